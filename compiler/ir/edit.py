@@ -1,0 +1,206 @@
+"""The one door that changes graphs.
+
+Every helper keeps three invariants: a constant's array, shape and dtype change together; names of graph
+inputs and outputs never change; every value name is unique in the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir
+
+from graphpress.ir.types import Function, Graph, Model, Node, Shape, TensorProtocol, Value
+from graphpress.ir.values import graphs, is_constant, subgraphs_of
+
+
+class Editor:
+    """Edits one model. Make one per pass: it knows all names in use, so fresh ones cost nothing."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._names = {
+            name for graph in graphs(model) for name in _names_in(graph)
+        }
+
+    # -- adding ---------------------------------------------------------------------------------------
+
+    def fresh_name(self, stem: str) -> str:
+        """A value or node name that is not in use, beginning with ``stem``."""
+        name, count = stem, 1
+        while name in self._names:
+            name, count = f"{stem}_{count}", count + 1
+        self._names.add(name)
+        return name
+
+    def add_constant(self, array: np.ndarray | TensorProtocol, name: str, graph: Graph | None = None) -> Value:
+        """Add an initialiser (to the main graph unless told otherwise) and return its value."""
+        tensor = onnx_ir.tensor(array)
+        value = Value(
+            name=self.fresh_name(name),
+            shape=Shape(tensor.shape),
+            type=onnx_ir.TensorType(tensor.dtype),
+            const_value=tensor,
+        )
+        owner = self.model.graph if graph is None else graph
+        owner.register_initializer(value)
+        return value
+
+    def add_node(
+        self,
+        op_type: str,
+        inputs: Sequence[Value | None],
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        before: Node,
+        domain: str = "",
+        outputs: int = 1,
+        name: str | None = None,
+    ) -> Node:
+        """Insert a node ahead of ``before``; its outputs have fresh names and, as yet, no type."""
+        stem = name or f"{before.name or before.op_type}_{op_type}"
+        node = onnx_ir.node(op_type, inputs, _given(attributes), domain=domain, num_outputs=outputs)
+        node.name = self.fresh_name(stem)
+        for index, output in enumerate(node.outputs):
+            output.name = self.fresh_name(f"{stem}_out{index if outputs > 1 else ''}")
+        _owner(before).insert_before(before, node)
+        return node
+
+    # -- changing -------------------------------------------------------------------------------------
+
+    def set_constant(self, value: Value, array: np.ndarray | TensorProtocol) -> None:
+        """Give an initialiser new contents: array, shape and dtype at once, for every reader."""
+        tensor = onnx_ir.tensor(array)
+        value.const_value = tensor
+        value.shape = Shape(tensor.shape)
+        value.type = onnx_ir.TensorType(tensor.dtype)
+
+    def own_constant(self, node: Node, index: int, array: np.ndarray | TensorProtocol, name: str | None = None) -> Value:
+        """Let one input of ``node`` read a constant with these contents; other readers keep theirs."""
+        old = node.inputs[index] if index < len(node.inputs) else None
+        stem = name or (old.name if old is not None and old.name else f"{node.name or node.op_type}_constant")
+        if old is not None and old.is_initializer() and is_constant(old) and len(old.uses()) == 1:
+            self.set_constant(old, array)
+            return old
+        new = self.add_constant(array, stem, _constant_home(node, self.model))
+        self.set_input(node, index, new)
+        self.drop_if_unused(old)
+        return new
+
+    def set_input(self, node: Node, index: int, value: Value | None) -> None:
+        """Connect one input, growing the list of inputs where it is too short."""
+        if index >= len(node.inputs):
+            node.resize_inputs(index + 1)
+        node.replace_input_with(index, value)
+
+    def set_attributes(self, node: Node, **attributes: Any) -> None:
+        """Set attributes from Python values; None removes one."""
+        for name, value in attributes.items():
+            if value is None:
+                node.attributes.pop(name, None)
+            else:
+                node.attributes[name] = onnx_ir.convenience.convert_attribute(name, value)
+
+    def copy_type(self, source: Value, target: Value) -> None:
+        """Give ``target`` the dtype and shape that ``source`` is known to have."""
+        target.type = source.type
+        target.shape = None if source.shape is None else source.shape.copy()
+
+    # -- replacing and removing -----------------------------------------------------------------------
+
+    def can_replace(self, old: Value, new: Value) -> bool:
+        """Whether ``new`` can stand in for ``old`` everywhere, graph outputs and their names included."""
+        if not old.is_graph_output():
+            return True
+        producer = new.producer()
+        return (
+            producer is not None
+            and producer.graph is not None
+            and old.producer() is not None
+            and producer.graph is _owner_of_value(old)
+            and not new.is_graph_output()
+        )
+
+    def replace(self, old: Value, new: Value) -> None:
+        """Let every reader of ``old`` read ``new``; a graph output keeps its public name and declared type.
+
+        Raises:
+            ValueError: when ``can_replace`` says no; ask first.
+        """
+        if old is new:
+            return
+        if not self.can_replace(old, new):
+            raise ValueError(f"{new.name!r} cannot stand in for the graph output {old.name!r}")
+        if old.is_graph_output():
+            self._take_over_output(old, new)
+        elif new.shape is None and old.shape is not None and not is_constant(new):
+            self.copy_type(old, new)
+        old.replace_all_uses_with(new)
+
+    def _take_over_output(self, old: Value, new: Value) -> None:
+        owner = _owner_of_value(old)
+        assert owner is not None
+        public = old.name
+        old.name = self.fresh_name(f"{public}_replaced")
+        new.name = public
+        self.copy_type(old, new)
+        for index, output in enumerate(owner.outputs):
+            if output is old:
+                owner.outputs[index] = new
+
+    def remove(self, *nodes: Node) -> None:
+        """Remove nodes whose outputs nobody reads, and the initialisers that only they read."""
+        for node in nodes:
+            inputs = list(node.inputs)
+            _owner(node).remove(node, safe=True)
+            for value in inputs:
+                self.drop_if_unused(value)
+
+    def drop_if_unused(self, value: Value | None) -> None:
+        """Drop an initialiser that has no reader left; public inputs and outputs stay."""
+        if value is None or value.uses() or value.is_graph_output() or value.is_graph_input():
+            return
+        if value.is_initializer():
+            graph = value.graph
+            assert isinstance(graph, Graph)
+            del graph.initializers[value.name or ""]
+            return
+        node = value.producer()
+        if node is not None and node.op_type == "Constant" and node.graph is not None:
+            node.graph.remove(node, safe=True)
+
+
+def _given(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (attributes or {}).items() if value is not None}
+
+
+def _owner(node: Node) -> Graph | Function:
+    assert node.graph is not None, f"{node.name} is in no graph"
+    return node.graph
+
+
+def _owner_of_value(value: Value) -> Graph | Function | None:
+    node = value.producer()
+    return value.graph if node is None else node.graph
+
+
+def _constant_home(node: Node, model: Model) -> Graph:
+    """Where a constant for ``node`` can live: functions have no initialisers, graphs do."""
+    return node.graph if isinstance(node.graph, Graph) else model.graph
+
+
+def _names_in(graph: Graph | Function) -> Iterable[str]:
+    for value in graph.inputs:
+        yield value.name or ""
+    if isinstance(graph, Graph):
+        yield from graph.initializers
+    for node in graph:
+        yield node.name or ""
+        for output in node.outputs:
+            yield output.name or ""
+        for subgraph in subgraphs_of(node):
+            yield from _names_in(subgraph)
+
+

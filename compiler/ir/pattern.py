@@ -1,0 +1,135 @@
+"""The pattern engine: match / refuse with a reason / rewrite, driven by an operator index and a worklist.
+
+Each node is looked at once, and again only when a rewrite changed its neighbourhood, so that a rule set
+costs time linear in the graph plus its rewrites.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from graphpress.ir.edit import Editor
+from graphpress.ir.types import Function, Model, Node, Value
+from graphpress.ir.values import graphs, is_standard, label
+
+
+FEW_READERS = 4
+"""A value with more readers than this did not just become private to one of them: don't look at all again."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a rewrite that looked possible was not made.
+
+    Args:
+        where: name of the node or value that stands in the way.
+        why: the reason, one clause.
+        fix: what the user can do about it; empty when nothing.
+    """
+
+    where: str
+    why: str
+    fix: str = ""
+
+    @classmethod
+    def at(cls, item: Node | Value | None, why: str, fix: str = "") -> Refusal:
+        """A refusal that names a node or a value."""
+        return cls(label(item), why, fix)
+
+
+class Match:
+    """What a rule found, by the names it chose: ``Match(conv=conv, norm=norm).conv``."""
+
+    def __init__(self, **found: Any) -> None:
+        self.__dict__.update(found)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the match holds {sorted(self.__dict__)}, not {name!r}")
+
+
+class Rule(Protocol):
+    """What the engine needs of a rule: where to look, whether it fits, how to rewrite."""
+
+    anchors: ClassVar[tuple[str, ...]]
+    """Standard operators at which to try; an empty tuple means every node."""
+
+    def match(self, node: Node) -> Match | Refusal | None:
+        """Match, a refusal with its reason, or None where there is nothing to report."""
+        ...
+
+    def rewrite(self, match: Match, edit: Editor) -> None:
+        """Make the change. Only called with what ``match`` returned."""
+        ...
+
+
+@dataclass
+class Rewrites:
+    """What a run of the engine did."""
+
+    count: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def apply_rules(model: Model, rules: Sequence[Rule]) -> Rewrites:
+    """Apply the rules to every graph of the model until none fits.
+
+    Subgraphs and function bodies are rewritten too; rules must not assume that a node's neighbours
+    live in the same graph, the editor takes care of names.
+    """
+    edit = Editor(model)
+    done = Rewrites()
+    for graph in graphs(model):
+        _apply_to_graph(graph, rules, edit, done)
+    return done
+
+
+def _apply_to_graph(graph: Any, rules: Sequence[Rule], edit: Editor, done: Rewrites) -> None:
+    index = _operator_index(rules)
+    everywhere = index.get("", ())
+    worklist = deque(graph)
+    queued = set(worklist)
+    refusals: dict[tuple[Node, str], Refusal] = {}
+    while worklist:
+        node = worklist.popleft()
+        queued.discard(node)
+        if node.graph is not graph:
+            continue
+        candidates = (*index.get(node.op_type, ()), *everywhere) if is_standard(node) else everywhere
+        for rule in candidates:
+            outcome = rule.match(node)
+            if isinstance(outcome, Refusal):
+                refusals[node, type(rule).__name__] = outcome
+            elif outcome is not None:
+                for near in _rewrite(rule, outcome, node, edit):
+                    if near not in queued:
+                        queued.add(near)
+                        worklist.append(near)
+                done.count += 1
+                break
+    done.refusals += [refusal for (node, _), refusal in refusals.items() if node.graph is graph]
+
+
+def _rewrite(rule: Rule, match: Match, node: Node, edit: Editor) -> Iterable[Node]:
+    """Rewrite and return the nodes worth another look: the old neighbours and what now reads their results."""
+    inputs = [value for value in node.inputs if value is not None]
+    readers = [use.node for output in node.outputs for use in output.uses()]
+    rule.rewrite(match, edit)
+    near = [node, *readers]
+    for value in (*inputs, *(value for reader in readers for value in reader.inputs if value is not None)):
+        producer = value.producer()
+        if producer is not None:
+            near.append(producer)
+        if len(value.uses()) <= FEW_READERS:
+            near.extend(use.node for use in value.uses())
+    return [one for one in dict.fromkeys(near) if one.graph is not None]
+
+
+def _operator_index(rules: Sequence[Rule]) -> dict[str, tuple[Rule, ...]]:
+    index: dict[str, list[Rule]] = {}
+    for rule in rules:
+        for anchor in rule.anchors or ("",):
+            index.setdefault(anchor, []).append(rule)
+    return {anchor: tuple(found) for anchor, found in index.items()}

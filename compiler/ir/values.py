@@ -1,0 +1,180 @@
+"""Questions about values and nodes: what is constant, who reads, which axis sizes are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from graphpress.ir.types import Attr, AttributeType, Function, Graph, Model, Node, Value
+
+STANDARD_DOMAINS = ("", "ai.onnx")
+
+
+def is_standard(node: Node, *op_types: str) -> bool:
+    """Whether ``node`` is an operator of the ONNX standard, and one of ``op_types`` if any are given."""
+    return node.domain in STANDARD_DOMAINS and (not op_types or node.op_type in op_types)
+
+
+def graphs(model: Model) -> Iterator[Graph | Function]:
+    """The main graph, its subgraphs and every function body (with their subgraphs), outermost first."""
+    yield model.graph
+    yield from model.graph.subgraphs()
+    for function in model.functions.values():
+        yield function
+        yield from function.subgraphs()
+
+
+def is_constant(value: Value | None) -> bool:
+    """Whether the value is known before the model runs.
+
+    An initialiser that is also a graph input can be overridden by the caller from IR version 4 on, so
+    it is not constant (loading turns those of earlier IR versions into plain initialisers).
+    """
+    if value is None or value.is_graph_input():
+        return False
+    if value.is_initializer():
+        return value.const_value is not None
+    node = value.producer()
+    return node is not None and is_standard(node, "Constant") and _constant_attribute(node) is not None
+
+
+def constant(value: Value | None) -> np.ndarray | None:
+    """The array of a constant value, else None. The array may be a read-only view of the file: don't write to it."""
+    if value is None or not is_constant(value):
+        return None
+    if value.is_initializer():
+        assert value.const_value is not None
+        return value.const_value.numpy()
+    node = value.producer()
+    assert node is not None
+    attribute = _constant_attribute(node)
+    return None if attribute is None else _attribute_array(attribute)
+
+
+def scalar(value: Value | None) -> float | None:
+    """The number of a constant that holds exactly one, else None."""
+    array = constant(value)
+    if array is None or array.size != 1 or array.dtype.kind not in "biuf":
+        return None
+    return float(array.reshape(-1)[0])
+
+
+def producer(value: Value | None, *op_types: str) -> Node | None:
+    """The standard node that computes ``value``, if it is one of ``op_types`` (or any, when none are given)."""
+    node = None if value is None else value.producer()
+    return node if node is not None and is_standard(node, *op_types) else None
+
+
+def readers(value: Value) -> list[Node]:
+    """Nodes that read the value, each once, in the order of the uses; nodes of subgraphs included."""
+    return list(dict.fromkeys(use.node for use in value.uses()))
+
+
+def only_reader(value: Value, node: Node) -> bool:
+    """Whether ``node`` is the one reader of ``value`` and the value is no graph output."""
+    return not value.is_graph_output() and readers(value) == [node]
+
+
+def has_one_use(value: Value) -> bool:
+    """Whether the value is read exactly once and is no graph output."""
+    return not value.is_graph_output() and len(value.uses()) == 1
+
+
+def input_of(node: Node, index: int) -> Value | None:
+    """The input at ``index``, or None where it is absent."""
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def first_non_constant(values: Iterable[Value | None]) -> Value | None:
+    """The first present value that is not constant, or None when all are."""
+    return next((value for value in values if value is not None and not is_constant(value)), None)
+
+
+def int_attribute(node: Node, name: str, default: int) -> int:
+    """An integer attribute or its default."""
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_int()
+
+
+def float_attribute(node: Node, name: str, default: float) -> float:
+    """A float attribute or its default."""
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_float()
+
+
+def ints_attribute(node: Node, name: str) -> tuple[int, ...] | None:
+    """An integer-list attribute, or None where it is absent."""
+    attribute = node.attributes.get(name)
+    return None if attribute is None else tuple(attribute.as_ints())
+
+
+def string_attribute(node: Node, name: str, default: str) -> str:
+    """A string attribute or its default."""
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_string()
+
+
+def static_shape(value: Value | None) -> tuple[int, ...] | None:
+    """The shape as integers when the rank and every dimension are known, else None."""
+    dims = dims_of(value)
+    if dims is None or any(dim is None for dim in dims):
+        return None
+    return tuple(dim for dim in dims if dim is not None)
+
+
+def dims_of(value: Value | None) -> tuple[int | None, ...] | None:
+    """The dimensions, None for each that is symbolic or unknown; None when even the rank is unknown."""
+    if value is None:
+        return None
+    if value.is_initializer() and value.const_value is not None and not value.is_graph_input():
+        return tuple(int(dim) for dim in value.const_value.shape)  # type: ignore[arg-type]
+    if value.shape is None:
+        return None
+    return tuple(dim if isinstance(dim, int) else None for dim in value.shape)
+
+
+def rank_of(value: Value | None) -> int | None:
+    """The number of axes, or None when unknown."""
+    dims = dims_of(value)
+    return None if dims is None else len(dims)
+
+
+def label(item: Node | Value | None) -> str:
+    """How messages and reports call a node or a value; a nameless node is called by its first output."""
+    if item is None:
+        return "(absent)"
+    if item.name:
+        return item.name
+    if isinstance(item, Node):
+        output = item.outputs[0].name if item.outputs else ""
+        return f"{item.op_type} -> {output}"
+    return "(unnamed value)"
+
+
+def subgraphs_of(node: Node) -> Iterator[Graph]:
+    """The graphs that the node holds as attributes, not those nested deeper."""
+    for attribute in node.attributes.values():
+        if not isinstance(attribute, Attr):
+            continue
+        if attribute.type == AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def _constant_attribute(node: Node) -> Attr | None:
+    for name in ("value", "value_float", "value_floats", "value_int", "value_ints", "value_string", "value_strings"):
+        attribute = node.attributes.get(name)
+        if attribute is not None and not attribute.is_ref():
+            return attribute
+    return None
+
+
+def _attribute_array(attribute: Attr) -> np.ndarray:
+    if attribute.type == AttributeType.TENSOR:
+        return attribute.as_tensor().numpy()
+    if attribute.type in (AttributeType.STRING, AttributeType.STRINGS):
+        return np.array(attribute.value, dtype=object)
+    is_float = attribute.type in (AttributeType.FLOAT, AttributeType.FLOATS)
+    return np.array(attribute.value, dtype=np.float32 if is_float else np.int64)

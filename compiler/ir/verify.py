@@ -1,0 +1,91 @@
+"""The structural verifier: says which node or value breaks which rule."""
+
+from __future__ import annotations
+
+from graphpress.errors import GraphpressError
+from graphpress.ir.types import Function, Graph, Model, Node, Value
+from graphpress.ir.values import STANDARD_DOMAINS, label, subgraphs_of
+
+
+class InvalidGraphError(GraphpressError):
+    """A pass left a graph that breaks the rules of ONNX: a bug in that pass."""
+
+    exit_code = 3
+
+
+def verify(model: Model) -> None:
+    """Check the whole model, linear in its size.
+
+    Raises:
+        InvalidGraphError: names the first few nodes or values that break a rule.
+    """
+    if faults := problems(model):
+        raise InvalidGraphError("; ".join(faults[:3]), fix="report the pass that produced this graph")
+
+
+def problems(model: Model) -> list[str]:
+    """Every broken rule: use before definition, names that are missing or given twice, undeclared operator sets,
+    constants whose declared shape or type is not that of their tensor.
+    """
+    faults = _graph_problems(model.graph, set(), model.opset_imports, {f[:2] for f in model.functions})
+    for function in model.functions.values():
+        faults += _graph_problems(function, set(), function.opset_imports, {f[:2] for f in model.functions})
+    return faults
+
+
+def _graph_problems(
+    graph: Graph | Function, outer: set[Value], opsets: dict[str, int], functions: set[tuple[str, str]]
+) -> list[str]:
+    faults: list[str] = []
+    visible = set(outer)
+    names: set[str] = set()
+
+    def define(value: Value) -> None:
+        if value.name and value.name in names:
+            faults.append(f"the name {value.name!r} is given to two values")
+        if value.name:
+            names.add(value.name)
+        visible.add(value)
+
+    for value in graph.inputs:
+        define(value)
+    if isinstance(graph, Graph):
+        for value in graph.initializers.values():
+            faults += _constant_problems(value)
+            if not value.is_graph_input():
+                define(value)
+    for node in graph:
+        faults += _node_problems(node, visible, opsets, functions)
+        for subgraph in subgraphs_of(node):
+            faults += _graph_problems(subgraph, visible, opsets, functions)
+        for output in node.outputs:
+            if output.name != "":
+                define(output)
+    faults += [f"graph output {label(out)} is computed by nothing" for out in graph.outputs if out not in visible]
+    return faults
+
+
+def _node_problems(
+    node: Node, visible: set[Value], opsets: dict[str, int], functions: set[tuple[str, str]]
+) -> list[str]:
+    faults = [
+        f"{label(node)} reads {label(value)}, which nothing before it computes"
+        for value in node.inputs
+        if value is not None and value not in visible
+    ]
+    declared = node.domain in opsets or any(alias in opsets for alias in STANDARD_DOMAINS if node.domain in STANDARD_DOMAINS)
+    if not declared and (node.domain, node.op_type) not in functions:
+        faults.append(f"{label(node)} is of domain {node.domain!r}, for which no operator set is declared")
+    return faults
+
+
+def _constant_problems(value: Value) -> list[str]:
+    tensor = value.const_value
+    if tensor is None:
+        return [f"initialiser {label(value)} has no contents"]
+    faults = []
+    if value.dtype is not None and value.dtype != tensor.dtype:
+        faults.append(f"initialiser {label(value)} is declared {value.dtype} but holds {tensor.dtype}")
+    if value.shape is not None and value.shape.is_static() and tuple(value.shape) != tuple(tensor.shape):
+        faults.append(f"initialiser {label(value)} is declared {list(value.shape)} but holds {list(tensor.shape)}")
+    return faults

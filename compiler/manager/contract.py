@@ -1,0 +1,127 @@
+"""What a pass is: one frozen dataclass whose fields are its Python API, recipe schema, command-line syntax and docs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from graphpress.ir import Editor, Match, Model, Node, Refusal, apply_rules
+from graphpress.targets import Target
+
+Feed = Mapping[str, np.ndarray]
+"""One call's inputs: array by input name, the batch axis included."""
+
+
+class Progress(Protocol):
+    """Where long work tells how far it is; the command line draws a bar, everything else ignores it."""
+
+    def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
+        """Yield the items, advancing the bar by one each."""
+        ...
+
+
+class Silent:
+    """The progress that nobody watches."""
+
+    def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
+        """Yield the items."""
+        return items
+
+
+@dataclass
+class Context:
+    """What a pass may know beside the graph.
+
+    Args:
+        target: where the model will run.
+        original: the model as it came in, not to be changed.
+        calibration: feeds of the calibration data, iterable any number of times; None without data.
+        exclude: nodes whose name matches stay as they are in lossy passes.
+        decisions: choices that rest on measurement, by key. A pass that measures looks here first and records what
+            it decided, so that the same inputs with the same decisions give the same bytes.
+    """
+
+    target: Target
+    original: Model
+    calibration: Iterable[Feed] | None = None
+    exclude: re.Pattern[str] | None = None
+    seed: int = 0
+    threads: int = 1
+    progress: Progress = field(default_factory=Silent)
+    decisions: dict[str, Any] = field(default_factory=dict)
+    cache: Any = None
+
+    def excluded(self, node: Node) -> bool:
+        """Whether the user asked for this node to be left alone."""
+        return bool(self.exclude and node.name and self.exclude.search(node.name))
+
+
+@dataclass
+class Outcome:
+    """What a pass did.
+
+    Args:
+        changes: how many changes it made; 0 means that the graph is as before.
+        refusals: what it could have changed and did not, with the reason.
+        notes: sentences for the report.
+    """
+
+    changes: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Base of all passes. Stateless: everything mutable lives in locals or in the context.
+
+    Class attributes:
+        name: how recipes and the command line call it.
+        lossless: the outputs stay the same up to rounding; checked numerically by the manager.
+        recovers: repairs the damage of the lossy pass before it, and shares its verdict.
+        needs_data: cannot run without calibration data.
+        emits: the standard operator it creates, if whether that pays is for the target to say.
+    """
+
+    name: ClassVar[str] = ""
+    lossless: ClassVar[bool] = True
+    recovers: ClassVar[bool] = False
+    needs_data: ClassVar[bool] = False
+    emits: ClassVar[str | None] = None
+
+    def refuse(self, model: Model, context: Context) -> Refusal | None:
+        """Why this pass cannot run on this model at all, or None."""
+        if self.needs_data and context.calibration is None:
+            return Refusal(self.name, "needs calibration data", "give it with --data FILE")
+        return None
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Change ``model`` in place."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class RewritePass(Pass):
+    """A pass that is one rewrite rule: ``match`` and ``rewrite`` are all there is to write.
+
+    ``anchors`` are the standard operators at which ``match`` is tried (every node when empty).
+    """
+
+    anchors: ClassVar[tuple[str, ...]] = ()
+
+    def match(self, node: Node) -> Match | Refusal | None:
+        """Match, refusal with its reason, or None where this is not the pattern."""
+        raise NotImplementedError
+
+    def rewrite(self, match: Match, edit: Editor) -> None:
+        """Make the change."""
+        raise NotImplementedError
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Apply the rule wherever it fits."""
+        done = apply_rules(model, [self])
+        return Outcome(done.count, done.refusals)
