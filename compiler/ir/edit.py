@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import onnx_ir
 
+from graphpress.ir.encoding import invalidate_encoding
 from graphpress.ir.types import Function, Graph, Model, Node, Shape, TensorProtocol, Value
-from graphpress.ir.values import graphs, is_constant, subgraphs_of
+from graphpress.ir.values import graphs, has_one_use, is_constant, subgraphs_of
 
 
 class Editor:
@@ -21,6 +22,7 @@ class Editor:
 
     def __init__(self, model: Model) -> None:
         self.model = model
+        self._bodies = {function.graph for function in model.functions.values()}
         self._names = {
             name for graph in graphs(model) for name in _names_in(graph)
         }
@@ -36,7 +38,16 @@ class Editor:
         return name
 
     def add_constant(self, array: np.ndarray | TensorProtocol, name: str, graph: Graph | None = None) -> Value:
-        """Add an initialiser (to the main graph unless told otherwise) and return its value."""
+        """Add a constant (to the main graph unless told otherwise) and return its value.
+
+        It is an initialiser, or a ``Constant`` node in the body of a function, which has no initialisers.
+        """
+        owner = self.model.graph if graph is None else graph
+        if owner in self._bodies:
+            node = onnx_ir.node("Constant", [], {"value": onnx_ir.tensor(array)}, name=self.fresh_name(f"{name}_Constant"))
+            node.outputs[0].name = self.fresh_name(name)
+            owner.insert_before(owner[0], node)
+            return node.outputs[0]
         tensor = onnx_ir.tensor(array)
         value = Value(
             name=self.fresh_name(name),
@@ -44,9 +55,12 @@ class Editor:
             type=onnx_ir.TensorType(tensor.dtype),
             const_value=tensor,
         )
-        owner = self.model.graph if graph is None else graph
         owner.register_initializer(value)
         return value
+
+    def add_constant_for(self, node: Node, array: np.ndarray | TensorProtocol, name: str) -> Value:
+        """Add a constant that ``node`` can read, whatever kind of graph it is in."""
+        return self.add_constant(array, name, _owner(node))
 
     def add_node(
         self,
@@ -54,18 +68,24 @@ class Editor:
         inputs: Sequence[Value | None],
         attributes: Mapping[str, Any] | None = None,
         *,
-        before: Node,
+        before: Node | None = None,
+        after: Node | None = None,
         domain: str = "",
         outputs: int = 1,
         name: str | None = None,
     ) -> Node:
-        """Insert a node ahead of ``before``; its outputs have fresh names and, as yet, no type."""
-        stem = name or f"{before.name or before.op_type}_{op_type}"
+        """Insert a node ahead of ``before`` or behind ``after``; its outputs have fresh names and, as yet, no type."""
+        beside = before if before is not None else after
+        assert beside is not None, "say where the node goes"
+        stem = name or f"{beside.name or beside.op_type}_{op_type}"
         node = onnx_ir.node(op_type, inputs, _given(attributes), domain=domain, num_outputs=outputs)
         node.name = self.fresh_name(stem)
         for index, output in enumerate(node.outputs):
             output.name = self.fresh_name(f"{stem}_out{index if outputs > 1 else ''}")
-        _owner(before).insert_before(before, node)
+        if before is not None:
+            _owner(beside).insert_before(beside, node)
+        else:
+            _owner(beside).insert_after(beside, node)
         return node
 
     # -- changing -------------------------------------------------------------------------------------
@@ -76,15 +96,16 @@ class Editor:
         value.const_value = tensor
         value.shape = Shape(tensor.shape)
         value.type = onnx_ir.TensorType(tensor.dtype)
+        invalidate_encoding(value, "its contents were replaced")
 
     def own_constant(self, node: Node, index: int, array: np.ndarray | TensorProtocol, name: str | None = None) -> Value:
         """Let one input of ``node`` read a constant with these contents; other readers keep theirs."""
         old = node.inputs[index] if index < len(node.inputs) else None
         stem = name or (old.name if old is not None and old.name else f"{node.name or node.op_type}_constant")
-        if old is not None and old.is_initializer() and is_constant(old) and len(old.uses()) == 1:
+        if old is not None and old.is_initializer() and is_constant(old) and has_one_use(old):
             self.set_constant(old, array)
             return old
-        new = self.add_constant(array, stem, _constant_home(node, self.model))
+        new = self.add_constant_for(node, array, stem)
         self.set_input(node, index, new)
         self.drop_if_unused(old)
         return new
@@ -134,12 +155,13 @@ class Editor:
         if not self.can_replace(old, new):
             raise ValueError(f"{new.name!r} cannot stand in for the graph output {old.name!r}")
         if old.is_graph_output():
-            self._take_over_output(old, new)
+            self.replace_output(old, new)
         elif new.shape is None and old.shape is not None and not is_constant(new):
             self.copy_type(old, new)
         old.replace_all_uses_with(new)
 
-    def _take_over_output(self, old: Value, new: Value) -> None:
+    def replace_output(self, old: Value, new: Value) -> None:
+        """Let ``new`` be the graph output that ``old`` was, under its public name; readers of ``old`` keep it."""
         owner = _owner_of_value(old)
         assert owner is not None
         public = old.name
@@ -176,19 +198,15 @@ def _given(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (attributes or {}).items() if value is not None}
 
 
-def _owner(node: Node) -> Graph | Function:
-    assert node.graph is not None, f"{node.name} is in no graph"
+def _owner(node: Node) -> Graph:
+    """The graph that holds the node; for a function's node that is the function's inner graph."""
+    assert isinstance(node.graph, Graph), f"{node.name} is in no graph"
     return node.graph
 
 
 def _owner_of_value(value: Value) -> Graph | Function | None:
     node = value.producer()
     return value.graph if node is None else node.graph
-
-
-def _constant_home(node: Node, model: Model) -> Graph:
-    """Where a constant for ``node`` can live: functions have no initialisers, graphs do."""
-    return node.graph if isinstance(node.graph, Graph) else model.graph
 
 
 def _names_in(graph: Graph | Function) -> Iterable[str]:

@@ -66,6 +66,7 @@ def from_proto(proto: onnx.ModelProto, *, where: str = "model", folder: Path | N
         raise ModelError(f"malformed model ({_innermost(error)})", where=where,
                          fix="check it with onnx.checker.check_model") from error
     _settle_constant_inputs(model)
+    _declare_opsets_in_subgraphs(model)
     _locate_external_data(model, where, folder)
     _sort(model, where)
     if faults := problems(model):
@@ -75,7 +76,18 @@ def from_proto(proto: onnx.ModelProto, *, where: str = "model", folder: Path | N
 
 def to_proto(model: Model) -> onnx.ModelProto:
     """The model as a protobuf message; external tensors stay references to their files."""
-    return onnx_ir.serde.serialize_model(model)
+    proto = onnx_ir.serde.serialize_model(model)
+    _drop_repeated_types(proto.graph)
+    return proto
+
+
+def _drop_repeated_types(graph: onnx.GraphProto) -> None:
+    """An initialiser states its own shape and type: no second statement unless it carries an annotation."""
+    known = {tensor.name for tensor in graph.initializer}
+    kept = [info for info in graph.value_info if info.name not in known or info.metadata_props]
+    if len(kept) < len(graph.value_info):
+        del graph.value_info[:]
+        graph.value_info.extend(kept)
 
 
 def clone(model: Model) -> Model:
@@ -158,6 +170,12 @@ def _settle_constant_inputs(model: Model) -> None:
     inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
     model.graph.inputs[:] = inputs
     model.ir_version = FIRST_IR_WITH_CONSTANT_INITIALISERS
+
+
+def _declare_opsets_in_subgraphs(model: Model) -> None:
+    for owner in (model.graph, *model.functions.values()):
+        for subgraph in owner.subgraphs():
+            subgraph.opset_imports.update(owner.opset_imports)
 
 
 def _locate_external_data(model: Model, where: str, folder: Path | None) -> None:

@@ -89,17 +89,19 @@ def apply_rules(model: Model, rules: Sequence[Rule]) -> Rewrites:
 def _apply_to_graph(graph: Any, rules: Sequence[Rule], edit: Editor, done: Rewrites) -> None:
     index = _operator_index(rules)
     everywhere = index.get("", ())
+    body = graph.graph if isinstance(graph, Function) else graph
     worklist = deque(graph)
     queued = set(worklist)
     refusals: dict[tuple[Node, str], Refusal] = {}
     while worklist:
         node = worklist.popleft()
         queued.discard(node)
-        if node.graph is not graph:
+        if node.graph is not body:
             continue
         candidates = (*index.get(node.op_type, ()), *everywhere) if is_standard(node) else everywhere
         for rule in candidates:
             outcome = rule.match(node)
+            refusals.pop((node, type(rule).__name__), None)
             if isinstance(outcome, Refusal):
                 refusals[node, type(rule).__name__] = outcome
             elif outcome is not None:
@@ -109,7 +111,7 @@ def _apply_to_graph(graph: Any, rules: Sequence[Rule], edit: Editor, done: Rewri
                         worklist.append(near)
                 done.count += 1
                 break
-    done.refusals += [refusal for (node, _), refusal in refusals.items() if node.graph is graph]
+    done.refusals += [refusal for (node, _), refusal in refusals.items() if node.graph is body]
 
 
 def _rewrite(rule: Rule, match: Match, node: Node, edit: Editor) -> Iterable[Node]:

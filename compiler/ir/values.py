@@ -25,6 +25,15 @@ def graphs(model: Model) -> Iterator[Graph | Function]:
         yield from function.subgraphs()
 
 
+def opset_of(node: Node) -> int | None:
+    """The version of the standard operator set that ``node`` is written in; None when its graph declares none.
+
+    Loading declares the model's operator sets in its subgraphs too, so that this needs nothing but the node.
+    """
+    imports = {} if node.graph is None else node.graph.opset_imports
+    return next((imports[domain] for domain in STANDARD_DOMAINS if domain in imports), None)
+
+
 def is_constant(value: Value | None) -> bool:
     """Whether the value is known before the model runs.
 

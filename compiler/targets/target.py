@@ -27,6 +27,7 @@ class QuantizationPolicy:
         anchors: operators whose integer kernel is the reason to quantise (they take weights or do the arithmetic).
         companions: operators that have an integer kernel worth using between two quantised ones.
         transparent: operators that only move or select values and read and write one shared scale.
+        float_results: anchors whose integer kernel can return float, so that a last layer keeps its resolution.
     """
 
     activations: str = "uint8"
@@ -38,6 +39,7 @@ class QuantizationPolicy:
     anchors: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
     transparent: tuple[str, ...] = ()
+    float_results: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,290 @@
+"""QuantizeLinear/DequantizeLinear pairs and annotations are two spellings of the same thing.
+
+``raise_qdq`` turns the pairs of an incoming model into pinned encodings; ``lower_qdq`` spells encodings as pairs:
+
+    x ─ Q ─ DQ ─ conv      ⇄      x ─ conv,  with  encoding(x) = (scale, zero-point, …)
+    integers ─ DQ ─ conv   ⇄      float constant that carries the integers as its payload
+
+A pair is left as nodes, with a reason, when its scale is computed at run time, when something else reads the
+integers, or when the two halves disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from graphpress.errors import ModelError
+from graphpress.ir.edit import Editor
+from graphpress.ir.encoding import (
+    FLOAT,
+    Quantized,
+    clear_annotations,
+    encoding_of,
+    integer_bounds,
+    invalidation_of,
+    output_encoding,
+    override_output,
+    override_use,
+    read_encoding,
+    set_encoding,
+)
+from graphpress.ir.pattern import Refusal, Rewrites
+from graphpress.ir.quantized import EncodedTensor, integer_dtype, payload, quantize_array
+from graphpress.ir.types import DataType, Graph, Model, Node, TensorType, Value
+from graphpress.ir.values import constant, graphs, input_of, int_attribute, is_constant, producer, readers, scalar
+
+# -- raising ----------------------------------------------------------------------------------------------
+
+
+def raise_qdq(model: Model) -> Rewrites:
+    """Turn Q/DQ pairs and dequantised constants into pinned encodings, in place; what stays is refused with a reason."""
+    edit, done = Editor(model), Rewrites()
+    for graph in graphs(model):
+        if not isinstance(graph, Graph):
+            continue
+        for node in list(graph):
+            if node.graph is None or node.op_type != "DequantizeLinear":
+                continue
+            refusal = _raise_one(node, edit)
+            if refusal is None:
+                done.count += 1
+            else:
+                done.refusals.append(refusal)
+    return done
+
+
+def _raise_one(dequantize: Node, edit: Editor) -> Refusal | None:
+    encoding = _encoding_of_node(dequantize)
+    if isinstance(encoding, Refusal):
+        return encoding
+    integers = dequantize.inputs[0]
+    assert integers is not None
+    if is_constant(integers):
+        return _raise_constant(dequantize, integers, encoding, edit)
+    quantize = producer(integers, "QuantizeLinear")
+    if quantize is None:
+        return Refusal.at(dequantize, "its integers come from a computation", "nothing: it stays as it is")
+    if any(reader.op_type != "DequantizeLinear" for reader in readers(integers)) or integers.is_graph_output():
+        return Refusal.at(quantize, "its integers have another reader", "nothing: the pair stays as it is")
+    if _encoding_of_node(quantize) != encoding:
+        return Refusal.at(quantize, "it and its DequantizeLinear differ in scale, zero-point or axis",
+                          "nothing: the pair stays as it is")
+    return _raise_pair(quantize, dequantize, encoding, edit)
+
+
+def _raise_constant(dequantize: Node, integers: Value, encoding: Quantized, edit: Editor) -> Refusal | None:
+    result = dequantize.outputs[0]
+    if result.is_graph_output() or not integers.is_initializer():
+        return Refusal.at(dequantize, "its result is a graph output", "nothing: it stays as it is")
+    assert integers.const_value is not None
+    decoded = EncodedTensor(integers.const_value, encoding, _result_type(dequantize))
+    value = edit.add_constant(decoded, result.name or "weight", dequantize.graph if isinstance(dequantize.graph, Graph) else None)
+    set_encoding(value, encoding)
+    edit.replace(result, value)
+    edit.remove(dequantize)
+    return None
+
+
+def _raise_pair(quantize: Node, dequantize: Node, encoding: Quantized, edit: Editor) -> Refusal | None:
+    source, result = quantize.inputs[0], dequantize.outputs[0]
+    assert source is not None
+    if not edit.can_replace(result, source) or (result.is_graph_output() and len(source.uses()) > 1):
+        return Refusal.at(dequantize, "its result is a graph output with another reader before it",
+                          "nothing: the pair stays as it is")
+    default = encoding_of(source)
+    if default is None:
+        for use in source.uses():
+            override_use(use.node, use.idx, FLOAT)
+        if source.is_graph_output():
+            override_output(source, FLOAT)
+        set_encoding(source, encoding)
+    for use in result.uses():
+        override_use(use.node, use.idx, None if default in (None, encoding) else encoding)
+    edit.replace(result, source)
+    edit.remove(dequantize)
+    if not quantize.outputs[0].uses():
+        edit.remove(quantize)
+    return None
+
+
+def _encoding_of_node(node: Node) -> Quantized | Refusal:
+    """What a Q or DQ node says, or why it cannot be an annotation."""
+    scale = constant(input_of(node, 1))
+    if scale is None:
+        return Refusal.at(node, "its scale is computed at run time", "nothing: it stays as it is")
+    zero_value = input_of(node, 2)
+    zero = constant(zero_value)
+    if zero_value is not None and zero is None:
+        return Refusal.at(node, "its zero-point is computed at run time", "nothing: it stays as it is")
+    dtype = _integer_type(node, zero_value)
+    if dtype is None or scale.dtype != np.float32:
+        return Refusal.at(node, "its integer or scale type is not supported as an annotation", "nothing: it stays as it is")
+    zero = np.zeros(scale.shape, np.int64) if zero is None else zero
+    block = int_attribute(node, "block_size", 0)
+    return Quantized(
+        dtype,
+        tuple(float(one) for one in scale.reshape(-1)),
+        tuple(int(one) for one in zero.astype(np.int64).reshape(-1)),
+        axis=int_attribute(node, "axis", 1) if scale.ndim else None,
+        block=block,
+        scale_shape=tuple(scale.shape) if block else (),
+        pinned=True,
+    )
+
+
+def _integer_type(node: Node, zero: Value | None) -> str | None:
+    typed = zero if zero is not None else (node.inputs[0] if node.op_type == "DequantizeLinear" else None)
+    dtype = DataType.UINT8 if typed is None else typed.dtype
+    if typed is None and (output := int_attribute(node, "output_dtype", 0)):
+        dtype = DataType(output)
+    if typed is not None and dtype is None and typed.const_value is not None:
+        dtype = typed.const_value.dtype
+    name = "" if dtype is None else dtype.name.lower()
+    return name if name.lstrip("u").startswith("int") else None
+
+
+def _result_type(dequantize: Node) -> DataType:
+    scale = dequantize.inputs[1]
+    assert scale is not None
+    return scale.dtype or DataType.FLOAT
+
+
+# -- lowering ---------------------------------------------------------------------------------------------
+
+
+def lower_qdq(model: Model) -> int:
+    """Spell every encoding as Q/DQ nodes, in place, and clear the annotations.
+
+    Returns:
+        How many values were spelt out.
+
+    Raises:
+        ModelError: a value lost its encoding to an edit after it was quantised.
+    """
+    edit, count = Editor(model), 0
+    for graph in graphs(model):
+        if isinstance(graph, Graph):
+            for value in list(_values(graph)):
+                count += _lower_value(value, graph, edit)
+            for node in graph:
+                for index in range(len(node.inputs)):
+                    override_use(node, index, None)
+    return count
+
+
+def _values(graph: Graph) -> Iterator[Value]:
+    yield from graph.inputs
+    yield from graph.initializers.values()
+    for node in graph:
+        yield from node.outputs
+
+
+def _lower_value(value: Value, graph: Graph, edit: Editor) -> int:
+    if reason := invalidation_of(value):
+        raise ModelError(f"{value.name!r} was quantised and then changed ({reason})", where="encoding",
+                         fix="quantise after the pass that changes it")
+    uses: dict[Quantized, list[tuple[Node, int]]] = {}
+    for use in value.uses():
+        encoding = read_encoding(use.node, use.idx)
+        if encoding is not None:
+            uses.setdefault(encoding, []).append((use.node, use.idx))
+    outside = output_encoding(value) if value.is_graph_output() else None
+    if outside is not None:
+        uses.setdefault(outside, [])
+    clear_annotations(value)
+    for encoding, places in uses.items():
+        decoded = _spell(value, encoding, graph, edit)
+        for node, index in places:
+            node.replace_input_with(index, decoded)
+        if encoding == outside:
+            edit.replace_output(value, decoded)
+    edit.drop_if_unused(value)
+    return len(uses)
+
+
+def _spell(value: Value, encoding: Quantized, graph: Graph, edit: Editor) -> Value:
+    """Insert Q and DQ (for a constant: its integers and DQ) and return the decoded value."""
+    stem = value.name or "value"
+    scale_shape = encoding.scale_shape if encoding.block else (() if encoding.axis is None else (-1,))
+    scale = edit.add_constant(np.array(encoding.scale, np.float32).reshape(scale_shape), f"{stem}_scale", graph)
+    zero = np.array(encoding.zero_point).reshape(scale_shape).astype(integer_dtype(encoding.dtype))
+    zero_point = edit.add_constant(zero, f"{stem}_zero_point", graph)
+    attributes = {"axis": encoding.axis, "block_size": encoding.block or None}
+    if is_constant(value) and value.const_value is not None:
+        integers = edit.add_constant(payload(value.const_value, encoding), f"{stem}_quantized", graph)
+        anchor = next((use.node for use in value.uses() if use.node.graph is graph), None)
+        place: dict[str, Node] = {"before": anchor or graph[0]}
+    else:
+        source = value.producer()
+        place = {"after": source} if source is not None else {"before": graph[0]}
+        quantize = edit.add_node("QuantizeLinear", [value, scale, zero_point], attributes, name=f"{stem}_Q", **place)
+        integers = quantize.outputs[0]
+        integers.shape, integers.type = value.shape, TensorType(DataType[encoding.dtype.upper()])
+        place = {"after": quantize}
+    dequantize = edit.add_node("DequantizeLinear", [integers, scale, zero_point], attributes, name=f"{stem}_DQ", **place)
+    edit.copy_type(value, dequantize.outputs[0])
+    return dequantize.outputs[0]
+
+
+# -- activations that saturation already does ----------------------------------------------------------------
+
+
+def absorb_activations(model: Model) -> int:
+    """Drop each Relu or Clip whose only effect is that of the saturating quantiser after it, in place.
+
+    Quantising to [qmin, qmax] clamps; when the activation's bounds themselves land on qmin and qmax (or outside),
+    quantise(activation(x)) = quantise(x) exactly.
+
+    Returns:
+        How many were dropped.
+    """
+    edit, count = Editor(model), 0
+    for graph in graphs(model):
+        for node in list(graph):
+            if node.op_type in ("Relu", "Clip") and _is_saturation(node):
+                before, after = node.inputs[0], node.outputs[0]
+                assert before is not None
+                encoding = encoding_of(after)
+                edit.replace(after, before)
+                set_encoding(before, encoding)
+                edit.remove(node)
+                count += 1
+    return count
+
+
+def _is_saturation(node: Node) -> bool:
+    before, after = node.inputs[0], node.outputs[0]
+    if before is None or before.producer() is None or before.is_graph_output() or len(before.uses()) != 1:
+        return False
+    encoding = encoding_of(after)
+    if encoding is None or encoding.axis is not None or encoding_of(before) is not None:
+        return False
+    if any(read_encoding(use.node, use.idx) != encoding for use in after.uses()):
+        return False
+    if after.is_graph_output() and output_encoding(after) != encoding:
+        return False
+    bounds = _clamp_bounds(node)
+    if bounds is None:
+        return False
+    low, high = quantize_array(np.array(bounds, np.float32), encoding).astype(np.int64)
+    return (low, high) == integer_bounds(encoding.dtype)
+
+
+def _clamp_bounds(node: Node) -> tuple[float, float] | None:
+    infinity = float(np.finfo(np.float32).max)
+    if node.op_type == "Relu":
+        return 0.0, infinity
+    limits = []
+    for index, default in ((1, -infinity), (2, infinity)):
+        value = input_of(node, index)
+        limit = default if value is None else scalar(value)
+        if limit is None:
+            return None
+        limits.append(limit)
+    attributes = node.attributes
+    low = attributes["min"].as_float() if "min" in attributes else limits[0]
+    high = attributes["max"].as_float() if "max" in attributes else limits[1]
+    return low, high
+

@@ -1,0 +1,78 @@
+"""Passes and backends by name: a lazy table of our own plus entry points that third parties use.
+
+Nothing is imported until its name is asked for. A name that two packages claim raises and names both.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from graphpress.errors import UsageError, did_you_mean
+
+PASS_GROUP = "graphpress.passes"
+BACKEND_GROUP = "graphpress.backends"
+
+OWN_PASSES: dict[str, str] = {}
+
+OWN_BACKENDS = {"onnxruntime": "graphpress.backends.onnxruntime.backend:OnnxRuntimeBackend"}
+
+
+def pass_names() -> list[str]:
+    """Every pass that can be named, sorted."""
+    return sorted(_table(PASS_GROUP))
+
+
+def load_pass(name: str) -> type[Any]:
+    """The pass class of that name.
+
+    Raises:
+        UsageError: there is none, or its package cannot be imported.
+    """
+    table = _table(PASS_GROUP)
+    if name not in table:
+        raise UsageError(f"unknown pass {name!r}", where="--passes", fix=did_you_mean(name, table))
+    return _import(name, table[name])
+
+
+def backend_names() -> list[str]:
+    """Every backend that can be named, sorted; whether one works here is its own to say."""
+    return sorted(_table(BACKEND_GROUP))
+
+
+def load_backend(name: str) -> Any:
+    """An instance of the backend of that name.
+
+    Raises:
+        UsageError: there is none, or its package cannot be imported.
+    """
+    table = _table(BACKEND_GROUP)
+    if name not in table:
+        raise UsageError(f"unknown backend {name!r}", where="--backend", fix=did_you_mean(name, table))
+    return _import(name, table[name])()
+
+
+@cache
+def _table(group: str) -> dict[str, str]:
+    table = dict(OWN_PASSES if group == PASS_GROUP else OWN_BACKENDS)
+    origin = dict.fromkeys(table, "graphpress")
+    for point in sorted(entry_points(group=group), key=lambda point: (point.name, point.value)):
+        package = point.dist.name if point.dist is not None else point.value
+        if table.get(point.name, point.value) != point.value:
+            raise UsageError(f"the name {point.name!r} is claimed by {origin[point.name]} and by {package}",
+                             where=f"entry points {group}", fix="uninstall one of the two packages")
+        table[point.name], origin[point.name] = point.value, package
+    return table
+
+
+def _import(name: str, reference: str) -> Any:
+    module, _, attribute = reference.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{name!r} cannot be loaded from {reference} ({error})", where="entry points",
+                         fix="reinstall the package that provides it") from error
+
+

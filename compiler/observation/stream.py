@@ -1,0 +1,75 @@
+"""The streaming runner: run the graph over the data, hand each requested tensor to its observer, keep nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+
+from graphpress.errors import DataError
+from graphpress.ir import Model
+from graphpress.manager.contract import Feed, Progress, Silent
+from graphpress.observation.observers import Observer
+from graphpress.runtime import InputSpec, Session
+
+MEMORY_BUDGET = 256 << 20
+"""Bytes of requested tensors alive at a time, as long as a single sample fits."""
+
+
+def observe(
+    model: Model,
+    observers: Mapping[str, Observer],
+    feeds: Iterable[Feed],
+    *,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> int:
+    """Run the model over the feeds and show each named value to its observer.
+
+    Inputs and outputs of the model can be named too. Batches are cut so that the requested tensors stay
+    within ``MEMORY_BUDGET``, whatever batch size the feeds come in.
+
+    Returns:
+        The number of samples seen.
+
+    Raises:
+        DataError: there are no feeds, or they do not fit the model.
+    """
+    inputs = {value.name for value in model.graph.inputs}
+    session = Session(model, threads=threads, optimization="basic",
+                      extra_outputs=[name for name in observers if name not in inputs])
+    seen, size = 0, 1
+    for feed in (progress or Silent()).track(feeds, "observing"):
+        for piece in _pieces(feed, session.inputs, lambda: size):
+            tensors = {**piece, **session.run(piece)}
+            for name, observer in observers.items():
+                observer.update(tensors[name])
+            count = _batch_of(piece)
+            seen += count
+            size = _batch_size(sum(tensors[name].nbytes for name in observers) / max(count, 1))
+    if not seen:
+        raise DataError("the calibration data is empty", where="calibration", fix="give at least one sample")
+    return seen
+
+
+def _pieces(feed: Feed, inputs: Iterable[InputSpec], size: Callable[[], int]) -> Iterator[dict[str, np.ndarray]]:
+    """Cut a feed along the batch axis where the model leaves it open, else pass it whole."""
+    count = _batch_of(feed)
+    open_batch = all(
+        spec.dims and not isinstance(spec.dims[0], int) and np.ndim(feed[spec.name]) > 0 and len(feed[spec.name]) == count
+        for spec in inputs
+        if spec.name in feed
+    )
+    start = 0
+    while start < count:
+        step = size() if open_batch else count
+        yield {name: array[start : start + step] if open_batch else array for name, array in feed.items()}
+        start += step
+
+
+def _batch_of(feed: Feed) -> int:
+    return max((len(array) for array in feed.values() if np.ndim(array) > 0), default=1)
+
+
+def _batch_size(bytes_per_sample: float) -> int:
+    return int(np.clip(MEMORY_BUDGET // max(bytes_per_sample, 1), 1, 32))

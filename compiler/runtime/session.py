@@ -1,0 +1,169 @@
+"""A model ready to run in ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from graphpress.errors import DataError, ModelError
+from graphpress.ir import ExternalTensor, Model, save, tensors, to_proto
+from graphpress.ir.files import PROTOBUF_LIMIT
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Runner = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+"""Anything that maps a feed to outputs by name."""
+
+Optimization = Literal["none", "basic", "all"]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model wants at one input.
+
+    Args:
+        name: name of the input.
+        dtype: numpy dtype (``object`` for strings).
+        dims: one entry an axis: a size, the name of a symbolic size, or None when unnamed.
+    """
+
+    name: str
+    dtype: np.dtype
+    dims: tuple[int | str | None, ...]
+
+
+class Session:
+    """One loaded model.
+
+    Spinning of idle worker threads is off, so that two sessions in one process can be compared on few cores.
+
+    Args:
+        model: a model, or the path of an ONNX file.
+        threads: worker threads inside an operator.
+        optimization: how far ONNX Runtime may rewrite the graph while loading.
+        extra_outputs: names of inner values to return as well.
+        optimized_path: where to write the graph that really runs, for inspection.
+
+    Raises:
+        ModelError: ONNX Runtime cannot load the model.
+    """
+
+    def __init__(
+        self,
+        model: Model | Path | str,
+        *,
+        threads: int = 1,
+        optimization: Optimization = "all",
+        extra_outputs: Sequence[str] = (),
+        optimized_path: Path | None = None,
+    ) -> None:
+        import onnxruntime
+
+        options = _options(threads, optimization, optimized_path)
+        try:
+            with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:
+                source = _source(model, extra_outputs, Path(scratch), options)
+                self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
+                    source, options, providers=["CPUExecutionProvider"]
+                )
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            raise ModelError(f"ONNX Runtime cannot load it ({_reason(error)})", where=_name(model),
+                             fix="check the model with onnx.checker, or update onnxruntime") from error
+        self.inputs = [_input_spec(argument) for argument in self._session.get_inputs()]
+        self.output_names: list[str] = [argument.name for argument in self._session.get_outputs()]
+
+    def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run once.
+
+        Raises:
+            DataError: the feed does not fit the model, or the model fails on it.
+        """
+        try:
+            results = self._session.run(self.output_names, dict(feed))
+        except Exception as error:  # see above
+            raise DataError(f"the model cannot run on this input ({_reason(error)})",
+                            where=", ".join(f"{name} {list(np.shape(array))}" for name, array in feed.items()),
+                            fix="check shapes and dtypes of the data against `optimize inspect`") from error
+        return dict(zip(self.output_names, results, strict=True))
+
+    def __call__(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The same as ``run``."""
+        return self.run(feed)
+
+
+def _options(threads: int, optimization: Optimization, optimized_path: Path | None) -> Any:
+    import onnxruntime
+
+    levels = onnxruntime.GraphOptimizationLevel
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = {
+        "none": levels.ORT_DISABLE_ALL, "basic": levels.ORT_ENABLE_BASIC, "all": levels.ORT_ENABLE_ALL,
+    }[optimization]
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if optimized_path is not None:
+        options.optimized_model_filepath = str(optimized_path)
+    return options
+
+
+def _source(model: Model | Path | str, extra_outputs: Sequence[str], scratch: Path, options: Any) -> bytes | str:
+    """What to give to ONNX Runtime: a path, or bytes (with the folder of the external data named)."""
+    if not isinstance(model, Model):
+        return str(model)
+    folders = {str(tensor.base_dir) for tensor in tensors(model) if isinstance(tensor, ExternalTensor)}
+    in_memory = sum(tensor.nbytes for tensor in tensors(model) if not isinstance(tensor, ExternalTensor))
+    if len(folders) > 1 or in_memory > PROTOBUF_LIMIT:
+        save(_with_outputs(model, extra_outputs), scratch / "model.onnx")
+        return str(scratch / "model.onnx")
+    proto = to_proto(model)
+    present = {output.name for output in proto.graph.output}
+    proto.graph.output.extend(
+        type(proto.graph.output[0])(name=name) for name in extra_outputs if name not in present
+    )
+    for folder in folders:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    return bytes(proto.SerializeToString())
+
+
+def _with_outputs(model: Model, extra_outputs: Sequence[str]) -> Model:
+    from graphpress.ir import clone
+
+    if not extra_outputs:
+        return model
+    copy = clone(model)
+    by_name = {output.name: output for node in copy.graph for output in node.outputs}
+    copy.graph.outputs.extend(by_name[name] for name in extra_outputs if not by_name[name].is_graph_output())
+    return copy
+
+
+def _input_spec(argument: Any) -> InputSpec:
+    return InputSpec(argument.name, _DTYPES.get(argument.type, np.dtype(object)), tuple(argument.shape))
+
+
+_DTYPES = {
+    f"tensor({name})": np.dtype(numpy_name)
+    for name, numpy_name in {
+        "float": "float32", "double": "float64", "float16": "float16", "bool": "bool",
+        **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    }.items()
+}
+
+
+def _name(model: Model | Path | str) -> str:
+    return (model.graph.name or "model") if isinstance(model, Model) else str(model)
+
+
+def _reason(error: Exception) -> str:
+    """The telling part of an ONNX Runtime message."""
+    text = " ".join(str(error).split())
+    return text.split(" : ", 3)[-1][:300]
+
+

@@ -1,0 +1,219 @@
+"""Placement: which nodes compute in integers, decided use by use from the target's policy before anything measures.
+
+    region = anchors ∪ { companions and data movers with an integer input and an integer reader }
+
+grown to its greatest fixed point: start from every candidate, strike out each companion or mover that has no
+member before it or none behind it, until nothing changes. Each strike looks again only at the neighbours, so
+the whole is linear in the graph. A Relu or Clip that only the saturating quantiser behind it needs belongs to
+the node before it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from graphpress.ir import (
+    DataType,
+    Node,
+    Refusal,
+    Value,
+    dims_of,
+    float_attribute,
+    input_of,
+    int_attribute,
+    is_constant,
+    is_standard,
+    rank_of,
+)
+from graphpress.ir import Graph
+from graphpress.ir.encoding import encoding_of
+from graphpress.manager.contract import Context
+from graphpress.ops import lookup
+from graphpress.targets import QuantizationPolicy
+
+ABSORBED = ("Relu", "Clip")
+
+
+@dataclass
+class Placement:
+    """The nodes that compute in integers and the activations that are therefore encoded.
+
+    Args:
+        nodes: the integer region, in graph order.
+        activations: values to encode, each with the encoded uses; a value that an integer node computes is read
+            encoded by everybody, one that a float node computes only by the integer nodes.
+        range_of: the value whose range each of them shares (itself, mostly).
+        refusals: anchors that stay float, with the reason.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    activations: list[Value] = field(default_factory=list)
+    range_of: dict[Value, Value] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+
+    def computes(self, value: Value) -> bool:
+        """Whether an integer node computes the value, absorbed activation included."""
+        node = result_node(value)
+        return node is not None and node in self._members
+
+    def __post_init__(self) -> None:
+        self._members: set[Node] = set(self.nodes)
+
+    def admit(self, nodes: list[Node]) -> None:
+        """Set the region."""
+        self.nodes, self._members = nodes, set(nodes)
+
+    def __contains__(self, node: Node) -> bool:
+        return node in self._members
+
+
+def place(graph: Graph, policy: QuantizationPolicy, context: Context) -> Placement:
+    """Decide the integer region of one graph."""
+    placement = Placement()
+    candidates: dict[Node, str] = {}
+    for node in graph:
+        kind = _kind(node, policy)
+        if kind == "anchor" and (refusal := _refusal(node, policy, context)):
+            placement.refusals.append(refusal)
+        elif kind is not None and not context.excluded(node) and _is_float(node):
+            candidates[node] = kind
+    placement.admit(_settle(candidates))
+    placement.activations = list(dict.fromkeys(_encoded_values(placement, policy)))
+    placement.range_of = _shared_ranges(placement, policy)
+    return placement
+
+
+def activation_inputs(node: Node) -> Iterator[tuple[int, Value]]:
+    """Index and value of the float inputs that are computed at run time."""
+    for index, value in enumerate(node.inputs):
+        if value is not None and not is_constant(value) and value.dtype in (DataType.FLOAT, None) and (
+            index == 0 or not _is_control_input(node)
+        ):
+            yield index, value
+
+
+def result_of(node: Node) -> Value:
+    """The value that leaves the integer kernel: behind the absorbed activation where there is one."""
+    value = node.outputs[0]
+    if len(value.uses()) == 1 and not value.is_graph_output():
+        reader = value.uses()[0].node
+        if is_standard(reader, *ABSORBED) and reader.graph is node.graph and value.uses()[0].idx == 0:
+            return reader.outputs[0]
+    return value
+
+
+def result_node(value: Value) -> Node | None:
+    """The node before ``value``, seen through an absorbed activation."""
+    node = value.producer()
+    if node is not None and is_standard(node, *ABSORBED) and node.inputs[0] is not None:
+        before = node.inputs[0].producer()
+        if before is not None and result_of(before) is value:
+            return before
+    return node
+
+
+def _kind(node: Node, policy: QuantizationPolicy) -> str | None:
+    if not is_standard(node):
+        return None
+    for kind, operators in (
+        ("anchor", policy.anchors), ("companion", policy.companions), ("transparent", policy.transparent),
+    ):
+        if node.op_type in operators:
+            return kind
+    return None
+
+
+def _refusal(node: Node, policy: QuantizationPolicy, context: Context) -> Refusal | None:
+    """Why an anchor stays float."""
+    if context.excluded(node):
+        return Refusal.at(node, "excluded by the user", "narrow --exclude")
+    if not _is_float(node):
+        return Refusal.at(node, "does not compute in float32", "convert the model to float32 first")
+    spec = lookup(node.op_type)
+    if spec is None or spec.quantization.weight is None:
+        return Refusal.at(node, "the operator table knows no weight of it", "leave it float")
+    if not is_constant(input_of(node, spec.quantization.weight)):
+        return Refusal.at(node, "its weight is computed at run time; this target has no fast kernel for that",
+                          "leave it float")
+    if encoding_of(node.outputs[0]) is not None or any(value and encoding_of(value) for value in node.inputs):
+        return Refusal.at(node, "it is quantised already", "start from the float model to quantise it anew")
+    if node.op_type == "Gemm" and not _plain_gemm(node):
+        return Refusal.at(node, "alpha, beta, transA or the shape of C have no integer kernel", "leave it float")
+    bias = input_of(node, spec.quantization.bias) if spec.quantization.bias is not None else None
+    if bias is not None and not is_constant(bias):
+        return Refusal.at(bias, "the bias is computed at run time", "leave it float")
+    return None
+
+
+def _plain_gemm(node: Node) -> bool:
+    unit = float_attribute(node, "alpha", 1.0) == 1.0 and float_attribute(node, "beta", 1.0) == 1.0
+    weight, bias = input_of(node, 1), input_of(node, 2)
+    dims, bias_dims = dims_of(weight), None if bias is None else dims_of(bias)
+    if not unit or int_attribute(node, "transA", 0) or dims is None:
+        return False
+    width = dims[0] if int_attribute(node, "transB", 0) else dims[1]
+    return bias is None or bias_dims == (width,)
+
+
+def _is_float(node: Node) -> bool:
+    data = node.inputs[0] if node.inputs else None
+    return data is not None and data.dtype == DataType.FLOAT and rank_of(data) is not None and (
+        node.outputs[0].dtype in (DataType.FLOAT, None)
+    )
+
+
+def _is_control_input(node: Node) -> bool:
+    """Whether inputs behind the first say how to move data instead of being data."""
+    spec = lookup(node.op_type)
+    return spec is not None and spec.quantization.moves_data and spec.quantization.shared is not None
+
+
+def _settle(candidates: dict[Node, str]) -> list[Node]:
+    """The greatest region in which every member that is no anchor stands between two members."""
+    inside = dict(candidates)
+    waiting = deque(inside)
+    while waiting:
+        node = waiting.popleft()
+        if node not in inside or inside[node] == "anchor":
+            continue
+        before = [maker for _, value in activation_inputs(node) if (maker := result_node(value)) is not None]
+        behind = [use.node for use in result_of(node).uses()]
+        if any(one in inside for one in before) and any(one in inside for one in behind):
+            continue
+        del inside[node]
+        waiting.extend(one for one in (*before, *behind) if one in inside)
+    return [node for node in candidates if node in inside]
+
+
+def _encoded_values(placement: Placement, policy: QuantizationPolicy) -> Iterator[Value]:
+    for node in placement.nodes:
+        for _, value in activation_inputs(node):
+            yield value
+        result = result_of(node)
+        read_by_integers = any(use.node in placement for use in result.uses())
+        if read_by_integers or node.op_type not in policy.float_results:
+            yield result
+        for extra in node.outputs[1:]:
+            if extra.dtype == DataType.FLOAT:
+                yield extra
+
+
+def _shared_ranges(placement: Placement, policy: QuantizationPolicy) -> dict[Value, Value]:
+    """Follow data movers back to the value whose range theirs is."""
+    range_of: dict[Value, Value] = {value: value for value in placement.activations}
+
+    def find(value: Value) -> Value:
+        while range_of[value] is not value:
+            range_of[value] = range_of[range_of[value]]
+            value = range_of[value]
+        return value
+
+    for node in placement.nodes:
+        if node.op_type in policy.transparent:
+            sources = [value for _, value in activation_inputs(node)]
+            for value in (*sources[1:], *(output for output in node.outputs if output in range_of)):
+                if value in range_of and sources[0] in range_of:
+                    range_of[find(value)] = find(sources[0])
+    return {value: find(value) for value in placement.activations}

@@ -1,0 +1,55 @@
+"""From what was observed of an activation to its range, and from the range to its encoding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphpress.ir.encoding import Quantized, integer_bounds
+from graphpress.observation import HistogramObserver
+from graphpress.targets import QuantizationPolicy
+
+Range = tuple[float, float]
+
+CLIP_CANDIDATES = np.linspace(0.3, 1.0, 57)
+
+
+def activation_encoding(observed: Range, policy: QuantizationPolicy) -> Quantized:
+    """Per-tensor encoding that covers the range and holds zero exactly."""
+    low, high = min(observed[0], 0.0), max(observed[1], 0.0)
+    bottom, top = integer_bounds(policy.activations)
+    if policy.symmetric_activations:
+        middle = (bottom + top + 1) // 2
+        scale = max(-low, high) / (top - middle)
+        return Quantized(policy.activations, (_positive(scale),), (middle,))
+    scale = _positive((high - low) / (top - bottom))
+    zero_point = int(np.clip(np.rint(bottom - low / scale), bottom, top))
+    return Quantized(policy.activations, (scale,), (zero_point,))
+
+
+def mse_range(seen: HistogramObserver, policy: QuantizationPolicy) -> Range:
+    """The shrunken range whose grid gives the least mean squared error over the histogram.
+
+    Shrinks both ends by one factor (Choukroun et al., arXiv 1902.06822, section 3, with the histogram in
+    place of a parametric density); a range that saturates rare large values gains resolution for the rest.
+    """
+    counts, centres = seen.counts, seen.centres
+    used = counts > 0
+    counts, centres = counts[used], np.clip(centres[used], seen.low, seen.high)
+    if not len(counts) or seen.low == seen.high:
+        return seen.low, seen.high
+    errors = [_squared_error(centres, counts, (seen.low * one, seen.high * one), policy) for one in CLIP_CANDIDATES]
+    best = float(CLIP_CANDIDATES[int(np.argmin(errors))])
+    return seen.low * best, seen.high * best
+
+
+def _squared_error(centres: np.ndarray, counts: np.ndarray, candidate: Range, policy: QuantizationPolicy) -> float:
+    encoding = activation_encoding(candidate, policy)
+    scale, zero_point = encoding.scale[0], encoding.zero_point[0]
+    bottom, top = encoding.bounds
+    levels = np.clip(np.rint(centres / scale) + zero_point, bottom, top)
+    return float(counts @ np.square((levels - zero_point) * scale - centres))
+
+
+def _positive(scale: float) -> float:
+    """A usable float32 scale: a constant zero tensor gets 1."""
+    return float(np.float32(scale)) if scale > np.finfo(np.float32).tiny else 1.0
