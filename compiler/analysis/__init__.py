@@ -1,1 +1,1 @@
-
+"""Analyses: shapes, cost, memory and how channels depend on each other."""

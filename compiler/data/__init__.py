@@ -1,1 +1,25 @@
+"""Data: from files, arrays and the user's code to feeds for a model."""
 
+from graphpress.data.inputs import Dims, Feed, ModelInput
+from graphpress.data.load import Dataset, load_dataset
+from graphpress.data.samples import Batch, Samples
+from graphpress.data.schema import DataFile, LabelSpec, Part, Preprocess
+from graphpress.data.synthetic import synthetic_samples
+from graphpress.data.user_code import is_reference, load_object
+
+__all__ = [
+    "Batch",
+    "DataFile",
+    "Dataset",
+    "Dims",
+    "Feed",
+    "LabelSpec",
+    "ModelInput",
+    "Part",
+    "Preprocess",
+    "Samples",
+    "is_reference",
+    "load_dataset",
+    "load_object",
+    "synthetic_samples",
+]

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from graphpress.errors import ModelError
-from graphpress.ir.types import Attr, AttributeType, ExternalTensor, Model, TensorProtocol
+from graphpress.ir.types import Attr, AttributeType, ExternalTensor, Function, Graph, Model, TensorProtocol
 from graphpress.ir.values import graphs
 from graphpress.ir.verify import problems
 
@@ -173,7 +173,8 @@ def _settle_constant_inputs(model: Model) -> None:
 
 
 def _declare_opsets_in_subgraphs(model: Model) -> None:
-    for owner in (model.graph, *model.functions.values()):
+    owners: list[Graph | Function] = [model.graph, *model.functions.values()]
+    for owner in owners:
         for subgraph in owner.subgraphs():
             subgraph.opset_imports.update(owner.opset_imports)
 

@@ -22,7 +22,8 @@ def quantize_array(array: np.ndarray, encoding: Quantized) -> np.ndarray:
     scale, zero_point = _spread(encoding, array.shape)
     low, high = encoding.bounds
     wide = np.float64 if encoding.dtype == "int32" else np.float32
-    levels = np.rint(array.astype(wide) / scale.astype(wide)) + zero_point
+    with np.errstate(over="ignore"):  # what overflows saturates below
+        levels = np.rint(array.astype(wide) / scale.astype(wide)) + zero_point
     return np.clip(levels, low, high).astype(np.int64).astype(integer_dtype(encoding.dtype))
 
 

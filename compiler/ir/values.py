@@ -12,8 +12,15 @@ STANDARD_DOMAINS = ("", "ai.onnx")
 
 
 def is_standard(node: Node, *op_types: str) -> bool:
-    """Whether ``node`` is an operator of the ONNX standard, and one of ``op_types`` if any are given."""
-    return node.domain in STANDARD_DOMAINS and (not op_types or node.op_type in op_types)
+    """Whether ``node`` is an operator of the ONNX standard, and one of ``op_types`` if any are given.
+
+    A node in a function whose attributes refer to those of the caller is not: what it does differs from call to call.
+    """
+    return (
+        node.domain in STANDARD_DOMAINS
+        and (not op_types or node.op_type in op_types)
+        and not any(attribute.is_ref() for attribute in node.attributes.values())
+    )
 
 
 def graphs(model: Model) -> Iterator[Graph | Function]:

@@ -15,7 +15,28 @@ from graphpress.errors import UsageError, did_you_mean
 PASS_GROUP = "graphpress.passes"
 BACKEND_GROUP = "graphpress.backends"
 
-OWN_PASSES: dict[str, str] = {}
+OWN_PASSES = {
+    "eliminate_dead": "graphpress.passes.cleanup.eliminate_dead:EliminateDead",
+    "eliminate_identity": "graphpress.passes.cleanup.eliminate_identity:EliminateIdentity",
+    "eliminate_movement": "graphpress.passes.cleanup.eliminate_movement:EliminateMovement",
+    "eliminate_neutral": "graphpress.passes.cleanup.eliminate_neutral:EliminateNeutral",
+    "fold_affine": "graphpress.passes.fusion.fold_affine:FoldAffine",
+    "fold_batch_norm": "graphpress.passes.fusion.fold_batch_norm:FoldBatchNorm",
+    "fold_constants": "graphpress.passes.cleanup.fold_constants:FoldConstants",
+    "fold_pad": "graphpress.passes.fusion.fold_pad:FoldPad",
+    "matmul_add": "graphpress.passes.fusion.matmul_add:MatmulAdd",
+    "merge_arithmetic": "graphpress.passes.cleanup.merge_arithmetic:MergeArithmetic",
+    "merge_clips": "graphpress.passes.cleanup.merge_clips:MergeClips",
+    "merge_common": "graphpress.passes.cleanup.merge_common:MergeCommon",
+    "merge_concats": "graphpress.passes.cleanup.merge_concats:MergeConcats",
+    "merge_pads": "graphpress.passes.cleanup.merge_pads:MergePads",
+    "merge_repeated": "graphpress.passes.cleanup.merge_repeated:MergeRepeated",
+    "merge_reshapes": "graphpress.passes.cleanup.merge_reshapes:MergeReshapes",
+    "merge_slices": "graphpress.passes.cleanup.merge_slices:MergeSlices",
+    "merge_transposes": "graphpress.passes.cleanup.merge_transposes:MergeTransposes",
+    "quantize": "graphpress.passes.quantize.quantize:Quantize",
+    "shape_arithmetic": "graphpress.passes.cleanup.shape_arithmetic:ShapeArithmetic",
+}
 
 OWN_BACKENDS = {"onnxruntime": "graphpress.backends.onnxruntime.backend:OnnxRuntimeBackend"}
 

@@ -1,5 +1,5 @@
 """Targets are data: one TOML file each, beside this module."""
 
-from graphpress.targets.target import QuantizationPolicy, Target, load_target, target_names
+from graphpress.targets.target import QuantizationPolicy, Target, aliases_of, load_target, target_names, target_summaries
 
-__all__ = ["QuantizationPolicy", "Target", "load_target", "target_names"]
+__all__ = ["QuantizationPolicy", "Target", "aliases_of", "load_target", "target_names", "target_summaries"]

@@ -98,6 +98,12 @@ def aliases_of(name: str) -> list[str]:
     return sorted(alias for alias, real in _aliases().items() if real == name)
 
 
+def target_summaries() -> list[tuple[str, str, str]]:
+    """Name, backend and description of each target, sorted by name; nothing is validated, so that this is quick."""
+    default = Target.backend
+    return [(name, table.get("backend", default), table.get("description", "")) for name, table in _tables().items()]
+
+
 def _read(table: dict[str, Any]) -> Target:
     from pydantic import TypeAdapter
 

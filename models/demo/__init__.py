@@ -1,1 +1,1 @@
-
+"""The demo: ``digits.onnx``, its data file ``digits.yaml``, and the script that trained it."""

@@ -1,1 +1,1 @@
-
+"""Fusion: several operators become one that computes the same."""

@@ -1,0 +1,80 @@
+"""Deliver an ONNX file that ONNX Runtime runs fast."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from graphpress.backend import Artifact, Availability
+from graphpress.ir import Model, clone, save
+from graphpress.ir.qdq import absorb_activations, lower_qdq
+from graphpress.runtime import Session
+from graphpress.targets import Target
+
+INTEGER_KERNELS = frozenset({
+    "ConvInteger", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits", "QAttention",
+    "QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearConv", "QLinearGlobalAveragePool",
+    "QLinearLeakyRelu", "QLinearMatMul", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere",
+})
+
+SUFFIX = re.compile(r"(_token_\d+|_nchwc)+$")
+"""What ONNX Runtime appends to the name of a node that it rewrites into another layout."""
+
+
+class OnnxRuntimeBackend:
+    """Spells encodings as Q/DQ nodes, which ONNX Runtime fuses into integer kernels while loading."""
+
+    def available(self) -> Availability:
+        """It is a core dependency: it works unless the installation is broken."""
+        try:
+            return Availability(True, f"onnxruntime {version('onnxruntime')}")
+        except PackageNotFoundError:
+            return Availability(False, "onnxruntime is not installed", "pip install onnxruntime")
+
+    def legalise(self, model: Model, target: Target) -> Model:
+        """Drop activations that the quantiser's saturation already does, then spell the encodings out."""
+        legal = clone(model)
+        absorb_activations(legal)
+        lower_qdq(legal)
+        return legal
+
+    def compile(self, model: Model, target: Target, out: Path, threads: int) -> Artifact:
+        """Write ``out/model.onnx`` (and its data file when large) and load it."""
+        return OnnxRuntimeArtifact(save(model, out / "model.onnx"), threads)
+
+
+class OnnxRuntimeArtifact:
+    """A model file and the session that runs it."""
+
+    def __init__(self, files: list[Path], threads: int) -> None:
+        self.files = files
+        self._threads = threads
+        self._session = Session(files[0], threads=threads)
+
+    def run(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Run once."""
+        return self._session.run(feed)
+
+    def arithmetic(self) -> Mapping[str, str]:
+        """Read off the graph that really runs: ONNX Runtime keeps a node's name, but for a suffix."""
+        with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:
+            optimized = Path(scratch) / "optimized.onnx"
+            Session(self.files[0], threads=self._threads, optimized_path=optimized)
+            graph = onnx.load(optimized, load_external_data=False).graph
+        types = {init.name: onnx.TensorProto.DataType.Name(init.data_type).lower() for init in graph.initializer}
+        return {SUFFIX.sub("", node.name): _arithmetic(node, types) for node in graph.node if node.name}
+
+
+def _arithmetic(node: onnx.NodeProto, types: Mapping[str, str]) -> str:
+    if node.op_type in INTEGER_KERNELS:
+        return "int8"
+    weights = {types[name] for name in node.input if name in types}
+    if weights & {"int8", "uint8"} and not weights & {"float", "float16", "double"}:
+        return "int8"
+    return {"float16": "float16", "double": "float64"}.get(next(iter(sorted(weights)), ""), "float32")

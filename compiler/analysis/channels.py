@@ -1,0 +1,138 @@
+"""Which positions of which tensors depend on each other: atoms carried through a graph by the table's axis rules.
+
+Every axis of every weight starts with atoms of its own; inputs of the graph, integer constants that are no weights
+and whatever an operator outside the table touches are frozen, with the reason. Linear in the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from graphpress.analysis.calls import call_of, dtype_of, is_weight, shape_of
+from graphpress.analysis.shapes import concrete_shapes
+from graphpress.ir import Model, Node, Value, is_constant, label, subgraphs_of
+from graphpress.ops import Atoms, Axes, Dims, Flow, UnknownShapeError, lookup
+
+_ONE_BYTE = 8
+
+
+@dataclass
+class Channels:
+    """The atoms of a graph.
+
+    Args:
+        atoms: the algebra: what is united, what is frozen and why, product constraints.
+        axes: for each value whose shape is known, the atoms of its axes; constants included.
+        notes: nodes whose rule could not be applied, and which are frozen for it.
+    """
+
+    atoms: Atoms
+    axes: dict[Value, Axes] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def propagate(model: Model, shapes: Mapping[str, Dims] | None = None, *, keep_statistics: bool = True) -> Channels:
+    """Carry atoms through the main graph.
+
+    Args:
+        model: the model, not changed.
+        shapes: static shapes by value name; ``concrete_shapes(model)`` when not given.
+        keep_statistics: freeze axes over which a normalisation takes statistics.
+    """
+    channels = Channels(Atoms(keep_statistics=keep_statistics))
+    walk = _Walk(channels, concrete_shapes(model) if shapes is None else shapes)
+    for value in model.graph.inputs:
+        walk.freeze_new(value, f"the graph input {label(value)}")
+    for node in model.graph:
+        if not is_constant(node.outputs[0] if node.outputs else None):
+            walk.visit(node)
+    for value in model.graph.outputs:
+        walk.freeze(value, f"the graph output {label(value)}")
+    return channels
+
+
+class _Walk:
+    """One walk over a graph in topological order."""
+
+    def __init__(self, channels: Channels, shapes: Mapping[str, Dims]) -> None:
+        self.channels, self.shapes, self.atoms = channels, shapes, channels.atoms
+
+    def visit(self, node: Node) -> None:
+        """Give the outputs of a node their axes."""
+        call = call_of(node, self.shapes)
+        flow = Flow(**vars(call), axes=tuple(self.axes_of(value) for value in node.inputs), atoms=self.atoms)
+        results = self._apply(node, flow)
+        for captured in _captured(node):
+            self.freeze(captured, f"a subgraph of {label(node)}")
+        for value, axes, shape in zip(node.outputs, results, flow.outputs, strict=True):
+            if axes is not None and shape is not None:
+                self.channels.axes[value] = tuple(self._settle(axis) for axis in axes)
+
+    def axes_of(self, value: Value | None) -> Axes | None:
+        """Axes of what a node reads; a constant gets its own the first time it is read."""
+        if value is None or value in self.channels.axes or not is_constant(value):
+            return None if value is None else self.channels.axes.get(value)
+        if _may_shrink(value):
+            shape = shape_of(value, self.shapes) or ()
+            self.channels.axes[value] = tuple(self.atoms.fresh(size) for size in shape)
+        else:
+            self.freeze_new(value, f"the integer constant {label(value)}")
+        return self.channels.axes.get(value)
+
+    def freeze_new(self, value: Value, reason: str) -> None:
+        """Frozen axes for a value that starts here."""
+        shape = shape_of(value, self.shapes)
+        if shape is not None:
+            self.channels.axes[value] = tuple(self.atoms.frozen(size, reason) for size in shape)
+
+    def freeze(self, value: Value, reason: str) -> None:
+        """Freeze every axis of a value."""
+        for axis in self.axes_of(value) or ():
+            self.atoms.freeze(axis, reason)
+
+    def _apply(self, node: Node, flow: Flow) -> Sequence[Axes | None]:
+        spec = lookup(node.op_type, node.domain)
+        if spec is None:
+            return self._give_up(flow, f"{label(node)}: no axis rule for {node.op_type}")
+        try:
+            results = spec.axes(flow)
+        except UnknownShapeError as error:
+            return self._give_up(flow, f"{label(node)}: unknown shape of {error}")
+        except (ValueError, IndexError, TypeError) as error:  # a node whose shapes contradict its rule
+            return self._give_up(flow, f"{label(node)}: {error}")
+        fits = len(results) == len(flow.outputs) and all(map(_fits, results, flow.outputs))
+        return results if fits else self._give_up(flow, f"{label(node)}: its shapes are not those of {node.op_type}")
+
+    def _give_up(self, flow: Flow, reason: str) -> Sequence[Axes | None]:
+        self.channels.notes.append(reason)
+        self.atoms.stuck(flow.axes, (), reason)
+        return [None if shape is None else self.atoms.stuck((), shape, reason) for shape in flow.outputs]
+
+    def _settle(self, axis: np.ndarray) -> np.ndarray:
+        """An axis of size one cannot shrink; whatever was alone on it stays."""
+        if len(axis) == 1 and axis[0]:
+            self.atoms.freeze(axis, "the only position of an axis")
+            return np.zeros(1, np.int64)
+        return axis
+
+
+def _may_shrink(value: Value) -> bool:
+    """Whether a constant holds weights, rather than indices, sizes or flags."""
+    dtype = dtype_of(value)
+    if dtype is None or dtype.is_floating_point() or (dtype.is_integer() and dtype.bitwidth <= _ONE_BYTE):
+        return True
+    return any(is_weight(use.node, use.idx, value) for use in value.uses())
+
+
+def _fits(axes: Axes | None, shape: Dims | None) -> bool:
+    return axes is None or shape is None or tuple(len(axis) for axis in axes) == shape
+
+
+def _captured(node: Node) -> Iterator[Value]:
+    for subgraph in subgraphs_of(node):
+        for inner in subgraph:
+            yield from (value for value in inner.inputs if value is not None)
+            yield from _captured(inner)
+        yield from subgraph.outputs

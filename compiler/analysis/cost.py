@@ -1,0 +1,142 @@
+"""Cost of a model: multiply-accumulates, parameters, bytes, peak activation memory, roofline time.
+
+Symbolic dimensions get a size first (batch 1, see ``graphpress.analysis.shapes.concrete_shapes``). Nodes of
+subgraphs count once each, however often a loop runs. Nodes whose cost is not known are listed, not guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from graphpress.analysis.calls import bytes_of, call_of, is_weight, shape_of
+from graphpress.analysis.memory import peak_activation_bytes
+from graphpress.analysis.shapes import concrete_shapes
+from graphpress.ir import Model, Node, Value, is_constant, is_standard, label, weight_bytes
+from graphpress.ops import Dims, UnknownShapeError, Work, lookup
+from graphpress.targets import Target
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Cost of one node.
+
+    Args:
+        name: of the node, or of its first output where it has none.
+        op: operator.
+        macs: multiply-accumulates.
+        parameters: elements of the weights it is the first to read.
+        bytes: size of those weights.
+        operations: element operations that are no multiply-accumulates.
+        traffic: bytes it reads and writes, weights included; 0 for views.
+    """
+
+    name: str
+    op: str
+    macs: int
+    parameters: int
+    bytes: int
+    operations: int = 0
+    traffic: int = 0
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """Cost of a model at the given shapes.
+
+    Args:
+        parameters: elements of all weights, each counted once.
+        macs: multiply-accumulates.
+        bytes: size of all constants.
+        nodes: number of nodes, those of subgraphs included.
+        layers: one entry a node, in graph order, ``Constant`` left out.
+        peak_activation_bytes: most bytes alive at once besides constants; None where a shape is unknown.
+        unknown: names of nodes whose cost is not known and counted as 0.
+    """
+
+    parameters: int
+    macs: int
+    bytes: int
+    nodes: int
+    layers: tuple[LayerCost, ...]
+    peak_activation_bytes: int | None
+    unknown: tuple[str, ...] = ()
+
+
+def model_cost(model: Model, shapes: Mapping[str, Dims] | None = None) -> ModelCost:
+    """What the model costs.
+
+    Args:
+        model: the model, not changed.
+        shapes: static shapes by value name; ``concrete_shapes(model)`` when not given.
+    """
+    shapes = concrete_shapes(model) if shapes is None else shapes
+    counter = _Counter(shapes)
+    layers = tuple(counter.layer(node) for node in _nodes(model) if not is_standard(node, "Constant"))
+    return ModelCost(
+        parameters=sum(layer.parameters for layer in layers),
+        macs=sum(layer.macs for layer in layers),
+        bytes=weight_bytes(model),
+        nodes=sum(1 for _ in _nodes(model)),
+        layers=layers,
+        peak_activation_bytes=peak_activation_bytes(model, shapes),
+        unknown=tuple(counter.unknown),
+    )
+
+
+def roofline_seconds(cost: ModelCost, target: Target, dtype: str = "float32") -> float | None:
+    """Time a target needs at least: each node is bound by arithmetic or by memory traffic, whichever is slower.
+
+    Returns:
+        Seconds, or None where the target states no peak rate for this dtype or no bandwidth.
+    """
+    peak, bandwidth = target.peak_gmacs.get(dtype, 0.0) * 1e9, target.bandwidth_gbs * 1e9
+    if not peak or not bandwidth:
+        return None
+    return sum(max(layer.macs / peak, layer.traffic / bandwidth) for layer in cost.layers)
+
+
+class _Counter:
+    """Costs node after node; remembers which constants were counted."""
+
+    def __init__(self, shapes: Mapping[str, Dims]) -> None:
+        self.shapes = shapes
+        self.unknown: list[str] = []
+        self._counted: set[Value] = set()
+
+    def layer(self, node: Node) -> LayerCost:
+        work = self._work(node)
+        parameters, size = self._weights(node)
+        traffic = sum(bytes_of(value, self.shapes) or 0 for value in {*node.inputs, *node.outputs} if value is not None)
+        return LayerCost(
+            label(node), node.op_type, work.macs, parameters, size, work.operations, traffic if work.moves else 0
+        )
+
+    def _work(self, node: Node) -> Work:
+        spec = lookup(node.op_type, node.domain)
+        if spec is None:
+            self.unknown.append(label(node))
+            return Work()
+        try:
+            return spec.cost(call_of(node, self.shapes))
+        except (UnknownShapeError, IndexError, ZeroDivisionError):  # shapes that are unknown, or that do not fit
+            self.unknown.append(label(node))
+            return Work()
+
+    def _weights(self, node: Node) -> tuple[int, int]:
+        parameters = size = 0
+        for index, value in enumerate(node.inputs):
+            if value is None or value in self._counted or not is_constant(value) or not is_weight(node, index, value):
+                continue
+            self._counted.add(value)
+            parameters += math.prod(shape_of(value, self.shapes) or ())
+            size += bytes_of(value, self.shapes) or 0
+        return parameters, size
+
+
+def _nodes(model: Model) -> Iterator[Node]:
+    """Nodes of the main graph and its subgraphs; bodies of functions belong to the calls."""
+    yield from model.graph
+    for subgraph in model.graph.subgraphs():
+        yield from subgraph

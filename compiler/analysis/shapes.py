@@ -1,0 +1,278 @@
+"""Shapes and types, symbolic and concrete, through ONNX's own shape inference.
+
+Inference runs on a light copy of the graph: large constants become inputs of the same shape, so that neither their
+size nor protobuf's limit matters. Where ONNX leaves a shape open that concrete inputs decide, the small integer
+tensors of shape arithmetic are evaluated and inference is run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import onnx
+from graphpress.analysis.shape_values import settle_shape_values
+from graphpress.ir import (
+    DataType,
+    Graph,
+    Model,
+    Shape,
+    SymbolicDim,
+    TensorType,
+    Value,
+    clone,
+    dims_of,
+    graphs,
+    is_standard,
+    static_shape,
+    to_proto,
+)
+from graphpress.ops import Dims
+
+LARGE = 1024
+"""Constants of more elements than this are no shape arithmetic; inference sees only their type."""
+
+DEFAULT_BATCH = 1
+DEFAULT_CHANNELS = 3
+DEFAULT_IMAGE = 224
+DEFAULT_LENGTH = 128
+
+_WITHOUT_INFERENCE = ("GroupNormalization", "MeanVarianceNormalization")
+"""Operators that keep their input's shape, of which onnx 1.23 infers nothing: Identity stands in for them."""
+
+_ROUNDS = 8
+"""Times that inference is repeated after shape arithmetic was evaluated; each round that gains nothing is the last."""
+
+_Found = dict[str, onnx.TypeProto]
+
+
+def infer_shapes(model: Model) -> list[str]:
+    """Fill in the shapes and types that can be inferred, in place, subgraphs included.
+
+    What is declared stays; unknown or symbolic dimensions of inner values become numbers where inference knows them.
+    A graph output that declares a shape keeps it.
+
+    Returns:
+        What went wrong, one sentence each; empty when inference ran. It never raises for a strange model.
+    """
+    notes: list[str] = []
+    found = _infer(_serialize(_light_copy(model), notes), notes)
+    for value in _inner_values(model):
+        if value.name in found:
+            _merge(value, found[value.name])
+    return notes
+
+
+def concrete_shapes(model: Model, input_shapes: Mapping[str, Dims] | None = None) -> dict[str, Dims]:
+    """Static shapes of all values, by name, when the inputs have these shapes.
+
+    Symbolic dimensions of inputs that are not given take the size which their symbol has in those that are, else a
+    default: 1 for the first axis and for names with "batch"; for inputs of rank four 3 channels and 224 for the
+    others; 128 elsewhere.
+
+    Returns:
+        The shapes that are known; a value whose size depends on data is missing.
+    """
+    light = _light_copy(model)
+    sizes = _bind_symbols(model, input_shapes or {})
+    given = input_shapes or {}
+    for value in light.graph.inputs:
+        dims = given.get(value.name or "") or _fixed_dims(value, sizes)
+        if dims is not None:
+            value.shape = Shape(dims)
+    _forget_inner_shapes(light, sizes)
+    return _settled(light) | _constant_shapes(model)
+
+
+# -- inference ------------------------------------------------------------------------------------------------
+
+
+def _settled(light: Model) -> dict[str, Dims]:
+    """Infer; evaluate shape arithmetic; again, until nothing is gained."""
+    notes: list[str] = []
+    proto = _serialize(light, notes)
+    known: dict[str, Dims] = {}
+    for _ in range(_ROUNDS):
+        found = _infer(proto, notes)
+        static = {name: dims for name, info in found.items() if (dims := _static_dims(info)) is not None}
+        gained, known = len(static.keys() - known.keys()), known | static
+        wanted = (name for node in light.graph for output in node.outputs if (name := output.name))
+        if proto is None or not gained or all(name in known for name in wanted):
+            break
+        settle_shape_values(proto, known)
+    return known
+
+
+def _serialize(light: Model, notes: list[str]) -> onnx.ModelProto | None:
+    try:
+        return to_proto(light)
+    except Exception as error:  # whatever stops serialisation stops inference, and only that
+        notes.append(f"shape inference could not read the model: {_first_line(error)}")
+        return None
+
+
+def _infer(proto: onnx.ModelProto | None, notes: list[str]) -> _Found:
+    """Types by value name, of names that are used once in the model."""
+    if proto is None:
+        return {}
+    for data_prop in (True, False):
+        try:
+            inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=data_prop)
+        except Exception as error:  # onnx raises several kinds for models it cannot follow
+            notes.append(f"shape inference failed: {_first_line(error)}")
+            continue
+        return _types_of(inferred.graph)
+    return {}
+
+
+def _types_of(graph: onnx.GraphProto) -> _Found:
+    found: _Found = {}
+    twice: set[str] = set()
+    for info in _infos(graph):
+        if info.name in found:
+            twice.add(info.name)
+        found[info.name] = info.type
+    return {name: proto for name, proto in found.items() if name not in twice}
+
+
+def _infos(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
+    yield from graph.input
+    outputs = {info.name for info in graph.input}
+    for info in (*graph.value_info, *graph.output):
+        if info.name not in outputs:
+            outputs.add(info.name)
+            yield info
+    for node in graph.node:
+        for attribute in node.attribute:
+            for subgraph in (attribute.g, *attribute.graphs):
+                if subgraph.node:
+                    yield from _infos(subgraph)
+
+
+# -- the light copy -------------------------------------------------------------------------------------------
+
+
+def _light_copy(model: Model) -> Model:
+    light = clone(model)
+    graph = light.graph
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is not None and tensor.size > LARGE:
+            del graph.initializers[name]
+            value.const_value = None
+            if not value.is_graph_input():
+                graph.inputs.append(value)
+    for node in graph:
+        if is_standard(node, *_WITHOUT_INFERENCE):
+            node.op_type = "Identity"
+            node.resize_inputs(1)
+            node.attributes.clear()
+    return light
+
+
+def _forget_inner_shapes(light: Model, sizes: Mapping[str, int]) -> None:
+    """Declared shapes hold for the symbolic sizes; only those of operators without inference are worth keeping.
+
+    Types go too: onnx 1.23 takes wrong sizes from a value that declares a type without a shape.
+    """
+    for graph in graphs(light):
+        for node in graph:
+            for output in node.outputs:
+                if not is_standard(node):
+                    output.shape = _bound(output, sizes)
+                elif not output.is_graph_output():
+                    output.shape, output.type = None, None
+                else:
+                    output.shape = None
+
+
+def _bound(value: Value, sizes: Mapping[str, int]) -> Shape | None:
+    if value.shape is None:
+        return None
+    return Shape([dim if isinstance(dim, int) else sizes.get(str(dim.value), dim.value) for dim in value.shape])
+
+
+def _bind_symbols(model: Model, given: Mapping[str, Dims]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for value in model.graph.inputs:
+        for dim, size in zip(value.shape or (), given.get(value.name or "", ()), strict=False):
+            if isinstance(dim, SymbolicDim) and dim.value is not None:
+                sizes.setdefault(dim.value, size)
+    for value in model.graph.inputs:
+        for axis, dim in enumerate(value.shape or ()):
+            if isinstance(dim, SymbolicDim) and dim.value is not None:
+                sizes.setdefault(dim.value, _default_size(axis, len(value.shape or ()), dim.value))
+    return sizes
+
+
+def _fixed_dims(value: Value, sizes: Mapping[str, int]) -> Dims | None:
+    if value.shape is None:
+        return None
+    rank = len(value.shape)
+    return tuple(
+        dim if isinstance(dim, int) else sizes.get(str(dim.value), _default_size(axis, rank, ""))
+        for axis, dim in enumerate(value.shape)
+    )
+
+
+def _default_size(axis: int, rank: int, symbol: str) -> int:
+    if axis == 0 or "batch" in symbol.lower():
+        return DEFAULT_BATCH
+    if rank == 4:
+        return DEFAULT_CHANNELS if axis == 1 else DEFAULT_IMAGE
+    return DEFAULT_LENGTH
+
+
+# -- merging back ---------------------------------------------------------------------------------------------
+
+
+def _inner_values(model: Model) -> Iterator[Value]:
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for node in graph:
+            yield from node.outputs
+        if graph is not model.graph:
+            yield from graph.inputs
+
+
+def _merge(value: Value, proto: onnx.TypeProto) -> None:
+    if not proto.HasField("tensor_type"):
+        return
+    tensor = proto.tensor_type
+    if value.type is None and tensor.elem_type:
+        value.type = TensorType(DataType(tensor.elem_type))
+    if not tensor.HasField("shape") or (value.is_graph_output() and value.shape is not None):
+        return
+    inferred = [_dim(dim) for dim in tensor.shape.dim]
+    declared = dims_of(value)
+    if declared is None:
+        value.shape = Shape(inferred)
+    elif len(declared) == len(inferred) and value.shape is not None:
+        value.shape = Shape(
+            [new if isinstance(new, int) else old for old, new in zip(value.shape, inferred, strict=True)]
+        )
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    if dim.HasField("dim_value"):
+        return dim.dim_value
+    return dim.dim_param or None
+
+
+def _static_dims(proto: onnx.TypeProto) -> Dims | None:
+    if not proto.HasField("tensor_type") or not proto.tensor_type.HasField("shape"):
+        return None
+    dims = [_dim(dim) for dim in proto.tensor_type.shape.dim]
+    return tuple(dim for dim in dims if isinstance(dim, int)) if all(isinstance(dim, int) for dim in dims) else None
+
+
+def _constant_shapes(model: Model) -> dict[str, Dims]:
+    return {
+        name: dims
+        for graph in graphs(model)
+        if isinstance(graph, Graph)
+        for name, value in graph.initializers.items()
+        if (dims := static_shape(value)) is not None
+    }
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

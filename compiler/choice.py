@@ -1,0 +1,91 @@
+"""Never worse: of the states that passed their checks, the latest that is no worse than the input model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from graphpress.backend import Artifact
+from graphpress.ir import Model
+from graphpress.job import Job
+from graphpress.manager.gate import Comparison
+from graphpress.manager.manager import Checkpoint, Run
+from graphpress.runtime import PairedTiming, compare_latency
+
+ORIGINAL = "original"
+DECISION = "delivered"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What will be delivered.
+
+    Args:
+        checkpoint: the state of the graph; None for the input model as it is.
+        model: the legalised model; None for the input model.
+        artifact: what the backend made of it; None for the input model.
+        comparison: against the input model; None for the input model itself.
+        became: in which type each node really computes, by name.
+        dropped: transactions that were given up because the result was worse with them, and why, latest first.
+    """
+
+    checkpoint: Checkpoint | None
+    model: Model | None
+    artifact: Artifact | None
+    comparison: Comparison | None
+    became: Mapping[str, str] = field(default_factory=dict)
+    dropped: tuple[tuple[str, str], ...] = ()
+
+
+def choose(job: Job, run: Run, scratch: Path) -> Choice:
+    """Compile and compare from the last accepted state backwards; below ``scratch`` lie the compiled candidates."""
+    dropped: list[tuple[str, str]] = []
+    candidates = _one_per_transaction(run.checkpoints)
+    gated = any(not one.lossless for one in job.recipe.passes) and not job.options.allow_worse
+    recorded = job.context.decisions.get(DECISION)
+    for checkpoint in reversed(candidates):
+        if not checkpoint.changes:
+            break
+        folder = scratch / f"candidate-{len(checkpoint.transactions)}"
+        folder.mkdir()
+        model = job.backend.legalise(checkpoint.model, job.target)
+        artifact = job.backend.compile(model, job.target, folder, job.threads)
+        comparison = compare(job, artifact)
+        word = "+".join(checkpoint.transactions) or "lossless"
+        worse = comparison.worse if gated else ""
+        if not worse and not checkpoint.transactions and dropped and not _better(comparison):
+            worse = "neither faster nor smaller"
+        if recorded is not None:
+            worse = "" if recorded == word else worse or "not chosen in the recorded run"
+        if not worse:
+            job.context.decisions[DECISION] = word
+            return Choice(checkpoint, model, artifact, comparison, artifact.arithmetic(), tuple(dropped))
+        dropped.append((checkpoint.transactions[-1] if checkpoint.transactions else "clean-up", worse))
+        shutil.rmtree(folder)
+    job.context.decisions[DECISION] = ORIGINAL
+    return Choice(None, None, None, None, dropped=tuple(dropped))
+
+
+def compare(job: Job, artifact: Artifact) -> Comparison:
+    """Time the artefact against the input model, where the target is this machine, and compare their sizes."""
+    timing: PairedTiming | None = None
+    if job.target.this_machine:
+        feed = job.single
+        timing = compare_latency(lambda: job.session.run(feed), lambda: artifact.run(feed))
+    return Comparison(timing, size_of_original(job), sum(file.stat().st_size for file in artifact.files))
+
+
+def size_of_original(job: Job) -> int:
+    """Bytes of the input model with its external data."""
+    return sum(record.bytes for record in job.inputs)
+
+
+def _better(comparison: Comparison) -> bool:
+    return comparison.faster or comparison.bytes_after < comparison.bytes_before
+
+
+def _one_per_transaction(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """The last state for each set of accepted transactions: lossless passes behind one belong to it."""
+    return list({checkpoint.transactions: checkpoint for checkpoint in checkpoints}.values())

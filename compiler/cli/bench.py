@@ -1,0 +1,106 @@
+"""``optimize bench MODEL``: its latency on the backends that are here, each side by side with the reference."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from graphpress.cli.options import debug_option, json_option, seconds_option, threads_option
+from graphpress.cli.text import echo_json, table
+from graphpress.errors import BackendError
+from graphpress.report import words
+
+if TYPE_CHECKING:
+    from graphpress.ir import Model
+    from graphpress.runtime import PairedTiming, Session
+    from graphpress.targets import Target
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One backend's latency.
+
+    Args:
+        backend: its name.
+        detail: its version, or why it was not measured.
+        latency_ms: median of one call; None when it was not measured.
+        ratio, low, high: time relative to ONNX Runtime on the same file, with its 95 % interval.
+    """
+
+    backend: str
+    detail: str
+    latency_ms: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@click.command("bench")
+@click.argument("model")
+@click.option("--backend", metavar="NAME", help="Measure on this backend alone.")
+@click.option("--target", metavar="NAME", default="cpu", show_default=True, help="Device whose rules the backends use.")
+@click.option("--data", metavar="FILE", help="Time with the first samples of this data instead of made-up inputs.")
+@threads_option
+@seconds_option
+@json_option
+@debug_option
+def bench(model: str, backend: str | None, as_json: bool, **settings: Any) -> None:
+    """Measure a model on the backends that are here."""
+    from graphpress.manager.registry import backend_names, load_backend
+
+    instances = {name: load_backend(name) for name in ([backend] if backend else backend_names())}
+    bench = Bench(Path(model), **settings)
+    results = [bench.measure(name, instance, must_work=backend is not None) for name, instance in instances.items()]
+    echo_json(results) if as_json else click.echo(_text(results, bench.threads))
+
+
+class Bench:
+    """A model with the reference session it is timed against."""
+
+    def __init__(self, path: Path, *, target: str, data: str | None, threads: int, seconds: float) -> None:
+        from graphpress.cli.feeds import samples_for
+        from graphpress.ir import load
+        from graphpress.runtime import Session
+        from graphpress.targets import load_target
+
+        self.target: Target = load_target(target)
+        self.model: Model = load(path)
+        self.threads, self.seconds = threads, seconds
+        self._reference: Session = Session(path, threads=threads)
+        self._feed = next(iter(samples_for(self._reference.inputs, data)))
+
+    def measure(self, name: str, backend: Any, *, must_work: bool) -> Measurement:
+        """Time the model on a backend.
+
+        Raises:
+            BackendError: the backend does not work here and ``must_work`` says that it should.
+        """
+        state = backend.available()
+        if not state.works:
+            if must_work:
+                raise BackendError(f"backend {name!r} does not work here: {state.detail}", fix=state.install)
+            return Measurement(name, state.detail)
+        timing = self._time(backend)
+        return Measurement(name, state.detail, timing.b_ms, timing.ratio, timing.low, timing.high)
+
+    def _time(self, backend: Any) -> PairedTiming:
+        from graphpress.runtime import compare_latency
+
+        with tempfile.TemporaryDirectory(prefix="graphpress-") as folder:
+            legal = backend.legalise(self.model, self.target)
+            artifact = backend.compile(legal, self.target, Path(folder), self.threads)
+            return compare_latency(
+                lambda: self._reference.run(self._feed), lambda: artifact.run(self._feed), seconds=self.seconds
+            )
+
+
+def _text(results: list[Measurement], threads: int) -> str:
+    rows = [(one.backend, words.milliseconds(one.latency_ms), _ratio(one), one.detail) for one in results]
+    return table(rows, head=("backend", f"latency, {threads} thread(s)", "time / ONNX Runtime", ""), right=(1,))
+
+
+def _ratio(one: Measurement) -> str:
+    return words.UNKNOWN if one.ratio is None else f"{one.ratio:.3f} [{one.low:.3f}, {one.high:.3f}]"

@@ -1,0 +1,112 @@
+"""``optimize compare A B``: size, cost, agreement of the outputs, and latency measured side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from graphpress.cli.options import debug_option, json_option, seconds_option, threads_option
+from graphpress.cli.text import echo_json, table
+from graphpress.errors import UsageError
+from graphpress.report import words
+from graphpress.report.records import Figures, Report
+
+if TYPE_CHECKING:
+    from graphpress.evaluation import OutputAgreement
+    from graphpress.runtime import PairedTiming, Session
+
+DEFAULT_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class ModelComparison:
+    """Two models side by side.
+
+    Args:
+        a, b: figures of each; ``latency_ms`` is the median of one call.
+        outputs: agreement of each output that both have.
+        timing: the paired measurement; ``ratio`` below 1 means that the second is faster.
+    """
+
+    a: Figures
+    b: Figures
+    outputs: list[OutputAgreement]
+    timing: PairedTiming
+
+
+@click.command("compare")
+@click.argument("a")
+@click.argument("b")
+@click.option("--data", metavar="FILE", help="Compare the outputs on this data instead of made-up inputs.")
+@click.option("--limit", type=click.IntRange(1), default=DEFAULT_SAMPLES, show_default=True, metavar="N",
+              help="Compare the outputs on at most N samples.")  # fmt: skip
+@threads_option
+@seconds_option
+@json_option
+@debug_option
+def compare(a: str, b: str, data: str | None, limit: int, threads: int, seconds: float, as_json: bool) -> None:
+    """Compare size, cost, outputs and latency of two models."""
+    from graphpress.cli.feeds import samples_for
+    from graphpress.evaluation import compare_outputs
+    from graphpress.runtime import Session, compare_latency
+
+    first, second = figures(Path(a)), figures(Path(b))
+    sessions = Session(Path(a), threads=threads), Session(Path(b), threads=threads)
+    _check_same_inputs(*sessions, where=b)
+    samples = samples_for(sessions[0].inputs, data, limit)
+    feed = next(iter(samples))
+    timing = compare_latency(lambda: sessions[0].run(feed), lambda: sessions[1].run(feed), seconds=seconds)
+    outputs = compare_outputs(sessions[0].run, sessions[1].run, samples)
+    result = ModelComparison(first, second, outputs, timing)
+    echo_json(result) if as_json else click.echo(_text(result, Path(a).name, Path(b).name))
+
+
+def figures(path: Path, latency_ms: float | None = None) -> Figures:
+    """Size and cost of a model file.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    from graphpress.analysis.cost import model_cost
+    from graphpress.ir import load
+    from graphpress.report.manifest import model_records
+
+    model = load(path)
+    cost = model_cost(model)
+    return Figures(
+        latency_ms=latency_ms,
+        parameters=cost.parameters,
+        macs=cost.macs,
+        bytes=sum(record.bytes for record in model_records(path, model)),
+        nodes=cost.nodes,
+    )
+
+
+def _check_same_inputs(a: Session, b: Session, where: str) -> None:
+    names = [sorted(spec.name for spec in session.inputs) for session in (a, b)]
+    if names[0] != names[1]:
+        raise UsageError(
+            f"the models have different inputs: {', '.join(names[0])} and {', '.join(names[1])}",
+            where=where,
+            fix="compare two forms of the same model",
+        )
+
+
+def _text(result: ModelComparison, a: str, b: str) -> str:
+    report = Report(model=a, target="", backend="", status="delivered", baseline=result.a, result=result.b)
+    rows = [(row.label, row.before, row.after, row.change) for row in words.comparison(report)]
+    timing = result.timing
+    speed = (
+        f"time ratio {timing.ratio:.3f} (95% interval {timing.low:.3f} to {timing.high:.3f}, {timing.rounds} rounds)"
+    )
+    outputs = [
+        (one.name, f"{one.sqnr_db:.1f} dB", f"{one.cosine:.6f}", f"{one.max_abs:.3g}", f"{one.max_rel:.3g}")
+        for one in result.outputs
+    ]
+    figures = table(rows, head=("", a, b, ""), right=(1, 2))
+    agreement = table(
+        outputs, head=("output", "SQNR", "cosine", "max |a-b|", "max |a-b| / max |a|"), right=(1, 2, 3, 4)
+    )
+    return f"{figures}\n{speed}\n\n{agreement}"

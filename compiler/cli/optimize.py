@@ -1,0 +1,145 @@
+"""``optimize MODEL``: the main job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from graphpress.cli.group import MainCommand, SectionOption
+from graphpress.cli.types import budget, duration
+from graphpress.errors import UsageError
+
+if TYPE_CHECKING:
+    from graphpress.api import Result
+
+BUDGET_NOT_MET = 4
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[F], F]:
+    return click.option(*names, cls=SectionOption, section=section, help=help, **settings)
+
+
+@click.command("MODEL", cls=MainCommand)
+@click.argument("model")
+@_option(
+    "Target",
+    "--target",
+    metavar="NAME",
+    default="cpu",
+    show_default=True,
+    help="Device the model is for; `optimize targets` lists them.",
+)
+@_option("Target", "--backend", metavar="NAME", help="What runs it there, if not the target's own choice.")
+@_option(
+    "Data and accuracy",
+    "--data",
+    metavar="FILE",
+    help="Data file (YAML), or an .npz with arrays named like the inputs and, if there are any, `labels`.",
+)
+@_option(
+    "Data and accuracy",
+    "--metric",
+    metavar="NAME",
+    help="top1, top5, an agreement with the original (the default without labels), or module:function.",
+)
+@_option(
+    "Data and accuracy",
+    "--max-drop",
+    callback=budget,
+    default="0.01",
+    show_default=True,
+    metavar="FRACTION|none",
+    help="How much of the metric may be lost: 0.01 is one point, `none` waives the limit.",
+)
+@_option(
+    "Data and accuracy",
+    "--eval-limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Evaluate on at most N samples, evenly spaced.",
+)
+@_option(
+    "Passes",
+    "--recipe",
+    metavar="NAME|FILE",
+    help="A built-in recipe (cleanup, int8, …; `optimize passes` lists them), a recipe file, or the manifest.json "
+    "of a run to replay.  [default: the target's]",
+)
+@_option("Passes", "--passes", metavar="LIST", help='Passes by hand: "fold_batch_norm,quantize{per_channel=true}".')
+@_option("Passes", "--exclude", metavar="REGEX", help="Nodes whose name matches are left alone by lossy passes.")
+@_option(
+    "Passes",
+    "--allow-worse",
+    is_flag=True,
+    help="Keep a result that is slower or larger. The accuracy limit still holds.",
+)
+@_option(
+    "Passes",
+    "--verify",
+    type=click.Choice(["none", "final", "each"]),
+    default="final",
+    show_default=True,
+    help="When to compare the outputs of lossless passes with the original's.",
+)
+@_option(
+    "Running",
+    "--input-shape",
+    metavar="NAME=1x3x224x224",
+    multiple=True,
+    help="Fix the shape of an input; may be given several times.",
+)
+@_option("Running", "--threads", type=click.IntRange(1), metavar="N", help="Threads to run and measure with.")
+@_option(
+    "Running",
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of everything that is random.",
+)
+@_option(
+    "Running",
+    "--time-limit",
+    callback=duration,
+    metavar="TIME",
+    help="Stop searching for better after this long: 90, 10m, 1h.",
+)
+@_option("Running", "--cache-dir", metavar="DIR", help="Keep expensive results there, by content.")
+@_option("Output", "--output", metavar="DIR", help="Where to write.  [default: MODEL-TARGET in the working directory]")
+@_option("Output", "--force", is_flag=True, help="Replace the output folder, whole, if it is not empty.")
+@_option("Output", "--json", "as_json", is_flag=True, help="Print report.json, or an error object, and nothing else.")
+@_option("Output", "--quiet", is_flag=True, help="Print nothing but errors.")
+@_option("Output", "--debug", is_flag=True, expose_value=False, help="Show the traceback of an unexpected error.")
+@click.pass_context
+def optimize(ctx: click.Context, /, model: str, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Optimise a model for a device."""
+    if options["recipe"] and options["passes"]:
+        raise UsageError("--recipe and --passes exclude each other", where="--passes", fix="give one of the two")
+    from graphpress.api import Options, run
+    from graphpress.cli.progress import progress_on_stderr
+
+    with progress_on_stderr(silent=quiet or as_json) as progress:
+        result = run(Path(model), Options(**options), progress)
+    if as_json:
+        _print_json(result)
+    elif not quiet:
+        _print_summary(result)
+    ctx.exit(BUDGET_NOT_MET if result.status == "budget_not_met" else 0)
+
+
+def _print_json(result: Result) -> None:
+    from graphpress.report.records import to_json
+
+    click.echo(to_json(result.report), nl=False)
+
+
+def _print_summary(result: Result) -> None:
+    from graphpress.cli.summary import summary
+
+    click.echo(summary(result.report, result.output))

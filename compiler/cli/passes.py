@@ -1,0 +1,105 @@
+"""``optimize passes [NAME]``: every pass there is, and the options of one, read off its dataclass."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING, Field, dataclass, fields
+from inspect import getdoc
+from typing import Any
+
+import click
+from graphpress.cli.options import debug_option, json_option
+from graphpress.cli.text import echo_json, table
+
+
+@dataclass(frozen=True)
+class FieldDoc:
+    """One option of a pass.
+
+    Args:
+        name, type: as in its dataclass.
+        default: its default as written in Python; None where it must be given.
+        help: what its docstring says.
+    """
+
+    name: str
+    type: str
+    default: str | None
+    help: str
+
+
+@dataclass(frozen=True)
+class PassDoc:
+    """What there is to know about a pass before running it."""
+
+    name: str
+    summary: str
+    lossless: bool
+    recovers: bool
+    needs_data: bool
+    fields: tuple[FieldDoc, ...]
+
+
+@click.command("passes")
+@click.argument("name", required=False)
+@json_option
+@debug_option
+def passes(name: str | None, as_json: bool) -> None:
+    """List the passes, or the options of one."""
+    from graphpress.manager.registry import load_pass, pass_names
+
+    docs = [describe(one, load_pass(one)) for one in ([name] if name else pass_names())]
+    if as_json:
+        echo_json(docs[0] if name else docs)
+    elif name:
+        click.echo(_one(docs[0]))
+    else:
+        click.echo(table([(doc.name, _kind(doc), doc.summary) for doc in docs], head=("pass", "kind", "what it does")))
+        click.echo("\n" + table(_recipes(), head=("recipe", "passes")))
+
+
+def describe(name: str, kind: type[Any]) -> PassDoc:
+    """A pass in words, from its fields, class attributes and docstring."""
+    text = getdoc(kind) or ""
+    helps = argument_docs(text)
+    options = tuple(
+        FieldDoc(one.name, str(one.type), _default(one), helps.get(one.name, "")) for one in fields(kind) if one.init
+    )
+    summary = " ".join(text.split("\n\n")[0].split())
+    return PassDoc(name, summary, kind.lossless, kind.recovers, kind.needs_data, options)
+
+
+def argument_docs(docstring: str) -> dict[str, str]:
+    """Help by argument from the ``Args:`` section of a docstring whose indentation was cleaned."""
+    section = re.search(r"^Args:\n((?:[ ]{4}.*\n?|\s*\n)+)", docstring, re.MULTILINE)
+    found = {}
+    for names, help in re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.MULTILINE):
+        found.update(dict.fromkeys(re.split(r",\s*", names), " ".join(help.split())))
+    return found
+
+
+def _recipes() -> list[tuple[str, str]]:
+    from graphpress.manager.recipe import from_name, recipe_names
+
+    return [(name, from_name(name).text()) for name in recipe_names()]
+
+
+def _default(one: Field[Any]) -> str | None:
+    if one.default is not MISSING:
+        return repr(one.default)
+    return repr(one.default_factory()) if one.default_factory is not MISSING else None
+
+
+def _kind(doc: PassDoc) -> str:
+    words = ["lossless" if doc.lossless else "recovery" if doc.recovers else "lossy"]
+    return ", ".join([*words, *(["needs data"] if doc.needs_data else [])])
+
+
+def _one(doc: PassDoc) -> str:
+    head = f"{click.style(doc.name, bold=True)} ({_kind(doc)})\n{doc.summary}"
+    if not doc.fields:
+        return f"{head}\n\nIt has no options."
+    rows = [(one.name, one.type, one.default or "(required)", one.help) for one in doc.fields]
+    first = doc.fields[0]
+    usage = f'--passes "{doc.name}{{{first.name}={first.default or "..."}}}"'
+    return f"{head}\n\n{table(rows, head=('option', 'type', 'default', 'meaning'))}\n\nFor example: {usage}"

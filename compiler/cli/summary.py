@@ -1,0 +1,66 @@
+"""What a run prints on stdout when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from graphpress.cli.text import table
+from graphpress.report import words
+from graphpress.report.records import Report
+
+MAX_REFUSALS = 8
+_COLOURS = {"delivered": "green", "kept_original": "blue", "budget_not_met": "yellow"}
+
+
+def summary(report: Report, output: Path) -> str:
+    """The outcome in words, before and after, what was left out and why, and where the files are."""
+    parts = [_headline(report), _figures(report), "\n".join(_remarks(report)), _files(output)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _headline(report: Report) -> str:
+    title = click.style(words.title(report), fg=_COLOURS[report.status], bold=True)
+    return f"{title}: {words.outcome(report)}."
+
+
+def _figures(report: Report) -> str:
+    rows = [(f"  {row.label}", row.before, row.after, _coloured(row)) for row in words.comparison(report)]
+    return table(rows, head=("", "before", "after", ""), right=(1, 2))
+
+
+def _coloured(row: words.Comparison) -> str:
+    if row.better is None or not row.change:
+        return row.change
+    return click.style(row.change, fg="green" if row.better else "red")
+
+
+def _remarks(report: Report) -> Iterator[str]:
+    if sentence := words.budget(report):
+        yield f"accuracy: {sentence}"
+    if sentence := words.speed(report):
+        yield f"speed: {sentence}"
+    if report.dropped_for_worse:
+        yield f"left out because slower or larger with it: {', '.join(report.dropped_for_worse)}"
+    for record in report.passes:
+        if record.status != "applied":
+            reason = f" ({'; '.join(record.notes)})" if record.notes else ""
+            yield f"{record.status.replace('_', ' ')}: {record.name}{reason}"
+    yield from (f"note: {note}" for note in report.notes)
+    yield from _refusals(report)
+
+
+def _refusals(report: Report) -> Iterator[str]:
+    if not report.refusals:
+        return
+    yield f"not done ({len(report.refusals)}):"
+    for refusal in report.refusals[:MAX_REFUSALS]:
+        remedy = f" – {refusal.fix}" if refusal.fix else ""
+        yield f"  {refusal.pass_name}: {refusal.where}: {refusal.why}{remedy}"
+    if len(report.refusals) > MAX_REFUSALS:
+        yield f"  … {len(report.refusals) - MAX_REFUSALS} more in report.html"
+
+
+def _files(output: Path) -> str:
+    return f"model:  {output / 'model.onnx'}\nreport: {output / 'report.html'}"

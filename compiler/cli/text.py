@@ -1,0 +1,36 @@
+"""Plain text for terminals: aligned tables and JSON. Colour is click's, which drops it where stdout is no terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from graphpress.report.records import plain
+
+
+def table(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), right: Sequence[int] = ()) -> str:
+    """Rows as aligned columns; the columns in ``right`` are aligned on the right.
+
+    >>> print(table([("a", "1"), ("bb", "10")], right=[1]))
+    a    1
+    bb  10
+    """
+    every = [head, *rows] if head else list(rows)
+    widths = [max(len(click.unstyle(row[column])) for row in every) for column in range(len(every[0]))] if every else []
+    lines = ["  ".join(_pad(cell, width, column in right) for column, (cell, width) in
+                       enumerate(zip(row, widths, strict=True))).rstrip() for row in every]  # fmt: skip
+    if head:
+        lines[0] = click.style(lines[0], dim=True)
+    return "\n".join(lines)
+
+
+def echo_json(item: Any) -> None:
+    """Print records, mappings or lists as JSON on stdout."""
+    click.echo(json.dumps(plain(item), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _pad(cell: str, width: int, right: bool) -> str:
+    space = " " * (width - len(click.unstyle(cell)))
+    return space + cell if right else cell + space

@@ -1,0 +1,32 @@
+"""Readings of option values that need more than click's own types; each is an option's callback."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def budget(ctx: click.Context, param: click.Parameter, value: str) -> float | None:
+    """A fraction between 0 and 1; None for the word ``none``."""
+    if value.lower() == "none":
+        return None
+    try:
+        drop = float(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is neither a number nor 'none'.", ctx, param) from error
+    if not 0 <= drop <= 1:
+        raise click.BadParameter(f"{value} is not a fraction between 0 and 1 (0.01 is one point).", ctx, param)
+    return drop
+
+
+def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Seconds, from a number with or without a unit: ``90``, ``10m``, ``1.5h``."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)([smh]?)", value)
+    if match is None or float(match[1]) == 0:
+        raise click.BadParameter(f"{value!r} is not a duration such as 90, 10m or 1.5h.", ctx, param)
+    return float(match[1]) * _UNITS[match[2]]

@@ -1,0 +1,72 @@
+"""Labels: from an array, a table, another file, or the names of image files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphpress.data.inputs import is_text
+from graphpress.errors import DataError
+
+
+def from_names(names: Sequence[str], pattern: str, where: str) -> np.ndarray:
+    """The first group of ``pattern``, searched in each relative path: int64 where all are integers, else text.
+
+    Raises:
+        DataError: the pattern is not a regular expression with a group, or a name does not match it.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise DataError(f"{pattern!r} is not a regular expression: {error}", where=where) from error
+    if compiled.groups < 1:
+        raise DataError(f"{pattern!r} has no group", where=where, fix="put parentheses round the label: ^(\\d+)_")
+    found = [compiled.search(name) or compiled.search(name.rsplit("/", 1)[-1]) for name in names]
+    for name, match in zip(names, found, strict=True):
+        if match is None or match.group(1) is None:
+            raise DataError(f"the name {name!r} does not match {pattern!r}", where=where, fix="mend from_name")
+    words = [match.group(1) for match in found if match is not None]
+    return np.array([int(word) for word in words]) if all(map(_is_integer, words)) else np.array(words, dtype=object)
+
+
+def finish(labels: np.ndarray, classes: Sequence[str] | None, count: int, where: str) -> np.ndarray:
+    """Labels as numbers, one a record: words become indices into ``classes``, ``[n, 1]`` becomes ``[n]``.
+
+    Raises:
+        DataError: their number differs from ``count``, or they are words that ``classes`` does not name.
+    """
+    if labels.ndim == 0 or labels.shape[0] != count:
+        raise DataError(
+            f"{labels.shape[0] if labels.ndim else 1} labels for {count} samples",
+            where=where,
+            fix="name labels that go with this source, record by record",
+        )
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if is_text(labels.dtype):
+        return _indices(labels, classes, where)
+    if labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels)):
+        return labels.astype(np.int64)
+    return labels.astype(np.int64) if labels.dtype.kind in "biu" else labels
+
+
+def _indices(labels: np.ndarray, classes: Sequence[str] | None, where: str) -> np.ndarray:
+    found = sorted({str(word) for word in labels.ravel()})
+    if classes is None:
+        few = ", ".join(found[:5])
+        raise DataError(
+            f"labels are words ({few}), and their order is not known",
+            where=where,
+            fix=f"add `classes: [{few}]` to labels, in the order of the model's outputs",
+        )
+    unknown = [word for word in found if word not in classes]
+    if unknown:
+        raise DataError(f"label {unknown[0]!r} is none of classes", where=where, fix=f"classes: {list(classes)}")
+    order = {word: at for at, word in enumerate(classes)}
+    return np.array([order[str(word)] for word in labels.ravel()], np.int64).reshape(labels.shape)
+
+
+def _is_integer(word: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+", word) is not None

@@ -1,0 +1,137 @@
+"""From what the user gives as data to the samples that passes and metrics read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from graphpress.data.arrays import array_names
+from graphpress.data.inputs import ModelInput
+from graphpress.data.parts import PartReader
+from graphpress.data.samples import Samples
+from graphpress.data.schema import DataFile, Part, check_data_file, read_data_file
+from graphpress.errors import DataError
+
+BORROWED_CALIBRATION = 512
+"""Samples taken for calibration from the evaluation part, when there is no calibration part."""
+
+_PARTS = ("calibration", "evaluation", "selection")
+_SECTIONS = (*_PARTS, "preprocess", "batch")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The samples of a run.
+
+    Args:
+        calibration: what passes look at; None without data.
+        evaluation: what the final figure is measured on; None without data.
+        selection: what gates passes; None when the evaluation samples do that as well.
+        notes: what was decided for want of a part, for the report.
+    """
+
+    calibration: Samples | None = None
+    evaluation: Samples | None = None
+    selection: Samples | None = None
+    notes: tuple[str, ...] = ()
+
+
+def load_dataset(
+    spec: Any, inputs: Sequence[ModelInput], *, limit: int | None = None, batch: int | None = None
+) -> Dataset:
+    """Open data for a model. Everything that can be checked early is: nothing is computed before.
+
+    Args:
+        spec: a data file (.yaml, .yml, .json); a bare source, such as an .npz with arrays named like the inputs and
+            optionally ``labels``; a mapping of such arrays; an array, or a pair (array, labels); an iterable of feeds
+            or (feed, labels) pairs; a ``CalibrationDataReader``; a mapping with the sections of a data file, in which a
+            part may be any of these objects; a ``Dataset``; or None.
+        inputs: the model's inputs.
+        limit: at most this many samples, evenly spaced, in evaluation and selection.
+        batch: samples a call, where the model leaves it open.
+
+    A single set of samples serves as calibration (at most 512 evenly spaced samples, labels unused) and as evaluation.
+    So does a data file with only one of both parts: without ``evaluation``, the metric is taken on the calibration
+    samples. Either is said in ``notes``.
+
+    Raises:
+        DataError: the data cannot be read or does not go with the model's inputs.
+    """
+    if spec is None:
+        return Dataset()
+    if limit is not None and limit < 1:
+        raise DataError(f"a limit of {limit} leaves no samples", fix="give at least 1")
+    data = spec if isinstance(spec, Dataset) else _completed(_parts(spec, tuple(inputs), batch))
+    if limit is None:
+        return data
+    evaluation, selection = (part and part.spread(limit) for part in (data.evaluation, data.selection))
+    return replace(data, evaluation=evaluation, selection=selection)
+
+
+def _parts(spec: Any, inputs: tuple[ModelInput, ...], batch: int | None) -> Dataset:
+    """The parts that are given, as they are given."""
+    if isinstance(spec, (str, Path)) and Path(spec).suffix.lower() in (".yaml", ".yml", ".json"):
+        return _from_file(read_data_file(Path(spec)), Path(spec).parent, str(spec), inputs, batch)
+    if isinstance(spec, Mapping) and _is_sectioned(spec, inputs):
+        return _from_sections(spec, inputs, batch)
+    return Dataset(evaluation=_one_set(spec, inputs, batch))
+
+
+def _one_set(spec: Any, inputs: tuple[ModelInput, ...], batch: int | None) -> Samples:
+    """Samples from a bare source or a Python object."""
+    if not isinstance(spec, (str, Path)):
+        return PartReader(inputs, Path(), "data", batch=batch).from_object(spec, Part(f"data ({type(spec).__name__})"))
+    path = Path(spec)
+    is_input = any(item.name == "labels" for item in inputs)
+    is_npz = path.suffix.lower() == ".npz" and path.is_file() and not is_input
+    labels = "labels" if is_npz and "labels" in array_names(path) else None
+    return PartReader(inputs, Path(), str(spec), batch=batch).open(Part(str(spec), labels=labels))
+
+
+def _is_sectioned(spec: Mapping[str, Any], inputs: tuple[ModelInput, ...]) -> bool:
+    """Whether a mapping has the sections of a data file, rather than arrays by input name."""
+    return bool(spec) and set(spec) <= set(_SECTIONS) and not set(spec) <= {item.name for item in inputs}
+
+
+def _from_sections(spec: Mapping[str, Any], inputs: tuple[ModelInput, ...], batch: int | None) -> Dataset:
+    """A data file as a mapping, in which a part may also be a Python object."""
+    objects = {name: spec[name] for name in _PARTS if name in spec and not _is_part(spec[name])}
+    rest = {name: value for name, value in spec.items() if name not in objects}
+    opened = {name: _one_set(value, inputs, batch) for name, value in objects.items()}
+    has_file = bool(set(rest) & set(_PARTS))
+    if not has_file and rest.get("preprocess"):
+        raise DataError("preprocess is for parts with a source", where="data", fix="preprocess the arrays yourself")
+    base = _from_file(check_data_file(rest, "data"), Path(), "data", inputs, batch) if has_file else Dataset()
+    return Dataset(
+        opened.get("calibration", base.calibration),
+        opened.get("evaluation", base.evaluation),
+        opened.get("selection", base.selection),
+    )
+
+
+def _is_part(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping) and "source" in value)
+
+
+def _from_file(file: DataFile, folder: Path, where: str, inputs: tuple[ModelInput, ...], batch: int | None) -> Dataset:
+    reader = PartReader(inputs, folder, where, file.preprocess, batch or file.batch)
+    calibration, evaluation, selection = (
+        None if part is None else reader.open(part) for part in (file.calibration, file.evaluation, file.selection)
+    )
+    return Dataset(calibration, evaluation, selection)
+
+
+def _completed(data: Dataset) -> Dataset:
+    """Calibration and evaluation stand in for each other where one is missing, and the notes say so."""
+    given = (data.calibration, data.evaluation, data.selection)
+    data = replace(data, notes=tuple(note for part in given if part is not None for note in part.notes))
+    if data.calibration is None and data.evaluation is not None:
+        borrowed = data.evaluation.spread(BORROWED_CALIBRATION)
+        note = f"no calibration part: {borrowed.count} samples of the evaluation part calibrate, labels unused"
+        return replace(data, calibration=borrowed, notes=(*data.notes, note))
+    if data.evaluation is None and data.calibration is not None:
+        note = "no evaluation part: the metric is taken on the calibration samples, so it flatters"
+        return replace(data, evaluation=data.calibration, notes=(*data.notes, note))
+    return data

@@ -1,0 +1,175 @@
+"""Samples: feeds that can be read any number of times, in the same order, in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from graphpress.data.inputs import Feed
+from graphpress.data.preprocess import Preprocessor, Sample
+from graphpress.data.sources import Source, hash_array
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One call's worth of samples.
+
+    Args:
+        feed: the arrays, padded to the model's batch size where that is fixed.
+        labels: ``[count, ...]``, or None.
+        count: how many samples are real; what lies beyond repeats the last one.
+    """
+
+    feed: Feed
+    labels: np.ndarray | None
+    count: int
+
+
+class Samples(ABC):
+    """Samples of one part of the data. Every pass yields the same feeds in the same order.
+
+    Attributes:
+        labels: ``[count, ...]``, or None.
+        count: number of samples.
+        batch_size: the most samples a feed holds.
+        notes: what the report should say about them.
+    """
+
+    labels: np.ndarray | None
+    count: int
+    batch_size: int
+    notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def counted_batches(self) -> Iterator[Batch]:
+        """The samples, batch by batch, with the number of real samples in each."""
+
+    @abstractmethod
+    def spread(self, limit: int) -> Samples:
+        """About ``limit`` samples, evenly spaced, so that data sorted by class stays covered."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of the content and of how it is read, in hexadecimal."""
+
+    def batches(self) -> Iterator[tuple[Feed, np.ndarray | None]]:
+        """Feeds with the labels of their real samples.
+
+        Where the model fixes a batch size, the last feed is filled up by repeating its last sample: cut the outputs
+        to the running ``count`` (``counted_batches`` says how many are real).
+        """
+        for batch in self.counted_batches():
+            yield batch.feed, batch.labels
+
+    def __iter__(self) -> Iterator[Feed]:
+        """The feeds alone."""
+        for batch in self.counted_batches():
+            yield batch.feed
+
+
+@dataclass(frozen=True)
+class Column:
+    """One model input, the source that feeds it and what happens in between."""
+
+    name: str
+    source: Source
+    preprocessor: Preprocessor
+
+    def samples(self, indices: Sequence[int]) -> Iterator[Sample]:
+        """Finished samples of these numbers."""
+        for index, record in zip(indices, self.source.records(indices), strict=True):
+            yield self.preprocessor(record, f"{self.source.where}, record {index}, for input {self.name!r}")
+
+
+@dataclass(frozen=True)
+class ColumnSamples(Samples):
+    """Samples read record by record from sources.
+
+    Args:
+        columns: one an input, all of the same length.
+        indices: the records to read.
+        labels: ``[len(indices), ...]``, or None.
+        batch_size: the most samples a feed holds.
+        padded: the model fixes the batch size, so that the last feed is filled up.
+        spec: how the data is read, for the fingerprint.
+        notes: what the report should say about them.
+    """
+
+    columns: tuple[Column, ...]
+    indices: Sequence[int]
+    labels: np.ndarray | None
+    batch_size: int
+    padded: bool = False
+    spec: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        """Number of samples."""
+        return len(self.indices)
+
+    def counted_batches(self) -> Iterator[Batch]:
+        """Batches of equal shapes: a sample of another shape, or without a batch axis to stack along, begins anew."""
+        done, rows = 0, list[_Row]()
+        for row in zip(*(column.samples(self.indices) for column in self.columns), strict=True):
+            if rows and (len(rows) == self.batch_size or not _stackable(rows[0], row)):
+                yield self._batch(rows, done)
+                done, rows = done + len(rows), []
+            rows.append(row)
+        if rows:
+            yield self._batch(rows, done)
+
+    def spread(self, limit: int) -> Samples:
+        """At most ``limit`` samples, evenly spaced."""
+        kept = evenly_spaced(self.count, limit)
+        return replace(
+            self,
+            indices=[self.indices[at] for at in kept],
+            labels=None if self.labels is None else self.labels[kept],
+        )
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the sources' bytes, the labels, the record numbers and the preprocessing."""
+        digest = hashlib.sha256(self.spec.encode())
+        digest.update(repr([(column.name, column.preprocessor.dims) for column in self.columns]).encode())
+        hash_array(np.asarray(self.indices, np.int64), digest)
+        if self.labels is not None:
+            hash_array(self.labels, digest)
+        for source in {id(column.source): column.source for column in self.columns}.values():
+            source.hash_into(digest)
+        return digest.hexdigest()
+
+    def _batch(self, rows: list[_Row], done: int) -> Batch:
+        count = len(rows)
+        if self.padded:
+            rows = [*rows, *[rows[-1]] * (self.batch_size - count)]
+        arrays = [
+            np.stack([sample.array for sample in samples]) if samples[0].stacked else samples[0].array
+            for samples in zip(*rows, strict=True)
+        ]
+        feed = {column.name: array for column, array in zip(self.columns, arrays, strict=True)}
+        return Batch(feed, None if self.labels is None else self.labels[done : done + count], count)
+
+
+_Row = tuple[Sample, ...]
+
+
+def evenly_spaced(count: int, limit: int) -> np.ndarray:
+    """At most ``limit`` of ``count`` positions, evenly spaced, the first among them.
+
+    >>> evenly_spaced(10, 4).tolist()
+    [0, 2, 5, 7]
+    """
+    kept = min(count, limit)
+    return np.arange(kept) * count // max(kept, 1)
+
+
+def _stackable(one: _Row, other: _Row) -> bool:
+    return all(
+        first.stacked and second.stacked and first.array.shape == second.array.shape
+        for first, second in zip(one, other, strict=True)
+    )

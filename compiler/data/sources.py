@@ -1,0 +1,182 @@
+"""Sources: numbered records, read as they are asked for.
+
+A source of images holds file names and decodes on the way past, so memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from graphpress.errors import DataError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_BROKEN_ZIP = (OSError, zipfile.BadZipFile, zlib.error, KeyError, RuntimeError, NotImplementedError)
+
+
+class Digest(Protocol):
+    """A running hash, as hashlib makes them."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take in more bytes."""
+        ...
+
+
+class Source(Protocol):
+    """Numbered records of one kind."""
+
+    @property
+    def where(self) -> str:
+        """The file, and the array in it, for messages."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def records(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        """The records of these numbers, in this order."""
+        ...
+
+    def hash_into(self, digest: Digest) -> None:
+        """Feed the content to a hash."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Records along the first axis of an array, which may be memory-mapped.
+
+    Args:
+        array: ``[records, ...]``.
+        where: for messages.
+    """
+
+    array: np.ndarray
+    where: str
+
+    def __len__(self) -> int:
+        return int(self.array.shape[0])
+
+    def records(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        """The rows of these numbers."""
+        for index in indices:
+            yield np.asarray(self.array[index])
+
+    def hash_into(self, digest: Digest) -> None:
+        """Hash dtype, shape and values, a slab at a time."""
+        hash_array(self.array, digest)
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Images of a folder or zip, in sorted order of their relative paths.
+
+    Args:
+        path: the folder or zip file.
+        names: relative paths with forward slashes, sorted.
+        mode: what Pillow converts each to: ``RGB``, ``L`` or ``RGBA``.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    mode: str
+
+    @property
+    def where(self) -> str:
+        """The folder or zip."""
+        return str(self.path)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def records(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        """Decoded images, ``[height, width, channels]`` of uint8."""
+        with _opened(self.path) as read:
+            for index in indices:
+                name = self.names[index]
+                yield decode(read(name), self.mode, f"{self.path}/{name}")
+
+    def hash_into(self, digest: Digest) -> None:
+        """Hash names and bytes of all images."""
+        with _opened(self.path) as read:
+            for name in self.names:
+                digest.update(name.encode() + b"\0" + hashlib.sha256(read(name)).digest())
+
+
+def image_names(path: Path) -> tuple[str, ...]:
+    """Relative paths of the images in a folder or zip, sorted; files of other kinds and hidden ones don't count.
+
+    Raises:
+        DataError: it cannot be read, or holds no image.
+    """
+    try:
+        if path.is_dir():
+            found = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
+        else:
+            with zipfile.ZipFile(path) as archive:
+                found = archive.namelist()
+    except _BROKEN_ZIP as error:
+        raise DataError(f"cannot be read: {error}", where=str(path), fix="check that the file is complete") from error
+    names = tuple(sorted(name for name in found if _is_image(name)))
+    if not names:
+        raise DataError("holds no images", where=str(path), fix=f"images end in {', '.join(IMAGE_SUFFIXES)}")
+    return names
+
+
+def decode(content: bytes, mode: str, where: str) -> np.ndarray:
+    """An image file as ``[height, width, channels]`` of uint8.
+
+    Raises:
+        DataError: the bytes are not an image that Pillow can decode.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            pixels = np.asarray(image.convert(mode))
+    except Exception as error:  # a malformed image makes Pillow's decoders raise nearly anything
+        raise DataError(f"is not a readable image: {error}", where=where, fix="replace or remove it") from error
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def hash_array(array: np.ndarray, digest: Digest) -> None:
+    """Feed dtype, shape and values of an array to a hash, a slab at a time."""
+    digest.update(f"{array.dtype.str}{array.shape}".encode())
+    if array.dtype.kind == "O":
+        digest.update(repr(array.tolist()).encode())
+        return
+    rows = array.reshape(1) if array.ndim == 0 else array
+    step = max(1, (1 << 24) // max(1, rows[:1].nbytes))
+    for start in range(0, rows.shape[0], step):
+        digest.update(rows[start : start + step].tobytes())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Callable[[str], bytes]]:
+    """A reader of the files in a folder or zip."""
+    archive = None if path.is_dir() else zipfile.ZipFile(path)
+
+    def read(name: str) -> bytes:
+        try:
+            return (path / name).read_bytes() if archive is None else archive.read(name)
+        except _BROKEN_ZIP as error:
+            raise DataError(f"cannot be read: {error}", where=f"{path}/{name}", fix="check the file") from error
+
+    try:
+        yield read
+    finally:
+        if archive is not None:
+            archive.close()
+
+
+def _is_image(name: str) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    return not hidden and name.lower().endswith(IMAGE_SUFFIXES)

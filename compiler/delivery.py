@@ -1,0 +1,210 @@
+"""From the states that passed to the folder on disk: model, report, page and manifest, in place in one rename."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from graphpress.analysis.cost import ModelCost, model_cost, roofline_seconds
+from graphpress.analysis.shapes import concrete_shapes
+from graphpress.choice import Choice, choose, size_of_original
+from graphpress.evaluation import Score
+from graphpress.ir import Model, graphs
+from graphpress.ir.encoding import compute_request
+from graphpress.job import Job
+from graphpress.manager.judge import verdict_on
+from graphpress.manager.manager import Run
+from graphpress.output import staged
+from graphpress.report.environment import environment
+from graphpress.report.html import write_html
+from graphpress.report.manifest import Manifest, file_records, write_manifest
+from graphpress.report.records import (
+    Figures,
+    LayerRecord,
+    PassRecord,
+    RefusalRecord,
+    Report,
+    SpeedVerdict,
+    Status,
+    to_json,
+)
+
+MODEL = "model.onnx"
+
+
+def deliver(job: Job, run: Run, began: float) -> tuple[Report, tuple[Path, ...]]:
+    """Choose, measure, write.
+
+    Args:
+        job: the run.
+        run: what the manager made of it.
+        began: ``time.perf_counter`` at the start of the whole.
+
+    Returns:
+        The report, and the files that were written.
+    """
+    with staged(job.output) as folder:
+        scratch = folder / ".candidates"
+        scratch.mkdir()
+        choice = choose(job, run, scratch)
+        _place_model(job, choice, folder)
+        shutil.rmtree(scratch)
+        report = _report(job, run, choice, folder)
+        report = replace(report, seconds=time.perf_counter() - began)
+        (folder / "report.json").write_text(to_json(report), encoding="utf-8")
+        write_html(report, folder / "report.html")
+        write_manifest(_manifest(job, folder), folder / "manifest.json")
+        names = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
+    return report, tuple(job.output / name for name in names)
+
+
+def _place_model(job: Job, choice: Choice, folder: Path) -> None:
+    if choice.artifact is not None:
+        for file in choice.artifact.files:
+            shutil.move(file, folder / file.name)
+        return
+    shutil.copyfile(job.path, folder / MODEL)
+    for record in job.inputs[1:]:
+        (folder / record.name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(job.path.parent / record.name, folder / record.name)
+
+
+# -- the report -------------------------------------------------------------------------------------------
+
+
+def _report(job: Job, run: Run, choice: Choice, folder: Path) -> Report:
+    baseline_score = job.final_baseline
+    score = baseline_score if choice.model is None else job.score(choice.model)
+    before = model_cost(job.original, concrete_shapes(job.original, job.shapes))
+    after = before if choice.checkpoint is None else model_cost(choice.checkpoint.model)
+    timing = None if choice.comparison is None else choice.comparison.timing
+    latency = None if timing is None else timing.a_ms
+    original_nodes = sum(len(graph) for graph in graphs(job.original))
+    result_nodes = original_nodes if choice.model is None else sum(len(graph) for graph in graphs(choice.model))
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    return Report(
+        model=job.path.name,
+        target=job.target.name,
+        backend=job.backend_name,
+        status=_status(run, choice),
+        baseline=_figures(before, baseline_score, latency, size_of_original(job), original_nodes),
+        result=_figures(after, score, latency if timing is None else timing.b_ms, size, result_nodes),
+        metric_name=None if job.metric is None else job.metric.name,
+        threads=job.threads,
+        passes=tuple(_records(run, choice)),
+        refusals=(*_import_refusals(job), *run.refusals()),
+        layers=tuple(_layers(choice, after)),
+        verdict=(
+            None if baseline_score is None or score is None
+            else verdict_on(baseline_score, score, job.options.max_drop)
+        ),
+        speed=None if timing is None else SpeedVerdict(
+            ratio=timing.ratio, low=timing.low, high=timing.high, rounds=timing.rounds
+        ),
+        modelled_ms=_modelled_ms(job, after),
+        dropped_for_worse=tuple(f"{name}: {why}" for name, why in choice.dropped),
+        notes=tuple(_notes(job, run)),
+        seed=job.options.seed,
+        environment=environment(),
+    )
+
+
+def _status(run: Run, choice: Choice) -> Status:
+    if run.missed:
+        return "budget_not_met"
+    return "kept_original" if choice.checkpoint is None else "delivered"
+
+
+def _figures(cost: ModelCost, score: Score | None, latency: float | None, size: int, nodes: int) -> Figures:
+    return Figures(metric=None if score is None else score.value, latency_ms=latency, parameters=cost.parameters,
+                   macs=cost.macs, bytes=size, nodes=nodes)
+
+
+def _records(run: Run, choice: Choice) -> list[PassRecord]:
+    """The passes' records; those of transactions that the never-worse gate gave up are rolled back."""
+    kept = set(() if choice.checkpoint is None else choice.checkpoint.transactions)
+    reasons = dict(choice.dropped)
+    records = []
+    for tally in run.tallies:
+        record = tally.record()
+        given_up = next(
+            (why for name, why in reasons.items() if tally.one.name in name.split("+") and name not in kept), None
+        )
+        if record.status == "applied" and tally.transaction is not None and given_up is not None:
+            record = replace(record, status="rolled_back", notes=(*record.notes, f"dropped: the result was {given_up}"))
+        records.append(record)
+    return records
+
+
+def _import_refusals(job: Job) -> list[RefusalRecord]:
+    return [
+        RefusalRecord(pass_name="import", where=one.where, why=one.why, fix=one.fix) for one in job.kept_nodes
+    ]
+
+
+def _layers(choice: Choice, cost: ModelCost) -> list[LayerRecord]:
+    """Every node that multiplies or was asked for something: what it was asked for and what it became."""
+    if choice.checkpoint is None:
+        return [LayerRecord(name=one.name, op=one.op, macs=one.macs) for one in cost.layers if one.macs]
+    asked = _requests(choice.checkpoint.model)
+    return [
+        LayerRecord(name=one.name, op=one.op, macs=one.macs, asked=asked.get(one.name, "float32"),
+                    became=choice.became.get(one.name, "fused" if one.name in asked else "float32"))
+        for one in cost.layers
+        if one.macs or one.name in asked
+    ]
+
+
+def _requests(model: Model) -> Mapping[str, str]:
+    found = ((node.name or "", compute_request(node)) for graph in graphs(model) for node in graph)
+    return {name: request for name, request in found if request is not None}
+
+
+def _modelled_ms(job: Job, cost: ModelCost) -> float | None:
+    seconds = None if job.target.this_machine else roofline_seconds(cost, job.target)
+    return None if seconds is None else 1e3 * seconds
+
+
+def _notes(job: Job, run: Run) -> list[str]:
+    notes = list(job.data.notes)
+    if job.metric is None:
+        notes.append("no data was given: the metric was not measured")
+    if not job.target.this_machine:
+        notes.append("the target is not this machine: latency was not measured")
+    notes += [f"{names} missed the accuracy budget and was rolled back" for names in run.missed]
+    return notes
+
+
+# -- the manifest -----------------------------------------------------------------------------------------
+
+
+def _manifest(job: Job, folder: Path) -> Manifest:
+    parts = {"calibration": job.data.calibration, "evaluation": job.data.evaluation, "selection": job.data.selection}
+    return Manifest(
+        recipe=job.recipe.text(),
+        target=job.target.name,
+        backend=job.backend_name,
+        seed=job.options.seed,
+        threads=job.threads,
+        options=_recorded_options(job),
+        decisions=job.context.decisions,
+        inputs=job.inputs,
+        outputs=file_records([file for file in folder.iterdir()], folder),
+        data={name: part.fingerprint() for name, part in parts.items() if part is not None},
+    )
+
+
+def _recorded_options(job: Job) -> dict[str, Any]:
+    left_out = ("data", "output", "force", "cache_dir", "recipe", "passes", "target", "backend", "seed", "threads")
+    return {
+        name: _word(value) for name, value in asdict(replace(job.options, data=None, passes=None)).items()
+        if name not in left_out
+    }
+
+
+def _word(value: Any) -> Any:
+    return f"{value.__module__}:{value.__qualname__}" if isinstance(value, Callable) else value  # type: ignore[arg-type]

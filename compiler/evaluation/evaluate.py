@@ -1,0 +1,90 @@
+"""Measure a model on samples, batch by batch, in bounded memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from graphpress.data import Batch, Feed, Samples
+from graphpress.errors import DataError, UsageError
+from graphpress.evaluation.metrics import Metric
+from graphpress.evaluation.outputs import Judged
+from graphpress.evaluation.similarity import Runner
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric's value on some samples.
+
+    Args:
+        value: the figure, higher being better; a fraction for shares.
+        per_sample: ``[count]``, whose mean is the value; None where the metric gives no such scores.
+        count: number of samples.
+        note: how the figure was taken, where the metric had to choose.
+    """
+
+    value: float
+    per_sample: np.ndarray | None
+    count: int
+    note: str = ""
+
+
+def evaluate(
+    run: Runner,
+    samples: Samples | None,
+    metric: Metric,
+    reference: Runner | None = None,
+    *,
+    model: Path | None = None,
+) -> Score:
+    """Take the metric of a model.
+
+    Args:
+        run: runs the model on one feed.
+        samples: what it is measured on; None only for a metric that takes a model file.
+        metric: as ``resolve_metric`` gives it.
+        reference: runs the original model, for metrics that compare; pass ``run`` itself to score the original.
+        model: path of the model's file, for metrics that take one.
+
+    Raises:
+        DataError: there are no samples, or outputs and labels do not go together.
+        UsageError: the metric needs a reference or a file that was not given.
+    """
+    if metric.of_model is not None:
+        if model is None:
+            raise UsageError("this metric takes a model file", where=metric.name, fix="give the file with model=")
+        return Score(metric.of_model(model), None, 0 if samples is None else samples.count)
+    if samples is None:
+        raise DataError(f"no samples to take {metric.name} on", fix="give data")
+    if metric.needs_reference and reference is None:
+        raise UsageError("this metric compares with a reference", where=metric.name, fix="give it with reference=")
+    counts, scores, note = list[int](), list[np.ndarray](), ""
+    for batch in samples.counted_batches():
+        judged = _judge(run, batch, reference if metric.needs_reference else None)
+        note = note if counts else metric.remark(judged)
+        counts.append(batch.count)
+        scores.append(metric.score(judged))
+    return replace(_total(metric, scores, counts), note=note)
+
+
+def _judge(run: Runner, batch: Batch, reference: Runner | None) -> Judged:
+    outputs = run(batch.feed)
+    wanted = None if reference is None else outputs if reference is run else reference(batch.feed)
+    return Judged(outputs, batch.labels, wanted, _rows(batch.feed, batch.count), batch.count)
+
+
+def _rows(feed: Feed, count: int) -> int:
+    """Samples in a feed, padding included."""
+    return max(count, next((array.shape[0] for array in feed.values() if array.ndim), 1))
+
+
+def _total(metric: Metric, scores: list[np.ndarray], counts: list[int]) -> Score:
+    if not counts:
+        raise DataError(f"no samples to take {metric.name} on", fix="give data")
+    if any(np.ndim(score) == 0 for score in scores):
+        batch_means = [float(np.mean(score)) for score in scores]
+        return Score(float(np.average(batch_means, weights=counts)), None, sum(counts))
+    joined = np.concatenate(scores)
+    return Score(metric.reduce(joined), joined if joined.ndim == 1 else None, sum(counts))

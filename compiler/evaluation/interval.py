@@ -1,0 +1,128 @@
+"""How sure a drop is: confidence intervals from paired scores of two models on the same samples."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from graphpress.evaluation.evaluate import Score
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A drop of the metric (baseline minus candidate) and its confidence interval.
+
+    Args:
+        drop: the difference of both values.
+        low: lower confidence bound; None without paired scores.
+        high: upper confidence bound; None without paired scores.
+    """
+
+    drop: float
+    low: float | None
+    high: float | None
+
+
+def drop_interval(baseline: Score, candidate: Score, confidence: float = 0.95) -> Interval:
+    """The drop from ``baseline`` to ``candidate``, two-sided at ``confidence``.
+
+    Scores of 0 and 1 take Newcombe's method for paired proportions, others the paired t-interval; without scores by
+    sample, or with a single one that is neither, there are no bounds.
+
+    Raises:
+        ValueError: the two were measured on different numbers of samples, or ``confidence`` is no probability.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, not at {confidence}")
+    before, after, drop = baseline.per_sample, candidate.per_sample, baseline.value - candidate.value
+    if before is None or after is None:
+        return Interval(drop, None, None)
+    if before.shape != after.shape:
+        raise ValueError(f"{before.size} samples against {after.size}: not paired")
+    if _is_binary(before) and _is_binary(after):
+        return Interval(drop, *newcombe(before.astype(bool), after.astype(bool), confidence))
+    if before.size < 2:
+        return Interval(drop, None, None)
+    return Interval(drop, *paired_t(before - after, confidence))
+
+
+def newcombe(before: np.ndarray, after: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Bounds of ``mean(before) - mean(after)`` for paired yes/no scores.
+
+    Method 10 of R. G. Newcombe, "Improved confidence intervals for the difference between binomial proportions based
+    on paired data", Statistics in Medicine 17 (1998): Wilson's score intervals of both proportions, joined with the
+    phi coefficient of their correlation, continuity-corrected. It keeps its coverage near 0 and 1 and for few samples.
+
+    Args:
+        before: booleans, ``[n]``.
+        after: booleans of the same samples.
+        confidence: two-sided.
+    """
+    n = before.size
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    first, second = float(before.mean()), float(after.mean())
+    low_1, high_1 = wilson(first, n, z)
+    low_2, high_2 = wilson(second, n, z)
+    phi = _phi(before, after)
+    drop = first - second
+    below = _joined(first - low_1, high_2 - second, phi)
+    above = _joined(high_1 - first, second - low_2, phi)
+    return max(-1.0, drop - below), min(1.0, drop + above)
+
+
+def wilson(share: float, n: int, z: float) -> tuple[float, float]:
+    """Wilson's score interval of a proportion of ``n`` (E. B. Wilson, JASA 22, 1927)."""
+    centre = share + z * z / (2 * n)
+    spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return (centre - spread) / scale, (centre + spread) / scale
+
+
+def paired_t(differences: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Student's interval of the mean of at least two differences."""
+    n = differences.size
+    centre = float(differences.mean())
+    error = float(differences.std(ddof=1)) / math.sqrt(n)
+    reach = _t_quantile(0.5 + confidence / 2, n - 1) * error
+    return centre - reach, centre + reach
+
+
+def _joined(one: float, other: float, phi: float) -> float:
+    return math.sqrt(max(0.0, one * one - 2 * phi * one * other + other * other))
+
+
+def _phi(before: np.ndarray, after: np.ndarray) -> float:
+    n = before.size
+    both = int((before & after).sum())
+    only_first, only_second = int(before.sum()) - both, int(after.sum()) - both
+    neither = n - both - only_first - only_second
+    product = float(both * neither - only_first * only_second)
+    if product > 0:
+        product = max(product - n / 2, 0)
+    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
+    return product / math.sqrt(margins) if margins else 0.0
+
+
+def _t_quantile(probability: float, freedom: int) -> float:
+    """Quantile of Student's t: exact for 1 and 2 degrees of freedom, else Abramowitz and Stegun 26.7.5."""
+    if freedom == 1:
+        return math.tan(math.pi * (probability - 0.5))
+    if freedom == 2:
+        a = 2 * probability - 1
+        return a * math.sqrt(2 / (1 - a * a))
+    z, v = NormalDist().inv_cdf(probability), float(freedom)
+    terms = (
+        z,
+        (z**3 + z) / (4 * v),
+        (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2),
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3),
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * v**4),
+    )
+    return math.fsum(terms)
+
+
+def _is_binary(scores: np.ndarray) -> bool:
+    return bool(np.isin(scores, (0.0, 1.0)).all())

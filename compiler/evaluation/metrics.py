@@ -1,0 +1,213 @@
+"""Metrics: what ``--metric`` names, as functions from one batch's outputs to scores.
+
+Higher is better. A metric of the user's own, as ``module:function`` or a Python callable, takes one of two forms, told
+apart by the number of its required parameters:
+
+- ``fn(outputs, labels)`` is called batch by batch with the outputs by name, cut to the real samples, and the labels
+  (or None). It returns one score a sample, which gives the verdict its interval, or one number for the batch.
+- ``fn(model_path)`` is called once with the path of an ONNX file, and returns one number.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphpress.data import is_reference, load_object
+from graphpress.errors import DataError, UsageError, did_you_mean
+from graphpress.evaluation.outputs import Judged, class_output, in_top, predicted
+from graphpress.evaluation.similarity import cosine, decibels, energies, overlap
+
+MAX_SQNR_DB = 200.0
+"""What the metric ``sqnr`` says of equal outputs, so that drops stay finite."""
+
+
+def _mean(scores: np.ndarray) -> float:
+    return float(scores.mean())
+
+
+def _no_remark(_: Judged) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of merit, higher being better.
+
+    Args:
+        name: as in the report.
+        score: scores of one batch: ``[count, ...]``, or a single number for the whole batch.
+        needs_labels: it cannot be taken without labels.
+        needs_reference: it compares with the original model's outputs.
+        reduce: from the scores of all samples to the figure.
+        of_model: instead of all this, the figure of the model in a file.
+        remark: what the report should say, given the first batch.
+    """
+
+    name: str
+    score: Callable[[Judged], np.ndarray]
+    needs_labels: bool = False
+    needs_reference: bool = False
+    reduce: Callable[[np.ndarray], float] = _mean
+    of_model: Callable[[Path], float] | None = None
+    remark: Callable[[Judged], str] = _no_remark
+
+
+def resolve_metric(name: str | Callable[..., Any] | None, has_labels: bool) -> Metric:
+    """The metric of that name, ``module:function`` or callable; ``name@output`` scores the named output.
+
+    Without a name it is ``top1`` where there are labels, else ``agreement``.
+
+    - ``top1``, ``top5``: share of samples whose label is the best, or among the five best.
+    - ``agreement``: share of samples on which the top-1 class is the original model's. For a model without an output
+      ``[N, classes]`` it is the mean overlap ``2 r.c / (|r|^2 + |c|^2)`` of its outputs with the original's.
+    - ``cosine``: mean over samples and outputs of the cosine with the original's output.
+    - ``sqnr``: signal-to-noise ratio against the original in dB, energies of all outputs together, at most 200.
+
+    Raises:
+        UsageError: there is no such metric, or it needs labels and there are none.
+    """
+    if name is None:
+        return resolve_metric("top1" if has_labels else "agreement", has_labels)
+    if not isinstance(name, str):
+        return _user_metric(name, getattr(name, "__name__", type(name).__name__))
+    if is_reference(name):
+        return _user_metric(load_object(name, error=UsageError), name)
+    kind, _, output = name.partition("@")
+    metrics = _built_in(name, output or None)
+    if kind not in metrics:
+        raise UsageError(f"unknown metric {kind!r}", where="--metric", fix=did_you_mean(kind, metrics))
+    if metrics[kind].needs_labels and not has_labels:
+        raise UsageError(
+            f"{kind} needs labels and the data has none",
+            where="--metric",
+            fix="add `labels:` to the data, or take `agreement`",
+        )
+    return metrics[kind]
+
+
+def _built_in(name: str, output: str | None) -> dict[str, Metric]:
+    return {
+        "top1": Metric(name, partial(_top, 1, output), needs_labels=True),
+        "top5": Metric(name, partial(_top, 5, output), needs_labels=True),
+        "agreement": Metric(
+            name, partial(_agreement, output), needs_reference=True, remark=partial(_overlap_remark, output)
+        ),
+        "cosine": Metric(name, partial(_nearness, cosine, output), needs_reference=True),
+        "sqnr": Metric(name, partial(_energies, output), needs_reference=True, reduce=_sqnr_of),
+    }
+
+
+def _top(k: int, output: str | None, judged: Judged) -> np.ndarray:
+    name = class_output(judged, output)
+    if name is None:
+        raise DataError(
+            "no output tells classes: none is [N, classes] or integers [N]",
+            where=", ".join(f"{name} {list(array.shape)}" for name, array in judged.outputs.items()),
+            fix="name one with `top1@output`, or give a metric of your own as module:function",
+        )
+    return in_top(judged.outputs[name], k, judged)
+
+
+def _agreement(output: str | None, judged: Judged) -> np.ndarray:
+    name = class_output(judged, output)
+    if name is None:
+        return _nearness(overlap, None, judged)
+    given, wanted = (predicted(outputs[name], judged) for outputs in (judged.outputs, judged.reference or {}))
+    if given.shape != wanted.shape:
+        return np.zeros(judged.count)
+    return _by_sample((given == wanted).reshape(given.shape[0], -1).mean(1), judged)
+
+
+def _overlap_remark(output: str | None, judged: Judged) -> str:
+    if class_output(judged, output) is not None:
+        return ""
+    return "no output is [N, classes]: agreement is the mean overlap 2 r.c / (|r|^2 + |c|^2) of all outputs"
+
+
+def _nearness(
+    measure: Callable[[np.ndarray, np.ndarray], np.ndarray], output: str | None, judged: Judged
+) -> np.ndarray:
+    """Mean over outputs of a measure between rows."""
+    scores = [_by_sample(measure(*pair), judged) for pair in judged.pairs(output)]
+    if not scores:
+        raise DataError("no output holds numbers", fix="give a metric of your own as module:function")
+    return np.asarray(np.mean(scores, axis=0))
+
+
+def _by_sample(scores: np.ndarray, judged: Judged) -> np.ndarray:
+    """Scores of all samples, from those of an output that may lack the batch axis."""
+    return np.broadcast_to(scores, (judged.count,))
+
+
+def _energies(output: str | None, judged: Judged) -> np.ndarray:
+    """Energies of signal and noise by row; an output without batch axis counts once."""
+    return np.concatenate([energies(*pair) for pair in judged.pairs(output)])
+
+
+def _sqnr_of(scores: np.ndarray) -> float:
+    signal, noise = scores.sum(0)
+    return float(np.clip(decibels(signal, noise), -MAX_SQNR_DB, MAX_SQNR_DB))
+
+
+def _user_metric(function: Any, name: str) -> Metric:
+    if not callable(function):
+        raise UsageError(f"{name} is not a function", where="--metric", fix="name one that can be called")
+    if _required_parameters(function, name) == 1:
+        return Metric(name, partial(_user_score, function, name), of_model=partial(_user_figure, function, name))
+    return Metric(name, partial(_user_score, function, name))
+
+
+def _required_parameters(function: Any, name: str) -> int:
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    required = [p for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
+    takes_any = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    if takes_any and not required:
+        return 2
+    if len(required) not in (1, 2):
+        raise UsageError(
+            f"{name} has {len(required)} required parameters",
+            where="--metric",
+            fix="write fn(outputs, labels), or fn(model_path)",
+        )
+    return len(required)
+
+
+def _user_score(function: Any, name: str, judged: Judged) -> np.ndarray:
+    outputs = {key: judged.cut(array) for key, array in judged.outputs.items()}
+    scores = _numbers(_called(function, name, outputs, judged.labels), name)
+    if scores.ndim > 1 or (scores.ndim == 1 and scores.shape[0] != judged.count):
+        raise DataError(
+            f"returned shape {list(scores.shape)} for {judged.count} samples",
+            where=name,
+            fix="return one score a sample, or one number",
+        )
+    return scores
+
+
+def _user_figure(function: Any, name: str, path: Path) -> float:
+    figure = _numbers(_called(function, name, path), name)
+    if figure.ndim:
+        raise DataError(f"returned shape {list(figure.shape)}", where=name, fix="return one number")
+    return float(figure)
+
+
+def _called(function: Any, name: str, *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except Exception as error:
+        raise DataError(f"raised {type(error).__name__}: {error}", where=name, fix="mend the metric") from error
+
+
+def _numbers(value: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"returned {type(value).__name__}", where=name, fix="return numbers") from error

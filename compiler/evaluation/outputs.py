@@ -1,0 +1,167 @@
+"""What a model says, read out of its outputs: predicted classes, and how near two models' outputs are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphpress.data.inputs import is_floating
+from graphpress.errors import DataError, UsageError, did_you_mean
+
+Outputs = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One batch to be scored.
+
+    Args:
+        outputs: of the model under test; arrays along the batch axis may be padded beyond ``count``.
+        labels: ``[count, ...]``, or None.
+        reference: the original model's outputs on the same feed, or None.
+        rows: samples in the feed, padding included.
+        count: real samples.
+    """
+
+    outputs: Outputs
+    labels: np.ndarray | None
+    reference: Outputs | None
+    rows: int
+    count: int
+
+    def cut(self, array: np.ndarray) -> np.ndarray:
+        """The array without padding; one that has no batch axis as it is."""
+        return array[: self.count] if self._is_batched(array) else array
+
+    def real(self, array: np.ndarray) -> np.ndarray:
+        """The array without padding; one that has no batch axis counts as a single row."""
+        return array[: self.count] if self._is_batched(array) else array[None]
+
+    def _is_batched(self, array: np.ndarray) -> bool:
+        return isinstance(array, np.ndarray) and array.ndim > 0 and array.shape[0] == self.rows
+
+    def pairs(self, output: str | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(reference, candidate) of each numeric output, or of the named one, as float64 ``[count or 1, values]``.
+
+        Outputs whose shapes differ, as those of data-dependent size may, have nothing in common: the candidate then
+        reads as not-a-number.
+        """
+        reference = numeric(self.reference or {})
+        names = [pick(reference, output)] if output else [n for n, a in reference.items() if is_floating(a.dtype)]
+        for name in names or reference:
+            wanted = self.real(reference[name])
+            given = self.real(self.outputs[name])
+            wide = wanted.reshape(wanted.shape[0], -1).astype(np.float64)
+            same = wanted.shape == given.shape
+            yield wide, given.reshape(wide.shape).astype(np.float64) if same else np.full_like(wide, np.nan)
+
+
+def numeric(outputs: Outputs) -> dict[str, np.ndarray]:
+    """The outputs that are arrays of numbers; sequences, maps and text are none."""
+    return {
+        name: array
+        for name, array in outputs.items()
+        if isinstance(array, np.ndarray) and (array.dtype.kind in "biu" or is_floating(array.dtype))
+    }
+
+
+def pick(outputs: Outputs, name: str) -> str:
+    """The name, if the model has such an output.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if name not in outputs:
+        raise UsageError(f"the model has no output {name!r}", where="--metric", fix=did_you_mean(name, outputs))
+    return name
+
+
+def class_output(judged: Judged, output: str | None) -> str | None:
+    """The output that tells classes: the named one, else the first that is scores ``[N, classes]``, else the first
+    that is integers ``[N]``; extents of 1 behind these don't count.
+    """
+    found = numeric(judged.outputs)
+    if output is not None:
+        return pick(found, output)
+    candidates = [name for name, array in found.items() if _tells_classes(array, judged.rows)]
+    return min(candidates, key=lambda name: not is_floating(found[name].dtype), default=None)
+
+
+def predicted(array: np.ndarray, judged: Judged) -> np.ndarray:
+    """Predicted classes: the argmax over the class axis, or the integers themselves; -1 where scores hold NaN.
+
+    The class axis is the second, in outputs of rank 3 the last.
+    """
+    scores = _trimmed(judged.real(array))
+    if not is_floating(scores.dtype):
+        return scores.astype(np.int64)
+    axis = class_axis(scores)
+    return np.where(np.isnan(scores).any(axis), -1, scores.argmax(axis))
+
+
+def in_top(array: np.ndarray, k: int, judged: Judged) -> np.ndarray:
+    """Whether each label is among the ``k`` best classes, as 0/1 ``[count]``; the share of places for dense labels.
+
+    Equal scores rank by index, as argmax has it. Dense labels outside the classes are void and don't count.
+
+    Raises:
+        DataError: labels do not go with this output.
+    """
+    labels = judged.labels
+    if labels is None:
+        raise DataError("the metric needs labels", fix="add `labels:` to the data, or take the metric `agreement`")
+    scores = _trimmed(judged.real(array))
+    if not is_floating(scores.dtype):
+        _check_labels(labels, scores.shape, None)
+        return _share(scores == labels, np.ones(labels.shape, bool))
+    axis = class_axis(scores)
+    scores = np.moveaxis(scores, axis, -1)
+    _check_labels(labels, scores.shape[:-1], scores.shape[-1])
+    valid = (labels >= 0) & (labels < scores.shape[-1])
+    index = np.where(valid, labels, 0)[..., None]
+    own = np.take_along_axis(scores, index, -1)
+    better = (scores > own) | ((scores == own) & (np.arange(scores.shape[-1]) < index))
+    hit = (better.sum(-1) < k) & ~np.isnan(scores).any(-1)
+    return _share(hit & valid, valid)
+
+
+def class_axis(scores: np.ndarray) -> int:
+    """The axis that classes lie along: the second; the last in rank 3, where sequences have it."""
+    return 2 if scores.ndim == 3 else min(1, scores.ndim - 1)
+
+
+def _tells_classes(array: np.ndarray, rows: int) -> bool:
+    if not array.ndim or array.shape[0] != rows:
+        return False
+    array = _trimmed(array)
+    if is_floating(array.dtype):
+        return array.ndim == 2 and array.shape[1] > 1
+    return array.ndim == 1 and array.dtype.kind in "iu"
+
+
+def _trimmed(array: np.ndarray) -> np.ndarray:
+    """Without trailing extents of 1, as global pooling leaves them."""
+    while array.ndim > 1 and array.shape[-1] == 1:
+        array = array[..., 0]
+    return array
+
+
+def _check_labels(labels: np.ndarray, shape: tuple[int, ...], classes: int | None) -> None:
+    if labels.shape != shape:
+        raise DataError(
+            f"labels of shape {list(labels.shape)} do not go with predictions of shape {list(shape)}",
+            fix="choose another output with `top1@output`, or give a metric of your own as module:function",
+        )
+    if classes is not None and labels.ndim == 1 and labels.size and not 0 <= labels.min() <= labels.max() < classes:
+        raise DataError(
+            f"labels run from {labels.min()} to {labels.max()}, but the output has {classes} classes",
+            fix="check that labels and model number the classes alike",
+        )
+
+
+def _share(hit: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """The share of hits among valid places, sample by sample."""
+    hits, places = (mask.reshape(mask.shape[0], -1).sum(1) for mask in (hit, valid))
+    return np.where(places > 0, hits / np.maximum(places, 1), 1.0)

@@ -1,0 +1,116 @@
+"""A stable text form of a graph, for people and for golden tests: one line a node, encodings beside the names.
+
+    graph main (input: float32[N, 3, 32, 32]) -> (logits: float32[N, 10])
+      conv1 = Conv(input:u8, w:s8, b) {kernel_shape=[3, 3]}  -> float32[N, 16, 32, 32]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from graphpress.ir.encoding import Quantized, compute_request, output_encoding, read_encoding
+from graphpress.ir.types import Attr, AttributeType, Function, Graph, Model, Node, TensorProtocol, Value
+from graphpress.ir.values import graphs, is_constant
+
+FEW_ELEMENTS = 8
+
+
+def print_model(model: Model) -> str:
+    """The whole model: operator sets, the graph, its subgraphs in place, then functions."""
+    opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in sorted(model.opset_imports.items()))
+    lines = [f"model ir {model.ir_version}, opset {opsets}, {sum(len(one) for one in graphs(model))} nodes"]
+    lines += _graph_lines(model.graph, f"graph {model.graph.name or 'main'}", 0)
+    for function in model.functions.values():
+        lines += _graph_lines(function, f"function {function.domain}::{function.name}", 0)
+    return "\n".join(lines) + "\n"
+
+
+def _graph_lines(graph: Graph | Function, title: str, depth: int) -> Iterator[str]:
+    margin = "  " * depth
+    inputs = ", ".join(f"{value.name}: {_type(value)}" for value in graph.inputs)
+    outputs = ", ".join(f"{value.name}{_marked(output_encoding(value))}: {_type(value)}" for value in graph.outputs)
+    yield f"{margin}{title} ({inputs}) -> ({outputs})"
+    if isinstance(graph, Graph):
+        for value in graph.initializers.values():
+            yield f"{margin}  const {value.name}: {_type(value)}{_contents(value.const_value)}"
+    for node in graph:
+        yield f"{margin}  {_node_line(node)}"
+        for name, attribute in sorted(node.attributes.items()):
+            if isinstance(attribute, Attr) and attribute.type == AttributeType.GRAPH:
+                yield from _graph_lines(attribute.as_graph(), f"{name} =", depth + 2)
+            elif isinstance(attribute, Attr) and attribute.type == AttributeType.GRAPHS:
+                for index, subgraph in enumerate(attribute.as_graphs()):
+                    yield from _graph_lines(subgraph, f"{name}[{index}] =", depth + 2)
+
+
+def _node_line(node: Node) -> str:
+    results = ", ".join(value.name or "_" for value in node.outputs)
+    operands = ", ".join(_operand(node, index) for index in range(len(node.inputs)))
+    kind = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+    request = compute_request(node)
+    types = ", ".join(_type(value) for value in node.outputs)
+    return f"{results} = {kind}({operands}){_attributes(node)}{f' as {request}' if request else ''} -> {types}"
+
+
+def _operand(node: Node, index: int) -> str:
+    value = node.inputs[index]
+    return "_" if value is None else f"{value.name}{_marked(read_encoding(node, index))}"
+
+
+def _marked(encoding: Quantized | None) -> str:
+    if encoding is None:
+        return ""
+    grain = "" if encoding.axis is None else f"/{encoding.axis}" + (f"x{encoding.block}" if encoding.block else "")
+    return f":{encoding.dtype}{grain}"
+
+
+def _attributes(node: Node) -> str:
+    words = [
+        f"{name}={_attribute(attribute)}"
+        for name, attribute in sorted(node.attributes.items())
+        if not isinstance(attribute, Attr) or attribute.type not in (AttributeType.GRAPH, AttributeType.GRAPHS)
+    ]
+    return f" {{{', '.join(words)}}}" if words else ""
+
+
+def _attribute(attribute: Attr) -> str:
+    if attribute.is_ref():
+        return f"@{attribute.ref_attr_name}"
+    if attribute.type == AttributeType.TENSOR:
+        tensor = attribute.as_tensor()
+        return f"{tensor.dtype.name.lower()}{list(tensor.shape)}{_contents(tensor)}"
+    if attribute.type == AttributeType.FLOAT:
+        return f"{attribute.as_float():.6g}"
+    if attribute.type == AttributeType.FLOATS:
+        return "[" + ", ".join(f"{one:.6g}" for one in attribute.as_floats()) + "]"
+    if attribute.type == AttributeType.INTS:
+        return str(list(attribute.as_ints()))
+    return str(attribute.value)
+
+
+def _contents(tensor: TensorProtocol | None) -> str:
+    """The elements of a small constant, nothing for a large one."""
+    if tensor is None or tensor.size > FEW_ELEMENTS:
+        return ""
+    array = tensor.numpy()
+    words = [f"{one:.6g}" if np.issubdtype(array.dtype, np.floating) else str(one) for one in array.reshape(-1).tolist()]
+    return f" = {words[0] if array.ndim == 0 else '[' + ', '.join(words) + ']'}"
+
+
+def _type(value: Value) -> str:
+    tensor = value.const_value if value.const_value is not None and is_constant(value) else None
+    dtype = value.dtype if tensor is None else tensor.dtype
+    shape = value.shape if tensor is None else tensor.shape
+    name = "?" if dtype is None else _DTYPE_NAMES.get(dtype.name, dtype.name.lower())
+    if shape is None:
+        return name if value.type is None or dtype is not None else str(value.type)
+    return f"{name}[{', '.join(map(_dim, shape))}]"
+
+
+def _dim(dim: object) -> str:
+    return str(dim) if isinstance(dim, int) else str(getattr(dim, "value", dim) or "?")
+
+
+_DTYPE_NAMES = {"FLOAT": "float32", "DOUBLE": "float64"}

@@ -1,0 +1,207 @@
+"""A run with everything looked up, opened and checked, so that what follows cannot fail on a wrong word."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from graphpress.backend import Backend
+from graphpress.data import Dataset, Samples, load_dataset, synthetic_samples
+from graphpress.errors import BackendError, UsageError, did_you_mean
+from graphpress.evaluation import Metric, Score, evaluate, resolve_metric
+from graphpress.ir import Model, Refusal, clone, load
+from graphpress.manager.cache import ContentCache
+from graphpress.manager.contract import Context, Feed, Progress
+from graphpress.manager.judge import MetricJudge, NoJudge, score_model
+from graphpress.manager.manager import Judge, Manager
+from graphpress.manager.recipe import HOOKS, Recipe, from_name, from_passes, from_text
+from graphpress.manager.registry import load_backend
+from graphpress.options import Options
+from graphpress.output import check_folder, default_folder
+from graphpress.prepare import parse_input_shapes, prepare
+from graphpress.report.manifest import FileRecord, model_records
+from graphpress.runtime import Session
+from graphpress.targets import Target, load_target
+
+PROBE_SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Job:
+    """What ``open_job`` made of the options.
+
+    Args:
+        path: the model file.
+        options: as given.
+        output: folder to write.
+        target, backend, backend_name, recipe: as looked up.
+        inputs: digests of the model file and its external data.
+        original: the model as it is in the file.
+        model: the same, prepared for passes.
+        kept_nodes: Q/DQ nodes of the file that stay nodes, with the reason.
+        session: the input model in ONNX Runtime: the baseline of everything.
+        data: the user's data, its parts None without.
+        metric: what is measured; None without data.
+        probes: inputs for the check of lossless passes, of few samples.
+        shapes: input shapes that the user fixed.
+        threads: threads of the runtime.
+        context: what passes may know.
+    """
+
+    path: Path
+    options: Options
+    output: Path
+    target: Target
+    backend: Backend
+    backend_name: str
+    recipe: Recipe
+    inputs: tuple[FileRecord, ...]
+    original: Model
+    model: Model
+    kept_nodes: tuple[Refusal, ...]
+    session: Session
+    data: Dataset
+    metric: Metric | None
+    probes: tuple[Feed, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    threads: int
+    context: Context
+
+    @property
+    def single(self) -> Feed:
+        """One sample, for measuring latency."""
+        return first_samples(self.probes[0], self.session, 1)
+
+    @cached_property
+    def gate_baseline(self) -> Score | None:
+        """The input model on the samples that gate passes."""
+        samples = self.data.selection or self.data.evaluation
+        return None if samples is None else self._score_original(samples)
+
+    @cached_property
+    def final_baseline(self) -> Score | None:
+        """The input model on the samples that give the final figure."""
+        if self.data.selection is None or self.data.evaluation is None:
+            return self.gate_baseline
+        return self._score_original(self.data.evaluation)
+
+    def score(self, model: Model) -> Score | None:
+        """The final figure of a legalised model."""
+        if self.metric is None or self.data.evaluation is None:
+            return None
+        return score_model(model, self.data.evaluation, self.metric, self.session, self.threads)
+
+    def judge(self) -> Judge:
+        """Who decides over lossy passes."""
+        samples, baseline = self.data.selection or self.data.evaluation, self.gate_baseline
+        if self.metric is None or samples is None or baseline is None:
+            return NoJudge()
+        return MetricJudge(
+            self.metric, samples, baseline, self.session,
+            lambda model: self.backend.legalise(model, self.target), self.options.max_drop, self.threads,
+        )
+
+    def manager(self) -> Manager:
+        """The manager of this run."""
+        limit = self.options.time_limit
+        return Manager(
+            context=self.context, judge=self.judge(), probes=self.probes, verification=self.options.verify,
+            deadline=None if limit is None else time.monotonic() + limit,
+        )
+
+    def _score_original(self, samples: Samples) -> Score:
+        assert self.metric is not None
+        return evaluate(self.session, samples, self.metric, self.session, model=self.path)
+
+
+def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[str, Callable[..., None]]) -> Job:
+    """Look everything up, open model and data, check what can be checked.
+
+    Raises:
+        GraphpressError: a subclass says what is wrong with the call, the model, the data or the backend.
+    """
+    target = load_target(options.target)
+    recipe = _recipe(options, target, hooks)
+    backend_name = options.backend or target.backend
+    backend = _available(backend_name)
+    exclude = _pattern(options.exclude)
+    shapes = parse_input_shapes(options.input_shape)
+    output = Path(options.output) if options.output is not None else default_folder(path, options.target)
+    check_folder(output, options.force, path)
+    threads = options.threads or os.cpu_count() or 1
+    cache = ContentCache(None if options.cache_dir is None else Path(options.cache_dir))
+
+    original = load(path)
+    model = clone(original)
+    kept_nodes = tuple(prepare(model, shapes))
+    session = Session(path, threads=threads)
+    data = load_dataset(options.data, session.inputs, limit=options.eval_limit)
+    context = Context(
+        target=target, original=original, calibration=data.calibration, exclude=exclude, seed=options.seed,
+        threads=threads, progress=progress, decisions=dict(recipe.decisions), cache=cache,
+    )
+    return Job(
+        path, options, output, target, backend, backend_name, recipe, model_records(path, original), original, model, kept_nodes,
+        session, data,
+        _metric(options, data), _probes(session, data, shapes, options.seed), shapes, threads, context,
+    )
+
+
+def first_samples(feed: Feed, session: Session, count: int) -> Feed:
+    """The first samples of a feed, where every input leaves its batch axis open; else the whole feed."""
+    open_batch = all(spec.dims and not isinstance(spec.dims[0], int) for spec in session.inputs)
+    sizes = {len(array) for array in feed.values() if array.ndim}
+    if not open_batch or len(sizes) != 1:
+        return feed
+    return {name: array[:count] for name, array in feed.items()}
+
+
+def _recipe(options: Options, target: Target, hooks: Mapping[str, Callable[..., None]]) -> Recipe:
+    if options.recipe is not None and options.passes is not None:
+        raise UsageError("both a recipe and passes were given", where="--passes", fix="give one of them")
+    if isinstance(options.passes, str):
+        recipe = from_text(options.passes)
+    elif options.passes is not None:
+        recipe = from_passes(options.passes)
+    else:
+        recipe = from_name(options.recipe or target.recipe)
+    for event in hooks:
+        if event not in HOOKS:
+            raise UsageError(f"unknown hook {event!r}", where="hooks", fix=did_you_mean(event, HOOKS))
+    return replace(recipe, hooks={**recipe.hooks, **hooks})
+
+
+def _available(name: str) -> Backend:
+    backend: Backend = load_backend(name)
+    state = backend.available()
+    if not state.works:
+        raise BackendError(f"the backend {name!r} is not available: {state.detail}", where="--backend",
+                           fix=state.install or "see `optimize doctor`")
+    return backend
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if text is None else re.compile(text)
+    except re.error as error:
+        raise UsageError(f"not a regular expression ({error})", where="--exclude", fix="escape special characters") from error
+
+
+def _metric(options: Options, data: Dataset) -> Metric | None:
+    if data.evaluation is None:
+        if options.metric is not None:
+            raise UsageError("a metric needs data", where="--metric", fix="give --data FILE")
+        return None
+    return resolve_metric(options.metric, data.evaluation.labels is not None)
+
+
+def _probes(
+    session: Session, data: Dataset, shapes: Mapping[str, tuple[int, ...]], seed: int
+) -> tuple[Feed, ...]:
+    samples = data.calibration or data.evaluation or synthetic_samples(session.inputs, 2, seed, input_shapes=shapes)
+    return (first_samples(next(iter(samples)), session, PROBE_SAMPLES),)

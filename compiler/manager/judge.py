@@ -1,0 +1,72 @@
+"""The accuracy budget: the metric of the very model that would be delivered, against that of the input model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from graphpress.data import Samples
+from graphpress.evaluation import Metric, Score, drop_interval, evaluate
+from graphpress.ir import Model, save
+from graphpress.report.records import Verdict
+from graphpress.runtime import Runner, Session
+
+CONFIDENCE = 0.95
+ROUNDING = 1e-9
+"""A drop of exactly the budget, but for the rounding of a mean, is inside it."""
+
+
+@dataclass(frozen=True)
+class MetricJudge:
+    """Measures candidates on the samples that gate passes.
+
+    Args:
+        metric: what is measured.
+        samples: on what.
+        baseline: the input model's score on the same samples.
+        reference: the input model, for metrics that compare with it.
+        legalise: turns an annotated model into the one that would be delivered.
+        max_drop: the budget; None waives it.
+        threads: threads of the runtime.
+    """
+
+    metric: Metric
+    samples: Samples
+    baseline: Score
+    reference: Runner
+    legalise: Callable[[Model], Model]
+    max_drop: float | None
+    threads: int
+
+    def judge(self, model: Model) -> tuple[float | None, Verdict | None, bool]:
+        """Metric, verdict with its interval, and whether the drop is inside the budget."""
+        score = score_model(self.legalise(model), self.samples, self.metric, self.reference, self.threads)
+        verdict = verdict_on(self.baseline, score, self.max_drop)
+        return score.value, verdict, self.max_drop is None or verdict.drop <= self.max_drop + ROUNDING
+
+
+@dataclass(frozen=True)
+class NoJudge:
+    """Without data nothing is measured: passes that were asked for run ungated."""
+
+    def judge(self, model: Model) -> tuple[float | None, Verdict | None, bool]:
+        """No metric, no verdict, no objection."""
+        return None, None, True
+
+
+def score_model(model: Model, samples: Samples, metric: Metric, reference: Runner, threads: int) -> Score:
+    """The metric of a legalised model; one that takes a file gets it in a scratch folder."""
+    if metric.of_model is None:
+        return evaluate(Session(model, threads=threads), samples, metric, reference)
+    with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:
+        file = save(model, Path(scratch) / "model.onnx")[0]
+        return evaluate(Session(file, threads=threads), samples, metric, reference, model=file)
+
+
+def verdict_on(baseline: Score, score: Score, max_drop: float | None) -> Verdict:
+    """The drop between two scores on the same samples, with its paired interval."""
+    interval = drop_interval(baseline, score, CONFIDENCE)
+    return Verdict(drop=interval.drop, low=interval.low, high=interval.high, confidence=CONFIDENCE,
+                   samples=score.count, max_drop=max_drop)

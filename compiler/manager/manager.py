@@ -1,0 +1,314 @@
+"""Runs a pipeline: snapshots, structural and numeric checks, accuracy budget, rollback, records.
+
+A run of lossless passes repeats until nothing changes and is compared with its input once; on a difference the
+guilty pass is found by bisection and dropped. A lossy pass and the recovery behind it are one transaction, judged
+at its end by the metric against the budget.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from graphpress.analysis.shapes import infer_shapes
+from graphpress.errors import GraphpressError
+from graphpress.ir import Model, Refusal, clone, graphs, verify
+from graphpress.manager.contract import Context, Feed, Outcome, Pass
+from graphpress.manager.recipe import Recipe, options_of
+from graphpress.manager.stages import Stage, stages_of
+from graphpress.manager.verification import Probe
+from graphpress.report.records import PassRecord, RefusalRecord, Verdict
+
+MOST_ROUNDS = 10
+"""A run of lossless passes that still changes after this many rounds is stopped, with a note."""
+
+Verification = Literal["none", "final", "each"]
+
+
+class Judge(Protocol):
+    """Measures a model's metric against the budget."""
+
+    def judge(self, model: Model) -> tuple[float | None, Verdict | None, bool]:
+        """Metric, verdict (None without a metric) and whether the model may stay."""
+        ...
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state of the model that passed its checks.
+
+    Args:
+        model: not changed any more.
+        transactions: names of the passes of each accepted transaction so far.
+        metric: as last measured, if it was.
+        verdict: of the last accepted transaction.
+        changes: how many changes led here.
+    """
+
+    model: Model
+    transactions: tuple[str, ...] = ()
+    metric: float | None = None
+    verdict: Verdict | None = None
+    changes: int = 0
+
+
+@dataclass
+class Tally:
+    """The record of one pass while it grows."""
+
+    one: Pass
+    status: Literal["applied", "refused", "rolled_back"] = "applied"
+    seconds: float = 0.0
+    verify_seconds: float = 0.0
+    measure_seconds: float = 0.0
+    changes: int = 0
+    metric: float | None = None
+    notes: list[str] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    transaction: int | None = None
+    nodes: int | None = None
+
+    def record(self) -> PassRecord:
+        """The finished record."""
+        notes = list(self.notes)
+        if self.status == "applied" and not self.changes:
+            notes.append("nothing to change")
+        return PassRecord(
+            name=self.one.name, status=self.status, seconds=self.seconds, verify_seconds=self.verify_seconds,
+            measure_seconds=self.measure_seconds, metric=self.metric, notes=tuple(notes), options=options_of(self.one),
+            changes=self.changes, nodes=self.nodes, transaction=self.transaction,
+        )
+
+
+@dataclass
+class Run:
+    """What came of a pipeline.
+
+    Args:
+        checkpoints: accepted states, the input model's first.
+        tallies: one per pass of the recipe.
+        missed: transactions that were rolled back for the budget, by the names of their passes.
+    """
+
+    checkpoints: list[Checkpoint]
+    tallies: list[Tally] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+
+    def records(self) -> list[PassRecord]:
+        """One record per pass."""
+        return [tally.record() for tally in self.tallies]
+
+    def refusals(self) -> list[RefusalRecord]:
+        """Everything that could have been done and was not."""
+        return [
+            RefusalRecord(pass_name=tally.one.name, where=refusal.where, why=refusal.why, fix=refusal.fix)
+            for tally in self.tallies
+            for refusal in tally.refusals
+        ]
+
+
+@dataclass
+class Manager:
+    """Runs recipes on models.
+
+    Args:
+        context: what passes may know.
+        judge: measures lossy passes.
+        probes: inputs for the check of lossless passes.
+        verification: how often to check lossless passes numerically: never, once a run, or after each pass.
+        deadline: moment (``time.monotonic``) after which no further pass starts.
+    """
+
+    context: Context
+    judge: Judge
+    probes: Sequence[Feed]
+    verification: Verification = "final"
+    deadline: float | None = None
+
+    def run(self, model: Model, recipe: Recipe) -> Run:
+        """Run the recipe on a copy of the model."""
+        run = Run([Checkpoint(clone(model))])
+        for stage in stages_of(recipe.passes):
+            tallies = [Tally(one, transaction=stage.transaction) for one in stage.passes]
+            run.tallies += tallies
+            ready = [tally for tally in tallies if self._admit(tally, run.checkpoints[-1].model, recipe)]
+            if not ready:
+                continue
+            for tally in ready:
+                self._hook(recipe, "before_pass", tally.one, run.checkpoints[-1].model)
+            if stage.transaction is None:
+                run.checkpoints.append(self._run_lossless(ready, run.checkpoints[-1], recipe))
+            else:
+                self._run_transaction(stage, ready, run, recipe)
+        return run
+
+    def _admit(self, tally: Tally, model: Model, recipe: Recipe) -> bool:
+        """Whether the pass runs at all; a refusal goes to the record."""
+        refusal = self._refusal(tally.one, model, recipe)
+        if refusal is not None:
+            tally.status = "refused"
+            tally.refusals.append(refusal)
+        return refusal is None
+
+    def _refusal(self, one: Pass, model: Model, recipe: Recipe) -> Refusal | None:
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            return Refusal(one.name, "the time limit was reached before it", "raise --time-limit")
+        target = self.context.target
+        if one.emits is not None and one.name not in recipe.explicit and one.emits not in target.fused_operators:
+            return Refusal(one.name, f"{one.emits} as one operator does not pay on {target.name}",
+                           f"name {one.name} in --passes to have it all the same")
+        return one.refuse(model, self.context) if one.lossless else None
+
+    # -- lossless ---------------------------------------------------------------------------------------
+
+    def _run_lossless(self, tallies: list[Tally], start: Checkpoint, recipe: Recipe) -> Checkpoint:
+        """Run to a fixed point, check, and drop whoever changes the outputs."""
+        probe = None if self.verification == "none" else Probe.of(start.model, self.probes)
+        active = list(tallies)
+        while True:
+            model = clone(start.model)
+            steps, failed = self._to_fixed_point(model, active, recipe)
+            if failed is None and probe is not None and any(tally.changes for tally in active):
+                failed = self._check(model, probe, start.model, steps)
+            if failed is None:
+                break
+            active = [tally for tally in active if tally is not failed]
+            failed.status, failed.changes = "rolled_back", 0
+            for tally in active:
+                tally.changes = 0
+        if probe is not None and probe.blind:
+            tallies[-1].notes.append(f"not compared numerically: {probe.blind}")
+        changes = sum(tally.changes for tally in active)
+        return Checkpoint(model, start.transactions, start.metric, start.verdict, start.changes + changes)
+
+    def _to_fixed_point(self, model: Model, active: list[Tally], recipe: Recipe) -> tuple[list[Tally], Tally | None]:
+        """Run the passes in turn until a whole round changes nothing. Returns who changed something, and who broke."""
+        steps: list[Tally] = []
+        quiet, turn = 0, 0
+        while active and quiet < len(active):
+            tally = active[turn % len(active)]
+            if turn >= MOST_ROUNDS * len(active):
+                tally.notes.append(f"still changing after {MOST_ROUNDS} rounds: stopped")
+                break
+            try:
+                outcome = self._apply(tally, model, recipe, first=turn < len(active))
+                if self.verification == "each" and outcome.changes:
+                    verify(model)
+            except Exception as error:  # a broken pass must not take the others down: it is dropped, with its reason
+                tally.notes.append(f"dropped: it failed ({type(error).__name__}: {error})")
+                return steps, tally
+            if outcome.changes:
+                steps.append(tally)
+            quiet = 0 if outcome.changes else quiet + 1
+            turn += 1
+        return steps, None
+
+    def _check(self, model: Model, probe: Probe, start: Model, steps: list[Tally]) -> Tally | None:
+        """Compare with the outputs before; on a difference, who made it."""
+        began = time.perf_counter()
+        found = _fault(model, probe)
+        guilty = None
+        if found is not None:
+            first = self._bisect(start, probe, steps)
+            guilty = steps[first]
+            guilty.notes.append(f"dropped: {found}")
+        (guilty or steps[-1]).verify_seconds += time.perf_counter() - began
+        return guilty
+
+    def _bisect(self, start: Model, probe: Probe, steps: list[Tally]) -> int:
+        """Index of the first step after which the outputs differ."""
+        good, bad = 0, len(steps)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            model = clone(start)
+            for tally in steps[:middle]:
+                tally.one.run(model, self.context)
+            if _fault(model, probe) is None:
+                good = middle
+            else:
+                bad = middle
+        return bad - 1
+
+    # -- lossy ------------------------------------------------------------------------------------------
+
+    def _run_transaction(self, stage: Stage, tallies: list[Tally], run: Run, recipe: Recipe) -> None:
+        """Run a lossy pass and its recovery, then judge them together."""
+        start = run.checkpoints[-1]
+        model = clone(start.model)
+        infer_shapes(model)
+        names = "+".join(tally.one.name for tally in tallies)
+        for tally in tallies:
+            refusal = tally.one.refuse(model, self.context)
+            if refusal is not None:
+                tally.status = "refused"
+                tally.refusals.append(refusal)
+                if tally is tallies[0]:  # nothing to recover from
+                    return
+                continue
+            self._apply(tally, model, recipe)
+            began = time.perf_counter()
+            verify(model)
+            tally.verify_seconds += time.perf_counter() - began
+        changes = sum(tally.changes for tally in tallies)
+        if not changes:
+            return
+        began = time.perf_counter()
+        metric, verdict, passed = self._judgement(model, f"transaction.{stage.transaction}")
+        tallies[-1].measure_seconds += time.perf_counter() - began
+        tallies[-1].metric = metric
+        self._hook(recipe, "on_transaction", [tally.one for tally in tallies], model, verdict)
+        if passed:
+            run.checkpoints.append(
+                Checkpoint(model, (*start.transactions, names), metric, verdict, start.changes + changes)
+            )
+            return
+        run.missed.append(names)
+        for tally in tallies:
+            tally.status = "rolled_back"
+        if verdict is not None:
+            tallies[-1].notes.append(
+                f"the metric fell by {verdict.drop:.4f}, more than the budget of {verdict.max_drop}: rolled back"
+            )
+
+    def _judgement(self, model: Model, key: str) -> tuple[float | None, Verdict | None, bool]:
+        metric, verdict, passed = self.judge.judge(model)
+        return metric, verdict, bool(self.context.decisions.setdefault(key, passed))
+
+    # -- both -------------------------------------------------------------------------------------------
+
+    def _apply(self, tally: Tally, model: Model, recipe: Recipe, first: bool = True) -> Outcome:
+        began = time.perf_counter()
+        outcome = tally.one.run(model, self.context)
+        tally.seconds += time.perf_counter() - began
+        tally.changes += outcome.changes
+        tally.refusals = list(outcome.refusals)
+        tally.notes += [note for note in outcome.notes if note not in tally.notes]
+        tally.nodes = sum(len(graph) for graph in graphs(model))
+        if first or outcome.changes:
+            self._hook(recipe, "after_pass", tally.one, model, outcome)
+        return outcome
+
+    def _hook(self, recipe: Recipe, event: str, *arguments: Any) -> None:
+        hook: Callable[..., None] | None = recipe.hooks.get(event)
+        if hook is None:
+            return
+        try:
+            hook(*arguments)
+        except GraphpressError:
+            raise
+        except Exception as error:
+            raise GraphpressError(f"the hook failed ({type(error).__name__}: {error})", where=event,
+                                  fix="mend the hook, or leave it out of the recipe") from error
+
+
+def _fault(model: Model, probe: Probe) -> str | None:
+    """What is structurally or numerically wrong with the model, in words, or None."""
+    try:
+        verify(model)
+    except GraphpressError as error:
+        return error.what
+    return probe.difference(model)
+
+

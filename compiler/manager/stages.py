@@ -1,0 +1,40 @@
+"""A pipeline is a sequence of stages: runs of lossless passes, and transactions of a lossy pass with its recovery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from graphpress.manager.contract import Pass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Passes that share one snapshot and one verdict.
+
+    Args:
+        passes: in order.
+        transaction: number of the transaction, from 0; None for a run of lossless passes.
+    """
+
+    passes: tuple[Pass, ...]
+    transaction: int | None = None
+
+
+def stages_of(passes: Iterable[Pass]) -> list[Stage]:
+    """Group a pipeline: every lossy pass opens a transaction, which the recovery passes behind it join."""
+    stages: list[Stage] = []
+    transactions = 0
+    for one in passes:
+        last = stages[-1] if stages else None
+        joins = last is not None and (
+            (one.recovers and last.transaction is not None) or (one.lossless and last.transaction is None)
+        )
+        if joins and last is not None:
+            stages[-1] = Stage((*last.passes, one), last.transaction)
+        elif one.lossless and not one.recovers:
+            stages.append(Stage((one,)))
+        else:
+            stages.append(Stage((one,), transactions))
+            transactions += 1
+    return stages

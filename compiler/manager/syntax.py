@@ -1,0 +1,112 @@
+"""The command-line spelling of a pipeline: ``cleanup,prune{ratio=0.5,criterion=taylor},quantize``.
+
+A pipeline is a comma-separated list of names, each with optional fields in braces. Values are YAML scalars or
+``[…]`` lists. Parsing and printing are inverse to each other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from graphpress.errors import UsageError
+
+CLOSING = {"{": "}", "[": "]"}
+QUOTES = "\"'"
+
+
+class Step(NamedTuple):
+    """One name of a pipeline with the fields given to it."""
+
+    name: str
+    fields: Mapping[str, Any]
+
+
+def parse_steps(text: str) -> list[Step]:
+    """Read a pipeline.
+
+    Raises:
+        UsageError: says at which part the text breaks off.
+
+    >>> parse_steps("fuse, prune{ratio=0.5,layers=[a, b]}")
+    [Step(name='fuse', fields={}), Step(name='prune', fields={'ratio': 0.5, 'layers': ['a', 'b']})]
+    """
+    return [_step(part) for part in _split(text) if part]
+
+
+def format_steps(steps: list[Step]) -> str:
+    """Write a pipeline down, so that reading it gives the same steps.
+
+    >>> format_steps([Step("prune", {"ratio": 0.5}), Step("distill", {})])
+    'prune{ratio=0.5},distill'
+    """
+    return ",".join(
+        step.name + ("{" + ",".join(f"{key}={_value_text(value)}" for key, value in step.fields.items()) + "}"
+                     if step.fields else "")
+        for step in steps
+    )
+
+
+def _step(part: str) -> Step:
+    name, brace, rest = part.partition("{")
+    name = name.strip()
+    if not name or (brace and not rest.rstrip().endswith("}")):
+        raise UsageError(f"cannot read the step {part!r}", where="--passes", fix="write it as name{field=value,…}")
+    fields: dict[str, Any] = {}
+    for item in _split(rest.rstrip()[:-1]) if brace else ():
+        key, equals, value = item.partition("=")
+        key = key.strip()
+        if not equals or not key or key in fields:
+            raise UsageError(f"cannot read {item!r} in {part!r}", where="--passes",
+                             fix="write each field once, as field=value")
+        fields[key] = _value(value.strip(), part)
+    return Step(name, fields)
+
+
+def _value(text: str, part: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"cannot read the value {text!r} in {part!r}", where="--passes",
+                         fix="quote it, or write it as YAML") from error
+
+
+def _value_text(value: Any) -> str:
+    """JSON is YAML too; words that YAML reads back as themselves need no quotes."""
+    import yaml
+
+    if isinstance(value, str) and value and all(one.isalnum() or one in "_.-/:" for one in value):
+        return value if yaml.safe_load(value) == value else json.dumps(value)
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_value_text(one) for one in value) + "]"
+    if isinstance(value, float) and "e" in repr(value):  # YAML 1.1 reads 1e-05 as a word
+        mantissa, _, exponent = repr(value).partition("e")
+        return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{int(exponent):+d}"
+    return json.dumps(value)
+
+
+def _split(text: str) -> Iterator[str]:
+    """Split at commas that stand outside brackets and quotes."""
+    expected: list[str] = []
+    quote, start = "", 0
+    for index, char in enumerate(text):
+        if quote:
+            quote = "" if char == quote and text[index - 1] != "\\" else quote
+        elif char in QUOTES:
+            quote = char
+        elif char in CLOSING:
+            expected.append(CLOSING[char])
+        elif expected and char == expected[-1]:
+            expected.pop()
+        elif char in CLOSING.values():
+            raise UsageError(f"{char!r} closes nothing in {text!r}", where="--passes", fix="balance the brackets")
+        elif char == "," and not expected:
+            yield text[start:index].strip()
+            start = index + 1
+    if expected or quote:
+        raise UsageError(f"{(quote or expected[-1])!r} is missing in {text!r}", where="--passes",
+                         fix="balance brackets and quotes")
+    yield text[start:].strip()

@@ -1,0 +1,126 @@
+"""Attention and rotary embedding: heads, head width and the width of values are axes like any other.
+
+A tensor [batch, sequence, heads × width] is split into heads and width, which gives a product constraint. Query and
+key share heads and width (they are contracted); values have a width of their own. With grouped queries, one head of
+keys and values goes with a run of query heads.
+
+Whoever removes positions of the width writes the attribute ``scale`` first: its default is computed from the width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from graphpress.ops.atoms import Axes, Axis
+from graphpress.ops.rules import same, stuck
+from graphpress.ops.spec import Call, Flow, OpSpec, Work
+
+_SOFTMAX = 10
+_ROTATION = 6
+
+
+def entries() -> list[OpSpec]:
+    """The operators of this family."""
+    return [
+        OpSpec("Attention", _attention, _attention_cost),
+        OpSpec("RotaryEmbedding", _rotary, lambda call: Work(operations=_ROTATION * math.prod(call.input(0)))),
+    ]
+
+
+def _attention(flow: Flow) -> Sequence[Axes | None]:
+    query = _heads(flow, 0, "q_num_heads")
+    key, value = _heads(flow, 1, "kv_num_heads"), _heads(flow, 2, "kv_num_heads")
+    atoms = flow.atoms
+    for one, other in ((query[0], key[0]), (query[0], value[0]), (key[1], value[1]), (query[3], key[3])):
+        atoms.unite(one, other)
+    for sequence in (query[2], key[2], value[2]):
+        flow.freeze(sequence, "a sequence axis")
+    if len(query[1]) == len(key[1]):
+        atoms.unite(query[1], key[1])
+    else:
+        group, _ = atoms.split(query[1], len(key[1]), len(query[1]) // len(key[1]))
+        atoms.unite(group, key[1])
+    _join_mask_and_past(flow, query, key, value)
+    return _attention_results(flow, query, key, value)
+
+
+def _heads(flow: Flow, index: int, attribute: str) -> tuple[Axis, Axis, Axis, Axis]:
+    """Batch, heads, sequence and width of an operand in either layout."""
+    axes = flow.of(index)
+    if len(axes) == 4:
+        return axes[0], axes[1], axes[2], axes[3]
+    count = flow.integer(attribute, 1)
+    heads, width = flow.atoms.split(axes[2], count, len(axes[2]) // count)
+    return axes[0], heads, axes[1], width
+
+
+def _join_mask_and_past(flow: Flow, query: Axes, key: Axes, value: Axes) -> None:
+    if flow.has(3):
+        for axis, head in zip(reversed(flow.of(3)), (None, None, query[1], query[0]), strict=False):
+            if head is None:
+                flow.freeze(axis, "a sequence axis")
+            elif len(axis) == len(head):
+                flow.atoms.unite(axis, head)
+    for index, present in ((4, key), (5, value)):
+        if flow.has(index):
+            past = flow.of(index)
+            flow.freeze(past[2], "a sequence axis")
+            for place in (0, 1, 3):
+                flow.atoms.unite(past[place], present[place])
+
+
+def _attention_results(flow: Flow, query: Axes, key: Axes, value: Axes) -> Sequence[Axes | None]:
+    shape = flow.output()
+    flat = (query[0], query[2], flow.atoms.merge(query[1], value[3])) if len(shape) == 3 else None
+    results: list[Axes | None] = [flat or (query[0], query[1], query[2], value[3])]
+    for index, present in ((1, key), (2, value)):
+        if index < len(flow.outputs):
+            length = flow.outputs[index]
+            past = flow.fixed([0 if length is None else length[2]], "a sequence axis")
+            results.append(None if length is None else (present[0], present[1], *past, present[3]))
+    if len(flow.outputs) > 3:
+        scores = flow.outputs[3]
+        results.append(None if scores is None else (query[0], query[1], *flow.fixed(scores[2:], "a sequence axis")))
+    return results
+
+
+def _attention_cost(call: Call) -> Work:
+    """Scores and their product with the values; masks that skip work are not taken into account."""
+    query, key, value = call.input(0), call.input(1), call.input(2)
+    heads = query[1] if len(query) == 4 else call.integer("q_num_heads", 1)
+    pairs = query[0] * heads * query[-2] * _keys(call, key)
+    head_width = query[-1] if len(query) == 4 else query[-1] // heads
+    value_width = value[-1] if len(value) == 4 else value[-1] // call.integer("kv_num_heads", 1)
+    return Work(pairs * (head_width + value_width), _SOFTMAX * pairs)
+
+
+def _keys(call: Call, key: Sequence[int]) -> int:
+    past = call.inputs[4] if len(call.inputs) > 4 else None
+    return key[-2] + (past[2] if past is not None else 0)
+
+
+def _rotary(flow: Flow) -> Sequence[Axes | None]:
+    """Position j of a head's width is rotated with j + width/2 (or 2j with 2j + 1): the pair stays together."""
+    axes = flow.of(0)
+    heads = len(axes[1]) if len(axes) == 4 else flow.integer("num_heads", 0)
+    if not heads or flow.integer("rotary_embedding_dim", 0) not in (
+        0,
+        len(axes[-1]) // (1 if len(axes) == 4 else heads),
+    ):
+        return stuck(flow, "a partly rotated width")
+    if len(axes) == 4:
+        _rotate(flow, axes[3])
+    else:
+        _rotate(flow, flow.atoms.split(axes[2], heads, len(axes[2]) // heads)[1])
+    return same(flow)
+
+
+def _rotate(flow: Flow, width: Axis) -> None:
+    half = len(width) // 2
+    first, second = (width[0::2], width[1::2]) if flow.integer("interleaved", 0) else (width[:half], width[half:])
+    flow.atoms.unite(first, second)
+    for cache in (flow.of(1), flow.of(2)):
+        flow.atoms.unite(cache[-1], first)
+        for axis in cache[:-1]:
+            flow.freeze(axis, "a position axis")

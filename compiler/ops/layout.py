@@ -1,0 +1,118 @@
+"""Operators that move values within one tensor: reshape, transpose, pad, tile, expand, depth and space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from graphpress.ops.atoms import Axes, Axis
+from graphpress.ops.rules import freeze_inputs, keep_size, moving, passing, view, whole_axes
+from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec, Quantization, Role
+
+_VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+
+
+def entries() -> list[OpSpec]:
+    """The operators of this family."""
+    return [
+        *(OpSpec(name, _reshape, view, MOVES_FIRST) for name in _VIEWS),
+        OpSpec("Transpose", _transpose, moving, MOVES_FIRST),
+        OpSpec("Pad", _pad, moving, Quantization(Role.MOVES_DATA, shared=(0, 2))),
+        OpSpec("CenterCropPad", keep_size, moving, MOVES_FIRST),
+        OpSpec("Tile", _tile, moving, MOVES_FIRST),
+        OpSpec("Expand", _expand, moving, MOVES_FIRST),
+        OpSpec("DepthToSpace", _depth_to_space, moving, MOVES_FIRST),
+        OpSpec("SpaceToDepth", _space_to_depth, moving, MOVES_FIRST),
+        OpSpec("Trilu", _trilu, moving, MOVES_FIRST),
+        OpSpec("ReverseSequence", _reverse_sequence, moving, MOVES_FIRST),
+    ]
+
+
+def _reshape(flow: Flow) -> Sequence[Axes | None]:
+    return [flow.atoms.reshape(flow.of(0), flow.output())]
+
+
+def _transpose(flow: Flow) -> Sequence[Axes | None]:
+    data = flow.of(0)
+    order = flow.integers("perm") or tuple(reversed(range(len(data))))
+    return [tuple(data[index] for index in order)]
+
+
+def _pad(flow: Flow) -> Sequence[Axes | None]:
+    """A padded axis gains positions of its own, in constant mode; other modes copy neighbours, so it stays whole."""
+    data, pads = flow.of(0), flow.integers("pads", 1)
+    if pads is None:
+        return keep_size(flow)
+    axes = flow.integers("axes", 3) or tuple(range(len(data)))
+    result = list(data)
+    for index, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
+        result[index] = _padded(flow, data[index], before, after)
+    return [tuple(result)]
+
+
+def _padded(flow: Flow, axis: Axis, before: int, after: int) -> Axis:
+    if before == after == 0:
+        return axis
+    if min(before, after) >= 0 and flow.text("mode", "constant") == "constant":
+        atoms = flow.atoms
+        return np.concatenate([_extra(flow, before), axis, _extra(flow, after)]) if len(axis) else atoms.fresh(before)
+    flow.freeze(axis, "a padded axis")
+    return flow.fixed([len(axis) + before + after], "a padded axis")[0]
+
+
+def _extra(flow: Flow, count: int) -> Axis:
+    """Atoms of padding: one position too is free, unlike a whole axis of size one."""
+    return flow.atoms.fresh(count + 1)[1:] if count else np.zeros(0, np.int64)
+
+
+def _tile(flow: Flow) -> Sequence[Axes | None]:
+    data, repeats = flow.of(0), flow.integers("repeats", 1)
+    if repeats is None:
+        return keep_size(flow)
+    return [tuple(np.tile(axis, count) for axis, count in zip(data, repeats, strict=True))]
+
+
+def _expand(flow: Flow) -> Sequence[Axes | None]:
+    """Copies along an axis are free to go when the target shape is a constant, which can then be changed."""
+    data, shape = flow.of(0), flow.output()
+    aligned = (*(np.zeros(1, np.int64) for _ in range(len(shape) - len(data))), *data)
+    target = flow.constant(1)
+    result = []
+    for axis, size in zip(aligned, shape, strict=True):
+        if len(axis) == size:
+            result.append(axis)
+        else:
+            result.append(flow.atoms.fresh(size) if target is not None else flow.fixed([size], "a computed shape")[0])
+    return [tuple(result)]
+
+
+def _depth_to_space(flow: Flow) -> Sequence[Axes | None]:
+    """The block is the outer part of the channels in mode DCR, the inner one in mode CRD."""
+    data, shape = flow.of(0), flow.output()
+    block = flow.integer("blocksize", 1) ** 2
+    if flow.text("mode", "DCR") == "DCR":
+        blocks, channels = flow.atoms.split(data[1], block, shape[1])
+    else:
+        channels, blocks = flow.atoms.split(data[1], shape[1], block)
+    flow.freeze(blocks, "a block axis")
+    return [(data[0], channels, *_space(flow, data, shape))]
+
+
+def _space_to_depth(flow: Flow) -> Sequence[Axes | None]:
+    data, shape = flow.of(0), flow.output()
+    block = flow.fixed([flow.integer("blocksize", 1) ** 2], "a block axis")[0]
+    return [(data[0], flow.atoms.merge(block, data[1]), *_space(flow, data, shape))]
+
+
+def _space(flow: Flow, data: Axes, shape: Sequence[int]) -> Axes:
+    return tuple(passing(flow, axis, size) for axis, size in zip(data[2:], shape[2:], strict=True))
+
+
+def _trilu(flow: Flow) -> Sequence[Axes | None]:
+    rank = len(flow.of(0))
+    return [whole_axes(flow, [rank - 2, rank - 1], "an axis of the triangle")]
+
+
+def _reverse_sequence(flow: Flow) -> Sequence[Axes | None]:
+    freeze_inputs(flow, [1], "a length")
+    return [whole_axes(flow, [flow.integer("time_axis", 0), flow.integer("batch_axis", 1)], "a reversed axis")]

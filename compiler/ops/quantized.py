@@ -1,0 +1,42 @@
+"""Operators between float and integer grids: quantise, dequantise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphpress.ops.atoms import Axes
+from graphpress.ops.rules import per_input, stuck, unite_axis, whole_axes
+from graphpress.ops.spec import Flow, OpSpec
+
+
+def entries() -> list[OpSpec]:
+    """The operators of this family."""
+    return [
+        OpSpec("QuantizeLinear", _grid, per_input(2), elementwise=True),
+        OpSpec("DequantizeLinear", _grid, per_input(2), elementwise=True),
+        OpSpec("DynamicQuantizeLinear", _dynamic, per_input(4)),
+    ]
+
+
+def _grid(flow: Flow) -> Sequence[Axes | None]:
+    """One scale per position of an axis belongs to that axis; one per block keeps the axis whole."""
+    data = flow.of(0)
+    if not data:
+        return [data]
+    axis = flow.axis(1, len(data))
+    parameters = [flow.of(index) for index in (1, 2) if flow.has(index)]
+    unite_axis(flow.atoms, data[axis], *parameters)
+    if any(len(parameter) > 1 for parameter in parameters):
+        whole_axes(flow, [axis], "a blocked axis")
+        for parameter in parameters:
+            for index, one in enumerate(parameter):
+                if len(one) == len(data[index]):
+                    flow.atoms.unite(one, data[index])
+                else:
+                    flow.freeze(one, "a blocked axis")
+    return [data]
+
+
+def _dynamic(flow: Flow) -> Sequence[Axes | None]:
+    """The grid is that of the whole tensor's range."""
+    return stuck(flow, "a tensor whose range is taken")

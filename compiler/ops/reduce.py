@@ -1,0 +1,89 @@
+"""Reductions, running sums and orderings along axes.
+
+Axes: what is reduced, summed or ordered stays whole (a sum over fewer channels is another number); the rest passes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from graphpress.ops.atoms import Axes
+from graphpress.ops.rules import freeze_inputs, per_input, whole_axes
+from graphpress.ops.spec import MOVES_FIRST, OPAQUE, Call, Flow, OpSpec, Work
+
+_REDUCTIONS = {
+    "ReduceL1": 2, "ReduceL2": 2, "ReduceLogSum": 1, "ReduceLogSumExp": 9, "ReduceMax": 1, "ReduceMean": 1,
+    "ReduceMin": 1, "ReduceProd": 1, "ReduceSum": 1, "ReduceSumSquare": 2,
+}  # fmt: skip
+_SELECTING = ("ReduceMax", "ReduceMin")
+
+
+def entries() -> list[OpSpec]:
+    """The operators of this family."""
+    return [
+        *(
+            OpSpec(name, _reduce, per_input(cost), MOVES_FIRST if name in _SELECTING else OPAQUE)
+            for name, cost in _REDUCTIONS.items()
+        ),
+        OpSpec("ArgMax", _arg_reduce, per_input()),
+        OpSpec("ArgMin", _arg_reduce, per_input()),
+        OpSpec("CumSum", _cumulative, per_input()),
+        OpSpec("CumProd", _cumulative, per_input()),
+        OpSpec("TopK", _top_k, _sorting),
+    ]
+
+
+def _reduce(flow: Flow) -> Sequence[Axes | None]:
+    data = flow.of(0)
+    axes = _reduced(flow, len(data))
+    if axes is None:
+        whole_axes(flow, range(len(data)), "an axis that may be reduced")
+        return [flow.fixed(flow.output(), "an output")]
+    whole_axes(flow, axes, "a reduced axis")
+    return [_without(data, axes, bool(flow.integer("keepdims", 1)))]
+
+
+def _reduced(call: Call, rank: int) -> list[int] | None:
+    """Reduced axes counted from the front; None when they are computed at run time."""
+    axes = call.integers("axes", 1)
+    if axes is None and call.has(1):
+        return None
+    if not axes:
+        return [] if call.integer("noop_with_empty_axes", 0) else list(range(rank))
+    return [axis % rank for axis in axes]
+
+
+def _arg_reduce(flow: Flow) -> Sequence[Axes | None]:
+    data = flow.of(0)
+    axis = flow.axis(0, len(data))
+    whole_axes(flow, [axis], "an indexed axis")
+    return [_without(data, [axis], bool(flow.integer("keepdims", 1)))]
+
+
+def _without(data: Axes, axes: Sequence[int], keepdims: bool) -> Axes:
+    gone = set(axes)
+    one = np.zeros(1, np.int64)
+    return tuple(one if index in gone else axis for index, axis in enumerate(data) if keepdims or index not in gone)
+
+
+def _cumulative(flow: Flow) -> Sequence[Axes | None]:
+    data, axis = flow.of(0), flow.integers("axis", 1)
+    axes = range(len(data)) if axis is None else [axis[0] % len(data)]
+    return [whole_axes(flow, axes, "a cumulated axis")]
+
+
+def _top_k(flow: Flow) -> Sequence[Axes | None]:
+    data = flow.of(0)
+    axis = flow.axis(-1, len(data))
+    whole_axes(flow, [axis], "a sorted axis")
+    freeze_inputs(flow, [1], "a count")
+    kept = flow.fixed([flow.output()[axis]], "a sorted axis")
+    return [(*data[:axis], *kept, *data[axis + 1 :])] * len(flow.outputs)
+
+
+def _sorting(call: Call) -> Work:
+    shape = call.input(0)
+    length = shape[call.axis(-1, len(shape))] if shape else 1
+    return per_input(max(1, math.ceil(math.log2(max(length, 2)))))(call)

@@ -1,0 +1,143 @@
+"""Axis and cost rules that several families share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from graphpress.ops.atoms import Atoms, Axes, Axis
+from graphpress.ops.spec import AxesRule, Call, CostRule, Dims, Flow, Work
+
+# -- cost -----------------------------------------------------------------------------------------------------
+
+
+def view(call: Call) -> Work:
+    """No arithmetic and no memory traffic."""
+    return Work(moves=False)
+
+
+def moving(call: Call) -> Work:
+    """Memory traffic only."""
+    return Work()
+
+
+def per_output(operations: int = 1) -> CostRule:
+    """So many operations per element of the first output."""
+    return lambda call: Work(operations=operations * math.prod(call.output()))
+
+
+def per_input(operations: int = 1) -> CostRule:
+    """So many operations per element of the first input."""
+    return lambda call: Work(operations=operations * math.prod(call.input(0)))
+
+
+# -- axes -----------------------------------------------------------------------------------------------------
+
+
+def same(flow: Flow) -> Sequence[Axes | None]:
+    """Every output has the axes of the first input."""
+    return [flow.of(0)] * len(flow.outputs)
+
+
+def broadcast(flow: Flow) -> Sequence[Axes | None]:
+    """Operands are aligned at the end; positions that meet are united."""
+    operands = [flow.of(index) for index in range(len(flow.node.inputs)) if flow.has(index)]
+    return [broadcast_axes(flow.atoms, operands)] * len(flow.outputs)
+
+
+def opaque(flow: Flow) -> Sequence[Axes | None]:
+    """All that is read and written is frozen."""
+    return stuck(flow, "an input or output")
+
+
+def source(flow: Flow) -> Sequence[Axes | None]:
+    """Outputs do not depend on what the inputs hold, only on their shape or on nothing: frozen, inputs left free."""
+    return [None if shape is None else flow.fixed(shape, "an output") for shape in flow.outputs]
+
+
+def keep_size(flow: Flow) -> Sequence[Axes | None]:
+    """Axes of the first input whose size stays pass; the others are frozen, before and after."""
+    data, shape = flow.of(0), flow.output()
+    return [tuple(passing(flow, axis, size) for axis, size in zip(data, shape, strict=True))]
+
+
+def whole_axes(flow: Flow, axes: Sequence[int], reason: str) -> Axes:
+    """The axes of the first input, with some of them frozen."""
+    data = flow.of(0)
+    for index in axes:
+        flow.freeze(data[index], reason)
+    return data
+
+
+def along_axis(default: int, reason: str) -> AxesRule:
+    """As ``same``, with the axis named by the attribute ``axis`` frozen."""
+
+    def rule(flow: Flow) -> Sequence[Axes | None]:
+        rank = len(flow.of(0))
+        return [whole_axes(flow, [flow.axis(default, rank)] if rank else [], reason)] * len(flow.outputs)
+
+    return rule
+
+
+def channels_pass(flow: Flow) -> Sequence[Axes | None]:
+    """Batch and channel pass; the spatial axes are frozen on both sides, other inputs are frozen whole."""
+    data = flow.of(0)
+    for axis in data[2:]:
+        flow.freeze(axis, "a spatial axis")
+    freeze_inputs(flow, range(1, len(flow.axes)), "an input")
+    return [
+        (*data[:2], *flow.fixed(shape[2:], "a spatial axis")) if shape is not None else None for shape in flow.outputs
+    ]
+
+
+def passing(flow: Flow, axis: Axis, size: int) -> Axis:
+    """The axis itself if its size stays, else frozen on both sides."""
+    if len(axis) == size:
+        return axis
+    flow.freeze(axis, "a resized axis")
+    return flow.fixed([size], "a resized axis")[0]
+
+
+def freeze_inputs(flow: Flow, indices: Sequence[int] | range, reason: str) -> None:
+    """Freeze every axis of these inputs, where present."""
+    for index in indices:
+        for axis in (flow.axes[index] if index < len(flow.axes) else None) or ():
+            flow.freeze(axis, reason)
+
+
+def stuck(flow: Flow, reason: str) -> Sequence[Axes | None]:
+    """Freeze all inputs; outputs are frozen too."""
+    freeze_inputs(flow, range(len(flow.axes)), reason)
+    return [None if shape is None else flow.fixed(shape, reason) for shape in flow.outputs]
+
+
+def broadcast_axes(atoms: Atoms, operands: Sequence[Axes]) -> Axes:
+    """The axes of a broadcast, aligned at the end, with what meets united."""
+    rank = max(len(axes) for axes in operands)
+    return tuple(_meet(atoms, [axes[back] for axes in operands if len(axes) >= -back]) for back in range(-rank, 0))
+
+
+def unite_broadcast(atoms: Atoms, target: Axes, operand: Axes | None) -> None:
+    """Unite a parameter with the trailing axes it is broadcast against."""
+    if operand is not None:
+        broadcast_axes(atoms, [target, operand])
+
+
+def unite_axis(atoms: Atoms, axis: Axis, *parameters: Axes | None) -> None:
+    """Unite one-dimensional parameters with the axis they belong to; those of one element serve every position."""
+    for parameter in parameters:
+        if parameter is not None and len(parameter) == 1 and len(parameter[0]) == len(axis):
+            atoms.unite(axis, parameter[0])
+
+
+def elements(shape: Dims) -> int:
+    """The number of elements."""
+    return math.prod(shape)
+
+
+def _meet(atoms: Atoms, axes: Sequence[Axis]) -> Axis:
+    wide = [axis for axis in axes if len(axis) != 1]
+    for other in wide[1:]:
+        atoms.unite(wide[0], other)
+    return wide[0] if wide else np.zeros(1, np.int64)

@@ -1,0 +1,199 @@
+"""What the table says of an operator: how axes flow, what it costs, where it quantises, whether it folds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+from graphpress.ir import Node, constant, input_of
+from graphpress.ops.atoms import Atoms, Axes
+
+Dims = tuple[int, ...]
+"""A static shape."""
+
+NEWEST_OPSET = 1_000
+"""Stands for a graph that declares no standard operator set: rules as of today."""
+
+
+class UnknownShapeError(Exception):
+    """A rule asked for a shape that is not known; whoever called it falls back and says so."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One node with the static shapes of what it reads and writes (None: absent or unknown)."""
+
+    node: Node
+    inputs: tuple[Dims | None, ...]
+    outputs: tuple[Dims | None, ...]
+    opset: int = NEWEST_OPSET
+
+    def has(self, index: int) -> bool:
+        """Whether the optional input is given."""
+        return input_of(self.node, index) is not None
+
+    def input(self, index: int) -> Dims:
+        """The shape of an input.
+
+        Raises:
+            UnknownShapeError: it is absent or unknown.
+        """
+        return _known(self.inputs, index, "input")
+
+    def output(self, index: int = 0) -> Dims:
+        """The shape of an output.
+
+        Raises:
+            UnknownShapeError: it is absent or unknown.
+        """
+        return _known(self.outputs, index, "output")
+
+    def constant(self, index: int) -> np.ndarray | None:
+        """The array of an input that is constant, else None."""
+        return constant(input_of(self.node, index))
+
+    def integer(self, name: str, default: int) -> int:
+        """An integer attribute or its default."""
+        attribute = self.node.attributes.get(name)
+        return default if attribute is None else attribute.as_int()
+
+    def text(self, name: str, default: str) -> str:
+        """A string attribute or its default."""
+        attribute = self.node.attributes.get(name)
+        return default if attribute is None else attribute.as_string()
+
+    def integers(self, name: str, index: int | None = None) -> tuple[int, ...] | None:
+        """Integers that older operator sets give as an attribute and newer ones as a constant input."""
+        attribute = self.node.attributes.get(name)
+        if attribute is not None:
+            return tuple(attribute.as_ints())
+        array = None if index is None else self.constant(index)
+        return None if array is None else tuple(int(item) for item in array.reshape(-1))
+
+    def axis(self, default: int, rank: int) -> int:
+        """The attribute ``axis``, counted from the front."""
+        return self.integer("axis", default) % max(rank, 1)
+
+
+@dataclass(frozen=True)
+class Flow(Call):
+    """A call with the axes of what it reads, and the atoms they are made of."""
+
+    axes: tuple[Axes | None, ...] = ()
+    atoms: Atoms = field(default_factory=Atoms)
+
+    def of(self, index: int) -> Axes:
+        """The axes of an input.
+
+        Raises:
+            UnknownShapeError: it is absent or unknown.
+        """
+        axes = self.axes[index] if index < len(self.axes) else None
+        if axes is None:
+            raise UnknownShapeError(f"input {index} of {self.node.op_type}")
+        return axes
+
+    def fixed(self, sizes: Sequence[int], reason: str) -> Axes:
+        """Frozen axes of these sizes."""
+        return tuple(self.atoms.frozen(size, f"{reason} of {self.node.op_type}") for size in sizes)
+
+    def freeze(self, axis: np.ndarray, reason: str) -> None:
+        """Freeze an axis that this operator needs whole."""
+        self.atoms.freeze(axis, f"{reason} of {self.node.op_type} {self.node.name or ''}".rstrip())
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one call costs.
+
+    Args:
+        macs: multiply-accumulates.
+        operations: other operations on elements (additions, comparisons, exponentials: one each).
+        moves: whether it reads and writes memory at all; views and shape questions don't.
+    """
+
+    macs: int = 0
+    operations: int = 0
+    moves: bool = True
+
+
+class Role(Enum):
+    """What an operator is to quantisation, by its nature and not by what a device has kernels for."""
+
+    ANCHOR = "anchor"
+    """Multiplies by weights (or contracts two tensors): integer arithmetic pays here."""
+    MOVES_DATA = "moves_data"
+    """Only moves or selects values: what it reads and writes share one encoding."""
+    ELEMENTWISE = "elementwise"
+    """Computes each element from those at the same position."""
+    OPAQUE = "opaque"
+    """Anything else: no statement."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Where an operator quantises.
+
+    Args:
+        role: its nature.
+        weight: index of the input that holds weights, for anchors.
+        bias: index of the input that is added to the accumulator, whose scale is derived.
+        shared: indices of the inputs that share the encoding of the first output; None for every input.
+        channel_axis: from the node and the rank of its weight, the weight's axis of output channels.
+    """
+
+    role: Role = Role.OPAQUE
+    weight: int | None = None
+    bias: int | None = None
+    shared: tuple[int, ...] | None = ()
+    channel_axis: Callable[[Node, int], int] | None = None
+
+    @property
+    def moves_data(self) -> bool:
+        """Whether input and output share one encoding."""
+        return self.role is Role.MOVES_DATA
+
+
+OPAQUE = Quantization()
+ELEMENTWISE = Quantization(Role.ELEMENTWISE)
+MOVES_FIRST = Quantization(Role.MOVES_DATA, shared=(0,))
+
+AxesRule = Callable[[Flow], Sequence[Axes | None]]
+"""Axes of the outputs from those of the inputs, uniting and freezing on the way."""
+
+CostRule = Callable[[Call], Work]
+"""Work of one call from its shapes. Raises UnknownShapeError where one that it needs is missing."""
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """One operator of the table.
+
+    Args:
+        op_type: its name.
+        axes: how axes flow.
+        cost: what it costs.
+        quantization: where it quantises.
+        elementwise: each output element depends only on the input elements that broadcast to its position.
+        foldable: with constant inputs it gives the same constant every time.
+        commutative: the order of its inputs does not matter.
+        domain: its operator set.
+    """
+
+    op_type: str
+    axes: AxesRule
+    cost: CostRule
+    quantization: Quantization = OPAQUE
+    elementwise: bool = False
+    foldable: bool = True
+    commutative: bool = False
+    domain: str = ""
+
+
+def _known(shapes: tuple[Dims | None, ...], index: int, kind: str) -> Dims:
+    shape = shapes[index] if index < len(shapes) else None
+    if shape is None:
+        raise UnknownShapeError(f"{kind} {index}")
+    return shape

@@ -1,0 +1,71 @@
+"""From a model file to the graph that passes see: fixed input shapes, names, known types, pinned encodings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from graphpress.analysis.shapes import infer_shapes
+from graphpress.errors import UsageError, did_you_mean
+from graphpress.ir import Editor, Model, Refusal, Shape, graphs
+from graphpress.ir.qdq import raise_qdq
+
+
+def parse_input_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Read ``NAME=1x3x224x224`` options.
+
+    Raises:
+        UsageError: one is not of that form.
+
+    >>> parse_input_shapes(["x=1x3x8x8"])
+    {'x': (1, 3, 8, 8)}
+    """
+    shapes = {}
+    for text in texts:
+        name, equals, dims = text.rpartition("=")
+        try:
+            shapes[name] = tuple(int(dim) for dim in dims.split("x")) if dims else ()
+        except ValueError:
+            equals = ""
+        if not equals or any(dim < 0 for dim in shapes[name]):
+            raise UsageError(f"cannot read {text!r}", where="--input-shape", fix="write NAME=1x3x224x224")
+    return shapes
+
+
+def prepare(model: Model, input_shapes: Mapping[str, tuple[int, ...]]) -> list[Refusal]:
+    """Make a freshly loaded model ready for passes, in place.
+
+    Returns:
+        Q/DQ nodes that stay nodes, with the reason.
+
+    Raises:
+        UsageError: an input shape names no input, or contradicts the model.
+    """
+    _fix_inputs(model, input_shapes)
+    _name_nodes(model)
+    refusals = raise_qdq(model).refusals
+    infer_shapes(model)
+    return refusals
+
+
+def _fix_inputs(model: Model, input_shapes: Mapping[str, tuple[int, ...]]) -> None:
+    inputs = {value.name or "": value for value in model.graph.inputs}
+    for name, dims in input_shapes.items():
+        if name not in inputs:
+            raise UsageError(f"the model has no input {name!r}", where="--input-shape", fix=did_you_mean(name, inputs))
+        declared = inputs[name].shape
+        if declared is not None and (
+            len(declared) != len(dims)
+            or any(isinstance(old, int) and old != new for old, new in zip(declared, dims, strict=True))
+        ):
+            raise UsageError(f"{list(dims)} contradicts the model's {list(declared)}", where=f"--input-shape {name}",
+                             fix="change only dimensions that the model leaves open")
+        inputs[name].shape = Shape(dims)
+
+
+def _name_nodes(model: Model) -> None:
+    """Give nameless nodes the name of what they compute: reports and ``--exclude`` need one."""
+    edit = Editor(model)
+    for graph in graphs(model):
+        for node in graph:
+            if not node.name and node.outputs:
+                node.name = edit.fresh_name(f"{node.op_type}_{node.outputs[0].name}")

@@ -1,0 +1,106 @@
+"""``report.html``: one self-contained page that opens anywhere, offline, in light and dark.
+
+Names in a model are untrusted text: everything goes through the template's autoescape, and the charts are drawn as
+SVG elements by the template itself, from numbers computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphpress.report import words
+from graphpress.report.records import LayerRecord, PassRecord, Report, plain
+
+if TYPE_CHECKING:
+    import jinja2
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+MAX_PLOT_BARS = 120
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One stacked bar of the time line: offsets and widths are percentages of the whole.
+
+    Args:
+        record: the pass.
+        start: where it begins.
+        own, verify, measure: widths of its three parts.
+    """
+
+    record: PassRecord
+    start: float
+    own: float
+    verify: float
+    measure: float
+
+
+def render_html(report: Report) -> str:
+    """The page as text; it refers to nothing outside itself."""
+    return _environment().from_string(TEMPLATE.read_text(encoding="utf-8")).render(**_view(report))
+
+
+def write_html(report: Report, path: Path) -> None:
+    """Write ``report.html``."""
+    path.write_text(render_html(report), encoding="utf-8")
+
+
+def timeline(passes: Sequence[PassRecord]) -> list[Bar]:
+    """The passes one after another, as percentages of their total time."""
+    total = sum(_seconds(record) for record in passes) or 1.0
+    bars, start = [], 0.0
+    for record in passes:
+        parts = (record.seconds, record.verify_seconds, record.measure_seconds)
+        own, verify, measure = (100 * part / total for part in parts)
+        bars.append(Bar(record, start, own, verify, measure))
+        start += own + verify + measure
+    return bars
+
+
+def plotted(layers: Sequence[LayerRecord], most: int = MAX_PLOT_BARS) -> list[LayerRecord]:
+    """The layers of the MACs plot: those that compute, in the order of the graph; the heaviest where there are many."""
+    computing = [layer for layer in layers if layer.macs]
+    if len(computing) <= most:
+        return computing
+    floor = sorted((layer.macs or 0 for layer in computing), reverse=True)[most - 1]
+    return [layer for layer in computing if (layer.macs or 0) >= floor][:most]
+
+
+def _view(report: Report) -> dict[str, Any]:
+    layers = plotted(report.layers)
+    return {
+        "report": report,
+        "words": words,
+        "outcome": words.outcome(report),
+        "rows": words.comparison(report),
+        "bars": timeline(report.passes),
+        "total_seconds": sum(_seconds(record) for record in report.passes),
+        "plot": layers,
+        "plot_peak": max((layer.macs or 0 for layer in layers), default=0),
+        "macs_total": sum(layer.macs or 0 for layer in report.layers),
+        "macs_by_form": _macs_by_form(report.layers),
+        "computing": sum(1 for layer in report.layers if layer.macs),
+        "plain": plain,
+    }
+
+
+def _macs_by_form(layers: Sequence[LayerRecord]) -> list[tuple[str, int]]:
+    """MACs by the arithmetic they run in, the most first."""
+    totals: dict[str, int] = {}
+    for layer in layers:
+        if layer.macs:
+            totals[layer.became] = totals.get(layer.became, 0) + layer.macs
+    return sorted(totals.items(), key=lambda item: -item[1])
+
+
+def _seconds(record: PassRecord) -> float:
+    return record.seconds + record.verify_seconds + record.measure_seconds
+
+
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    return jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)

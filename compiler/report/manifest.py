@@ -1,0 +1,157 @@
+"""``manifest.json``: what a run rested on and what it wrote, enough to run it again to the same bytes.
+
+The same inputs with the same recorded decisions give the same outputs; ``optimize MODEL --recipe manifest.json``
+replays them, and ``changed_inputs`` says whether the model is still the one that was recorded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphpress.errors import UsageError
+from graphpress.report.environment import library_versions, machine
+from graphpress.report.records import plain
+
+if TYPE_CHECKING:
+    from graphpress.ir import Model
+
+MANIFEST_VERSION = 1
+"""Its key, ``manifest_version``, is also what tells a manifest from a recipe file."""
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """One file by content.
+
+    Args:
+        name: path relative to its folder (that of the model for inputs, that of the run for outputs).
+        sha256: hexadecimal digest of its bytes.
+        bytes: its size.
+    """
+
+    name: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """One run.
+
+    Args:
+        recipe: the passes in the canonical text form, as ``--passes`` takes them.
+        target, backend, seed, threads: as the run used them.
+        options: every other option that matters, by its Python name.
+        decisions: choices that rested on measurement, by key.
+        inputs: the model file first, then its external data.
+        outputs: every file that was written, the manifest itself excepted.
+        data: fingerprint of each part of the data (``calibration``, ``evaluation``, ``selection``).
+        versions: of the libraries; None where one was not installed.
+        machine: Python, platform and processor.
+    """
+
+    recipe: str
+    target: str
+    backend: str
+    seed: int = 0
+    threads: int = 1
+    options: dict[str, Any] = field(default_factory=dict)
+    decisions: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[FileRecord, ...] = ()
+    outputs: tuple[FileRecord, ...] = ()
+    data: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str | None] = field(default_factory=library_versions)
+    machine: dict[str, str] = field(default_factory=machine)
+    manifest_version: int = MANIFEST_VERSION
+
+
+def file_record(file: Path, folder: Path | None = None) -> FileRecord:
+    """Digest and size of a file, read in bounded memory; its name is relative to ``folder`` (default: its own)."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    name = file.relative_to(folder or file.parent).as_posix()
+    return FileRecord(name=name, sha256=digest.hexdigest(), bytes=file.stat().st_size)
+
+
+def file_records(files: Iterable[Path], folder: Path) -> tuple[FileRecord, ...]:
+    """Records of files below ``folder``, sorted by name; folders among them are walked."""
+    every = {one for file in files for one in (file.rglob("*") if file.is_dir() else (file,)) if one.is_file()}
+    return tuple(sorted((file_record(file, folder) for file in every), key=lambda record: record.name))
+
+
+def model_records(path: Path, model: Model) -> tuple[FileRecord, ...]:
+    """Records of a model file and of the external data that ``model``, read from it, refers to."""
+    from graphpress.ir import ExternalTensor, tensors
+
+    locations = {str(tensor.location) for tensor in tensors(model) if isinstance(tensor, ExternalTensor)}
+    beside = (file_record(path.parent / location, path.parent) for location in sorted(locations))
+    return (file_record(path), *beside)
+
+
+def changed_inputs(manifest: Manifest, now: Iterable[FileRecord]) -> list[str]:
+    """Names of recorded inputs whose content is another one now, or which are not there any more.
+
+    The model file is matched by its place in the list, not its name: a renamed model is the same model.
+    """
+    found = list(now)
+    by_name = {record.name: record.sha256 for record in found}
+    if found and manifest.inputs:
+        by_name[manifest.inputs[0].name] = found[0].sha256
+    return [record.name for record in manifest.inputs if by_name.get(record.name) != record.sha256]
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write ``manifest.json``: stable key order, no NaN."""
+    table = plain(manifest)
+    table = {"manifest_version": table.pop("manifest_version"), **table}
+    path.write_text(json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and validate a ``manifest.json``.
+
+    Raises:
+        UsageError: the file is missing, not JSON, of another version, or a field has the wrong type.
+    """
+    table = _parse(path)
+    version = table.get("manifest_version")
+    if version != MANIFEST_VERSION:
+        raise UsageError(
+            f"manifest of version {version!r} cannot be read",
+            where=str(path),
+            fix=f"replay it with a graphpress whose manifests have version {MANIFEST_VERSION}",
+        )
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(Manifest).validate_python(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"])
+        raise UsageError(f"malformed manifest: {place}: {first['msg']}", where=str(path),
+                         fix="use the manifest.json that a run left behind, unedited") from error  # fmt: skip
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"cannot be read ({error.strerror})", where=str(path), fix="give the path of a manifest.json"
+        ) from error
+    except ValueError as error:
+        raise UsageError(
+            f"not valid JSON ({error})", where=str(path), fix="give the path of a manifest.json"
+        ) from error
+    if not isinstance(table, dict):
+        raise UsageError("not a manifest", where=str(path), fix="give the path of a manifest.json")
+    return table

@@ -1,0 +1,87 @@
+"""Questions the clean-up passes share: constant integers, axes in either spelling, what types prove."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from graphpress.ir import Node, Value, constant, dims_of, input_of, ints_attribute, rank_of, static_shape
+
+
+def constant_ints(value: Value | None) -> tuple[int, ...] | None:
+    """The integers of a constant tensor of rank 0 or 1, else None."""
+    array = constant(value)
+    if array is None or array.ndim > 1 or array.dtype.kind not in "iu":
+        return None
+    return tuple(int(item) for item in array.reshape(-1))
+
+
+def ints_operand(node: Node, name: str, index: int) -> tuple[int, ...] | None:
+    """Integers that older operator sets take as attribute ``name`` and newer ones as input ``index``.
+
+    None when they are absent or not constant; ``has_operand`` tells these apart.
+    """
+    listed = ints_attribute(node, name)
+    return listed if listed is not None else constant_ints(input_of(node, index))
+
+
+def has_operand(node: Node, name: str, index: int) -> bool:
+    """Whether the operand is given at all, constant or not."""
+    return name in node.attributes or input_of(node, index) is not None
+
+
+def same_shape(one: Value, other: Value) -> bool:
+    """Whether the declared shapes prove that both values have the same shape; equal symbols are equal sizes."""
+    static = static_shape(one)
+    if static is not None:
+        return static == static_shape(other)
+    if one.shape is None or other.shape is None or len(one.shape) != len(other.shape):
+        return False
+    return all(_same_size(a, b) for a, b in zip(one.shape, other.shape, strict=True))
+
+
+def _same_size(one: object, other: object) -> bool:
+    if isinstance(one, int) or isinstance(other, int):
+        return one == other
+    name = getattr(one, "value", None)
+    return name is not None and name == getattr(other, "value", None)
+
+
+def broadcast_keeps_shape(value: Value, dims: tuple[int, ...]) -> bool:
+    """Whether an elementwise operator on ``value`` and a tensor of size ``dims`` provably keeps value's shape."""
+    if not dims:
+        return True
+    known = dims_of(value)
+    if known is None or len(dims) > len(known):
+        return False
+    tail = known[len(known) - len(dims) :]
+    return all(size in (1, own) for size, own in zip(dims, tail, strict=True))
+
+
+def normal_axes(axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """Axes counted from the front."""
+    return tuple(axis + rank if axis < 0 else axis for axis in axes)
+
+
+def same_elements(one: Value, other: Value) -> bool:
+    """Whether both values hold the same number of elements, as far as their shapes prove it."""
+    a, b = static_shape(one), static_shape(other)
+    return a is not None and b is not None and math.prod(a) == math.prod(b)
+
+
+def all_equal(value: Value | None, number: float) -> bool:
+    """Whether a constant holds this number everywhere; an empty or non-numeric one does not."""
+    array = constant(value)
+    if array is None or array.size == 0 or array.dtype.kind not in "biuf":
+        return False
+    return bool(np.all(array == number))
+
+
+def permutation(transpose: Node) -> tuple[int, ...] | None:
+    """The axes order of a Transpose, None when it is the default and the rank is unknown."""
+    given = ints_attribute(transpose, "perm")
+    rank = rank_of(input_of(transpose, 0))
+    if given is not None or rank is None:
+        return given
+    return tuple(reversed(range(rank)))

@@ -1,0 +1,82 @@
+"""Combine constants along a chain.
+
+    (x + a) + b = x + (a + b)      (x - a) + b = x + (b - a)      and so on for + and -
+    (x * a) * b = x * (a * b)      (x / a) * b = x * (b / a)      and so on for * and /
+
+Floating-point only: the result differs by rounding, about one unit in the last place. The combined constant is
+computed in double precision.
+
+Left alone: an inner result with another reader, constants on the left of - or /, and constants whose combination is
+larger than both. Refused: a combined constant that overflows or, for products, vanishes in its type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, has_one_use, input_of, producer
+from graphpress.manager.contract import RewritePass
+
+SUMS, PRODUCTS = ("Add", "Sub"), ("Mul", "Div")
+
+
+@dataclass(frozen=True)
+class MergeArithmetic(RewritePass):
+    """Lossless up to rounding: one pass over the data less."""
+
+    name: ClassVar[str] = "merge_arithmetic"
+    anchors: ClassVar[tuple[str, ...]] = (*SUMS, *PRODUCTS)
+
+    def match(self, node: Node) -> Match | Refusal | None:
+        """Find two constants one after the other."""
+        family = SUMS if node.op_type in SUMS else PRODUCTS
+        outer = _operand_and_constant(node)
+        first = None if outer is None else producer(outer[0], *family)
+        inner = None if first is None else _operand_and_constant(first)
+        if outer is None or first is None or inner is None or not has_one_use(outer[0]):
+            return None
+        wide = _combined(first.op_type, inner[1], node.op_type, outer[1])
+        if wide.size > max(inner[1].size, outer[1].size):
+            return None
+        with np.errstate(all="ignore"):
+            combined = wide.astype(inner[1].dtype)
+        if not np.isfinite(combined).all() or (family is PRODUCTS and not _is_normal(combined)):
+            return Refusal.at(node, "its constant combined with the one before it leaves the range of the type")
+        return Match(node=node, first=first, source=inner[0], combined=combined, op_type=family[0])
+
+    def rewrite(self, match: Match, edit: Editor) -> None:
+        """Let one operator apply the combined constant."""
+        old = match.node
+        value = edit.add_constant_for(old, match.combined, f"{old.outputs[0].name}_combined")
+        new = edit.add_node(match.op_type, [match.source, value], before=old)
+        edit.copy_type(old.outputs[0], new.outputs[0])
+        edit.replace(old.outputs[0], new.outputs[0])
+        edit.remove(old, match.first)
+
+
+def _operand_and_constant(node: Node) -> tuple[Value, np.ndarray] | None:
+    one, other = input_of(node, 0), input_of(node, 1)
+    if one is None or other is None or node.attributes:
+        return None
+    if node.op_type in ("Add", "Mul") and constant(one) is not None:
+        one, other = other, one
+    array = constant(other)
+    if array is None or array.dtype.kind != "f" or constant(one) is not None:
+        return None
+    return one, array
+
+
+def _combined(first: str, a: np.ndarray, second: str, b: np.ndarray) -> np.ndarray:
+    """The constant to add or to multiply by, in double precision."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(all="ignore"):
+        if first in SUMS:
+            return np.asarray((a if first == "Add" else -a) + (b if second == "Add" else -b))
+        return np.asarray((a if first == "Mul" else 1 / a) * (b if second == "Mul" else 1 / b))
+
+
+def _is_normal(array: np.ndarray) -> bool:
+    return bool((np.abs(array) >= np.finfo(array.dtype).tiny).all())

@@ -1,0 +1,169 @@
+"""Compute once what is computed twice, and store once what is stored twice.
+
+    f(x, a), f(x, a)   →   one f(x, a) with two readers
+
+Two nodes are the same when they are the same standard operator with the same operands (in any order where the
+operator commutes) and exactly equal attributes; tensors are compared by content. A subgraph reuses what the graphs
+around it have computed before it. Left alone: random operators, nodes with subgraphs, other domains, and
+QuantizeLinear/DequantizeLinear, which annotate one use each. Two results that are both graph outputs stay two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import ChainMap, Counter
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphpress.ir import (
+    Attr,
+    AttributeType,
+    Editor,
+    Function,
+    Graph,
+    Model,
+    Node,
+    TensorProtocol,
+    Value,
+    graphs,
+    is_constant,
+    is_standard,
+    subgraphs_of,
+)
+from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.passes.cleanup._purity import is_random
+
+COMMUTATIVE = frozenset(
+    ("Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Equal", "Max", "Mean", "Min", "Mul", "Or", "Sum", "Xor")
+)
+OWN_METADATA = "graphpress"
+"""Values whose annotations under these keys differ are not the same, whatever they hold."""
+
+
+@dataclass(frozen=True)
+class MergeCommon(Pass):
+    """Lossless: the same numbers, computed and stored once."""
+
+    name: ClassVar[str] = "merge_common"
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Merge constants, then nodes in topological order, so that one walk finds whole equal branches."""
+        merger = _Merger(Editor(model), _Contents(model))
+        for graph in (model.graph, *model.functions.values()):
+            merger.merge(graph, ChainMap())
+        return Outcome(merger.merged)
+
+
+@dataclass
+class _Merger:
+    edit: Editor
+    contents: _Contents
+    merged: int = 0
+
+    def merge(self, graph: Graph | Function, seen: ChainMap[Hashable, Node | Value]) -> None:
+        """Merge within ``graph`` and what it sees of the graphs around it."""
+        if isinstance(graph, Graph):
+            for value in list(graph.initializers.values()):
+                self._merge_constant(value, seen)
+        for node in graph:
+            for subgraph in subgraphs_of(node):
+                self.merge(subgraph, seen.new_child())
+            if _is_mergeable(node):
+                self._merge_node(node, seen)
+
+    def _merge_constant(self, value: Value, seen: ChainMap[Hashable, Node | Value]) -> None:
+        key = self.contents.key(value)
+        if key is None:
+            return
+        first = seen.setdefault(key, value)
+        if isinstance(first, Value) and first is not value and not value.is_graph_output():
+            self.edit.replace(value, first)
+            self.edit.drop_if_unused(value)
+            self.merged += 1
+
+    def _merge_node(self, node: Node, seen: ChainMap[Hashable, Node | Value]) -> None:
+        key = self._node_key(node)
+        first = seen.setdefault(key, node)
+        if not isinstance(first, Node) or first is node:
+            return
+        pairs = list(zip(node.outputs, first.outputs, strict=True))
+        if all(self.edit.can_replace(old, new) for old, new in pairs):
+            for old, new in pairs:
+                self.edit.replace(old, new)
+            self.edit.remove(node)
+            self.merged += 1
+
+    def _node_key(self, node: Node) -> Hashable:
+        operands = [id(value) for value in node.inputs]
+        if node.op_type in COMMUTATIVE and not node.attributes:
+            operands.sort()
+        return (
+            node.op_type,
+            tuple(operands),
+            frozenset((name, self.contents.attribute_key(attribute)) for name, attribute in node.attributes.items()),
+            tuple((output.name == "", _annotations(output)) for output in node.outputs),
+        )
+
+
+class _Contents:
+    """Content keys of tensors; only those that share dtype and shape with another are ever read."""
+
+    def __init__(self, model: Model) -> None:
+        self._alike = Counter(
+            _outline(value.const_value)
+            for graph in graphs(model)
+            if isinstance(graph, Graph)
+            for value in graph.initializers.values()
+            if value.const_value is not None
+        )
+
+    def key(self, value: Value) -> Hashable | None:
+        """Equal for constants that can stand in for one another; None for what is unique or can be overridden."""
+        tensor = value.const_value
+        if tensor is None or not is_constant(value) or self._alike[_outline(tensor)] < 2:
+            return None
+        return (_outline(tensor), _digest(tensor), _annotations(value))
+
+    def attribute_key(self, attribute: Attr) -> Hashable:
+        """Equal for attributes that are exactly equal, the sign of a zero and the bits of a NaN included."""
+        if attribute.is_ref():
+            return (attribute.type, "ref", attribute.ref_attr_name)
+        if attribute.type == AttributeType.TENSOR:
+            tensor = attribute.as_tensor()
+            return (attribute.type, _outline(tensor), _digest(tensor))
+        if attribute.type in (AttributeType.FLOAT, AttributeType.FLOATS):
+            return (attribute.type, np.asarray(attribute.value, np.float64).tobytes())
+        if attribute.type in (AttributeType.INT, AttributeType.STRING):
+            return (attribute.type, attribute.value)
+        if attribute.type in (AttributeType.INTS, AttributeType.STRINGS):
+            return (attribute.type, tuple(attribute.value))
+        return (attribute.type, id(attribute))  # sparse tensors and types: the same only if it is the same object
+
+
+def _outline(tensor: TensorProtocol) -> Hashable:
+    return (tensor.dtype, tuple(tensor.shape))
+
+
+def _digest(tensor: TensorProtocol) -> bytes:
+    """A hash of the contents; memory-mapped tensors are read page by page, not copied."""
+    array = tensor.numpy()
+    if array.dtype == object:
+        return hashlib.blake2b(repr(array.tolist()).encode()).digest()
+    flat = np.asarray(array, order="C").reshape(-1)
+    return hashlib.blake2b(memoryview(flat.view(np.uint8))).digest()
+
+
+def _annotations(value: Value) -> Hashable:
+    return frozenset(item for item in value.metadata_props.items() if item[0].startswith(OWN_METADATA))
+
+
+def _is_mergeable(node: Node) -> bool:
+    return (
+        is_standard(node)
+        and node.op_type not in ("QuantizeLinear", "DequantizeLinear")
+        and not is_random(node)
+        and not any(True for _ in subgraphs_of(node))
+    )

@@ -1,0 +1,90 @@
+"""Work out shapes ahead of time.
+
+    Shape(x) = c                           when every size of x is known, and so for all that is computed from it:
+    Gather(Shape(x), i) = c                when the sizes that it picks are known
+    Reshape(x, [.., dimᵢ(x), .., t, ..])   = Reshape(x, [.., 0, .., -1, ..])   a copied size, and at most one unknown
+
+Sizes are followed element by element through Shape, Gather, Concat, Slice, Cast, arithmetic and the like, so a target
+with one unknown size is found wherever the sizes come from. With both a copied and an unknown size, a batch of size
+zero could no longer be reshaped; that is the one thing that changes.
+
+Functions are left alone: their shapes differ from call to call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphpress.ir import DataType, Editor, Graph, Model, Node, Value, constant, input_of, int_attribute, is_standard
+from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.passes.cleanup._partial import Partials, known_integers, tokens_of
+from graphpress.analysis.shapes import infer_shapes
+
+NUMPY_INTEGERS = {DataType.INT32: np.dtype(np.int32), DataType.INT64: np.dtype(np.int64)}
+
+
+@dataclass(frozen=True)
+class ShapeArithmetic(Pass):
+    """Lossless: what remains is shorter, and the shapes are the same."""
+
+    name: ClassVar[str] = "shape_arithmetic"
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Infer shapes, then walk each graph once, the outer ones first."""
+        infer_shapes(model)
+        edit = Editor(model)
+        partials = Partials()
+        changes = sum(_simplify(graph, partials, edit) for graph in (model.graph, *model.graph.subgraphs()))
+        return Outcome(changes)
+
+
+def _simplify(graph: Graph, partials: Partials, edit: Editor) -> int:
+    changes = 0
+    for node in graph:
+        if is_standard(node, "Reshape") and _settle_target(node, partials, edit):
+            changes += 1
+        result = partials.visit(node)
+        if result is not None and _settle(node.outputs[0], result, edit):
+            changes += 1
+    return changes
+
+
+def _settle(value: Value, result: np.ndarray, edit: Editor) -> bool:
+    """Put a constant in the place of a result that is wholly known and is no graph output."""
+    contents = known_integers(result)
+    producer = value.producer()
+    if contents is None or producer is None or value.is_graph_output() or producer.op_type == "Constant":
+        return False
+    dtype = np.dtype(np.int64) if value.dtype is None else NUMPY_INTEGERS.get(value.dtype)
+    if dtype is None:
+        return False
+    if value.uses():
+        edit.replace(value, edit.add_constant_for(producer, contents.astype(dtype), value.name or "shape"))
+    edit.remove(producer)
+    return True
+
+
+def _settle_target(node: Node, partials: Partials, edit: Editor) -> bool:
+    """Make the target of a Reshape constant where at most one of its sizes is unknown."""
+    target = input_of(node, 1)
+    if target is None or constant(target) is not None or int_attribute(node, "allowzero", 0) == 1:
+        return False
+    wanted, sizes = partials.of(target), tokens_of(node.inputs[0])
+    if wanted is None or wanted.ndim != 1:
+        return False
+    settled = [_spelt(size, sizes, axis) for axis, size in enumerate(wanted)]
+    if settled.count(-1) > 1:
+        return False
+    edit.set_input(node, 1, edit.add_constant_for(node, np.array(settled, np.int64), target.name or "shape"))
+    return True
+
+
+def _spelt(size: object, sizes: tuple[object, ...] | None, axis: int) -> int:
+    """A size as a Reshape target has it: known, 0 to copy the operand's at this axis, or -1."""
+    if isinstance(size, int):
+        return size
+    return 0 if sizes is not None and axis < len(sizes) and sizes[axis] == size else -1
+

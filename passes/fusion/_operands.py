@@ -1,0 +1,48 @@
+"""What the patterns share: operands in either order, and constant numbers among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from graphpress.ir import DataType, Node, Value, constant, input_of, is_constant, rank_of, scalar
+
+HALF_TYPES = (DataType.FLOAT16, DataType.BFLOAT16)
+
+
+def orders(node: Node) -> Iterator[tuple[Value, Value]]:
+    """The two operands of a commutative operator, in both orders; nothing where one is absent."""
+    if len(node.inputs) == 2 and node.inputs[0] is not None and node.inputs[1] is not None:
+        yield node.inputs[0], node.inputs[1]
+        yield node.inputs[1], node.inputs[0]
+
+
+def number(value: Value | None, beside: Value | None) -> float | None:
+    """The constant number that ``value`` holds, None when it is none or would give ``beside`` more axes."""
+    array = constant(value)
+    if array is None or array.size != 1 or (array.ndim > 0 and (rank_of(beside) or 0) < array.ndim):
+        return None
+    return scalar(value) if array.dtype.name != "bfloat16" else float(array.reshape(-1)[0])
+
+
+def with_number(node: Node) -> tuple[Value, float] | None:
+    """The variable and the constant number that a commutative operator joins."""
+    for value, other in orders(node):
+        found = None if is_constant(value) else number(other, value)
+        if found is not None:
+            return value, found
+    return None
+
+
+def is_close(found: float, expected: float, value: Value) -> bool:
+    """Whether a constant of the model is the expected one, as far as the type of ``value`` can tell."""
+    tolerance = 4e-3 if value.dtype in HALF_TYPES else 2e-5
+    return abs(found - expected) <= tolerance * max(abs(expected), 1e-3)
+
+
+def bound(node: Node, index: int, name: str, default: float) -> float | None:
+    """A limit of a Clip: its input or, in older operator sets, its attribute; None when it is not constant."""
+    given = input_of(node, index)
+    if given is not None:
+        return number(given, given)
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_float()

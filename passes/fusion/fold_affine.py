@@ -1,0 +1,91 @@
+"""Fold the addition, subtraction, multiplication or division by per-channel constants into a linear layer beside it.
+
+    layer(x, W, b)·s + t = layer(x, W·s, b·s + t)
+    layer(x·s + t, W, b) = layer(x, W·s, b + Σ W·t)               where no padding hides the shift
+
+Each node is one of  x·c,  x/c,  x + c,  x - c,  c - x, folded one after the other. Layers are Conv, ConvTranspose, Gemm
+and MatMul by a constant matrix. Refuses when the layer's result or its weight is read elsewhere, when the constant
+varies along another axis than the channels, and when the folded weights leave the range of their type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, dims_of, is_constant, label
+from graphpress.manager.contract import RewritePass
+from graphpress.passes.fusion import _linear as linear
+from graphpress.passes.fusion._linear import Affine, Layer
+
+
+@dataclass(frozen=True)
+class FoldAffine(RewritePass):
+    """Lossless up to rounding: one operation for each element less at run time."""
+
+    name: ClassVar[str] = "fold_affine"
+    anchors: ClassVar[tuple[str, ...]] = ("Mul", "Div", "Add", "Sub")
+
+    def match(self, node: Node) -> Match | Refusal | None:
+        """Fits a variable and a constant beside a linear layer."""
+        first, second = node.inputs
+        if first is None or second is None or is_constant(first) == is_constant(second):
+            return None
+        source, fixed = (first, second) if is_constant(second) else (second, first)
+        if fixed is first and node.op_type == "Div":
+            return None
+        return linear.fold(node, source, lambda layer: _affine(node, source, fixed, layer))
+
+    def rewrite(self, match: Match, edit: Editor) -> None:
+        """Change the layer's constants and drop the operation."""
+        linear.rewrite(match, edit)
+
+
+def _affine(node: Node, source: Value, fixed: Value, layer: Layer) -> Affine | Refusal | None:
+    array = constant(fixed)
+    if array is None or not linear.is_floating(array):
+        return None
+    if layer.node.op_type == "MatMul" and node.op_type in ("Add", "Sub") and fixed is not node.inputs[0]:
+        return None  # a matrix product has no bias: nothing would be gained
+    feeds = source.producer() is layer.node
+    channels = layer.channels_out if feeds else layer.channels_in
+    by_channel = _by_channel(array, layer, channels)
+    if by_channel is None:
+        return Refusal.at(node, f"{label(fixed)} of shape {list(array.shape)} is not one number for each channel")
+    if not feeds and not _keeps_shape(source, array, layer, channels):
+        return Refusal.at(node, f"{label(fixed)} may change the shape of {label(source)}, whose own is unknown")
+    return _steps(node, by_channel, subtracts_from=fixed is node.inputs[0])
+
+
+def _steps(node: Node, number: np.ndarray, *, subtracts_from: bool) -> Affine:
+    one, zero = np.ones(1), np.zeros(1)
+    if node.op_type == "Mul":
+        return Affine(number, zero)
+    if node.op_type == "Div":
+        with np.errstate(divide="ignore"):
+            return Affine(1 / number, zero)
+    if node.op_type == "Add":
+        return Affine(one, number)
+    return Affine(-one, number) if subtracts_from else Affine(one, -number)
+
+
+def _by_channel(array: np.ndarray, layer: Layer, channels: int) -> np.ndarray | None:
+    """The constant as float64 by channel, None when it varies along another axis or would broadcast the result."""
+    rank = layer.rank
+    if array.ndim > (1 if rank is None else rank):
+        return None
+    axis = layer.channel_axis if layer.channel_axis < 0 else layer.channel_axis - (rank or 0)
+    along = array.shape[axis] if -axis <= array.ndim else 1
+    if array.size != along or along not in (1, channels):
+        return None
+    return array.astype(np.float64).reshape(-1)
+
+
+def _keeps_shape(source: Value, array: np.ndarray, layer: Layer, channels: int) -> bool:
+    """Whether ``source`` has all channels by itself, not by broadcasting against the constant."""
+    dims = dims_of(source)
+    if dims is None:
+        return array.ndim <= 1 and array.size == 1
+    return array.ndim <= len(dims) and (array.size == 1 or dims[layer.channel_axis] == channels)

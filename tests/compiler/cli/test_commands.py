@@ -1,0 +1,219 @@
+"""The commands beside the main one, on a real model and through the real runtime."""
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx
+import pytest
+from graphpress.backend import Availability
+from graphpress.cli.doctor import extra_states
+from graphpress.cli.main import main
+from graphpress.cli.passes import argument_docs, describe
+from graphpress.manager import registry
+from graphpress.manager.contract import Pass
+from graphpress.targets import target_names
+
+
+def run(capsys, *words, code=0):
+    assert main([str(word) for word in words]) == code
+    return capsys.readouterr().out
+
+
+def run_json(capsys, *words):
+    return json.loads(run(capsys, *words, "--json"))
+
+
+def test_inspect_prints_the_graph(capsys, model_file):
+    text = run(capsys, "inspect", model_file)
+    for words in ("Conv", "GlobalAveragePool", "Gemm"):
+        assert words in text
+
+
+def test_inspect_tells_what_layers_cost(capsys, model_file):
+    text = run(capsys, "inspect", model_file, "--cost")
+    conv = next(line for line in text.splitlines() if line.startswith("conv"))
+    assert conv.split()[1:] == ["Conv", "55.30", "k", "216", "864", "B"]
+    assert "peak activation memory: " in text
+
+
+def test_inspect_json_is_the_cost(capsys, model_file):
+    cost = run_json(capsys, "inspect", model_file)
+    assert cost["nodes"] == 5
+    assert cost["layers"][0] | {"name": "conv", "op": "Conv", "macs": 8 * 27 * 256} == cost["layers"][0]
+
+
+def test_compare_a_model_with_itself(capsys, model_file):
+    found = run_json(capsys, "compare", model_file, model_file, "--seconds", "0.1")
+    assert found["a"] | {"latency_ms": None} == found["b"] | {"latency_ms": None}
+    assert found["outputs"][0]["name"] == "y"
+    assert found["outputs"][0]["max_abs"] == 0
+    assert 0.3 < found["timing"]["ratio"] < 3
+    assert found["a"]["bytes"] == model_file.stat().st_size
+
+
+def test_compare_in_words(capsys, model_file):
+    text = run(capsys, "compare", model_file, model_file, "--seconds", "0.1")
+    for words in ("latency", "file size", "same", "time ratio", "SQNR", "cosine"):
+        assert words in text
+
+
+def test_compare_on_data(capsys, model_file, tmp_path):
+    import numpy as np
+
+    np.savez(tmp_path / "d.npz", x=np.ones((5, 3, 16, 16), np.float32))
+    found = run_json(capsys, "compare", model_file, model_file, "--data", tmp_path / "d.npz", "--seconds", "0.1")
+    assert found["outputs"][0]["cosine"] == pytest.approx(1)
+
+
+def test_compare_refuses_models_with_different_inputs(capsys, model_file, tmp_path):
+    other = onnx.load(model_file)
+    other.graph.input[0].name = other.graph.node[0].input[0] = "z"
+    onnx.save(other, tmp_path / "other.onnx")
+    assert main(["compare", str(model_file), str(tmp_path / "other.onnx")]) == 2
+    assert "different inputs: x and z" in capsys.readouterr().err
+
+
+def test_bench_measures_on_onnx_runtime(capsys, model_file):
+    found = run_json(capsys, "bench", model_file, "--backend", "onnxruntime", "--seconds", "0.1")
+    assert [one["backend"] for one in found] == ["onnxruntime"]
+    assert found[0]["latency_ms"] > 0
+    assert found[0]["low"] <= found[0]["ratio"] <= found[0]["high"]
+
+
+class Absent:
+    def available(self):
+        return Availability(False, "no device here", "pip install absent")
+
+
+@pytest.fixture
+def with_absent_backend(monkeypatch):
+    real = registry.load_backend
+    monkeypatch.setattr(registry, "backend_names", lambda: ["absent", "onnxruntime"])
+    monkeypatch.setattr(registry, "load_backend", lambda name: Absent() if name == "absent" else real(name))
+
+
+@pytest.mark.usefixtures("with_absent_backend")
+def test_bench_names_backends_that_are_not_here(capsys, model_file):
+    text = run(capsys, "bench", model_file, "--seconds", "0.1")
+    assert "no device here" in text
+    assert "ms" in text
+
+
+@pytest.mark.usefixtures("with_absent_backend")
+def test_bench_on_a_backend_that_is_not_here_exits_5(capsys, model_file):
+    assert main(["bench", str(model_file), "--backend", "absent"]) == 5
+    assert capsys.readouterr().err == (
+        "error: backend 'absent' does not work here: no device here\nfix: pip install absent\n"
+    )
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["compare"], ["bench"]])
+def test_a_missing_model_exits_3(capsys, tmp_path, command):
+    paths = [str(tmp_path / "nowhere.onnx")] * (2 if command == ["compare"] else 1)
+    assert main([*command, *paths]) == 3
+    assert "nowhere.onnx" in capsys.readouterr().err
+
+
+def test_targets_lists_them_all(capsys):
+    text = run(capsys, "targets")
+    assert [name for name in target_names() if name not in text] == []
+    assert {target["name"] for target in run_json(capsys, "targets")} <= set(target_names())
+
+
+def test_one_target_in_full(capsys):
+    text = run(capsys, "targets", "cpu")
+    for words in ("onnxruntime", "opset_max", "quantization.weights", "per_channel"):
+        assert words in text
+    assert run_json(capsys, "targets", "cpu")["quantization"]["weights"] == "int8"
+
+
+def test_passes_lists_them_all_with_what_they_do(capsys):
+    text = run(capsys, "passes")
+    listed = {doc["name"]: doc for doc in run_json(capsys, "passes")}
+    assert sorted(listed) == registry.pass_names()
+    for name, doc in listed.items():
+        assert name in text
+        assert doc["summary"], f"{name} has no docstring"
+        undocumented = [field["name"] for field in doc["fields"] if not field["help"]]
+        assert undocumented == [], f"{name}: fields without a word in Args"
+
+
+@dataclass(frozen=True)
+class Trim(Pass):
+    """Trims things.
+
+    It goes on and on.
+
+    Args:
+        ratio: how much of it,
+            a fraction.
+        low, high: the two ends.
+    """
+
+    name: ClassVar[str] = "trim"
+    lossless: ClassVar[bool] = False
+    needs_data: ClassVar[bool] = True
+    ratio: float = 0.5
+    low: int = 0
+    high: int | None = None
+
+
+@pytest.fixture
+def with_trim(monkeypatch):
+    monkeypatch.setattr(registry, "load_pass", lambda name: Trim)
+
+
+@pytest.mark.usefixtures("with_trim")
+def test_one_pass_in_full(capsys):
+    text = run(capsys, "passes", "trim")
+    for words in ("trim (lossy, needs data)", "Trims things.", "how much of it, a fraction.", "int | None"):
+        assert words in text
+    assert '--passes "trim{ratio=0.5}"' in text
+
+
+def test_a_pass_is_described_by_its_dataclass():
+    doc = describe("trim", Trim)
+    assert [(one.name, one.default, one.help) for one in doc.fields] == [
+        ("ratio", "0.5", "how much of it, a fraction."),
+        ("low", "0", "the two ends."),
+        ("high", "None", "the two ends."),
+    ]
+    assert (doc.summary, doc.lossless, doc.needs_data) == ("Trims things.", False, True)
+
+
+def test_a_docstring_without_arguments_has_no_help():
+    assert argument_docs("Does it.\n\nRaises:\n    Error: oh.") == {}
+
+
+def test_doctor_tells_versions_machine_backends_and_extras(capsys):
+    text = run(capsys, "doctor")
+    for words in ("Versions", "onnx-ir", "Machine", "features", "Backends", "onnxruntime", "Extras", "tensorrt"):
+        assert words in text
+
+
+def test_doctor_json(capsys):
+    found = run_json(capsys, "doctor")
+    states = {state["name"]: state for state in found["backends"]}
+    assert states["onnxruntime"]["works"]
+    assert all(state["works"] or state["fix"] for state in [*found["backends"], *found["extras"]])
+
+
+@pytest.mark.usefixtures("with_absent_backend")
+def test_doctor_says_how_to_get_what_is_missing(capsys):
+    assert "no device here; get it with: pip install absent" in run(capsys, "doctor")
+
+
+def test_extras_are_read_off_the_requirements():
+    requirements = [
+        "numpy>=1.26",
+        'nonesuch>=2; extra == "torch"',
+        'onnx>=1; extra == "demo"',
+        'elsewhere>=1; platform_machine == "pdp11" and extra == "tvm"',
+        'graphpress[demo]; extra == "test"',
+    ]
+    states = {state.name: state for state in extra_states(requirements)}
+    assert set(states) == {"torch", "demo"}
+    assert states["torch"].detail == "missing nonesuch"
+    assert states["torch"].fix == "pip install 'graphpress[torch]'"
+    assert states["demo"].works

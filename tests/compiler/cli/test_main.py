@@ -1,0 +1,169 @@
+"""What the command line does with words: routing, exit codes, messages, streams."""
+
+import json
+from pathlib import Path
+
+import pytest
+from graphpress.cli.main import main
+from graphpress.errors import BackendError, DataError, ModelError, UsageError
+from graphpress.report.records import from_json, to_json
+
+DEFAULTS = {
+    "target": "cpu", "backend": None, "data": None, "metric": None, "max_drop": 0.01, "recipe": None, "passes": None,
+    "output": None, "force": False, "allow_worse": False, "exclude": None, "input_shape": (), "threads": None,
+    "seed": 0, "time_limit": None, "eval_limit": None, "verify": "final", "cache_dir": None,
+}  # fmt: skip
+
+
+def test_a_bare_model_runs_the_default_command_with_the_defaults(api):
+    assert main(["m.onnx"]) == 0
+    assert api.calls == [(Path("m.onnx"), DEFAULTS)]
+
+
+def test_options_may_come_before_the_model_and_all_reach_the_api(api):
+    words = "--target jetson --backend tensorrt --data d.yaml --metric top5 --max-drop none --recipe int8"
+    words += " --output out --force --allow-worse --exclude ^head --input-shape x=1x3x8x8 --input-shape y=2"
+    words += " --threads 2 --seed 7 --time-limit 10m --eval-limit 100 --verify each --cache-dir c m.onnx"
+    assert main(words.split()) == 0
+    assert api.calls[0][1] == {
+        "target": "jetson", "backend": "tensorrt", "data": "d.yaml", "metric": "top5", "max_drop": None,
+        "recipe": "int8", "passes": None, "output": "out", "force": True, "allow_worse": True, "exclude": "^head",
+        "input_shape": ("x=1x3x8x8", "y=2"), "threads": 2, "seed": 7, "time_limit": 600.0, "eval_limit": 100,
+        "verify": "each", "cache_dir": "c",
+    }  # fmt: skip
+
+
+def test_a_file_named_like_a_command_is_given_with_its_folder(api):
+    assert main(["./inspect"]) == 0
+    assert api.calls[0][0] == Path("inspect")
+
+
+@pytest.mark.parametrize(("status", "code"), [("delivered", 0), ("kept_original", 0), ("budget_not_met", 4)])
+def test_the_outcome_decides_the_exit_code(api, status, code):
+    api.status = status
+    assert main(["m.onnx", "--quiet"]) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("wrong", where="--x", fix="right"), 2),
+        (ModelError("wrong", where="m.onnx", fix="right"), 3),
+        (DataError("wrong", where="d.yaml", fix="right"), 3),
+        (BackendError("wrong", where="tvm", fix="right"), 5),
+    ],
+)
+@pytest.mark.parametrize("mode", [[], ["--quiet"]])
+def test_our_errors_are_one_message_on_stderr(api, capsys, error, code, mode):
+    api.error = error
+    assert main(["m.onnx", *mode]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.removeprefix("working …\n") == f"error: {error.where}: wrong\nfix: right\n"
+
+
+def test_errors_as_json_are_one_object_on_stdout(api, capsys):
+    api.error = ModelError("wrong", where="m.onnx", fix="right")
+    assert main(["m.onnx", "--json"]) == 3
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert json.loads(out) == {"error": {"what": "wrong", "where": "m.onnx", "fix": "right", "exit_code": 3}}
+
+
+def test_usage_errors_as_json_too(capsys):
+    assert main(["m.onnx", "--json", "--max-drop", "5"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["exit_code"] == 2
+
+
+def test_the_unexpected_is_one_line_and_a_hint(api, capsys):
+    api.error = ZeroDivisionError("division by zero\nsecond line")
+    assert main(["m.onnx", "--quiet"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: unexpected ZeroDivisionError: division by zero\nfix: ")
+    assert "--debug" in err
+    assert "Traceback" not in err
+
+
+def test_debug_shows_the_traceback(api, capsys):
+    api.error = ZeroDivisionError("x")
+    assert main(["m.onnx", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_path_that_cannot_be_written_is_named(api, capsys):
+    api.error = PermissionError(13, "Permission denied", "/nowhere/out")
+    assert main(["m.onnx", "--quiet"]) == 2
+    assert capsys.readouterr().err.startswith("error: /nowhere/out: Permission denied\nfix: ")
+
+
+def test_interrupting_says_so_and_exits_130(api, capsys):
+    api.error = KeyboardInterrupt()
+    assert main(["m.onnx", "--quiet"]) == 130
+    assert "interrupted; nothing was written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["m.onnx", "--taget", "cpu"], "did you mean '--target'?"),
+        (["inspct"], "did you mean 'inspect'?"),
+        (["inspct", "m.onnx"], "did you mean 'inspect'?"),
+        (["targets", "cpuu"], "did you mean 'cpu'?"),
+        (["passes", "nonesuch"], "unknown pass 'nonesuch'"),
+        (["bench", "m.onnx", "--backend", "onnxruntim"], "did you mean 'onnxruntime'?"),
+        (["m.onnx", "--max-drop", "1.5"], "0.01 is one point"),
+        (["m.onnx", "--max-drop", "lots"], "neither a number nor 'none'"),
+        (["m.onnx", "--max-drop", "nan"], "not a fraction"),
+        (["m.onnx", "--time-limit", "soon"], "not a duration"),
+        (["m.onnx", "--time-limit", "0"], "not a duration"),
+        (["m.onnx", "--threads", "0"], "--threads"),
+        (["m.onnx", "--verify", "maybe"], "none"),
+        (["m.onnx", "--recipe", "int8", "--passes", "a"], "exclude each other"),
+        (["a.onnx", "b.onnx"], "b.onnx"),
+        (["--target", "cpu"], "MODEL"),
+        (["compare", "a.onnx"], "Missing argument"),
+    ],
+)
+def test_wrong_usage_exits_2_and_helps(api, capsys, words, message):
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert message in err
+    assert "\nfix: " in err
+
+
+def test_without_arguments_the_help_is_shown(capsys):
+    assert main([]) == 2
+    assert "Usage: optimize MODEL" in capsys.readouterr().err
+
+
+def test_json_is_the_report_and_nothing_else(api, make_report, capsys):
+    assert main(["m.onnx", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out == to_json(make_report())
+    assert from_json(out).status == "delivered"
+
+
+def test_quiet_prints_nothing(api, capsys):
+    assert main(["m.onnx", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_summary_tells_it_all_in_plain_text(api, capsys):
+    assert main(["m.onnx"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "working …\n"
+    assert "\x1b" not in out
+    for words in (
+        "Delivered: the optimised model is 4.00x smaller and 2.00x faster.",
+        "0.9100", "0.9080", "-0.20 points [-0.50, +0.10]", "1.00 MB",
+        "top1 fell by 0.20 points on 5,000 samples, 95% interval of the drop -0.10 to +0.50",
+        "at most 1.00 points allowed",
+        "left out because slower or larger with it: fuse_swish",
+        "rolled back: prune (top1 fell by 3.00 points)",
+        "quantize: /head: no integer kernel – leave it",
+        "out/model.onnx", "out/report.html",
+    ):  # fmt: skip
+        assert words in out

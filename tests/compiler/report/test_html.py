@@ -1,0 +1,140 @@
+"""The page: what it says, that it is self-contained and safe, and that a real browser agrees."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+from graphpress.report.html import plotted, render_html, timeline, write_html
+from graphpress.report.records import LayerRecord, PassRecord
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
+    "--disable-background-networking", "--disable-sync", "--disable-extensions", "--hide-scrollbars",
+    "--enable-logging=stderr",
+]  # fmt: skip
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium here: apt-get install chromium")
+
+SORT_AND_TELL = """
+<script>
+const heads = [...document.querySelectorAll("#layer-table th")], macs = heads.find(head => head.textContent === "MACs");
+macs.querySelector("button").click();
+const up = [...document.querySelectorAll("#layer-table tbody tr")].map(row => Number(row.cells[3].dataset.v));
+macs.querySelector("button").click();
+const down = [...document.querySelectorAll("#layer-table tbody tr")].map(row => Number(row.cells[3].dataset.v));
+const sorted = up.every((v, i) => !i || up[i - 1] <= v) && down.every((v, i) => !i || down[i - 1] >= v);
+document.body.dataset.sorted = sorted + " " + up.length + " " + macs.getAttribute("aria-sort");
+</script>
+"""
+
+
+def browse(page, profile, *flags):
+    command = [BROWSER, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+
+
+def console(stderr):
+    return [line for line in stderr.splitlines() if "CONSOLE" in line]
+
+
+@needs_browser
+def test_a_real_browser_shows_it_without_errors(full_report, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text(render_html(full_report) + SORT_AND_TELL, encoding="utf-8")
+    done = browse(page, tmp_path / "profile", "--dump-dom")
+    assert console(done.stderr) == []
+    assert 'data-sorted="true 12 descending"' in done.stdout
+    assert "<title>net.onnx on cpu · graphpress</title>" in done.stdout
+    for words in ("Delivered", "3.50x smaller and 2.02x faster", "rolled back", "another reader", "one &amp; only"):
+        assert words in done.stdout
+
+
+@needs_browser
+@pytest.mark.parametrize("flags", [(), ("--force-dark-mode", "--blink-settings=preferredColorScheme=0")])
+def test_it_paints(full_report, tmp_path, flags):
+    from PIL import Image
+
+    page, picture = tmp_path / "report.html", tmp_path / "page.png"
+    write_html(full_report, page)
+    browse(page, tmp_path / "profile", "--window-size=1100,1800", f"--screenshot={picture}", *flags)
+    with Image.open(picture) as image:
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 50
+
+
+@needs_browser
+def test_the_console_check_sees_errors(full_report, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text(render_html(full_report) + "<script>nonesuch()</script>", encoding="utf-8")
+    assert console(browse(page, tmp_path / "profile", "--dump-dom").stderr)
+
+
+@pytest.mark.parametrize("which", ["full_report", "bare_report"])
+def test_it_is_well_formed_and_refers_to_nothing_outside(which, request):
+    page = render_html(request.getfixturevalue(which))
+    assert not re.search(r"""(?:src|href)=["'](?!data:,)|url\(|@import|https?://""", page)
+    assert unbalanced(page) == []
+
+
+def test_names_from_the_model_are_text_never_markup(full_report):
+    page = render_html(full_report)
+    assert "<script>document.title" not in page
+    assert "&lt;script&gt;document.title" in page
+    assert "<b>head</b>" not in page
+
+
+def test_everything_is_told(full_report):
+    page = render_html(full_report)
+    told = (
+        "0.9100",
+        "0.9080",
+        "fuse_swish",
+        "calibrated on 512 samples",
+        "percentile = 99.99",
+        "touches a graph output",
+    )
+    assert [words for words in told if words not in page] == []
+
+
+def test_a_bare_report_says_what_is_missing(bare_report):
+    page = render_html(bare_report)
+    for words in ("Kept the original", "No data was given", "No pass ran", "Nothing was refused", "No layers"):
+        assert words in page
+
+
+def test_the_time_line_adds_up(full_report):
+    bars = timeline(full_report.passes)
+    assert [bar.start for bar in bars] == pytest.approx([0, 100 * 0.1 / 8.6, 100 * 5.6 / 8.6])
+    assert bars[-1].start + bars[-1].own + bars[-1].verify + bars[-1].measure == pytest.approx(100)
+    assert timeline([PassRecord(name="p", status="applied")])[0].own == 0
+
+
+def test_a_large_model_plots_its_heaviest_layers_in_order():
+    layers = [LayerRecord(name=str(at), op="Conv", macs=at % 7) for at in range(1000)]
+    chosen = plotted(layers, 50)
+    assert len(chosen) == 50
+    assert {layer.macs for layer in chosen} == {6}
+    assert [int(layer.name) for layer in chosen] == sorted(int(layer.name) for layer in chosen)
+
+
+class Tags(HTMLParser):
+    VOID = ("meta", "link", "br")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.faults = [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.faults.append((tag, self.getpos()))
+
+
+def unbalanced(page):
+    tags = Tags()
+    tags.feed(page)
+    return tags.faults + tags.open

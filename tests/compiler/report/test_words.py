@@ -1,0 +1,75 @@
+from dataclasses import replace
+
+import pytest
+from graphpress.report import words
+from graphpress.report.records import Figures, Verdict
+
+
+def test_a_delivered_model_tells_its_gains(full_report):
+    assert words.title(full_report) == "Delivered"
+    assert words.outcome(full_report) == "the optimised model is 3.50x smaller and 2.02x faster"
+
+
+def test_a_kept_original_says_what_model_onnx_is(bare_report):
+    assert words.outcome(bare_report) == "nothing better was found: model.onnx is the input model"
+
+
+def test_a_missed_budget_says_what_model_onnx_is(full_report):
+    text = words.outcome(replace(full_report, status="budget_not_met"))
+    assert "cost more accuracy than allowed" in text
+    assert "best model inside the budget: 3.50x smaller" in text
+
+
+def test_figures_that_got_worse_say_so(full_report):
+    slower = replace(full_report, result=replace(full_report.result, latency_ms=2.46, bytes=1092218, nodes=304))
+    rows = {row.label: row for row in words.comparison(slower)}
+    assert (rows["latency"].change, rows["latency"].better) == ("2.00x slower", False)
+    assert (rows["file size"].change, rows["file size"].better) == ("same", None)
+    assert rows["nodes"].change == "2.00x more"
+
+
+def test_a_difference_inside_the_noise_is_neither_better_nor_worse(full_report):
+    row = words.comparison(full_report)[0]
+    assert (row.change, row.better) == ("-0.20 points [-0.49, +0.11]", None)
+    certain = replace(full_report, verdict=Verdict(drop=0.002, low=0.001, high=0.003))
+    assert words.comparison(certain)[0].better is False
+
+
+def test_unknown_figures_are_dashes(bare_report):
+    assert {(row.before, row.after, row.change) for row in words.comparison(bare_report)} == {("–", "–", "")}
+
+
+def test_a_modelled_latency_is_never_shown_as_measured(full_report):
+    labels = {row.label: row for row in words.comparison(full_report)}
+    assert labels["latency on cpu, modelled"].after == "0.2 ms"
+    assert labels["latency"].after == "0.61 ms"
+
+
+def test_the_budget_in_words(full_report, bare_report):
+    assert words.budget(bare_report) == ""
+    assert words.budget(full_report) == (
+        "top1 fell by 0.20 points on 10,000 samples, "
+        "95% interval of the drop -0.11 to +0.49; at most 1.00 points allowed"
+    )
+    rose = replace(full_report, verdict=Verdict(drop=-0.001, low=None, high=None, max_drop=None))
+    assert words.budget(rose) == "top1 rose by 0.10 points; no limit"
+
+
+def test_a_zero_figure_is_shown_without_a_ratio(full_report):
+    emptied = replace(full_report, result=Figures(bytes=10, nodes=0))
+    rows = {row.label: row for row in words.comparison(emptied)}
+    assert (rows["nodes"].after, rows["nodes"].change) == ("0", "")
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "text"),
+    [
+        (words.size, 999, "999 B"), (words.size, 1092218, "1.09 MB"), (words.size, 3.2e9, "3.20 GB"),
+        (words.count, 9999, "9,999"), (words.count, 40551424, "40.55 M"), (words.count, None, "–"),
+        (words.milliseconds, 0.01234, "0.0123 ms"), (words.milliseconds, 12345.6, "12,346 ms"),
+        (words.seconds, None, "–"), (words.fraction, 0.91, "0.9100"), (words.times, 1.5, "1.50x"),
+        (words.times, 120.0, "120x"),
+    ],
+)  # fmt: skip
+def test_figures_are_formatted(form, value, text):
+    assert form(value) == text

@@ -1,0 +1,198 @@
+"""Every model of the ONNX backend test-suite computes the same after the lossless passes as before."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.backend.test
+import pytest
+from onnx import numpy_helper
+from onnx.backend.test.case.node import collect_testcases
+
+from graphpress.errors import GraphpressError
+from graphpress.ir import Model, clone, from_proto, verify, weight_bytes
+from graphpress.manager.contract import Context, Pass
+from graphpress.passes.cleanup.eliminate_dead import EliminateDead
+from graphpress.passes.cleanup.eliminate_identity import EliminateIdentity
+from graphpress.passes.cleanup.eliminate_movement import EliminateMovement
+from graphpress.passes.cleanup.eliminate_neutral import EliminateNeutral
+from graphpress.passes.cleanup.fold_constants import FoldConstants
+from graphpress.passes.cleanup.merge_arithmetic import MergeArithmetic
+from graphpress.passes.cleanup.merge_clips import MergeClips
+from graphpress.passes.cleanup.merge_common import MergeCommon
+from graphpress.passes.cleanup.merge_concats import MergeConcats
+from graphpress.passes.cleanup.merge_pads import MergePads
+from graphpress.passes.cleanup.merge_repeated import MergeRepeated
+from graphpress.passes.cleanup.merge_reshapes import MergeReshapes
+from graphpress.passes.cleanup.merge_slices import MergeSlices
+from graphpress.passes.cleanup.merge_transposes import MergeTransposes
+from graphpress.passes.cleanup.shape_arithmetic import ShapeArithmetic
+from graphpress.runtime import Session
+from graphpress.targets import load_target
+
+LOSSLESS: tuple[Pass, ...] = (
+    EliminateIdentity(),
+    MergeCommon(),
+    FoldConstants(),
+    ShapeArithmetic(),
+    EliminateMovement(),
+    EliminateNeutral(),
+    MergeTransposes(),
+    MergeReshapes(),
+    MergeRepeated(),
+    MergeClips(),
+    MergeSlices(),
+    MergePads(),
+    MergeConcats(),
+    MergeArithmetic(),
+    MergeCommon(),
+    EliminateDead(),
+)
+TOLERANCE = {2: (5e-3, 1e-3), 4: (1e-4, 1e-5), 8: (1e-8, 1e-9)}
+"""Relative and absolute, by bytes of the float: rounding changes where constants are combined."""
+ROUNDS = 10
+"""Rounds after which the passes must have settled."""
+SHARDS = 16
+MAX_GROWTH = 1 << 20
+SHIPPED = Path(onnx.backend.test.__file__).parent / "data"
+
+
+@dataclass
+class Case:
+    name: str
+    model: onnx.ModelProto
+    feeds: list[list[Any]]
+
+
+def node_cases() -> list[Case]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [
+            Case(case.name, case.model, [list(inputs) for inputs, _ in case.data_sets])
+            for case in _collected()
+            if case.model is not None
+        ]
+
+
+@cache
+def _collected() -> list[Any]:
+    np.random.seed(0)
+    return sorted(collect_testcases(None), key=lambda case: case.name)
+
+
+def shipped_cases(kind: str) -> Iterator[Case]:
+    for folder in sorted((SHIPPED / kind).iterdir()):
+        file = folder if folder.suffix == ".onnx" else folder / "model.onnx"
+        if file.is_file():
+            yield Case(f"{kind}/{folder.name}", onnx.load(file), list(_stored_feeds(folder)))
+
+
+def _stored_feeds(folder: Path) -> Iterator[list[np.ndarray]]:
+    for data_set in sorted(folder.glob("test_data_set_*")):
+        files = sorted(data_set.glob("input_*.pb"), key=lambda file: int(file.stem.split("_")[1]))
+        try:
+            yield [numpy_helper.to_array(onnx.load_tensor(str(file))) for file in files]
+        except Exception:  # a sequence or optional input: structure is checked all the same
+            continue
+
+
+def settle(model: Model) -> int:
+    """Apply all passes until nothing changes; the number of changes."""
+    context = Context(load_target("cpu"), clone(model))
+    total = 0
+    for _ in range(ROUNDS):
+        changes = 0
+        for each in LOSSLESS:
+            if each.refuse(model, context) is not None:
+                continue
+            done = each.run(model, context).changes
+            if done:
+                verify(model)
+            changes += done
+        if not changes:
+            return total
+        total += changes
+    raise AssertionError(f"not settled after {ROUNDS} rounds")
+
+
+def check(case: Case) -> str | None:
+    """What is wrong with this case, or None."""
+    try:
+        before = from_proto(case.model, where=case.name)
+    except GraphpressError:
+        return None  # refused with a reason
+    after = clone(before)
+    try:
+        changes = settle(after)
+        verify(after)
+    except Exception as error:
+        return f"{case.name}: {type(error).__name__}: {error}"
+    if weight_bytes(after) > weight_bytes(before) + MAX_GROWTH:
+        return f"{case.name}: grew from {weight_bytes(before)} to {weight_bytes(after)} bytes"
+    if [value.name for value in after.graph.outputs] != [value.name for value in before.graph.outputs]:
+        return f"{case.name}: the outputs' names changed"
+    return _compare(case, before, after) if changes else None
+
+
+def _compare(case: Case, before: Model, after: Model) -> str | None:
+    feeds = [feed for feed in case.feeds if all(isinstance(array, np.ndarray) for array in feed)]
+    try:
+        original = Session(before, optimization="none")
+        expected = [original.run(_named(original, feed)) for feed in feeds or [_made_up(original)]]
+    except GraphpressError:
+        return None  # this runtime has no kernel for it: the structure was verified
+    try:
+        changed = Session(after, optimization="none")
+        for feed, wanted in zip(feeds or [_made_up(original)], expected, strict=True):
+            got = changed.run(_named(original, feed) if feeds else feed)
+            for name, array in wanted.items():
+                assert_same(got[name], array)
+    except (GraphpressError, AssertionError) as error:
+        return f"{case.name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return None
+
+
+def _named(session: Session, feed: Any) -> dict[str, Any]:
+    return feed if isinstance(feed, dict) else dict(zip((one.name for one in session.inputs), feed, strict=False))
+
+
+def _made_up(session: Session) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return {
+        one.name: generator.random([size if isinstance(size, int) else 2 for size in one.dims]).astype(one.dtype)
+        for one in session.inputs
+    }
+
+
+def assert_same(got: Any, wanted: Any) -> None:
+    if isinstance(wanted, list):
+        assert len(got) == len(wanted)
+        for one, other in zip(got, wanted, strict=True):
+            assert_same(one, other)
+    elif isinstance(wanted, np.ndarray):
+        assert got.dtype == wanted.dtype
+        assert got.shape == wanted.shape
+        if wanted.dtype.kind == "f":
+            rtol, atol = TOLERANCE[wanted.itemsize]
+            np.testing.assert_allclose(got, wanted, rtol=rtol, atol=atol)
+        else:
+            np.testing.assert_array_equal(got, wanted)
+    else:
+        assert got == wanted
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_node_cases(shard: int) -> None:
+    assert [fault for case in node_cases()[shard::SHARDS] if (fault := check(case))] == []
+
+
+@pytest.mark.parametrize("kind", ["simple", "light", "pytorch-converted", "pytorch-operator"])
+def test_shipped_models(kind: str) -> None:
+    assert [fault for case in shipped_cases(kind) if (fault := check(case))] == []

@@ -1,0 +1,181 @@
+"""The rules that recognise an activation function, each in the spellings of exporters and in some nobody uses."""
+
+import numpy as np
+import pytest
+from graphpress.ir import float_attribute, string_attribute
+from graphpress.passes.fusion.clip import Clip
+from graphpress.passes.fusion.gelu import Gelu
+from graphpress.passes.fusion.hard_sigmoid import HardSigmoid
+from graphpress.passes.fusion.hard_swish import HardSwish
+from graphpress.passes.fusion.leaky_relu import LeakyRelu
+from graphpress.passes.fusion.mish import Mish
+from graphpress.passes.fusion.softplus import Softplus
+from graphpress.passes.fusion.swish import Swish
+
+NUMBERS = {
+    "zero": 0.0, "half": 0.5, "one": 1.0, "two": 2.0, "three": 3.0, "six": 6.0, "sixth": 1 / 6, "seven": 7.0,
+    "root2": 2**0.5, "inverse_root2": 0.5**0.5, "root2pi": (2 / np.pi) ** 0.5, "cubic": 0.044715,
+    "both": 0.044715 * (2 / np.pi) ** 0.5, "quick": 1.702, "twenty": 20.0, "tenth": 0.1, "minus": -1.0,
+}  # fmt: skip
+
+
+def graph(nodes, dtype="float", outputs="y"):
+    listed = ", ".join(f"{dtype} {name}" for name in outputs.split())
+    return f"({dtype}[2,3,4] x) => ({listed}) {{ {nodes} }}"
+
+
+def numbers(dtype=np.float32):
+    return {name: np.array(value, dtype) for name, value in NUMBERS.items()}
+
+
+SPELLINGS = {
+    Gelu(): [
+        "d = Div(x, root2) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)",
+        "d = Mul(x, inverse_root2) e = Erf(d) a = Add(one, e) h = Mul(half, x) y = Mul(h, a)",
+        "d = Div(x, root2) e = Erf(d) a = Add(e, one) h = Mul(a, half) y = Mul(x, h)",
+        "d = Div(x, root2) e = Erf(d) h = Mul(e, half) a = Add(h, half) y = Mul(a, x)",
+        "d = Div(x, root2) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Div(m, two)",
+    ],
+    Swish(): ["s = Sigmoid(x) y = Mul(x, s)", "q = Mul(quick, x) s = Sigmoid(q) y = Mul(s, x)"],
+    Mish(): [
+        "p = Softplus(x) t = Tanh(p) y = Mul(x, t)",
+        "p = Softplus(x) g = Greater(x, twenty) w = Where(g, x, p) t = Tanh(w) y = Mul(t, x)",
+        "e = Exp(x) a = Add(e, one) l = Log(a) t = Tanh(l) y = Mul(x, t)",
+    ],
+    Softplus(): [
+        "e = Exp(x) a = Add(one, e) y = Log(a)",
+        "p = Softplus(x) g = Greater(x, twenty) y = Where(g, x, p)",
+    ],
+    HardSwish(): [
+        "a = Add(x, three) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)",
+        "a = Add(x, three) c = Clip(a, zero, six) d = Div(c, six) y = Mul(d, x)",
+        "a = Add(x, three) r = Relu(a) c = Min(r, six) d = Mul(sixth, c) y = Mul(d, x)",
+        "a = Mul(x, sixth) b = Add(a, half) c = Clip(b, zero, one) y = Mul(c, x)",
+        "s = HardSigmoid<alpha=0.16666667, beta=0.5>(x) y = Mul(x, s)",
+    ],
+    HardSigmoid(): [
+        "a = Add(x, three) c = Clip(a, zero, six) y = Div(c, six)",
+        "a = Div(x, two) b = Sub(a, half) y = Clip(b, zero, one)",
+        "a = Sub(one, x) c = Max(a, zero) y = Min(c, one)",
+    ],
+    LeakyRelu(): [
+        "g = Greater(x, zero) m = Mul(x, tenth) y = Where(g, x, m)",
+        "m = Mul(tenth, x) y = Max(x, m)",
+    ],
+    Clip(): [
+        "r = Relu(x) y = Min(r, six)",
+        "m = Min(x, one) y = Max(minus, m)",
+        "a = Clip(x, minus, six) b = Clip(a, , one) y = Relu(b)",
+        "r = Relu(x) y = Clip(r, minus, half)",
+    ],
+}
+CASES = [(rule, nodes) for rule, spellings in SPELLINGS.items() for nodes in spellings]
+
+
+@pytest.mark.parametrize(("rule", "nodes"), CASES, ids=[f"{rule.name}-{nodes}" for rule, nodes in CASES])
+def test_every_spelling_becomes_one_operator(build, fuse, rule, nodes):
+    fused = fuse(rule, build(graph(nodes), opset=24, ir_version=11, **numbers()), atol=1e-6)
+    assert fused.outcome.changes == 1
+    assert fused.ops == [rule.emits]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "c = Pow(x, three) m = Mul(c, cubic) a = Add(x, m) i = Mul(a, root2pi)",
+        "s = Mul(x, x) c = Mul(s, x) m = Mul(cubic, c) a = Add(m, x) i = Mul(root2pi, a)",
+        "s = Pow(x, two) m = Mul(s, cubic) a = Add(m, one) b = Mul(x, a) i = Mul(b, root2pi)",
+        "s = Mul(x, x) m = Mul(s, both) a = Add(m, root2pi) i = Mul(x, a)",
+    ],
+)
+def test_tanh_form_of_gelu(build, fuse, nodes):
+    text = graph(f"{nodes} t = Tanh(i) p = Add(t, one) h = Mul(x, half) y = Mul(h, p)")
+    fused = fuse(Gelu(), build(text, opset=20, **numbers()), atol=1e-6)
+    assert fused.ops == ["Gelu"]
+    assert string_attribute(fused.model.graph.node(0), "approximate", "none") == "tanh"
+
+
+def test_keeps_the_slope_of_quick_gelu(build):
+    model = build(graph("q = Mul(x, quick) s = Sigmoid(q) y = Mul(x, s)"), opset=24, ir_version=11, **numbers())
+    assert Swish().run(model, None).changes == 1
+    assert float_attribute(model.graph.node(0), "alpha", 1) == pytest.approx(1.702)
+
+
+def test_half_precision_constants_are_recognised(build):
+    nodes = "d = Div(x, root2) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)"
+    model = build(graph(nodes, "float16"), opset=20, **numbers(np.float16))
+    assert Gelu().run(model, None).changes == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "nodes", "opset"),
+    [
+        (Gelu(), SPELLINGS[Gelu()][0], 20),
+        (Swish(), SPELLINGS[Swish()][0], 24),
+        (Mish(), SPELLINGS[Mish()][0], 18),
+        (HardSwish(), SPELLINGS[HardSwish()][0], 14),
+    ],
+)
+def test_refuses_in_an_older_operator_set(build, refusals, rule, nodes, opset):
+    model = build(graph(nodes), opset=13, **numbers())
+    assert f"needs opset {opset}, the model has 13" in refusals(rule, model)[0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "nodes", "inner"),
+    [
+        (Gelu(), SPELLINGS[Gelu()][0], "e"),
+        (Swish(), SPELLINGS[Swish()][0], "s"),
+        (Mish(), SPELLINGS[Mish()][0], "p"),
+        (HardSwish(), SPELLINGS[HardSwish()][4], "s"),
+        (Softplus(), SPELLINGS[Softplus()][0], "e"),
+        (LeakyRelu(), SPELLINGS[LeakyRelu()][0], "m"),
+    ],
+)
+@pytest.mark.parametrize("reader", ["graph output", "node"])
+def test_refuses_when_an_inner_value_is_read_elsewhere(build, refusals, rule, nodes, inner, reader):
+    outputs = f"y {inner}" if reader == "graph output" else "y z"
+    more = "" if reader == "graph output" else f" z = Neg({inner})"
+    model = build(graph(nodes + more, outputs=outputs), opset=24, ir_version=11, **numbers())
+    assert "another reader" in refusals(rule, model)[0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "nodes"),
+    [
+        (Gelu(), "d = Div(x, two) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)"),
+        (Gelu(), "d = Div(x, root2) e = Erf(d) a = Add(e, two) m = Mul(x, a) y = Mul(m, half)"),
+        (Gelu(), "r = Relu(x) d = Div(x, root2) e = Erf(d) a = Add(e, one) m = Mul(r, a) y = Mul(m, half)"),
+        (Swish(), "r = Relu(x) s = Sigmoid(x) y = Mul(r, s)"),
+        (Swish(), "a = Add(x, one) s = Sigmoid(a) y = Mul(x, s)"),
+        (Mish(), "p = Softplus(x) g = Greater(x, two) w = Where(g, x, p) t = Tanh(w) y = Mul(t, x)"),
+        (HardSwish(), "a = Add(x, two) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)"),
+        (HardSwish(), "a = Add(x, three) c = Clip(a, zero, seven) m = Mul(x, c) y = Div(m, six)"),
+        (HardSigmoid(), "y = Clip(x, zero, one)"),
+        (HardSigmoid(), "a = Add(x, three) y = Clip(a, zero, six)"),
+        (LeakyRelu(), "m = Mul(x, two) y = Max(x, m)"),
+        (LeakyRelu(), "g = Greater(x, one) m = Mul(x, tenth) y = Where(g, x, m)"),
+        (Clip(), "r = Relu(x) y = Neg(r)"),
+        (Clip(), "r = Relu(x) c = Min(r, six) y = Mul(c, r)"),
+    ],
+)
+def test_leaves_other_functions_alone(build, refusals, rule, nodes):
+    assert refusals(rule, build(graph(nodes), opset=24, ir_version=11, **numbers())) == []
+
+
+def test_a_scale_before_or_behind_the_function_stays(build, fuse):
+    nodes = "i = Mul(x, two) d = Div(i, root2) e = Erf(d) a = Add(e, one) m = Mul(i, a) h = Mul(m, half) y = Mul(h, two)"
+    fused = fuse(Gelu(), build(graph(nodes), opset=20, **numbers()), atol=1e-6)
+    assert fused.ops == ["Mul", "Gelu", "Mul"]
+
+
+def test_clip_limits_are_attributes_before_opset_11(build, fuse):
+    nodes = "r = Relu(x) y = Clip<min=-1.0, max=6.0>(r)"
+    fused = fuse(Clip(), build(graph(nodes), opset=10, **numbers()))
+    assert fused.ops == ["Clip"]
+    assert float_attribute(fused.model.graph.node(0), "min", -9) == 0
+
+
+def test_a_number_with_more_axes_is_no_number(build, refusals):
+    weights = numbers() | {"one": np.ones((1, 1, 1, 1), np.float32)}
+    assert refusals(Softplus(), build(graph("e = Exp(x) a = Add(one, e) y = Log(a)"), **weights)) == []
