@@ -32,6 +32,7 @@ from graphpress.report.records import (
     Status,
     to_json,
 )
+from graphpress.runtime import median_latency
 
 MODEL = "model.onnx"
 
@@ -82,7 +83,7 @@ def _report(job: Job, run: Run, choice: Choice, folder: Path) -> Report:
     before = model_cost(job.original, concrete_shapes(job.original, job.shapes))
     after = before if choice.checkpoint is None else model_cost(choice.checkpoint.model)
     timing = None if choice.comparison is None else choice.comparison.timing
-    latency = None if timing is None else timing.a_ms
+    latency = _baseline_latency(job) if timing is None else timing.a_ms
     original_nodes = sum(len(graph) for graph in graphs(job.original))
     result_nodes = original_nodes if choice.model is None else sum(len(graph) for graph in graphs(choice.model))
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
@@ -117,6 +118,11 @@ def _status(run: Run, choice: Choice) -> Status:
     if run.missed:
         return "budget_not_met"
     return "kept_original" if choice.checkpoint is None else "delivered"
+
+
+def _baseline_latency(job: Job) -> float | None:
+    """Latency of the input model when nothing was compared with it; None where the target is another machine."""
+    return median_latency(lambda: job.session.run(job.single)) if job.target.this_machine else None
 
 
 def _figures(cost: ModelCost, score: Score | None, latency: float | None, size: int, nodes: int) -> Figures:

@@ -5,7 +5,8 @@ Works on the protobuf form, in which shape inference runs anyway.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -29,9 +30,7 @@ def settle_shape_values(proto: onnx.ModelProto, shapes: Mapping[str, Dims]) -> i
     """
     graph = proto.graph
     public = {output.name for output in graph.output}
-    values = {
-        tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if np.prod(tensor.dims) <= LARGEST
-    }
+    values = _small_constants(graph)
     left, settled = [], 0
     for node in graph.node:
         results = _evaluate(node, values, shapes, proto.opset_import)
@@ -52,11 +51,20 @@ def settle_shape_values(proto: onnx.ModelProto, shapes: Mapping[str, Dims]) -> i
     return settled
 
 
+def _small_constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
+    overridable = {value.name for value in graph.input}
+    return {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in graph.initializer
+        if tensor.name not in overridable and math.prod(tensor.dims) <= LARGEST
+    }
+
+
 def _evaluate(
     node: onnx.NodeProto,
     values: Mapping[str, np.ndarray],
     shapes: Mapping[str, Dims],
-    opsets: object,
+    opsets: Sequence[onnx.OperatorSetIdProto],
 ) -> list[np.ndarray] | None:
     if node.domain not in STANDARD_DOMAINS:
         return None
@@ -83,7 +91,7 @@ def _shape_or_size(node: onnx.NodeProto, shapes: Mapping[str, Dims]) -> list[np.
     return [np.array(dims[bounds.get("start", 0) : bounds.get("end")], np.int64)]
 
 
-def _run(node: onnx.NodeProto, feed: Mapping[str, np.ndarray], opsets: object) -> list[np.ndarray] | None:
+def _run(node: onnx.NodeProto, feed: Mapping[str, np.ndarray], opsets: Sequence[onnx.OperatorSetIdProto]) -> list[np.ndarray] | None:
     """One node through ONNX's reference implementation; None where that cannot run it or the result is large."""
     from onnx.reference import ReferenceEvaluator
 

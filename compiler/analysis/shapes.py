@@ -13,10 +13,12 @@ import onnx
 from graphpress.analysis.shape_values import settle_shape_values
 from graphpress.ir import (
     DataType,
+    ExternalTensor,
     Graph,
     Model,
     Shape,
     SymbolicDim,
+    Tensor,
     TensorType,
     Value,
     clone,
@@ -152,6 +154,7 @@ def _infos(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
 
 
 def _light_copy(model: Model) -> Model:
+    """A copy for inference, in which large constants are inputs and small ones are in memory."""
     light = clone(model)
     graph = light.graph
     for name, value in list(graph.initializers.items()):
@@ -161,6 +164,8 @@ def _light_copy(model: Model) -> Model:
             value.const_value = None
             if not value.is_graph_input():
                 graph.inputs.append(value)
+        elif isinstance(tensor, ExternalTensor):
+            value.const_value = Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
     for node in graph:
         if is_standard(node, *_WITHOUT_INFERENCE):
             node.op_type = "Identity"

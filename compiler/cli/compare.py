@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from graphpress.cli.options import debug_option, json_option, seconds_option, threads_option
 from graphpress.cli.text import echo_json, table
 from graphpress.errors import UsageError

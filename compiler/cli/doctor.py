@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import requires
 
 import click
+
 from graphpress.cli.options import debug_option, json_option
 from graphpress.cli.text import echo_json, table
 from graphpress.errors import GraphpressError

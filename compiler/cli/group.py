@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from graphpress.errors import UsageError, did_you_mean
 
 EXIT_CODES = (

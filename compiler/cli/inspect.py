@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+
 from graphpress.cli.options import debug_option, json_option
 from graphpress.cli.text import echo_json, table
 from graphpress.report import words

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+
 from graphpress.cli.bench import bench
 from graphpress.cli.compare import compare
 from graphpress.cli.doctor import doctor

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
 from graphpress.cli.group import MainCommand, SectionOption
 from graphpress.cli.types import budget, duration
 from graphpress.errors import UsageError
@@ -121,8 +122,9 @@ def optimize(ctx: click.Context, /, model: str, as_json: bool, quiet: bool, **op
     """Optimise a model for a device."""
     if options["recipe"] and options["passes"]:
         raise UsageError("--recipe and --passes exclude each other", where="--passes", fix="give one of the two")
-    from graphpress.api import Options, run
+    from graphpress.api import run
     from graphpress.cli.progress import progress_on_stderr
+    from graphpress.options import Options
 
     with progress_on_stderr(silent=quiet or as_json) as progress:
         result = run(Path(model), Options(**options), progress)

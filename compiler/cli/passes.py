@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import MISSING, Field, dataclass, fields
 from inspect import getdoc
 from typing import Any
 
 import click
+
 from graphpress.cli.options import debug_option, json_option
 from graphpress.cli.text import echo_json, table
 
@@ -52,10 +54,10 @@ def passes(name: str | None, as_json: bool) -> None:
     if as_json:
         echo_json(docs[0] if name else docs)
     elif name:
-        click.echo(_one(docs[0]))
+        click.echo(_one(docs[0], load_pass(name)))
     else:
         click.echo(table([(doc.name, _kind(doc), doc.summary) for doc in docs], head=("pass", "kind", "what it does")))
-        click.echo("\n" + table(_recipes(), head=("recipe", "passes")))
+        click.echo("\n" + table(_recipes(), head=("recipe", "what it does")))
 
 
 def describe(name: str, kind: type[Any]) -> PassDoc:
@@ -63,10 +65,16 @@ def describe(name: str, kind: type[Any]) -> PassDoc:
     text = getdoc(kind) or ""
     helps = argument_docs(text)
     options = tuple(
-        FieldDoc(one.name, str(one.type), _default(one), helps.get(one.name, "")) for one in fields(kind) if one.init
+        FieldDoc(one.name, _type(one), _default(one), helps.get(one.name, "")) for one in fields(kind) if one.init
     )
-    summary = " ".join(text.split("\n\n")[0].split())
-    return PassDoc(name, summary, kind.lossless, kind.recovers, kind.needs_data, options)
+    return PassDoc(name, _summary(kind), kind.lossless, kind.recovers, kind.needs_data, options)
+
+
+def _summary(kind: type[Any]) -> str:
+    """The first paragraph of the docstring: the module's where the pass has a file of its own, else the class's."""
+    own_file = kind.__module__.rpartition(".")[2] == kind.name
+    text = (getdoc(sys.modules[kind.__module__]) if own_file else None) or getdoc(kind) or ""
+    return " ".join(text.split("\n\n")[0].split())
 
 
 def argument_docs(docstring: str) -> dict[str, str]:
@@ -79,9 +87,17 @@ def argument_docs(docstring: str) -> dict[str, str]:
 
 
 def _recipes() -> list[tuple[str, str]]:
-    from graphpress.manager.recipe import from_name, recipe_names
+    import yaml
 
-    return [(name, from_name(name).text()) for name in recipe_names()]
+    from graphpress.manager.recipe import BUILT_IN, recipe_names
+
+    tables = {name: yaml.safe_load((BUILT_IN / f"{name}.yaml").read_text("utf-8")) for name in recipe_names()}
+    return [(name, str(table.get("description", ""))) for name, table in tables.items()]
+
+
+def _type(one: Field[Any]) -> str:
+    """The annotation; a choice of words as these words."""
+    return re.sub(r"Literal\[(.*?)\]", lambda choice: choice[1].replace(", ", " | "), str(one.type))
 
 
 def _default(one: Field[Any]) -> str | None:
@@ -95,11 +111,18 @@ def _kind(doc: PassDoc) -> str:
     return ", ".join([*words, *(["needs data"] if doc.needs_data else [])])
 
 
-def _one(doc: PassDoc) -> str:
+def _one(doc: PassDoc, kind: type[Any]) -> str:
     head = f"{click.style(doc.name, bold=True)} ({_kind(doc)})\n{doc.summary}"
     if not doc.fields:
         return f"{head}\n\nIt has no options."
     rows = [(one.name, one.type, one.default or "(required)", one.help) for one in doc.fields]
-    first = doc.fields[0]
-    usage = f'--passes "{doc.name}{{{first.name}={first.default or "..."}}}"'
-    return f"{head}\n\n{table(rows, head=('option', 'type', 'default', 'meaning'))}\n\nFor example: {usage}"
+    example = f"\n\nFor example: --passes '{_example(doc.name, kind)}'"
+    return f"{head}\n\n{table(rows, head=('option', 'type', 'default', 'meaning'))}{example}"
+
+
+def _example(name: str, kind: type[Any]) -> str:
+    """The pass as ``--passes`` takes it, with its first option spelt out."""
+    from graphpress.manager.syntax import Step, format_steps
+
+    first = next(one for one in fields(kind) if one.init)
+    return format_steps([Step(name, {first.name: None if first.default is MISSING else first.default})])

@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     import rich.progress
+
     from graphpress.manager.contract import Progress
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+
 from graphpress.cli.text import table
 from graphpress.report import words
 from graphpress.report.records import Report
@@ -42,11 +43,11 @@ def _remarks(report: Report) -> Iterator[str]:
     if sentence := words.speed(report):
         yield f"speed: {sentence}"
     if report.dropped_for_worse:
-        yield f"left out because slower or larger with it: {', '.join(report.dropped_for_worse)}"
+        yield f"left out by the never-worse check: {', '.join(report.dropped_for_worse)}"
     for record in report.passes:
-        if record.status != "applied":
+        if record.status == "rolled_back":
             reason = f" ({'; '.join(record.notes)})" if record.notes else ""
-            yield f"{record.status.replace('_', ' ')}: {record.name}{reason}"
+            yield f"rolled back: {record.name}{reason}"
     yield from (f"note: {note}" for note in report.notes)
     yield from _refusals(report)
 
@@ -57,7 +58,8 @@ def _refusals(report: Report) -> Iterator[str]:
     yield f"not done ({len(report.refusals)}):"
     for refusal in report.refusals[:MAX_REFUSALS]:
         remedy = f" – {refusal.fix}" if refusal.fix else ""
-        yield f"  {refusal.pass_name}: {refusal.where}: {refusal.why}{remedy}"
+        place = f"{refusal.where}: " if refusal.where not in ("", refusal.pass_name) else ""
+        yield f"  {refusal.pass_name}: {place}{refusal.why}{remedy}"
     if len(report.refusals) > MAX_REFUSALS:
         yield f"  … {len(report.refusals) - MAX_REFUSALS} more in report.html"
 

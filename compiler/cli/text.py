@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+
 from graphpress.report.records import plain
 
 

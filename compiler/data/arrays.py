@@ -103,7 +103,7 @@ def _parse_idx(file: IO[bytes], path: Path) -> np.ndarray:
 
 def _unreadable(path: Path, error: Exception, name: str = "") -> DataError:
     what = f"array {name!r}" if name else "the file"
-    if "allow_pickle" in str(error) or "pickled" in str(error):
+    if any(word in str(error) for word in ("allow_pickle", "pickled", "Python objects")):
         return DataError(
             f"{what} holds Python objects, which are never unpickled",
             where=str(path),

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from graphpress.errors import DataError, did_you_mean
 
 _STRICT = {"extra": "forbid"}
+_UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,9 @@ def check_data_file(content: Any, where: str) -> DataFile:
 
 def _explain(error: Any, where: str) -> DataError:
     faults = error.errors()
-    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+    fault = next((fault for fault in faults if fault["type"] in _UNKNOWN_KEY), faults[0])
     keys = [str(key) for key in fault["loc"]]
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] in _UNKNOWN_KEY:
         known = _known_keys(keys[:-1])
         return DataError(f"unknown key {'.'.join(keys)!r}", where=where, fix=did_you_mean(keys[-1], known))
     return DataError(f"{'.'.join(keys)}: {fault['msg'].lower()}", where=where, fix=f"it was {fault['input']!r}")

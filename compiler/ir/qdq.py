@@ -169,8 +169,7 @@ def lower_qdq(model: Model) -> int:
             for value in list(_values(graph)):
                 count += _lower_value(value, graph, edit)
             for node in graph:
-                for index in range(len(node.inputs)):
-                    override_use(node, index, None)
+                clear_annotations(node)
     return count
 
 

@@ -114,21 +114,19 @@ class Atoms:
     def unite(self, first: Axis, second: Axis) -> None:
         """Tie positions pairwise; both axes have the same length. A frozen side freezes the other, with its reason."""
         one, two = self.find(first), self.find(second)
-        while True:
-            differ = one != two
-            if not differ.any():
-                return
+        touched = np.concatenate([one, two])
+        stuck = touched[self._why[touched] != _NOT_FROZEN]
+        while (differ := one != two).any():
             low, high = np.minimum(one, two)[differ], np.maximum(one, two)[differ]
-            self._hand_down_reasons(low, high)
             np.minimum.at(self._parent, high, low)
             one, two = self.find(low), self.find(high)
+        self._pass_on_reasons(stuck)
 
-    def _hand_down_reasons(self, low: Axis, high: Axis) -> None:
-        inherited = self._why[high] != _NOT_FROZEN
-        missing = inherited & (self._why[low] == _NOT_FROZEN)
-        self._why[low[missing]] = self._why[high[missing]]
-        given = (self._why[low] != _NOT_FROZEN) & (self._why[high] == _NOT_FROZEN)
-        self._why[high[given]] = self._why[low[given]]
+    def _pass_on_reasons(self, stuck: Axis) -> None:
+        """What used to be frozen freezes the component it is in now, unless that has a reason already."""
+        root = self.find(stuck)
+        missing = self._why[root] == _NOT_FROZEN
+        self._why[root[missing]] = self._why[stuck[missing]]
 
     def freeze(self, axis: Axis, reason: str) -> None:
         """Every position stays. The first reason given to a component is the one it keeps."""

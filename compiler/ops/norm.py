@@ -65,7 +65,7 @@ def _group_norm(flow: Flow) -> Sequence[Axes | None]:
     data = flow.of(0)
     groups = flow.integer("num_groups", 1)
     table = data[1].reshape(groups, -1)
-    flow.atoms.unite(table, table[:, :1].repeat(table.shape[1], axis=1))
+    flow.atoms.unite(data[1], table[:, 0].repeat(table.shape[1]))
     for parameter in (flow.of(1)[0], flow.of(2)[0]):
         flow.atoms.unite(parameter, data[1] if len(parameter) == len(data[1]) else table[:, 0])
     for axis in data[2:]:

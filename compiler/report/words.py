@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphpress.report.records import Report
 
@@ -45,11 +45,10 @@ def outcome(report: Report) -> str:
     """The outcome in one sentence, with what it means for ``model.onnx``."""
     if report.status == "kept_original":
         return "nothing better was found: model.onnx is the input model"
-    gains = " and ".join(_gains(report))
     if report.status == "budget_not_met":
         kept = "the passes asked for cost more accuracy than allowed; model.onnx is the best model inside the budget"
-        return f"{kept}: {gains}" if gains else kept
-    return f"the optimised model is {gains}" if gains else "the optimised model was written"
+        return f"{kept}: it {_gains(report)}"
+    return f"the optimised model {_gains(report)}"
 
 
 def budget(report: Report) -> str:
@@ -58,12 +57,14 @@ def budget(report: Report) -> str:
     if verdict is None:
         return ""
     allowed = "no limit" if verdict.max_drop is None else f"at most {points(verdict.max_drop)} allowed"
-    moved = "fell by" if verdict.drop >= 0 else "rose by"
+    moved = (
+        f"{'fell' if verdict.drop > 0 else 'rose'} by {points(abs(verdict.drop))}" if verdict.drop else "is the same"
+    )
     interval = ""
     if verdict.low is not None and verdict.high is not None:
         interval = f", {verdict.confidence:.0%} interval of the drop {signed(verdict.low)} to {signed(verdict.high)}"
     samples = f" on {verdict.samples:,} samples" if verdict.samples else ""
-    return f"{report.metric_name} {moved} {points(abs(verdict.drop))}{samples}{interval}; {allowed}"
+    return f"{report.metric_name} {moved}{samples}{interval}; {allowed}"
 
 
 def speed(report: Report) -> str:
@@ -86,7 +87,7 @@ def comparison(report: Report) -> list[Comparison]:
     rows.append(_row("file size", before.bytes, after.bytes, size, ("smaller", "larger")))
     rows.append(_row("parameters", before.parameters, after.parameters, count, ("fewer", "more")))
     rows.append(_row("MACs", before.macs, after.macs, count, ("fewer", "more")))
-    rows.append(_row("nodes", before.nodes, after.nodes, count, ("fewer", "more")))
+    rows.append(_nodes_row(report))
     if report.modelled_ms is not None:
         rows.append(Comparison(f"latency on {report.target}, modelled", UNKNOWN, milliseconds(report.modelled_ms)))
     return rows
@@ -103,8 +104,8 @@ def points(drop: float) -> str:
 
 
 def signed(drop: float) -> str:
-    """A drop in points with its sign."""
-    return f"{100 * drop:+.2f}"
+    """A drop in points with its sign; zero has a plus."""
+    return f"{round(100 * drop, 2) + 0.0:+.2f}"
 
 
 def fraction(value: float | None) -> str:
@@ -148,10 +149,10 @@ def _metric_row(report: Report) -> Comparison:
     if before is None or after is None:
         return Comparison(label, fraction(before), fraction(after))
     drop = before - after
-    change = f"{signed(-drop)} points"
+    change = f"{signed(-drop)} points" if drop else "same"
     better = None if drop == 0 else drop < 0
     verdict = report.verdict
-    if verdict is not None and verdict.low is not None and verdict.high is not None:
+    if drop and verdict is not None and verdict.low is not None and verdict.high is not None:
         change += f" [{signed(-verdict.high)}, {signed(-verdict.low)}]"
         better = None if verdict.low <= 0 <= verdict.high else better
     return Comparison(label, fraction(before), fraction(after), change, None, better)
@@ -170,7 +171,14 @@ def _row(
     return Comparison(label, was, is_now, change, after / before, ratio > 1)
 
 
-def _gains(report: Report) -> list[str]:
+def _nodes_row(report: Report) -> Comparison:
+    """Fewer nodes are better; more are not worse, since Q/DQ pairs that the runtime absorbs count too."""
+    row = _row("nodes", report.baseline.nodes, report.result.nodes, count, ("fewer", "more"))
+    return row if row.better else replace(row, better=None)
+
+
+def _gains(report: Report) -> str:
     rows = {row.label: row for row in comparison(report)}
-    gains = [rows[label].change for label in ("file size", "latency") if rows[label].better]
-    return gains or [row.change + f" {label}" for label, row in rows.items() if label == "nodes" and row.better]
+    if gains := [rows[label].change for label in ("file size", "latency") if rows[label].better]:
+        return f"is {' and '.join(gains)}"
+    return f"has {rows['nodes'].change} nodes" if rows["nodes"].better else "is neither smaller nor faster"

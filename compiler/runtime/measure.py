@@ -61,6 +61,15 @@ def compare_latency(a: Callable[[], object], b: Callable[[], object], *, seconds
     return PairedTiming(1e3 * float(np.median(firsts)), 1e3 * float(np.median(seconds_)), ratio, low, high, len(times))
 
 
+def median_latency(call: Callable[[], object], *, seconds: float = 1.0) -> float:
+    """Median time of one call in milliseconds, after a warm-up."""
+    repeats, times = _repeats(call), list[float]()
+    deadline = time.perf_counter() + seconds
+    while len(times) < ROUNDS[0] or (time.perf_counter() < deadline and len(times) < ROUNDS[1]):
+        times.append(_time(call, repeats))
+    return 1e3 * float(np.median(times))
+
+
 def median_interval(samples: np.ndarray) -> tuple[float, float, float]:
     """Lower 95 % bound, median and upper bound, from order statistics.
 

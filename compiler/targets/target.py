@@ -1,4 +1,8 @@
-"""What the compiler knows about a device: plain data read from TOML, validated, never branched on by name."""
+"""What the compiler knows about a device: plain data read from TOML, validated, never branched on by name.
+
+Two keys are not fields of ``Target``: ``like`` names a target to start from, and each ``[[adjust]]`` applies, on this
+machine, where the processor lacks all of the features that it lists.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from graphpress.errors import UsageError, did_you_mean
+from graphpress.report.environment import cpu_features
 
 FOLDER = Path(__file__).parent
 
@@ -90,7 +95,7 @@ def load_target(name: str) -> Target:
     name = _aliases().get(name, name)
     if name not in tables:
         raise UsageError(f"unknown target {name!r}", where="--target", fix=did_you_mean(name, target_names()))
-    return _read({"name": name, **tables[name]})
+    return _read({**_whole(name), "name": name})
 
 
 def aliases_of(name: str) -> list[str]:
@@ -100,14 +105,34 @@ def aliases_of(name: str) -> list[str]:
 
 def target_summaries() -> list[tuple[str, str, str]]:
     """Name, backend and description of each target, sorted by name; nothing is validated, so that this is quick."""
-    default = Target.backend
-    return [(name, table.get("backend", default), table.get("description", "")) for name, table in _tables().items()]
+    tables = {name: _whole(name) for name in _tables()}
+    return [(name, table.get("backend", Target.backend), table["description"]) for name, table in tables.items()]
 
 
 def _read(table: dict[str, Any]) -> Target:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Target).validate_python({key: value for key, value in table.items() if key != "aliases"})
+    words = {key: value for key, value in table.items() if key not in ("aliases", "like", "adjust")}
+    for adjustment in table.get("adjust", ()) if table.get("this_machine") else ():
+        if not set(adjustment["lacks"]) & set(cpu_features()):
+            words = _merged(words, {key: value for key, value in adjustment.items() if key != "lacks"})
+    return TypeAdapter(Target).validate_python(words)
+
+
+def _whole(name: str) -> dict[str, Any]:
+    """The table of a target, on top of the one that it says it is ``like``."""
+    table = _tables()[name]
+    base = _whole(table["like"]) if "like" in table else {}
+    return _merged({key: value for key, value in base.items() if key != "aliases"}, table)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the keys of ``changes``, tables within it key by key."""
+    both = {**base, **changes}
+    return {
+        key: _merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        for key, value in both.items()
+    }
 
 
 @cache

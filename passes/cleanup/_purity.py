@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from graphpress.ir import Node, constant, input_of, is_standard
-
-RANDOM = frozenset(("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"))
+from graphpress.ir import Node, constant, input_of
+from graphpress.ops import lookup
 
 
 def is_random(node: Node) -> bool:
-    """Whether two runs on the same inputs may differ: random generators, and a Dropout that may be training."""
-    if not is_standard(node):
-        return False
+    """Whether two runs of a standard operator on the same inputs may differ: generators, a Dropout that may train."""
     if node.op_type == "Dropout":
-        flag = constant(input_of(node, 2))
-        return "is_test" in node.attributes or (input_of(node, 2) is not None and (flag is None or bool(flag.any())))
-    return node.op_type in RANDOM
+        training = input_of(node, 2)
+        flag = constant(training)
+        return "is_test" in node.attributes or (training is not None and (flag is None or bool(flag.any())))
+    spec = lookup(node.op_type)
+    return spec is not None and not spec.foldable

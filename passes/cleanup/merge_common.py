@@ -34,11 +34,9 @@ from graphpress.ir import (
     subgraphs_of,
 )
 from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.ops import lookup
 from graphpress.passes.cleanup._purity import is_random
 
-COMMUTATIVE = frozenset(
-    ("Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Equal", "Max", "Mean", "Min", "Mul", "Or", "Sum", "Xor")
-)
 OWN_METADATA = "graphpress"
 """Values whose annotations under these keys differ are not the same, whatever they hold."""
 
@@ -98,7 +96,7 @@ class _Merger:
 
     def _node_key(self, node: Node) -> Hashable:
         operands = [id(value) for value in node.inputs]
-        if node.op_type in COMMUTATIVE and not node.attributes:
+        if _commutes(node):
             operands.sort()
         return (
             node.op_type,
@@ -109,23 +107,26 @@ class _Merger:
 
 
 class _Contents:
-    """Content keys of tensors; only those that share dtype and shape with another are ever read."""
+    """Content keys of tensors. Only tensors that agree in type, shape and first elements are read to the end."""
 
     def __init__(self, model: Model) -> None:
-        self._alike = Counter(
-            _outline(value.const_value)
+        values = [
+            value
             for graph in graphs(model)
             if isinstance(graph, Graph)
             for value in graph.initializers.values()
-            if value.const_value is not None
-        )
+            if is_constant(value)
+        ]
+        alike = Counter(_outline(value) for value in values)
+        self._beginnings = {value: _beginning(value) for value in values if alike[_outline(value)] > 1}
+        self._alike = Counter(self._beginnings.values())
 
     def key(self, value: Value) -> Hashable | None:
         """Equal for constants that can stand in for one another; None for what is unique or can be overridden."""
-        tensor = value.const_value
-        if tensor is None or not is_constant(value) or self._alike[_outline(tensor)] < 2:
+        beginning = self._beginnings.get(value)
+        if beginning is None or self._alike[beginning] < 2 or value.const_value is None:
             return None
-        return (_outline(tensor), _digest(tensor), _annotations(value))
+        return (beginning, _digest(value.const_value), _annotations(value))
 
     def attribute_key(self, attribute: Attr) -> Hashable:
         """Equal for attributes that are exactly equal, the sign of a zero and the bits of a NaN included."""
@@ -133,7 +134,7 @@ class _Contents:
             return (attribute.type, "ref", attribute.ref_attr_name)
         if attribute.type == AttributeType.TENSOR:
             tensor = attribute.as_tensor()
-            return (attribute.type, _outline(tensor), _digest(tensor))
+            return (attribute.type, tensor.dtype, tuple(tensor.shape), _digest(tensor))
         if attribute.type in (AttributeType.FLOAT, AttributeType.FLOATS):
             return (attribute.type, np.asarray(attribute.value, np.float64).tobytes())
         if attribute.type in (AttributeType.INT, AttributeType.STRING):
@@ -143,8 +144,15 @@ class _Contents:
         return (attribute.type, id(attribute))  # sparse tensors and types: the same only if it is the same object
 
 
-def _outline(tensor: TensorProtocol) -> Hashable:
-    return (tensor.dtype, tuple(tensor.shape))
+def _outline(value: Value) -> Hashable:
+    tensor = value.const_value
+    return None if tensor is None else (tensor.dtype, tuple(tensor.shape))
+
+
+def _beginning(value: Value) -> Hashable:
+    tensor = value.const_value
+    assert tensor is not None
+    return (_outline(value), tensor.numpy().reshape(-1)[:8].tobytes())
 
 
 def _digest(tensor: TensorProtocol) -> bytes:
@@ -154,6 +162,11 @@ def _digest(tensor: TensorProtocol) -> bytes:
         return hashlib.blake2b(repr(array.tolist()).encode()).digest()
     flat = np.asarray(array, order="C").reshape(-1)
     return hashlib.blake2b(memoryview(flat.view(np.uint8))).digest()
+
+
+def _commutes(node: Node) -> bool:
+    spec = lookup(node.op_type)
+    return spec is not None and spec.commutative and not node.attributes
 
 
 def _annotations(value: Value) -> Hashable:

@@ -164,8 +164,9 @@ def scale_outputs(layer: Layer, affine: Affine) -> Folded | Refusal:
     view = _view(layer.weight, layer)
     groups, _, per_group, _ = view.shape
     scale = np.broadcast_to(affine.scale, (groups * per_group,))
-    weight = _times(view, scale.reshape(groups, 1, per_group, 1))
-    return _folded(layer, weight, layer.bias * affine.scale + affine.shift)
+    with np.errstate(invalid="ignore"):
+        bias = layer.bias * affine.scale + affine.shift
+    return _folded(layer, _times(view, scale.reshape(groups, 1, per_group, 1)), bias)
 
 
 def scale_inputs(layer: Layer, affine: Affine) -> Folded | Refusal:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphpress.ir import Editor, Match, Node, Refusal, opset_of
+from graphpress.ir import Editor, Match, Node, Refusal, Value, opset_of
 from graphpress.manager.contract import RewritePass
 
 
@@ -15,19 +15,26 @@ class OperatorFusion(RewritePass):
     """A rule whose ``find`` recognises an expression; the rest is the same for all of them.
 
     Class attributes:
-        emits: the operator.
+        operator: the operator, which is ``emits`` too where it is for the target to say whether it pays.
         opset: the operator set in which it is new.
     """
 
+    operator: ClassVar[str] = ""
     opset: ClassVar[int] = 1
 
     def find(self, node: Node) -> Match | Refusal | None:
-        """Recognise the expression that ends in ``node``, whatever the model's operator set.
+        """Recognise the expression around ``node``, whatever the model's operator set.
 
         Returns:
-            What ``found`` makes of the operator's inputs and attributes and of the nodes that it replaces.
+            A match that holds ``end``, the node whose result the operator computes; ``nodes``, all that it replaces;
+            the operator's ``attributes`` and, unless ``operands`` makes them, its ``inputs``.
         """
         raise NotImplementedError
+
+    def operands(self, match: Match, edit: Editor) -> Sequence[Value | None]:
+        """The operator's inputs; those of the match, unless a rule has constants to add."""
+        inputs: Sequence[Value | None] = match.inputs
+        return inputs
 
     def match(self, node: Node) -> Match | Refusal | None:
         """Fits where ``find`` does, the model's operator set has the operator, and nobody reads the inner values."""
@@ -36,11 +43,12 @@ class OperatorFusion(RewritePass):
             return found
         if (opset_of(node) or 0) < self.opset:
             return needs_opset(node, self.opset)
-        return outside_reader(found.nodes, node) or found
+        return outside_reader(found.nodes, found.end) or found
 
     def rewrite(self, match: Match, edit: Editor) -> None:
         """Put the operator in the place of the last node and drop the expression."""
-        fused = edit.add_node(self.emits or "", match.inputs, match.attributes, before=match.end)
+        inputs = self.operands(match, edit)
+        fused = edit.add_node(self.operator or self.emits or "", inputs, match.attributes, before=match.end)
         edit.replace(match.end.outputs[0], fused.outputs[0])
         remove_all(edit, match.nodes)
 

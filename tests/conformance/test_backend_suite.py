@@ -19,6 +19,7 @@ from onnx.backend.test.case.node import collect_testcases
 from graphpress.errors import GraphpressError
 from graphpress.ir import Model, clone, from_proto, verify, weight_bytes
 from graphpress.manager.contract import Context, Pass
+from graphpress.passes.cleanup.cancel_transposes import CancelTransposes
 from graphpress.passes.cleanup.eliminate_dead import EliminateDead
 from graphpress.passes.cleanup.eliminate_identity import EliminateIdentity
 from graphpress.passes.cleanup.eliminate_movement import EliminateMovement
@@ -34,6 +35,7 @@ from graphpress.passes.cleanup.merge_reshapes import MergeReshapes
 from graphpress.passes.cleanup.merge_slices import MergeSlices
 from graphpress.passes.cleanup.merge_transposes import MergeTransposes
 from graphpress.passes.cleanup.shape_arithmetic import ShapeArithmetic
+from graphpress.passes.cleanup.sink_transposes import SinkTransposes
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
@@ -45,6 +47,8 @@ LOSSLESS: tuple[Pass, ...] = (
     EliminateMovement(),
     EliminateNeutral(),
     MergeTransposes(),
+    SinkTransposes(),
+    CancelTransposes(),
     MergeReshapes(),
     MergeRepeated(),
     MergeClips(),

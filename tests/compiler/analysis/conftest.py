@@ -52,8 +52,7 @@ class Build:
             [helper.make_tensor_value_info(name, FLOAT, None) for name in outputs],
             self.constants,
         )
-        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-        return proto
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
 @pytest.fixture

@@ -131,6 +131,15 @@ def attention(b: Any) -> Any:
     return {"x": (2, 5, 6)}, [b("MatMul", mixed, b.weight(8, 6))]
 
 
+def rotary(b: Any) -> Any:
+    angles = b.random.normal(size=(2, 5, 2)).astype(np.float32)
+    cosine, sine = b.constant(np.cos(angles)), b.constant(np.sin(angles))
+    query, key, value = (b("MatMul", "x", b.weight(6, 12)) for _ in range(3))
+    query, key = (b("RotaryEmbedding", one, cosine, sine, num_heads=3) for one in (query, key))
+    mixed = b("Attention", query, key, value, q_num_heads=3, kv_num_heads=3, scale=0.5)
+    return {"x": (2, 5, 6)}, [b("MatMul", mixed, b.weight(12, 6))]
+
+
 def einsum(b: Any) -> Any:
     hidden = b("Einsum", "x", b.weight(6, 10), equation="bsi,ih->bsh")
     return {"x": (2, 5, 6)}, [b("Einsum", hidden, b.weight(4, 10), equation="...h,oh->...o")]
@@ -138,7 +147,8 @@ def einsum(b: Any) -> Any:
 
 GRAPHS: list[Graph] = [
     plain, residual, concat_then_split, sliced, depthwise, depthwise_multiplied, grouped, shuffled, flattened, normed,
-    group_normed, squeeze_excite, transposed_conv, padded_shortcut, depth_to_space, perceptron, heads, attention, einsum,
+    group_normed, squeeze_excite, transposed_conv, padded_shortcut, depth_to_space, perceptron, heads, attention,
+    rotary, einsum,
 ]  # fmt: skip
 
 
@@ -268,8 +278,10 @@ def rewrite(before: ir.Node, after: Any, constants: Any, read: Any, written: Any
     elif before.op_type == "GroupNormalization":
         table = kept(read[0][1]).reshape(attributes["num_groups"].i, -1)
         attributes["num_groups"].i = int(table.any(axis=1).sum())
-    elif before.op_type == "Attention":
-        for name, index in (("q_num_heads", 0), ("kv_num_heads", 1)):
+    elif before.op_type in ("Attention", "RotaryEmbedding"):
+        for name, index in (("q_num_heads", 0), ("kv_num_heads", 1), ("num_heads", 0)):
+            if name not in attributes:
+                continue
             table = kept(read[index][2]).reshape(attributes[name].i, -1)
             attributes[name].i = int(table.any(axis=1).sum())
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from graphpress.report.records import Figures, PassRecord, RefusalRecord, Report, SpeedVerdict, Verdict
 from onnx import TensorProto, helper, numpy_helper
+
+from graphpress.report.records import Figures, PassRecord, RefusalRecord, Report, SpeedVerdict, Verdict
 
 
 @dataclass
@@ -22,19 +23,11 @@ class FakeApi:
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def run(self, model, options, progress):
-        self.calls.append((model, options.values))
+        self.calls.append((model, vars(options)))
         list(progress.track(range(3), "working"))
         if self.error is not None:
             raise self.error
         return FakeResult(report(self.status), Path("out"), self.status, [])
-
-
-@dataclass
-class FakeOptions:
-    values: dict[str, Any]
-
-    def __init__(self, **values):
-        self.values = values
 
 
 @dataclass
@@ -74,7 +67,7 @@ def make_report():
 def api(monkeypatch):
     fake = FakeApi()
     module = ModuleType("graphpress.api")
-    module.run, module.Options = fake.run, FakeOptions
+    module.run = fake.run
     monkeypatch.setitem(sys.modules, "graphpress.api", module)
     return fake
 

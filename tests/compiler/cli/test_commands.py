@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import onnx
 import pytest
+
 from graphpress.backend import Availability
 from graphpress.cli.doctor import extra_states
 from graphpress.cli.main import main
@@ -169,7 +170,7 @@ def test_one_pass_in_full(capsys):
     text = run(capsys, "passes", "trim")
     for words in ("trim (lossy, needs data)", "Trims things.", "how much of it, a fraction.", "int | None"):
         assert words in text
-    assert '--passes "trim{ratio=0.5}"' in text
+    assert "--passes 'trim{ratio=0.5}'" in text
 
 
 def test_a_pass_is_described_by_its_dataclass():
@@ -180,6 +181,11 @@ def test_a_pass_is_described_by_its_dataclass():
         ("high", "None", "the two ends."),
     ]
     assert (doc.summary, doc.lossless, doc.needs_data) == ("Trims things.", False, True)
+
+
+def test_a_pass_with_a_file_of_its_own_is_described_by_the_file():
+    doc = describe("fold_batch_norm", registry.load_pass("fold_batch_norm"))
+    assert doc.summary.startswith("Fold a BatchNormalization into")
 
 
 def test_a_docstring_without_arguments_has_no_help():

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from graphpress.cli.main import cli
 
 GOLDEN = Path(__file__).parents[2] / "golden"

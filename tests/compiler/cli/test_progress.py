@@ -1,6 +1,7 @@
 import io
 
 import pytest
+
 from graphpress.cli.progress import LineProgress, RichProgress, progress_on_stderr
 from graphpress.manager.contract import Silent
 

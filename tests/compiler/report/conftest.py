@@ -1,4 +1,5 @@
 import pytest
+
 from graphpress.report.records import (
     Figures,
     LayerRecord,

@@ -6,6 +6,7 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
+
 from graphpress.report.html import plotted, render_html, timeline, write_html
 from graphpress.report.records import LayerRecord, PassRecord
 

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+
 from graphpress.errors import UsageError
 from graphpress.ir import load
 from graphpress.report.manifest import (
@@ -16,7 +18,6 @@ from graphpress.report.manifest import (
     read_manifest,
     write_manifest,
 )
-from onnx import TensorProto, helper, numpy_helper
 
 
 @pytest.fixture

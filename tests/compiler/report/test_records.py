@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graphpress.errors import UsageError
-from graphpress.report.records import Figures, PassRecord, Report, from_json, plain, to_json
 from hypothesis import given
 from hypothesis import strategies as st
+
+from graphpress.errors import UsageError
+from graphpress.report.records import Figures, PassRecord, Report, from_json, plain, to_json
 
 FIXED_KEYS = {
     "schema_version", "model", "target", "backend", "status", "baseline", "result", "metric_name", "threads",

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+
 from graphpress.report import words
 from graphpress.report.records import Figures, Verdict
 
@@ -10,6 +11,20 @@ def test_a_delivered_model_tells_its_gains(full_report):
     assert words.outcome(full_report) == "the optimised model is 3.50x smaller and 2.02x faster"
 
 
+def test_fewer_nodes_are_a_gain_where_nothing_else_is(full_report):
+    same = replace(full_report.baseline, nodes=76)
+    assert words.outcome(replace(full_report, result=same)) == "the optimised model has 2.00x fewer nodes"
+    assert words.outcome(replace(full_report, result=full_report.baseline)).endswith("is neither smaller nor faster")
+
+
+def test_no_drop_at_all_is_said_plainly(full_report):
+    verdict = Verdict(drop=0.0, low=-0.0004, high=0.0004, samples=9, max_drop=0.01)
+    same = replace(full_report, result=full_report.baseline, verdict=verdict)
+    assert words.budget(same).startswith("top1 is the same on 9 samples, 95% interval of the drop -0.04 to +0.04")
+    assert words.comparison(same)[0].change == "same"
+    assert words.signed(-0.00001) == "+0.00"
+
+
 def test_a_kept_original_says_what_model_onnx_is(bare_report):
     assert words.outcome(bare_report) == "nothing better was found: model.onnx is the input model"
 
@@ -17,7 +32,7 @@ def test_a_kept_original_says_what_model_onnx_is(bare_report):
 def test_a_missed_budget_says_what_model_onnx_is(full_report):
     text = words.outcome(replace(full_report, status="budget_not_met"))
     assert "cost more accuracy than allowed" in text
-    assert "best model inside the budget: 3.50x smaller" in text
+    assert "best model inside the budget: it is 3.50x smaller" in text
 
 
 def test_figures_that_got_worse_say_so(full_report):
@@ -25,7 +40,7 @@ def test_figures_that_got_worse_say_so(full_report):
     rows = {row.label: row for row in words.comparison(slower)}
     assert (rows["latency"].change, rows["latency"].better) == ("2.00x slower", False)
     assert (rows["file size"].change, rows["file size"].better) == ("same", None)
-    assert rows["nodes"].change == "2.00x more"
+    assert (rows["nodes"].change, rows["nodes"].better) == ("2.00x more", None)
 
 
 def test_a_difference_inside_the_noise_is_neither_better_nor_worse(full_report):

@@ -1,0 +1,205 @@
+"""What the normalisations share: division by a root mean square, and the scale and shift behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from graphpress.ir import (
+    DataType,
+    Editor,
+    Match,
+    Node,
+    Refusal,
+    Value,
+    constant,
+    dims_of,
+    has_one_use,
+    int_attribute,
+    is_constant,
+    is_standard,
+    label,
+    producer,
+    rank_of,
+    readers,
+)
+from graphpress.passes.cleanup._operands import ints_operand, normal_axes
+from graphpress.passes.fusion._operands import number, orders, with_number
+
+
+@dataclass
+class Normalization:
+    """``value / √(mean(value²) + epsilon)`` over the last axes, perhaps times ``scale`` plus ``bias``.
+
+    Args:
+        value: what is divided by its root mean square.
+        axis: the first of the normalised axes, counted from the end.
+        end: the last node of the expression.
+        nodes: all nodes of the expression.
+        source: ``value`` ahead of a Cast to float32 that is undone behind the division.
+    """
+
+    value: Value
+    axis: int
+    epsilon: float
+    end: Node
+    nodes: list[Node] = field(default_factory=list)
+    scale: Value | None = None
+    bias: Value | None = None
+    source: Value | None = None
+
+
+def root_mean_square_division(node: Node) -> Normalization | None:
+    """The normalisation whose division is ``node``, spelt  v/√m,  v·(1/√m)  or  v·m^(-1/2)."""
+    seen: list[Node] = [node]
+    for value, mean in _dividends(node, seen):
+        add = producer(mean, "Add")
+        joined = None if add is None else with_number(add)
+        if add is None or joined is None or joined[1] < 0:
+            continue
+        average = mean_over_last(joined[0])
+        axis = None if average is None else last_axes(average)
+        nodes = [*seen, add]
+        if average is not None and axis is not None and squared(average.inputs[0], nodes) is value:
+            return Normalization(value, axis, joined[1], node, [*nodes, average])
+    return None
+
+
+def _dividends(node: Node, seen: list[Node]) -> list[tuple[Value, Value]]:
+    """Pairs (v, m) such that ``node`` may compute v/√m; the nodes of the root are added to ``seen``."""
+    if node.op_type == "Div":
+        first, second = node.inputs
+        root = producer(second, "Sqrt")
+        if root is None or first is None or root.inputs[0] is None:
+            return []
+        seen.append(root)
+        return [(first, root.inputs[0])]
+    pairs = []
+    for value, factor in orders(node):
+        inside = _inverse_root(factor)
+        if inside is not None:
+            seen += inside[1]
+            pairs.append((value, inside[0]))
+    return pairs
+
+
+def _inverse_root(value: Value) -> tuple[Value, list[Node]] | None:
+    """The m of 1/√m, with the nodes that compute it."""
+    power = producer(value, "Pow")
+    if power is not None and power.inputs[0] is not None and number(power.inputs[1], power.inputs[0]) == -0.5:
+        return power.inputs[0], [power]
+    inverse = producer(value, "Reciprocal", "Div")
+    if inverse is None or (inverse.op_type == "Div" and number(inverse.inputs[0], inverse.inputs[1]) != 1):
+        return None
+    root = producer(inverse.inputs[-1], "Sqrt")
+    return None if root is None or root.inputs[0] is None else (root.inputs[0], [inverse, root])
+
+
+def squared(value: Value | None, nodes: list[Node]) -> Value | None:
+    """The v whose square is ``value``: v² or v·v."""
+    node = producer(value, "Pow", "Mul")
+    if node is None or node.inputs[0] is None:
+        return None
+    same = node.inputs[1] is node.inputs[0]
+    if not (same if node.op_type == "Mul" else number(node.inputs[1], node.inputs[0]) == 2):
+        return None
+    nodes.append(node)
+    return node.inputs[0]
+
+
+def mean_over_last(value: Value | None) -> Node | None:
+    """The ReduceMean over the last axes that computes ``value``, with the axes kept."""
+    node = producer(value, "ReduceMean")
+    return node if node is not None and int_attribute(node, "keepdims", 1) and last_axes(node) is not None else None
+
+
+def last_axes(reduction: Node) -> int | None:
+    """The first reduced axis, counted from the end, where all axes from there on are reduced; else None."""
+    axes = ints_operand(reduction, "axes", 1)
+    rank = rank_of(reduction.inputs[0])
+    if not axes:
+        return None
+    if rank is not None:
+        axes = tuple(axis - rank for axis in normal_axes(axes, rank))
+    ordered = sorted(axes)
+    return ordered[0] if ordered == list(range(-len(ordered), 0)) else None
+
+
+def look_past_casts(found: Normalization) -> None:
+    """Extend a normalisation that is computed in float32 over the casts from and back to another float type."""
+    into = producer(found.value, "Cast")
+    after = _only_reader(found.end, "Cast")
+    if into is None or after is None or into.inputs[0] is None:
+        return
+    outer = into.inputs[0].dtype
+    if found.value.dtype != DataType.FLOAT or outer is None or int_attribute(after, "to", 0) != int(outer):
+        return
+    found.nodes += [into, after]
+    found.source, found.end = into.inputs[0], after
+
+
+def take_scale(found: Normalization) -> None:
+    """Extend a normalisation over the multiplication behind it, if that has a number for each normalised element."""
+    found.scale = _take(found, "Mul")
+
+
+def take_bias(found: Normalization) -> None:
+    """Extend a scaled normalisation over the addition behind it, likewise."""
+    found.bias = _take(found, "Add")
+
+
+def _take(found: Normalization, op_type: str) -> Value | None:
+    node = _only_reader(found.end, op_type)
+    if node is None:
+        return None
+    for value, other in orders(node):
+        if value is found.end.outputs[0] and _spans(other, found):
+            found.nodes.append(node)
+            found.end = node
+            return other
+    return None
+
+
+def _spans(operand: Value, found: Normalization) -> bool:
+    """Whether the operand has just the normalised axes, in full size."""
+    dims, mine = dims_of(found.value), dims_of(operand)
+    if dims is None or mine is None or len(mine) != -found.axis or not is_constant(operand):
+        return False
+    return all(a is not None and a == b for a, b in zip(mine, dims[found.axis :], strict=True))
+
+
+def _only_reader(node: Node, op_type: str) -> Node | None:
+    value = node.outputs[0]
+    if not has_one_use(value):
+        return None
+    (reader,) = readers(value)
+    return reader if is_standard(reader, op_type) and reader.graph is node.graph else None
+
+
+def as_match(found: Normalization) -> Match | Refusal:
+    """The match of an operator fusion, whose inputs ``operands`` makes."""
+    ones = _unit_scale(found) if found.scale is None else None
+    if isinstance(ones, Refusal):
+        return ones
+    attributes = {"axis": found.axis, "epsilon": found.epsilon}
+    return Match(end=found.end, nodes=found.nodes, attributes=attributes, found=found, ones=ones)
+
+
+def _unit_scale(found: Normalization) -> np.ndarray | Refusal:
+    """Ones in the shape and type of the normalised axes, for a normalisation without a scale."""
+    source = found.source or found.value
+    dims = dims_of(source)
+    if dims is None or any(dim is None for dim in dims[found.axis :]) or source.dtype is None:
+        return Refusal.at(found.end, f"the size of {label(source)} along the normalised axes is unknown")
+    return np.ones([dim or 0 for dim in dims[found.axis :]], source.dtype.numpy())
+
+
+def operands(edit: Editor, found: Normalization, ones: np.ndarray | None) -> list[Value]:
+    """The inputs of the operator: the normalised value, the scale (ones where there is none), the bias if any."""
+    scale = found.scale
+    if scale is None:
+        assert ones is not None
+        scale = edit.add_constant_for(found.end, ones, f"{found.end.name or 'normalization'}_scale")
+    assert constant(scale) is not None
+    return [found.source or found.value, scale, *([] if found.bias is None else [found.bias])]

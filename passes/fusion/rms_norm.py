@@ -1,0 +1,40 @@
+"""Fuse a root-mean-square normalisation that is spelt out into one operator.
+
+    x/√(mean(x²) + ε)·γ = RMSNormalization(x, γ)         over the last axes
+
+γ may be missing; a Cast to float32 ahead and back behind the division is what the operator does by itself.
+Refuses before opset 23, when an inner value is read elsewhere, and without γ where the size of the axes is unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from graphpress.ir import Editor, Match, Node, Refusal, Value
+from graphpress.passes.fusion import _normalize as normalize
+from graphpress.passes.fusion._operator import OperatorFusion
+from graphpress.passes.fusion.layer_norm import centre
+
+
+@dataclass(frozen=True)
+class RmsNorm(OperatorFusion):
+    """Lossless up to rounding: two passes over the tensor instead of six."""
+
+    name: ClassVar[str] = "rms_norm"
+    anchors: ClassVar[tuple[str, ...]] = ("Div", "Mul")
+    emits: ClassVar[str | None] = "RMSNormalization"
+    opset: ClassVar[int] = 23
+
+    def find(self, node: Node) -> Match | Refusal | None:
+        """Recognise the division of a value by its root mean square, then what is behind it."""
+        found = normalize.root_mean_square_division(node)
+        if found is None or centre(found.value, found.axis) is not None:
+            return None
+        normalize.look_past_casts(found)
+        normalize.take_scale(found)
+        return normalize.as_match(found)
+
+    def operands(self, match: Match, edit: Editor) -> list[Value]:
+        """The normalised value, the scale and the bias."""
+        return normalize.operands(edit, match.found, match.ones)

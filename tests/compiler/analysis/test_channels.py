@@ -1,0 +1,167 @@
+"""What is tied to what, what is frozen and why."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from graphpress import ir
+from graphpress.analysis.channels import Channels, propagate
+
+IMAGE = {"x": [1, 3, 6, 6]}
+
+
+def named(model: ir.Model, channels: Channels, name: str) -> Any:
+    return channels.axes[next(value for value in channels.axes if value.name == name)]
+
+
+def why(channels: Channels, axis: np.ndarray) -> set[str | None]:
+    return {channels.atoms.reason(int(atom)) for atom in axis}
+
+
+def test_a_residual_add_ties_both_branches(build: Any) -> None:
+    stem = build.conv("x", 3, 8)
+    branch = build.conv(stem, 8, 8)
+    model = build.model(IMAGE, [build.conv(build("Add", stem, branch), 8, 2)])
+    channels = propagate(model)
+    first, second, third = (named(model, channels, name) for name in ("c0", "c2", "c4"))
+    roots = channels.atoms.resolve
+    assert roots(first[0]).all()
+    assert roots(first[0]).tolist() == roots(second[0]).tolist() == roots(second[1]).tolist() == roots(third[1]).tolist()
+
+
+def test_inputs_and_outputs_are_frozen_with_their_names(build: Any) -> None:
+    hidden = build.conv("x", 3, 8)
+    model = build.model(IMAGE, [build.conv(hidden, 8, 2)])
+    channels = propagate(model)
+    first, last = named(model, channels, "c0"), named(model, channels, "c2")
+    assert why(channels, first[1]) == {"the graph input x"}
+    assert why(channels, last[0]) == {"the graph output v1"}
+    assert why(channels, first[0]) == {None}
+
+
+def test_concat_keeps_the_parts_apart(build: Any) -> None:
+    parts = [build.conv("x", 3, 4), build.conv("x", 3, 6)]
+    model = build.model(IMAGE, [build.conv(build("Concat", *parts, axis=1), 10, 2)])
+    channels = propagate(model)
+    joined = channels.atoms.resolve(named(model, channels, "c4")[1])
+    first, second = (channels.atoms.resolve(named(model, channels, name)[0]) for name in ("c0", "c2"))
+    assert joined.tolist() == [*first, *second]
+    assert len(set(joined.tolist())) == 10
+
+
+def test_flatten_into_gemm_repeats_a_channel_over_space(build: Any) -> None:
+    flat = build("Flatten", build.conv("x", 3, 4))
+    model = build.model(IMAGE, [build("Gemm", flat, build.weight(144, 2))])
+    channels = propagate(model)
+    rows = channels.atoms.resolve(named(model, channels, "c2")[0]).reshape(4, 36)
+    assert (rows == rows[:, :1]).all()
+    assert len(set(rows[:, 0].tolist())) == 4
+
+
+def test_depthwise_convolution_needs_no_constraint_and_grouped_does(build: Any, new_build: Any) -> None:
+    depthwise = build.model(IMAGE, [build.conv(build.conv(build.conv("x", 3, 8), 8, 8, 3, group=8), 8, 2)])
+    assert propagate(depthwise).atoms.products == []
+    other = new_build(1)
+    grouped = other.model(IMAGE, [other.conv(other.conv(other.conv("x", 3, 8), 8, 8, 3, group=2), 8, 2)])
+    assert [len(product.outer) for product in propagate(grouped).atoms.products] == [2, 2]
+
+
+@pytest.mark.parametrize("op_type", ["LayerNormalization", "RMSNormalization"])
+def test_statistics_freeze_unless_waived(op_type: str, build: Any) -> None:
+    hidden = build(op_type, build("MatMul", "x", build.weight(6, 10)), build.weight(10))
+    model = build.model({"x": [2, 5, 6]}, [build("MatMul", hidden, build.weight(10, 3))])
+    kept = propagate(model)
+    assert why(kept, named(model, kept, "c0")[1]) == {f"statistics of {op_type} n1"}
+    waived = propagate(model, keep_statistics=False)
+    assert why(waived, named(model, waived, "c0")[1]) == {None}
+
+
+def test_softmax_freezes_its_axis_and_before_opset_13_all_that_follow(build: Any) -> None:
+    hidden = build("Softmax", build.conv("x", 3, 4), axis=2)
+    outputs = [build.conv(hidden, 4, 2)]
+    now, then = build.model(IMAGE, outputs), build.model(IMAGE, outputs, opset=11)
+    assert why(propagate(now), named(now, channels := propagate(now), "c0")[0]) <= {None}
+    assert channels.notes == []
+    hidden = build.nodes[1]
+    hidden.attribute[0].i = 1
+    then = build.model(IMAGE, outputs, opset=11)
+    channels = propagate(then)
+    assert why(channels, named(then, channels, "c0")[0]) == {"the axis that is normalised of Softmax n1"}
+
+
+def test_an_operator_outside_the_table_freezes_what_it_reads(build: Any) -> None:
+    hidden = build("Mystery", build.conv("x", 3, 4), domain="com.example")
+    proto = build.proto(IMAGE, [build("Relu", hidden)])
+    proto.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
+    model = ir.from_proto(proto)
+    channels = propagate(model)
+    assert why(channels, named(model, channels, "c0")[0]) == {"n1: no axis rule for Mystery"}
+    assert channels.notes[0] == "n1: no axis rule for Mystery"
+
+
+def test_what_a_subgraph_captures_is_frozen(build: Any) -> None:
+    hidden = build.conv("x", 3, 4)
+
+    def branch(name: str, op_type: str) -> onnx.GraphProto:
+        out = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        return onnx.helper.make_graph([onnx.helper.make_node(op_type, [hidden], [name])], name, [], [out])
+
+    chosen = build(
+        "If", build.constant(np.array(True)), then_branch=branch("yes", "Relu"), else_branch=branch("no", "Abs")
+    )
+    model = build.model(IMAGE, [build.conv(chosen, 4, 2)])
+    channels = propagate(model)
+    assert why(channels, named(model, channels, "c0")[0]) == {"a subgraph of n1"}
+
+
+def test_run_time_indices_freeze_only_the_indexed_axis(build: Any) -> None:
+    picked = build("ArgMax", "x", axis=1, keepdims=0)
+    rows = build("Gather", build.weight(3, 10), picked, axis=0)
+    model = build.model({"x": [2, 3, 5]}, [build("MatMul", rows, build.weight(10, 4))])
+    channels = propagate(model)
+    table = named(model, channels, "c0")
+    assert why(channels, table[0]) == {"an axis indexed at run time of Gather n1"}
+    assert why(channels, table[1]) == {None}
+
+
+def test_integer_weights_shrink_and_integer_parameters_do_not(build: Any) -> None:
+    scale, zero = build.constant(np.full(8, 0.1, np.float32)), build.constant(np.zeros(8, np.int8))
+    kernel = build.constant(build.random.integers(-9, 9, (8, 3, 1, 1), np.int8))
+    hidden = build("Conv", "x", build("DequantizeLinear", kernel, scale, zero, axis=0))
+    model = build.model(IMAGE, [build.conv(hidden, 8, 2)])
+    channels = propagate(model)
+    roots = channels.atoms.resolve
+    assert roots(named(model, channels, "c2")[0]).all()
+    assert roots(named(model, channels, "c2")[0]).tolist() == roots(named(model, channels, "c0")[0]).tolist()
+
+
+def test_time_is_linear_in_the_graph(new_build: Any) -> None:
+    def seconds(length: int) -> float:
+        build = new_build(0)
+        value = build.conv("x", 3, 8)
+        for _ in range(length):
+            value = build("Relu", build("Add", value, value))
+        model = build.model(IMAGE, [value])
+        start = time.perf_counter()
+        propagate(model, {node.outputs[0].name or "": (1, 8, 6, 6) for node in model.graph})
+        return time.perf_counter() - start
+
+    seconds(50)
+    assert seconds(4000) < 40 * max(seconds(400), 0.005)
+
+
+@pytest.mark.skipif("GRAPHPRESS_DATA" not in os.environ, reason="GRAPHPRESS_DATA names the folder of real models")
+@pytest.mark.parametrize("name", ["resnet20_cifar10", "mobilenet_v1_0.25_224", "mnist_opt", "basic_pitch_nmp"])
+def test_real_models_have_free_channels_and_no_unknown_node(name: str) -> None:
+    model = ir.load(Path(os.environ["GRAPHPRESS_DATA"]) / f"{name}.onnx")
+    channels = propagate(model)
+    assert channels.notes == []
+    weights = [axes for value, axes in channels.axes.items() if ir.is_constant(value)]
+    assert sum(bool(channels.atoms.resolve(axis).any()) for axes in weights for axis in axes) > 2

@@ -1,0 +1,228 @@
+"""Metrics on outputs made by hand, where the right figure is known."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphpress.data import load_dataset
+from graphpress.errors import DataError, UsageError
+from graphpress.evaluation import compare_outputs, evaluate, resolve_metric, sqnr
+
+
+class Input:
+    """An input of any batch size."""
+
+    def __init__(self, batch="N"):
+        self.name, self.dtype, self.dims = "x", np.dtype(np.float32), (batch, 6)
+
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((50, 6)).astype(np.float32)
+LABELS = RNG.integers(0, 6, 50)
+
+
+def samples(labels=None, batch="N"):
+    arrays = {"x": X} if labels is None else {"x": X, "labels": labels}
+    return load_dataset(arrays, [Input(batch)]).evaluation
+
+
+def identity(feed):
+    return {"boxes": feed["x"][:, None, :4], "scores": feed["x"]}
+
+
+def noisy(feed):
+    return {"boxes": feed["x"][:, None, :4], "scores": feed["x"] + 0.3 * np.sin(40 * feed["x"])}
+
+
+def score(metric, run=identity, *, labels=None, batch="N", reference=None):
+    return evaluate(run, samples(labels, batch), resolve_metric(metric, labels is not None), reference)
+
+
+@pytest.mark.parametrize("batch", ["N", 1, 7, 64])
+@pytest.mark.parametrize("k", [1, 5])
+def test_top_k(k, batch):
+    expected = (np.argsort(-X, axis=1, kind="stable")[:, :k] == LABELS[:, None]).any(1)
+    result = score(f"top{k}", labels=LABELS, batch=batch)
+    assert result.value == pytest.approx(expected.mean())
+    np.testing.assert_array_equal(result.per_sample, expected)
+    assert result.count == 50
+
+
+def test_defaults():
+    assert resolve_metric(None, True).name == "top1"
+    assert resolve_metric(None, False).name == "agreement"
+
+
+def test_ties_rank_by_index_and_nan_never_wins():
+    labels = np.zeros(50, int)
+    flat = score("top1", lambda feed: {"y": np.zeros_like(feed["x"])}, labels=labels)
+    assert flat.value == 1
+    broken = score("top1", lambda feed: {"y": np.full_like(feed["x"], np.nan)}, labels=labels)
+    assert broken.value == 0
+
+
+def test_outputs_that_tell_classes():
+    for shape in ((-1, 6, 1, 1), (-1, 6)):
+        assert score("top1", lambda feed, shape=shape: {"y": feed["x"].reshape(shape)}, labels=LABELS).count == 50
+    predicted = X.argmax(1)
+    assert score("top1", lambda feed: {"y": feed["x"].argmax(1)}, labels=predicted).value == 1
+    assert score("top1@scores", labels=predicted).value == 1
+
+
+def test_dense_labels():
+    labels = X.reshape(50, 3, 2).argmax(1)
+    labels[:, 0] = (labels[:, 0] + 1) % 3
+    dense = score("top1@y", lambda feed: {"y": feed["x"].reshape(-1, 3, 1, 2)}, labels=labels[:, None])
+    assert dense.value == pytest.approx(0.5)
+    labels[:, 0] = 255
+    assert score("top1@y", lambda feed: {"y": feed["x"].reshape(-1, 3, 1, 2)}, labels=labels[:, None]).value == 1
+
+
+def test_agreement():
+    assert score("agreement", reference=identity).value == 1
+    result = score("agreement", noisy, reference=identity)
+    candidate = noisy({"x": X})["scores"]
+    assert result.value == pytest.approx((candidate.argmax(1) == X.argmax(1)).mean())
+    assert set(result.per_sample.tolist()) == {0.0, 1.0}
+    assert result.note == ""
+
+
+@pytest.mark.parametrize("batch", ["N", 7])
+def test_agreement_without_classes_falls_back_and_says_so(batch):
+    def dense(feed):
+        return {"map": feed["x"].reshape(-1, 2, 3), "one": feed["x"][:, :1]}
+
+    def halved(feed):
+        return {name: array / 2 for name, array in dense(feed).items()}
+
+    assert score("agreement", dense, batch=batch, reference=dense).value == 1
+    result = score("agreement", halved, batch=batch, reference=dense)
+    assert result.value == pytest.approx(2 * 0.5 / 1.25)
+    assert "overlap" in result.note
+    assert score("cosine", halved, batch=batch, reference=dense).value == pytest.approx(1)
+
+
+def test_outputs_of_another_size_do_not_agree():
+    result = score(
+        "agreement", lambda feed: {"y": feed["x"][:, None, :2]}, reference=lambda feed: {"y": feed["x"][:, None]}
+    )
+    assert result.value == 0
+
+
+def test_outputs_that_are_no_arrays_are_left_out():
+    def mapped(feed):
+        return {"maps": [{0: 1.0}], "text": np.array(["a"] * len(feed["x"])), "scores": feed["x"]}
+
+    assert score("agreement", mapped, reference=mapped).value == 1
+    with pytest.raises(DataError, match="no output holds numbers"):
+        score("cosine", lambda _: {"text": np.array(["a"])}, reference=lambda _: {"text": np.array(["a"])})
+
+
+@pytest.mark.parametrize("batch", ["N", 7])
+def test_sqnr_metric_is_pooled(batch):
+    result = score("sqnr", noisy, batch=batch, reference=identity)
+    outputs, wanted = noisy({"x": X}), identity({"x": X})
+    signal = sum(float(np.square(a.astype(np.float64)).sum()) for a in wanted.values())
+    noise = sum(float(np.square((a - outputs[n]).astype(np.float64)).sum()) for n, a in wanted.items())
+    assert result.value == pytest.approx(10 * np.log10(signal / noise), rel=1e-6)
+    assert result.per_sample is None
+    assert score("sqnr", reference=identity).value == 200
+    assert score("sqnr", lambda f: {n: a * np.nan for n, a in identity(f).items()}, reference=identity).value == -200
+
+
+@given(st.integers(1, 30), st.floats(1e-3, 1e3), st.floats(-60, 60))
+def test_sqnr_does_not_mind_scale(n, scale, level):
+    reference = np.random.default_rng(n).standard_normal(n) + 3
+    noise = reference * 10 ** (-level / 20)
+    assert sqnr(scale * reference, scale * (reference + noise)) == pytest.approx(level, abs=1e-6)
+
+
+def test_sqnr_at_the_edges():
+    ones = np.ones(3)
+    assert sqnr(ones, ones) == np.inf
+    assert sqnr(np.zeros(3), ones) == -np.inf
+    assert sqnr(ones, ones * np.nan) == -np.inf
+    assert sqnr(np.array([np.inf, 1.0]), np.array([np.inf, 1.0])) == np.inf
+    with pytest.raises(ValueError, match="differ"):
+        sqnr(ones, np.ones(4))
+
+
+def test_user_metric_by_sample_and_by_batch():
+    def hits(outputs, labels):
+        return outputs["scores"].argmax(1) == labels
+
+    by_sample = score(hits, labels=LABELS, batch=7)
+    by_batch = score(lambda outputs, labels: hits(outputs, labels).mean(), labels=LABELS, batch=7)
+    top1 = score("top1", labels=LABELS)
+    assert by_sample.value == by_batch.value == pytest.approx(top1.value)
+    np.testing.assert_array_equal(by_sample.per_sample, top1.per_sample)
+    assert by_batch.per_sample is None
+
+
+def test_user_metric_of_a_file(tmp_path):
+    metric = resolve_metric(lambda path: len(path.name) / 10, has_labels=False)
+    assert evaluate(identity, None, metric, model=tmp_path / "m.onnx").value == 0.6
+    with pytest.raises(UsageError, match="takes a model file"):
+        evaluate(identity, samples(), metric)
+
+
+def test_user_metric_by_reference(tmp_path, monkeypatch):
+    (tmp_path / "my_metric.py").write_text("def always(outputs, labels):\n    return 0.25\n")
+    monkeypatch.chdir(tmp_path)
+    assert score("my_metric:always").value == 0.25
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("top2", "did you mean 'top"),
+        ("top1", "needs labels"),
+        ("nowhere:metric", "cannot import"),
+        ("os:nothing_of_this_name", "has no"),
+        ("math:pi", "not a function"),
+        (lambda a, b, c: 0, "3 required parameters"),
+    ],
+)
+def test_metrics_that_cannot_be(name, reason):
+    with pytest.raises(UsageError, match=reason):
+        resolve_metric(name, has_labels=False)
+
+
+@pytest.mark.parametrize(
+    ("run", "labels", "metric", "reason"),
+    [
+        (identity, LABELS + 1, "top1", "run from 1 to 6"),
+        (identity, LABELS[:, None].repeat(2, 1), "top1", "do not go with"),
+        (lambda feed: {"y": feed["x"][:, :1]}, LABELS, "top1", "no output tells classes"),
+        (identity, LABELS, lambda outputs, labels: np.ones(3), "for 32 samples"),
+        (identity, LABELS, lambda outputs, labels: "good", "returned str"),
+        (identity, LABELS, lambda outputs, labels: outputs["none"], "raised KeyError"),
+    ],
+)
+def test_what_does_not_go_together(run, labels, metric, reason):
+    with pytest.raises(DataError, match=reason):
+        score(metric, run, labels=labels)
+
+
+def test_no_samples_and_no_reference():
+    metric = resolve_metric("agreement", False)
+    with pytest.raises(DataError, match="no samples"):
+        evaluate(identity, None, metric, identity)
+    with pytest.raises(UsageError, match="reference"):
+        evaluate(identity, samples(), metric)
+    with pytest.raises(UsageError, match="did you mean 'scores'"):
+        score("agreement@score", reference=identity)
+
+
+def test_compare_outputs():
+    boxes, scores = compare_outputs(identity, noisy, samples())
+    assert (boxes.name, boxes.max_abs, boxes.max_rel, boxes.cosine) == ("boxes", 0, 0, 1)
+    assert boxes.sqnr_db == np.inf
+    wanted, given = X.astype(np.float64), noisy({"x": X})["scores"].astype(np.float64)
+    assert scores.sqnr_db == pytest.approx(sqnr(wanted, given))
+    assert scores.max_abs == pytest.approx(np.abs(wanted - given).max())
+    assert scores.max_rel == pytest.approx(np.abs(wanted - given).max() / np.abs(wanted).max())
+    assert scores.cosine == pytest.approx((wanted * given).sum() / np.linalg.norm(wanted) / np.linalg.norm(given))
+    with pytest.raises(DataError, match="missing"):
+        compare_outputs(identity, lambda feed: {"boxes": identity(feed)["boxes"]}, samples())

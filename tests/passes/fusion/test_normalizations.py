@@ -1,0 +1,147 @@
+"""The rules that recognise a normalisation or a softmax that is spelt out."""
+
+import numpy as np
+import pytest
+from graphpress.ir import float_attribute, int_attribute
+from graphpress.passes.fusion.group_norm import GroupNorm
+from graphpress.passes.fusion.layer_norm import LayerNorm
+from graphpress.passes.fusion.rms_norm import RmsNorm
+from graphpress.passes.fusion.softmax import Softmax
+
+GENERATOR = np.random.default_rng(5)
+AXIS = np.array([-1])
+
+
+def weights(dtype=np.float32):
+    numbers = {"two": 2.0, "one": 1.0, "eps": 1e-5 if dtype == np.float32 else 1e-3, "minus_half": -0.5}
+    vectors = {"gamma": GENERATOR.normal(size=8), "beta": GENERATOR.normal(size=8), "row": GENERATOR.normal(size=(4, 8))}
+    arrays = numbers | vectors
+    return {name: np.asarray(array, dtype) for name, array in arrays.items()} | {"axis": AXIS}
+
+
+def graph(nodes, dtype="float", shape="2,4,8", outputs="y"):
+    listed = ", ".join(f"{dtype} {name}" for name in outputs.split())
+    return f"({dtype}[{shape}] x) => ({listed}) {{ {nodes} }}"
+
+
+CENTRE = "m = ReduceMean<axes=[-1]>(x) d = Sub(x, m) "
+ROOTS = {
+    "sqrt": "p = Pow({0}, two) v = ReduceMean<axes=[-1]>(p) e = Add(v, eps) s = Sqrt(e) n = Div({0}, s) ",
+    "mul": "p = Mul({0}, {0}) v = ReduceMean<axes=[-1]>(p) e = Add(eps, v) s = Sqrt(e) n = Div({0}, s) ",
+    "reciprocal": "p = Pow({0}, two) v = ReduceMean<axes=[2]>(p) e = Add(v, eps) s = Sqrt(e) r = Reciprocal(s) n = Mul({0}, r) ",
+    "one over": "p = Pow({0}, two) v = ReduceMean<axes=[-1]>(p) e = Add(v, eps) s = Sqrt(e) r = Div(one, s) n = Mul(r, {0}) ",
+    "power": "p = Pow({0}, two) v = ReduceMean<axes=[-1]>(p) e = Add(v, eps) r = Pow(e, minus_half) n = Mul({0}, r) ",
+}
+
+
+@pytest.mark.parametrize("root", ROOTS)
+@pytest.mark.parametrize("tail", ["g = Mul(n, gamma) y = Add(g, beta)", "y = Mul(gamma, n)", "y = Identity(n)"])
+def test_layer_norm(build, fuse, root, tail):
+    fused = fuse(LayerNorm(), build(graph(CENTRE + ROOTS[root].format("d") + tail), **weights()), atol=1e-5)
+    assert [op for op in fused.ops if op != "Identity"] == ["LayerNormalization"]
+    assert float_attribute(fused.model.graph.node(0), "epsilon", 0) == pytest.approx(1e-5)
+
+
+def test_layer_norm_in_opset_18_and_over_two_axes(build, fuse):
+    last = "m = ReduceMean(x, axis) d = Sub(x, m) p = Pow(d, two) v = ReduceMean(p, axis) e = Add(v, eps) s = Sqrt(e) n = Div(d, s)"
+    assert fuse(LayerNorm(), build(graph(f"{last} y = Mul(n, gamma)"), opset=18, **weights()), atol=1e-5).ops == [
+        "LayerNormalization"
+    ]
+    two = (CENTRE + ROOTS["sqrt"].format("d")).replace("[-1]", "[1,2]") + "y = Mul(n, row)"
+    fused = fuse(LayerNorm(), build(graph(two), **weights()), atol=1e-5)
+    assert int_attribute(fused.model.graph.node(0), "axis", 0) == -2
+
+
+@pytest.mark.parametrize("root", ROOTS)
+@pytest.mark.parametrize("tail", ["y = Mul(n, gamma)", "g = Mul(gamma, n) y = Add(g, beta)", "y = Identity(n)"])
+def test_rms_norm(build, fuse, root, tail):
+    text = graph(ROOTS[root].format("x").replace("<axes=[-1]>(p)", "(p, axis)").replace("<axes=[2]>(p)", "(p, axis)") + tail)
+    fused = fuse(RmsNorm(), build(text, opset=23, ir_version=11, **weights()), atol=1e-5)
+    assert fused.ops[0] == "RMSNormalization"
+    assert set(fused.ops[1:]) <= {"Add", "Identity"}
+
+
+def test_casts_to_float_and_back_belong_to_the_operator(build, fuse):
+    nodes = (
+        "c = Cast<to=1>(x) p = Pow(c, two) v = ReduceMean(p, axis) e = Add(v, eps) s = Sqrt(e) n = Div(c, s)"
+        " b = Cast<to=10>(n) y = Mul(half_gamma, b)"
+    )
+    arrays = weights() | {"half_gamma": GENERATOR.normal(size=8).astype(np.float16)}
+    model = build(graph(nodes, "float16"), opset=23, ir_version=11, **arrays)
+    assert fuse(RmsNorm(), model, rtol=2e-3).ops == ["RMSNormalization"]
+
+
+REFUSALS = [
+    (LayerNorm(), CENTRE + ROOTS["sqrt"].format("d") + "y = Mul(n, gamma)", {"opset": 13}, "needs opset 17"),
+    (LayerNorm(), CENTRE + ROOTS["sqrt"].format("d") + "g = Mul(n, gamma) y = Mul(g, s)", {}, "another reader"),
+    (LayerNorm(), CENTRE + ROOTS["sqrt"].format("d") + "y = Identity(n)", {"shape": "2,4,N"}, "is unknown"),
+    (RmsNorm(), ROOTS["sqrt"].format("x") + "y = Mul(n, gamma)", {"opset": 17}, "needs opset 23"),
+    (Softmax(), "e = Exp(x) t = ReduceSum<axes=[-1]>(e) y = Div(e, t)", {"opset": 11}, "needs opset 13"),
+    (Softmax(), "e = Exp(x) t = ReduceSum(e, axis) z = Div(e, t) y = Add(z, e)", {}, "another reader"),
+]
+
+
+@pytest.mark.parametrize(("rule", "nodes", "options", "reason"), REFUSALS)
+def test_refuses_and_says_why(build, refusals, rule, nodes, options, reason):
+    text = graph(nodes, shape=options.get("shape", "2,4,8"))
+    assert reason in refusals(rule, build(text, opset=options.get("opset", 17), **weights()))[0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "nodes"),
+    [
+        (LayerNorm(), "m = ReduceMean<axes=[1]>(x) d = Sub(x, m) " + ROOTS["sqrt"].format("d").replace("-1", "1") + "y = Neg(n)"),
+        (LayerNorm(), "m = ReduceMean<axes=[1]>(x) d = Sub(x, m) " + ROOTS["sqrt"].format("d") + "y = Neg(n)"),
+        (LayerNorm(), ROOTS["sqrt"].format("x") + "y = Neg(n)"),
+        (RmsNorm(), CENTRE + ROOTS["sqrt"].format("d") + "y = Neg(n)"),
+        (RmsNorm(), ROOTS["sqrt"].format("x").replace("n = Div(x,", "a = Abs(x) n = Div(a,") + "y = Neg(n)"),
+        (Softmax(), "e = Exp(x) t = ReduceSum<keepdims=0>(e, axis) u = Unsqueeze(t, axis) y = Div(e, u)"),
+        (Softmax(), "e = Exp(x) t = ReduceSum(e) y = Div(e, t)"),
+    ],
+)
+def test_leaves_other_functions_alone(build, refusals, rule, nodes):
+    assert refusals(rule, build(graph(nodes), opset=17, **weights())) == []
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "e = Exp(x) t = ReduceSum(e, axis) y = Div(e, t)",
+        "m = ReduceMax<axes=[-1]>(x) d = Sub(x, m) e = Exp(d) t = ReduceSum(e, axis) y = Div(e, t)",
+    ],
+)
+def test_softmax(build, fuse, nodes):
+    assert fuse(Softmax(), build(graph(nodes), **weights())).ops == ["Softmax"]
+
+
+GROUPS = (
+    "r = Reshape(x, into) i = InstanceNormalization<epsilon=0.001>(r, ones, zeros) {back} m = Mul(b, gamma) y = Add(m, beta)"
+)
+
+
+def group_weights(**changes):
+    arrays = {
+        "into": np.array([0, 2, -1]),
+        "shape": np.array([2, 6, 3, 3]),
+        "ones": np.ones(2, np.float32),
+        "zeros": np.zeros(2, np.float32),
+        "gamma": GENERATOR.normal(size=(6, 1, 1)).astype(np.float32),
+        "beta": GENERATOR.normal(size=(1, 6, 1, 1)).astype(np.float32),
+    }
+    return arrays | changes
+
+
+@pytest.mark.parametrize("back", ["b = Reshape(i, shape)", "z = Shape(x) b = Reshape(i, z)"])
+def test_group_norm(build, fuse, back):
+    model = build(graph(GROUPS.format(back=back), shape="2,6,3,3"), opset=21, **group_weights())
+    fused = fuse(GroupNorm(), model, atol=1e-5)
+    assert [op for op in fused.ops if op != "Shape"] == ["GroupNormalization"]
+
+
+def test_group_norm_refuses_and_leaves_alone(build, refusals):
+    text = graph(GROUPS.format(back="b = Reshape(i, shape)"), shape="2,6,3,3")
+    assert "needs opset 21" in refusals(GroupNorm(), build(text, opset=17, **group_weights()))[0]
+    read = text.replace("float y)", "float y, float r)")
+    assert "another reader" in refusals(GroupNorm(), build(read, opset=21, **group_weights()))[0]
+    for changes in ({"ones": np.full(2, 2, np.float32)}, {"gamma": np.ones((1, 3, 1), np.float32)}):
+        assert refusals(GroupNorm(), build(text, opset=21, **group_weights(**changes))) == []
