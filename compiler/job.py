@@ -132,7 +132,7 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
     exclude = _pattern(options.exclude)
     shapes = parse_input_shapes(options.input_shape)
     output = Path(options.output) if options.output is not None else default_folder(path, options.target)
-    check_folder(output, options.force, path)
+    check_folder(output, options.force, [path, *_data_files(options.data)])
     threads = options.threads or os.cpu_count() or 1
     cache = ContentCache(None if options.cache_dir is None else Path(options.cache_dir))
 
@@ -183,6 +183,11 @@ def _available(name: str) -> Backend:
         raise BackendError(f"the backend {name!r} is not available: {state.detail}", where="--backend",
                            fix=state.install or "see `optimize doctor`")
     return backend
+
+
+def _data_files(data: Any) -> list[Path]:
+    """The data file, where the data is one: it must not lie in a folder that is about to be replaced."""
+    return [Path(data)] if isinstance(data, (str, os.PathLike)) else []
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,18 +16,25 @@ def default_folder(model: Path, target: str) -> Path:
     return Path(f"{model.stem}-{target}")
 
 
-def check_folder(folder: Path, force: bool, inputs: Path) -> None:
+def check_folder(folder: Path, force: bool, inputs: Iterable[Path]) -> None:
     """Whether the folder may be written, asked before any work is done.
 
+    Args:
+        folder: what would be replaced whole.
+        force: replace it even if it is not empty.
+        inputs: files that the run reads, the model first.
+
     Raises:
-        UsageError: it is not empty and ``force`` was not given, it is a file, or it holds the input model.
+        UsageError: it is not empty and ``force`` was not given, it is a file, or it holds an input or the working
+            directory.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError("is a file", where=str(folder), fix="choose another --output")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
-    if inputs.resolve().is_relative_to(folder.resolve()):
-        raise UsageError("holds the input model and cannot be replaced", where=str(folder), fix="choose another --output")
+    for inside, what in (*((file, file.name) for file in inputs), (Path.cwd(), "the working directory")):
+        if inside.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(f"holds {what} and cannot be replaced", where=str(folder), fix="choose another --output")
     if not force:
         raise UsageError("is not empty", where=str(folder), fix="choose another --output, or replace it with --force")
 
@@ -39,6 +46,7 @@ def staged(folder: Path) -> Iterator[Path]:
     Raises:
         UsageError: the place cannot be written.
     """
+    folder = folder.resolve()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

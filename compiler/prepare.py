@@ -26,7 +26,7 @@ def parse_input_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
             shapes[name] = tuple(int(dim) for dim in dims.split("x")) if dims else ()
         except ValueError:
             equals = ""
-        if not equals or any(dim < 0 for dim in shapes[name]):
+        if not equals or any(dim < 1 for dim in shapes[name]):
             raise UsageError(f"cannot read {text!r}", where="--input-shape", fix="write NAME=1x3x224x224")
     return shapes
 

@@ -23,6 +23,11 @@ INTEGER_KERNELS = frozenset({
     "QLinearLeakyRelu", "QLinearMatMul", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere",
 })
 
+FLOAT_RESULTS = frozenset({"DequantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits", "Shape"})
+"""Operators that read integers and return something else than quantised values."""
+
+INTEGER_TYPES = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+
 SUFFIX = re.compile(r"(_token_\d+|_nchwc)+$")
 """What ONNX Runtime appends to the name of a node that it rewrites into another layout."""
 
@@ -67,14 +72,25 @@ class OnnxRuntimeArtifact:
             optimized = Path(scratch) / "optimized.onnx"
             Session(self.files[0], threads=self._threads, optimized_path=optimized)
             graph = onnx.load(optimized, load_external_data=False).graph
-        types = {init.name: onnx.TensorProto.DataType.Name(init.data_type).lower() for init in graph.initializer}
-        return {SUFFIX.sub("", node.name): _arithmetic(node, types) for node in graph.node if node.name}
+        return _arithmetic(graph)
 
 
-def _arithmetic(node: onnx.NodeProto, types: Mapping[str, str]) -> str:
-    if node.op_type in INTEGER_KERNELS:
-        return "int8"
-    weights = {types[name] for name in node.input if name in types}
-    if weights & {"int8", "uint8"} and not weights & {"float", "float16", "double"}:
-        return "int8"
-    return {"float16": "float16", "double": "float64"}.get(next(iter(sorted(weights)), ""), "float32")
+def _arithmetic(graph: onnx.GraphProto) -> dict[str, str]:
+    """Follow integers through the graph: from quantisers, through kernels and data movers, to dequantisers."""
+    integers = {init.name for init in graph.initializer if init.data_type in INTEGER_TYPES}
+    types = {init.name: _float_type(init.data_type) for init in graph.initializer}
+    found = {}
+    for node in graph.node:
+        is_integer = node.op_type in INTEGER_KERNELS or (
+            bool(node.input) and node.input[0] in integers and node.op_type not in FLOAT_RESULTS
+        )
+        if node.op_type == "QuantizeLinear" or (is_integer and node.op_type not in FLOAT_RESULTS):
+            integers.update(node.output)
+        floats = [types[name] for name in node.input if types.get(name)]
+        found[SUFFIX.sub("", node.name)] = "int8" if is_integer else (floats or ["float32"])[0]
+    return found
+
+
+def _float_type(data_type: int) -> str:
+    name = onnx.TensorProto.DataType.Name(data_type).lower()
+    return {"float": "float32", "double": "float64", "float16": "float16", "bfloat16": "bfloat16"}.get(name, "")

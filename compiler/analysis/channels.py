@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from graphpress.analysis.calls import call_of, dtype_of, is_weight, shape_of
 from graphpress.analysis.shapes import concrete_shapes
 from graphpress.ir import Model, Node, Value, is_constant, label, subgraphs_of

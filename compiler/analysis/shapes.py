@@ -1,8 +1,8 @@
 """Shapes and types, symbolic and concrete, through ONNX's own shape inference.
 
 Inference runs on a light copy of the graph: large constants become inputs of the same shape, so that neither their
-size nor protobuf's limit matters. Where ONNX leaves a shape open that concrete inputs decide, the small integer
-tensors of shape arithmetic are evaluated and inference is run again.
+size nor protobuf's limit matters. Where ONNX leaves a shape open that concrete inputs decide, a walk over the nodes
+evaluates shape arithmetic and completes what depends on it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import onnx
-from graphpress.analysis.shape_values import settle_shape_values
+
+from graphpress.analysis.shape_walk import complete, static_dims
 from graphpress.ir import (
     DataType,
     ExternalTensor,
@@ -40,9 +41,6 @@ DEFAULT_LENGTH = 128
 
 _WITHOUT_INFERENCE = ("GroupNormalization", "MeanVarianceNormalization")
 """Operators that keep their input's shape, of which onnx 1.23 infers nothing: Identity stands in for them."""
-
-_ROUNDS = 8
-"""Times that inference is repeated after shape arithmetic was evaluated; each round that gains nothing is the last."""
 
 _Found = dict[str, onnx.TypeProto]
 
@@ -89,19 +87,21 @@ def concrete_shapes(model: Model, input_shapes: Mapping[str, Dims] | None = None
 
 
 def _settled(light: Model) -> dict[str, Dims]:
-    """Infer; evaluate shape arithmetic; again, until nothing is gained."""
+    """Infer over the whole graph; complete node by node; whole again for what subgraphs may now know."""
     notes: list[str] = []
     proto = _serialize(light, notes)
-    known: dict[str, Dims] = {}
-    for _ in range(_ROUNDS):
-        found = _infer(proto, notes)
-        static = {name: dims for name, info in found.items() if (dims := _static_dims(info)) is not None}
-        gained, known = len(static.keys() - known.keys()), known | static
-        wanted = (name for node in light.graph for output in node.outputs if (name := output.name))
-        if proto is None or not gained or all(name in known for name in wanted):
-            break
-        settle_shape_values(proto, known)
+    found = _infer(proto, notes)
+    wanted = {output.name for graph in graphs(light) for node in graph for output in node.outputs if output.name}
+    known = _static(found)
+    if proto is not None and not wanted <= known.keys():
+        found = complete(proto, found)
+        proto.graph.value_info.extend(onnx.helper.make_value_info(name, info) for name, info in found.items())
+        known = _static(_infer(proto, notes)) | _static(found)
     return known
+
+
+def _static(found: _Found) -> dict[str, Dims]:
+    return {name: dims for name, info in found.items() if (dims := static_dims(info)) is not None}
 
 
 def _serialize(light: Model, notes: list[str]) -> onnx.ModelProto | None:
@@ -260,13 +260,6 @@ def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     if dim.HasField("dim_value"):
         return dim.dim_value
     return dim.dim_param or None
-
-
-def _static_dims(proto: onnx.TypeProto) -> Dims | None:
-    if not proto.HasField("tensor_type") or not proto.tensor_type.HasField("shape"):
-        return None
-    dims = [_dim(dim) for dim in proto.tensor_type.shape.dim]
-    return tuple(dim for dim in dims if isinstance(dim, int)) if all(isinstance(dim, int) for dim in dims) else None
 
 
 def _constant_shapes(model: Model) -> dict[str, Dims]:

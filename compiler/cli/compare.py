@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphpress.cli.options import debug_option, json_option, seconds_option, threads_option
-from graphpress.cli.text import echo_json, table
+from graphpress.cli.text import echo_json, printable, table
 from graphpress.errors import UsageError
 from graphpress.report import words
 from graphpress.report.records import Figures, Report
@@ -53,19 +53,18 @@ def compare(a: str, b: str, data: str | None, limit: int, threads: int, seconds:
     from graphpress.evaluation import compare_outputs
     from graphpress.runtime import Session, compare_latency
 
-    first, second = figures(Path(a)), figures(Path(b))
     sessions = Session(Path(a), threads=threads), Session(Path(b), threads=threads)
     _check_same_inputs(*sessions, where=b)
     samples = samples_for(sessions[0].inputs, data, limit)
     feed = next(iter(samples))
     timing = compare_latency(lambda: sessions[0].run(feed), lambda: sessions[1].run(feed), seconds=seconds)
     outputs = compare_outputs(sessions[0].run, sessions[1].run, samples)
-    result = ModelComparison(first, second, outputs, timing)
+    result = ModelComparison(figures(Path(a), timing.a_ms), figures(Path(b), timing.b_ms), outputs, timing)
     echo_json(result) if as_json else click.echo(_text(result, Path(a).name, Path(b).name))
 
 
-def figures(path: Path, latency_ms: float | None = None) -> Figures:
-    """Size and cost of a model file.
+def figures(path: Path, latency_ms: float) -> Figures:
+    """Size and cost of a model file, with a latency that was measured.
 
     Raises:
         ModelError: it cannot be read.
@@ -103,7 +102,7 @@ def _text(result: ModelComparison, a: str, b: str) -> str:
         f"time ratio {timing.ratio:.3f} (95% interval {timing.low:.3f} to {timing.high:.3f}, {timing.rounds} rounds)"
     )
     outputs = [
-        (one.name, f"{one.sqnr_db:.1f} dB", f"{one.cosine:.6f}", f"{one.max_abs:.3g}", f"{one.max_rel:.3g}")
+        (printable(one.name), f"{one.sqnr_db:.1f} dB", f"{one.cosine:.6f}", f"{one.max_abs:.3g}", f"{one.max_rel:.3g}")
         for one in result.outputs
     ]
     figures = table(rows, head=("", a, b, ""), right=(1, 2))

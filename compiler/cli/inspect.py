@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphpress.cli.options import debug_option, json_option
-from graphpress.cli.text import echo_json, table
+from graphpress.cli.text import echo_json, printable, table
 from graphpress.report import words
 
 if TYPE_CHECKING:
@@ -32,12 +32,18 @@ def inspect(model: str, cost: bool, as_json: bool) -> None:
     else:
         from graphpress.ir.printer import print_model
 
-        click.echo(print_model(graph).rstrip("\n"))
+        click.echo(printable(print_model(graph).rstrip("\n")))
 
 
 def _cost_table(cost: ModelCost) -> str:
     rows = [
-        (layer.name, layer.op, words.count(layer.macs), words.count(layer.parameters), words.size(layer.bytes))
+        (
+            printable(layer.name),
+            printable(layer.op),
+            words.count(layer.macs),
+            words.count(layer.parameters),
+            words.size(layer.bytes),
+        )
         for layer in cost.layers
     ]
     rows.append(

@@ -19,6 +19,7 @@ from graphpress.cli.inspect import inspect
 from graphpress.cli.optimize import optimize
 from graphpress.cli.passes import passes
 from graphpress.cli.targets import targets
+from graphpress.cli.text import printable
 from graphpress.errors import GraphpressError, did_you_mean
 
 PROGRAM = "optimize"
@@ -131,7 +132,7 @@ def _report(failure: Failure, words: Sequence[str]) -> int:
         click.echo(json.dumps({"error": error | {"exit_code": failure.exit_code}}, indent=2, ensure_ascii=False))
         return failure.exit_code
     place = f"{failure.where}: " if failure.where else ""
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {place}{failure.what}", err=True)
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {printable(place + failure.what)}", err=True)
     if failure.fix:
-        click.echo(f"{click.style('fix:', bold=True)} {failure.fix}", err=True)
+        click.echo(f"{click.style('fix:', bold=True)} {printable(failure.fix)}", err=True)
     return failure.exit_code

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -126,7 +128,8 @@ def optimize(ctx: click.Context, /, model: str, as_json: bool, quiet: bool, **op
     from graphpress.cli.progress import progress_on_stderr
     from graphpress.options import Options
 
-    with progress_on_stderr(silent=quiet or as_json) as progress:
+    quietly = redirect_stdout(sys.stderr) if as_json else nullcontext()  # the user's code may print
+    with quietly, progress_on_stderr(silent=quiet or as_json) as progress:
         result = run(Path(model), Options(**options), progress)
     if as_json:
         _print_json(result)

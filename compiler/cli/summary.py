@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from graphpress.cli.text import table
+from graphpress.cli.text import printable, table
 from graphpress.report import words
 from graphpress.report.records import Report
 
@@ -17,7 +17,7 @@ _COLOURS = {"delivered": "green", "kept_original": "blue", "budget_not_met": "ye
 
 def summary(report: Report, output: Path) -> str:
     """The outcome in words, before and after, what was left out and why, and where the files are."""
-    parts = [_headline(report), _figures(report), "\n".join(_remarks(report)), _files(output)]
+    parts = [_headline(report), _figures(report), printable("\n".join(_remarks(report))), _files(output)]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -27,6 +27,15 @@ def table(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), right: Seq
     return "\n".join(lines)
 
 
+def printable(text: str) -> str:
+    r"""Text from a model file or the user's code, with control characters spelt out so that no terminal obeys them.
+
+    >>> print(printable("conv\x1b[2J\n"), end="")
+    conv\x1b[2J
+    """
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
+
+
 def echo_json(item: Any) -> None:
     """Print records, mappings or lists as JSON on stdout."""
     click.echo(json.dumps(plain(item), indent=2, ensure_ascii=False, allow_nan=False))

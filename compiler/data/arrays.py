@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import zipfile
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -15,7 +15,6 @@ import numpy as np
 from graphpress.errors import DataError, did_you_mean
 
 _IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-_BROKEN = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError)
 
 
 def is_idx(path: Path) -> bool:
@@ -30,11 +29,8 @@ def array_names(path: Path) -> list[str]:
     Raises:
         DataError: it is not one.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return list(archive.files)
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
+    with reading(path), np.load(path, allow_pickle=False) as archive:
+        return list(archive.files)
 
 
 def read_npz(path: Path, name: str) -> np.ndarray:
@@ -46,11 +42,8 @@ def read_npz(path: Path, name: str) -> np.ndarray:
     names = array_names(path)
     if name not in names:
         raise DataError(f"has no array {name!r}", where=str(path), fix=did_you_mean(name, names))
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return np.asarray(archive[name])
-    except _BROKEN as error:
-        raise _unreadable(path, error, name) from error
+    with reading(path, f"array {name!r}"), np.load(path, allow_pickle=False) as archive:
+        return np.asarray(archive[name])
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -59,10 +52,8 @@ def read_npy(path: Path) -> np.ndarray:
     Raises:
         DataError: it cannot be read without unpickling.
     """
-    try:
+    with reading(path):
         array = np.load(path, allow_pickle=False, mmap_mode="r")
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
     if not isinstance(array, np.ndarray):
         array.close()
         raise DataError("is an .npz under another name", where=str(path), fix="rename it to end in .npz")
@@ -75,11 +66,8 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         DataError: it is malformed or truncated.
     """
-    try:
-        with _open_idx(path) as file:
-            return _parse_idx(file, path)
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
+    with reading(path), _open_idx(path) as file:
+        return _parse_idx(file, path)
 
 
 def _open_idx(path: Path) -> IO[bytes]:
@@ -101,12 +89,27 @@ def _parse_idx(file: IO[bytes], path: Path) -> np.ndarray:
     return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
-def _unreadable(path: Path, error: Exception, name: str = "") -> DataError:
-    what = f"array {name!r}" if name else "the file"
+@contextmanager
+def reading(where: Path | str, what: str = "the file") -> Iterator[None]:
+    """Whatever a parser or decompressor says of malformed bytes becomes one error about the file.
+
+    Raises:
+        DataError: the block raised anything at all.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # numpy's header parser and zipfile raise a dozen kinds
+        raise _unreadable(str(where), what, error) from error
+
+
+def _unreadable(where: str, what: str, error: Exception) -> DataError:
     if any(word in str(error) for word in ("allow_pickle", "pickled", "Python objects")):
         return DataError(
             f"{what} holds Python objects, which are never unpickled",
-            where=str(path),
+            where=where,
             fix="save plain numbers or strings: np.asarray(x, dtype=...)",
         )
-    return DataError(f"{what} cannot be read: {error}", where=str(path), fix="check that the file is complete")
+    reason = str(error) or type(error).__name__
+    return DataError(f"{what} cannot be read: {reason}", where=where, fix="check that the file is complete")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphpress.data.inputs import ModelInput, cast, describe, fixed_batch, has_common_batch, matches
+from graphpress.data.inputs import ModelInput, cast, describe, fixed_batch, has_common_batch, matches, to_array
 from graphpress.data.samples import Batch, Samples, evenly_spaced
 from graphpress.data.sources import hash_array
 from graphpress.errors import DataError, did_you_mean
@@ -20,9 +20,10 @@ MATERIALISE_BYTES = 2 << 30
 class FeedSamples(Samples):
     """Samples from an iterable of feeds.
 
-    An item is a feed (mapping of input name to array), an array for a model with one input, or a pair of either and
-    labels, as data loaders give it; tensors that numpy can convert are taken. The first axis counts samples; where the
-    inputs have no common one, a feed is a sample. Feeds of another size than the model fixes are cut and filled up.
+    An item is a feed (mapping of input name to array, optionally with ``labels``), an array for a model with one input,
+    or a pair of either and labels, as data loaders give it; tensors that numpy can convert are taken. The first axis
+    counts samples; where the inputs have no common one, a feed is a sample. Feeds of another size than the model fixes
+    are cut and filled up.
 
     The iterable is read once when this is made, to check every feed and to count; later passes must yield the same.
 
@@ -34,6 +35,7 @@ class FeedSamples(Samples):
         self._feeds, self._inputs, self._where = feeds, tuple(inputs), where
         self._fixed = fixed_batch(self._inputs)
         self._common = has_common_batch(self._inputs)
+        self._has_label_input = any(spec.name == "labels" for spec in self._inputs)
         self._kept: frozenset[int] | None = None
         self._inspect()
 
@@ -97,12 +99,15 @@ class FeedSamples(Samples):
 
     def _read(self, item: Any, where: str) -> Batch:
         content, labels = (item[0], item[1]) if isinstance(item, (tuple, list)) and len(item) == 2 else (item, None)
+        if isinstance(content, Mapping) and labels is None and "labels" in content and not self._has_label_input:
+            labels = content["labels"]
+            content = {name: array for name, array in content.items() if name != "labels"}
         arrays = self._arrays(content, where)
         feed = {spec.name: _shaped(arrays[spec.name], spec, self._fixed, where) for spec in self._inputs}
         count = next((array.shape[0] for array in feed.values() if array.ndim), 1) if self._common else 1
         if count == 0:
             raise DataError("is an empty feed", where=where, fix="leave it out")
-        found = None if labels is None else np.atleast_1d(np.asarray(labels))
+        found = None if labels is None else np.atleast_1d(to_array(labels, where))
         if found is not None and found.shape[0] != count:
             raise DataError(f"{found.shape[0]} labels for {count} samples", where=where)
         return Batch(feed, found, count)
@@ -133,7 +138,7 @@ class FeedSamples(Samples):
             rows = [*range(start, start + count), *[start + count - 1] * (size - count)]
             feed = {name: array[rows] if array.ndim else array for name, array in batch.feed.items()}
             labels = None if batch.labels is None else batch.labels[start : start + count]
-            yield Batch(feed, labels, count)
+            yield Batch(feed, labels, count, padding=size - count)
 
     def _check_unchanged(self, batch: Batch) -> None:
         digest = hashlib.sha256()
@@ -187,10 +192,7 @@ def _keep(feeds: Iterable[Any], where: str) -> list[Any]:
 def _shaped(value: Any, spec: ModelInput, fixed: int | None, where: str) -> np.ndarray:
     """The array for one input, with a batch axis and in the model's dtype."""
     where = f"{where}, input {spec.name!r}"
-    try:
-        array = np.asarray(value)
-    except Exception as error:
-        raise DataError(f"is not an array: {error}", where=where, fix="give numpy arrays") from error
+    array = to_array(value, where)
     free = (None, *spec.dims[1:]) if spec.dims and fixed is not None else spec.dims
     if not matches(array.shape, free):
         if not matches(array.shape, spec.dims[1:]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -104,6 +104,18 @@ def _cast_text(array: np.ndarray, dtype: np.dtype, where: str) -> np.ndarray:
             fix="name a tokenizer with `function: module:function` under preprocess, or pick numeric columns",
         )
     raise DataError(f"holds {array.dtype}, but the model wants text", where=where, fix="give an array of strings")
+
+
+def to_array(value: Any, where: str) -> np.ndarray:
+    """The value as an array.
+
+    Raises:
+        DataError: numpy cannot make one of it, as of rows that differ in length.
+    """
+    try:
+        return np.asarray(value)
+    except Exception as error:  # tensors of other libraries raise whatever they like
+        raise DataError(f"is not an array: {error}", where=where, fix="give numpy arrays") from error
 
 
 def is_text(dtype: np.dtype) -> bool:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from graphpress.data.arrays import array_names, is_idx, read_idx, read_npy, read_npz
 from graphpress.data.inputs import is_text
+from graphpress.data.schema import LabelSpec
+from graphpress.data.tables import ColumnName, Table, read_table
 from graphpress.errors import DataError
 
 
@@ -29,6 +33,30 @@ def from_names(names: Sequence[str], pattern: str, where: str) -> np.ndarray:
             raise DataError(f"the name {name!r} does not match {pattern!r}", where=where, fix="mend from_name")
     words = [match.group(1) for match in found if match is not None]
     return np.array([int(word) for word in words]) if all(map(_is_integer, words)) else np.array(words, dtype=object)
+
+
+def read_labels(path: Path, spec: LabelSpec) -> np.ndarray:
+    """Labels in a file of their own.
+
+    Raises:
+        DataError: it is missing, or is neither an array nor a table.
+    """
+    if not path.is_file():
+        raise DataError("no such file of labels", where=str(path), fix="paths are relative to the data file")
+    kind = path.suffix.lower()
+    if kind == ".npz":
+        stored = array_names(path)
+        name = spec.array if spec.array is not None else "labels" if len(stored) != 1 else stored[0]
+        return read_npz(path, str(name))
+    if kind == ".npy":
+        return np.asarray(read_npy(path))
+    if kind == ".tsv":
+        column: ColumnName = next((name for name in (spec.column, spec.array) if name is not None), 0)
+        table: Table = read_table(path, isinstance(column, str), [column] if isinstance(column, int) else [])
+        return table.column(column)
+    if is_idx(path):
+        return read_idx(path)
+    raise DataError("is no file of labels that can be read", where=str(path), fix="give .npz, .npy, idx(.gz) or .tsv")
 
 
 def finish(labels: np.ndarray, classes: Sequence[str] | None, count: int, where: str) -> np.ndarray:

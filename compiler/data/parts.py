@@ -12,13 +12,13 @@ import numpy as np
 
 from graphpress.data.arrays import array_names, is_idx, read_idx, read_npy, read_npz
 from graphpress.data.feeds import FeedSamples, drain, reread
-from graphpress.data.inputs import ModelInput, fixed_batch
-from graphpress.data.labels import finish, from_names
+from graphpress.data.inputs import ModelInput, fixed_batch, to_array
+from graphpress.data.labels import finish, from_names, read_labels
 from graphpress.data.preprocess import Preprocessor, image_mode
 from graphpress.data.samples import Column, ColumnSamples, Samples
 from graphpress.data.schema import LabelSpec, Part, Preprocess
 from graphpress.data.sources import ArraySource, ImageSource, Source, image_names
-from graphpress.data.tables import ColumnName, Table, read_table
+from graphpress.data.tables import ColumnName, read_table
 from graphpress.data.user_code import call_user, code_hash, is_reference, load_object, on_path
 from graphpress.errors import DataError, did_you_mean
 
@@ -295,30 +295,6 @@ def selected(slice_: Sequence[int | None] | None, total: int, where: str) -> ran
     return indices
 
 
-def read_labels(path: Path, spec: LabelSpec) -> np.ndarray:
-    """Labels in a file of their own.
-
-    Raises:
-        DataError: it is missing, or is neither an array nor a table.
-    """
-    if not path.is_file():
-        raise DataError("no such file of labels", where=str(path), fix="paths are relative to the data file")
-    kind = path.suffix.lower()
-    if kind == ".npz":
-        stored = array_names(path)
-        name = spec.array if spec.array is not None else "labels" if len(stored) != 1 else stored[0]
-        return read_npz(path, str(name))
-    if kind == ".npy":
-        return np.asarray(read_npy(path))
-    if kind == ".tsv":
-        column: ColumnName = next((name for name in (spec.column, spec.array) if name is not None), 0)
-        table: Table = read_table(path, isinstance(column, str), [column] if isinstance(column, int) else [])
-        return table.column(column)
-    if is_idx(path):
-        return read_idx(path)
-    raise DataError("is no file of labels that can be read", where=str(path), fix="give .npz, .npy, idx(.gz) or .tsv")
-
-
 def _label_spec(part: Part) -> LabelSpec | None:
     if part.labels is None or isinstance(part.labels, LabelSpec):
         return part.labels
@@ -339,18 +315,6 @@ def _batch_size(feed: Mapping[str, np.ndarray]) -> int:
     """The default batch, smaller where a feed of it would be large."""
     one = max(1, sum(array.nbytes for array in feed.values()))
     return max(1, min(DEFAULT_BATCH, BATCH_BYTES // one))
-
-
-def to_array(value: Any, where: str) -> np.ndarray:
-    """The value as an array.
-
-    Raises:
-        DataError: numpy cannot make one of it, as of rows that differ in length.
-    """
-    try:
-        return np.asarray(value)
-    except Exception as error:  # tensors of other libraries raise whatever they like
-        raise DataError(f"is not an array: {error}", where=where, fix="give numpy arrays") from error
 
 
 def _source(value: Any, where: str) -> ArraySource:

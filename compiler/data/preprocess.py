@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graphpress.data.inputs import Dims, cast, describe, is_text, matches
+from graphpress.data.inputs import Dims, cast, describe, is_text, matches, to_array
 from graphpress.data.schema import Preprocess
 from graphpress.data.user_code import call_user
 from graphpress.errors import DataError
@@ -59,7 +59,7 @@ class Preprocessor:
             DataError: its shape or values do not go with the model's input.
         """
         if self.function is not None:
-            record = np.asarray(call_user(self.function, _plain(record), where=where))
+            record = to_array(call_user(self.function, _plain(record), where=where), where)
         if is_text(record.dtype):
             return fit(cast(record, self.dtype, where), self.dims, where)
         record, channels_last = self._channels_last(record, where)
@@ -74,7 +74,7 @@ class Preprocessor:
         """The record with its channels last, and whether it has channels at all."""
         if not (self.is_image or self._speaks_of_channels()):
             return record, False
-        rank = len(self.options.layout or self.dims) - 1
+        rank = 3 if self.is_image else len(self.options.layout or self.dims) - 1
         if record.ndim == rank + 1 and record.shape[0] == 1:
             record = record[0]
         if record.ndim == rank - 1 and rank >= 3:
@@ -110,6 +110,8 @@ class Preprocessor:
             record = resize(record, target_size(record.shape, options.resize), options.interpolation)
         if options.crop is not None:
             record = centre_crop(record, options.crop, where)
+        if options.color and record.shape[-1] != 3:
+            raise DataError(f"color is for 3 channels, not {record.shape[-1]}", where=where, fix="leave `color:` out")
         return record[..., ::-1] if options.color == "BGR" else record
 
     def _normalised(self, record: np.ndarray, where: str) -> np.ndarray:
@@ -132,8 +134,10 @@ class Preprocessor:
         return array if array.size > 1 else array.reshape(())
 
     def _model_layout(self, record: np.ndarray) -> np.ndarray:
-        """Channels moved to where the model's static extents want them."""
+        """Channels moved to where the model's static extents want them; a single one goes if it has no axis for it."""
         first, body = np.moveaxis(record, -1, 0), self.dims[1:]
+        if record.shape[-1] == 1 and matches(record.shape[:-1], body):
+            return record[..., 0]
         fits_first, fits_last = matches(first.shape, body), matches(record.shape, body)
         if fits_first and fits_last:
             return first if channel_axis(self.dims) == 1 else record

@@ -21,12 +21,14 @@ class Batch:
     Args:
         feed: the arrays, padded to the model's batch size where that is fixed.
         labels: ``[count, ...]``, or None.
-        count: how many samples are real; what lies beyond repeats the last one.
+        count: how many samples are real.
+        padding: how many times the last one is repeated after them.
     """
 
     feed: Feed
     labels: np.ndarray | None
     count: int
+    padding: int = 0
 
 
 class Samples(ABC):
@@ -145,14 +147,14 @@ class ColumnSamples(Samples):
 
     def _batch(self, rows: list[_Row], done: int) -> Batch:
         count = len(rows)
-        if self.padded:
-            rows = [*rows, *[rows[-1]] * (self.batch_size - count)]
+        padding = self.batch_size - count if self.padded and _stackable(rows[0], rows[0]) else 0
+        rows = [*rows, *[rows[-1]] * padding]
         arrays = [
             np.stack([sample.array for sample in samples]) if samples[0].stacked else samples[0].array
             for samples in zip(*rows, strict=True)
         ]
         feed = {column.name: array for column, array in zip(self.columns, arrays, strict=True)}
-        return Batch(feed, None if self.labels is None else self.labels[done : done + count], count)
+        return Batch(feed, None if self.labels is None else self.labels[done : done + count], count, padding)
 
 
 _Row = tuple[Sample, ...]

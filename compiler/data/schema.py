@@ -6,6 +6,7 @@ input, how a record of the source becomes what the model was trained on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -42,7 +43,10 @@ class Part:
     """One set of samples.
 
     Args:
-        source: .npz, .npy, idx(.gz), folder or .zip of images, .tsv, or ``module:function``.
+        source: .npz, .npy, idx(.gz), folder or .zip of images, .tsv, or ``module:function``. The function is called
+            without arguments; it returns an array for a model with one input, a mapping of arrays by input name
+            (optionally with ``labels``), a pair (either, labels), or an iterable of feeds. Its module is looked for in
+            the data file's folder first.
         inputs: model input -> array of the source, or a column or list of columns of a table.
         slice: ``[start, stop]`` or ``[start, stop, step]``, of the labels' source too.
         labels: array or column of the source, or a ``LabelSpec``.
@@ -60,7 +64,8 @@ class Preprocess:
     """How a record becomes one sample of an input, in this order.
 
     Args:
-        function: ``module:function`` called with the record first (a tokenizer, say); returns an array.
+        function: ``module:function`` called with each record first, an array or the text of a table's cell; it
+            returns an array. This is where a tokenizer goes.
         layout: the source's axes, ``NHWC``, ``NCHW`` and the like; without it an array has the model's own layout.
         resize: an int scales the shorter side to it, ``[h, w]`` scales to exactly that.
         crop: centre crop, an int for a square or ``[h, w]``.
@@ -138,17 +143,34 @@ def check_data_file(content: Any, where: str) -> DataFile:
         raise DataError("names no samples", where=where, fix="add `calibration:` or `evaluation:` with a `source:`")
     if data.batch is not None and data.batch < 1:
         raise DataError(f"batch is {data.batch}", where=where, fix="give a batch of at least 1")
+    for name, options in data.preprocess.items():
+        _check_values(name, options, where)
     return data
 
 
+def _check_values(name: str, options: Preprocess, where: str) -> None:
+    """What types alone don't say: sizes are positive, numbers finite, nothing is divided by zero."""
+    where = f"{where}, preprocess of {name!r}"
+    for key, size in (("resize", options.resize), ("crop", options.crop)):
+        if size is not None and min(size if isinstance(size, tuple) else (size,)) < 1:
+            raise DataError(f"{key} is {size}", where=where, fix="give sizes of at least 1")
+    for key, value in (("scale", options.scale), ("mean", options.mean), ("std", options.std)):
+        numbers = value if isinstance(value, list) else [value]
+        if not numbers or not all(math.isfinite(number) for number in numbers) or (key == "std" and 0 in numbers):
+            raise DataError(f"{key} is {value}", where=where, fix="give finite numbers, and no std of 0")
+
+
 def _explain(error: Any, where: str) -> DataError:
+    """The first unknown key, else the fault that lies deepest, as one error."""
     faults = error.errors()
-    fault = next((fault for fault in faults if fault["type"] in _UNKNOWN_KEY), faults[0])
-    keys = [str(key) for key in fault["loc"]]
-    if fault["type"] in _UNKNOWN_KEY:
-        known = _known_keys(keys[:-1])
+    unknown = [fault for fault in faults if fault["type"] in _UNKNOWN_KEY]
+    fault = unknown[0] if unknown else max(faults, key=lambda fault: len(fault["loc"]))
+    keys = [str(key) for key in fault["loc"] if key != "LabelSpec"]
+    known = _known_keys(keys[:-1])
+    if unknown:
         return DataError(f"unknown key {'.'.join(keys)!r}", where=where, fix=did_you_mean(keys[-1], known))
-    return DataError(f"{'.'.join(keys)}: {fault['msg'].lower()}", where=where, fix=f"it was {fault['input']!r}")
+    message = fault["msg"].partition(" or an instance of")[0].lower()
+    return DataError(f"{'.'.join(keys)} is {fault['input']!r}: {message}", where=where, fix=f"keys: {', '.join(known)}")
 
 
 def _known_keys(path: list[str]) -> list[str]:
@@ -159,6 +181,6 @@ def _known_keys(path: list[str]) -> list[str]:
             owner = Part
         elif key == "preprocess":
             owner = Preprocess
-        elif key == "LabelSpec" or (owner is Part and key == "labels"):
+        elif owner is Part and key == "labels":
             owner = LabelSpec
     return [item.name for item in fields(owner)] if is_dataclass(owner) else []

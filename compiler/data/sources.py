@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from typing import Protocol
 
 import numpy as np
 
+from graphpress.data.arrays import reading
 from graphpress.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-_BROKEN_ZIP = (OSError, zipfile.BadZipFile, zlib.error, KeyError, RuntimeError, NotImplementedError)
 
 
 class Digest(Protocol):
@@ -117,14 +116,8 @@ def image_names(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: it cannot be read, or holds no image.
     """
-    try:
-        if path.is_dir():
-            found = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
-        else:
-            with zipfile.ZipFile(path) as archive:
-                found = archive.namelist()
-    except _BROKEN_ZIP as error:
-        raise DataError(f"cannot be read: {error}", where=str(path), fix="check that the file is complete") from error
+    with reading(path):
+        found = _files_in(path)
     names = tuple(sorted(name for name in found if _is_image(name)))
     if not names:
         raise DataError("holds no images", where=str(path), fix=f"images end in {', '.join(IMAGE_SUFFIXES)}")
@@ -162,19 +155,25 @@ def hash_array(array: np.ndarray, digest: Digest) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[Callable[[str], bytes]]:
     """A reader of the files in a folder or zip."""
-    archive = None if path.is_dir() else zipfile.ZipFile(path)
+    with reading(path):
+        archive = None if path.is_dir() else zipfile.ZipFile(path)
 
     def read(name: str) -> bytes:
-        try:
+        with reading(f"{path}/{name}"):
             return (path / name).read_bytes() if archive is None else archive.read(name)
-        except _BROKEN_ZIP as error:
-            raise DataError(f"cannot be read: {error}", where=f"{path}/{name}", fix="check the file") from error
 
     try:
         yield read
     finally:
         if archive is not None:
             archive.close()
+
+
+def _files_in(path: Path) -> list[str]:
+    if path.is_dir():
+        return [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
 
 
 def _is_image(name: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graphpress.data import Batch, Feed, Samples
+from graphpress.data import Batch, Samples
 from graphpress.errors import DataError, UsageError
 from graphpress.evaluation.metrics import Metric
 from graphpress.evaluation.outputs import Judged
@@ -72,12 +72,7 @@ def evaluate(
 def _judge(run: Runner, batch: Batch, reference: Runner | None) -> Judged:
     outputs = run(batch.feed)
     wanted = None if reference is None else outputs if reference is run else reference(batch.feed)
-    return Judged(outputs, batch.labels, wanted, _rows(batch.feed, batch.count), batch.count)
-
-
-def _rows(feed: Feed, count: int) -> int:
-    """Samples in a feed, padding included."""
-    return max(count, next((array.shape[0] for array in feed.values() if array.ndim), 1))
+    return Judged(outputs, batch.labels, wanted, batch.count + batch.padding, batch.count)
 
 
 def _total(metric: Metric, scores: list[np.ndarray], counts: list[int]) -> Score:

@@ -166,8 +166,9 @@ def lower_qdq(model: Model) -> int:
     edit, count = Editor(model), 0
     for graph in graphs(model):
         if isinstance(graph, Graph):
+            parameters = _Parameters(edit, graph)
             for value in list(_values(graph)):
-                count += _lower_value(value, graph, edit)
+                count += _lower_value(value, graph, edit, parameters)
             for node in graph:
                 clear_annotations(node)
     return count
@@ -180,7 +181,28 @@ def _values(graph: Graph) -> Iterator[Value]:
         yield from node.outputs
 
 
-def _lower_value(value: Value, graph: Graph, edit: Editor) -> int:
+class _Parameters:
+    """Scales and zero-points as constants of one graph, each content stored once."""
+
+    def __init__(self, edit: Editor, graph: Graph) -> None:
+        self._edit, self._graph = edit, graph
+        self._known: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
+
+    def of(self, encoding: Quantized, stem: str) -> tuple[Value, Value]:
+        """The constants for scale and zero-point of an encoding."""
+        shape = encoding.scale_shape if encoding.block else (() if encoding.axis is None else (-1,))
+        scale = np.array(encoding.scale, np.float32).reshape(shape)
+        zero = np.array(encoding.zero_point).reshape(shape).astype(integer_dtype(encoding.dtype))
+        return self._constant(scale, f"{stem}_scale"), self._constant(zero, f"{stem}_zero_point")
+
+    def _constant(self, array: np.ndarray, name: str) -> Value:
+        key = (array.dtype.name, array.shape, array.tobytes())
+        if key not in self._known:
+            self._known[key] = self._edit.add_constant(array, name, self._graph)
+        return self._known[key]
+
+
+def _lower_value(value: Value, graph: Graph, edit: Editor, parameters: _Parameters) -> int:
     if reason := invalidation_of(value):
         raise ModelError(f"{value.name!r} was quantised and then changed ({reason})", where="encoding",
                          fix="quantise after the pass that changes it")
@@ -194,7 +216,7 @@ def _lower_value(value: Value, graph: Graph, edit: Editor) -> int:
         uses.setdefault(outside, [])
     clear_annotations(value)
     for encoding, places in uses.items():
-        decoded = _spell(value, encoding, graph, edit)
+        decoded = _spell(value, encoding, graph, edit, parameters)
         for node, index in places:
             node.replace_input_with(index, decoded)
         if encoding == outside:
@@ -203,13 +225,10 @@ def _lower_value(value: Value, graph: Graph, edit: Editor) -> int:
     return len(uses)
 
 
-def _spell(value: Value, encoding: Quantized, graph: Graph, edit: Editor) -> Value:
+def _spell(value: Value, encoding: Quantized, graph: Graph, edit: Editor, parameters: _Parameters) -> Value:
     """Insert Q and DQ (for a constant: its integers and DQ) and return the decoded value."""
     stem = value.name or "value"
-    scale_shape = encoding.scale_shape if encoding.block else (() if encoding.axis is None else (-1,))
-    scale = edit.add_constant(np.array(encoding.scale, np.float32).reshape(scale_shape), f"{stem}_scale", graph)
-    zero = np.array(encoding.zero_point).reshape(scale_shape).astype(integer_dtype(encoding.dtype))
-    zero_point = edit.add_constant(zero, f"{stem}_zero_point", graph)
+    scale, zero_point = parameters.of(encoding, stem)
     attributes = {"axis": encoding.axis, "block_size": encoding.block or None}
     if is_constant(value) and value.const_value is not None:
         integers = edit.add_constant(payload(value.const_value, encoding), f"{stem}_quantized", graph)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from graphpress.analysis.shapes import infer_shapes
-from graphpress.errors import GraphpressError
+from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
 from graphpress.ir import Model, Refusal, clone, graphs, verify
 from graphpress.manager.contract import Context, Feed, Outcome, Pass
-from graphpress.manager.recipe import Recipe, options_of
+from graphpress.manager.recipe import EXPLICIT, Recipe, options_of
 from graphpress.manager.stages import Stage, stages_of
 from graphpress.manager.verification import Probe
 from graphpress.report.records import PassRecord, RefusalRecord, Verdict
@@ -69,6 +69,11 @@ class Tally:
     refusals: list[Refusal] = field(default_factory=list)
     transaction: int | None = None
     nodes: int | None = None
+
+    def note(self, text: str) -> None:
+        """Say something once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def record(self) -> PassRecord:
         """The finished record."""
@@ -130,14 +135,13 @@ class Manager:
     def run(self, model: Model, recipe: Recipe) -> Run:
         """Run the recipe on a copy of the model."""
         run = Run([Checkpoint(clone(model))])
+        self.context.decisions.setdefault(EXPLICIT, sorted(recipe.explicit))
         for stage in stages_of(recipe.passes):
             tallies = [Tally(one, transaction=stage.transaction) for one in stage.passes]
             run.tallies += tallies
             ready = [tally for tally in tallies if self._admit(tally, run.checkpoints[-1].model, recipe)]
             if not ready:
                 continue
-            for tally in ready:
-                self._hook(recipe, "before_pass", tally.one, run.checkpoints[-1].model)
             if stage.transaction is None:
                 run.checkpoints.append(self._run_lossless(ready, run.checkpoints[-1], recipe))
             else:
@@ -153,13 +157,16 @@ class Manager:
         return refusal is None
 
     def _refusal(self, one: Pass, model: Model, recipe: Recipe) -> Refusal | None:
-        if self.deadline is not None and time.monotonic() > self.deadline:
+        if self._late():
             return Refusal(one.name, "the time limit was reached before it", "raise --time-limit")
         target = self.context.target
         if one.emits is not None and one.name not in recipe.explicit and one.emits not in target.fused_operators:
             return Refusal(one.name, f"{one.emits} as one operator does not pay on {target.name}",
                            f"name {one.name} in --passes to have it all the same")
         return one.refuse(model, self.context) if one.lossless else None
+
+    def _late(self) -> bool:
+        return self.deadline is not None and time.monotonic() > self.deadline
 
     # -- lossless ---------------------------------------------------------------------------------------
 
@@ -169,8 +176,8 @@ class Manager:
         active = list(tallies)
         while True:
             model = clone(start.model)
-            steps, failed = self._to_fixed_point(model, active, recipe)
-            if failed is None and probe is not None and any(tally.changes for tally in active):
+            steps, failed = self._to_fixed_point(model, active, recipe, probe if self.verification == "each" else None)
+            if failed is None and probe is not None and self.verification == "final" and any(tally.changes for tally in active):
                 failed = self._check(model, probe, start.model, steps)
             if failed is None:
                 break
@@ -179,31 +186,42 @@ class Manager:
             for tally in active:
                 tally.changes = 0
         if probe is not None and probe.blind:
-            tallies[-1].notes.append(f"not compared numerically: {probe.blind}")
+            tallies[-1].note(f"not compared numerically: {probe.blind}")
         changes = sum(tally.changes for tally in active)
         return Checkpoint(model, start.transactions, start.metric, start.verdict, start.changes + changes)
 
-    def _to_fixed_point(self, model: Model, active: list[Tally], recipe: Recipe) -> tuple[list[Tally], Tally | None]:
-        """Run the passes in turn until a whole round changes nothing. Returns who changed something, and who broke."""
+    def _to_fixed_point(
+        self, model: Model, active: list[Tally], recipe: Recipe, probe: Probe | None
+    ) -> tuple[list[Tally], Tally | None]:
+        """Run the passes in turn until a whole round changes nothing; with a probe, compare after each change.
+
+        Returns who changed something, in order, and who broke.
+        """
         steps: list[Tally] = []
         quiet, turn = 0, 0
         while active and quiet < len(active):
             tally = active[turn % len(active)]
-            if turn >= MOST_ROUNDS * len(active):
-                tally.notes.append(f"still changing after {MOST_ROUNDS} rounds: stopped")
+            if turn >= MOST_ROUNDS * len(active) or self._late():
+                tally.note("the time limit was reached: stopped" if self._late()
+                           else f"still changing after {MOST_ROUNDS} rounds: stopped")
                 break
-            try:
-                outcome = self._apply(tally, model, recipe, first=turn < len(active))
-                if self.verification == "each" and outcome.changes:
-                    verify(model)
-            except Exception as error:  # a broken pass must not take the others down: it is dropped, with its reason
-                tally.notes.append(f"dropped: it failed ({type(error).__name__}: {error})")
+            outcome = self._try(tally, model, recipe)
+            if outcome is None or (outcome.changes and probe is not None and self._differs(tally, model, probe)):
                 return steps, tally
             if outcome.changes:
                 steps.append(tally)
             quiet = 0 if outcome.changes else quiet + 1
             turn += 1
         return steps, None
+
+    def _differs(self, tally: Tally, model: Model, probe: Probe | None) -> bool:
+        """Whether the model is wrong right after this pass, in structure or against the probe; the note says how."""
+        began = time.perf_counter()
+        found = _fault(model, probe)
+        tally.verify_seconds += time.perf_counter() - began
+        if found is not None:
+            tally.note(f"dropped: {found}")
+        return found is not None
 
     def _check(self, model: Model, probe: Probe, start: Model, steps: list[Tally]) -> Tally | None:
         """Compare with the outputs before; on a difference, who made it."""
@@ -213,7 +231,7 @@ class Manager:
         if found is not None:
             first = self._bisect(start, probe, steps)
             guilty = steps[first]
-            guilty.notes.append(f"dropped: {found}")
+            guilty.note(f"dropped: {found}")
         (guilty or steps[-1]).verify_seconds += time.perf_counter() - began
         return guilty
 
@@ -238,26 +256,15 @@ class Manager:
         start = run.checkpoints[-1]
         model = clone(start.model)
         infer_shapes(model)
-        names = "+".join(tally.one.name for tally in tallies)
-        for tally in tallies:
-            refusal = tally.one.refuse(model, self.context)
-            if refusal is not None:
-                tally.status = "refused"
-                tally.refusals.append(refusal)
-                if tally is tallies[0]:  # nothing to recover from
-                    return
-                continue
-            self._apply(tally, model, recipe)
-            began = time.perf_counter()
-            verify(model)
-            tally.verify_seconds += time.perf_counter() - began
-        changes = sum(tally.changes for tally in tallies)
-        if not changes:
+        if not self._change(model, tallies, recipe):
             return
-        began = time.perf_counter()
-        metric, verdict, passed = self._judgement(model, f"transaction.{stage.transaction}")
-        tallies[-1].measure_seconds += time.perf_counter() - began
-        tallies[-1].metric = metric
+        changes = sum(tally.changes for tally in tallies)
+        names = "+".join(tally.one.name for tally in tallies if tally.status == "applied")
+        judged = self._judgement(model, f"transaction.{stage.transaction}", tallies[-1])
+        if judged is None:
+            _roll_back(tallies)
+            return
+        metric, verdict, passed = judged
         self._hook(recipe, "on_transaction", [tally.one for tally in tallies], model, verdict)
         if passed:
             run.checkpoints.append(
@@ -265,29 +272,65 @@ class Manager:
             )
             return
         run.missed.append(names)
-        for tally in tallies:
-            tally.status = "rolled_back"
+        _roll_back(tallies)
         if verdict is not None:
-            tallies[-1].notes.append(
+            tallies[-1].note(
                 f"the metric fell by {verdict.drop:.4f}, more than the budget of {verdict.max_drop}: rolled back"
             )
 
-    def _judgement(self, model: Model, key: str) -> tuple[float | None, Verdict | None, bool]:
-        metric, verdict, passed = self.judge.judge(model)
+    def _change(self, model: Model, tallies: list[Tally], recipe: Recipe) -> bool:
+        """Run the passes of a transaction; False when nothing changed or one of them broke."""
+        for tally in tallies:
+            refusal = tally.one.refuse(model, self.context)
+            if refusal is not None:
+                tally.status = "refused"
+                tally.refusals.append(refusal)
+                if tally is tallies[0]:
+                    for other in tallies[1:]:
+                        other.note("nothing to recover from")
+                    return False
+                continue
+            if self._try(tally, model, recipe) is None or self._differs(tally, model, None):
+                _roll_back(tallies)
+                return False
+        return any(tally.changes for tally in tallies)
+
+    def _judgement(self, model: Model, key: str, tally: Tally) -> tuple[float | None, Verdict | None, bool] | None:
+        """The verdict, or None where the model cannot even be run; a recorded verdict is followed."""
+        began = time.perf_counter()
+        try:
+            metric, verdict, passed = self.judge.judge(model)
+        except ModelError as error:
+            tally.note(f"dropped: the result cannot be run ({error.what})")
+            return None
+        tally.measure_seconds += time.perf_counter() - began
+        tally.metric = metric
         return metric, verdict, bool(self.context.decisions.setdefault(key, passed))
 
     # -- both -------------------------------------------------------------------------------------------
 
-    def _apply(self, tally: Tally, model: Model, recipe: Recipe, first: bool = True) -> Outcome:
+    def _try(self, tally: Tally, model: Model, recipe: Recipe) -> Outcome | None:
+        """Run one pass between its hooks. One that breaks must not take the others down: None, and a note says why.
+
+        Raises:
+            GraphpressError: what a lossy pass says about the caller's data or options is the caller's to mend.
+        """
+        self._hook(recipe, "before_pass", tally.one, model)
         began = time.perf_counter()
-        outcome = tally.one.run(model, self.context)
+        try:
+            outcome = tally.one.run(model, self.context)
+        except Exception as error:
+            if not tally.one.lossless and isinstance(error, (DataError, UsageError, BackendError)):
+                raise
+            tally.note(f"dropped: it failed ({type(error).__name__}: {error})")
+            return None
         tally.seconds += time.perf_counter() - began
         tally.changes += outcome.changes
         tally.refusals = list(outcome.refusals)
-        tally.notes += [note for note in outcome.notes if note not in tally.notes]
+        for note in outcome.notes:
+            tally.note(note)
         tally.nodes = sum(len(graph) for graph in graphs(model))
-        if first or outcome.changes:
-            self._hook(recipe, "after_pass", tally.one, model, outcome)
+        self._hook(recipe, "after_pass", tally.one, model, outcome)
         return outcome
 
     def _hook(self, recipe: Recipe, event: str, *arguments: Any) -> None:
@@ -303,12 +346,16 @@ class Manager:
                                   fix="mend the hook, or leave it out of the recipe") from error
 
 
-def _fault(model: Model, probe: Probe) -> str | None:
-    """What is structurally or numerically wrong with the model, in words, or None."""
+def _roll_back(tallies: list[Tally]) -> None:
+    for tally in tallies:
+        if tally.status == "applied":
+            tally.status = "rolled_back"
+
+
+def _fault(model: Model, probe: Probe | None) -> str | None:
+    """What is structurally wrong with the model, or numerically against the probe, in words, or None."""
     try:
         verify(model)
     except GraphpressError as error:
         return error.what
-    return probe.difference(model)
-
-
+    return None if probe is None else probe.difference(model)

@@ -24,11 +24,14 @@ from typing import Any
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.manager.contract import Pass
 from graphpress.manager.registry import load_pass, pass_names
-from graphpress.report.manifest import read_manifest
 from graphpress.manager.syntax import Step, format_steps, parse_steps
+from graphpress.report.manifest import read_manifest
 
 BUILT_IN = Path(__file__).parent.parent / "recipes"
 HOOKS = ("before_pass", "after_pass", "on_transaction")
+EXPLICIT = "explicit"
+"""Key of the recorded decision that says which passes were asked for by name."""
+
 MOST_NESTED = 8
 
 
@@ -51,7 +54,15 @@ class Recipe:
 
     def text(self) -> str:
         """The canonical ``--passes`` text: every pass by name, with the fields that differ from their defaults."""
-        return format_steps([Step(one.name, options_of(one)) for one in self.passes])
+        return format_steps([Step(spelling_of(one), options_of(one)) for one in self.passes])
+
+
+def spelling_of(one: Pass) -> str:
+    """How recipes name a pass: by its registered name, or as ``module:class`` where it is the user's own."""
+    kind = type(one)
+    if one.name in pass_names() and load_pass(one.name) is kind:
+        return one.name
+    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def options_of(one: Pass) -> dict[str, Any]:
@@ -100,7 +111,8 @@ def from_name(name: str) -> Recipe:
     table = _read(file)
     if "manifest_version" in table:
         manifest = read_manifest(file)
-        return replace(from_text(manifest.recipe), decisions=manifest.decisions)
+        explicit = frozenset(manifest.decisions.get(EXPLICIT, ()))
+        return replace(from_text(manifest.recipe), explicit=explicit, decisions=manifest.decisions)
     unknown = set(table) - {"description", "passes", "hooks"}
     if unknown or not isinstance(table.get("passes"), list):
         word = sorted(unknown)[0] if unknown else "passes"
@@ -112,14 +124,16 @@ def from_name(name: str) -> Recipe:
 
 def to_table(recipe: Recipe) -> dict[str, Any]:
     """The content of a recipe file for this pipeline (hooks left out: they are code)."""
-    return {"passes": [{one.name: options} if (options := options_of(one)) else one.name for one in recipe.passes]}
+    named = ((spelling_of(one), options_of(one)) for one in recipe.passes)
+    return {"passes": [{name: options} if options else name for name, options in named]}
 
 
 def schema() -> dict[str, Any]:
     """The JSON schema of recipe files, from the passes' own fields."""
     from pydantic import TypeAdapter
 
-    choices: list[dict[str, Any]] = [{"type": "string"}]
+    user_code = {"type": "object", "patternProperties": {":": {"type": "object"}}, "additionalProperties": False}
+    choices: list[dict[str, Any]] = [{"type": "string"}, {**user_code, "minProperties": 1, "maxProperties": 1}]
     definitions: dict[str, Any] = {}
     for name in pass_names():
         table = TypeAdapter(load_pass(name)).json_schema(ref_template="#/$defs/{model}")
@@ -168,7 +182,7 @@ def make_pass(step: Step) -> Pass:
 
 
 def _recipe(steps: Sequence[Step]) -> Recipe:
-    explicit = frozenset(step.name for step in steps if step.name not in recipe_names())
+    explicit = frozenset(make_pass(step).name for step in _expand([one for one in steps if one.name not in recipe_names()]))
     return Recipe(tuple(make_pass(step) for step in _expand(steps)), explicit)
 
 

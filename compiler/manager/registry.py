@@ -55,7 +55,13 @@ def load_pass(name: str) -> type[Any]:
     table = _table(PASS_GROUP)
     if name not in table:
         raise UsageError(f"unknown pass {name!r}", where="--passes", fix=did_you_mean(name, table))
-    return _import(name, table[name])
+    from graphpress.manager.contract import Pass
+
+    kind: type[Any] = _import(name, table[name])
+    if not (isinstance(kind, type) and issubclass(kind, Pass)) or kind.name != name:
+        raise UsageError(f"{table[name]} is no pass of the name {name!r}", where=f"entry points {PASS_GROUP}",
+                         fix="derive it from graphpress.Pass, and call entry point and class attribute `name` the same")
+    return kind
 
 
 def backend_names() -> list[str]:
@@ -72,7 +78,12 @@ def load_backend(name: str) -> Any:
     table = _table(BACKEND_GROUP)
     if name not in table:
         raise UsageError(f"unknown backend {name!r}", where="--backend", fix=did_you_mean(name, table))
-    return _import(name, table[name])()
+    kind = _import(name, table[name])
+    try:
+        return kind()
+    except Exception as error:  # third-party code
+        raise UsageError(f"the backend {name!r} cannot be made ({type(error).__name__}: {error})",
+                         where=f"entry points {BACKEND_GROUP}", fix="reinstall the package that provides it") from error
 
 
 @cache
@@ -92,8 +103,8 @@ def _import(name: str, reference: str) -> Any:
     module, _, attribute = reference.partition(":")
     try:
         return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"{name!r} cannot be loaded from {reference} ({error})", where="entry points",
+    except Exception as error:  # third-party code runs while it is imported
+        raise UsageError(f"{name!r} cannot be loaded from {reference} ({type(error).__name__}: {error})", where="entry points",
                          fix="reinstall the package that provides it") from error
 
 

@@ -7,6 +7,8 @@ A pipeline is a comma-separated list of names, each with optional fields in brac
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +16,8 @@ from graphpress.errors import UsageError
 
 CLOSING = {"{": "}", "[": "]"}
 QUOTES = "\"'"
+WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
+"""Text that may stand without quotes, if YAML does not take it for something else."""
 
 
 class Step(NamedTuple):
@@ -78,23 +82,34 @@ def _value_text(value: Any) -> str:
     """JSON is YAML too; words that YAML reads back as themselves need no quotes."""
     import yaml
 
-    if isinstance(value, str) and value and all(one.isalnum() or one in "_.-/:" for one in value):
-        return value if yaml.safe_load(value) == value else json.dumps(value)
+    if isinstance(value, str):
+        return value if WORD.fullmatch(value) and yaml.safe_load(value) == value else _quoted(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_quoted(key)}: {_value_text(one)}" for key, one in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_value_text(one) for one in value) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: ".inf", -math.inf: "-.inf"}.get(value, ".nan")
     if isinstance(value, float) and "e" in repr(value):  # YAML 1.1 reads 1e-05 as a word
         mantissa, _, exponent = repr(value).partition("e")
         return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{int(exponent):+d}"
     return json.dumps(value)
 
 
+def _quoted(text: str) -> str:
+    """A JSON string, but that YAML knows no surrogate pairs."""
+    return '"' + "".join(json.dumps(one)[1:-1] if one <= "\uffff" else f"\\U{ord(one):08x}" for one in text) + '"'
+
+
 def _split(text: str) -> Iterator[str]:
     """Split at commas that stand outside brackets and quotes."""
     expected: list[str] = []
-    quote, start = "", 0
+    quote, escaped, start = "", False, 0
     for index, char in enumerate(text):
         if quote:
-            quote = "" if char == quote and text[index - 1] != "\\" else quote
+            closes = char == quote and not escaped
+            escaped = quote == '"' and char == "\\" and not escaped
+            quote = "" if closes else quote
         elif char in QUOTES:
             quote = char
         elif char in CLOSING:

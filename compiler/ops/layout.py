@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from graphpress.ops.atoms import Axes, Axis
 from graphpress.ops.rules import freeze_inputs, keep_size, moving, passing, view, whole_axes
 from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec, Quantization, Role

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+
 from graphpress.ops.atoms import Axes
 from graphpress.ops.rules import freeze_inputs, per_input, whole_axes
 from graphpress.ops.spec import MOVES_FIRST, OPAQUE, Call, Flow, OpSpec, Work

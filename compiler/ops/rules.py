@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+
 from graphpress.ops.atoms import Atoms, Axes, Axis
 from graphpress.ops.spec import AxesRule, Call, CostRule, Dims, Flow, Work
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
+
 from graphpress.ops.atoms import Axes
 from graphpress.ops.rules import moving, opaque, per_output, stuck, whole_axes
 from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec, Quantization, Role

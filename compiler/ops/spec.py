@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
+
 from graphpress.ir import Node, constant, input_of
 from graphpress.ops.atoms import Atoms, Axes
 

@@ -83,6 +83,8 @@ def _view(report: Report) -> dict[str, Any]:
         "macs_total": sum(layer.macs or 0 for layer in report.layers),
         "macs_by_form": _macs_by_form(report.layers),
         "computing": sum(1 for layer in report.layers if layer.macs),
+        "timed": any(layer.seconds is not None for layer in report.layers),
+        "rated": any(layer.sqnr is not None for layer in report.layers),
         "plain": plain,
     }
 

@@ -82,6 +82,19 @@ def gated(node: Node) -> Iterator[tuple[float, Value, Value, list[Node]]]:
         yield found.coefficient, second, first, list(seen)
 
 
+def scaled(value: Value | None, seen: list[Node]) -> tuple[Value | None, float]:
+    """The v and the number a of ``value = a·v``; only values that nobody else reads are looked into."""
+    scale = 1.0
+    for _ in range(MAX_DEPTH):
+        step = None if value is None or not has_one_use(value) else _affine_step(value.producer())
+        node = None if value is None else value.producer()
+        if step is None or node is None or step[2]:
+            break
+        seen.append(node)
+        value, scale = step[0], scale * step[1]
+    return value, scale
+
+
 def affine(value: Value, seen: list[Node], root: Value | None = None) -> tuple[Value, float, float]:
     """The innermost ``v`` with ``value = a·v + b``, found through operations with numbers; returns (v, a, b).
 

@@ -15,17 +15,14 @@ from graphpress.ir import (
     Value,
     constant,
     dims_of,
-    has_one_use,
     int_attribute,
     is_constant,
-    is_standard,
     label,
     producer,
     rank_of,
-    readers,
 )
 from graphpress.passes.cleanup._operands import ints_operand, normal_axes
-from graphpress.passes.fusion._operands import number, orders, with_number
+from graphpress.passes.fusion._operands import number, only_reader_of_type, orders, with_number
 
 
 @dataclass
@@ -129,7 +126,7 @@ def last_axes(reduction: Node) -> int | None:
 def look_past_casts(found: Normalization) -> None:
     """Extend a normalisation that is computed in float32 over the casts from and back to another float type."""
     into = producer(found.value, "Cast")
-    after = _only_reader(found.end, "Cast")
+    after = only_reader_of_type(found.end, "Cast")
     if into is None or after is None or into.inputs[0] is None:
         return
     outer = into.inputs[0].dtype
@@ -150,7 +147,7 @@ def take_bias(found: Normalization) -> None:
 
 
 def _take(found: Normalization, op_type: str) -> Value | None:
-    node = _only_reader(found.end, op_type)
+    node = only_reader_of_type(found.end, op_type)
     if node is None:
         return None
     for value, other in orders(node):
@@ -167,14 +164,6 @@ def _spans(operand: Value, found: Normalization) -> bool:
     if dims is None or mine is None or len(mine) != -found.axis or not is_constant(operand):
         return False
     return all(a is not None and a == b for a, b in zip(mine, dims[found.axis :], strict=True))
-
-
-def _only_reader(node: Node, op_type: str) -> Node | None:
-    value = node.outputs[0]
-    if not has_one_use(value):
-        return None
-    (reader,) = readers(value)
-    return reader if is_standard(reader, op_type) and reader.graph is node.graph else None
 
 
 def as_match(found: Normalization) -> Match | Refusal:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphpress.ir import DataType, Node, Value, constant, input_of, is_constant, rank_of, scalar
+from graphpress.ir import (
+    DataType,
+    Node,
+    Value,
+    constant,
+    dims_of,
+    has_one_use,
+    input_of,
+    is_constant,
+    is_standard,
+    rank_of,
+    readers,
+    scalar,
+)
 
 HALF_TYPES = (DataType.FLOAT16, DataType.BFLOAT16)
 
@@ -46,3 +59,27 @@ def bound(node: Node, index: int, name: str, default: float) -> float | None:
         return number(given, given)
     attribute = node.attributes.get(name)
     return default if attribute is None else attribute.as_float()
+
+
+def only_reader_of_type(node: Node, op_type: str) -> Node | None:
+    """The node of that type which alone reads the one result of ``node``, in the same graph."""
+    value = node.outputs[0]
+    if not has_one_use(value):
+        return None
+    (reader,) = readers(value)
+    return reader if is_standard(reader, op_type) and reader.graph is node.graph else None
+
+
+def size(value: Value | None, axis: int) -> int | str | None:
+    """The size along an axis: a number, the name of a symbol, or None when unknown."""
+    if value is None or value.shape is None or not -len(value.shape) <= axis < len(value.shape):
+        dims = dims_of(value)
+        return None if dims is None or not -len(dims) <= axis < len(dims) else dims[axis]
+    dim = value.shape[axis]
+    return dim if isinstance(dim, int) else dim.value
+
+
+def same_size(one: tuple[Value | None, int], other: tuple[Value | None, int]) -> bool:
+    """Whether two axes, each given as (value, axis), provably have the same size."""
+    found = size(*one)
+    return found is not None and found == size(*other)

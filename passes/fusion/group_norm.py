@@ -21,13 +21,10 @@ from graphpress.ir import (
     constant,
     dims_of,
     float_attribute,
-    has_one_use,
-    is_standard,
     producer,
-    readers,
 )
 from graphpress.passes.cleanup._operands import all_equal, same_shape
-from graphpress.passes.fusion._operands import orders
+from graphpress.passes.fusion._operands import only_reader_of_type, orders
 from graphpress.passes.fusion._operator import OperatorFusion
 
 
@@ -42,15 +39,15 @@ class GroupNorm(OperatorFusion):
 
     def find(self, node: Node) -> Match | Refusal | None:
         """Recognise the reshape ahead, and the reshape, scale and shift behind."""
-        into, back = producer(node.inputs[0], "Reshape"), _reader(node, "Reshape")
+        into, back = producer(node.inputs[0], "Reshape"), only_reader_of_type(node, "Reshape")
         x = None if into is None else into.inputs[0]
         dims = dims_of(node.inputs[0])
         if into is None or back is None or x is None or dims is None or len(dims) != 3 or dims[1] is None:
             return None
         if not (all_equal(node.inputs[1], 1) and all_equal(node.inputs[2], 0) and _undoes(back, x)):
             return None
-        mul = _reader(back, "Mul")
-        add = None if mul is None else _reader(mul, "Add")
+        mul = only_reader_of_type(back, "Mul")
+        add = None if mul is None else only_reader_of_type(mul, "Add")
         if mul is None or add is None:
             return None
         scale, bias = _by_channel(mul, back, x), _by_channel(add, mul, x)
@@ -65,14 +62,6 @@ class GroupNorm(OperatorFusion):
         stem = match.end.name or "group_norm"
         scale = edit.add_constant_for(match.end, match.scale, f"{stem}_scale")
         return [match.x, scale, edit.add_constant_for(match.end, match.bias, f"{stem}_bias")]
-
-
-def _reader(node: Node, op_type: str) -> Node | None:
-    value = node.outputs[0]
-    if not has_one_use(value):
-        return None
-    (reader,) = readers(value)
-    return reader if is_standard(reader, op_type) and reader.graph is node.graph else None
 
 
 def _undoes(reshape: Node, x: Value) -> bool:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from graphpress import ir
 from onnx import helper, numpy_helper
+
+from graphpress import ir
 
 FLOAT = onnx.TensorProto.FLOAT
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
+
 from graphpress import ir
 from graphpress.analysis.channels import Channels, propagate
-from onnx import numpy_helper
 
 Graph = Callable[[Any], tuple[dict[str, tuple[int, ...]], list[str]]]
 IMAGE = {"x": (2, 3, 6, 6)}

@@ -16,14 +16,16 @@ from graphpress.report.records import Figures, PassRecord, RefusalRecord, Report
 
 @dataclass
 class FakeApi:
-    """Set ``error`` or ``status`` before calling the command line; look at ``calls`` afterwards."""
+    """Set ``error``, ``status`` or ``chatter`` before calling the command line; look at ``calls`` afterwards."""
 
     status: str = "delivered"
     error: BaseException | None = None
+    chatter: str = ""
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def run(self, model, options, progress):
         self.calls.append((model, vars(options)))
+        print(self.chatter, end="")
         list(progress.track(range(3), "working"))
         if self.error is not None:
             raise self.error

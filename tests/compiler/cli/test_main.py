@@ -168,3 +168,17 @@ def test_the_summary_tells_it_all_in_plain_text(api, capsys):
         "out/model.onnx", "out/report.html",
     ):  # fmt: skip
         assert words in out
+
+
+def test_names_from_a_model_cannot_steer_the_terminal(api, capsys):
+    api.error = ModelError("bad", where="node '\x1b[2J'", fix="rename\x07")
+    assert main(["m.onnx", "--quiet"]) == 3
+    assert capsys.readouterr().err == "error: node '\\x1b[2J': bad\nfix: rename\\x07\n"
+
+
+def test_what_the_users_code_prints_stays_out_of_the_json(api, capsys):
+    api.chatter = "epoch 1\n"
+    assert main(["m.onnx", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["status"] == "delivered"
+    assert err == "epoch 1\n"

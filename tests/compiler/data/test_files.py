@@ -1,10 +1,10 @@
 """Data files and their sources, made on the spot: what is read, and what is refused before work starts."""
 
+import contextlib
 import gzip
 import io
 import struct
 import zipfile
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,17 +12,11 @@ from PIL import Image
 
 from graphpress.data import load_dataset
 from graphpress.errors import DataError
-
-
-@dataclass
-class Input:
-    name: str
-    dtype: np.dtype
-    dims: tuple
+from graphpress.runtime import InputSpec
 
 
 def image_input(*dims, dtype=np.float32):
-    return [Input("x", np.dtype(dtype), dims or ("N", 3, 8, 8))]
+    return [InputSpec("x", np.dtype(dtype), dims or ("N", 3, 8, 8))]
 
 
 def jpeg(pixels) -> bytes:
@@ -108,6 +102,17 @@ def test_grey_model_gets_grey_images(folder):
     assert feed["x"].shape == (5, 8, 8, 1)
 
 
+def test_grey_model_without_a_channel_axis(folder):
+    feed = next(iter(load(folder, "evaluation: {source: images}", image_input("N", 8, 8)).evaluation))
+    assert feed["x"].shape == (5, 8, 8)
+
+
+def test_a_model_without_a_batch_axis_runs_record_by_record(folder):
+    text = "evaluation: {source: x-idx3-ubyte.gz}"
+    batches = list(load(folder, text, image_input(8, 8)).evaluation.counted_batches())
+    assert [(batch.feed["x"].shape, batch.count, batch.padding) for batch in batches] == [((8, 8), 1, 0)] * 5
+
+
 def test_images_of_several_sizes_come_in_batches_of_one_size(tmp_path):
     sizes = [8, 8, 6, 8]
     (tmp_path / "images").mkdir()
@@ -131,7 +136,7 @@ def test_the_last_feed_of_a_fixed_batch_is_filled_up(folder):
 
 def test_tables_by_name_and_index(tmp_path):
     (tmp_path / "t.tsv").write_text("a\tb\tkind\n1\t2.5\tcat\n3\t4\tdog\n")
-    inputs = [Input("v", np.dtype(np.float32), (None, 2)), Input("a", np.dtype(np.int64), (None, 1))]
+    inputs = [InputSpec("v", np.dtype(np.float32), (None, 2)), InputSpec("a", np.dtype(np.int64), (None, 1))]
     text = "evaluation: {source: t.tsv, inputs: {v: %s, a: %s}, labels: {column: %s, classes: [dog, cat]}}"
     for names in (("[a, b]", "a", "kind"), ("[0, 1]", "0", "2")):
         feed, labels = next(load(tmp_path, text % names, inputs).evaluation.batches())
@@ -227,6 +232,10 @@ BAD_FILES = [
     (PART % "images" + "\npreprocess: {x: {sclae: 1}}", "did you mean 'scale'"),
     (PART % "images" + "\npreprocess: {xx: {scale: 1}}", "did you mean 'x'"),
     (PART % "images" + "\npreprocess: {x: {layout: HWC}}", "layout"),
+    (PART % "images" + "\npreprocess: {x: {std: [1, 0, 1]}}", "no std of 0"),
+    (PART % "images" + "\npreprocess: {x: {scale: .inf}}", "scale is inf"),
+    (PART % "images" + "\npreprocess: {x: {resize: 0}}", "resize is 0"),
+    (PART % "images" + "\npreprocess: {x: {crop: [8, -8]}}", "crop is (8, -8)"),
     (PART % "images" + "\npreprocess: {x: {crop: 99}}", "smaller than the crop"),
     (PART % "images" + "\npreprocess: {x: {mean: [1, 2]}}", "2 values for 3 channels"),
     (PART % "images" + "\nbatch: 0", "at least 1"),
@@ -262,6 +271,8 @@ BAD_FILES = [
     ("evaluation: {source: 'mine:feeds', slice: [0, 1]}", "slice cannot be applied"),
     ("evaluation: {source: 'mine:arays'}", "did you mean 'array"),
     ("evaluation: {source: 'theirs:array'}", "cannot import"),
+    ("evaluation: {source: images, labels: {classes: 3}}", "evaluation.labels.classes is 3"),
+    ("evaluation: [1]", "evaluation is [1]"),
     ("preprocess: {}", "names no samples"),
     ("[1, 2]", "not a mapping"),
     ("a: [", "not YAML"),
@@ -328,3 +339,18 @@ def test_images_are_decoded_as_they_are_read(tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] * 1.05
+
+
+@pytest.mark.parametrize("name", ["data.npz", "x.npy", "x-idx3-ubyte.gz", "images.zip"])
+def test_spoilt_bytes_give_data_errors(folder, name):
+    rng = np.random.default_rng(0)
+    whole = (folder / name).read_bytes()
+    for _ in range(100):
+        spoilt = bytearray(whole)
+        for at in rng.integers(0, min(len(whole), 200), 4):
+            spoilt[at] = rng.integers(256)
+        (folder / name).write_bytes(spoilt[: rng.integers(1, len(whole))] if rng.random() < 0.3 else spoilt)
+        inputs = {"data.npz": "inputs: {x: images}"}.get(name, "slice: [0, 5]")
+        text = f"evaluation: {{source: {name}, {inputs}}}\npreprocess: {{x: {{layout: NHWC}}}}"
+        with contextlib.suppress(DataError):
+            list(load(folder, text, image_input("N", None, 8, 8)).evaluation)

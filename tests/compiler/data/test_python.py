@@ -1,7 +1,5 @@
 """Data given in Python: arrays, feeds, loaders, readers, probes."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,18 +8,11 @@ from hypothesis import strategies as st
 from graphpress.data import Dataset, load_dataset, synthetic_samples
 from graphpress.data import feeds as feeds_module
 from graphpress.errors import DataError, UsageError
-
-
-@dataclass
-class Input:
-    name: str
-    dtype: np.dtype
-    dims: tuple
-
+from graphpress.runtime import InputSpec
 
 F32, I64 = np.dtype(np.float32), np.dtype(np.int64)
-ONE = [Input("x", F32, ("N", 4))]
-TWO = [Input("ids", I64, ("N", "T")), Input("mask", F32, ("N", "T"))]
+ONE = [InputSpec("x", F32, ("N", 4))]
+TWO = [InputSpec("ids", I64, ("N", "T")), InputSpec("mask", F32, ("N", "T"))]
 X = np.arange(40.0).reshape(10, 4)
 
 
@@ -62,12 +53,25 @@ def read(samples, name="x"):
         (X, np.arange(10)),
         [{"x": X[:7]}, {"x": X[7:]}],
         [X[:7], X[7:]],
+        [{"x": X[:7], "labels": np.arange(7)}, {"x": X[7:], "labels": np.arange(3)}],
         ({"x": row} for row in X),
         Reader([{"x": X[:5]}, {"x": X[5:]}]),
         Loader(),
         {"evaluation": {"x": X}, "calibration": Loader()},
     ],
-    ids=["array", "arrays", "labelled", "pair", "feeds", "bare", "generator", "reader", "loader", "sections"],
+    ids=[
+        "array",
+        "arrays",
+        "labelled",
+        "pair",
+        "feeds",
+        "bare",
+        "labelled feeds",
+        "generator",
+        "reader",
+        "loader",
+        "sections",
+    ],
 )
 def test_every_form_reads_the_same_again_and_again(spec):
     dataset = load_dataset(spec, ONE)
@@ -100,7 +104,7 @@ def test_feeds_are_cut_to_a_fixed_batch(size, lengths):
     total = sum(lengths)
     rows = np.arange(total, dtype=np.float32)[:, None]
     pairs = [(part, part[:, 0]) for part in np.split(rows, np.cumsum(lengths)[:-1])]
-    samples = load_dataset(pairs, [Input("x", F32, (size, 1))]).evaluation
+    samples = load_dataset(pairs, [InputSpec("x", F32, (size, 1))]).evaluation
     batches = list(samples.counted_batches())
     assert all(batch.feed["x"].shape == (size, 1) for batch in batches)
     assert np.concatenate([batch.feed["x"][: batch.count] for batch in batches])[:, 0].tolist() == list(range(total))
@@ -108,7 +112,7 @@ def test_feeds_are_cut_to_a_fixed_batch(size, lengths):
 
 
 def test_inputs_without_a_common_batch_axis():
-    inputs = [Input("state", F32, (2, None, 3)), Input("x", F32, (None, 4)), Input("rate", I64, ())]
+    inputs = [InputSpec("state", F32, (2, None, 3)), InputSpec("x", F32, (None, 4)), InputSpec("rate", I64, ())]
     feeds = [{"state": np.zeros((2, 1, 3)), "x": X[:1], "rate": np.array(16)}] * 3
     samples = load_dataset(feeds, inputs).evaluation
     assert samples.count == 3
@@ -163,11 +167,11 @@ def test_a_limit_of_nothing():
 
 
 PROBED = [
-    Input("image", F32, ("B", 3, None, "W")),
-    Input("half", np.dtype(np.float16), ("B", "W")),
-    Input("ids", I64, ("B", "T")),
-    Input("flag", np.dtype(bool), ()),
-    Input("text", np.dtype(object), ("B",)),
+    InputSpec("image", F32, ("B", 3, None, "W")),
+    InputSpec("half", np.dtype(np.float16), ("B", "W")),
+    InputSpec("ids", I64, ("B", "T")),
+    InputSpec("flag", np.dtype(bool), ()),
+    InputSpec("text", np.dtype(object), ("B",)),
 ]
 
 

@@ -1,47 +1,27 @@
 """The data files of the real models, read and scored: the accuracies are those that were published with them."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from graphpress.data import load_dataset
 from graphpress.evaluation import drop_interval, evaluate, resolve_metric
+from graphpress.runtime import InputSpec, Session
 
 FOLDER = os.environ.get("GRAPHPRESS_DATA")
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="GRAPHPRESS_DATA is not set: no real models here")
 
 
-@dataclass
-class Input:
-    name: str
-    dtype: np.dtype
-    dims: tuple
-
-
-class OnnxRunner:
-    """A model in ONNX Runtime, as a runner."""
-
-    def __init__(self, name: str) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(
-            Path(FOLDER) / f"{name}.onnx", options, providers=["CPUExecutionProvider"]
-        )
-        self.inputs = [Input(i.name, np.dtype(np.float32), tuple(i.shape)) for i in self.session.get_inputs()]
-        self.outputs = [output.name for output in self.session.get_outputs()]
-
-    def __call__(self, feed):
-        return dict(zip(self.outputs, self.session.run(None, dict(feed)), strict=True))
+def session(model: str) -> Session:
+    return Session(Path(FOLDER) / f"{model}.onnx")
 
 
 def accuracy(model: str, data: str, metric: str = "top1", limit: int | None = None):
-    run = OnnxRunner(model)
-    dataset = load_dataset(Path(FOLDER) / data, run.inputs, limit=limit)
-    return evaluate(run, dataset.evaluation, resolve_metric(metric, has_labels=True)), dataset
+    model = session(model)
+    dataset = load_dataset(Path(FOLDER) / data, model.inputs, limit=limit)
+    return evaluate(model.run, dataset.evaluation, resolve_metric(metric, has_labels=True)), dataset
 
 
 @pytest.mark.parametrize(
@@ -83,7 +63,7 @@ def test_two_models_are_compared_sample_by_sample():
     assert -0.01 < interval.low < 0.022 < interval.high < 0.06
     agreement = resolve_metric("agreement", has_labels=True)
     score = evaluate(
-        OnnxRunner("resnet20_cifar10"), dataset.evaluation, agreement, reference=OnnxRunner("resnet32_cifar10")
+        session("resnet20_cifar10").run, dataset.evaluation, agreement, reference=session("resnet32_cifar10").run
     )
     assert 0.85 < score.value < 0.97
 
@@ -98,7 +78,7 @@ def test_a_limit_spreads_over_data_sorted_by_class():
 def test_grey_images_without_channels(tmp_path):
     file = tmp_path / "data.yaml"
     file.write_text(f"evaluation: {{source: {FOLDER}/fashion_mnist_sprite900.npz, inputs: {{x: x}}, labels: y}}")
-    inputs = [Input("x", np.dtype(np.float32), ("N", 1, 28, 28))]
+    inputs = [InputSpec("x", np.dtype(np.float32), ("N", 1, 28, 28))]
     dataset = load_dataset(file, inputs)
     assert next(iter(dataset.evaluation))["x"].shape == (32, 1, 28, 28)
     assert dataset.evaluation.labels.shape == (900,)
@@ -116,7 +96,7 @@ def test_sentences_and_labels(tmp_path):
         f"evaluation: {{source: {FOLDER}/sst2_dev.tsv, inputs: {{ids: sentence}}, labels: label}}\n"
         "preprocess: {ids: {function: 'words:encode'}}\n"
     )
-    dataset = load_dataset(file, [Input("ids", np.dtype(np.int64), ("N", "T"))])
+    dataset = load_dataset(file, [InputSpec("ids", np.dtype(np.int64), ("N", "T"))])
     assert dataset.evaluation.count == 6735
     assert set(dataset.evaluation.labels.tolist()) == {0, 1}
     assert next(iter(dataset.evaluation))["ids"].shape == (32, 64)
@@ -125,10 +105,9 @@ def test_sentences_and_labels(tmp_path):
 def test_word_labels_and_text_inputs_without_header(tmp_path):
     file = tmp_path / "data.yaml"
     classes = "[World, Sports, Business, Sci/Tech]"
-    file.write_text(
-        f"evaluation: {{source: {FOLDER}/agnews_dev.tsv, inputs: {{text: 0}}, labels: {{column: 1, classes: {classes}}}}}"
-    )
-    dataset = load_dataset(file, [Input("text", np.dtype(object), ("N", 1))])
+    labels = f"{{column: 1, classes: {classes}}}"
+    file.write_text(f"evaluation: {{source: {FOLDER}/agnews_dev.tsv, inputs: {{text: 0}}, labels: {labels}}}")
+    dataset = load_dataset(file, [InputSpec("text", np.dtype(object), ("N", 1))])
     feed, labels = next(dataset.evaluation.batches())
     assert feed["text"].shape == (32, 1)
     assert isinstance(feed["text"][0, 0], str)

@@ -99,7 +99,14 @@ def test_channel_shuffle_gives_two_products() -> None:
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [((2, 12, 5), (2, 3, 4, 5)), ((1, 8, 1, 1), (1, 8)), ((6, 4), (4, 6)), ((2, 3, 4), (24,)), ((5,), (1, 5, 1)), ((), (1,))],
+    [
+        ((2, 12, 5), (2, 3, 4, 5)),
+        ((1, 8, 1, 1), (1, 8)),
+        ((6, 4), (4, 6)),
+        ((2, 3, 4), (24,)),
+        ((5,), (1, 5, 1)),
+        ((), (1,)),
+    ],
 )
 def test_reshape_gives_axes_of_the_new_sizes(before: tuple[int, ...], after: tuple[int, ...]) -> None:
     atoms = Atoms()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+
 from graphpress import ir
 from graphpress.analysis.channels import propagate
 from graphpress.ops import Call, UnknownShapeError, Work, lookup, table

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -102,6 +103,14 @@ def test_a_bare_report_says_what_is_missing(bare_report):
     page = render_html(bare_report)
     for words in ("Kept the original", "No data was given", "No pass ran", "Nothing was refused", "No layers"):
         assert words in page
+
+
+def test_columns_that_were_not_measured_are_left_out(full_report):
+    assert "SQNR" in render_html(full_report)
+    bare = tuple(replace(layer, sqnr=None, seconds=None) for layer in full_report.layers)
+    page = render_html(replace(full_report, layers=bare))
+    assert "SQNR" not in page
+    assert unbalanced(page) == []
 
 
 def test_the_time_line_adds_up(full_report):

@@ -1,0 +1,131 @@
+"""Complete shapes node by node where inference over the whole graph got stuck.
+
+One walk in graph order: shape arithmetic (small tensors that depend on shapes and constants only) is evaluated, and
+each node whose result is still unknown is inferred again with the values its inputs are now known to have.
+Works on the protobuf form, in which shape inference runs anyway.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from graphpress.ir.values import STANDARD_DOMAINS
+from graphpress.ops import Dims, lookup
+
+LARGEST = 1024
+"""Elements of the largest tensor that is evaluated."""
+
+Types = dict[str, onnx.TypeProto]
+
+
+def complete(proto: onnx.ModelProto, types: Types) -> Types:
+    """Types of more values of the main graph than whole-graph inference found.
+
+    Args:
+        proto: the model, not changed.
+        types: what is known, by value name.
+    """
+    walk = _Walk(proto, dict(types))
+    for node in proto.graph.node:
+        walk.visit(node)
+    return walk.types
+
+
+def static_dims(proto: onnx.TypeProto | None) -> Dims | None:
+    """The shape of a tensor type as integers, or None where any part of it is open."""
+    if proto is None or not proto.HasField("tensor_type") or not proto.tensor_type.HasField("shape"):
+        return None
+    dims = proto.tensor_type.shape.dim
+    return tuple(dim.dim_value for dim in dims) if all(dim.HasField("dim_value") for dim in dims) else None
+
+
+@dataclass
+class _Walk:
+    model: onnx.ModelProto
+    types: Types
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        overridable = {value.name for value in self.model.graph.input}
+        for tensor in self.model.graph.initializer:
+            self.types.setdefault(tensor.name, onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims)))
+            if tensor.name not in overridable and math.prod(tensor.dims) <= LARGEST:
+                self.values[tensor.name] = numpy_helper.to_array(tensor)
+
+    def visit(self, node: onnx.NodeProto) -> None:
+        """Evaluate the node if it is shape arithmetic, else infer it where its result is unknown."""
+        if node.domain not in STANDARD_DOMAINS:
+            return
+        results = self._evaluate(node)
+        if results is not None:
+            for name, array in zip(node.output, results, strict=False):
+                self.values[name] = array
+                self.types[name] = _type_of(array)
+        elif any(static_dims(self.types.get(name)) is None for name in node.output if name):
+            self._infer(node)
+
+    def _evaluate(self, node: onnx.NodeProto) -> list[np.ndarray] | None:
+        if node.op_type in ("Shape", "Size"):
+            return _shape_or_size(node, static_dims(self.types.get(node.input[0])))
+        spec = lookup(node.op_type)
+        if spec is None or not spec.foldable or (not node.input and node.op_type != "Constant"):
+            return None
+        names = {name for name in node.input if name}
+        feed = {name: self.values[name] for name in names if name in self.values}
+        if len(feed) < len(names) or any(array.dtype.kind not in "iubf" for array in feed.values()):
+            return None
+        return self._run(node, feed)
+
+    def _run(self, node: onnx.NodeProto, feed: dict[str, np.ndarray]) -> list[np.ndarray] | None:
+        """One node through ONNX's reference implementation; None where that cannot run it or the result is large."""
+        from onnx.reference import ReferenceEvaluator
+
+        inputs = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in feed]
+        outputs = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in node.output if name]
+        graph = onnx.helper.make_graph([node], "one_node", inputs, outputs)
+        try:
+            model = onnx.helper.make_model(graph, opset_imports=self.model.opset_import)
+            results = [np.asarray(result) for result in ReferenceEvaluator(model).run(None, feed)]
+        except Exception:  # an operator that the reference does not run is simply not evaluated
+            return None
+        fits = all(result.size <= LARGEST and result.dtype.kind in "iubf" for result in results)
+        return results if fits and all(node.output) else None
+
+    def _infer(self, node: onnx.NodeProto) -> None:
+        names = [name for name in node.input if name]
+        if any(name not in self.types for name in names) or any(
+            attribute.HasField("g") for attribute in node.attribute
+        ):
+            return
+        known = {name: numpy_helper.from_array(self.values[name], name) for name in names if name in self.values}
+        opset = next((one.version for one in self.model.opset_import if one.domain in STANDARD_DOMAINS), 0)
+        try:
+            found = onnx.shape_inference.infer_node_outputs(
+                onnx.defs.get_schema(node.op_type, opset),
+                node,
+                {name: self.types[name] for name in names},
+                known,
+                opset_imports=list(self.model.opset_import),
+                ir_version=self.model.ir_version,
+            )
+        except Exception:  # an operator that inference cannot follow stays unknown, as it was
+            return
+        self.types |= {name: proto for name, proto in found.items() if static_dims(self.types.get(name)) is None}
+
+
+def _shape_or_size(node: onnx.NodeProto, dims: Dims | None) -> list[np.ndarray] | None:
+    if dims is None:
+        return None
+    if node.op_type == "Size":
+        return [np.array(math.prod(dims), np.int64)]
+    bounds = {attribute.name: attribute.i for attribute in node.attribute}
+    return [np.array(dims[bounds.get("start", 0) : bounds.get("end")], np.int64)]
+
+
+def _type_of(array: np.ndarray) -> onnx.TypeProto:
+    return onnx.helper.make_tensor_type_proto(onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)

@@ -1,0 +1,177 @@
+"""Fuse scaled dot-product attention that is spelt out into one operator.
+
+    softmax(s·Q·Kᵀ + M)·V = Attention(Q, K, V, M, scale=s)
+
+Q, K and V are [batch, heads, length, size], or [batch, length, size] of a single head. The scale may stand at Q, at K
+or at their product; the mask M may be missing, and a mask with one row for all queries is expanded. K is found behind
+the transposition that the product needs. Refuses before opset 23, when an inner value is read elsewhere, when K is not
+transposed by an operator that can be undone, and where batch and heads might broadcast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphpress.ir import (
+    DataType,
+    Editor,
+    Match,
+    Node,
+    Refusal,
+    Value,
+    has_one_use,
+    int_attribute,
+    producer,
+    rank_of,
+)
+from graphpress.passes.cleanup._operands import permutation
+from graphpress.passes.fusion._algebra import scaled
+from graphpress.passes.fusion._operands import only_reader_of_type, orders, same_size, size
+from graphpress.passes.fusion._operator import OperatorFusion
+
+TYPES = (DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16)
+
+
+@dataclass
+class Keys:
+    """Where the keys come from: K itself, or what ``perm`` transposes into K."""
+
+    source: Value
+    perm: tuple[int, ...] | None = None
+
+    def size_at(self, axis: int) -> tuple[Value, int]:
+        """The axis of ``source`` that is the given axis of K."""
+        return self.source, axis if self.perm is None else self.perm[axis]
+
+
+@dataclass(frozen=True)
+class Attention(OperatorFusion):
+    """Lossless up to rounding: the matrix of weights is made and used in one go."""
+
+    name: ClassVar[str] = "attention"
+    anchors: ClassVar[tuple[str, ...]] = ("Softmax",)
+    emits: ClassVar[str | None] = "Attention"
+    opset: ClassVar[int] = 23
+
+    def find(self, node: Node) -> Match | Refusal | None:
+        """Recognise the product of queries and keys ahead of the softmax, and that with the values behind it."""
+        end = only_reader_of_type(node, "MatMul")
+        rank = rank_of(node.inputs[0])
+        if end is None or end.inputs[0] is not node.outputs[0] or rank not in (3, 4) or not _over_last(node, rank):
+            return None
+        nodes = [end, node]
+        read = _scores(node.inputs[0], nodes)
+        if read is None:
+            return None
+        product, mask, scale = read
+        queries, by_q = scaled(product.inputs[0], nodes)
+        transposed, by_k = scaled(product.inputs[1], nodes)
+        keys, values = _untransposed(transposed, nodes), end.inputs[1]
+        if keys is None or queries is None or values is None:
+            return Refusal.at(product, "the keys are not transposed by an operator that can be undone")
+        if why := _obstacle(queries, keys, values, mask, rank):
+            return Refusal.at(product, why)
+        heads = {"q_num_heads": 1, "kv_num_heads": 1} if rank == 3 else {}
+        attributes = {"scale": scale * by_q * by_k, **heads}
+        return Match(end=end, nodes=nodes, attributes=attributes, queries=queries, keys=keys, values=values, mask=mask)
+
+    def operands(self, match: Match, edit: Editor) -> list[Value | None]:
+        """Queries, keys, values and the mask, the keys transposed and the mask expanded where they must be."""
+        keys, mask = match.keys.source, match.mask
+        if match.keys.perm is not None:
+            node = edit.add_node("Transpose", [keys], {"perm": match.keys.perm}, before=match.end)
+            keys = node.outputs[0]
+        if mask is not None and size(mask, -2) == 1 and size(match.queries, -2) != 1:
+            shape = edit.add_constant_for(match.end, np.array([size(match.queries, -2), 1]), "attention_mask_shape")
+            mask = edit.add_node("Expand", [mask, shape], before=match.end).outputs[0]
+        inputs = [match.queries, keys, match.values, mask]
+        return inputs if mask is not None else inputs[:3]
+
+
+def _over_last(softmax: Node, rank: int) -> bool:
+    return int_attribute(softmax, "axis", -1) in (-1, rank - 1)
+
+
+def _scores(value: Value | None, nodes: list[Node]) -> tuple[Node, Value | None, float] | None:
+    """The product of queries and keys, the mask that is added to it, and the number that it is multiplied with."""
+    add, mask = producer(value, "Add"), None
+    if add is not None:
+        readings = [(found, other) for found, other in orders(add) if _product(found, []) is not None]
+        if len(readings) != 1 or not has_one_use(add.outputs[0]):
+            return None
+        nodes.append(add)
+        value, mask = readings[0]
+    found = _product(value, nodes)
+    return None if found is None else (found[0], mask, found[1])
+
+
+def _product(value: Value | None, nodes: list[Node]) -> tuple[Node, float] | None:
+    inner, scale = scaled(value, nodes)
+    product = producer(inner, "MatMul")
+    if product is None:
+        return None
+    nodes.append(product)
+    return product, scale
+
+
+def _untransposed(value: Value | None, nodes: list[Node]) -> Keys | None:
+    """The K of which ``value`` is the transposed; scales behind the transposition have been taken off already."""
+    transpose = producer(value, "Transpose")
+    perm = None if transpose is None else permutation(transpose)
+    if transpose is not None and perm is not None and transpose.inputs[0] is not None:
+        nodes.append(transpose)
+        swapped = (*perm[:-2], perm[-1], perm[-2])
+        return Keys(transpose.inputs[0], None if swapped == tuple(range(len(perm))) else swapped)
+    return _untransposed_flat(value, nodes)
+
+
+def _untransposed_flat(value: Value | None, nodes: list[Node]) -> Keys | None:
+    """K behind a transposition that is spelt with batch and heads merged into one axis."""
+    split = producer(value, "Reshape")
+    transpose = None if split is None else producer(split.inputs[0], "Transpose")
+    merge = None if transpose is None else producer(transpose.inputs[0], "Reshape")
+    if split is None or transpose is None or merge is None or permutation(transpose) != (0, 2, 1):
+        return None
+    source, merged = merge.inputs[0], merge.outputs[0]
+    if source is None or rank_of(source) != 4 or rank_of(value) != 4:
+        return None
+    same = [((source, -1), (merged, -1)), ((source, -2), (merged, -2)), ((source, 1), (value, 1))]
+    swapped = [((source, -1), (value, -2)), ((source, -2), (value, -1))]
+    if not all(same_size(one, other) for one, other in (*same, *swapped)):
+        return None
+    nodes += [split, transpose, merge]
+    return Keys(source)
+
+
+def _obstacle(queries: Value, keys: Keys, values: Value, mask: Value | None, rank: int) -> str | None:
+    """Why the operator would not compute the same."""
+    if queries.dtype not in TYPES:
+        return f"attention is not defined for {queries.dtype}"
+    if (
+        rank_of(queries) != rank
+        or rank_of(values) != rank
+        or len(keys.perm or range(rank_of(keys.source) or 0)) != rank
+    ):
+        return "queries, keys and values have different ranks"
+    for axis in range(rank - 2):
+        if not (same_size((queries, axis), keys.size_at(axis)) and same_size((queries, axis), (values, axis))):
+            return "batch or heads may broadcast: their sizes are not known to be equal"
+    return None if mask is None else _mask_obstacle(queries, keys, mask, rank)
+
+
+def _mask_obstacle(queries: Value, keys: Keys, mask: Value, rank: int) -> str | None:
+    mask_rank = rank_of(mask)
+    if mask_rank is None or not 2 <= mask_rank <= (4 if rank == 4 else 2):
+        return "the mask has another rank than the operator takes"
+    if not same_size((mask, -1), keys.size_at(rank - 2)):
+        return "the mask is not known to be as wide as there are keys"
+    rows = size(mask, -2)
+    if rows != size(queries, -2) and not (rows == 1 and isinstance(size(queries, -2), int)):
+        return "the mask has one row for a number of queries that is unknown"
+    for axis in range(mask_rank - 2):
+        if size(mask, axis) != 1 and not same_size((mask, axis), (queries, axis + 4 - mask_rank)):
+            return "the mask may broadcast batch or heads"
+    return None
