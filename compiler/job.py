@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from graphpress.backend import Backend
 from graphpress.data import Dataset, Samples, load_dataset, synthetic_samples
@@ -146,8 +147,8 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
         threads=threads, progress=progress, decisions=dict(recipe.decisions), cache=cache,
     )
     return Job(
-        path, options, output, target, backend, backend_name, recipe, model_records(path, original), original, model, kept_nodes,
-        session, data,
+        path, options, output, target, backend, backend_name, recipe, model_records(path, original), original, model,
+        kept_nodes, session, data,
         _metric(options, data), _probes(session, data, shapes, options.seed), shapes, threads, context,
     )
 
@@ -194,7 +195,8 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
     try:
         return None if text is None else re.compile(text)
     except re.error as error:
-        raise UsageError(f"not a regular expression ({error})", where="--exclude", fix="escape special characters") from error
+        raise UsageError(f"not a regular expression ({error})", where="--exclude",
+                         fix="escape special characters") from error
 
 
 def _metric(options: Options, data: Dataset) -> Metric | None:

@@ -51,7 +51,8 @@ def staged(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
-        raise UsageError(f"cannot be written ({error.strerror})", where=str(folder), fix="choose another --output") from error
+        raise UsageError(f"cannot be written ({error.strerror})", where=str(folder),
+                         fix="choose another --output") from error
     try:
         aside.chmod(0o755)
         yield aside

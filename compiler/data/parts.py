@@ -25,8 +25,8 @@ from graphpress.errors import DataError, did_you_mean
 DEFAULT_BATCH = 32
 """Samples a call where the model leaves it open."""
 
-BATCH_BYTES = 64 << 20
-"""The most that one feed may take before the batch gets smaller than that."""
+BATCH_BYTES = 8 << 20
+"""A feed takes at most this, unless one sample is larger: activations are many times the input."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,10 @@ class PartReader:
             raise DataError("a table needs columns", where=str(path), fix="add `inputs: {model input: column}`")
         self._check_names(part.inputs)
         spec = _label_spec(part)
-        own = (
-            None if spec is None or spec.source is not None else spec.column if spec.column is not None else spec.array
-        )
-        wanted = [*(_flat(part.inputs.values())), *([] if own is None else [own])]
+        own = None
+        if spec is not None and spec.source is None:
+            own = spec.array if spec.column is None else spec.column
+        wanted = [*_flat(part.inputs.values()), *([] if own is None else [own])]
         named = any(isinstance(column, str) for column in wanted)
         table = read_table(path, named, [column for column in wanted if isinstance(column, int)])
         sources = {

@@ -119,8 +119,8 @@ class ColumnSamples(Samples):
         done, rows = 0, list[_Row]()
         for row in zip(*(column.samples(self.indices) for column in self.columns), strict=True):
             if rows and (len(rows) == self.batch_size or not _stackable(rows[0], row)):
-                yield self._batch(rows, done)
-                done, rows = done + len(rows), []
+                start, done = done, done + len(rows)
+                yield self._batch(rows, start)
             rows.append(row)
         if rows:
             yield self._batch(rows, done)
@@ -145,16 +145,18 @@ class ColumnSamples(Samples):
             source.hash_into(digest)
         return digest.hexdigest()
 
-    def _batch(self, rows: list[_Row], done: int) -> Batch:
+    def _batch(self, rows: list[_Row], start: int) -> Batch:
+        """Stack the rows and empty the list: while the batch is in use, its samples are not held twice."""
         count = len(rows)
         padding = self.batch_size - count if self.padded and _stackable(rows[0], rows[0]) else 0
-        rows = [*rows, *[rows[-1]] * padding]
+        rows.extend([rows[-1]] * padding)
         arrays = [
             np.stack([sample.array for sample in samples]) if samples[0].stacked else samples[0].array
             for samples in zip(*rows, strict=True)
         ]
+        rows.clear()
         feed = {column.name: array for column, array in zip(self.columns, arrays, strict=True)}
-        return Batch(feed, None if self.labels is None else self.labels[done : done + count], count, padding)
+        return Batch(feed, None if self.labels is None else self.labels[start : start + count], count, padding)
 
 
 _Row = tuple[Sample, ...]

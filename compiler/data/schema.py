@@ -97,7 +97,7 @@ class DataFile:
         evaluation: what the final figure is measured on.
         selection: what gates passes, kept apart from the final figure; optional.
         preprocess: by model input.
-        batch: samples a call; without it 32, or what the model fixes.
+        batch: samples a call; without it 32, fewer where samples are large, or what the model fixes.
     """
 
     __pydantic_config__: ClassVar[Any] = _STRICT

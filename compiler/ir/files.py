@@ -1,32 +1,38 @@
 """Reading and writing ONNX: a model file is untrusted input, and nothing is dropped silently.
 
-Reading normalises four things: sparse initialisers become dense ones (bounded), unsorted nodes are sorted,
-initialisers that an IR version below 4 lists as inputs stop being inputs (they were constants all along; the
-model becomes IR version 4), and training information, which has no place here, is refused.
+Reading normalises (``graphpress.ir.mend`` says what else): unsorted nodes are sorted, and initialisers that an IR
+version below 4 lists as inputs stop being inputs (they were constants all along; the model becomes IR version 4).
+What is not kept, because it says nothing: types of names that nothing in their graph defines, types of initialisers
+that repeat the tensor's own, checksums of external data, absent outputs at the end of a node's list.
 External data stays on disk, memory-mapped, and must lie inside the model's folder.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnx_ir
-from google.protobuf.message import DecodeError
-from onnx import numpy_helper
+from google.protobuf.message import DecodeError, EncodeError
 
 from graphpress.errors import ModelError
-from graphpress.ir.types import Attr, AttributeType, ExternalTensor, Function, Graph, Model, TensorProtocol
+from graphpress.ir.external import locate
+from graphpress.ir.mend import prepare, restore
+from graphpress.ir.types import Attr, AttributeType, DataType, ExternalTensor, Function, Graph, Model, TensorProtocol, Value
 from graphpress.ir.values import graphs
 from graphpress.ir.verify import problems
 
 FIRST_IR_WITH_CONSTANT_INITIALISERS = 4
-MAX_DENSE_BYTES = 1 << 30
 PROTOBUF_LIMIT = 2_000_000_000
 """Protobuf messages end at 2 GiB; beyond this, weights go to ``model.onnx.data``."""
+INLINE_BYTES = 256
+"""Constants up to this size stay in the model file even when the others go to ``model.onnx.data``."""
+
+
+# -- reading ------------------------------------------------------------------------------------------------
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -49,119 +55,40 @@ def load(path: str | os.PathLike[str]) -> Model:
 
 
 def from_proto(proto: onnx.ModelProto, *, where: str = "model", folder: Path | None = None) -> Model:
-    """Turn a protobuf message into a model; ``folder`` is where its external data lies.
+    """Turn a protobuf message into a model, which takes the message over: don't use it afterwards.
+
+    Args:
+        proto: the message.
+        where: what errors call it.
+        folder: where its external data lies.
 
     Raises:
         ModelError: as ``load``.
     """
     if not proto.ir_version or not proto.HasField("graph") or not proto.graph.output:
         raise ModelError("not an ONNX model: it has no graph with outputs", where=where, fix="export the model again")
-    if proto.training_info:
-        raise ModelError("holds training information, which would be lost", where=where,
-                         fix="remove it first: del model.training_info[:]")
-    _densify(proto.graph, where)
+    prepare(proto, where)
     try:
         model = onnx_ir.serde.deserialize_model(proto)
+        _read_types_of_function_inputs(proto, model)
     except Exception as error:  # onnx_ir wraps whatever went wrong; any of it means a malformed file
         raise ModelError(f"malformed model ({_innermost(error)})", where=where,
                          fix="check it with onnx.checker.check_model") from error
     _settle_constant_inputs(model)
     _declare_opsets_in_subgraphs(model)
-    _locate_external_data(model, where, folder)
+    locate(model, where, folder)
     _sort(model, where)
     if faults := problems(model):
         raise ModelError("; ".join(faults[:3]), where=where, fix="check it with onnx.checker.check_model")
     return model
 
 
-def to_proto(model: Model) -> onnx.ModelProto:
-    """The model as a protobuf message; external tensors stay references to their files."""
-    proto = onnx_ir.serde.serialize_model(model)
-    _drop_repeated_types(proto.graph)
-    return proto
-
-
-def _drop_repeated_types(graph: onnx.GraphProto) -> None:
-    """An initialiser states its own shape and type: no second statement unless it carries an annotation."""
-    known = {tensor.name for tensor in graph.initializer}
-    kept = [info for info in graph.value_info if info.name not in known or info.metadata_props]
-    if len(kept) < len(graph.value_info):
-        del graph.value_info[:]
-        graph.value_info.extend(kept)
-
-
-def clone(model: Model) -> Model:
-    """An independent copy of the graph; the tensors, which are immutable, are shared."""
-    copy = model.clone()
-    for name, value in copy.graph.initializers.items():
-        value.name = name
-    return copy
-
-
-def weight_bytes(model: Model) -> int:
-    """Bytes of all constant tensors, those of subgraphs and ``Constant`` nodes included."""
-    return sum(tensor.nbytes for tensor in tensors(model))
-
-
-def tensors(model: Model) -> Iterator[TensorProtocol]:
-    """Every constant tensor: initialisers and tensor attributes, in all graphs."""
-    for graph in graphs(model):
-        if isinstance(graph, onnx_ir.Graph):
-            yield from (value.const_value for value in graph.initializers.values() if value.const_value is not None)
-        for node in graph:
-            for attribute in node.attributes.values():
-                if isinstance(attribute, Attr) and not attribute.is_ref():
-                    if attribute.type == AttributeType.TENSOR:
-                        yield attribute.as_tensor()
-                    elif attribute.type == AttributeType.TENSORS:
-                        yield from attribute.as_tensors()
-
-
-def save(model: Model, path: str | os.PathLike[str]) -> list[Path]:
-    """Write ``path`` (and ``path.data`` when the weights pass the protobuf limit or were external already).
-
-    Returns:
-        The files written. Bytes are the same for the same model.
-    """
-    file = Path(path)
-    external = any(isinstance(tensor, ExternalTensor) for tensor in tensors(model))
-    if external or weight_bytes(model) > PROTOBUF_LIMIT:
-        beside = file.name + ".data"
-        onnx_ir.save(model, file, external_data=beside)
-        return [file, *(path for path in [file.with_name(beside)] if path.exists())]
-    file.write_bytes(serialize(model))
-    return [file]
-
-
-def serialize(model: Model) -> bytes:
-    """The model as the bytes of an ONNX file, deterministic for equal models.
-
-    Raises:
-        ModelError: the model is too large for one protobuf message; use ``save``.
-    """
-    if weight_bytes(model) > PROTOBUF_LIMIT:
-        raise ModelError("the weights do not fit into one protobuf message", fix="save the model to a file")
-    return to_proto(model).SerializeToString(deterministic=True)
-
-
-def _densify(graph: onnx.GraphProto, where: str) -> None:
-    for sparse in graph.sparse_initializer:
-        name, dims = sparse.values.name, tuple(sparse.dims)
-        values = numpy_helper.to_array(sparse.values)
-        if values.itemsize * int(np.prod(dims)) > MAX_DENSE_BYTES:
-            raise ModelError(f"sparse initialiser {name!r} would take over {MAX_DENSE_BYTES} bytes when dense",
-                             where=where, fix="store it dense, or keep it out of the graph")
-        indices = numpy_helper.to_array(sparse.indices)
-        flat = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), dims)
-        dense = np.zeros(dims, values.dtype)
-        dense.reshape(-1)[flat] = values
-        graph.initializer.append(numpy_helper.from_array(dense, name))
-    del graph.sparse_initializer[:]
-    for node in graph.node:
-        for attribute in node.attribute:
-            for subgraph in (attribute.g, *attribute.graphs):
-                if subgraph.sparse_initializer or subgraph.node:
-                    _densify(subgraph, where)
+def _read_types_of_function_inputs(proto: onnx.ModelProto, model: Model) -> None:
+    for message in proto.functions:
+        inputs = {value.name: value for value in model.functions[message.domain, message.name, message.overload].inputs}
+        for info in message.value_info:
+            if info.name in inputs:
+                onnx_ir.serde.deserialize_value_info_proto(info, inputs[info.name])
 
 
 def _settle_constant_inputs(model: Model) -> None:
@@ -179,27 +106,6 @@ def _declare_opsets_in_subgraphs(model: Model) -> None:
             subgraph.opset_imports.update(owner.opset_imports)
 
 
-def _locate_external_data(model: Model, where: str, folder: Path | None) -> None:
-    for tensor in tensors(model):
-        if not isinstance(tensor, ExternalTensor):
-            continue
-        place = f"{where}, tensor {tensor.name!r}"
-        if folder is None:
-            raise ModelError("has external data but no folder was given", where=place, fix="load it from its file")
-        root = folder.resolve()
-        target = (root / tensor.location).resolve()
-        if not target.is_relative_to(root):
-            raise ModelError(f"external data {str(tensor.location)!r} lies outside the model's folder", where=place,
-                             fix="move the data beside the model and export it again")
-        if not target.is_file():
-            raise ModelError(f"external data {str(tensor.location)!r} is missing", where=place,
-                             fix="copy the data file beside the model")
-        if (tensor.offset or 0) + (tensor.length or tensor.nbytes) > target.stat().st_size:
-            raise ModelError(f"external data {str(tensor.location)!r} is shorter than the model says", where=place,
-                             fix="copy the data file again")
-        tensor.base_dir = root
-
-
 def _sort(model: Model, where: str) -> None:
     for graph in (model.graph, *model.functions.values()):
         try:
@@ -212,3 +118,143 @@ def _innermost(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+# -- in memory ----------------------------------------------------------------------------------------------
+
+
+def clone(model: Model) -> Model:
+    """An independent copy of the graph; the tensors, which are immutable, are shared."""
+    copy = model.clone()
+    for name, value in copy.graph.initializers.items():
+        value.name = name
+    return copy
+
+
+def weight_bytes(model: Model) -> int:
+    """Bytes of all constant tensors, those of subgraphs and ``Constant`` nodes included."""
+    return sum(tensor.nbytes for tensor in tensors(model))
+
+
+def tensors(model: Model) -> Iterator[TensorProtocol]:
+    """Every constant tensor: initialisers and tensor attributes, in all graphs."""
+    for value in _initialisers(model):
+        if value.const_value is not None:
+            yield value.const_value
+    for graph in graphs(model):
+        for node in graph:
+            for attribute in node.attributes.values():
+                if isinstance(attribute, Attr) and not attribute.is_ref():
+                    if attribute.type == AttributeType.TENSOR:
+                        yield attribute.as_tensor()
+                    elif attribute.type == AttributeType.TENSORS:
+                        yield from attribute.as_tensors()
+
+
+def _initialisers(model: Model) -> Iterator[Value]:
+    for graph in graphs(model):
+        if isinstance(graph, onnx_ir.Graph):
+            yield from graph.initializers.values()
+
+
+# -- writing ------------------------------------------------------------------------------------------------
+
+
+def to_proto(model: Model) -> onnx.ModelProto:
+    """The model as a protobuf message; external tensors stay references to their files."""
+    proto = onnx_ir.serde.serialize_model(model)
+    restore(proto)
+    return proto
+
+
+def serialize(model: Model) -> bytes:
+    """The model as the bytes of an ONNX file, deterministic for equal models.
+
+    Raises:
+        ModelError: the model is too large for one protobuf message; use ``save``.
+    """
+    if weight_bytes(model) > PROTOBUF_LIMIT:
+        raise ModelError("the weights do not fit into one protobuf message", fix="save the model to a file")
+    return _encode(to_proto(model))
+
+
+def save(model: Model, path: str | os.PathLike[str]) -> list[Path]:
+    """Write ``path`` (and ``path.data`` when the weights pass the protobuf limit or were external already).
+
+    Files are written aside and put in place when they are complete, so that a model may replace the one it came from.
+
+    Returns:
+        The files written. Bytes are the same for the same model.
+
+    Raises:
+        ModelError: what must be in the model file itself is too large for one protobuf message.
+    """
+    file = Path(path)
+    external = any(isinstance(value.const_value, ExternalTensor) for value in _initialisers(model))
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}-") as folder:
+        aside = Path(folder) / file.name
+        if external or weight_bytes(model) > PROTOBUF_LIMIT:
+            _follow(_save_with_data(model, aside), file)
+        else:
+            aside.write_bytes(serialize(model))
+        names = sorted(one.name for one in Path(folder).iterdir())
+        for name in reversed(names):
+            (aside.with_name(name)).replace(file.with_name(name))
+    return [file.with_name(name) for name in names]
+
+
+def _save_with_data(model: Model, file: Path) -> dict[Value, tuple[TensorProtocol, TensorProtocol]]:
+    """Write the model and its data; the model stays as it was. Returns the tensors before and as saved, by value."""
+    values = [value for value in _initialisers(model) if value.const_value is not None]
+    before = [value.const_value for value in values if value.const_value is not None]
+    large = [one for one in before if one.nbytes > INLINE_BYTES and one.dtype != DataType.STRING]
+    outside = dict(zip(map(id, large), _write_data(large, file.with_name(f"{file.name}.data")), strict=True))
+    after = [outside[id(one)] if id(one) in outside else _in_memory(one) for one in before]
+    try:
+        for value, tensor in zip(values, after, strict=True):
+            value.const_value = tensor
+        file.write_bytes(_encode(to_proto(model)))
+    finally:
+        for value, tensor in zip(values, before, strict=True):
+            value.const_value = tensor
+    return dict(zip(values, zip(before, after, strict=True), strict=True))
+
+
+def _write_data(large: Sequence[TensorProtocol], file: Path) -> list[ExternalTensor]:
+    if not large:
+        return []
+    written = onnx_ir.external_data.convert_tensors_to_external(large, file.parent, file.name)
+    for tensor, copy in zip(large, written, strict=True):
+        copy.doc_string = tensor.doc_string
+        copy.metadata_props.update(tensor.metadata_props)
+    return written
+
+
+def _in_memory(tensor: TensorProtocol) -> TensorProtocol:
+    if not isinstance(tensor, ExternalTensor):
+        return tensor
+    copy = onnx_ir.Tensor(tensor.numpy().copy(), tensor.dtype, name=tensor.name, doc_string=tensor.doc_string)
+    copy.metadata_props.update(tensor.metadata_props)
+    return copy
+
+
+def _follow(saved: dict[Value, tuple[TensorProtocol, TensorProtocol]], file: Path) -> None:
+    """Where the model was mapped from the very file that is being replaced, map it from the new one.
+
+    Another holder of such a tensor, a clone for instance, gets an error from it instead of other weights.
+    """
+    target = file.with_name(f"{file.name}.data").resolve()
+    for value, (before, after) in saved.items():
+        if isinstance(before, ExternalTensor) and Path(before.path).resolve() == target:
+            if isinstance(after, ExternalTensor):
+                after.base_dir = target.parent
+            value.const_value = after
+            before.invalidate()
+
+
+def _encode(proto: onnx.ModelProto) -> bytes:
+    try:
+        return proto.SerializeToString(deterministic=True)
+    except (EncodeError, ValueError) as error:
+        raise ModelError(f"does not fit into one protobuf message ({error})", where="model",
+                         fix="make initialisers of the constants in attributes: they can be saved beside the model") from error

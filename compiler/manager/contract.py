@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from graphpress.ir import Editor, Match, Model, Node, Refusal, apply_rules
+from graphpress.manager.cache import ContentCache
 from graphpress.targets import Target
 
 Feed = Mapping[str, np.ndarray]
@@ -43,6 +44,7 @@ class Context:
         exclude: nodes whose name matches stay as they are in lossy passes.
         decisions: choices that rest on measurement, by key. A pass that measures looks here first and records what
             it decided, so that the same inputs with the same decisions give the same bytes.
+        cache: keeps expensive results by content; None outside a run.
     """
 
     target: Target
@@ -53,7 +55,7 @@ class Context:
     threads: int = 1
     progress: Progress = field(default_factory=Silent)
     decisions: dict[str, Any] = field(default_factory=dict)
-    cache: Any = None
+    cache: ContentCache | None = None
 
     def excluded(self, node: Node) -> bool:
         """Whether the user asked for this node to be left alone."""

@@ -173,12 +173,13 @@ class Manager:
     def _run_lossless(self, tallies: list[Tally], start: Checkpoint, recipe: Recipe) -> Checkpoint:
         """Run to a fixed point, check, and drop whoever changes the outputs."""
         probe = None if self.verification == "none" else Probe.of(start.model, self.probes)
+        after_each, at_end = (probe, None) if self.verification == "each" else (None, probe)
         active = list(tallies)
         while True:
             model = clone(start.model)
-            steps, failed = self._to_fixed_point(model, active, recipe, probe if self.verification == "each" else None)
-            if failed is None and probe is not None and self.verification == "final" and any(tally.changes for tally in active):
-                failed = self._check(model, probe, start.model, steps)
+            steps, failed = self._to_fixed_point(model, active, recipe, after_each)
+            if failed is None and at_end is not None and steps:
+                failed = self._check(model, at_end, start.model, steps)
             if failed is None:
                 break
             active = [tally for tally in active if tally is not failed]

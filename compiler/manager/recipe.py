@@ -128,37 +128,6 @@ def to_table(recipe: Recipe) -> dict[str, Any]:
     return {"passes": [{name: options} if options else name for name, options in named]}
 
 
-def schema() -> dict[str, Any]:
-    """The JSON schema of recipe files, from the passes' own fields."""
-    from pydantic import TypeAdapter
-
-    user_code = {"type": "object", "patternProperties": {":": {"type": "object"}}, "additionalProperties": False}
-    choices: list[dict[str, Any]] = [{"type": "string"}, {**user_code, "minProperties": 1, "maxProperties": 1}]
-    definitions: dict[str, Any] = {}
-    for name in pass_names():
-        table = TypeAdapter(load_pass(name)).json_schema(ref_template="#/$defs/{model}")
-        definitions.update(table.pop("$defs", {}))
-        table.pop("title", None)
-        choices.append({
-            "type": "object", "properties": {name: {**table, "additionalProperties": False}},
-            "required": [name], "additionalProperties": False,
-        })
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "graphpress recipe",
-        "type": "object",
-        "properties": {
-            "description": {"type": "string"},
-            "passes": {"type": "array", "items": {"anyOf": choices}},
-            "hooks": {"type": "object", "properties": {hook: {"type": "string"} for hook in HOOKS},
-                      "additionalProperties": False},
-        },
-        "required": ["passes"],
-        "additionalProperties": False,
-        **({"$defs": definitions} if definitions else {}),
-    }
-
-
 def make_pass(step: Step) -> Pass:
     """One pass from its name and fields.
 
@@ -182,8 +151,9 @@ def make_pass(step: Step) -> Pass:
 
 
 def _recipe(steps: Sequence[Step]) -> Recipe:
-    explicit = frozenset(make_pass(step).name for step in _expand([one for one in steps if one.name not in recipe_names()]))
-    return Recipe(tuple(make_pass(step) for step in _expand(steps)), explicit)
+    passes = tuple(make_pass(step) for step in _expand(steps))
+    named = {step.name for step in steps}
+    return Recipe(passes, frozenset(one.name for one in passes if named & {one.name, spelling_of(one)}))
 
 
 def _expand(steps: Sequence[Step], depth: int = 0) -> list[Step]:
@@ -228,19 +198,23 @@ def _read(file: Path) -> dict[str, Any]:
     return table
 
 
-def _hooks(table: dict[str, Any], file: Path) -> dict[str, Callable[..., None]]:
+def _hooks(table: Any, file: Path) -> dict[str, Callable[..., None]]:
     from graphpress.data.user_code import load_object
 
+    if not isinstance(table, dict):
+        raise UsageError("hooks is no table", where=str(file), fix="write event: module:function")
     for event in table:
         if event not in HOOKS:
             raise UsageError(f"unknown hook {event!r}", where=str(file), fix=did_you_mean(str(event), HOOKS))
-    return {event: load_object(str(reference), folder=file.parent) for event, reference in table.items()}
+    return {
+        event: load_object(str(reference), folder=file.parent, error=UsageError) for event, reference in table.items()
+    }
 
 
 def _user_class(reference: str) -> type[Pass]:
     from graphpress.data.user_code import load_object
 
-    found = load_object(reference)
+    found = load_object(reference, error=UsageError)
     if not (isinstance(found, type) and issubclass(found, Pass)):
         raise UsageError(f"{reference!r} is no pass", where="--passes", fix="name a subclass of graphpress.Pass")
     return found

@@ -16,6 +16,8 @@ PASS_GROUP = "graphpress.passes"
 BACKEND_GROUP = "graphpress.backends"
 
 OWN_PASSES = {
+    "attention": "graphpress.passes.fusion.attention:Attention",
+    "cancel_transposes": "graphpress.passes.cleanup.cancel_transposes:CancelTransposes",
     "eliminate_dead": "graphpress.passes.cleanup.eliminate_dead:EliminateDead",
     "eliminate_identity": "graphpress.passes.cleanup.eliminate_identity:EliminateIdentity",
     "eliminate_movement": "graphpress.passes.cleanup.eliminate_movement:EliminateMovement",
@@ -24,6 +26,13 @@ OWN_PASSES = {
     "fold_batch_norm": "graphpress.passes.fusion.fold_batch_norm:FoldBatchNorm",
     "fold_constants": "graphpress.passes.cleanup.fold_constants:FoldConstants",
     "fold_pad": "graphpress.passes.fusion.fold_pad:FoldPad",
+    "gelu": "graphpress.passes.fusion.gelu:Gelu",
+    "gemm_transpose": "graphpress.passes.fusion.gemm_transpose:GemmTranspose",
+    "group_norm": "graphpress.passes.fusion.group_norm:GroupNorm",
+    "hard_sigmoid": "graphpress.passes.fusion.hard_sigmoid:HardSigmoid",
+    "hard_swish": "graphpress.passes.fusion.hard_swish:HardSwish",
+    "layer_norm": "graphpress.passes.fusion.layer_norm:LayerNorm",
+    "leaky_relu": "graphpress.passes.fusion.leaky_relu:LeakyRelu",
     "matmul_add": "graphpress.passes.fusion.matmul_add:MatmulAdd",
     "merge_arithmetic": "graphpress.passes.cleanup.merge_arithmetic:MergeArithmetic",
     "merge_clips": "graphpress.passes.cleanup.merge_clips:MergeClips",
@@ -34,8 +43,16 @@ OWN_PASSES = {
     "merge_reshapes": "graphpress.passes.cleanup.merge_reshapes:MergeReshapes",
     "merge_slices": "graphpress.passes.cleanup.merge_slices:MergeSlices",
     "merge_transposes": "graphpress.passes.cleanup.merge_transposes:MergeTransposes",
+    "min_max_to_clip": "graphpress.passes.fusion.min_max_to_clip:MinMaxToClip",
+    "mish": "graphpress.passes.fusion.mish:Mish",
     "quantize": "graphpress.passes.quantize.quantize:Quantize",
+    "raise_opset": "graphpress.passes.fusion.raise_opset:RaiseOpset",
+    "rms_norm": "graphpress.passes.fusion.rms_norm:RmsNorm",
     "shape_arithmetic": "graphpress.passes.cleanup.shape_arithmetic:ShapeArithmetic",
+    "sink_transposes": "graphpress.passes.cleanup.sink_transposes:SinkTransposes",
+    "softmax": "graphpress.passes.fusion.softmax:Softmax",
+    "softplus": "graphpress.passes.fusion.softplus:Softplus",
+    "swish": "graphpress.passes.fusion.swish:Swish",
 }
 
 OWN_BACKENDS = {"onnxruntime": "graphpress.backends.onnxruntime.backend:OnnxRuntimeBackend"}
@@ -104,7 +121,7 @@ def _import(name: str, reference: str) -> Any:
     try:
         return getattr(import_module(module), attribute)
     except Exception as error:  # third-party code runs while it is imported
-        raise UsageError(f"{name!r} cannot be loaded from {reference} ({type(error).__name__}: {error})", where="entry points",
-                         fix="reinstall the package that provides it") from error
+        raise UsageError(f"{name!r} cannot be loaded from {reference} ({type(error).__name__}: {error})",
+                         where="entry points", fix="reinstall the package that provides it") from error
 
 

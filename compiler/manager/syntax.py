@@ -58,7 +58,8 @@ def _step(part: str) -> Step:
     if not name or (brace and not rest.rstrip().endswith("}")):
         raise UsageError(f"cannot read the step {part!r}", where="--passes", fix="write it as name{field=value,…}")
     fields: dict[str, Any] = {}
-    for item in _split(rest.rstrip()[:-1]) if brace else ():
+    inside = rest.rstrip()[:-1]
+    for item in _split(inside) if inside.strip() else ():
         key, equals, value = item.partition("=")
         key = key.strip()
         if not equals or not key or key in fields:

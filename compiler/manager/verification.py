@@ -82,6 +82,8 @@ def _difference(one: Any, other: Any) -> str | None:
     if not np.array_equal(np.isfinite(one), np.isfinite(other)):
         return "is finite in other places"
     finite = np.isfinite(one)
+    if not np.array_equal(one[~finite], other[~finite], equal_nan=True):
+        return "is infinite with another sign, or undefined"
     if not finite.any():
         return None
     a, b = one[finite].astype(np.complex128), other[finite].astype(np.complex128)

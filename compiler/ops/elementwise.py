@@ -44,7 +44,7 @@ def entries() -> list[OpSpec]:
         OpSpec("Cast", same, moving, elementwise=True),
         OpSpec("CastLike", same, moving, elementwise=True),
         OpSpec("Dropout", same, view, MOVES_FIRST, elementwise=True, foldable=False),
-        OpSpec("BatchNormalization", _batch_norm, per_output(2), elementwise=True),
+        OpSpec("BatchNormalization", _batch_norm, per_output(2)),
     ]
 
 

@@ -94,6 +94,8 @@ def _spatial(flow: Flow, data: Axes, kernel: Axes) -> Axes:
         flow.freeze(axis, "a spatial axis")
     if flow.node.op_type == "DeformConv":
         freeze_inputs(flow, (2, 4), "an offset or mask")
+        if flow.integer("offset_group", 1) > 1:
+            flow.freeze(data[1], "a run of channels with one offset")
     return flow.fixed(flow.output()[2:], "a spatial axis")
 
 

@@ -12,8 +12,8 @@ from graphpress.ops.spec import Flow, OpSpec
 def entries() -> list[OpSpec]:
     """The operators of this family."""
     return [
-        OpSpec("QuantizeLinear", _grid, per_input(2), elementwise=True),
-        OpSpec("DequantizeLinear", _grid, per_input(2), elementwise=True),
+        OpSpec("QuantizeLinear", _grid, per_input(2)),
+        OpSpec("DequantizeLinear", _grid, per_input(2)),
         OpSpec("DynamicQuantizeLinear", _dynamic, per_input(4)),
     ]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphpress.ops.atoms import Atoms, Axes, Axis
-from graphpress.ops.spec import AxesRule, Call, CostRule, Dims, Flow, Work
+from graphpress.ops.spec import Call, CostRule, Flow, Work
 
 # -- cost -----------------------------------------------------------------------------------------------------
 
@@ -71,16 +71,6 @@ def whole_axes(flow: Flow, axes: Sequence[int], reason: str) -> Axes:
     return data
 
 
-def along_axis(default: int, reason: str) -> AxesRule:
-    """As ``same``, with the axis named by the attribute ``axis`` frozen."""
-
-    def rule(flow: Flow) -> Sequence[Axes | None]:
-        rank = len(flow.of(0))
-        return [whole_axes(flow, [flow.axis(default, rank)] if rank else [], reason)] * len(flow.outputs)
-
-    return rule
-
-
 def channels_pass(flow: Flow) -> Sequence[Axes | None]:
     """Batch and channel pass; the spatial axes are frozen on both sides, other inputs are frozen whole."""
     data = flow.of(0)
@@ -130,11 +120,6 @@ def unite_axis(atoms: Atoms, axis: Axis, *parameters: Axes | None) -> None:
     for parameter in parameters:
         if parameter is not None and len(parameter) == 1 and len(parameter[0]) == len(axis):
             atoms.unite(axis, parameter[0])
-
-
-def elements(shape: Dims) -> int:
-    """The number of elements."""
-    return math.prod(shape)
 
 
 def _meet(atoms: Atoms, axes: Sequence[Axis]) -> Axis:

@@ -177,7 +177,8 @@ class OpSpec:
         axes: how axes flow.
         cost: what it costs.
         quantization: where it quantises.
-        elementwise: each output element depends only on the input elements that broadcast to its position.
+        elementwise: each output element depends only on the input elements that broadcast to its position; no
+            operand belongs to an axis of a certain number, so that all axes can be permuted alike.
         foldable: with constant inputs it gives the same constant every time.
         commutative: the order of its inputs does not matter.
         domain: its operator set.

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from graphpress.analysis.shapes import infer_shapes
 from graphpress.errors import GraphpressError
 from graphpress.ir import DataType, Graph, Model, Node, Shape, Tensor, TensorType, Value, static_shape
-from graphpress.analysis.shapes import infer_shapes
 
 NUMERIC = frozenset((
     DataType.FLOAT, DataType.DOUBLE, DataType.FLOAT16, DataType.BOOL,
@@ -27,11 +27,11 @@ class Evaluation:
     failures: dict[Node, str] = field(default_factory=dict)
 
 
-def result_bytes(nodes: Sequence[Node], known: Mapping[Value, np.ndarray], like: Model) -> dict[Node, int | None]:
-    """Bytes of each node's results, found by shape inference; None when unknown or not numeric tensors."""
+def result_bytes(nodes: Sequence[Node], known: Mapping[Value, np.ndarray], like: Model) -> dict[Value, int | None]:
+    """Bytes of every result, found by shape inference; None when unknown or no numeric tensor."""
     model, copies = _extract(nodes, known, like, outputs=_results(nodes[-1:]))
     infer_shapes(model)
-    return {node: _total([copies[output] for output in node.outputs if output.name]) for node in nodes}
+    return {output: _bytes_of(copies[output]) for output in _results(nodes)}
 
 
 def evaluate(nodes: Sequence[Node], known: Mapping[Value, np.ndarray], like: Model) -> Evaluation:
@@ -116,11 +116,8 @@ def _initialiser(array: np.ndarray, name: str) -> Value:
     return Value(name=name, shape=Shape(array.shape), type=TensorType(tensor.dtype), const_value=tensor)
 
 
-def _total(values: Iterable[Value]) -> int | None:
-    total = 0
-    for value in values:
-        shape = static_shape(value)
-        if shape is None or value.dtype not in NUMERIC or not isinstance(value.type, TensorType):
-            return None
-        total += math.ceil(math.prod(shape) * value.dtype.itemsize)
-    return total
+def _bytes_of(value: Value) -> int | None:
+    shape = static_shape(value)
+    if shape is None or value.dtype not in NUMERIC or not isinstance(value.type, TensorType):
+        return None
+    return math.prod(shape) * math.ceil(value.dtype.itemsize)

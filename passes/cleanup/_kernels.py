@@ -7,6 +7,7 @@ their input return views, so that a caller can look at ``nbytes`` before anythin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -103,9 +104,7 @@ def _flatten(node: Node, inputs: Arrays) -> np.ndarray:
     data = _present(inputs[0])
     axis = int_attribute(node, "axis", 1)
     axis = axis + data.ndim if axis < 0 else axis
-    return data.reshape(int(np.prod(data.shape[:axis], dtype=np.int64)), -1) if data.size else data.reshape(
-        int(np.prod(data.shape[:axis], dtype=np.int64)), int(np.prod(data.shape[axis:], dtype=np.int64))
-    )
+    return data.reshape(math.prod(data.shape[:axis]), math.prod(data.shape[axis:]))
 
 
 def _transpose(node: Node, inputs: Arrays) -> np.ndarray:
@@ -159,7 +158,7 @@ def _elementwise(function: Callable[..., np.ndarray], kinds: str = "iuf") -> Ker
 
 def _small(function: Callable[..., np.ndarray], *operands: np.ndarray) -> np.ndarray | None:
     shape = np.broadcast_shapes(*(array.shape for array in operands))
-    return function(*operands) if int(np.prod(shape, dtype=np.float64)) <= SMALL else None
+    return function(*operands) if math.prod(shape) <= SMALL else None
 
 
 def _present(array: np.ndarray | None) -> np.ndarray:
@@ -175,7 +174,7 @@ def _ints(node: Node, name: str, inputs: Arrays, index: int) -> tuple[int, ...] 
     return tuple(int(item) for item in _present(inputs[index]).reshape(-1))
 
 
-_NUMPY_TYPES = {
+_NUMPY_TYPES: dict[int, np.dtype] = {
     1: np.dtype(np.float32), 2: np.dtype(np.uint8), 3: np.dtype(np.int8), 4: np.dtype(np.uint16),
     5: np.dtype(np.int16), 6: np.dtype(np.int32), 7: np.dtype(np.int64), 9: np.dtype(np.bool_),
     10: np.dtype(np.float16), 11: np.dtype(np.float64), 12: np.dtype(np.uint32), 13: np.dtype(np.uint64),

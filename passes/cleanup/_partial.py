@@ -1,13 +1,13 @@
 """Integer tensors of which only some elements are known: what shape arithmetic computes.
 
-A partial tensor is an object array whose elements are ints or opaque tokens. Two equal tokens are the same size at run
-time: the symbol of a dimension, or (value, axis) where it has no name. Moving elements about (Gather, Concat, Slice,
+A partial tensor is an object array whose elements are ints or tokens. Two equal tokens are the same size at run time:
+the symbol of a dimension, or a value and its axis where it has no name. Moving elements about (Gather, Concat, Slice,
 Unsqueeze, ...) keeps tokens; arithmetic on a token makes a new one, equal to nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +26,14 @@ ARITHMETIC: dict[str, Callable[[int, int], int]] = {
 }
 INTEGERS = (6, 7)
 """Values of int32 and int64 in ``Cast``'s ``to``."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A size that is not known ahead; equal tokens are equal sizes."""
+
+    source: Hashable
+    axis: int = 0
 
 
 @dataclass
@@ -78,7 +86,7 @@ class Partials:
         return evaluate(node, operands)
 
 
-def tokens_of(value: Value | None) -> tuple[Hashable, ...] | None:
+def tokens_of(value: Value | None) -> tuple[int | Token, ...] | None:
     """The sizes of a value: ints where known, tokens elsewhere; None without a rank."""
     if value is None:
         return None
@@ -90,11 +98,11 @@ def tokens_of(value: Value | None) -> tuple[Hashable, ...] | None:
     return tuple(_token(size, value, axis) for axis, size in enumerate(value.shape))
 
 
-def _token(size: object, value: Value, axis: int) -> Hashable:
+def _token(size: object, value: Value, axis: int) -> int | Token:
     if isinstance(size, int):
         return size
     symbol = getattr(size, "value", None)
-    return ("symbol", symbol) if symbol is not None else ("axis", value, axis)
+    return Token(symbol) if symbol is not None else Token(value, axis)
 
 
 def _shape_or_size(node: Node) -> np.ndarray | None:
@@ -105,19 +113,19 @@ def _shape_or_size(node: Node) -> np.ndarray | None:
         total = 1
         for size in tokens:
             if not isinstance(size, int):
-                return _array([("unknown", object())]).reshape(())
+                return _array([Token(object())]).reshape(())
             total *= size
         return _array([total]).reshape(())
     start = node.attributes["start"].as_int() if "start" in node.attributes else 0
     end = node.attributes["end"].as_int() if "end" in node.attributes else len(tokens)
-    return _array(list(tokens[start:end]))
+    return _array(tokens[start:end])
 
 
 def _combine(operator: Callable[[int, int], int], one: np.ndarray, other: np.ndarray) -> np.ndarray | None:
-    def each(a: object, b: object) -> Hashable:
+    def each(a: object, b: object) -> int | Token:
         if isinstance(a, int) and isinstance(b, int):
             return operator(a, b)
-        return ("unknown", object())
+        return Token(object())
 
     try:
         pairs = np.broadcast(one, other)
@@ -126,12 +134,8 @@ def _combine(operator: Callable[[int, int], int], one: np.ndarray, other: np.nda
         return None
 
 
-def _array(items: list[Hashable]) -> np.ndarray:
-    """An object array of these items, tuples among them kept whole."""
-    array = np.empty(len(items), dtype=object)
-    for index, item in enumerate(items):
-        array[index] = item
-    return array
+def _array(items: Sequence[int | Token]) -> np.ndarray:
+    return np.array(items, dtype=object)
 
 
 def _is_known(array: np.ndarray) -> bool:

@@ -15,8 +15,9 @@ def resolve_target(shape: Sequence[int], target: Sequence[int], allow_zero: bool
     >>> resolve_target((2, 3, 4), (0, -1), False)
     (2, 12)
     """
-    sizes = [shape[axis] if size == 0 and not allow_zero and axis < len(shape) else size
-             for axis, size in enumerate(target)]
+    sizes = [
+        shape[axis] if size == 0 and not allow_zero and axis < len(shape) else size for axis, size in enumerate(target)
+    ]
     total = math.prod(shape)
     if sizes.count(-1) > 1:
         raise ValueError("more than one size of -1")

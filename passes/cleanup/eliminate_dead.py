@@ -26,11 +26,11 @@ class EliminateDead(Pass):
     name: ClassVar[str] = "eliminate_dead"
 
     def run(self, model: Model, context: Context) -> Outcome:
-        """Sweep each graph once, from its end; what a removed node read is looked at after it."""
+        """Sweep each graph once, from its end, so that what a removed node read is looked at after it."""
         edit = Editor(model)
         changes = _drop_uncalled_functions(model)
-        for graph in list(graphs(model)):
-            changes += _drop_dead_nodes(graph, edit)
+        bodies: list[Graph | Function] = [model.graph, *model.functions.values()]
+        changes += sum(_drop_dead_nodes(body, edit) for body in bodies)
         for graph in graphs(model):
             version = _opset_of(graph, model)
             changes += sum(_trim_outputs(node, version) for node in graph)
@@ -45,6 +45,8 @@ def _drop_dead_nodes(graph: Graph | Function, edit: Editor) -> int:
             _detach_subgraphs(node)
             edit.remove(node)
             dropped += 1
+        else:
+            dropped += sum(_drop_dead_nodes(subgraph, edit) for subgraph in subgraphs_of(node))
     return dropped
 
 

@@ -37,8 +37,11 @@ class EliminateNeutral(RewritePass):
         source, neutral = found
         array = constant(neutral)
         if array is None or not broadcast_keeps_shape(source, array.shape):
-            return Refusal.at(node, f"the constant {neutral.name} could widen {source.name}, whose shape is not known",
-                              "give the input shape")
+            return Refusal.at(
+                node,
+                f"the constant {neutral.name} could widen {source.name}, whose shape is not known",
+                "give the input shape",
+            )
         return pass_through(node, source)
 
     def rewrite(self, match: Match, edit: Editor) -> None:

@@ -3,7 +3,8 @@
     f(c₁, …, cₙ) = c      for constants cᵢ
 
 Compared with the original, the model may grow by at most ``max_growth_bytes`` in all: what a fold adds counts, what it
-makes superfluous is taken off. A blow-up (ConstantOfShape, Expand, Tile of a large shape) is refused before anything is allocated.
+makes superfluous is taken off. A blow-up (ConstantOfShape, Expand, Tile of a large shape) is refused before anything is
+allocated.
 
 Left alone without a word: random operators, QuantizeLinear and DequantizeLinear (they say how a constant is encoded),
 nodes with subgraphs, other domains and function bodies, which cannot hold initialisers. Refused with a reason: what
@@ -19,7 +20,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphpress.ir import Editor, Graph, Model, Node, Refusal, Tensor, Value, constant, is_constant, is_standard, subgraphs_of, weight_bytes
+from graphpress.ir import (
+    Editor,
+    Graph,
+    Model,
+    Node,
+    Refusal,
+    Tensor,
+    Value,
+    constant,
+    is_constant,
+    is_standard,
+    subgraphs_of,
+    weight_bytes,
+)
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.cleanup._evaluate import evaluate as evaluate_at_runtime
 from graphpress.passes.cleanup._evaluate import result_bytes
@@ -80,7 +94,9 @@ class _Growth:
 
     def admits(self, node: Node, added: int, sizes: dict[Value, int]) -> bool:
         """Whether folding ``node``, which adds so many bytes, stays within the bound; counts it if so."""
-        freed = [value for value in dict.fromkeys(node.inputs) if value is not None and self._is_last_reader(value, node)]
+        freed = [
+            value for value in dict.fromkeys(node.inputs) if value is not None and self._is_last_reader(value, node)
+        ]
         growth = added - sum(sizes[value] for value in freed)
         if growth > 0 and self.total + growth > self.limit:
             return False
@@ -108,11 +124,11 @@ class _Folds:
     def find(self, graph: Graph) -> None:
         """One walk over the graph; what numpy cannot evaluate goes to ONNX Runtime together at the end."""
         later: dict[Node, None] = {}
-        pending: set[Value] = set()
+        pending: set[Value | None] = set()
         for node in graph:
             if not _is_foldable(node) or not self._are_known(node, pending):
                 continue
-            result = None if pending.intersection(node.inputs) else evaluate(node, self._operands(node))
+            result = evaluate(node, self._operands(node)) if pending.isdisjoint(node.inputs) else None
             if result is None:
                 later[node] = None
                 pending.update(node.outputs)
@@ -131,20 +147,22 @@ class _Folds:
             elif found is not None:
                 self.refusals.append(Refusal.at(node, found.failures[node]))
 
-    def _admitted(self, nodes: Iterable[Node], sizes: dict[Node, int | None]) -> Iterable[Node]:
-        left_out: set[Value] = set()
+    def _admitted(self, nodes: Iterable[Node], sizes: dict[Value, int | None]) -> Iterable[Node]:
+        """The nodes whose results are of a known size that fits, and that read no result of another."""
+        left_out: set[Value | None] = set()
         planned = {value: array.nbytes for value, array in self.arrays.items()}
         for node in nodes:
-            size = sizes[node]
-            if left_out.intersection(value for value in node.inputs if value is not None):
+            added = {output: sizes[output] for output in node.outputs if output.name}
+            known = {output: size for output, size in added.items() if size is not None}
+            if not left_out.isdisjoint(node.inputs):
                 left_out.update(node.outputs)
-            elif size is None:
+            elif len(known) < len(added):
                 self.refusals.append(Refusal.at(node, "the size of its result is not known ahead"))
                 left_out.update(node.outputs)
-            elif not self._admit(node, size, planned):
+            elif not self._admit(node, sum(known.values()), planned):
                 left_out.update(node.outputs)
             else:
-                planned.update(dict.fromkeys(node.outputs, size))
+                planned.update(known)
                 yield node
 
     def _admit(self, node: Node, added: int, sizes: dict[Value, int] | None = None) -> bool:
@@ -160,7 +178,7 @@ class _Folds:
         )
         return False
 
-    def _are_known(self, node: Node, pending: set[Value]) -> bool:
+    def _are_known(self, node: Node, pending: set[Value | None]) -> bool:
         for value in node.inputs:
             if value is None or value in self.arrays or value in pending:
                 continue

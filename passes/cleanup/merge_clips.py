@@ -54,10 +54,16 @@ class MergeClips(RewritePass):
     def rewrite(self, match: Match, edit: Editor) -> None:
         """Put one operator with the combined bounds in the place of both."""
         old, source = match.node, match.first.inputs[0]
-        limits = [
-            None if math.isinf(bound) else edit.add_constant_for(old, np.array(bound, match.dtype), f"{old.outputs[0].name}_{end}")
-            for bound, end in zip(match.bounds, ("min", "max"), strict=True)
-        ] if match.bounds != (0.0, math.inf) else []
+        limits = (
+            [
+                None
+                if math.isinf(bound)
+                else edit.add_constant_for(old, np.array(bound, match.dtype), f"{old.outputs[0].name}_{end}")
+                for bound, end in zip(match.bounds, ("min", "max"), strict=True)
+            ]
+            if match.bounds != (0.0, math.inf)
+            else []
+        )
         new = edit.add_node("Clip" if limits else "Relu", [source, *limits], before=old)
         edit.copy_type(old.outputs[0], new.outputs[0])
         edit.replace(old.outputs[0], new.outputs[0])

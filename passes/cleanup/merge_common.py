@@ -50,8 +50,9 @@ class MergeCommon(Pass):
     def run(self, model: Model, context: Context) -> Outcome:
         """Merge constants, then nodes in topological order, so that one walk finds whole equal branches."""
         merger = _Merger(Editor(model), _Contents(model))
-        for graph in (model.graph, *model.functions.values()):
-            merger.merge(graph, ChainMap())
+        bodies: list[Graph | Function] = [model.graph, *model.functions.values()]
+        for body in bodies:
+            merger.merge(body, ChainMap())
         return Outcome(merger.merged)
 
 
@@ -161,7 +162,7 @@ def _digest(tensor: TensorProtocol) -> bytes:
     if array.dtype == object:
         return hashlib.blake2b(repr(array.tolist()).encode()).digest()
     flat = np.asarray(array, order="C").reshape(-1)
-    return hashlib.blake2b(memoryview(flat.view(np.uint8))).digest()
+    return hashlib.blake2b(flat.view(np.uint8).data).digest()
 
 
 def _commutes(node: Node) -> bool:

@@ -38,12 +38,7 @@ class MergeConcats(RewritePass):
 
 def _is_part(value: Value, whole: Node) -> bool:
     part = producer(value, "Concat")
-    return (
-        part is not None
-        and part.graph is whole.graph
-        and has_one_use(value)
-        and _axis(part) == _axis(whole)
-    )
+    return part is not None and part.graph is whole.graph and has_one_use(value) and _axis(part) == _axis(whole)
 
 
 def _axis(node: Node) -> int:

@@ -18,12 +18,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphpress.analysis.shapes import infer_shapes
 from graphpress.ir import DataType, Editor, Graph, Model, Node, Value, constant, input_of, int_attribute, is_standard
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.cleanup._partial import Partials, known_integers, tokens_of
-from graphpress.analysis.shapes import infer_shapes
 
-NUMPY_INTEGERS = {DataType.INT32: np.dtype(np.int32), DataType.INT64: np.dtype(np.int64)}
+NUMPY_INTEGERS: dict[DataType, np.dtype] = {DataType.INT32: np.dtype(np.int32), DataType.INT64: np.dtype(np.int64)}
 
 
 @dataclass(frozen=True)
@@ -87,4 +87,3 @@ def _spelt(size: object, sizes: tuple[object, ...] | None, axis: int) -> int:
     if isinstance(size, int):
         return size
     return 0 if sizes is not None and axis < len(sizes) and sizes[axis] == size else -1
-

@@ -36,14 +36,17 @@ class OperatorFusion(RewritePass):
         inputs: Sequence[Value | None] = match.inputs
         return inputs
 
-    def match(self, node: Node) -> Match | Refusal | None:
-        """Fits where ``find`` does, the model's operator set has the operator, and nobody reads the inner values."""
+    def find_private(self, node: Node) -> Match | Refusal | None:
+        """What ``find`` recognises, refused when somebody outside reads an inner value."""
         found = self.find(node)
-        if not isinstance(found, Match):
-            return found
-        if (opset_of(node) or 0) < self.opset:
+        return (outside_reader(found.nodes, found.end) or found) if isinstance(found, Match) else found
+
+    def match(self, node: Node) -> Match | Refusal | None:
+        """Fits a private expression where the model's operator set has the operator."""
+        found = self.find_private(node)
+        if isinstance(found, Match) and (opset_of(node) or 0) < self.opset:
             return needs_opset(node, self.opset)
-        return outside_reader(found.nodes, found.end) or found
+        return found
 
     def rewrite(self, match: Match, edit: Editor) -> None:
         """Put the operator in the place of the last node and drop the expression."""

@@ -22,6 +22,7 @@ from graphpress.ir import (
     Node,
     Refusal,
     Value,
+    dims_of,
     has_one_use,
     int_attribute,
     producer,
@@ -37,14 +38,19 @@ TYPES = (DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16)
 
 @dataclass
 class Keys:
-    """Where the keys come from: K itself, or what ``perm`` transposes into K."""
+    """How to get K, [.., length, size], from where its transposed was made.
 
+    Args:
+        transposed: Kᵀ, [.., size, length].
+        source: what K is made from.
+        perm: the order of axes that makes K from it, None when it is in order.
+        shape: the shape that it then takes, None when it has it.
+    """
+
+    transposed: Value
     source: Value
     perm: tuple[int, ...] | None = None
-
-    def size_at(self, axis: int) -> tuple[Value, int]:
-        """The axis of ``source`` that is the given axis of K."""
-        return self.source, axis if self.perm is None else self.perm[axis]
+    shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,7 @@ class Attention(OperatorFusion):
 
     def operands(self, match: Match, edit: Editor) -> list[Value | None]:
         """Queries, keys, values and the mask, the keys transposed and the mask expanded where they must be."""
-        keys, mask = match.keys.source, match.mask
-        if match.keys.perm is not None:
-            node = edit.add_node("Transpose", [keys], {"perm": match.keys.perm}, before=match.end)
-            keys = node.outputs[0]
+        keys, mask = _straighten(match.keys, match.end, edit), match.mask
         if mask is not None and size(mask, -2) == 1 and size(match.queries, -2) != 1:
             shape = edit.add_constant_for(match.end, np.array([size(match.queries, -2), 1]), "attention_mask_shape")
             mask = edit.add_node("Expand", [mask, shape], before=match.end).outputs[0]
@@ -118,32 +121,45 @@ def _product(value: Value | None, nodes: list[Node]) -> tuple[Node, float] | Non
 
 
 def _untransposed(value: Value | None, nodes: list[Node]) -> Keys | None:
-    """The K of which ``value`` is the transposed; scales behind the transposition have been taken off already."""
-    transpose = producer(value, "Transpose")
-    perm = None if transpose is None else permutation(transpose)
-    if transpose is not None and perm is not None and transpose.inputs[0] is not None:
-        nodes.append(transpose)
-        swapped = (*perm[:-2], perm[-1], perm[-2])
-        return Keys(transpose.inputs[0], None if swapped == tuple(range(len(perm))) else swapped)
-    return _untransposed_flat(value, nodes)
-
-
-def _untransposed_flat(value: Value | None, nodes: list[Node]) -> Keys | None:
-    """K behind a transposition that is spelt with batch and heads merged into one axis."""
+    """The K of which ``value`` is the transposed; batch and heads may be merged while it is transposed."""
     split = producer(value, "Reshape")
-    transpose = None if split is None else producer(split.inputs[0], "Transpose")
-    merge = None if transpose is None else producer(transpose.inputs[0], "Reshape")
-    if split is None or transpose is None or merge is None or permutation(transpose) != (0, 2, 1):
+    transpose = producer(value if split is None else split.inputs[0], "Transpose")
+    perm = None if transpose is None else permutation(transpose)
+    if value is None or transpose is None or perm is None or transpose.inputs[0] is None:
         return None
-    source, merged = merge.inputs[0], merge.outputs[0]
-    if source is None or rank_of(source) != 4 or rank_of(value) != 4:
+    straight = (*perm[:-2], perm[-1], perm[-2])
+    order = None if straight == tuple(range(len(perm))) else straight
+    if split is None:
+        nodes.append(transpose)
+        return Keys(value, transpose.inputs[0], order)
+    shape = _keys_shape(value)
+    if shape is None or not all(same_size((value, axis), (transpose.outputs[0], axis)) for axis in (-1, -2)):
         return None
-    same = [((source, -1), (merged, -1)), ((source, -2), (merged, -2)), ((source, 1), (value, 1))]
-    swapped = [((source, -1), (value, -2)), ((source, -2), (value, -1))]
-    if not all(same_size(one, other) for one, other in (*same, *swapped)):
+    nodes += [split, transpose]
+    return Keys(value, transpose.inputs[0], order, shape)
+
+
+def _keys_shape(transposed: Value) -> tuple[int, ...] | None:
+    """The shape of K with at most one -1, from that of its transposed."""
+    dims = dims_of(transposed)
+    if dims is None or sum(dim is None for dim in dims) > 1:
         return None
-    nodes += [split, transpose, merge]
-    return Keys(source)
+    shape = [-1 if dim is None else dim for dim in dims]
+    return (*shape[:-2], shape[-1], shape[-2])
+
+
+def _straighten(keys: Keys, end: Node, edit: Editor) -> Value:
+    """K, made by the nodes that it takes."""
+    value = keys.source
+    if keys.perm is not None:
+        value = edit.add_node("Transpose", [value], {"perm": keys.perm}, before=end).outputs[0]
+    if keys.shape is None:
+        return value
+    merge = producer(value, "Reshape")
+    if merge is not None and merge.inputs[0] is not None and dims_of(merge.inputs[0]) == keys.shape:
+        return merge.inputs[0]
+    shape = edit.add_constant_for(end, np.array(keys.shape), "attention_keys_shape")
+    return edit.add_node("Reshape", [value, shape], before=end).outputs[0]
 
 
 def _obstacle(queries: Value, keys: Keys, values: Value, mask: Value | None, rank: int) -> str | None:
@@ -157,7 +173,7 @@ def _obstacle(queries: Value, keys: Keys, values: Value, mask: Value | None, ran
     ):
         return "queries, keys and values have different ranks"
     for axis in range(rank - 2):
-        if not (same_size((queries, axis), keys.size_at(axis)) and same_size((queries, axis), (values, axis))):
+        if not (same_size((queries, axis), (keys.transposed, axis)) and same_size((queries, axis), (values, axis))):
             return "batch or heads may broadcast: their sizes are not known to be equal"
     return None if mask is None else _mask_obstacle(queries, keys, mask, rank)
 
@@ -166,7 +182,7 @@ def _mask_obstacle(queries: Value, keys: Keys, mask: Value, rank: int) -> str | 
     mask_rank = rank_of(mask)
     if mask_rank is None or not 2 <= mask_rank <= (4 if rank == 4 else 2):
         return "the mask has another rank than the operator takes"
-    if not same_size((mask, -1), keys.size_at(rank - 2)):
+    if not same_size((mask, -1), (keys.transposed, -1)):
         return "the mask is not known to be as wide as there are keys"
     rows = size(mask, -2)
     if rows != size(queries, -2) and not (rows == 1 and isinstance(size(queries, -2), int)):

@@ -47,7 +47,8 @@ def _affine(node: Node, source: Value, fixed: Value, layer: Layer) -> Affine | R
     array = constant(fixed)
     if array is None or not linear.is_floating(array):
         return None
-    if layer.node.op_type == "MatMul" and node.op_type in ("Add", "Sub") and fixed is not node.inputs[0]:
+    negates = node.op_type == "Sub" and fixed is node.inputs[0]
+    if layer.node.op_type == "MatMul" and node.op_type in ("Add", "Sub") and not negates:
         return None  # a matrix product has no bias: nothing would be gained
     feeds = source.producer() is layer.node
     channels = layer.channels_out if feeds else layer.channels_in
@@ -56,10 +57,10 @@ def _affine(node: Node, source: Value, fixed: Value, layer: Layer) -> Affine | R
         return Refusal.at(node, f"{label(fixed)} of shape {list(array.shape)} is not one number for each channel")
     if not feeds and not _keeps_shape(source, array, layer, channels):
         return Refusal.at(node, f"{label(fixed)} may change the shape of {label(source)}, whose own is unknown")
-    return _steps(node, by_channel, subtracts_from=fixed is node.inputs[0])
+    return _steps(node, by_channel, negates=negates)
 
 
-def _steps(node: Node, number: np.ndarray, *, subtracts_from: bool) -> Affine:
+def _steps(node: Node, number: np.ndarray, *, negates: bool) -> Affine:
     one, zero = np.ones(1), np.zeros(1)
     if node.op_type == "Mul":
         return Affine(number, zero)
@@ -68,7 +69,7 @@ def _steps(node: Node, number: np.ndarray, *, subtracts_from: bool) -> Affine:
             return Affine(1 / number, zero)
     if node.op_type == "Add":
         return Affine(one, number)
-    return Affine(-one, number) if subtracts_from else Affine(one, -number)
+    return Affine(-one, number) if negates else Affine(one, -number)
 
 
 def _by_channel(array: np.ndarray, layer: Layer, channels: int) -> np.ndarray | None:

@@ -12,6 +12,7 @@ backend spells the annotations in its own words.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -19,7 +20,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from graphpress.errors import DataError
-from graphpress.ir import Editor, Model, Node, Refusal, Value, constant, input_of, label
+from graphpress.ir import Editor, Model, Node, Refusal, Value, constant, input_of, label, serialize, weight_bytes
 from graphpress.ir.encoding import (
     FLOAT,
     Quantized,
@@ -31,6 +32,7 @@ from graphpress.ir.encoding import (
     request_compute,
     set_encoding,
 )
+from graphpress.ir.files import PROTOBUF_LIMIT
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.observation import HistogramObserver, MinMaxObserver, Observer, observe
 from graphpress.ops import lookup
@@ -93,8 +95,24 @@ class Quantize(Pass):
         names = {value: label(placement.range_of[value]) for value in placement.activations}
         recorded = context.decisions.get(key)
         if recorded is None or not set(names.values()) <= set(recorded):
-            recorded = context.decisions[key] = self._observed(model, placement, policy, context)
+            recorded = context.decisions[key] = self._remembered(model, placement, policy, context)
         return {value: (recorded[name][0], recorded[name][1]) for value, name in names.items()}
+
+    def _remembered(
+        self, model: Model, placement: Placement, policy: QuantizationPolicy, context: Context
+    ) -> dict[str, Range]:
+        """The observed ranges, from the cache where the same model has seen the same data before."""
+        fingerprint = getattr(context.calibration, "fingerprint", None)
+        if context.cache is None or fingerprint is None or weight_bytes(model) > PROTOBUF_LIMIT:
+            return self._observed(model, placement, policy, context)
+        digest = hashlib.sha256(serialize(model)).hexdigest()
+        wanted = sorted(label(value) for value in placement.activations)
+        key = (self.name, repr(self), repr(policy), digest, fingerprint(), *wanted)
+        found: dict[str, Range] | None = context.cache.get(*key)
+        if found is None:
+            found = self._observed(model, placement, policy, context)
+            context.cache.put(found, *key)
+        return found
 
     def _observed(
         self, model: Model, placement: Placement, policy: QuantizationPolicy, context: Context

@@ -63,6 +63,18 @@ def test_shape_arithmetic_is_followed_through(build: Any) -> None:
     assert shapes[last] == (2, 3, 4, 4)
 
 
+def test_a_chain_of_computed_reshapes_is_followed_to_its_end(build: Any) -> None:
+    """Each size depends on the result before it: channel shuffles of a network exported with dynamic sizes."""
+    value, two = "x", build.constant(np.array(2))
+    for _ in range(30):
+        size = build("Gather", build("Shape", value), build.constant(np.array(1)), axis=0)
+        half = build("Unsqueeze", build("Div", size, two), build.constant(np.array([0])))
+        rest = [build.constant(np.array([number])) for number in (0, 2, -1)]
+        table = build("Reshape", value, build("Concat", rest[0], rest[1], half, axis=0))
+        value = build("Flatten", build("Transpose", table, perm=[0, 2, 1]))
+    assert concrete_shapes(build.model({"x": ["N", "C"]}, [value]), {"x": (1, 12)})[value] == (1, 12)
+
+
 def test_a_type_without_a_shape_does_not_mislead_inference(build: Any) -> None:
     """Shapes after symbolic inference are those before it."""
     parameters = [build("Constant", value_ints=[number]) for number in (0, 2**63 - 1, 2, 2)]

@@ -47,7 +47,9 @@ def run(model: Model, feed: Mapping[str, np.ndarray] | None = None) -> dict[str,
     session = Session(model, optimization="none")
     random = np.random.default_rng(0)
     made_up = {
-        spec.name: (random.normal(size=[dim if isinstance(dim, int) else 3 for dim in spec.dims]) * 3).astype(spec.dtype)
+        spec.name: np.asarray(random.normal(size=[dim if isinstance(dim, int) else 3 for dim in spec.dims]) * 3).astype(
+            spec.dtype
+        )
         for spec in session.inputs
     }
     return session.run({**made_up, **(feed or {})})

@@ -73,7 +73,11 @@ def test_a_constant_of_the_outer_graph_folds_inside_and_a_variable_does_not(buil
 
 @pytest.mark.parametrize(
     "node",
-    ["r = RandomUniformLike(k)", "r, m = Dropout(k, half, yes)", "q = QuantizeLinear(k, one, zero) r = DequantizeLinear(q, one, zero)"],
+    [
+        "r = RandomUniformLike(k)",
+        "r, m = Dropout(k, half, yes)",
+        "q = QuantizeLinear(k, one, zero) r = DequantizeLinear(q, one, zero)",
+    ],
 )
 def test_randomness_and_annotations_stay(build, apply, node):
     model = build(

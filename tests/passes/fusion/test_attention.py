@@ -33,7 +33,7 @@ def model_of(build, text, opset=23):
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_becomes_one_operator(build, fuse, spelling):
     fused = fuse(Attention(), model_of(build, graph(SPELLINGS[spelling])))
-    assert fused.ops == ["Attention"]
+    assert [op for op in fused.ops if op != "Reshape"] == ["Attention"]
     scale = 0.125 if any(word in spelling for word in ("divided", "scaled", "mask")) else 1
     assert float_attribute(fused.model.graph.node(0), "scale", 0) == pytest.approx(scale)
 
@@ -60,7 +60,7 @@ def test_single_head_of_rank_3(build, fuse):
     ("text", "opset", "reason"),
     [
         (graph(SPELLINGS["divided"]), 17, "needs opset 23, the model has 17"),
-        (graph(SPELLINGS["divided"], outputs="y t"), 23, "another reader"),
+        (graph(SPELLINGS["divided"] + " z = Neg(t)", outputs="y z"), 23, "another reader"),
         (graph("s = MatMul(q, k) p = Softmax(s) y = MatMul(p, v)", k="2,3,4,7"), 23, "not transposed"),
         (graph(SPELLINGS["bare"], k="1,3,7,4"), 23, "may broadcast"),
         (graph(SPELLINGS["masked"], mask="2,1,5,1"), 23, "as wide as there are keys"),

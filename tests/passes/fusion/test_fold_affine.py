@@ -102,7 +102,7 @@ def test_refuses_where_the_constant_makes_the_channels(build, refusals):
 
 def test_leaves_alone_what_has_no_layer_or_no_gain(build, refusals):
     model = build(
-        "(float[5,6] x) => (float y) { h = MatMul(x, u) i = Add(h, k) y = Div(k, i) }", u=normal(6, 4), k=normal(4)
+        "(float[5,6] x) => (float y) { h = MatMul(x, u) i = Add(k, h) y = Div(k, i) }", u=normal(6, 4), k=normal(4)
     )
     assert refusals(FoldAffine(), model) == []
 

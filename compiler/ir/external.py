@@ -1,0 +1,71 @@
+"""External data: weights in files beside the model, memory-mapped, and never outside the model's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir
+
+from graphpress.errors import ModelError
+from graphpress.ir.types import Attr, AttributeType, DataType, ExternalTensor, Model
+from graphpress.ir.values import graphs
+
+_COPY = "copy the data file beside the model"
+
+
+def locate(model: Model, where: str, folder: Path | None) -> None:
+    """Tie each external tensor to its file; those of attributes, which nothing can save outside, come into memory.
+
+    Raises:
+        ModelError: the data is missing, too short, outside the folder, or there is no folder to look in.
+    """
+    root = None if folder is None else folder.resolve()
+    for graph in graphs(model):
+        if isinstance(graph, onnx_ir.Graph):
+            for value in graph.initializers.values():
+                if isinstance(value.const_value, ExternalTensor):
+                    _locate_tensor(value.const_value, where, root)
+        for node in graph:
+            for name, attribute in node.attributes.items():
+                if isinstance(attribute, Attr) and attribute.type in (AttributeType.TENSOR, AttributeType.TENSORS):
+                    node.attributes[name] = _in_memory(attribute, where, root)
+
+
+def _in_memory(attribute: Attr, where: str, root: Path | None) -> Attr:
+    tensors = [attribute.value] if attribute.type == AttributeType.TENSOR else list(attribute.value)
+    if attribute.is_ref() or not any(isinstance(tensor, ExternalTensor) for tensor in tensors):
+        return attribute
+    for index, tensor in enumerate(tensors):
+        if isinstance(tensor, ExternalTensor):
+            _locate_tensor(tensor, where, root)
+            tensors[index] = onnx_ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
+    value = tensors[0] if attribute.type == AttributeType.TENSOR else tensors
+    return Attr(attribute.name, attribute.type, value, doc_string=attribute.doc_string)
+
+
+def _locate_tensor(tensor: ExternalTensor, where: str, root: Path | None) -> None:
+    place = f"{where}, tensor {tensor.name!r}"
+    if root is None:
+        raise ModelError("has external data but no folder was given", where=place, fix="load it from its file")
+    if tensor.dtype == DataType.STRING:
+        raise ModelError("holds strings, which cannot be external data", where=place, fix="store them in the model")
+    data = f"external data {str(tensor.location)!r}"
+    offset, length = tensor.offset or 0, tensor.nbytes if tensor.length is None else tensor.length
+    if offset < 0 or length != tensor.nbytes:
+        raise ModelError(f"{data} has {length} bytes at {offset} where the shape needs {tensor.nbytes}", where=place,
+                         fix="export the model again")
+    try:
+        target = (root / tensor.location).resolve()
+        if not target.is_relative_to(root):
+            raise ModelError(f"{data} lies outside the model's folder", where=place,
+                             fix="move the data beside the model and export it again")
+        if not target.is_file():
+            raise ModelError(f"{data} is missing", where=place, fix=_COPY)
+        found = target.stat()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{data} cannot be read ({error})", where=place, fix=_COPY) from error
+    if found.st_nlink > 1:
+        raise ModelError(f"{data} is a hard link, which may lead outside the model's folder", where=place, fix=_COPY)
+    if offset + length > found.st_size:
+        raise ModelError(f"{data} is shorter than the model says", where=place, fix="copy the data file again")
+    tensor.base_dir = root

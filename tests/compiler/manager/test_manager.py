@@ -1,0 +1,241 @@
+"""What the manager does with passes that work, lie, crash, refuse, miss the budget or never stop."""
+
+import time
+
+import numpy as np
+import pytest
+
+from graphpress.errors import DataError, GraphpressError
+from graphpress.ir import serialize
+from graphpress.manager.recipe import Recipe, from_passes
+from graphpress.targets import Target
+
+
+def statuses(run):
+    return {record.name: record.status for record in run.records()}
+
+
+def notes(run, name):
+    return " ".join(next(record.notes for record in run.records() if record.name == name))
+
+
+# -- lossless passes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verification", ["final", "each"])
+def test_a_lossless_pass_that_changes_the_outputs_is_found_named_and_dropped(run, passes, network, first_weight, verification):
+    done = run(passes.Harmless(), passes.Wrong(), passes.Harmless(), verification=verification)
+    assert [record.status for record in done.records()] == ["applied", "rolled_back", "applied"]
+    assert "dropped: output 'logits' differs by" in notes(done, "wrong")
+    result = done.checkpoints[-1]
+    np.testing.assert_array_equal(first_weight(result.model), first_weight(network))
+    assert result.changes == 1
+
+
+def test_two_wrong_passes_are_both_found(run, passes):
+    class Other(passes.Wrong):
+        name = "other"
+
+        def run(self, model, context):
+            outcome = super().run(model, context)
+            return outcome
+
+    done = run(Other(), passes.Harmless(), passes.Wrong())
+    assert statuses(done) == {"other": "rolled_back", "harmless": "applied", "wrong": "rolled_back"}
+
+
+def test_without_verification_nobody_is_dropped(run, passes):
+    assert statuses(run(passes.Wrong(), verification="none")) == {"wrong": "applied"}
+
+
+@pytest.mark.parametrize("verification", ["none", "final", "each"])
+def test_a_lossless_pass_that_crashes_leaves_no_trace(run, passes, network, first_weight, verification):
+    done = run(passes.Harmless(), passes.Crashing(), verification=verification)
+    assert statuses(done) == {"harmless": "applied", "crashing": "rolled_back"}
+    assert "it failed (IndexError: list index out of range)" in notes(done, "crashing")
+    np.testing.assert_array_equal(first_weight(done.checkpoints[-1].model), first_weight(network))
+
+
+def test_passes_repeat_until_nothing_changes_and_then_stop(run, passes):
+    calls = []
+    done = run(passes.Harmless(), hooks={"after_pass": lambda one, model, outcome: calls.append(outcome.changes)})
+    assert calls == [1, 0]
+    assert done.records()[0].changes == 1
+
+
+def test_a_pass_that_never_rests_is_stopped_and_says_so(run, passes):
+    assert "still changing after 10 rounds" in notes(run(passes.Restless()), "restless")
+
+
+def test_a_pass_with_nothing_to_do_says_so(run, passes, network):
+    done = run(passes.Harmless(), passes.Harmless())
+    assert done.records()[1].notes == ("nothing to change",)
+
+
+def test_the_input_model_is_never_changed(run, passes, network):
+    before = serialize(network)
+    run(passes.Harmless(), passes.Shrink(), passes.Wrong())
+    assert serialize(network) == before
+
+
+def test_a_model_that_cannot_run_on_the_probes_is_not_compared_and_says_so(run, passes, network):
+    network.graph.inputs[0].name = "renamed"
+    assert "not compared numerically" in notes(run(passes.Harmless()), "harmless")
+
+
+# -- lossy passes ----------------------------------------------------------------------------------------------
+
+
+def test_inside_the_budget_a_transaction_stays(run, passes, judge):
+    done = run(passes.Shrink(factor=0.95), judge=judge)
+    assert statuses(done) == {"shrink": "applied"}
+    assert done.checkpoints[-1].transactions == ("shrink",)
+    assert done.checkpoints[-1].metric == pytest.approx(0.95 * judge.baseline)
+    assert done.missed == []
+
+
+def test_outside_the_budget_it_is_rolled_back_with_the_reason(run, passes, judge, network, first_weight):
+    done = run(passes.Shrink(), judge=judge)
+    assert statuses(done) == {"shrink": "rolled_back"}
+    assert "fell by 0.5000, more than the budget of 0.1" in notes(done, "shrink")
+    assert done.missed == ["shrink"]
+    np.testing.assert_array_equal(first_weight(done.checkpoints[-1].model), first_weight(network))
+
+
+def test_recovery_shares_the_verdict_of_what_it_repairs(run, passes, judge):
+    done = run(passes.Shrink(), passes.Recover(), judge=judge)
+    assert statuses(done) == {"shrink": "applied", "recover": "applied"}
+    assert done.checkpoints[-1].transactions == ("shrink+recover",)
+    assert len(judge.judged) == 1
+
+
+def test_a_transaction_is_rolled_back_whole_and_the_next_starts_from_before(run, passes, judge):
+    done = run(passes.Shrink(), passes.Recover(factor=1.1), passes.Shrink(factor=0.97), judge=judge)
+    assert [record.status for record in done.records()] == ["rolled_back", "rolled_back", "applied"]
+    assert [record.transaction for record in done.records()] == [0, 0, 1]
+    assert done.checkpoints[-1].metric == pytest.approx(0.97 * judge.baseline)
+
+
+def test_without_a_metric_lossy_passes_run_ungated(run, passes):
+    done = run(passes.Shrink())
+    assert statuses(done) == {"shrink": "applied"}
+    assert done.checkpoints[-1].metric is None
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("CrashingLossy", "it failed (IndexError"), ("Breaking", "dropped: ")])
+def test_a_lossy_pass_that_crashes_or_breaks_the_graph_is_rolled_back(run, passes, judge, network, first_weight, kind, reason):
+    broken = getattr(passes, kind)()
+    done = run(broken, passes.Recover(), passes.Shrink(factor=0.95), judge=judge)
+    assert [record.status for record in done.records()] == ["rolled_back", "rolled_back", "applied"]
+    assert reason in notes(done, broken.name)
+    np.testing.assert_allclose(first_weight(done.checkpoints[-1].model), 0.95 * first_weight(network), rtol=1e-6)
+
+
+def test_what_a_pass_says_about_the_callers_data_reaches_the_caller(run, passes):
+    with pytest.raises(DataError, match="infinite values"):
+        run(passes.Infinite())
+
+
+def test_a_recorded_verdict_is_followed(run, passes, judge):
+    done = run(passes.Shrink(), judge=judge, decisions={"transaction.0": True})
+    assert statuses(done) == {"shrink": "applied"}
+    done = run(passes.Shrink(factor=1.0), judge=judge, decisions={"transaction.0": False})
+    assert statuses(done) == {"shrink": "rolled_back"}
+
+
+def test_the_verdict_is_recorded(run, passes, judge):
+    decisions = {}
+    run(passes.Shrink(), passes.Recover(), passes.Shrink(), judge=judge, decisions=decisions)
+    assert decisions == {"explicit": ["recover", "shrink"], "transaction.0": True, "transaction.1": False}
+
+
+# -- refusals ----------------------------------------------------------------------------------------------
+
+
+def test_a_pass_that_lacks_data_is_refused_and_its_recovery_has_nothing_to_do(run, passes):
+    done = run(passes.Hungry(), passes.Recover())
+    assert done.records()[0].status == "refused"
+    assert [(one.pass_name, one.fix) for one in done.refusals()] == [("hungry", "give it with --data FILE")]
+    assert done.records()[1].changes == 0
+    assert "nothing to recover from" in notes(done, "recover")
+
+
+def test_refusals_of_a_pass_stand_in_the_record(run, passes):
+    (refusal,) = run(passes.Shrink()).refusals()
+    assert (refusal.pass_name, refusal.where, refusal.why, refusal.fix) == (
+        "shrink", "fc", "too small to shrink", "leave it",
+    )
+
+
+def test_a_fusion_runs_where_it_pays_or_where_it_was_named(run, passes):
+    pays = Target("pays", "", fused_operators=("Attention",))
+    unasked = Recipe((passes.Fuses(),))
+    assert statuses(run(unasked, target=pays)) == {"fuses": "applied"}
+    refused = run(unasked)
+    assert statuses(refused) == {"fuses": "refused"}
+    assert "does not pay on test" in refused.refusals()[0].why
+    assert statuses(run(from_passes([passes.Fuses()]))) == {"fuses": "applied"}
+
+
+def test_after_the_time_limit_no_pass_starts(run, passes):
+    done = run(passes.Harmless(), passes.Shrink(), deadline=time.monotonic() - 1)
+    assert statuses(done) == {"harmless": "refused", "shrink": "refused"}
+    assert {one.fix for one in done.refusals()} == {"raise --time-limit"}
+
+
+def test_the_time_limit_ends_a_run_of_lossless_passes(run, passes):
+    class Slow(passes.Restless):
+        def run(self, model, context):
+            time.sleep(0.15)
+            return super().run(model, context)
+
+    done = run(Slow(), passes.Shrink(), deadline=time.monotonic() + 0.1)
+    assert [record.status for record in done.records()] == ["applied", "refused"]
+    assert "the time limit was reached" in notes(done, "restless")
+
+
+# -- hooks -------------------------------------------------------------------------------------------------
+
+
+def test_hooks_are_called_in_order(run, passes, judge):
+    calls = []
+    hooks = {
+        "before_pass": lambda one, model: calls.append(("before", one.name)),
+        "after_pass": lambda one, model, outcome: calls.append(("after", one.name)),
+        "on_transaction": lambda ones, model, verdict: calls.append(("on", [one.name for one in ones], verdict.drop)),
+    }
+    run(passes.Shrink(), passes.Recover(), judge=judge, hooks=hooks)
+    assert calls == [
+        ("before", "shrink"), ("after", "shrink"), ("before", "recover"), ("after", "recover"),
+        ("on", ["shrink", "recover"], 0.0),
+    ]
+
+
+def test_before_pass_sees_the_model_that_the_pass_gets(run, passes, judge, first_weight):
+    seen = []
+    hooks = {"before_pass": lambda one, model: seen.append(float(np.abs(first_weight(model)).max()))}
+    run(passes.Shrink(), passes.Recover(), judge=judge, hooks=hooks)
+    assert seen == pytest.approx([judge.baseline, judge.baseline / 2])
+
+
+@pytest.mark.parametrize("event", ["before_pass", "after_pass", "on_transaction"])
+@pytest.mark.parametrize("kind", ["Harmless", "Shrink"])
+def test_a_hook_that_fails_is_not_taken_for_a_failing_pass(run, passes, event, kind):
+    def hook(*_):
+        raise ZeroDivisionError("division by zero")
+
+    if event == "on_transaction" and kind == "Harmless":
+        pytest.skip("lossless passes are no transaction")
+    with pytest.raises(GraphpressError, match="hook failed") as raised:
+        run(getattr(passes, kind)(), hooks={event: hook})
+    assert raised.value.where == event
+    assert raised.value.fix
+
+
+def test_records_tell_time_changes_and_nodes(run, passes, network):
+    record = run(passes.Shrink(factor=0.25)).records()[0]
+    assert record.options == {"factor": 0.25}
+    assert record.changes == 1
+    assert record.nodes == len(network.graph)
+    assert record.seconds > 0
+    assert "shrunk" in record.notes

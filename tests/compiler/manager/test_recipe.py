@@ -1,0 +1,173 @@
+"""Recipes as file, text, Python and manifest; what is wrong with one is said."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphpress.errors import UsageError
+from graphpress.manager.contract import Pass
+from graphpress.manager.recipe import (
+    BUILT_IN,
+    Recipe,
+    from_name,
+    from_passes,
+    from_text,
+    options_of,
+    recipe_names,
+    to_table,
+)
+from graphpress.manager.registry import load_pass, pass_names
+from graphpress.report.manifest import Manifest, write_manifest
+
+QUANTIZE = st.fixed_dictionaries({}, optional={
+    "calibration_method": st.sampled_from(["minmax", "percentile", "mse"]),
+    "percentile": st.floats(50, 100),
+    "per_channel": st.none() | st.booleans(),
+})
+
+
+@dataclass(frozen=True)
+class Trim(Pass):
+    name: ClassVar[str] = "trim"
+
+    ratio: float = 0.5
+    layers: tuple[str, ...] = ()
+
+
+@st.composite
+def pipelines(draw):
+    names = draw(st.lists(st.sampled_from(pass_names()), max_size=5))
+    return tuple(load_pass(name)(**(draw(QUANTIZE) if name == "quantize" else {})) for name in names)
+
+
+@settings(deadline=None)
+@given(pipelines())
+def test_python_text_and_file_hold_the_same_passes(tmp_path_factory, passes):
+    recipe = from_passes(passes)
+    assert from_text(recipe.text()).passes == passes
+    for suffix, write in ((".yaml", yaml.safe_dump), (".json", json.dumps)):
+        file = tmp_path_factory.mktemp("recipes") / f"recipe{suffix}"
+        file.write_text(write(to_table(recipe)), encoding="utf-8")
+        assert from_name(str(file)).passes == passes
+        assert from_name(str(file)).text() == recipe.text()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_built_in_recipes_load_and_have_a_description(name):
+    recipe = from_name(name)
+    assert recipe.passes
+    assert recipe.explicit == frozenset()
+    assert yaml.safe_load((BUILT_IN / f"{name}.yaml").read_text())["description"]
+
+
+def test_clean_up_is_lossless():
+    assert all(one.lossless for one in from_name("cleanup").passes)
+
+
+def test_a_built_in_recipe_stands_for_its_passes():
+    both = from_text("cleanup,quantize{calibration_method=minmax}")
+    assert both.passes[:-1] == from_name("cleanup").passes
+    assert options_of(both.passes[-1]) == {"calibration_method": "minmax"}
+    assert both.explicit == {"quantize"}
+
+
+def test_user_code_is_named_by_module_and_class(tmp_path, monkeypatch):
+    (tmp_path / "shop.py").write_text(
+        "from dataclasses import dataclass\nfrom typing import ClassVar\nfrom graphpress import Pass\n"
+        "@dataclass(frozen=True)\nclass Trim(Pass):\n    name: ClassVar[str] = 'trim'\n    ratio: float = 0.5\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    recipe = from_text("shop:Trim{ratio=0.25}")
+    assert options_of(recipe.passes[0]) == {"ratio": 0.25}
+    assert recipe.explicit == {"trim"}
+    assert recipe.text() == "shop:Trim{ratio=0.25}"
+    assert from_text(recipe.text()).passes == recipe.passes
+
+
+def test_tuples_go_through_text_and_file():
+    recipe = from_passes([Trim(ratio=0.25, layers=("a", "b"))])
+    assert recipe.text() == f"{Trim.__module__}:Trim{{ratio=0.25,layers=[a, b]}}"
+    assert to_table(recipe)["passes"][0] == {f"{Trim.__module__}:Trim": {"ratio": 0.25, "layers": ["a", "b"]}}
+
+
+def test_hooks_are_named_in_the_file(tmp_path):
+    (tmp_path / "log_hooks.py").write_text("def after(*arguments):\n    return 'called'\n")
+    file = tmp_path / "recipe.yaml"
+    file.write_text("passes: [cleanup]\nhooks: {after_pass: 'log_hooks:after'}\n")
+    assert from_name(str(file)).hooks["after_pass"]() == "called"
+
+
+def test_a_manifest_is_a_recipe_with_decisions(tmp_path):
+    recipe = from_text("fold_constants,quantize{percentile=99.5}")
+    decisions = {"explicit": ["quantize"], "delivered": "quantize"}
+    write_manifest(Manifest(recipe=recipe.text(), target="cpu", backend="onnxruntime", decisions=decisions), tmp_path / "m.json")
+    replayed = from_name(str(tmp_path / "m.json"))
+    assert replayed == Recipe(recipe.passes, frozenset({"quantize"}), {}, decisions)
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "fix"),
+    [
+        ("quantise", "unknown pass 'quantise'", "did you mean 'quantize'?"),
+        ("quantize{percentil=1}", "has no field 'percentil'", "did you mean 'percentile'?"),
+        ("quantize{percentile=much}", "percentile", "optimize passes quantize"),
+        ("quantize{calibration_method=magic}", "calibration_method", "optimize passes quantize"),
+        ("eliminate_dead{x=1}", "has no field 'x'", "no fields"),
+        ("cleanup{x=1}", "takes no fields", "name the passes"),
+        ("json:dumps", "is no pass", "subclass"),
+    ],
+)
+def test_wrong_text(text, what, fix):
+    with pytest.raises(UsageError) as raised:
+        from_text(text)
+    assert what in raised.value.what
+    assert fix in raised.value.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("a.yaml", "passes: [", "not readable as a recipe"),
+        ("a.json", "{", "not readable as a recipe"),
+        ("a.yaml", "- cleanup", "holds no table"),
+        ("a.yaml", "pases: []", "unknown key 'pases'"),
+        ("a.yaml", "passes: cleanup", "has no list of passes"),
+        ("a.yaml", "passes: [1]", "cannot read the entry 1"),
+        ("a.yaml", "passes: [{quantize: 3}]", "cannot read the entry"),
+        ("a.yaml", "passes: []\nhooks: {after: 'x:y'}", "unknown hook 'after'"),
+        ("a.yaml", "passes: []\nhooks: [x]", "hooks"),
+        ("a.yaml", b"\xff\xfe\x00", "not readable as a recipe"),
+        ("a.json", '{"manifest_version": 1}', "malformed manifest"),
+        ("a.json", '{"manifest_version": 99}', "version 99"),
+    ],
+)
+def test_wrong_file(tmp_path, name, content, what):
+    file = tmp_path / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UsageError) as raised:
+        from_name(str(file))
+    assert what in str(raised.value)
+    assert raised.value.fix
+
+
+def test_a_hook_that_is_not_there_is_said(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("passes: []\nhooks: {after_pass: 'no_such_module_here:f'}")
+    with pytest.raises(UsageError, match="no_such_module_here"):
+        from_name(str(file))
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'cleanup'"):
+        from_name("clean-up")
+
+
+def test_no_recipe_folder_is_taken_for_a_recipe(tmp_path):
+    with pytest.raises(UsageError):
+        from_name(str(Path(tmp_path)))

@@ -1,0 +1,57 @@
+"""The numeric comparison of outputs."""
+
+import numpy as np
+import pytest
+
+from graphpress.ir import clone
+from graphpress.manager.verification import Probe, first_difference
+
+
+def feed(seed=0):
+    return {"input": np.random.default_rng(seed).normal(size=(1, 3, 8, 8)).astype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "found"),
+    [
+        (np.float32([1, 2]), np.float32([1, 2]), None),
+        (np.float32([1, 2]), np.float32([1, 2.001]), None),
+        (np.float32([1, 2]), np.float32([1, 2.01]), "differs by 0.01"),
+        (np.float64([1, 2]), np.float64([1, 2.001]), "differs by 0.001"),
+        (np.float16([1, 2]), np.float16([1, 2.01]), None),
+        (np.float32([0, 0]), np.float32([0, 1e-3]), "differs by 0.001"),
+        (np.float32([1, 2]), np.float32([[1, 2]]), "is float32[1, 2], not float32[2]"),
+        (np.float32([1, 2]), np.float64([1, 2]), "is float64[2], not float32[2]"),
+        (np.int64([1, 2]), np.int64([1, 3]), "differs in 1 of 2 elements"),
+        (np.bool_([True]), np.bool_([True]), None),
+        (np.float32([np.nan, 1]), np.float32([np.nan, 1]), None),
+        (np.float32([np.inf, 1]), np.float32([1, 1]), "is finite in other places"),
+        (np.complex64([1j]), np.complex64([1j]), None),
+        (np.array(["a"], object), np.array(["b"], object), "differs in 1 of 1 elements"),
+        ([np.float32([1])], [np.float32([1])], None),
+        ([np.float32([1])], [], "is another sequence"),
+        ([np.float32([1])], [np.float32([2])], "differs by 1"),
+        ({"a": 1}, {"a": 1}, None),
+        (None, None, None),
+    ],
+)
+def test_difference(one, other, found):
+    result = first_difference({"y": one}, {"y": other})
+    assert (result is None) if found is None else (found in result)
+
+
+def test_infinities_of_the_other_sign_differ():
+    assert first_difference({"y": np.float32([np.inf, 1])}, {"y": np.float32([-np.inf, 1])})
+
+
+def test_lists_of_outputs_are_compared_by_name_and_order():
+    assert first_difference({"a": 1, "b": 1}, {"b": 1, "a": 1}) == "outputs are ['b', 'a'], not ['a', 'b']"
+
+
+def test_a_copy_answers_the_same_and_a_changed_weight_does_not(network):
+    probe = Probe.of(network, [feed()])
+    assert probe.difference(clone(network)) is None
+    other = clone(network)
+    conv = next(node for node in other.graph if node.op_type == "Conv")
+    conv.attributes.pop("pads")
+    assert probe.difference(other)
