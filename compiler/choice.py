@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from graphpress.backend import Artifact
+from graphpress.errors import ModelError
 from graphpress.ir import Model
 from graphpress.job import Job
 from graphpress.manager.gate import Comparison
@@ -50,10 +51,14 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
             break
         folder = scratch / f"candidate-{len(checkpoint.transactions)}"
         folder.mkdir()
-        model = job.backend.legalise(checkpoint.model, job.target)
-        artifact = job.backend.compile(model, job.target, folder, job.threads)
-        comparison = compare(job, artifact)
         word = "+".join(checkpoint.transactions) or "lossless"
+        try:
+            model = job.backend.legalise(checkpoint.model, job.target)
+            artifact = job.backend.compile(model, job.target, folder, job.threads)
+        except ModelError as error:
+            dropped.append((_last(checkpoint), f"nothing that runs ({error.what})"))
+            continue
+        comparison = compare(job, artifact)
         worse = comparison.worse if gated else ""
         if not worse and not checkpoint.transactions and dropped and not _better(comparison):
             worse = "neither faster nor smaller"
@@ -62,10 +67,15 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
         if not worse:
             job.context.decisions[DECISION] = word
             return Choice(checkpoint, model, artifact, comparison, artifact.arithmetic(), tuple(dropped))
-        dropped.append((checkpoint.transactions[-1] if checkpoint.transactions else "clean-up", worse))
+        dropped.append((_last(checkpoint), worse))
         shutil.rmtree(folder)
     job.context.decisions[DECISION] = ORIGINAL
     return Choice(None, None, None, None, dropped=tuple(dropped))
+
+
+def _last(checkpoint: Checkpoint) -> str:
+    """What is given up when this state is."""
+    return checkpoint.transactions[-1] if checkpoint.transactions else "clean-up"
 
 
 def compare(job: Job, artifact: Artifact) -> Comparison:

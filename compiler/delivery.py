@@ -86,7 +86,7 @@ def _report(job: Job, run: Run, choice: Choice, folder: Path) -> Report:
     latency = _baseline_latency(job) if timing is None else timing.a_ms
     original_nodes = sum(len(graph) for graph in graphs(job.original))
     result_nodes = original_nodes if choice.model is None else sum(len(graph) for graph in graphs(choice.model))
-    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return Report(
         model=job.path.name,
         target=job.target.name,

@@ -11,7 +11,8 @@ from graphpress.cli.text import printable, table
 from graphpress.report import words
 from graphpress.report.records import Report
 
-MAX_REFUSALS = 8
+MAX_REASONS = 6
+MAX_PLACES = 4
 _COLOURS = {"delivered": "green", "kept_original": "blue", "budget_not_met": "yellow"}
 
 
@@ -53,15 +54,19 @@ def _remarks(report: Report) -> Iterator[str]:
 
 
 def _refusals(report: Report) -> Iterator[str]:
+    """One line a reason: refusals of several passes for the same reason share it."""
     if not report.refusals:
         return
     yield f"not done ({len(report.refusals)}):"
-    for refusal in report.refusals[:MAX_REFUSALS]:
-        remedy = f" – {refusal.fix}" if refusal.fix else ""
-        place = f"{refusal.where}: " if refusal.where not in ("", refusal.pass_name) else ""
-        yield f"  {refusal.pass_name}: {place}{refusal.why}{remedy}"
-    if len(report.refusals) > MAX_REFUSALS:
-        yield f"  … {len(report.refusals) - MAX_REFUSALS} more in report.html"
+    places: dict[tuple[str, str], list[str]] = {}
+    for refusal in report.refusals:
+        place = "" if refusal.where in ("", refusal.pass_name) else f" at {refusal.where}"
+        places.setdefault((refusal.why, refusal.fix), []).append(f"{refusal.pass_name}{place}")
+    for (why, fix), found in list(places.items())[:MAX_REASONS]:
+        shown = ", ".join(found[:MAX_PLACES]) + (f" and {len(found) - MAX_PLACES} more" if len(found) > MAX_PLACES else "")
+        yield f"  {shown}: {why}{f' – {fix}' if fix else ''}"
+    if len(places) > MAX_REASONS:
+        yield f"  … {len(places) - MAX_REASONS} more reasons in report.html"
 
 
 def _files(output: Path) -> str:

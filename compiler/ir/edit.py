@@ -23,18 +23,18 @@ class Editor:
     def __init__(self, model: Model) -> None:
         self.model = model
         self._bodies = {function.graph for function in model.functions.values()}
-        self._names = {
-            name for graph in graphs(model) for name in _names_in(graph)
-        }
+        self._names = {name for graph in graphs(model) for name in _names_in(graph)}
+        self._counts: dict[str, int] = {}
 
     # -- adding ---------------------------------------------------------------------------------------
 
     def fresh_name(self, stem: str) -> str:
         """A value or node name that is not in use, beginning with ``stem``."""
-        name, count = stem, 1
+        name, count = stem, self._counts.get(stem, 1)
         while name in self._names:
             name, count = f"{stem}_{count}", count + 1
         self._names.add(name)
+        self._counts[stem] = count
         return name
 
     def add_constant(self, array: np.ndarray | TensorProtocol, name: str, graph: Graph | None = None) -> Value:
@@ -44,14 +44,14 @@ class Editor:
         """
         owner = self.model.graph if graph is None else graph
         if owner in self._bodies:
-            node = onnx_ir.node("Constant", [], {"value": onnx_ir.tensor(array)}, name=self.fresh_name(f"{name}_Constant"))
-            node.outputs[0].name = self.fresh_name(name)
+            node = onnx_ir.node("Constant", [], {"value": onnx_ir.tensor(array)})
+            node.name, node.outputs[0].name = self.fresh_name(f"{name}_Constant"), self.fresh_name(name)
             owner.insert_before(owner[0], node)
             return node.outputs[0]
         tensor = onnx_ir.tensor(array)
         value = Value(
             name=self.fresh_name(name),
-            shape=Shape(tensor.shape),
+            shape=Shape(tensor.shape.numpy()),
             type=onnx_ir.TensorType(tensor.dtype),
             const_value=tensor,
         )
@@ -94,7 +94,7 @@ class Editor:
         """Give an initialiser new contents: array, shape and dtype at once, for every reader."""
         tensor = onnx_ir.tensor(array)
         value.const_value = tensor
-        value.shape = Shape(tensor.shape)
+        value.shape = Shape(tensor.shape.numpy())
         value.type = onnx_ir.TensorType(tensor.dtype)
         invalidate_encoding(value, "its contents were replaced")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx_ir
 
 from graphpress.errors import ModelError
-from graphpress.ir.types import Attr, AttributeType, DataType, ExternalTensor, Model
+from graphpress.ir.types import Attr, AttributeType, DataType, ExternalTensor, Model, TensorProtocol
 from graphpress.ir.values import graphs
 
 _COPY = "copy the data file beside the model"
@@ -28,19 +28,28 @@ def locate(model: Model, where: str, folder: Path | None) -> None:
         for node in graph:
             for name, attribute in node.attributes.items():
                 if isinstance(attribute, Attr) and attribute.type in (AttributeType.TENSOR, AttributeType.TENSORS):
-                    node.attributes[name] = _in_memory(attribute, where, root)
+                    node.attributes[name] = _attribute_in_memory(attribute, where, root)
 
 
-def _in_memory(attribute: Attr, where: str, root: Path | None) -> Attr:
+def _attribute_in_memory(attribute: Attr, where: str, root: Path | None) -> Attr:
     tensors = [attribute.value] if attribute.type == AttributeType.TENSOR else list(attribute.value)
     if attribute.is_ref() or not any(isinstance(tensor, ExternalTensor) for tensor in tensors):
         return attribute
     for index, tensor in enumerate(tensors):
         if isinstance(tensor, ExternalTensor):
             _locate_tensor(tensor, where, root)
-            tensors[index] = onnx_ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
+            tensors[index] = in_memory(tensor)
     value = tensors[0] if attribute.type == AttributeType.TENSOR else tensors
     return Attr(attribute.name, attribute.type, value, doc_string=attribute.doc_string)
+
+
+def in_memory(tensor: TensorProtocol) -> TensorProtocol:
+    """The tensor itself, or a copy in memory of one that lies in a file."""
+    if not isinstance(tensor, ExternalTensor):
+        return tensor
+    copy = onnx_ir.Tensor(tensor.numpy().copy(), tensor.dtype, name=tensor.name, doc_string=tensor.doc_string)
+    copy.metadata_props.update(tensor.metadata_props)
+    return copy
 
 
 def _locate_tensor(tensor: ExternalTensor, where: str, root: Path | None) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import onnx
 import onnx_ir
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 
 from graphpress.errors import ModelError
-from graphpress.ir.external import locate
+from graphpress.ir.external import in_memory, locate
 from graphpress.ir.mend import prepare, restore
 from graphpress.ir.types import Attr, AttributeType, DataType, ExternalTensor, Function, Graph, Model, TensorProtocol, Value
 from graphpress.ir.values import graphs
@@ -107,7 +107,8 @@ def _declare_opsets_in_subgraphs(model: Model) -> None:
 
 
 def _sort(model: Model, where: str) -> None:
-    for graph in (model.graph, *model.functions.values()):
+    owners: list[Graph | Function] = [model.graph, *model.functions.values()]
+    for graph in owners:
         try:
             graph.sort()
         except ValueError as error:
@@ -199,7 +200,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> list[Path]:
             aside.write_bytes(serialize(model))
         names = sorted(one.name for one in Path(folder).iterdir())
         for name in reversed(names):
-            (aside.with_name(name)).replace(file.with_name(name))
+            aside.with_name(name).replace(file.with_name(name))
     return [file.with_name(name) for name in names]
 
 
@@ -209,7 +210,7 @@ def _save_with_data(model: Model, file: Path) -> dict[Value, tuple[TensorProtoco
     before = [value.const_value for value in values if value.const_value is not None]
     large = [one for one in before if one.nbytes > INLINE_BYTES and one.dtype != DataType.STRING]
     outside = dict(zip(map(id, large), _write_data(large, file.with_name(f"{file.name}.data")), strict=True))
-    after = [outside[id(one)] if id(one) in outside else _in_memory(one) for one in before]
+    after = [outside[id(one)] if id(one) in outside else in_memory(one) for one in before]
     try:
         for value, tensor in zip(values, after, strict=True):
             value.const_value = tensor
@@ -230,14 +231,6 @@ def _write_data(large: Sequence[TensorProtocol], file: Path) -> list[ExternalTen
     return written
 
 
-def _in_memory(tensor: TensorProtocol) -> TensorProtocol:
-    if not isinstance(tensor, ExternalTensor):
-        return tensor
-    copy = onnx_ir.Tensor(tensor.numpy().copy(), tensor.dtype, name=tensor.name, doc_string=tensor.doc_string)
-    copy.metadata_props.update(tensor.metadata_props)
-    return copy
-
-
 def _follow(saved: dict[Value, tuple[TensorProtocol, TensorProtocol]], file: Path) -> None:
     """Where the model was mapped from the very file that is being replaced, map it from the new one.
 
@@ -254,7 +247,8 @@ def _follow(saved: dict[Value, tuple[TensorProtocol, TensorProtocol]], file: Pat
 
 def _encode(proto: onnx.ModelProto) -> bytes:
     try:
-        return proto.SerializeToString(deterministic=True)
+        encoded: bytes = proto.SerializeToString(deterministic=True)
     except (EncodeError, ValueError) as error:
         raise ModelError(f"does not fit into one protobuf message ({error})", where="model",
                          fix="make initialisers of the constants in attributes: they can be saved beside the model") from error
+    return encoded

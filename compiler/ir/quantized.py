@@ -45,7 +45,7 @@ class EncodedTensor(LazyTensor):
 
     def __init__(self, integers: TensorProtocol, encoding: Quantized, dtype: DataType, name: str | None = None) -> None:
         self.integers, self.encoding = integers, encoding
-        super().__init__(self._decode, dtype=dtype, shape=Shape(integers.shape), name=name)
+        super().__init__(self._decode, dtype=dtype, shape=Shape(integers.shape.numpy()), name=name)
 
     def _decode(self) -> TensorProtocol:
         return onnx_ir.tensor(dequantize_array(self.integers.numpy(), self.encoding, self.dtype.numpy()))

@@ -75,6 +75,10 @@ class Tally:
         if text not in self.notes:
             self.notes.append(text)
 
+    def refuse(self, refusal: Refusal) -> None:
+        """The pass does not run, for this reason."""
+        self.status, self.refusals = "refused", [refusal]
+
     def record(self) -> PassRecord:
         """The finished record."""
         notes = list(self.notes)
@@ -139,7 +143,7 @@ class Manager:
         for stage in stages_of(recipe.passes):
             tallies = [Tally(one, transaction=stage.transaction) for one in stage.passes]
             run.tallies += tallies
-            ready = [tally for tally in tallies if self._admit(tally, run.checkpoints[-1].model, recipe)]
+            ready = [tally for tally in tallies if self._admit(tally, recipe)]
             if not ready:
                 continue
             if stage.transaction is None:
@@ -148,22 +152,21 @@ class Manager:
                 self._run_transaction(stage, ready, run, recipe)
         return run
 
-    def _admit(self, tally: Tally, model: Model, recipe: Recipe) -> bool:
-        """Whether the pass runs at all; a refusal goes to the record."""
-        refusal = self._refusal(tally.one, model, recipe)
+    def _admit(self, tally: Tally, recipe: Recipe) -> bool:
+        """Whether the pass gets its turn at all; a refusal goes to the record."""
+        refusal = self._refusal(tally.one, recipe)
         if refusal is not None:
-            tally.status = "refused"
-            tally.refusals.append(refusal)
+            tally.refuse(refusal)
         return refusal is None
 
-    def _refusal(self, one: Pass, model: Model, recipe: Recipe) -> Refusal | None:
+    def _refusal(self, one: Pass, recipe: Recipe) -> Refusal | None:
         if self._late():
             return Refusal(one.name, "the time limit was reached before it", "raise --time-limit")
         target = self.context.target
         if one.emits is not None and one.name not in recipe.explicit and one.emits not in target.fused_operators:
-            return Refusal(one.name, f"{one.emits} as one operator does not pay on {target.name}",
-                           f"name {one.name} in --passes to have it all the same")
-        return one.refuse(model, self.context) if one.lossless else None
+            return Refusal(one.name, f"fusing into one operator does not pay on {target.name}",
+                           "name the pass in --passes to have it all the same")
+        return None
 
     def _late(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
@@ -206,13 +209,19 @@ class Manager:
                 tally.note("the time limit was reached: stopped" if self._late()
                            else f"still changing after {MOST_ROUNDS} rounds: stopped")
                 break
+            turn += 1
+            refusal = tally.one.refuse(model, self.context)  # asked anew: a pass before may have removed the reason
+            if refusal is not None and not tally.changes:
+                tally.refuse(refusal)
+                quiet += 1
+                continue
+            tally.status = "applied"
             outcome = self._try(tally, model, recipe)
             if outcome is None or (outcome.changes and probe is not None and self._differs(tally, model, probe)):
                 return steps, tally
             if outcome.changes:
                 steps.append(tally)
             quiet = 0 if outcome.changes else quiet + 1
-            turn += 1
         return steps, None
 
     def _differs(self, tally: Tally, model: Model, probe: Probe | None) -> bool:
@@ -284,8 +293,7 @@ class Manager:
         for tally in tallies:
             refusal = tally.one.refuse(model, self.context)
             if refusal is not None:
-                tally.status = "refused"
-                tally.refusals.append(refusal)
+                tally.refuse(refusal)
                 if tally is tallies[0]:
                     for other in tallies[1:]:
                         other.note("nothing to recover from")

@@ -85,3 +85,13 @@ def permutation(transpose: Node) -> tuple[int, ...] | None:
     if given is not None or rank is None:
         return given
     return tuple(reversed(range(rank)))
+
+
+def keeps_order(transpose: Node) -> bool:
+    """Whether a Transpose keeps the order of all axes but those of size 1, and so of the elements in memory."""
+    order = permutation(transpose)
+    if order is None:
+        return False
+    dims = dims_of(input_of(transpose, 0)) or (None,) * len(order)
+    long = [axis for axis in order if dims[axis] != 1]
+    return long == sorted(long)

@@ -18,7 +18,7 @@ from typing import ClassVar
 from graphpress.ir import Editor, Match, Node, Refusal, constant, input_of, rank_of, static_shape, string_attribute
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.cleanup._forward import forward, pass_through
-from graphpress.passes.cleanup._operands import has_operand, ints_operand, permutation, same_shape
+from graphpress.passes.cleanup._operands import has_operand, ints_operand, keeps_order, permutation, same_shape
 
 ALIGNED = ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric")
 """Coordinate transformations that map every pixel to itself when the size stays."""
@@ -30,17 +30,12 @@ def _keeps_shape(node: Node) -> bool:
     return source is not None and same_shape(source, node.outputs[0])
 
 
-def _keeps_order(node: Node) -> bool:
-    order = permutation(node)
-    if order is None:
-        return False
-    if order == tuple(range(len(order))):
-        return True
-    shape = static_shape(node.inputs[0])
-    if shape is None or not _keeps_shape(node):
-        return False
-    long = [axis for axis in order if shape[axis] != 1]
-    return long == sorted(long)
+def _stays(transpose: Node) -> bool:
+    return keeps_order(transpose) and (_keeps_shape(transpose) or permutation(transpose) == _no_move(transpose))
+
+
+def _no_move(transpose: Node) -> tuple[int, ...]:
+    return tuple(range(len(permutation(transpose) or ())))
 
 
 def _pads_nothing(node: Node) -> bool:
@@ -91,7 +86,7 @@ CHECKS: dict[str, Callable[[Node], bool]] = {
     "Split": _is_one_piece,
     "Squeeze": _keeps_shape,
     "Tile": _repeats_nothing,
-    "Transpose": _keeps_order,
+    "Transpose": _stays,
     "Unsqueeze": _keeps_shape,
     "Upsample": _keeps_pixels,
 }

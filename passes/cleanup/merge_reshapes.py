@@ -1,6 +1,7 @@
 """Let only the last of several reshapes count.
 
-    Reshape_t(R(x)) = Reshape_t(x)      for R in Reshape, Flatten, Squeeze, Unsqueeze
+    Reshape_t(R(x)) = Reshape_t(x)      for R in Reshape, Flatten, Squeeze, Unsqueeze, and a Transpose that only moves
+                                        axes of size 1
     Squeeze_a(Unsqueeze_a(x)) = x
 
 Reshapes keep the elements in order, so what lies between does not matter once the final shape is known on its own: a
@@ -32,7 +33,7 @@ from graphpress.ir import (
 )
 from graphpress.manager.contract import Context, RewritePass
 from graphpress.passes.cleanup._forward import forward, pass_through
-from graphpress.passes.cleanup._operands import constant_ints, ints_operand
+from graphpress.passes.cleanup._operands import constant_ints, ints_operand, keeps_order
 
 RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
@@ -53,8 +54,10 @@ class MergeReshapes(RewritePass):
     def match(self, node: Node) -> Match | Refusal | None:
         """Find a reshape of a reshape."""
         middle = input_of(node, 0)
-        first = producer(middle, *RESHAPES)
+        first = producer(middle, *RESHAPES, "Transpose")
         if first is None or middle is None or not has_one_use(middle) or input_of(first, 0) is None:
+            return None
+        if first.op_type == "Transpose" and not keeps_order(first):
             return None
         if _undoes(first, node):
             undone = pass_through(node, first.inputs[0])  # type: ignore[arg-type]  # present, see above

@@ -73,9 +73,7 @@ def _step(node: Node, attributes: set[str], old: int, new: int) -> list[Change] 
     if why is not None:
         return why
     changes = [_move(node, name, index) for name, index in moved.items() if name in attributes]
-    if node.op_type == "Split" and new == 18 and input_of(node, 1) is None:
-        changes.append(lambda edit: edit.set_attributes(node, num_outputs=len(node.outputs)))
-    return changes
+    return [*changes, _count_outputs(node)] if (node.op_type, new) == ("Split", 18) else changes
 
 
 def _attributes_changed(given: set[str], before: onnx.defs.OpSchema, after: onnx.defs.OpSchema) -> str | None:
@@ -109,6 +107,16 @@ def _single_axis(node: Node) -> list[Change] | str:
     if axis != -1 and (rank is None or axis % rank != rank - 1):
         return "stops flattening the axes behind its own"
     return [lambda edit: edit.set_attributes(node, axis=-1)]
+
+
+def _count_outputs(node: Node) -> Change:
+    """The change that lets a Split into equal parts say how many there are."""
+
+    def change(edit: Editor) -> None:
+        if input_of(node, 1) is None:
+            edit.set_attributes(node, num_outputs=len(node.outputs))
+
+    return change
 
 
 def _move(node: Node, name: str, index: int) -> Change:

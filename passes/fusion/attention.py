@@ -136,6 +136,10 @@ def _untransposed(value: Value | None, nodes: list[Node]) -> Keys | None:
     if shape is None or not all(same_size((value, axis), (transpose.outputs[0], axis)) for axis in (-1, -2)):
         return None
     nodes += [split, transpose]
+    merge = producer(transpose.inputs[0], "Reshape")
+    if order is None and merge is not None and dims_of(merge.inputs[0]) == shape and merge.inputs[0] is not None:
+        nodes += [merge] if has_one_use(merge.outputs[0]) else []
+        return Keys(value, merge.inputs[0])
     return Keys(value, transpose.inputs[0], order, shape)
 
 
@@ -155,9 +159,6 @@ def _straighten(keys: Keys, end: Node, edit: Editor) -> Value:
         value = edit.add_node("Transpose", [value], {"perm": keys.perm}, before=end).outputs[0]
     if keys.shape is None:
         return value
-    merge = producer(value, "Reshape")
-    if merge is not None and merge.inputs[0] is not None and dims_of(merge.inputs[0]) == keys.shape:
-        return merge.inputs[0]
     shape = edit.add_constant_for(end, np.array(keys.shape), "attention_keys_shape")
     return edit.add_node("Reshape", [value, shape], before=end).outputs[0]
 
@@ -166,11 +167,7 @@ def _obstacle(queries: Value, keys: Keys, values: Value, mask: Value | None, ran
     """Why the operator would not compute the same."""
     if queries.dtype not in TYPES:
         return f"attention is not defined for {queries.dtype}"
-    if (
-        rank_of(queries) != rank
-        or rank_of(values) != rank
-        or len(keys.perm or range(rank_of(keys.source) or 0)) != rank
-    ):
+    if any(rank_of(value) != rank for value in (queries, keys.transposed, values)):
         return "queries, keys and values have different ranks"
     for axis in range(rank - 2):
         if not (same_size((queries, axis), (keys.transposed, axis)) and same_size((queries, axis), (values, axis))):

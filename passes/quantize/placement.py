@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import prod
 
 from graphpress.ir import (
     DataType,
+    Graph,
     Node,
     Refusal,
     Value,
@@ -27,7 +29,6 @@ from graphpress.ir import (
     is_standard,
     rank_of,
 )
-from graphpress.ir import Graph
 from graphpress.ir.encoding import encoding_of
 from graphpress.manager.contract import Context
 from graphpress.ops import lookup
@@ -154,7 +155,7 @@ def _plain_gemm(node: Node) -> bool:
     if not unit or int_attribute(node, "transA", 0) or dims is None:
         return False
     width = dims[0] if int_attribute(node, "transB", 0) else dims[1]
-    return bias is None or bias_dims == (width,)
+    return bias is None or (bias_dims is not None and bias_dims[-1:] == (width,) and prod(bias_dims) == width)
 
 
 def _is_float(node: Node) -> bool:

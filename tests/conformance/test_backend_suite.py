@@ -20,6 +20,7 @@ from graphpress.errors import GraphpressError
 from graphpress.ir import Model, clone, from_proto, verify, weight_bytes
 from graphpress.manager.contract import Context, Pass
 from graphpress.passes.cleanup.cancel_transposes import CancelTransposes
+from graphpress.passes.cleanup.drop_zero_states import DropZeroStates
 from graphpress.passes.cleanup.eliminate_dead import EliminateDead
 from graphpress.passes.cleanup.eliminate_identity import EliminateIdentity
 from graphpress.passes.cleanup.eliminate_movement import EliminateMovement
@@ -46,6 +47,7 @@ LOSSLESS: tuple[Pass, ...] = (
     ShapeArithmetic(),
     EliminateMovement(),
     EliminateNeutral(),
+    DropZeroStates(),
     MergeTransposes(),
     SinkTransposes(),
     CancelTransposes(),

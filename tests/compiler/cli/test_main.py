@@ -164,7 +164,7 @@ def test_the_summary_tells_it_all_in_plain_text(api, capsys):
         "at most 1.00 points allowed",
         "left out by the never-worse check: fuse_swish",
         "rolled back: prune (top1 fell by 3.00 points)",
-        "quantize: /head: no integer kernel – leave it",
+        "quantize at /head: no integer kernel – leave it",
         "out/model.onnx", "out/report.html",
     ):  # fmt: skip
         assert words in out

@@ -1,5 +1,6 @@
 """What the tests of the fusion rules share: models from text, and the four checks that every rule must pass."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +17,11 @@ from graphpress.targets import Target
 
 
 def build_model(text: str, opset: int = 17, ir_version: int = 10, functions: str = "", **weights: np.ndarray) -> Model:
-    """A model from the text of its graph, ``(inputs) => (outputs) { nodes }``; weights are named in the call."""
+    """A model from the text of its graph, ``(inputs) => (outputs) { nodes }``; weights are named in the call.
+
+    ``float y`` is a value of unknown shape (for ONNX's own parser it is a scalar).
+    """
+    text = re.sub(r"\b(float|float16|bfloat16|double|int32) (?=\w)", r"\1[] ", text)
     imports = f'"": {opset}' + (', "local": 1' if functions else "")
     proto = onnx.parser.parse_model(f"<ir_version: {ir_version}, opset_import: [{imports}]> g {text}\n{functions}")
     proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())

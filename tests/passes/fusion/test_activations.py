@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from graphpress.ir import float_attribute, string_attribute
 from graphpress.passes.fusion.gelu import Gelu
 from graphpress.passes.fusion.hard_sigmoid import HardSigmoid
@@ -157,7 +158,9 @@ def test_leaves_other_functions_alone(build, refusals, rule, nodes):
 
 
 def test_a_scale_before_or_behind_the_function_stays(build, fuse):
-    nodes = "i = Mul(x, two) d = Div(i, root2) e = Erf(d) a = Add(e, one) m = Mul(i, a) h = Mul(m, half) y = Mul(h, two)"
+    nodes = (
+        "i = Mul(x, two) d = Div(i, root2) e = Erf(d) a = Add(e, one) m = Mul(i, a) h = Mul(m, half) y = Mul(h, two)"
+    )
     fused = fuse(Gelu(), build(graph(nodes), opset=20, **numbers()), atol=1e-6)
     assert fused.ops == ["Mul", "Gelu", "Mul"]
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from graphpress.passes.fusion.gemm_transpose import GemmTranspose
 
 GENERATOR = np.random.default_rng(6)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from graphpress.ir import float_attribute, int_attribute
 from graphpress.passes.fusion.group_norm import GroupNorm
 from graphpress.passes.fusion.layer_norm import LayerNorm
@@ -14,7 +15,11 @@ AXIS = np.array([-1])
 
 def weights(dtype=np.float32):
     numbers = {"two": 2.0, "one": 1.0, "eps": 1e-5 if dtype == np.float32 else 1e-3, "minus_half": -0.5}
-    vectors = {"gamma": GENERATOR.normal(size=8), "beta": GENERATOR.normal(size=8), "row": GENERATOR.normal(size=(4, 8))}
+    vectors = {
+        "gamma": GENERATOR.normal(size=8),
+        "beta": GENERATOR.normal(size=8),
+        "row": GENERATOR.normal(size=(4, 8)),
+    }
     arrays = numbers | vectors
     return {name: np.asarray(array, dtype) for name, array in arrays.items()} | {"axis": AXIS}
 
@@ -55,7 +60,9 @@ def test_layer_norm_in_opset_18_and_over_two_axes(build, fuse):
 @pytest.mark.parametrize("root", ROOTS)
 @pytest.mark.parametrize("tail", ["y = Mul(n, gamma)", "g = Mul(gamma, n) y = Add(g, beta)", "y = Identity(n)"])
 def test_rms_norm(build, fuse, root, tail):
-    text = graph(ROOTS[root].format("x").replace("<axes=[-1]>(p)", "(p, axis)").replace("<axes=[2]>(p)", "(p, axis)") + tail)
+    text = graph(
+        ROOTS[root].format("x").replace("<axes=[-1]>(p)", "(p, axis)").replace("<axes=[2]>(p)", "(p, axis)") + tail
+    )
     fused = fuse(RmsNorm(), build(text, opset=23, ir_version=11, **weights()), atol=1e-5)
     assert fused.ops[0] == "RMSNormalization"
     assert set(fused.ops[1:]) <= {"Add", "Identity"}
@@ -90,7 +97,10 @@ def test_refuses_and_says_why(build, refusals, rule, nodes, options, reason):
 @pytest.mark.parametrize(
     ("rule", "nodes"),
     [
-        (LayerNorm(), "m = ReduceMean<axes=[1]>(x) d = Sub(x, m) " + ROOTS["sqrt"].format("d").replace("-1", "1") + "y = Neg(n)"),
+        (
+            LayerNorm(),
+            "m = ReduceMean<axes=[1]>(x) d = Sub(x, m) " + ROOTS["sqrt"].format("d").replace("-1", "1") + "y = Neg(n)",
+        ),
         (LayerNorm(), "m = ReduceMean<axes=[1]>(x) d = Sub(x, m) " + ROOTS["sqrt"].format("d") + "y = Neg(n)"),
         (LayerNorm(), ROOTS["sqrt"].format("x") + "y = Neg(n)"),
         (RmsNorm(), CENTRE + ROOTS["sqrt"].format("d") + "y = Neg(n)"),
@@ -114,9 +124,7 @@ def test_softmax(build, fuse, nodes):
     assert fuse(Softmax(), build(graph(nodes), **weights())).ops == ["Softmax"]
 
 
-GROUPS = (
-    "r = Reshape(x, into) i = InstanceNormalization<epsilon=0.001>(r, ones, zeros) {back} m = Mul(b, gamma) y = Add(m, beta)"
-)
+GROUPS = "r = Reshape(x, into) i = InstanceNormalization<epsilon=0.001>(r, ones, zeros) {back} m = Mul(b, gamma) y = Add(m, beta)"
 
 
 def group_weights(**changes):

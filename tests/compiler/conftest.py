@@ -1,0 +1,108 @@
+"""What tests of whole runs share: a small network on disk, data for it, and backends of known behaviour."""
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
+from graphpress.ir import Editor, constant, save
+from graphpress.manager import registry
+from graphpress.manager.contract import Outcome, Pass
+from graphpress.models import build
+
+
+class SlowArtifact:
+    """Takes its time over integers."""
+
+    def __init__(self, artifact, slow):
+        self._artifact, self._slow = artifact, slow
+        self.files = artifact.files
+
+    def run(self, feed):
+        if self._slow:
+            time.sleep(0.005)
+        return self._artifact.run(feed)
+
+    def arithmetic(self):
+        return self._artifact.arithmetic()
+
+
+class SlowBackend(OnnxRuntimeBackend):
+    """Slow on quantised models."""
+
+    def compile(self, model, target, out, threads):
+        slow = any(node.op_type == "QuantizeLinear" for node in model.graph)
+        return SlowArtifact(super().compile(model, target, out, threads), slow)
+
+
+class WordyBackend(OnnxRuntimeBackend):
+    """Writes a large file beside quantised models."""
+
+    def compile(self, model, target, out, threads):
+        artifact = super().compile(model, target, out, threads)
+        if any(node.op_type == "QuantizeLinear" for node in model.graph):
+            (out / "cache.bin").write_bytes(bytes(10_000_000))
+            artifact.files.append(out / "cache.bin")
+        return artifact
+
+
+@dataclass(frozen=True)
+class Spoil(Pass):
+    """Lossy: shuffles the classes."""
+
+    name: ClassVar[str] = "spoil"
+    lossless: ClassVar[bool] = False
+
+    def run(self, model, context):
+        head = next(node for node in model.graph if node.op_type == "Gemm")
+        Editor(model).own_constant(head, 1, np.roll(constant(head.inputs[1]), 1, axis=0))
+        return Outcome(1)
+
+
+@dataclass(frozen=True)
+class Nothing(Pass):
+    """Lossy, and finds nothing to do."""
+
+    name: ClassVar[str] = "nothing"
+    lossless: ClassVar[bool] = False
+
+    def run(self, model, context):
+        return Outcome(0)
+
+
+@pytest.fixture
+def spoil():
+    return Spoil()
+
+
+@pytest.fixture
+def nothing():
+    return Nothing()
+
+
+@pytest.fixture
+def backends(monkeypatch):
+    """Make the backends above available under the names ``slow`` and ``wordy``."""
+    for name, kind in {"slow": SlowBackend, "wordy": WordyBackend}.items():
+        monkeypatch.setitem(registry.OWN_BACKENDS, name, f"{kind.__module__}:{kind.__name__}")
+    registry._table.cache_clear()
+    yield
+    monkeypatch.undo()
+    registry._table.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def network_file(tmp_path_factory):
+    """A ResNet-20 for images of 16 by 16."""
+    file = tmp_path_factory.mktemp("models") / "net.onnx"
+    save(build("resnet", depth=20, stem="cifar", width=16, image=16), file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Sixty-four images for it."""
+    return {"input": np.random.default_rng(0).normal(size=(64, 3, 16, 16)).astype(np.float32)}
