@@ -34,7 +34,8 @@ PASSES = (
     "eliminate_identity", "fold_constants", "fold_pad", "merge_common", "shape_arithmetic", "eliminate_neutral",
     "eliminate_movement", "merge_transposes", "sink_transposes", "cancel_transposes", "merge_reshapes",
     "merge_repeated", "merge_clips", "merge_slices", "merge_pads", "merge_concats", "merge_arithmetic",
-    "fold_batch_norm", "fold_affine", "matmul_add", "eliminate_movement", "merge_common", "eliminate_dead",
+    "drop_zero_states", "fold_batch_norm", "fold_affine", "matmul_add", "eliminate_movement", "merge_common",
+    "eliminate_dead",
 )  # fmt: skip
 CHAIN_SIZES = (4_000, 16_000, 64_000)
 

@@ -84,6 +84,12 @@ CASES = (
     Case("before MatMul", LayerNorm(), TOKENS, LAYER + "y = MatMul(h, wide)"),
     Case("alone", RmsNorm(), TOKENS, RMS + "y = Neg(h)"),
     Case("before MatMul", RmsNorm(), TOKENS, RMS + "y = MatMul(h, wide)"),
+    Case(
+        "by reciprocal",
+        RmsNorm(),
+        TOKENS,
+        RMS.replace("n = Div(x, s)", "r = Reciprocal(s) n = Mul(x, r)") + "y = Neg(h)",
+    ),
     Case("8 groups", GroupNorm(), IMAGE, GROUP),
     Case("128×128 of 12 heads", Softmax(), "float[1,12,128,128] x", "e = Exp(x) t = ReduceSum(e, last) y = Div(e, t)"),
     Case("12 heads, 128×64", Attention(), HEADS, ATTENTION.format("p = Softmax(a)")),

@@ -12,7 +12,7 @@ from typing import Any
 from graphpress.delivery import deliver
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.job import open_job
-from graphpress.manager.contract import Progress, Silent
+from graphpress.progress import Progress, Silent
 from graphpress.options import Options
 from graphpress.report.records import Report, Status
 

@@ -177,6 +177,8 @@ def _modelled_ms(job: Job, cost: ModelCost) -> float | None:
 
 def _notes(job: Job, run: Run) -> list[str]:
     notes = list(job.data.notes)
+    if job.final_baseline is not None and job.final_baseline.note:
+        notes.append(job.final_baseline.note)
     if job.metric is None:
         notes.append("no data was given: the metric was not measured")
     if not job.target.this_machine:
@@ -199,7 +201,7 @@ def _manifest(job: Job, folder: Path) -> Manifest:
         options=_recorded_options(job),
         decisions=job.context.decisions,
         inputs=job.inputs,
-        outputs=file_records([file for file in folder.iterdir()], folder),
+        outputs=file_records(folder.iterdir(), folder),
         data={name: part.fingerprint() for name, part in parts.items() if part is not None},
     )
 

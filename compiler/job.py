@@ -17,7 +17,8 @@ from graphpress.errors import BackendError, UsageError, did_you_mean
 from graphpress.evaluation import Metric, Score, evaluate, resolve_metric
 from graphpress.ir import Model, Refusal, clone, load
 from graphpress.manager.cache import ContentCache
-from graphpress.manager.contract import Context, Feed, Progress
+from graphpress.manager.contract import Context, Feed
+from graphpress.progress import Progress
 from graphpress.manager.judge import MetricJudge, NoJudge, score_model
 from graphpress.manager.manager import Judge, Manager
 from graphpress.manager.recipe import HOOKS, Recipe, from_name, from_passes, from_text
@@ -95,7 +96,7 @@ class Job:
         """The final figure of a legalised model."""
         if self.metric is None or self.data.evaluation is None:
             return None
-        return score_model(model, self.data.evaluation, self.metric, self.session, self.threads)
+        return score_model(model, self.data.evaluation, self.metric, self.session, self.threads, self.context.progress)
 
     def judge(self) -> Judge:
         """Who decides over lossy passes."""
@@ -105,6 +106,7 @@ class Job:
         return MetricJudge(
             self.metric, samples, baseline, self.session,
             lambda model: self.backend.legalise(model, self.target), self.options.max_drop, self.threads,
+            self.context.progress,
         )
 
     def manager(self) -> Manager:
@@ -117,7 +119,8 @@ class Job:
 
     def _score_original(self, samples: Samples) -> Score:
         assert self.metric is not None
-        return evaluate(self.session, samples, self.metric, self.session, model=self.path)
+        return evaluate(self.session, samples, self.metric, self.session, model=self.path,
+                        progress=self.context.progress)
 
 
 def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[str, Callable[..., None]]) -> Job:

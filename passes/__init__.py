@@ -1,1 +1,1 @@
-
+"""What changes a graph: one pass a file, one folder a family."""

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     import rich.progress
 
-    from graphpress.manager.contract import Progress
+    from graphpress.progress import Progress
 
 
 class RichProgress:
@@ -45,7 +45,7 @@ class LineProgress:
 def progress_on_stderr(*, silent: bool = False) -> Iterator[Progress]:
     """The progress that fits where stderr goes."""
     if silent:
-        from graphpress.manager.contract import Silent
+        from graphpress.progress import Silent
 
         yield Silent()
     elif sys.stderr.isatty():

@@ -12,6 +12,7 @@ from graphpress.errors import DataError, UsageError
 from graphpress.evaluation.metrics import Metric
 from graphpress.evaluation.outputs import Judged
 from graphpress.evaluation.similarity import Runner
+from graphpress.progress import Progress, Silent
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def evaluate(
     reference: Runner | None = None,
     *,
     model: Path | None = None,
+    progress: Progress | None = None,
 ) -> Score:
     """Take the metric of a model.
 
@@ -47,6 +49,7 @@ def evaluate(
         metric: as ``resolve_metric`` gives it.
         reference: runs the original model, for metrics that compare; pass ``run`` itself to score the original.
         model: path of the model's file, for metrics that take one.
+        progress: where to tell how far it is.
 
     Raises:
         DataError: there are no samples, or outputs and labels do not go together.
@@ -61,7 +64,8 @@ def evaluate(
     if metric.needs_reference and reference is None:
         raise UsageError("this metric compares with a reference", where=metric.name, fix="give it with reference=")
     counts, scores, note = list[int](), list[np.ndarray](), ""
-    for batch in samples.counted_batches():
+    batches = -(-samples.count // samples.batch_size)
+    for batch in (progress or Silent()).track(samples.counted_batches(), f"measuring {metric.name}", batches):
         judged = _judge(run, batch, reference if metric.needs_reference else None)
         note = note if counts else metric.remark(judged)
         counts.append(batch.count)

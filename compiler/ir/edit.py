@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 import onnx_ir
 
-from graphpress.ir.encoding import invalidate_encoding
+from graphpress.ir.encoding import (
+    PREFIX,
+    hand_over_encoding,
+    invalidate_encoding,
+    override_use,
+    read_encoding,
+    set_encoding,
+)
 from graphpress.ir.types import Function, Graph, Model, Node, Shape, TensorProtocol, Value
 from graphpress.ir.values import graphs, has_one_use, is_constant, subgraphs_of
 
@@ -99,14 +106,21 @@ class Editor:
         invalidate_encoding(value, "its contents were replaced")
 
     def own_constant(self, node: Node, index: int, array: np.ndarray | TensorProtocol, name: str | None = None) -> Value:
-        """Let one input of ``node`` read a constant with these contents; other readers keep theirs."""
+        """Let one input of ``node`` read a constant with these contents; other readers keep theirs.
+
+        An encoding in which the node read the input before does not hold for the new contents: it is invalidated.
+        """
         old = node.inputs[index] if index < len(node.inputs) else None
         stem = name or (old.name if old is not None and old.name else f"{node.name or node.op_type}_constant")
         if old is not None and old.is_initializer() and is_constant(old) and has_one_use(old):
             self.set_constant(old, array)
             return old
+        encoding = None if old is None else read_encoding(node, index)
         new = self.add_constant_for(node, array, stem)
         self.set_input(node, index, new)
+        override_use(node, index, None)
+        set_encoding(new, encoding)
+        invalidate_encoding(new, "its contents were replaced")
         self.drop_if_unused(old)
         return new
 
@@ -145,7 +159,9 @@ class Editor:
         )
 
     def replace(self, old: Value, new: Value) -> None:
-        """Let every reader of ``old`` read ``new``; a graph output keeps its public name and declared type.
+        """Let every reader of ``old`` read ``new``; a graph output keeps its public name, words and declared type.
+
+        Encodings that the readers read in are handed over.
 
         Raises:
             ValueError: when ``can_replace`` says no; ask first.
@@ -154,6 +170,7 @@ class Editor:
             return
         if not self.can_replace(old, new):
             raise ValueError(f"{new.name!r} cannot stand in for the graph output {old.name!r}")
+        hand_over_encoding(old, new)
         if old.is_graph_output():
             self.replace_output(old, new)
         elif new.shape is None and old.shape is not None and not is_constant(new):
@@ -168,6 +185,8 @@ class Editor:
         old.name = self.fresh_name(f"{public}_replaced")
         new.name = public
         self.copy_type(old, new)
+        new.doc_string = old.doc_string
+        new.metadata_props.update({key: text for key, text in old.metadata_props.items() if not key.startswith(PREFIX)})
         for index, output in enumerate(owner.outputs):
             if output is old:
                 owner.outputs[index] = new
@@ -220,5 +239,3 @@ def _names_in(graph: Graph | Function) -> Iterable[str]:
             yield output.name or ""
         for subgraph in subgraphs_of(node):
             yield from _names_in(subgraph)
-
-

@@ -96,8 +96,14 @@ def set_encoding(value: Value, encoding: Quantized | None) -> None:
 
 
 def invalidate_encoding(value: Value, reason: str) -> None:
-    """Drop an encoding whose value changed; whoever spells the graph out will say so instead of guessing."""
-    if value.metadata_props.pop(ENCODING_KEY, None) is not None:
+    """Drop the encodings of a value that changed, also those of its uses; whoever spells the graph out will say so."""
+    stale = value.metadata_props.pop(ENCODING_KEY, None) is not None
+    for use in value.uses():
+        key = f"{USE_KEY}{use.idx}"
+        if use.node.metadata_props.get(key, FLOAT) != FLOAT:
+            del use.node.metadata_props[key]
+            stale = True
+    if stale:
         value.metadata_props[INVALIDATED_KEY] = reason
 
 
@@ -124,6 +130,33 @@ def override_use(node: Node, index: int, encoding: Quantized | Override | None) 
         node.metadata_props.pop(key, None)
     else:
         node.metadata_props[key] = encoding if isinstance(encoding, str) else _print(encoding)
+
+
+def hand_over_encoding(old: Value, new: Value) -> None:
+    """Before ``new`` takes the place of ``old``: what read ``old`` in its encoding will read ``new`` in it.
+
+    Other readers of ``new`` keep what they read, by an override of their use. Where ``old`` is plain float, there is
+    nothing to hand over.
+    """
+    if reason := invalidation_of(old):
+        new.metadata_props[INVALIDATED_KEY] = reason
+    encoding, own = encoding_of(old), encoding_of(new)
+    if encoding is None or encoding == own:
+        return
+    if new.is_graph_output() and own is not None:
+        for use in old.uses():
+            _keep_reading(use.node, use.idx, encoding)
+        return
+    for use in new.uses():
+        _keep_reading(use.node, use.idx, FLOAT if own is None else own)
+    if new.is_graph_output() or (old.is_graph_output() and OUTPUT_KEY in old.metadata_props):
+        override_output(new, FLOAT)
+    set_encoding(new, encoding)
+
+
+def _keep_reading(node: Node, index: int, encoding: Quantized | Override) -> None:
+    if f"{USE_KEY}{index}" not in node.metadata_props:
+        override_use(node, index, encoding)
 
 
 def output_encoding(value: Value) -> Quantized | None:
@@ -160,8 +193,8 @@ def clear_annotations(item: Node | Value) -> None:
 
 def _print(encoding: Quantized) -> str:
     defaults = {"axis": None, "block": 0, "scale_shape": (), "shared": "", "derived": False, "pinned": False}
-    fields = {name: value for name, value in asdict(encoding).items() if name not in defaults or value != defaults[name]}
-    return json.dumps({"kind": "quantized", **fields}, separators=(",", ":"))
+    said = {name: value for name, value in asdict(encoding).items() if name not in defaults or value != defaults[name]}
+    return json.dumps({"kind": "quantized", **said}, separators=(",", ":"))
 
 
 @lru_cache(maxsize=65536)

@@ -21,7 +21,17 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 from graphpress.errors import ModelError
 from graphpress.ir.external import in_memory, locate
 from graphpress.ir.mend import prepare, restore
-from graphpress.ir.types import Attr, AttributeType, DataType, ExternalTensor, Function, Graph, Model, TensorProtocol, Value
+from graphpress.ir.types import (
+    Attr,
+    AttributeType,
+    DataType,
+    ExternalTensor,
+    Function,
+    Graph,
+    Model,
+    TensorProtocol,
+    Value,
+)
 from graphpress.ir.values import graphs
 from graphpress.ir.verify import problems
 
@@ -250,5 +260,5 @@ def _encode(proto: onnx.ModelProto) -> bytes:
         encoded: bytes = proto.SerializeToString(deterministic=True)
     except (EncodeError, ValueError) as error:
         raise ModelError(f"does not fit into one protobuf message ({error})", where="model",
-                         fix="make initialisers of the constants in attributes: they can be saved beside the model") from error
+                         fix="turn large constants in attributes into initialisers") from error
     return encoded

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from graphpress.errors import ModelError
 from graphpress.ir.types import DataType
 
+T = TypeVar("T", bound=Hashable)
 Body = onnx.GraphProto | onnx.FunctionProto
 
 FIRST_IR_WITH_OPERATOR_SETS = 3
@@ -90,7 +92,7 @@ def _settle_operator_sets(owner: onnx.ModelProto | onnx.FunctionProto, where: st
     for one in owner.opset_import:
         domain = "" if one.domain in _STANDARD else one.domain
         if versions.setdefault(domain, one.version) != one.version:
-            raise ModelError(f"declares two versions of operator set {domain or 'ai.onnx'!r}", where=where, fix=_CHECKER)
+            raise ModelError(f"declares two versions of opset {domain or 'ai.onnx'!r}", where=where, fix=_CHECKER)
         one.domain = domain
 
 
@@ -194,8 +196,8 @@ def _expected_and_found(tensor: TensorProto) -> tuple[int, int]:
     return (count if bits >= 6 else math.ceil(count * bits / 8)), len(field)
 
 
-def _repeated(items: Iterable[object]) -> Iterator[object]:
-    seen: set[object] = set()
+def _repeated(items: Iterable[T]) -> Iterator[T]:
+    seen: set[T] = set()
     for item in items:
         if item in seen:
             yield item
@@ -275,7 +277,7 @@ def _drop_repeated_types(graph: onnx.GraphProto) -> None:
 
 def _says_more(info: onnx.ValueInfoProto, tensor: TensorProto) -> bool:
     own = helper.make_tensor_value_info(tensor.name, tensor.data_type, tuple(tensor.dims))
-    return info.SerializeToString(deterministic=True) != own.SerializeToString(deterministic=True)
+    return bool(info.SerializeToString(deterministic=True) != own.SerializeToString(deterministic=True))
 
 
 def _annotate_once(graph: onnx.GraphProto) -> None:

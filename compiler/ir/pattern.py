@@ -15,7 +15,6 @@ from graphpress.ir.edit import Editor
 from graphpress.ir.types import Function, Model, Node, Value
 from graphpress.ir.values import graphs, is_standard, label
 
-
 FEW_READERS = 4
 """A value with more readers than this did not just become private to one of them: don't look at all again."""
 

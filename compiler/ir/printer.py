@@ -1,7 +1,7 @@
 """A stable text form of a graph, for people and for golden tests: one line a node, encodings beside the names.
 
-    graph main (input: float32[N, 3, 32, 32]) -> (logits: float32[N, 10])
-      conv1 = Conv(input:u8, w:s8, b) {kernel_shape=[3, 3]}  -> float32[N, 16, 32, 32]
+graph main (input: float32[N, 3, 32, 32]) -> (logits: float32[N, 10])
+  conv1 = Conv(input:uint8, w:int8/0, b) {kernel_shape=[3, 3]} as int8 -> float32[N, 16, 32, 32]
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from graphpress.ir.encoding import Quantized, compute_request, output_encoding, read_encoding
-from graphpress.ir.types import Attr, AttributeType, Function, Graph, Model, Node, TensorProtocol, Value
+from graphpress.ir.types import Attr, AttributeType, DataType, Function, Graph, Model, Node, TensorProtocol, Value
 from graphpress.ir.values import graphs, is_constant
 
 FEW_ELEMENTS = 8
@@ -39,10 +39,14 @@ def _graph_lines(graph: Graph | Function, title: str, depth: int) -> Iterator[st
         yield f"{margin}  {_node_line(node)}"
         for name, attribute in sorted(node.attributes.items()):
             if isinstance(attribute, Attr) and attribute.type == AttributeType.GRAPH:
-                yield from _graph_lines(attribute.as_graph(), f"{name} =", depth + 2)
+                yield from _subgraph_lines(name, attribute.as_graph(), depth)
             elif isinstance(attribute, Attr) and attribute.type == AttributeType.GRAPHS:
                 for index, subgraph in enumerate(attribute.as_graphs()):
-                    yield from _graph_lines(subgraph, f"{name}[{index}] =", depth + 2)
+                    yield from _subgraph_lines(f"{name}[{index}]", subgraph, depth)
+
+
+def _subgraph_lines(name: str, graph: Graph, depth: int) -> Iterator[str]:
+    return _graph_lines(graph, f"{name} = graph {graph.name or ''}".rstrip(), depth + 2)
 
 
 def _node_line(node: Node) -> str:
@@ -80,7 +84,7 @@ def _attribute(attribute: Attr) -> str:
         return f"@{attribute.ref_attr_name}"
     if attribute.type == AttributeType.TENSOR:
         tensor = attribute.as_tensor()
-        return f"{tensor.dtype.name.lower()}{list(tensor.shape)}{_contents(tensor)}"
+        return f"{_dtype(tensor.dtype)}{list(tensor.shape)}{_contents(tensor)}"
     if attribute.type == AttributeType.FLOAT:
         return f"{attribute.as_float():.6g}"
     if attribute.type == AttributeType.FLOATS:
@@ -95,7 +99,8 @@ def _contents(tensor: TensorProtocol | None) -> str:
     if tensor is None or tensor.size > FEW_ELEMENTS:
         return ""
     array = tensor.numpy()
-    words = [f"{one:.6g}" if np.issubdtype(array.dtype, np.floating) else str(one) for one in array.reshape(-1).tolist()]
+    is_float = np.issubdtype(array.dtype, np.floating)
+    words = [f"{one:.6g}" if is_float else str(one) for one in array.reshape(-1).tolist()]
     return f" = {words[0] if array.ndim == 0 else '[' + ', '.join(words) + ']'}"
 
 
@@ -103,14 +108,15 @@ def _type(value: Value) -> str:
     tensor = value.const_value if value.const_value is not None and is_constant(value) else None
     dtype = value.dtype if tensor is None else tensor.dtype
     shape = value.shape if tensor is None else tensor.shape
-    name = "?" if dtype is None else _DTYPE_NAMES.get(dtype.name, dtype.name.lower())
+    name = "?" if dtype is None else _dtype(dtype)
     if shape is None:
         return name if value.type is None or dtype is not None else str(value.type)
     return f"{name}[{', '.join(map(_dim, shape))}]"
 
 
+def _dtype(dtype: DataType) -> str:
+    return {"FLOAT": "float32", "DOUBLE": "float64"}.get(dtype.name, dtype.name.lower())
+
+
 def _dim(dim: object) -> str:
     return str(dim) if isinstance(dim, int) else str(getattr(dim, "value", dim) or "?")
-
-
-_DTYPE_NAMES = {"FLOAT": "float32", "DOUBLE": "float64"}

@@ -6,7 +6,7 @@
     integers ─ DQ ─ conv   ⇄      float constant that carries the integers as its payload
 
 A pair is left as nodes, with a reason, when its scale is computed at run time, when something else reads the
-integers, or when the two halves disagree.
+integers, when the two halves disagree, or when what it quantises was quantised before.
 """
 
 from __future__ import annotations
@@ -31,21 +31,35 @@ from graphpress.ir.encoding import (
     set_encoding,
 )
 from graphpress.ir.pattern import Refusal, Rewrites
-from graphpress.ir.quantized import EncodedTensor, integer_dtype, payload, quantize_array
-from graphpress.ir.types import DataType, Graph, Model, Node, TensorType, Value
-from graphpress.ir.values import constant, graphs, input_of, int_attribute, is_constant, producer, readers, scalar
+from graphpress.ir.quantized import EncodedTensor, fits, integer_dtype, payload, quantize_array
+from graphpress.ir.types import DataType, Graph, Model, Node, TensorProtocol, TensorType, Value
+from graphpress.ir.values import (
+    constant,
+    graphs,
+    input_of,
+    int_attribute,
+    is_constant,
+    is_standard,
+    producer,
+    rank_of,
+    readers,
+    scalar,
+)
+
+_STAYS = "nothing: it stays as it is"
+_EXPRESSED = {"axis", "block_size", "output_dtype", "saturate"}
 
 # -- raising ----------------------------------------------------------------------------------------------
 
 
 def raise_qdq(model: Model) -> Rewrites:
-    """Turn Q/DQ pairs and dequantised constants into pinned encodings, in place; what stays is refused with a reason."""
+    """Turn Q/DQ pairs and dequantised constants into pinned encodings, in place; what stays has its reason."""
     edit, done = Editor(model), Rewrites()
     for graph in graphs(model):
         if not isinstance(graph, Graph):
             continue
         for node in list(graph):
-            if node.graph is None or node.op_type != "DequantizeLinear":
+            if not is_standard(node, "DequantizeLinear"):
                 continue
             refusal = _raise_one(node, edit)
             if refusal is None:
@@ -65,22 +79,23 @@ def _raise_one(dequantize: Node, edit: Editor) -> Refusal | None:
         return _raise_constant(dequantize, integers, encoding, edit)
     quantize = producer(integers, "QuantizeLinear")
     if quantize is None:
-        return Refusal.at(dequantize, "its integers come from a computation", "nothing: it stays as it is")
-    if any(reader.op_type != "DequantizeLinear" for reader in readers(integers)) or integers.is_graph_output():
-        return Refusal.at(quantize, "its integers have another reader", "nothing: the pair stays as it is")
+        return Refusal.at(dequantize, "its integers come from a computation", _STAYS)
+    if not all(is_standard(reader, "DequantizeLinear") for reader in readers(integers)) or integers.is_graph_output():
+        return Refusal.at(quantize, "its integers have another reader", _STAYS)
     if _encoding_of_node(quantize) != encoding:
         return Refusal.at(quantize, "it and its DequantizeLinear differ in scale, zero-point or axis",
-                          "nothing: the pair stays as it is")
+                          _STAYS)
     return _raise_pair(quantize, dequantize, encoding, edit)
 
 
 def _raise_constant(dequantize: Node, integers: Value, encoding: Quantized, edit: Editor) -> Refusal | None:
-    result = dequantize.outputs[0]
-    if result.is_graph_output() or not integers.is_initializer():
-        return Refusal.at(dequantize, "its result is a graph output", "nothing: it stays as it is")
-    assert integers.const_value is not None
-    decoded = EncodedTensor(integers.const_value, encoding, _result_type(dequantize))
-    value = edit.add_constant(decoded, result.name or "weight", dequantize.graph if isinstance(dequantize.graph, Graph) else None)
+    result, tensor = dequantize.outputs[0], _tensor_of(integers)
+    if result.is_graph_output():
+        return Refusal.at(dequantize, "its result is a graph output", _STAYS)
+    if tensor is None or not fits(encoding, tuple(tensor.shape.numpy())):
+        return Refusal.at(dequantize, "its scales do not fit the shape of its integers", _STAYS)
+    decoded = EncodedTensor(tensor, encoding, _result_type(dequantize))
+    value = edit.add_constant_for(dequantize, decoded, result.name or "weight")
     set_encoding(value, encoding)
     edit.replace(result, value)
     edit.remove(dequantize)
@@ -90,9 +105,11 @@ def _raise_constant(dequantize: Node, integers: Value, encoding: Quantized, edit
 def _raise_pair(quantize: Node, dequantize: Node, encoding: Quantized, edit: Editor) -> Refusal | None:
     source, result = quantize.inputs[0], dequantize.outputs[0]
     assert source is not None
+    if read_encoding(quantize, 0) is not None:
+        return Refusal.at(quantize, "it quantises again what is quantised already", _STAYS)
     if not edit.can_replace(result, source) or (result.is_graph_output() and len(source.uses()) > 1):
         return Refusal.at(dequantize, "its result is a graph output with another reader before it",
-                          "nothing: the pair stays as it is")
+                          _STAYS)
     default = encoding_of(source)
     if default is None:
         for use in source.uses():
@@ -113,25 +130,40 @@ def _encoding_of_node(node: Node) -> Quantized | Refusal:
     """What a Q or DQ node says, or why it cannot be an annotation."""
     scale = constant(input_of(node, 1))
     if scale is None:
-        return Refusal.at(node, "its scale is computed at run time", "nothing: it stays as it is")
+        return Refusal.at(node, "its scale is computed at run time", _STAYS)
     zero_value = input_of(node, 2)
     zero = constant(zero_value)
     if zero_value is not None and zero is None:
-        return Refusal.at(node, "its zero-point is computed at run time", "nothing: it stays as it is")
+        return Refusal.at(node, "its zero-point is computed at run time", _STAYS)
     dtype = _integer_type(node, zero_value)
     if dtype is None or scale.dtype != np.float32:
-        return Refusal.at(node, "its integer or scale type is not supported as an annotation", "nothing: it stays as it is")
+        return Refusal.at(node, "its integer or scale type is not supported as an annotation", _STAYS)
+    if extra := sorted(set(node.attributes) - _EXPRESSED):
+        return Refusal.at(node, f"its attribute {extra[0]!r} has no place in an annotation", _STAYS)
     zero = np.zeros(scale.shape, np.int64) if zero is None else zero
     block = int_attribute(node, "block_size", 0)
     return Quantized(
         dtype,
         tuple(float(one) for one in scale.reshape(-1)),
         tuple(int(one) for one in zero.astype(np.int64).reshape(-1)),
-        axis=int_attribute(node, "axis", 1) if scale.ndim else None,
+        axis=_axis(node) if scale.size > 1 or block else None,
         block=block,
         scale_shape=tuple(scale.shape) if block else (),
         pinned=True,
     )
+
+
+def _axis(node: Node) -> int:
+    axis, rank = int_attribute(node, "axis", 1), rank_of(input_of(node, 0))
+    return axis + rank if axis < 0 and rank is not None else axis
+
+
+def _tensor_of(integers: Value) -> TensorProtocol | None:
+    node = integers.producer()
+    if node is None:
+        return integers.const_value
+    attribute = node.attributes.get("value")
+    return None if attribute is None else attribute.as_tensor()
 
 
 def _integer_type(node: Node, zero: Value | None) -> str | None:
@@ -211,7 +243,8 @@ def _lower_value(value: Value, graph: Graph, edit: Editor, parameters: _Paramete
         encoding = read_encoding(use.node, use.idx)
         if encoding is not None:
             uses.setdefault(encoding, []).append((use.node, use.idx))
-    outside = output_encoding(value) if value.is_graph_output() else None
+    # A graph input that is an output too has one name for both: only the nodes that read it can read it encoded.
+    outside = output_encoding(value) if value.is_graph_output() and not value.is_graph_input() else None
     if outside is not None:
         uses.setdefault(outside, [])
     clear_annotations(value)
@@ -230,18 +263,17 @@ def _spell(value: Value, encoding: Quantized, graph: Graph, edit: Editor, parame
     stem = value.name or "value"
     scale, zero_point = parameters.of(encoding, stem)
     attributes = {"axis": encoding.axis, "block_size": encoding.block or None}
+    after = value.producer()
+    before = graph[0] if after is None else None
     if is_constant(value) and value.const_value is not None:
         integers = edit.add_constant(payload(value.const_value, encoding), f"{stem}_quantized", graph)
-        anchor = next((use.node for use in value.uses() if use.node.graph is graph), None)
-        place: dict[str, Node] = {"before": anchor or graph[0]}
     else:
-        source = value.producer()
-        place = {"after": source} if source is not None else {"before": graph[0]}
-        quantize = edit.add_node("QuantizeLinear", [value, scale, zero_point], attributes, name=f"{stem}_Q", **place)
-        integers = quantize.outputs[0]
+        inputs = [value, scale, zero_point]
+        after = edit.add_node("QuantizeLinear", inputs, attributes, before=before, after=after, name=f"{stem}_Q")
+        before, integers = None, after.outputs[0]
         integers.shape, integers.type = value.shape, TensorType(DataType[encoding.dtype.upper()])
-        place = {"after": quantize}
-    dequantize = edit.add_node("DequantizeLinear", [integers, scale, zero_point], attributes, name=f"{stem}_DQ", **place)
+    inputs = [integers, scale, zero_point]
+    dequantize = edit.add_node("DequantizeLinear", inputs, attributes, before=before, after=after, name=f"{stem}_DQ")
     edit.copy_type(value, dequantize.outputs[0])
     return dequantize.outputs[0]
 
@@ -261,12 +293,10 @@ def absorb_activations(model: Model) -> int:
     edit, count = Editor(model), 0
     for graph in graphs(model):
         for node in list(graph):
-            if node.op_type in ("Relu", "Clip") and _is_saturation(node):
+            if is_standard(node, "Relu", "Clip") and _is_saturation(node):
                 before, after = node.inputs[0], node.outputs[0]
                 assert before is not None
-                encoding = encoding_of(after)
                 edit.replace(after, before)
-                set_encoding(before, encoding)
                 edit.remove(node)
                 count += 1
     return count
@@ -305,4 +335,3 @@ def _clamp_bounds(node: Node) -> tuple[float, float] | None:
     low = attributes["min"].as_float() if "min" in attributes else limits[0]
     high = attributes["max"].as_float() if "max" in attributes else limits[1]
     return low, high
-

@@ -14,7 +14,23 @@ NARROW = {"int4": ml_dtypes.int4, "uint4": ml_dtypes.uint4, "int2": ml_dtypes.in
 
 def integer_dtype(name: str) -> np.dtype:
     """The numpy dtype of an ONNX integer type, those under 8 bits included."""
-    return np.dtype(NARROW.get(name, name))
+    dtype: np.dtype = np.dtype(NARROW.get(name, name))
+    return dtype
+
+
+def fits(encoding: Quantized, shape: tuple[int, ...]) -> bool:
+    """Whether there are as many scales and zero-points as a tensor of this shape needs."""
+    if len(encoding.scale) != len(encoding.zero_point):
+        return False
+    if encoding.axis is None:
+        return len(encoding.scale) == 1
+    if not -len(shape) <= encoding.axis < len(shape):
+        return False
+    if not encoding.block:
+        return len(encoding.scale) == shape[encoding.axis]
+    blocks = list(shape)
+    blocks[encoding.axis] = -(-shape[encoding.axis] // encoding.block)
+    return encoding.scale_shape == tuple(blocks)
 
 
 def quantize_array(array: np.ndarray, encoding: Quantized) -> np.ndarray:
@@ -24,14 +40,17 @@ def quantize_array(array: np.ndarray, encoding: Quantized) -> np.ndarray:
     wide = np.float64 if encoding.dtype == "int32" else np.float32
     with np.errstate(over="ignore"):  # what overflows saturates below
         levels = np.rint(array.astype(wide) / scale.astype(wide)) + zero_point
-    return np.clip(levels, low, high).astype(np.int64).astype(integer_dtype(encoding.dtype))
+    integers: np.ndarray = np.clip(levels, low, high).astype(np.int64).astype(integer_dtype(encoding.dtype))
+    return integers
 
 
 def dequantize_array(integers: np.ndarray, encoding: Quantized, dtype: np.dtype | type = np.float32) -> np.ndarray:
     """The real numbers that the integers stand for."""
     scale, zero_point = _spread(encoding, integers.shape)
-    wide = np.float64 if encoding.dtype == "int32" else np.float32
-    return ((integers.astype(wide) - zero_point.astype(wide)) * scale.astype(wide)).astype(dtype)
+    wide = np.int64 if encoding.dtype == "int32" else np.int32
+    levels = integers.astype(wide) - zero_point.astype(wide)
+    reals: np.ndarray = (levels.astype(np.float32) * scale).astype(dtype)
+    return reals
 
 
 class EncodedTensor(LazyTensor):

@@ -171,7 +171,7 @@ def label(item: Node | Value | None) -> str:
 def subgraphs_of(node: Node) -> Iterator[Graph]:
     """The graphs that the node holds as attributes, not those nested deeper."""
     for attribute in node.attributes.values():
-        if not isinstance(attribute, Attr):
+        if attribute.is_ref():
             continue
         if attribute.type == AttributeType.GRAPH:
             yield attribute.as_graph()

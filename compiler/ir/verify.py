@@ -73,7 +73,8 @@ def _node_problems(
         for value in node.inputs
         if value is not None and value not in visible
     ]
-    declared = node.domain in opsets or any(alias in opsets for alias in STANDARD_DOMAINS if node.domain in STANDARD_DOMAINS)
+    aliases = STANDARD_DOMAINS if node.domain in STANDARD_DOMAINS else (node.domain,)
+    declared = any(domain in opsets for domain in aliases)
     if not declared and (node.domain, node.op_type) not in functions:
         faults.append(f"{label(node)} is of domain {node.domain!r}, for which no operator set is declared")
     return faults

@@ -5,32 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
 from graphpress.ir import Editor, Match, Model, Node, Refusal, apply_rules
 from graphpress.manager.cache import ContentCache
+from graphpress.progress import Progress, Silent
 from graphpress.targets import Target
 
 Feed = Mapping[str, np.ndarray]
 """One call's inputs: array by input name, the batch axis included."""
-
-
-class Progress(Protocol):
-    """Where long work tells how far it is; the command line draws a bar, everything else ignores it."""
-
-    def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
-        """Yield the items, advancing the bar by one each."""
-        ...
-
-
-class Silent:
-    """The progress that nobody watches."""
-
-    def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
-        """Yield the items."""
-        return items
 
 
 @dataclass

@@ -10,6 +10,7 @@ from pathlib import Path
 from graphpress.data import Samples
 from graphpress.evaluation import Metric, Score, drop_interval, evaluate
 from graphpress.ir import Model, save
+from graphpress.progress import Progress
 from graphpress.report.records import Verdict
 from graphpress.runtime import Runner, Session
 
@@ -30,6 +31,7 @@ class MetricJudge:
         legalise: turns an annotated model into the one that would be delivered.
         max_drop: the budget; None waives it.
         threads: threads of the runtime.
+        progress: where to tell how far it is.
     """
 
     metric: Metric
@@ -39,10 +41,11 @@ class MetricJudge:
     legalise: Callable[[Model], Model]
     max_drop: float | None
     threads: int
+    progress: Progress
 
     def judge(self, model: Model) -> tuple[float | None, Verdict | None, bool]:
         """Metric, verdict with its interval, and whether the drop is inside the budget."""
-        score = score_model(self.legalise(model), self.samples, self.metric, self.reference, self.threads)
+        score = score_model(self.legalise(model), self.samples, self.metric, self.reference, self.threads, self.progress)
         verdict = verdict_on(self.baseline, score, self.max_drop)
         return score.value, verdict, self.max_drop is None or verdict.drop <= self.max_drop + ROUNDING
 
@@ -56,13 +59,15 @@ class NoJudge:
         return None, None, True
 
 
-def score_model(model: Model, samples: Samples, metric: Metric, reference: Runner, threads: int) -> Score:
+def score_model(
+    model: Model, samples: Samples, metric: Metric, reference: Runner, threads: int, progress: Progress
+) -> Score:
     """The metric of a legalised model; one that takes a file gets it in a scratch folder."""
     if metric.of_model is None:
-        return evaluate(Session(model, threads=threads), samples, metric, reference)
+        return evaluate(Session(model, threads=threads), samples, metric, reference, progress=progress)
     with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:
         file = save(model, Path(scratch) / "model.onnx")[0]
-        return evaluate(Session(file, threads=threads), samples, metric, reference, model=file)
+        return evaluate(Session(file, threads=threads), samples, metric, reference, model=file, progress=progress)
 
 
 def verdict_on(baseline: Score, score: Score, max_drop: float | None) -> Verdict:

@@ -140,7 +140,7 @@ class Manager:
         """Run the recipe on a copy of the model."""
         run = Run([Checkpoint(clone(model))])
         self.context.decisions.setdefault(EXPLICIT, sorted(recipe.explicit))
-        for stage in stages_of(recipe.passes):
+        for stage in self.context.progress.track(stages_of(recipe.passes), "stages of passes"):
             tallies = [Tally(one, transaction=stage.transaction) for one in stage.passes]
             run.tallies += tallies
             ready = [tally for tally in tallies if self._admit(tally, recipe)]

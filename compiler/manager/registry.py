@@ -18,6 +18,7 @@ BACKEND_GROUP = "graphpress.backends"
 OWN_PASSES = {
     "attention": "graphpress.passes.fusion.attention:Attention",
     "cancel_transposes": "graphpress.passes.cleanup.cancel_transposes:CancelTransposes",
+    "drop_zero_states": "graphpress.passes.cleanup.drop_zero_states:DropZeroStates",
     "eliminate_dead": "graphpress.passes.cleanup.eliminate_dead:EliminateDead",
     "eliminate_identity": "graphpress.passes.cleanup.eliminate_identity:EliminateIdentity",
     "eliminate_movement": "graphpress.passes.cleanup.eliminate_movement:EliminateMovement",

@@ -53,7 +53,7 @@ class HistogramObserver(MinMaxObserver):
             self.counts[BINS // 2] += flat.size if largest == 0.0 else 0
             return
         self._reach(largest)
-        index = ((flat + self.radius) * (BINS / (2 * self.radius))).astype(np.int32)
+        index = (flat.astype(np.float64) * (0.5 * BINS / self.radius) + BINS // 2).astype(np.int64)
         self.counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
 
     @property

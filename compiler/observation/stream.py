@@ -8,7 +8,8 @@ import numpy as np
 
 from graphpress.errors import DataError
 from graphpress.ir import Model
-from graphpress.manager.contract import Feed, Progress, Silent
+from graphpress.manager.contract import Feed
+from graphpress.progress import Progress, Silent
 from graphpress.observation.observers import Observer
 from graphpress.runtime import InputSpec, Session
 

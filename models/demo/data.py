@@ -41,7 +41,7 @@ def evaluation() -> tuple[np.ndarray, np.ndarray]:
 
 def _shuffled() -> tuple[np.ndarray, np.ndarray]:
     try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+        from sklearn.datasets import load_digits
     except ImportError as error:
         raise DataError(
             "the demo takes its images from scikit-learn, which is not installed",

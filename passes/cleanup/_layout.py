@@ -8,7 +8,7 @@ import numpy as np
 
 from graphpress.ir import Node, Shape, Value, constant, input_of, is_standard, producer
 from graphpress.ops import lookup
-from graphpress.passes.cleanup._operands import permutation
+from graphpress.passes.cleanup._operands import is_encoded, permutation
 
 BOUND_TO_AXES = frozenset(("BatchNormalization", "Dropout"))
 """Elementwise in the table of operators, but with operands or results that are not aligned by broadcasting."""
@@ -29,7 +29,7 @@ def follows_layout(node: Node) -> bool:
 def transposed(value: Value | None) -> tuple[Node, tuple[int, ...]] | None:
     """The transpose that computes ``value`` and its order of axes, if there is one and its operand is present."""
     node = producer(value, "Transpose")
-    if node is None or input_of(node, 0) is None:
+    if value is None or node is None or input_of(node, 0) is None or is_encoded(value):
         return None
     order = permutation(node)
     return None if order is None else (node, order)
@@ -45,7 +45,7 @@ def can_reorder(value: Value | None, rank: int) -> bool:
     if value is None:
         return True
     array = constant(value)
-    return array is not None and array.ndim <= rank
+    return array is not None and array.ndim <= rank and not is_encoded(value)
 
 
 def reordered(array: np.ndarray, order: Sequence[int]) -> np.ndarray:

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from graphpress.ir import Node, Value, constant, dims_of, input_of, ints_attribute, rank_of, static_shape
+from graphpress.ir import Node, Value, constant, dims_of, has_one_use, input_of, ints_attribute, rank_of, static_shape
+from graphpress.ir.encoding import encoding_of, read_encoding
 
 
 def constant_ints(value: Value | None) -> tuple[int, ...] | None:
@@ -76,6 +77,16 @@ def all_equal(value: Value | None, number: float) -> bool:
     if array is None or array.size == 0 or array.dtype.kind not in "biuf":
         return False
     return bool(np.all(array == number))
+
+
+def is_encoded(value: Value) -> bool:
+    """Whether anybody reads the value in an encoding: it is rounded there, so what made it cannot be moved past it."""
+    return encoding_of(value) is not None or any(read_encoding(use.node, use.idx) is not None for use in value.uses())
+
+
+def is_private(value: Value) -> bool:
+    """Whether the value exists for one reader alone, who reads it as it is, and so need not exist."""
+    return has_one_use(value) and not is_encoded(value)
 
 
 def permutation(transpose: Node) -> tuple[int, ...] | None:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, has_one_use, input_of, is_constant, producer
+from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, input_of, is_constant, producer
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.cleanup._layout import can_reorder, follows_layout, reorder_shape, reordered, transposed
-from graphpress.passes.cleanup._operands import permutation
+from graphpress.passes.cleanup._operands import is_private, permutation
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class CancelTransposes(RewritePass):
             return None
         first, inner = found
         order = [inner[axis] for axis in outer]
-        saves = order == sorted(order) or has_one_use(first.outputs[0])
+        saves = order == sorted(order) or is_private(first.outputs[0])
         operands = [value for link in chain for value in link.inputs if value is not first.outputs[0]]
         inside = {link.outputs[0] for link in chain}
         if not saves or not all(value in inside or can_reorder(value, len(order)) for value in operands):
@@ -65,7 +65,7 @@ def has_no_reader(node: Node) -> bool:
 def _chain_above(value: Value | None, below: Node) -> list[Node]:
     """Elementwise operators on one variable, from the bottom up, none of whose results has another reader."""
     chain: list[Node] = []
-    while value is not None and has_one_use(value):
+    while value is not None and is_private(value):
         node = producer(value)
         if node is None or node.graph is not below.graph or not follows_layout(node):
             break

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from graphpress.ir import Editor, Match, Node, Refusal, Value, input_of, producer
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.cleanup._operands import all_equal
+from graphpress.passes.cleanup._operands import all_equal, is_encoded
 
 STATES = (5, 6)
 """Inputs ``initial_h`` and ``initial_c``."""
@@ -41,6 +41,8 @@ class DropZeroStates(RewritePass):
 
 
 def _is_zero(value: Value | None) -> bool:
+    if value is None or is_encoded(value):
+        return False
     if all_equal(value, 0):
         return True
     spread = producer(value, "Expand", "ConstantOfShape")

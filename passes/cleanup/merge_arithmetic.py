@@ -17,8 +17,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, has_one_use, input_of, producer
+from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, input_of, producer
 from graphpress.manager.contract import RewritePass
+from graphpress.passes.cleanup._operands import is_encoded, is_private
 
 SUMS, PRODUCTS = ("Add", "Sub"), ("Mul", "Div")
 
@@ -36,7 +37,7 @@ class MergeArithmetic(RewritePass):
         outer = _operand_and_constant(node)
         first = None if outer is None else producer(outer[0], *family)
         inner = None if first is None else _operand_and_constant(first)
-        if outer is None or first is None or inner is None or not has_one_use(outer[0]):
+        if outer is None or first is None or inner is None or not is_private(outer[0]):
             return None
         wide = _combined(first.op_type, inner[1], node.op_type, outer[1])
         if wide.size > max(inner[1].size, outer[1].size):
@@ -63,7 +64,7 @@ def _operand_and_constant(node: Node) -> tuple[Value, np.ndarray] | None:
         return None
     if node.op_type in ("Add", "Mul") and constant(one) is not None:
         one, other = other, one
-    array = constant(other)
+    array = None if is_encoded(other) else constant(other)
     if array is None or array.dtype.kind != "f" or constant(one) is not None:
         return None
     return one, array

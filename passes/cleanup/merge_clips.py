@@ -15,8 +15,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphpress.ir import DataType, Editor, Match, Model, Node, Refusal, has_one_use, input_of, producer, scalar
+from graphpress.ir import DataType, Editor, Match, Model, Node, Refusal, input_of, producer, scalar
 from graphpress.manager.contract import Context, RewritePass
+from graphpress.passes.cleanup._operands import is_private
 
 Bounds = tuple[float, float]
 FLOATS = {
@@ -43,7 +44,7 @@ class MergeClips(RewritePass):
         """Find a limit on a limited value."""
         middle = input_of(node, 0)
         first = producer(middle, "Clip", "Relu")
-        if first is None or middle is None or not has_one_use(middle) or middle.dtype not in FLOATS:
+        if first is None or middle is None or not is_private(middle) or middle.dtype not in FLOATS:
             return None
         inner, outer = _bounds(first), _bounds(node)
         if inner is None or outer is None or input_of(first, 0) is None:

@@ -33,12 +33,10 @@ from graphpress.ir import (
     is_standard,
     subgraphs_of,
 )
+from graphpress.ir.encoding import PREFIX
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.ops import lookup
 from graphpress.passes.cleanup._purity import is_random
-
-OWN_METADATA = "graphpress"
-"""Values whose annotations under these keys differ are not the same, whatever they hold."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +102,7 @@ class _Merger:
             tuple(operands),
             frozenset((name, self.contents.attribute_key(attribute)) for name, attribute in node.attributes.items()),
             tuple((output.name == "", _annotations(output)) for output in node.outputs),
+            _annotations(node),
         )
 
 
@@ -170,8 +169,8 @@ def _commutes(node: Node) -> bool:
     return spec is not None and spec.commutative and not node.attributes
 
 
-def _annotations(value: Value) -> Hashable:
-    return frozenset(item for item in value.metadata_props.items() if item[0].startswith(OWN_METADATA))
+def _annotations(item: Node | Value) -> Hashable:
+    return frozenset(entry for entry in item.metadata_props.items() if entry[0].startswith(PREFIX))
 
 
 def _is_mergeable(node: Node) -> bool:

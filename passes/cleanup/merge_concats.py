@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphpress.ir import Editor, Match, Node, Refusal, Value, has_one_use, int_attribute, producer, rank_of
+from graphpress.ir import Editor, Match, Node, Refusal, Value, int_attribute, producer, rank_of
 from graphpress.manager.contract import RewritePass
+from graphpress.passes.cleanup._operands import is_private
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class MergeConcats(RewritePass):
 
 def _is_part(value: Value, whole: Node) -> bool:
     part = producer(value, "Concat")
-    return part is not None and part.graph is whole.graph and has_one_use(value) and _axis(part) == _axis(whole)
+    return part is not None and part.graph is whole.graph and is_private(value) and _axis(part) == _axis(whole)
 
 
 def _axis(node: Node) -> int:

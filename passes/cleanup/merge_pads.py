@@ -20,13 +20,12 @@ from graphpress.ir import (
     Node,
     Refusal,
     constant,
-    has_one_use,
     input_of,
     producer,
     string_attribute,
 )
 from graphpress.manager.contract import Context, RewritePass
-from graphpress.passes.cleanup._operands import constant_ints
+from graphpress.passes.cleanup._operands import constant_ints, is_private
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class MergePads(RewritePass):
         """Find a pad of a pad."""
         middle = input_of(node, 0)
         first = producer(middle, "Pad")
-        if first is None or middle is None or not has_one_use(middle):
+        if first is None or middle is None or not is_private(middle):
             return None
         inner, outer = _border(first), _border(node)
         if inner is None or outer is None or inner[0] != outer[0] or len(inner[1]) != len(outer[1]):

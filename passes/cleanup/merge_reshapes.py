@@ -26,14 +26,13 @@ from graphpress.ir import (
     Node,
     Refusal,
     dims_of,
-    has_one_use,
     input_of,
     int_attribute,
     producer,
 )
 from graphpress.manager.contract import Context, RewritePass
 from graphpress.passes.cleanup._forward import forward, pass_through
-from graphpress.passes.cleanup._operands import constant_ints, ints_operand, keeps_order
+from graphpress.passes.cleanup._operands import constant_ints, ints_operand, is_private, keeps_order
 
 RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
@@ -55,7 +54,7 @@ class MergeReshapes(RewritePass):
         """Find a reshape of a reshape."""
         middle = input_of(node, 0)
         first = producer(middle, *RESHAPES, "Transpose")
-        if first is None or middle is None or not has_one_use(middle) or input_of(first, 0) is None:
+        if first is None or middle is None or not is_private(middle) or input_of(first, 0) is None:
             return None
         if first.op_type == "Transpose" and not keeps_order(first):
             return None

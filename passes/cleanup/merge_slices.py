@@ -13,9 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphpress.ir import Editor, Match, Model, Node, Refusal, has_one_use, input_of, producer, rank_of
+from graphpress.ir import Editor, Match, Model, Node, Refusal, input_of, producer, rank_of
 from graphpress.manager.contract import Context, RewritePass
-from graphpress.passes.cleanup._operands import constant_ints, normal_axes
+from graphpress.passes.cleanup._operands import constant_ints, is_private, normal_axes
 
 Cut = tuple[int, int, int]
 """Start, end and step."""
@@ -38,7 +38,7 @@ class MergeSlices(RewritePass):
         """Find a slice of a slice along other axes."""
         middle = input_of(node, 0)
         first = producer(middle, "Slice")
-        if first is None or middle is None or not has_one_use(middle):
+        if first is None or middle is None or not is_private(middle):
             return None
         inner, outer = _cuts(first), _cuts(node)
         if inner is None or outer is None or inner.keys() & outer.keys():

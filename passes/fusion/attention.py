@@ -22,6 +22,7 @@ from graphpress.ir import (
     Node,
     Refusal,
     Value,
+    constant,
     dims_of,
     has_one_use,
     int_attribute,
@@ -30,9 +31,11 @@ from graphpress.ir import (
 )
 from graphpress.passes.cleanup._operands import permutation
 from graphpress.passes.fusion._algebra import scaled
-from graphpress.passes.fusion._operands import only_reader_of_type, orders, same_size, size
+from graphpress.passes.fusion._operands import number, only_reader_of_type, orders, same_size, size
 from graphpress.passes.fusion._operator import OperatorFusion
 
+HIDDEN = -1e30
+"""A score so low that its weight is zero beside any other."""
 TYPES = (DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16)
 
 
@@ -87,9 +90,10 @@ class Attention(OperatorFusion):
     def operands(self, match: Match, edit: Editor) -> list[Value | None]:
         """Queries, keys, values and the mask, the keys transposed and the mask expanded where they must be."""
         keys, mask = _straighten(match.keys, match.end, edit), match.mask
+        if isinstance(mask, np.ndarray):
+            mask = edit.add_constant_for(match.end, mask, "attention_mask")
         if mask is not None and size(mask, -2) == 1 and size(match.queries, -2) != 1:
-            shape = edit.add_constant_for(match.end, np.array([size(match.queries, -2), 1]), "attention_mask_shape")
-            mask = edit.add_node("Expand", [mask, shape], before=match.end).outputs[0]
+            mask = _expanded(mask, match.queries, match.end, edit)
         inputs = [match.queries, keys, match.values, mask]
         return inputs if mask is not None else inputs[:3]
 
@@ -98,17 +102,33 @@ def _over_last(softmax: Node, rank: int) -> bool:
     return int_attribute(softmax, "axis", -1) in (-1, rank - 1)
 
 
-def _scores(value: Value | None, nodes: list[Node]) -> tuple[Node, Value | None, float] | None:
-    """The product of queries and keys, the mask that is added to it, and the number that it is multiplied with."""
-    add, mask = producer(value, "Add"), None
-    if add is not None:
-        readings = [(found, other) for found, other in orders(add) if _product(found, []) is not None]
-        if len(readings) != 1 or not has_one_use(add.outputs[0]):
+def _scores(value: Value | None, nodes: list[Node]) -> tuple[Node, Value | np.ndarray | None, float] | None:
+    """The product of queries and keys, the mask that is put on it, and the number that it is multiplied with."""
+    masked = producer(value, "Add", "Where")
+    mask: Value | np.ndarray | None = None
+    if masked is not None:
+        found = [(one, other) for one, other in _maskings(masked) if _product(one, []) is not None]
+        if len(found) != 1:
             return None
-        nodes.append(add)
-        value, mask = readings[0]
-    found = _product(value, nodes)
-    return None if found is None else (found[0], mask, found[1])
+        nodes.append(masked)
+        value, mask = found[0]
+    read = _product(value, nodes)
+    return None if read is None else (read[0], mask, read[1])
+
+
+def _maskings(node: Node) -> list[tuple[Value, Value | np.ndarray]]:
+    """What ``node`` may mask, with what: a value that is added, or a constant choice of what softmax makes zero."""
+    if node.op_type == "Add":
+        return list(orders(node))
+    condition, (_, yes, no) = constant(node.inputs[0]), node.inputs
+    if condition is None or yes is None or no is None:
+        return []
+    readings = ((yes, no, condition), (no, yes, np.logical_not(condition)))
+    return [
+        (scores, seen)
+        for scores, other, seen in readings
+        if (limit := number(other, scores)) is not None and limit <= HIDDEN and seen.ndim >= 2 and seen.any(-1).all()
+    ]
 
 
 def _product(value: Value | None, nodes: list[Node]) -> tuple[Node, float] | None:
@@ -132,15 +152,24 @@ def _untransposed(value: Value | None, nodes: list[Node]) -> Keys | None:
     if split is None:
         nodes.append(transpose)
         return Keys(value, transpose.inputs[0], order)
+    if not all(same_size((value, axis), (transpose.outputs[0], axis)) for axis in (-1, -2)):
+        return None
+    merge = producer(transpose.inputs[0], "Reshape")
+    if order is None and merge is not None and merge.inputs[0] is not None and _is_shaped(merge.inputs[0], value):
+        nodes += [split, transpose, *([merge] if has_one_use(merge.outputs[0]) else [])]
+        return Keys(value, merge.inputs[0])
     shape = _keys_shape(value)
-    if shape is None or not all(same_size((value, axis), (transpose.outputs[0], axis)) for axis in (-1, -2)):
+    if shape is None:
         return None
     nodes += [split, transpose]
-    merge = producer(transpose.inputs[0], "Reshape")
-    if order is None and merge is not None and dims_of(merge.inputs[0]) == shape and merge.inputs[0] is not None:
-        nodes += [merge] if has_one_use(merge.outputs[0]) else []
-        return Keys(value, merge.inputs[0])
     return Keys(value, transpose.inputs[0], order, shape)
+
+
+def _is_shaped(keys: Value, transposed: Value) -> bool:
+    """Whether ``keys`` has the shape of which ``transposed`` has the last two axes swapped."""
+    axes = range(rank_of(transposed) or 0)
+    pairs = zip(axes, [*axes[:-2], axes[-1], axes[-2]], strict=True)
+    return rank_of(keys) == len(axes) and all(same_size((keys, a), (transposed, b)) for a, b in pairs)
 
 
 def _keys_shape(transposed: Value) -> tuple[int, ...] | None:
@@ -163,7 +192,19 @@ def _straighten(keys: Keys, end: Node, edit: Editor) -> Value:
     return edit.add_node("Reshape", [value, shape], before=end).outputs[0]
 
 
-def _obstacle(queries: Value, keys: Keys, values: Value, mask: Value | None, rank: int) -> str | None:
+def _expanded(mask: Value, queries: Value, end: Node, edit: Editor) -> Value:
+    """The mask with a row for each query."""
+    rows = size(queries, -2)
+    if isinstance(rows, int):
+        shape = edit.add_constant_for(end, np.array([rows, 1]), "attention_mask_shape")
+    else:
+        length = edit.add_node("Shape", [queries], {"start": -2, "end": -1}, before=end).outputs[0]
+        columns = edit.add_constant_for(end, np.array([1]), "attention_mask_columns")
+        shape = edit.add_node("Concat", [length, columns], {"axis": 0}, before=end).outputs[0]
+    return edit.add_node("Expand", [mask, shape], before=end).outputs[0]
+
+
+def _obstacle(queries: Value, keys: Keys, values: Value, mask: Value | np.ndarray | None, rank: int) -> str | None:
     """Why the operator would not compute the same."""
     if queries.dtype not in TYPES:
         return f"attention is not defined for {queries.dtype}"
@@ -175,16 +216,24 @@ def _obstacle(queries: Value, keys: Keys, values: Value, mask: Value | None, ran
     return None if mask is None else _mask_obstacle(queries, keys, mask, rank)
 
 
-def _mask_obstacle(queries: Value, keys: Keys, mask: Value, rank: int) -> str | None:
-    mask_rank = rank_of(mask)
-    if mask_rank is None or not 2 <= mask_rank <= (4 if rank == 4 else 2):
+def _sizes(mask: Value | np.ndarray) -> list[int | str | None]:
+    if isinstance(mask, np.ndarray):
+        return list(mask.shape)
+    return [size(mask, axis) for axis in range(rank_of(mask) or 0)]
+
+
+def _mask_obstacle(queries: Value, keys: Keys, mask: Value | np.ndarray, rank: int) -> str | None:
+    sizes = (
+        list(mask.shape) if isinstance(mask, np.ndarray) else [size(mask, axis) for axis in range(rank_of(mask) or 0)]
+    )
+    mask_rank = len(sizes)
+    if not 2 <= mask_rank <= (4 if rank == 4 else 2):
         return "the mask has another rank than the operator takes"
-    if not same_size((mask, -1), (keys.transposed, -1)):
+    if sizes[-1] is None or sizes[-1] != size(keys.transposed, -1):
         return "the mask is not known to be as wide as there are keys"
-    rows = size(mask, -2)
-    if rows != size(queries, -2) and not (rows == 1 and isinstance(size(queries, -2), int)):
-        return "the mask has one row for a number of queries that is unknown"
-    for axis in range(mask_rank - 2):
-        if size(mask, axis) != 1 and not same_size((mask, axis), (queries, axis + 4 - mask_rank)):
+    if sizes[-2] is None or sizes[-2] not in (1, size(queries, -2)):
+        return "the mask is not known to have one row, or one for each query"
+    for axis, found in enumerate(sizes[:-2]):
+        if found is None or found not in (1, size(queries, axis + 4 - mask_rank)):
             return "the mask may broadcast batch or heads"
     return None

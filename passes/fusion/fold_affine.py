@@ -4,8 +4,9 @@
     layer(x·s + t, W, b) = layer(x, W·s, b + Σ W·t)               where no padding hides the shift
 
 Each node is one of  x·c,  x/c,  x + c,  x - c,  c - x, folded one after the other. Layers are Conv, ConvTranspose, Gemm
-and MatMul by a constant matrix. Refuses when the layer's result or its weight is read elsewhere, when the constant
-varies along another axis than the channels, and when the folded weights leave the range of their type.
+and MatMul by a constant matrix. The number that ends an activation function stays with it. Refuses when the layer's
+result or its weight is read elsewhere, when the constant varies along another axis than the channels, and when the
+folded weights leave the range of their type.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, dims_of
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.fusion import _linear as linear
 from graphpress.passes.fusion._linear import Affine, Layer
+from graphpress.passes.fusion._operator import OperatorFusion
+from graphpress.passes.fusion.gelu import Gelu
+from graphpress.passes.fusion.hard_sigmoid import HardSigmoid
+from graphpress.passes.fusion.hard_swish import HardSwish
+
+ACTIVATIONS: tuple[OperatorFusion, ...] = (Gelu(), HardSwish(), HardSigmoid())
+"""Expressions that runtimes recognise and that may end in a number: without it they would not."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class FoldAffine(RewritePass):
             return None
         source, fixed = (first, second) if is_constant(second) else (second, first)
         if fixed is first and node.op_type == "Div":
+            return None
+        if any(isinstance(rule.find(node), Match) for rule in ACTIVATIONS):
             return None
         return linear.fold(node, source, lambda layer: _affine(node, source, fixed, layer))
 

@@ -21,13 +21,14 @@ from graphpress.ir import (
     Node,
     Refusal,
     Value,
-    dims_of,
     float_attribute,
+    has_one_use,
     input_of,
     int_attribute,
     is_constant,
     is_standard,
     rank_of,
+    static_shape,
 )
 from graphpress.ir.encoding import encoding_of
 from graphpress.manager.contract import Context
@@ -78,7 +79,7 @@ def place(graph: Graph, policy: QuantizationPolicy, context: Context) -> Placeme
         kind = _kind(node, policy)
         if kind == "anchor" and (refusal := _refusal(node, policy, context)):
             placement.refusals.append(refusal)
-        elif kind is not None and not context.excluded(node) and _is_float(node):
+        elif kind is not None and not context.excluded(node) and _is_float(node) and not _is_encoded(node):
             candidates[node] = kind
     placement.admit(_settle(candidates))
     placement.activations = list(dict.fromkeys(_encoded_values(placement, policy)))
@@ -97,11 +98,11 @@ def activation_inputs(node: Node) -> Iterator[tuple[int, Value]]:
 
 def result_of(node: Node) -> Value:
     """The value that leaves the integer kernel: behind the absorbed activation where there is one."""
-    value = node.outputs[0]
-    if len(value.uses()) == 1 and not value.is_graph_output():
-        reader = value.uses()[0].node
-        if is_standard(reader, *ABSORBED) and reader.graph is node.graph and value.uses()[0].idx == 0:
-            return reader.outputs[0]
+    value: Value = node.outputs[0]
+    if has_one_use(value):
+        (use,) = value.uses()
+        if is_standard(use.node, *ABSORBED) and use.node.graph is node.graph and use.idx == 0:
+            return use.node.outputs[0]
     return value
 
 
@@ -138,7 +139,7 @@ def _refusal(node: Node, policy: QuantizationPolicy, context: Context) -> Refusa
     if not is_constant(input_of(node, spec.quantization.weight)):
         return Refusal.at(node, "its weight is computed at run time; this target has no fast kernel for that",
                           "leave it float")
-    if encoding_of(node.outputs[0]) is not None or any(value and encoding_of(value) for value in node.inputs):
+    if _is_encoded(node):
         return Refusal.at(node, "it is quantised already", "start from the float model to quantise it anew")
     if node.op_type == "Gemm" and not _plain_gemm(node):
         return Refusal.at(node, "alpha, beta, transA or the shape of C have no integer kernel", "leave it float")
@@ -150,12 +151,11 @@ def _refusal(node: Node, policy: QuantizationPolicy, context: Context) -> Refusa
 
 def _plain_gemm(node: Node) -> bool:
     unit = float_attribute(node, "alpha", 1.0) == 1.0 and float_attribute(node, "beta", 1.0) == 1.0
-    weight, bias = input_of(node, 1), input_of(node, 2)
-    dims, bias_dims = dims_of(weight), None if bias is None else dims_of(bias)
-    if not unit or int_attribute(node, "transA", 0) or dims is None:
+    weight, bias = static_shape(input_of(node, 1)), static_shape(input_of(node, 2))
+    if not unit or int_attribute(node, "transA", 0) or weight is None:
         return False
-    width = dims[0] if int_attribute(node, "transB", 0) else dims[1]
-    return bias is None or (bias_dims is not None and bias_dims[-1:] == (width,) and prod(bias_dims) == width)
+    width = weight[0] if int_attribute(node, "transB", 0) else weight[1]
+    return input_of(node, 2) is None or (bias is not None and bias[-1:] == (width,) and prod(bias) == width)
 
 
 def _is_float(node: Node) -> bool:
@@ -163,6 +163,11 @@ def _is_float(node: Node) -> bool:
     return data is not None and data.dtype == DataType.FLOAT and rank_of(data) is not None and (
         node.outputs[0].dtype in (DataType.FLOAT, None)
     )
+
+
+def _is_encoded(node: Node) -> bool:
+    """Whether a value around it has an encoding already, which stays as it is."""
+    return any(value is not None and encoding_of(value) is not None for value in (*node.inputs, *node.outputs))
 
 
 def _is_control_input(node: Node) -> bool:

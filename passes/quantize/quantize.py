@@ -67,7 +67,7 @@ class Quantize(Pass):
         opset = model.graph.opset_imports.get("", 0)
         if opset < SMALLEST_OPSET:
             return Refusal(self.name, f"needs opset {SMALLEST_OPSET}, the model has {opset}",
-                           f"run raise_opset{{minimum={SMALLEST_OPSET}}} first")
+                           f"run raise_opset{{to={SMALLEST_OPSET}}} first")
         return super().refuse(model, context)
 
     def run(self, model: Model, context: Context) -> Outcome:
@@ -81,7 +81,7 @@ class Quantize(Pass):
         edit = Editor(model)
         for node in placement.nodes:
             request_compute(node, "int8")
-            _encode_weight(node, policy, self.per_channel, edit)
+            _encode_constants(node, policy, self.per_channel, placement)
         for node in placement.nodes:
             _encode_bias(node, policy, edit)
         return Outcome(len(placement.nodes), placement.refusals,
@@ -91,7 +91,7 @@ class Quantize(Pass):
         self, model: Model, placement: Placement, policy: QuantizationPolicy, context: Context
     ) -> Mapping[Value, Range]:
         """The range of every activation, from one pass over the calibration data (or the recorded decision)."""
-        key = f"{self.name}.ranges"
+        key = f"{self.name}.ranges.{self.calibration_method}.{self.percentile}"
         names = {value: label(placement.range_of[value]) for value in placement.activations}
         recorded = context.decisions.get(key)
         if recorded is None or not set(names.values()) <= set(recorded):
@@ -119,7 +119,9 @@ class Quantize(Pass):
     ) -> dict[str, Range]:
         kind = MinMaxObserver if self.calibration_method == "minmax" else HistogramObserver
         by_root = {root: kind() for root in placement.range_of.values()}
-        observers: dict[str, Observer] = {label(value): by_root[placement.range_of[value]] for value in placement.activations}
+        observers: dict[str, Observer] = {
+            label(value): by_root[placement.range_of[value]] for value in placement.activations
+        }
         assert context.calibration is not None
         observe(model, observers, context.calibration, threads=context.threads, progress=context.progress)
         return {label(root): self._range_of(label(root), seen, policy) for root, seen in by_root.items()}
@@ -149,13 +151,13 @@ def _encode_activations(placement: Placement, ranges: Mapping[Value, Range], pol
             override_output(value, FLOAT)
 
 
-def _encode_weight(node: Node, policy: QuantizationPolicy, per_channel: bool | None, edit: Editor) -> None:
+def _encode_constants(node: Node, policy: QuantizationPolicy, per_channel: bool | None, placement: Placement) -> None:
     """Anchors have one weight; companions may read small constants, which take one scale a tensor."""
     spec = lookup(node.op_type)
     weight_index = spec.quantization.weight if spec is not None and node.op_type in policy.anchors else None
     for index, value in enumerate(node.inputs):
         array = constant(value)
-        if value is None or array is None or array.dtype != np.float32 or encoding_of(value) is not None:
+        if value is None or array is None or array.dtype != np.float32:
             continue
         if index == weight_index:
             assert spec is not None
@@ -163,9 +165,24 @@ def _encode_weight(node: Node, policy: QuantizationPolicy, per_channel: bool | N
             if policy.per_channel if per_channel is None else per_channel:
                 assert spec.quantization.channel_axis is not None
                 axis = spec.quantization.channel_axis(node, array.ndim)
-            set_encoding(value, weight_encoding(array, axis, policy))
+            _encode_use(node, index, weight_encoding(array, axis, policy), placement)
         elif node.op_type in policy.companions:
-            set_encoding(value, activation_encoding((float(array.min()), float(array.max())), policy))
+            observed = (float(array.min()), float(array.max()))
+            _encode_use(node, index, activation_encoding(observed, policy), placement)
+
+
+def _encode_use(node: Node, index: int, encoding: Quantized, placement: Placement) -> None:
+    """The first reader of a constant gives it its encoding; others override it where they need another, or float."""
+    value = node.inputs[index]
+    assert value is not None
+    default = encoding_of(value)
+    if default is not None:
+        override_use(node, index, None if default == encoding else encoding)
+        return
+    set_encoding(value, encoding)
+    for use in value.uses():
+        if use.node not in placement:
+            override_use(use.node, use.idx, FLOAT)
 
 
 def weight_encoding(array: np.ndarray, axis: int | None, policy: QuantizationPolicy) -> Quantized:

@@ -19,48 +19,16 @@ from onnx.backend.test.case.node import collect_testcases
 from graphpress.errors import GraphpressError
 from graphpress.ir import Model, clone, from_proto, verify, weight_bytes
 from graphpress.manager.contract import Context, Pass
-from graphpress.passes.cleanup.cancel_transposes import CancelTransposes
-from graphpress.passes.cleanup.drop_zero_states import DropZeroStates
-from graphpress.passes.cleanup.eliminate_dead import EliminateDead
-from graphpress.passes.cleanup.eliminate_identity import EliminateIdentity
-from graphpress.passes.cleanup.eliminate_movement import EliminateMovement
-from graphpress.passes.cleanup.eliminate_neutral import EliminateNeutral
-from graphpress.passes.cleanup.fold_constants import FoldConstants
-from graphpress.passes.cleanup.merge_arithmetic import MergeArithmetic
-from graphpress.passes.cleanup.merge_clips import MergeClips
-from graphpress.passes.cleanup.merge_common import MergeCommon
-from graphpress.passes.cleanup.merge_concats import MergeConcats
-from graphpress.passes.cleanup.merge_pads import MergePads
-from graphpress.passes.cleanup.merge_repeated import MergeRepeated
-from graphpress.passes.cleanup.merge_reshapes import MergeReshapes
-from graphpress.passes.cleanup.merge_slices import MergeSlices
-from graphpress.passes.cleanup.merge_transposes import MergeTransposes
-from graphpress.passes.cleanup.shape_arithmetic import ShapeArithmetic
-from graphpress.passes.cleanup.sink_transposes import SinkTransposes
+from graphpress.manager.registry import load_pass
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
-LOSSLESS: tuple[Pass, ...] = (
-    EliminateIdentity(),
-    MergeCommon(),
-    FoldConstants(),
-    ShapeArithmetic(),
-    EliminateMovement(),
-    EliminateNeutral(),
-    DropZeroStates(),
-    MergeTransposes(),
-    SinkTransposes(),
-    CancelTransposes(),
-    MergeReshapes(),
-    MergeRepeated(),
-    MergeClips(),
-    MergeSlices(),
-    MergePads(),
-    MergeConcats(),
-    MergeArithmetic(),
-    MergeCommon(),
-    EliminateDead(),
-)
+LOSSLESS = (
+    "eliminate_identity", "merge_common", "fold_constants", "shape_arithmetic", "eliminate_neutral",
+    "eliminate_movement", "drop_zero_states", "merge_transposes", "sink_transposes", "cancel_transposes",
+    "merge_reshapes", "merge_repeated", "merge_clips", "merge_slices", "merge_pads", "merge_concats",
+    "merge_arithmetic", "eliminate_dead",
+)  # fmt: skip
 TOLERANCE = {2: (5e-3, 1e-3), 4: (1e-4, 1e-5), 8: (1e-8, 1e-9)}
 """Relative and absolute, by bytes of the float: rounding changes where constants are combined."""
 ROUNDS = 10
@@ -75,6 +43,11 @@ class Case:
     name: str
     model: onnx.ModelProto
     feeds: list[list[Any]]
+
+
+@cache
+def passes() -> tuple[Pass, ...]:
+    return tuple(load_pass(name)() for name in LOSSLESS)
 
 
 def node_cases() -> list[Case]:
@@ -115,7 +88,7 @@ def settle(model: Model) -> int:
     total = 0
     for _ in range(ROUNDS):
         changes = 0
-        for each in LOSSLESS:
+        for each in passes():
             if each.refuse(model, context) is not None:
                 continue
             done = each.run(model, context).changes

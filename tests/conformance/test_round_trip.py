@@ -166,7 +166,9 @@ def test_node_cases_compute_the_same_bits():
         if not all(isinstance(array, np.ndarray) for feed in feeds for array in feed):
             continue
         try:
-            before = Session(from_proto(onnx.ModelProto.FromString(case.model.SerializeToString())), optimization="none")
+            before = Session(
+                from_proto(onnx.ModelProto.FromString(case.model.SerializeToString())), optimization="none"
+            )
             wanted = [before.run(named(before, feed)) for feed in feeds]
         except GraphpressError:
             continue  # the runtime has no kernel for it
@@ -208,11 +210,15 @@ scale (x) => (y) { y = Add (x, x) }
 
 
 def small() -> onnx.ModelProto:
-    return parsed('<ir_version: 11, opset_import: ["": 18]> g (float[N,4] x) => (float[N,4] y) { h = Relu (x) y = Add (h, w) }')
+    return parsed(
+        '<ir_version: 11, opset_import: ["": 18]> g (float[N,4] x) => (float[N,4] y) { h = Relu (x) y = Add (h, w) }'
+    )
 
 
 def with_weight(proto: onnx.ModelProto, array: np.ndarray | None = None) -> onnx.ModelProto:
-    proto.graph.initializer.append(numpy_helper.from_array(np.arange(4, dtype=np.float32) if array is None else array, "w"))
+    proto.graph.initializer.append(
+        numpy_helper.from_array(np.arange(4, dtype=np.float32) if array is None else array, "w")
+    )
     return proto
 
 
@@ -245,7 +251,9 @@ def test_words_beside_the_graph():
     proto.graph.doc_string, proto.graph.node[0].doc_string = "a graph", "a node"
     proto.graph.input[0].doc_string, proto.graph.output[0].doc_string = "an input", "an output"
     proto.graph.initializer[0].doc_string = "a weight"
-    for index, holder in enumerate([proto, proto.graph, proto.graph.node[0], proto.graph.input[0], proto.graph.initializer[0]]):
+    for index, holder in enumerate(
+        [proto, proto.graph, proto.graph.node[0], proto.graph.input[0], proto.graph.initializer[0]]
+    ):
         holder.metadata_props.add(key="b", value=str(index))
         holder.metadata_props.add(key="a", value="1")
     assert difference(proto, there_and_back(proto)) == ""
@@ -254,7 +262,9 @@ def test_words_beside_the_graph():
 
 def test_types_and_denotations_of_values():
     proto = with_weight(small())
-    proto.graph.value_info.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, ["N", None], "hidden", ["BATCH", ""]))
+    proto.graph.value_info.append(
+        helper.make_tensor_value_info("h", TensorProto.FLOAT, ["N", None], "hidden", ["BATCH", ""])
+    )
     proto.graph.value_info[0].type.denotation = "TENSOR"
     proto.graph.value_info.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4], "the weight's own words"))
     assert difference(proto, there_and_back(proto)) == ""
@@ -290,7 +300,9 @@ def test_device_configurations():
 def test_strings_in_tensors_and_attributes():
     proto = with_weight(small())
     proto.graph.initializer.append(numpy_helper.from_array(np.array(["ä", "", "b"], object), "words"))
-    proto.graph.node.append(helper.make_node("Op", ["words"], ["z"], domain="custom", text=b"\xff\x00", texts=["a", "ß"]))
+    proto.graph.node.append(
+        helper.make_node("Op", ["words"], ["z"], domain="custom", text=b"\xff\x00", texts=["a", "ß"])
+    )
     proto.opset_import.add(domain="custom", version=3)
     assert difference(proto, there_and_back(proto)) == ""
 

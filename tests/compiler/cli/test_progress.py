@@ -3,7 +3,7 @@ import io
 import pytest
 
 from graphpress.cli.progress import LineProgress, RichProgress, progress_on_stderr
-from graphpress.manager.contract import Silent
+from graphpress.progress import Silent
 
 
 class Terminal(io.StringIO):

@@ -134,7 +134,8 @@ def test_movement_of_nothing_goes(build, clean, call):
     model = build(
         f"({inputs[source]}) => (float y) {{ {source} = Relu(x) b = {call} y = ReduceMax<keepdims=0>(b) }}",
         opset=opset,
-        zeros=np.zeros(8, np.int64), start=np.array([0]), size=np.array([3]), axis=np.array([-2 if source == "a" else 0]),
+        zeros=np.zeros(8, np.int64), start=np.array([0]), size=np.array([3]),
+        axis=np.array([-2 if source == "a" else 0]),
         end=np.array([np.iinfo(np.int64).max]), shape=np.array([1, 2, 3, 4]), small=np.array([3, 1]),
         ones=np.ones(4, np.int64), factors=np.ones(4, np.float32),
     )  # fmt: skip

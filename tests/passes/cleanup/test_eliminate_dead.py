@@ -29,7 +29,8 @@ def test_unread_inputs_and_all_outputs_stay(build, clean):
 def test_what_only_a_dead_subgraph_reads_goes(build, clean):
     model = build(
         "(float[2] x, bool c) => (float[2] y) { k = Neg(x) "
-        "d = If(c)<then_branch = t () => (float[2] a) { a = Mul(k, w) }, else_branch = e () => (float[2] b) { b = Abs(k) }> "
+        "d = If(c)<then_branch = t () => (float[2] a) { a = Mul(k, w) }, "
+        "else_branch = e () => (float[2] b) { b = Abs(k) }> "
         "y = Relu(x) }",
         w=np.ones(2, np.float32),
     )

@@ -150,8 +150,11 @@ def test_what_does_not_grow_is_folded_whatever_its_size(build, clean):
 
 
 def test_what_the_runtime_refuses_stays_and_says_why(build, apply):
-    model = build("(float[2] x) => (float[2] y) { a = Sqrt(k) b = Gather(a, i) c = Sqrt(a) d = Add(b, c) y = Add(x, d) }",
-                  k=np.ones(2, np.float32), i=np.array([7, 8]))  # fmt: skip
+    model = build(
+        "(float[2] x) => (float[2] y) { a = Sqrt(k) b = Gather(a, i) c = Sqrt(a) d = Add(b, c) y = Add(x, d) }",
+        k=np.ones(2, np.float32),
+        i=np.array([7, 8]),
+    )
     outcome = apply(FoldConstants(), model)
     assert [node.op_type for node in model.graph] == ["Gather", "Add", "Add"]
     assert "ONNX Runtime refuses it" in outcome.refusals[0].why

@@ -33,7 +33,8 @@ def test_known_shapes_become_constants(build, clean, nodes):
 
 def test_known_sizes_of_a_partly_known_shape_become_constants(build, clean):
     model = build(
-        "(float[n,3,h,5] x) => (float y) { s = Shape(x) k = Gather(s, pick) f = Cast<to=1>(k) y = ReduceSum<keepdims=0>(f) }",
+        "(float[n,3,h,5] x) => (float y) "
+        "{ s = Shape(x) k = Gather(s, pick) f = Cast<to=1>(k) y = ReduceSum<keepdims=0>(f) }",
         **WEIGHTS,
     )
     assert clean(EliminateDead(), clean(ShapeArithmetic(), model).model).ops == ["Cast", "ReduceSum"]
@@ -79,7 +80,8 @@ def test_a_target_with_two_unknown_sizes_stays(build, clean):
 
 def test_zero_is_taken_literally_where_the_model_says_so(build, clean):
     model = build(
-        "(float[n,2] x) => (float[a,b] y) { s = Shape(x) b = Gather(s, v0) t = Concat<axis=0>(b, two) y = Reshape<allowzero=1>(x, t) }",
+        "(float[n,2] x) => (float[a,b] y) "
+        "{ s = Shape(x) b = Gather(s, v0) t = Concat<axis=0>(b, two) y = Reshape<allowzero=1>(x, t) }",
         **WEIGHTS,
     )
     assert clean(ShapeArithmetic(), model).outcome.changes == 0

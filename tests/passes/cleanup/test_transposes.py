@@ -81,7 +81,8 @@ def test_what_must_not_move_stays(build, clean, nodes):
 
 def test_equal_transposes_sink_below_an_operator(build, clean):
     model = build(
-        f"(float[1,2,3,4] x, float[1,2,3,4] u) => (float[1,3,4,2] y) {{ a = {TO_LAST}(x) b = {TO_LAST}(u) y = Sum(a, b, c) }}",
+        "(float[1,2,3,4] x, float[1,2,3,4] u) => (float[1,3,4,2] y) "
+        f"{{ a = {TO_LAST}(x) b = {TO_LAST}(u) y = Sum(a, b, c) }}",
         **WEIGHTS,
     )
     assert clean(SinkTransposes(), model).ops == ["Sum", "Transpose"]
@@ -89,7 +90,8 @@ def test_equal_transposes_sink_below_an_operator(build, clean):
 
 def test_the_axis_of_a_concat_moves_along(build, clean):
     model = build(
-        f"(float[1,2,3,4] x, float[1,2,3,5] u) => (float[1,3,9,2] y) {{ a = {TO_LAST}(x) b = {TO_LAST}(u) y = Concat<axis=2>(a, b) }}"
+        "(float[1,2,3,4] x, float[1,2,3,5] u) => (float[1,3,9,2] y) "
+        f"{{ a = {TO_LAST}(x) b = {TO_LAST}(u) y = Concat<axis=2>(a, b) }}"
     )
     done = clean(SinkTransposes(), model)
     assert done.ops == ["Concat", "Transpose"]
@@ -102,12 +104,15 @@ def test_the_axis_of_a_concat_moves_along(build, clean):
         f"a = {TO_LAST}(x) b = {TO_FIRST}(x) d = Concat<axis=0>(a, w) e = Neg(b) y = ReduceSum<keepdims=0>(d)",
         f"a = {TO_LAST}(x) d = Add(a, k) y = ReduceSum<keepdims=0>(d)",
         f"a = {TO_LAST}(x) b = {TO_LAST}(u) s = ReduceSum<keepdims=0>(x) d = Sum(a, b, s) y = ReduceSum<keepdims=0>(d)",
-        f"a = {TO_LAST}(x) b = Transpose<perm=[0,3,2,1]>(u) d = Concat<axis=0>(a, b) y = ReduceSum<keepdims=0>(d)",
+        f"a = {TO_LAST}(x) b = Transpose<perm=[0,3,2,1]>(v) d = Concat<axis=0>(a, b) y = ReduceSum<keepdims=0>(d)",
     ],
 )
 def test_what_saves_nothing_does_not_sink(build, clean, nodes):
-    model = build(f"(float[1,2,3,4] x, float[1,2,4,3] v) => (float y) {{ u = Relu(x) {nodes} }}".replace("perm=[0,3,2,1]>(u)", "perm=[0,3,2,1]>(v)"),
-                  w=np.ones((1, 3, 4, 2), np.float32), **WEIGHTS)  # fmt: skip
+    model = build(
+        f"(float[1,2,3,4] x, float[1,2,4,3] v) => (float y) {{ u = Relu(x) {nodes} }}",
+        w=np.ones((1, 3, 4, 2), np.float32),
+        **WEIGHTS,
+    )
     assert clean(SinkTransposes(), model).outcome.changes == 0
 
 

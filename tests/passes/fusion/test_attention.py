@@ -11,13 +11,14 @@ PLAIN = "t = Transpose<perm=[0,1,3,2]>(k) s = MatMul(q, t) "
 SPELLINGS = {
     "bare": PLAIN + "p = Softmax<axis=-1>(s) y = MatMul(p, v)",
     "divided": PLAIN + "a = Div(s, eight) p = Softmax<axis=3>(a) y = MatMul(p, v)",
-    "queries scaled": "b = Mul(q, eighth) t = Transpose<perm=[0,1,3,2]>(k) s = MatMul(b, t) p = Softmax(s) y = MatMul(p, v)",
+    "queries scaled": "b = Mul(q, eighth) t = Transpose<perm=[0,1,3,2]>(k) s = MatMul(b, t) p = Softmax(s)"
+    " y = MatMul(p, v)",
     "both scaled": "b = Mul(q, root) t = Transpose<perm=[0,1,3,2]>(k) c = Mul(root, t) s = MatMul(b, c) p = Softmax(s)"
     " y = MatMul(p, v)",
     "masked": PLAIN + "a = Div(s, eight) m = Add(a, mask) p = Softmax(m) y = MatMul(p, v)",
     "mask first": PLAIN + "a = Mul(eighth, s) m = Add(mask, a) p = Softmax(m) y = MatMul(p, v)",
-    "batch and heads merged": "r = Reshape(k, merged) t = Transpose<perm=[0,2,1]>(r) u = Reshape(t, split) s = MatMul(q, u)"
-    " p = Softmax(s) y = MatMul(p, v)",
+    "batch and heads merged": "r = Reshape(k, merged) t = Transpose<perm=[0,2,1]>(r) u = Reshape(t, split)"
+    " s = MatMul(q, u) p = Softmax(s) y = MatMul(p, v)",
 }
 
 
@@ -43,6 +44,26 @@ def test_becomes_one_operator(build, fuse, spelling):
 def test_masks_of_all_shapes(build, fuse, mask):
     fused = fuse(Attention(), model_of(build, graph(SPELLINGS["masked"], mask=mask)))
     assert fused.ops == (["Expand", "Attention"] if mask.endswith("1,7") else ["Attention"])
+
+
+def test_a_mask_of_one_row_for_any_number_of_queries(build, fuse):
+    text = graph(SPELLINGS["masked"], mask="2,1,1,7").replace("2,3,5,4", "2,3,T,4")
+    fused = fuse(Attention(), model_of(build, text))
+    assert fused.ops == ["Shape", "Concat", "Expand", "Attention"]
+
+
+@pytest.mark.parametrize("where", ["Where(seen, s, lowest)", "Where(hidden, lowest, s)"])
+def test_a_constant_choice_is_a_mask(build, fuse, where):
+    seen = np.tril(np.ones((5, 7), bool), 2)
+    weights = {"seen": seen, "hidden": ~seen, "lowest": np.float32(-3.4e38)}
+    model = build(graph(PLAIN + f"w = {where} p = Softmax(w) y = MatMul(p, v)"), opset=23, ir_version=11, **weights)
+    assert fuse(Attention(), model).ops == ["Attention"]
+
+
+def test_a_choice_that_hides_every_key_of_a_query_is_none(build, refusals):
+    weights = {"seen": np.zeros((5, 7), bool), "lowest": np.float32(-3.4e38)}
+    nodes = PLAIN + "w = Where(seen, s, lowest) p = Softmax(w) y = MatMul(p, v)"
+    assert refusals(Attention(), build(graph(nodes), opset=23, ir_version=11, **weights)) == []
 
 
 def test_keys_that_come_in_another_order_are_transposed_once(build, fuse):
@@ -72,11 +93,8 @@ def test_single_head_of_rank_3(build, fuse):
         (graph(SPELLINGS["bare"], k="1,3,7,4"), 23, "may broadcast"),
         (graph(SPELLINGS["masked"], mask="2,1,5,1"), 23, "as wide as there are keys"),
         (graph(SPELLINGS["masked"], mask="7"), 23, "another rank"),
-        (
-            graph(SPELLINGS["masked"], mask="2,1,1,7").replace("2,3,5,4", "2,3,T,4"),
-            23,
-            "number of queries that is unknown",
-        ),
+        (graph(SPELLINGS["masked"], mask="2,1,R,7"), 23, "one row, or one for each query"),
+        (graph(SPELLINGS["masked"], mask="2,B,5,7"), 23, "the mask may broadcast"),
     ],
 )
 def test_refuses_and_says_why(build, refusals, text, opset, reason):

@@ -100,6 +100,13 @@ def test_refuses_where_the_constant_makes_the_channels(build, refusals):
     assert "may change the shape" in refusals(FoldAffine(), model)[0]
 
 
+def test_leaves_the_number_at_the_end_of_an_activation(build, refusals):
+    numbers = {"root2": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.5)}
+    nodes = "d = Div(x, root2) e = Erf(d) a = Add(e, one) m = Mul(x, a) h = Mul(m, half) y = MatMul(h, u)"
+    model = build(f"(float[5,6] x) => (float y) {{ {nodes} }}", u=normal(6, 4), **numbers)
+    assert refusals(FoldAffine(), model) == []
+
+
 def test_leaves_alone_what_has_no_layer_or_no_gain(build, refusals):
     model = build(
         "(float[5,6] x) => (float y) { h = MatMul(x, u) i = Add(k, h) y = Div(k, i) }", u=normal(6, 4), k=normal(4)

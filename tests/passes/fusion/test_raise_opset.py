@@ -115,7 +115,8 @@ def test_refuses_what_the_target_cannot_read(build):
 
 def test_raises_subgraphs_and_functions_too(build):
     graph = (
-        "(float[2,4] x, bool c) => (float y) { i = If(c) <then_branch = tg () => (float t) { t = ReduceSum<axes=[1]>(x) },"
+        "(float[2,4] x, bool c) => (float y) {"
+        " i = If(c) <then_branch = tg () => (float t) { t = ReduceSum<axes=[1]>(x) },"
         " else_branch = eg () => (float e) { e = ReduceMean<axes=[1]>(x) }> y = local.f(i) }"
     )
     function = '<opset_import: ["": 12], domain: "local"> f (q) => (r) { r = Squeeze<axes=[1]>(q) }'

@@ -1,0 +1,112 @@
+"""Who may import whom, what may be imported where, and how long a file may be."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import graphpress
+
+ROOT = Path(graphpress.__file__).resolve().parent.parent
+ROOMS = ("compiler", "passes", "backends", "models")
+FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
+IDS = [str(file.relative_to(ROOT)) for file in FILES]
+HEAVY = ("torch", "tvm", "tensorrt", "tensorrt_rtx", "sklearn")
+SCRIPTS = ("models/demo/train.py",)
+"""Run by name with their extras installed, imported by nobody."""
+
+LONGEST = 500
+
+
+def imports(file: Path) -> Iterator[tuple[str, bool]]:
+    """Every imported module, and whether it is imported when the file is loaded."""
+    for node, at_load in _statements(ast.parse(file.read_text(encoding="utf-8")), True):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, at_load) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno} is a relative import"
+            yield from ((f"{node.module}.{alias.name}", at_load) for alias in node.names)
+
+
+def _statements(node: ast.AST, at_load: bool) -> Iterator[tuple[ast.AST, bool]]:
+    for child in ast.iter_child_nodes(node):
+        yield child, at_load
+        inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for_types_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        yield from _statements(child, at_load and not inside and not for_types_only)
+
+
+def room_of(module: str) -> str:
+    """The room that a module of graphpress lives in, or "" for other packages."""
+    parts = module.split(".")
+    if parts[0] != "graphpress":
+        return ""
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS[1:] else "compiler"
+
+
+def is_of(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("file", FILES, ids=IDS)
+def test_arrows(file):
+    room = file.relative_to(ROOT).parts[0]
+    for module, _ in imports(file):
+        assert module.split(".")[0] not in ROOMS, f"{module}: import graphpress.* instead of a folder"
+        assert room_of(module) in {"", "compiler", room}, f"{room} may not import {module}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=IDS)
+def test_each_library_has_its_door(file):
+    place = file.relative_to(ROOT).as_posix()
+    for module, at_load in imports(file):
+        if is_of(module, "onnx_ir"):
+            assert place.startswith("compiler/ir/"), "only graphpress.ir imports onnx_ir"
+        if is_of(module, "onnxruntime"):
+            assert place.startswith(("compiler/runtime/", "backends/onnxruntime/")), "run models through graphpress.runtime"
+        if place not in SCRIPTS and any(is_of(module, heavy) for heavy in HEAVY):
+            assert not at_load, f"{module} is imported where it is used, not when the file is loaded"
+
+
+@pytest.mark.parametrize("file", FILES, ids=IDS)
+def test_files_are_short_and_say_what_they_are(file):
+    text = file.read_text(encoding="utf-8")
+    assert text.count("\n") <= LONGEST
+    assert ast.get_docstring(ast.parse(text)), "has no docstring"
+
+
+def test_nobody_imports_a_script():
+    scripts = {module_of(ROOT / script) for script in SCRIPTS}
+    assert not [module for file in FILES for module, _ in imports(file) if any(is_of(module, one) for one in scripts)]
+
+
+def test_no_room_is_empty():
+    assert {file.relative_to(ROOT).parts[0] for file in FILES} == set(ROOMS)
+
+
+def module_of(file: Path) -> str:
+    """The name under which a file is imported."""
+    room, *path = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(["graphpress", *([] if room == "compiler" else [room]), *path]).removesuffix(".__init__")
+
+
+BLOCKED = """
+import importlib, sys
+for name in {heavy!r}:
+    sys.modules[name] = None
+for name in {modules!r}:
+    importlib.import_module(name)
+from graphpress.manager.registry import backend_names, load_backend, load_pass, pass_names
+print(len([load_pass(name)() for name in pass_names()] + [load_backend(name) for name in backend_names()]))
+"""
+
+
+def test_everything_imports_without_the_heavy_libraries():
+    files = [file for file in FILES if file.name != "__main__.py" and file.relative_to(ROOT).as_posix() not in SCRIPTS]
+    code = BLOCKED.format(heavy=HEAVY, modules=[module_of(file) for file in files])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 10

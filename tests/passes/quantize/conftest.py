@@ -1,0 +1,120 @@
+"""Small graphs from text, quantised with made-up data and spelt for ONNX Runtime."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import numpy as np
+import onnx.parser
+import pytest
+from onnx import numpy_helper
+
+from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
+from graphpress.ir import Model, Node, Value, clone, from_proto, verify
+from graphpress.ir.encoding import Quantized, compute_request, encoding_of, read_encoding
+from graphpress.manager.contract import Context, Outcome
+from graphpress.passes.quantize.quantize import Quantize
+from graphpress.prepare import prepare
+from graphpress.runtime import Session
+from graphpress.targets import QuantizationPolicy, load_target
+
+
+def model_of(text: str, opset: int = 17, **weights: np.ndarray) -> Model:
+    """A model from the text of its graph; weights are named in the call."""
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": {opset}]> g {text}')
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    model = from_proto(proto)
+    prepare(model, {})
+    return model
+
+
+def random_feeds(model: Model, count: int = 8, seed: int = 0) -> list[dict[str, np.ndarray]]:
+    """Normal numbers for every input; open sizes are 2."""
+    random = np.random.default_rng(seed)
+    shapes = {spec.name: [dim if isinstance(dim, int) else 2 for dim in spec.dims] for spec in Session(model).inputs}
+    return [{name: random.normal(size=dims).astype(np.float32) for name, dims in shapes.items()} for _ in range(count)]
+
+
+@dataclass
+class Quantised:
+    """A model after the pass."""
+
+    before: Model
+    model: Model
+    outcome: Outcome
+    feeds: list[dict[str, np.ndarray]]
+
+    def value(self, name: str) -> Value:
+        graph = self.model.graph
+        found = {value.name: value for value in (*graph.inputs, *graph.initializers.values())}
+        return (found | {value.name: value for node in graph for value in node.outputs})[name]
+
+    def node(self, name: str) -> Node:
+        return next(node for node in self.model.graph if node.outputs[0].name == name)
+
+    def encoding(self, name: str) -> Quantized | None:
+        return encoding_of(self.value(name))
+
+    def read(self, node: str, index: int) -> Quantized | None:
+        """How the node that computes ``node`` reads one of its inputs."""
+        return read_encoding(self.node(node), index)
+
+    @property
+    def integer(self) -> set[str]:
+        """Results of the nodes that were asked to compute in integers."""
+        return {node.outputs[0].name for node in self.model.graph if compute_request(node) == "int8"}
+
+    @property
+    def refused(self) -> dict[str, str]:
+        return {refusal.where: refusal.why for refusal in self.outcome.refusals}
+
+    def legal(self) -> Model:
+        """As ONNX Runtime gets it."""
+        return OnnxRuntimeBackend().legalise(self.model, load_target("cpu"))
+
+    def sqnr(self) -> dict[str, float]:
+        """Signal to quantisation noise of each output, in dB, over all feeds."""
+        floats, integers = Session(self.before), Session(self.legal())
+        signal: dict[str, float] = {}
+        noise: dict[str, float] = {}
+        for feed in self.feeds:
+            expected, actual = floats.run(feed), integers.run(feed)
+            for name, one in expected.items():
+                signal[name] = signal.get(name, 0.0) + float(np.square(one.astype(np.float64)).sum())
+                noise[name] = noise.get(name, 1e-30) + float(np.square(one.astype(np.float64) - actual[name]).sum())
+        return {name: 10 * float(np.log10(signal[name] / noise[name])) for name in signal}
+
+
+@pytest.fixture(scope="session")
+def build() -> Callable[..., Model]:
+    return model_of
+
+
+@pytest.fixture(scope="session")
+def policy() -> QuantizationPolicy:
+    """That of ONNX Runtime on a processor with VNNI, whatever this machine has."""
+    return replace(load_target("cpu").quantization, reduced_range=False)
+
+
+@pytest.fixture(scope="session")
+def quantise(policy) -> Callable[..., Quantised]:
+    """Quantise a model on random feeds (or given ones)."""
+
+    def run(
+        model: Model, feeds: Iterable[dict[str, np.ndarray]] | None = None, exclude=None, one: Quantize | None = None, **changes
+    ) -> Quantised:
+        target = replace(load_target("cpu"), quantization=replace(policy, **changes))
+        calibration = list(random_feeds(model) if feeds is None else feeds)
+        context = Context(target=target, original=model, calibration=calibration, exclude=exclude)
+        after = clone(model)
+        outcome = (one or Quantize()).run(after, context)
+        verify(after)
+        return Quantised(model, after, outcome, calibration)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def weights() -> SimpleNamespace:
+    """Seeded weights by shape."""
+    return SimpleNamespace(of=lambda *shape, seed=0: np.random.default_rng(seed).normal(size=shape).astype(np.float32) * 0.3)
