@@ -48,6 +48,7 @@ HARD_SIGMOID = "a = Add(h, three) c = Clip(a, zero, six) y = Div(c, six)"
 LEAKY = "g = Greater(h, zero) m = Mul(h, tenth) y = Where(g, h, m)"
 SOFTPLUS = "e = Exp(h) a = Add(e, one) y = Log(a)"
 RMS = "p = Pow(x, two) v = ReduceMean(p, last) e = Add(v, eps) s = Sqrt(e) n = Div(x, s) h = Mul(n, gamma) "
+BY_RECIPROCAL = RMS.replace("n = Div(x, s)", "r = Reciprocal(s) n = Mul(x, r)")
 LAYER = (
     "u = ReduceMean(x, last) d = Sub(x, u) p = Pow(d, two) v = ReduceMean(p, last) e = Add(v, eps) s = Sqrt(e)"
     " n = Div(d, s) g = Mul(n, gamma) h = Add(g, beta) "
@@ -58,6 +59,10 @@ GROUP = (
 )
 HEADS = ", ".join(f"float[1,12,128,64] {name}" for name in "xkv")
 ATTENTION = "t = Transpose<perm=[0,1,3,2]>(k) s = MatMul(x, t) a = Mul(s, eighth) {0} y = MatMul(p, v)"
+TORCH_ATTENTION = (
+    "f = Reshape(k, merged) g = Transpose<perm=[0,2,1]>(f) t = Reshape(g, split) q = Mul(x, root8) u = Mul(t, root8)"
+    " s = MatMul(q, u) m = Add(s, mask) p = Softmax(m) y = MatMul(p, v)"
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ CASES = (
     Case("8 groups", GroupNorm(), IMAGE, GROUP),
     Case("128×128 of 12 heads", Softmax(), "float[1,12,128,128] x", "e = Exp(x) t = ReduceSum(e, last) y = Div(e, t)"),
     Case("12 heads, 128×64", Attention(), HEADS, ATTENTION.format("p = Softmax(a)")),
+    Case("as torch writes it", Attention(), HEADS, TORCH_ATTENTION),
     Case("with a mask", Attention(), HEADS, ATTENTION.format("b = Add(a, mask) p = Softmax(b)")),
     Case("128×768 by 768×3072", MatmulAdd(), "float[128,768] x", "h = MatMul(x, wide) y = Add(h, bias)"),
 )
@@ -103,16 +109,17 @@ def constants() -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     numbers = {
         "zero": 0.0, "one": 1.0, "half": 0.5, "two": 2.0, "three": 3.0, "six": 6.0, "tenth": 0.1, "eighth": 0.125,
-        "root2": 2**0.5, "root2pi": (2 / np.pi) ** 0.5, "cubic": 0.044715, "eps": 1e-5,
+        "root2": 2**0.5, "root8": 0.125**0.5, "root2pi": (2 / np.pi) ** 0.5, "cubic": 0.044715, "eps": 1e-5,
     }  # fmt: skip
-    shapes = {
+    sizes = {
         "kernel": (64, 64, 3, 3), "wide": (768, 3072), "bias": (3072,), "gamma": (768,), "beta": (768,),
         "scale": (64, 1, 1), "shift": (64, 1, 1), "mask": (1, 1, 128, 128),
     }  # fmt: skip
     arrays = {name: np.float32(value) for name, value in numbers.items()}
-    arrays |= {name: (random.normal(size=shape) * 0.05).astype(np.float32) for name, shape in shapes.items()}
+    arrays |= {name: (random.normal(size=shape) * 0.05).astype(np.float32) for name, shape in sizes.items()}
     arrays |= {"ones": np.ones(8, np.float32), "zeros": np.zeros(8, np.float32), "last": np.array([-1])}
-    return arrays | {"groups": np.array([0, 8, -1]), "image": np.array([1, 64, 56, 56])}
+    shapes = {"groups": [0, 8, -1], "image": [1, 64, 56, 56], "merged": [-1, 128, 64], "split": [1, 12, 64, 128]}
+    return arrays | {name: np.array(shape) for name, shape in shapes.items()}
 
 
 def spelt_out(case: Case) -> Model:

@@ -13,7 +13,8 @@ import onnx
 
 from graphpress.backend import Artifact, Availability
 from graphpress.ir import Model, clone, save
-from graphpress.ir.qdq import absorb_activations, lower_qdq
+from graphpress.ir.qdq import lower_qdq
+from graphpress.ir.saturation import absorb_activations
 from graphpress.runtime import Session
 from graphpress.targets import Target
 

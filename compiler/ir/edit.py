@@ -105,7 +105,9 @@ class Editor:
         value.type = onnx_ir.TensorType(tensor.dtype)
         invalidate_encoding(value, "its contents were replaced")
 
-    def own_constant(self, node: Node, index: int, array: np.ndarray | TensorProtocol, name: str | None = None) -> Value:
+    def own_constant(
+        self, node: Node, index: int, array: np.ndarray | TensorProtocol, name: str | None = None
+    ) -> Value:
         """Let one input of ``node`` read a constant with these contents; other readers keep theirs.
 
         An encoding in which the node read the input before does not hold for the new contents: it is invalidated.

@@ -208,5 +208,8 @@ def _parse(text: str) -> Quantized:
                 fields[name] = tuple(fields[name])
         return Quantized(**fields)
     except (ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"unreadable encoding {text[:80]!r} ({error})", where="metadata_props",
-                         fix="the model was annotated by another version: start from the original model") from error
+        raise ModelError(
+            f"unreadable encoding {text[:80]!r} ({error})",
+            where="metadata_props",
+            fix="the model was annotated by another version: start from the original model",
+        ) from error

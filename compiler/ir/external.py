@@ -61,13 +61,19 @@ def _locate_tensor(tensor: ExternalTensor, where: str, root: Path | None) -> Non
     data = f"external data {str(tensor.location)!r}"
     offset, length = tensor.offset or 0, tensor.nbytes if tensor.length is None else tensor.length
     if offset < 0 or length != tensor.nbytes:
-        raise ModelError(f"{data} has {length} bytes at {offset} where the shape needs {tensor.nbytes}", where=place,
-                         fix="export the model again")
+        raise ModelError(
+            f"{data} has {length} bytes at {offset} where the shape needs {tensor.nbytes}",
+            where=place,
+            fix="export the model again",
+        )
     try:
         target = (root / tensor.location).resolve()
         if not target.is_relative_to(root):
-            raise ModelError(f"{data} lies outside the model's folder", where=place,
-                             fix="move the data beside the model and export it again")
+            raise ModelError(
+                f"{data} lies outside the model's folder",
+                where=place,
+                fix="move the data beside the model and export it again",
+            )
         if not target.is_file():
             raise ModelError(f"{data} is missing", where=place, fix=_COPY)
         found = target.stat()

@@ -9,6 +9,7 @@ External data stays on disk, memory-mapped, and must lie inside the model's fold
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ import onnx_ir
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 
 from graphpress.errors import ModelError
+from graphpress.ir.contents import CHECKER
 from graphpress.ir.external import in_memory, locate
 from graphpress.ir.mend import prepare, restore
 from graphpress.ir.types import (
@@ -38,6 +40,8 @@ from graphpress.ir.verify import problems
 FIRST_IR_WITH_CONSTANT_INITIALISERS = 4
 PROTOBUF_LIMIT = 2_000_000_000
 """Protobuf messages end at 2 GiB; beyond this, weights go to ``model.onnx.data``."""
+logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
+"""What onnx_ir warns of is an error here, with place and remedy: no second line where nobody set up logging."""
 INLINE_BYTES = 256
 """Constants up to this size stay in the model file even when the others go to ``model.onnx.data``."""
 
@@ -54,13 +58,19 @@ def load(path: str | os.PathLike[str]) -> Model:
     """
     file = Path(path)
     if not file.is_file():
-        raise ModelError("no such model file" if not file.exists() else "not a file", where=str(path),
-                         fix="give the path of an .onnx file")
+        raise ModelError(
+            "no such model file" if not file.exists() else "not a file",
+            where=str(path),
+            fix="give the path of an .onnx file",
+        )
     try:
         proto = onnx.load(file, load_external_data=False, format="protobuf")
     except (DecodeError, OSError, ValueError) as error:
-        raise ModelError(f"not a readable ONNX file ({error})", where=str(path),
-                         fix="export the model again; the file may be truncated") from error
+        raise ModelError(
+            f"not a readable ONNX file ({error})",
+            where=str(path),
+            fix="export the model again; the file may be truncated",
+        ) from error
     return from_proto(proto, where=str(path), folder=file.parent)
 
 
@@ -82,14 +92,13 @@ def from_proto(proto: onnx.ModelProto, *, where: str = "model", folder: Path | N
         model = onnx_ir.serde.deserialize_model(proto)
         _read_types_of_function_inputs(proto, model)
     except Exception as error:  # onnx_ir wraps whatever went wrong; any of it means a malformed file
-        raise ModelError(f"malformed model ({_innermost(error)})", where=where,
-                         fix="check it with onnx.checker.check_model") from error
+        raise ModelError(f"malformed model ({_innermost(error)})", where=where, fix=CHECKER) from error
     _settle_constant_inputs(model)
     _declare_opsets_in_subgraphs(model)
     locate(model, where, folder)
     _sort(model, where)
     if faults := problems(model):
-        raise ModelError("; ".join(faults[:3]), where=where, fix="check it with onnx.checker.check_model")
+        raise ModelError("; ".join(faults[:3]), where=where, fix=CHECKER)
     return model
 
 
@@ -259,6 +268,9 @@ def _encode(proto: onnx.ModelProto) -> bytes:
     try:
         encoded: bytes = proto.SerializeToString(deterministic=True)
     except (EncodeError, ValueError) as error:
-        raise ModelError(f"does not fit into one protobuf message ({error})", where="model",
-                         fix="turn large constants in attributes into initialisers") from error
+        raise ModelError(
+            f"does not fit into one protobuf message ({error})",
+            where="model",
+            fix="turn large constants in attributes into initialisers",
+        ) from error
     return encoded

@@ -9,28 +9,26 @@ Refused, with the reason: training information, names given twice, tensors whose
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Hashable, Iterable, Iterator
 from typing import TypeVar
 
-import numpy as np
 import onnx
-from onnx import AttributeProto, TensorProto, helper, numpy_helper
+from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
+from google.protobuf.message import Message  # type: ignore[import-untyped]
+from onnx import AttributeProto, TensorProto, helper
 
 from graphpress.errors import ModelError
-from graphpress.ir.types import DataType
+from graphpress.ir.contents import CHECKER, check_contents, dense
 
 T = TypeVar("T", bound=Hashable)
 Body = onnx.GraphProto | onnx.FunctionProto
 
 FIRST_IR_WITH_OPERATOR_SETS = 3
 FIRST_IR_WITH_DEVICES = 11
-MAX_DENSE_BYTES = 1 << 30
 TYPE_KEY = "graphpress/type.v1"
 """Under this key a value keeps the type that onnx_ir has no class for, so that it survives clones and edits."""
 
 _STANDARD = ("", "ai.onnx")
-_CHECKER = "check it with onnx.checker.check_model"
 _FIELDS = {
     "f": AttributeProto.FLOAT, "i": AttributeProto.INT, "s": AttributeProto.STRING, "t": AttributeProto.TENSOR,
     "g": AttributeProto.GRAPH, "floats": AttributeProto.FLOATS, "ints": AttributeProto.INTS,
@@ -47,6 +45,7 @@ def prepare(proto: onnx.ModelProto, where: str) -> None:
     Raises:
         ModelError: what cannot be kept, and where.
     """
+    _check_words(proto, where)
     _refuse_what_cannot_be_kept(proto, where)
     for owner in (proto, *proto.functions):
         _settle_operator_sets(owner, where)
@@ -74,17 +73,45 @@ def _bodies(proto: onnx.ModelProto) -> Iterator[Body]:
             pending.extend(attribute.graphs)
 
 
+def _check_words(proto: onnx.ModelProto, where: str) -> None:
+    """Whether every word is UTF-8: protobuf hands out the others as bytes, or fails when they are looked at."""
+    pending: list[Message] = [proto]
+    while pending:
+        for field, value in pending.pop().ListFields():
+            if field.type == FieldDescriptor.TYPE_MESSAGE:
+                pending.extend([value] if isinstance(value, Message) else value)
+            elif field.type == FieldDescriptor.TYPE_STRING and not _are_words(value):
+                raise ModelError(
+                    f"a {field.name!r} in it is not text",
+                    where=where,
+                    fix="export the model again; the file may be damaged",
+                )
+
+
+def _are_words(value: str | bytes | Iterable[str | bytes]) -> bool:
+    try:
+        return isinstance(value, str) or (not isinstance(value, bytes) and all(isinstance(one, str) for one in value))
+    except UnicodeDecodeError:
+        return False
+
+
 def _refuse_what_cannot_be_kept(proto: onnx.ModelProto, where: str) -> None:
     if proto.training_info:
-        raise ModelError("holds training information, which would be lost", where=where,
-                         fix="remove it first: del model.training_info[:]")
+        raise ModelError(
+            "holds training information, which would be lost",
+            where=where,
+            fix="remove it first: del model.training_info[:]",
+        )
     devices = proto.configuration or any(node.device_configurations for body in _bodies(proto) for node in body.node)
     if devices and proto.ir_version < FIRST_IR_WITH_DEVICES:
-        raise ModelError(f"has device configurations, which IR version {proto.ir_version} does not know", where=where,
-                         fix=f"set ir_version to {FIRST_IR_WITH_DEVICES} or remove them")
+        raise ModelError(
+            f"has device configurations, which IR version {proto.ir_version} does not know",
+            where=where,
+            fix=f"set ir_version to {FIRST_IR_WITH_DEVICES} or remove them",
+        )
     identities = [(function.domain, function.name, function.overload) for function in proto.functions]
     for identity in _repeated(identities):
-        raise ModelError(f"defines the function {'::'.join(filter(None, identity))} twice", where=where, fix=_CHECKER)
+        raise ModelError(f"defines the function {'::'.join(filter(None, identity))} twice", where=where, fix=CHECKER)
 
 
 def _settle_operator_sets(owner: onnx.ModelProto | onnx.FunctionProto, where: str) -> None:
@@ -92,7 +119,7 @@ def _settle_operator_sets(owner: onnx.ModelProto | onnx.FunctionProto, where: st
     for one in owner.opset_import:
         domain = "" if one.domain in _STANDARD else one.domain
         if versions.setdefault(domain, one.version) != one.version:
-            raise ModelError(f"declares two versions of opset {domain or 'ai.onnx'!r}", where=where, fix=_CHECKER)
+            raise ModelError(f"declares two versions of opset {domain or 'ai.onnx'!r}", where=where, fix=CHECKER)
         one.domain = domain
 
 
@@ -100,18 +127,19 @@ def _settle_attribute(attribute: AttributeProto, where: str) -> None:
     if attribute.type == AttributeProto.UNDEFINED and not attribute.ref_attr_name:
         given = [name for name in _FIELDS if _is_set(attribute, name)]
         if len(given) != 1:
-            raise ModelError(f"attribute {attribute.name!r} has no type", where=where, fix=_CHECKER)
+            raise ModelError(f"attribute {attribute.name!r} has no type", where=where, fix=CHECKER)
         attribute.type = _FIELDS[given[0]]
     if attribute.type == AttributeProto.SPARSE_TENSOR and attribute.name == "sparse_value":
-        dense = _dense(attribute.sparse_tensor, where)
+        constant = dense(attribute.sparse_tensor, where)
         attribute.Clear()
         attribute.name, attribute.type = "value", AttributeProto.TENSOR
-        attribute.t.CopyFrom(dense)
+        attribute.t.CopyFrom(constant)
     elif attribute.type in (AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS):
-        raise ModelError(f"attribute {attribute.name!r} is a sparse tensor, which would be lost", where=where,
-                         fix="store it dense")
+        raise ModelError(
+            f"attribute {attribute.name!r} is a sparse tensor, which would be lost", where=where, fix="store it dense"
+        )
     for tensor in (attribute.t, *attribute.tensors) if attribute.type in _TENSORS else ():
-        _check_contents(tensor, f"{where}, attribute {attribute.name!r}")
+        check_contents(tensor, f"{where}, attribute {attribute.name!r}")
 
 
 _TENSORS = (AttributeProto.TENSOR, AttributeProto.TENSORS)
@@ -126,7 +154,7 @@ def _is_set(attribute: AttributeProto, name: str) -> bool:
 
 def _densify(graph: onnx.GraphProto, where: str) -> None:
     for sparse in graph.sparse_initializer:
-        graph.initializer.append(_dense(sparse, where))
+        graph.initializer.append(dense(sparse, where))
         for info in _value_infos(graph):
             if info.name == sparse.values.name and info.type.HasField("sparse_tensor_type"):
                 kind = info.type.sparse_tensor_type
@@ -134,66 +162,14 @@ def _densify(graph: onnx.GraphProto, where: str) -> None:
     del graph.sparse_initializer[:]
 
 
-def _dense(sparse: onnx.SparseTensorProto, where: str) -> TensorProto:
-    """The dense tensor of the same elements.
-
-    Raises:
-        ModelError: it would be too large, or its indices are not those of its shape.
-    """
-    place = f"{where}, sparse tensor {sparse.values.name!r}"
-    if TensorProto.EXTERNAL in (sparse.values.data_location, sparse.indices.data_location):
-        raise ModelError("is sparse and stored outside the file", where=place, fix="store it dense")
-    dims = tuple(sparse.dims)
-    try:
-        values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
-        if values.itemsize * math.prod(dims) > MAX_DENSE_BYTES:
-            raise ModelError(f"would take over {MAX_DENSE_BYTES} bytes when dense", where=place,
-                             fix="store it dense, or keep it out of the graph")
-        flat = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), dims)
-        if flat.size and flat.min() < 0:
-            raise IndexError("negative index")
-        dense = np.full(dims, "", object) if values.dtype == object else np.zeros(dims, values.dtype)
-        dense.reshape(-1)[flat] = values
-    except (ValueError, IndexError, TypeError) as error:
-        raise ModelError(f"is malformed ({error})", where=place, fix=_CHECKER) from error
-    return numpy_helper.from_array(dense, sparse.values.name)
-
-
 def _check_initialisers(graph: onnx.GraphProto, where: str) -> None:
     names = [tensor.name for tensor in graph.initializer]
     if "" in names:
-        raise ModelError(f"initialiser number {names.index('')} has no name", where=where, fix=_CHECKER)
+        raise ModelError(f"initialiser number {names.index('')} has no name", where=where, fix=CHECKER)
     for name in _repeated(names):
-        raise ModelError(f"has two initialisers called {name!r}", where=where, fix=_CHECKER)
+        raise ModelError(f"has two initialisers called {name!r}", where=where, fix=CHECKER)
     for tensor in graph.initializer:
-        _check_contents(tensor, f"{where}, initialiser {tensor.name!r}")
-
-
-def _check_contents(tensor: TensorProto, where: str) -> None:
-    """Whether the tensor has as many elements as its shape says; nobody has to ask again."""
-    if tensor.data_type not in TensorProto.DataType.values() or tensor.data_type == TensorProto.UNDEFINED:
-        raise ModelError(f"has the unknown element type {tensor.data_type}", where=where, fix=_CHECKER)
-    if any(dim < 0 for dim in tensor.dims):
-        raise ModelError(f"has the impossible shape {list(tensor.dims)}", where=where, fix=_CHECKER)
-    if tensor.data_location == TensorProto.EXTERNAL:
-        return
-    expected, found = _expected_and_found(tensor)
-    if expected != found:
-        raise ModelError(f"holds {found} bytes or elements where its shape {list(tensor.dims)} needs {expected}",
-                         where=where, fix="export the model again; the file may be damaged")
-
-
-def _expected_and_found(tensor: TensorProto) -> tuple[int, int]:
-    count = math.prod(tensor.dims)
-    if tensor.data_type == TensorProto.STRING:
-        return count, len(tensor.string_data)
-    bits = DataType(tensor.data_type).bitwidth
-    if tensor.HasField("raw_data"):
-        return math.ceil(count * bits / 8), len(tensor.raw_data)
-    field = getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type))
-    if tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128):
-        return 2 * count, len(field)
-    return (count if bits >= 6 else math.ceil(count * bits / 8)), len(field)
+        check_contents(tensor, f"{where}, initialiser {tensor.name!r}")
 
 
 def _repeated(items: Iterable[T]) -> Iterator[T]:

@@ -22,7 +22,6 @@ from graphpress.ir.encoding import (
     Quantized,
     clear_annotations,
     encoding_of,
-    integer_bounds,
     invalidation_of,
     output_encoding,
     override_output,
@@ -31,7 +30,7 @@ from graphpress.ir.encoding import (
     set_encoding,
 )
 from graphpress.ir.pattern import Refusal, Rewrites
-from graphpress.ir.quantized import EncodedTensor, fits, integer_dtype, payload, quantize_array
+from graphpress.ir.quantized import EncodedTensor, fits, integer_dtype, payload
 from graphpress.ir.types import DataType, Graph, Model, Node, TensorProtocol, TensorType, Value
 from graphpress.ir.values import (
     constant,
@@ -43,7 +42,6 @@ from graphpress.ir.values import (
     producer,
     rank_of,
     readers,
-    scalar,
 )
 
 _STAYS = "nothing: it stays as it is"
@@ -83,8 +81,7 @@ def _raise_one(dequantize: Node, edit: Editor) -> Refusal | None:
     if not all(is_standard(reader, "DequantizeLinear") for reader in readers(integers)) or integers.is_graph_output():
         return Refusal.at(quantize, "its integers have another reader", _STAYS)
     if _encoding_of_node(quantize) != encoding:
-        return Refusal.at(quantize, "it and its DequantizeLinear differ in scale, zero-point or axis",
-                          _STAYS)
+        return Refusal.at(quantize, "it and its DequantizeLinear differ in scale, zero-point or axis", _STAYS)
     return _raise_pair(quantize, dequantize, encoding, edit)
 
 
@@ -108,8 +105,7 @@ def _raise_pair(quantize: Node, dequantize: Node, encoding: Quantized, edit: Edi
     if read_encoding(quantize, 0) is not None:
         return Refusal.at(quantize, "it quantises again what is quantised already", _STAYS)
     if not edit.can_replace(result, source) or (result.is_graph_output() and len(source.uses()) > 1):
-        return Refusal.at(dequantize, "its result is a graph output with another reader before it",
-                          _STAYS)
+        return Refusal.at(dequantize, "its result is a graph output with another reader before it", _STAYS)
     default = encoding_of(source)
     if default is None:
         for use in source.uses():
@@ -160,10 +156,8 @@ def _axis(node: Node) -> int:
 
 def _tensor_of(integers: Value) -> TensorProtocol | None:
     node = integers.producer()
-    if node is None:
-        return integers.const_value
-    attribute = node.attributes.get("value")
-    return None if attribute is None else attribute.as_tensor()
+    attribute = None if node is None else node.attributes.get("value")
+    return attribute.as_tensor() if attribute is not None and is_constant(integers) else integers.const_value
 
 
 def _integer_type(node: Node, zero: Value | None) -> str | None:
@@ -171,8 +165,8 @@ def _integer_type(node: Node, zero: Value | None) -> str | None:
     dtype = DataType.UINT8 if typed is None else typed.dtype
     if typed is None and (output := int_attribute(node, "output_dtype", 0)):
         dtype = DataType(output)
-    if typed is not None and dtype is None and typed.const_value is not None:
-        dtype = typed.const_value.dtype
+    if typed is not None and dtype is None and (tensor := _tensor_of(typed)) is not None:
+        dtype = tensor.dtype
     name = "" if dtype is None else dtype.name.lower()
     return name if name.lstrip("u").startswith("int") else None
 
@@ -236,8 +230,11 @@ class _Parameters:
 
 def _lower_value(value: Value, graph: Graph, edit: Editor, parameters: _Parameters) -> int:
     if reason := invalidation_of(value):
-        raise ModelError(f"{value.name!r} was quantised and then changed ({reason})", where="encoding",
-                         fix="quantise after the pass that changes it")
+        raise ModelError(
+            f"{value.name!r} was quantised and then changed ({reason})",
+            where="encoding",
+            fix="quantise after the pass that changes it",
+        )
     uses: dict[Quantized, list[tuple[Node, int]]] = {}
     for use in value.uses():
         encoding = read_encoding(use.node, use.idx)
@@ -254,7 +251,8 @@ def _lower_value(value: Value, graph: Graph, edit: Editor, parameters: _Paramete
             node.replace_input_with(index, decoded)
         if encoding == outside:
             edit.replace_output(value, decoded)
-    edit.drop_if_unused(value)
+    if uses:
+        edit.drop_if_unused(value)
     return len(uses)
 
 
@@ -276,62 +274,3 @@ def _spell(value: Value, encoding: Quantized, graph: Graph, edit: Editor, parame
     dequantize = edit.add_node("DequantizeLinear", inputs, attributes, before=before, after=after, name=f"{stem}_DQ")
     edit.copy_type(value, dequantize.outputs[0])
     return dequantize.outputs[0]
-
-
-# -- activations that saturation already does ----------------------------------------------------------------
-
-
-def absorb_activations(model: Model) -> int:
-    """Drop each Relu or Clip whose only effect is that of the saturating quantiser after it, in place.
-
-    Quantising to [qmin, qmax] clamps; when the activation's bounds themselves land on qmin and qmax (or outside),
-    quantise(activation(x)) = quantise(x) exactly.
-
-    Returns:
-        How many were dropped.
-    """
-    edit, count = Editor(model), 0
-    for graph in graphs(model):
-        for node in list(graph):
-            if is_standard(node, "Relu", "Clip") and _is_saturation(node):
-                before, after = node.inputs[0], node.outputs[0]
-                assert before is not None
-                edit.replace(after, before)
-                edit.remove(node)
-                count += 1
-    return count
-
-
-def _is_saturation(node: Node) -> bool:
-    before, after = node.inputs[0], node.outputs[0]
-    if before is None or before.producer() is None or before.is_graph_output() or len(before.uses()) != 1:
-        return False
-    encoding = encoding_of(after)
-    if encoding is None or encoding.axis is not None or encoding_of(before) is not None:
-        return False
-    if any(read_encoding(use.node, use.idx) != encoding for use in after.uses()):
-        return False
-    if after.is_graph_output() and output_encoding(after) != encoding:
-        return False
-    bounds = _clamp_bounds(node)
-    if bounds is None:
-        return False
-    low, high = quantize_array(np.array(bounds, np.float32), encoding).astype(np.int64)
-    return (low, high) == integer_bounds(encoding.dtype)
-
-
-def _clamp_bounds(node: Node) -> tuple[float, float] | None:
-    infinity = float(np.finfo(np.float32).max)
-    if node.op_type == "Relu":
-        return 0.0, infinity
-    limits = []
-    for index, default in ((1, -infinity), (2, infinity)):
-        value = input_of(node, index)
-        limit = default if value is None else scalar(value)
-        if limit is None:
-            return None
-        limits.append(limit)
-    attributes = node.attributes
-    low = attributes["min"].as_float() if "min" in attributes else limits[0]
-    high = attributes["max"].as_float() if "max" in attributes else limits[1]
-    return low, high

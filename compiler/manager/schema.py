@@ -32,8 +32,11 @@ def schema(names: Iterable[str] | None = None) -> dict[str, Any]:
         "properties": {
             "description": {"type": "string"},
             "passes": {"type": "array", "items": {"anyOf": choices}},
-            "hooks": {"type": "object", "properties": {hook: {"type": "string"} for hook in HOOKS},
-                      "additionalProperties": False},
+            "hooks": {
+                "type": "object",
+                "properties": {hook: {"type": "string"} for hook in HOOKS},
+                "additionalProperties": False,
+            },
         },
         "required": ["passes"],
         "additionalProperties": False,
@@ -48,8 +51,13 @@ def published() -> str:
 
 def _user_code() -> dict[str, Any]:
     """An entry ``module:class`` with fields that only the class knows."""
-    return {"type": "object", "patternProperties": {":": {"type": "object"}}, "additionalProperties": False,
-            "minProperties": 1, "maxProperties": 1}
+    return {
+        "type": "object",
+        "patternProperties": {":": {"type": "object"}},
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
 
 
 def _fields_of(name: str, definitions: dict[str, Any]) -> dict[str, Any]:
@@ -59,8 +67,12 @@ def _fields_of(name: str, definitions: dict[str, Any]) -> dict[str, Any]:
     table = TypeAdapter(load_pass(name)).json_schema(ref_template="#/$defs/{model}")
     definitions.update(table.pop("$defs", {}))
     del table["title"]
-    return {"type": "object", "properties": {name: {**table, "additionalProperties": False}},
-            "required": [name], "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": {name: {**table, "additionalProperties": False}},
+        "required": [name],
+        "additionalProperties": False,
+    }
 
 
 if __name__ == "__main__":

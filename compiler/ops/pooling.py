@@ -20,7 +20,7 @@ def entries() -> list[OpSpec]:
         OpSpec("GlobalMaxPool", channels_pass, per_input(), MOVES_FIRST),
         OpSpec("GlobalLpPool", channels_pass, per_input(2)),
         OpSpec("MaxUnpool", opaque, per_output()),
-        OpSpec("Resize", _resize, per_output(4)),
+        OpSpec("Resize", _resize, per_output(4), MOVES_FIRST),  # between neighbours: inside their range
         OpSpec("Upsample", _resize, per_output(4)),
         OpSpec("GridSample", channels_pass, per_output(8)),
         OpSpec("RoiAlign", _regions, per_output(8)),

@@ -78,10 +78,9 @@ def median_interval(samples: np.ndarray) -> tuple[float, float, float]:
     """
     ordered = np.sort(samples)
     count = len(ordered)
-    below, cumulative = 0, 0.5**count
-    while cumulative <= 0.025 and below < count // 2:
-        below += 1
-        cumulative += math.comb(count, below) * 0.5**count
+    below, tail = 0, 0.5**count  # the chance that at most `below` of the samples lie under the true median
+    while (longer := tail + math.comb(count, below + 1) * 0.5**count) <= 0.025:
+        below, tail = below + 1, longer
     return float(ordered[below]), float(np.median(ordered)), float(ordered[count - 1 - below])
 
 

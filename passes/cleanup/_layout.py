@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphpress.ir import Node, Shape, Value, constant, input_of, is_standard, producer
+from graphpress.ir.encoding import encoding_of
 from graphpress.ops import lookup
-from graphpress.passes.cleanup._operands import is_encoded, permutation
+from graphpress.passes.operands import is_annotated, is_encoded, permutation
 
 BOUND_TO_AXES = frozenset(("BatchNormalization", "Dropout"))
 """Elementwise in the table of operators, but with operands or results that are not aligned by broadcasting."""
@@ -22,6 +23,7 @@ def follows_layout(node: Node) -> bool:
         and spec.elementwise
         and node.op_type not in BOUND_TO_AXES
         and len(node.outputs) == 1
+        and not is_annotated(node)
         and not {"axis", "broadcast"} & node.attributes.keys()
     )
 
@@ -45,7 +47,7 @@ def can_reorder(value: Value | None, rank: int) -> bool:
     if value is None:
         return True
     array = constant(value)
-    return array is not None and array.ndim <= rank and not is_encoded(value)
+    return array is not None and array.ndim <= rank and encoding_of(value) is None
 
 
 def reordered(array: np.ndarray, order: Sequence[int]) -> np.ndarray:

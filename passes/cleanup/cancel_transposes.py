@@ -16,7 +16,7 @@ from typing import ClassVar
 from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, input_of, is_constant, producer
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.cleanup._layout import can_reorder, follows_layout, reorder_shape, reordered, transposed
-from graphpress.passes.cleanup._operands import is_private, permutation
+from graphpress.passes.operands import is_private, permutation
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from graphpress.ir import Editor, Match, Node, Refusal, Value, input_of, producer
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.cleanup._operands import all_equal, is_encoded
+from graphpress.passes.operands import all_equal, is_encoded
 
 STATES = (5, 6)
 """Inputs ``initial_h`` and ``initial_c``."""

@@ -18,7 +18,7 @@ from typing import ClassVar
 from graphpress.ir import Editor, Match, Node, Refusal, constant, input_of, rank_of, static_shape, string_attribute
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.cleanup._forward import forward, pass_through
-from graphpress.passes.cleanup._operands import has_operand, ints_operand, keeps_order, permutation, same_shape
+from graphpress.passes.operands import has_operand, ints_operand, keeps_order, permutation, same_shape
 
 ALIGNED = ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric")
 """Coordinate transformations that map every pixel to itself when the size stays."""

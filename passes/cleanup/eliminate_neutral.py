@@ -16,7 +16,7 @@ from typing import ClassVar
 from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, input_of
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.cleanup._forward import forward, pass_through
-from graphpress.passes.cleanup._operands import all_equal, broadcast_keeps_shape
+from graphpress.passes.operands import all_equal, broadcast_keeps_shape
 
 NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1, "Pow": 1, "And": 1, "Or": 0}
 EITHER_SIDE = ("Add", "Mul", "And", "Or")

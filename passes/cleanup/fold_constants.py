@@ -7,9 +7,9 @@ makes superfluous is taken off. A blow-up (ConstantOfShape, Expand, Tile of a la
 allocated.
 
 Left alone without a word: random operators, QuantizeLinear and DequantizeLinear (they say how a constant is encoded),
-nodes with subgraphs, other domains, function bodies (they cannot hold initialisers), and what carries an encoding. Refused with a reason: what
-would outgrow the bound, and what ONNX Runtime cannot evaluate. An initialiser that is also a graph input can be
-overridden by the caller and is no constant.
+nodes with subgraphs, other domains, function bodies (they cannot hold initialisers), and what carries an encoding.
+Refused with a reason: what would outgrow the bound, and what ONNX Runtime cannot evaluate. An initialiser that is also
+a graph input can be overridden by the caller and is no constant.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ from graphpress.ir import (
     subgraphs_of,
     weight_bytes,
 )
+from graphpress.ir.encoding import encoding_of
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.cleanup._evaluate import evaluate as evaluate_at_runtime
 from graphpress.passes.cleanup._evaluate import result_bytes
 from graphpress.passes.cleanup._kernels import evaluate
-from graphpress.passes.cleanup._operands import is_encoded
+from graphpress.passes.operands import is_annotated, is_encoded
 from graphpress.passes.cleanup._purity import is_random
 
 ANNOTATIONS = frozenset(("QuantizeLinear", "DequantizeLinear"))
@@ -184,7 +185,7 @@ class _Folds:
             if value is None or value in self.arrays or value in pending:
                 continue
             array = constant(value)
-            if array is None or array.dtype.kind not in "biuf" or is_encoded(value):
+            if array is None or array.dtype.kind not in "biuf" or encoding_of(value) is not None:
                 return False
             self.arrays[value] = array
         return True
@@ -222,5 +223,6 @@ def _is_foldable(node: Node) -> bool:
         and not is_random(node)
         and not any(True for _ in subgraphs_of(node))
         and bool(node.inputs)
+        and not is_annotated(node)
         and not any(is_encoded(output) for output in node.outputs)
     )

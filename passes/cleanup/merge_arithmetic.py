@@ -18,8 +18,9 @@ from typing import ClassVar
 import numpy as np
 
 from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, input_of, producer
+from graphpress.ir.encoding import encoding_of
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.cleanup._operands import is_encoded, is_private
+from graphpress.passes.operands import is_annotated, is_private
 
 SUMS, PRODUCTS = ("Add", "Sub"), ("Mul", "Div")
 
@@ -64,7 +65,7 @@ def _operand_and_constant(node: Node) -> tuple[Value, np.ndarray] | None:
         return None
     if node.op_type in ("Add", "Mul") and constant(one) is not None:
         one, other = other, one
-    array = None if is_encoded(other) else constant(other)
+    array = None if encoding_of(other) is not None or is_annotated(node) else constant(other)
     if array is None or array.dtype.kind != "f" or constant(one) is not None:
         return None
     return one, array

@@ -17,7 +17,7 @@ import numpy as np
 
 from graphpress.ir import DataType, Editor, Match, Model, Node, Refusal, input_of, producer, scalar
 from graphpress.manager.contract import Context, RewritePass
-from graphpress.passes.cleanup._operands import is_private
+from graphpress.passes.operands import is_private
 
 Bounds = tuple[float, float]
 FLOATS = {

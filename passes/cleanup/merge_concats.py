@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from graphpress.ir import Editor, Match, Node, Refusal, Value, int_attribute, producer, rank_of
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.cleanup._operands import is_private
+from graphpress.passes.operands import is_private
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from graphpress.ir import (
     string_attribute,
 )
 from graphpress.manager.contract import Context, RewritePass
-from graphpress.passes.cleanup._operands import constant_ints, is_private
+from graphpress.passes.operands import constant_ints, is_private
 
 
 @dataclass(frozen=True)

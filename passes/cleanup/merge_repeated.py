@@ -15,7 +15,7 @@ from typing import ClassVar
 from graphpress.ir import Editor, Match, Node, Refusal, Value, input_of, producer
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.cleanup._forward import forward, pass_through
-from graphpress.passes.cleanup._operands import is_encoded
+from graphpress.passes.operands import is_encoded
 
 IDEMPOTENT = ("Abs", "Ceil", "Floor", "Relu", "Round", "Sign")
 INVOLUTION = ("BitwiseNot", "Neg", "Not")

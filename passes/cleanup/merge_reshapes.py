@@ -32,7 +32,7 @@ from graphpress.ir import (
 )
 from graphpress.manager.contract import Context, RewritePass
 from graphpress.passes.cleanup._forward import forward, pass_through
-from graphpress.passes.cleanup._operands import constant_ints, ints_operand, is_private, keeps_order
+from graphpress.passes.operands import constant_ints, ints_operand, is_private, keeps_order
 
 RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from graphpress.ir import Editor, Match, Model, Node, Refusal, input_of, producer, rank_of
 from graphpress.manager.contract import Context, RewritePass
-from graphpress.passes.cleanup._operands import constant_ints, is_private, normal_axes
+from graphpress.passes.operands import constant_ints, is_private, normal_axes
 
 Cut = tuple[int, int, int]
 """Start, end and step."""

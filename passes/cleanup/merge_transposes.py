@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from graphpress.ir import Editor, Match, Node, Refusal, input_of, producer
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.cleanup._operands import is_encoded, permutation
+from graphpress.passes.operands import is_encoded, permutation
 
 
 @dataclass(frozen=True)

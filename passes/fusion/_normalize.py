@@ -21,7 +21,7 @@ from graphpress.ir import (
     producer,
     rank_of,
 )
-from graphpress.passes.cleanup._operands import ints_operand, normal_axes
+from graphpress.passes.operands import ints_operand, normal_axes
 from graphpress.passes.fusion._operands import number, only_reader_of_type, orders, with_number
 
 

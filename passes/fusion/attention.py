@@ -29,7 +29,7 @@ from graphpress.ir import (
     producer,
     rank_of,
 )
-from graphpress.passes.cleanup._operands import permutation
+from graphpress.passes.operands import permutation
 from graphpress.passes.fusion._algebra import scaled
 from graphpress.passes.fusion._operands import number, only_reader_of_type, orders, same_size, size
 from graphpress.passes.fusion._operator import OperatorFusion
@@ -81,10 +81,13 @@ class Attention(OperatorFusion):
         keys, values = _untransposed(transposed, nodes), end.inputs[1]
         if keys is None or queries is None or values is None:
             return Refusal.at(product, "the keys are not transposed by an operator that can be undone")
+        scale *= by_q * by_k
+        if scale <= 0:
+            return Refusal.at(product, "the scale is not positive: the operator takes its root")
         if why := _obstacle(queries, keys, values, mask, rank):
             return Refusal.at(product, why)
         heads = {"q_num_heads": 1, "kv_num_heads": 1} if rank == 3 else {}
-        attributes = {"scale": scale * by_q * by_k, **heads}
+        attributes = {"scale": scale, **heads}
         return Match(end=end, nodes=nodes, attributes=attributes, queries=queries, keys=keys, values=values, mask=mask)
 
     def operands(self, match: Match, edit: Editor) -> list[Value | None]:
@@ -223,9 +226,7 @@ def _sizes(mask: Value | np.ndarray) -> list[int | str | None]:
 
 
 def _mask_obstacle(queries: Value, keys: Keys, mask: Value | np.ndarray, rank: int) -> str | None:
-    sizes = (
-        list(mask.shape) if isinstance(mask, np.ndarray) else [size(mask, axis) for axis in range(rank_of(mask) or 0)]
-    )
+    sizes = _sizes(mask)
     mask_rank = len(sizes)
     if not 2 <= mask_rank <= (4 if rank == 4 else 2):
         return "the mask has another rank than the operator takes"

@@ -3,10 +3,10 @@
     layer(x, W, b)·s + t = layer(x, W·s, b·s + t)
     layer(x·s + t, W, b) = layer(x, W·s, b + Σ W·t)               where no padding hides the shift
 
-Each node is one of  x·c,  x/c,  x + c,  x - c,  c - x, folded one after the other. Layers are Conv, ConvTranspose, Gemm
-and MatMul by a constant matrix. The number that ends an activation function stays with it. Refuses when the layer's
-result or its weight is read elsewhere, when the constant varies along another axis than the channels, and when the
-folded weights leave the range of their type.
+Each node is one of  x·c,  x/c,  x + c,  x - c,  c - x,  -x, folded one after the other. Layers are Conv, ConvTranspose,
+Gemm and MatMul by a constant matrix. The number that ends an activation function stays with it. Refuses when the
+layer's result or its weight is read elsewhere, when the constant varies along another axis than the channels, and when
+the folded weights leave the range of their type.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from graphpress.passes.fusion.hard_swish import HardSwish
 
 ACTIVATIONS: tuple[OperatorFusion, ...] = (Gelu(), HardSwish(), HardSigmoid())
 """Expressions that runtimes recognise and that may end in a number: without it they would not."""
+NEGATION = Affine(-np.ones(1), np.zeros(1))
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,17 @@ class FoldAffine(RewritePass):
     """Lossless up to rounding: one operation for each element less at run time."""
 
     name: ClassVar[str] = "fold_affine"
-    anchors: ClassVar[tuple[str, ...]] = ("Mul", "Div", "Add", "Sub")
+    anchors: ClassVar[tuple[str, ...]] = ("Mul", "Div", "Add", "Sub", "Neg")
 
     def match(self, node: Node) -> Match | Refusal | None:
-        """Fits a variable and a constant beside a linear layer."""
+        """Fits a negation, or a variable and a constant, beside a linear layer."""
+        if node.op_type == "Neg":
+            return None if node.inputs[0] is None else linear.fold(node, node.inputs[0], lambda _: NEGATION)
         first, second = node.inputs
         if first is None or second is None or is_constant(first) == is_constant(second):
             return None
         source, fixed = (first, second) if is_constant(second) else (second, first)
         if fixed is first and node.op_type == "Div":
-            return None
-        if any(isinstance(rule.find(node), Match) for rule in ACTIVATIONS):
             return None
         return linear.fold(node, source, lambda layer: _affine(node, source, fixed, layer))
 
@@ -61,6 +62,8 @@ def _affine(node: Node, source: Value, fixed: Value, layer: Layer) -> Affine | R
     if layer.node.op_type == "MatMul" and node.op_type in ("Add", "Sub") and not negates:
         return None  # a matrix product has no bias: nothing would be gained
     feeds = source.producer() is layer.node
+    if not feeds and any(isinstance(rule.find(node), Match) for rule in ACTIVATIONS):
+        return None
     channels = layer.channels_out if feeds else layer.channels_in
     by_channel = _by_channel(array, layer, channels)
     if by_channel is None:

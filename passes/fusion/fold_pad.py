@@ -4,8 +4,9 @@
     AveragePool(pad(x, p, 0), pads=q) = AveragePool(x, pads=p + q, count_include_pad=1)      q = 0, or counted already
     MaxPool(pad(x, p, v), pads=q) = MaxPool(x, pads=p + q)       v = -inf, or v = 0 below which x never is
 
-Refuses when padding is negative, not constant or on the batch or channel axis, when the padded value is read elsewhere,
-and where the reader's own rule of padding would see another size (``ceil_mode``, ``auto_pad`` of unknown sizes).
+Refuses when padding is negative, not constant or on the batch or channel axis, when the padded value is a graph output
+or read by another operator, and where a reader's own rule of padding would see another size (``ceil_mode``,
+``auto_pad`` of unknown sizes).
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from graphpress.ir import (
     Value,
     constant,
     float_attribute,
-    has_one_use,
     input_of,
     int_attribute,
     ints_attribute,
@@ -36,7 +36,7 @@ from graphpress.ir import (
     string_attribute,
 )
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.cleanup._operands import ints_operand, normal_axes
+from graphpress.passes.operands import ints_operand, normal_axes
 
 READERS = ("Conv", "AveragePool", "MaxPool")
 NEVER_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "HardSigmoid", "Abs", "Exp", "Softplus")
@@ -50,38 +50,50 @@ class FoldPad(RewritePass):
     anchors: ClassVar[tuple[str, ...]] = ("Pad",)
 
     def match(self, node: Node) -> Match | Refusal | None:
-        """Fits a Pad whose one reader can pad by itself."""
-        reader = _reader(node)
-        if reader is None:
+        """Fits a Pad all of whose readers can pad by themselves."""
+        readers = _readers(node)
+        if not readers:
             return None
-        if string_attribute(node, "mode", "constant") != "constant":
-            return Refusal.at(
-                node, f"pads by {string_attribute(node, 'mode', '')}, the {reader.op_type} with one value"
-            )
-        added = _spatial_pads(node, reader)
-        if isinstance(added, Refusal):
-            return added
-        own = _own_pads(node, reader, added)
-        if isinstance(own, Refusal):
-            return own
-        if why := _obstacle(node, reader, own, added):
-            return Refusal.at(node, why)
-        return Match(pad=node, reader=reader, pads=[a + b for a, b in zip(own, added, strict=True)])
+        pads = {}
+        for reader in readers:
+            found = _pads_of_both(node, reader)
+            if isinstance(found, Refusal):
+                return found
+            pads[reader] = found
+        return Match(pad=node, pads=pads)
 
     def rewrite(self, match: Match, edit: Editor) -> None:
-        """Add the padding to the reader's and drop the Pad."""
-        edit.set_attributes(match.reader, pads=match.pads, auto_pad=None)
-        if match.reader.op_type == "AveragePool":
-            edit.set_attributes(match.reader, count_include_pad=1)
+        """Add the padding to the readers' and drop the Pad."""
+        for reader, pads in match.pads.items():
+            edit.set_attributes(reader, pads=pads, auto_pad=None)
+            if reader.op_type == "AveragePool":
+                edit.set_attributes(reader, count_include_pad=1)
         edit.replace(match.pad.outputs[0], match.pad.inputs[0])
         edit.remove(match.pad)
 
 
-def _reader(pad: Node) -> Node | None:
-    if not has_one_use(pad.outputs[0]):
-        return None
-    (use,) = pad.outputs[0].uses()
-    return use.node if use.idx == 0 and is_standard(use.node, *READERS) else None
+def _readers(pad: Node) -> list[Node]:
+    """Who reads the padded value, empty when somebody among them cannot pad."""
+    padded = pad.outputs[0]
+    uses = padded.uses()
+    if padded.is_graph_output() or any(use.idx != 0 or not is_standard(use.node, *READERS) for use in uses):
+        return []
+    return [use.node for use in uses]
+
+
+def _pads_of_both(pad: Node, reader: Node) -> list[int] | Refusal:
+    """The padding of the reader once it does the work of the Pad."""
+    if string_attribute(pad, "mode", "constant") != "constant":
+        return Refusal.at(pad, f"pads by {string_attribute(pad, 'mode', '')}, the {reader.op_type} with one value")
+    added = _spatial_pads(pad, reader)
+    if isinstance(added, Refusal):
+        return added
+    own = _own_pads(pad, reader, added)
+    if isinstance(own, Refusal):
+        return own
+    if why := _obstacle(pad, reader, own, added):
+        return Refusal.at(pad, why)
+    return [a + b for a, b in zip(own, added, strict=True)]
 
 
 def _spatial_pads(pad: Node, reader: Node) -> list[int] | Refusal:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphpress.ir import Match, Node, Refusal, Value, int_attribute, producer
-from graphpress.passes.cleanup._operands import ints_operand
+from graphpress.passes.operands import ints_operand
 from graphpress.passes.fusion._operator import OperatorFusion
 
 

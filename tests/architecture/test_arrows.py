@@ -66,7 +66,9 @@ def test_each_library_has_its_door(file):
         if is_of(module, "onnx_ir"):
             assert place.startswith("compiler/ir/"), "only graphpress.ir imports onnx_ir"
         if is_of(module, "onnxruntime"):
-            assert place.startswith(("compiler/runtime/", "backends/onnxruntime/")), "run models through graphpress.runtime"
+            assert place.startswith(("compiler/runtime/", "backends/onnxruntime/")), (
+                "run models through graphpress.runtime"
+            )
         if place not in SCRIPTS and any(is_of(module, heavy) for heavy in HEAVY):
             assert not at_load, f"{module} is imported where it is used, not when the file is loaded"
 

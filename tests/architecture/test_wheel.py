@@ -13,19 +13,26 @@ import pytest
 import graphpress
 
 ROOT = Path(graphpress.__file__).resolve().parent.parent
-ROOMS = {"compiler": "graphpress", "passes": "graphpress/passes", "backends": "graphpress/backends", "models": "graphpress/models"}
+ROOMS = {
+    "compiler": "graphpress",
+    "passes": "graphpress/passes",
+    "backends": "graphpress/backends",
+    "models": "graphpress/models",
+}
 SHIPPED = {".py", ".toml", ".yaml", ".j2", ".json", ".onnx", ".typed"}
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="needs the source tree: graphpress is installed as a wheel"),
+    pytest.mark.skipif(
+        not (ROOT / "pyproject.toml").is_file(), reason="needs the source tree: graphpress is installed as a wheel"
+    ),
     pytest.mark.skipif(importlib.util.find_spec("build") is None, reason="needs `build`: pip install graphpress[dev]"),
 ]
 
 
 def shipped(room: str) -> set[str]:
     """Files of a room, by their path in the wheel."""
-    files = ((ROOT / room).rglob("*"))
+    files = (ROOT / room).rglob("*")
     return {
         f"{ROOMS[room]}/{file.relative_to(ROOT / room).as_posix()}"
         for file in files

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import subprocess
+import sys
 
 import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
 from graphpress.cli.main import main
 
@@ -46,7 +49,7 @@ def fails(workplace, capfd):
         before = everything(workplace)
         assert main([str(word) for word in words]) == code
         stderr = capfd.readouterr().err
-        assert stderr.count("error:") == 1, stderr
+        assert len(re.findall("^error:", stderr, re.MULTILINE)) == 1, stderr
         assert "Traceback" not in stderr
         assert "unexpected" not in stderr
         for word in [says] if isinstance(says, str) else says:
@@ -119,11 +122,19 @@ def test_a_malformed_graph(fails, workplace, case):
     fails("m.onnx", code=BAD_INPUT, says=word)
 
 
-def test_an_input_of_unknown_rank_needs_data_or_a_shape(fails, workplace):
+def test_nothing_but_the_error_is_printed(workplace):
+    """In a process of its own, where nobody has set up logging."""
+    onnx.save(proto(MALFORMED["undefined"][0]), workplace / "m.onnx")
+    done = subprocess.run([sys.executable, "-m", "graphpress", "m.onnx"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (BAD_INPUT, "")
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["error", "fix"]
+
+
+def test_an_input_of_unknown_rank(fails, workplace):
     wrong = proto()
     wrong.graph.input[0].type.tensor_type.ClearField("shape")
     onnx.save(wrong, workplace / "m.onnx")
-    assert main(["m.onnx", "--recipe", "cleanup", "--quiet", "--output", "fine", "--input-shape", "x=2x4"]) == 0
+    fails("m.onnx", code=BAD_INPUT, says="x")
 
 
 def test_an_operator_set_of_the_future(fails, workplace):
@@ -167,13 +178,17 @@ def test_short_external_data(fails, external):
     fails(external, code=BAD_INPUT, says="shorter than the model says")
 
 
-@pytest.mark.parametrize("entries", [{"offset": -8}, {"length": 4}, {"length": -1}, {"offset": 1 << 40}, {"length": 1 << 60}])
+IMPOSSIBLE = [{"offset": -8}, {"length": 4}, {"length": -1}, {"offset": 1 << 40}, {"length": 1 << 60}]
+NONSENSE = [{"offset": "many"}, {"location": ""}, {"location": "a\0b"}, {"location": "x" * 5000}]
+
+
+@pytest.mark.parametrize("entries", IMPOSSIBLE)
 def test_impossible_places_in_external_data(fails, external, entries):
     relocate(external, **entries)
     fails(external, code=BAD_INPUT, says="w.bin")
 
 
-@pytest.mark.parametrize("entries", [{"offset": "many"}, {"location": ""}, {"location": "a\0b"}, {"location": "x" * 5000}])
+@pytest.mark.parametrize("entries", NONSENSE)
 def test_nonsense_in_external_data(fails, external, entries):
     relocate(external, **entries)
     fails(external, code=BAD_INPUT, says="m.onnx")
@@ -204,9 +219,8 @@ def test_a_symbolic_link_inside_the_folder_is_fine(external):
 DATA = {
     "rank": {"x": np.zeros((8, 4, 2), np.float32)},
     "shape": {"x": np.zeros((8, 5), np.float32)},
-    "complex": {"x": np.zeros((8, 4), np.complex64)},
+    "complex": {"x": np.full((8, 4), 1j, np.complex64)},
     "text": {"x": np.full((8, 4), "word")},
-    "name": {"z": np.zeros((8, 4), np.float32)},
     "empty": {"x": np.zeros((0, 4), np.float32)},
     "labels": {"x": np.zeros((8, 4), np.float32), "labels": np.zeros(3, np.int64)},
     "nothing": {},
@@ -233,7 +247,7 @@ def test_missing_data(fails, model):
     fails(model, "--data", "absent.yaml", code=BAD_INPUT, says="absent.yaml")
 
 
-@pytest.mark.parametrize("text", ["", "- 1", "calibration: 3", "calibration: {source: absent.npz}", "a: [", "evaluate: {}"])
+@pytest.mark.parametrize("text", ["", "- 1", "calibration: 3", "a: [", "evaluate: {}"])
 def test_a_malformed_data_file(fails, workplace, model, text):
     (workplace / "d.yaml").write_text(text)
     fails(model, "--data", "d.yaml", code=BAD_INPUT, says="d.yaml")
@@ -297,7 +311,7 @@ def test_an_output_that_is_a_file(fails, workplace, model):
 
 @pytest.mark.parametrize("force", [[], ["--force"]])
 def test_an_output_folder_that_holds_the_model(fails, workplace, model, force):
-    fails(model, "--output", ".", *force, code=USAGE, says="holds the input model")
+    fails(model, "--output", ".", *force, code=USAGE, says="cannot be replaced")
 
 
 @pytest.mark.parametrize("place", ["/proc/out", "/dev/null/out"])

@@ -19,7 +19,9 @@ def model(text, **weights):
 
 @pytest.fixture
 def network():
-    return model("(float[N,3,H,8] x) => (float[N,4,h,w] y) { c = Conv(x, w) y = Relu(c) }", w=np.ones((4, 3, 3, 3), np.float32))
+    return model(
+        "(float[N,3,H,8] x) => (float[N,4,h,w] y) { c = Conv(x, w) y = Relu(c) }", w=np.ones((4, 3, 3, 3), np.float32)
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,10 @@ def test_quantised_models_come_back_as_pinned_encodings():
     quantised = model(
         "(float[2,4] x) => (float[2,3] y) { q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) "
         "v = DequantizeLinear(w, t) y = MatMul(d, v) }",
-        s=np.float32(0.1), z=np.uint8(128), w=np.ones((4, 3), np.int8), t=np.float32(0.5),
+        s=np.float32(0.1),
+        z=np.uint8(128),
+        w=np.ones((4, 3), np.int8),
+        t=np.float32(0.5),
     )
     assert prepare(quantised, {}) == []
     assert [node.op_type for node in quantised.graph] == ["MatMul"]
@@ -84,8 +89,6 @@ def test_quantised_models_come_back_as_pinned_encodings():
 
 
 def test_q_and_dq_that_stay_are_named_with_the_reason():
-    dynamic = model(
-        "(float[2,4] x, float s) => (float[2,4] y) { q = QuantizeLinear(x, s) y = DequantizeLinear(q, s) }"
-    )
+    dynamic = model("(float[2,4] x, float s) => (float[2,4] y) { q = QuantizeLinear(x, s) y = DequantizeLinear(q, s) }")
     (refusal,) = prepare(dynamic, {})
     assert "computed at run time" in refusal.why

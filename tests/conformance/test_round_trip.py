@@ -364,7 +364,10 @@ def test_subgraphs_with_constants_and_outer_values():
     g (bool c, float[2] x, int64 n) => (float[2] y, float[2] z) {
         y = If (c) <then_branch = a () => (float[2] p) { p = Mul (x, x) },
                     else_branch = b () => (float[2] q) <float[2] k = {1.0, 2.0}> { q = Add (x, k) }>
-        z = Loop (n, c, x) <body = l (int64 i, bool o, float[2] s) => (bool o2, float[2] t) { o2 = Identity (o) t = Add (s, x) }>
+        z = Loop (n, c, x) <body = l (int64 i, bool o, float[2] s) => (bool o2, float[2] t) {
+            o2 = Identity (o)
+            t = Add (s, x)
+        }>
     }
     """
     assert difference(parsed(text), there_and_back(parsed(text))) == ""

@@ -17,8 +17,20 @@ SOURCE = Path(__file__).parent / "package"
 
 def install(source, target):
     """Into a folder of its own, without network."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
-               "--disable-pip-version-check", "--target", str(target), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--disable-pip-version-check",
+        "--target",
+        str(target),
+        str(source),
+    ]
     subprocess.run(command, check=True, capture_output=True, text=True)
 
 
@@ -51,8 +63,14 @@ def model_file(tmp_path_factory):
 def command_line(tmp_path):
     def call(*words, site):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(one) for one in site)}
-        return subprocess.run([sys.executable, "-m", "graphpress", *map(str, words)], env=environment, cwd=tmp_path,
-                              capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            [sys.executable, "-m", "graphpress", *map(str, words)],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
 
     return call
 
@@ -77,7 +95,9 @@ def test_its_backend_writes_the_artefact(command_line, site, model_file, tmp_pat
 
 
 def test_a_backend_that_cannot_run_here_says_so_instead_of_being_timed(command_line, site, model_file, tmp_path):
-    done = command_line(model_file, "--backend", "acme", "--passes", "acme_stamp", "--output", tmp_path / "out", site=[site])
+    done = command_line(
+        model_file, "--backend", "acme", "--passes", "acme_stamp", "--output", tmp_path / "out", site=[site]
+    )
     assert done.returncode == 5
     assert "runs on the device only" in done.stderr
     assert "Traceback" not in done.stderr
@@ -90,8 +110,10 @@ def test_doctor_names_it(command_line, site):
 
 @pytest.mark.parametrize(
     ("replaced", "names"),
-    [({"graphpress_acme.stamp:Stamp": "graphpress_acme.other:Stamp"}, ("graphpress-acme", "graphpress-bolt")),
-     ({"acme_stamp": "quantize"}, ("graphpress", "graphpress-bolt"))],
+    [
+        ({"graphpress_acme.stamp:Stamp": "graphpress_acme.other:Stamp"}, ("graphpress-acme", "graphpress-bolt")),
+        ({"acme_stamp": "quantize"}, ("graphpress", "graphpress-bolt")),
+    ],
 )
 def test_two_packages_with_one_name_are_both_named(command_line, site, model_file, tmp_path, replaced, names):
     install(copy_as(tmp_path, "graphpress-bolt", **replaced), tmp_path / "bolt")

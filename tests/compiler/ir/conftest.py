@@ -23,7 +23,7 @@ def run_model(model: Model, feed: Mapping[str, np.ndarray] | None = None) -> dic
     session = Session(model, optimization="none")
     random = np.random.default_rng(0)
     made_up = {
-        spec.name: (random.normal(size=[dim if isinstance(dim, int) else 2 for dim in spec.dims]) * 3).astype(spec.dtype)
+        spec.name: random.normal(0, 3, [dim if isinstance(dim, int) else 2 for dim in spec.dims]).astype(spec.dtype)
         for spec in session.inputs
     }
     return session.run(made_up | dict(feed or {}))

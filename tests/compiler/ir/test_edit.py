@@ -18,7 +18,8 @@ from graphpress.ir.encoding import (
 CHAIN = "(float[2,3] x) => (float[2,3] y) { a = Relu (x) b = Identity (a) y = Add (b, w) }"
 BRANCH = """(bool c, float[3] x) => (float[3] y) {
     h = Relu (x)
-    y = If (c) <then_branch = t () => (float[3] p) { p = Mul (h, w) }, else_branch = e () => (float[3] q) { q = Neg (h) }>
+    y = If (c) <then_branch = t () => (float[3] p) { p = Mul (h, w) },
+                else_branch = e () => (float[3] q) { q = Neg (h) }>
 }"""
 FUNCTION = """<domain: "local", opset_import: ["": 17]> f (a) => (b) { c = Relu (a) b = Neg (c) }"""
 U8 = Quantized("uint8", (0.5,), (3,))
@@ -30,7 +31,7 @@ def names(model):
     found = []
     for graph in graphs(model):
         found += [value.name for value in graph.inputs]
-        found += [name for name in getattr(graph, "initializers", {})]
+        found += getattr(graph, "initializers", {})
         found += [output.name for node in graph for output in node.outputs]
     return found
 

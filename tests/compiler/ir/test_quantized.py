@@ -1,7 +1,6 @@
 """The arithmetic of quantisation is ONNX Runtime's, bit for bit."""
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,13 +20,14 @@ SCALES = st.floats(2**-10, 1024, width=32)
 @st.composite
 def cases(draw, dtype, grain):
     """An array and an encoding that fits it."""
-    shape = draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=6))
+    # The runtime wants more than one scale where there are blocks.
+    shape = draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=2 if grain == "block" else 1, max_side=6))
     axis = None if grain == "tensor" else draw(st.integers(0, len(shape) - 1))
     block, scale_shape = 0, ()
     if grain == "channel":
         count = shape[axis]
     elif grain == "block":
-        block = draw(st.integers(1, shape[axis]))
+        block = draw(st.integers(1, shape[axis] - 1))
         scale_shape = tuple(-(-size // block) if index == axis else size for index, size in enumerate(shape))
         count = int(np.prod(scale_shape))
     else:
@@ -57,7 +57,7 @@ def through_onnxruntime(array, encoding):
     tensors = [numpy_helper.from_array(value, name) for name, value in weights.items()]
     graph = helper.make_graph(nodes, "g", infos[:1], [infos[1], integers], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    outputs = Session(from_proto(onnx.ModelProto.FromString(model.SerializeToString())), optimization="none").run({"x": array})
+    outputs = Session(from_proto(model), optimization="none").run({"x": array})
     return outputs["i"], outputs["y"]
 
 

@@ -198,7 +198,9 @@ def run(network) -> Callable[..., Run]:
         recipe = passes[0] if isinstance(passes[0], Recipe) else from_passes(passes)
         recipe = Recipe(recipe.passes, recipe.explicit, hooks or {})
         context = Context(
-            target=target or Target("test", "a target"), original=network, calibration=calibration,
+            target=target or Target("test", "a target"),
+            original=network,
+            calibration=calibration,
             decisions=decisions if decisions is not None else {},
         )
         probe = {"input": np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)}

@@ -10,7 +10,12 @@ def timing(low, ratio, high):
     return PairedTiming(1.0, ratio, ratio, low, high, 100)
 
 
-SAME, FASTER, SLOWER, UNSURE = timing(0.99, 1.0, 1.01), timing(0.5, 0.6, 0.7), timing(1.1, 1.2, 1.3), timing(0.9, 1.2, 1.5)
+SAME, FASTER, SLOWER, UNSURE = (
+    timing(0.99, 1.0, 1.01),
+    timing(0.5, 0.6, 0.7),
+    timing(1.1, 1.2, 1.3),
+    timing(0.9, 1.2, 1.5),
+)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ def notes(run, name):
 
 
 @pytest.mark.parametrize("verification", ["final", "each"])
-def test_a_lossless_pass_that_changes_the_outputs_is_found_named_and_dropped(run, passes, network, first_weight, verification):
+def test_a_lossless_pass_that_changes_the_outputs_is_found_named_and_dropped(
+    run, passes, network, first_weight, verification
+):
     done = run(passes.Harmless(), passes.Wrong(), passes.Harmless(), verification=verification)
     assert [record.status for record in done.records()] == ["applied", "rolled_back", "applied"]
     assert "dropped: output 'logits' differs by" in notes(done, "wrong")
@@ -123,7 +125,9 @@ def test_without_a_metric_lossy_passes_run_ungated(run, passes):
 
 
 @pytest.mark.parametrize(("kind", "reason"), [("CrashingLossy", "it failed (IndexError"), ("Breaking", "dropped: ")])
-def test_a_lossy_pass_that_crashes_or_breaks_the_graph_is_rolled_back(run, passes, judge, network, first_weight, kind, reason):
+def test_a_lossy_pass_that_crashes_or_breaks_the_graph_is_rolled_back(
+    run, passes, judge, network, first_weight, kind, reason
+):
     broken = getattr(passes, kind)()
     done = run(broken, passes.Recover(), passes.Shrink(factor=0.95), judge=judge)
     assert [record.status for record in done.records()] == ["rolled_back", "rolled_back", "applied"]
@@ -163,7 +167,10 @@ def test_a_pass_that_lacks_data_is_refused_and_its_recovery_has_nothing_to_do(ru
 def test_refusals_of_a_pass_stand_in_the_record(run, passes):
     (refusal,) = run(passes.Shrink()).refusals()
     assert (refusal.pass_name, refusal.where, refusal.why, refusal.fix) == (
-        "shrink", "fc", "too small to shrink", "leave it",
+        "shrink",
+        "fc",
+        "too small to shrink",
+        "leave it",
     )
 
 
@@ -206,7 +213,10 @@ def test_hooks_are_called_in_order(run, passes, judge):
     }
     run(passes.Shrink(), passes.Recover(), judge=judge, hooks=hooks)
     assert calls == [
-        ("before", "shrink"), ("after", "shrink"), ("before", "recover"), ("after", "recover"),
+        ("before", "shrink"),
+        ("after", "shrink"),
+        ("before", "recover"),
+        ("after", "recover"),
         ("on", ["shrink", "recover"], 0.0),
     ]
 

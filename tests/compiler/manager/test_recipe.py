@@ -25,11 +25,14 @@ from graphpress.manager.recipe import (
 from graphpress.manager.registry import load_pass, pass_names
 from graphpress.report.manifest import Manifest, write_manifest
 
-QUANTIZE = st.fixed_dictionaries({}, optional={
-    "calibration_method": st.sampled_from(["minmax", "percentile", "mse"]),
-    "percentile": st.floats(50, 100),
-    "per_channel": st.none() | st.booleans(),
-})
+QUANTIZE = st.fixed_dictionaries(
+    {},
+    optional={
+        "calibration_method": st.sampled_from(["minmax", "percentile", "mse"]),
+        "percentile": st.floats(50, 100),
+        "per_channel": st.none() | st.booleans(),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,9 @@ def test_hooks_are_named_in_the_file(tmp_path):
 def test_a_manifest_is_a_recipe_with_decisions(tmp_path):
     recipe = from_text("fold_constants,quantize{percentile=99.5}")
     decisions = {"explicit": ["quantize"], "delivered": "quantize"}
-    write_manifest(Manifest(recipe=recipe.text(), target="cpu", backend="onnxruntime", decisions=decisions), tmp_path / "m.json")
+    write_manifest(
+        Manifest(recipe=recipe.text(), target="cpu", backend="onnxruntime", decisions=decisions), tmp_path / "m.json"
+    )
     replayed = from_name(str(tmp_path / "m.json"))
     assert replayed == Recipe(recipe.passes, frozenset({"quantize"}), {}, decisions)
 

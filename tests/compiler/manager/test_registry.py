@@ -26,7 +26,10 @@ def installed(monkeypatch):
     """Pretend that packages with these entry points are installed: (package, name, value)."""
 
     def install(*points):
-        found = [SimpleNamespace(name=name, value=value, dist=SimpleNamespace(name=package)) for package, name, value in points]
+        found = [
+            SimpleNamespace(name=name, value=value, dist=SimpleNamespace(name=package))
+            for package, name, value in points
+        ]
         monkeypatch.setattr(registry, "entry_points", lambda group: found)
         registry._table.cache_clear()
 

@@ -33,11 +33,18 @@ def test_built_in_recipes_are_valid(validator, name):
 
 
 def test_the_example_is_valid(validator):
-    validator.validate({
-        "description": "prune, win back, quantise",
-        "passes": ["cleanup", {"quantize": {"percentile": 99.9}}, "my_package.passes:Trim", {"my_package.passes:Trim": {"x": 1}}],
-        "hooks": {"after_pass": "my_package.log:after_pass"},
-    })
+    validator.validate(
+        {
+            "description": "prune, win back, quantise",
+            "passes": [
+                "cleanup",
+                {"quantize": {"percentile": 99.9}},
+                "my_package.passes:Trim",
+                {"my_package.passes:Trim": {"x": 1}},
+            ],
+            "hooks": {"after_pass": "my_package.log:after_pass"},
+        }
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,16 @@ from graphpress.manager.syntax import Step, format_steps, parse_steps
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
-    | st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(["no", "1e5", "~", "12:30", "2001-01-01", "-", "a:"])
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=["Cs"]))
+    | st.sampled_from(["no", "1e5", "~", "12:30", "2001-01-01", "-", "a:"])
 )
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=6)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=6
+)
 STEPS = st.lists(st.builds(Step, NAMES, st.dictionaries(NAMES, VALUES, max_size=3)), max_size=4)
 
 
@@ -49,7 +55,8 @@ def test_reads(text, steps):
 
 
 @pytest.mark.parametrize(
-    "text", ["a{", "a}", "a{x}", "a{=1}", "a{x=1,x=2}", "{x=1}", "a{x=[1}", "a{x='}", "a{x=1}b", "a{x=1}{y=2}", 'a{x="\\q"}'],
+    "text",
+    ["a{", "a}", "a{x}", "a{=1}", "a{x=1,x=2}", "{x=1}", "a{x=[1}", "a{x='}", "a{x=1}b", "a{x=1}{y=2}", 'a{x="\\q"}'],
 )
 def test_what_cannot_be_read_says_where_and_how_to_mend_it(text):
     with pytest.raises(UsageError) as raised:

@@ -47,11 +47,17 @@ def test_streaming_gives_what_one_batch_gives(batches):
     assert np.abs(np.cumsum(parts.counts - whole.counts)).max(initial=0) <= np.concatenate(batches).size
     for percentile in (50.0, 90.0, 99.9):
         width = 2 * (whole.radius or 1) / BINS
-        np.testing.assert_allclose(parts.percentile_range(percentile), whole.percentile_range(percentile), atol=2 * width)
+        np.testing.assert_allclose(
+            parts.percentile_range(percentile), whole.percentile_range(percentile), atol=2 * width
+        )
 
 
 @settings(deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([90.0, 99.0, 99.9, 99.99]), st.sampled_from(["normal", "relu", "laplace"]))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([90.0, 99.0, 99.9, 99.99]),
+    st.sampled_from(["normal", "relu", "laplace"]),
+)
 def test_percentiles_are_numpys_within_a_bin_and_a_rank(seed, percentile, shape):
     random = np.random.default_rng(seed)
     values = {"normal": random.normal, "laplace": random.laplace, "relu": random.normal}[shape](1.0, 3.0, 20_000)

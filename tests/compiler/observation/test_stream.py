@@ -77,7 +77,8 @@ def test_the_model_is_not_changed(network, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("feeds", "what"), [([], "empty"), ([{"input": images(2, size=9)}], "cannot run"), ([{"x": images(2)}], "cannot run")],
+    ("feeds", "what"),
+    [([], "empty"), ([{"input": images(2, size=9)}], "cannot run"), ([{"x": images(2)}], "cannot run")],
 )
 def test_data_that_does_not_fit_is_said(network, feeds, what):
     with pytest.raises(DataError, match=what):

@@ -14,6 +14,7 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 import graphpress.passes.cleanup
 from graphpress.ir import ExternalTensor, Model, clone, from_proto, load, verify
+from graphpress.ir.encoding import Quantized, set_encoding
 from graphpress.manager.contract import Context
 from graphpress.manager.registry import load_pass
 from graphpress.models.chain import Chain
@@ -139,3 +140,26 @@ def test_a_long_chain_takes_seconds():
     for name in NAMES:
         load_pass(name)().run(model, context)
     assert time.perf_counter() - start < 30, "3 s on an idle machine"
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "a = Relu(x) y = Relu(a)",
+        "a = Clip(x, low, high) y = Relu(a)",
+        "a = Mul(x, high) y = Mul(a, high)",
+        "a = Transpose(x) y = Transpose(a)",
+        "a = Unsqueeze(x, first) y = Reshape(a, square)",
+        "a = Transpose(w) y = Add(x, a)",
+    ],
+)
+def test_what_is_rounded_to_an_encoding_is_not_merged_away(build, nodes):
+    model = build(
+        f"(float[3,3] x) => (float[3,3] y) {{ {nodes} }}",
+        low=np.array(0, np.float32), high=np.array(6, np.float32), first=np.array([0]), square=np.array([3, 3]),
+        w=np.ones((3, 3), np.float32),
+    )  # fmt: skip
+    before = [node.op_type for node in model.graph]
+    set_encoding(model.graph[0].outputs[0], Quantized("uint8", scale=(0.1,), zero_point=(0,)))
+    settle(model)
+    assert [node.op_type for node in model.graph] == before

@@ -4,7 +4,7 @@ import pytest
 from graphpress.ir import float_attribute
 from graphpress.passes.fusion.attention import Attention
 
-NUMBERS = {"eight": np.float32(8), "eighth": np.float32(0.125), "root": np.float32(0.125**0.5)}
+NUMBERS = {"minus": np.float32(-1), "eight": np.float32(8), "eighth": np.float32(0.125), "root": np.float32(0.125**0.5)}
 FLAT = {"merged": np.array([6, 7, 4]), "split": np.array([2, 3, 4, 7])}
 
 PLAIN = "t = Transpose<perm=[0,1,3,2]>(k) s = MatMul(q, t) "
@@ -91,6 +91,7 @@ def test_single_head_of_rank_3(build, fuse):
         (graph(SPELLINGS["divided"] + " z = Neg(t)", outputs="y z"), 23, "another reader"),
         (graph("s = MatMul(q, k) p = Softmax(s) y = MatMul(p, v)", k="2,3,4,7"), 23, "not transposed"),
         (graph(SPELLINGS["bare"], k="1,3,7,4"), 23, "may broadcast"),
+        (graph(PLAIN + "a = Mul(s, minus) p = Softmax(a) y = MatMul(p, v)"), 23, "not positive"),
         (graph(SPELLINGS["masked"], mask="2,1,5,1"), 23, "as wide as there are keys"),
         (graph(SPELLINGS["masked"], mask="7"), 23, "another rank"),
         (graph(SPELLINGS["masked"], mask="2,1,R,7"), 23, "one row, or one for each query"),

@@ -22,6 +22,7 @@ AFTER = {
     "sub": ("h = Conv(x, w) y = Sub(h, k)", normal(), ["Conv"]),
     "subtracted from": ("h = Conv(x, w) y = Sub(k, h)", normal(4, 1, 1), ["Conv"]),
     "one number": ("h = Conv<pads=[1,1,1,1]>(x, w) y = Mul(h, k)", normal(1), ["Conv"]),
+    "negated": ("h = Conv(x, w) y = Neg(h)", normal(), ["Conv"]),
     "two in a row": ("h = Conv(x, w) i = Mul(h, k) y = Add(i, k)", normal(4, 1, 1), ["Conv"]),
 }
 

@@ -38,6 +38,13 @@ def test_folds_and_computes_the_same(build, fuse, nodes, pads):
     assert ints_attribute(last, "pads") == pads
 
 
+def test_folds_into_all_readers(build, fuse):
+    nodes = "h = Pad(x, p) a = Conv(h, w) b = Conv<pads=[1,1,1,1], dilations=[2,2]>(h, w) y = Add(a, b)"
+    fused = fuse(FoldPad(), build(graph(nodes), p=PADS, w=WEIGHT))
+    assert fused.ops == ["Conv", "Conv", "Add"]
+    assert [ints_attribute(node, "pads") for node in list(fused.model.graph)[:2]] == [(1, 2, 2, 1), (2, 3, 3, 2)]
+
+
 def test_reads_axes_of_opset_18_and_attributes_of_opset_10(build, fuse):
     axes = build(graph("h = Pad(x, p, , a) y = Conv(h, w)"), opset=18, p=np.array([1, 2]), a=np.array([-1]), w=WEIGHT)
     assert fuse(FoldPad(), axes).ops == ["Conv"]
@@ -67,8 +74,8 @@ def test_refuses_and_says_why(build, refusals, nodes, reason):
     assert reason in refusals(FoldPad(), build(graph(nodes), w=WEIGHT, **numbers, **shapes))[0]
 
 
-@pytest.mark.parametrize("nodes", ["h = Pad(x, p) a = Conv(h, w) b = Conv(h, w) y = Add(a, b)", "y = Pad(x, p)"])
-def test_leaves_alone_what_is_read_twice_or_by_nothing_that_pads(build, refusals, nodes):
+@pytest.mark.parametrize("nodes", ["h = Pad(x, p) a = Conv(h, w) b = ReduceMax(h) y = Add(a, b)", "y = Pad(x, p)"])
+def test_leaves_alone_what_something_that_cannot_pad_reads(build, refusals, nodes):
     assert refusals(FoldPad(), build(graph(nodes), p=PADS, w=WEIGHT)) == []
 
 

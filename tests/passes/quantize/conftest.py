@@ -101,7 +101,11 @@ def quantise(policy) -> Callable[..., Quantised]:
     """Quantise a model on random feeds (or given ones)."""
 
     def run(
-        model: Model, feeds: Iterable[dict[str, np.ndarray]] | None = None, exclude=None, one: Quantize | None = None, **changes
+        model: Model,
+        feeds: Iterable[dict[str, np.ndarray]] | None = None,
+        exclude=None,
+        one: Quantize | None = None,
+        **changes,
     ) -> Quantised:
         target = replace(load_target("cpu"), quantization=replace(policy, **changes))
         calibration = list(random_feeds(model) if feeds is None else feeds)
@@ -117,4 +121,6 @@ def quantise(policy) -> Callable[..., Quantised]:
 @pytest.fixture(scope="session")
 def weights() -> SimpleNamespace:
     """Seeded weights by shape."""
-    return SimpleNamespace(of=lambda *shape, seed=0: np.random.default_rng(seed).normal(size=shape).astype(np.float32) * 0.3)
+    return SimpleNamespace(
+        of=lambda *shape, seed=0: np.random.default_rng(seed).normal(size=shape).astype(np.float32) * 0.3
+    )

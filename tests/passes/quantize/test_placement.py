@@ -33,10 +33,15 @@ def test_a_matrix_product_between_two_writes_integers(build, quantise, weights):
 
 @pytest.mark.parametrize("activation", ["Relu(c)", "Clip(c, zero, six)"])
 def test_an_activation_behind_an_anchor_is_absorbed(build, quantise, weights, activation):
-    done = quantise(build(
-        f"{CONV} {{ c = Conv{PADS}(x, w) r = {activation} y = Conv{PADS}(r, v) }}",
-        w=weights.of(4, 3, 3, 3), v=weights.of(4, 4, 3, 3), zero=np.float32(0), six=np.float32(6),
-    ))
+    done = quantise(
+        build(
+            f"{CONV} {{ c = Conv{PADS}(x, w) r = {activation} y = Conv{PADS}(r, v) }}",
+            w=weights.of(4, 3, 3, 3),
+            v=weights.of(4, 4, 3, 3),
+            zero=np.float32(0),
+            six=np.float32(6),
+        )
+    )
     assert done.encoding("c") is None
     assert done.encoding("r").zero_point == (0,)
     legal = done.legal()
@@ -46,29 +51,37 @@ def test_an_activation_behind_an_anchor_is_absorbed(build, quantise, weights, ac
 
 def test_an_activation_that_saturation_does_not_do_stays(build, quantise, weights):
     """Clip to [-1, 1]: the range of its result begins at -1, and the quantiser's zero is inside."""
-    done = quantise(build(
-        f"{CONV} {{ c = Conv{PADS}(x, w) r = Clip(c, low, high) s = Sigmoid(r) y = Add(s, r) }}",
-        w=weights.of(4, 3, 3, 3), low=np.float32(-0.01), high=np.float32(0.01),
-    ))
+    done = quantise(
+        build(
+            f"{CONV} {{ c = Conv{PADS}(x, w) r = Clip(c, low, high) s = Sigmoid(r) y = Add(s, r) }}",
+            w=weights.of(4, 3, 3, 3),
+            low=np.float32(-0.01),
+            high=np.float32(0.01),
+        )
+    )
     assert done.sqnr()["y"] > 30
 
 
 def test_a_residual_add_is_integer(build, quantise, weights):
-    done = quantise(build(
-        "(float[N,4,8,8] x) => (float[N,4,8,8] y) "
-        f"{{ a = Conv{PADS}(x, w) r = Relu(a) b = Conv{PADS}(r, w) s = Add(b, r) t = Relu(s) y = Conv{PADS}(t, w) }}",
-        w=weights.of(4, 4, 3, 3),
-    ))
+    done = quantise(
+        build(
+            "(float[N,4,8,8] x) => (float[N,4,8,8] y) "
+            f"{{ a = Conv{PADS}(x, w) r = Relu(a) b = Conv{PADS}(r, w) s = Add(b, r) t = Relu(s) y = Conv{PADS}(t, w) }}",
+            w=weights.of(4, 4, 3, 3),
+        )
+    )
     assert done.integer == {"a", "b", "s", "y"}
     assert all(done.encoding(name) is not None for name in ("r", "b", "t"))
     assert done.encoding("s") is None
 
 
 def test_a_float_island_reads_and_writes_float(build, quantise, weights):
-    done = quantise(build(
-        f"(float[N,4,8,8] x) => (float[N,4,8,8] y) {{ a = Conv{PADS}(x, w) b = Erf(a) y = Conv{PADS}(b, w) }}",
-        w=weights.of(4, 4, 3, 3),
-    ))
+    done = quantise(
+        build(
+            f"(float[N,4,8,8] x) => (float[N,4,8,8] y) {{ a = Conv{PADS}(x, w) b = Erf(a) y = Conv{PADS}(b, w) }}",
+            w=weights.of(4, 4, 3, 3),
+        )
+    )
     assert done.integer == {"a", "y"}
     assert done.read("y", 0) is not None
     kinds = [node.op_type for node in done.legal().graph]
@@ -77,30 +90,36 @@ def test_a_float_island_reads_and_writes_float(build, quantise, weights):
 
 
 def test_a_float_value_is_read_encoded_by_integer_nodes_only(build, quantise, weights):
-    done = quantise(build(
-        f"(float[N,4,8,8] x) => (float[N,4,8,8] y, float[N,4,8,8] z) {{ e = Erf(x) y = Conv{PADS}(e, w) z = Exp(e) }}",
-        w=weights.of(4, 4, 3, 3),
-    ))
+    done = quantise(
+        build(
+            f"(float[N,4,8,8] x) => (float[N,4,8,8] y, float[N,4,8,8] z) {{ e = Erf(x) y = Conv{PADS}(e, w) z = Exp(e) }}",
+            w=weights.of(4, 4, 3, 3),
+        )
+    )
     assert done.read("y", 0) is not None
     assert done.read("z", 0) is None
     assert done.sqnr()["z"] > 150
 
 
 def test_a_graph_output_that_integers_read_stays_exact_outside(build, quantise, weights):
-    done = quantise(build(
-        f"(float[N,4,8,8] x) => (float[N,4,8,8] e, float[N,4,8,8] y) {{ e = Erf(x) y = Conv{PADS}(e, w) }}",
-        w=weights.of(4, 4, 3, 3),
-    ))
+    done = quantise(
+        build(
+            f"(float[N,4,8,8] x) => (float[N,4,8,8] e, float[N,4,8,8] y) {{ e = Erf(x) y = Conv{PADS}(e, w) }}",
+            w=weights.of(4, 4, 3, 3),
+        )
+    )
     assert done.sqnr()["e"] > 150
     assert 25 < done.sqnr()["y"] < 100
 
 
 def test_companions_and_movers_need_integers_on_both_sides(build, quantise, weights):
-    done = quantise(build(
-        "(float[N,4,8,8] x) => (float[N,4,4,4] y) "
-        f"{{ p = AveragePool<kernel_shape=[2,2],strides=[2,2]>(x) a = Conv{PADS}(p, w) y = Sigmoid(a) }}",
-        w=weights.of(4, 4, 3, 3),
-    ))
+    done = quantise(
+        build(
+            "(float[N,4,8,8] x) => (float[N,4,4,4] y) "
+            f"{{ p = AveragePool<kernel_shape=[2,2],strides=[2,2]>(x) a = Conv{PADS}(p, w) y = Sigmoid(a) }}",
+            w=weights.of(4, 4, 3, 3),
+        )
+    )
     assert done.integer == {"a"}
 
 
@@ -117,11 +136,18 @@ def test_companions_and_movers_need_integers_on_both_sides(build, quantise, weig
 )
 def test_data_movers_share_one_range(build, quantise, weights, mover):
     out = 8 if "Concat" in mover else 4
-    done = quantise(build(
-        f"(float[N,4,8,8] x) => (float[N,4,h,w] y) {{ a = Conv{PADS}(x, w) m = {mover} y = Conv{PADS}(m, v) }}",
-        w=weights.of(4, 4, 3, 3), v=weights.of(4, out, 3, 3), pads=np.int64([0, 0, 1, 1, 0, 0, 1, 1]),
-        start=np.int64([0]), stop=np.int64([5]), axes=np.int64([3]), same=np.int64([0, 4, 8, 8]),
-    ))
+    done = quantise(
+        build(
+            f"(float[N,4,8,8] x) => (float[N,4,h,w] y) {{ a = Conv{PADS}(x, w) m = {mover} y = Conv{PADS}(m, v) }}",
+            w=weights.of(4, 4, 3, 3),
+            v=weights.of(4, out, 3, 3),
+            pads=np.int64([0, 0, 1, 1, 0, 0, 1, 1]),
+            start=np.int64([0]),
+            stop=np.int64([5]),
+            axes=np.int64([3]),
+            same=np.int64([0, 4, 8, 8]),
+        )
+    )
     assert "m" in done.integer
     if "Concat" not in mover:
         assert done.encoding("m").scale == done.encoding("a").scale
@@ -130,18 +156,38 @@ def test_data_movers_share_one_range(build, quantise, weights, mover):
     assert done.sqnr()["y"] > 25
 
 
+def test_sizes_that_a_mover_reads_at_run_time_are_no_activations(build, quantise, weights):
+    model = build(
+        f"(float[1,4,8,8] x, float[4] scales) => (float[1,4,h,w] y) {{ a = Conv{PADS}(x, w) "
+        f'm = Resize<mode="nearest">(a, , scales) y = Conv{PADS}(m, w) }}',
+        w=weights.of(4, 4, 3, 3),
+    )
+    feed = {
+        "x": np.random.default_rng(0).normal(size=(1, 4, 8, 8)).astype(np.float32),
+        "scales": np.float32([1, 1, 1.5, 2]),
+    }
+    done = quantise(model, [feed])
+    assert done.encoding("scales") is None
+    assert done.sqnr()["y"] > 25
+
+
 def test_a_padding_value_lies_inside_the_shared_range(build, quantise, weights):
-    done = quantise(build(
-        f"(float[N,4,8,8] x) => (float[N,4,h,w] y) {{ a = Conv{PADS}(x, w) m = Pad(a, pads, fill) y = Conv{PADS}(m, w) }}",
-        w=weights.of(4, 4, 3, 3), pads=np.int64([0, 0, 1, 1, 0, 0, 1, 1]), fill=np.float32(40),
-    ))
+    done = quantise(
+        build(
+            f"(float[N,4,8,8] x) => (float[N,4,h,w] y) {{ a = Conv{PADS}(x, w) m = Pad(a, pads, fill) y = Conv{PADS}(m, w) }}",
+            w=weights.of(4, 4, 3, 3),
+            pads=np.int64([0, 0, 1, 1, 0, 0, 1, 1]),
+            fill=np.float32(40),
+        )
+    )
     assert done.encoding("m").representable[1] > 35
     assert done.sqnr()["y"] > 20
 
 
 def test_excluded_nodes_stay_float_and_read_float_weights(build, quantise, weights):
     model = build(
-        f"(float[N,4,8,8] x) => (float[N,4,8,8] y) {{ a = Conv{PADS}(x, w) y = Conv{PADS}(a, w) }}", w=weights.of(4, 4, 3, 3),
+        f"(float[N,4,8,8] x) => (float[N,4,8,8] y) {{ a = Conv{PADS}(x, w) y = Conv{PADS}(a, w) }}",
+        w=weights.of(4, 4, 3, 3),
     )
     done = quantise(model, exclude=re.compile("Conv_y"))
     assert done.integer == {"a"}
@@ -151,9 +197,12 @@ def test_excluded_nodes_stay_float_and_read_float_weights(build, quantise, weigh
 
 
 def test_two_readers_of_one_weight_may_want_it_along_other_axes(build, quantise, weights):
-    done = quantise(build(
-        "(float[N,6] x) => (float[N,6] y) { h = MatMul(x, w) y = Gemm<transB=1>(h, w) }", w=weights.of(6, 6),
-    ))
+    done = quantise(
+        build(
+            "(float[N,6] x) => (float[N,6] y) { h = MatMul(x, w) y = Gemm<transB=1>(h, w) }",
+            w=weights.of(6, 6),
+        )
+    )
     assert done.integer == {"h", "y"}
     assert done.read("h", 1).axis == 1
     assert done.read("y", 1).axis == 0
@@ -164,7 +213,11 @@ def test_two_readers_of_one_weight_may_want_it_along_other_axes(build, quantise,
     ("text", "where", "why"),
     [
         ("(float[N,6] x, float[6,5] w) => (float[N,5] y) { y = MatMul(x, w) }", "MatMul_y", "computed at run time"),
-        ("(float[2,3,4] x, float[2,4,3] z) => (float[2,3,3] y) { y = MatMul(x, z) }", "MatMul_y", "computed at run time"),
+        (
+            "(float[2,3,4] x, float[2,4,3] z) => (float[2,3,3] y) { y = MatMul(x, z) }",
+            "MatMul_y",
+            "computed at run time",
+        ),
         ("(float[N,6] x) => (float[N,5] y) { y = Gemm<alpha=2.0>(x, k, b) }", "Gemm_y", "alpha"),
         ("(float[6,2] x) => (float[2,5] y) { y = Gemm<transA=1>(x, k) }", "Gemm_y", "transA"),
         ("(float[N,6] x, float[5] c) => (float[N,5] y) { y = Gemm(x, k, c) }", "c", "bias is computed at run time"),
@@ -181,13 +234,18 @@ def test_anchors_without_an_integer_kernel_are_refused(build, quantise, weights,
 
 
 def test_what_is_quantised_already_stays_as_it_is(build, quantise, weights):
-    done = quantise(build(
-        f"(float[N,4,8,8] x) => (float[N,4,8,8] y) {{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) "
-        f"w = DequantizeLinear(iw, t) a = Conv{PADS}(d, w) qa = QuantizeLinear(a, s, z) da = DequantizeLinear(qa, s, z) "
-        f"b = Conv{PADS}(da, v) e = Conv{PADS}(b, v) f = Add(e, da) y = Conv{PADS}(f, v) }}",
-        s=np.float32(0.05), z=np.uint8(128), t=np.float32(0.02), v=weights.of(4, 4, 3, 3),
-        iw=np.random.default_rng(0).integers(-127, 127, (4, 4, 3, 3)).astype(np.int8),
-    ))
+    done = quantise(
+        build(
+            f"(float[N,4,8,8] x) => (float[N,4,8,8] y) {{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) "
+            f"w = DequantizeLinear(iw, t) a = Conv{PADS}(d, w) qa = QuantizeLinear(a, s, z) da = DequantizeLinear(qa, s, z) "
+            f"b = Conv{PADS}(da, v) e = Conv{PADS}(b, v) f = Add(e, da) y = Conv{PADS}(f, v) }}",
+            s=np.float32(0.05),
+            z=np.uint8(128),
+            t=np.float32(0.02),
+            v=weights.of(4, 4, 3, 3),
+            iw=np.random.default_rng(0).integers(-127, 127, (4, 4, 3, 3)).astype(np.int8),
+        )
+    )
     for name in ("x", "a"):
         assert done.encoding(name).pinned
         assert done.encoding(name).scale == (pytest.approx(0.05),)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from graphpress.ir import Node, Value, constant, dims_of, has_one_use, input_of, ints_attribute, rank_of, static_shape
-from graphpress.ir.encoding import encoding_of, read_encoding
+from graphpress.ir.encoding import PREFIX, encoding_of, read_encoding
 
 
 def constant_ints(value: Value | None) -> tuple[int, ...] | None:
@@ -82,6 +82,11 @@ def all_equal(value: Value | None, number: float) -> bool:
 def is_encoded(value: Value) -> bool:
     """Whether anybody reads the value in an encoding: it is rounded there, so what made it cannot be moved past it."""
     return encoding_of(value) is not None or any(read_encoding(use.node, use.idx) is not None for use in value.uses())
+
+
+def is_annotated(node: Node) -> bool:
+    """Whether the node itself says how it reads its inputs or what it computes in; a merged one could not say both."""
+    return any(key.startswith(PREFIX) for key in node.metadata_props)
 
 
 def is_private(value: Value) -> bool:

@@ -1,0 +1,102 @@
+"""The ONNX Runtime backend: what it spells, writes, runs and reports."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
+from graphpress.errors import ModelError
+from graphpress.ir import clone, serialize
+from graphpress.manager.contract import Context
+from graphpress.models import build
+from graphpress.passes.quantize.quantize import Quantize
+from graphpress.prepare import prepare
+from graphpress.runtime import Session
+from graphpress.targets import load_target
+
+FEED = {"input": np.random.default_rng(0).normal(size=(4, 3, 16, 16)).astype(np.float32)}
+
+
+@pytest.fixture(scope="module")
+def backend():
+    return OnnxRuntimeBackend()
+
+
+@pytest.fixture(scope="module")
+def network():
+    model = build("resnet", depth=8, stem="cifar", width=8, image=16, batch_norm=False)
+    prepare(model, {})
+    return model
+
+
+@pytest.fixture(scope="module")
+def quantised(network):
+    model = clone(network)
+    Quantize().run(model, Context(target=load_target("cpu"), original=network, calibration=[FEED]))
+    return model
+
+
+def test_it_is_available(backend):
+    state = backend.available()
+    assert state.works
+    assert state.detail.startswith("onnxruntime ")
+
+
+def test_legalising_leaves_the_annotated_model_alone(backend, quantised):
+    before = serialize(quantised)
+    legal = backend.legalise(quantised, load_target("cpu"))
+    assert serialize(quantised) == before
+    assert b"graphpress.encoding" not in serialize(legal)
+    assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in legal.graph}
+    onnx.checker.check_model(onnx.load_from_string(serialize(legal)), full_check=True)
+
+
+def test_public_names_and_types_stay(backend, network, quantised):
+    before, after = Session(network), Session(backend.legalise(quantised, load_target("cpu")))
+    assert before.inputs == after.inputs
+    assert before.output_names == after.output_names
+
+
+def test_the_artefact_runs_what_was_written(backend, quantised, tmp_path):
+    legal = backend.legalise(quantised, load_target("cpu"))
+    artifact = backend.compile(legal, load_target("cpu"), tmp_path, 1)
+    assert artifact.files == [tmp_path / "model.onnx"]
+    np.testing.assert_array_equal(artifact.run(FEED)["logits"], Session(tmp_path / "model.onnx").run(FEED)["logits"])
+
+
+def test_it_reports_in_which_type_each_node_really_computes(backend, network, quantised, tmp_path):
+    target = load_target("cpu")
+    for name, model, expected in (("float", network, "float32"), ("integer", quantised, "int8")):
+        (tmp_path / name).mkdir()
+        became = backend.compile(backend.legalise(model, target), target, tmp_path / name, 1).arithmetic()
+        convolutions = [node.name for node in network.graph if node.op_type == "Conv"]
+        assert {became.get(one, "float32") for one in convolutions} == {expected}
+
+
+def test_the_spelling_costs_at_most_one_q_and_dq_a_value(backend, quantised):
+    legal = backend.legalise(quantised, load_target("cpu"))
+    read = [node.inputs[0].name for node in legal.graph if node.op_type == "QuantizeLinear"]
+    assert len(read) == len(set(read))
+
+
+def test_another_spelling_of_the_same_grid_gives_the_same(backend, network):
+    """Signed and unsigned activations with the zero-point moved along."""
+    outputs = []
+    for dtype in ("uint8", "int8"):
+        policy = replace(load_target("cpu").quantization, activations=dtype)
+        model = clone(network)
+        target = replace(load_target("cpu"), quantization=policy)
+        Quantize().run(model, Context(target=target, original=network, calibration=[FEED]))
+        outputs.append(Session(backend.legalise(model, target)).run(FEED)["logits"])
+    scale = float(np.abs(outputs[0]).max())
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=0.02 * scale)
+
+
+def test_a_model_that_the_runtime_refuses_is_an_error_of_the_model(backend, network, tmp_path):
+    broken = clone(network)
+    broken.graph[0].domain = "nowhere"
+    broken.graph.opset_imports["nowhere"] = 1
+    with pytest.raises(ModelError, match="cannot load"):
+        backend.compile(broken, load_target("cpu"), tmp_path, 1)

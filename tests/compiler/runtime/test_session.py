@@ -1,0 +1,96 @@
+"""Sessions: what a model wants, what it gives, and what is said when either does not fit."""
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx import external_data_helper
+
+from graphpress.errors import DataError, ModelError
+from graphpress.ir import from_proto, load, save
+from graphpress.models import build
+from graphpress.runtime import Session
+
+
+def model(text, domains=""):
+    return from_proto(onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 17{domains}]> g {text}'))
+
+
+@pytest.fixture(scope="module")
+def network():
+    return build("resnet", depth=8, stem="cifar", width=4, image=8, classes=4)
+
+
+@pytest.fixture
+def feed():
+    return {"input": np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)}
+
+
+def test_inputs_and_outputs_are_described():
+    session = Session(
+        model(
+            "(float[N,3] x, int64[2] i, bool[] b, string[K] s) => (float[N,3] y, int64[2] j, bool[] c, string[K] t) "
+            "{ y = Relu(x) j = Abs(i) c = Not(b) t = Identity(s) }"
+        )
+    )
+    assert [(one.name, one.dtype, one.dims) for one in session.inputs] == [
+        ("x", np.float32, ("N", 3)),
+        ("i", np.int64, (2,)),
+        ("b", np.bool_, ()),
+        ("s", np.dtype(object), ("K",)),
+    ]
+    assert session.output_names == ["y", "j", "c", "t"]
+
+
+@pytest.mark.parametrize("optimization", ["none", "basic", "all"])
+def test_a_model_and_its_file_give_the_same(network, feed, tmp_path, optimization):
+    (file,) = save(network, tmp_path / "net.onnx")
+    from_memory, from_file = (Session(one, optimization=optimization) for one in (network, file))
+    np.testing.assert_array_equal(from_memory.run(feed)["logits"], from_file(feed)["logits"])
+
+
+def test_inner_values_can_be_asked_for(network, feed):
+    name = network.graph[2].outputs[0].name
+    result = Session(network, extra_outputs=[name, "logits"]).run(feed)
+    assert list(result) == ["logits", name]
+
+
+def test_external_data_is_found(network, feed, tmp_path):
+    (file,) = save(network, tmp_path / "net.onnx")
+    proto = onnx.load(file)
+    external_data_helper.convert_model_to_external_data(proto, location="net.bin", size_threshold=0)
+    (tmp_path / "external").mkdir()
+    onnx.save(proto, tmp_path / "external" / "net.onnx")
+    external = load(tmp_path / "external" / "net.onnx")
+    np.testing.assert_array_equal(Session(external).run(feed)["logits"], Session(network).run(feed)["logits"])
+    inner = external.graph[2].outputs[0].name
+    assert inner in Session(external, extra_outputs=[inner]).run(feed)
+
+
+def test_the_graph_that_really_runs_can_be_written(network, tmp_path):
+    Session(network, optimized_path=tmp_path / "optimised.onnx")
+    assert onnx.load(tmp_path / "optimised.onnx").graph.node
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda feed: {}, "cannot run"),
+        (lambda feed: {"x": feed["input"]}, "cannot run"),
+        (lambda feed: {"input": feed["input"].astype(np.float64)}, "cannot run"),
+        (lambda feed: {"input": feed["input"][:, :2]}, "cannot run"),
+    ],
+)
+def test_a_feed_that_does_not_fit_is_said(network, feed, change, what):
+    with pytest.raises(DataError, match=what) as raised:
+        Session(network).run(change(feed))
+    assert raised.value.fix
+
+
+def test_a_model_that_does_not_load_is_said(tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"not a model")
+    with pytest.raises(ModelError, match="cannot load") as raised:
+        Session(tmp_path / "bad.onnx")
+    assert raised.value.where.endswith("bad.onnx")
+    with pytest.raises(ModelError, match="cannot load"):
+        Session(model("(float[2] x) => (float[2] y) { y = nowhere.NoSuchOperator(x) }", ', "nowhere": 1'))

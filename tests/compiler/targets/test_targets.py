@@ -1,0 +1,93 @@
+"""Targets are data: every file loads, and what it names exists."""
+
+import tomllib
+
+import pytest
+
+from graphpress.errors import UsageError
+from graphpress.manager.recipe import recipe_names
+from graphpress.manager.registry import backend_names
+from graphpress.ops import lookup
+from graphpress.targets import aliases_of, load_target, target_names, target_summaries
+from graphpress.targets import target as module
+
+
+@pytest.mark.parametrize("name", target_names())
+def test_every_target_is_whole(name):
+    target = load_target(name)
+    assert target.name == name or name in aliases_of(target.name)
+    assert target.description
+    assert target.recipe in recipe_names()
+    assert target.backend in backend_names()
+    policy = target.quantization
+    for op_type in (*policy.anchors, *policy.companions, *policy.transparent):
+        assert lookup(op_type) is not None, op_type
+    assert set(policy.float_results) <= set(policy.anchors)
+    assert not set(policy.anchors) & {*policy.companions, *policy.transparent}
+    assert not set(policy.companions) & set(policy.transparent)
+    for op_type in policy.anchors:
+        assert lookup(op_type).quantization.weight is not None
+    for op_type in policy.transparent:
+        assert lookup(op_type).quantization.moves_data, op_type
+
+
+def test_the_machine_at_hand_is_a_target_and_the_only_one():
+    assert [name for name in target_names() if load_target(name).this_machine] == ["cpu"]
+
+
+def test_summaries_name_every_target():
+    assert [name for name, _, _ in target_summaries()] == [
+        name for name in target_names() if name == load_target(name).name
+    ]
+
+
+def test_an_unknown_target_comes_with_a_hint():
+    with pytest.raises(UsageError) as raised:
+        load_target("raspberypi4")
+    assert raised.value.fix == "did you mean 'raspberrypi4'?"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Targets of a test's own."""
+
+    def write(**tables):
+        for name, text in tables.items():
+            tomllib.loads(text)
+            (tmp_path / f"{name}.toml").write_text(text)
+        for cached in (module._tables, module._aliases):
+            cached.cache_clear()
+
+    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    yield write
+    monkeypatch.undo()
+    for cached in (module._tables, module._aliases):
+        cached.cache_clear()
+
+
+BASE = """
+description = "a base"
+opset_max = 20
+aliases = ["b"]
+[quantization]
+anchors = ["Conv"]
+bias = "float32"
+"""
+
+
+def test_a_target_like_another_changes_only_what_it_says(folder):
+    folder(base=BASE, child='like = "base"\ndescription = "a child"\n[quantization]\nbias = "int32"\n')
+    child = load_target("child")
+    assert (child.opset_max, child.quantization.anchors, child.quantization.bias) == (20, ("Conv",), "int32")
+    assert aliases_of("child") == []
+    assert load_target("b").name == "base"
+
+
+@pytest.mark.parametrize(("features", "reduced"), [(("avx512_vnni",), False), (("avx2",), True)])
+def test_features_of_this_machine_adjust_it(folder, monkeypatch, features, reduced):
+    text = BASE + '[[adjust]]\nlacks = ["avx512_vnni"]\nquantization = {reduced_range = true}\n'
+    folder(here="this_machine = true\n" + text, elsewhere=text.replace('"b"', '"c"'))
+    monkeypatch.setattr(module, "cpu_features", lambda: features)
+    assert load_target("here").quantization.reduced_range is reduced
+    assert load_target("here").quantization.anchors == ("Conv",)
+    assert load_target("elsewhere").quantization.reduced_range is False
