@@ -18,7 +18,6 @@ from graphpress.evaluation import Metric, Score, evaluate, resolve_metric
 from graphpress.ir import Model, Refusal, clone, load
 from graphpress.manager.cache import ContentCache
 from graphpress.manager.contract import Context, Feed
-from graphpress.progress import Progress
 from graphpress.manager.judge import MetricJudge, NoJudge, score_model
 from graphpress.manager.manager import Judge, Manager
 from graphpress.manager.recipe import HOOKS, Recipe, from_name, from_passes, from_text
@@ -26,6 +25,7 @@ from graphpress.manager.registry import load_backend
 from graphpress.options import Options
 from graphpress.output import check_folder, default_folder
 from graphpress.prepare import parse_input_shapes, prepare
+from graphpress.progress import Progress
 from graphpress.report.manifest import FileRecord, model_records
 from graphpress.runtime import Session
 from graphpress.targets import Target, load_target

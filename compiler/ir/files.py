@@ -40,10 +40,11 @@ from graphpress.ir.verify import problems
 FIRST_IR_WITH_CONSTANT_INITIALISERS = 4
 PROTOBUF_LIMIT = 2_000_000_000
 """Protobuf messages end at 2 GiB; beyond this, weights go to ``model.onnx.data``."""
-logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
-"""What onnx_ir warns of is an error here, with place and remedy: no second line where nobody set up logging."""
 INLINE_BYTES = 256
 """Constants up to this size stay in the model file even when the others go to ``model.onnx.data``."""
+
+# What onnx_ir warns of is an error here, with place and remedy: no second line where nobody set up logging.
+logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
 
 # -- reading ------------------------------------------------------------------------------------------------

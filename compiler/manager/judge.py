@@ -45,7 +45,8 @@ class MetricJudge:
 
     def judge(self, model: Model) -> tuple[float | None, Verdict | None, bool]:
         """Metric, verdict with its interval, and whether the drop is inside the budget."""
-        score = score_model(self.legalise(model), self.samples, self.metric, self.reference, self.threads, self.progress)
+        legal = self.legalise(model)
+        score = score_model(legal, self.samples, self.metric, self.reference, self.threads, self.progress)
         verdict = verdict_on(self.baseline, score, self.max_drop)
         return score.value, verdict, self.max_drop is None or verdict.drop <= self.max_drop + ROUNDING
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from graphpress.errors import DataError
 from graphpress.ir import Model
 from graphpress.manager.contract import Feed
-from graphpress.progress import Progress, Silent
 from graphpress.observation.observers import Observer
+from graphpress.progress import Progress, Silent
 from graphpress.runtime import InputSpec, Session
 
+MOST_AT_A_TIME = 32
 MEMORY_BUDGET = 256 << 20
 """Bytes of requested tensors alive at a time, as long as a single sample fits."""
 
@@ -39,38 +41,45 @@ def observe(
     inputs = {value.name for value in model.graph.inputs}
     session = Session(model, threads=threads, optimization="basic",
                       extra_outputs=[name for name in observers if name not in inputs])
-    seen, size = 0, 1
+    seen, step = 0, _Step()
     for feed in (progress or Silent()).track(feeds, "observing"):
-        for piece in _pieces(feed, session.inputs, lambda: size):
+        for piece in _pieces(feed, session.inputs, step):
             tensors = {**piece, **session.run(piece)}
             for name, observer in observers.items():
                 observer.update(tensors[name])
             count = _batch_of(piece)
             seen += count
-            size = _batch_size(sum(tensors[name].nbytes for name in observers) / max(count, 1))
+            step.fit(sum(tensors[name].nbytes for name in observers) / max(count, 1))
     if not seen:
         raise DataError("the calibration data is empty", where="calibration", fix="give at least one sample")
     return seen
 
 
-def _pieces(feed: Feed, inputs: Iterable[InputSpec], size: Callable[[], int]) -> Iterator[dict[str, np.ndarray]]:
+@dataclass
+class _Step:
+    """How many samples to run at a time, as the last ones showed."""
+
+    size: int = 1
+
+    def fit(self, bytes_per_sample: float) -> None:
+        """Keep within the memory budget."""
+        self.size = int(np.clip(MEMORY_BUDGET // max(bytes_per_sample, 1), 1, MOST_AT_A_TIME))
+
+
+def _pieces(feed: Feed, inputs: Iterable[InputSpec], step: _Step) -> Iterator[dict[str, np.ndarray]]:
     """Cut a feed along the batch axis where the model leaves it open, else pass it whole."""
     count = _batch_of(feed)
     open_batch = all(
-        spec.dims and not isinstance(spec.dims[0], int) and np.ndim(feed[spec.name]) > 0 and len(feed[spec.name]) == count
+        spec.dims and not isinstance(spec.dims[0], int) and np.shape(feed[spec.name])[:1] == (count,)
         for spec in inputs
         if spec.name in feed
     )
     start = 0
     while start < count:
-        step = size() if open_batch else count
-        yield {name: array[start : start + step] if open_batch else array for name, array in feed.items()}
-        start += step
+        size = step.size if open_batch else count
+        yield {name: array[start : start + size] if open_batch else array for name, array in feed.items()}
+        start += size
 
 
 def _batch_of(feed: Feed) -> int:
     return max((len(array) for array in feed.values() if np.ndim(array) > 0), default=1)
-
-
-def _batch_size(bytes_per_sample: float) -> int:
-    return int(np.clip(MEMORY_BUDGET // max(bytes_per_sample, 1), 1, 32))

@@ -1,4 +1,4 @@
-"""The wheel holds what the tree holds: a package that is forgotten imports when editable and is missing in the wheel."""
+"""The wheel holds what the tree holds: a forgotten package imports when editable, and is missing in the wheel."""
 
 import importlib.util
 import shutil

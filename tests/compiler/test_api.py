@@ -56,7 +56,8 @@ def test_the_version_is_the_one_of_the_package():
 
 
 def test_importing_it_loads_nothing_heavy():
-    code = "import sys, graphpress; print([m for m in ('numpy', 'onnx', 'onnx_ir', 'onnxruntime', 'torch') if m in sys.modules])"
+    heavy = ("numpy", "onnx", "onnx_ir", "onnxruntime", "torch")
+    code = f"import sys, graphpress; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -164,6 +165,13 @@ def test_a_replay_follows_the_recorded_choice_even_where_it_would_choose_otherwi
     replayed = optimize(backend="onnxruntime", recipe=str(kept.output / "manifest.json"), max_drop=None)
     assert (kept.output / "model.onnx").read_bytes() == (replayed.output / "model.onnx").read_bytes()
     assert record(replayed, "quantize").status == "rolled_back"
+
+
+@pytest.mark.xfail(strict=True, reason="a replay takes --exclude and --input-shape from the command line only")
+def test_a_replay_needs_no_option_of_the_recorded_run(optimize):
+    first = optimize(allow_worse=True, max_drop=None, exclude="layer1")
+    again = optimize(recipe=str(first.output / "manifest.json"))
+    assert (first.output / "model.onnx").read_bytes() == (again.output / "model.onnx").read_bytes()
 
 
 # -- never worse -----------------------------------------------------------------------------------------------

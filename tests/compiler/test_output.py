@@ -72,9 +72,13 @@ def test_what_was_staged_is_there_in_the_end(full):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_failure_leaves_everything_as_it_was(full, error):
-    with pytest.raises(error), staged(full) as aside:
-        (aside / "new").write_text("new")
-        raise error
+    def work():
+        with staged(full) as aside:
+            (aside / "new").write_text("new")
+            raise error
+
+    with pytest.raises(error):
+        work()
     assert [file.name for file in full.iterdir()] == ["old"]
     assert [folder.name for folder in full.parent.iterdir()] == ["out"]
 

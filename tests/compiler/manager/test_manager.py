@@ -38,10 +38,6 @@ def test_two_wrong_passes_are_both_found(run, passes):
     class Other(passes.Wrong):
         name = "other"
 
-        def run(self, model, context):
-            outcome = super().run(model, context)
-            return outcome
-
     done = run(Other(), passes.Harmless(), passes.Wrong())
     assert statuses(done) == {"other": "rolled_back", "harmless": "applied", "wrong": "rolled_back"}
 
@@ -228,14 +224,20 @@ def test_before_pass_sees_the_model_that_the_pass_gets(run, passes, judge, first
     assert seen == pytest.approx([judge.baseline, judge.baseline / 2])
 
 
-@pytest.mark.parametrize("event", ["before_pass", "after_pass", "on_transaction"])
-@pytest.mark.parametrize("kind", ["Harmless", "Shrink"])
-def test_a_hook_that_fails_is_not_taken_for_a_failing_pass(run, passes, event, kind):
+@pytest.mark.parametrize(
+    ("kind", "event"),
+    [
+        ("Harmless", "before_pass"),
+        ("Harmless", "after_pass"),
+        ("Shrink", "before_pass"),
+        ("Shrink", "after_pass"),
+        ("Shrink", "on_transaction"),
+    ],
+)
+def test_a_hook_that_fails_is_not_taken_for_a_failing_pass(run, passes, kind, event):
     def hook(*_):
         raise ZeroDivisionError("division by zero")
 
-    if event == "on_transaction" and kind == "Harmless":
-        pytest.skip("lossless passes are no transaction")
     with pytest.raises(GraphpressError, match="hook failed") as raised:
         run(getattr(passes, kind)(), hooks={event: hook})
     assert raised.value.where == event

@@ -2,6 +2,7 @@
 
 import math
 import string
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -67,7 +68,5 @@ def test_what_cannot_be_read_says_where_and_how_to_mend_it(text):
 
 @given(st.text(string.printable, max_size=30))
 def test_no_text_breaks_the_reader(text):
-    try:
+    with suppress(UsageError):
         parse_steps(text)
-    except UsageError as error:
-        assert error.fix

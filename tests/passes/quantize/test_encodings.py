@@ -130,7 +130,8 @@ def test_a_float_bias_stays_where_the_target_wants_it_so(build, quantise, weight
 def test_a_shared_bias_is_derived_for_each_reader(build, quantise, weights):
     done = quantise(
         build(
-            "(float[N,4,8,8] x) => (float[N,4,8,8] y) { a = Conv<pads=[1,1,1,1]>(x, w, b) y = Conv<pads=[1,1,1,1]>(a, v, b) }",
+            "(float[N,4,8,8] x) => (float[N,4,8,8] y) "
+            "{ a = Conv<pads=[1,1,1,1]>(x, w, b) y = Conv<pads=[1,1,1,1]>(a, v, b) }",
             w=weights.of(4, 4, 3, 3),
             v=weights.of(4, 4, 3, 3, seed=1),
             b=weights.of(4),

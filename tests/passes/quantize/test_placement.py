@@ -66,7 +66,8 @@ def test_a_residual_add_is_integer(build, quantise, weights):
     done = quantise(
         build(
             "(float[N,4,8,8] x) => (float[N,4,8,8] y) "
-            f"{{ a = Conv{PADS}(x, w) r = Relu(a) b = Conv{PADS}(r, w) s = Add(b, r) t = Relu(s) y = Conv{PADS}(t, w) }}",
+            f"{{ a = Conv{PADS}(x, w) r = Relu(a) b = Conv{PADS}(r, w) s = Add(b, r) t = Relu(s) "
+            f"y = Conv{PADS}(t, w) }}",
             w=weights.of(4, 4, 3, 3),
         )
     )
@@ -92,7 +93,8 @@ def test_a_float_island_reads_and_writes_float(build, quantise, weights):
 def test_a_float_value_is_read_encoded_by_integer_nodes_only(build, quantise, weights):
     done = quantise(
         build(
-            f"(float[N,4,8,8] x) => (float[N,4,8,8] y, float[N,4,8,8] z) {{ e = Erf(x) y = Conv{PADS}(e, w) z = Exp(e) }}",
+            "(float[N,4,8,8] x) => (float[N,4,8,8] y, float[N,4,8,8] z) "
+            f"{{ e = Erf(x) y = Conv{PADS}(e, w) z = Exp(e) }}",
             w=weights.of(4, 4, 3, 3),
         )
     )
@@ -174,7 +176,8 @@ def test_sizes_that_a_mover_reads_at_run_time_are_no_activations(build, quantise
 def test_a_padding_value_lies_inside_the_shared_range(build, quantise, weights):
     done = quantise(
         build(
-            f"(float[N,4,8,8] x) => (float[N,4,h,w] y) {{ a = Conv{PADS}(x, w) m = Pad(a, pads, fill) y = Conv{PADS}(m, w) }}",
+            "(float[N,4,8,8] x) => (float[N,4,h,w] y) "
+            f"{{ a = Conv{PADS}(x, w) m = Pad(a, pads, fill) y = Conv{PADS}(m, w) }}",
             w=weights.of(4, 4, 3, 3),
             pads=np.int64([0, 0, 1, 1, 0, 0, 1, 1]),
             fill=np.float32(40),
@@ -237,8 +240,9 @@ def test_what_is_quantised_already_stays_as_it_is(build, quantise, weights):
     done = quantise(
         build(
             f"(float[N,4,8,8] x) => (float[N,4,8,8] y) {{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) "
-            f"w = DequantizeLinear(iw, t) a = Conv{PADS}(d, w) qa = QuantizeLinear(a, s, z) da = DequantizeLinear(qa, s, z) "
-            f"b = Conv{PADS}(da, v) e = Conv{PADS}(b, v) f = Add(e, da) y = Conv{PADS}(f, v) }}",
+            f"w = DequantizeLinear(iw, t) a = Conv{PADS}(d, w) "
+            f"qa = QuantizeLinear(a, s, z) da = DequantizeLinear(qa, s, z) b = Conv{PADS}(da, v) "
+            f"e = Conv{PADS}(b, v) f = Add(e, da) y = Conv{PADS}(f, v) }}",
             s=np.float32(0.05),
             z=np.uint8(128),
             t=np.float32(0.02),
