@@ -26,7 +26,7 @@ from graphpress.options import Options
 from graphpress.output import check_folder, default_folder
 from graphpress.prepare import parse_input_shapes, prepare
 from graphpress.progress import Progress
-from graphpress.report.manifest import FileRecord, model_records
+from graphpress.report.manifest import FileRecord, Manifest, changed_inputs, model_records
 from graphpress.runtime import Session
 from graphpress.targets import Target, load_target
 
@@ -129,8 +129,9 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
     Raises:
         GraphpressError: a subclass says what is wrong with the call, the model, the data or the backend.
     """
+    recipe = _recipe(options, load_target(options.target), hooks)
+    options = _replayed(options, recipe.manifest)
     target = load_target(options.target)
-    recipe = _recipe(options, target, hooks)
     backend_name = options.backend or target.backend
     backend = _available(backend_name)
     exclude = _pattern(options.exclude)
@@ -141,6 +142,8 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
     cache = ContentCache(None if options.cache_dir is None else Path(options.cache_dir))
 
     original = load(path)
+    inputs = model_records(path, original)
+    _check_recorded(recipe.manifest, inputs, options)
     model = clone(original)
     kept_nodes = tuple(prepare(model, shapes))
     session = Session(path, threads=threads)
@@ -150,8 +153,7 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
         threads=threads, progress=progress, decisions=dict(recipe.decisions), cache=cache,
     )
     return Job(
-        path, options, output, target, backend, backend_name, recipe, model_records(path, original), original, model,
-        kept_nodes, session, data,
+        path, options, output, target, backend, backend_name, recipe, inputs, original, model, kept_nodes, session, data,
         _metric(options, data), _probes(session, data, shapes, options.seed), shapes, threads, context,
     )
 
@@ -178,6 +180,29 @@ def _recipe(options: Options, target: Target, hooks: Mapping[str, Callable[..., 
         if event not in HOOKS:
             raise UsageError(f"unknown hook {event!r}", where="hooks", fix=did_you_mean(event, HOOKS))
     return replace(recipe, hooks={**recipe.hooks, **hooks})
+
+
+def _replayed(options: Options, manifest: Manifest | None) -> Options:
+    """What the call leaves at its default is as it was in the recorded run."""
+    if manifest is None:
+        return options
+    recorded = {
+        **manifest.options, "target": manifest.target, "backend": manifest.backend, "seed": manifest.seed,
+        "threads": manifest.threads,
+    }
+    default = Options()
+    return replace(options, **{
+        name: value for name, value in recorded.items()
+        if hasattr(default, name) and getattr(options, name) == getattr(default, name)
+    })
+
+
+def _check_recorded(manifest: Manifest | None, inputs: tuple[FileRecord, ...], options: Options) -> None:
+    """Recorded decisions are those of one model; another one needs its own."""
+    changed = [] if manifest is None else changed_inputs(manifest, inputs)
+    if changed:
+        raise UsageError(f"was recorded for another model: {', '.join(changed)} differs", where=str(options.recipe),
+                         fix="run without the manifest, or give its passes with --passes")
 
 
 def _available(name: str) -> Backend:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from graphpress.ir import Editor, Match, Model, Node, Refusal, apply_rules
+from graphpress.ir import Editor, Match, Model, Node, Refusal, apply_rules, graphs, is_standard
 from graphpress.manager.cache import ContentCache
 from graphpress.progress import Progress, Silent
 from graphpress.targets import Target
@@ -30,6 +30,7 @@ class Context:
         decisions: choices that rest on measurement, by key. A pass that measures looks here first and records what
             it decided, so that the same inputs with the same decisions give the same bytes.
         cache: keeps expensive results by content; None outside a run.
+        step: position of the running pass in its recipe, for the keys of decisions.
     """
 
     target: Target
@@ -41,6 +42,7 @@ class Context:
     progress: Progress = field(default_factory=Silent)
     decisions: dict[str, Any] = field(default_factory=dict)
     cache: ContentCache | None = None
+    step: int = 0
 
     def excluded(self, node: Node) -> bool:
         """Whether the user asked for this node to be left alone."""
@@ -107,6 +109,15 @@ class RewritePass(Pass):
     def rewrite(self, match: Match, edit: Editor) -> None:
         """Make the change."""
         raise NotImplementedError
+
+    def count_matches(self, model: Model) -> int:
+        """In how many places the rule would fit the model as it is."""
+        return sum(
+            isinstance(self.match(node), Match)
+            for graph in graphs(model)
+            for node in graph
+            if not self.anchors or is_standard(node, *self.anchors)
+        )
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Apply the rule wherever it fits."""

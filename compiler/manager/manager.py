@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
 from graphpress.ir import Model, Refusal, clone, graphs, verify
-from graphpress.manager.contract import Context, Feed, Outcome, Pass
+from graphpress.manager.contract import Context, Feed, Outcome, Pass, RewritePass
 from graphpress.manager.recipe import EXPLICIT, Recipe, options_of
 from graphpress.manager.stages import Stage, stages_of
 from graphpress.manager.verification import Probe
@@ -59,6 +59,7 @@ class Tally:
     """The record of one pass while it grows."""
 
     one: Pass
+    position: int = 0
     status: Literal["applied", "refused", "rolled_back"] = "applied"
     seconds: float = 0.0
     verify_seconds: float = 0.0
@@ -141,32 +142,40 @@ class Manager:
         run = Run([Checkpoint(clone(model))])
         self.context.decisions.setdefault(EXPLICIT, sorted(recipe.explicit))
         for stage in self.context.progress.track(stages_of(recipe.passes), "stages of passes"):
-            tallies = [Tally(one, transaction=stage.transaction) for one in stage.passes]
+            tallies = [
+                Tally(one, len(run.tallies) + index, transaction=stage.transaction)
+                for index, one in enumerate(stage.passes)
+            ]
             run.tallies += tallies
             ready = [tally for tally in tallies if self._admit(tally, recipe)]
-            if not ready:
-                continue
-            if stage.transaction is None:
+            if ready and stage.transaction is None:
                 run.checkpoints.append(self._run_lossless(ready, run.checkpoints[-1], recipe))
-            else:
+            elif ready:
                 self._run_transaction(stage, ready, run, recipe)
+            for tally in tallies:
+                if not self._pays(tally.one, recipe):
+                    self._tell_what_does_not_pay(tally, run.checkpoints[-1].model)
         return run
 
     def _admit(self, tally: Tally, recipe: Recipe) -> bool:
-        """Whether the pass gets its turn at all; a refusal goes to the record."""
-        refusal = self._refusal(tally.one, recipe)
-        if refusal is not None:
-            tally.refuse(refusal)
-        return refusal is None
-
-    def _refusal(self, one: Pass, recipe: Recipe) -> Refusal | None:
+        """Whether the pass gets its turn at all."""
         if self._late():
-            return Refusal(one.name, "the time limit was reached before it", "raise --time-limit")
-        target = self.context.target
-        if one.emits is not None and one.name not in recipe.explicit and one.emits not in target.fused_operators:
-            return Refusal(one.name, f"fusing into one operator does not pay on {target.name}",
-                           "name the pass in --passes to have it all the same")
-        return None
+            tally.refuse(Refusal(tally.one.name, "the time limit was reached before it", "raise --time-limit"))
+            return False
+        return self._pays(tally.one, recipe)
+
+    def _pays(self, one: Pass, recipe: Recipe) -> bool:
+        """Whether the operator that the pass creates pays on the target, or was asked for all the same."""
+        return one.emits is None or one.name in recipe.explicit or one.emits in self.context.target.fused_operators
+
+    def _tell_what_does_not_pay(self, tally: Tally, model: Model) -> None:
+        """A fusion that was left out is worth a word only where the model has something for it."""
+        places = tally.one.count_matches(model) if isinstance(tally.one, RewritePass) else 1
+        if places and tally.status == "applied":
+            tally.refuse(Refusal(
+                tally.one.name, f"fusing into one operator does not pay on {self.context.target.name}",
+                f"name {tally.one.name} in --passes to have it all the same ({places} places)",
+            ))
 
     def _late(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
@@ -325,6 +334,7 @@ class Manager:
             GraphpressError: what a lossy pass says about the caller's data or options is the caller's to mend.
         """
         self._hook(recipe, "before_pass", tally.one, model)
+        self.context.step = tally.position
         began = time.perf_counter()
         try:
             outcome = tally.one.run(model, self.context)

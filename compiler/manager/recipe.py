@@ -25,7 +25,7 @@ from graphpress.errors import UsageError, did_you_mean
 from graphpress.manager.contract import Pass
 from graphpress.manager.registry import load_pass, pass_names
 from graphpress.manager.syntax import Step, format_steps, parse_steps
-from graphpress.report.manifest import read_manifest
+from graphpress.report.manifest import Manifest, read_manifest
 
 BUILT_IN = Path(__file__).parent.parent / "recipes"
 HOOKS = ("before_pass", "after_pass", "on_transaction")
@@ -45,12 +45,14 @@ class Recipe:
             they run even where the target's data says that they don't pay.
         hooks: the user's functions by the event that calls them.
         decisions: recorded choices to follow instead of measuring (a manifest is a recipe with decisions).
+        manifest: the recorded run that this one replays, if it does.
     """
 
     passes: tuple[Pass, ...]
     explicit: frozenset[str] = frozenset()
     hooks: dict[str, Callable[..., None]] = field(default_factory=dict)
     decisions: dict[str, Any] = field(default_factory=dict)
+    manifest: Manifest | None = None
 
     def text(self) -> str:
         """The canonical ``--passes`` text: every pass by name, with the fields that differ from their defaults."""
@@ -112,7 +114,9 @@ def from_name(name: str) -> Recipe:
     if "manifest_version" in table:
         manifest = read_manifest(file)
         explicit = frozenset(manifest.decisions.get(EXPLICIT, ()))
-        return replace(from_text(manifest.recipe), explicit=explicit, decisions=manifest.decisions)
+        return replace(
+            from_text(manifest.recipe), explicit=explicit, decisions=manifest.decisions, manifest=manifest
+        )
     unknown = set(table) - {"description", "passes", "hooks"}
     if unknown or not isinstance(table.get("passes"), list):
         word = sorted(unknown)[0] if unknown else "passes"

@@ -71,20 +71,32 @@ class Placement:
         return node in self._members
 
 
-def place(graph: Graph, policy: QuantizationPolicy, context: Context) -> Placement:
-    """Decide the integer region of one graph."""
+def place(
+    graph: Graph, policy: QuantizationPolicy, context: Context, unusable: frozenset[Value] = frozenset()
+) -> Placement:
+    """Decide the integer region of one graph; values that are ``unusable`` (not finite) stay float."""
     placement = Placement()
     candidates: dict[Node, str] = {}
     for node in graph:
         kind = _kind(node, policy)
         if kind == "anchor" and (refusal := _refusal(node, policy, context)):
             placement.refusals.append(refusal)
+        elif kind is not None and (value := _first_unusable(node, unusable)) is not None:
+            placement.refusals.append(Refusal.at(
+                value, "takes infinite or undefined values on the calibration data",
+                "leave it float, or check the preprocessing",
+            ))
         elif kind is not None and not context.excluded(node) and _is_float(node) and not _is_encoded(node):
             candidates[node] = kind
     placement.admit(_settle(candidates))
     placement.activations = list(dict.fromkeys(_encoded_values(placement, policy)))
     placement.range_of = _shared_ranges(placement, policy)
     return placement
+
+
+def _first_unusable(node: Node, unusable: frozenset[Value]) -> Value | None:
+    values = [value for _, value in activation_inputs(node)] + [result_of(node)] if unusable else []
+    return next((value for value in values if value in unusable), None)
 
 
 def activation_inputs(node: Node) -> Iterator[tuple[int, Value]]:

@@ -167,7 +167,6 @@ def test_a_replay_follows_the_recorded_choice_even_where_it_would_choose_otherwi
     assert record(replayed, "quantize").status == "rolled_back"
 
 
-@pytest.mark.xfail(strict=True, reason="a replay takes --exclude and --input-shape from the command line only")
 def test_a_replay_needs_no_option_of_the_recorded_run(optimize):
     first = optimize(allow_worse=True, max_drop=None, exclude="layer1")
     again = optimize(recipe=str(first.output / "manifest.json"))

@@ -109,11 +109,10 @@ def test_hooks_are_named_in_the_file(tmp_path):
 def test_a_manifest_is_a_recipe_with_decisions(tmp_path):
     recipe = from_text("fold_constants,quantize{percentile=99.5}")
     decisions = {"explicit": ["quantize"], "delivered": "quantize"}
-    write_manifest(
-        Manifest(recipe=recipe.text(), target="cpu", backend="onnxruntime", decisions=decisions), tmp_path / "m.json"
-    )
+    manifest = Manifest(recipe=recipe.text(), target="cpu", backend="onnxruntime", decisions=decisions)
+    write_manifest(manifest, tmp_path / "m.json")
     replayed = from_name(str(tmp_path / "m.json"))
-    assert replayed == Recipe(recipe.passes, frozenset({"quantize"}), {}, decisions)
+    assert replayed == Recipe(recipe.passes, frozenset({"quantize"}), {}, decisions, manifest)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from graphpress.ir import load, save, serialize
 from graphpress.ir.encoding import Quantized
 from graphpress.manager.contract import Context
 from graphpress.observation import HistogramObserver
-from graphpress.passes.quantize.quantize import Quantize, weight_encoding
+from graphpress.passes.quantize.encode import weight_encoding
+from graphpress.passes.quantize.quantize import Quantize
 from graphpress.passes.quantize.ranges import activation_encoding, mse_range
 from graphpress.targets import QuantizationPolicy, load_target
 
@@ -193,6 +194,16 @@ def test_undefined_values_are_an_error_of_the_data(build, quantise, weights, bad
     assert raised.value.where == "x"
 
 
+def test_a_node_that_reads_infinities_of_the_model_s_own_making_stays_float(build, quantise, weights):
+    graph = (
+        "(float[N,3,8,8] x) => (float[N,4,8,8] y) "
+        "{ a = Conv<pads=[1,1,1,1]>(x, w, b) z = Relu(x) l = Log(z) c = Conv<pads=[1,1,1,1]>(l, w, b) y = Add(a, c) }"
+    )
+    done = quantise(build(graph, w=weights.of(4, 3, 3, 3), b=weights.of(4)), [{"x": np.zeros((2, 3, 8, 8), np.float32)}])
+    assert "infinite" in done.refused["l"]
+    assert done.integer == {"a"}
+
+
 def test_an_annotated_model_is_saved_loaded_and_spelt_to_the_same_bytes(build, quantise, weights, tmp_path):
     done = quantise(
         build(
@@ -226,9 +237,10 @@ def test_two_methods_in_one_pipeline_do_not_share_their_ranges(build, weights):
     feed = np.random.default_rng(0).normal(size=(64, 3, 8, 8)).astype(np.float32)
     feed[0, 0, 0, 0] = 30.0
     found = []
-    for method in ("minmax", "mse"):
+    for step, method in enumerate(("minmax", "mse")):
         model = build(CONV, w=weights.of(4, 3, 3, 3), b=weights.of(4))
-        context = Context(target=target, original=model, calibration=[{"x": feed}], decisions=decisions)
+        context = Context(target=target, original=model, calibration=[{"x": feed}], decisions=decisions,
+                          step=step)
         Quantize(calibration_method=method).run(model, context)
         found.append(model.graph.inputs[0].metadata_props["graphpress.encoding.v1"])
     assert found[0] != found[1]

@@ -1,0 +1,109 @@
+"""From a placement and its ranges to annotations: activations, weights, biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from graphpress.ir import Editor, Node, constant, input_of, label
+from graphpress.ir.encoding import (
+    FLOAT,
+    Quantized,
+    encoding_of,
+    integer_bounds,
+    override_output,
+    override_use,
+    read_encoding,
+    set_encoding,
+)
+from graphpress.ops import lookup
+from graphpress.passes.quantize.placement import Placement
+from graphpress.passes.quantize.ranges import Range, activation_encoding
+from graphpress.targets import QuantizationPolicy
+
+
+def encode_activations(placement: Placement, ranges: Mapping[str, Range], policy: QuantizationPolicy) -> None:
+    """Encode every activation of the placement; float readers of a float node's value keep reading float."""
+    for value in placement.activations:
+        encoding = activation_encoding(ranges[label(value)], policy)
+        root = placement.range_of[value]
+        set_encoding(value, encoding if root is value else replace(encoding, shared=label(root)))
+        if placement.computes(value):
+            continue
+        for use in value.uses():
+            if use.node not in placement:
+                override_use(use.node, use.idx, FLOAT)
+        if value.is_graph_output():
+            override_output(value, FLOAT)
+
+
+def encode_constants(node: Node, policy: QuantizationPolicy, per_channel: bool | None, placement: Placement) -> None:
+    """Anchors have one weight; companions may read small constants, which take one scale a tensor."""
+    spec = lookup(node.op_type)
+    weight_index = spec.quantization.weight if spec is not None and node.op_type in policy.anchors else None
+    for index, value in enumerate(node.inputs):
+        array = constant(value)
+        if value is None or array is None or array.dtype != np.float32:
+            continue
+        if index == weight_index:
+            assert spec is not None
+            axis = None
+            if policy.per_channel if per_channel is None else per_channel:
+                assert spec.quantization.channel_axis is not None
+                axis = spec.quantization.channel_axis(node, array.ndim)
+            _encode_use(node, index, weight_encoding(array, axis, policy), placement)
+        elif node.op_type in policy.companions:
+            observed = (float(array.min()), float(array.max()))
+            _encode_use(node, index, activation_encoding(observed, policy), placement)
+
+
+def _encode_use(node: Node, index: int, encoding: Quantized, placement: Placement) -> None:
+    """The first reader of a constant gives it its encoding; others override it where they need another, or float."""
+    value = node.inputs[index]
+    assert value is not None
+    default = encoding_of(value)
+    if default is not None:
+        override_use(node, index, None if default == encoding else encoding)
+        return
+    set_encoding(value, encoding)
+    for use in value.uses():
+        if use.node not in placement:
+            override_use(use.node, use.idx, FLOAT)
+
+
+def weight_encoding(array: np.ndarray, axis: int | None, policy: QuantizationPolicy) -> Quantized:
+    """Symmetric encoding of a weight, one scale per index of ``axis`` (None: one in all)."""
+    top = integer_bounds(policy.weights)[1]
+    if policy.reduced_range:
+        top //= 2
+    others = None if axis is None else tuple(one for one in range(array.ndim) if one != axis)
+    largest = np.abs(array).max(axis=others).reshape(-1)
+    scale = np.where(largest > 0, largest / top, 1.0).astype(np.float32)
+    scale = np.maximum(scale, np.finfo(np.float32).tiny)
+    return Quantized(policy.weights, tuple(float(one) for one in scale), (0,) * len(scale), axis)
+
+
+def encode_bias(node: Node, policy: QuantizationPolicy, edit: Editor) -> None:
+    """Derive the bias's scale from those of input and weight; widen weight scales that would make it overflow."""
+    spec = lookup(node.op_type)
+    if policy.bias != "int32" or node.op_type not in policy.anchors or spec is None or spec.quantization.bias is None:
+        return
+    bias = constant(input_of(node, spec.quantization.bias))
+    weight_index = spec.quantization.weight
+    assert weight_index is not None
+    source, weight = read_encoding(node, 0), read_encoding(node, weight_index)
+    if bias is None or source is None or weight is None:
+        return
+    weight_scale = np.array(weight.scale, np.float64)
+    smallest = np.abs(bias.astype(np.float64)).reshape(-1) / (source.scale[0] * 2.0**30)
+    if np.any(weight_scale < (smallest if weight.axis is not None else smallest.max())):
+        floor = smallest if weight.axis is not None else smallest.max(keepdims=True)
+        weight_scale = np.maximum(weight_scale, floor).astype(np.float32).astype(np.float64)
+        weight = replace(weight, scale=tuple(float(one) for one in weight_scale))
+        override_use(node, weight_index, weight)
+    scale = (np.float32(source.scale[0]) * weight_scale.astype(np.float32)).astype(np.float32)
+    own = edit.own_constant(node, spec.quantization.bias, bias.reshape(-1))
+    set_encoding(own, Quantized("int32", tuple(float(one) for one in scale), (0,) * len(scale),
+                                0 if len(scale) > 1 else None, derived=True))
