@@ -22,21 +22,19 @@ from pathlib import Path
 
 import onnx
 
+from graphpress.data import synthetic_samples
 from graphpress.ir import Model, clone, load
-from graphpress.manager.contract import Context, Pass
-from graphpress.manager.registry import load_pass
+from graphpress.manager.contract import Context
+from graphpress.manager.judge import NoJudge
+from graphpress.manager.manager import Manager
+from graphpress.manager.recipe import from_text
 from graphpress.models.chain import Chain
+from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
 MODELS = ("densenet121", "mobilenetv3_large_w1", "nasnet_4a1056")
-PASSES = (
-    "eliminate_identity", "fold_constants", "fold_pad", "merge_common", "shape_arithmetic", "eliminate_neutral",
-    "eliminate_movement", "merge_transposes", "sink_transposes", "cancel_transposes", "merge_reshapes",
-    "merge_repeated", "merge_clips", "merge_slices", "merge_pads", "merge_concats", "merge_arithmetic",
-    "drop_zero_states", "fold_batch_norm", "fold_affine", "matmul_add", "eliminate_movement", "merge_common",
-    "eliminate_dead",
-)  # fmt: skip
+RECIPE = "cleanup,fuse"
 CHAIN_SIZES = (4_000, 16_000, 64_000)
 
 
@@ -80,16 +78,13 @@ def export(name: str, folder: Path) -> Path:
 
 
 def ours(model: Model) -> tuple[int, float]:
-    """Nodes and seconds of our passes."""
-    passes: list[Pass] = [load_pass(name)() for name in PASSES]
-    context = Context(load_target("cpu"), clone(model))
-    seconds = 0.0
-    for each in passes:
-        start = time.perf_counter()
-        if each.refuse(model, context) is None:
-            each.run(model, context)
-        seconds += time.perf_counter() - start
-    return len(model.graph), seconds
+    """Nodes and seconds of the whole recipe, as the manager runs it, until nothing changes."""
+    model = clone(model)
+    prepare(model, {})
+    feeds = tuple(synthetic_samples(Session(model).inputs, 1))
+    manager = Manager(Context(load_target("cpu"), model), NoJudge(), feeds, verification="none")
+    run = manager.run(model, from_text(RECIPE))
+    return len(run.checkpoints[-1].model.graph), sum(tally.seconds for tally in run.tallies)
 
 
 def onnxslim(proto: onnx.ModelProto) -> tuple[int, float]:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from graphpress.ir import Node, Value, constant, dims_of, has_one_use, input_of, ints_attribute, rank_of, static_shape
-from graphpress.ir.encoding import PREFIX, encoding_of, read_encoding
+from graphpress.ir.encoding import PREFIX, USE_KEY, encoding_of, read_encoding
 
 
 def constant_ints(value: Value | None) -> tuple[int, ...] | None:
@@ -90,8 +90,33 @@ def is_annotated(node: Node) -> bool:
 
 
 def is_private(value: Value) -> bool:
-    """Whether the value exists for one reader alone, who reads it as it is, and so need not exist."""
-    return has_one_use(value) and not is_encoded(value)
+    """Whether the value exists for one reader alone, who reads it as it is, and so need not exist.
+
+    Nor may maker or reader be annotated: what they say of their own inputs would be lost, or be said of other inputs.
+    """
+    maker = value.producer()
+    return (
+        has_one_use(value)
+        and not is_encoded(value)
+        and not (maker is not None and is_annotated(maker))
+        and not any(is_annotated(use.node) for use in value.uses())
+    )
+
+
+def can_read_through(node: Node, source: Value) -> bool:
+    """Whether those who read the result of ``node``, which repeats its operand ``source``, may read that instead.
+
+    Where ``source`` is read in an encoding they must read it in the same: they get numbers that were rounded there.
+    """
+    if is_annotated(node):
+        return False
+    result, encoding = node.outputs[0], encoding_of(source)
+    return encoding is None or (encoding_of(result) in (None, encoding) and not is_overridden(result))
+
+
+def is_overridden(value: Value) -> bool:
+    """Whether a reader says of its own in which encoding, or that as float, it reads the value."""
+    return any(f"{USE_KEY}{use.idx}" in use.node.metadata_props for use in value.uses())
 
 
 def permutation(transpose: Node) -> tuple[int, ...] | None:

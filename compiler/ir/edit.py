@@ -7,6 +7,7 @@ inputs and outputs never change; every value name is unique in the model.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from graphpress.ir.encoding import (
     set_encoding,
 )
 from graphpress.ir.types import Function, Graph, Model, Node, Shape, TensorProtocol, Value
-from graphpress.ir.values import graphs, has_one_use, is_constant, subgraphs_of
+from graphpress.ir.values import graphs, has_one_use, is_constant
 
 
 class Editor:
@@ -30,8 +31,12 @@ class Editor:
     def __init__(self, model: Model) -> None:
         self.model = model
         self._bodies = {function.graph for function in model.functions.values()}
-        self._names = {name for graph in graphs(model) for name in _names_in(graph)}
         self._counts: dict[str, int] = {}
+
+    @cached_property
+    def _names(self) -> set[str]:
+        """Every name in use; collected when the first fresh one is asked for, since most edits need none."""
+        return {name for graph in graphs(self.model) for name in _names_in(graph)}
 
     # -- adding ---------------------------------------------------------------------------------------
 
@@ -239,5 +244,3 @@ def _names_in(graph: Graph | Function) -> Iterable[str]:
         yield node.name or ""
         for output in node.outputs:
             yield output.name or ""
-        for subgraph in subgraphs_of(node):
-            yield from _names_in(subgraph)

@@ -107,6 +107,8 @@ def _raise_pair(quantize: Node, dequantize: Node, encoding: Quantized, edit: Edi
     if not edit.can_replace(result, source) or (result.is_graph_output() and len(source.uses()) > 1):
         return Refusal.at(dequantize, "its result is a graph output with another reader before it", _STAYS)
     default = encoding_of(source)
+    if result.is_graph_output() and default not in (None, encoding):
+        return Refusal.at(dequantize, "its result is a graph output, and others read it in another encoding", _STAYS)
     if default is None:
         for use in source.uses():
             override_use(use.node, use.idx, FLOAT)

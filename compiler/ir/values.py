@@ -25,11 +25,16 @@ def is_standard(node: Node, *op_types: str) -> bool:
 
 def graphs(model: Model) -> Iterator[Graph | Function]:
     """The main graph, its subgraphs and every function body (with their subgraphs), outermost first."""
-    yield model.graph
-    yield from model.graph.subgraphs()
+    yield from _with_subgraphs(model.graph)
     for function in model.functions.values():
-        yield function
-        yield from function.subgraphs()
+        yield from _with_subgraphs(function)
+
+
+def _with_subgraphs(graph: Graph | Function) -> Iterator[Graph | Function]:
+    yield graph
+    for node in graph:
+        for subgraph in subgraphs_of(node):
+            yield from _with_subgraphs(subgraph)
 
 
 def opset_of(node: Node) -> int | None:
@@ -171,11 +176,11 @@ def label(item: Node | Value | None) -> str:
 def subgraphs_of(node: Node) -> Iterator[Graph]:
     """The graphs that the node holds as attributes, not those nested deeper."""
     for attribute in node.attributes.values():
-        if attribute.is_ref():
+        if attribute.type not in (AttributeType.GRAPH, AttributeType.GRAPHS) or attribute.is_ref():
             continue
         if attribute.type == AttributeType.GRAPH:
             yield attribute.as_graph()
-        elif attribute.type == AttributeType.GRAPHS:
+        else:
             yield from attribute.as_graphs()
 
 

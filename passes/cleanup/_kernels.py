@@ -79,6 +79,8 @@ def _slice(node: Node, inputs: Arrays) -> np.ndarray:
         raise ValueError("a slice without bounds")
     window = [slice(None)] * data.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if step < 0 and start < -data.shape[axis]:
+            raise ValueError("numpy starts ahead of the first element, ONNX at it")
         window[axis] = slice(start, None if step < 0 and end < -data.shape[axis] else end, step)
     return data[tuple(window)]
 

@@ -31,7 +31,7 @@ def follows_layout(node: Node) -> bool:
 def transposed(value: Value | None) -> tuple[Node, tuple[int, ...]] | None:
     """The transpose that computes ``value`` and its order of axes, if there is one and its operand is present."""
     node = producer(value, "Transpose")
-    if value is None or node is None or input_of(node, 0) is None or is_encoded(value):
+    if value is None or node is None or input_of(node, 0) is None or is_encoded(value) or is_annotated(node):
         return None
     order = permutation(node)
     return None if order is None else (node, order)

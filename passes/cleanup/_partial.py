@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from graphpress.ir import Node, Value, constant, is_standard
+from graphpress.ir import DataType, Node, Value, constant, is_standard
 from graphpress.passes.cleanup._kernels import evaluate
 
 SMALL = 64
@@ -47,7 +47,7 @@ class Partials:
         if not is_standard(node) or len(node.outputs) != 1 or not node.inputs:
             return None
         result = self._result(node)
-        if result is not None and result.size <= SMALL:
+        if result is not None and result.size <= SMALL and _is_in_range(result, node.outputs[0]):
             self.known[node.outputs[0]] = result
             return result
         return None
@@ -58,7 +58,7 @@ class Partials:
             return None
         if value not in self.known:
             array = constant(value)
-            if array is None or array.size > SMALL or array.dtype.kind not in "iu":
+            if array is None or array.size > SMALL or array.dtype not in (np.int32, np.int64):
                 return None
             self.known[value] = array.astype(object)
         return self.known[value]
@@ -84,6 +84,12 @@ class Partials:
         if len(operands) > 1 and node.op_type != "Concat":
             operands = [first, *(None if array is None else array.astype(np.int64) for array in operands[1:])]
         return evaluate(node, operands)
+
+
+def _is_in_range(result: np.ndarray, value: Value) -> bool:
+    """Whether no known number wraps round in the type of the value."""
+    bounds = np.iinfo(np.int32 if value.dtype == DataType.INT32 else np.int64)
+    return all(bounds.min <= item <= bounds.max for item in result.reshape(-1) if isinstance(item, int))
 
 
 def tokens_of(value: Value | None) -> tuple[int | Token, ...] | None:

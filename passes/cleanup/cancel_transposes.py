@@ -31,8 +31,8 @@ class CancelTransposes(RewritePass):
         outer = permutation(node)
         chain = _chain_above(input_of(node, 0), node)
         found = transposed(_variable(chain[-1])) if chain else None
-        if outer is None or found is None:
-            return None
+        if outer is None or found is None or len(outer) != len(found[1]):
+            return None  # a constant in between may have more axes
         first, inner = found
         order = [inner[axis] for axis in outer]
         saves = order == sorted(order) or is_private(first.outputs[0])
@@ -49,7 +49,7 @@ class CancelTransposes(RewritePass):
                 array = constant(value)
                 if value is match.first.outputs[0]:
                     edit.set_input(link, index, match.first.inputs[0])
-                elif array is not None and array.size > 1:
+                elif array is not None and array.size != 1:
                     edit.own_constant(link, index, reordered(array, match.inner))
             reorder_shape(link.outputs[0], match.inner)
         edit.set_attributes(match.node, perm=match.order)

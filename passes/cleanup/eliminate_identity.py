@@ -18,12 +18,12 @@ from graphpress.ir import (
     Node,
     Refusal,
     Value,
-    constant,
     input_of,
     int_attribute,
 )
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.cleanup._forward import forward, pass_through
+from graphpress.passes.cleanup._purity import may_train
 
 SINGLE_OPERAND = ("Concat", "Max", "Mean", "Min", "Sum")
 
@@ -53,21 +53,10 @@ def _changes_nothing(node: Node, source: Value) -> bool:
     if node.op_type == "Identity":
         return True
     if node.op_type == "Dropout":
-        return _is_inference(node)
+        return not may_train(node)
     if node.op_type == "Cast":
         return source.dtype is not None and source.dtype.value == int_attribute(node, "to", 0)
     if node.op_type == "CastLike":
         like = input_of(node, 1)
         return like is not None and source.dtype is not None and source.dtype == like.dtype
     return len(node.inputs) == 1
-
-
-def _is_inference(node: Node) -> bool:
-    """Operator sets up to 6 train unless ``is_test`` says otherwise; from 12 on the third input decides."""
-    if "is_test" in node.attributes:
-        return int_attribute(node, "is_test", 0) == 1
-    training = input_of(node, 2)
-    if training is None:
-        return "ratio" not in node.attributes or node.version is None or node.version >= 7
-    flag = constant(training)
-    return flag is not None and not flag.any()

@@ -39,8 +39,8 @@ from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.cleanup._evaluate import evaluate as evaluate_at_runtime
 from graphpress.passes.cleanup._evaluate import result_bytes
 from graphpress.passes.cleanup._kernels import evaluate
-from graphpress.passes.operands import is_annotated, is_encoded
 from graphpress.passes.cleanup._purity import is_random
+from graphpress.passes.operands import is_annotated, is_encoded
 
 ANNOTATIONS = frozenset(("QuantizeLinear", "DequantizeLinear"))
 

@@ -7,7 +7,8 @@ Floating-point only: the result differs by rounding, about one unit in the last 
 computed in double precision.
 
 Left alone: an inner result with another reader, constants on the left of - or /, and constants whose combination is
-larger than both. Refused: a combined constant that overflows or, for products, vanishes in its type.
+larger than both. Refused: a combined constant that overflows or, for products, vanishes in its type, and a large one
+that is added and taken back, which rounds.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class MergeArithmetic(RewritePass):
         wide = _combined(first.op_type, inner[1], node.op_type, outer[1])
         if wide.size > max(inner[1].size, outer[1].size):
             return None
+        if family is SUMS and _rounds(inner[1], outer[1], wide):
+            return Refusal.at(node, "it takes back a constant so large that adding it rounds to whole numbers")
         with np.errstate(all="ignore"):
             combined = wide.astype(inner[1].dtype)
         if not np.isfinite(combined).all() or (family is PRODUCTS and not _is_normal(combined)):
@@ -78,6 +81,12 @@ def _combined(first: str, a: np.ndarray, second: str, b: np.ndarray) -> np.ndarr
         if first in SUMS:
             return np.asarray((a if first == "Add" else -a) + (b if second == "Add" else -b))
         return np.asarray((a if first == "Mul" else 1 / a) * (b if second == "Mul" else 1 / b))
+
+
+def _rounds(a: np.ndarray, b: np.ndarray, total: np.ndarray) -> bool:
+    """Whether the sum is an idiom for rounding: x + 2²³ - 2²³ is x to the nearest integer in float32."""
+    large = np.maximum(np.abs(a.astype(np.float64)), np.abs(b.astype(np.float64)))
+    return bool(np.any((large >= 2.0 ** (np.finfo(a.dtype).nmant - 1)) & (np.abs(total) <= large / 2)))
 
 
 def _is_normal(array: np.ndarray) -> bool:

@@ -58,9 +58,9 @@ class MergeClips(RewritePass):
         limits = (
             [
                 None
-                if math.isinf(bound)
+                if bound == absent
                 else edit.add_constant_for(old, np.array(bound, match.dtype), f"{old.outputs[0].name}_{end}")
-                for bound, end in zip(match.bounds, ("min", "max"), strict=True)
+                for bound, end, absent in zip(match.bounds, ("min", "max"), (-math.inf, math.inf), strict=True)
             ]
             if match.bounds != (0.0, math.inf)
             else []

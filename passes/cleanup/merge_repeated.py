@@ -15,7 +15,7 @@ from typing import ClassVar
 from graphpress.ir import Editor, Match, Node, Refusal, Value, input_of, producer
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.cleanup._forward import forward, pass_through
-from graphpress.passes.operands import is_encoded
+from graphpress.passes.operands import is_annotated, is_encoded
 
 IDEMPOTENT = ("Abs", "Ceil", "Floor", "Relu", "Round", "Sign")
 INVOLUTION = ("BitwiseNot", "Neg", "Not")
@@ -45,7 +45,7 @@ class MergeRepeated(RewritePass):
 def _result(node: Node) -> Value | None:
     operand = input_of(node, 0)
     before = producer(operand)
-    if before is None or operand is None or is_encoded(operand):
+    if before is None or operand is None or is_encoded(operand) or is_annotated(before):
         return None
     if before.op_type == node.op_type:
         return operand if node.op_type in IDEMPOTENT else input_of(before, 0)

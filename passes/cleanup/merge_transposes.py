@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from graphpress.ir import Editor, Match, Node, Refusal, input_of, producer
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.operands import is_encoded, permutation
+from graphpress.passes.operands import is_annotated, is_encoded, permutation
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class MergeTransposes(RewritePass):
     def match(self, node: Node) -> Match | Refusal | None:
         """Find a transpose of a transpose."""
         first = producer(input_of(node, 0), "Transpose")
-        if first is None or is_encoded(first.outputs[0]):
+        if first is None or is_encoded(first.outputs[0]) or is_annotated(first) or is_annotated(node):
             return None
         inner = permutation(first)
         outer = permutation(node) or (None if inner is None else tuple(reversed(range(len(inner)))))

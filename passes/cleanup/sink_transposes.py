@@ -16,6 +16,7 @@ from graphpress.ir import Attr, Editor, Match, Node, Refusal, Value, constant, i
 from graphpress.manager.contract import RewritePass
 from graphpress.ops import table
 from graphpress.passes.cleanup._layout import can_reorder, follows_layout, reorder_shape, reordered, transposed
+from graphpress.passes.operands import is_annotated
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class SinkTransposes(RewritePass):
 
     def match(self, node: Node) -> Match | Refusal | None:
         """Find operands that are all transposed in the same way."""
-        if not follows_layout(node) and not is_standard(node, "Concat"):
+        if not follows_layout(node) and not (is_standard(node, "Concat") and not is_annotated(node)):
             return None
         found = {value: transposed(value) for value in node.inputs if value is not None}
         moved = {value: pair for value, pair in found.items() if pair is not None}

@@ -33,6 +33,8 @@ from graphpress.ir import (
     rank_of,
     string_attribute,
 )
+from graphpress.ir.encoding import read_encoding
+from graphpress.passes.operands import is_annotated, is_encoded, is_overridden
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 LINEAR = (*CONVOLUTIONS, "Gemm", "MatMul")
@@ -99,6 +101,8 @@ def fold(node: Node, source: Value, affine_for: Callable[[Layer], Affine | Refus
 
     ``affine_for`` says what the node does to the channels of that layer; the match is for ``rewrite``.
     """
+    if is_annotated(node):
+        return Refusal.at(node, "it reads an input in an encoding of its own", "fuse before quantising")
     refusal = None
     for feeds, layer in ((True, layer_before(node, source)), (False, layer_after(node))):
         affine = affine_for(layer) if isinstance(layer, Layer) else layer
@@ -127,7 +131,7 @@ def layer_before(node: Node, value: Value | None) -> Layer | Refusal | None:
     found = read_layer(layer)
     if isinstance(found, Layer) and not only_reader(value, node):
         return Refusal.at(layer, "its result has another reader, which would see the changed values")
-    return found
+    return _unless_quantised(value, found)
 
 
 def layer_after(node: Node) -> Layer | Refusal | None:
@@ -138,7 +142,14 @@ def layer_after(node: Node) -> Layer | Refusal | None:
     (use,) = result.uses()
     if use.idx != 0 or not is_standard(use.node, *LINEAR) or use.node.graph is not node.graph:
         return None
-    return read_layer(use.node)
+    return _unless_quantised(result, read_layer(use.node))
+
+
+def _unless_quantised(between: Value, found: Layer | Refusal | None) -> Layer | Refusal | None:
+    """The layer, refused where the value between it and the node is rounded: that happens between the two."""
+    if isinstance(found, Layer) and (is_encoded(between) or is_overridden(between)):
+        return Refusal.at(between, "it is quantised between the two", "fuse before quantising")
+    return found
 
 
 def read_layer(node: Node) -> Layer | Refusal | None:
@@ -151,6 +162,8 @@ def read_layer(node: Node) -> Layer | Refusal | None:
         if node.op_type in CONVOLUTIONS:
             return Refusal.at(stored, "the weight is not constant", "run fold_constants first")
         return None
+    if any(read_encoding(node, index) is not None for index in range(1, len(node.inputs))):
+        return Refusal.at(node, "its weight or its bias is quantised", "fuse before quantising")
     if not is_floating(weight):
         return Refusal.at(stored, f"the weight is of type {weight.dtype}, which holds no fractions")
     if not has_one_use(stored):

@@ -21,8 +21,8 @@ from graphpress.ir import (
     producer,
     rank_of,
 )
-from graphpress.passes.operands import ints_operand, normal_axes
 from graphpress.passes.fusion._operands import number, only_reader_of_type, orders, with_number
+from graphpress.passes.operands import ints_operand, normal_axes
 
 
 @dataclass
@@ -168,6 +168,8 @@ def _spans(operand: Value, found: Normalization) -> bool:
 
 def as_match(found: Normalization) -> Match | Refusal:
     """The match of an operator fusion, whose inputs ``operands`` makes."""
+    if 0 in (dims_of(found.value) or ())[found.axis :]:
+        return Refusal.at(found.end, "there is nothing along the normalised axes")
     ones = _unit_scale(found) if found.scale is None else None
     if isinstance(ones, Refusal):
         return ones

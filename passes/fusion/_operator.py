@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphpress.ir import Editor, Match, Node, Refusal, Value, opset_of
+from graphpress.ir import DataType, Editor, Match, Node, Refusal, Value, opset_of
 from graphpress.manager.contract import RewritePass
+from graphpress.passes.operands import is_annotated, is_encoded, is_overridden
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,12 @@ class OperatorFusion(RewritePass):
     Class attributes:
         operator: the operator, which is ``emits`` too where it is for the target to say whether it pays.
         opset: the operator set in which it is new.
+        types: of the result. An operator with numbers as attributes keeps them in float32, too coarse for double.
     """
 
     operator: ClassVar[str] = ""
     opset: ClassVar[int] = 1
+    types: ClassVar[tuple[DataType, ...]] = (DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16)
 
     def find(self, node: Node) -> Match | Refusal | None:
         """Recognise the expression around ``node``, whatever the model's operator set.
@@ -37,9 +40,14 @@ class OperatorFusion(RewritePass):
         return inputs
 
     def find_private(self, node: Node) -> Match | Refusal | None:
-        """What ``find`` recognises, refused when somebody outside reads an inner value."""
+        """What ``find`` recognises, refused when an inner value is read outside or in an encoding."""
         found = self.find(node)
-        return (outside_reader(found.nodes, found.end) or found) if isinstance(found, Match) else found
+        if not isinstance(found, Match):
+            return found
+        dtype = found.end.outputs[0].dtype
+        if dtype is not None and dtype not in self.types:
+            return Refusal.at(found.end, f"the fused operator does not compute in {dtype.name.lower()}")
+        return outside_reader(found.nodes, found.end) or encoded_within(found.nodes, found.end) or found
 
     def match(self, node: Node) -> Match | Refusal | None:
         """Fits a private expression where the model's operator set has the operator."""
@@ -72,6 +80,17 @@ def outside_reader(nodes: Iterable[Node], end: Node) -> Refusal | None:
                 or any(u.node not in inside for u in value.uses())
             ):
                 return Refusal.at(value, f"the inner value of {end.op_type} {end.name or ''} has another reader")
+    return None
+
+
+def encoded_within(nodes: Iterable[Node], end: Node) -> Refusal | None:
+    """A refusal that names what is quantised within an expression: one operator would not round there."""
+    for node in dict.fromkeys(nodes):
+        if is_annotated(node):
+            return Refusal.at(node, "it reads an input in an encoding of its own", "fuse before quantising")
+        for value in node.outputs if node is not end else ():
+            if is_encoded(value) or is_overridden(value):
+                return Refusal.at(value, f"the inner value of {end.op_type} is quantised", "fuse before quantising")
     return None
 
 

@@ -15,7 +15,17 @@ import onnx.defs
 
 from graphpress.ir import Editor, Node, input_of, int_attribute, rank_of
 
-BEHAVES_DIFFERENTLY = {("RoiAlign", 16), ("GroupNormalization", 21), ("Hardmax", 13), ("Resize", 11)}
+BEHAVES_DIFFERENTLY = {
+    ("BatchNormalization", 7),  # without is_test it trained before
+    ("DFT", 20),  # the default axis is the last but one, not the first
+    ("Dropout", 7),  # without is_test it trained before
+    ("GridSample", 20),  # the modes have other names
+    ("GroupNormalization", 21),  # a scale for each channel, not for each group
+    ("Hardmax", 13),  # along one axis, not along all from it on
+    ("PRelu", 7),  # the slope is aligned at the end, not with the channels
+    ("Resize", 11),  # pixels have centres
+    ("RoiAlign", 16),  # likewise
+}
 """Versions with the signature of the one before and another meaning."""
 
 REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
@@ -83,6 +93,8 @@ def _attributes_changed(given: set[str], before: onnx.defs.OpSchema, after: onnx
     for name, attribute in after.attributes.items():
         known = before.attributes.get(name)
         if name in given:
+            if known is not None and known.type != attribute.type:
+                return f"spells its attribute {name} in another type"
             continue
         if attribute.required and (known is None or not known.required):
             return f"requires the attribute {name}"

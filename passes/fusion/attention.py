@@ -29,10 +29,10 @@ from graphpress.ir import (
     producer,
     rank_of,
 )
-from graphpress.passes.operands import permutation
 from graphpress.passes.fusion._algebra import scaled
 from graphpress.passes.fusion._operands import number, only_reader_of_type, orders, same_size, size
 from graphpress.passes.fusion._operator import OperatorFusion
+from graphpress.passes.operands import permutation
 
 HIDDEN = -1e30
 """A score so low that its weight is zero beside any other."""

@@ -29,6 +29,7 @@ from graphpress.ir import (
     int_attribute,
     ints_attribute,
     is_standard,
+    opset_of,
     producer,
     rank_of,
     scalar,
@@ -36,9 +37,12 @@ from graphpress.ir import (
     string_attribute,
 )
 from graphpress.manager.contract import RewritePass
+from graphpress.passes.fusion._operator import encoded_within
 from graphpress.passes.operands import ints_operand, normal_axes
 
 READERS = ("Conv", "AveragePool", "MaxPool")
+COUNTS_PADS = 7
+"""The first operator set whose AveragePool has ``count_include_pad``."""
 NEVER_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "HardSigmoid", "Abs", "Exp", "Softplus")
 
 
@@ -54,6 +58,8 @@ class FoldPad(RewritePass):
         readers = _readers(node)
         if not readers:
             return None
+        if refusal := encoded_within((node,), readers[0]):
+            return refusal
         pads = {}
         for reader in readers:
             found = _pads_of_both(node, reader)
@@ -167,6 +173,8 @@ def _obstacle(pad: Node, reader: Node, own: list[int], added: list[int]) -> str 
     if reader.op_type == "AveragePool":
         if fill != 0:
             return f"pads with {fill:g}, an average pooling with zero"
+        if (opset_of(reader) or COUNTS_PADS) < COUNTS_PADS:
+            return f"before opset {COUNTS_PADS} an average pooling cannot count its own padding"
         counted = bool(int_attribute(reader, "count_include_pad", 0))
         return None if counted or not any(own) else "the pooling does not count its own padding, but would this"
     return _max_pool_obstacle(pad, reader, fill)

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from graphpress.ir import Editor, Match, Node, Refusal, Value, int_attribute, opset_of, producer, rank_of
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.fusion._operator import needs_opset
+from graphpress.passes.fusion._operator import encoded_within, needs_opset
 from graphpress.passes.fusion.matmul_add import GEMM_TYPES
 
 BIAS_IS_OPTIONAL = 11
@@ -32,6 +32,9 @@ class GemmTranspose(RewritePass):
         straight = [_straight(value) for value in node.inputs[:2]]
         if straight == [None, None]:
             return None
+        transposes = [producer(value, "Transpose") for value in node.inputs[:2] if _straight(value) is not None]
+        if refusal := encoded_within([node, *filter(None, transposes)], node):
+            return refusal
         if node.op_type == "MatMul":
             if node.outputs[0].dtype not in GEMM_TYPES or any(rank_of(value) != 2 for value in node.inputs):
                 return None

@@ -23,9 +23,9 @@ from graphpress.ir import (
     float_attribute,
     producer,
 )
-from graphpress.passes.operands import all_equal, same_shape
 from graphpress.passes.fusion._operands import only_reader_of_type, orders
 from graphpress.passes.fusion._operator import OperatorFusion
+from graphpress.passes.operands import all_equal, same_shape
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from graphpress.ir import (
 )
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.fusion._operands import orders
-from graphpress.passes.fusion._operator import needs_opset
+from graphpress.passes.fusion._operator import encoded_within, needs_opset
 
 GEMM_BROADCASTS = 7
 """The first operator set whose Gemm broadcasts its third operand without an attribute."""
@@ -48,10 +48,12 @@ class MatmulAdd(RewritePass):
         """Fits the sum of a product of two matrices and what broadcasts to its shape."""
         for product, bias in orders(node):
             matmul = producer(product, "MatMul", "Gemm")
-            if matmul is None or not _lacks_bias(matmul):
+            if matmul is None or bias is product or not _lacks_bias(matmul):
                 continue
             if not only_reader(product, node):
                 return Refusal.at(matmul, "its result has another reader")
+            if refusal := encoded_within((matmul, node), node):
+                return refusal
             if not _broadcasts_to(bias, product):
                 return Refusal.at(node, f"{label(bias)} may not broadcast to the shape of the product")
             if (opset_of(node) or 0) < GEMM_BROADCASTS:

@@ -27,6 +27,7 @@ class MinMaxToClip(OperatorFusion):
     anchors: ClassVar[tuple[str, ...]] = ("Min", "Max")
     operator: ClassVar[str] = "Clip"
     opset: ClassVar[int] = 11
+    types: ClassVar[tuple[DataType, ...]] = FLOATING
 
     def find(self, node: Node) -> Match | Refusal | None:
         """Recognise two operands of which one is a number."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphpress.ir import Match, Node, Refusal, Value, int_attribute, producer
-from graphpress.passes.operands import ints_operand
 from graphpress.passes.fusion._operator import OperatorFusion
+from graphpress.passes.operands import ints_operand
 
 
 @dataclass(frozen=True)
