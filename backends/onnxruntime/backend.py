@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from graphpress.backend import Artifact, Availability
-from graphpress.ir import Model, clone, save
+from graphpress.ir import Model, clone, forget_inner_types, save
 from graphpress.ir.qdq import lower_qdq
 from graphpress.ir.saturation import absorb_activations
 from graphpress.runtime import Session
@@ -52,6 +52,8 @@ class OnnxRuntimeBackend:
 
     def compile(self, model: Model, target: Target, out: Path, threads: int) -> Artifact:
         """Write ``out/model.onnx`` (and its data file when large) and load it."""
+        model = clone(model)
+        forget_inner_types(model)
         return OnnxRuntimeArtifact(save(model, out / "model.onnx"), threads)
 
 

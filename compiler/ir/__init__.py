@@ -1,6 +1,6 @@
 """The graph IR: onnx_ir behind one door, with what compression needs beside it."""
 
-from graphpress.ir.edit import Editor
+from graphpress.ir.edit import Editor, forget_inner_types
 from graphpress.ir.files import clone, from_proto, load, save, serialize, tensors, to_proto, weight_bytes
 from graphpress.ir.pattern import Match, Refusal, Rewrites, Rule, apply_rules
 from graphpress.ir.types import (
@@ -75,6 +75,7 @@ __all__ = [
     "dims_of",
     "first_non_constant",
     "float_attribute",
+    "forget_inner_types",
     "from_proto",
     "graphs",
     "has_one_use",

@@ -22,7 +22,7 @@ from graphpress.ir.encoding import (
     set_encoding,
 )
 from graphpress.ir.types import Function, Graph, Model, Node, Shape, TensorProtocol, Value
-from graphpress.ir.values import graphs, has_one_use, is_constant
+from graphpress.ir.values import graphs, has_one_use, is_constant, is_standard
 
 
 class Editor:
@@ -218,6 +218,19 @@ class Editor:
         node = value.producer()
         if node is not None and node.op_type == "Constant" and node.graph is not None:
             node.graph.remove(node, safe=True)
+
+
+def forget_inner_types(model: Model) -> None:
+    """Forget what shape inference says of inner values, in place: whoever loads the model infers it again.
+
+    What standard operators compute can be inferred; the declared types of others, of graph outputs and of annotated
+    values stay.
+    """
+    for graph in graphs(model):
+        for node in graph:
+            for value in node.outputs if is_standard(node) else ():
+                if not value.is_graph_output() and not value.metadata_props:
+                    value.shape, value.type = None, None
 
 
 def _given(attributes: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from graphpress.errors import DataError, ModelError
+from graphpress.errors import DataError, ModelError, UsageError
 from graphpress.ir import ExternalTensor, Model, save, tensors, to_proto
 from graphpress.ir.files import PROTOBUF_LIMIT
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Runner = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 """Anything that maps a feed to outputs by name."""
+
+MOST_THREADS = 256
+"""ONNX Runtime starts every thread at once, with its own stack."""
 
 Optimization = Literal["none", "basic", "all"]
 
@@ -52,6 +55,7 @@ class Session:
 
     Raises:
         ModelError: ONNX Runtime cannot load the model.
+        UsageError: a number of threads that makes no sense.
     """
 
     def __init__(
@@ -65,6 +69,9 @@ class Session:
     ) -> None:
         import onnxruntime
 
+        if not 1 <= threads <= MOST_THREADS:
+            raise UsageError(f"{threads} threads cannot be run", where="--threads",
+                             fix=f"give a number from 1 to {MOST_THREADS}; more than the cores gains nothing")
         options = _options(threads, optimization, optimized_path)
         try:
             with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:

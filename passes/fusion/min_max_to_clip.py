@@ -12,10 +12,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphpress.ir import DataType, Editor, Match, Node, Refusal, Value
+from graphpress.ir import DataType, Editor, Match, Node, Refusal, Value, opset_of
 from graphpress.passes.fusion._operands import with_number
 from graphpress.passes.fusion._operator import OperatorFusion
 
+CLIPS_DOUBLE = 12
+"""The first operator set whose Clip ONNX Runtime computes in double; that of opset 11 is for float alone."""
 FLOATING = (DataType.FLOAT, DataType.FLOAT16, DataType.DOUBLE)
 
 
@@ -33,6 +35,8 @@ class MinMaxToClip(OperatorFusion):
         """Recognise two operands of which one is a number."""
         joined = with_number(node)
         if joined is None or joined[0].dtype not in FLOATING:
+            return None
+        if joined[0].dtype == DataType.DOUBLE and (opset_of(node) or 0) < CLIPS_DOUBLE:
             return None
         return Match(end=node, nodes=[node], value=joined[0], limit=joined[1], attributes={})
 

@@ -22,7 +22,7 @@ GUARD = 15.0
 
 @dataclass(frozen=True)
 class Softplus(OperatorFusion):
-    """Lossless up to rounding: one pass over the tensor instead of three."""
+    """Lossless up to rounding, and safe from overflow: one pass over the tensor instead of three."""
 
     name: ClassVar[str] = "softplus"
     anchors: ClassVar[tuple[str, ...]] = ("Log", "Where")

@@ -75,18 +75,26 @@ def test_a_closed_pipe_ends_quietly():
     assert process.wait(30) == 1
 
 
+def heed_interrupts():
+    """A test run in the background of a shell inherits that interrupts are ignored; the program under test must not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupting_a_run_leaves_nothing_behind(model_file, tmp_path):
     """The data is a generator that never ends, so that the interrupt comes in the middle of the work."""
     (tmp_path / "slow.py").write_text(ENDLESS)
     before = sorted(tmp_path.iterdir())
     process = subprocess.Popen(
         [*PROGRAM, str(model_file), "--data", "slow:feeds", "--quiet"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts,
     )  # fmt: skip
-    assert process.stdout.readline() == "begun\n", process.stderr.read()
-    time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        assert process.stdout.readline() == "begun\n", process.stderr.read()
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
