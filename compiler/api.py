@@ -44,14 +44,19 @@ def optimize(
     progress: Progress | None = None,
     **options: Any,
 ) -> Result:
-    """Compile a model for a target; the keywords are the fields of ``Options``.
+    """Compile a model for a target.
+
+        result = graphpress.optimize("model.onnx", target="cpu", data="data.yaml", max_drop=0.01, output="out", force=True)
+
+    The keywords are the fields of ``Options``: target, backend, data, metric, max_drop, recipe, passes, output, force,
+    allow_worse, exclude, input_shape, threads, seed, time_limit, eval_limit, verify, cache_dir.
 
     Args:
         model: path of the ONNX file.
         hooks: the user's functions: ``before_pass(pass, model)``, ``after_pass(pass, model, outcome)`` and
             ``on_transaction(passes, model, verdict)``.
         progress: where long work tells how far it is.
-        **options: see ``Options``.
+        **options: as above; ``help(graphpress.Options)`` says what each means.
 
     Raises:
         GraphpressError: a subclass says what is wrong with the call, the model, the data or the backend.

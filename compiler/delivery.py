@@ -107,6 +107,7 @@ def _report(job: Job, run: Run, choice: Choice, folder: Path) -> Report:
             ratio=timing.ratio, low=timing.low, high=timing.high, rounds=timing.rounds
         ),
         modelled_ms=_modelled_ms(job, after),
+        modelled_baseline_ms=_modelled_ms(job, before),
         dropped_for_worse=tuple(f"{name}: {why}" for name, why in choice.dropped),
         notes=tuple(_notes(job, run)),
         seed=job.options.seed,
@@ -181,6 +182,8 @@ def _notes(job: Job, run: Run) -> list[str]:
         notes.append(job.final_baseline.note)
     if job.metric is None:
         notes.append("no data was given: the metric was not measured")
+    if job.context.exclude and not any(job.context.excluded(node) for graph in graphs(job.model) for node in graph):
+        notes.append(f"--exclude {job.context.exclude.pattern!r} matches no node")
     if not job.target.this_machine:
         notes.append("the target is not this machine: latency was not measured")
     notes += [f"{names} missed the accuracy budget and was rolled back" for names in run.missed]
@@ -191,7 +194,6 @@ def _notes(job: Job, run: Run) -> list[str]:
 
 
 def _manifest(job: Job, folder: Path) -> Manifest:
-    parts = {"calibration": job.data.calibration, "evaluation": job.data.evaluation, "selection": job.data.selection}
     return Manifest(
         recipe=job.recipe.text(),
         target=job.target.name,
@@ -202,7 +204,7 @@ def _manifest(job: Job, folder: Path) -> Manifest:
         decisions=job.context.decisions,
         inputs=job.inputs,
         outputs=file_records(folder.iterdir(), folder),
-        data={name: part.fingerprint() for name, part in parts.items() if part is not None},
+        data=job.data.fingerprints(),
     )
 
 

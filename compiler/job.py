@@ -143,11 +143,12 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
 
     original = load(path)
     inputs = model_records(path, original)
-    _check_recorded(recipe.manifest, inputs, options)
     model = clone(original)
     kept_nodes = tuple(prepare(model, shapes))
     session = Session(path, threads=threads)
-    data = load_dataset(options.data, session.inputs, limit=options.eval_limit)
+    specs = [replace(spec, dims=shapes.get(spec.name, spec.dims)) for spec in session.inputs]
+    data = load_dataset(options.data, specs, limit=options.eval_limit)
+    _check_recorded(recipe.manifest, inputs, data, options)
     context = Context(
         target=target, original=original, calibration=data.calibration, exclude=exclude, seed=options.seed,
         threads=threads, progress=progress, decisions=dict(recipe.decisions), cache=cache,
@@ -197,12 +198,20 @@ def _replayed(options: Options, manifest: Manifest | None) -> Options:
     })
 
 
-def _check_recorded(manifest: Manifest | None, inputs: tuple[FileRecord, ...], options: Options) -> None:
-    """Recorded decisions are those of one model; another one needs its own."""
-    changed = [] if manifest is None else changed_inputs(manifest, inputs)
-    if changed:
-        raise UsageError(f"was recorded for another model: {', '.join(changed)} differs", where=str(options.recipe),
-                         fix="run without the manifest, or give its passes with --passes")
+def _check_recorded(
+    manifest: Manifest | None, inputs: tuple[FileRecord, ...], data: Dataset, options: Options
+) -> None:
+    """Recorded decisions are those of one model, data and target; others need their own."""
+    if manifest is None:
+        return
+    given = data.fingerprints()
+    found = [*changed_inputs(manifest, inputs), *(f"{part} data" for part in manifest.data
+                                                  if manifest.data[part] != given.get(part))]
+    if options.target != manifest.target:
+        found.append("target")
+    if found:
+        raise UsageError(f"was recorded with another {', '.join(found)}", where=str(options.recipe),
+                         fix="give what the recorded run was given, or its passes anew with --passes")
 
 
 def _available(name: str) -> Backend:

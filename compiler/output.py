@@ -36,7 +36,7 @@ def check_folder(folder: Path, force: bool, inputs: Iterable[Path]) -> None:
         if inside.resolve().is_relative_to(folder.resolve()):
             raise UsageError(f"holds {what} and cannot be replaced", where=str(folder), fix="choose another --output")
     if not force:
-        raise UsageError("is not empty", where=str(folder), fix="choose another --output, or replace it with --force")
+        raise UsageError("is not empty", where=str(folder), fix="choose another --output (output=), or replace it with --force (force=True)")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Questions the clean-up passes share: constant integers, axes in either spelling, what types prove."""
+"""Questions the passes share: constant integers, axes in either spelling, what types prove, what encodings allow."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import numpy as np
 
 from graphpress.ir import Node, Value, constant, dims_of, has_one_use, input_of, ints_attribute, rank_of, static_shape
 from graphpress.ir.encoding import PREFIX, USE_KEY, encoding_of, read_encoding
+
+NEVER_NEGATIVE = ("Abs", "Exp", "HardSigmoid", "Relu", "Sigmoid", "Softmax", "Softplus")
+"""Operators whose result is nowhere below zero."""
 
 
 def constant_ints(value: Value | None) -> tuple[int, ...] | None:
@@ -101,6 +104,11 @@ def is_private(value: Value) -> bool:
         and not (maker is not None and is_annotated(maker))
         and not any(is_annotated(use.node) for use in value.uses())
     )
+
+
+def is_unread(node: Node) -> bool:
+    """Whether nothing needs the single result of the node any more."""
+    return not node.outputs[0].uses() and not node.outputs[0].is_graph_output()
 
 
 def can_read_through(node: Node, source: Value) -> bool:

@@ -43,23 +43,34 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"accuracy: {sentence}"
     if sentence := words.speed(report):
         yield f"speed: {sentence}"
-    if report.dropped_for_worse:
-        yield f"left out by the never-worse check: {', '.join(report.dropped_for_worse)}"
-    for record in report.passes:
-        if record.status == "rolled_back":
-            reason = f" ({'; '.join(record.notes)})" if record.notes else ""
-            yield f"rolled back: {record.name}{reason}"
+    if report.status == "budget_not_met":
+        yield f"what to try: {', or '.join(words.NEXT_STEPS)}"
+    if sentence := words.dropped(report):
+        yield sentence
+    yield from _passes_undone(report)
     yield from (f"note: {note}" for note in report.notes)
     yield from _refusals(report)
 
 
+def _passes_undone(report: Report) -> Iterator[str]:
+    """Passes that broke, and those that were rolled back for a reason not told yet."""
+    told = {name for entry in report.dropped_for_worse for name in entry.partition(":")[0].split("+")}
+    for record in report.passes:
+        if failure := words.failure(record):
+            yield f"failed: {record.name} ({failure}), a bug of that pass; --debug shows the traceback"
+        elif record.status == "rolled_back" and record.name not in told:
+            reason = f" ({'; '.join(record.notes)})" if record.notes else ""
+            yield f"rolled back: {record.name}{reason}"
+
+
 def _refusals(report: Report) -> Iterator[str]:
     """One line a reason: refusals of several passes for the same reason share it."""
-    if not report.refusals:
+    refusals = list(dict.fromkeys(report.refusals))
+    if not refusals:
         return
-    yield f"not done ({len(report.refusals)}):"
+    yield f"not done ({len(refusals)}):"
     places: dict[tuple[str, str], list[str]] = {}
-    for refusal in report.refusals:
+    for refusal in refusals:
         place = "" if refusal.where in ("", refusal.pass_name) else f" at {refusal.where}"
         places.setdefault((refusal.why, refusal.fix), []).append(f"{refusal.pass_name}{place}")
     for (why, fix), found in list(places.items())[:MAX_REASONS]:

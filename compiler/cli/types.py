@@ -9,6 +9,29 @@ import click
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+class Filled(click.ParamType):
+    """Text that says something: an option without a value is a mistake, not a wish for the default.
+
+    Args:
+        blanks: characters that alone say nothing.
+    """
+
+    name = "text"
+
+    def __init__(self, blanks: str = " ") -> None:
+        self.blanks = blanks
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text as it is."""
+        if not value.strip(self.blanks):
+            self.fail("it is empty: give a value, or leave the option out.", param, ctx)
+        return value
+
+
+FILLED = Filled()
+PIPELINE = Filled(blanks=" ,")
+
+
 def budget(ctx: click.Context, param: click.Parameter, value: str) -> float | None:
     """A fraction between 0 and 1; None for the word ``none``."""
     if value.lower() == "none":

@@ -120,7 +120,8 @@ class FeedSamples(Samples):
             return {names[0]: content}
         for name in content:
             if name not in names:
-                raise DataError(f"the model has no input {name!r}", where=where, fix=did_you_mean(str(name), names))
+                fix = did_you_mean(str(name), [*names, "labels"])
+                raise DataError(f"the model has no input {name!r}", where=where, fix=fix)
         for name in names:
             if name not in content:
                 raise DataError(

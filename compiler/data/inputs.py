@@ -84,7 +84,9 @@ def cast(array: np.ndarray, dtype: np.dtype, where: str) -> np.ndarray:
     if is_text(array.dtype) or is_text(dtype):
         return _cast_text(array, dtype, where)
     if np.iscomplexobj(array) and not np.issubdtype(dtype, np.complexfloating):
-        raise DataError("holds complex numbers, the model takes real ones", where=where, fix="give the real part or the modulus")
+        raise DataError(
+            "holds complex numbers, the model takes real ones", where=where, fix="give the real part or the modulus"
+        )
     with np.errstate(invalid="ignore", over="ignore"):
         converted = array.astype(dtype)
     if is_floating(dtype) or np.array_equal(converted, array):

@@ -24,7 +24,11 @@ def from_names(names: Sequence[str], pattern: str, where: str) -> np.ndarray:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise DataError(f"{pattern!r} is not a regular expression: {error}", where=where) from error
+        raise DataError(
+            f"from_name {pattern!r} is not a regular expression: {error}",
+            where=where,
+            fix="mend `from_name:`, as in ^(\\d+)_; a literal ( or . wants a backslash",
+        ) from error
     if compiled.groups < 1:
         raise DataError(f"{pattern!r} has no group", where=where, fix="put parentheses round the label: ^(\\d+)_")
     found = [compiled.search(name) or compiled.search(name.rsplit("/", 1)[-1]) for name in names]

@@ -37,6 +37,11 @@ class Dataset:
     selection: Samples | None = None
     notes: tuple[str, ...] = ()
 
+    def fingerprints(self) -> dict[str, str]:
+        """The content hash of each part that is there, by its name."""
+        parts = {"calibration": self.calibration, "evaluation": self.evaluation, "selection": self.selection}
+        return {name: part.fingerprint() for name, part in parts.items() if part is not None}
+
 
 def load_dataset(
     spec: Any, inputs: Sequence[ModelInput], *, limit: int | None = None, batch: int | None = None

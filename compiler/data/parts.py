@@ -14,6 +14,7 @@ from graphpress.data.arrays import array_names, is_idx, read_idx, read_npy, read
 from graphpress.data.feeds import FeedSamples, drain, reread
 from graphpress.data.inputs import ModelInput, fixed_batch, to_array
 from graphpress.data.labels import finish, from_names, read_labels
+from graphpress.data.matching import LABELS, matched, matching_notes
 from graphpress.data.preprocess import Preprocessor, image_mode
 from graphpress.data.samples import Column, ColumnSamples, Samples
 from graphpress.data.schema import LabelSpec, Part, Preprocess
@@ -65,9 +66,13 @@ class PartReader:
         """
         if is_reference(part.source) and not (self.folder / part.source).exists():
             return self._open_code(part)
+        if not part.source.strip():
+            raise DataError("source is empty", where=self.where, fix="name a file, a folder or module:function")
         path = (self.folder / part.source).expanduser()
         if not path.exists():
-            raise DataError("no such file or folder", where=str(path), fix="paths are relative to the data file")
+            bare = part.source == self.where
+            fix = "check the path" if bare else "paths are relative to the data file"
+            raise DataError("no such file or folder", where=str(path), fix=fix)
         return self._open_path(part, path)
 
     def from_object(self, made: Any, part: Part) -> Samples:
@@ -127,12 +132,17 @@ class PartReader:
     def _open_npz(self, part: Part, path: Path) -> Samples:
         stored = array_names(path)
         spec = _label_spec(part)
-        own = spec.array if spec is not None and spec.source is None else None
-        chosen = part.inputs or self._default_arrays(stored, own, path)
-        self._check_names(chosen)
-        arrays = {name: read_npz(path, _one_name(array, path)) for name, array in chosen.items()}
-        sources = {name: _source(array, f"{path}:{chosen[name]}") for name, array in arrays.items()}
-        return self._samples(part, sources, read_npz(path, str(own)) if own is not None else self._labels(part))
+        own = str(spec.array) if spec is not None and spec.source is None and spec.array is not None else None
+        notes: tuple[str, ...] = ()
+        if part.inputs:
+            self._check_names(part.inputs)
+            chosen = {name: _one_name(array, path) for name, array in part.inputs.items()}
+        else:
+            chosen = matched(self._names(), stored, own, str(path))
+            notes = matching_notes(chosen, stored, own, part.source)
+        sources = {name: _source(read_npz(path, array), f"{path}:{array}") for name, array in chosen.items()}
+        labels = self._labels(part) if own is None else read_npz(path, own)
+        return self._samples(part, sources, labels, notes=notes)
 
     def _open_table(self, part: Part, path: Path) -> Samples:
         if part.inputs is None:
@@ -170,7 +180,7 @@ class PartReader:
         if own is not None:
             labels = to_array(arrays.pop(str(own)), f"{part.source}:{own}")
         chosen = {name: arrays[str(array)] for name, array in (part.inputs or {}).items()} or arrays
-        self._check_names(chosen)
+        self._check_names(chosen, () if labels is not None or part.inputs else (LABELS,))
         sources = {name: _source(array, f"{part.source}:{name}") for name, array in chosen.items()}
         return self._samples(part, sources, self._labels(part) if labels is None else labels)
 
@@ -187,7 +197,12 @@ class PartReader:
     # -- what all kinds share -------------------------------------------------------------------------
 
     def _samples(
-        self, part: Part, sources: Mapping[str, Source], labels: np.ndarray | None, is_image: bool = False
+        self,
+        part: Part,
+        sources: Mapping[str, Source],
+        labels: np.ndarray | None,
+        is_image: bool = False,
+        notes: tuple[str, ...] = (),
     ) -> Samples:
         missing = [item.name for item in self.inputs if item.name not in sources]
         if missing:
@@ -196,7 +211,8 @@ class PartReader:
         if len(set(lengths.values())) != 1:
             raise DataError(f"arrays differ in length: {lengths}", where=part.source)
         total = next(iter(lengths.values()))
-        indices = selected(part.slice, total, f"{self.where}, source {part.source}")
+        place = part.source if part.source == self.where else f"{self.where}, source {part.source}"
+        indices = selected(part.slice, total, place)
         if labels is not None:
             spec = _label_spec(part)
             labels = finish(labels, spec.classes if spec else None, total, part.source)[np.asarray(indices)]
@@ -209,7 +225,7 @@ class PartReader:
             batch_size=1,
             padded=fixed is not None,
             spec=self._spec_text(part, columns),
-            notes=_shortfall(part, total),
+            notes=(*notes, *_shortfall(part, total)),
         )
         size = fixed or self.batch or _batch_size(next(samples.counted_batches()).feed)
         return _checked(replace(samples, batch_size=size))
@@ -230,21 +246,6 @@ class PartReader:
             )
         return read_labels((self.folder / spec.source).expanduser(), spec)
 
-    def _default_arrays(self, stored: Sequence[str], labels: str | int | None, path: Path) -> dict[str, str]:
-        """Arrays named like the inputs; for a single input also the only array there is."""
-        names = self._names()
-        if all(name in stored for name in names):
-            return {name: name for name in names}
-        others = [name for name in stored if name not in (labels, "labels")]
-        if len(names) == 1 and len(others) == 1:
-            return {names[0]: others[0]}
-        lacking = next(name for name in names if name not in stored)
-        raise DataError(
-            f"has no array {lacking!r} for the model's input of that name",
-            where=str(path),
-            fix=f"its arrays are {', '.join(stored) or 'none'}: add `inputs: {{{lacking}: array}}` to a data file",
-        )
-
     def _single(self, part: Part) -> str:
         """The one input that a source without array names feeds."""
         if part.inputs:
@@ -258,12 +259,12 @@ class PartReader:
             )
         return self.inputs[0].name
 
-    def _check_names(self, chosen: Iterable[str]) -> None:
+    def _check_names(self, chosen: Iterable[str], others: Sequence[str] = ()) -> None:
+        """Each name is an input; ``others`` would have been understood too."""
         for name in chosen:
             if name not in self._names():
-                raise DataError(
-                    f"the model has no input {name!r}", where=self.where, fix=did_you_mean(name, self._names())
-                )
+                known = [*self._names(), *others]
+                raise DataError(f"the model has no input {name!r}", where=self.where, fix=did_you_mean(name, known))
 
     def _names(self) -> list[str]:
         return [item.name for item in self.inputs]
@@ -290,6 +291,8 @@ def selected(slice_: Sequence[int | None] | None, total: int, where: str) -> ran
             f"slice is {values}", where=where, fix="give [start, stop] or [start, stop, step], none negative"
         )
     indices = range(*slice(*values).indices(total))
+    if not total:
+        raise DataError("no samples: 0 records", where=where, fix="give a source with at least one record")
     if not indices:
         raise DataError(f"no samples: {total} records, slice {values}", where=where, fix="widen the slice")
     return indices

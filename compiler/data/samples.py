@@ -84,7 +84,7 @@ class Column:
     def samples(self, indices: Sequence[int]) -> Iterator[Sample]:
         """Finished samples of these numbers."""
         for index, record in zip(indices, self.source.records(indices), strict=True):
-            yield self.preprocessor(record, f"{self.source.where}, record {index}, for input {self.name!r}")
+            yield self.preprocessor(record, f"{self.source.place(index)}, for input {self.name!r}")
 
 
 @dataclass(frozen=True)

@@ -118,10 +118,20 @@ def read_data_file(path: Path) -> DataFile:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read: {error}", where=str(path)) from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise DataError(f"is not YAML: {' '.join(str(error).split())}", where=str(path)) from error
+    except FileNotFoundError as error:
+        raise DataError("no such data file", where=str(path), fix="check the path") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"cannot be read: {reason}", where=str(path), fix="give a readable file") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            "is not text in UTF-8, so not a data file",
+            where=str(path),
+            fix="write one in YAML, or give arrays as .npz under that name",
+        ) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: dates that are none
+        reason = " ".join(str(error).split())
+        raise DataError(f"is not YAML: {reason}", where=str(path), fix="mend its indentation, quotes or brackets") from error
     return check_data_file(content, str(path))
 
 

@@ -40,6 +40,10 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
+    def place(self, index: int) -> str:
+        """Where the record of this number is, for messages."""
+        ...
+
     def records(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
         """The records of these numbers, in this order."""
         ...
@@ -63,6 +67,10 @@ class ArraySource:
 
     def __len__(self) -> int:
         return int(self.array.shape[0])
+
+    def place(self, index: int) -> str:
+        """The array, and the row's number."""
+        return f"{self.where}, record {index}"
 
     def records(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
         """The rows of these numbers."""

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from graphpress.errors import DataError, GraphpressError, did_you_mean
@@ -45,8 +46,16 @@ def load_object(reference: str, folder: Path | None = None, error: type[Graphpre
                 fix=f"put {module_name.replace('.', '/')}.py into {place}, or onto PYTHONPATH",
             ) from cause
     if not hasattr(module, name):
-        raise error(f"module {module_name!r} has no {name!r}", where=reference, fix=did_you_mean(name, dir(module)))
+        raise error(f"module {module_name!r} has no {name!r}", where=reference, fix=_suggestion(name, module))
     return getattr(module, name)
+
+
+def _suggestion(name: str, module: ModuleType) -> str:
+    """A public name of the module near the one that is missing; what it imports is not its own."""
+    public = [
+        key for key, value in vars(module).items() if not key.startswith("_") and not isinstance(value, ModuleType)
+    ]
+    return did_you_mean(name, public) if public else f"define {name} there"
 
 
 def call_user(function: Any, *arguments: Any, where: str) -> Any:

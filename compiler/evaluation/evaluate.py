@@ -9,7 +9,7 @@ import numpy as np
 
 from graphpress.data import Batch, Samples
 from graphpress.errors import DataError, UsageError
-from graphpress.evaluation.metrics import Metric
+from graphpress.evaluation.metrics import Guess, Metric
 from graphpress.evaluation.outputs import Judged
 from graphpress.evaluation.similarity import Runner
 from graphpress.progress import Progress, Silent
@@ -23,7 +23,8 @@ class Score:
         value: the figure, higher being better; a fraction for shares.
         per_sample: ``[count]``, whose mean is the value; None where the metric gives no such scores.
         count: number of samples.
-        note: how the figure was taken, where the metric had to choose.
+        note: how the figure was taken, where the metric had to choose; and that the original does no better than
+            chance, when it is the original's.
     """
 
     value: float
@@ -63,20 +64,33 @@ def evaluate(
         raise DataError(f"no samples to take {metric.name} on", fix="give data")
     if metric.needs_reference and reference is None:
         raise UsageError("this metric compares with a reference", where=metric.name, fix="give it with reference=")
-    counts, scores, note = list[int](), list[np.ndarray](), ""
+    counts, scores, note, guess = list[int](), list[np.ndarray](), "", None
     batches = -(-samples.count // samples.batch_size)
     for batch in (progress or Silent()).track(samples.counted_batches(), f"measuring {metric.name}", batches):
         judged = _judge(run, batch, reference if metric.needs_reference else None)
-        note = note if counts else metric.remark(judged)
+        if not counts:
+            note, guess = metric.remark(judged), metric.guess(judged)
         counts.append(batch.count)
         scores.append(metric.score(judged))
-    return replace(_total(metric, scores, counts), note=note)
+    total = _total(metric, scores, counts)
+    doubt = _doubt(total.value, guess) if reference is run else ""
+    return replace(total, note="; ".join(filter(None, (doubt, note))))
 
 
 def _judge(run: Runner, batch: Batch, reference: Runner | None) -> Judged:
     outputs = run(batch.feed)
     wanted = None if reference is None else outputs if reference is run else reference(batch.feed)
     return Judged(outputs, batch.labels, wanted, batch.count + batch.padding, batch.count)
+
+
+def _doubt(value: float, guess: Guess | None) -> str:
+    """What a figure of the original says of data it was not trained for: wrong preprocessing, labels numbered anew."""
+    if guess is None or value > guess.value:
+        return ""
+    return (
+        f"the input model itself scores {value:.4f} with {guess.classes} classes, no better than chance: "
+        "check preprocess and labels"
+    )
 
 
 def _total(metric: Metric, scores: list[np.ndarray], counts: list[int]) -> Score:

@@ -21,11 +21,24 @@ import numpy as np
 
 from graphpress.data import is_reference, load_object
 from graphpress.errors import DataError, UsageError, did_you_mean
-from graphpress.evaluation.outputs import Judged, class_output, in_top, predicted
+from graphpress.evaluation.outputs import Judged, class_count, class_output, compared, in_top, numeric, predicted
 from graphpress.evaluation.similarity import cosine, decibels, energies, overlap
 
 MAX_SQNR_DB = 200.0
 """What the metric ``sqnr`` says of equal outputs, so that drops stay finite."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What blind guessing is worth: ``tries`` different classes out of ``classes``."""
+
+    tries: int
+    classes: int
+
+    @property
+    def value(self) -> float:
+        """The expected share of hits."""
+        return self.tries / self.classes
 
 
 def _mean(scores: np.ndarray) -> float:
@@ -34,6 +47,10 @@ def _mean(scores: np.ndarray) -> float:
 
 def _no_remark(_: Judged) -> str:
     return ""
+
+
+def _no_guess(_: Judged) -> Guess | None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,7 @@ class Metric:
         reduce: from the scores of all samples to the figure.
         of_model: instead of all this, the figure of the model in a file.
         remark: what the report should say, given the first batch.
+        guess: what guessing would be worth, given the first batch; None where that makes no sense.
     """
 
     name: str
@@ -57,6 +75,7 @@ class Metric:
     reduce: Callable[[np.ndarray], float] = _mean
     of_model: Callable[[Path], float] | None = None
     remark: Callable[[Judged], str] = _no_remark
+    guess: Callable[[Judged], Guess | None] = _no_guess
 
 
 def resolve_metric(name: str | Callable[..., Any] | None, has_labels: bool) -> Metric:
@@ -94,14 +113,24 @@ def resolve_metric(name: str | Callable[..., Any] | None, has_labels: bool) -> M
 
 def _built_in(name: str, output: str | None) -> dict[str, Metric]:
     return {
-        "top1": Metric(name, partial(_top, 1, output), needs_labels=True),
-        "top5": Metric(name, partial(_top, 5, output), needs_labels=True),
+        "top1": _top_metric(name, 1, output),
+        "top5": _top_metric(name, 5, output),
         "agreement": Metric(
-            name, partial(_agreement, output), needs_reference=True, remark=partial(_overlap_remark, output)
+            name, partial(_agreement, output), needs_reference=True, remark=partial(_agreement_remark, name, output)
         ),
         "cosine": Metric(name, partial(_nearness, cosine, output), needs_reference=True),
         "sqnr": Metric(name, partial(_energies, output), needs_reference=True, reduce=_sqnr_of),
     }
+
+
+def _top_metric(name: str, k: int, output: str | None) -> Metric:
+    return Metric(
+        name,
+        partial(_top, k, output),
+        needs_labels=True,
+        remark=partial(_choice_remark, name, output),
+        guess=partial(_guess, k, output),
+    )
 
 
 def _top(k: int, output: str | None, judged: Judged) -> np.ndarray:
@@ -115,6 +144,20 @@ def _top(k: int, output: str | None, judged: Judged) -> np.ndarray:
     return in_top(judged.outputs[name], k, judged)
 
 
+def _guess(k: int, output: str | None, judged: Judged) -> Guess | None:
+    name = class_output(judged, output)
+    classes = None if name is None else class_count(judged.outputs[name], judged)
+    return Guess(k, classes) if classes is not None and classes > k else None
+
+
+def _choice_remark(metric: str, output: str | None, judged: Judged) -> str:
+    """Which output the classes are read from, where there were several to choose from."""
+    name, several = class_output(judged, output), len(numeric(judged.outputs))
+    if output is not None or name is None or several == 1:
+        return ""
+    return f"{metric} is taken on output {name!r}, one of {several}: `{metric}@OUTPUT` takes another"
+
+
 def _agreement(output: str | None, judged: Judged) -> np.ndarray:
     name = class_output(judged, output)
     if name is None:
@@ -125,10 +168,12 @@ def _agreement(output: str | None, judged: Judged) -> np.ndarray:
     return _by_sample((given == wanted).reshape(given.shape[0], -1).mean(1), judged)
 
 
-def _overlap_remark(output: str | None, judged: Judged) -> str:
+def _agreement_remark(metric: str, output: str | None, judged: Judged) -> str:
     if class_output(judged, output) is not None:
-        return ""
-    return "no output is [N, classes]: agreement is the mean overlap 2 r.c / (|r|^2 + |c|^2) of all outputs"
+        return _choice_remark(metric, output, judged)
+    names = compared(judged.reference or {})
+    outputs = f"output {names[0]!r}" if len(names) == 1 else f"all {len(names)} outputs"
+    return f"no output is [N, classes]: agreement is the mean overlap 2 r.c / (|r|^2 + |c|^2) of {outputs}"
 
 
 def _nearness(

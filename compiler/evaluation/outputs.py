@@ -49,8 +49,7 @@ class Judged:
         reads as not-a-number.
         """
         reference = numeric(self.reference or {})
-        names = [pick(reference, output)] if output else [n for n, a in reference.items() if is_floating(a.dtype)]
-        for name in names or reference:
+        for name in [pick(reference, output)] if output else compared(reference):
             wanted = self.real(reference[name])
             given = self.real(self.outputs[name])
             wide = wanted.reshape(wanted.shape[0], -1).astype(np.float64)
@@ -67,6 +66,12 @@ def numeric(outputs: Outputs) -> dict[str, np.ndarray]:
     }
 
 
+def compared(outputs: Outputs) -> list[str]:
+    """The outputs by which two models are compared: those of floating point, else all that hold numbers."""
+    found = numeric(outputs)
+    return [name for name, array in found.items() if is_floating(array.dtype)] or list(found)
+
+
 def pick(outputs: Outputs, name: str) -> str:
     """The name, if the model has such an output.
 
@@ -80,12 +85,16 @@ def pick(outputs: Outputs, name: str) -> str:
 
 def class_output(judged: Judged, output: str | None) -> str | None:
     """The output that tells classes: the named one, else the first that is scores ``[N, classes]``, else the first
-    that is integers ``[N]``; extents of 1 behind these don't count.
+    that is integers ``[N]``.
+
+    Extents of 1 behind these don't count in an only output, as global pooling leaves them. Among several outputs they
+    do: there ``[N, anchors, 1]`` is a detector's scores of one class.
     """
     found = numeric(judged.outputs)
     if output is not None:
         return pick(found, output)
-    candidates = [name for name, array in found.items() if _tells_classes(array, judged.rows)]
+    shapes = {name: _trimmed(array) if len(found) == 1 else array for name, array in found.items()}
+    candidates = [name for name, array in shapes.items() if _tells_classes(array, judged.rows)]
     return min(candidates, key=lambda name: not is_floating(found[name].dtype), default=None)
 
 
@@ -127,6 +136,12 @@ def in_top(array: np.ndarray, k: int, judged: Judged) -> np.ndarray:
     return _share(hit & valid, valid)
 
 
+def class_count(array: np.ndarray, judged: Judged) -> int | None:
+    """How many classes an output scores; None where it holds the predicted classes themselves."""
+    scores = _trimmed(judged.real(array))
+    return scores.shape[class_axis(scores)] if is_floating(scores.dtype) and scores.ndim > 1 else None
+
+
 def class_axis(scores: np.ndarray) -> int:
     """The axis that classes lie along: the second; the last in rank 3, where sequences have it."""
     return 2 if scores.ndim == 3 else min(1, scores.ndim - 1)
@@ -135,7 +150,6 @@ def class_axis(scores: np.ndarray) -> int:
 def _tells_classes(array: np.ndarray, rows: int) -> bool:
     if not array.ndim or array.shape[0] != rows:
         return False
-    array = _trimmed(array)
     if is_floating(array.dtype):
         return array.ndim == 2 and array.shape[1] > 1
     return array.ndim == 1 and array.dtype.kind in "iu"
@@ -150,13 +164,18 @@ def _trimmed(array: np.ndarray) -> np.ndarray:
 
 def _check_labels(labels: np.ndarray, shape: tuple[int, ...], classes: int | None) -> None:
     if labels.shape != shape:
+        one_hot = classes is not None and labels.shape == (*shape, classes)
         raise DataError(
             f"labels of shape {list(labels.shape)} do not go with predictions of shape {list(shape)}",
-            fix="choose another output with `top1@output`, or give a metric of your own as module:function",
+            where="labels",
+            fix="they look one-hot: give class indices, labels.argmax(-1)"
+            if one_hot
+            else "choose another output with `top1@output`, or give a metric of your own as module:function",
         )
     if classes is not None and labels.ndim == 1 and labels.size and not 0 <= labels.min() <= labels.max() < classes:
         raise DataError(
             f"labels run from {labels.min()} to {labels.max()}, but the output has {classes} classes",
+            where="labels",
             fix="check that labels and model number the classes alike",
         )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphpress.report.records import SpeedVerdict
 from graphpress.runtime import PairedTiming
 
-SLOWER = 1.03
+SLOWER = SpeedVerdict.slower_above
 """Slower means that even the lower confidence bound of the time ratio lies above this."""
 
 

@@ -7,6 +7,7 @@ at its end by the metric against the budget.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +21,12 @@ from graphpress.manager.recipe import EXPLICIT, Recipe, options_of
 from graphpress.manager.stages import Stage, stages_of
 from graphpress.manager.verification import Probe
 from graphpress.report.records import PassRecord, RefusalRecord, Verdict
+from graphpress.report.words import points
 
 MOST_ROUNDS = 10
 """A run of lossless passes that still changes after this many rounds is stopped, with a note."""
+
+LOGGER = logging.getLogger("graphpress")
 
 Verification = Literal["none", "final", "each"]
 
@@ -279,7 +283,7 @@ class Manager:
             return
         changes = sum(tally.changes for tally in tallies)
         names = "+".join(tally.one.name for tally in tallies if tally.status == "applied")
-        judged = self._judgement(model, f"transaction.{stage.transaction}", tallies[-1])
+        judged = self._judgement(model, tallies[-1])
         if judged is None:
             _roll_back(tallies)
             return
@@ -294,7 +298,7 @@ class Manager:
         _roll_back(tallies)
         if verdict is not None:
             tallies[-1].note(
-                f"the metric fell by {verdict.drop:.4f}, more than the budget of {verdict.max_drop}: rolled back"
+                f"the metric fell by {points(verdict.drop)}, more than the {points(verdict.max_drop or 0.0)} allowed"
             )
 
     def _change(self, model: Model, tallies: list[Tally], recipe: Recipe) -> bool:
@@ -313,8 +317,8 @@ class Manager:
                 return False
         return any(tally.changes for tally in tallies)
 
-    def _judgement(self, model: Model, key: str, tally: Tally) -> tuple[float | None, Verdict | None, bool] | None:
-        """The verdict, or None where the model cannot even be run; a recorded verdict is followed."""
+    def _judgement(self, model: Model, tally: Tally) -> tuple[float | None, Verdict | None, bool] | None:
+        """The verdict, or None where the model cannot even be run. It is never replayed: the budget always applies."""
         began = time.perf_counter()
         try:
             metric, verdict, passed = self.judge.judge(model)
@@ -323,7 +327,7 @@ class Manager:
             return None
         tally.measure_seconds += time.perf_counter() - began
         tally.metric = metric
-        return metric, verdict, bool(self.context.decisions.setdefault(key, passed))
+        return metric, verdict, passed
 
     # -- both -------------------------------------------------------------------------------------------
 
@@ -341,6 +345,7 @@ class Manager:
         except Exception as error:
             if not tally.one.lossless and isinstance(error, (DataError, UsageError, BackendError)):
                 raise
+            LOGGER.warning("the pass %s failed", tally.one.name, exc_info=True)
             tally.note(f"dropped: it failed ({type(error).__name__}: {error})")
             return None
         tally.seconds += time.perf_counter() - began
@@ -348,7 +353,8 @@ class Manager:
         tally.refusals = list(outcome.refusals)
         for note in outcome.notes:
             tally.note(note)
-        tally.nodes = sum(len(graph) for graph in graphs(model))
+        if tally.nodes is None or tally.changes == outcome.changes:  # until its first change, and right after it
+            tally.nodes = sum(len(graph) for graph in graphs(model))
         self._hook(recipe, "after_pass", tally.one, model, outcome)
         return outcome
 

@@ -19,13 +19,15 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.manager.contract import Pass
 from graphpress.manager.registry import load_pass, pass_names
 from graphpress.manager.syntax import Step, format_steps, parse_steps
 from graphpress.report.manifest import Manifest, read_manifest
+
+T = TypeVar("T")
 
 BUILT_IN = Path(__file__).parent.parent / "recipes"
 HOOKS = ("before_pass", "after_pass", "on_transaction")
@@ -89,13 +91,19 @@ def from_text(text: str) -> Recipe:
     Raises:
         UsageError: unreadable text, an unknown pass or field.
     """
-    return _recipe(parse_steps(text))
+    return _recipe(_some(parse_steps(text)))
 
 
 def from_passes(passes: Iterable[Pass]) -> Recipe:
     """From pass objects, in Python."""
-    chosen = tuple(passes)
+    chosen = tuple(_some(list(passes)))
     return Recipe(chosen, frozenset(one.name for one in chosen))
+
+
+def _some(steps: list[T]) -> list[T]:
+    if not steps:
+        raise UsageError("names no pass", where="--passes", fix="name at least one, or leave the option out")
+    return steps
 
 
 def from_name(name: str) -> Recipe:

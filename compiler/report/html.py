@@ -76,6 +76,7 @@ def _view(report: Report) -> dict[str, Any]:
         "words": words,
         "outcome": words.outcome(report),
         "rows": words.comparison(report),
+        "refusals": list(dict.fromkeys(report.refusals)),
         "bars": timeline(report.passes),
         "total_seconds": sum(_seconds(record) for record in report.passes),
         "plot": layers,
@@ -105,4 +106,8 @@ def _seconds(record: PassRecord) -> float:
 def _environment() -> jinja2.Environment:
     import jinja2
 
-    return jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["capital"] = lambda text: text[:1].upper() + text[1:]
+    return environment

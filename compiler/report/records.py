@@ -146,12 +146,14 @@ class SpeedVerdict:
         ratio: median of result time / input time; below 1 the result is faster.
         low, high: the interval of that median.
         rounds: paired measurements.
+        slower_above: the never-worse gate's tolerance: the result is worse where even ``low`` lies above this.
     """
 
     ratio: float
     low: float
     high: float
     rounds: int = 0
+    slower_above: float = 1.03
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +169,8 @@ class Report:
         threads: threads of the runtime while measuring.
         verdict: the accuracy budget's verdict; None without data.
         speed: the never-worse gate's paired timing; None where it was not measured.
-        modelled_ms: latency from the target's cost model, never mixed with measured ones.
+        modelled_baseline_ms, modelled_ms: latency of the input model and of the result from the target's cost model,
+            never mixed with measured ones; None where the target is this machine.
         dropped_for_worse: passes dropped because the result was slower or larger with them.
         environment: versions and machine, as text.
     """
@@ -185,6 +188,7 @@ class Report:
     layers: Sequence[LayerRecord] = ()
     verdict: Verdict | None = None
     speed: SpeedVerdict | None = None
+    modelled_baseline_ms: float | None = None
     modelled_ms: float | None = None
     dropped_for_worse: Sequence[str] = ()
     notes: Sequence[str] = ()

@@ -5,15 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from graphpress.report.records import Report
+from graphpress.report.records import PassRecord, Report, Verdict
 
 UNKNOWN = "–"
+ABOUT_THE_SAME = "about the same"
+FASTER_OR_SLOWER = ("faster", "slower")
 
 _TITLES = {
     "delivered": "Delivered",
     "kept_original": "Kept the original",
     "budget_not_met": "Accuracy budget not met",
 }
+
+NEXT_STEPS = (
+    "allow more with --max-drop",
+    "leave out sensitive layers with --exclude REGEX",
+    "give more calibration data",
+    "try --passes 'cleanup,quantize{calibration_method=percentile}'",
+)
+"""What to do about an accuracy budget that was not met."""
+
+_FAILED = "dropped: it failed ("
+_SAME = 0.005
+"""Figures that differ by less are about the same."""
 
 
 @dataclass(frozen=True)
@@ -63,39 +77,65 @@ def budget(report: Report) -> str:
     interval = ""
     if verdict.low is not None and verdict.high is not None:
         interval = f", {verdict.confidence:.0%} interval of the drop {signed(verdict.low)} to {signed(verdict.high)}"
-    samples = f" on {verdict.samples:,} samples" if verdict.samples else ""
-    return f"{report.metric_name} {moved}{samples}{interval}; {allowed}"
+    samples = f" on {plural(verdict.samples, 'sample')}" if verdict.samples else ""
+    return f"{report.metric_name} {moved}{samples}{interval}; {allowed}{_doubt(verdict)}"
 
 
 def speed(report: Report) -> str:
-    """The paired timing in one sentence; empty when nothing was timed."""
+    """The paired timing in one sentence, and what it means for "never slower"; empty when nothing was timed."""
     timing = report.speed
     if timing is None:
         return ""
-    threads = f"{report.threads} thread" + ("s" if report.threads != 1 else "")
+    place = "beyond" if timing.low > timing.slower_above else "within"
+    verdict = f"; {place} the tolerance of never slower: a lower bound of at most {timing.slower_above:.2f}"
     return (
         f"time ratio {timing.ratio:.3f} (95% interval {timing.low:.3f} to {timing.high:.3f}, "
-        f"{timing.rounds} paired rounds, {threads})"
+        f"{timing.rounds} paired rounds, {plural(report.threads, 'thread')}){verdict if timing.high >= 1 else ''}"
     )
+
+
+def dropped(report: Report) -> str:
+    """What the never-worse check left out, and how to have it all the same; empty when it left out nothing."""
+    if not report.dropped_for_worse:
+        return ""
+    names = ", ".join(report.dropped_for_worse)
+    return f"left out by the never-worse check (--allow-worse keeps what is slower or larger): {names}"
+
+
+def failure(record: PassRecord) -> str:
+    """The exception that ended a pass, in words; empty for a pass that did not break."""
+    found = next((note for note in record.notes if note.startswith(_FAILED)), "")
+    return found.removeprefix(_FAILED).removesuffix(")")
 
 
 def comparison(report: Report) -> list[Comparison]:
     """The before/after table."""
     before, after = report.baseline, report.result
     rows = [_metric_row(report)] if report.metric_name else []
-    rows.append(_row("latency", before.latency_ms, after.latency_ms, milliseconds, ("faster", "slower")))
+    if before.latency_ms is not None or after.latency_ms is not None:
+        rows.append(_latency_row(report))
     rows.append(_row("file size", before.bytes, after.bytes, size, ("smaller", "larger")))
     rows.append(_row("parameters", before.parameters, after.parameters, count, ("fewer", "more")))
     rows.append(_row("MACs", before.macs, after.macs, count, ("fewer", "more")))
     rows.append(_nodes_row(report))
     if report.modelled_ms is not None:
-        rows.append(Comparison(f"latency on {report.target}, modelled", UNKNOWN, milliseconds(report.modelled_ms)))
+        label = f"latency on {report.target}, modelled"
+        rows.append(_row(label, report.modelled_baseline_ms, report.modelled_ms, milliseconds, FASTER_OR_SLOWER))
     return rows
 
 
 def times(value: float) -> str:
     """A ratio with three significant digits: 1.52x."""
     return f"{value:.2f}x" if value < 100 else f"{value:.0f}x"
+
+
+def plural(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> plural(1, "sample"), plural(5000, "sample")
+    ('1 sample', '5,000 samples')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def points(drop: float) -> str:
@@ -158,17 +198,42 @@ def _metric_row(report: Report) -> Comparison:
     return Comparison(label, fraction(before), fraction(after), change, None, better)
 
 
+def _doubt(verdict: Verdict) -> str:
+    """That the samples are too few for the budget, where they are."""
+    if verdict.max_drop is None or verdict.low is None or verdict.high is None:
+        return ""
+    if not verdict.low <= verdict.max_drop < verdict.high:
+        return ""
+    few = f": {plural(verdict.samples, 'sample')} cannot tell {points(verdict.max_drop)}" if verdict.samples else ""
+    return f"; the interval reaches beyond the budget{few}"
+
+
 def _row(
     label: str, before: float | None, after: float | None, form: Callable[[float | None], str], words: tuple[str, str]
 ) -> Comparison:
-    was, is_now = form(before), form(after)
-    if not before or not after:
-        return Comparison(label, was, is_now)
-    ratio = before / after
-    if abs(ratio - 1) < 0.005:
-        return Comparison(label, was, is_now, "same" if before == after else "about the same", after / before)
-    change = f"{times(ratio)} {words[0]}" if ratio > 1 else f"{times(1 / ratio)} {words[1]}"
-    return Comparison(label, was, is_now, change, after / before, ratio > 1)
+    row = Comparison(label, form(before), form(after))
+    return _changed(row, after / before, words) if before and after else row
+
+
+def _latency_row(report: Report) -> Comparison:
+    """The change is the paired ratio, which is steadier than the quotient of two medians."""
+    before, after, timing = report.baseline.latency_ms, report.result.latency_ms, report.speed
+    if timing is None:
+        return _row("latency", before, after, milliseconds, FASTER_OR_SLOWER)
+    row = Comparison("latency", milliseconds(before), milliseconds(after))
+    if timing.low <= 1 <= timing.high:
+        return replace(row, change=ABOUT_THE_SAME, share=timing.ratio)
+    return _changed(row, timing.ratio, FASTER_OR_SLOWER)
+
+
+def _changed(row: Comparison, share: float, words: tuple[str, str]) -> Comparison:
+    """The row with its change in words: the first where the figure fell to this share, else the second."""
+    if share == 1:
+        return replace(row, change="same", share=share)
+    if abs(1 / share - 1) < _SAME:
+        return replace(row, change=ABOUT_THE_SAME, share=share)
+    change = f"{times(1 / share)} {words[0]}" if share < 1 else f"{times(share)} {words[1]}"
+    return replace(row, change=change, share=share, better=share < 1)
 
 
 def _nodes_row(report: Report) -> Comparison:
@@ -178,7 +243,9 @@ def _nodes_row(report: Report) -> Comparison:
 
 
 def _gains(report: Report) -> str:
+    """What became better, and what became worse with it."""
     rows = {row.label: row for row in comparison(report)}
-    if gains := [rows[label].change for label in ("file size", "latency") if rows[label].better]:
-        return f"is {' and '.join(gains)}"
+    told = [rows[label] for label in ("file size", "latency") if label in rows and rows[label].better is not None]
+    if told:
+        return f"is {' and '.join(row.change for row in told)}"
     return f"has {rows['nodes'].change} nodes" if rows["nodes"].better else "is neither smaller nor faster"

@@ -16,7 +16,8 @@ import numpy as np
 
 WARM_UP_SECONDS = 0.2
 SHORTEST_SAMPLE_SECONDS = 0.002
-ROUNDS = (15, 300)
+LEAST_ROUNDS = 15
+MOST_ROUNDS_A_SECOND = 100
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def compare_latency(a: Callable[[], object], b: Callable[[], object], *, seconds
     repeats = [_repeats(call) for call in (a, b)]
     times: list[tuple[float, float]] = []
     deadline = time.perf_counter() + seconds
-    while len(times) < ROUNDS[0] or (time.perf_counter() < deadline and len(times) < ROUNDS[1]):
+    most = int(MOST_ROUNDS_A_SECOND * seconds)
+    while len(times) < LEAST_ROUNDS or (time.perf_counter() < deadline and len(times) < most):
         if len(times) % 2:
             second = _time(b, repeats[1])
             first = _time(a, repeats[0])
@@ -65,7 +67,8 @@ def median_latency(call: Callable[[], object], *, seconds: float = 1.0) -> float
     """Median time of one call in milliseconds, after a warm-up."""
     repeats, times = _repeats(call), list[float]()
     deadline = time.perf_counter() + seconds
-    while len(times) < ROUNDS[0] or (time.perf_counter() < deadline and len(times) < ROUNDS[1]):
+    most = int(MOST_ROUNDS_A_SECOND * seconds)
+    while len(times) < LEAST_ROUNDS or (time.perf_counter() < deadline and len(times) < most):
         times.append(_time(call, repeats))
     return 1e3 * float(np.median(times))
 
@@ -78,10 +81,16 @@ def median_interval(samples: np.ndarray) -> tuple[float, float, float]:
     """
     ordered = np.sort(samples)
     count = len(ordered)
-    below, tail = 0, 0.5**count  # the chance that at most `below` of the samples lie under the true median
-    while (longer := tail + math.comb(count, below + 1) * 0.5**count) <= 0.025:
+    below, tail = 0, _binomial_half(count, 0)  # the chance that at most `below` of the samples lie under the median
+    while (longer := tail + _binomial_half(count, below + 1)) <= 0.025:
         below, tail = below + 1, longer
     return float(ordered[below]), float(np.median(ordered)), float(ordered[count - 1 - below])
+
+
+def _binomial_half(trials: int, successes: int) -> float:
+    """The chance of exactly so many successes in fair trials, without numbers too large for a float."""
+    log_choices = math.lgamma(trials + 1) - math.lgamma(successes + 1) - math.lgamma(trials - successes + 1)
+    return math.exp(log_choices - trials * math.log(2))
 
 
 def _repeats(call: Callable[[], object]) -> int:

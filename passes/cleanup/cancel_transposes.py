@@ -16,7 +16,7 @@ from typing import ClassVar
 from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, input_of, is_constant, producer
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.cleanup._layout import can_reorder, follows_layout, reorder_shape, reordered, transposed
-from graphpress.passes.operands import is_private, permutation
+from graphpress.passes.operands import is_private, is_unread, permutation
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,8 @@ class CancelTransposes(RewritePass):
                     edit.own_constant(link, index, reordered(array, match.inner))
             reorder_shape(link.outputs[0], match.inner)
         edit.set_attributes(match.node, perm=match.order)
-        if has_no_reader(match.first):
+        if is_unread(match.first):
             edit.remove(match.first)
-
-
-def has_no_reader(node: Node) -> bool:
-    """Whether nothing needs the node's single result any more."""
-    return not node.outputs[0].uses() and not node.outputs[0].is_graph_output()
 
 
 def _chain_above(value: Value | None, below: Node) -> list[Node]:

@@ -75,6 +75,8 @@ def _bounds(node: Node) -> Bounds | None:
     """Lower and upper bound, infinite where absent; None when they are not known or not in order."""
     if node.op_type == "Relu":
         return 0.0, math.inf
+    if {"min", "max"} & node.attributes.keys():
+        return None  # a function may be written in an older operator set than the model
     low = -math.inf if input_of(node, 1) is None else scalar(input_of(node, 1))
     high = math.inf if input_of(node, 2) is None else scalar(input_of(node, 2))
     if low is None or high is None or not low <= high:

@@ -2,7 +2,7 @@
 
     f(f(x)) = f(x)     Relu, Abs, Sign, Ceil, Floor, Round
     f(f(x)) = x        Not, Neg, BitwiseNot
-    Relu(y) = y        where y is never negative (Sigmoid, Softmax, Exp, HardSigmoid, Abs)
+    Relu(y) = y        where y is never negative (Sigmoid, Softmax, Exp and the like)
 
 Nothing is refused: where the result is a graph output that its operand cannot stand in for, the node is needed.
 """
@@ -15,11 +15,10 @@ from typing import ClassVar
 from graphpress.ir import Editor, Match, Node, Refusal, Value, input_of, producer
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.cleanup._forward import forward, pass_through
-from graphpress.passes.operands import is_annotated, is_encoded
+from graphpress.passes.operands import NEVER_NEGATIVE, is_annotated, is_encoded, is_unread
 
 IDEMPOTENT = ("Abs", "Ceil", "Floor", "Relu", "Round", "Sign")
 INVOLUTION = ("BitwiseNot", "Neg", "Not")
-NEVER_NEGATIVE = ("Abs", "Exp", "HardSigmoid", "Sigmoid", "Softmax")
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class MergeRepeated(RewritePass):
         """Let the readers read what the repetition amounts to."""
         before = match.node.inputs[0].producer()
         forward(match, edit)
-        if not before.outputs[0].uses() and not before.outputs[0].is_graph_output():
+        if is_unread(before):
             edit.remove(before)
 
 

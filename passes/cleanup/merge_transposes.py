@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from graphpress.ir import Editor, Match, Node, Refusal, input_of, producer
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.operands import is_annotated, is_encoded, permutation
+from graphpress.passes.operands import is_annotated, is_encoded, is_unread, permutation
 
 
 @dataclass(frozen=True)
@@ -38,5 +38,5 @@ class MergeTransposes(RewritePass):
         """Let the second read what the first reads."""
         edit.set_input(match.node, 0, match.first.inputs[0])
         edit.set_attributes(match.node, perm=match.order)
-        if not match.first.outputs[0].uses() and not match.first.outputs[0].is_graph_output():
+        if is_unread(match.first):
             edit.remove(match.first)

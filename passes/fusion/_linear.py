@@ -102,7 +102,7 @@ def fold(node: Node, source: Value, affine_for: Callable[[Layer], Affine | Refus
     ``affine_for`` says what the node does to the channels of that layer; the match is for ``rewrite``.
     """
     if is_annotated(node):
-        return Refusal.at(node, "it reads an input in an encoding of its own", "fuse before quantising")
+        return Refusal.at(node, "it is quantised already, or says how it reads an input", "fuse before quantising")
     refusal = None
     for feeds, layer in ((True, layer_before(node, source)), (False, layer_after(node))):
         affine = affine_for(layer) if isinstance(layer, Layer) else layer

@@ -87,7 +87,7 @@ def encoded_within(nodes: Iterable[Node], end: Node) -> Refusal | None:
     """A refusal that names what is quantised within an expression: one operator would not round there."""
     for node in dict.fromkeys(nodes):
         if is_annotated(node):
-            return Refusal.at(node, "it reads an input in an encoding of its own", "fuse before quantising")
+            return Refusal.at(node, "it is quantised already, or says how it reads an input", "fuse before quantising")
         for value in node.outputs if node is not end else ():
             if is_encoded(value) or is_overridden(value):
                 return Refusal.at(value, f"the inner value of {end.op_type} is quantised", "fuse before quantising")

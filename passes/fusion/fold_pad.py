@@ -38,12 +38,11 @@ from graphpress.ir import (
 )
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.fusion._operator import encoded_within
-from graphpress.passes.operands import ints_operand, normal_axes
+from graphpress.passes.operands import NEVER_NEGATIVE, ints_operand, normal_axes
 
 READERS = ("Conv", "AveragePool", "MaxPool")
 COUNTS_PADS = 7
 """The first operator set whose AveragePool has ``count_include_pad``."""
-NEVER_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "HardSigmoid", "Abs", "Exp", "Softplus")
 
 
 @dataclass(frozen=True)

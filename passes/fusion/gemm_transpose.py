@@ -15,6 +15,7 @@ from graphpress.ir import Editor, Match, Node, Refusal, Value, int_attribute, op
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.fusion._operator import encoded_within, needs_opset
 from graphpress.passes.fusion.matmul_add import GEMM_TYPES
+from graphpress.passes.operands import is_unread
 
 BIAS_IS_OPTIONAL = 11
 
@@ -54,7 +55,7 @@ class GemmTranspose(RewritePass):
         gemm = edit.add_node("Gemm", inputs, attributes, before=node, name=node.name)
         edit.replace(node.outputs[0], gemm.outputs[0])
         edit.remove(node)
-        edit.remove(*(one for one in dict.fromkeys(transposes) if one is not None and _is_unread(one)))
+        edit.remove(*(one for one in dict.fromkeys(transposes) if one is not None and is_unread(one)))
 
 
 def _straight(value: Value | None) -> Value | None:
@@ -64,7 +65,3 @@ def _straight(value: Value | None) -> Value | None:
         return None
     perm = transpose.attributes.get("perm")
     return transpose.inputs[0] if perm is None or tuple(perm.as_ints()) == (1, 0) else None
-
-
-def _is_unread(node: Node) -> bool:
-    return not node.outputs[0].uses() and not node.outputs[0].is_graph_output()

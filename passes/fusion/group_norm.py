@@ -21,11 +21,12 @@ from graphpress.ir import (
     constant,
     dims_of,
     float_attribute,
+    int_attribute,
     producer,
 )
-from graphpress.passes.fusion._operands import only_reader_of_type, orders
+from graphpress.passes.fusion._operands import only_reader_of_type, orders, same_size
 from graphpress.passes.fusion._operator import OperatorFusion
-from graphpress.passes.operands import all_equal, same_shape
+from graphpress.passes.operands import all_equal, constant_ints, same_shape
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class GroupNorm(OperatorFusion):
             return None
         if not (all_equal(node.inputs[1], 1) and all_equal(node.inputs[2], 0) and _undoes(back, x)):
             return None
+        if not _keeps_batch(into, x):
+            return None
         mul = only_reader_of_type(back, "Mul")
         add = None if mul is None else only_reader_of_type(mul, "Add")
         if mul is None or add is None:
@@ -62,6 +65,13 @@ class GroupNorm(OperatorFusion):
         stem = match.end.name or "group_norm"
         scale = edit.add_constant_for(match.end, match.scale, f"{stem}_scale")
         return [match.x, scale, edit.add_constant_for(match.end, match.bias, f"{stem}_bias")]
+
+
+def _keeps_batch(reshape: Node, x: Value) -> bool:
+    """Whether the reshape leaves the first axis as it is, so that no group spans two samples."""
+    target = constant_ints(reshape.inputs[1])
+    copies = target is not None and target[0] == 0 and int_attribute(reshape, "allowzero", 0) == 0
+    return copies or same_size((reshape.outputs[0], 0), (x, 0))
 
 
 def _undoes(reshape: Node, x: Value) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphpress.errors import DataError
+from graphpress.errors import DataError, UsageError
 from graphpress.ir import Editor, Model, Refusal, Value, label
 from graphpress.ir.encoding import request_compute
 from graphpress.manager.contract import Context, Outcome, Pass
@@ -44,6 +44,11 @@ class Quantize(Pass):
     calibration_method: Method = "mse"
     percentile: float = 99.99
     per_channel: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not 50 < self.percentile <= 100:
+            raise UsageError(f"percentile must lie above 50 and be at most 100, not {self.percentile}",
+                             where=self.name, fix="99.99 is usual")
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
         """Needs data, and an operator set that can spell per-channel scales."""

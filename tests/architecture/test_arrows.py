@@ -10,7 +10,7 @@ import pytest
 
 import graphpress
 
-ROOT = Path(graphpress.__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("compiler", "passes", "backends", "models")
 FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
 IDS = [str(file.relative_to(ROOT)) for file in FILES]

@@ -12,7 +12,7 @@ import pytest
 
 import graphpress
 
-ROOT = Path(graphpress.__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ROOMS = {
     "compiler": "graphpress",
     "passes": "graphpress/passes",

@@ -17,7 +17,7 @@ from graphpress.errors import DataError, ModelError, UsageError
 from graphpress.ir import load
 from graphpress.runtime import compare_latency
 
-ROOT = Path(graphpress.__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -154,10 +154,17 @@ def test_the_same_command_gives_the_same_bytes(optimize):
 
 def test_a_manifest_replays_to_the_same_bytes(optimize, images):
     first = optimize(allow_worse=True, max_drop=None)
-    other = {"input": 3 * images["input"]}  # decisions come from the manifest, not from this data
-    again = optimize(data=other, recipe=str(first.output / "manifest.json"))
+    again = optimize(recipe=str(first.output / "manifest.json"))
     assert again.status == "delivered"
     assert (first.output / "model.onnx").read_bytes() == (again.output / "model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("data", ["other", None])
+def test_a_manifest_is_not_replayed_on_other_data(optimize, images, data):
+    first = optimize(allow_worse=True, max_drop=None)
+    given = None if data is None else {"input": 3 * images["input"]}
+    with pytest.raises(UsageError, match="recorded with another calibration data"):
+        optimize(data=given, recipe=str(first.output / "manifest.json"))
 
 
 def test_a_replay_follows_the_recorded_choice_even_where_it_would_choose_otherwise(optimize, backends):

@@ -43,7 +43,8 @@ CHAINS = {
     "transposes around a pair": "a = Transpose(x)" + pair("a", "b") + "c = Mul(b, half) y = Transpose(c)",
     "one operand of two in a grid": pair("x", "a") + "b = Concat<axis=0>(a, x) y = Concat<axis=0>(b, a)",
     "swish around a pair": "a = Sigmoid(x)" + pair("a", "b") + "y = Mul(x, b)",
-    "gelu on both readings": pair("x", "a") + "d = Div(a, root2) e = Erf(d) f = Add(e, one) g = Mul(x, f) y = Mul(g, half)",
+    "gelu on both readings": pair("x", "a")
+    + "d = Div(a, root2) e = Erf(d) f = Add(e, one) g = Mul(x, f) y = Mul(g, half)",
     "bias behind a pair": "a = MatMul(x, w)" + pair("a", "c") + "y = Add(c, bias)",
     "product of a rounded transpose": "a = Transpose(x)" + pair("a", "c") + "y = MatMul(c, w)",
     "factor behind a pair": "a = MatMul(x, w)" + pair("a", "c") + "y = Mul(c, half)",

@@ -29,7 +29,7 @@ QUANTIZE = st.fixed_dictionaries(
     {},
     optional={
         "calibration_method": st.sampled_from(["minmax", "percentile", "mse"]),
-        "percentile": st.floats(50, 100),
+        "percentile": st.floats(50, 100, exclude_min=True),
         "per_channel": st.none() | st.booleans(),
     },
 )
@@ -45,7 +45,7 @@ class Trim(Pass):
 
 @st.composite
 def pipelines(draw):
-    names = draw(st.lists(st.sampled_from(pass_names()), max_size=5))
+    names = draw(st.lists(st.sampled_from(pass_names()), min_size=1, max_size=5))
     return tuple(load_pass(name)(**(draw(QUANTIZE) if name == "quantize" else {})) for name in names)
 
 
@@ -59,6 +59,12 @@ def test_python_text_and_file_hold_the_same_passes(tmp_path_factory, passes):
         file.write_text(write(to_table(recipe)), encoding="utf-8")
         assert from_name(str(file)).passes == passes
         assert from_name(str(file)).text() == recipe.text()
+
+
+@pytest.mark.parametrize("make", [lambda: from_text(" "), lambda: from_passes(())])
+def test_an_empty_pipeline_is_a_mistake(make):
+    with pytest.raises(UsageError, match="names no pass"):
+        make()
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -83,6 +83,12 @@ def test_a_training_dropout_stays(build, apply):
     assert apply(EliminateIdentity(), model).changes == 0
 
 
+@pytest.mark.parametrize(("attributes", "changes"), [("", 0), ("<is_test=0>", 0), ("<is_test=1>", 1)])
+def test_an_old_dropout_trains_unless_told_otherwise(build, apply, attributes, changes):
+    model = build(f"(float[2] x) => (float[2] y) {{ a = Dropout{attributes}(x) y = Relu(a) }}", opset=6)
+    assert apply(EliminateIdentity(), model).changes == changes
+
+
 @pytest.mark.parametrize(
     "call",
     ["Add(x, zero)", "Add(zero, x)", "Sub(x, zero)", "Mul(x, one)", "Mul(one, x)", "Div(x, one)", "Pow(x, one)",

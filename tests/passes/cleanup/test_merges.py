@@ -20,6 +20,7 @@ WEIGHTS = {
     "row": np.array([1, 2, 4], np.float32), "column": np.array([[1], [3]], np.float32),
     "i0": np.array([0]), "i1": np.array([1]), "i2": np.array([2]), "i_1": np.array([-1]), "i9": np.array([9]),
     "six_": np.array([6]), "copy": np.array([0, -1]), "flat": np.array([-1]), "three": np.array([3, 2]),
+    "low": np.array(-np.inf, np.float32), "high": np.array(np.inf, np.float32), "shift": np.array(3 << 22, np.float32),
     "border": np.array([0, 1, 1, 0]), "crop": np.array([0, -1, 0, 0]),
 }  # fmt: skip
 
@@ -38,6 +39,8 @@ def chain(first: str, second: str) -> str:
         (MergeClips(), "Clip(x, zero, six)", "Clip(a, one, two)", ["Clip"]),
         (MergeClips(), "Clip(x, one, two)", "Clip(a, , zero)", ["Clip"]),
         (MergeClips(), "Relu(x)", "Clip(a, , six)", ["Clip"]),
+        (MergeClips(), "Clip(x, , low)", "Clip(a, zero, six)", ["Clip"]),
+        (MergeClips(), "Clip(x, high, )", "Clip(a, zero, )", ["Clip"]),
         (MergeClips(), "Clip(x, zero, )", "Relu(a)", ["Relu"]),
         (MergeSlices(), "Slice(x, i1, i9, i_1)", "Slice(a, i0, i1, i0)", ["Slice"]),
         (MergeSlices(), "Slice(x, i_1, i0, i1, i_1)", "Slice(a, i0, i1)", ["Slice"]),
@@ -109,6 +112,22 @@ def test_constants_that_leave_the_range_are_refused(build, clean, first, second)
     done = clean(MergeArithmetic(), build(chain(first, second), **WEIGHTS))
     assert done.outcome.changes == 0
     assert "leaves the range" in done.reasons
+
+
+@pytest.mark.parametrize(("first", "second"), [("Add(x, shift)", "Sub(a, shift)"), ("Sub(x, shift)", "Add(shift, a)")])
+def test_rounding_by_a_large_constant_stays(build, clean, first, second):
+    done = clean(MergeArithmetic(), build(chain(first, second), **WEIGHTS))
+    assert done.outcome.changes == 0
+    assert "rounds to whole numbers" in done.reasons
+
+
+def test_bounds_as_attributes_in_an_older_function_are_no_absent_bounds(build, apply):
+    function = (
+        '<opset_import: ["": 10], domain: "local"> limit (a) => (c) '
+        "{ b = Clip<min = 0.0, max = 6.0>(a) c = Clip<min = 1.0, max = 2.0>(b) }"
+    )
+    model = build("(float[2] x) => (float[2] y) { y = local.limit(x) }", functions=function)
+    assert apply(MergeClips(), model).changes == 0
 
 
 def test_a_graph_output_keeps_its_name(build, clean):

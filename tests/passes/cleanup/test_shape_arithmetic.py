@@ -95,3 +95,16 @@ def test_shapes_of_outer_values_are_known_inside(build, clean):
     )
     done = clean(ShapeArithmetic(), model)
     assert [[node.op_type for node in graph] for graph in done.model.graph.subgraphs()] == [["Expand"], ["Neg"]]
+
+
+def test_integers_that_wrap_round_are_left_to_the_runtime(build, apply, run):
+    model = build(
+        "(float[2] x) => (int64[n] y, int64[m] z) { a = BitwiseAnd(small, small) "
+        "s = Add(large, one) y = Mul(s, one) d = Mul(narrow, narrow) z = Cast<to=7>(d) }",
+        opset=18, small=np.array([3], np.uint8), large=np.array([2**63 - 1]), one=np.array([1]),
+        narrow=np.array([1 << 20], np.int32),
+    )  # fmt: skip
+    before = run(model)
+    apply(ShapeArithmetic(), model)
+    for name, array in run(model).items():
+        np.testing.assert_array_equal(array, before[name])

@@ -124,3 +124,13 @@ def test_a_reordered_constant_broadcasts_the_same(order, axes):
     beside = random.normal(size=np.transpose(x, order).shape[axes:])
     expected = np.transpose(x, order) * beside
     np.testing.assert_array_equal(np.transpose(x * reordered(np.asarray(beside), order), order), expected)
+
+
+def test_a_constant_with_more_axes_parts_transposes(build, clean):
+    text = "(float[2,3] x) => (float[n,m,k] y) { a = Transpose(x) b = Add(a, c) y = Transpose<perm=[0,2,1]>(b) }"
+    assert clean(CancelTransposes(), build(text, c=np.ones((1, 1, 2), np.float32))).outcome.changes == 0
+
+
+def test_an_empty_constant_takes_the_other_order_too(build, clean):
+    text = "(float[2,0] x) => (float[2,0] y) { a = Transpose(x) b = Add(a, c) y = Transpose(b) }"
+    assert clean(CancelTransposes(), build(text, c=np.ones((0, 2), np.float32))).outcome.changes == 1

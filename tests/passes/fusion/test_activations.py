@@ -157,6 +157,24 @@ def test_leaves_other_functions_alone(build, refusals, rule, nodes):
     assert refusals(rule, build(graph(nodes), opset=24, ir_version=11, **numbers())) == []
 
 
+@pytest.mark.parametrize(
+    ("rule", "nodes"),
+    [
+        (HardSigmoid(), "m = Mul(x, tenth) a = Add(m, half) y = Clip(a, zero, one)"),
+        (LeakyRelu(), "g = Greater(x, zero) m = Mul(x, tenth) y = Where(g, x, m)"),
+        (Softplus(), "e = Exp(x) a = Add(e, one) y = Log(a)"),
+    ],
+)
+def test_leaves_double_alone(build, refusals, rule, nodes):
+    reasons = refusals(rule, build(graph(nodes, "double"), opset=21, **numbers(np.float64)))
+    assert reasons == ["the fused operator does not compute in double"]
+
+
+def test_leaves_integers_alone(build, refusals):
+    model = build(graph("m = Mul(x, zero) y = Max(x, m)", "int32"), zero=np.array(0, np.int32))
+    assert refusals(LeakyRelu(), model) == ["the fused operator does not compute in int32"]
+
+
 def test_a_scale_before_or_behind_the_function_stays(build, fuse):
     nodes = (
         "i = Mul(x, two) d = Div(i, root2) e = Erf(d) a = Add(e, one) m = Mul(i, a) h = Mul(m, half) y = Mul(h, two)"

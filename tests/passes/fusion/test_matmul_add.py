@@ -55,6 +55,11 @@ def test_refuses_and_says_why(build, refusals, nodes, reason):
     assert reason in refusals(MatmulAdd(), build(text, w=normal(6, 4), b=normal(4), big=normal(3, 4)))[0]
 
 
+def test_leaves_twice_the_product_alone(build, refusals):
+    text = "(float[5,6] x) => (float y) { h = MatMul(x, w) y = Add(h, h) }"
+    assert refusals(MatmulAdd(), build(text, w=normal(6, 4))) == []
+
+
 def test_refuses_before_opset_7(build, refusals):
     text = "(float[5,6] x, float[5,4] z) => (float y) { h = MatMul(x, w) y = Add(h, z) }"
     assert "needs opset 7" in refusals(MatmulAdd(), build(text, opset=6, w=normal(6, 4)))[0]

@@ -151,5 +151,6 @@ def test_group_norm_refuses_and_leaves_alone(build, refusals):
     assert "needs opset 21" in refusals(GroupNorm(), build(text, opset=17, **group_weights()))[0]
     read = text.replace("float y)", "float y, float[2,2,27] r)")
     assert "another reader" in refusals(GroupNorm(), build(read, opset=21, **group_weights()))[0]
-    for changes in ({"ones": np.full(2, 2, np.float32)}, {"gamma": np.ones((1, 3, 1), np.float32)}):
+    over_samples = {"into": np.array([1, 2, -1])}
+    for changes in ({"ones": np.full(2, 2, np.float32)}, {"gamma": np.ones((1, 3, 1), np.float32)}, over_samples):
         assert refusals(GroupNorm(), build(text, opset=21, **group_weights(**changes))) == []

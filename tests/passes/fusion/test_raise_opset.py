@@ -92,11 +92,13 @@ def test_spells_operators_the_newer_way(build, nodes, opset):
         ("y = Softmax<axis=1>(x)", 11, "Softmax stops flattening"),
         ("y = Upsample<scales=[1.0,1.0,2.0]>(x)", 8, "lost its attribute scales"),
         ("y = Resize(x, scales)", 10, "Resize changed its meaning in operator set 11"),
+        ("y = PRelu(x, slope)", 6, "PRelu changed its meaning in operator set 7"),
+        ("y = Dropout(x)", 6, "Dropout changed its meaning in operator set 7"),
         ("y = GroupNormalization<num_groups=2>(x, g, g)", 18, "GroupNormalization changed its meaning"),
     ],
 )
 def test_refuses_what_would_mean_something_else(build, nodes, opset, reason):
-    weights = {"scales": np.array([1, 1, 2], np.float32), "g": np.ones(2, np.float32)}
+    weights = {"scales": np.array([1, 1, 2], np.float32), "g": np.ones(2, np.float32), "slope": np.ones(4, np.float32)}
     model = build(
         f"(float[2,4,8] x) => (float y) {{ r = Relu(x) {nodes.replace('(x', '(r')} }}", opset=opset, **weights
     )

@@ -199,7 +199,9 @@ def test_a_node_that_reads_infinities_of_the_model_s_own_making_stays_float(buil
         "(float[N,3,8,8] x) => (float[N,4,8,8] y) "
         "{ a = Conv<pads=[1,1,1,1]>(x, w, b) z = Relu(x) l = Log(z) c = Conv<pads=[1,1,1,1]>(l, w, b) y = Add(a, c) }"
     )
-    done = quantise(build(graph, w=weights.of(4, 3, 3, 3), b=weights.of(4)), [{"x": np.zeros((2, 3, 8, 8), np.float32)}])
+    done = quantise(
+        build(graph, w=weights.of(4, 3, 3, 3), b=weights.of(4)), [{"x": np.zeros((2, 3, 8, 8), np.float32)}]
+    )
     assert "infinite" in done.refused["l"]
     assert done.integer == {"a"}
 
@@ -239,8 +241,7 @@ def test_two_methods_in_one_pipeline_do_not_share_their_ranges(build, weights):
     found = []
     for step, method in enumerate(("minmax", "mse")):
         model = build(CONV, w=weights.of(4, 3, 3, 3), b=weights.of(4))
-        context = Context(target=target, original=model, calibration=[{"x": feed}], decisions=decisions,
-                          step=step)
+        context = Context(target=target, original=model, calibration=[{"x": feed}], decisions=decisions, step=step)
         Quantize(calibration_method=method).run(model, context)
         found.append(model.graph.inputs[0].metadata_props["graphpress.encoding.v1"])
     assert found[0] != found[1]
