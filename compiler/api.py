@@ -12,8 +12,8 @@ from typing import Any
 from graphpress.delivery import deliver
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.job import open_job
-from graphpress.progress import Progress, Silent
 from graphpress.options import Options
+from graphpress.progress import Progress, Silent
 from graphpress.report.records import Report, Status
 
 
@@ -46,7 +46,7 @@ def optimize(
 ) -> Result:
     """Compile a model for a target.
 
-        result = graphpress.optimize("model.onnx", target="cpu", data="data.yaml", max_drop=0.01, output="out", force=True)
+        result = graphpress.optimize("model.onnx", target="cpu", data="data.yaml", max_drop=0.01, output="out")
 
     The keywords are the fields of ``Options``: target, backend, data, metric, max_drop, recipe, passes, output, force,
     allow_worse, exclude, input_shape, threads, seed, time_limit, eval_limit, verify, cache_dir.
@@ -64,7 +64,9 @@ def optimize(
     unknown = set(options) - set(Options.__dataclass_fields__)
     if unknown:
         word = min(unknown)
-        raise UsageError(f"unknown option {word!r}", where="optimize", fix=did_you_mean(word, Options.__dataclass_fields__))
+        raise UsageError(
+            f"unknown option {word!r}", where="optimize", fix=did_you_mean(word, Options.__dataclass_fields__)
+        )
     return run(Path(model), Options(**options), progress or Silent(), hooks or {})
 
 
@@ -81,5 +83,3 @@ def run(
     outcome = job.manager().run(job.model, job.recipe)
     report, files = deliver(job, outcome, began)
     return Result(report, job.output, files)
-
-

@@ -100,12 +100,11 @@ def _report(job: Job, run: Run, choice: Choice, folder: Path) -> Report:
         refusals=(*_import_refusals(job), *run.refusals()),
         layers=tuple(_layers(choice, after)),
         verdict=(
-            None if baseline_score is None or score is None
-            else verdict_on(baseline_score, score, job.options.max_drop)
+            None if baseline_score is None or score is None else verdict_on(baseline_score, score, job.options.max_drop)
         ),
-        speed=None if timing is None else SpeedVerdict(
-            ratio=timing.ratio, low=timing.low, high=timing.high, rounds=timing.rounds
-        ),
+        speed=None
+        if timing is None
+        else SpeedVerdict(ratio=timing.ratio, low=timing.low, high=timing.high, rounds=timing.rounds),
         modelled_ms=_modelled_ms(job, after),
         modelled_baseline_ms=_modelled_ms(job, before),
         dropped_for_worse=tuple(f"{name}: {why}" for name, why in choice.dropped),
@@ -127,8 +126,14 @@ def _baseline_latency(job: Job) -> float | None:
 
 
 def _figures(cost: ModelCost, score: Score | None, latency: float | None, size: int, nodes: int) -> Figures:
-    return Figures(metric=None if score is None else score.value, latency_ms=latency, parameters=cost.parameters,
-                   macs=cost.macs, bytes=size, nodes=nodes)
+    return Figures(
+        metric=None if score is None else score.value,
+        latency_ms=latency,
+        parameters=cost.parameters,
+        macs=cost.macs,
+        bytes=size,
+        nodes=nodes,
+    )
 
 
 def _records(run: Run, choice: Choice) -> list[PassRecord]:
@@ -148,9 +153,7 @@ def _records(run: Run, choice: Choice) -> list[PassRecord]:
 
 
 def _import_refusals(job: Job) -> list[RefusalRecord]:
-    return [
-        RefusalRecord(pass_name="import", where=one.where, why=one.why, fix=one.fix) for one in job.kept_nodes
-    ]
+    return [RefusalRecord(pass_name="import", where=one.where, why=one.why, fix=one.fix) for one in job.kept_nodes]
 
 
 def _layers(choice: Choice, cost: ModelCost) -> list[LayerRecord]:
@@ -159,8 +162,13 @@ def _layers(choice: Choice, cost: ModelCost) -> list[LayerRecord]:
         return [LayerRecord(name=one.name, op=one.op, macs=one.macs) for one in cost.layers if one.macs]
     asked = _requests(choice.checkpoint.model)
     return [
-        LayerRecord(name=one.name, op=one.op, macs=one.macs, asked=asked.get(one.name, "float32"),
-                    became=choice.became.get(one.name, "fused" if one.name in asked else "float32"))
+        LayerRecord(
+            name=one.name,
+            op=one.op,
+            macs=one.macs,
+            asked=asked.get(one.name, "float32"),
+            became=choice.became.get(one.name, "fused" if one.name in asked else "float32"),
+        )
         for one in cost.layers
         if one.macs or one.name in asked
     ]
@@ -211,7 +219,8 @@ def _manifest(job: Job, folder: Path) -> Manifest:
 def _recorded_options(job: Job) -> dict[str, Any]:
     left_out = ("data", "output", "force", "cache_dir", "recipe", "passes", "target", "backend", "seed", "threads")
     return {
-        name: _word(value) for name, value in asdict(replace(job.options, data=None, passes=None)).items()
+        name: _word(value)
+        for name, value in asdict(replace(job.options, data=None, passes=None)).items()
         if name not in left_out
     }
 

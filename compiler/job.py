@@ -104,8 +104,13 @@ class Job:
         if self.metric is None or samples is None or baseline is None:
             return NoJudge()
         return MetricJudge(
-            self.metric, samples, baseline, self.session,
-            lambda model: self.backend.legalise(model, self.target), self.options.max_drop, self.threads,
+            self.metric,
+            samples,
+            baseline,
+            self.session,
+            lambda model: self.backend.legalise(model, self.target),
+            self.options.max_drop,
+            self.threads,
             self.context.progress,
         )
 
@@ -113,14 +118,18 @@ class Job:
         """The manager of this run."""
         limit = self.options.time_limit
         return Manager(
-            context=self.context, judge=self.judge(), probes=self.probes, verification=self.options.verify,
+            context=self.context,
+            judge=self.judge(),
+            probes=self.probes,
+            verification=self.options.verify,
             deadline=None if limit is None else time.monotonic() + limit,
         )
 
     def _score_original(self, samples: Samples) -> Score:
         assert self.metric is not None
-        return evaluate(self.session, samples, self.metric, self.session, model=self.path,
-                        progress=self.context.progress)
+        return evaluate(
+            self.session, samples, self.metric, self.session, model=self.path, progress=self.context.progress
+        )
 
 
 def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[str, Callable[..., None]]) -> Job:
@@ -150,12 +159,35 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
     data = load_dataset(options.data, specs, limit=options.eval_limit)
     _check_recorded(recipe.manifest, inputs, data, options)
     context = Context(
-        target=target, original=original, calibration=data.calibration, exclude=exclude, seed=options.seed,
-        threads=threads, progress=progress, decisions=dict(recipe.decisions), cache=cache,
+        target=target,
+        original=original,
+        calibration=data.calibration,
+        exclude=exclude,
+        seed=options.seed,
+        threads=threads,
+        progress=progress,
+        decisions=dict(recipe.decisions),
+        cache=cache,
     )
     return Job(
-        path, options, output, target, backend, backend_name, recipe, inputs, original, model, kept_nodes, session, data,
-        _metric(options, data), _probes(session, data, shapes, options.seed), shapes, threads, context,
+        path,
+        options,
+        output,
+        target,
+        backend,
+        backend_name,
+        recipe,
+        inputs,
+        original,
+        model,
+        kept_nodes,
+        session,
+        data,
+        _metric(options, data),
+        _probes(session, data, shapes, options.seed),
+        shapes,
+        threads,
+        context,
     )
 
 
@@ -188,38 +220,51 @@ def _replayed(options: Options, manifest: Manifest | None) -> Options:
     if manifest is None:
         return options
     recorded = {
-        **manifest.options, "target": manifest.target, "backend": manifest.backend, "seed": manifest.seed,
+        **manifest.options,
+        "target": manifest.target,
+        "backend": manifest.backend,
+        "seed": manifest.seed,
         "threads": manifest.threads,
     }
     default = Options()
-    return replace(options, **{
-        name: value for name, value in recorded.items()
-        if hasattr(default, name) and getattr(options, name) == getattr(default, name)
-    })
+    return replace(
+        options,
+        **{
+            name: value
+            for name, value in recorded.items()
+            if hasattr(default, name) and getattr(options, name) == getattr(default, name)
+        },
+    )
 
 
-def _check_recorded(
-    manifest: Manifest | None, inputs: tuple[FileRecord, ...], data: Dataset, options: Options
-) -> None:
+def _check_recorded(manifest: Manifest | None, inputs: tuple[FileRecord, ...], data: Dataset, options: Options) -> None:
     """Recorded decisions are those of one model, data and target; others need their own."""
     if manifest is None:
         return
     given = data.fingerprints()
-    found = [*changed_inputs(manifest, inputs), *(f"{part} data" for part in manifest.data
-                                                  if manifest.data[part] != given.get(part))]
+    found = [
+        *changed_inputs(manifest, inputs),
+        *(f"{part} data" for part in manifest.data if manifest.data[part] != given.get(part)),
+    ]
     if options.target != manifest.target:
         found.append("target")
     if found:
-        raise UsageError(f"was recorded with another {', '.join(found)}", where=str(options.recipe),
-                         fix="give what the recorded run was given, or its passes anew with --passes")
+        raise UsageError(
+            f"was recorded with another {', '.join(found)}",
+            where=str(options.recipe),
+            fix="give what the recorded run was given, or its passes anew with --passes",
+        )
 
 
 def _available(name: str) -> Backend:
     backend: Backend = load_backend(name)
     state = backend.available()
     if not state.works:
-        raise BackendError(f"the backend {name!r} is not available: {state.detail}", where="--backend",
-                           fix=state.install or "see `optimize doctor`")
+        raise BackendError(
+            f"the backend {name!r} is not available: {state.detail}",
+            where="--backend",
+            fix=state.install or "see `optimize doctor`",
+        )
     return backend
 
 
@@ -232,8 +277,9 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
     try:
         return None if text is None else re.compile(text)
     except re.error as error:
-        raise UsageError(f"not a regular expression ({error})", where="--exclude",
-                         fix="escape special characters") from error
+        raise UsageError(
+            f"not a regular expression ({error})", where="--exclude", fix="escape special characters"
+        ) from error
 
 
 def _metric(options: Options, data: Dataset) -> Metric | None:
@@ -244,8 +290,6 @@ def _metric(options: Options, data: Dataset) -> Metric | None:
     return resolve_metric(options.metric, data.evaluation.labels is not None)
 
 
-def _probes(
-    session: Session, data: Dataset, shapes: Mapping[str, tuple[int, ...]], seed: int
-) -> tuple[Feed, ...]:
+def _probes(session: Session, data: Dataset, shapes: Mapping[str, tuple[int, ...]], seed: int) -> tuple[Feed, ...]:
     samples = data.calibration or data.evaluation or synthetic_samples(session.inputs, 2, seed, input_shapes=shapes)
     return (first_samples(next(iter(samples)), session, PROBE_SAMPLES),)

@@ -36,7 +36,11 @@ def check_folder(folder: Path, force: bool, inputs: Iterable[Path]) -> None:
         if inside.resolve().is_relative_to(folder.resolve()):
             raise UsageError(f"holds {what} and cannot be replaced", where=str(folder), fix="choose another --output")
     if not force:
-        raise UsageError("is not empty", where=str(folder), fix="choose another --output (output=), or replace it with --force (force=True)")
+        raise UsageError(
+            "is not empty",
+            where=str(folder),
+            fix="choose another --output (output=), or replace it with --force (force=True)",
+        )
 
 
 @contextmanager
@@ -51,8 +55,9 @@ def staged(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
-        raise UsageError(f"cannot be written ({error.strerror})", where=str(folder),
-                         fix="choose another --output") from error
+        raise UsageError(
+            f"cannot be written ({error.strerror})", where=str(folder), fix="choose another --output"
+        ) from error
     try:
         aside.chmod(0o755)
         yield aside

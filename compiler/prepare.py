@@ -57,8 +57,11 @@ def _fix_inputs(model: Model, input_shapes: Mapping[str, tuple[int, ...]]) -> No
             len(declared) != len(dims)
             or any(isinstance(old, int) and old != new for old, new in zip(declared, dims, strict=True))
         ):
-            raise UsageError(f"{list(dims)} contradicts the model's {list(declared)}", where=f"--input-shape {name}",
-                             fix="change only dimensions that the model leaves open")
+            raise UsageError(
+                f"{list(dims)} contradicts the model's {list(declared)}",
+                where=f"--input-shape {name}",
+                fix="change only dimensions that the model leaves open",
+            )
         inputs[name].shape = Shape(dims)
 
 

@@ -11,6 +11,7 @@ import click
 
 from graphpress.cli.options import debug_option, json_option, seconds_option, threads_option
 from graphpress.cli.text import echo_json, table
+from graphpress.cli.types import FILLED
 from graphpress.errors import BackendError
 from graphpress.report import words
 
@@ -41,9 +42,18 @@ class Measurement:
 
 @click.command("bench")
 @click.argument("model")
-@click.option("--backend", metavar="NAME", help="Measure on this backend alone.")
-@click.option("--target", metavar="NAME", default="cpu", show_default=True, help="Device whose rules the backends use.")
-@click.option("--data", metavar="FILE", help="Time with the first samples of this data instead of made-up inputs.")
+@click.option("--backend", type=FILLED, metavar="NAME", help="Measure on this backend alone.")
+@click.option(
+    "--target",
+    type=FILLED,
+    metavar="NAME",
+    default="cpu",
+    show_default=True,
+    help="Device whose rules the backends use.",
+)
+@click.option(
+    "--data", type=FILLED, metavar="FILE", help="Time with the first samples of this data instead of made-up inputs."
+)
 @threads_option
 @seconds_option
 @json_option
@@ -55,7 +65,7 @@ def bench(model: str, backend: str | None, as_json: bool, **settings: Any) -> No
     instances = {name: load_backend(name) for name in ([backend] if backend else backend_names())}
     bench = Bench(Path(model), **settings)
     results = [bench.measure(name, instance, must_work=backend is not None) for name, instance in instances.items()]
-    echo_json(results) if as_json else click.echo(_text(results, bench.threads))
+    echo_json(results) if as_json else click.echo(_text(results, bench))
 
 
 class Bench:
@@ -98,9 +108,14 @@ class Bench:
             )
 
 
-def _text(results: list[Measurement], threads: int) -> str:
+def _text(results: list[Measurement], bench: Bench) -> str:
+    threads = words.plural(bench.threads, "thread")
     rows = [(one.backend, words.milliseconds(one.latency_ms), _ratio(one), one.detail) for one in results]
-    return table(rows, head=("backend", f"latency, {threads} thread(s)", "time / ONNX Runtime", ""), right=(1,))
+    figures = table(rows, head=("backend", f"latency, {threads}", "time / ONNX Runtime", ""), right=(1,))
+    if bench.target.this_machine:
+        return figures
+    name = bench.target.name
+    return f"measured on this machine, not on {name}: the rules are those of {name}, the times are not\n\n{figures}"
 
 
 def _ratio(one: Measurement) -> str:

@@ -10,11 +10,13 @@ import click
 
 from graphpress.cli.options import debug_option, json_option, seconds_option, threads_option
 from graphpress.cli.text import echo_json, printable, table
+from graphpress.cli.types import FILLED
 from graphpress.errors import UsageError
 from graphpress.report import words
-from graphpress.report.records import Figures, Report
+from graphpress.report.records import Figures, Report, SpeedVerdict
 
 if TYPE_CHECKING:
+    from graphpress.data import Samples
     from graphpress.evaluation import OutputAgreement
     from graphpress.runtime import PairedTiming, Session
 
@@ -29,18 +31,24 @@ class ModelComparison:
         a, b: figures of each; ``latency_ms`` is the median of one call.
         outputs: agreement of each output that both have.
         timing: the paired measurement; ``ratio`` below 1 means that the second is faster.
+        threads: threads of the runtime.
+        batch: samples in the input that was timed: one, but for a model that fixes more.
+        agreement: share of samples of which both give the same top-1 class; None without an output of classes.
     """
 
     a: Figures
     b: Figures
     outputs: list[OutputAgreement]
     timing: PairedTiming
+    threads: int
+    batch: int
+    agreement: float | None
 
 
 @click.command("compare")
 @click.argument("a")
 @click.argument("b")
-@click.option("--data", metavar="FILE", help="Compare the outputs on this data instead of made-up inputs.")
+@click.option("--data", type=FILLED, metavar="FILE", help="Compare the outputs on this data instead of made-up inputs.")
 @click.option("--limit", type=click.IntRange(1), default=DEFAULT_SAMPLES, show_default=True, metavar="N",
               help="Compare the outputs on at most N samples.")  # fmt: skip
 @threads_option
@@ -51,15 +59,18 @@ def compare(a: str, b: str, data: str | None, limit: int, threads: int, seconds:
     """Compare size, cost, outputs and latency of two models."""
     from graphpress.cli.feeds import samples_for
     from graphpress.evaluation import compare_outputs
+    from graphpress.job import first_samples
     from graphpress.runtime import Session, compare_latency
 
     sessions = Session(Path(a), threads=threads), Session(Path(b), threads=threads)
     _check_same_inputs(*sessions, where=b)
     samples = samples_for(sessions[0].inputs, data, limit)
-    feed = next(iter(samples))
+    feed = first_samples(next(iter(samples)), sessions[0], 1)
     timing = compare_latency(lambda: sessions[0].run(feed), lambda: sessions[1].run(feed), seconds=seconds)
-    outputs = compare_outputs(sessions[0].run, sessions[1].run, samples)
-    result = ModelComparison(figures(Path(a), timing.a_ms), figures(Path(b), timing.b_ms), outputs, timing)
+    result = ModelComparison(
+        figures(Path(a), timing.a_ms), figures(Path(b), timing.b_ms), compare_outputs(*sessions, samples), timing,
+        threads, next((len(array) for array in feed.values() if array.ndim), 1), _agreement(*sessions, samples),
+    )  # fmt: skip
     echo_json(result) if as_json else click.echo(_text(result, Path(a).name, Path(b).name))
 
 
@@ -94,12 +105,21 @@ def _check_same_inputs(a: Session, b: Session, where: str) -> None:
         )
 
 
+def _agreement(a: Session, b: Session, samples: Samples) -> float | None:
+    from graphpress.evaluation import evaluate, resolve_metric
+
+    score = evaluate(b, samples, resolve_metric("agreement", has_labels=False), a)
+    return None if score.note else score.value  # the note says that no output has classes
+
+
 def _text(result: ModelComparison, a: str, b: str) -> str:
-    report = Report(model=a, target="", backend="", status="delivered", baseline=result.a, result=result.b)
-    rows = [(row.label, row.before, row.after, row.change) for row in words.comparison(report)]
     timing = result.timing
-    speed = (
-        f"time ratio {timing.ratio:.3f} (95% interval {timing.low:.3f} to {timing.high:.3f}, {timing.rounds} rounds)"
+    speed = SpeedVerdict(ratio=timing.ratio, low=timing.low, high=timing.high, rounds=timing.rounds)
+    report = Report(model=a, target="", backend="", status="delivered", baseline=result.a, result=result.b, speed=speed)
+    rows = [(row.label, row.before, row.after, row.change) for row in words.comparison(report)]
+    measured = (
+        f"time ratio {timing.ratio:.3f} (95% interval {timing.low:.3f} to {timing.high:.3f}, {timing.rounds} rounds, "
+        f"batch {result.batch}, {words.plural(result.threads, 'thread')})"
     )
     outputs = [
         (printable(one.name), f"{one.sqnr_db:.1f} dB", f"{one.cosine:.6f}", f"{one.max_abs:.3g}", f"{one.max_rel:.3g}")
@@ -109,4 +129,5 @@ def _text(result: ModelComparison, a: str, b: str) -> str:
     agreement = table(
         outputs, head=("output", "SQNR", "cosine", "max |a-b|", "max |a-b| / max |a|"), right=(1, 2, 3, 4)
     )
-    return f"{figures}\n{speed}\n\n{agreement}"
+    classes = "" if result.agreement is None else f"\nsame top-1 class: {100 * result.agreement:.2f} % of the samples"
+    return f"{figures}\n{measured}\n\n{agreement}{classes}"

@@ -17,6 +17,9 @@ from graphpress.report.environment import library_versions, machine
 
 DISTRIBUTION = "graphpress"
 
+BACKEND_EXTRAS = ("tensorrt", "tvm")
+"""Extras that serve nothing but the backend of the same name."""
+
 
 @dataclass(frozen=True)
 class Component:
@@ -26,7 +29,7 @@ class Component:
         name: the backend or extra.
         works: whether it can be used here.
         detail: versions, or the reason why not.
-        fix: how to get it; empty when it works.
+        fix: how to get it; empty when it works, or when it would be of no use yet.
     """
 
     name: str
@@ -70,6 +73,8 @@ def extra_states(requirements: Iterable[str]) -> Iterable[Component]:
     >>> [state.name for state in extra_states(["numpy>=1", "nonesuch>=2; extra == 'torch'"])]
     ['torch']
     """
+    from graphpress.manager.registry import backend_names
+
     wanted: dict[str, list[str]] = {}
     for requirement in requirements:
         extra = re.search(r"extra == ['\"]([\w.-]+)['\"]", requirement)
@@ -80,7 +85,10 @@ def extra_states(requirements: Iterable[str]) -> Iterable[Component]:
         found = library_versions(tuple(names))
         missing = [name for name, version in found.items() if version is None]
         detail = f"missing {', '.join(missing)}" if missing else ", ".join(f"{n} {v}" for n, v in found.items())
-        fix = f"pip install '{DISTRIBUTION}[{extra_name}]'" if missing else ""
+        if extra_name in BACKEND_EXTRAS and extra_name not in backend_names():
+            yield Component(extra_name, not missing, f"{detail} (for a backend that is not built yet)")
+            continue
+        fix = f'pip install "{DISTRIBUTION}[{extra_name}]"' if missing else ""
         yield Component(extra_name, not missing, detail, fix)
 
 

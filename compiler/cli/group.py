@@ -19,6 +19,8 @@ EXIT_CODES = (
     ("4", "accuracy budget not met; the best model inside it is written"),
     ("5", "backend unavailable"),
     ("130", "interrupted"),
+    ("141", "the reader of its output went away"),
+    ("143", "terminated"),
 )
 
 

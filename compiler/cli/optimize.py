@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from graphpress.cli.group import MainCommand, SectionOption
-from graphpress.cli.types import budget, duration
+from graphpress.cli.types import FILLED, PIPELINE, budget, duration
 from graphpress.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,21 +32,24 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
 @_option(
     "Target",
     "--target",
+    type=FILLED,
     metavar="NAME",
     default="cpu",
     show_default=True,
     help="Device the model is for; `optimize targets` lists them.",
 )
-@_option("Target", "--backend", metavar="NAME", help="What runs it there, if not the target's own choice.")
+@_option("Target", "--backend", type=FILLED, metavar="NAME", help="What runs it there, if not the target's own choice.")
 @_option(
     "Data and accuracy",
     "--data",
+    type=FILLED,
     metavar="FILE",
     help="Data file (YAML), or an .npz with arrays named like the inputs and, if there are any, `labels`.",
 )
 @_option(
     "Data and accuracy",
     "--metric",
+    type=FILLED,
     metavar="NAME",
     help="top1, top5, an agreement with the original (the default without labels), or module:function.",
 )
@@ -69,12 +72,21 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
 @_option(
     "Passes",
     "--recipe",
+    type=FILLED,
     metavar="NAME|FILE",
     help="A built-in recipe (cleanup, int8, …; `optimize passes` lists them), a recipe file, or the manifest.json "
     "of a run to replay.  [default: the target's]",
 )
-@_option("Passes", "--passes", metavar="LIST", help='Passes by hand: "fold_batch_norm,quantize{per_channel=true}".')
-@_option("Passes", "--exclude", metavar="REGEX", help="Nodes whose name matches are left alone by lossy passes.")
+@_option(
+    "Passes",
+    "--passes",
+    type=PIPELINE,
+    metavar="LIST",
+    help='Passes by hand: "fold_batch_norm,quantize{per_channel=true}".',
+)
+@_option(
+    "Passes", "--exclude", type=FILLED, metavar="REGEX", help="Nodes whose name matches are left alone by lossy passes."
+)
 @_option(
     "Passes",
     "--allow-worse",
@@ -92,6 +104,7 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
 @_option(
     "Running",
     "--input-shape",
+    type=FILLED,
     metavar="NAME=1x3x224x224",
     multiple=True,
     help="Fix the shape of an input; may be given several times.",
@@ -113,8 +126,14 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
     metavar="TIME",
     help="Stop searching for better after this long: 90, 10m, 1h.",
 )
-@_option("Running", "--cache-dir", metavar="DIR", help="Keep expensive results there, by content.")
-@_option("Output", "--output", metavar="DIR", help="Where to write.  [default: MODEL-TARGET in the working directory]")
+@_option("Running", "--cache-dir", type=FILLED, metavar="DIR", help="Keep expensive results there, by content.")
+@_option(
+    "Output",
+    "--output",
+    type=FILLED,
+    metavar="DIR",
+    help="Where to write.  [default: MODEL-TARGET in the working directory]",
+)
 @_option("Output", "--force", is_flag=True, help="Replace the output folder, whole, if it is not empty.")
 @_option("Output", "--json", "as_json", is_flag=True, help="Print report.json, or an error object, and nothing else.")
 @_option("Output", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -135,6 +154,8 @@ def optimize(ctx: click.Context, /, model: str, as_json: bool, quiet: bool, **op
         _print_json(result)
     elif not quiet:
         _print_summary(result)
+    elif result.status == "budget_not_met":
+        _tell_what_to_try()
     ctx.exit(BUDGET_NOT_MET if result.status == "budget_not_met" else 0)
 
 
@@ -148,3 +169,10 @@ def _print_summary(result: Result) -> None:
     from graphpress.cli.summary import summary
 
     click.echo(summary(result.report, result.output))
+
+
+def _tell_what_to_try() -> None:
+    """One line on stderr, so that a quiet run that failed its purpose is not mute."""
+    from graphpress.report import words
+
+    click.echo(f"accuracy budget not met; what to try: {', or '.join(words.NEXT_STEPS)}", err=True)

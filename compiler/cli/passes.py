@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from graphpress.cli.options import debug_option, json_option
+from graphpress.cli.options import argument, debug_option, json_option
 from graphpress.cli.text import echo_json, table
 
 
@@ -50,7 +50,8 @@ def passes(name: str | None, as_json: bool) -> None:
     """List the passes, or the options of one."""
     from graphpress.manager.registry import load_pass, pass_names
 
-    docs = [describe(one, load_pass(one)) for one in ([name] if name else pass_names())]
+    with argument("NAME"):
+        docs = [describe(one, load_pass(one)) for one in ([name] if name else pass_names())]
     if as_json:
         echo_json(docs[0] if name else docs)
     elif name:

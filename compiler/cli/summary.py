@@ -74,7 +74,9 @@ def _refusals(report: Report) -> Iterator[str]:
         place = "" if refusal.where in ("", refusal.pass_name) else f" at {refusal.where}"
         places.setdefault((refusal.why, refusal.fix), []).append(f"{refusal.pass_name}{place}")
     for (why, fix), found in list(places.items())[:MAX_REASONS]:
-        shown = ", ".join(found[:MAX_PLACES]) + (f" and {len(found) - MAX_PLACES} more" if len(found) > MAX_PLACES else "")
+        shown = ", ".join(found[:MAX_PLACES]) + (
+            f" and {len(found) - MAX_PLACES} more" if len(found) > MAX_PLACES else ""
+        )
         yield f"  {shown}: {why}{f' – {fix}' if fix else ''}"
     if len(places) > MAX_REASONS:
         yield f"  … {len(places) - MAX_REASONS} more reasons in report.html"

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from graphpress.cli.options import debug_option, json_option
+from graphpress.cli.options import argument, debug_option, json_option
 from graphpress.cli.text import echo_json, table
 from graphpress.targets import aliases_of, load_target, target_summaries
 
@@ -35,7 +35,8 @@ def _with_aliases(name: str) -> str:
 def _show(name: str, as_json: bool) -> None:
     from graphpress.report.records import plain
 
-    fields = plain(load_target(name))
+    with argument("NAME"):
+        fields = plain(load_target(name))
     fields["aliases"] = aliases_of(fields["name"])
     if as_json:
         echo_json(fields)

@@ -9,10 +9,11 @@ from typing import Any
 
 from graphpress.data.arrays import array_names
 from graphpress.data.inputs import ModelInput
+from graphpress.data.matching import LABELS
 from graphpress.data.parts import PartReader
 from graphpress.data.samples import Samples
 from graphpress.data.schema import DataFile, Part, check_data_file, read_data_file
-from graphpress.errors import DataError
+from graphpress.errors import DataError, UsageError
 
 BORROWED_CALIBRATION = 512
 """Samples taken for calibration from the evaluation part, when there is no calibration part."""
@@ -29,7 +30,7 @@ class Dataset:
         calibration: what passes look at; None without data.
         evaluation: what the final figure is measured on; None without data.
         selection: what gates passes; None when the evaluation samples do that as well.
-        notes: what was decided for want of a part, for the report.
+        notes: what was decided for want of a part, and which arrays nothing reads, for the report.
     """
 
     calibration: Samples | None = None
@@ -63,9 +64,12 @@ def load_dataset(
 
     Raises:
         DataError: the data cannot be read or does not go with the model's inputs.
+        UsageError: it is an empty text.
     """
     if spec is None:
         return Dataset()
+    if isinstance(spec, str) and not spec.strip():
+        raise UsageError("the name is empty", where="--data", fix="name a data file or a source, or leave it out")
     if limit is not None and limit < 1:
         raise DataError(f"a limit of {limit} leaves no samples", fix="give at least 1")
     data = spec if isinstance(spec, Dataset) else _completed(_parts(spec, tuple(inputs), batch))
@@ -89,9 +93,9 @@ def _one_set(spec: Any, inputs: tuple[ModelInput, ...], batch: int | None) -> Sa
     if not isinstance(spec, (str, Path)):
         return PartReader(inputs, Path(), "data", batch=batch).from_object(spec, Part(f"data ({type(spec).__name__})"))
     path = Path(spec)
-    is_input = any(item.name == "labels" for item in inputs)
+    is_input = any(item.name == LABELS for item in inputs)
     is_npz = path.suffix.lower() == ".npz" and path.is_file() and not is_input
-    labels = "labels" if is_npz and "labels" in array_names(path) else None
+    labels = LABELS if is_npz and LABELS in array_names(path) else None
     return PartReader(inputs, Path(), str(spec), batch=batch).open(Part(str(spec), labels=labels))
 
 
@@ -131,7 +135,8 @@ def _from_file(file: DataFile, folder: Path, where: str, inputs: tuple[ModelInpu
 def _completed(data: Dataset) -> Dataset:
     """Calibration and evaluation stand in for each other where one is missing, and the notes say so."""
     given = (data.calibration, data.evaluation, data.selection)
-    data = replace(data, notes=tuple(note for part in given if part is not None for note in part.notes))
+    notes = dict.fromkeys(note for part in given if part is not None for note in part.notes)
+    data = replace(data, notes=tuple(notes))
     if data.calibration is None and data.evaluation is not None:
         borrowed = data.evaluation.spread(BORROWED_CALIBRATION)
         note = f"no calibration part: {borrowed.count} samples of the evaluation part calibrate, labels unused"

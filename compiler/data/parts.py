@@ -172,8 +172,8 @@ class PartReader:
         spec = _label_spec(part)
         own = spec.array if spec is not None and spec.source is None else None
         arrays = {str(name): array for name, array in arrays.items()}
-        if own is None and labels is None and "labels" in arrays and "labels" not in self._names():
-            own = "labels"
+        if own is None and labels is None and LABELS in arrays and LABELS not in self._names():
+            own = LABELS
         for name in [*map(str, (part.inputs or {}).values()), *([] if own is None else [str(own)])]:
             if name not in arrays:
                 raise DataError(f"has no array {name!r}", where=part.source, fix=did_you_mean(name, arrays))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graphpress.data.inputs import Dims, cast, describe, is_text, matches, to_array
+from graphpress.data.inputs import Dims, cast, describe, is_floating, is_text, matches, to_array
 from graphpress.data.schema import Preprocess
 from graphpress.data.user_code import call_user
 from graphpress.errors import DataError
@@ -68,7 +68,14 @@ class Preprocessor:
         if channels_last:
             record = self._model_layout(record)
         sample = fit(record, self.dims, where)
-        return Sample(cast(sample.array, self.dtype, where), sample.stacked)
+        array = cast(sample.array, self.dtype, where)
+        if self.options.finite and is_floating(array.dtype) and not np.isfinite(array).all():
+            raise DataError(
+                f"holds NaN or infinities, as {self.dtype}",
+                where=where,
+                fix="check the file and its preprocessing; where they are meant, say `finite: false` under preprocess",
+            )
+        return Sample(array, sample.stacked)
 
     def _channels_last(self, record: np.ndarray, where: str) -> tuple[np.ndarray, bool]:
         """The record with its channels last, and whether it has channels at all."""

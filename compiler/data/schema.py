@@ -74,6 +74,8 @@ class Preprocess:
         scale: every value is multiplied by it.
         mean: subtracted after ``scale``; one number or one a channel.
         std: divided by after ``mean``; one number or one a channel.
+        finite: NaN and infinities are mistakes; ``false`` for models to which they mean something (a missing value, a
+            mask).
     """
 
     __pydantic_config__: ClassVar[Any] = _STRICT
@@ -86,6 +88,7 @@ class Preprocess:
     scale: float = 1.0
     mean: float | list[float] = 0.0
     std: float | list[float] = 1.0
+    finite: bool = True
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,9 @@ def read_data_file(path: Path) -> DataFile:
         ) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: dates that are none
         reason = " ".join(str(error).split())
-        raise DataError(f"is not YAML: {reason}", where=str(path), fix="mend its indentation, quotes or brackets") from error
+        raise DataError(
+            f"is not YAML: {reason}", where=str(path), fix="mend its indentation, quotes or brackets"
+        ) from error
     return check_data_file(content, str(path))
 
 

@@ -104,12 +104,15 @@ class ImageSource:
     def __len__(self) -> int:
         return len(self.names)
 
+    def place(self, index: int) -> str:
+        """The image's own path."""
+        return f"{self.path}/{self.names[index]}"
+
     def records(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
         """Decoded images, ``[height, width, channels]`` of uint8."""
         with _opened(self.path) as read:
             for index in indices:
-                name = self.names[index]
-                yield decode(read(name), self.mode, f"{self.path}/{name}")
+                yield decode(read(self.names[index]), self.mode, self.place(index))
 
     def hash_into(self, digest: Digest) -> None:
         """Hash names and bytes of all images."""

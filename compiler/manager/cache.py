@@ -20,8 +20,11 @@ class ContentCache:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise UsageError(f"cannot be made ({error.strerror})", where=str(folder),
-                                 fix="give --cache-dir a folder that can be written") from error
+                raise UsageError(
+                    f"cannot be made ({error.strerror})",
+                    where=str(folder),
+                    fix="give --cache-dir a folder that can be written",
+                ) from error
 
     def get(self, *key: str) -> Any:
         """The value stored under this key, or None (an unreadable entry counts as absent)."""

@@ -74,5 +74,11 @@ def score_model(
 def verdict_on(baseline: Score, score: Score, max_drop: float | None) -> Verdict:
     """The drop between two scores on the same samples, with its paired interval."""
     interval = drop_interval(baseline, score, CONFIDENCE)
-    return Verdict(drop=interval.drop, low=interval.low, high=interval.high, confidence=CONFIDENCE,
-                   samples=score.count, max_drop=max_drop)
+    return Verdict(
+        drop=interval.drop,
+        low=interval.low,
+        high=interval.high,
+        confidence=CONFIDENCE,
+        samples=score.count,
+        max_drop=max_drop,
+    )

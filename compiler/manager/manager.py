@@ -90,9 +90,17 @@ class Tally:
         if self.status == "applied" and not self.changes:
             notes.append("nothing to change")
         return PassRecord(
-            name=self.one.name, status=self.status, seconds=self.seconds, verify_seconds=self.verify_seconds,
-            measure_seconds=self.measure_seconds, metric=self.metric, notes=tuple(notes), options=options_of(self.one),
-            changes=self.changes, nodes=self.nodes, transaction=self.transaction,
+            name=self.one.name,
+            status=self.status,
+            seconds=self.seconds,
+            verify_seconds=self.verify_seconds,
+            measure_seconds=self.measure_seconds,
+            metric=self.metric,
+            notes=tuple(notes),
+            options=options_of(self.one),
+            changes=self.changes,
+            nodes=self.nodes,
+            transaction=self.transaction,
         )
 
 
@@ -176,10 +184,13 @@ class Manager:
         """A fusion that was left out is worth a word only where the model has something for it."""
         places = tally.one.count_matches(model) if isinstance(tally.one, RewritePass) else 1
         if places and tally.status == "applied":
-            tally.refuse(Refusal(
-                tally.one.name, f"fusing into one operator does not pay on {self.context.target.name}",
-                f"name {tally.one.name} in --passes to have it all the same ({places} places)",
-            ))
+            tally.refuse(
+                Refusal(
+                    tally.one.name,
+                    f"fusing into one operator does not pay on {self.context.target.name}",
+                    f"name {tally.one.name} in --passes to have it all the same ({places} places)",
+                )
+            )
 
     def _late(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
@@ -219,8 +230,11 @@ class Manager:
         while active and quiet < len(active):
             tally = active[turn % len(active)]
             if turn >= MOST_ROUNDS * len(active) or self._late():
-                tally.note("the time limit was reached: stopped" if self._late()
-                           else f"still changing after {MOST_ROUNDS} rounds: stopped")
+                tally.note(
+                    "the time limit was reached: stopped"
+                    if self._late()
+                    else f"still changing after {MOST_ROUNDS} rounds: stopped"
+                )
                 break
             turn += 1
             refusal = tally.one.refuse(model, self.context)  # asked anew: a pass before may have removed the reason
@@ -367,8 +381,11 @@ class Manager:
         except GraphpressError:
             raise
         except Exception as error:
-            raise GraphpressError(f"the hook failed ({type(error).__name__}: {error})", where=event,
-                                  fix="mend the hook, or leave it out of the recipe") from error
+            raise GraphpressError(
+                f"the hook failed ({type(error).__name__}: {error})",
+                where=event,
+                fix="mend the hook, or leave it out of the recipe",
+            ) from error
 
 
 def _roll_back(tallies: list[Tally]) -> None:

@@ -116,20 +116,22 @@ def from_name(name: str) -> Recipe:
         return _recipe([Step(name, {})])
     file = Path(name)
     if not file.is_file():
-        raise UsageError(f"no recipe {name!r}", where="--recipe",
-                         fix=f"give a file, or {did_you_mean(name, recipe_names())}")
+        raise UsageError(
+            f"no recipe {name!r}", where="--recipe", fix=f"give a file, or {did_you_mean(name, recipe_names())}"
+        )
     table = _read(file)
     if "manifest_version" in table:
         manifest = read_manifest(file)
         explicit = frozenset(manifest.decisions.get(EXPLICIT, ()))
-        return replace(
-            from_text(manifest.recipe), explicit=explicit, decisions=manifest.decisions, manifest=manifest
-        )
+        return replace(from_text(manifest.recipe), explicit=explicit, decisions=manifest.decisions, manifest=manifest)
     unknown = set(table) - {"description", "passes", "hooks"}
     if unknown or not isinstance(table.get("passes"), list):
         word = sorted(unknown)[0] if unknown else "passes"
-        raise UsageError(f"unknown key {word!r}" if unknown else "has no list of passes", where=str(file),
-                         fix=did_you_mean(word, ("description", "passes", "hooks")))
+        raise UsageError(
+            f"unknown key {word!r}" if unknown else "has no list of passes",
+            where=str(file),
+            fix=did_you_mean(word, ("description", "passes", "hooks")),
+        )
     recipe = _recipe([_step_of(entry, file) for entry in table["passes"]])
     return Recipe(recipe.passes, recipe.explicit, _hooks(table.get("hooks") or {}, file))
 
@@ -152,13 +154,19 @@ def make_pass(step: Step) -> Pass:
     known = [item.name for item in fields(kind)]
     for key in step.fields:
         if key not in known:
-            raise UsageError(f"the pass {step.name!r} has no field {key!r}", where="--passes",
-                             fix=did_you_mean(key, known) if known else "it has no fields")
+            raise UsageError(
+                f"the pass {step.name!r} has no field {key!r}",
+                where="--passes",
+                fix=did_you_mean(key, known) if known else "it has no fields",
+            )
     try:
         made: Pass = TypeAdapter(kind).validate_python(dict(step.fields))
     except (ValidationError, ValueError, TypeError) as error:
-        raise UsageError(f"the pass {step.name!r} cannot be made: {_first_fault(error)}", where="--passes",
-                         fix=f"see `optimize passes {step.name}`") from error
+        raise UsageError(
+            f"the pass {step.name!r} cannot be made: {_first_fault(error)}",
+            where="--passes",
+            fix=f"see `optimize passes {step.name}`",
+        ) from error
     return made
 
 
@@ -174,13 +182,19 @@ def _expand(steps: Sequence[Step], depth: int = 0) -> list[Step]:
     for step in steps:
         if step.name not in recipe_names():
             if ":" not in step.name and step.name not in pass_names():
-                raise UsageError(f"unknown pass {step.name!r}", where="--passes",
-                                 fix=did_you_mean(step.name, [*pass_names(), *recipe_names()]))
+                raise UsageError(
+                    f"unknown pass {step.name!r}",
+                    where="--passes",
+                    fix=did_you_mean(step.name, [*pass_names(), *recipe_names()]),
+                )
             found.append(step)
             continue
         if step.fields or depth > MOST_NESTED:
-            raise UsageError(f"the recipe {step.name!r} takes no fields", where="--passes",
-                             fix="name the passes that you want to set fields of")
+            raise UsageError(
+                f"the recipe {step.name!r} takes no fields",
+                where="--passes",
+                fix="name the passes that you want to set fields of",
+            )
         file = BUILT_IN / f"{step.name}.yaml"
         found += _expand([_step_of(entry, file) for entry in _read(file)["passes"]], depth + 1)
     return found
@@ -203,8 +217,9 @@ def _read(file: Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
         table = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
-        raise UsageError(f"not readable as a recipe ({str(error).splitlines()[0]})", where=str(file),
-                         fix="write it as YAML or JSON") from error
+        raise UsageError(
+            f"not readable as a recipe ({str(error).splitlines()[0]})", where=str(file), fix="write it as YAML or JSON"
+        ) from error
     if not isinstance(table, dict):
         raise UsageError("holds no table", where=str(file), fix="begin it with `passes:`")
     return table

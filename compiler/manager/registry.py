@@ -77,8 +77,11 @@ def load_pass(name: str) -> type[Any]:
 
     kind: type[Any] = _import(name, table[name])
     if not (isinstance(kind, type) and issubclass(kind, Pass)) or kind.name != name:
-        raise UsageError(f"{table[name]} is no pass of the name {name!r}", where=f"entry points {PASS_GROUP}",
-                         fix="derive it from graphpress.Pass, and call entry point and class attribute `name` the same")
+        raise UsageError(
+            f"{table[name]} is no pass of the name {name!r}",
+            where=f"entry points {PASS_GROUP}",
+            fix="derive it from graphpress.Pass, and call entry point and class attribute `name` the same",
+        )
     return kind
 
 
@@ -100,8 +103,11 @@ def load_backend(name: str) -> Any:
     try:
         return kind()
     except Exception as error:  # third-party code
-        raise UsageError(f"the backend {name!r} cannot be made ({type(error).__name__}: {error})",
-                         where=f"entry points {BACKEND_GROUP}", fix="reinstall the package that provides it") from error
+        raise UsageError(
+            f"the backend {name!r} cannot be made ({type(error).__name__}: {error})",
+            where=f"entry points {BACKEND_GROUP}",
+            fix="reinstall the package that provides it",
+        ) from error
 
 
 @cache
@@ -111,8 +117,11 @@ def _table(group: str) -> dict[str, str]:
     for point in sorted(entry_points(group=group), key=lambda point: (point.name, point.value)):
         package = point.dist.name if point.dist is not None else point.value
         if table.get(point.name, point.value) != point.value:
-            raise UsageError(f"the name {point.name!r} is claimed by {origin[point.name]} and by {package}",
-                             where=f"entry points {group}", fix="uninstall one of the two packages")
+            raise UsageError(
+                f"the name {point.name!r} is claimed by {origin[point.name]} and by {package}",
+                where=f"entry points {group}",
+                fix="uninstall one of the two packages",
+            )
         table[point.name], origin[point.name] = point.value, package
     return table
 
@@ -122,7 +131,8 @@ def _import(name: str, reference: str) -> Any:
     try:
         return getattr(import_module(module), attribute)
     except Exception as error:  # third-party code runs while it is imported
-        raise UsageError(f"{name!r} cannot be loaded from {reference} ({type(error).__name__}: {error})",
-                         where="entry points", fix="reinstall the package that provides it") from error
-
-
+        raise UsageError(
+            f"{name!r} cannot be loaded from {reference} ({type(error).__name__}: {error})",
+            where="entry points",
+            fix="reinstall the package that provides it",
+        ) from error

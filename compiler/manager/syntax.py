@@ -46,8 +46,12 @@ def format_steps(steps: list[Step]) -> str:
     'prune{ratio=0.5},distill'
     """
     return ",".join(
-        step.name + ("{" + ",".join(f"{key}={_value_text(value)}" for key, value in step.fields.items()) + "}"
-                     if step.fields else "")
+        step.name
+        + (
+            "{" + ",".join(f"{key}={_value_text(value)}" for key, value in step.fields.items()) + "}"
+            if step.fields
+            else ""
+        )
         for step in steps
     )
 
@@ -63,8 +67,9 @@ def _step(part: str) -> Step:
         key, equals, value = item.partition("=")
         key = key.strip()
         if not equals or not key or key in fields:
-            raise UsageError(f"cannot read {item!r} in {part!r}", where="--passes",
-                             fix="write each field once, as field=value")
+            raise UsageError(
+                f"cannot read {item!r} in {part!r}", where="--passes", fix="write each field once, as field=value"
+            )
         fields[key] = _value(value.strip(), part)
     return Step(name, fields)
 
@@ -75,8 +80,9 @@ def _value(text: str, part: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"cannot read the value {text!r} in {part!r}", where="--passes",
-                         fix="quote it, or write it as YAML") from error
+        raise UsageError(
+            f"cannot read the value {text!r} in {part!r}", where="--passes", fix="quote it, or write it as YAML"
+        ) from error
 
 
 def _value_text(value: Any) -> str:
@@ -123,6 +129,7 @@ def _split(text: str) -> Iterator[str]:
             yield text[start:index].strip()
             start = index + 1
     if expected or quote:
-        raise UsageError(f"{(quote or expected[-1])!r} is missing in {text!r}", where="--passes",
-                         fix="balance brackets and quotes")
+        raise UsageError(
+            f"{(quote or expected[-1])!r} is missing in {text!r}", where="--passes", fix="balance brackets and quotes"
+        )
     yield text[start:].strip()

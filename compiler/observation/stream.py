@@ -39,8 +39,9 @@ def observe(
         DataError: there are no feeds, or they do not fit the model.
     """
     inputs = {value.name for value in model.graph.inputs}
-    session = Session(model, threads=threads, optimization="basic",
-                      extra_outputs=[name for name in observers if name not in inputs])
+    session = Session(
+        model, threads=threads, optimization="basic", extra_outputs=[name for name in observers if name not in inputs]
+    )
     seen, step = 0, _Step()
     for feed in (progress or Silent()).track(feeds, "observing"):
         for piece in _pieces(feed, session.inputs, step):

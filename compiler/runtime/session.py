@@ -70,8 +70,11 @@ class Session:
         import onnxruntime
 
         if not 1 <= threads <= MOST_THREADS:
-            raise UsageError(f"{threads} threads cannot be run", where="--threads",
-                             fix=f"give a number from 1 to {MOST_THREADS}; more than the cores gains nothing")
+            raise UsageError(
+                f"{threads} threads cannot be run",
+                where="--threads",
+                fix=f"give a number from 1 to {MOST_THREADS}; more than the cores gains nothing",
+            )
         options = _options(threads, optimization, optimized_path)
         try:
             with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:
@@ -80,8 +83,11 @@ class Session:
                     source, options, providers=["CPUExecutionProvider"]
                 )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise ModelError(f"ONNX Runtime cannot load it ({_reason(error)})", where=_name(model),
-                             fix="check the model with onnx.checker, or update onnxruntime") from error
+            raise ModelError(
+                f"ONNX Runtime cannot load it ({_reason(error)})",
+                where=_name(model),
+                fix="check the model with onnx.checker, or update onnxruntime",
+            ) from error
         self.inputs = [_input_spec(argument) for argument in self._session.get_inputs()]
         self.output_names: list[str] = [argument.name for argument in self._session.get_outputs()]
 
@@ -94,9 +100,11 @@ class Session:
         try:
             results = self._session.run(self.output_names, dict(feed))
         except Exception as error:  # see above
-            raise DataError(f"the model cannot run on this input ({_reason(error)})",
-                            where=", ".join(f"{name} {list(np.shape(array))}" for name, array in feed.items()),
-                            fix="check shapes and dtypes of the data against `optimize inspect`") from error
+            raise DataError(
+                f"the model cannot run on this input ({_reason(error)})",
+                where=", ".join(f"{name} {list(np.shape(array))}" for name, array in feed.items()),
+                fix="check shapes and dtypes of the data against `optimize inspect`",
+            ) from error
         return dict(zip(self.output_names, results, strict=True))
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -110,7 +118,9 @@ def _options(threads: int, optimization: Optimization, optimized_path: Path | No
     levels = onnxruntime.GraphOptimizationLevel
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = {
-        "none": levels.ORT_DISABLE_ALL, "basic": levels.ORT_ENABLE_BASIC, "all": levels.ORT_ENABLE_ALL,
+        "none": levels.ORT_DISABLE_ALL,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "all": levels.ORT_ENABLE_ALL,
     }[optimization]
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -132,9 +142,7 @@ def _source(model: Model | Path | str, extra_outputs: Sequence[str], scratch: Pa
         return str(scratch / "model.onnx")
     proto = to_proto(model)
     present = {output.name for output in proto.graph.output}
-    proto.graph.output.extend(
-        type(proto.graph.output[0])(name=name) for name in extra_outputs if name not in present
-    )
+    proto.graph.output.extend(type(proto.graph.output[0])(name=name) for name in extra_outputs if name not in present)
     for folder in folders:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     return bytes(proto.SerializeToString())
@@ -158,7 +166,10 @@ def _input_spec(argument: Any) -> InputSpec:
 _DTYPES = {
     f"tensor({name})": np.dtype(numpy_name)
     for name, numpy_name in {
-        "float": "float32", "double": "float64", "float16": "float16", "bool": "bool",
+        "float": "float32",
+        "double": "float64",
+        "float16": "float16",
+        "bool": "bool",
         **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
     }.items()
 }
@@ -172,5 +183,3 @@ def _reason(error: Exception) -> str:
     """The telling part of an ONNX Runtime message."""
     text = " ".join(str(error).split())
     return text.split(" : ", 3)[-1][:300]
-
-

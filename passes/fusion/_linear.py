@@ -101,13 +101,15 @@ def fold(node: Node, source: Value, affine_for: Callable[[Layer], Affine | Refus
 
     ``affine_for`` says what the node does to the channels of that layer; the match is for ``rewrite``.
     """
-    if is_annotated(node):
-        return Refusal.at(node, "it is quantised already, or says how it reads an input", "fuse before quantising")
     refusal = None
     for feeds, layer in ((True, layer_before(node, source)), (False, layer_after(node))):
         affine = affine_for(layer) if isinstance(layer, Layer) else layer
         if isinstance(layer, Layer) and isinstance(affine, Affine):
             found = scale_outputs(layer, affine) if feeds else scale_inputs(layer, affine)
+            if isinstance(found, Folded) and is_annotated(node):
+                return Refusal.at(
+                    node, "it is quantised already, or says how it reads an input", "fuse before quantising"
+                )
             if isinstance(found, Folded):
                 return Match(node=node, source=source, folded=found, feeds=feeds)
             refusal = refusal or found

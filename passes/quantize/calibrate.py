@@ -59,9 +59,7 @@ class Calibration:
             context.cache.put(found, *key)
         return found
 
-    def _observed(
-        self, model: Model, placement: Placement, policy: QuantizationPolicy, context: Context
-    ) -> Ranges:
+    def _observed(self, model: Model, placement: Placement, policy: QuantizationPolicy, context: Context) -> Ranges:
         kind = MinMaxObserver if self.method == "minmax" else HistogramObserver
         by_root = {root: kind() for root in placement.range_of.values()}
         observers: dict[str, Observer] = {

@@ -105,5 +105,9 @@ def encode_bias(node: Node, policy: QuantizationPolicy, edit: Editor) -> None:
         override_use(node, weight_index, weight)
     scale = (np.float32(source.scale[0]) * weight_scale.astype(np.float32)).astype(np.float32)
     own = edit.own_constant(node, spec.quantization.bias, bias.reshape(-1))
-    set_encoding(own, Quantized("int32", tuple(float(one) for one in scale), (0,) * len(scale),
-                                0 if len(scale) > 1 else None, derived=True))
+    set_encoding(
+        own,
+        Quantized(
+            "int32", tuple(float(one) for one in scale), (0,) * len(scale), 0 if len(scale) > 1 else None, derived=True
+        ),
+    )

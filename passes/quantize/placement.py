@@ -82,10 +82,13 @@ def place(
         if kind == "anchor" and (refusal := _refusal(node, policy, context)):
             placement.refusals.append(refusal)
         elif kind is not None and (value := _first_unusable(node, unusable)) is not None:
-            placement.refusals.append(Refusal.at(
-                value, "takes infinite or undefined values on the calibration data",
-                "leave it float, or check the preprocessing",
-            ))
+            placement.refusals.append(
+                Refusal.at(
+                    value,
+                    "takes infinite or undefined values on the calibration data",
+                    "leave it float, or check the preprocessing",
+                )
+            )
         elif kind is not None and not context.excluded(node) and _is_float(node) and not _is_encoded(node):
             candidates[node] = kind
     placement.admit(_settle(candidates))
@@ -102,8 +105,11 @@ def _first_unusable(node: Node, unusable: frozenset[Value]) -> Value | None:
 def activation_inputs(node: Node) -> Iterator[tuple[int, Value]]:
     """Index and value of the float inputs that are computed at run time."""
     for index, value in enumerate(node.inputs):
-        if value is not None and not is_constant(value) and value.dtype in (DataType.FLOAT, None) and (
-            index == 0 or not _is_control_input(node)
+        if (
+            value is not None
+            and not is_constant(value)
+            and value.dtype in (DataType.FLOAT, None)
+            and (index == 0 or not _is_control_input(node))
         ):
             yield index, value
 
@@ -132,7 +138,9 @@ def _kind(node: Node, policy: QuantizationPolicy) -> str | None:
     if not is_standard(node):
         return None
     for kind, operators in (
-        ("anchor", policy.anchors), ("companion", policy.companions), ("transparent", policy.transparent),
+        ("anchor", policy.anchors),
+        ("companion", policy.companions),
+        ("transparent", policy.transparent),
     ):
         if node.op_type in operators:
             return kind
@@ -149,8 +157,9 @@ def _refusal(node: Node, policy: QuantizationPolicy, context: Context) -> Refusa
     if spec is None or spec.quantization.weight is None:
         return Refusal.at(node, "the operator table knows no weight of it", "leave it float")
     if not is_constant(input_of(node, spec.quantization.weight)):
-        return Refusal.at(node, "its weight is computed at run time; this target has no fast kernel for that",
-                          "leave it float")
+        return Refusal.at(
+            node, "its weight is computed at run time; this target has no fast kernel for that", "leave it float"
+        )
     if _is_encoded(node):
         return Refusal.at(node, "it is quantised already", "start from the float model to quantise it anew")
     if node.op_type == "Gemm" and not _plain_gemm(node):
@@ -172,8 +181,11 @@ def _plain_gemm(node: Node) -> bool:
 
 def _is_float(node: Node) -> bool:
     data = node.inputs[0] if node.inputs else None
-    return data is not None and data.dtype == DataType.FLOAT and rank_of(data) is not None and (
-        node.outputs[0].dtype in (DataType.FLOAT, None)
+    return (
+        data is not None
+        and data.dtype == DataType.FLOAT
+        and rank_of(data) is not None
+        and (node.outputs[0].dtype in (DataType.FLOAT, None))
     )
 
 

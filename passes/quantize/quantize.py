@@ -47,15 +47,21 @@ class Quantize(Pass):
 
     def __post_init__(self) -> None:
         if not 50 < self.percentile <= 100:
-            raise UsageError(f"percentile must lie above 50 and be at most 100, not {self.percentile}",
-                             where=self.name, fix="99.99 is usual")
+            raise UsageError(
+                f"percentile must lie above 50 and be at most 100, not {self.percentile}",
+                where=self.name,
+                fix="99.99 is usual",
+            )
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
         """Needs data, and an operator set that can spell per-channel scales."""
         opset = model.graph.opset_imports.get("", 0)
         if opset < SMALLEST_OPSET:
-            return Refusal(self.name, f"needs opset {SMALLEST_OPSET}, the model has {opset}",
-                           f"run raise_opset{{to={SMALLEST_OPSET}}} first")
+            return Refusal(
+                self.name,
+                f"needs opset {SMALLEST_OPSET}, the model has {opset}",
+                f"run raise_opset{{to={SMALLEST_OPSET}}} first",
+            )
         return super().refuse(model, context)
 
     def run(self, model: Model, context: Context) -> Outcome:
@@ -77,13 +83,19 @@ class Quantize(Pass):
             encode_constants(node, policy, self.per_channel, placement)
         for node in placement.nodes:
             encode_bias(node, policy, edit)
-        return Outcome(len(placement.nodes), placement.refusals,
-                       [f"{len(placement.nodes)} nodes in integers, {len(placement.activations)} activations encoded"])
+        return Outcome(
+            len(placement.nodes),
+            placement.refusals,
+            [f"{len(placement.nodes)} nodes in integers, {len(placement.activations)} activations encoded"],
+        )
 
 
 def _check_inputs(unusable: set[Value]) -> None:
     """What the model computes may be infinite (a mask, say); what the user feeds it may not."""
     for value in sorted(unusable, key=label):
         if value.is_graph_input():
-            raise DataError("takes infinite or undefined values in the calibration data", where=label(value),
-                            fix="check the data and its preprocessing")
+            raise DataError(
+                "takes infinite or undefined values in the calibration data",
+                where=label(value),
+                fix="check the data and its preprocessing",
+            )

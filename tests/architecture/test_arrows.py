@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import graphpress
-
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("compiler", "passes", "backends", "models")
 FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import graphpress
-
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = {
     "compiler": "graphpress",

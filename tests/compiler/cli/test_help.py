@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from graphpress.cli.main import cli
+from graphpress.cli.program import cli
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 COMMANDS = ["", "inspect", "compare", "bench", "targets", "passes", "doctor"]

@@ -1,0 +1,116 @@
+"""What went wrong, in words: one message and one exit code for everything that can."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from graphpress.cli.text import printable
+from graphpress.errors import GraphpressError, did_you_mean
+
+PROGRAM = "optimize"
+BUG = 1
+USAGE = 2
+NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a full or broken disk says while a file that is open already is written; no file name comes with it."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong, for a person or, with ``--json``, for a program."""
+
+    what: str
+    exit_code: int
+    where: str = ""
+    fix: str = ""
+
+
+def explain(error: Exception) -> Failure:
+    """The failure that an exception amounts to."""
+    if isinstance(error, GraphpressError):
+        return Failure(error.what, error.exit_code, error.where, error.fix)
+    if isinstance(error, click.ClickException):
+        return _wrong_usage(error)
+    if isinstance(error, OSError) and (error.filename or error.errno in NO_PLACE):
+        return Failure(
+            error.strerror or str(error),
+            USAGE,
+            str(error.filename or "while writing"),
+            "check the path, its permissions and the free space",
+        )
+    text = (str(error).strip() or "no message").splitlines()[0]
+    return Failure(
+        f"unexpected {type(error).__name__}: {text}",
+        BUG,
+        fix="this is a bug of graphpress: run again with --debug and report the traceback",
+    )
+
+
+def report(failure: Failure, words: Sequence[str]) -> int:
+    """Tell the failure, as JSON where the words of the command line ask for it.
+
+    Returns:
+        Its exit code.
+    """
+    try:
+        _tell(failure, words)
+    except OSError:  # the very stream is full or closed
+        silence()
+    return failure.exit_code
+
+
+def silence() -> None:
+    """Send what is left in the buffers nowhere, so that the interpreter does not stumble over it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+            continue
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
+def _wrong_usage(error: click.ClickException) -> Failure:
+    if isinstance(error, click.NoSuchOption):
+        return Failure(error.message, USAGE, fix=_nearest_option(error))
+    expected = _expected(error.param.type) if isinstance(error, click.BadParameter) and error.param else ""
+    return Failure(error.format_message(), USAGE, fix=expected or f"see `{PROGRAM} --help`")
+
+
+def _expected(kind: click.ParamType) -> str:
+    """What an option of this type takes; empty where its own message says so."""
+    if isinstance(kind, click.IntRange):
+        return f"give a whole number, {kind.min} or more"
+    if isinstance(kind, click.FloatRange):
+        return f"give a number from {kind.min:g} to {kind.max:g}"
+    if isinstance(kind, click.Choice):
+        return f"choose one of: {', '.join(kind.choices)}"
+    return ""
+
+
+def _nearest_option(error: click.NoSuchOption) -> str:
+    if error.ctx is None:
+        return f"see `{PROGRAM} --help`"
+    known = [name for param in error.ctx.command.get_params(error.ctx) for name in param.opts if name.startswith("--")]
+    hint = did_you_mean(error.option_name, known)
+    return hint if hint.startswith("did you mean") else f"see `{error.ctx.command_path} --help`"
+
+
+def _tell(failure: Failure, words: Sequence[str]) -> None:
+    if "--json" in words:
+        error: dict[str, Any] = {"what": failure.what, "where": failure.where, "fix": failure.fix}
+        click.echo(json.dumps({"error": error | {"exit_code": failure.exit_code}}, indent=2, ensure_ascii=False))
+        return
+    place = f"{failure.where}: " if failure.where else ""
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {printable(place + failure.what)}", err=True)
+    if failure.fix:
+        click.echo(f"{click.style('fix:', bold=True)} {printable(failure.fix)}", err=True)

@@ -1,0 +1,108 @@
+"""The program: its commands, and how a run of one of them ends."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+
+from graphpress.cli.bench import bench
+from graphpress.cli.compare import compare
+from graphpress.cli.doctor import doctor
+from graphpress.cli.failure import PROGRAM, USAGE, explain, report, silence
+from graphpress.cli.group import DefaultGroup
+from graphpress.cli.inspect import inspect
+from graphpress.cli.optimize import optimize
+from graphpress.cli.passes import passes
+from graphpress.cli.targets import targets
+
+CLOSED_PIPE = 141
+"""As of a program that SIGPIPE ends: 128 + 13."""
+
+
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        click.echo(f"graphpress {version('graphpress')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=DefaultGroup,
+    default=optimize,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+def cli() -> None:
+    """Compile a trained ONNX model into a smaller, faster one that is still right.
+
+    MODEL is an .onnx file. The result, a report and a manifest go into one folder.
+    """
+
+
+for _command in (inspect, compare, bench, targets, passes, doctor):
+    cli.add_command(_command)
+
+
+def run(words: Sequence[str]) -> int:
+    """Run a command.
+
+    Args:
+        words: of the command line, without the program's name.
+
+    Returns:
+        The exit code. Errors are printed.
+
+    Raises:
+        KeyboardInterrupt: the user interrupted it.
+        SystemExit: it was told to end.
+    """
+    try:
+        with _debug_log("--debug" in words):
+            return int(cli.main(list(words), prog_name=PROGRAM, standalone_mode=False) or 0)
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    except SystemExit as stop:
+        if not (isinstance(stop.__context__, OSError) and stop.__context__.errno == errno.EPIPE):
+            raise
+        silence()  # click's answer to a closed pipe
+        return CLOSED_PIPE
+    except click.exceptions.NoArgsIsHelpError as request:
+        click.echo(request.format_message(), err=True)
+        return USAGE
+    except Exception as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        return report(explain(error), words)
+
+
+@contextmanager
+def _debug_log(wanted: bool) -> Iterator[None]:
+    """What the compiler logs goes to stderr where it is wanted: tracebacks of passes that broke, above all."""
+    if not wanted:
+        yield
+        return
+    import logging
+
+    logger, handler = logging.getLogger("graphpress"), logging.StreamHandler(sys.stderr)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
