@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.errors import UsageError, did_you_mean
-from graphpress.ir import Editor, Model, Refusal, Shape, graphs
+from graphpress.ir import Editor, Model, Refusal, Shape, SymbolicDim, graphs
 from graphpress.ir.qdq import raise_qdq
 
 
@@ -48,21 +48,40 @@ def prepare(model: Model, input_shapes: Mapping[str, tuple[int, ...]]) -> list[R
 
 
 def _fix_inputs(model: Model, input_shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Fix the inputs, and every other mention of the symbols that this gives a size."""
     inputs = {value.name or "": value for value in model.graph.inputs}
+    sizes: dict[str, int] = {}
     for name, dims in input_shapes.items():
         if name not in inputs:
             raise UsageError(f"the model has no input {name!r}", where="--input-shape", fix=did_you_mean(name, inputs))
         declared = inputs[name].shape
-        if declared is not None and (
-            len(declared) != len(dims)
-            or any(isinstance(old, int) and old != new for old, new in zip(declared, dims, strict=True))
-        ):
-            raise UsageError(
-                f"{list(dims)} contradicts the model's {list(declared)}",
-                where=f"--input-shape {name}",
-                fix="change only dimensions that the model leaves open",
-            )
+        if declared is not None:
+            _check_dims(name, declared, dims)
+            sizes.update(_symbols(declared, dims))
         inputs[name].shape = Shape(dims)
+    for graph in graphs(model) if sizes else ():
+        for value in (*graph.inputs, *(output for node in graph for output in node.outputs), *graph.outputs):
+            if value.shape is not None:
+                value.shape = Shape([sizes.get(getattr(dim, "value", None) or "", dim) for dim in value.shape])
+
+
+def _symbols(declared: Shape, dims: Sequence[int]) -> Iterator[tuple[str, int]]:
+    for old, new in zip(declared, dims, strict=True):
+        if isinstance(old, SymbolicDim) and old.value:
+            yield old.value, new
+
+
+def _check_dims(name: str, declared: Shape, dims: tuple[int, ...]) -> None:
+    fits = len(declared) == len(dims) and all(
+        old == new for old, new in zip(declared, dims, strict=True) if isinstance(old, int)
+    )
+    if not fits:
+        words = ", ".join(str(dim if isinstance(dim, int) else dim.value or "?") for dim in declared)
+        raise UsageError(
+            f"{list(dims)} contradicts the model's [{words}]",
+            where=f"--input-shape {name}",
+            fix="give the same number of dimensions, and change only those that the model leaves open",
+        )
 
 
 def _name_nodes(model: Model) -> None:

@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from graphpress.data.inputs import ModelInput, cast, describe, fixed_batch, has_common_batch, matches, to_array
+from graphpress.data.inputs import (
+    ModelInput,
+    cast,
+    describe,
+    fixed_batch,
+    has_common_batch,
+    matches,
+    sample_dims,
+    to_array,
+)
 from graphpress.data.samples import Batch, Samples, evenly_spaced
 from graphpress.data.sources import hash_array
 from graphpress.errors import DataError, did_you_mean
@@ -196,7 +205,7 @@ def _shaped(value: Any, spec: ModelInput, fixed: int | None, where: str) -> np.n
     array = to_array(value, where)
     free = (None, *spec.dims[1:]) if spec.dims and fixed is not None else spec.dims
     if not matches(array.shape, free):
-        if not matches(array.shape, spec.dims[1:]):
+        if not matches(array.shape, sample_dims(spec.dims)):
             raise DataError(f"shape {list(array.shape)} does not fit the model's {describe(spec.dims)}", where=where)
         array = array[None]
     return cast(array, spec.dtype, where)

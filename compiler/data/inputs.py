@@ -12,8 +12,9 @@ from graphpress.errors import DataError
 Feed = Mapping[str, np.ndarray]
 """One call's inputs: array by input name, the batch axis included."""
 
-Dims = tuple[int | str | None, ...]
-"""Extents of an input: an int when static, a name or None when they are free."""
+Dims = tuple[int | str | None, ...] | None
+"""Extents of an input: an int when static, a name or None when they are free; None where not even their number is said.
+"""
 
 
 class ModelInput(Protocol):
@@ -35,23 +36,32 @@ class ModelInput(Protocol):
         ...
 
 
-def matches(shape: Sequence[int], dims: Sequence[int | str | None]) -> bool:
+def matches(shape: Sequence[int], dims: Dims) -> bool:
     """Whether an array of this shape can stand where these extents are declared.
 
-    >>> matches((3, 32, 32), (3, None, "W"))
-    True
+    >>> matches((3, 32, 32), (3, None, "W")), matches((3, 32, 32), None)
+    (True, True)
     """
-    return len(shape) == len(dims) and all(
-        extent == dim for extent, dim in zip(shape, dims, strict=True) if isinstance(dim, int)
+    return (
+        dims is None
+        or len(shape) == len(dims)
+        and all(extent == dim for extent, dim in zip(shape, dims, strict=True) if isinstance(dim, int))
     )
 
 
-def describe(dims: Sequence[int | str | None]) -> str:
+def sample_dims(dims: Dims) -> Dims:
+    """The extents behind the batch axis."""
+    return dims and dims[1:]
+
+
+def describe(dims: Dims) -> str:
     """Extents as people write them.
 
-    >>> describe(("N", 3, None))
-    '[N, 3, ?]'
+    >>> describe(("N", 3, None)), describe(None)
+    ('[N, 3, ?]', '[...]')
     """
+    if dims is None:
+        return "[...]"
     return f"[{', '.join('?' if dim is None else str(dim) for dim in dims)}]"
 
 

@@ -233,7 +233,7 @@ class PartReader:
     def _column(self, item: ModelInput, source: Source, is_image: bool) -> Column:
         options = self.preprocess.get(item.name, Preprocess())
         function = None if options.function is None else load_object(options.function, self.folder)
-        return Column(item.name, source, Preprocessor(tuple(item.dims), item.dtype, options, is_image, function))
+        return Column(item.name, source, Preprocessor(item.dims, item.dtype, options, is_image, function))
 
     def _labels(self, part: Part) -> np.ndarray | None:
         """Labels of a source that has none of its own."""

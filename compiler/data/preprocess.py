@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graphpress.data.inputs import Dims, cast, describe, is_floating, is_text, matches, to_array
+from graphpress.data.inputs import Dims, cast, describe, is_floating, is_text, matches, sample_dims, to_array
 from graphpress.data.schema import Preprocess
 from graphpress.data.user_code import call_user
 from graphpress.errors import DataError
@@ -81,7 +81,8 @@ class Preprocessor:
         """The record with its channels last, and whether it has channels at all."""
         if not (self.is_image or self._speaks_of_channels()):
             return record, False
-        rank = 3 if self.is_image else len(self.options.layout or self.dims) - 1
+        axes = self.options.layout or self.dims
+        rank = 3 if self.is_image else record.ndim if axes is None else len(axes) - 1
         if record.ndim == rank + 1 and record.shape[0] == 1:
             record = record[0]
         if record.ndim == rank - 1 and rank >= 3:
@@ -142,7 +143,9 @@ class Preprocessor:
 
     def _model_layout(self, record: np.ndarray) -> np.ndarray:
         """Channels moved to where the model's static extents want them; a single one goes if it has no axis for it."""
-        first, body = np.moveaxis(record, -1, 0), self.dims[1:]
+        first, body = np.moveaxis(record, -1, 0), sample_dims(self.dims)
+        if body is None:
+            return first
         if record.shape[-1] == 1 and matches(record.shape[:-1], body):
             return record[..., 0]
         fits_first, fits_last = matches(first.shape, body), matches(record.shape, body)
@@ -151,12 +154,14 @@ class Preprocessor:
         return first if fits_first or not fits_last else record
 
 
-def channel_axis(dims: Sequence[int | str | None]) -> int:
+def channel_axis(dims: Dims) -> int:
     """The model's channel axis: of the second and the last, the one that is static, and small; else the second.
 
     >>> channel_axis(("N", 224, 224, 3)), channel_axis(("N", 3, "H", "W")), channel_axis((1, "H", "W", 64))
     (3, 1, 3)
     """
+    if dims is None:
+        return 1
     last = len(dims) - 1
     if last < 2:
         return last
@@ -165,8 +170,10 @@ def channel_axis(dims: Sequence[int | str | None]) -> int:
     return (small or static or [1])[0]
 
 
-def image_mode(dims: Sequence[int | str | None]) -> str:
+def image_mode(dims: Dims) -> str:
     """The Pillow mode in which images suit this input: grey where it has one channel or no channel axis."""
+    if dims is None:
+        return "RGB"
     if len(dims) < 4:
         return "L"
     return {1: "L", 4: "RGBA"}.get(dims[channel_axis(dims)], "RGB")  # type: ignore[arg-type]
@@ -220,9 +227,13 @@ def centre_crop(record: np.ndarray, size: int | tuple[int, int], where: str) -> 
 def fit(array: np.ndarray, dims: Dims, where: str) -> Sample:
     """Give the array the input's rank: drop or leave the batch axis, add a missing axis of extent 1.
 
+    Where the rank is unknown, it is a sample without the batch axis.
+
     Raises:
         DataError: no such change makes it fit.
     """
+    if dims is None:
+        return Sample(array, stacked=True)
     body = dims[1:]
     if dims and matches(array.shape, body):
         return Sample(array, stacked=True)

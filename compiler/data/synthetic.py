@@ -70,7 +70,8 @@ def synthetic_samples(
         seed: the same seed gives the same feeds.
         input_shapes: shapes of inputs with free extents; a symbol that one of them settles holds for the others too.
 
-    Free extents are 1 on the first axis and 8 elsewhere; a symbol has the same extent everywhere.
+    Free extents are 1 on the first axis and 8 elsewhere; a symbol has the same extent everywhere. An input of unknown
+    rank is a scalar.
 
     Raises:
         UsageError: a shape is for no input, or contradicts the model.
@@ -97,7 +98,7 @@ def resolve_shapes(inputs: Sequence[ModelInput], given: Mapping[str, tuple[int, 
             raise UsageError(
                 f"shape {list(shape)} contradicts the model's {describe(dims)}", where=f"--input-shape {name}"
             )
-        for dim, extent in zip(dims, shape, strict=True):
+        for dim, extent in zip(dims or shape, shape, strict=True):
             if isinstance(dim, str) and symbols.setdefault(dim, extent) != extent:
                 raise UsageError(f"{dim} is both {symbols[dim]} and {extent}", where=f"--input-shape {name}")
     return {
@@ -116,7 +117,7 @@ def random_array(shape: tuple[int, ...], dtype: np.dtype, rng: np.random.Generat
 
 def _static(dims: Dims, symbols: dict[str, int]) -> tuple[int, ...]:
     shape = []
-    for axis, dim in enumerate(dims):
+    for axis, dim in enumerate(dims or ()):
         size = _FREE_SIZES["other" if axis else "batch"]
         shape.append(dim if isinstance(dim, int) else size if dim is None else symbols.setdefault(dim, size))
     return tuple(shape)

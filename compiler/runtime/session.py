@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from graphpress.errors import DataError, ModelError, UsageError
-from graphpress.ir import ExternalTensor, Model, save, tensors, to_proto
+from graphpress.ir import ExternalTensor, Model, load, save, tensors, to_proto
 from graphpress.ir.files import PROTOBUF_LIMIT
 
 if TYPE_CHECKING:
@@ -33,12 +33,13 @@ class InputSpec:
     Args:
         name: name of the input.
         dtype: numpy dtype (``object`` for strings).
-        dims: one entry an axis: a size, the name of a symbolic size, or None when unnamed.
+        dims: one entry an axis: a size, the name of a symbolic size, or None when unnamed; None in place of all this
+            when the model does not even say the rank.
     """
 
     name: str
     dtype: np.dtype
-    dims: tuple[int | str | None, ...]
+    dims: tuple[int | str | None, ...] | None
 
 
 class Session:
@@ -88,7 +89,7 @@ class Session:
                 where=_name(model),
                 fix="check the model with onnx.checker, or update onnxruntime",
             ) from error
-        self.inputs = [_input_spec(argument) for argument in self._session.get_inputs()]
+        self.inputs = _input_specs(self._session.get_inputs(), model)
         self.output_names: list[str] = [argument.name for argument in self._session.get_outputs()]
 
     def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -159,8 +160,19 @@ def _with_outputs(model: Model, extra_outputs: Sequence[str]) -> Model:
     return copy
 
 
-def _input_spec(argument: Any) -> InputSpec:
-    return InputSpec(argument.name, _DTYPES.get(argument.type, np.dtype(object)), tuple(argument.shape))
+def _input_specs(arguments: Sequence[Any], model: Model | Path | str) -> list[InputSpec]:
+    """What ONNX Runtime says of the inputs; only the model tells an unknown rank from a scalar."""
+    unranked = _unranked(model) if any(not argument.shape for argument in arguments) else frozenset()
+    return [
+        InputSpec(argument.name, _DTYPES.get(argument.type, np.dtype(object)),
+                  None if argument.name in unranked else tuple(argument.shape))
+        for argument in arguments
+    ]
+
+
+def _unranked(model: Model | Path | str) -> frozenset[str | None]:
+    graph = (model if isinstance(model, Model) else load(model)).graph
+    return frozenset(value.name for value in graph.inputs if value.shape is None)
 
 
 _DTYPES = {

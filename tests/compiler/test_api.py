@@ -180,6 +180,12 @@ def test_a_replay_needs_no_option_of_the_recorded_run(optimize):
     assert (first.output / "model.onnx").read_bytes() == (again.output / "model.onnx").read_bytes()
 
 
+def test_a_fixed_batch_is_fed_and_fixed_throughout(optimize):
+    result = optimize(input_shape=["input=2x3x16x16"], max_drop=None)
+    graph = load(result.output / "model.onnx").graph
+    assert [list(value.shape) for value in (*graph.inputs, *graph.outputs)] == [[2, 3, 16, 16], [2, 10]]
+
+
 # -- never worse -----------------------------------------------------------------------------------------------
 
 
