@@ -92,7 +92,7 @@ def compare(job: Job, artifact: Artifact) -> Comparison:
 
 def size_of_original(job: Job) -> int:
     """Bytes of the input model with its external data."""
-    return sum(record.bytes for record in job.inputs)
+    return sum(record.bytes for record in job.files)
 
 
 def _better(comparison: Comparison) -> bool:

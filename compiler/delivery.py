@@ -69,7 +69,7 @@ def _place_model(job: Job, choice: Choice, folder: Path) -> None:
             shutil.move(file, folder / file.name)
         return
     shutil.copyfile(job.path, folder / MODEL)
-    for record in job.inputs[1:]:
+    for record in job.files[1:]:
         (folder / record.name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(job.path.parent / record.name, folder / record.name)
 
@@ -210,7 +210,7 @@ def _manifest(job: Job, folder: Path) -> Manifest:
         threads=job.threads,
         options=_recorded_options(job),
         decisions=job.context.decisions,
-        inputs=job.inputs,
+        inputs=job.files,
         outputs=file_records(folder.iterdir(), folder),
         data=job.data.fingerprints(),
     )

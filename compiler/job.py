@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from graphpress.output import check_folder, default_folder
 from graphpress.prepare import parse_input_shapes, prepare
 from graphpress.progress import Progress
 from graphpress.report.manifest import FileRecord, Manifest, changed_inputs, model_records
-from graphpress.runtime import Session
+from graphpress.runtime import InputSpec, Session
 from graphpress.targets import Target, load_target
 
 PROBE_SAMPLES = 4
@@ -42,10 +42,11 @@ class Job:
         options: as given.
         output: folder to write.
         target, backend, backend_name, recipe: as looked up.
-        inputs: digests of the model file and its external data.
+        files: digests of the model file and its external data.
         original: the model as it is in the file.
         model: the same, prepared for passes.
         kept_nodes: Q/DQ nodes of the file that stay nodes, with the reason.
+        inputs: what the result wants to be fed, fixed shapes included.
         session: the input model in ONNX Runtime: the baseline of everything.
         data: the user's data, its parts None without.
         metric: what is measured; None without data.
@@ -62,10 +63,11 @@ class Job:
     backend: Backend
     backend_name: str
     recipe: Recipe
-    inputs: tuple[FileRecord, ...]
+    files: tuple[FileRecord, ...]
     original: Model
     model: Model
     kept_nodes: tuple[Refusal, ...]
+    inputs: tuple[InputSpec, ...]
     session: Session
     data: Dataset
     metric: Metric | None
@@ -77,7 +79,7 @@ class Job:
     @property
     def single(self) -> Feed:
         """One sample, for measuring latency."""
-        return first_samples(self.probes[0], self.session, 1)
+        return first_samples(self.probes[0], self.inputs, 1)
 
     @cached_property
     def gate_baseline(self) -> Score | None:
@@ -151,13 +153,13 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
     cache = ContentCache(None if options.cache_dir is None else Path(options.cache_dir))
 
     original = load(path)
-    inputs = model_records(path, original)
+    files = model_records(path, original)
     model = clone(original)
     kept_nodes = tuple(prepare(model, shapes))
     session = Session(path, threads=threads)
-    specs = [replace(spec, dims=shapes.get(spec.name, spec.dims)) for spec in session.inputs]
-    data = load_dataset(options.data, specs, limit=options.eval_limit)
-    _check_recorded(recipe.manifest, inputs, data, options)
+    inputs = tuple(replace(spec, dims=shapes.get(spec.name, spec.dims)) for spec in session.inputs)
+    data = load_dataset(options.data, inputs, limit=options.eval_limit)
+    _check_recorded(recipe.manifest, files, data, options)
     context = Context(
         target=target,
         original=original,
@@ -170,30 +172,31 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
         cache=cache,
     )
     return Job(
-        path,
-        options,
-        output,
-        target,
-        backend,
-        backend_name,
-        recipe,
-        inputs,
-        original,
-        model,
-        kept_nodes,
-        session,
-        data,
-        _metric(options, data),
-        _probes(session, data, shapes, options.seed),
-        shapes,
-        threads,
-        context,
+        path=path,
+        options=options,
+        output=output,
+        target=target,
+        backend=backend,
+        backend_name=backend_name,
+        recipe=recipe,
+        files=files,
+        original=original,
+        model=model,
+        kept_nodes=kept_nodes,
+        inputs=inputs,
+        session=session,
+        data=data,
+        metric=_metric(options, data),
+        probes=_probes(inputs, data, shapes, options.seed),
+        shapes=shapes,
+        threads=threads,
+        context=context,
     )
 
 
-def first_samples(feed: Feed, session: Session, count: int) -> Feed:
+def first_samples(feed: Feed, inputs: Sequence[InputSpec], count: int) -> Feed:
     """The first samples of a feed, where every input leaves its batch axis open; else the whole feed."""
-    open_batch = all(spec.dims and not isinstance(spec.dims[0], int) for spec in session.inputs)
+    open_batch = all(spec.dims and not isinstance(spec.dims[0], int) for spec in inputs)
     sizes = {len(array) for array in feed.values() if array.ndim}
     if not open_batch or len(sizes) != 1:
         return feed
@@ -243,7 +246,7 @@ def _check_recorded(manifest: Manifest | None, inputs: tuple[FileRecord, ...], d
         return
     given = data.fingerprints()
     found = [
-        *changed_inputs(manifest, inputs),
+        *changed_inputs(manifest, files),
         *(f"{part} data" for part in manifest.data if manifest.data[part] != given.get(part)),
     ]
     if options.target != manifest.target:
@@ -290,6 +293,8 @@ def _metric(options: Options, data: Dataset) -> Metric | None:
     return resolve_metric(options.metric, data.evaluation.labels is not None)
 
 
-def _probes(session: Session, data: Dataset, shapes: Mapping[str, tuple[int, ...]], seed: int) -> tuple[Feed, ...]:
-    samples = data.calibration or data.evaluation or synthetic_samples(session.inputs, 2, seed, input_shapes=shapes)
-    return (first_samples(next(iter(samples)), session, PROBE_SAMPLES),)
+def _probes(
+    inputs: Sequence[InputSpec], data: Dataset, shapes: Mapping[str, tuple[int, ...]], seed: int
+) -> tuple[Feed, ...]:
+    samples = data.calibration or data.evaluation or synthetic_samples(inputs, 2, seed, input_shapes=shapes)
+    return (first_samples(next(iter(samples)), inputs, PROBE_SAMPLES),)

@@ -65,7 +65,7 @@ def compare(a: str, b: str, data: str | None, limit: int, threads: int, seconds:
     sessions = Session(Path(a), threads=threads), Session(Path(b), threads=threads)
     _check_same_inputs(*sessions, where=b)
     samples = samples_for(sessions[0].inputs, data, limit)
-    feed = first_samples(next(iter(samples)), sessions[0], 1)
+    feed = first_samples(next(iter(samples)), sessions[0].inputs, 1)
     timing = compare_latency(lambda: sessions[0].run(feed), lambda: sessions[1].run(feed), seconds=seconds)
     result = ModelComparison(
         figures(Path(a), timing.a_ms), figures(Path(b), timing.b_ms), compare_outputs(*sessions, samples), timing,

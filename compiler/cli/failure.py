@@ -86,7 +86,7 @@ def _wrong_usage(error: click.ClickException) -> Failure:
     return Failure(error.format_message(), USAGE, fix=expected or f"see `{PROGRAM} --help`")
 
 
-def _expected(kind: click.ParamType) -> str:
+def _expected(kind: click.ParamType[Any]) -> str:
     """What an option of this type takes; empty where its own message says so."""
     if isinstance(kind, click.IntRange):
         return f"give a whole number, {kind.min} or more"

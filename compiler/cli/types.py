@@ -9,7 +9,7 @@ import click
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-class Filled(click.ParamType):
+class Filled(click.ParamType[str]):
     """Text that says something: an option without a value is a mistake, not a wish for the default.
 
     Args:

@@ -42,10 +42,10 @@ def matches(shape: Sequence[int], dims: Dims) -> bool:
     >>> matches((3, 32, 32), (3, None, "W")), matches((3, 32, 32), None)
     (True, True)
     """
-    return (
-        dims is None
-        or len(shape) == len(dims)
-        and all(extent == dim for extent, dim in zip(shape, dims, strict=True) if isinstance(dim, int))
+    if dims is None:
+        return True
+    return len(shape) == len(dims) and all(
+        extent == dim for extent, dim in zip(shape, dims, strict=True) if isinstance(dim, int)
     )
 
 

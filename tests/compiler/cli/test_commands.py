@@ -1,10 +1,13 @@
 """The commands beside the main one, on a real model and through the real runtime."""
 
 import json
+import os
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import onnx
+import onnx.parser
 import pytest
 
 from graphpress.backend import Availability
@@ -13,6 +16,7 @@ from graphpress.cli.main import main
 from graphpress.cli.passes import argument_docs, describe
 from graphpress.manager import registry
 from graphpress.manager.contract import Pass
+from graphpress.report.words import plural
 from graphpress.targets import target_names
 
 
@@ -57,11 +61,31 @@ def test_compare_in_words(capsys, model_file):
     text = run(capsys, "compare", model_file, model_file, "--seconds", "0.1")
     for words in ("latency", "file size", "same", "time ratio", "SQNR", "cosine"):
         assert words in text
+    assert f"batch 1, {words_of_threads()})" in text
+    assert "same top-1 class: 100.00 % of the samples" in text
+
+
+def words_of_threads():
+    return plural(os.cpu_count() or 1, "thread")
+
+
+@pytest.fixture
+def regression_model(tmp_path):
+    """Any batch, and an output that tells no classes."""
+    text = '<ir_version: 8, opset_import: ["": 17]> g (float[N,3,4] x) => (float[N,3,4] y) { y = Relu (x) }'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "regression.onnx")
+    return tmp_path / "regression.onnx"
+
+
+def test_compare_times_one_sample_of_a_larger_batch(capsys, regression_model, tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.ones((5, 3, 4), np.float32))
+    words = ["compare", regression_model, regression_model, "--data", tmp_path / "d.npz", "--seconds", "0.1"]
+    found = run_json(capsys, *words, "--threads", "1")
+    assert (found["batch"], found["threads"], found["agreement"]) == (1, 1, None)
+    assert "top-1" not in run(capsys, *words)
 
 
 def test_compare_on_data(capsys, model_file, tmp_path):
-    import numpy as np
-
     np.savez(tmp_path / "d.npz", x=np.ones((5, 3, 16, 16), np.float32))
     found = run_json(capsys, "compare", model_file, model_file, "--data", tmp_path / "d.npz", "--seconds", "0.1")
     assert found["outputs"][0]["cosine"] == pytest.approx(1)
@@ -80,6 +104,12 @@ def test_bench_measures_on_onnx_runtime(capsys, model_file):
     assert [one["backend"] for one in found] == ["onnxruntime"]
     assert found[0]["latency_ms"] > 0
     assert found[0]["low"] <= found[0]["ratio"] <= found[0]["high"]
+
+
+def test_bench_for_another_device_says_where_it_measured(capsys, model_file):
+    text = run(capsys, "bench", model_file, "--target", "raspberrypi4", "--seconds", "0.1")
+    assert text.startswith("measured on this machine, not on raspberrypi4: ")
+    assert "measured on" not in run(capsys, "bench", model_file, "--seconds", "0.1")
 
 
 class Absent:
@@ -202,7 +232,8 @@ def test_doctor_json(capsys):
     found = run_json(capsys, "doctor")
     states = {state["name"]: state for state in found["backends"]}
     assert states["onnxruntime"]["works"]
-    assert all(state["works"] or state["fix"] for state in [*found["backends"], *found["extras"]])
+    for state in [*found["backends"], *found["extras"]]:
+        assert state["works"] or state["fix"] or "not built yet" in state["detail"]
 
 
 @pytest.mark.usefixtures("with_absent_backend")
@@ -221,5 +252,18 @@ def test_extras_are_read_off_the_requirements():
     states = {state.name: state for state in extra_states(requirements)}
     assert set(states) == {"torch", "demo"}
     assert states["torch"].detail == "missing nonesuch"
-    assert states["torch"].fix == "pip install 'graphpress[torch]'"
+    assert states["torch"].fix == 'pip install "graphpress[torch]"'
     assert states["demo"].works
+
+
+def test_an_extra_for_a_backend_that_is_not_built_yet_is_not_advised():
+    (state,) = extra_states(['nonesuch>=2; extra == "tvm"'])
+    assert state.detail == "missing nonesuch (for a backend that is not built yet)"
+    assert state.fix == ""
+
+
+@pytest.mark.usefixtures("with_absent_backend")
+def test_an_extra_for_a_backend_that_is_there_is_advised(monkeypatch):
+    monkeypatch.setattr("graphpress.cli.doctor.BACKEND_EXTRAS", ("absent",))
+    (state,) = extra_states(['nonesuch>=2; extra == "absent"'])
+    assert state.fix == 'pip install "graphpress[absent]"'

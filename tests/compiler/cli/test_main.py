@@ -1,13 +1,18 @@
 """What the command line does with words: routing, exit codes, messages, streams."""
 
 import json
+import logging
+import sys
 from pathlib import Path
 
 import pytest
 
 from graphpress.cli.main import main
+from graphpress.cli.summary import summary
 from graphpress.errors import BackendError, DataError, ModelError, UsageError
-from graphpress.report.records import from_json, to_json
+from graphpress.manager.recipe import from_text
+from graphpress.report.records import PassRecord, RefusalRecord, from_json, to_json
+from graphpress.report.words import NEXT_STEPS
 
 DEFAULTS = {
     "target": "cpu", "backend": None, "data": None, "metric": None, "max_drop": 0.01, "recipe": None, "passes": None,
@@ -110,7 +115,8 @@ def test_interrupting_says_so_and_exits_130(api, capsys):
         (["inspct"], "did you mean 'inspect'?"),
         (["inspct", "m.onnx"], "did you mean 'inspect'?"),
         (["targets", "cpuu"], "did you mean 'cpu'?"),
-        (["passes", "nonesuch"], "unknown pass 'nonesuch'"),
+        (["targets", "cpuu"], "error: NAME: unknown target"),
+        (["passes", "quantise"], "error: NAME: unknown pass 'quantise'"),
         (["bench", "m.onnx", "--backend", "onnxruntim"], "did you mean 'onnxruntime'?"),
         (["m.onnx", "--max-drop", "1.5"], "0.01 is one point"),
         (["m.onnx", "--max-drop", "lots"], "neither a number nor 'none'"),
@@ -118,6 +124,13 @@ def test_interrupting_says_so_and_exits_130(api, capsys):
         (["m.onnx", "--time-limit", "soon"], "not a duration"),
         (["m.onnx", "--time-limit", "0"], "not a duration"),
         (["m.onnx", "--threads", "0"], "--threads"),
+        (["m.onnx", "--threads", "abc"], "give a whole number, 1 or more"),
+        (["bench", "m.onnx", "--seconds", "long"], "give a number from 0.1 to 600"),
+        (["m.onnx", "--passes", ""], "'--passes': it is empty"),
+        (["m.onnx", "--passes", " , "], "'--passes': it is empty"),
+        (["m.onnx", "--data", " "], "'--data': it is empty"),
+        (["m.onnx", "--input-shape", ""], "'--input-shape': it is empty"),
+        (["compare", "a.onnx", "b.onnx", "--data", ""], "'--data': it is empty"),
         (["m.onnx", "--verify", "maybe"], "none"),
         (["m.onnx", "--recipe", "int8", "--passes", "a"], "exclude each other"),
         (["a.onnx", "b.onnx"], "b.onnx"),
@@ -162,12 +175,74 @@ def test_the_summary_tells_it_all_in_plain_text(api, capsys):
         "0.9100", "0.9080", "-0.20 points [-0.50, +0.10]", "1.00 MB",
         "top1 fell by 0.20 points on 5,000 samples, 95% interval of the drop -0.10 to +0.50",
         "at most 1.00 points allowed",
-        "left out by the never-worse check: fuse_swish",
+        "left out by the never-worse check (--allow-worse keeps what is slower or larger): fuse_swish",
         "rolled back: prune (top1 fell by 3.00 points)",
         "quantize at /head: no integer kernel – leave it",
         "out/model.onnx", "out/report.html",
     ):  # fmt: skip
         assert words in out
+
+
+def test_what_the_never_worse_check_left_out_is_told_once(make_report):
+    record = PassRecord(name="quantize", status="rolled_back", notes=("dropped: the result was slow",))
+    text = summary(make_report(passes=(record,), dropped_for_worse=("prune+quantize: slow",)), Path("out"))
+    assert "prune+quantize: slow" in text
+    assert "rolled back" not in text
+
+
+def test_a_pass_that_broke_has_a_line_of_its_own(make_report):
+    record = PassRecord(name="fold_pad", status="rolled_back", notes=("dropped: it failed (KeyError: 'w')",))
+    text = summary(make_report(passes=(record,)), Path("out"))
+    assert "failed: fold_pad (KeyError: 'w'), a bug of that pass" in text
+    assert "rolled back" not in text
+
+
+def test_refusals_name_a_place_once(make_report):
+    refusal = RefusalRecord(pass_name="fold_affine", where="mul_7", why="shared", fix="leave it")
+    other = RefusalRecord(pass_name="fold_affine", where="mul_8", why="shared", fix="leave it")
+    text = summary(make_report(refusals=(refusal, refusal, other, refusal)), Path("out"))
+    assert "not done (2):\n  fold_affine at mul_7, fold_affine at mul_8: shared – leave it" in text
+
+
+def test_a_missed_budget_says_what_to_try(api, capsys):
+    api.status = "budget_not_met"
+    assert main(["m.onnx"]) == 4
+    out = capsys.readouterr().out
+    for words in ("--max-drop", "--exclude REGEX", "calibration data", "calibration_method=percentile"):
+        assert words in out
+    assert main(["m.onnx", "--quiet"]) == 4
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("accuracy budget not met; what to try: ")
+
+
+def test_the_pipeline_that_is_offered_exists():
+    steps = next(step for step in NEXT_STEPS if "--passes" in step).split("'")[1]
+    assert [one.name for one in from_text(steps).passes][-1] == "quantize"
+
+
+def test_debug_shows_what_the_compiler_logs(api, capsys):
+    real = api.run
+
+    def run(*words):
+        logging.getLogger("graphpress").debug("a pass broke")
+        return real(*words)
+
+    sys.modules["graphpress.api"].run = run
+    assert main(["m.onnx"]) == 0
+    assert "a pass broke" not in capsys.readouterr().err
+    assert main(["m.onnx", "--debug"]) == 0
+    assert "a pass broke\n" in capsys.readouterr().err
+    assert logging.getLogger("graphpress").handlers == []
+
+
+@pytest.mark.parametrize("mode", [[], ["--json"]])
+def test_a_full_disk_is_no_bug(api, capsys, mode):
+    api.error = OSError(28, "No space left on device")
+    assert main(["m.onnx", *mode]) == 2
+    out, err = capsys.readouterr()
+    assert "No space left on device" in out + err
+    assert "bug" not in out + err
 
 
 def test_names_from_a_model_cannot_steer_the_terminal(api, capsys):

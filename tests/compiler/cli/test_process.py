@@ -72,7 +72,32 @@ def test_a_closed_pipe_ends_quietly():
     process.stdout.close()
     assert "Traceback" not in process.stderr.read().decode()
     process.stderr.close()
-    assert process.wait(30) == 1
+    assert process.wait(30) == 141
+
+
+@pytest.mark.parametrize("words", [["targets"], ["passes", "nonesuch", "--json"]])
+def test_a_full_disk_behind_stdout_is_told_without_a_traceback(words):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*PROGRAM, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert "bug" not in done.stderr
+
+
+def test_an_interrupt_while_the_program_is_being_imported_is_no_traceback():
+    code = (
+        "import signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'graphpress.cli.program': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from graphpress.cli.main import main\n"
+        "sys.exit(main(['targets']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=heed_interrupts)
+    assert done.returncode == 130
+    assert done.stderr == "error: interrupted; nothing was written\n"
 
 
 def heed_interrupts():
@@ -80,7 +105,8 @@ def heed_interrupts():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_interrupting_a_run_leaves_nothing_behind(model_file, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopping_a_run_leaves_nothing_behind(model_file, tmp_path, number, code):
     """The data is a generator that never ends, so that the interrupt comes in the middle of the work."""
     (tmp_path / "slow.py").write_text(ENDLESS)
     before = sorted(tmp_path.iterdir())
@@ -91,11 +117,11 @@ def test_interrupting_a_run_leaves_nothing_behind(model_file, tmp_path):
     try:
         assert process.stdout.readline() == "begun\n", process.stderr.read()
         time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130
-    assert "interrupted" in err
+    assert process.returncode == code
+    assert "; nothing was written" in err
     assert "Traceback" not in err
     assert [path for path in sorted(tmp_path.iterdir()) if path.name != "__pycache__"] == before

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from graphpress.data import load_dataset
-from graphpress.errors import DataError
+from graphpress.errors import DataError, UsageError
 from graphpress.runtime import InputSpec
 
 
@@ -298,9 +298,111 @@ def test_bad_data_is_refused_before_work(folder, text, reason):
     assert "\n  fix: " in str(caught.value) or caught.value.where
 
 
-def test_missing_data_file(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
-        load_dataset(tmp_path / "no.yaml", image_input())
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("no.yaml", None, "no.yaml: no such data file\n  fix: check the path"),
+        ("no.npz", None, "no.npz: no such file or folder\n  fix: check the path"),
+        ("binary.yaml", b"PK\x03\x04\xff\xfe", "is not text in UTF-8"),
+        ("control.yaml", b"a\x00b", "is not YAML"),
+        ("date.yaml", b"a: 2026-99-99", "is not YAML"),
+    ],
+)
+def test_data_files_that_are_none(tmp_path, name, content, reason):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        load_dataset(tmp_path / name, image_input())
+    assert reason in str(caught.value)
+    assert name in caught.value.where
+    assert caught.value.fix
+    assert "Errno" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_the_working_directory(folder, name):
+    with pytest.raises(UsageError, match="empty"):
+        load_dataset(name, image_input())
+    with pytest.raises(DataError, match="source is empty"):
+        load(folder, f"evaluation: {{source: '{name}'}}")
+
+
+def test_no_records_at_all_are_not_blamed_on_a_slice(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros((0, 3, 8, 8)))
+    with pytest.raises(DataError, match="no samples: 0 records") as caught:
+        load_dataset(tmp_path / "x.npz", image_input())
+    assert "slice" not in str(caught.value)
+    assert str(caught.value).count("x.npz") == 1
+
+
+def test_a_pattern_that_is_none_has_a_fix(folder):
+    with pytest.raises(DataError, match="regular expression") as caught:
+        load(folder, "evaluation: {source: images, labels: {from_name: '('}}")
+    assert "from_name" in caught.value.fix
+
+
+def test_suggestions_are_public_names(tmp_path):
+    (tmp_path / "helper.py").write_text("WIDTH = 8")
+    (tmp_path / "mine.py").write_text(CODE)
+    with pytest.raises(DataError, match="has no 'zzz'") as caught:
+        load(tmp_path, "evaluation: {source: 'mine:zzz'}")
+    assert "generator" in caught.value.fix
+    assert "__builtins__" not in caught.value.fix
+    assert "np" not in caught.value.fix.split(": ")[1].split(", ")
+
+
+@pytest.mark.parametrize("container", ["images", "images.zip"])
+def test_an_image_of_another_size_is_named(folder, container):
+    inputs = image_input("N", 3, 6, 6)
+    with pytest.raises(DataError, match=r"000_3\.png.*does not fit"):
+        load(folder, f"evaluation: {{source: {container}}}", inputs)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_values_that_are_no_numbers_are_named(tmp_path, bad):
+    x = np.ones((40, 3, 8, 8), np.float32)
+    x[37, 0, 0, 0] = bad
+    np.savez(tmp_path / "x.npz", x=x)
+    with pytest.raises(DataError, match="NaN or infinities") as caught:
+        list(load_dataset(tmp_path / "x.npz", image_input()).evaluation)
+    assert "x.npz:x, record 37" in caught.value.where
+    assert "check the file" in caught.value.fix
+    meant = load(tmp_path, "evaluation: {source: x.npz}\npreprocess: {x: {finite: false}}").evaluation
+    np.testing.assert_array_equal(all_of(meant), x)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "notes"),
+    [
+        (["x", "labels"], []),
+        (["x", "label"], ["array 'label' is not used; did you mean 'labels'?"]),
+        (["x", "labels", "label"], ["array 'label' is not used; what is read: labels, x"]),
+        (["x", "y"], ["array 'y' is not used; what is read: x"]),
+        (["images"], ["array 'images' feeds input 'x'"]),
+        (["images", "labels"], ["array 'images' feeds input 'x'"]),
+    ],
+)
+def test_what_is_matched_unasked_or_left_over_is_said(tmp_path, arrays, notes):
+    contents = {"x": np.ones((3, 3, 8, 8)), "images": np.ones((3, 3, 8, 8))}
+    np.savez(tmp_path / "x.npz", **{name: contents.get(name, np.arange(3)) for name in arrays})
+    dataset = load_dataset(tmp_path / "x.npz", image_input())
+    found = [note for note in dataset.notes if "array" in note]
+    assert len(found) == len(notes)
+    assert all(wanted in note and "x.npz" in note for wanted, note in zip(notes, found, strict=True))
+    assert (dataset.evaluation.labels is not None) == ("labels" in arrays)
+
+
+def test_labels_that_a_data_file_does_not_take_are_said_once(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.ones((3, 3, 8, 8)), labels=np.arange(3))
+    notes = load(tmp_path, "calibration: {source: x.npz}\nevaluation: {source: x.npz}").notes
+    assert notes == ("x.npz: array 'labels' is not used; `labels: labels` in the data file takes it",)
+
+
+def test_an_input_that_no_array_is_named_like(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.ones((3, 3, 8, 8)), image=np.ones(3), y=np.ones(3))
+    with pytest.raises(DataError, match="has no array 'input'") as caught:
+        load_dataset(tmp_path / "x.npz", [InputSpec("input", np.dtype(np.float32), ("N", 3, 8, 8))])
+    assert "images, image, y" in caught.value.fix
 
 
 def test_text_for_a_numeric_input(tmp_path):

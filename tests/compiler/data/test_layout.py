@@ -54,6 +54,14 @@ def test_fit_prefers_no_change_and_knows_whole_inputs():
         fit(np.zeros((3, 5)), ("N", 3, 4), "")
 
 
+def test_unknown_rank_takes_channels_first():
+    record = np.arange(24.0).reshape(2, 4, 3)
+    sample = Preprocessor(None, np.dtype(np.float32), Preprocess(layout="NHWC"))(record, "here")
+    np.testing.assert_array_equal(sample.array, record.transpose(2, 0, 1))
+    scaled = Preprocessor(None, np.dtype(np.float32), Preprocess(mean=[0.0, 1.0]))(record, "here")
+    np.testing.assert_array_equal(scaled.array, record - np.array([0.0, 1.0])[:, None, None])
+
+
 @pytest.mark.parametrize(
     ("dims", "axis"),
     [((1, 3, 8, 8), 1), ((1, 8, 8, 3), 3), ((1, 3, 3, 3), 1), ((1, "h", "w", 64), 3), ((None,) * 4, 1), ((1, 7), 1)],

@@ -122,6 +122,14 @@ def test_inputs_without_a_common_batch_axis():
     assert [feed[name].shape for name in ("state", "x", "rate")] == [(2, 1, 3), (1, 4), ()]
 
 
+def test_an_input_of_unknown_rank_takes_any_sample():
+    inputs = [InputSpec("x", F32, None)]
+    assert [feed["x"].shape for feed in load_dataset(X, inputs).evaluation] == [(10, 4)]
+    assert [feed["x"].shape for feed in load_dataset([X[:7], X[7:]], inputs).evaluation] == [(7, 4), (3, 4)]
+    assert next(iter(synthetic_samples(inputs, 1, input_shapes={"x": (2, 5)})))["x"].shape == (2, 5)
+    assert next(iter(synthetic_samples(inputs, 1)))["x"].shape == ()
+
+
 def test_a_shuffling_loader_is_found_out():
     samples = load_dataset(Loader(shuffle=True), ONE).evaluation
     with pytest.raises(DataError, match="shuffling"):
@@ -141,6 +149,8 @@ def test_a_one_shot_source_has_a_bound(monkeypatch):
         ({"x": X[:0]}, ONE, "no samples"),
         ([{"x": X[:0]}], ONE, "empty feed"),
         ([{"y": X}], ONE, "no input 'y'"),
+        ({"x": X, "label": np.arange(10)}, ONE, "did you mean 'labels'"),
+        ([{"x": X, "label": np.arange(10)}], ONE, "did you mean 'labels'"),
         ([{"ids": np.ones((1, 2), int)}], TWO, "lacks input 'mask'"),
         ([X], TWO, "not a mapping"),
         (X, TWO, "one array cannot feed 2 inputs"),

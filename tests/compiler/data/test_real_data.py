@@ -1,12 +1,13 @@
 """The data files of the real models, read and scored: the accuracies are those that were published with them."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from graphpress.data import load_dataset
+from graphpress.data import load_dataset, synthetic_samples
 from graphpress.evaluation import drop_interval, evaluate, resolve_metric
 from graphpress.runtime import InputSpec, Session
 
@@ -40,6 +41,25 @@ def test_imagenet(metric, expected):
     score, dataset = accuracy("mobilenet_v1_0.25_224", "imagenet500.yaml", metric)
     assert score.value == pytest.approx(expected, abs=1e-9)
     assert dataset.calibration.count == 125
+
+
+def test_forgotten_preprocessing_is_said(tmp_path):
+    text = (Path(FOLDER) / "imagenet500.yaml").read_text()
+    file = tmp_path / "data.yaml"
+    file.write_text(
+        re.sub(r"(scale|mean|std): *(\[.*?\]|[^,}\s]+),? *", "", text).replace("source: ", f"source: {FOLDER}/")
+    )
+    model = session("mobilenet_v1_0.25_224")
+    samples = load_dataset(file, model.inputs, limit=100).evaluation
+    assert "no better than chance" in evaluate(model, samples, resolve_metric("top1", True), model).note
+
+
+def test_a_detector_agrees_by_all_its_outputs():
+    model = session("yunet_n_320_320")
+    samples = synthetic_samples(model.inputs, 1)
+    score = evaluate(model, samples, resolve_metric("agreement", False), model)
+    assert score.value == 1
+    assert "of all 12 outputs" in score.note
 
 
 def test_mnist_runs_sample_by_sample():

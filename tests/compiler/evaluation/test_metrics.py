@@ -70,6 +70,19 @@ def test_outputs_that_tell_classes():
     assert score("top1@scores", labels=predicted).value == 1
 
 
+def test_one_hot_labels_are_recognised():
+    with pytest.raises(DataError, match="do not go with") as caught:
+        score("top1", labels=np.eye(6, dtype=int)[LABELS])
+    assert "labels.argmax" in caught.value.fix
+
+
+def test_no_chance_without_classes_to_count():
+    def decided(feed):
+        return {"y": feed["x"].argmax(1)}
+
+    assert score("top1", decided, labels=(X.argmax(1) + 1) % 6, reference=decided).note == ""
+
+
 def test_dense_labels():
     labels = X.reshape(50, 3, 2).argmax(1)
     labels[:, 0] = (labels[:, 0] + 1) % 3
@@ -85,7 +98,40 @@ def test_agreement():
     candidate = noisy({"x": X})["scores"]
     assert result.value == pytest.approx((candidate.argmax(1) == X.argmax(1)).mean())
     assert set(result.per_sample.tolist()) == {0.0, 1.0}
-    assert result.note == ""
+    assert result.note == "agreement is taken on output 'scores', one of 2: `agreement@OUTPUT` takes another"
+    assert score("agreement@scores", noisy, reference=identity).note == ""
+    only = score("agreement", lambda feed: {"y": feed["x"]}, reference=lambda feed: {"y": feed["x"]})
+    assert only.note == ""
+
+
+def test_a_detector_agrees_by_all_its_outputs():
+    def detector(feed):
+        scores = feed["x"][:, :, None]
+        return {"cls_8": scores, "cls_16": scores[:, ::2], "bbox_8": np.repeat(scores, 4, 2)}
+
+    def off(feed):
+        return detector(feed) | {"bbox_8": -detector(feed)["bbox_8"]}
+
+    result = score("agreement", off, reference=detector)
+    assert result.value == pytest.approx((1 + 1 - 1) / 3)
+    assert "of all 3 outputs" in result.note
+    with pytest.raises(DataError, match="no output tells classes"):
+        score("top1", detector, labels=LABELS)
+
+
+def test_an_original_no_better_than_chance_is_said():
+    far, right = (X.argmax(1) + 1) % 6, X.argmax(1)
+    worst = score("top1", labels=far, reference=identity)
+    assert worst.value == 0
+    assert worst.note.startswith(
+        "the input model itself scores 0.0000 with 6 classes, no better than chance: check preprocess and labels; "
+    )
+    assert "taken on output 'scores', one of 2" in worst.note
+    assert "chance" not in score("top1", labels=right, reference=identity).note
+    assert "chance" not in score("top1", noisy, labels=far, reference=identity).note, "a candidate's own affair"
+    assert score("top5@scores", labels=X.argmin(1), reference=identity).note.startswith("the input model itself")
+    few = score("top5", lambda feed: {"y": feed["x"][:, :4]}, labels=LABELS % 4)
+    assert (few.value, few.note) == (1, "")
 
 
 @pytest.mark.parametrize("batch", ["N", 7])

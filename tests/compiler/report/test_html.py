@@ -49,7 +49,7 @@ def test_a_real_browser_shows_it_without_errors(full_report, tmp_path):
     assert console(done.stderr) == []
     assert 'data-sorted="true 12 descending"' in done.stdout
     assert "<title>net.onnx on cpu · graphpress</title>" in done.stdout
-    for words in ("Delivered", "3.50x smaller and 2.02x faster", "rolled back", "another reader", "one &amp; only"):
+    for words in ("Delivered", "3.50x smaller and 2.01x faster", "rolled back", "another reader", "one &amp; only"):
         assert words in done.stdout
 
 
@@ -103,6 +103,23 @@ def test_a_bare_report_says_what_is_missing(bare_report):
     page = render_html(bare_report)
     for words in ("Kept the original", "No data was given", "No pass ran", "Nothing was refused", "No layers"):
         assert words in page
+
+
+def test_a_missed_budget_says_what_to_try(full_report):
+    assert "What to try: allow more with --max-drop" in render_html(replace(full_report, status="budget_not_met"))
+
+
+def test_a_pass_that_broke_is_no_rollback(full_report):
+    broke = PassRecord(name="p", status="rolled_back", notes=("dropped: it failed (KeyError: 'w')",))
+    page = render_html(replace(full_report, passes=(broke,)))
+    assert "a bug of that pass" in page
+    assert ">rolled back<" not in page
+    assert unbalanced(page) == []
+
+
+def test_a_refusal_is_listed_once(full_report):
+    page = render_html(replace(full_report, refusals=full_report.refusals * 3))
+    assert page.count("touches a graph output") == 1
 
 
 def test_columns_that_were_not_measured_are_left_out(full_report):

@@ -3,18 +3,58 @@ from dataclasses import replace
 import pytest
 
 from graphpress.report import words
-from graphpress.report.records import Figures, Verdict
+from graphpress.report.records import Figures, PassRecord, SpeedVerdict, Verdict
+
+EVEN = SpeedVerdict(ratio=1.001, low=0.99, high=1.01)
 
 
 def test_a_delivered_model_tells_its_gains(full_report):
     assert words.title(full_report) == "Delivered"
-    assert words.outcome(full_report) == "the optimised model is 3.50x smaller and 2.02x faster"
+    assert words.outcome(full_report) == "the optimised model is 3.50x smaller and 2.01x faster"
 
 
 def test_fewer_nodes_are_a_gain_where_nothing_else_is(full_report):
     same = replace(full_report.baseline, nodes=76)
-    assert words.outcome(replace(full_report, result=same)) == "the optimised model has 2.00x fewer nodes"
-    assert words.outcome(replace(full_report, result=full_report.baseline)).endswith("is neither smaller nor faster")
+    even = replace(full_report, result=same, speed=EVEN)
+    assert words.outcome(even) == "the optimised model has 2.00x fewer nodes"
+    assert words.outcome(replace(even, result=full_report.baseline)).endswith("is neither smaller nor faster")
+
+
+def test_a_slowdown_stands_in_the_headline(full_report):
+    slow = replace(full_report, speed=SpeedVerdict(ratio=1.03, low=1.02, high=1.04))
+    assert words.outcome(slow) == "the optimised model is 3.50x smaller and 1.03x slower"
+    larger = replace(full_report, result=replace(full_report.result, bytes=2 * 1092218))
+    assert words.outcome(larger) == "the optimised model is 2.00x larger and 2.01x faster"
+
+
+@pytest.mark.parametrize(
+    ("speed", "change", "better"),
+    [
+        (SpeedVerdict(ratio=1.013, low=1.004, high=1.021), "1.01x slower", False),
+        (SpeedVerdict(ratio=1.013, low=0.998, high=1.021), "about the same", None),
+        (SpeedVerdict(ratio=0.997, low=0.996, high=0.998), "about the same", None),
+        (SpeedVerdict(ratio=0.5, low=0.4, high=0.6), "2.00x faster", True),
+        (None, "2.02x faster", True),
+    ],
+)
+def test_the_change_of_latency_is_the_paired_ratio(full_report, speed, change, better):
+    row = next(row for row in words.comparison(replace(full_report, speed=speed)) if row.label == "latency")
+    assert (row.change, row.better) == (change, better)
+
+
+@pytest.mark.parametrize(
+    ("speed", "ending"),
+    [
+        (SpeedVerdict(ratio=0.5, low=0.4, high=0.6), "threads)"),
+        (EVEN, "; within the tolerance of never slower: a lower bound of at most 1.03"),
+        (
+            SpeedVerdict(ratio=1.2, low=1.1, high=1.3),
+            "; beyond the tolerance of never slower: a lower bound of at most 1.03",
+        ),
+    ],
+)
+def test_what_never_slower_means_is_said_where_it_matters(full_report, speed, ending):
+    assert words.speed(replace(full_report, speed=speed)).endswith(ending)
 
 
 def test_no_drop_at_all_is_said_plainly(full_report):
@@ -36,7 +76,8 @@ def test_a_missed_budget_says_what_model_onnx_is(full_report):
 
 
 def test_figures_that_got_worse_say_so(full_report):
-    slower = replace(full_report, result=replace(full_report.result, latency_ms=2.46, bytes=1092218, nodes=304))
+    worse = replace(full_report.result, latency_ms=2.46, bytes=1092218, nodes=304)
+    slower = replace(full_report, result=worse, speed=SpeedVerdict(ratio=2, low=1.9, high=2.1))
     rows = {row.label: row for row in words.comparison(slower)}
     assert (rows["latency"].change, rows["latency"].better) == ("2.00x slower", False)
     assert (rows["file size"].change, rows["file size"].better) == ("same", None)
@@ -50,6 +91,10 @@ def test_a_difference_inside_the_noise_is_neither_better_nor_worse(full_report):
     assert words.comparison(certain)[0].better is False
 
 
+def test_a_latency_that_nobody_measured_has_no_row(bare_report):
+    assert "latency" not in {row.label for row in words.comparison(bare_report)}
+
+
 def test_unknown_figures_are_dashes(bare_report):
     assert {(row.before, row.after, row.change) for row in words.comparison(bare_report)} == {("–", "–", "")}
 
@@ -60,6 +105,12 @@ def test_a_modelled_latency_is_never_shown_as_measured(full_report):
     assert labels["latency"].after == "0.61 ms"
 
 
+def test_a_modelled_latency_is_compared_with_a_modelled_one(full_report):
+    rows = {row.label: row for row in words.comparison(replace(full_report, modelled_baseline_ms=0.5))}
+    modelled = rows["latency on cpu, modelled"]
+    assert (modelled.before, modelled.after, modelled.change) == ("0.5 ms", "0.2 ms", "2.50x faster")
+
+
 def test_the_budget_in_words(full_report, bare_report):
     assert words.budget(bare_report) == ""
     assert words.budget(full_report) == (
@@ -68,6 +119,48 @@ def test_the_budget_in_words(full_report, bare_report):
     )
     rose = replace(full_report, verdict=Verdict(drop=-0.001, low=None, high=None, max_drop=None))
     assert words.budget(rose) == "top1 rose by 0.10 points; no limit"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "doubt"),
+    [
+        (
+            Verdict(drop=0.005, low=-0.01, high=0.02, samples=200, max_drop=0.01),
+            ": 200 samples cannot tell 1.00 points",
+        ),
+        (Verdict(drop=0.0, low=-1.0, high=1.0, samples=1, max_drop=0.005), ": 1 sample cannot tell 0.50 points"),
+        (Verdict(drop=0.005, low=-0.01, high=0.02, max_drop=0.01), ""),
+    ],
+)
+def test_a_budget_that_the_samples_cannot_tell_is_said(full_report, verdict, doubt):
+    text = words.budget(replace(full_report, verdict=verdict))
+    assert text.endswith(f" allowed; the interval reaches beyond the budget{doubt}")
+    assert "1 samples" not in text
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        Verdict(drop=0.002, low=-0.001, high=0.005, samples=9, max_drop=0.01),
+        Verdict(drop=0.05, low=0.04, high=0.06, samples=9, max_drop=0.01),
+        Verdict(drop=0.05, low=0.04, high=0.06, samples=9, max_drop=None),
+        Verdict(drop=0.05, low=None, high=None, samples=9, max_drop=0.01),
+    ],
+)
+def test_a_budget_that_is_clear_is_not_doubted(full_report, verdict):
+    assert "reaches beyond" not in words.budget(replace(full_report, verdict=verdict))
+
+
+def test_what_was_left_out_says_how_to_keep_it(full_report, bare_report):
+    assert "--allow-worse" in words.dropped(full_report)
+    assert words.dropped(full_report).endswith(": fuse_swish")
+    assert words.dropped(bare_report) == ""
+
+
+def test_a_pass_that_broke_is_told_from_one_that_was_rolled_back():
+    broke = PassRecord(name="p", status="rolled_back", notes=("dropped: it failed (KeyError: 'w')",))
+    assert words.failure(broke) == "KeyError: 'w'"
+    assert words.failure(PassRecord(name="p", status="rolled_back", notes=("top1 fell",))) == ""
 
 
 def test_a_zero_figure_is_shown_without_a_ratio(full_report):

@@ -42,6 +42,13 @@ def test_inputs_and_outputs_are_described():
     assert session.output_names == ["y", "j", "c", "t"]
 
 
+@pytest.mark.parametrize("as_file", [False, True])
+def test_an_unknown_rank_is_no_scalar(tmp_path, as_file):
+    graph = model("(float x, float[] s) => (float y) { y = Add(x, s) }")
+    session = Session(save(graph, tmp_path / "m.onnx")[0] if as_file else graph)
+    assert [(one.name, one.dims) for one in session.inputs] == [("x", None), ("s", ())]
+
+
 @pytest.mark.parametrize("optimization", ["none", "basic", "all"])
 def test_a_model_and_its_file_give_the_same(network, feed, tmp_path, optimization):
     (file,) = save(network, tmp_path / "net.onnx")
