@@ -240,7 +240,7 @@ def _replayed(options: Options, manifest: Manifest | None) -> Options:
     )
 
 
-def _check_recorded(manifest: Manifest | None, inputs: tuple[FileRecord, ...], data: Dataset, options: Options) -> None:
+def _check_recorded(manifest: Manifest | None, files: tuple[FileRecord, ...], data: Dataset, options: Options) -> None:
     """Recorded decisions are those of one model, data and target; others need their own."""
     if manifest is None:
         return

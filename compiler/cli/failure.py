@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,20 +62,8 @@ def report(failure: Failure, words: Sequence[str]) -> int:
     try:
         _tell(failure, words)
     except OSError:  # the very stream is full or closed
-        silence()
+        _silence()
     return failure.exit_code
-
-
-def silence() -> None:
-    """Send what is left in the buffers nowhere, so that the interpreter does not stumble over it at its end."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-            continue
-        with suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
 
 
 def _wrong_usage(error: click.ClickException) -> Failure:
@@ -114,3 +101,14 @@ def _tell(failure: Failure, words: Sequence[str]) -> None:
     click.echo(f"{click.style('error:', fg='red', bold=True)} {printable(place + failure.what)}", err=True)
     if failure.fix:
         click.echo(f"{click.style('fix:', bold=True)} {printable(failure.fix)}", err=True)
+
+
+def _silence() -> None:
+    """Send what is left in the buffers nowhere, so that the interpreter does not stumble over it at its end."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

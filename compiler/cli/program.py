@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ import click
 from graphpress.cli.bench import bench
 from graphpress.cli.compare import compare
 from graphpress.cli.doctor import doctor
-from graphpress.cli.failure import PROGRAM, USAGE, explain, report, silence
+from graphpress.cli.failure import PROGRAM, USAGE, explain, report
 from graphpress.cli.group import DefaultGroup
 from graphpress.cli.inspect import inspect
 from graphpress.cli.optimize import optimize
@@ -70,16 +69,16 @@ def run(words: Sequence[str]) -> int:
         KeyboardInterrupt: the user interrupted it.
         SystemExit: it was told to end.
     """
+    stdout = sys.stdout
     try:
         with _debug_log("--debug" in words):
             return int(cli.main(list(words), prog_name=PROGRAM, standalone_mode=False) or 0)
     except click.Abort:
         raise KeyboardInterrupt from None
-    except SystemExit as stop:
-        if not (isinstance(stop.__context__, OSError) and stop.__context__.errno == errno.EPIPE):
+    except SystemExit:
+        if sys.stdout is stdout:
             raise
-        silence()  # click's answer to a closed pipe
-        return CLOSED_PIPE
+        return CLOSED_PIPE  # click wraps the streams of a closed pipe, so that nothing more is said, and exits
     except click.exceptions.NoArgsIsHelpError as request:
         click.echo(request.format_message(), err=True)
         return USAGE

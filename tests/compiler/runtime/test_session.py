@@ -29,7 +29,7 @@ def feed():
 def test_inputs_and_outputs_are_described():
     session = Session(
         model(
-            "(float[N,3] x, int64[2] i, bool[] b, string[K] s) => (float[N,3] y, int64[2] j, bool[] c, string[K] t) "
+            "(float[N,3] x, int64[2] i, bool b, string[K] s) => (float[N,3] y, int64[2] j, bool c, string[K] t) "
             "{ y = Relu(x) j = Abs(i) c = Not(b) t = Identity(s) }"
         )
     )
@@ -44,7 +44,7 @@ def test_inputs_and_outputs_are_described():
 
 @pytest.mark.parametrize("as_file", [False, True])
 def test_an_unknown_rank_is_no_scalar(tmp_path, as_file):
-    graph = model("(float x, float[] s) => (float y) { y = Add(x, s) }")
+    graph = model("(float[] x, float s) => (float[] y) { y = Add(x, s) }")
     session = Session(save(graph, tmp_path / "m.onnx")[0] if as_file else graph)
     assert [(one.name, one.dims) for one in session.inputs] == [("x", None), ("s", ())]
 
