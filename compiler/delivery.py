@@ -108,7 +108,7 @@ def _report(job: Job, run: Run, choice: Choice, folder: Path) -> Report:
         modelled_ms=_modelled_ms(job, after),
         modelled_baseline_ms=_modelled_ms(job, before),
         dropped_for_worse=tuple(f"{name}: {why}" for name, why in choice.dropped),
-        notes=tuple(_notes(job, run)),
+        notes=tuple(_notes(job)),
         seed=job.options.seed,
         environment=environment(),
     )
@@ -184,7 +184,7 @@ def _modelled_ms(job: Job, cost: ModelCost) -> float | None:
     return None if seconds is None else 1e3 * seconds
 
 
-def _notes(job: Job, run: Run) -> list[str]:
+def _notes(job: Job) -> list[str]:
     notes = list(job.data.notes)
     if job.final_baseline is not None and job.final_baseline.note:
         notes.append(job.final_baseline.note)
@@ -194,7 +194,6 @@ def _notes(job: Job, run: Run) -> list[str]:
         notes.append(f"--exclude {job.context.exclude.pattern!r} matches no node")
     if not job.target.this_machine:
         notes.append("the target is not this machine: latency was not measured")
-    notes += [f"{names} missed the accuracy budget and was rolled back" for names in run.missed]
     return notes
 
 

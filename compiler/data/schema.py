@@ -130,7 +130,7 @@ def read_data_file(path: Path) -> DataFile:
         raise DataError(
             "is not text in UTF-8, so not a data file",
             where=str(path),
-            fix="write one in YAML, or give arrays as .npz under that name",
+            fix="write one in YAML; a source by itself goes by its own ending, such as .npz",
         ) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: dates that are none
         reason = " ".join(str(error).split())

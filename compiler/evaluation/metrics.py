@@ -85,7 +85,8 @@ def resolve_metric(name: str | Callable[..., Any] | None, has_labels: bool) -> M
 
     - ``top1``, ``top5``: share of samples whose label is the best, or among the five best.
     - ``agreement``: share of samples on which the top-1 class is the original model's. For a model without an output
-      ``[N, classes]`` it is the mean overlap ``2 r.c / (|r|^2 + |c|^2)`` of its outputs with the original's.
+      ``[N, classes]``, such as a detector, it is the mean overlap ``2 r.c / (|r|^2 + |c|^2)`` of its outputs with the
+      original's.
     - ``cosine``: mean over samples and outputs of the cosine with the original's output.
     - ``sqnr``: signal-to-noise ratio against the original in dB, energies of all outputs together, at most 200.
 

@@ -166,7 +166,7 @@ def _check_labels(labels: np.ndarray, shape: tuple[int, ...], classes: int | Non
     if labels.shape != shape:
         one_hot = classes is not None and labels.shape == (*shape, classes)
         raise DataError(
-            f"labels of shape {list(labels.shape)} do not go with predictions of shape {list(shape)}",
+            f"of shape {list(labels.shape)}, which do not go with predictions of shape {list(shape)}",
             where="labels",
             fix="they look one-hot: give class indices, labels.argmax(-1)"
             if one_hot
@@ -174,7 +174,7 @@ def _check_labels(labels: np.ndarray, shape: tuple[int, ...], classes: int | Non
         )
     if classes is not None and labels.ndim == 1 and labels.size and not 0 <= labels.min() <= labels.max() < classes:
         raise DataError(
-            f"labels run from {labels.min()} to {labels.max()}, but the output has {classes} classes",
+            f"run from {labels.min()} to {labels.max()}, but the output has {classes} classes",
             where="labels",
             fix="check that labels and model number the classes alike",
         )

@@ -359,7 +359,7 @@ class Manager:
         except Exception as error:
             if not tally.one.lossless and isinstance(error, (DataError, UsageError, BackendError)):
                 raise
-            LOGGER.warning("the pass %s failed", tally.one.name, exc_info=True)
+            LOGGER.debug("the pass %s failed", tally.one.name, exc_info=True)
             tally.note(f"dropped: it failed ({type(error).__name__}: {error})")
             return None
         tally.seconds += time.perf_counter() - began

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from graphpress.report.records import PassRecord, Report, Verdict
+from graphpress.report.records import PassRecord, Report, SpeedVerdict, Verdict
 
 UNKNOWN = "–"
 ABOUT_THE_SAME = "about the same"
@@ -61,7 +61,7 @@ def outcome(report: Report) -> str:
         return "nothing better was found: model.onnx is the input model"
     if report.status == "budget_not_met":
         kept = "the passes asked for cost more accuracy than allowed; model.onnx is the best model inside the budget"
-        return f"{kept}: it {_gains(report)}"
+        return f"{kept}: it {'is the input model' if _unchanged(report) else _gains(report)}"
     return f"the optimised model {_gains(report)}"
 
 
@@ -78,7 +78,7 @@ def budget(report: Report) -> str:
     if verdict.low is not None and verdict.high is not None:
         interval = f", {verdict.confidence:.0%} interval of the drop {signed(verdict.low)} to {signed(verdict.high)}"
     samples = f" on {plural(verdict.samples, 'sample')}" if verdict.samples else ""
-    return f"{report.metric_name} {moved}{samples}{interval}; {allowed}{_doubt(verdict)}"
+    return f"{report.metric_name} {moved}{samples}{interval}; {allowed}{'' if _unchanged(report) else _doubt(verdict)}"
 
 
 def speed(report: Report) -> str:
@@ -99,7 +99,8 @@ def dropped(report: Report) -> str:
     if not report.dropped_for_worse:
         return ""
     names = ", ".join(report.dropped_for_worse)
-    return f"left out by the never-worse check (--allow-worse keeps what is slower or larger): {names}"
+    slower = f"slower means a time ratio whose lower bound is above {SpeedVerdict.slower_above:.2f}"
+    return f"left out by the never-worse check ({slower}; --allow-worse keeps what is slower or larger): {names}"
 
 
 def failure(record: PassRecord) -> str:
@@ -206,6 +207,11 @@ def _doubt(verdict: Verdict) -> str:
         return ""
     few = f": {plural(verdict.samples, 'sample')} cannot tell {points(verdict.max_drop)}" if verdict.samples else ""
     return f"; the interval reaches beyond the budget{few}"
+
+
+def _unchanged(report: Report) -> bool:
+    """Whether the input model was kept, of which no sample can be in doubt."""
+    return report.baseline == report.result
 
 
 def _row(

@@ -164,8 +164,11 @@ def _input_specs(arguments: Sequence[Any], model: Model | Path | str) -> list[In
     """What ONNX Runtime says of the inputs; only the model tells an unknown rank from a scalar."""
     unranked = _unranked(model) if any(not argument.shape for argument in arguments) else frozenset()
     return [
-        InputSpec(argument.name, _DTYPES.get(argument.type, np.dtype(object)),
-                  None if argument.name in unranked else tuple(argument.shape))
+        InputSpec(
+            argument.name,
+            _DTYPES.get(argument.type, np.dtype(object)),
+            None if argument.name in unranked else tuple(argument.shape),
+        )
         for argument in arguments
     ]
 

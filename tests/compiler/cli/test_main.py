@@ -175,7 +175,7 @@ def test_the_summary_tells_it_all_in_plain_text(api, capsys):
         "0.9100", "0.9080", "-0.20 points [-0.50, +0.10]", "1.00 MB",
         "top1 fell by 0.20 points on 5,000 samples, 95% interval of the drop -0.10 to +0.50",
         "at most 1.00 points allowed",
-        "left out by the never-worse check (--allow-worse keeps what is slower or larger): fuse_swish",
+        "--allow-worse keeps what is slower or larger): fuse_swish",
         "rolled back: prune (top1 fell by 3.00 points)",
         "quantize at /head: no integer kernel – leave it",
         "out/model.onnx", "out/report.html",

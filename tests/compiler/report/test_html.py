@@ -106,7 +106,9 @@ def test_a_bare_report_says_what_is_missing(bare_report):
 
 
 def test_a_missed_budget_says_what_to_try(full_report):
-    assert "What to try: allow more with --max-drop" in render_html(replace(full_report, status="budget_not_met"))
+    page = render_html(replace(full_report, status="budget_not_met"))
+    assert "<li>allow more with --max-drop</li>" in page
+    assert unbalanced(page) == []
 
 
 def test_a_pass_that_broke_is_no_rollback(full_report):

@@ -75,6 +75,13 @@ def test_a_missed_budget_says_what_model_onnx_is(full_report):
     assert "best model inside the budget: it is 3.50x smaller" in text
 
 
+def test_a_missed_budget_that_leaves_the_input_model_says_so(full_report):
+    verdict = Verdict(drop=0.0, low=-0.02, high=0.02, samples=9, max_drop=0.01)
+    kept = replace(full_report, status="budget_not_met", result=full_report.baseline, speed=None, verdict=verdict)
+    assert words.outcome(kept).endswith("the best model inside the budget: it is the input model")
+    assert "reaches beyond" not in words.budget(kept)
+
+
 def test_figures_that_got_worse_say_so(full_report):
     worse = replace(full_report.result, latency_ms=2.46, bytes=1092218, nodes=304)
     slower = replace(full_report, result=worse, speed=SpeedVerdict(ratio=2, low=1.9, high=2.1))
@@ -152,7 +159,7 @@ def test_a_budget_that_is_clear_is_not_doubted(full_report, verdict):
 
 
 def test_what_was_left_out_says_how_to_keep_it(full_report, bare_report):
-    assert "--allow-worse" in words.dropped(full_report)
+    assert "lower bound is above 1.03; --allow-worse keeps" in words.dropped(full_report)
     assert words.dropped(full_report).endswith(": fuse_swish")
     assert words.dropped(bare_report) == ""
 
