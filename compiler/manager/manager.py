@@ -200,13 +200,13 @@ class Manager:
     def _run_lossless(self, tallies: list[Tally], start: Checkpoint, recipe: Recipe) -> Checkpoint:
         """Run to a fixed point, check, and drop whoever changes the outputs."""
         probe = None if self.verification == "none" else Probe.of(start.model, self.probes)
-        after_each, at_end = (probe, None) if self.verification == "each" else (None, probe)
+        after_each = probe if self.verification == "each" else None
         active = list(tallies)
         while True:
             model = clone(start.model)
             steps, failed = self._to_fixed_point(model, active, recipe, after_each)
-            if failed is None and at_end is not None and steps:
-                failed = self._check(model, at_end, start.model, steps)
+            if failed is None and after_each is None and steps:
+                failed = self._check(model, probe, start.model, steps)
             if failed is None:
                 break
             active = [tally for tally in active if tally is not failed]
@@ -260,8 +260,8 @@ class Manager:
             tally.note(f"dropped: {found}")
         return found is not None
 
-    def _check(self, model: Model, probe: Probe, start: Model, steps: list[Tally]) -> Tally | None:
-        """Compare with the outputs before; on a difference, who made it."""
+    def _check(self, model: Model, probe: Probe | None, start: Model, steps: list[Tally]) -> Tally | None:
+        """Check the structure and, with a probe, the outputs; on a fault, who made it."""
         began = time.perf_counter()
         found = _fault(model, probe)
         guilty = None
@@ -272,8 +272,8 @@ class Manager:
         (guilty or steps[-1]).verify_seconds += time.perf_counter() - began
         return guilty
 
-    def _bisect(self, start: Model, probe: Probe, steps: list[Tally]) -> int:
-        """Index of the first step after which the outputs differ."""
+    def _bisect(self, start: Model, probe: Probe | None, steps: list[Tally]) -> int:
+        """Index of the first step after which the model is at fault."""
         good, bad = 0, len(steps)
         while bad - good > 1:
             middle = (good + bad) // 2

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from graphpress.ir import clone
+from graphpress.ir.encoding import Quantized, set_encoding
 from graphpress.manager.verification import Probe, first_difference
 
 
@@ -55,3 +56,12 @@ def test_a_copy_answers_the_same_and_a_changed_weight_does_not(network):
     conv = next(node for node in other.graph if node.op_type == "Conv")
     conv.attributes.pop("pads")
     assert probe.difference(other)
+
+
+def test_a_lost_encoding_is_a_difference(network):
+    set_encoding(network.graph.inputs[0], Quantized("int8", (0.5,), (0,)))
+    probe = Probe.of(network, [feed()])
+    assert probe.difference(clone(network)) is None
+    bare = clone(network)
+    set_encoding(bare.graph.inputs[0], None)
+    assert "differs by" in probe.difference(bare)
