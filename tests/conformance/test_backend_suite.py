@@ -154,7 +154,7 @@ def _named(session: Session, feed: Any) -> dict[str, Any]:
 def _made_up(session: Session) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(0)
     return {
-        one.name: generator.random([size if isinstance(size, int) else 2 for size in one.dims]).astype(one.dtype)
+        one.name: generator.random([size if isinstance(size, int) else 2 for size in one.dims or ()]).astype(one.dtype)
         for one in session.inputs
     }
 
