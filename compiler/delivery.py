@@ -137,17 +137,21 @@ def _figures(cost: ModelCost, score: Score | None, latency: float | None, size: 
 
 
 def _records(run: Run, choice: Choice) -> list[PassRecord]:
-    """The passes' records; those of transactions that the never-worse gate gave up are rolled back."""
-    kept = set(() if choice.checkpoint is None else choice.checkpoint.transactions)
-    reasons = dict(choice.dropped)
+    """The passes' records; those that the never-worse gate gave up, with the clean-up behind them, are rolled back."""
+    accepted = dict.fromkeys(
+        tally.transaction
+        for tally in run.tallies
+        if tally.transaction is not None and tally.status == "applied" and tally.changes
+    )
+    given_up = dict(zip([*reversed(accepted), None], (why for _, why in choice.dropped), strict=False))
+    why = given_up.get(None)  # the clean-up before the first transaction
     records = []
     for tally in run.tallies:
+        if tally.transaction is not None:
+            why = given_up.get(tally.transaction, why)
         record = tally.record()
-        given_up = next(
-            (why for name, why in reasons.items() if tally.one.name in name.split("+") and name not in kept), None
-        )
-        if record.status == "applied" and tally.transaction is not None and given_up is not None:
-            record = replace(record, status="rolled_back", notes=(*record.notes, f"dropped: the result was {given_up}"))
+        if record.status == "applied" and tally.changes and why is not None:
+            record = replace(record, status="rolled_back", notes=(*record.notes, f"dropped: the result was {why}"))
         records.append(record)
     return records
 

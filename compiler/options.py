@@ -5,10 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from graphpress.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from graphpress.manager.contract import Pass
+
+Verification = Literal["none", "final", "each"]
+
+LEAST: dict[str, tuple[type, float]] = {
+    "max_drop": (Real, 0),
+    "time_limit": (Real, 0),
+    "threads": (Integral, 1),
+    "eval_limit": (Integral, 1),
+    "seed": (Integral, 0),
+}
+"""Kind and least value of each option that is a number; None leaves one out."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,9 @@ class Options:
         eval_limit: at most this many samples measure the metric, evenly spaced.
         verify: when to compare the outputs of lossless passes with those before.
         cache_dir: folder that keeps expensive results by content.
+
+    Raises:
+        UsageError: a number or a word that makes no sense.
     """
 
     target: str = "cpu"
@@ -52,5 +69,18 @@ class Options:
     seed: int = 0
     time_limit: float | None = None
     eval_limit: int | None = None
-    verify: Literal["none", "final", "each"] = "final"
+    verify: Verification = "final"
     cache_dir: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        for name, (kind, least) in LEAST.items():
+            value: Any = getattr(self, name)
+            is_number = isinstance(value, kind)
+            if value is not None and not (is_number and value >= least):
+                number = "whole number" if kind is Integral else "number"
+                raise UsageError(f"{value!r} cannot be used", where=name, fix=f"give a {number}, {least} or more")
+        words = get_args(Verification)
+        if self.verify not in words:
+            raise UsageError(f"unknown word {self.verify!r}", where="verify", fix=did_you_mean(str(self.verify), words))
+        if isinstance(self.input_shape, str):
+            raise UsageError("is a single text", where="input_shape", fix='give a list: ["NAME=1x3x224x224"]')

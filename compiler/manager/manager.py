@@ -11,15 +11,17 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
 from graphpress.ir import Model, Refusal, clone, graphs, verify
 from graphpress.manager.contract import Context, Feed, Outcome, Pass, RewritePass
-from graphpress.manager.recipe import EXPLICIT, Recipe, options_of
+from graphpress.manager.recipe import EXPLICIT, Recipe
 from graphpress.manager.stages import Stage, stages_of
+from graphpress.manager.tally import Tally
 from graphpress.manager.verification import Probe
+from graphpress.options import Verification
 from graphpress.report.records import PassRecord, RefusalRecord, Verdict
 from graphpress.report.words import points
 
@@ -27,8 +29,6 @@ MOST_ROUNDS = 10
 """A run of lossless passes that still changes after this many rounds is stopped, with a note."""
 
 LOGGER = logging.getLogger("graphpress")
-
-Verification = Literal["none", "final", "each"]
 
 
 class Judge(Protocol):
@@ -56,52 +56,6 @@ class Checkpoint:
     metric: float | None = None
     verdict: Verdict | None = None
     changes: int = 0
-
-
-@dataclass
-class Tally:
-    """The record of one pass while it grows."""
-
-    one: Pass
-    position: int = 0
-    status: Literal["applied", "refused", "rolled_back"] = "applied"
-    seconds: float = 0.0
-    verify_seconds: float = 0.0
-    measure_seconds: float = 0.0
-    changes: int = 0
-    metric: float | None = None
-    notes: list[str] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
-    transaction: int | None = None
-    nodes: int | None = None
-
-    def note(self, text: str) -> None:
-        """Say something once."""
-        if text not in self.notes:
-            self.notes.append(text)
-
-    def refuse(self, refusal: Refusal) -> None:
-        """The pass does not run, for this reason."""
-        self.status, self.refusals = "refused", [refusal]
-
-    def record(self) -> PassRecord:
-        """The finished record."""
-        notes = list(self.notes)
-        if self.status == "applied" and not self.changes:
-            notes.append("nothing to change")
-        return PassRecord(
-            name=self.one.name,
-            status=self.status,
-            seconds=self.seconds,
-            verify_seconds=self.verify_seconds,
-            measure_seconds=self.measure_seconds,
-            metric=self.metric,
-            notes=tuple(notes),
-            options=options_of(self.one),
-            changes=self.changes,
-            nodes=self.nodes,
-            transaction=self.transaction,
-        )
 
 
 @dataclass
@@ -172,7 +126,7 @@ class Manager:
     def _admit(self, tally: Tally, recipe: Recipe) -> bool:
         """Whether the pass gets its turn at all."""
         if self._late():
-            tally.refuse(Refusal(tally.one.name, "the time limit was reached before it", "raise --time-limit"))
+            tally.refuse_for_time()
             return False
         return self._pays(tally.one, recipe)
 
@@ -230,11 +184,7 @@ class Manager:
         while active and quiet < len(active):
             tally = active[turn % len(active)]
             if turn >= MOST_ROUNDS * len(active) or self._late():
-                tally.note(
-                    "the time limit was reached: stopped"
-                    if self._late()
-                    else f"still changing after {MOST_ROUNDS} rounds: stopped"
-                )
+                self._stop(active, turn)
                 break
             turn += 1
             refusal = tally.one.refuse(model, self.context)  # asked anew: a pass before may have removed the reason
@@ -250,6 +200,16 @@ class Manager:
                 steps.append(tally)
             quiet = 0 if outcome.changes else quiet + 1
         return steps, None
+
+    def _stop(self, active: list[Tally], turn: int) -> None:
+        """Say why the run ends at this turn; passes that had none yet did not run at all."""
+        tally = active[turn % len(active)]
+        if not self._late():
+            tally.note(f"still changing after {MOST_ROUNDS} rounds: stopped")
+        elif turn >= len(active):
+            tally.note("the time limit was reached: stopped")
+        for one in active[turn:]:
+            one.refuse_for_time()
 
     def _differs(self, tally: Tally, model: Model, probe: Probe | None) -> bool:
         """Whether the model is wrong right after this pass, in structure or against the probe; the note says how."""

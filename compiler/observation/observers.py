@@ -8,7 +8,7 @@ import numpy as np
 
 BINS = 8192
 MOST_ELEMENTS_BINNED = 1 << 18
-"""A histogram looks at no more than this many elements of one update, evenly spaced; extrema look at all."""
+"""A histogram looks at fewer than twice this many elements of one update, evenly spaced; extrema look at all."""
 
 
 class Observer(Protocol):

@@ -34,7 +34,7 @@ class Figures:
     Args:
         metric: value of the metric, a fraction (0.91 is 91 %).
         latency_ms: median time of one call in milliseconds.
-        parameters: elements of all constant tensors.
+        parameters: elements of all weights (constants that say how to move data are none).
         macs: multiply-accumulates of one call.
         bytes: size of the model file with its external data.
         nodes: nodes of all graphs.

@@ -21,7 +21,7 @@ from graphpress.ir.encoding import request_compute
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.quantize.calibrate import Calibration, Method
 from graphpress.passes.quantize.encode import encode_activations, encode_bias, encode_constants
-from graphpress.passes.quantize.placement import place
+from graphpress.passes.quantize.placement import Placement, place
 
 SMALLEST_OPSET = 13
 """From here on QuantizeLinear knows an axis."""
@@ -68,6 +68,8 @@ class Quantize(Pass):
         """Place, observe, encode."""
         policy = context.target.quantization
         placement = place(model.graph, policy, context)
+        if not placement.nodes:
+            return _nothing(placement)
         calibration = Calibration(self.calibration_method, self.percentile)
         ranges = calibration.ranges(model, placement, context, f"{context.step}.{self.name}.ranges")
         unusable = {value for value in placement.activations if ranges[label(value)] is None}
@@ -75,7 +77,7 @@ class Quantize(Pass):
             _check_inputs(unusable)
             placement = place(model.graph, policy, context, frozenset(unusable))
         if not placement.nodes:
-            return Outcome(0, placement.refusals, ["nothing in the graph has an integer kernel on this target"])
+            return _nothing(placement)
         encode_activations(placement, {name: found for name, found in ranges.items() if found is not None}, policy)
         edit = Editor(model)
         for node in placement.nodes:
@@ -88,6 +90,10 @@ class Quantize(Pass):
             placement.refusals,
             [f"{len(placement.nodes)} nodes in integers, {len(placement.activations)} activations encoded"],
         )
+
+
+def _nothing(placement: Placement) -> Outcome:
+    return Outcome(0, placement.refusals, ["nothing was left to quantise that has an integer kernel on this target"])
 
 
 def _check_inputs(unusable: set[Value]) -> None:

@@ -15,6 +15,8 @@ from onnx import external_data_helper
 import graphpress
 from graphpress.errors import DataError, ModelError, UsageError
 from graphpress.ir import load
+from graphpress.manager.gate import Comparison
+from graphpress.passes.quantize.quantize import Quantize
 from graphpress.runtime import compare_latency
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,6 +199,22 @@ def test_what_makes_the_model_slower_is_dropped_and_named(optimize, backends):
     assert not any(node.op_type == "QuantizeLinear" for node in load(result.output / "model.onnx").graph)
 
 
+def test_of_two_passes_of_one_name_only_the_dropped_one_is_rolled_back(optimize, spoil, monkeypatch):
+    slower = iter(["slower with both", ""])
+    monkeypatch.setattr(Comparison, "worse", property(lambda self: next(slower)))
+    result = optimize(data=None, passes=[spoil, spoil])
+    assert result.status == "delivered"
+    assert [one.status for one in result.report.passes] == ["applied", "rolled_back"]
+    assert result.report.passes[1].notes[-1] == "dropped: the result was slower with both"
+
+
+def test_the_clean_up_behind_it_goes_with_the_pass_that_is_dropped(optimize, backends, touch):
+    result = optimize(target="arm64", backend="wordy", passes=[Quantize(), touch], max_drop=None)
+    assert result.status == "kept_original"
+    assert [one.status for one in result.report.passes] == ["rolled_back", "rolled_back"]
+    assert "larger" in result.report.passes[1].notes[-1]
+
+
 def test_allow_worse_keeps_it(optimize, backends):
     result = optimize(backend="slow", recipe="int8", max_drop=None, allow_worse=True)
     assert result.status == "delivered"
@@ -225,6 +243,13 @@ def test_larger_without_being_faster_is_dropped(optimize, backends):
         ({"passes": "quantise"}, UsageError, "unknown pass"),
         ({"hooks": {"after": print}}, UsageError, "unknown hook"),
         ({"exclude": "("}, UsageError, "regular expression"),
+        ({"max_drop": float("nan")}, UsageError, "max_drop: nan"),
+        ({"max_drop": "0.01"}, UsageError, "max_drop: '0.01'"),
+        ({"time_limit": -1}, UsageError, "time_limit: -1"),
+        ({"eval_limit": 0}, UsageError, "eval_limit: 0"),
+        ({"seed": -1}, UsageError, "seed: -1"),
+        ({"verify": "eech"}, UsageError, "did you mean 'each'"),
+        ({"input_shape": "input=1x3x16x16"}, UsageError, "single text"),
         ({"data": None, "metric": "top1"}, UsageError, "needs data"),
         ({"input_shape": ["x=1"]}, UsageError, "no input 'x'"),
         ({"data": {"input": np.zeros((4, 3, 9, 9), np.float32)}}, DataError, "input"),

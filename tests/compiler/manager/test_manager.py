@@ -190,6 +190,18 @@ def test_the_time_limit_ends_a_run_of_lossless_passes(run, passes):
     assert "the time limit was reached" in notes(done, "restless")
 
 
+def test_a_lossless_pass_that_had_no_turn_is_refused_rather_than_applied(run, passes):
+    class Slow(passes.Harmless):
+        def run(self, model, context):
+            time.sleep(0.15)
+            return super().run(model, context)
+
+    done = run(Slow(), passes.Restless(), deadline=time.monotonic() + 0.1)
+    assert [record.status for record in done.records()] == ["applied", "refused"]
+    assert [one.why for one in done.refusals()] == ["the time limit was reached before it"]
+    assert "the time limit was reached" not in notes(done, "harmless")
+
+
 # -- hooks -------------------------------------------------------------------------------------------------
 
 
