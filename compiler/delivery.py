@@ -13,7 +13,7 @@ from graphpress.analysis.cost import ModelCost, model_cost, roofline_seconds
 from graphpress.analysis.shapes import concrete_shapes
 from graphpress.choice import Choice, choose, size_of_original
 from graphpress.evaluation import Score
-from graphpress.ir import Model, graphs
+from graphpress.ir import Model, count_nodes, graphs
 from graphpress.ir.encoding import compute_request
 from graphpress.job import Job
 from graphpress.manager.judge import verdict_on
@@ -84,8 +84,8 @@ def _report(job: Job, run: Run, choice: Choice, folder: Path) -> Report:
     after = before if choice.checkpoint is None else model_cost(choice.checkpoint.model)
     timing = None if choice.comparison is None else choice.comparison.timing
     latency = _baseline_latency(job) if timing is None else timing.a_ms
-    original_nodes = sum(len(graph) for graph in graphs(job.original))
-    result_nodes = original_nodes if choice.model is None else sum(len(graph) for graph in graphs(choice.model))
+    original_nodes = count_nodes(job.original)
+    result_nodes = original_nodes if choice.model is None else count_nodes(choice.model)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return Report(
         model=job.path.name,

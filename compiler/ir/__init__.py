@@ -23,6 +23,7 @@ from graphpress.ir.types import (
 )
 from graphpress.ir.values import (
     constant,
+    count_nodes,
     dims_of,
     first_non_constant,
     float_attribute,
@@ -72,6 +73,7 @@ __all__ = [
     "apply_rules",
     "clone",
     "constant",
+    "count_nodes",
     "dims_of",
     "first_non_constant",
     "float_attribute",

@@ -12,7 +12,7 @@ import numpy as np
 
 from graphpress.ir.encoding import Quantized, compute_request, output_encoding, read_encoding
 from graphpress.ir.types import Attr, AttributeType, DataType, Function, Graph, Model, Node, TensorProtocol, Value
-from graphpress.ir.values import graphs, is_constant
+from graphpress.ir.values import count_nodes, is_constant
 
 FEW_ELEMENTS = 8
 
@@ -20,7 +20,7 @@ FEW_ELEMENTS = 8
 def print_model(model: Model) -> str:
     """The whole model: operator sets, the graph, its subgraphs in place, then functions."""
     opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in sorted(model.opset_imports.items()))
-    lines = [f"model ir {model.ir_version}, opset {opsets}, {sum(len(one) for one in graphs(model))} nodes"]
+    lines = [f"model ir {model.ir_version}, opset {opsets}, {count_nodes(model)} nodes"]
     lines += _graph_lines(model.graph, f"graph {model.graph.name or 'main'}", 0)
     for function in model.functions.values():
         lines += _graph_lines(function, f"function {function.domain}::{function.name}", 0)

@@ -37,6 +37,11 @@ def _with_subgraphs(graph: Graph | Function) -> Iterator[Graph | Function]:
             yield from _with_subgraphs(subgraph)
 
 
+def count_nodes(model: Model) -> int:
+    """Nodes of all graphs, those of subgraphs and function bodies included."""
+    return sum(len(graph) for graph in graphs(model))
+
+
 def opset_of(node: Node) -> int | None:
     """The version of the standard operator set that ``node`` is written in; None when its graph declares none.
 

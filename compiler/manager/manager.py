@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
-from graphpress.ir import Model, Refusal, clone, graphs, verify
+from graphpress.ir import Model, Refusal, clone, count_nodes, verify
 from graphpress.manager.contract import Context, Feed, Outcome, Pass, RewritePass
 from graphpress.manager.recipe import EXPLICIT, Recipe
 from graphpress.manager.stages import Stage, stages_of
@@ -328,7 +328,7 @@ class Manager:
         for note in outcome.notes:
             tally.note(note)
         if tally.nodes is None or tally.changes == outcome.changes:  # until its first change, and right after it
-            tally.nodes = sum(len(graph) for graph in graphs(model))
+            tally.nodes = count_nodes(model)
         self._hook(recipe, "after_pass", tally.one, model, outcome)
         return outcome
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from graphpress.errors import DataError, ModelError, UsageError
-from graphpress.ir import ExternalTensor, Model, load, save, tensors, to_proto
+from graphpress.ir import ExternalTensor, Model, clone, load, save, tensors, to_proto
 from graphpress.ir.files import PROTOBUF_LIMIT
 
 if TYPE_CHECKING:
@@ -150,8 +150,6 @@ def _source(model: Model | Path | str, extra_outputs: Sequence[str], scratch: Pa
 
 
 def _with_outputs(model: Model, extra_outputs: Sequence[str]) -> Model:
-    from graphpress.ir import clone
-
     if not extra_outputs:
         return model
     copy = clone(model)

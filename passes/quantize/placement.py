@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 from graphpress.ir import (
@@ -50,7 +51,7 @@ class Placement:
         refusals: anchors that stay float, with the reason.
     """
 
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[Node]
     activations: list[Value] = field(default_factory=list)
     range_of: dict[Value, Value] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
@@ -60,12 +61,9 @@ class Placement:
         node = result_node(value)
         return node is not None and node in self._members
 
-    def __post_init__(self) -> None:
-        self._members: set[Node] = set(self.nodes)
-
-    def admit(self, nodes: list[Node]) -> None:
-        """Set the region."""
-        self.nodes, self._members = nodes, set(nodes)
+    @cached_property
+    def _members(self) -> frozenset[Node]:
+        return frozenset(self.nodes)
 
     def __contains__(self, node: Node) -> bool:
         return node in self._members
@@ -75,14 +73,14 @@ def place(
     graph: Graph, policy: QuantizationPolicy, context: Context, unusable: frozenset[Value] = frozenset()
 ) -> Placement:
     """Decide the integer region of one graph; values that are ``unusable`` (not finite) stay float."""
-    placement = Placement()
     candidates: dict[Node, str] = {}
+    refusals: list[Refusal] = []
     for node in graph:
         kind = _kind(node, policy)
         if kind == "anchor" and (refusal := _refusal(node, policy, context)):
-            placement.refusals.append(refusal)
+            refusals.append(refusal)
         elif kind is not None and (value := _first_unusable(node, unusable)) is not None:
-            placement.refusals.append(
+            refusals.append(
                 Refusal.at(
                     value,
                     "takes infinite or undefined values on the calibration data",
@@ -91,7 +89,7 @@ def place(
             )
         elif kind is not None and not context.excluded(node) and _is_float(node) and not _is_encoded(node):
             candidates[node] = kind
-    placement.admit(_settle(candidates))
+    placement = Placement(_settle(candidates), refusals=refusals)
     placement.activations = list(dict.fromkeys(_encoded_values(placement, policy)))
     placement.range_of = _shared_ranges(placement, policy)
     return placement
