@@ -18,6 +18,10 @@ Feed = Mapping[str, np.ndarray]
 """One call's inputs: array by input name, the batch axis included."""
 
 
+Kept = tuple[np.ndarray | None, ...]
+"""Positions of each axis that are still there; None for an axis that is whole."""
+
+
 @dataclass
 class Context:
     """What a pass may know beside the graph.
@@ -31,6 +35,10 @@ class Context:
             it decided, so that the same inputs with the same decisions give the same bytes.
         cache: keeps expensive results by content; None outside a run.
         step: position of the running pass in its recipe, for the keys of decisions.
+        start: the model at the start of the running transaction, not to be changed; None outside one. A recovery pass
+            repairs towards it: values keep their names through a transaction.
+        kept: what the transaction removed so far: for a value by name, one entry per axis, which is the kept
+            positions of that axis in ``start`` (increasing), or None where the axis is whole.
     """
 
     target: Target
@@ -43,6 +51,8 @@ class Context:
     decisions: dict[str, Any] = field(default_factory=dict)
     cache: ContentCache | None = None
     step: int = 0
+    start: Model | None = None
+    kept: dict[str, Kept] = field(default_factory=dict)
 
     def excluded(self, node: Node) -> bool:
         """Whether the user asked for this node to be left alone."""

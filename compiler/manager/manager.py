@@ -253,7 +253,10 @@ class Manager:
         start = run.checkpoints[-1]
         model = clone(start.model)
         infer_shapes(model)
-        if not self._change(model, tallies, recipe):
+        self.context.start, self.context.kept = start.model, {}
+        changed = self._change(model, tallies, recipe)
+        self.context.start, self.context.kept = None, {}
+        if not changed:
             return
         changes = sum(tally.changes for tally in tallies)
         names = "+".join(tally.one.name for tally in tallies if tally.status == "applied")

@@ -16,6 +16,9 @@ HEAVY = ("torch", "tvm", "tensorrt", "tensorrt_rtx", "sklearn")
 SCRIPTS = ("models/demo/train.py",)
 """Run by name with their extras installed, imported by nobody."""
 
+TORCH_ROOM = "compiler/bridge/pytorch/"
+"""Its modules may import torch when they are loaded; nothing may load them but code that runs."""
+
 LONGEST = 500
 
 
@@ -67,6 +70,10 @@ def test_each_library_has_its_door(file):
             assert place.startswith(("compiler/runtime/", "backends/onnxruntime/")), (
                 "run models through graphpress.runtime"
             )
+        if is_of(module, "graphpress.bridge.pytorch") and not place.startswith(TORCH_ROOM):
+            assert not at_load, f"{module} imports torch: import it where it is used"
+        if is_of(module, "torch") and place.startswith(TORCH_ROOM):
+            continue
         if place not in SCRIPTS and any(is_of(module, heavy) for heavy in HEAVY):
             assert not at_load, f"{module} is imported where it is used, not when the file is loaded"
 

@@ -1,0 +1,1 @@
+"""The framework bridge: a model as something a training framework can differentiate, and back."""

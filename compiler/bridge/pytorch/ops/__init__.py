@@ -1,0 +1,1 @@
+"""What each operator of the table computes, in PyTorch."""

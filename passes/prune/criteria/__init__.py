@@ -1,0 +1,1 @@
+"""How much each unit of a group matters."""

@@ -1,0 +1,1 @@
+"""Recovery without training: closed-form repairs after a lossy pass."""

@@ -1,0 +1,1 @@
+"""Recovery with training, through the framework bridge."""
