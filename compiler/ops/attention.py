@@ -4,7 +4,7 @@ A tensor [batch, sequence, heads × width] is split into heads and width, which 
 key share heads and width (they are contracted); values have a width of their own. With grouped queries, one head of
 keys and values goes with a run of query heads.
 
-Whoever removes positions of the width writes the attribute ``scale`` first: its default is computed from the width.
+Where positions of the width go, the attribute ``scale`` is written: its default is computed from the width.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from graphpress.ops.atoms import Axes, Axis
 from graphpress.ops.rules import same, stuck
+from graphpress.ops.shrink import Mask, Shrink, count_blocks
 from graphpress.ops.spec import Call, Flow, OpSpec, Work
 
 _SOFTMAX = 10
@@ -23,8 +26,8 @@ _ROTATION = 6
 def entries() -> list[OpSpec]:
     """The operators of this family."""
     return [
-        OpSpec("Attention", _attention, _attention_cost),
-        OpSpec("RotaryEmbedding", _rotary, lambda call: Work(operations=_ROTATION * math.prod(call.input(0)))),
+        OpSpec("Attention", _attention, _attention_cost, shrink=_fewer_heads),
+        OpSpec("RotaryEmbedding", _rotary, _rotary_cost, shrink=_narrower_rotation),
     ]
 
 
@@ -85,6 +88,19 @@ def _attention_results(flow: Flow, query: Axes, key: Axes, value: Axes) -> Seque
     return results
 
 
+def _fewer_heads(shrink: Shrink) -> None:
+    """Heads are counted where they lie inside the width; the default scale stays that of the width before."""
+    widths = [shrink.input(0)[-1]]
+    for name, index in (("q_num_heads", 0), ("kv_num_heads", 1)):
+        if len(shrink.input(index)) == 3:
+            heads = shrink.integer(name, 1)
+            shrink.edit.set_attributes(shrink.node, **{name: count_blocks(shrink.read(index, 2), heads)})
+            if index == 0:
+                widths.append(widths[0] // heads)
+    if "scale" not in shrink.node.attributes:
+        shrink.edit.set_attributes(shrink.node, scale=1.0 / math.sqrt(widths[-1]))
+
+
 def _attention_cost(call: Call) -> Work:
     """Scores and their product with the values; masks that skip work are not taken into account."""
     query, key, value = call.input(0), call.input(1), call.input(2)
@@ -114,6 +130,24 @@ def _rotary(flow: Flow) -> Sequence[Axes | None]:
     else:
         _rotate(flow, flow.atoms.split(axes[2], heads, len(axes[2]) // heads)[1])
     return same(flow)
+
+
+def _rotary_cost(call: Call) -> Work:
+    return Work(operations=_ROTATION * math.prod(call.input(0)))
+
+
+def _narrower_rotation(shrink: Shrink) -> None:
+    mask, heads = shrink.read(0, -1), shrink.integer("num_heads", 0)
+    if len(shrink.input(0)) == 3:
+        shrink.edit.set_attributes(shrink.node, num_heads=count_blocks(mask, heads))
+        mask = _first_block(mask, heads)
+    if shrink.integer("rotary_embedding_dim", 0):
+        shrink.edit.set_attributes(shrink.node, rotary_embedding_dim=int(mask.sum()))
+
+
+def _first_block(mask: Mask, blocks: int) -> Mask:
+    table = mask.reshape(blocks, -1)
+    return np.asarray(table[table.any(axis=1)][0])
 
 
 def _rotate(flow: Flow, width: Axis) -> None:

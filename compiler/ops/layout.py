@@ -8,20 +8,22 @@ import numpy as np
 
 from graphpress.ops.atoms import Axes, Axis
 from graphpress.ops.rules import freeze_inputs, keep_size, moving, passing, view, whole_axes
+from graphpress.ops.shrink import Shrink
 from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec, Quantization, Role
 
-_VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+_VIEWS = ("Flatten", "Squeeze", "Unsqueeze")
 
 
 def entries() -> list[OpSpec]:
     """The operators of this family."""
     return [
+        OpSpec("Reshape", _reshape, view, MOVES_FIRST, shrink=_smaller_target),
         *(OpSpec(name, _reshape, view, MOVES_FIRST) for name in _VIEWS),
         OpSpec("Transpose", _transpose, moving, MOVES_FIRST),
-        OpSpec("Pad", _pad, moving, Quantization(Role.MOVES_DATA, shared=(0, 2))),
+        OpSpec("Pad", _pad, moving, Quantization(Role.MOVES_DATA, shared=(0, 2)), shrink=_fewer_pads),
         OpSpec("CenterCropPad", keep_size, moving, MOVES_FIRST),
         OpSpec("Tile", _tile, moving, MOVES_FIRST),
-        OpSpec("Expand", _expand, moving, MOVES_FIRST),
+        OpSpec("Expand", _expand, moving, MOVES_FIRST, shrink=_smaller_target),
         OpSpec("DepthToSpace", _depth_to_space, moving, MOVES_FIRST),
         OpSpec("SpaceToDepth", _space_to_depth, moving, MOVES_FIRST),
         OpSpec("Trilu", _trilu, moving, MOVES_FIRST),
@@ -31,6 +33,22 @@ def entries() -> list[OpSpec]:
 
 def _reshape(flow: Flow) -> Sequence[Axes | None]:
     return [flow.atoms.reshape(flow.of(0), flow.output())]
+
+
+def _smaller_target(shrink: Shrink) -> None:
+    """Overwrite the target sizes of shrunken axes; 0, 1 and -1 go on meaning copied, broadcast and inferred."""
+    target = shrink.integers("shape", 1)
+    sizes = {axis: int(mask.sum()) for axis, mask in shrink.lost().items()}
+    if target is not None:
+        sizes = {axis: size for axis, size in sizes.items() if not _follows(shrink, target[axis], axis, size)}
+    shrink.set_entries("shape", 1, sizes)
+
+
+def _follows(shrink: Shrink, entry: int, axis: int, size: int) -> bool:
+    """Whether an entry of the target stands for the new size as well."""
+    if entry == 0:
+        return int(shrink.read(0, axis).sum()) == size
+    return entry == -1 or (entry == 1 and shrink.node.op_type == "Expand")
 
 
 def _transpose(flow: Flow) -> Sequence[Axes | None]:
@@ -59,6 +77,22 @@ def _padded(flow: Flow, axis: Axis, before: int, after: int) -> Axis:
         return np.concatenate([_extra(flow, before), axis, _extra(flow, after)]) if len(axis) else atoms.fresh(before)
     flow.freeze(axis, "a padded axis")
     return flow.fixed([len(axis) + before + after], "a padded axis")[0]
+
+
+def _fewer_pads(shrink: Shrink) -> None:
+    """Recount the padding of shrunken axes."""
+    rank, pads = len(shrink.input(0)), shrink.integers("pads", 1)
+    if pads is None:
+        return
+    axes = [axis % rank for axis in shrink.integers("axes", 3) or range(rank)]
+    entries = {}
+    for axis, mask in shrink.lost().items():
+        if axis in axes:
+            place = axes.index(axis)
+            before, after = pads[place], pads[place + len(axes)]
+            entries[place] = int(mask[:before].sum())
+            entries[place + len(axes)] = int(mask[len(mask) - after :].sum())
+    shrink.set_entries("pads", 1, entries)
 
 
 def _extra(flow: Flow, count: int) -> Axis:

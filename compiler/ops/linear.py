@@ -12,17 +12,18 @@ from collections.abc import Callable, Sequence
 from graphpress.ir import Node, int_attribute
 from graphpress.ops.atoms import Axes, Axis
 from graphpress.ops.rules import broadcast_axes, freeze_inputs, unite_axis, unite_broadcast
+from graphpress.ops.shrink import Shrink, count_blocks
 from graphpress.ops.spec import AxesRule, Call, CostRule, Flow, OpSpec, Quantization, Role, Work
 
 
 def entries() -> list[OpSpec]:
     """The operators of this family."""
     return [
-        OpSpec("Conv", _conv(1, 2), _conv_cost(1, 2), _anchor(1, 2, _first)),
-        OpSpec("ConvInteger", _conv(1, None), _conv_cost(1, None), _anchor(1, None, _first)),
-        OpSpec("QLinearConv", _conv(3, 8), _conv_cost(3, 8), _anchor(3, 8, _first)),
-        OpSpec("DeformConv", _conv(1, 3), _conv_cost(1, 3), _anchor(1, 3, _first)),
-        OpSpec("ConvTranspose", _conv_transpose, _conv_transpose_cost, _anchor(1, 2, _second)),
+        OpSpec("Conv", _conv(1, 2), _conv_cost(1, 2), _anchor(1, 2, _first), shrink=_fewer_groups),
+        OpSpec("ConvInteger", _conv(1, None), _conv_cost(1, None), _anchor(1, None, _first), shrink=_fewer_groups),
+        OpSpec("QLinearConv", _conv(3, 8), _conv_cost(3, 8), _anchor(3, 8, _first), shrink=_fewer_groups),
+        OpSpec("DeformConv", _conv(1, 3), _conv_cost(1, 3), _anchor(1, 3, _first), shrink=_fewer_groups),
+        OpSpec("ConvTranspose", _conv_transpose, _conv_transpose_cost, _anchor(1, 2, _second), shrink=_fewer_groups),
         OpSpec("Gemm", _gemm, _gemm_cost, _anchor(1, 2, _gemm_channels)),
         OpSpec("MatMul", _matmul(1), _matmul_cost(1), _anchor(1, None, _last)),
         OpSpec("MatMulInteger", _matmul(1), _matmul_cost(1), _anchor(1, None, _last)),
@@ -87,6 +88,13 @@ def _conv_transpose(flow: Flow) -> Sequence[Axes | None]:
         out = flow.atoms.merge(group, kernel[1])
     unite_axis(flow.atoms, out, *_given(flow, 2))
     return [(data[0], out, *_spatial(flow, data, kernel))]
+
+
+def _fewer_groups(shrink: Shrink) -> None:
+    """As many groups as still have an input channel."""
+    groups = shrink.integer("group", 1)
+    if groups > 1:
+        shrink.edit.set_attributes(shrink.node, group=count_blocks(shrink.read(0, 1), groups))
 
 
 def _spatial(flow: Flow, data: Axes, kernel: Axes) -> Axes:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from graphpress.ops.atoms import Axes
 from graphpress.ops.rules import freeze_inputs, per_input, same, unite_axis, unite_broadcast
+from graphpress.ops.shrink import Shrink, count_blocks
 from graphpress.ops.spec import Flow, OpSpec
 
 _NORMALISATION = 6
@@ -25,7 +26,7 @@ def entries() -> list[OpSpec]:
         OpSpec("LayerNormalization", _layer_norm, per_input(_NORMALISATION)),
         OpSpec("RMSNormalization", _layer_norm, per_input(4)),
         OpSpec("InstanceNormalization", _instance_norm, per_input(_NORMALISATION)),
-        OpSpec("GroupNormalization", _group_norm, per_input(_NORMALISATION)),
+        OpSpec("GroupNormalization", _group_norm, per_input(_NORMALISATION), shrink=_fewer_groups),
         OpSpec("LRN", _across_channels, per_input(_EXPONENTIAL)),
         OpSpec("LpNormalization", _lp_norm, per_input(3)),
         OpSpec("MeanVarianceNormalization", _mean_variance, per_input(_NORMALISATION)),
@@ -73,6 +74,11 @@ def _group_norm(flow: Flow) -> Sequence[Axes | None]:
     if groups == 1:
         _statistics(flow, data[1:2])
     return [data]
+
+
+def _fewer_groups(shrink: Shrink) -> None:
+    groups = shrink.integer("num_groups", 1)
+    shrink.edit.set_attributes(shrink.node, num_groups=count_blocks(shrink.read(0, 1), groups))
 
 
 def _across_channels(flow: Flow) -> Sequence[Axes | None]:

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 
 from graphpress.ops.atoms import Axes
 from graphpress.ops.rules import channels_pass, freeze_inputs, keep_size, opaque, per_input, per_output
+from graphpress.ops.shrink import Shrink
 from graphpress.ops.spec import MOVES_FIRST, Call, Flow, OpSpec, Work
+
+
+_SIZES = 3
+"""Input of Resize that holds target sizes."""
 
 
 def entries() -> list[OpSpec]:
@@ -20,7 +25,7 @@ def entries() -> list[OpSpec]:
         OpSpec("GlobalMaxPool", channels_pass, per_input(), MOVES_FIRST),
         OpSpec("GlobalLpPool", channels_pass, per_input(2)),
         OpSpec("MaxUnpool", opaque, per_output()),
-        OpSpec("Resize", _resize, per_output(4), MOVES_FIRST),  # between neighbours: inside their range
+        OpSpec("Resize", _resize, per_output(4), MOVES_FIRST, shrink=_smaller_sizes),  # between neighbours: inside their range
         OpSpec("Upsample", _resize, per_output(4)),
         OpSpec("GridSample", channels_pass, per_output(8)),
         OpSpec("RoiAlign", _regions, per_output(8)),
@@ -40,6 +45,15 @@ def _max_pool(flow: Flow) -> Sequence[Axes | None]:
 def _resize(flow: Flow) -> Sequence[Axes | None]:
     freeze_inputs(flow, range(1, len(flow.axes)), "an input")
     return keep_size(flow)
+
+
+def _smaller_sizes(shrink: Shrink) -> None:
+    """Target sizes, where they are given rather than factors, name the channels too."""
+    if shrink.has(_SIZES):
+        rank = len(shrink.input(0))
+        axes = [axis % rank for axis in shrink.integers("axes") or range(rank)]
+        sizes = {axes.index(axis): int(mask.sum()) for axis, mask in shrink.lost().items() if axis in axes}
+        shrink.set_entries("sizes", _SIZES, sizes)
 
 
 def _regions(flow: Flow) -> Sequence[Axes | None]:

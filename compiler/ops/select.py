@@ -9,21 +9,25 @@ import numpy as np
 
 from graphpress.ops.atoms import Axes
 from graphpress.ops.rules import moving, opaque, per_output, stuck, whole_axes
+from graphpress.ops.shrink import Shrink, ranks
 from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec, Quantization, Role
 
 _RUN_TIME = ("GatherND", "GatherElements", "Compress")
 _SCATTERING = ("Scatter", "ScatterElements", "ScatterND", "TensorScatter")
 _FINDING = ("NonZero", "NonMaxSuppression", "Unique")
 _LONGEST_INDEX = 1 << 24
+_SIZES_ARE_AN_INPUT_SINCE = 13
+_BEFORE_THE_FIRST = -(1 << 31)
+"""As the end of a slice that runs backwards: position 0 is taken too."""
 
 
 def entries() -> list[OpSpec]:
     """The operators of this family."""
     return [
         OpSpec("Concat", _concat, moving, Quantization(Role.MOVES_DATA, shared=None)),
-        OpSpec("Split", _split, moving, MOVES_FIRST),
-        OpSpec("Slice", _slice, moving, MOVES_FIRST),
-        OpSpec("Gather", _gather, moving, MOVES_FIRST),
+        OpSpec("Split", _split, moving, MOVES_FIRST, shrink=_smaller_parts),
+        OpSpec("Slice", _slice, moving, MOVES_FIRST, shrink=_other_bounds),
+        OpSpec("Gather", _gather, moving, MOVES_FIRST, shrink=_other_indices),
         OpSpec("OneHot", _one_hot, moving),
         *(OpSpec(name, opaque, moving, MOVES_FIRST) for name in _RUN_TIME),
         *(OpSpec(name, opaque, moving) for name in _SCATTERING),
@@ -53,6 +57,18 @@ def _split(flow: Flow) -> Sequence[Axes | None]:
     ]
 
 
+def _smaller_parts(shrink: Shrink) -> None:
+    """Sizes are always written out: what is left need not be equal parts."""
+    axis = shrink.axis(0, len(shrink.input(0)))
+    if any(axis in shrink.lost(index) for index in range(len(shrink.outputs))):
+        sizes = [int(shrink.write(index, axis).sum()) for index in range(len(shrink.outputs))]
+        shrink.edit.set_attributes(shrink.node, num_outputs=None)
+        if shrink.opset < _SIZES_ARE_AN_INPUT_SINCE:
+            shrink.edit.set_attributes(shrink.node, split=sizes)
+        else:
+            shrink.set_integers("split", 1, sizes)
+
+
 def _slice(flow: Flow) -> Sequence[Axes | None]:
     data = flow.of(0)
     starts, ends = flow.integers("starts", 1), flow.integers("ends", 2)
@@ -72,6 +88,44 @@ def _bounds(start: int, end: int, step: int, size: int) -> slice:
     if step < 0 and end < -size:
         return slice(start, None, step)
     return slice(start, end, step)
+
+
+def _other_bounds(shrink: Shrink) -> None:
+    """Bounds of a shrunken axis, counted among what is left; where that is no progression, picked by Gather."""
+    rank = len(shrink.input(0))
+    starts, ends = shrink.integers("starts", 1), shrink.integers("ends", 2)
+    if starts is None or ends is None:
+        return
+    axes = [axis % rank for axis in shrink.integers("axes", 3) or range(len(starts))]
+    steps = shrink.integers("steps", 4) or (1,) * len(starts)
+    for place, axis in enumerate(axes):
+        mask = shrink.read(0, axis)
+        if mask.all():
+            continue
+        taken = np.arange(len(mask))[_bounds(starts[place], ends[place], steps[place], len(mask))]
+        positions = ranks(mask)[taken[mask[taken]]]
+        gaps = np.unique(np.diff(positions))
+        step = int(gaps[0]) if len(gaps) == 1 else 1
+        if len(gaps) > 1:
+            _pick(shrink, axis, positions)
+            first, last, step = 0, len(positions), 1
+        else:
+            first, last = int(positions[0]), int(positions[-1]) + (1 if step > 0 else -1)
+        shrink.set_entries("starts", 1, {place: first})
+        shrink.set_entries("ends", 2, {place: last if last >= 0 else _BEFORE_THE_FIRST})
+        if step != steps[place]:
+            shrink.set_entries("steps", 4, {place: step})
+
+
+def _pick(shrink: Shrink, axis: int, positions: np.ndarray) -> None:
+    """Take these positions of the data before it is sliced."""
+    data = shrink.node.inputs[0]
+    assert data is not None
+    stem = f"{shrink.node.name or 'Slice'}_picked"
+    indices = shrink.edit.add_constant_for(shrink.node, positions.astype(np.int64), stem)
+    gather = shrink.edit.add_node("Gather", [data, indices], {"axis": axis}, before=shrink.node, name=stem)
+    gather.outputs[0].type = data.type
+    shrink.edit.set_input(shrink.node, 0, gather.outputs[0])
 
 
 def _slice_at_run_time(flow: Flow, axes: Sequence[int] | None) -> Sequence[Axes | None]:
@@ -95,6 +149,17 @@ def _gather(flow: Flow) -> Sequence[Axes | None]:
         flow.freeze(np.atleast_1d(taken), "a position picked")
         return [(*data[:axis], *data[axis + 1 :])]
     return [(*data[:axis], taken, *data[axis + 1 :])]
+
+
+def _other_indices(shrink: Shrink) -> None:
+    """Constant indices into a shrunken axis, counted among what is left; those that are gone are dropped."""
+    axis = shrink.axis(0, len(shrink.input(0)))
+    mask, indices = shrink.read(0, axis), shrink.constant(1)
+    if indices is None or (mask.all() and axis not in shrink.lost()):
+        return
+    wanted = indices.astype(np.int64) % len(mask)
+    kept = wanted[mask[wanted]] if wanted.ndim else wanted
+    shrink.edit.own_constant(shrink.node, 1, ranks(mask)[kept].astype(indices.dtype))
 
 
 def _one_hot(flow: Flow) -> Sequence[Axes | None]:

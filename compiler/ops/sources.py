@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from graphpress.ops.rules import moving, opaque, per_output, same, source, view
+from graphpress.ops.shrink import Shrink
 from graphpress.ops.spec import OpSpec
 
 _RANDOM = ("RandomNormal", "RandomUniform")
@@ -12,10 +15,41 @@ _RANDOM_LIKE = ("RandomNormalLike", "RandomUniformLike", "Bernoulli")
 def entries() -> list[OpSpec]:
     """The operators of this family."""
     return [
-        *(OpSpec(name, source, view) for name in ("Constant", "Shape", "Size")),
+        OpSpec("Constant", source, view),
+        OpSpec("Shape", source, view, shrink=_sizes_as_before),
+        OpSpec("Size", opaque, view),
         *(OpSpec(name, source, moving) for name in ("ConstantOfShape", "Range")),
         OpSpec("EyeLike", opaque, moving),
         *(OpSpec(name, source, per_output(), foldable=False) for name in _RANDOM),
         *(OpSpec(name, same, per_output(), foldable=False) for name in _RANDOM_LIKE),
         OpSpec("Multinomial", opaque, per_output(), foldable=False),
     ]
+
+
+def _sizes_as_before(shrink: Shrink) -> None:
+    """What computes with sizes goes on seeing those of the whole tensor: a scale by the width of a head, for one.
+
+    Where such a size ends up as a target shape, the operator that reads it has a rule of its own.
+    """
+    rank = len(shrink.input(0))
+    start, end = (min(max(bound + rank * (bound < 0), 0), rank) for bound in _bounds(shrink, rank))
+    gone = [axis for axis in range(start, end) if not shrink.read(0, axis).all()]
+    if not gone:
+        return
+    chosen, numbers = np.zeros(end - start, bool), np.zeros(end - start, np.int64)
+    for axis in gone:
+        chosen[axis - start], numbers[axis - start] = True, shrink.input(0)[axis]
+    node, sizes = shrink.node, shrink.node.outputs[0]
+    stem = f"{node.name or 'Shape'}_before"
+    uses = [(use.node, use.idx) for use in sizes.uses()]
+    operands = [shrink.edit.add_constant_for(node, array, stem) for array in (chosen, numbers)]
+    where = shrink.edit.add_node("Where", [*operands, sizes], after=node, name=stem)
+    shrink.edit.copy_type(sizes, where.outputs[0])
+    for reader, index in uses:
+        shrink.edit.set_input(reader, index, where.outputs[0])
+    if sizes.is_graph_output():
+        shrink.edit.replace_output(sizes, where.outputs[0])
+
+
+def _bounds(shrink: Shrink, rank: int) -> tuple[int, int]:
+    return shrink.integer("start", 0), shrink.integer("end", rank)

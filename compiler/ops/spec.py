@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphpress.ir import Node, constant, input_of
 from graphpress.ops.atoms import Atoms, Axes
+
+if TYPE_CHECKING:
+    from graphpress.ops.shrink import Shrink
 
 Dims = tuple[int, ...]
 """A static shape."""
@@ -168,6 +172,10 @@ CostRule = Callable[[Call], Work]
 """Work of one call from its shapes. Raises UnknownShapeError where one that it needs is missing."""
 
 
+ShrinkRule = Callable[["Shrink"], None]
+"""Change a node whose axes lose positions."""
+
+
 @dataclass(frozen=True)
 class OpSpec:
     """One operator of the table.
@@ -181,6 +189,7 @@ class OpSpec:
             operand belongs to an axis of a certain number, so that all axes can be permuted alike.
         foldable: with constant inputs it gives the same constant every time.
         commutative: the order of its inputs does not matter.
+        shrink: how its attributes and integer operands follow when axes lose positions; None when there are none.
         domain: its operator set.
     """
 
@@ -191,6 +200,7 @@ class OpSpec:
     elementwise: bool = False
     foldable: bool = True
     commutative: bool = False
+    shrink: ShrinkRule | None = None
     domain: str = ""
 
 

@@ -1,0 +1,246 @@
+"""Coupled groups: the units of a graph that can be removed, and every slice of every tensor that goes with each.
+
+A *unit* is a component of atoms: a channel, a head, a position of a hidden axis, with everything tied to it. Units
+that lie along exactly the same axes of the same tensors are interchangeable and form a *group*: the 64 channels of a
+convolution, the inner width of one MLP, the heads of one attention. What reads a Concat sees the groups of all its
+parts side by side; a Split cuts the units of one axis into several groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphpress.analysis.channels import Channels, propagate
+from graphpress.analysis.contraction import contraction_of
+from graphpress.coupling.products import Blocks, settle
+from graphpress.ir import Model, Node, Value, is_constant, label
+from graphpress.ops import Axis, Dims
+
+_HASH_SEED = 0x5EED
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the units of a group lie along one axis of one value.
+
+    Args:
+        value: a constant or an activation.
+        axis: which axis.
+        units: int64, one per position of the axis: number of the unit within its group, -1 where the position is
+            none of the group's.
+    """
+
+    value: Value
+    axis: int
+    units: np.ndarray
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units that lie along the same axes.
+
+    Args:
+        name: the first weight that writes the units, with its axis; unique, and the same for the same graph.
+        size: number of units.
+        constants: where the units lie in weights, biases and other constants, in graph order.
+        features: where they lie in activations, in graph order.
+    """
+
+    name: str
+    size: int
+    constants: tuple[Place, ...]
+    features: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """An axis of a weight that cannot shrink.
+
+    Args:
+        where: the weight and its axis.
+        size: positions of the axis.
+        why: what holds it.
+    """
+
+    where: str
+    size: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """What can be removed from a graph.
+
+    Args:
+        groups: in graph order.
+        frozen: axes of weights without any removable position.
+        channels: the atoms behind it, product constraints settled.
+    """
+
+    groups: tuple[Group, ...]
+    frozen: tuple[Frozen, ...]
+    channels: Channels
+
+    def __getitem__(self, name: str) -> Group:
+        """The group of that name."""
+        return next(group for group in self.groups if group.name == name)
+
+
+def couple(
+    model: Model,
+    *,
+    shapes: Mapping[str, Dims] | None = None,
+    keep_statistics: bool = True,
+    blocks: Blocks = "auto",
+    left_alone: Callable[[Node], str | None] = lambda node: None,
+) -> Coupling:
+    """Find the groups of a model.
+
+    Args:
+        model: not changed. Let ``unshare`` run first: constants that several layers share tie those layers.
+        shapes: static shapes by value name; ``concrete_shapes(model)`` when not given.
+        keep_statistics: leave axes whole over which a normalisation takes statistics.
+        blocks: where an axis is a table of blocks (groups of a convolution, heads), whether whole blocks go, the
+            same positions within every block, or (``auto``) whatever removes more parameters.
+        left_alone: why the weights of a node have to stay as they are, or None.
+    """
+    channels = propagate(model, shapes, keep_statistics=keep_statistics)
+    for node in model.graph:
+        if reason := left_alone(node):
+            _freeze(channels, node, reason)
+    settle(channels, blocks)
+    return Coupling(_groups(channels), _frozen(model, channels), channels)
+
+
+def _freeze(channels: Channels, node: Node, reason: str) -> None:
+    """Freeze what a node computes and the constants it reads."""
+    for value in [*node.outputs, *(value for value in node.inputs if is_constant(value))]:
+        for axis in channels.axes.get(value, ()) if value is not None else ():
+            channels.atoms.freeze(axis, reason)
+
+
+# -- groups ---------------------------------------------------------------------------------------------------
+
+
+def _groups(channels: Channels) -> tuple[Group, ...]:
+    table = _Incidence.of(channels)
+    members: list[list[Place]] = [[] for _ in range(table.count)]
+    for value, index, roots in table.axes():
+        group = table.group_of[roots]
+        for number in np.unique(group[group >= 0]):
+            members[number].append(Place(value, index, np.where(group == number, table.unit_of[roots], -1)))
+    found, names = [], set[str]()
+    for places, size in zip(members, table.sizes, strict=True):
+        constants = tuple(place for place in places if is_constant(place.value))
+        if not constants or size < 2:
+            continue
+        name = _unique(_name(constants), names)
+        features = tuple(place for place in places if not is_constant(place.value))
+        found.append(Group(name, int(size), constants, features))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Incidence:
+    """Which unit lies along which axes.
+
+    Args:
+        values: value and axis index of each axis that has a free position.
+        starts: offsets of these axes in ``roots``, and the end.
+        roots: for every position of them the representative of its component, 0 where frozen.
+        group_of: by representative, the number of the group or -1.
+        unit_of: by representative, the number within the group.
+        sizes: units per group.
+    """
+
+    values: tuple[tuple[Value, int], ...]
+    starts: np.ndarray
+    roots: np.ndarray
+    group_of: np.ndarray
+    unit_of: np.ndarray
+    sizes: np.ndarray
+
+    @staticmethod
+    def of(channels: Channels) -> _Incidence:
+        """Two units belong together when the sets of axes in which they occur have the same (hashed) signature."""
+        listed: list[tuple[Value, int]] = []
+        arrays: list[Axis] = []
+        for value, axes in channels.axes.items():
+            for index, axis in enumerate(axes):
+                if len(axis) > 1:
+                    listed.append((value, index))
+                    arrays.append(axis)
+        lengths = np.array([len(axis) for axis in arrays], np.int64)
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        roots = channels.atoms.resolve(np.concatenate(arrays)) if arrays else np.zeros(0, np.int64)
+        owner = np.repeat(np.arange(len(listed)), lengths)
+        free = roots > 0
+        pairs = np.unique(np.stack([roots[free], owner[free]]), axis=1) if free.any() else np.zeros((2, 0), np.int64)
+        hashes = np.random.default_rng(_HASH_SEED).integers(1 << 62, size=len(listed), dtype=np.uint64)
+        units, first = np.unique(pairs[0], return_index=True)
+        signatures = np.add.reduceat(hashes[pairs[1]], first) if len(units) else np.zeros(0, np.uint64)
+        group_of, unit_of = np.full((2, len(channels.atoms)), -1, np.int64)
+        _, appearance, inverse, sizes = np.unique(signatures, return_index=True, return_inverse=True, return_counts=True)
+        rank = np.argsort(np.argsort(appearance))  # groups in the order of their first unit
+        group_of[units] = rank[inverse]
+        order = np.argsort(group_of[units], kind="stable")
+        sizes = sizes[np.argsort(appearance)]
+        unit_of[units[order]] = np.arange(len(units)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return _Incidence(tuple(listed), starts, roots, group_of, unit_of, sizes)
+
+    @property
+    def count(self) -> int:
+        """Number of groups."""
+        return len(self.sizes)
+
+    def axes(self) -> list[tuple[Value, int, np.ndarray]]:
+        """Value, axis index and representatives of each axis with a free position."""
+        spans = zip(self.values, self.starts[:-1], self.starts[1:], strict=True)
+        found = ((value, index, self.roots[start:end]) for (value, index), start, end in spans)
+        return [(value, index, roots) for value, index, roots in found if roots.any()]
+
+
+def _name(constants: tuple[Place, ...]) -> str:
+    place = next((place for place in constants if _writes(place)), constants[0])
+    return f"{label(place.value)}[{place.axis}]"
+
+
+def _writes(place: Place) -> bool:
+    """Whether the units are outputs of a linear operator whose weight this is."""
+    for use in place.value.uses():
+        found = contraction_of(use.node)
+        if found is not None and found.weight == use.idx and found.out_axis == place.axis:
+            return True
+    return False
+
+
+def _unique(name: str, names: set[str]) -> str:
+    """Units of one axis may fall into several groups: the later ones are numbered."""
+    found, count = name, 2
+    while found in names:
+        found, count = f"{name}#{count}", count + 1
+    names.add(found)
+    return found
+
+
+# -- what is frozen -------------------------------------------------------------------------------------------
+
+
+def _frozen(model: Model, channels: Channels) -> tuple[Frozen, ...]:
+    """Output axes of weights without a free position, each with its reason."""
+    found: dict[str, Frozen] = {}
+    for node in model.graph:
+        contraction = contraction_of(node)
+        if contraction is None:
+            continue
+        axes = channels.axes.get(contraction.kernel)
+        if axes is None:
+            continue
+        axis = axes[contraction.out_axis]
+        if len(axis) > 1 and channels.atoms.is_frozen(axis).all():
+            where = f"{label(contraction.kernel)}[{contraction.out_axis}]"
+            found[where] = Frozen(where, len(axis), channels.atoms.reason(int(axis[0])) or "")
+    return tuple(found.values())

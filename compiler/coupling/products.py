@@ -1,0 +1,197 @@
+"""Product constraints made independent: which side of each split axis may lose positions.
+
+``flat[i, j]`` is kept iff ``outer[i]`` and ``inner[j]`` both are (a reshape, a grouped convolution, heads). As long as
+both sides can lose positions, fates are conjunctions and not classes; freezing one side makes them classes again:
+
+    outer frozen:  flat[i, j] shares the fate of inner[j]: the same positions go within every block
+    inner frozen:  flat[i, j] shares the fate of outer[i]: whole blocks go
+
+Some constraints are decided by what is frozen already. The others fall into clusters that share components; in each,
+a few strategies are tried on a small copy of the union-find that holds nothing but the cluster, and the one that
+leaves the fewest parameters, were half of everything removable to go, is carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from graphpress.analysis.channels import Channels
+from graphpress.errors import UsageError, did_you_mean
+from graphpress.ir import is_constant
+from graphpress.ops import Atoms, Axis
+from graphpress.ops.atoms import Product
+
+Blocks = Literal["auto", "whole", "within"]
+"""What goes where an axis is a table of blocks: whole blocks, the same positions within every block, or the better."""
+
+_Side = Callable[[Atoms, Product], bool]
+"""Whether whole blocks go (the inner side is frozen) rather than positions within every block."""
+
+_OTHER_SIDE = "one side of a split axis, whose other side decides"
+_LARGEST_FIXED_POINT = 64
+"""Clusters of more constraints than this look back only once, so that time stays linear."""
+
+
+def settle(channels: Channels, blocks: Blocks) -> None:
+    """Freeze one side of every product constraint, in place; none is left afterwards.
+
+    Raises:
+        UsageError: ``blocks`` is no such word.
+    """
+    if blocks not in get_args(Blocks):
+        raise UsageError(f"no such choice {blocks!r}", where="blocks", fix=did_you_mean(blocks, get_args(Blocks)))
+    atoms = channels.atoms
+    pending = _forced(atoms, atoms.products)
+    mass = _Mass(channels) if pending and blocks == "auto" else None
+    for cluster in _clusters(atoms, pending):
+        side = _STRATEGIES[blocks] if mass is None else mass.best(cluster)
+        _carry_out(atoms, cluster, side)
+    atoms.products.clear()
+
+
+# -- one constraint -------------------------------------------------------------------------------------------
+
+
+def _force(atoms: Atoms, product: Product) -> bool:
+    """Carry out what is frozen already; whether that decided the constraint."""
+    rows, columns = len(product.outer), len(product.inner)
+    outer, inner = atoms.resolve(product.outer), atoms.resolve(product.inner)
+    table = atoms.resolve(product.flat).reshape(rows, columns)
+    stuck = table == 0
+    if stuck.any():  # what stays keeps its row and its column
+        _freeze(atoms, product.outer[stuck.any(axis=1)], product, product.flat)
+        _freeze(atoms, product.inner[stuck.any(axis=0)], product, product.flat)
+        outer, inner = atoms.resolve(product.outer), atoms.resolve(product.inner)
+    if not outer.any() or (columns > 1 and (table == table[:1]).all()):
+        _within(atoms, product)
+    elif not inner.any() or (rows > 1 and (table == table[:, :1]).all()):
+        _whole(atoms, product)
+    else:
+        return False
+    return True
+
+
+def _within(atoms: Atoms, product: Product) -> None:
+    _freeze(atoms, product.outer, product, product.inner)
+    atoms.unite(product.flat, np.tile(product.inner, len(product.outer)))
+
+
+def _whole(atoms: Atoms, product: Product) -> None:
+    _freeze(atoms, product.inner, product, product.outer)
+    atoms.unite(product.flat, np.repeat(product.outer, len(product.inner)))
+
+
+def _freeze(atoms: Atoms, axis: Axis, product: Product, decides: Axis) -> None:
+    """Freeze, for the reason that holds the other side if there is one."""
+    held = decides[atoms.is_frozen(decides)]
+    reason = atoms.reason(int(held[0])) if len(held) else None
+    atoms.freeze(axis, reason or _OTHER_SIDE)
+
+
+# -- many -----------------------------------------------------------------------------------------------------
+
+
+def _forced(atoms: Atoms, products: Sequence[Product]) -> list[Product]:
+    """Carry out what is decided already, until nothing changes; what is left."""
+    pending = list(products)
+    while True:
+        left = [product for product in pending if not _force(atoms, product)]
+        if len(left) == len(pending):
+            return left
+        pending = left
+
+
+def _carry_out(atoms: Atoms, cluster: Sequence[Product], side: _Side) -> None:
+    """Decide one constraint after the other; each decision may force others of the cluster."""
+    pending = list(cluster)
+    while pending:
+        first = pending.pop(0)
+        if _force(atoms, first):
+            continue
+        (_whole if side(atoms, first) else _within)(atoms, first)
+        if len(pending) <= _LARGEST_FIXED_POINT:
+            pending = _forced(atoms, pending)
+
+
+def _clusters(atoms: Atoms, products: Sequence[Product]) -> list[list[Product]]:
+    """Constraints that share a component, in order."""
+    roots = [_free_roots(atoms, product) for product in products]
+    links = Atoms()
+    places = links.fresh(len(products) + 1)[1:]
+    owner: dict[int, int] = {}
+    for number, found in enumerate(roots):
+        for root in found:
+            first = owner.setdefault(int(root), number)
+            if first != number:
+                links.unite(places[first : first + 1], places[number : number + 1])
+    clusters: dict[int, list[Product]] = {}
+    for product, place in zip(products, links.find(places), strict=True):
+        clusters.setdefault(int(place), []).append(product)
+    return list(clusters.values())
+
+
+def _free_roots(atoms: Atoms, product: Product) -> np.ndarray:
+    roots = np.unique(atoms.resolve(np.concatenate([product.outer, product.inner, product.flat])))
+    return roots[roots > 0]
+
+
+def _more_blocks(atoms: Atoms, product: Product) -> bool:
+    """Whether there are more blocks than positions in a block."""
+    return len(np.unique(atoms.resolve(product.outer))) >= len(np.unique(atoms.resolve(product.inner)))
+
+
+_STRATEGIES: dict[str, _Side] = {
+    "whole": lambda atoms, product: True,
+    "within": lambda atoms, product: False,
+    "more": _more_blocks,
+    "fewer": lambda atoms, product: not _more_blocks(atoms, product),
+}
+
+
+class _Mass:
+    """How many parameters a strategy would leave, counted over the constants that a cluster touches."""
+
+    def __init__(self, channels: Channels) -> None:
+        self.atoms = channels.atoms
+        self.constants = [axes for value, axes in channels.axes.items() if is_constant(value) and len(axes) > 1]
+        self.readers: dict[int, set[int]] = {}
+        for number, axes in enumerate(self.constants):
+            for axis in axes:
+                for root in np.unique(self.atoms.resolve(axis)) if len(axis) > 1 else ():
+                    self.readers.setdefault(int(root), set()).add(number)
+
+    def best(self, cluster: Sequence[Product]) -> _Side:
+        """The strategy that leaves the fewest parameters; the first of equals."""
+        roots = sorted({int(root) for product in cluster for root in _free_roots(self.atoms, product)})
+        touched = sorted(set().union(*(self.readers.get(root, set()) for root in roots)))
+        trials = [self._left(cluster, np.array(roots), touched, side) for side in _STRATEGIES.values()]
+        return list(_STRATEGIES.values())[int(np.argmin(trials))]
+
+    def _left(self, cluster: Sequence[Product], roots: np.ndarray, touched: Iterable[int], side: _Side) -> float:
+        """Parameters left after a trial on a copy that knows these components alone (and 0 for the rest)."""
+        trial = Atoms()
+        local = np.concatenate([[0], trial.fresh(len(roots) + 1)[1:]])
+
+        def seen(axis: Axis) -> Axis:
+            found = self.atoms.resolve(axis)
+            place = np.clip(np.searchsorted(roots, found), 0, len(roots) - 1)
+            return local[np.where(roots[place] == found, place + 1, 0)]
+
+        copies = [Product(seen(one.outer), seen(one.inner), seen(one.flat)) for one in cluster]
+        _carry_out(trial, copies, side)
+        left = 0.0
+        for number in touched:
+            axes = self.constants[number]
+            left += float(np.prod([_half(trial.resolve(seen(axis))) for axis in axes]))
+        return left
+
+
+def _half(axis: Axis) -> float:
+    """Positions left of an axis when half of its removable components go (the last one never does)."""
+    free = axis[axis > 0]
+    count = len(np.unique(free))
+    alone = count == 1 and len(free) == len(axis)
+    return float(len(axis)) if count == 0 or alone else len(axis) - len(free) * (count // 2) / count

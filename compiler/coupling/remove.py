@@ -1,0 +1,135 @@
+"""Removal: cut every constant along the axes that lose units, and let every node that counts positions follow.
+
+Names of values stay, so that what was removed can be stated position by position. Numbers that nodes carry follow by
+the rules of the operator table. Constants of external data are cut one at a time, when the model is saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from graphpress.analysis.calls import call_of
+from graphpress.analysis.shapes import concrete_shapes
+from graphpress.coupling.groups import Coupling
+from graphpress.errors import GraphpressError
+from graphpress.ir import Editor, ExternalTensor, LazyTensor, Model, Shape, Tensor, Value, constant, is_constant
+from graphpress.ir.encoding import Quantized, encoding_of, set_encoding
+from graphpress.manager.contract import Kept
+from graphpress.ops import lookup
+from graphpress.ops.shrink import Masks, Shrink
+
+Keep = Mapping[str, np.ndarray]
+"""For groups by name: which units stay, boolean. Groups that are not named stay whole."""
+
+
+def remove(model: Model, coupling: Coupling, keep: Keep) -> dict[str, Kept]:
+    """Remove units, in place.
+
+    Args:
+        model: the model that was coupled; its graph has not changed since.
+        coupling: its groups.
+        keep: what stays of which group.
+
+    Returns:
+        For each value that lost positions, by name, the kept positions of each axis.
+
+    Raises:
+        GraphpressError: a mask does not fit its group, or leaves nothing of it.
+    """
+    masks = _masks(coupling, keep)
+    edit, shapes = Editor(model), concrete_shapes(model)
+    for node in list(model.graph):
+        reads = tuple(None if value is None else masks.get(value) for value in node.inputs)
+        writes = tuple(masks.get(value) for value in node.outputs)
+        spec = lookup(node.op_type, node.domain)
+        if spec is not None and spec.shrink is not None and any(one is not None for one in (*reads, *writes)):
+            spec.shrink(Shrink(**vars(call_of(node, shapes)), reads=reads, writes=writes, edit=edit))
+    for value, cut in masks.items():
+        if is_constant(value):
+            _cut(value, cut, edit)
+        else:
+            _declare(value, cut)
+    return {value.name or "": tuple(map(_positions, cut)) for value, cut in masks.items()}
+
+
+def _masks(coupling: Coupling, keep: Keep) -> dict[Value, Masks]:
+    """Which positions of which axes stay; values that lose nothing are left out."""
+    found: dict[Value, list[np.ndarray | None]] = {}
+    groups = {group.name: group for group in coupling.groups}
+    for name, units in keep.items():
+        group = groups.get(name)
+        if group is None or units.dtype != bool or units.shape != (group.size,) or not units.any():
+            raise GraphpressError(
+                "the units to keep do not fit the group",
+                where=name,
+                fix="give one boolean per unit, and keep at least one",
+            )
+        if units.all():
+            continue
+        stays = np.append(units, True)  # position -1: not of this group
+        for place in (*group.constants, *group.features):
+            masks = found.setdefault(place.value, [None] * len(coupling.channels.axes[place.value]))
+            before, mask = masks[place.axis], stays[place.units]
+            masks[place.axis] = mask if before is None else before & mask  # an axis may hold several groups
+    return {value: tuple(masks) for value, masks in found.items()}
+
+
+def _positions(mask: np.ndarray | None) -> np.ndarray | None:
+    return None if mask is None else np.flatnonzero(mask)
+
+
+# -- constants and shapes -------------------------------------------------------------------------------------
+
+
+def _cut(value: Value, masks: Masks, edit: Editor) -> None:
+    """Keep what stays of a constant, and of the scales of its encoding."""
+    encoding = encoding_of(value)
+    if value.producer() is not None:  # a Constant node: an initialiser takes its place
+        array = constant(value)
+        assert array is not None
+        edit.replace(value, edit.add_constant_for(value.uses()[0].node, compress(array, masks), value.name or ""))
+        return
+    tensor = value.const_value
+    if isinstance(tensor, ExternalTensor):
+        shape = Shape([_size(size, mask) for size, mask in zip(tensor.shape.numpy(), masks, strict=True)])
+        cut = partial(_cut_external, tensor, masks)
+        edit.set_constant(value, LazyTensor(cut, dtype=tensor.dtype, shape=shape))
+    else:
+        array = constant(value)
+        assert array is not None
+        edit.set_constant(value, compress(array, masks))
+    if encoding is not None and encoding.block == 0:
+        set_encoding(value, _cut_scales(encoding, masks))
+
+
+def _cut_external(tensor: ExternalTensor, masks: Masks) -> Tensor:
+    return Tensor(compress(tensor.numpy(), masks), dtype=tensor.dtype)
+
+
+def compress(array: np.ndarray, masks: Masks) -> np.ndarray:
+    """The positions that stay, as an array of its own."""
+    whole = (np.arange(size) if mask is None else mask for size, mask in zip(array.shape, masks, strict=True))
+    return np.array(array[np.ix_(*whole)])
+
+
+def _size(size: int, mask: np.ndarray | None) -> int:
+    return size if mask is None else int(mask.sum())
+
+
+def _cut_scales(encoding: Quantized, masks: Masks) -> Quantized:
+    mask = None if encoding.axis is None else masks[encoding.axis]
+    if mask is None:
+        return encoding
+    scale, zero = (tuple(np.compress(mask, numbers).tolist()) for numbers in (encoding.scale, encoding.zero_point))
+    return replace(encoding, scale=scale, zero_point=zero)
+
+
+def _declare(value: Value, masks: Masks) -> None:
+    """The new sizes of an activation, where its sizes were declared."""
+    if value.shape is not None:
+        pairs = zip(value.shape, masks, strict=True)
+        value.shape = Shape([dim if mask is None else int(mask.sum()) for dim, mask in pairs])

@@ -1,0 +1,108 @@
+"""How a node follows when axes of what it reads and writes lose positions.
+
+Constants that lie along an axis are cut by whoever removes positions. What is left are the numbers a node carries:
+counts of groups and heads, target shapes, bounds, paddings, indices. A rule rewrites those that concern a shrunken
+axis and no other: a number it does not touch may hold for any size of a dynamic axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphpress.ir import Editor
+from graphpress.ops.spec import Call
+
+Mask = np.ndarray
+"""Which positions of an axis stay: boolean."""
+
+Masks = tuple[np.ndarray | None, ...]
+"""One mask per axis of a tensor, None where the axis is whole."""
+
+
+@dataclass(frozen=True)
+class Shrink(Call):
+    """A node, with shapes as before, and what its inputs and outputs lose.
+
+    Args:
+        reads: masks of each input, None where the input loses nothing.
+        writes: masks of each output.
+        edit: the door to change the node.
+    """
+
+    reads: tuple[Masks | None, ...] = ()
+    writes: tuple[Masks | None, ...] = ()
+    edit: Editor = None  # type: ignore[assignment]
+
+    def read(self, index: int, axis: int) -> Mask:
+        """Which positions of an input's axis stay."""
+        masks = self.reads[index] if index < len(self.reads) else None
+        found = None if masks is None else masks[axis]
+        return np.ones(self.input(index)[axis], bool) if found is None else found
+
+    def lost(self, output: int = 0) -> dict[int, Mask]:
+        """The axes of an output that shrink, with their masks."""
+        masks = self.writes[output] or ()
+        return {axis: mask for axis, mask in enumerate(masks) if mask is not None}
+
+    def write(self, output: int, axis: int) -> Mask:
+        """Which positions of an output's axis stay."""
+        return self.lost(output).get(axis, np.ones(self.output(output)[axis], bool))
+
+    def set_entries(self, name: str, index: int, entries: Mapping[int, int]) -> None:
+        """Overwrite some entries of a vector of integers, whether an attribute, a constant or computed at run time.
+
+        Args:
+            name: the attribute in older operator sets.
+            index: the input in newer ones.
+            entries: new number by position.
+        """
+        if not entries:
+            return
+        attribute = self.node.attributes.get(name)
+        if attribute is not None:
+            numbers = list(attribute.as_ints())
+            for place, number in entries.items():
+                numbers[place] = number
+            self.edit.set_attributes(self.node, **{name: numbers})
+            return
+        array = self.constant(index)
+        if array is None:
+            self._override(index, entries)
+            return
+        changed = array.copy()
+        for place, number in entries.items():
+            changed[place] = number
+        self.edit.own_constant(self.node, index, changed)
+
+    def _override(self, index: int, entries: Mapping[int, int]) -> None:
+        """Let what was computed at run time pass, but for these entries."""
+        computed = self.node.inputs[index]
+        assert computed is not None
+        length = self.input(index)[0]
+        chosen, numbers = np.zeros(length, bool), np.zeros(length, np.int64)
+        chosen[list(entries)], numbers[list(entries)] = True, list(entries.values())
+        stem = f"{self.node.name or self.node.op_type}_kept"
+        operands = [self.edit.add_constant_for(self.node, array, stem) for array in (chosen, numbers)]
+        where = self.edit.add_node("Where", [*operands, computed], before=self.node, name=stem)
+        self.edit.copy_type(computed, where.outputs[0])
+        self.edit.set_input(self.node, index, where.outputs[0])
+
+    def set_integers(self, name: str, index: int, numbers: Sequence[int]) -> None:
+        """Write a whole vector of integers: as attribute if it is one now, else as a constant input."""
+        if name in self.node.attributes:
+            self.edit.set_attributes(self.node, **{name: list(numbers)})
+        else:
+            self.edit.own_constant(self.node, index, np.array(numbers, np.int64), f"{self.node.name or name}_{name}")
+
+
+def ranks(mask: Mask) -> np.ndarray:
+    """New position of each old one that stays (for the others, of the next that does)."""
+    return np.asarray(np.cumsum(mask) - mask)
+
+
+def count_blocks(mask: Mask, blocks: int) -> int:
+    """How many of the equal blocks that an axis falls into keep a position."""
+    return int(mask.reshape(blocks, -1).any(axis=1).sum())
