@@ -8,6 +8,7 @@ evaluates shape arithmetic and completes what depends on it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import onnx
 
@@ -37,7 +38,8 @@ LARGE = 1024
 DEFAULT_BATCH = 1
 DEFAULT_CHANNELS = 3
 DEFAULT_IMAGE = 224
-DEFAULT_LENGTH = 128
+DEFAULT_LENGTHS = (128, 16)
+"""A graph that does not hold at the first (a table of 64 positions, say) is seen at the second."""
 
 _WITHOUT_INFERENCE = ("GroupNormalization", "MeanVarianceNormalization")
 """Operators that keep their input's shape, of which onnx 1.23 infers nothing: Identity stands in for them."""
@@ -67,27 +69,54 @@ def concrete_shapes(model: Model, input_shapes: Mapping[str, Dims] | None = None
 
     Symbolic dimensions of inputs that are not given take the size which their symbol has in those that are, else a
     default: 1 for the first axis and for names with "batch"; for inputs of rank four 3 channels and 224 for the
-    others; 128 elsewhere.
+    others; elsewhere 128, or 16 where that leaves fewer shapes unknown.
 
     Returns:
         The shapes that are known; a value whose size depends on data is missing.
     """
-    light = _light_copy(model)
-    sizes = _bind_symbols(model, input_shapes or {})
-    given = input_shapes or {}
-    for value in light.graph.inputs:
-        dims = given.get(value.name or "") or _fixed_dims(value, sizes)
-        if dims is not None:
-            value.shape = Shape(dims)
-    _forget_inner_shapes(light, sizes)
-    return _settled(light) | _constant_shapes(model)
+    best: dict[str, Dims] = {}
+    for length in DEFAULT_LENGTHS:
+        light, defaults = _light_copy(model), _Defaults(length)
+        sizes = _bind_symbols(model, input_shapes or {}, defaults)
+        for value in light.graph.inputs:
+            dims = (input_shapes or {}).get(value.name or "") or _fixed_dims(value, sizes, defaults)
+            if dims is not None:
+                value.shape = Shape(dims)
+        _forget_inner_shapes(light, sizes)
+        found, complete = _settled(light)
+        if len(found) > len(best):
+            best = found
+        if complete or not defaults.used:
+            break
+    return best | _constant_shapes(model)
+
+
+@dataclass
+class _Defaults:
+    """Sizes of axes about which nothing is said; remembers whether the default length was asked for."""
+
+    length: int
+    used: bool = False
+
+    def size(self, axis: int, rank: int, symbol: str) -> int:
+        """The size of an axis of an input of this rank."""
+        if axis == 0 or "batch" in symbol.lower():
+            return DEFAULT_BATCH
+        if rank == 4:
+            return DEFAULT_CHANNELS if axis == 1 else DEFAULT_IMAGE
+        self.used = True
+        return self.length
 
 
 # -- inference ------------------------------------------------------------------------------------------------
 
 
-def _settled(light: Model) -> dict[str, Dims]:
-    """Infer over the whole graph; complete node by node; whole again for what subgraphs may now know."""
+def _settled(light: Model) -> tuple[dict[str, Dims], bool]:
+    """Infer over the whole graph; complete node by node; whole again for what subgraphs may now know.
+
+    Returns:
+        The shapes that are known, and whether those are all.
+    """
     notes: list[str] = []
     proto = _serialize(light, notes)
     found = _infer(proto, notes)
@@ -97,7 +126,7 @@ def _settled(light: Model) -> dict[str, Dims]:
         found = complete(proto, found)
         proto.graph.value_info.extend(onnx.helper.make_value_info(name, info) for name, info in found.items())
         known = _static(_infer(proto, notes)) | _static(found)
-    return known
+    return known, wanted <= known.keys()
 
 
 def _static(found: _Found) -> dict[str, Dims]:
@@ -196,7 +225,7 @@ def _bound(value: Value, sizes: Mapping[str, int]) -> Shape | None:
     return Shape([dim if isinstance(dim, int) else sizes.get(str(dim.value), dim.value) for dim in value.shape])
 
 
-def _bind_symbols(model: Model, given: Mapping[str, Dims]) -> dict[str, int]:
+def _bind_symbols(model: Model, given: Mapping[str, Dims], defaults: _Defaults) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for value in model.graph.inputs:
         for dim, size in zip(value.shape or (), given.get(value.name or "", ()), strict=False):
@@ -205,26 +234,19 @@ def _bind_symbols(model: Model, given: Mapping[str, Dims]) -> dict[str, int]:
     for value in model.graph.inputs:
         for axis, dim in enumerate(value.shape or ()):
             if isinstance(dim, SymbolicDim) and dim.value is not None:
-                sizes.setdefault(dim.value, _default_size(axis, len(value.shape or ()), dim.value))
+                if dim.value not in sizes:
+                    sizes[dim.value] = defaults.size(axis, len(value.shape or ()), dim.value)
     return sizes
 
 
-def _fixed_dims(value: Value, sizes: Mapping[str, int]) -> Dims | None:
+def _fixed_dims(value: Value, sizes: Mapping[str, int], defaults: _Defaults) -> Dims | None:
     if value.shape is None:
         return None
     rank = len(value.shape)
     return tuple(
-        dim if isinstance(dim, int) else sizes.get(str(dim.value), _default_size(axis, rank, ""))
+        dim if isinstance(dim, int) else sizes.get(str(dim.value)) or defaults.size(axis, rank, "")
         for axis, dim in enumerate(value.shape)
     )
-
-
-def _default_size(axis: int, rank: int, symbol: str) -> int:
-    if axis == 0 or "batch" in symbol.lower():
-        return DEFAULT_BATCH
-    if rank == 4:
-        return DEFAULT_CHANNELS if axis == 1 else DEFAULT_IMAGE
-    return DEFAULT_LENGTH
 
 
 # -- merging back ---------------------------------------------------------------------------------------------
