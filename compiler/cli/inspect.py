@@ -1,31 +1,44 @@
-"""``optimize inspect MODEL``: the graph as text, or what each layer costs."""
+"""``optimize inspect MODEL``: the graph as text, what each layer costs, or which channels go together."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import click
 
 from graphpress.cli.options import debug_option, json_option
 from graphpress.cli.text import echo_json, printable, table
+from graphpress.errors import UsageError
+from graphpress.ir import label
 from graphpress.report import words
 
 if TYPE_CHECKING:
     from graphpress.analysis.cost import ModelCost
+    from graphpress.coupling import Coupling, Group
+    from graphpress.ir import Model
+
+_FEW = 3
+"""Slices that a line names."""
 
 
 @click.command("inspect")
 @click.argument("model")
 @click.option("--cost", is_flag=True, help="Show what each layer costs instead of the graph.")
+@click.option("--groups", is_flag=True, help="Show which channels can be removed together, and what is frozen.")
 @json_option
 @debug_option
-def inspect(model: str, cost: bool, as_json: bool) -> None:
-    """Print a model as text, or what its layers cost."""
+def inspect(model: str, cost: bool, groups: bool, as_json: bool) -> None:
+    """Print a model as text, what its layers cost, or its coupled groups of channels."""
     from graphpress.analysis.cost import model_cost
     from graphpress.ir import load
 
+    if cost and groups:
+        raise UsageError("--cost and --groups are two questions", where="inspect", fix="ask one of them")
     graph = load(model)
-    if as_json:
+    if groups:
+        _show_groups(graph, as_json)
+    elif as_json:
         echo_json(model_cost(graph))
     elif cost:
         click.echo(_cost_table(model_cost(graph)))
@@ -33,6 +46,70 @@ def inspect(model: str, cost: bool, as_json: bool) -> None:
         from graphpress.ir.printer import print_model
 
         click.echo(printable(print_model(graph).rstrip("\n")))
+
+
+def _show_groups(model: Model, as_json: bool) -> None:
+    from graphpress.coupling import couple, unshare
+
+    model = _clean(model)
+    unshare(model)
+    coupling = couple(model)
+    if as_json:
+        echo_json(
+            {
+                "groups": [
+                    {
+                        "name": group.name,
+                        "units": group.size,
+                        "parameters": _parameters(group),
+                        "constants": [f"{label(place.value)}[{place.axis}]" for place in group.constants],
+                    }
+                    for group in coupling.groups
+                ],
+                "frozen": coupling.frozen,
+                "notes": coupling.channels.notes,
+            }
+        )
+        return
+    click.echo(_group_table(coupling))
+
+
+def _clean(model: Model) -> Model:
+    """The model as pruning sees it: paddings and shapes that can be known are."""
+    from graphpress.manager.contract import Context
+    from graphpress.manager.judge import NoJudge
+    from graphpress.manager.manager import Manager
+    from graphpress.manager.recipe import from_name
+    from graphpress.targets import load_target
+
+    manager = Manager(Context(load_target("cpu"), model), NoJudge(), (), "none")
+    return manager.run(model, from_name("cleanup")).checkpoints[-1].model
+
+
+def _group_table(coupling: Coupling) -> str:
+    rows = [
+        (
+            printable(group.name),
+            str(group.size),
+            words.count(_parameters(group)),
+            printable(", ".join(f"{label(place.value)}[{place.axis}]" for place in group.constants[:_FEW])
+            + (f" and {len(group.constants) - _FEW} more" if len(group.constants) > _FEW else "")),
+        )
+        for group in coupling.groups
+    ]  # fmt: skip
+    parts = [table(rows, head=("group", "units", "parameters", "slices of"), right=(1, 2))] if rows else []
+    if not rows:
+        parts.append("no channels can be removed")
+    if coupling.frozen:
+        frozen = [(printable(one.where), str(one.size), printable(one.why)) for one in coupling.frozen]
+        parts.append(table(frozen, head=("frozen", "size", "why"), right=(1,)))
+    parts += [f"not followed: {printable(note)}" for note in coupling.channels.notes]
+    return "\n\n".join(parts)
+
+
+def _parameters(group: Group) -> int:
+    """Elements of all slices that go with the units, each slice counted for itself."""
+    return sum(math.prod(place.value.shape.numpy()) for place in group.constants if place.value.shape is not None)
 
 
 def _cost_table(cost: ModelCost) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from graphpress.analysis.calls import call_of, shape_of
 from graphpress.analysis.cost import LayerCost, LayerCounter, costed_nodes
 from graphpress.analysis.shapes import concrete_shapes
-from graphpress.coupling.groups import Coupling
+from graphpress.coupling.groups import Coupling, Group
 from graphpress.ir import Model, Node, Value, readers
 from graphpress.ops import Call, Dims
 
@@ -73,6 +73,7 @@ class GroupCosts:
         self._shapes = dict(self._whole_shapes)
         self.sizes = {group.name: group.size for group in coupling.groups}
         self._counts = dict(self.sizes)
+        self._positions = {group.name: _positions(group) for group in coupling.groups}
         self._extents = _extents(coupling, self._shapes)
         self._nodes = list(costed_nodes(model))
         self._before, self._layers = self._count_once()
@@ -105,16 +106,20 @@ class GroupCosts:
 
     def layers(self) -> list[tuple[Call, LayerCost]]:
         """Every node with its current shapes and what they cost, in graph order."""
-        return [(call_of(node, self._shapes), layer) for node, layer in zip(self._nodes, self._layers, strict=True)]
+        return [(self.call(node), layer) for node, layer in zip(self._nodes, self._layers, strict=True)]
 
-    def neighbours(self, name: str) -> list[str]:
-        """Groups, the group itself among them, that lie in a value which one of its nodes reads or writes."""
-        return sorted({other for index in self._touched[name] for other in self._groups_at[index]})
+    def call(self, node: Node) -> Call:
+        """A node with its current shapes."""
+        return call_of(node, self._shapes)
 
-    def positions(self, name: str) -> list[int]:
-        """For each axis of a constant with positions of the group, how many belong to one unit on average."""
-        group = self._coupling[name]
-        return [round(int((place.units >= 0).sum()) / group.size) for place in group.constants]
+    def groups_in(self, value: Value | None) -> list[str]:
+        """The groups that lie along some axis of a value."""
+        extents = self._extents.get(value, []) if value is not None else []
+        return list(dict.fromkeys(name for extent in extents for name in extent.shares))
+
+    def positions(self, name: str) -> int:
+        """How many positions one unit has along the shortest axis of a constant that it lies in."""
+        return self._positions[name]
 
     # -- changing -----------------------------------------------------------------------------------------
 
@@ -231,6 +236,10 @@ def _extents(coupling: Coupling, shapes: Mapping[str, Dims]) -> dict[Value, list
             extent.whole -= positions
             extent.shares[group.name] = extent.shares.get(group.name, 0.0) + positions / group.size
     return found
+
+
+def _positions(group: Group) -> int:
+    return max(1, min(int((place.units >= 0).sum()) for place in group.constants) // group.size)
 
 
 def _users(value: Value) -> list[Node]:

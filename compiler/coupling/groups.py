@@ -15,6 +15,7 @@ import numpy as np
 
 from graphpress.analysis.channels import Channels, propagate
 from graphpress.analysis.contraction import contraction_of
+from graphpress.analysis.shapes import concrete_shapes
 from graphpress.coupling.products import Blocks, settle
 from graphpress.ir import Model, Node, Value, is_constant, label
 from graphpress.ops import Axis, Dims
@@ -78,11 +79,13 @@ class Coupling:
         groups: in graph order.
         frozen: axes of weights without any removable position.
         channels: the atoms behind it, product constraints settled.
+        shapes: the static shapes at which the graph was looked at, by value name.
     """
 
     groups: tuple[Group, ...]
     frozen: tuple[Frozen, ...]
     channels: Channels
+    shapes: Mapping[str, Dims]
 
     def __getitem__(self, name: str) -> Group:
         """The group of that name."""
@@ -107,12 +110,13 @@ def couple(
             same positions within every block, or (``auto``) whatever removes more parameters.
         left_alone: why the weights of a node have to stay as they are, or None.
     """
+    shapes = concrete_shapes(model) if shapes is None else shapes
     channels = propagate(model, shapes, keep_statistics=keep_statistics)
     for node in model.graph:
         if reason := left_alone(node):
             _freeze(channels, node, reason)
     settle(channels, blocks)
-    return Coupling(_groups(channels), _frozen(model, channels), channels)
+    return Coupling(_groups(channels), _frozen(model, channels), channels, shapes)
 
 
 def _freeze(channels: Channels, node: Node, reason: str) -> None:

@@ -13,7 +13,6 @@ from functools import partial
 import numpy as np
 
 from graphpress.analysis.calls import call_of
-from graphpress.analysis.shapes import concrete_shapes
 from graphpress.coupling.groups import Coupling
 from graphpress.errors import GraphpressError
 from graphpress.ir import Editor, ExternalTensor, LazyTensor, Model, Shape, Tensor, Value, constant, is_constant
@@ -41,13 +40,13 @@ def remove(model: Model, coupling: Coupling, keep: Keep) -> dict[str, Kept]:
         GraphpressError: a mask does not fit its group, or leaves nothing of it.
     """
     masks = _masks(coupling, keep)
-    edit, shapes = Editor(model), concrete_shapes(model)
+    edit = Editor(model)
     for node in list(model.graph):
         reads = tuple(None if value is None else masks.get(value) for value in node.inputs)
         writes = tuple(masks.get(value) for value in node.outputs)
         spec = lookup(node.op_type, node.domain)
         if spec is not None and spec.shrink is not None and any(one is not None for one in (*reads, *writes)):
-            spec.shrink(Shrink(**vars(call_of(node, shapes)), reads=reads, writes=writes, edit=edit))
+            spec.shrink(Shrink(**vars(call_of(node, coupling.shapes)), reads=reads, writes=writes, edit=edit))
     for value, cut in masks.items():
         if is_constant(value):
             _cut(value, cut, edit)

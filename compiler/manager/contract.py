@@ -84,6 +84,7 @@ class Pass:
         recovers: repairs the damage of the lossy pass before it, and shares its verdict.
         needs_data: cannot run without calibration data.
         emits: the standard operator it creates, if whether that pays is for the target to say.
+        requires: built-in recipes of lossless passes that run before it, unless the pipeline has them there already.
     """
 
     name: ClassVar[str] = ""
@@ -91,6 +92,7 @@ class Pass:
     recovers: ClassVar[bool] = False
     needs_data: ClassVar[bool] = False
     emits: ClassVar[str | None] = None
+    requires: ClassVar[tuple[str, ...]] = ()
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
         """Why this pass cannot run on this model at all, or None."""

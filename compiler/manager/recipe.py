@@ -96,8 +96,8 @@ def from_text(text: str) -> Recipe:
 
 def from_passes(passes: Iterable[Pass]) -> Recipe:
     """From pass objects, in Python."""
-    chosen = tuple(_some(list(passes)))
-    return Recipe(chosen, frozenset(one.name for one in chosen))
+    chosen = _some(list(passes))
+    return Recipe(_with_required(chosen), frozenset(one.name for one in chosen))
 
 
 def _some(steps: list[T]) -> list[T]:
@@ -171,9 +171,21 @@ def make_pass(step: Step) -> Pass:
 
 
 def _recipe(steps: Sequence[Step]) -> Recipe:
-    passes = tuple(make_pass(step) for step in _expand(steps))
+    passes = _with_required([make_pass(step) for step in _expand(steps)])
     named = {step.name for step in steps}
     return Recipe(passes, frozenset(one.name for one in passes if named & {one.name, spelling_of(one)}))
+
+
+def _with_required(passes: Sequence[Pass]) -> tuple[Pass, ...]:
+    """Put before each pass the recipes that it requires, but for those of which a pass stands there already."""
+    found: list[Pass] = []
+    for one in passes:
+        for name in one.requires:
+            needed = [make_pass(step) for step in _expand([Step(name, {})])]
+            if not {type(other) for other in needed} & {type(other) for other in found}:
+                found += needed
+        found.append(one)
+    return tuple(found)
 
 
 def _expand(steps: Sequence[Step], depth: int = 0) -> list[Step]:

@@ -1,8 +1,5 @@
 """The analysis itself: zeroing, in the original, every weight slice that belongs to removed positions gives the same
 output as removing those positions.
-
-Removal here is the plainest that serves: slice every constant by its atoms, and rewrite the attributes and shape
-constants that count positions.
 """
 
 from __future__ import annotations
@@ -11,12 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 
 from graphpress import ir
-from graphpress.analysis.channels import Channels, propagate
+from graphpress.coupling import Coupling, Keep, couple, remove
+from graphpress.runtime import Session
 
 Graph = Callable[[Any], tuple[dict[str, tuple[int, ...]], list[str]]]
 IMAGE = {"x": (2, 3, 6, 6)}
@@ -153,145 +149,68 @@ GRAPHS: list[Graph] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("blocks", ["whole", "within"])
 @pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.__name__)
-def test_zeroing_equals_removing(graph: Graph, new_build: Any) -> None:
+def test_zeroing_equals_removing(graph: Graph, blocks: Any, new_build: Any) -> None:
     build = new_build(7)
     inputs, outputs = graph(build)
-    proto = build.proto(inputs, outputs)
-    model = ir.from_proto(proto)
-    channels = propagate(model)
-    assert channels.notes == []
+    model = ir.from_proto(build.proto(inputs, outputs))
+    coupling = couple(model, blocks=blocks)
+    assert coupling.channels.notes == []
+    assert coupling.groups, "nothing could be removed"
     feed = {name: build.random.normal(size=shape).astype(np.float32) for name, shape in inputs.items()}
-    removed = 0
-    for prefer_outer in (True, False):
-        for seed in free_roots(channels, model):
-            gone = closure(channels, seed, prefer_outer)
-            if gone is None:
-                continue
-            removed += 1
-            zeroed = run(changed(proto, model, channels, gone, remove=False), feed)
-            smaller = run(changed(proto, model, channels, gone, remove=True), feed)
-            for one, other in zip(zeroed, smaller, strict=True):
-                np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-4)
-    assert removed, "nothing could be removed"
+    for _ in range(4):
+        keep = {group.name: some_of(group.size, build.random) for group in coupling.groups}
+        smaller = ir.clone(model)
+        kept = remove(smaller, couple(smaller, blocks=blocks), keep)
+        assert ir.problems(smaller) == []
+        zeroed = zero(model, kept)
+        for one, other in zip(run(zeroed, feed), run(smaller, feed), strict=True):
+            np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-4)
 
 
 def test_a_wrong_axis_rule_would_be_noticed(new_build: Any) -> None:
     """Negative control: weights that are one channel off give another output."""
     build = new_build(7)
     inputs, outputs = plain(build)
-    proto = build.proto(inputs, outputs)
-    model = ir.from_proto(proto)
-    channels = propagate(model)
+    model = ir.from_proto(build.proto(inputs, outputs))
     feed = {"x": build.random.normal(size=inputs["x"]).astype(np.float32)}
-    gone = closure(channels, free_roots(channels, model)[0], True)
-    assert gone is not None
-    smaller = changed(proto, model, channels, gone, remove=True)
-    bias = smaller.graph.initializer[1]
-    bias.CopyFrom(numpy_helper.from_array(np.roll(numpy_helper.to_array(bias), 1), bias.name))
-    difference = np.abs(run(smaller, feed)[0] - run(changed(proto, model, channels, gone, remove=False), feed)[0])
+    smaller = ir.clone(model)
+    coupling = couple(smaller)
+    kept = remove(smaller, coupling, halves(coupling))
+    bias = next(value for value in smaller.graph.initializers.values() if value.shape == (4,))
+    ir.Editor(smaller).set_constant(bias, np.roll(ir.constant(bias), 1))
+    difference = np.abs(run(smaller, feed)[0] - run(zero(model, kept), feed)[0])
     assert difference.max() > 1e-2
 
 
-# -- choosing -------------------------------------------------------------------------------------------------
+def some_of(size: int, random: np.random.Generator) -> np.ndarray:
+    """Between one unit and all but one."""
+    mask = np.zeros(size, bool)
+    mask[random.permutation(size)[: random.integers(1, size)]] = True
+    return mask
 
 
-def free_roots(channels: Channels, model: ir.Model) -> list[int]:
-    axes = [axis for value in model.graph.initializers.values() for axis in channels.axes.get(value, ())]
-    roots = np.unique(np.concatenate([channels.atoms.resolve(axis) for axis in axes]))
-    return [int(root) for root in roots if root]
+def halves(coupling: Coupling) -> Keep:
+    return {group.name: np.arange(group.size) < (group.size + 1) // 2 for group in coupling.groups}
 
 
-def closure(channels: Channels, seed: int, prefer_outer: bool) -> set[int] | None:
-    """Components that go with this one through product constraints; None if something frozen or a whole axis would."""
-    resolve = channels.atoms.resolve
-    gone, before = {seed}, 0
-    while len(gone) != before:
-        before = len(gone)
-        for product in channels.atoms.products:
-            outer, inner = resolve(product.outer), resolve(product.inner)
-            table = resolve(product.flat).reshape(len(outer), len(inner))
-            lost = np.isin(outer, list(gone))[:, None] | np.isin(inner, list(gone))[None]
-            gone |= {int(root) for root in table[lost]}
-            for i, j in np.argwhere(np.isin(table, list(gone)) & ~lost):
-                gone.add(int(outer[i]) if (prefer_outer and outer[i]) or not inner[j] else int(inner[j]))
-    whole = any(np.isin(resolve(axis), list(gone)).all() for axes in channels.axes.values() for axis in axes)
-    return None if 0 in gone or whole else gone
+def zero(model: ir.Model, kept: Any) -> ir.Model:
+    """A copy in which what was removed of each constant is zero."""
+    copy = ir.clone(model)
+    edit = ir.Editor(copy)
+    for name, value in copy.graph.initializers.items():
+        array = ir.constant(value)
+        if name not in kept or array.dtype.kind != "f":
+            continue
+        array = array.copy()
+        for axis, positions in enumerate(kept[name]):
+            if positions is not None:
+                gone = np.setdiff1d(np.arange(array.shape[axis]), positions)
+                array[(slice(None),) * axis + (gone,)] = 0
+        edit.set_constant(value, array)
+    return copy
 
 
-# -- removing -------------------------------------------------------------------------------------------------
-
-
-def changed(
-    proto: onnx.ModelProto, model: ir.Model, channels: Channels, gone: set[int], *, remove: bool
-) -> onnx.ModelProto:
-    result = onnx.ModelProto()
-    result.CopyFrom(proto)
-
-    def kept(axis: np.ndarray) -> np.ndarray:
-        return ~np.isin(channels.atoms.resolve(axis), list(gone))
-
-    for tensor in result.graph.initializer:
-        axes = channels.axes.get(model.graph.initializers[tensor.name], ())
-        array = numpy_helper.to_array(tensor).copy()
-        for index, axis in enumerate(axes):
-            if remove:
-                array = np.compress(kept(axis), array, axis=index)
-            else:
-                array[(slice(None),) * index + (~kept(axis),)] = 0
-        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    if remove:
-        constants = {tensor.name: tensor for tensor in result.graph.initializer}
-        for before, after in zip(model.graph, result.graph.node, strict=True):
-            axes_of = [channels.axes.get(value) for value in before.inputs if value is not None]
-            rewrite(before, after, constants, axes_of, [channels.axes[value] for value in before.outputs], kept)
-    return result
-
-
-def rewrite(before: ir.Node, after: Any, constants: Any, read: Any, written: Any, kept: Any) -> None:
-    attributes = {attribute.name: attribute for attribute in after.attribute}
-
-    def set_constant(name: str, numbers: Any) -> None:
-        fresh = numpy_helper.from_array(np.asarray(numbers, np.int64), name)
-        constants[name].CopyFrom(fresh)
-
-    sizes = [[int(kept(axis).sum()) for axis in axes] for axes in written]
-    if before.op_type == "Reshape":
-        set_constant(after.input[1], sizes[0])
-    elif before.op_type == "Split":
-        set_constant(after.input[1], [size[1] for size in sizes])
-    elif before.op_type == "Pad":
-        grown = kept(written[0][1])
-        set_constant(after.input[1], [0, grown[:2].sum(), 0, 0, 0, grown[-2:].sum(), 0, 0])
-    elif before.op_type in ("Gather", "Slice"):
-        data, taken = read[0][1], written[0][1]
-        ranks = np.cumsum(kept(data)) - 1
-        places = [int(np.flatnonzero(data == atom)[0]) for atom in taken[kept(taken)]]
-        after.op_type = "Gather"
-        if before.op_type == "Slice":
-            del after.input[2:]
-            after.attribute.append(onnx.helper.make_attribute("axis", 1))
-        set_constant(after.input[1], ranks[places])
-    elif before.op_type in ("Conv", "ConvTranspose") and attributes["group"].i > 1 if "group" in attributes else False:
-        per_group = read[1][1] if before.op_type == "Conv" else read[1][0][: len(read[1][0]) // attributes["group"].i]
-        inputs = kept(read[0][1]).reshape(attributes["group"].i, len(per_group))
-        attributes["group"].i = int(inputs.any(axis=1).sum())
-    elif before.op_type == "GroupNormalization":
-        table = kept(read[0][1]).reshape(attributes["num_groups"].i, -1)
-        attributes["num_groups"].i = int(table.any(axis=1).sum())
-    elif before.op_type in ("Attention", "RotaryEmbedding"):
-        for name, index in (("q_num_heads", 0), ("kv_num_heads", 1), ("num_heads", 0)):
-            if name not in attributes:
-                continue
-            table = kept(read[index][2]).reshape(attributes[name].i, -1)
-            attributes[name].i = int(table.any(axis=1).sum())
-
-
-def run(proto: onnx.ModelProto, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return list(session.run(None, feed))
+def run(model: ir.Model, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+    return list(Session(model, optimization="none").run(feed).values())
