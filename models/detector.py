@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from graphpress.ir import Model
+from graphpress.models import blocks
 from graphpress.models.architecture import Architecture, require_multiple
 from graphpress.models.builder import LINEAR_GAIN, Builder, Conv
 
@@ -70,7 +69,7 @@ class Detector(Architecture):
             for level in reversed(range(len(features) - 1)):
                 lateral = Conv((self.width, self.width), 1, gain=LINEAR_GAIN)
                 x = b.conv_norm(f"lateral{level}", features[level], lateral, norm=self.batch_norm)
-                merged.append(b.node("Add", x, _double(b, merged[-1])))
+                merged.append(b.node("Add", x, blocks.double(b, merged[-1])))
         return merged[::-1]
 
     def _head(self, b: Builder, x: str, size: int) -> str:
@@ -80,10 +79,3 @@ class Detector(Architecture):
             x = b.conv(x, Conv((self.width, size), 1, bias=True, gain=LINEAR_GAIN))
         x = b.node("Transpose", x, perm=[0, 2, 3, 1])
         return b.reshape(x, [b.size(x, 0) if isinstance(self.batch, str) else self.batch, -1, size])
-
-
-def _double(b: Builder, x: str) -> str:
-    """Nearest upsampling by two."""
-    scales = b.literal(np.array([1, 1, 2, 2], np.float32))
-    return b.node("Resize", x, "", scales, coordinate_transformation_mode="asymmetric", mode="nearest",
-                  nearest_mode="floor")  # fmt: skip

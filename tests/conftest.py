@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import cProfile
 import pstats
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from graphpress import ir
-
-FLOAT = onnx.TensorProto.FLOAT
+from graphpress.coupling import Coupling, Keep, couple, remove, unshare
+from graphpress.ir import Model, clone, from_proto, is_constant, serialize, to_proto
+from graphpress.manager.contract import Kept
+from graphpress.runtime import Session
 
 
 def count_calls(call: Callable[[], object]) -> int:
@@ -30,52 +31,176 @@ def work() -> Callable[[Callable[[], object]], int]:
     return count_calls
 
 
-class Build:
-    """A tiny graph in the making: collects nodes and constants; names of results are made up."""
+# -- pruning is sound -------------------------------------------------------------------------------------------
 
-    def __init__(self, seed: int = 0) -> None:
-        self.random = np.random.default_rng(seed)
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
+SUMMED = {"Conv": (0,), "ConvTranspose": (0,), "DeformConv": (0,), "Gemm": (0, 1), "Attention": (0, 1, 2)}
+"""Inputs that an operator contracts; every input of the others in ``SUMS_ALL``."""
 
-    def weight(self, *shape: int) -> str:
-        return self.constant(self.random.normal(size=shape).astype(np.float32))
+SUMS_ALL = ("MatMul", "Einsum")
 
-    def constant(self, array: Any) -> str:
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(array), name))
-        return name
 
-    def __call__(self, op_type: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        names = [f"v{len(self.nodes)}" + (f"_{index}" if index else "") for index in range(outputs)]
-        self.nodes.append(helper.make_node(op_type, inputs, names, name=f"n{len(self.nodes)}", **attributes))
-        return names[0] if outputs == 1 else names
+@dataclass(frozen=True)
+class Pruned:
+    """A model, what was removed from it, and what is left.
 
-    def conv(self, data: str, inputs: int, outputs: int, kernel: int = 1, group: int = 1) -> str:
-        weight, bias = self.weight(outputs, inputs // group, kernel, kernel), self.weight(outputs)
-        return str(self("Conv", data, weight, bias, group=group, pads=[kernel // 2] * 4))
+    Args:
+        original: the model before, each shared constant unshared.
+        model: the model after.
+        coupling: the groups of ``original``.
+        keep: what stays of each group.
+        kept: what ``remove`` says is left of each value.
+    """
 
-    def model(self, inputs: Mapping[str, Sequence[int | str]], outputs: Sequence[str], *, opset: int = 23) -> ir.Model:
-        return ir.from_proto(self.proto(inputs, outputs, opset=opset))
+    original: Model
+    model: Model
+    coupling: Coupling
+    keep: Keep
+    kept: dict[str, Kept]
 
-    def proto(
-        self, inputs: Mapping[str, Sequence[int | str]], outputs: Sequence[str], *, opset: int = 23
-    ) -> onnx.ModelProto:
-        graph = helper.make_graph(
-            self.nodes,
-            "tiny",
-            [helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in inputs.items()],
-            [helper.make_tensor_value_info(name, FLOAT, None) for name in outputs],
-            self.constants,
+    @staticmethod
+    def by(model: Model, choose: Callable[[Coupling], Keep], **options: object) -> Pruned:
+        """Couple, choose and remove, in a copy."""
+        original = clone(model)
+        unshare(original)
+        smaller = clone(original)
+        coupling = couple(smaller, **options)
+        keep = choose(coupling)
+        return Pruned(original, smaller, coupling, keep, remove(smaller, coupling, keep))
+
+    def parameters_kept(self) -> float:
+        """Elements of floating-point constants after, as a part of those before."""
+        return parameters(self.model) / parameters(self.original)
+
+    def masked(self) -> Model:
+        """The original with zeros in place of the removed positions of whatever a contraction reads, which is the
+        same as zeroing every slice of a weight that reads a removed position.
+        """
+        proto, masks = to_proto(self.original), self._masks()
+        nodes: list[onnx.NodeProto] = []
+        for node in proto.graph.node:
+            summed = range(len(node.input)) if node.op_type in SUMS_ALL else SUMMED.get(node.op_type, ())
+            for index in summed:
+                for number, mask in enumerate(masks.get(node.input[index], []) if index < len(node.input) else []):
+                    fresh = f"{node.output[0]}@{index}.{number}"
+                    proto.graph.initializer.append(numpy_helper.from_array(mask, f"{fresh}.mask"))
+                    nodes.append(helper.make_node("Mul", [node.input[index], f"{fresh}.mask"], [fresh]))
+                    node.input[index] = fresh
+            nodes.append(node)
+        del proto.graph.node[:]
+        proto.graph.node.extend(nodes)
+        return from_proto(proto, where="masked")
+
+    def _masks(self) -> dict[str, list[np.ndarray]]:
+        """Zeros and ones for each activation that loses positions, one array per axis, ready to broadcast."""
+        found: dict[str, list[np.ndarray]] = {}
+        for group in self.coupling.groups:
+            stays = np.append(self.keep.get(group.name, np.ones(group.size, bool)), True)
+            for place in group.features:
+                axes = self.coupling.channels.axes[place.value]
+                shape = [len(place.units) if axis == place.axis else 1 for axis in range(len(axes))]
+                if not stays[place.units].all() and place.value.dtype.is_floating_point():
+                    mask = stays[place.units].astype(place.value.dtype.numpy()).reshape(shape)
+                    found.setdefault(place.value.name, []).append(mask)
+        return found
+
+    def worst(self, feed: dict[str, np.ndarray]) -> dict[str, float]:
+        """For each output and each float tensor on the way, by name: the largest difference between the masked
+        original, at the kept positions, and the pruned model, relative to the tensor's largest magnitude.
+        """
+        names = _tensors(self.original) & _tensors(self.model)
+        before, after = (
+            Session(model, optimization="none", extra_outputs=sorted(names)).run(feed)
+            for model in (self.masked(), self.model)
         )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+        return {name: _difference(_at(before[name], self.kept.get(name)), after[name]) for name in sorted(before)}
 
 
-@pytest.fixture
-def build() -> Build:
-    return Build()
+def _tensors(model: Model) -> set[str]:
+    outputs = (value for node in model.graph for value in node.outputs if not is_constant(value))
+    public = {value.name for value in model.graph.outputs}
+    return {
+        value.name
+        for value in outputs
+        if value.name and value.name not in public and value.dtype is not None and value.dtype.is_floating_point()
+    }
 
 
-@pytest.fixture
-def new_build() -> Callable[[int], Build]:
-    return Build
+def _at(array: np.ndarray, kept: Kept | None) -> np.ndarray:
+    for axis, positions in enumerate(kept or ()):
+        array = array if positions is None else array.take(positions, axis)
+    return array
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> float:
+    assert one.shape == other.shape
+    if not one.size or np.array_equal(one, other, equal_nan=True):
+        return 0.0
+    scale = np.abs(one, where=np.isfinite(one), out=np.zeros_like(one)).max()
+    return float(np.abs(one - other).max() / max(scale, 1e-6))
+
+
+def parameters(model: Model) -> int:
+    """Elements of the floating-point initialisers."""
+    values = model.graph.initializers.values()
+    return sum(int(np.prod(value.const_value.shape)) for value in values if value.dtype.is_floating_point())
+
+
+def random_feed(model: Model, batch: int = 2, length: int = 32, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random inputs: floats from a standard normal, integers 0 or 1; free sizes are ``batch`` and ``length``."""
+    random = np.random.default_rng(seed)
+    feed = {}
+    for given in model.graph.inputs:
+        free = [batch, *[length] * len(given.shape)]
+        dims = [dim if isinstance(dim, int) else free[axis] for axis, dim in enumerate(given.shape)]
+        drawn = random.standard_normal(dims) if given.dtype.is_floating_point() else random.integers(0, 2, dims)
+        feed[given.name] = drawn.astype(given.dtype.numpy())
+    return feed
+
+
+def half_by_norm(coupling: Coupling) -> Keep:
+    """The half of each group's units whose weights have the larger squared sum."""
+    keep = {}
+    for group in coupling.groups:
+        scores = np.zeros(group.size + 1)
+        for place in group.constants:
+            array = np.square(place.value.const_value.numpy().astype(np.float64))
+            others = tuple(axis for axis in range(array.ndim) if axis != place.axis)
+            np.add.at(scores, place.units, array.sum(axis=others))
+        order = np.argsort(-scores[:-1], kind="stable")
+        keep[group.name] = np.isin(np.arange(group.size), order[: (group.size + 1) // 2])
+    return keep
+
+
+def at_random(seed: int) -> Callable[[Coupling], Keep]:
+    """From all units of a group down to a twentieth, never none."""
+    random = np.random.default_rng(seed)
+
+    def choose(coupling: Coupling) -> Keep:
+        keep = {}
+        for group in coupling.groups:
+            mask = random.random(group.size) >= random.uniform(0, 0.95)
+            mask[random.integers(group.size)] = True
+            keep[group.name] = mask
+        return keep
+
+    return choose
+
+
+class Pruning:
+    """What tests of pruned models call."""
+
+    by = staticmethod(Pruned.by)
+    feed = staticmethod(random_feed)
+    half = staticmethod(half_by_norm)
+    at_random = staticmethod(at_random)
+
+    @staticmethod
+    def check(pruned: Pruned) -> None:
+        """The ONNX checker, with shape inference."""
+        onnx.checker.check_model(onnx.load_from_string(serialize(pruned.model)), full_check=True)
+
+
+@pytest.fixture(scope="session")
+def pruning() -> type[Pruning]:
+    """Prunes models, and compares them with originals in which the removed positions are masked."""
+    return Pruning

@@ -7,7 +7,7 @@ subgraphs count once each, however often a loop runs. Nodes whose cost is not kn
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from graphpress.analysis.calls import bytes_of, call_of, is_weight, shape_of
@@ -72,8 +72,8 @@ def model_cost(model: Model, shapes: Mapping[str, Dims] | None = None) -> ModelC
         shapes: static shapes by value name; ``concrete_shapes(model)`` when not given.
     """
     shapes = concrete_shapes(model) if shapes is None else shapes
-    counter = _Counter(shapes)
-    layers = tuple(counter.layer(node) for node in _nodes(model) if not is_standard(node, "Constant"))
+    counter = LayerCounter(shapes)
+    layers = tuple(counter.layer(node) for node in costed_nodes(model))
     return ModelCost(
         parameters=sum(layer.parameters for layer in layers),
         macs=sum(layer.macs for layer in layers),
@@ -91,21 +91,36 @@ def roofline_seconds(cost: ModelCost, target: Target, dtype: str = "float32") ->
     Returns:
         Seconds, or None where the target states no peak rate for this dtype or no bandwidth.
     """
+    seconds = layer_roofline(target, dtype)
+    return None if seconds is None else sum(seconds(layer) for layer in cost.layers)
+
+
+def layer_roofline(target: Target, dtype: str = "float32") -> Callable[[LayerCost], float] | None:
+    """Seconds that a target needs at least for one node, or None as in ``roofline_seconds``."""
     peak, bandwidth = target.peak_gmacs.get(dtype, 0.0) * 1e9, target.bandwidth_gbs * 1e9
     if not peak or not bandwidth:
         return None
-    return sum(max(layer.macs / peak, layer.traffic / bandwidth) for layer in cost.layers)
+    return lambda layer: max(layer.macs / peak, layer.traffic / bandwidth)
 
 
-class _Counter:
-    """Costs node after node; remembers which constants were counted."""
+class LayerCounter:
+    """Costs node after node.
 
-    def __init__(self, shapes: Mapping[str, Dims]) -> None:
+    Args:
+        shapes: static shapes by value name.
+        counted: constants that count no more, since a node before has read them; grows with each node.
+
+    Attributes:
+        unknown: names of nodes whose cost is not known.
+    """
+
+    def __init__(self, shapes: Mapping[str, Dims], counted: Iterable[Value] = ()) -> None:
         self.shapes = shapes
+        self.counted = set(counted)
         self.unknown: list[str] = []
-        self._counted: set[Value] = set()
 
     def layer(self, node: Node) -> LayerCost:
+        """What one node costs."""
         work = self._work(node)
         parameters, size = self._weights(node)
         traffic = sum(bytes_of(value, self.shapes) or 0 for value in {*node.inputs, *node.outputs} if value is not None)
@@ -127,12 +142,17 @@ class _Counter:
     def _weights(self, node: Node) -> tuple[int, int]:
         parameters = size = 0
         for index, value in enumerate(node.inputs):
-            if value is None or value in self._counted or not is_constant(value) or not is_weight(node, index, value):
+            if value is None or value in self.counted or not is_constant(value) or not is_weight(node, index, value):
                 continue
-            self._counted.add(value)
+            self.counted.add(value)
             parameters += math.prod(shape_of(value, self.shapes) or ())
             size += bytes_of(value, self.shapes) or 0
         return parameters, size
+
+
+def costed_nodes(model: Model) -> Iterator[Node]:
+    """Nodes that a cost says something of, in graph order: all but ``Constant``."""
+    return (node for node in _nodes(model) if not is_standard(node, "Constant"))
 
 
 def _nodes(model: Model) -> Iterator[Node]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from graphpress.ir import Model
 
 _FEW = 3
-"""Slices that a line names."""
+"""Layers that a line names."""
 
 
 @click.command("inspect")
@@ -62,6 +62,7 @@ def _show_groups(model: Model, as_json: bool) -> None:
                         "name": group.name,
                         "units": group.size,
                         "parameters": _parameters(group),
+                        "written_by": [label(node) for node in group.writers],
                         "constants": [f"{label(place.value)}[{place.axis}]" for place in group.constants],
                     }
                     for group in coupling.groups
@@ -88,16 +89,10 @@ def _clean(model: Model) -> Model:
 
 def _group_table(coupling: Coupling) -> str:
     rows = [
-        (
-            printable(group.name),
-            str(group.size),
-            words.count(_parameters(group)),
-            printable(", ".join(f"{label(place.value)}[{place.axis}]" for place in group.constants[:_FEW])
-            + (f" and {len(group.constants) - _FEW} more" if len(group.constants) > _FEW else "")),
-        )
+        (printable(group.name), str(group.size), words.count(_parameters(group)), printable(_few(group)))
         for group in coupling.groups
-    ]  # fmt: skip
-    parts = [table(rows, head=("group", "units", "parameters", "slices of"), right=(1, 2))] if rows else []
+    ]
+    parts = [table(rows, head=("group", "units", "parameters", "written by"), right=(1, 2))] if rows else []
     if not rows:
         parts.append("no channels can be removed")
     if coupling.frozen:
@@ -105,6 +100,12 @@ def _group_table(coupling: Coupling) -> str:
         parts.append(table(frozen, head=("frozen", "size", "why"), right=(1,)))
     parts += [f"not followed: {printable(note)}" for note in coupling.channels.notes]
     return "\n\n".join(parts)
+
+
+def _few(group: Group) -> str:
+    names = [label(node) for node in group.writers]
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return ", ".join(names[:_FEW]) + more
 
 
 def _parameters(group: Group) -> int:

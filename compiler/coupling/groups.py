@@ -55,6 +55,11 @@ class Group:
     constants: tuple[Place, ...]
     features: tuple[Place, ...]
 
+    @property
+    def writers(self) -> tuple[Node, ...]:
+        """The linear nodes whose outputs are the units, in graph order."""
+        return tuple(node for place in self.constants for node in _writers(place))
+
 
 @dataclass(frozen=True)
 class Frozen:
@@ -187,7 +192,9 @@ class _Incidence:
         units, first = np.unique(pairs[0], return_index=True)
         signatures = np.add.reduceat(hashes[pairs[1]], first) if len(units) else np.zeros(0, np.uint64)
         group_of, unit_of = np.full((2, len(channels.atoms)), -1, np.int64)
-        _, appearance, inverse, sizes = np.unique(signatures, return_index=True, return_inverse=True, return_counts=True)
+        _, appearance, inverse, sizes = np.unique(
+            signatures, return_index=True, return_inverse=True, return_counts=True
+        )
         rank = np.argsort(np.argsort(appearance))  # groups in the order of their first unit
         group_of[units] = rank[inverse]
         order = np.argsort(group_of[units], kind="stable")
@@ -208,17 +215,18 @@ class _Incidence:
 
 
 def _name(constants: tuple[Place, ...]) -> str:
-    place = next((place for place in constants if _writes(place)), constants[0])
+    place = next((place for place in constants if _writers(place)), constants[0])
     return f"{label(place.value)}[{place.axis}]"
 
 
-def _writes(place: Place) -> bool:
-    """Whether the units are outputs of a linear operator whose weight this is."""
+def _writers(place: Place) -> list[Node]:
+    """The linear operators whose weight this is, if the units are their outputs."""
+    found = []
     for use in place.value.uses():
-        found = contraction_of(use.node)
-        if found is not None and found.weight == use.idx and found.out_axis == place.axis:
-            return True
-    return False
+        contraction = contraction_of(use.node)
+        if contraction is not None and contraction.weight == use.idx and contraction.out_axis == place.axis:
+            found.append(use.node)
+    return found
 
 
 def _unique(name: str, names: set[str]) -> str:

@@ -1,7 +1,7 @@
 """The graph IR: onnx_ir behind one door, with what compression needs beside it."""
 
 from graphpress.ir.edit import Editor, forget_inner_types
-from graphpress.ir.files import clone, from_proto, load, save, serialize, tensors, to_proto, weight_bytes
+from graphpress.ir.files import clone, digest, from_proto, load, save, serialize, tensors, to_proto, weight_bytes
 from graphpress.ir.pattern import Match, Refusal, Rewrites, Rule, apply_rules
 from graphpress.ir.types import (
     Attr,
@@ -74,6 +74,7 @@ __all__ = [
     "clone",
     "constant",
     "count_nodes",
+    "digest",
     "dims_of",
     "first_non_constant",
     "float_attribute",

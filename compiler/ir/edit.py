@@ -21,6 +21,7 @@ from graphpress.ir.encoding import (
     read_encoding,
     set_encoding,
 )
+from graphpress.ir.sparsity import set_sparsity
 from graphpress.ir.types import Function, Graph, Model, Node, Shape, TensorProtocol, Value
 from graphpress.ir.values import graphs, has_one_use, is_constant, is_standard
 
@@ -109,6 +110,7 @@ class Editor:
         value.shape = Shape(tensor.shape.numpy())
         value.type = onnx_ir.TensorType(tensor.dtype)
         invalidate_encoding(value, "its contents were replaced")
+        set_sparsity(value, None)
 
     def own_constant(
         self, node: Node, index: int, array: np.ndarray | TensorProtocol, name: str | None = None

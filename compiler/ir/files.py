@@ -9,6 +9,7 @@ External data stays on disk, memory-mapped, and must lie inside the model's fold
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import tempfile
@@ -197,6 +198,19 @@ def serialize(model: Model) -> bytes:
     if weight_bytes(model) > PROTOBUF_LIMIT:
         raise ModelError("the weights do not fit into one protobuf message", fix="save the model to a file")
     return _encode(to_proto(model))
+
+
+def digest(model: Model) -> str:
+    """SHA-256 of everything in the model, in hexadecimal; external data, to which its serialised form only refers, too.
+
+    Raises:
+        ModelError: the model is too large for one protobuf message.
+    """
+    found = hashlib.sha256(serialize(model))
+    for tensor in tensors(model):
+        if isinstance(tensor, ExternalTensor):
+            found.update(tensor.tobytes())
+    return found.hexdigest()
 
 
 def save(model: Model, path: str | os.PathLike[str]) -> list[Path]:

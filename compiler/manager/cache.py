@@ -26,6 +26,11 @@ class ContentCache:
                     fix="give --cache-dir a folder that can be written",
                 ) from error
 
+    @property
+    def folder(self) -> Path | None:
+        """Where it lies, for results that are files of their own; None where nothing is kept."""
+        return self._folder
+
     def get(self, *key: str) -> Any:
         """The value stored under this key, or None (an unreadable entry counts as absent)."""
         if self._folder is None:

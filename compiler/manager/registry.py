@@ -46,6 +46,7 @@ OWN_PASSES = {
     "merge_transposes": "graphpress.passes.cleanup.merge_transposes:MergeTransposes",
     "min_max_to_clip": "graphpress.passes.fusion.min_max_to_clip:MinMaxToClip",
     "mish": "graphpress.passes.fusion.mish:Mish",
+    "prune": "graphpress.passes.prune.prune:Prune",
     "quantize": "graphpress.passes.quantize.quantize:Quantize",
     "raise_opset": "graphpress.passes.fusion.raise_opset:RaiseOpset",
     "rms_norm": "graphpress.passes.fusion.rms_norm:RmsNorm",

@@ -42,13 +42,13 @@ def observe(
     session = Session(
         model, threads=threads, optimization="basic", extra_outputs=[name for name in observers if name not in inputs]
     )
-    seen, step = 0, _Step()
+    seen, step = 0, Step()
     for feed in (progress or Silent()).track(feeds, "observing"):
-        for piece in _pieces(feed, session.inputs, step):
+        for piece in pieces(feed, session.inputs, step):
             tensors = {**piece, **session.run(piece)}
             for name, observer in observers.items():
                 observer.update(tensors[name])
-            count = _batch_of(piece)
+            count = batch_of(piece)
             seen += count
             step.fit(sum(tensors[name].nbytes for name in observers) / max(count, 1))
     if not seen:
@@ -57,7 +57,7 @@ def observe(
 
 
 @dataclass
-class _Step:
+class Step:
     """How many samples to run at a time, as the last ones showed."""
 
     size: int = 1
@@ -67,9 +67,9 @@ class _Step:
         self.size = int(np.clip(MEMORY_BUDGET // max(bytes_per_sample, 1), 1, MOST_AT_A_TIME))
 
 
-def _pieces(feed: Feed, inputs: Iterable[InputSpec], step: _Step) -> Iterator[dict[str, np.ndarray]]:
+def pieces(feed: Feed, inputs: Iterable[InputSpec], step: Step) -> Iterator[dict[str, np.ndarray]]:
     """Cut a feed along the batch axis where the model leaves it open, else pass it whole."""
-    count = _batch_of(feed)
+    count = batch_of(feed)
     open_batch = all(
         spec.dims and not isinstance(spec.dims[0], int) and np.shape(feed[spec.name])[:1] == (count,)
         for spec in inputs
@@ -82,5 +82,6 @@ def _pieces(feed: Feed, inputs: Iterable[InputSpec], step: _Step) -> Iterator[di
         start += size
 
 
-def _batch_of(feed: Feed) -> int:
+def batch_of(feed: Feed) -> int:
+    """How many samples a feed holds, as far as its arrays tell."""
     return max((len(array) for array in feed.values() if np.ndim(array) > 0), default=1)

@@ -10,7 +10,6 @@ from graphpress.ops.rules import channels_pass, freeze_inputs, keep_size, opaque
 from graphpress.ops.shrink import Shrink
 from graphpress.ops.spec import MOVES_FIRST, Call, Flow, OpSpec, Work
 
-
 _SIZES = 3
 """Input of Resize that holds target sizes."""
 
@@ -25,7 +24,7 @@ def entries() -> list[OpSpec]:
         OpSpec("GlobalMaxPool", channels_pass, per_input(), MOVES_FIRST),
         OpSpec("GlobalLpPool", channels_pass, per_input(2)),
         OpSpec("MaxUnpool", opaque, per_output()),
-        OpSpec("Resize", _resize, per_output(4), MOVES_FIRST, shrink=_smaller_sizes),  # between neighbours: inside their range
+        OpSpec("Resize", _resize, per_output(4), MOVES_FIRST, shrink=_smaller_sizes),  # interpolates
         OpSpec("Upsample", _resize, per_output(4)),
         OpSpec("GridSample", channels_pass, per_output(8)),
         OpSpec("RoiAlign", _regions, per_output(8)),

@@ -63,9 +63,9 @@ def compare_latency(a: Callable[[], object], b: Callable[[], object], *, seconds
     return PairedTiming(1e3 * float(np.median(firsts)), 1e3 * float(np.median(seconds_)), ratio, low, high, len(times))
 
 
-def median_latency(call: Callable[[], object], *, seconds: float = 1.0) -> float:
-    """Median time of one call in milliseconds, after a warm-up."""
-    repeats, times = _repeats(call), list[float]()
+def median_latency(call: Callable[[], object], *, seconds: float = 1.0, warm_up: float = WARM_UP_SECONDS) -> float:
+    """Median time of one call in milliseconds, after a warm-up of so many seconds."""
+    repeats, times = _repeats(call, warm_up), list[float]()
     deadline = time.perf_counter() + seconds
     most = int(MOST_ROUNDS_A_SECOND * seconds)
     while len(times) < LEAST_ROUNDS or (time.perf_counter() < deadline and len(times) < most):
@@ -93,9 +93,9 @@ def _binomial_half(trials: int, successes: int) -> float:
     return math.exp(log_choices - trials * math.log(2))
 
 
-def _repeats(call: Callable[[], object]) -> int:
+def _repeats(call: Callable[[], object], warm_up: float = WARM_UP_SECONDS) -> int:
     """Warm up, and find how often to call for one sample."""
-    end, calls = time.perf_counter() + WARM_UP_SECONDS, 0
+    end, calls = time.perf_counter() + warm_up, 0
     started = time.perf_counter()
     while calls < 3 or time.perf_counter() < end:
         call()

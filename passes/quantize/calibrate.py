@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from graphpress.ir import ExternalTensor, Model, label, serialize, tensors, weight_bytes
+from graphpress.ir import Model, digest, label, weight_bytes
 from graphpress.ir.files import PROTOBUF_LIMIT
 from graphpress.manager.contract import Context
 from graphpress.observation import HistogramObserver, MinMaxObserver, Observer, observe
@@ -51,7 +50,7 @@ class Calibration:
         if context.cache is None or fingerprint is None or weight_bytes(model) > PROTOBUF_LIMIT:
             return self._observed(model, placement, policy, context)
         wanted = sorted(label(value) for value in placement.activations)
-        key = ("ranges", repr(self), repr(policy), _digest(model), fingerprint(), *wanted)
+        key = ("ranges", repr(self), repr(policy), digest(model), fingerprint(), *wanted)
         found: Ranges | None = context.cache.get(*key)
         if found is None:
             found = self._observed(model, placement, policy, context)
@@ -77,12 +76,3 @@ class Calibration:
         if isinstance(seen, HistogramObserver):
             return mse_range(seen, policy)
         return seen.low, seen.high
-
-
-def _digest(model: Model) -> str:
-    """Of everything in the model, the external data included, which its serialised form only refers to."""
-    digest = hashlib.sha256(serialize(model))
-    for tensor in tensors(model):
-        if isinstance(tensor, ExternalTensor):
-            digest.update(tensor.tobytes())
-    return digest.hexdigest()

@@ -13,24 +13,53 @@ from graphpress.errors import UsageError
 from graphpress.ir import Model, graphs, serialize
 from graphpress.models import build, names
 
-SHARED_MODULES = {"__init__", "architecture", "builder", "transformer"}
+SHARED_MODULES = {"__init__", "architecture", "blocks", "builder", "transformer"}
 
 NODES = {
     "bert": 258,
     "chain": 1000,
+    "conformer": 244,
     "control_flow": 16,
+    "convnext": 124,
+    "crnn": 31,
     "densenet": 69,
     "detector": 172,
+    "detr": 326,
+    "dla": 110,
+    "dpn": 162,
+    "edsr": 24,
+    "efficientnet": 289,
+    "generator": 13,
+    "ghostnet": 165,
     "gpt": 259,
+    "hourglass": 172,
+    "hrnet": 96,
+    "inception": 132,
+    "llama": 381,
     "lstm": 37,
+    "mixer": 105,
     "mobilenet_v2": 223,
     "mobilenet_v3": 381,
+    "mobilevit": 259,
     "nas": 1539,
+    "pointnet": 63,
+    "poolformer": 193,
+    "recommender": 45,
+    "repvgg": 48,
+    "res2net": 137,
+    "resnest": 255,
     "resnet": 69,
+    "resnext": 73,
+    "senet": 109,
     "shufflenet": 212,
+    "shufflenet_v1": 192,
+    "squeezenet": 50,
+    "swin": 447,
     "unet": 52,
     "vgg": 37,
     "vit": 249,
+    "wavenet": 48,
+    "yolo": 286,
 }
 
 VARIANTS = [
@@ -51,6 +80,18 @@ VARIANTS = [
     ("detector", {"batch_norm": False, "batch": 1}),
     ("control_flow", {"batch": 2}),
     ("nas", {"nodes": 300}),
+    *((name, {"batch": 2}) for name in ("crnn", "detr", "mobilevit", "recommender", "resnest", "shufflenet_v1", "swin")),
+    ("conformer", {"frames": 32}),
+    ("dpn", {"blocks": (3, 1)}),
+    ("edsr", {"image": "side", "factor": 3}),
+    ("hourglass", {"stacks": 1, "depth": 1}),
+    ("hrnet", {"branches": 2}),
+    ("llama", {"groups": 1, "sequence": 8}),
+    ("pointnet", {"points": 20}),
+    ("resnest", {"radix": 3, "groups": 1, "width": 12}),
+    ("shufflenet_v1", {"groups": 4, "width": 64}),
+    ("swin", {"window": 2, "heads": 4}),
+    ("wavenet", {"layers": 7, "steps": 40}),
 ]
 
 
@@ -175,7 +216,7 @@ def test_every_module_is_a_family():
 @pytest.mark.parametrize(
     ("name", "sizes", "message"),
     [
-        ("resnext", {}, "did you mean 'resnet'"),
+        ("resnat", {}, "did you mean 'resnet'"),
         ("resnet", {"dept": 18}, "did you mean 'depth'"),
         ("resnet", {"depth": 19}, "no ResNet of depth 19"),
         ("resnet", {"stem": "cifr"}, "did you mean 'cifar'"),
@@ -191,6 +232,14 @@ def test_every_module_is_a_family():
         ("bert", {"heads": 5}, "multiple of 5"),
         ("gpt", {"rotary": True, "width": 36, "heads": 4}, "multiple of 8"),
         ("vit", {"patch": 7}, "multiple of 7"),
+        ("shufflenet_v1", {"width": 40}, "multiple of 12"),
+        ("resnext", {"groups": 5}, "multiple of 5"),
+        ("resnest", {"width": 18}, "multiple of 4"),
+        ("swin", {"image": 48}, "multiple of 32"),
+        ("llama", {"groups": 3}, "multiple of 3"),
+        ("hrnet", {"image": 40}, "multiple of 16"),
+        ("yolo", {"image": 48}, "multiple of 32"),
+        ("crnn", {"height": 20}, "multiple of 8"),
         ("nas", {"nodes": 10}, "too few"),
         ("chain", {"nodes": 0}, "nodes: 0 is no size"),
     ],

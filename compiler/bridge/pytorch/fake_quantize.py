@@ -1,0 +1,136 @@
+"""Fake quantisation: the numbers that an encoding can hold, with gradients that pass straight through.
+
+    q = clamp(round(x / s) + z, low, high)        x̂ = (q − z) · s
+    ∂x̂/∂x = 1 where round(x / s) + z lies in [low, high], else 0
+
+Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+CVPR 2018, eq. 12, with the straight-through gradient of Bengio et al. 2013.
+
+Scales of activations are constants. The scale of a weight follows its largest magnitude in proportion,
+
+    s(w) = s₀ · max|w| / max|w₀|        (per tensor, per index of the axis, or per block)
+
+so that a grid which left room, or cut off, at the start does so for the trained weight too. A bias whose scale is
+derived follows the scale of its weight. Encodings that came with the model are pinned: they stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphpress.bridge.pytorch.call import Kernel
+from graphpress.bridge.pytorch.tensors import to_tensor
+from graphpress.ir import Node, Value, input_of, is_constant
+from graphpress.ir.encoding import Quantized, read_encoding
+from graphpress.ops import lookup
+
+
+def fixed_grid(encoding: Quantized) -> Kernel:
+    """Fake quantisation with the scales as they are."""
+    scale, zero = torch.tensor(encoding.scale), torch.tensor(encoding.zero_point)
+    return lambda x: _snap(x, encoding, scale, zero)
+
+
+def following_grid(encoding: Quantized, leader: Quantized, start: np.ndarray) -> Kernel:
+    """Fake quantisation of ``x`` with scales that follow a weight's magnitude: the kernel takes ``x`` and the weight.
+
+    Args:
+        encoding: of what is quantised.
+        leader: the encoding of the weight, whose groups have one magnitude each. It is ``encoding`` for the weight.
+        start: the weight for which the scales of ``encoding`` hold.
+    """
+    scale, zero = torch.tensor(encoding.scale), torch.tensor(encoding.zero_point)
+    before = magnitudes(to_tensor(start), leader)
+
+    def kernel(x: Tensor, weight: Tensor) -> Tensor:
+        return _snap(x, encoding, scale.to(x.device) * _growth(weight, leader, before.to(x.device)), zero)
+
+    return kernel
+
+
+def renewed(encoding: Quantized, leader: Quantized, start: np.ndarray, weight: np.ndarray) -> Quantized:
+    """The encoding with the scales that ``following_grid`` has reached when the weight came from ``start`` to this."""
+    before = magnitudes(to_tensor(start), leader)
+    scale = torch.tensor(encoding.scale) * _growth(to_tensor(weight), leader, before)
+    return replace(encoding, scale=tuple(scale.tolist()))
+
+
+def leader_of(value: Value, encoding: Quantized, reader: Node | None) -> tuple[Value, Quantized] | None:
+    """The weight whose magnitude the scales follow: the value itself, or for a derived scale the reader's weight."""
+    if not encoding.derived:
+        return (value, encoding) if _follows(encoding, encoding) else None
+    spec = None if reader is None else lookup(reader.op_type, reader.domain)
+    if reader is None or spec is None or spec.quantization.weight is None:
+        return None
+    weight = input_of(reader, spec.quantization.weight)
+    if weight is None or not is_constant(weight):
+        return None
+    leader = read_encoding(reader, spec.quantization.weight)
+    return (weight, leader) if leader is not None and _follows(encoding, leader) else None
+
+
+def _follows(encoding: Quantized, leader: Quantized) -> bool:
+    """Whether scales of ``encoding`` can follow those of ``leader``: neither is pinned, and they pair up."""
+    return not encoding.pinned and not leader.pinned and len(leader.scale) in (1, len(encoding.scale))
+
+
+def magnitudes(weight: Tensor, encoding: Quantized) -> Tensor:
+    """Largest magnitude of each group of numbers that share a scale, flat, in the order of the scales."""
+    size = weight.detach().abs().float()
+    if encoding.axis is None:
+        return size.amax().reshape(1)
+    if not encoding.block:
+        return size.movedim(encoding.axis, 0).flatten(1).amax(1) if size.dim() > 1 else size
+    axis = encoding.axis % size.dim()
+    parts = [part.amax(axis) for part in size.split(encoding.block, axis)]
+    return torch.stack(parts, axis).flatten()
+
+
+def _growth(weight: Tensor, leader: Quantized, before: Tensor) -> Tensor:
+    """By how much each group has grown; one that is or was all zero keeps its scale."""
+    now = magnitudes(weight, leader)
+    return torch.where((now > 0) & (before > 0), now / before, torch.ones_like(now))
+
+
+def _snap(x: Tensor, encoding: Quantized, scale: Tensor, zero: Tensor) -> Tensor:
+    wide = torch.float64 if encoding.dtype == "int32" or x.dtype == torch.float64 else torch.float32
+    spread = _spread(scale.to(x.device, wide), encoding, x.shape)
+    offset = _spread(zero.to(x.device, wide), encoding, x.shape)
+    result: Tensor = _StraightThrough.apply(x.to(wide), spread, offset, encoding.bounds)  # type: ignore[no-untyped-call]
+    return result.to(x.dtype)
+
+
+def _spread(numbers: Tensor, encoding: Quantized, shape: torch.Size) -> Tensor:
+    """One number per scale, shaped to broadcast against a tensor of ``shape``."""
+    if encoding.axis is None:
+        return numbers.reshape(())
+    axis = encoding.axis % len(shape)
+    if not encoding.block:
+        return numbers.reshape([-1 if index == axis else 1 for index in range(len(shape))])
+    blocks = numbers.reshape(encoding.scale_shape).repeat_interleave(encoding.block, axis)
+    return blocks.narrow(axis, 0, shape[axis])
+
+
+class _StraightThrough(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, scale: Tensor, zero: Tensor, bounds: tuple[int, int]) -> Tensor:
+        levels = torch.round(x / scale).add_(zero)
+        return levels.clamp_(*bounds).sub_(zero).mul_(scale)
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: Tensor) -> None:
+        x, scale, zero, bounds = inputs
+        assert isinstance(x, Tensor) and isinstance(scale, Tensor) and isinstance(bounds, tuple)
+        levels = torch.round(x / scale).add_(zero)
+        ctx.save_for_backward((levels >= bounds[0]) & (levels <= bounds[1]))
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        (inside,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return gradient * inside, None, None, None

@@ -1,0 +1,82 @@
+"""A model as a ``torch.nn.Module``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from graphpress.bridge import BridgeError
+from graphpress.bridge.pytorch.program import execute
+from graphpress.bridge.pytorch.tensors import to_tensor
+from graphpress.bridge.pytorch.translate import translate
+from graphpress.ir import Model, Value, constant
+
+
+class GraphModule(nn.Module):
+    """The main graph of a model: differentiable, with its weights as parameters under the names of initialisers.
+
+    It computes what the model infers: BatchNormalization takes its stored statistics, Dropout does nothing; ``train``
+    and ``eval`` make no difference. What is read in an encoding is fake-quantised.
+
+    Args:
+        model: the model. It is only read, and only here.
+        taps: names of values to return beside the graph outputs, as they are before any encoding.
+        trains: which constants are parameters.
+
+    Raises:
+        BridgeError: nodes that have no translation; a tap that is no value of the graph.
+    """
+
+    def __init__(self, model: Model, taps: Sequence[str], trains: Callable[[Value], bool]) -> None:
+        super().__init__()
+        graph = translate(model, taps, trains)
+        self._steps, self._size = graph.steps, graph.size
+        self._inputs, self._results = dict(graph.inputs), dict(graph.outputs)
+        self._defaults = {
+            value.name or "": to_tensor(value.const_value.numpy())
+            for value in model.graph.inputs
+            if value.const_value is not None
+        }
+        self._plain: dict[int, np.ndarray] = {}
+        self._held: list[tuple[int, dict[str, Any], str]] = []
+        for slot, held in graph.constants.items():
+            self._hold(slot, held)
+
+    def _hold(self, slot: int, held: Value | np.ndarray) -> None:
+        if isinstance(held, Value):
+            array = constant(held)
+            assert array is not None
+            # register_parameter() takes no dots, which names of initialisers are full of
+            self._parameters[held.name or ""] = nn.Parameter(to_tensor(array))
+            self._held.append((slot, self._parameters, held.name or ""))
+        elif held.dtype.kind in "OSU":
+            self._plain[slot] = held
+        else:
+            self.register_buffer(f"constant_{slot}", to_tensor(held), persistent=False)
+            self._held.append((slot, self._buffers, f"constant_{slot}"))
+
+    def forward(self, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Graph outputs and taps by name, from the graph inputs by name.
+
+        Raises:
+            BridgeError: an input is missing, or a node fails on what it is given.
+        """
+        slots: list[Any] = [None] * self._size
+        for name, slot in self._inputs.items():
+            slots[slot] = feed[name] if name in feed else self._default(name)
+        for slot, store, key in self._held:
+            slots[slot] = store[key]
+        for slot, array in self._plain.items():
+            slots[slot] = array
+        execute(self._steps, slots)
+        return {name: slots[slot] for name, slot in self._results.items()}
+
+    def _default(self, name: str) -> Tensor:
+        if name not in self._defaults:
+            raise BridgeError(
+                f"the input {name!r} is missing", where="feed", fix=f"feed all of: {', '.join(sorted(self._inputs))}"
+            )
+        return self._defaults[name]

@@ -1,0 +1,188 @@
+"""Attention with masks, caches and grouped queries, and rotary embedding.
+
+    y = softmax(softcap(scale · q kᵀ) + bias) v
+
+A query whose keys are all forbidden gives zero, and passes no gradient on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from graphpress.bridge.pytorch.call import Call, Kernel, Translation
+from graphpress.bridge.pytorch.tensors import torch_dtype
+
+
+def entries() -> dict[str, Translation]:
+    """The operators of this family."""
+    return {"Attention": _attention, "RotaryEmbedding": _rotary}
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which keys a query may attend to.
+
+    Args:
+        offset: keys before the first query: one number, or a tensor [batch].
+        behind: at most so many positions before its own; -1 for all.
+        ahead: at most so many positions after its own; -1 for all.
+        valid: keys that are no padding, a tensor [batch].
+        given: the caller's mask, boolean (true attends) or added to the scores; its last axis may be shorter.
+    """
+
+    offset: int | Tensor = 0
+    behind: int = -1
+    ahead: int = -1
+    valid: Tensor | None = None
+    given: Tensor | None = None
+
+    def bias(self, queries: int, keys: int, like: Tensor) -> Tensor:
+        """The number to add where a query attends, -inf elsewhere; broadcasts to [batch, heads, queries, keys]."""
+        allowed = self._window(queries, torch.arange(keys, device=like.device))
+        bias = like.new_zeros(())
+        if self.given is not None:
+            missing = keys - self.given.shape[-1]
+            if self.given.dtype == torch.bool:
+                allowed = allowed & functional.pad(self.given, (0, missing), value=False)
+            else:
+                bias = functional.pad(self.given, (0, missing), value=-math.inf)
+        return torch.where(allowed, bias, -math.inf)
+
+    def _window(self, queries: int, keys: Tensor) -> Tensor:
+        offset = self.offset.reshape(-1, 1, 1, 1) if isinstance(self.offset, Tensor) else self.offset
+        distance = keys - (torch.arange(queries, device=keys.device)[:, None] + offset)
+        allowed = torch.ones_like(distance, dtype=torch.bool)
+        if self.ahead >= 0:
+            allowed = allowed & (distance <= self.ahead)
+        if self.behind >= 0:
+            allowed = allowed & (distance >= -self.behind)
+        return allowed if self.valid is None else allowed & (keys < self.valid.reshape(-1, 1, 1, 1))
+
+
+@dataclass(frozen=True)
+class Options:
+    """The attributes of an attention.
+
+    Args:
+        query_heads: heads of the query where heads and width share an axis.
+        key_heads: those of keys and values.
+        scale: of the scores; None for one over the root of the width.
+        softcap: bound of the scores; 0 for none.
+        precision: type in which the softmax is taken, if the query's is less precise; None for the query's.
+        shown: which stage of the scores is the fourth output.
+        behind: see ``Mask``.
+        ahead: see ``Mask``.
+    """
+
+    query_heads: int
+    key_heads: int
+    scale: float | None
+    softcap: float
+    precision: torch.dtype | None
+    shown: int
+    behind: int
+    ahead: int
+
+
+def _attention(call: Call) -> Kernel:
+    precision, scale = call.integer("softmax_precision", 0), call.number("scale", math.nan)
+    ahead = call.integer("right_window_size", -1)
+    options = Options(
+        query_heads=call.integer("q_num_heads", 1),
+        key_heads=call.integer("kv_num_heads", 1),
+        scale=None if math.isnan(scale) else scale,
+        softcap=call.number("softcap", 0.0),
+        precision=torch_dtype(precision) if precision else None,
+        shown=call.integer("qk_matmul_output_mode", 0),
+        behind=call.integer("left_window_size", -1),
+        ahead=0 if call.integer("is_causal", 0) else ahead,
+    )
+    outputs = call.outputs
+
+    def run(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None = None,
+        past_key: Tensor | None = None,
+        past_value: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, ...]:
+        flat = query.dim() == 3
+        query = _split_heads(query, options.query_heads)
+        key = _after(past_key, _split_heads(key, options.key_heads))
+        value = _after(past_value, _split_heads(value, options.key_heads))
+        offset: int | Tensor = 0
+        if past_key is not None:
+            offset = past_key.shape[2]
+        elif valid is not None:
+            offset = valid - query.shape[2]
+        result, scores = attend(
+            query, key, value, Mask(offset, options.behind, options.ahead, valid, mask), options
+        )
+        if flat:
+            result = result.transpose(1, 2).flatten(2)
+        return result if outputs == 1 else (result, key, value, scores)[:outputs]
+
+    return run
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask, options: Options) -> tuple[Tensor, Tensor]:
+    """Attention of tensors [batch, heads, sequence, width], and the scores at the stage that is shown."""
+    repeats = query.shape[1] // key.shape[1]
+    if repeats > 1:
+        key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
+    root = math.sqrt(options.scale if options.scale is not None else 1 / math.sqrt(query.shape[-1]))
+    scores = (query * root) @ (key * root).transpose(-1, -2)
+    capped = options.softcap * torch.tanh(scores / options.softcap) if options.softcap else scores
+    bias = mask.bias(query.shape[2], key.shape[2], query)
+    biased = capped + bias
+    blind = (bias == -math.inf).all(-1, keepdim=True)
+    precise = torch.promote_types(query.dtype, options.precision or query.dtype)
+    weights = torch.softmax(biased.masked_fill(blind, 0), -1, dtype=precise).to(query.dtype)
+    weights = weights.masked_fill(blind, 0)
+    return weights @ value, (scores, capped, biased, weights)[options.shown]
+
+
+def _split_heads(data: Tensor, heads: int) -> Tensor:
+    return data if data.dim() == 4 else data.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def _after(past: Tensor | None, data: Tensor) -> Tensor:
+    return data if past is None else torch.cat([past, data], 2)
+
+
+def _rotary(call: Call) -> Kernel:
+    heads, width = call.integer("num_heads", 0), call.integer("rotary_embedding_dim", 0)
+    interleaved = bool(call.integer("interleaved", 0))
+
+    def run(data: Tensor, cosine: Tensor, sine: Tensor, positions: Tensor | None = None) -> Tensor:
+        if positions is not None:
+            cosine, sine = cosine[positions.long()], sine[positions.long()]
+        split = data.transpose(1, 2) if data.dim() == 4 else data.unflatten(2, (heads, -1))
+        turned = width or split.shape[-1]
+        rotated = rotate(split[..., :turned], cosine.unsqueeze(2), sine.unsqueeze(2), interleaved)
+        result = torch.cat([rotated, split[..., turned:]], -1)
+        return result.transpose(1, 2) if data.dim() == 4 else result.flatten(2)
+
+    return run
+
+
+def rotate(data: Tensor, cosine: Tensor, sine: Tensor, interleaved: bool) -> Tensor:
+    """Turn each pair of the last axis by its angle (arXiv:2104.09864, equation 15).
+
+    Args:
+        data: [..., 2n]; pairs are neighbours when interleaved, else j and j + n.
+        cosine: of the angles, [..., n].
+        sine: of the angles, [..., n].
+        interleaved: which positions make a pair.
+    """
+    first, second = (data[..., 0::2], data[..., 1::2]) if interleaved else data.chunk(2, -1)
+    parts: Sequence[Tensor] = (cosine * first - sine * second, sine * first + cosine * second)
+    return torch.stack(parts, -1).flatten(-2) if interleaved else torch.cat(list(parts), -1)

@@ -1,0 +1,97 @@
+"""Operators between float and integer grids.
+
+    q = saturate(round(x / scale) + zero_point)         x = (q - zero_point) · scale
+
+Integers pass no gradient: a model that trains through its quantisation has it as encodings, which the bridge turns
+into fake quantisation. Integers under eight bits are held in eight.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphpress.bridge.pytorch.call import Call, Kernel, Translation
+from graphpress.bridge.pytorch.tensors import torch_dtype
+from graphpress.ir import DataType, input_of
+from graphpress.ir.encoding import integer_bounds
+
+
+def entries() -> dict[str, Translation]:
+    """The operators of this family."""
+    return {
+        "DequantizeLinear": _dequantize,
+        "DynamicQuantizeLinear": _quantize_dynamically,
+        "QuantizeLinear": _quantize,
+    }
+
+
+def spread(parameter: Tensor, data: Tensor, axis: int, block: int) -> Tensor:
+    """Scales or zero points so that they broadcast over the data: one, one per index of an axis, or one per block."""
+    if parameter.numel() == 1 and parameter.dim() < 2:
+        return parameter.reshape(())
+    axis = axis % data.dim()
+    if parameter.dim() == 1 and not block:
+        return parameter.reshape(-1, *(1,) * (data.dim() - axis - 1))
+    size = data.shape[axis]
+    return parameter.repeat_interleave(block or -(-size // parameter.shape[axis]), axis).narrow(axis, 0, size)
+
+
+def _quantize(call: Call) -> Kernel:
+    axis, block = call.integer("axis", 1), call.integer("block_size", 0)
+    precision, saturate = call.integer("precision", 0), bool(call.integer("saturate", 1))
+    dtype = _quantized_type(call)
+
+    def run(data: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
+        divisor = spread(scale, data, axis, block).to(torch_dtype(precision) if precision else scale.dtype)
+        scaled = data.to(divisor.dtype) / divisor
+        if zero_point is None or zero_point.is_floating_point():
+            return to_grid(scaled, 0, dtype, saturate)
+        return to_grid(scaled, spread(zero_point.float(), data, axis, block), dtype, saturate)
+
+    return run
+
+
+def _quantized_type(call: Call) -> DataType:
+    """That of the zero point, else the attribute, else bytes."""
+    zero_point = input_of(call.node, 2)
+    if zero_point is not None and zero_point.dtype is not None:
+        return zero_point.dtype
+    return DataType(call.integer("output_dtype", 0) or DataType.UINT8)
+
+
+def to_grid(scaled: Tensor, zero_point: Tensor | int, dtype: DataType, saturate: bool = True) -> Tensor:
+    """The nearest numbers of a type, ties to even; ``saturate`` says whether eight-bit floats are clamped too."""
+    target = torch_dtype(dtype)
+    if target.is_floating_point:
+        limit = torch.finfo(target).max
+        return (scaled.clamp(-limit, limit) if saturate else scaled).to(target)
+    low, high = integer_bounds(dtype.name.lower())
+    return (scaled.round().float() + zero_point).clamp(low, high).to(target)
+
+
+def _dequantize(call: Call) -> Kernel:
+    axis, block, dtype = call.integer("axis", 1), call.integer("block_size", 0), call.integer("output_dtype", 0)
+
+    def run(data: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
+        target = torch_dtype(dtype) if dtype else scale.dtype
+        wide = torch.promote_types(scale.dtype, torch.float32)
+        centred = data.to(wide)
+        if zero_point is not None and not zero_point.is_floating_point():
+            centred = centred - spread(zero_point.to(wide), data, axis, block)
+        return (centred * spread(scale.to(wide), data, axis, block)).to(target)
+
+    return run
+
+
+def _quantize_dynamically(call: Call) -> Kernel:
+    """The range of the tensor, zero included, over all bytes."""
+    del call
+
+    def run(data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        low, high = data.amin().clamp(max=0), data.amax().clamp(min=0)
+        scale = torch.where(high == low, torch.ones_like(low), high - low) / 255
+        zero_point = (-low / scale).clamp(0, 255).round()
+        return to_grid(data / scale, zero_point, DataType.UINT8), scale, zero_point.to(torch.uint8)
+
+    return run

@@ -1,0 +1,247 @@
+"""Recurrent layers, differentiable through time.
+
+With σ the gate's activation, τ the cell's, and zero for what is absent:
+
+    RNN:   h = τ(W x + R h + b)
+    GRU:   z, r = σ(W x + R h + b);  n = τ(W x + R (r ∘ h) + b)  or, with linear_before_reset,
+           n = τ(W x + Wb + r ∘ (R h + Rb));  h = (1 - z) ∘ n + z ∘ h
+    LSTM:  i, f = σ(W x + R h + P ∘ c + b);  c = f ∘ c + i ∘ τ(W x + R h + b);
+           o = σ(W x + R h + P ∘ c + b);  h = o ∘ τ'(c)
+
+A sequence that is shorter than the longest leaves its state as it is after its end, and its results there are zero.
+The reverse direction reads each sequence backwards from its own end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from graphpress.bridge.pytorch.call import Call, Kernel, Translation, UntranslatableError
+
+Activation = Callable[[Tensor], Tensor]
+State = tuple[Tensor, ...]
+
+@dataclass(frozen=True)
+class Shape:
+    """An activation of x, alpha and beta, with the defaults of those numbers that it has."""
+
+    of: Callable[[Tensor, float, float], Tensor]
+    alpha: float | None = None
+    beta: float | None = None
+
+
+_SHAPES = {
+    "affine": Shape(lambda x, alpha, beta: alpha * x + beta, 1.0, 0.0),
+    "elu": Shape(lambda x, alpha, _: functional.elu(x, alpha), 1.0),
+    "hardsigmoid": Shape(lambda x, alpha, beta: (alpha * x + beta).clamp(0, 1), 0.2, 0.5),
+    "leakyrelu": Shape(lambda x, alpha, _: functional.leaky_relu(x, alpha), 0.01),
+    "relu": Shape(lambda x, *_: functional.relu(x)),
+    "scaledtanh": Shape(lambda x, alpha, beta: alpha * torch.tanh(beta * x), 1.0, 1.0),
+    "sigmoid": Shape(lambda x, *_: torch.sigmoid(x)),
+    "softplus": Shape(lambda x, *_: functional.softplus(x)),
+    "softsign": Shape(lambda x, *_: functional.softsign(x)),
+    "tanh": Shape(lambda x, *_: torch.tanh(x)),
+    "thresholdedrelu": Shape(lambda x, alpha, _: torch.where(x > alpha, x, 0), 1.0),
+}
+"""By their names in lower case."""
+
+
+def entries() -> dict[str, Translation]:
+    """The operators of this family."""
+    return {
+        "GRU": lambda call: _layer(call, gru, ("sigmoid", "tanh")),
+        "LSTM": lambda call: _layer(call, lstm, ("sigmoid", "tanh", "tanh")),
+        "RNN": lambda call: _layer(call, rnn, ("tanh",)),
+    }
+
+Step = Callable[[Tensor, State], State]
+"""One step: the projected input [batch, gates × width] and the state, to the next state, whose first is the output."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One direction of a recurrent layer.
+
+    Args:
+        weight: of the input, [gates × width, size].
+        recurrence: of the output before, [gates × width, width].
+        bias: of the input and of the recurrence, [2 × gates × width], or None.
+        peepholes: [3 × width] for the gates i, o, f, or None.
+        activations: as many as the operator has.
+        linear_before_reset: whether the reset gate (GRU) acts after the matrix product.
+        coupled: whether the forget gate (LSTM) is one minus the input gate.
+    """
+
+    weight: Tensor
+    recurrence: Tensor
+    bias: Tensor | None
+    peepholes: Tensor | None
+    activations: tuple[Activation, ...]
+    linear_before_reset: bool = False
+    coupled: bool = False
+
+    @property
+    def biases(self) -> tuple[Tensor | None, Tensor | None]:
+        """The bias of the input and that of the recurrence."""
+        if self.bias is None:
+            return None, None
+        first, second = self.bias.chunk(2)
+        return first, second
+
+    def project(self, data: Tensor) -> Tensor:
+        """What the input [time, batch, size] gives to the gates, for all steps at once."""
+        return functional.linear(data, self.weight, self.biases[0])
+
+
+def rnn(layer: Layer) -> Step:
+    """The step of a plain recurrent layer."""
+    (act,) = layer.activations
+    bias = layer.biases[1]
+    return lambda seen, state: (act(seen + functional.linear(state[0], layer.recurrence, bias)),)
+
+
+def gru(layer: Layer) -> Step:
+    """The step of a gated recurrent unit (arXiv:1406.1078); gates in the order z, r, n."""
+    gate, act = layer.activations
+    width = layer.recurrence.shape[-1]
+    bias = layer.biases[1]
+    gates_bias, act_bias = (None, None) if bias is None else bias.split([2 * width, width])
+    gates_weight, act_weight = layer.recurrence.split([2 * width, width])
+
+    def step(seen: Tensor, state: State) -> State:
+        (hidden,) = state
+        gates, candidate = seen.split([2 * width, width], dim=-1)
+        update, reset = gate(gates + functional.linear(hidden, gates_weight, gates_bias)).chunk(2, dim=-1)
+        if layer.linear_before_reset:
+            candidate = candidate + reset * functional.linear(hidden, act_weight, act_bias)
+        else:
+            candidate = candidate + functional.linear(reset * hidden, act_weight, act_bias)
+        return ((1 - update) * act(candidate) + update * hidden,)
+
+    return step
+
+
+def lstm(layer: Layer) -> Step:
+    """The step of a long short-term memory with peepholes; gates in the order i, o, f, c."""
+    gate, act, act_out = layer.activations
+    bias = layer.biases[1]
+    zero = layer.recurrence.new_zeros(())
+    peep_in, peep_out, peep_forget = (zero,) * 3 if layer.peepholes is None else layer.peepholes.chunk(3)
+
+    def step(seen: Tensor, state: State) -> State:
+        hidden, cell = state
+        to_in, to_out, to_forget, to_cell = (seen + functional.linear(hidden, layer.recurrence, bias)).chunk(4, dim=-1)
+        enter = gate(to_in + peep_in * cell)
+        forget = 1 - enter if layer.coupled else gate(to_forget + peep_forget * cell)
+        cell = forget * cell + enter * act(to_cell)
+        return gate(to_out + peep_out * cell) * act_out(cell), cell
+
+    return step
+
+
+def through_time(step: Step, inputs: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+    """Results [time, batch, width] and last state, from projected inputs [time, batch, gates × width]."""
+    results = []
+    for time, seen in enumerate(inputs):
+        after = step(seen, state)
+        if lengths is None:
+            state = after
+            results.append(state[0])
+        else:
+            alive = (time < lengths)[:, None]
+            state = tuple(torch.where(alive, new, old) for new, old in zip(after, state, strict=True))
+            results.append(torch.where(alive, state[0], 0))
+    return torch.stack(results), state
+
+
+def _one_way(
+    step: Step, inputs: Tensor, state: State, lengths: Tensor | None, backward: bool
+) -> tuple[Tensor, State]:
+    if not backward:
+        return through_time(step, inputs, state, lengths)
+    results, last = through_time(step, backwards(inputs, lengths), state, lengths)
+    return backwards(results, lengths), last
+
+
+def backwards(data: Tensor, lengths: Tensor | None) -> Tensor:
+    """Each sequence of [time, batch, size] from its end to its start; what follows the end stays where it is."""
+    if lengths is None:
+        return data.flip(0)
+    time = torch.arange(len(data), device=data.device)[:, None]
+    order = torch.where(time < lengths, lengths - 1 - time, time)
+    return data.gather(0, order[:, :, None].expand_as(data))
+
+
+# -- from the node ----------------------------------------------------------------------------------------------
+
+
+def _layer(call: Call, make: Callable[[Layer], Step], defaults: tuple[str, ...]) -> Kernel:
+    direction = call.text("direction", "forward")
+    reverse = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[direction]
+    activations = _activations(call, defaults, len(reverse))
+    batch_first, states = bool(call.integer("layout", 0)), 2 if make is lstm else 1
+    linear, coupled = bool(call.integer("linear_before_reset", 0)), bool(call.integer("input_forget", 0))
+
+    def run(
+        data: Tensor,
+        weight: Tensor,
+        recurrence: Tensor,
+        bias: Tensor | None = None,
+        lengths: Tensor | None = None,
+        hidden: Tensor | None = None,
+        cell: Tensor | None = None,
+        peepholes: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        data = data.transpose(0, 1) if batch_first else data
+        start = data.new_zeros(data.shape[1], recurrence.shape[-1])
+        runs = []
+        for index, backward in enumerate(reverse):
+            layer = Layer(
+                weight[index],
+                recurrence[index],
+                None if bias is None else bias[index],
+                None if peepholes is None else peepholes[index],
+                activations[index],
+                linear,
+                coupled,
+            )
+            initial = tuple(
+                start if one is None else one[:, index] if batch_first else one[index] for one in (hidden, cell)[:states]
+            )
+            runs.append(_one_way(make(layer), layer.project(data), initial, lengths, backward))
+        sequence, last = zip(*runs, strict=True)
+        join = 1 if batch_first else 0
+        whole = torch.stack(sequence, 1)
+        ends = (torch.stack(each, join) for each in zip(*last, strict=True))
+        return (whole.permute(2, 0, 1, 3) if batch_first else whole, *ends)
+
+    return run
+
+
+def _activations(call: Call, defaults: tuple[str, ...], directions: int) -> list[tuple[Activation, ...]]:
+    """For each direction its activations; they take their numbers from the lists in turn, those that have any."""
+    given = call.attributes.get("activations")
+    names = defaults * directions if given is None else tuple(given.as_strings())
+    alphas, betas = iter(call.numbers("activation_alpha") or ()), iter(call.numbers("activation_beta") or ())
+    clip = call.number("clip", math.inf)
+    made = []
+    for name in names:
+        shape = _SHAPES.get(name.lower())
+        if shape is None:
+            raise UntranslatableError(f"unknown activation {name}")
+        alpha = 0.0 if shape.alpha is None else next(alphas, shape.alpha)
+        beta = 0.0 if shape.beta is None else next(betas, shape.beta)
+        made.append(_clipped(shape, alpha, beta, clip))
+    return [tuple(made[index * len(defaults) :][: len(defaults)]) for index in range(directions)]
+
+
+def _clipped(shape: Shape, alpha: float, beta: float, clip: float) -> Activation:
+    if math.isinf(clip):
+        return lambda x: shape.of(x, alpha, beta)
+    return lambda x: shape.of(x.clamp(-clip, clip), alpha, beta)

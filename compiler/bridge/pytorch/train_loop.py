@@ -1,0 +1,365 @@
+"""The training loop: steps along a plan, the best weights on held-out samples, a state that can be taken up again.
+
+The weights that the training starts from are the first candidate, so that by the measure of the held-out loss it never
+makes a model worse. When the held-out loss stops falling, the learning rate is brought down over a tenth of the steps
+done so far, and the training ends there: stopping at a high learning rate would waste what lowering it gains.
+
+With the same plan, seed, threads and data, every step computes the same numbers, whether or not the training was
+interrupted in between.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphpress.bridge import TrainableModel
+from graphpress.bridge.pytorch.checkpoint import Store
+from graphpress.bridge.pytorch.data import Example
+from graphpress.bridge.pytorch.optimizer import OptimizerName, make_optimizer, set_rate
+from graphpress.bridge.pytorch.schedule import Plan, learning_rate_factor
+from graphpress.errors import UsageError
+from graphpress.progress import Progress
+
+EVALUATIONS = 40
+"""How often the held-out loss is measured in a training."""
+LEAST_BETWEEN = 5
+"""Steps between two measurements, at least."""
+TIMED_FIRST = (5, 20, 80)
+"""Steps at which a training bounded by time first asks how long a step takes."""
+COOL_DOWN = 0.1
+"""Share of the steps done so far over which a training that stops early ends."""
+BEFORE_TIMING = 1 << 20
+
+
+class Source(Protocol):
+    """Where samples and their targets come from."""
+
+    def batch(self, step: int) -> Sequence[Example]:
+        """The samples of a step, a function of the step alone."""
+        ...
+
+    def held_out(self) -> Iterator[Example]:
+        """The samples on which training is measured."""
+        ...
+
+
+class Loss(Protocol):
+    """From the values of a student and the targets of a batch to a loss."""
+
+    def __call__(
+        self, values: Mapping[str, Tensor], targets: Mapping[str, Tensor], *, measuring: bool = False
+    ) -> Tensor:
+        """The mean loss of the samples; ``measuring`` leaves out what only guides the training."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Args:
+        steps: at most this many; None leaves it to the time.
+        minutes: at most this long, what went before the training included; None leaves it to the steps.
+        learning_rate: at its highest; None for one that fits the weights.
+        optimizer: its name.
+        patience: measurements without a better held-out loss after which the training ends; None for never.
+        threads: of torch.
+        seed: of torch; the order of the samples is the source's.
+        began: moment (``time.monotonic``) from which the minutes count.
+    """
+
+    steps: int | None
+    minutes: float | None
+    learning_rate: float | None = None
+    optimizer: OptimizerName = "adam"
+    patience: int | None = 10
+    threads: int = 1
+    seed: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What came of a training.
+
+    Args:
+        steps: how many were taken in all.
+        knots: the plan, for an exact repetition.
+        resumed: the step at which an interrupted training was taken up; 0 for none.
+        start: held-out loss at the start.
+        best: the least held-out loss.
+        best_step: after how many steps that was; 0 where training did not help.
+        seconds: it took, earlier parts included.
+        stopped_early: the held-out loss stopped falling.
+    """
+
+    steps: int
+    knots: list[list[int]]
+    resumed: int
+    start: float
+    best: float
+    best_step: int
+    seconds: float
+    stopped_early: bool
+
+
+def train(
+    trainable: TrainableModel,
+    loss: Loss,
+    source: Source,
+    settings: Settings,
+    *,
+    progress: Progress,
+    store: Store | None = None,
+    knots: Sequence[Sequence[int]] | None = None,
+    what: str = "training",
+) -> Training:
+    """Train the parameters in place; they end as the best that were met.
+
+    Args:
+        trainable: the student.
+        loss: what to lower.
+        source: samples with targets.
+        settings: how.
+        progress: is told of every hundredth.
+        store: keeps the state against interruption; a state found there is taken up.
+        knots: the plan of an earlier training that is to be repeated step by step.
+        what: the training's name for the progress bar.
+
+    Raises:
+        UsageError: the loss is no number any more, or memory runs out.
+    """
+    with _exact(settings.threads), _memory_errors():
+        loop = _Loop(trainable, loss, source, settings, store, knots)
+        loop.begin()
+        try:
+            for share in progress.track(range(1, 101), what, 100):
+                loop.advance(share / 100)
+        except KeyboardInterrupt:
+            loop.keep()
+            raise
+        return loop.end()
+
+
+class _Loop:
+    """The mutable state of a training."""
+
+    def __init__(
+        self,
+        trainable: TrainableModel,
+        loss: Loss,
+        source: Source,
+        settings: Settings,
+        store: Store | None,
+        knots: Sequence[Sequence[int]] | None,
+    ) -> None:
+        self.settings, self.source, self.loss, self.store = settings, source, loss, store
+        self.module = trainable.module
+        self.names = sorted(trainable.parameters)
+        self.parameters: list[Tensor] = [trainable.parameters[name] for name in self.names]
+        _lay_out(self.parameters)
+        self.optimizer = make_optimizer(settings.optimizer, self.parameters, settings.learning_rate)
+        if knots is None:
+            self.plan = Plan([(0, BEFORE_TIMING if settings.steps is None else settings.steps)])
+        else:
+            self.plan = Plan([(int(step), int(left)) for step, left in knots], fixed=True)
+        self.step = self.measured_at = self.waited = self.best_step = self.resumed = 0
+        self.next_measure = 0.0
+        self.best = self.start = float("inf")
+        self.kept: list[Tensor] = []
+        self.earlier = 0.0
+        self.stopping = False
+        self.timed_step, self.timed_at = 0, time.monotonic()
+
+    # -- the course of a training ---------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Take up an interrupted training, or measure where this one starts."""
+        torch.manual_seed(self.settings.seed)
+        state = None if self.store is None else self.store.load()
+        if state is not None:
+            self._restore(state)
+        else:
+            self._measure()
+            self.start = self.best
+        self.timed_step, self.timed_at = self.step, time.monotonic()
+
+    def advance(self, until: float) -> None:
+        """Train up to this progress."""
+        while (now := self.plan.progress(self.step)) < until and self.step < self.plan.steps:
+            set_rate(self.optimizer, learning_rate_factor(now))
+            self._descend()
+            self.step += 1
+            self._look_around()
+
+    def end(self) -> Training:
+        """Measure a last time, and leave the best weights in place."""
+        if self.measured_at != self.step:
+            self._measure()
+        with torch.no_grad():
+            for parameter, best in zip(self.parameters, self.kept, strict=True):
+                parameter.copy_(best)
+        return Training(
+            steps=self.step,
+            knots=self.plan.recorded(),
+            resumed=self.resumed,
+            start=self.start,
+            best=self.best,
+            best_step=self.best_step,
+            seconds=self._elapsed(),
+            stopped_early=self.stopping,
+        )
+
+    def keep(self) -> None:
+        """Save the state."""
+        if self.store is not None:
+            self.store.save(
+                {
+                    "parameters": dict(zip(self.names, self.parameters, strict=True)),
+                    "best_parameters": dict(zip(self.names, self.kept, strict=True)),
+                    "optimizer": self.optimizer.state_dict(),
+                    "knots": self.plan.recorded(),
+                    "seconds": self._elapsed(),
+                    "numbers": {name: getattr(self, name) for name in _NUMBERS},
+                }
+            )
+
+    # -- one step -------------------------------------------------------------------------------------
+
+    def _descend(self) -> None:
+        """One step of the optimiser over all calls of its batch."""
+        examples = self.source.batch(self.step)
+        total = sum(example.count for example in examples)
+        for parameter in self.parameters:
+            parameter.grad = None
+        for example in examples:
+            loss = self._loss(example) * (example.count / total)
+            if not np.isfinite(loss.item()):
+                raise self._diverged()
+            loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+
+    def _loss(self, example: Example, *, measuring: bool = False) -> Tensor:
+        feed = {name: _tensor(array) for name, array in example.feed.items()}
+        targets = {name: _tensor(array) for name, array in example.targets.items()}
+        return self.loss(self.module(feed), targets, measuring=measuring)
+
+    def _look_around(self) -> None:
+        """Measure and save where that is due, and plan the rest anew where the time is what bounds it."""
+        is_due = self.plan.progress(self.step) >= self.next_measure and self.step - self.measured_at >= LEAST_BETWEEN
+        if is_due:
+            self._measure()
+        if is_due or self.step in TIMED_FIRST:
+            self._replan()
+        if self.store is not None and self.store.due:
+            self.keep()
+
+    @torch.inference_mode()
+    def _measure(self) -> None:
+        """The held-out loss; keep the weights where it is the least so far."""
+        total, count = 0.0, 0
+        for example in self.source.held_out():
+            total += self._loss(example, measuring=True).item() * example.count
+            count += example.count
+        found = total / max(count, 1)
+        if not np.isfinite(found):
+            raise self._diverged()
+        self.measured_at = self.step
+        self.next_measure = self.plan.progress(self.step) + 1.0 / EVALUATIONS
+        if found < self.best:
+            self.best, self.best_step, self.waited = found, self.step, 0
+            self.kept = [parameter.detach().clone() for parameter in self.parameters]
+        else:
+            self.waited += 1
+
+    def _replan(self) -> None:
+        """How many steps are still to come, by the clock and by patience."""
+        if self.plan.fixed or self.stopping:
+            return
+        if self.settings.patience is not None and self.waited >= self.settings.patience:
+            self.stopping = True
+            self.plan.replan(self.step, min(self.plan.steps - self.step, max(1, int(COOL_DOWN * self.step))))
+            return
+        if self.settings.minutes is None or self.step <= self.timed_step:
+            return
+        each = (time.monotonic() - self.timed_at) / (self.step - self.timed_step)
+        left = int((60.0 * self.settings.minutes - self._elapsed()) / max(each, 1e-6))
+        bound = BEFORE_TIMING if self.settings.steps is None else self.settings.steps - self.step
+        self.plan.replan(self.step, max(0, min(left, bound)))
+
+    # -- state ----------------------------------------------------------------------------------------
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        with torch.no_grad():
+            for name, parameter in zip(self.names, self.parameters, strict=True):
+                parameter.copy_(state["parameters"][name])
+        self.kept = [state["best_parameters"][name] for name in self.names]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name in _NUMBERS:
+            setattr(self, name, state["numbers"][name])
+        if not self.plan.fixed:
+            self.plan = Plan([(step, left) for step, left in state["knots"]])
+        self.earlier, self.resumed = state["seconds"], self.step
+
+    def _elapsed(self) -> float:
+        return self.earlier + time.monotonic() - self.settings.began
+
+    def _diverged(self) -> UsageError:
+        rate = self.settings.learning_rate
+        return UsageError(
+            f"the loss is no number any more at step {self.step}",
+            where="training",
+            fix=f"lower learning_rate ({'now chosen by itself: try 1e-4' if rate is None else f'now {rate:g}'})",
+        )
+
+
+_NUMBERS = ("step", "measured_at", "waited", "best_step", "next_measure", "best", "start", "stopping")
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """The array as a tensor; images lie with their channels last, in which convolutions are faster."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array) if array.ndim else array)
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def _lay_out(parameters: Sequence[Tensor]) -> None:
+    for parameter in parameters:
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+@contextmanager
+def _exact(threads: int) -> Iterator[None]:
+    """Torch with this many threads and repeatable algorithms; both as before at the end."""
+    before, was_exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(was_exact)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[assignment]
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Say what to do when memory runs out; torch has no class for it on a processor."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate" not in str(error):
+            raise
+        raise UsageError("memory ran out", where="training", fix="lower batch_size") from error
+
+

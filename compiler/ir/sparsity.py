@@ -1,0 +1,129 @@
+"""Sparsity: an annotation of a weight that says where its zeros are, beside its encoding.
+
+    unstructured      zeros anywhere
+    n:m               of every m consecutive elements along the contracted axis at most n differ from zero
+
+The zeros themselves stand in the weight; the annotation (versioned, in ``metadata_props``) says that they are meant,
+and which rule they follow. Whoever edits the weight loses it, and says so anew where the rule still holds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import numpy as np
+
+from graphpress.errors import ModelError, UsageError
+from graphpress.ir.types import Model, Value
+from graphpress.ir.values import constant, label
+
+SPARSITY_KEY: Final = "graphpress.sparsity.v1"
+UNSTRUCTURED: Final = "unstructured"
+_BLOCK = re.compile(r"([1-9]\d*):([1-9]\d*)")
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """Where the zeros of a weight are.
+
+    Args:
+        pattern: ``unstructured``, or ``n:m`` such as ``2:4``.
+        axis: the contracted axis, along which ``n:m`` counts.
+        zeros: at least this share of the elements is zero.
+    """
+
+    pattern: str
+    axis: int
+    zeros: float
+
+    @property
+    def block(self) -> tuple[int, int] | None:
+        """n and m, or None where zeros are anywhere."""
+        return block_of(self.pattern)
+
+
+def block_of(pattern: str) -> tuple[int, int] | None:
+    """n and m of a pattern, None for ``unstructured``.
+
+    Raises:
+        UsageError: it is neither.
+
+    >>> block_of("2:4")
+    (2, 4)
+    """
+    if pattern == UNSTRUCTURED:
+        return None
+    found = _BLOCK.fullmatch(pattern)
+    if found is None or int(found[1]) >= int(found[2]):
+        raise UsageError(
+            f"unknown pattern {pattern!r}", where="pattern", fix="give 'unstructured', or n:m such as 2:4, n below m"
+        )
+    return int(found[1]), int(found[2])
+
+
+def sparsity_of(value: Value) -> Sparsity | None:
+    """The annotation of a weight, or None.
+
+    Raises:
+        ModelError: the annotation cannot be read.
+    """
+    text = value.metadata_props.get(SPARSITY_KEY)
+    if text is None:
+        return None
+    try:
+        return Sparsity(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"unreadable sparsity {text[:80]!r} ({error})",
+            where=label(value),
+            fix="the model was annotated by another version: start from the original model",
+        ) from error
+
+
+def set_sparsity(value: Value, sparsity: Sparsity | None) -> None:
+    """Annotate a weight, or clear its annotation."""
+    if sparsity is None:
+        value.metadata_props.pop(SPARSITY_KEY, None)
+    else:
+        value.metadata_props[SPARSITY_KEY] = json.dumps(asdict(sparsity), separators=(",", ":"))
+
+
+def mask_of(value: Value) -> np.ndarray | None:
+    """For an annotated weight, true where it differs from zero and may be changed; None for a dense one."""
+    array = None if sparsity_of(value) is None else constant(value)
+    return None if array is None else array != 0
+
+
+def fault_of(array: np.ndarray, sparsity: Sparsity) -> str | None:
+    """Why the array does not follow the rule, in words; None where it does."""
+    zeros = 1.0 - np.count_nonzero(array) / max(array.size, 1)
+    if zeros < sparsity.zeros - 1e-9:
+        return f"{zeros:.1%} of it is zero, not {sparsity.zeros:.1%}"
+    block = sparsity.block
+    if block is None:
+        return None
+    if not -array.ndim <= sparsity.axis < array.ndim:
+        return f"it has no axis {sparsity.axis}"
+    most = int(used_in_blocks(array, sparsity.axis, block[1]).max(initial=0))
+    return None if most <= block[0] else f"{most} of {block[1]} consecutive elements differ from zero"
+
+
+def used_in_blocks(array: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """How many elements of each block of ``size`` along the axis differ from zero; the last block may be shorter."""
+    used = np.moveaxis(array != 0, axis, -1)
+    starts = np.arange(0, used.shape[-1], size)
+    return np.add.reduceat(used.astype(np.int64), starts, axis=-1)
+
+
+def sparsity_problems(model: Model) -> list[str]:
+    """Weights of the main graph whose annotation says more than holds, with the reason; empty when all is well."""
+    found = []
+    for value in model.graph.initializers.values():
+        sparsity, array = sparsity_of(value), constant(value)
+        if sparsity is not None:
+            fault = "it is not constant" if array is None else fault_of(array, sparsity)
+            found += [] if fault is None else [f"{label(value)}: {fault}"]
+    return found

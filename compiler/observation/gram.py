@@ -1,0 +1,277 @@
+"""Gram matrices of what contractions read: Σ x xᵀ over rows x, and Σ x yᵀ with an aligned stream of rows y.
+
+Least squares, data-aware importance and compensation start from these. They are summed about a shift c, the mean of
+the first rows, so that neither a large mean nor single-precision products (the sums are double) cost digits:
+
+    Σ x xᵀ = Σ (x−c)(x−c)ᵀ + c sᵀ + s cᵀ + n c cᵀ        with  s = Σ (x−c)
+
+Memory does not depend on the number of rows: rows are made and multiplied in chunks and then forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphpress.analysis.contraction import Contraction
+from graphpress.analysis.rows import Sampling, result_rows, rows_of, samples_of
+from graphpress.ir import Model, label
+from graphpress.manager.contract import Feed
+from graphpress.observation.stream import observe
+from graphpress.progress import Progress
+
+POSITIONS = 64
+"""Rows that are taken of each sample of a convolution, unless told otherwise."""
+
+GRAM_BUDGET = 1 << 30
+"""Bytes of Gram matrices that are summed at a time, as long as a single one fits."""
+
+_CHUNK_ROWS = 4096
+_CHUNK_BYTES = 32 << 20
+
+
+class Moments:
+    """First and second moments of rows ``x`` (``[blocks, rows, features]``) and aligned ``y`` (``[.., outputs]``).
+
+    Args:
+        full: keep the whole Gram matrix of ``x``; else its diagonal alone.
+    """
+
+    def __init__(self, *, full: bool = True) -> None:
+        self.count = 0
+        self._full = full
+        self._shift: list[np.ndarray] = []
+        self._sums: list[np.ndarray] = []
+        self._xx = self._xy = self._yy = np.zeros(0)
+
+    def add(self, x: np.ndarray, y: np.ndarray | None = None) -> None:
+        """Take in rows; ``y`` in every call or in none."""
+        for start in range(0, x.shape[1], _CHUNK_ROWS):
+            stop = start + _CHUNK_ROWS
+            self._add_chunk(x[:, start:stop], None if y is None else y[:, start:stop])
+
+    def _add_chunk(self, x: np.ndarray, y: np.ndarray | None) -> None:
+        streams = [_wide(x)] if y is None else [_wide(x), _wide(y)]
+        if not self.count:
+            self._begin(streams)
+        with np.errstate(invalid="ignore", over="ignore"):
+            x, *rest = (
+                rows - shift[:, None].astype(rows.dtype) for rows, shift in zip(streams, self._shift, strict=True)
+            )
+            for total, rows in zip(self._sums, (x, *rest), strict=True):
+                total += rows.sum(axis=1, dtype=np.float64)
+            turned = x.transpose(0, 2, 1)
+            self._xx += turned @ x if self._full else _squares(x)
+            for y in rest:
+                self._xy += turned @ y
+                self._yy += _squares(y)
+        self.count += x.shape[1]
+
+    def _begin(self, streams: Sequence[np.ndarray]) -> None:
+        with np.errstate(invalid="ignore", over="ignore"):
+            self._shift = [rows.mean(axis=1, dtype=np.float64).astype(rows.dtype).astype(float) for rows in streams]
+        self._sums = [np.zeros_like(shift) for shift in self._shift]
+        blocks, features = self._shift[0].shape
+        self._xx = np.zeros((blocks, features, features) if self._full else (blocks, features))
+        if len(streams) > 1:
+            outputs = self._shift[1].shape[1]
+            self._xy, self._yy = np.zeros((blocks, features, outputs)), np.zeros((blocks, outputs))
+
+    # -- what was seen, each a mean over the rows ---------------------------------------------------------------
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether nothing infinite or undefined was among the rows (one that was seen stays in the sums)."""
+        return all(bool(np.isfinite(array).all()) for array in (self._xx, self._xy, self._yy))
+
+    @property
+    def mean(self) -> np.ndarray:
+        """E[x], ``[blocks, features]``."""
+        return self._mean(0)
+
+    @property
+    def target_mean(self) -> np.ndarray:
+        """E[y], ``[blocks, outputs]``."""
+        return self._mean(1)
+
+    @property
+    def squares(self) -> np.ndarray:
+        """E[x²] by feature, the diagonal of ``gram``: ``[blocks, features]``."""
+        diagonal = np.einsum("bff->bf", self._xx) if self._full else self._xx
+        centred = diagonal / self.count - (self._sums[0] / self.count) ** 2
+        return np.maximum(centred, 0.0) + self.mean**2
+
+    @property
+    def gram(self) -> np.ndarray:
+        """E[x xᵀ], ``[blocks, features, features]``."""
+        return self.covariance + self.mean[:, :, None] * self.mean[:, None, :]
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """E[(x−E x)(x−E x)ᵀ], ``[blocks, features, features]``."""
+        drift = self._sums[0] / self.count
+        return self._xx / self.count - drift[:, :, None] * drift[:, None, :]
+
+    @property
+    def cross_gram(self) -> np.ndarray:
+        """E[x yᵀ], ``[blocks, features, outputs]``."""
+        return self.cross_covariance + self.mean[:, :, None] * self.target_mean[:, None, :]
+
+    @property
+    def cross_covariance(self) -> np.ndarray:
+        """E[(x−E x)(y−E y)ᵀ], ``[blocks, features, outputs]``."""
+        drift, target = self._sums[0] / self.count, self._sums[1] / self.count
+        return self._xy / self.count - drift[:, :, None] * target[:, None, :]
+
+    @property
+    def target_variance(self) -> np.ndarray:
+        """Var[y] by output, ``[blocks, outputs]``."""
+        return np.maximum(self._yy / self.count - (self._sums[1] / self.count) ** 2, 0.0)
+
+    def _mean(self, stream: int) -> np.ndarray:
+        return self._shift[stream] + self._sums[stream] / self.count
+
+
+class GramObserver:
+    """The moments of what a contraction reads, from a stream of its data.
+
+    Args:
+        contraction: whose rows are made of the data.
+        positions: rows taken of each sample of a convolution (and of a product of rank three or more); None for all.
+        full: the whole Gram matrix; else its diagonal alone.
+    """
+
+    def __init__(self, contraction: Contraction, positions: int | None = POSITIONS, *, full: bool = True) -> None:
+        self.contraction, self.positions = contraction, positions
+        self.moments = Moments(full=full)
+        self.samples = 0
+
+    def update(self, array: np.ndarray) -> None:
+        """Take in one batch of the data."""
+        for piece, _, sampling in pieces_of(self.contraction, array, None, self.positions, self.samples):
+            self.moments.add(rows_of(self.contraction, piece, sampling))
+        self.samples += samples_of(self.contraction, array)
+
+
+def pieces_of(
+    contraction: Contraction, data: np.ndarray, result: np.ndarray | None, positions: int | None, start: int
+) -> Iterator[tuple[np.ndarray, np.ndarray | None, Sampling]]:
+    """Cut data (and a result that goes with it) by sample so that the rows of a piece stay small.
+
+    Args:
+        contraction: that reads the data.
+        data: one batch.
+        result: of as many samples, or None.
+        positions: rows a sample; None for all.
+        start: number of the first sample.
+    """
+    if not contraction.is_convolution:
+        yield data, result, Sampling(positions, start)
+        return
+    blocks, features, _ = contraction.matrix_shape
+    places = int(np.prod(data.shape[2:])) * (4 if contraction.node.op_type == "ConvTranspose" else 1)
+    wanted = places if positions is None else min(positions, places)
+    step = max(1, _CHUNK_BYTES // max(1, wanted * blocks * features * data.itemsize))
+    for first in range(0, len(data), step):
+        told = None if result is None else result[first : first + step]
+        yield data[first : first + step], told, Sampling(positions, start + first)
+
+
+def add_pair(
+    moments: Moments, contraction: Contraction, data: np.ndarray, result: np.ndarray, sampling: Sampling
+) -> None:
+    """Add the rows of one piece of data with those of a result of the same contraction."""
+    moments.add(rows_of(contraction, data, sampling), result_rows(contraction, result, sampling))
+
+
+def input_moments(
+    model: Model,
+    contractions: Iterable[Contraction],
+    feeds: Iterable[Feed],
+    options: Observation | None = None,
+) -> dict[str, Moments]:
+    """Moments of what each contraction of the model reads, by the name of its result.
+
+    The data is read as often as the memory for the Gram matrices asks.
+
+    Raises:
+        DataError: there are no feeds, or they do not fit the model.
+    """
+    options = options or Observation()
+    watchers = [GramObserver(one, options.positions, full=options.full) for one in contractions]
+    for some in _within_budget(watchers):
+        by_value: dict[str, list[GramObserver]] = {}
+        for watcher in some:
+            by_value.setdefault(label(watcher.contraction.data), []).append(watcher)
+        observers = {name: _Several(found) for name, found in by_value.items()}
+        observe(model, observers, feeds, threads=options.threads, progress=options.progress)
+    return {label(watcher.contraction.result): watcher.moments for watcher in watchers}
+
+
+def second_moments(
+    model: Model,
+    contractions: Iterable[Contraction],
+    feeds: Iterable[Feed],
+    options: Observation | None = None,
+) -> dict[str, np.ndarray]:
+    """E[x²] of what each contraction reads, by the name of its result: ``[blocks, features]``, the Gram's diagonal.
+
+    Features run over (channel of the group, kernel position), as those of ``Contraction.matrix``.
+    """
+    given = options or Observation()
+    diagonal = Observation(given.positions, given.threads, given.progress, full=False)
+    found = input_moments(model, contractions, feeds, diagonal)
+    return {name: moments.squares for name, moments in found.items()}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """How moments are observed.
+
+    Args:
+        positions: rows taken of each sample of a convolution; None for all.
+        threads: threads of the runtime.
+        progress: where to tell how far it is.
+        full: whole Gram matrices; else their diagonals alone.
+    """
+
+    positions: int | None = POSITIONS
+    threads: int = 1
+    progress: Progress | None = None
+    full: bool = True
+
+
+class _Several:
+    """Several observers of one value."""
+
+    def __init__(self, observers: Sequence[GramObserver]) -> None:
+        self._observers = observers
+
+    def update(self, array: np.ndarray) -> None:
+        for one in self._observers:
+            one.update(array)
+
+
+def _within_budget(watchers: Sequence[GramObserver]) -> Iterator[list[GramObserver]]:
+    some, size = list[GramObserver](), 0
+    for watcher in watchers:
+        blocks, features, _ = watcher.contraction.matrix_shape
+        need = 8 * blocks * features * (features if watcher.moments._full else 1)
+        if some and size + need > GRAM_BUDGET:
+            yield some
+            some, size = [], 0
+        some.append(watcher)
+        size += need
+    if some:
+        yield some
+
+
+def _wide(rows: np.ndarray) -> np.ndarray:
+    """Rows in float32 or float64: half precision is widened."""
+    return rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float32)
+
+
+def _squares(rows: np.ndarray) -> np.ndarray:
+    return np.einsum("bnf,bnf->bf", rows, rows, dtype=np.float64)

@@ -1,0 +1,49 @@
+"""The linear operators that write or read a group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphpress.analysis.contraction import Contraction, contraction_of
+from graphpress.coupling import Coupling, Group, Place
+from graphpress.ir import label
+from graphpress.passes.prune.criteria._roles import chosen_places
+from graphpress.passes.prune.criteria.reduction import Reduction
+
+
+@dataclass(frozen=True)
+class LinearPlace:
+    """A group's place on the weight of a linear operator.
+
+    Args:
+        place: where on the weight.
+        contraction: the operator; one of them where several share the weight.
+        reads: the operator sums over the units, else they are its outputs.
+    """
+
+    place: Place
+    contraction: Contraction
+    reads: bool
+
+
+def linear_places(coupling: Coupling, reduction: Reduction) -> dict[str, list[LinearPlace]]:
+    """By group, its places on weights in the roles that count; on all weights where there is none."""
+    return {group.name: _chosen(group, reduction) for group in coupling.groups}
+
+
+def _chosen(group: Group, reduction: Reduction) -> list[LinearPlace]:
+    wanted = [one for place in chosen_places(group, reduction) for one in _linear(place)]
+    return wanted or [one for place in group.constants for one in _linear(place)]
+
+
+def _linear(place: Place) -> list[LinearPlace]:
+    """One for each operator that reads the weight."""
+    found = {}
+    for use in place.value.uses():
+        contraction = contraction_of(use.node)
+        if contraction is None or use.idx != contraction.weight:
+            continue
+        if place.axis in (contraction.in_axis, contraction.out_axis):
+            reads = place.axis == contraction.in_axis
+            found[label(contraction.result)] = LinearPlace(place, contraction, reads)
+    return [found[name] for name in sorted(found)]

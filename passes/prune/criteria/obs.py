@@ -1,0 +1,158 @@
+"""Output error that is left after the best compensation: Optimal Brain Surgeon over units.
+
+For a linear operator y = xW with H = E[x xᵀ] that reads unit u at the features P, taking W_P out and refitting the
+other weights by least squares leaves
+
+    s_u = Σ_o  w_Poᵀ ((H⁻¹)_PP)⁻¹ w_Po  /  E‖y‖²
+
+Hassibi & Stork, Second order derivatives for network pruning (1993), equation 5 with a block in place of one weight
+(as Kurtic et al., ZipLM, arXiv 2302.04089, equation 2; for one weight it is SparseGPT's w²/[H⁻¹]_ii, arXiv 2301.00774).
+Where a bias can be refitted too, the covariance stands in place of H. Dividing by the output's power makes operators
+comparable. H is damped by a fraction of its mean diagonal: features may be fewer than samples' rank.
+
+A group that no linear operator with a constant weight reads is judged by what it is written with: the power of the
+units' own outputs, wᵀHw, for which nothing compensates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from graphpress.analysis.contraction import Contraction
+from graphpress.coupling import Coupling
+from graphpress.ir import Model, label
+from graphpress.manager.contract import Context
+from graphpress.observation import Moments, Observation, input_moments
+from graphpress.passes.prune.criteria._linear import LinearPlace, linear_places
+from graphpress.passes.prune.criteria._slices import Shares, numbers, unit_share, unit_sums
+from graphpress.passes.prune.criteria.criterion import Criterion
+from graphpress.passes.prune.criteria.reduction import Reduction, Share
+
+_GRAM_BYTES = 512 << 20
+"""Bytes of Gram matrices alive at a time, as long as a single one fits."""
+_TINY = np.finfo(np.float64).tiny
+
+
+@dataclass(frozen=True)
+class Obs(Criterion):
+    """Error after optimal compensation.
+
+    Args:
+        reduction: how the places of a group make one score.
+        damping: fraction of the mean diagonal that is added to the diagonal of H.
+        relative: divide by the power of the operator's output.
+    """
+
+    name: ClassVar[str] = "obs"
+    needs_data: ClassVar[bool] = True
+
+    reduction: Reduction = field(default_factory=lambda: Reduction(roles=("reads",)))
+    damping: float = 1e-2
+    relative: bool = True
+
+    def shares(self, model: Model, coupling: Coupling, context: Context) -> Shares:
+        """One error a weight and unit."""
+        sizes = {group.name: group.size for group in coupling.groups}
+        jobs: dict[str, list[tuple[str, int, LinearPlace]]] = {}
+        contractions: dict[str, Contraction] = {}
+        for name, places in linear_places(coupling, self.reduction).items():
+            for at, one in enumerate(places):
+                operator = label(one.contraction.result)
+                contractions[operator] = one.contraction
+                jobs.setdefault(operator, []).append((name, at, one))
+        found: dict[str, dict[int, Share]] = {name: {} for name in sizes}
+        assert context.calibration is not None
+        options = Observation(threads=context.threads, progress=context.progress)
+        for some in _within_memory(list(contractions.values())):
+            for operator, moments in input_moments(model, some, context.calibration, options).items():
+                layer = _Layer.of(contractions[operator], moments, self)
+                for name, at, one in jobs[operator]:
+                    found[name][at] = layer.share(one, sizes[name])
+        return {name: [shares[at] for at in sorted(shares)] for name, shares in found.items()}
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One linear operator.
+
+    Args:
+        contraction: the operator.
+        matrix: its weight, ``[blocks, features, outputs]`` float64.
+        hessian: H without damping, ``[blocks, features, features]``.
+        damping: what is added to the diagonal, by block.
+        power: of the output, by which errors are divided.
+    """
+
+    contraction: Contraction
+    matrix: np.ndarray
+    hessian: np.ndarray
+    damping: np.ndarray
+    power: float
+
+    @staticmethod
+    def of(contraction: Contraction, moments: Moments, options: Obs) -> _Layer:
+        has_bias = contraction.bias is not None and len(contraction.node.inputs) > contraction.bias
+        hessian = moments.covariance if has_bias else moments.gram
+        matrix = contraction.matrix(numbers(contraction.kernel)).astype(np.float64)
+        power = float(np.einsum("bfo,bfo->", hessian @ matrix, matrix)) if options.relative else 1.0
+        damping = options.damping * np.einsum("bff->b", hessian) / hessian.shape[1]
+        return _Layer(contraction, matrix, hessian, damping, max(power, _TINY))
+
+    def share(self, one: LinearPlace, size: int) -> Share:
+        if not one.reads:
+            energy = self.contraction.stored(self.matrix * (self.hessian @ self.matrix))
+            whole = unit_share(energy, one.place, size)
+            return Share(np.maximum(whole.scores, 0.0) / self.power, whole.elements)
+        owners = self._owners(one)
+        errors = np.zeros(size)
+        for block, units in enumerate(owners):
+            errors += self._errors(block, units, size)
+        counts = unit_sums(np.ones(owners.size), owners.reshape(-1), size)
+        return Share(errors / self.power, counts * self.matrix.shape[2])
+
+    def _owners(self, one: LinearPlace) -> np.ndarray:
+        """The unit that each feature belongs to, or -1: ``[blocks, features]``."""
+        shape = [1] * len(self.contraction.shape)
+        shape[one.place.axis] = -1
+        spread = np.broadcast_to(one.place.units.reshape(shape), self.contraction.shape)
+        return np.asarray(self.contraction.view(spread)[:, :, 0])
+
+    def _errors(self, block: int, units: np.ndarray, size: int) -> np.ndarray:
+        """By unit, what is left within one block of features."""
+        damped = self.hessian[block] + max(self.damping[block], _TINY) * np.eye(len(units))
+        inverse = np.linalg.inv(damped)
+        errors = np.zeros(size)
+        for some, features in _by_count(units, size):
+            left = np.linalg.inv(inverse[features[:, :, None], features[:, None, :]])
+            removed = self.matrix[block][features]
+            errors[some] = np.einsum("upo,upq,uqo->u", removed, left, removed, optimize=True)
+        return np.maximum(errors, 0.0)
+
+
+def _by_count(units: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Units with equally many features, and these features as ``[units, features of each]``."""
+    mine = np.flatnonzero(units >= 0)
+    order = mine[np.argsort(units[mine], kind="stable")]
+    counts = np.bincount(units[mine], minlength=size)
+    starts = np.cumsum(counts) - counts
+    for count in np.unique(counts[counts > 0]):
+        some = np.flatnonzero(counts == count)
+        yield some, order[starts[some][:, None] + np.arange(count)]
+
+
+def _within_memory(contractions: Sequence[Contraction]) -> Iterator[list[Contraction]]:
+    some, size = list[Contraction](), 0
+    for contraction in contractions:
+        blocks, features, _ = contraction.matrix_shape
+        need = 8 * blocks * features**2
+        if some and size + need > _GRAM_BYTES:
+            yield some
+            some, size = [], 0
+        some.append(contraction)
+        size += need
+    if some:
+        yield some

@@ -1,0 +1,44 @@
+"""First-order Taylor: the squared change of the loss when a unit's weights go to zero.
+
+    s_u = E_b[(Σ g·w)²]   over the weights of unit u in one place, g the gradient of micro-batch b
+
+Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019 (arXiv 1906.10771), equation 8, for the
+joint contribution of a filter's weights. The loss is that of the labels where the data has one class a sample; without,
+targets are drawn from what the model predicts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from graphpress.coupling import Coupling
+from graphpress.ir import Model
+from graphpress.manager.contract import Context
+from graphpress.passes.prune.criteria._gradients import GradientOptions
+from graphpress.passes.prune.criteria._products import gate_moments
+from graphpress.passes.prune.criteria._slices import Shares
+from graphpress.passes.prune.criteria.criterion import Criterion
+
+
+@dataclass(frozen=True)
+class Taylor(Criterion):
+    """Squared first-order change of the loss.
+
+    Args:
+        reduction: how the places of a group make one score.
+        samples: how many samples of the calibration data are used at most.
+        batch: samples of a micro-batch, over which gradients are averaged before they are squared.
+    """
+
+    name: ClassVar[str] = "taylor"
+    needs_data: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = True
+
+    samples: int = 512
+    batch: int = 8
+
+    def shares(self, model: Model, coupling: Coupling, context: Context) -> Shares:
+        """One mean square a place and unit."""
+        options = GradientOptions(self.samples, self.batch, given_labels=True)
+        return gate_moments(model, coupling, self.chosen(coupling), context, options, "place")

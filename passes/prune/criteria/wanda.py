@@ -1,0 +1,60 @@
+"""Weights times the strength of what they read: Sun et al., Wanda, arXiv 2306.11695, equation 1, over units.
+
+    s_u = Σ |w_io| · √E[x_i²]   over the weights of linear operators that read unit u
+
+with i over what the operator reads (channel and kernel position) and o over its outputs. A group that no linear
+operator with a constant weight reads (the width of attention's queries and keys) is judged by the weights that write
+it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from graphpress.coupling import Coupling
+from graphpress.ir import Model, label
+from graphpress.manager.contract import Context
+from graphpress.observation import Observation, second_moments
+from graphpress.passes.prune.criteria._linear import linear_places
+from graphpress.passes.prune.criteria._slices import Shares, numbers, unit_share
+from graphpress.passes.prune.criteria.criterion import Criterion
+from graphpress.passes.prune.criteria.reduction import Reduction
+
+
+@dataclass(frozen=True)
+class Wanda(Criterion):
+    """Absolute weights times the norm of what they read.
+
+    Args:
+        reduction: how the places of a group make one score.
+    """
+
+    name: ClassVar[str] = "wanda"
+    needs_data: ClassVar[bool] = True
+
+    reduction: Reduction = field(default_factory=lambda: Reduction(roles=("reads",)))
+
+    def shares(self, model: Model, coupling: Coupling, context: Context) -> Shares:
+        """One sum a weight and unit."""
+        linear = linear_places(coupling, self.reduction)
+        contractions = {label(one.contraction.result): one.contraction for places in linear.values() for one in places}
+        assert context.calibration is not None
+        options = Observation(threads=context.threads, progress=context.progress)
+        squares = second_moments(model, contractions.values(), context.calibration, options)
+        norms = {name: np.sqrt(found)[:, :, None].astype(np.float32) for name, found in squares.items()}
+        return {
+            group.name: [
+                unit_share(
+                    one.contraction.stored(
+                        np.abs(one.contraction.matrix(numbers(one.place.value))) * norms[label(one.contraction.result)]
+                    ),
+                    one.place,
+                    group.size,
+                )
+                for one in linear[group.name]
+            ]
+            for group in coupling.groups
+        }

@@ -1,0 +1,264 @@
+"""Structured pruning: whole channels, heads and hidden positions go, with every slice that depends on them.
+
+    group the units that must live or die together          graphpress.coupling
+    score each unit                                         criteria/
+    choose how many of each group stay, for the goal        allocation/
+    keep those of highest score, remove the rest            graphpress.coupling.remove
+
+What is left is a smaller dense model that any runtime takes. Public inputs and outputs keep their shapes. With several
+steps, each removes part of the way (the same fraction of what is left) and scores anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from graphpress.coupling import Blocks, Coupling, Group, Keep, couple, remove, unshare
+from graphpress.coupling.cost import GroupCosts, Totals
+from graphpress.errors import UsageError
+from graphpress.ir import Model, Node, Refusal, clone, label
+from graphpress.manager.contract import Context, Kept, Outcome, Pass
+from graphpress.passes.prune.allocation import Allocation, Curve, Goal, Limits, Plan, Strategy, allocate
+from graphpress.passes.prune.criteria import (
+    Combine,
+    Criterion,
+    Normalise,
+    Reduction,
+    Role,
+    Scores,
+    load_criterion,
+)
+
+_GOALS = ("ratio", "macs_kept", "params_kept", "speedup")
+_DEFAULT = Goal("ratio", 0.5)
+_FRACTIONS = (0.25, 0.5, 0.75)
+"""Of a group's units, at which its damage is measured."""
+
+
+@dataclass(frozen=True)
+class Prune(Pass):
+    """Remove whole channels, heads and hidden positions.
+
+    Args:
+        ratio: this fraction of the units of every prunable group goes; 0.5 when no goal is given.
+        macs_kept: this fraction of the multiply-accumulates stays.
+        params_kept: this fraction of the parameters stays.
+        speedup: the model runs this many times as fast, as measured here or, for another target, modelled.
+        criterion: how much a unit matters: l1, l2, random, batch_norm, fpgm, activation, taylor, fisher, wanda, obs.
+        allocation: how many units each group keeps: uniform, global (one ranking), sensitivity (measured damage),
+            latency (measured time); auto takes uniform for a ratio, latency for a speedup, else global.
+        combine: how the places of a group make one score: sum, mean, max, first.
+        roles: which constants are scored: those that write the units, that read them, elementwise ones.
+        normalise: how scores of different groups are made comparable: none, mean, max, l2, size, lamp.
+        layers: only groups that are written by a layer whose name matches this regular expression.
+        exclude: layers whose name matches stay as they are, with all that is tied to them.
+        blocks: where channels come in blocks (grouped convolution, heads): whole blocks go, positions within every
+            block, or (auto) whatever removes more.
+        keep_statistics: leave axes whole over which a LayerNormalization or the like takes statistics. When false
+            they shrink, and the statistics are those of what is left.
+        floor: at least this fraction of every group stays.
+        multiple: kept channels come in multiples of this; None leaves it to the target for a speedup, else 1.
+        steps: in how many steps, each of which scores what is left anew.
+    """
+
+    name: ClassVar[str] = "prune"
+    lossless: ClassVar[bool] = False
+    requires: ClassVar[tuple[str, ...]] = ("cleanup",)
+
+    ratio: float | None = None
+    macs_kept: float | None = None
+    params_kept: float | None = None
+    speedup: float | None = None
+    criterion: str = "l2"
+    allocation: Literal["auto"] | Strategy = "auto"
+    combine: Combine = "sum"
+    roles: tuple[Role, ...] = ("writes",)
+    normalise: Normalise | None = None
+    layers: str = ""
+    exclude: str = ""
+    blocks: Blocks = "auto"
+    keep_statistics: bool = True
+    floor: float = 0.1
+    multiple: int | None = None
+    steps: int = 1
+
+    def __post_init__(self) -> None:
+        given = [kind for kind in _GOALS if getattr(self, kind) is not None]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} are two goals", where=self.name, fix="give one of them")
+        if self.steps < 1:
+            raise UsageError(f"steps={self.steps} cannot be", where=self.name, fix="give 1 or more")
+        for check in (self._goal, self._criterion, self._chosen):
+            check()
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Group, score, allocate, remove; as often as there are steps."""
+        unshare(model)
+        outcome, goal, left = Outcome(), self._goal(), 1.0
+        for step in range(1, self.steps + 1):
+            stays = goal.budget ** (step / self.steps) / left
+            done = self._step(model, context, _towards(goal, stays), f"{context.step}.{self.name}.{step}", outcome)
+            if done is None:
+                break
+            left *= done.kept
+        return outcome
+
+    def _step(self, model: Model, context: Context, goal: Goal, key: str, outcome: Outcome) -> Allocation | None:
+        coupling = self._couple(model, context, outcome)
+        scores = self._criterion().score(model, coupling, context)
+        coupling = _judged(coupling, scores, outcome)
+        if not coupling.groups:
+            outcome.refusals.append(Refusal(self.name, "no channels can be removed", "see `optimize inspect --groups`"))
+            return None
+
+        def realise(counts: Mapping[str, int]) -> Model:
+            copy = clone(model)
+            remove(copy, self._coupled(copy, context), _keep(scores, counts))
+            return copy
+
+        costs = GroupCosts(model, coupling, coupling.shapes)
+        plan = self._plan(model, coupling, scores, goal, context)
+        allocation = allocate(plan, model, costs, context, realise, key=key)
+        whole = costs.full
+        costs.keep_all(allocation.counts)
+        kept = remove(model, coupling, _keep(scores, allocation.counts))
+        context.kept.update(_composed(context.kept, kept))
+        _report(outcome, coupling, allocation, whole, costs.totals)
+        return allocation
+
+    # -- what the fields mean ---------------------------------------------------------------------------------
+
+    def _goal(self) -> Goal:
+        kind = next((kind for kind in _GOALS if getattr(self, kind) is not None), None)
+        return _DEFAULT if kind is None else Goal(kind, getattr(self, kind))
+
+    def _strategy(self) -> Strategy:
+        if self.allocation != "auto":
+            return self.allocation
+        return _AUTOMATIC[self._goal().kind]
+
+    def _criterion(self) -> Criterion:
+        ranked = self._strategy() != "uniform"
+        normalise: Normalise = self.normalise or ("mean" if ranked else "none")
+        return load_criterion(self.criterion)(Reduction(self.combine, self.roles, normalise))
+
+    def _plan(self, model: Model, coupling: Coupling, scores: Scores, goal: Goal, context: Context) -> Plan:
+        strategy, curves = self._strategy(), dict[str, Curve]()
+        if strategy == "sensitivity":
+            from graphpress.passes.prune.sensitivity import damage
+
+            measured = damage(model, coupling, scores, context, _FRACTIONS)
+            curves = {name: Curve(np.array(_FRACTIONS), values) for name, values in measured.items()}
+        multiple = context.target.channel_multiple if goal.kind == "speedup" else 1
+        return Plan(goal, strategy, scores, curves, Limits(self.floor, self.multiple or multiple))
+
+    def _chosen(self) -> tuple[re.Pattern[str], re.Pattern[str] | None]:
+        """Which layers are pruned, and which are left alone."""
+        try:
+            return re.compile(self.layers), re.compile(self.exclude) if self.exclude else None
+        except re.error as error:
+            raise UsageError(
+                f"not a regular expression ({error})", where=self.name, fix="escape special characters"
+            ) from error
+
+    # -- groups -----------------------------------------------------------------------------------------------
+
+    def _coupled(self, model: Model, context: Context) -> Coupling:
+        excluded = self._chosen()[1]
+
+        def left_alone(node: Node) -> str | None:
+            named = excluded is not None and excluded.search(label(node)) is not None
+            return "excluded by name" if named or context.excluded(node) else None
+
+        return couple(model, keep_statistics=self.keep_statistics, blocks=self.blocks, left_alone=left_alone)
+
+    def _couple(self, model: Model, context: Context, outcome: Outcome) -> Coupling:
+        """The groups that this pass may touch; what else could shrink is refused with the reason."""
+        coupling, chosen = self._coupled(model, context), self._chosen()[0]
+        outcome.refusals += [
+            Refusal(one.where, f"its {one.size} channels stay: {one.why}", "nothing, unless the reason can be removed")
+            for one in coupling.frozen
+        ]
+        wanted = [group for group in coupling.groups if _written_by(group, chosen)]
+        outcome.refusals += [
+            Refusal(group.name, f"no layer of this group matches {self.layers!r}", "widen the expression `layers`")
+            for group in coupling.groups
+            if group not in wanted
+        ]
+        return replace(coupling, groups=tuple(wanted))
+
+
+_AUTOMATIC: dict[str, Strategy] = {
+    "ratio": "uniform",
+    "macs_kept": "global",
+    "params_kept": "global",
+    "speedup": "latency",
+}
+
+
+def _towards(goal: Goal, stays: float) -> Goal:
+    """A goal of the same kind that leaves this fraction of what there is now."""
+    stays = min(max(stays, 0.0), 1.0)
+    amount = {"ratio": 1 - stays, "speedup": 1 / stays if stays else 1.0}.get(goal.kind, stays)
+    return Goal(goal.kind, amount)
+
+
+def _written_by(group: Group, chosen: re.Pattern[str]) -> bool:
+    return not chosen.pattern or any(chosen.search(label(node)) for node in group.writers)
+
+
+def _judged(coupling: Coupling, scores: Scores, outcome: Outcome) -> Coupling:
+    """The groups that the criterion could score."""
+    outcome.refusals += [
+        Refusal(group.name, "the criterion cannot judge this group", "take another criterion, such as l2")
+        for group in coupling.groups
+        if group.name not in scores
+    ]
+    return replace(coupling, groups=tuple(group for group in coupling.groups if group.name in scores))
+
+
+# -- units ----------------------------------------------------------------------------------------------------
+
+
+def _keep(scores: Scores, counts: Mapping[str, int]) -> Keep:
+    """Of each group as many units of the highest score; the first of equals."""
+    found = {}
+    for name, count in counts.items():
+        mask = np.zeros(len(scores[name]), bool)
+        mask[np.argsort(-scores[name], kind="stable")[:count]] = True
+        found[name] = mask
+    return found
+
+
+def _composed(before: Mapping[str, Kept], now: Mapping[str, Kept]) -> dict[str, Kept]:
+    """Kept positions counted in the model as it was at first, after one more removal."""
+    return {
+        name: tuple(
+            _then(first, second) for first, second in zip(before.get(name, (None,) * len(kept)), kept, strict=True)
+        )
+        for name, kept in now.items()
+    }
+
+
+def _then(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    return second if first is None else first if second is None else first[second]
+
+
+def _report(outcome: Outcome, coupling: Coupling, allocation: Allocation, before: Totals, after: Totals) -> None:
+    sizes = {group.name: group.size for group in coupling.groups}
+    shrunk = sum(count < sizes[name] for name, count in allocation.counts.items())
+    outcome.changes += shrunk
+    outcome.notes += [
+        f"{after.units} of {before.units} units of {len(sizes)} groups stay, "
+        f"{after.parameters / max(before.parameters, 1):.1%} of the parameters, "
+        f"{after.macs / max(before.macs, 1):.1%} of the multiply-accumulates",
+        *allocation.notes,
+        *coupling.channels.notes,
+    ]
+    if allocation.shortfall is not None:
+        outcome.refusals.append(allocation.shortfall)

@@ -1,0 +1,49 @@
+"""What differs between a model and the one at the start of its transaction: where repair can be worth anything."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphpress.ir import Model, Node, Value, constant, is_constant
+from graphpress.ir.encoding import read_encoding
+from graphpress.observation.waves import reads
+
+
+def damaged(model: Model, start: Model) -> set[Value]:
+    """The values of the main graph that may differ from those of the same name at the start.
+
+    They do where a node, one of its constants or an encoding changed, and everywhere behind.
+    """
+    twins = {node.outputs[0].name: node for node in start.graph if node.outputs}
+    found: set[Value] = set()
+    for node in model.graph:
+        twin = twins.get(node.outputs[0].name) if node.outputs else None
+        if any(value in found for value in reads(node)) or twin is None or _differs(node, twin):
+            found.update(node.outputs)
+    return found
+
+
+def _differs(node: Node, twin: Node) -> bool:
+    if (node.op_type, len(node.inputs)) != (twin.op_type, len(twin.inputs)):
+        return True
+    if {name: str(one) for name, one in node.attributes.items()} != {
+        name: str(one) for name, one in twin.attributes.items()
+    }:
+        return True
+    return any(
+        not _same(node.inputs[index], twin.inputs[index]) or read_encoding(node, index) != read_encoding(twin, index)
+        for index in range(len(node.inputs))
+    )
+
+
+def _same(value: Value | None, twin: Value | None) -> bool:
+    """Whether two inputs are the same: constants by contents, others by name."""
+    if value is None or twin is None:
+        return value is twin
+    if is_constant(value) != is_constant(twin):
+        return False
+    if not is_constant(value):
+        return value.name == twin.name
+    if value.const_value is not None and value.const_value is twin.const_value:
+        return True
+    return np.array_equal(np.asarray(constant(value)), np.asarray(constant(twin)))
