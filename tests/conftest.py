@@ -13,7 +13,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from graphpress.coupling import Coupling, Keep, couple, remove, unshare
-from graphpress.ir import Model, clone, from_proto, is_constant, serialize, to_proto
+from graphpress.ir import Model, clone, constant, from_proto, is_constant, serialize, to_proto
 from graphpress.manager.contract import Kept
 from graphpress.runtime import Session
 
@@ -140,9 +140,10 @@ def _difference(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def parameters(model: Model) -> int:
-    """Elements of the floating-point initialisers."""
-    values = model.graph.initializers.values()
-    return sum(int(np.prod(value.const_value.shape)) for value in values if value.dtype.is_floating_point())
+    """Elements of the floating-point constants, whether initialisers or Constant nodes."""
+    inner = (value for node in model.graph for value in node.outputs if node.op_type == "Constant")
+    values = [*model.graph.initializers.values(), *inner]
+    return sum(constant(value).size for value in values if value.dtype and value.dtype.is_floating_point())
 
 
 def random_feed(model: Model, batch: int = 2, length: int = 32, seed: int = 0) -> dict[str, np.ndarray]:
@@ -163,7 +164,7 @@ def half_by_norm(coupling: Coupling) -> Keep:
     for group in coupling.groups:
         scores = np.zeros(group.size + 1)
         for place in group.constants:
-            array = np.square(place.value.const_value.numpy().astype(np.float64))
+            array = np.square(constant(place.value).astype(np.float64))
             others = tuple(axis for axis in range(array.ndim) if axis != place.axis)
             np.add.at(scores, place.units, array.sum(axis=others))
         order = np.argsort(-scores[:-1], kind="stable")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -172,9 +173,10 @@ def _windows(contraction: Contraction, data: np.ndarray, sampling: Sampling) -> 
         seen = np.moveaxis(view, 1, 1 + rank)
     else:
         places = np.unravel_index(chosen, frame.sizes)
-        seen = view[(np.arange(samples)[:, None], slice(None), *places)]
+        where: tuple[Any, ...] = (np.arange(samples)[:, None], slice(None), *places)
+        seen = view[where]
     if contraction.node.op_type == "ConvTranspose":
-        seen = seen[(..., *(slice(None, None, -1),) * rank)]
+        seen = np.flip(seen, tuple(range(-rank, 0)))
     groups = contraction.groups
     seen = seen.reshape(samples * (size if chosen is None else chosen.shape[1]), groups, -1)
     return seen.transpose(1, 0, 2)

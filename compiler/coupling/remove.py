@@ -128,7 +128,10 @@ def _cut_scales(encoding: Quantized, masks: Masks) -> Quantized:
 
 
 def _declare(value: Value, masks: Masks) -> None:
-    """The new sizes of an activation, where its sizes were declared."""
+    """The new sizes of an activation, where its sizes were declared as numbers; an axis of symbolic size becomes open,
+    for it may hold the batch as well.
+    """
     if value.shape is not None:
         pairs = zip(value.shape, masks, strict=True)
-        value.shape = Shape([dim if mask is None else int(mask.sum()) for dim, mask in pairs])
+        open_or = [dim if mask is None else int(mask.sum()) if isinstance(dim, int) else None for dim, mask in pairs]
+        value.shape = Shape(open_or)

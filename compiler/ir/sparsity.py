@@ -41,12 +41,12 @@ class Sparsity:
 
     @property
     def block(self) -> tuple[int, int] | None:
-        """n and m, or None where zeros are anywhere."""
+        """N and m, or None where zeros are anywhere."""
         return block_of(self.pattern)
 
 
 def block_of(pattern: str) -> tuple[int, int] | None:
-    """n and m of a pattern, None for ``unstructured``.
+    """N and m of a pattern, None for ``unstructured``.
 
     Raises:
         UsageError: it is neither.

@@ -18,11 +18,15 @@ BACKEND_GROUP = "graphpress.backends"
 OWN_PASSES = {
     "attention": "graphpress.passes.fusion.attention:Attention",
     "cancel_transposes": "graphpress.passes.cleanup.cancel_transposes:CancelTransposes",
+    "correct_batch_norm": "graphpress.passes.recovery.correct_batch_norm:CorrectBatchNorm",
+    "correct_bias": "graphpress.passes.recovery.correct_bias:CorrectBias",
+    "distill": "graphpress.passes.training.distill:Distill",
     "drop_zero_states": "graphpress.passes.cleanup.drop_zero_states:DropZeroStates",
     "eliminate_dead": "graphpress.passes.cleanup.eliminate_dead:EliminateDead",
     "eliminate_identity": "graphpress.passes.cleanup.eliminate_identity:EliminateIdentity",
     "eliminate_movement": "graphpress.passes.cleanup.eliminate_movement:EliminateMovement",
     "eliminate_neutral": "graphpress.passes.cleanup.eliminate_neutral:EliminateNeutral",
+    "finetune": "graphpress.passes.training.finetune:Finetune",
     "fold_affine": "graphpress.passes.fusion.fold_affine:FoldAffine",
     "fold_batch_norm": "graphpress.passes.fusion.fold_batch_norm:FoldBatchNorm",
     "fold_constants": "graphpress.passes.cleanup.fold_constants:FoldConstants",
@@ -47,14 +51,17 @@ OWN_PASSES = {
     "min_max_to_clip": "graphpress.passes.fusion.min_max_to_clip:MinMaxToClip",
     "mish": "graphpress.passes.fusion.mish:Mish",
     "prune": "graphpress.passes.prune.prune:Prune",
+    "prune_depth": "graphpress.passes.prune.depth:PruneDepth",
     "quantize": "graphpress.passes.quantize.quantize:Quantize",
     "raise_opset": "graphpress.passes.fusion.raise_opset:RaiseOpset",
+    "reconstruct": "graphpress.passes.recovery.reconstruct:Reconstruct",
     "rms_norm": "graphpress.passes.fusion.rms_norm:RmsNorm",
     "shape_arithmetic": "graphpress.passes.cleanup.shape_arithmetic:ShapeArithmetic",
     "sink_transposes": "graphpress.passes.cleanup.sink_transposes:SinkTransposes",
     "softmax": "graphpress.passes.fusion.softmax:Softmax",
     "softplus": "graphpress.passes.fusion.softplus:Softplus",
     "swish": "graphpress.passes.fusion.swish:Swish",
+    "train": "graphpress.passes.training.train:Train",
 }
 
 OWN_BACKENDS = {"onnxruntime": "graphpress.backends.onnxruntime.backend:OnnxRuntimeBackend"}

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphpress.analysis.contraction import Contraction
-from graphpress.analysis.rows import Sampling, result_rows, rows_of, samples_of
+from graphpress.analysis.rows import Sampling, rows_of, samples_of
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Feed
 from graphpress.observation.stream import observe
 from graphpress.progress import Progress
 
-POSITIONS = 64
+POSITIONS = 32
 """Rows that are taken of each sample of a convolution, unless told otherwise."""
 
 GRAM_BUDGET = 1 << 30
@@ -99,9 +99,14 @@ class Moments:
     @property
     def squares(self) -> np.ndarray:
         """E[x²] by feature, the diagonal of ``gram``: ``[blocks, features]``."""
+        squares: np.ndarray = self.variance + self.mean**2
+        return squares
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Var[x] by feature, the diagonal of ``covariance``: ``[blocks, features]``."""
         diagonal = np.einsum("bff->bf", self._xx) if self._full else self._xx
-        centred = diagonal / self.count - (self._sums[0] / self.count) ** 2
-        return np.maximum(centred, 0.0) + self.mean**2
+        return np.maximum(diagonal / self.count - (self._sums[0] / self.count) ** 2, 0.0)
 
     @property
     def gram(self) -> np.ndarray:
@@ -112,7 +117,8 @@ class Moments:
     def covariance(self) -> np.ndarray:
         """E[(x−E x)(x−E x)ᵀ], ``[blocks, features, features]``."""
         drift = self._sums[0] / self.count
-        return self._xx / self.count - drift[:, :, None] * drift[:, None, :]
+        covariance: np.ndarray = self._xx / self.count - drift[:, :, None] * drift[:, None, :]
+        return covariance
 
     @property
     def cross_gram(self) -> np.ndarray:
@@ -123,7 +129,8 @@ class Moments:
     def cross_covariance(self) -> np.ndarray:
         """E[(x−E x)(y−E y)ᵀ], ``[blocks, features, outputs]``."""
         drift, target = self._sums[0] / self.count, self._sums[1] / self.count
-        return self._xy / self.count - drift[:, :, None] * target[:, None, :]
+        covariance: np.ndarray = self._xy / self.count - drift[:, :, None] * target[:, None, :]
+        return covariance
 
     @property
     def target_variance(self) -> np.ndarray:
@@ -131,7 +138,8 @@ class Moments:
         return np.maximum(self._yy / self.count - (self._sums[1] / self.count) ** 2, 0.0)
 
     def _mean(self, stream: int) -> np.ndarray:
-        return self._shift[stream] + self._sums[stream] / self.count
+        mean: np.ndarray = self._shift[stream] + self._sums[stream] / self.count
+        return mean
 
 
 class GramObserver:
@@ -177,13 +185,6 @@ def pieces_of(
     for first in range(0, len(data), step):
         told = None if result is None else result[first : first + step]
         yield data[first : first + step], told, Sampling(positions, start + first)
-
-
-def add_pair(
-    moments: Moments, contraction: Contraction, data: np.ndarray, result: np.ndarray, sampling: Sampling
-) -> None:
-    """Add the rows of one piece of data with those of a result of the same contraction."""
-    moments.add(rows_of(contraction, data, sampling), result_rows(contraction, result, sampling))
 
 
 def input_moments(
@@ -274,4 +275,5 @@ def _wide(rows: np.ndarray) -> np.ndarray:
 
 
 def _squares(rows: np.ndarray) -> np.ndarray:
-    return np.einsum("bnf,bnf->bf", rows, rows, dtype=np.float64)
+    squares: np.ndarray = np.einsum("bnf,bnf->bf", rows, rows, dtype=np.float64)
+    return squares

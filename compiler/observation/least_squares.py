@@ -81,7 +81,8 @@ class Summary:
         weight = affine.matrix
         explained = np.einsum("bfo,bfo->bo", weight, self.covariance @ weight - 2 * self.cross)
         offset = self.target - np.einsum("bf,bfo->bo", self.mean, weight) - affine.bias
-        return np.maximum(self.variance + explained, 0.0) + offset**2
+        error: np.ndarray = np.maximum(self.variance + explained, 0.0) + offset**2
+        return error
 
 
 def fit(

@@ -21,9 +21,7 @@ def reads(node: Node) -> Iterator[Value]:
         yield from (value for value in subgraph.outputs if value.producer() is None or value.graph is not subgraph)
 
 
-def waves_of(
-    graph: Graph, anchors: Sequence[Node], behind: Mapping[Node, Value] | None = None
-) -> list[list[Node]]:
+def waves_of(graph: Graph, anchors: Sequence[Node], behind: Mapping[Node, Value] | None = None) -> list[list[Node]]:
     """The anchors by wave, each wave in graph order.
 
     Args:

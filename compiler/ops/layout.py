@@ -39,8 +39,10 @@ def _smaller_target(shrink: Shrink) -> None:
     """Overwrite the target sizes of shrunken axes; 0, 1 and -1 go on meaning copied, broadcast and inferred."""
     target = shrink.integers("shape", 1)
     sizes = {axis: int(mask.sum()) for axis, mask in shrink.lost().items()}
-    if target is not None:
-        sizes = {axis: size for axis, size in sizes.items() if not _follows(shrink, target[axis], axis, size)}
+    if target is None:
+        shrink.scale_entries(1, {axis: (size, shrink.output()[axis]) for axis, size in sizes.items()})
+        return
+    sizes = {axis: size for axis, size in sizes.items() if not _follows(shrink, target[axis], axis, size)}
     shrink.set_entries("shape", 1, sizes)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphpress.ir import Editor
+from graphpress.ir import Editor, Value
 from graphpress.ops.spec import Call
 
 Mask = np.ndarray
@@ -52,7 +52,7 @@ class Shrink(Call):
         return self.lost(output).get(axis, np.ones(self.output(output)[axis], bool))
 
     def set_entries(self, name: str, index: int, entries: Mapping[int, int]) -> None:
-        """Overwrite some entries of a vector of integers, whether an attribute, a constant or computed at run time.
+        """Overwrite some entries of a vector of integers that is an attribute or a constant.
 
         Args:
             name: the attribute in older operator sets.
@@ -61,34 +61,37 @@ class Shrink(Call):
         """
         if not entries:
             return
-        attribute = self.node.attributes.get(name)
-        if attribute is not None:
-            numbers = list(attribute.as_ints())
-            for place, number in entries.items():
-                numbers[place] = number
-            self.edit.set_attributes(self.node, **{name: numbers})
-            return
-        array = self.constant(index)
-        if array is None:
-            self._override(index, entries)
-            return
-        changed = array.copy()
+        numbers = list(self.integers(name, index) or ())
         for place, number in entries.items():
-            changed[place] = number
-        self.edit.own_constant(self.node, index, changed)
+            numbers[place] = number
+        self.set_integers(name, index, numbers)
 
-    def _override(self, index: int, entries: Mapping[int, int]) -> None:
-        """Let what was computed at run time pass, but for these entries."""
+    def scale_entries(self, index: int, entries: Mapping[int, tuple[int, int]]) -> None:
+        """Scale some entries of a vector of sizes that is computed at run time.
+
+        A size may hold the batch as well (heads times samples), so it is multiplied rather than replaced. Entries of 0
+        or below stand for sizes that are copied or inferred, and stay.
+
+        Args:
+            index: the input.
+            entries: by position, how many positions stay, of how many.
+        """
         computed = self.node.inputs[index]
-        assert computed is not None
-        length = self.input(index)[0]
-        chosen, numbers = np.zeros(length, bool), np.zeros(length, np.int64)
-        chosen[list(entries)], numbers[list(entries)] = True, list(entries.values())
-        stem = f"{self.node.name or self.node.op_type}_kept"
-        operands = [self.edit.add_constant_for(self.node, array, stem) for array in (chosen, numbers)]
-        where = self.edit.add_node("Where", [*operands, computed], before=self.node, name=stem)
-        self.edit.copy_type(computed, where.outputs[0])
-        self.edit.set_input(self.node, index, where.outputs[0])
+        if not entries or computed is None:
+            return
+        kept, before = np.ones((2, self.input(index)[0]), np.int64)
+        for place, (stay, total) in entries.items():
+            kept[place], before[place] = stay, total
+        whole = self._compute("Mul", computed, kept)
+        scaled = self._compute("Div", whole, before)
+        positive = self._compute("Greater", computed, np.zeros(1, np.int64))
+        chosen = self.edit.add_node("Where", [positive, scaled, computed], before=self.node).outputs[0]
+        self.edit.copy_type(computed, chosen)
+        self.edit.set_input(self.node, index, chosen)
+
+    def _compute(self, op_type: str, value: Value, numbers: np.ndarray) -> Value:
+        operand = self.edit.add_constant_for(self.node, numbers, f"{self.node.name or self.node.op_type}_sizes")
+        return self.edit.add_node(op_type, [value, operand], before=self.node).outputs[0]
 
     def set_integers(self, name: str, index: int, numbers: Sequence[int]) -> None:
         """Write a whole vector of integers: as attribute if it is one now, else as a constant input."""

@@ -93,7 +93,7 @@ class Prune(Pass):
             raise UsageError(f"{' and '.join(given)} are two goals", where=self.name, fix="give one of them")
         if self.steps < 1:
             raise UsageError(f"steps={self.steps} cannot be", where=self.name, fix="give 1 or more")
-        for check in (self._goal, self._criterion, self._chosen):
+        for check in (self._goal, self._criterion, self._chosen, self._limits):
             check()
 
     def run(self, model: Model, context: Context) -> Outcome:
@@ -155,7 +155,10 @@ class Prune(Pass):
             measured = damage(model, coupling, scores, context, _FRACTIONS)
             curves = {name: Curve(np.array(_FRACTIONS), values) for name, values in measured.items()}
         multiple = context.target.channel_multiple if goal.kind == "speedup" else 1
-        return Plan(goal, strategy, scores, curves, Limits(self.floor, self.multiple or multiple))
+        return Plan(goal, strategy, scores, curves, self._limits(multiple))
+
+    def _limits(self, multiple: int = 1) -> Limits:
+        return Limits(self.floor, multiple if self.multiple is None else self.multiple)
 
     def _chosen(self) -> tuple[re.Pattern[str], re.Pattern[str] | None]:
         """Which layers are pruned, and which are left alone."""

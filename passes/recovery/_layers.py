@@ -11,7 +11,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphpress.analysis.contraction import Contraction, contraction_of
-from graphpress.ir import Editor, Node, Refusal, Value, constant, has_one_use, input_of, is_standard, only_reader
+from graphpress.ir import (
+    Editor,
+    Node,
+    Refusal,
+    Value,
+    constant,
+    has_one_use,
+    input_of,
+    is_standard,
+    only_reader,
+    readers,
+)
 from graphpress.ir.encoding import Quantized, compute_request, read_encoding, set_encoding
 from graphpress.ir.quantized import dequantize_array, quantize_array
 from graphpress.ir.sparsity import Sparsity, fault_of, mask_of, set_sparsity, sparsity_of
@@ -125,7 +136,7 @@ def _largest(array: np.ndarray, encoding: Quantized) -> np.ndarray:
         return largest
     starts = np.arange(0, len(moved), encoding.block)
     blocks = np.maximum.reduceat(moved, starts, axis=0)
-    return np.moveaxis(blocks, 0, encoding.axis).reshape(-1)
+    return np.asarray(np.moveaxis(blocks, 0, encoding.axis).reshape(-1))
 
 
 def _round(array: np.ndarray, encoding: Quantized) -> np.ndarray:
@@ -136,8 +147,6 @@ def as_read(node: Node, index: int, array: np.ndarray) -> np.ndarray:
     """The array as the node reads its input there: rounded where that is encoded."""
     encoding = read_encoding(node, index)
     return array if encoding is None else _round(array, encoding)
-
-
 
 
 def _keep_sparse(value: Value, array: np.ndarray, sparsity: Sparsity | None) -> None:
@@ -151,7 +160,7 @@ def _keep_sparse(value: Value, array: np.ndarray, sparsity: Sparsity | None) -> 
 def adder_of(contraction: Contraction) -> Node | None:
     """The Add behind a product that adds one plain constant a channel to its result, and to nothing else."""
     result = contraction.result
-    add = result.uses()[0].node if len(result.uses()) == 1 else None
+    add = next(iter(readers(result)), None)
     if add is None or not is_standard(add, "Add") or not only_reader(result, add) or contraction.matrix_shape[0] > 1:
         return None
     index = constant_operand(add)
@@ -207,10 +216,10 @@ def _shift_result(edit: Editor, layer: Layer, bias: np.ndarray) -> None:
     node = contraction.node
     value = edit.add_constant_for(node, shift.astype(weight.dtype), f"{node.name or node.op_type}_bias")
     result = node.outputs[0]
-    readers = [(use.node, use.idx) for use in result.uses()]
+    places = [(use.node, use.idx) for use in result.uses()]
     add = edit.add_node("Add", [result, value], after=node, name=f"{node.name or node.op_type}_shift")
     edit.copy_type(result, add.outputs[0])
-    for reader, place in readers:
+    for reader, place in places:
         edit.set_input(reader, place, add.outputs[0])
     if result.is_graph_output():
         edit.replace_output(result, add.outputs[0])

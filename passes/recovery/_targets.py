@@ -4,7 +4,7 @@
 
 Where the result goes into a sum with a branch that does not depend on it (a residual addition), the better aim is the
 start model's sum less the other branch as it is now: what went wrong in the layers before is corrected too, instead of
-being carried along (He et al., arXiv 1707.06168, section 3.2). Channel-wise affine nodes in between are undone.
+being carried along (He et al., arXiv 1707.06168, section 3.3). Channel-wise affine nodes in between are undone.
 """
 
 from __future__ import annotations
@@ -14,8 +14,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphpress.ir import Node, Value, constant, float_attribute, int_attribute, is_constant, is_standard, label, rank_of
-from graphpress.ir.encoding import read_encoding
+from graphpress.ir import (
+    Node,
+    Value,
+    constant,
+    float_attribute,
+    int_attribute,
+    is_constant,
+    is_standard,
+    label,
+    rank_of,
+)
 from graphpress.manager.contract import Kept
 from graphpress.passes.recovery._layers import as_read, constant_operand
 
@@ -65,11 +74,11 @@ def own_target(result: Value) -> Target:
 def sum_target(result: Value) -> Target | None:
     """The sum that the result goes into, or None where it goes elsewhere."""
     between: list[Node] = []
-    value = result
+    value, maker = result, result.producer()
     while len(value.uses()) == 1 and not value.is_graph_output():
-        use = value.uses()[0]
+        (use,) = value.uses()
         node = use.node
-        if node.graph is not result.producer().graph if (result.producer()) is not None else True:
+        if maker is None or node.graph is not maker.graph:
             return None
         if is_standard(node, "Add") and not any(is_constant(one) for one in node.inputs):
             other = node.inputs[1 - use.idx]
@@ -104,8 +113,8 @@ def _undone(node: Node, array: np.ndarray) -> np.ndarray:
             np.asarray(constant(value)).reshape(-1, *(1,) * (array.ndim - 2)) for value in node.inputs[1:]
         )
         deviation = np.sqrt(variance + np.float32(float_attribute(node, "epsilon", 1e-5)))
-        return (array - shift) / scale * deviation + mean
+        return np.asarray((array - shift) / scale * deviation + mean)
     index = constant_operand(node)
     assert index is not None
     operand = as_read(node, index, np.asarray(constant(node.inputs[index])))
-    return array - operand if node.op_type == "Add" else array / operand
+    return np.asarray(array - operand if node.op_type == "Add" else array / operand)

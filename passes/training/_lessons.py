@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from graphpress.bridge.pytorch.augment import Augmentation
     from graphpress.bridge.pytorch.data import Example, TrainingData
 
+MOST_BYTES = 1 << 30
+"""What teachers say is remembered up to this size."""
+
 Targets = Callable[[Feed], Mapping[str, np.ndarray]]
 
 
@@ -28,7 +31,8 @@ class Lessons:
         augmentation: varies the images; None leaves them as they are.
         seed: of the variation.
         blocks: names of the inner values that the student is fed beside the inputs, as the teacher has them.
-        most_bytes: what teachers say is remembered up to this size.
+        ahead: ask the teachers about every sample before the training where there is room to remember it. The samples
+            go to them in their own order: in another company the last bits of an answer may be others.
     """
 
     def __init__(
@@ -37,25 +41,24 @@ class Lessons:
         targets: Targets,
         augmentation: Augmentation | None,
         seed: int,
+        *,
         blocks: tuple[str, ...] = (),
-        most_bytes: int = 1 << 30,
+        ahead: bool = True,
     ) -> None:
         self._data, self._targets, self._augmentation, self._seed = data, targets, augmentation, seed
-        self._blocks, self._most = blocks, most_bytes
-        self._said: list[Mapping[str, np.ndarray] | None] = [None] * data.count
-        self._room = 0 if augmentation is not None else most_bytes
+        self._blocks = blocks
+        self._said = _ask_about_all(data, targets) if ahead and augmentation is None else None
         self._held: list[Example] | None = None
 
     def batch(self, step: int) -> list[Example]:
         """The samples of a step, a function of the step alone."""
         examples = self._data.batch(step)
-        if self._augmentation is None:
-            return [self._taught(example, self._remembered(example)) for example in examples]
-        varied = [
-            replace(example, feed=self._augmentation(example.feed, (self._seed, 2, step, at)))
-            for at, example in enumerate(examples)
-        ]
-        return [self._taught(example, self._targets(example.feed)) for example in varied]
+        if self._augmentation is not None:
+            examples = [
+                replace(example, feed=self._augmentation(example.feed, (self._seed, 2, step, at)))
+                for at, example in enumerate(examples)
+            ]
+        return [self._taught(example) for example in examples]
 
     def held_out(self) -> Iterator[Example]:
         """The samples on which training is measured, never varied."""
@@ -65,39 +68,41 @@ class Lessons:
         kept: list[Example] | None = []
         size = 0
         for example in self._data.held_out():
-            taught = self._taught(example, self._targets(example.feed))
+            taught = self._taught(example)
             size += sum(array.nbytes for part in (taught.feed, taught.targets) for array in part.values())
-            if kept is not None and size <= self._most:
+            if kept is not None and size <= MOST_BYTES:
                 kept.append(taught)
             else:
                 kept = None
             yield taught
         self._held = kept
 
-    def _taught(self, example: Example, targets: Mapping[str, np.ndarray]) -> Example:
+    def _taught(self, example: Example) -> Example:
+        if self._said is not None and example.rows is not None:
+            targets: Mapping[str, np.ndarray] = {name: array[example.rows] for name, array in self._said.items()}
+        else:
+            targets = self._targets(example.feed)
         if example.labels is not None:
             targets = {**targets, LABELS: example.labels}
         feed = {**example.feed, **{name: targets[FEATURE + name] for name in self._blocks}}
         return replace(example, feed=feed, targets=targets)
 
-    def _remembered(self, example: Example) -> Mapping[str, np.ndarray]:
-        """What the teachers say of these samples, asked once a sample while there is room."""
-        rows = example.rows
-        if rows is None or not self._room:
-            return self._targets(example.feed)
-        known = [self._said[row] for row in rows]
-        if all(said is not None for said in known):
-            return {name: np.stack([said[name] for said in known if said is not None]) for name in known[0] or ()}
-        targets = self._targets(example.feed)
-        if any(not array.ndim or len(array) != len(rows) for array in targets.values()):
-            self._room = 0
-            return targets
-        for at, row in enumerate(rows):
-            if self._said[row] is None:
-                said = {name: array[at] for name, array in targets.items()}
-                self._room = max(0, self._room - sum(array.nbytes for array in said.values()))
-                self._said[row] = said
-        return targets
+
+def _ask_about_all(data: TrainingData, targets: Targets) -> dict[str, np.ndarray] | None:
+    """What the teachers say of every sample; None where that is too much, or samples cannot be told apart in it."""
+    said: dict[str, np.ndarray] = {}
+    for example in data.in_order():
+        answers = targets(example.feed)
+        if not said:
+            each = sum(array.nbytes for array in answers.values()) / example.count
+            if each * data.count > MOST_BYTES:
+                return None
+            said = {name: np.empty((data.count, *array.shape[1:]), array.dtype) for name, array in answers.items()}
+        for name, array in answers.items():
+            if array.shape != (example.count, *said[name].shape[1:]) or example.rows is None:
+                return None
+            said[name][example.rows] = array
+    return said or None
 
 
 def scales(examples: Iterator[Example], most: int = 1024) -> dict[str, float]:
@@ -112,7 +117,7 @@ def scales(examples: Iterator[Example], most: int = 1024) -> dict[str, float]:
         for name, array in example.targets.items():
             if array.dtype.kind == "f":
                 wide = array.astype(np.float64)
-                sums[name] = sums.get(name, np.zeros(3)) + [wide.size, wide.sum(), np.square(wide).sum()]
+                sums[name] = sums.get(name, np.zeros(3)) + np.array([wide.size, wide.sum(), np.square(wide).sum()])
         count += example.count
         if count >= most:
             break

@@ -13,7 +13,6 @@ unit length is an embedding: values, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,5 +101,3 @@ def _are_scores(dims: tuple[int | None, ...] | None, node: Node | None) -> bool:
     if len(dims) == 3 and dims[2] != 1:
         return node is not None and node.op_type in PRODUCTS
     return dims[1] != 1 and all(dim == 1 for dim in dims[2:])
-
-

@@ -6,7 +6,7 @@ their distributions (Hinton, Vinyals & Dean 2015, section 3, allow either mean),
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,11 +98,21 @@ def of_outputs(model: Model, student: Sequence[Reading], names: Sequence[str], t
     return Teacher(session, _matched(names, [spec.name for spec in session.inputs], "inputs", model), reads, {})
 
 
-def of_features(model: Model, features: Sequence[str], kept: Mapping[str, Kept], names: Sequence[str], threads: int) -> Teacher:
+def of_features(
+    model: Model, features: Sequence[str], kept: Mapping[str, Kept], names: Sequence[str], threads: int
+) -> Teacher:
     """A teacher of inner values, which it calls as the student does."""
     session = Session(model, threads=threads, extra_outputs=list(features))
     shared = {FEATURE + name: kept[name] for name in features if name in kept}
     return Teacher(session, {name: name for name in names}, {FEATURE + name: name for name in features}, shared)
+
+
+def judge_of(teachers: Sequence[Teacher], readings: Sequence[Reading]) -> Callable[[Feed], np.ndarray] | None:
+    """The class scores that teachers give, classes along the second axis; None unless classes are the one output."""
+    if len(readings) != 1 or readings[0].kind != "classes":
+        return None
+    panel, target, axis = Panel(teachers), OUTPUT + readings[0].output, readings[0].axis
+    return lambda feed: np.moveaxis(panel.targets(feed)[target], axis, 1)
 
 
 def load_teachers(paths: Sequence[str]) -> list[Model]:
@@ -144,4 +154,5 @@ def _mean(name: str, arrays: Sequence[np.ndarray]) -> np.ndarray:
             where=name.partition(":")[2],
             fix="give teachers of the same outputs",
         )
-    return np.mean(arrays, axis=0, dtype=arrays[0].dtype)
+    mean: np.ndarray = np.mean(arrays, axis=0, dtype=arrays[0].dtype)
+    return mean

@@ -80,7 +80,10 @@ VARIANTS = [
     ("detector", {"batch_norm": False, "batch": 1}),
     ("control_flow", {"batch": 2}),
     ("nas", {"nodes": 300}),
-    *((name, {"batch": 2}) for name in ("crnn", "detr", "mobilevit", "recommender", "resnest", "shufflenet_v1", "swin")),
+    *(
+        (name, {"batch": 2})
+        for name in ("crnn", "detr", "mobilevit", "recommender", "resnest", "shufflenet_v1", "swin")
+    ),
     ("conformer", {"frames": 32}),
     ("dpn", {"blocks": (3, 1)}),
     ("edsr", {"image": "side", "factor": 3}),

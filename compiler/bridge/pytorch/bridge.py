@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ class PytorchBridge:
 
         asked = trainable
 
-        @lru_cache(maxsize=None)
+        @cache
         def trains(value: Value) -> bool:
             return is_trainable(value) if asked is None else may_train(value) and asked(value)
 

@@ -50,6 +50,10 @@ class TrainingData(Protocol):
         """The samples that are not trained on, in the same order every time."""
         ...
 
+    def in_order(self) -> Iterator[Example]:
+        """Every sample once, in its place; none where they are not kept."""
+        ...
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -175,8 +179,8 @@ class Stored:
             for start in range(0, len(group), self._reading.batch_size):
                 yield from self._examples(group[start : start + self._reading.batch_size], fill=True)
 
-    def all(self) -> Iterator[Example]:
-        """Every sample once."""
+    def in_order(self) -> Iterator[Example]:
+        """Every sample once, in its place."""
         for group in self._by_bucket(np.arange(self.count)):
             for start in range(0, len(group), self._reading.batch_size):
                 yield from self._examples(group[start : start + self._reading.batch_size], fill=True)
@@ -235,9 +239,11 @@ class Streamed:
 
     def held_out(self) -> Iterator[Example]:
         """The samples that are held out, evenly spaced; the first ones of all where none are."""
-        yield from (
-            example for examples in self._grouped(self._samples(held=True)) for example in examples
-        )
+        yield from (example for examples in self._grouped(self._samples(held=True)) for example in examples)
+
+    def in_order(self) -> Iterator[Example]:
+        """None: they are not kept."""
+        return iter(())
 
     def _endless(self, epoch: int) -> Iterator[list[Example]]:
         while True:

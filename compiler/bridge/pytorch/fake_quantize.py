@@ -17,6 +17,7 @@ derived follows the scale of its weight. Encodings that came with the model are 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,9 @@ def magnitudes(weight: Tensor, encoding: Quantized) -> Tensor:
     if not encoding.block:
         return size.movedim(encoding.axis, 0).flatten(1).amax(1) if size.dim() > 1 else size
     axis = encoding.axis % size.dim()
-    parts = [part.amax(axis) for part in size.split(encoding.block, axis)]
+    parts = [
+        part.amax(axis) for part in torch.tensor_split(size, list(range(0, size.shape[axis], encoding.block))[1:], axis)
+    ]
     return torch.stack(parts, axis).flatten()
 
 
@@ -124,13 +127,12 @@ class _StraightThrough(torch.autograd.Function):
         return levels.clamp_(*bounds).sub_(zero).mul_(scale)
 
     @staticmethod
-    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: Tensor) -> None:
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, scale, zero, bounds = inputs
-        assert isinstance(x, Tensor) and isinstance(scale, Tensor) and isinstance(bounds, tuple)
         levels = torch.round(x / scale).add_(zero)
         ctx.save_for_backward((levels >= bounds[0]) & (levels <= bounds[1]))
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (inside,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return gradient * inside, None, None, None

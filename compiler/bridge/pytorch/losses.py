@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 TINY = 1e-12
+VOID = -1
 
 
 def soft_labels(student: Tensor, teacher: Tensor, temperature: float, axis: int) -> Tensor:
@@ -49,7 +50,7 @@ def hint(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
-    """Σ (Q_s/‖Q_s‖ − Q_t/‖Q_t‖)² with Q = Σ_c |A_c|² over the channels (axis 1).
+    """Σ (Q_s/‖Q_s‖ − Q_t/‖Q_t‖)² with Q = Σ_c |A_c|² over the channels (axis 1; the last axis of rank 3).
 
     Zagoruyko & Komodakis 2017 (arXiv 1612.03928, equation 2) with the squared norm of their code, which is smooth
     where both agree. Student and teacher need the same positions, not the same channels.
@@ -58,8 +59,12 @@ def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def label_loss(scores: Tensor, labels: Tensor, axis: int) -> Tensor:
-    """Cross-entropy of class scores against class indices; indices below zero don't count."""
-    return functional.cross_entropy(scores.movedim(axis, 1), labels, ignore_index=-1)
+    """Cross-entropy of class scores against class indices; indices outside the classes are void and don't count."""
+    rows = scores.movedim(axis, 1)
+    rows = rows.reshape(*rows.shape[:2], *labels.shape[1:])  # extents of 1 behind the classes go
+    wanted = labels.long()
+    void = (wanted < 0) | (wanted >= rows.shape[1])
+    return functional.cross_entropy(rows, wanted.masked_fill(void, VOID), ignore_index=VOID)
 
 
 def label_probabilities_loss(decisions: Tensor, labels: Tensor) -> Tensor:
@@ -67,18 +72,14 @@ def label_probabilities_loss(decisions: Tensor, labels: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(decisions, labels.to(decisions.dtype))
 
 
-def log_of(probabilities: Tensor) -> Tensor:
-    """Scores that stand for these probabilities: softmax(log p / T) is the softened distribution, whatever made p."""
-    return probabilities.clamp_min(TINY).log()
-
-
-def log_odds_of(probabilities: Tensor) -> Tensor:
-    """The sigmoid scores of these probabilities."""
-    return torch.logit(probabilities, 1e-6)
+def label_square(values: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared difference."""
+    return functional.mse_loss(values, labels.to(values.dtype))
 
 
 def _attention(features: Tensor) -> Tensor:
-    return functional.normalize(features.square().sum(1).flatten(1), dim=1, eps=TINY)
+    energy = features.square().sum(2 if features.ndim == 3 else 1)
+    return functional.normalize(energy.flatten(1), dim=1, eps=TINY)
 
 
 Values = Mapping[str, Tensor]

@@ -37,7 +37,7 @@ def with_frees(steps: Sequence[Step], kept: frozenset[int]) -> tuple[Step, ...]:
     seen = {ABSENT, *kept}
     result = []
     for step in reversed(steps):
-        last = set((*step.reads, *step.writes)) - seen
+        last = {*step.reads, *step.writes} - seen
         seen |= last
         result.append(Step(step.kernel, step.reads, step.writes, step.where, tuple(sorted(last))))
     return tuple(reversed(result))

@@ -7,12 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphpress.bridge.pytorch.call import UntranslatableError
 from graphpress.ir import DataType
 
 _VIEWED = {
     np.dtype(ml_dtypes.bfloat16): (np.int16, torch.bfloat16),
     np.dtype(ml_dtypes.float8_e4m3fn): (np.uint8, torch.float8_e4m3fn),
     np.dtype(ml_dtypes.float8_e5m2): (np.uint8, torch.float8_e5m2),
+    np.dtype(ml_dtypes.float8_e4m3fnuz): (np.uint8, torch.float8_e4m3fnuz),
+    np.dtype(ml_dtypes.float8_e5m2fnuz): (np.uint8, torch.float8_e5m2fnuz),
+    np.dtype(ml_dtypes.float8_e8m0fnu): (np.uint8, torch.float8_e8m0fnu),
 }
 """Types that numpy does not know itself: the integers of the same width under which their bits are handed over."""
 
@@ -27,7 +31,9 @@ _WIDENED = {
 _DTYPES = {
     DataType.FLOAT: torch.float32, DataType.DOUBLE: torch.float64, DataType.FLOAT16: torch.float16,
     DataType.BFLOAT16: torch.bfloat16, DataType.FLOAT8E4M3FN: torch.float8_e4m3fn,
-    DataType.FLOAT8E5M2: torch.float8_e5m2, DataType.INT8: torch.int8, DataType.INT16: torch.int16,
+    DataType.FLOAT8E5M2: torch.float8_e5m2, DataType.FLOAT8E4M3FNUZ: torch.float8_e4m3fnuz,
+    DataType.FLOAT8E5M2FNUZ: torch.float8_e5m2fnuz, DataType.FLOAT8E8M0: torch.float8_e8m0fnu,
+    DataType.INT8: torch.int8, DataType.INT16: torch.int16,
     DataType.INT32: torch.int32, DataType.INT64: torch.int64, DataType.UINT8: torch.uint8,
     DataType.UINT16: torch.uint16, DataType.UINT32: torch.uint32, DataType.UINT64: torch.uint64,
     DataType.BOOL: torch.bool, DataType.COMPLEX64: torch.complex64, DataType.COMPLEX128: torch.complex128,
@@ -39,16 +45,19 @@ def torch_dtype(dtype: DataType | int) -> torch.dtype:
     """The type in which torch computes what ONNX calls ``dtype``.
 
     Raises:
-        KeyError: torch has none (strings, and some 8-bit floats).
+        UntranslatableError: torch has none (strings, floats of four bits).
     """
-    return _DTYPES[DataType(dtype)]
+    known = DataType(dtype)
+    if known not in _DTYPES:
+        raise UntranslatableError(f"PyTorch has no type for {known.name.lower()}")
+    return _DTYPES[known]
 
 
 def to_tensor(array: np.ndarray) -> Tensor:
     """A copy of an array as a tensor.
 
     Raises:
-        TypeError: torch has no such type (strings).
+        TypeError: torch has no such type (strings, floats of four bits).
     """
     if array.dtype in _VIEWED:
         bits, dtype = _VIEWED[array.dtype]

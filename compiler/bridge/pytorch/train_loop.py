@@ -11,7 +11,7 @@ interrupted in between.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphpress.bridge import TrainableModel
+from graphpress.bridge import BridgeError, TrainableModel
 from graphpress.bridge.pytorch.checkpoint import Store
 from graphpress.bridge.pytorch.data import Example
 from graphpress.bridge.pytorch.optimizer import OptimizerName, make_optimizer, set_rate
@@ -36,6 +36,11 @@ TIMED_FIRST = (5, 20, 80)
 """Steps at which a training bounded by time first asks how long a step takes."""
 COOL_DOWN = 0.1
 """Share of the steps done so far over which a training that stops early ends."""
+LARGEST_GRADIENT = 1.0
+"""Norm to which the gradient of all weights is cut for plain descent; Adam does not care for its size."""
+SLOWER = 0.25
+"""What the learning rate is multiplied with when it was ours and the loss is no number any more."""
+MOST_SLOWED = 3
 BEFORE_TIMING = 1 << 20
 
 
@@ -99,6 +104,7 @@ class Training:
         best_step: after how many steps that was; 0 where training did not help.
         seconds: it took, earlier parts included.
         stopped_early: the held-out loss stopped falling.
+        slowed: how often the learning rate was lowered because the loss was no number any more.
     """
 
     steps: int
@@ -109,6 +115,7 @@ class Training:
     best_step: int
     seconds: float
     stopped_early: bool
+    slowed: int
 
 
 def train(
@@ -166,12 +173,12 @@ class _Loop:
         self.names = sorted(trainable.parameters)
         self.parameters: list[Tensor] = [trainable.parameters[name] for name in self.names]
         _lay_out(self.parameters)
-        self.optimizer = make_optimizer(settings.optimizer, self.parameters, settings.learning_rate)
+        self.optimizer = self._optimizer()
         if knots is None:
             self.plan = Plan([(0, BEFORE_TIMING if settings.steps is None else settings.steps)])
         else:
             self.plan = Plan([(int(step), int(left)) for step, left in knots], fixed=True)
-        self.step = self.measured_at = self.waited = self.best_step = self.resumed = 0
+        self.step = self.measured_at = self.waited = self.best_step = self.resumed = self.slowed = 0
         self.next_measure = 0.0
         self.best = self.start = float("inf")
         self.kept: list[Tensor] = []
@@ -204,9 +211,7 @@ class _Loop:
         """Measure a last time, and leave the best weights in place."""
         if self.measured_at != self.step:
             self._measure()
-        with torch.no_grad():
-            for parameter, best in zip(self.parameters, self.kept, strict=True):
-                parameter.copy_(best)
+        self._put(self.kept)
         return Training(
             steps=self.step,
             knots=self.plan.recorded(),
@@ -216,6 +221,7 @@ class _Loop:
             best_step=self.best_step,
             seconds=self._elapsed(),
             stopped_early=self.stopping,
+            slowed=self.slowed,
         )
 
     def keep(self) -> None:
@@ -243,9 +249,34 @@ class _Loop:
         for example in examples:
             loss = self._loss(example) * (example.count / total)
             if not np.isfinite(loss.item()):
-                raise self._diverged()
+                self._slow_down()
+                return
             loss.backward()  # type: ignore[no-untyped-call]
+        if self.settings.optimizer == "sgd":
+            torch.nn.utils.clip_grad_norm_(self.parameters, LARGEST_GRADIENT, foreach=True)
         self.optimizer.step()
+
+    def _slow_down(self) -> None:
+        """The loss is no number any more: go on from the best weights with a lower learning rate of our own choice.
+
+        Raises:
+            UsageError: the rate was given, there are no good weights, or it has been lowered often enough.
+        """
+        if self.settings.learning_rate is not None or self.slowed == MOST_SLOWED or not self.kept:
+            raise self._diverged()
+        self.slowed += 1
+        self._put(self.kept)
+        self.optimizer = self._optimizer()
+        for group in self.optimizer.param_groups:
+            group["full_rate"] *= SLOWER**self.slowed
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return make_optimizer(self.settings.optimizer, self.parameters, self.settings.learning_rate)
+
+    def _put(self, weights: Sequence[Tensor]) -> None:
+        with torch.no_grad():
+            for parameter, weight in zip(self.parameters, weights, strict=True):
+                parameter.copy_(weight)
 
     def _loss(self, example: Example, *, measuring: bool = False) -> Tensor:
         feed = {name: _tensor(array) for name, array in example.feed.items()}
@@ -262,7 +293,7 @@ class _Loop:
         if self.store is not None and self.store.due:
             self.keep()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _measure(self) -> None:
         """The held-out loss; keep the weights where it is the least so far."""
         total, count = 0.0, 0
@@ -271,7 +302,7 @@ class _Loop:
             count += example.count
         found = total / max(count, 1)
         if not np.isfinite(found):
-            raise self._diverged()
+            self._slow_down()
         self.measured_at = self.step
         self.next_measure = self.plan.progress(self.step) + 1.0 / EVALUATIONS
         if found < self.best:
@@ -298,9 +329,7 @@ class _Loop:
     # -- state ----------------------------------------------------------------------------------------
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        with torch.no_grad():
-            for name, parameter in zip(self.names, self.parameters, strict=True):
-                parameter.copy_(state["parameters"][name])
+        self._put([state["parameters"][name] for name in self.names])
         self.kept = [state["best_parameters"][name] for name in self.names]
         self.optimizer.load_state_dict(state["optimizer"])
         for name in _NUMBERS:
@@ -321,7 +350,7 @@ class _Loop:
         )
 
 
-_NUMBERS = ("step", "measured_at", "waited", "best_step", "next_measure", "best", "start", "stopping")
+_NUMBERS = ("step", "slowed", "measured_at", "waited", "best_step", "next_measure", "best", "start", "stopping")
 
 
 def _tensor(array: np.ndarray) -> Tensor:
@@ -339,17 +368,19 @@ def _lay_out(parameters: Sequence[Tensor]) -> None:
 @contextmanager
 def _exact(threads: int) -> Iterator[None]:
     """Torch with this many threads and repeatable algorithms; both as before at the end."""
-    before, was_exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    deterministic: Any = torch.utils.deterministic  # a module with a property, which type stubs do not know
+    threads_before, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = deterministic.fill_uninitialized_memory
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[assignment]
+    deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
-        torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(was_exact)
-        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[assignment]
+        torch.set_num_threads(threads_before)
+        torch.use_deterministic_algorithms(exact, warn_only=warned)
+        deterministic.fill_uninitialized_memory = filled
 
 
 @contextmanager
@@ -357,9 +388,7 @@ def _memory_errors() -> Iterator[None]:
     """Say what to do when memory runs out; torch has no class for it on a processor."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, BridgeError) as error:  # the bridge names the node that failed
         if not isinstance(error, MemoryError) and "allocate" not in str(error):
             raise
         raise UsageError("memory ran out", where="training", fix="lower batch_size") from error
-
-

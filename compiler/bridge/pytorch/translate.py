@@ -147,8 +147,8 @@ class _Scope:
     def slot(self, value: Value, encoding: Quantized | None, reader: Node | None = None) -> int:
         """The slot of a value as it is read: where it is, captured from outside, or fake-quantised by a new step."""
         if (value, encoding) not in self._slots:
-            self._slots[value, encoding] = self._plain(value) if encoding is None else self._encoded(
-                value, encoding, reader
+            self._slots[value, encoding] = (
+                self._plain(value) if encoding is None else self._encoded(value, encoding, reader)
             )
         return self._slots[value, encoding]
 
@@ -185,7 +185,8 @@ class _Scope:
         array = self._shared.array(value)
         if array is not None:
             return self._decoded(value, encoding, array)
-        reads, kernel = (self.slot(value, None),), fixed_grid(encoding)
+        reads: tuple[int, ...] = (self.slot(value, None),)
+        kernel = fixed_grid(encoding)
         if is_constant(value):
             leader = leader_of(value, encoding, reader)
             if leader is not None and self._shared.array(leader[0]) is None:
@@ -339,4 +340,3 @@ def _calling(body: Body, given: int) -> Kernel:
         return tuple(body(operands[:given], operands[given:]))
 
     return kernel
-

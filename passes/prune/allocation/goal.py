@@ -72,7 +72,11 @@ class Goal:
 
     def met(self, costs: GroupCosts) -> bool:
         """Whether the current counts are within the budget."""
-        return self.kept(costs) <= self.budget + _SLACK
+        return self.allows(self.cost(costs.totals), self.cost(costs.full))
+
+    def allows(self, cost: float, whole: float) -> bool:
+        """Whether a cost is within the budget, given the whole model's."""
+        return cost <= (self.budget + _SLACK) * whole
 
     def words(self, kept: float) -> str:
         """A kept fraction in the goal's words."""

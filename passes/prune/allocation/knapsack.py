@@ -10,9 +10,10 @@ groups: each step is the one with the least
     (D_g(next) − D_g(now)) / (C(now) − C(next))
 
 As groups shrink their neighbours save less, so that this ratio only grows: the step whose ratio, computed anew, is
-still least is the right one (lazy evaluation; Minoux 1978). The last step is shortened to the largest count that meets
-the budget. All budgets share one descent: a smaller one keeps no unit more of any group. A step costs a few
-evaluations of one group's nodes, and a group has at most ``STEPS`` of them.
+still least is the right one (lazy evaluation; Minoux 1978). All budgets share one descent; where its next step would
+meet the budget, the last step is that of the group, and to the count, which meets it with the least damage. A step
+costs a few evaluations of one group's nodes, a group has at most ``STEPS`` of them, and the last step tries each group
+once: time grows with groups times the logarithm of their number.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from graphpress.passes.prune.allocation.curves import Curve, lower_hull
 from graphpress.passes.prune.allocation.goal import Allocation, Goal, Limits, settled
 
 STEPS = 32
-"""Counts of a group that the descent stops at; in between only the last step ends."""
+"""Counts of a group that the descent stops at; only the last step ends in between."""
 
 _LEAST_SAVING = 1e-12
 """Of the whole cost; what saves less saves nothing."""
@@ -55,20 +56,37 @@ def knapsack(goal: Goal, curves: Mapping[str, Curve], costs: GroupCosts, limits:
         before = costs.counts[name]
         costs.keep(name, count)
         if goal.met(costs):
-            _shorten(goal, costs, name, choices[name], before)
+            costs.keep(name, before)
+            costs.keep_all(_last_step(goal, costs, choices, curves))
     return settled(goal, costs, limits)
 
 
-def _shorten(goal: Goal, costs: GroupCosts, name: str, choices: np.ndarray, before: int) -> None:
-    """Let the largest count below ``before`` stay that is within the budget, by bisection."""
-    now = costs.counts[name]
-    counts = choices[(choices < before) & (choices >= now)]
-    low, high = 0, len(counts) - 1
+def _last_step(
+    goal: Goal, costs: GroupCosts, choices: Mapping[str, np.ndarray], curves: Mapping[str, Curve]
+) -> dict[str, int]:
+    """The one group, with the count it falls to, that meets the budget at the least damage."""
+    found: dict[str, int] = {}
+    least = math.inf
+    for name, counts in choices.items():
+        now = costs.counts[name]
+        count = _first_that_meets(goal, costs, name, counts[counts <= now])
+        if count is None:
+            continue
+        before, after = curves[name].at(np.array([now, count]), int(counts[0]))
+        if after - before < least:
+            found, least = {name: count}, after - before
+    return found
+
+
+def _first_that_meets(goal: Goal, costs: GroupCosts, name: str, counts: np.ndarray) -> int | None:
+    """The largest of some decreasing counts that is within the budget, by bisection."""
+    whole = goal.cost(costs.full)
+    low, high = 0, len(counts)
     while low < high:
         middle = (low + high) // 2
-        costs.keep(name, int(counts[middle]))
-        low, high = (low, middle) if goal.met(costs) else (middle + 1, high)
-    costs.keep(name, int(counts[low]))
+        met = goal.allows(goal.cost(costs.trial(name, int(counts[middle]))), whole)
+        low, high = (low, middle) if met else (middle + 1, high)
+    return int(counts[low]) if low < len(counts) else None
 
 
 @dataclass(frozen=True)

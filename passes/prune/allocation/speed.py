@@ -2,8 +2,8 @@
 
 Prices of single nodes leave out what only the whole shows (caches, layouts, threads). So the budget given to the
 strategy is corrected until the measured ratio is the one asked for: first in proportion, then by interpolation between
-the budgets on either side, in logarithms (regula falsi with the ends kept off, so that the bracket shrinks). Both models
-are timed in turn in one process. For a target that is not this machine the modelled price decides alone.
+the budgets on either side, in logarithms (regula falsi with the ends kept off, so that the bracket shrinks). Both
+models are timed in turn in one process. For a target that is not this machine the modelled price decides alone.
 
 The counts chosen are recorded among the decisions: a replay follows them and measures nothing.
 """
@@ -32,12 +32,17 @@ Realise = Callable[[Mapping[str, int]], Model]
 """A copy of the model in which so many units of each group are left; the model itself stays."""
 
 ROUNDS = 6
+"""Pruned copies that are measured at most."""
+ATTEMPTS = 16
+"""Budgets that are tried at most; several may lead to the same counts."""
 TOLERANCE = 0.03
 """Relative distance of the measured ratio from the one wanted at which the search stops."""
 ALLOWED = 0.10
 """Relative distance that counts as met."""
 SECONDS = 2.0
 """Time that one comparison takes."""
+LONG_SECONDS = 6.0
+"""The same where the interval of the ratio was wider than what counts as met."""
 
 _MARGIN = 0.15
 """How far inside its bracket a new budget lies, as a fraction of the bracket."""
@@ -102,9 +107,8 @@ def _modelled(plan: Plan, costs: GroupCosts, context: Context) -> Allocation:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A budget, what was allocated for it, and the fraction of the time that the pruned copy took."""
+    """An allocation, and the fraction of the time that the pruned copy took."""
 
-    budget: float
     allocation: Allocation
     ratio: float
 
@@ -115,17 +119,27 @@ def _measured(plan: Plan, model: Model, costs: GroupCosts, context: Context, rea
     priced = costs.priced(_price(plan, costs, session, feed, context))
     wanted, budget = plan.goal.budget, plan.goal.budget
     trials: list[_Trial] = []
-    for _ in context.progress.track(range(ROUNDS), "matching the speed-up"):
+    tried: list[tuple[float, float]] = []
+    for _ in context.progress.track(range(ATTEMPTS), "matching the speed-up"):
         allocation = plan.at(budget).allocation(priced)
-        if any(allocation.counts == trial.allocation.counts for trial in trials):
+        same = next((trial for trial in trials if trial.allocation.counts == allocation.counts), None)
+        if same is None:
+            trials.append(_Trial(allocation, _ratio(session, realise(allocation.counts), feed, context.threads)))
+        tried.append((budget, (same or trials[-1]).ratio))
+        at_floor = allocation.shortfall is not None and tried[-1][1] > wanted
+        if len(trials) == ROUNDS or at_floor or abs(math.log(tried[-1][1] / wanted)) <= math.log1p(TOLERANCE):
             break
-        pruned = Session(realise(allocation.counts), threads=context.threads)
-        timing = compare_latency(lambda: session.run(feed), lambda one=pruned: one.run(feed), seconds=SECONDS)  # type: ignore[misc]
-        trials.append(_Trial(budget, allocation, timing.ratio))
-        if abs(math.log(timing.ratio / wanted)) <= math.log1p(TOLERANCE):
-            break
-        budget = next_budget([(trial.budget, trial.ratio) for trial in trials], wanted)
+        budget = next_budget(tried, wanted)
     return _conclusion(plan.goal, trials)
+
+
+def _ratio(session: Session, pruned: Model, feed: Mapping[str, np.ndarray], threads: int) -> float:
+    """Time of the pruned model relative to that of the session; looks longer where the machine is restless."""
+    other = Session(pruned, threads=threads)
+    timing = compare_latency(lambda: session.run(feed), lambda: other.run(feed), seconds=SECONDS)
+    if timing.high > timing.low * (1 + ALLOWED):
+        timing = compare_latency(lambda: session.run(feed), lambda: other.run(feed), seconds=LONG_SECONDS)
+    return timing.ratio
 
 
 def _price(plan: Plan, costs: GroupCosts, session: Session, feed: Mapping[str, np.ndarray], context: Context) -> Price:
@@ -142,12 +156,12 @@ def next_budget(tried: list[tuple[float, float]], wanted: float) -> float:
     """
     below = max((pair for pair in tried if pair[1] <= wanted), default=None)
     above = min((pair for pair in tried if pair[1] > wanted), default=None)
-    if below is None or above is None or above[0] <= below[0]:
-        budget, ratio = min(tried, key=lambda pair: abs(math.log(pair[1] / wanted)))
+    if below is None or above is None:
+        budget, ratio = below or above or (wanted, wanted)
         return min(1.0, budget * wanted / ratio)
     part = math.log(wanted / below[1]) / math.log(above[1] / below[1])
     part = min(max(part, _MARGIN), 1 - _MARGIN)
-    return below[0] * (above[0] / below[0]) ** part
+    return float(below[0] * (above[0] / below[0]) ** part)
 
 
 def _conclusion(goal: Goal, trials: list[_Trial]) -> Allocation:

@@ -3,25 +3,32 @@
 The derivative by a gate that scales unit u where it is written or read is the sum of g·w over the unit's slice of that
 weight (Euler's identity for a linear operator): weights and their gradients are all that gates need, at any operator.
 
-The loss is the negative log-likelihood of a target under what the model predicts. Given labels are targets where there
-is one class a sample. Otherwise targets are drawn from the model's own prediction, seeded: the loss of the model
-against itself has no gradient, but the second moment of these gradients is the Fisher information. Where no output
-tells classes, the prediction is a Gaussian around every output, of the output's own scale.
+The loss is the negative log-likelihood of targets. The model against itself has no gradient, so that without labels
+targets are drawn, seeded, from a distribution around what the model says. The mean square of such gradients is the
+Fisher information of that distribution:
+
+    labels   the data's, where there is one class a sample; else as ``outputs``
+    sampled  classes drawn from the predicted probabilities: the true Fisher information of a classifier. Confident
+             predictions have next to no gradient, so that few samples decide
+    outputs  a Gaussian around the outputs, of their own scale: E(JᵀJ), the Gauss-Newton matrix of the squared change of
+             the outputs. Every sample counts; of probabilities, the logarithm is taken
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from graphpress.bridge import load_bridge
 from graphpress.data import Samples
-from graphpress.ir import Model
+from graphpress.ir import Model, label
 from graphpress.manager.contract import Context, Feed
 from graphpress.passes.prune.criteria._outputs import are_probabilities, class_scores
+
+Targets = Literal["labels", "sampled", "outputs"]
 
 _TINY = 1e-30
 
@@ -33,12 +40,12 @@ class GradientOptions:
     Args:
         samples: at most so many samples, evenly spaced where the data allows it.
         batch: samples of a micro-batch, where the model leaves its batch size open.
-        given_labels: take the data's labels as targets where there are any.
+        targets: where the loss comes from.
     """
 
     samples: int
     batch: int
-    given_labels: bool
+    targets: Targets
 
 
 def stream_gradients(
@@ -58,8 +65,9 @@ def stream_gradients(
     try:
         for feed, labels in context.progress.track(_micro_batches(model, context, options), "gradients"):
             outputs = trained.module({name: torch.tensor(array) for name, array in feed.items()})
-            results = {value.name: outputs[value.name] for value in model.graph.outputs if value.name in outputs}
-            found = torch.autograd.grad(_loss(results, labels, random), list(parameters.values()), allow_unused=True)
+            results = {name: outputs[name] for name in (label(value) for value in model.graph.outputs)}
+            loss = _loss(results, labels, options.targets, random)
+            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             yield {
                 name: gradient.numpy() for name, gradient in zip(parameters, found, strict=True) if gradient is not None
             }
@@ -67,7 +75,7 @@ def stream_gradients(
         torch.set_num_threads(threads)
 
 
-def _loss(outputs: dict[str, Any], labels: np.ndarray | None, random: np.random.Generator) -> Any:
+def _loss(outputs: dict[str, Any], labels: np.ndarray | None, targets: Targets, random: np.random.Generator) -> Any:
     """Mean negative log-likelihood, a tensor with a gradient."""
     import torch
 
@@ -75,15 +83,17 @@ def _loss(outputs: dict[str, Any], labels: np.ndarray | None, random: np.random.
     rows = len(next((array for array in arrays.values() if array.ndim), np.zeros(1)))
     name = class_scores(arrays, rows)
     if name is None:
-        floats = [tensor for tensor in outputs.values() if tensor.is_floating_point() and tensor.requires_grad]
+        floats = [tensor for tensor in outputs.values() if tensor.requires_grad]
         return torch.stack([_gaussian(tensor, random) for tensor in floats]).sum()
     scores = outputs[name].reshape(rows, -1)
-    normalised = are_probabilities(arrays[name].reshape(rows, -1))
-    logs = torch.log(scores.clamp_min(_TINY)) if normalised else torch.log_softmax(scores, 1)
-    targets = _usable(labels, scores.shape[1])
-    if targets is None:
-        targets = _drawn(logs.detach().exp().double().numpy(), random)
-    return -logs.gather(1, torch.tensor(targets)[:, None]).mean()
+    logits = torch.log(scores.clamp_min(_TINY)) if are_probabilities(arrays[name].reshape(rows, -1)) else scores
+    logs = torch.log_softmax(logits, 1)
+    classes = _usable(labels, scores.shape[1]) if targets == "labels" else None
+    if classes is None and targets == "sampled":
+        classes = _drawn(logs.detach().exp().double().numpy(), random)
+    if classes is None:
+        return _gaussian(logits, random)
+    return -logs.gather(1, torch.tensor(classes)[:, None]).mean()
 
 
 def _gaussian(output: Any, random: np.random.Generator) -> Any:
@@ -132,7 +142,7 @@ def _labelled(context: Context, options: GradientOptions) -> Iterator[tuple[Feed
     assert data is not None
     if isinstance(data, Samples):
         for batch in data.spread(options.samples).counted_batches():
-            labels = batch.labels if options.given_labels and not batch.padding else None
+            labels = batch.labels if options.targets == "labels" and not batch.padding else None
             yield batch.feed, labels
         return
     left = options.samples

@@ -66,10 +66,10 @@ def unit_rows(array: np.ndarray, place: Place, size: int) -> np.ndarray:
     counts = np.bincount(owners, minlength=size)
     rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     slices = np.take(array, order, axis=place.axis)
-    slices = np.moveaxis(slices, place.axis, 0).reshape(len(order), -1)
+    slices = np.moveaxis(slices, place.axis, 0).reshape(len(order), array.size // max(len(place.units), 1))
     rows = np.zeros((size, int(counts.max(initial=0)), slices.shape[1]), slices.dtype)
     rows[owners, rank] = slices
-    return rows.reshape(size, -1)
+    return rows.reshape(size, rows.shape[1] * rows.shape[2])
 
 
 def _by_constant(chosen: Chosen) -> Iterator[tuple[Value, list[tuple[str, int, Place]]]]:

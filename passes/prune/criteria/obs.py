@@ -3,12 +3,12 @@
 For a linear operator y = xW with H = E[x xᵀ] that reads unit u at the features P, taking W_P out and refitting the
 other weights by least squares leaves
 
-    s_u = Σ_o  w_Poᵀ ((H⁻¹)_PP)⁻¹ w_Po  /  E‖y‖²
+    s_u = Σ_o  w_Poᵀ ((H⁻¹)_PP)⁻¹ w_Po
 
 Hassibi & Stork, Second order derivatives for network pruning (1993), equation 5 with a block in place of one weight
 (as Kurtic et al., ZipLM, arXiv 2302.04089, equation 2; for one weight it is SparseGPT's w²/[H⁻¹]_ii, arXiv 2301.00774).
-Where a bias can be refitted too, the covariance stands in place of H. Dividing by the output's power makes operators
-comparable. H is damped by a fraction of its mean diagonal: features may be fewer than samples' rank.
+Where a bias can be refitted too, the covariance stands in place of H. H is damped by a fraction of its mean diagonal,
+for features may be more than the data spans.
 
 A group that no linear operator with a constant weight reads is judged by what it is written with: the power of the
 units' own outputs, wᵀHw, for which nothing compensates.
@@ -17,7 +17,7 @@ units' own outputs, wᵀHw, for which nothing compensates.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -30,7 +30,7 @@ from graphpress.observation import Moments, Observation, input_moments
 from graphpress.passes.prune.criteria._linear import LinearPlace, linear_places
 from graphpress.passes.prune.criteria._slices import Shares, numbers, unit_share, unit_sums
 from graphpress.passes.prune.criteria.criterion import Criterion
-from graphpress.passes.prune.criteria.reduction import Reduction, Share
+from graphpress.passes.prune.criteria.reduction import Share
 
 _GRAM_BYTES = 512 << 20
 """Bytes of Gram matrices alive at a time, as long as a single one fits."""
@@ -44,15 +44,14 @@ class Obs(Criterion):
     Args:
         reduction: how the places of a group make one score.
         damping: fraction of the mean diagonal that is added to the diagonal of H.
-        relative: divide by the power of the operator's output.
+        relative: divide by the power E‖y‖² of the operator's output.
     """
 
     name: ClassVar[str] = "obs"
     needs_data: ClassVar[bool] = True
 
-    reduction: Reduction = field(default_factory=lambda: Reduction(roles=("reads",)))
     damping: float = 1e-2
-    relative: bool = True
+    relative: bool = False
 
     def shares(self, model: Model, coupling: Coupling, context: Context) -> Shares:
         """One error a weight and unit."""

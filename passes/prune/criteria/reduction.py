@@ -54,7 +54,7 @@ class Reduction:
     """
 
     combine: Combine = "sum"
-    roles: tuple[Role, ...] = ("writes",)
+    roles: tuple[Role, ...] = ("reads",)
     normalise: Normalise = "none"
 
     def __post_init__(self) -> None:
@@ -74,18 +74,16 @@ class Reduction:
     def _normalised(self, scores: np.ndarray) -> np.ndarray:
         if self.normalise == "lamp":
             return _lamp(scores)
-        divisor = {
-            "mean": lambda: np.abs(scores).mean(),
-            "max": lambda: np.abs(scores).max(),
-            "l2": lambda: np.linalg.norm(scores),
-        }.get(self.normalise)
-        return scores if divisor is None else scores / max(float(divisor()), _TINY)
+        scale = {"mean": np.abs(scores).mean(), "max": np.abs(scores).max(), "l2": np.linalg.norm(scores)}
+        return np.asarray(scores / max(float(scale.get(self.normalise, 1.0)), _TINY))
 
 
 def _combined(table: np.ndarray, how: Combine) -> np.ndarray:
     if how == "first":
         return np.asarray(table[0])
-    return np.asarray({"sum": np.sum, "mean": np.mean, "max": np.max}[how](table, axis=0))
+    if how == "max":
+        return np.asarray(table.max(axis=0))
+    return np.asarray(table.sum(axis=0) / (len(table) if how == "mean" else 1))
 
 
 def _lamp(scores: np.ndarray) -> np.ndarray:
@@ -93,7 +91,7 @@ def _lamp(scores: np.ndarray) -> np.ndarray:
     order = np.argsort(scores, kind="stable")
     squares = np.square(scores[order])
     not_below = np.cumsum(squares[::-1])[::-1]
-    result = np.empty_like(squares)
+    result: np.ndarray = np.empty_like(squares)
     result[order] = squares / np.maximum(not_below, _TINY)
     return result
 

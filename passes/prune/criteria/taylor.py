@@ -3,8 +3,9 @@
     s_u = E_b[(Σ g·w)²]   over the weights of unit u in one place, g the gradient of micro-batch b
 
 Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019 (arXiv 1906.10771), equation 8, for the
-joint contribution of a filter's weights. The loss is that of the labels where the data has one class a sample; without,
-targets are drawn from what the model predicts.
+joint contribution of a filter's weights. The loss is cross-entropy where the data has one class label a sample. Without
+labels the targets are drawn from a Gaussian around the outputs, of their own scale: s_u is then the squared first-order
+change of the outputs.
 """
 
 from __future__ import annotations
@@ -40,5 +41,5 @@ class Taylor(Criterion):
 
     def shares(self, model: Model, coupling: Coupling, context: Context) -> Shares:
         """One mean square a place and unit."""
-        options = GradientOptions(self.samples, self.batch, given_labels=True)
+        options = GradientOptions(self.samples, self.batch, targets="labels")
         return gate_moments(model, coupling, self.chosen(coupling), context, options, "place")

@@ -9,7 +9,7 @@ it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +21,6 @@ from graphpress.observation import Observation, second_moments
 from graphpress.passes.prune.criteria._linear import linear_places
 from graphpress.passes.prune.criteria._slices import Shares, numbers, unit_share
 from graphpress.passes.prune.criteria.criterion import Criterion
-from graphpress.passes.prune.criteria.reduction import Reduction
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,6 @@ class Wanda(Criterion):
 
     name: ClassVar[str] = "wanda"
     needs_data: ClassVar[bool] = True
-
-    reduction: Reduction = field(default_factory=lambda: Reduction(roles=("reads",)))
 
     def shares(self, model: Model, coupling: Coupling, context: Context) -> Shares:
         """One sum a weight and unit."""

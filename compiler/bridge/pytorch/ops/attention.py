@@ -123,9 +123,7 @@ def _attention(call: Call) -> Kernel:
             offset = past_key.shape[2]
         elif valid is not None:
             offset = valid - query.shape[2]
-        result, scores = attend(
-            query, key, value, Mask(offset, options.behind, options.ahead, valid, mask), options
-        )
+        result, scores = attend(query, key, value, Mask(offset, options.behind, options.ahead, valid, mask), options)
         if flat:
             result = result.transpose(1, 2).flatten(2)
         return result if outputs == 1 else (result, key, value, scores)[:outputs]

@@ -10,21 +10,22 @@ from functools import reduce
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from graphpress.bridge.pytorch.call import Call, Kernel, Translation
 from graphpress.bridge.pytorch.tensors import torch_dtype
 from graphpress.ir import DataType, Value, input_of
+from graphpress.ir.encoding import integer_bounds
 
 _FUNCTIONS: dict[str, Kernel] = {
     "Abs": torch.abs, "Acos": torch.acos, "Acosh": torch.acosh, "Asin": torch.asin, "Asinh": torch.asinh,
     "Atan": torch.atan, "Atanh": torch.atanh, "BitwiseNot": torch.bitwise_not, "Ceil": torch.ceil, "Cos": torch.cos,
-    "Cosh": torch.cosh, "Erf": torch.erf, "Exp": torch.exp, "Floor": torch.floor, "HardSwish": F.hardswish,
-    "Identity": lambda x: x, "IsNaN": torch.isnan, "Log": torch.log, "Mish": F.mish, "Neg": torch.neg,
+    "Cosh": torch.cosh, "Erf": torch.erf, "Exp": torch.exp, "Floor": torch.floor, "HardSwish": functional.hardswish,
+    "Identity": lambda x: x, "IsNaN": torch.isnan, "Log": torch.log, "Mish": functional.mish, "Neg": torch.neg,
     "Not": torch.logical_not, "Reciprocal": torch.reciprocal, "Relu": torch.relu, "Round": torch.round,
-    "Sigmoid": torch.sigmoid, "Sign": torch.sign, "Sin": torch.sin, "Sinh": torch.sinh, "Softplus": F.softplus,
-    "Softsign": F.softsign, "Sqrt": torch.sqrt, "Tan": torch.tan, "Tanh": torch.tanh, "Where": torch.where,
+    "Sigmoid": torch.sigmoid, "Sign": torch.sign, "Sin": torch.sin, "Sinh": torch.sinh, "Softplus": functional.softplus,
+    "Softsign": functional.softsign, "Sqrt": torch.sqrt, "Tan": torch.tan, "Tanh": torch.tanh, "Where": torch.where,
 }  # fmt: skip
 
 _BINARY: dict[str, Kernel] = {
@@ -49,15 +50,15 @@ def entries() -> dict[str, Translation]:
         "BitShift": _of(_bit_shift),
         "Cast": _cast,
         "CastLike": _cast_like,
-        "Celu": lambda call: _with(F.celu, alpha=call.number("alpha", 1.0)),
+        "Celu": lambda call: _with(functional.celu, alpha=call.number("alpha", 1.0)),
         "Clip": _of(_clip),
         "Div": _of(_binary(_divide)),
         "Dropout": _dropout,
-        "Elu": lambda call: _with(F.elu, alpha=call.number("alpha", 1.0)),
-        "Gelu": lambda call: _with(F.gelu, approximate=call.text("approximate", "none")),
+        "Elu": lambda call: _with(functional.elu, alpha=call.number("alpha", 1.0)),
+        "Gelu": lambda call: _with(functional.gelu, approximate=call.text("approximate", "none")),
         "HardSigmoid": _hard_sigmoid,
         "IsInf": _is_inf,
-        "LeakyRelu": lambda call: _with(F.leaky_relu, negative_slope=call.number("alpha", 0.01)),
+        "LeakyRelu": lambda call: _with(functional.leaky_relu, negative_slope=call.number("alpha", 0.01)),
         "Max": _of(_variadic(torch.maximum)),
         "Mean": lambda call: lambda *operands: reduce(torch.add, operands) / len(operands),
         "Min": _of(_variadic(torch.minimum)),
@@ -69,7 +70,7 @@ def entries() -> dict[str, Translation]:
         "Sum": _of(_variadic(torch.add)),
         "SwiGLU": _swiglu,
         "Swish": _swish,
-        "ThresholdedRelu": lambda call: _with(F.threshold, threshold=call.number("alpha", 1.0), value=0.0),
+        "ThresholdedRelu": lambda call: _with(functional.threshold, threshold=call.number("alpha", 1.0), value=0.0),
     }
 
 
@@ -121,14 +122,13 @@ def _cast_like(call: Call) -> Kernel:
 def _casting(call: Call, to: DataType, source: Value | None) -> Kernel:
     call.require(to is not DataType.STRING, "a cast to strings")
     call.require(source is None or source.dtype is not DataType.STRING, "a cast of strings")
-    call.require(to.bitwidth >= 8, f"a cast to {to.name.lower()}")
-    try:
-        dtype = torch_dtype(to)
-    except KeyError:
-        call.require(False, f"a cast to {to.name.lower()}")
-        raise
-    if dtype.itemsize > 1 or not dtype.is_floating_point or not call.integer("saturate", 1):
+    dtype = torch_dtype(to)
+    if to.bitwidth < 8:
+        low, high = integer_bounds(to.name.lower())
+        return lambda x: ((x.to(torch.int64) - low) % (high - low + 1) + low).to(dtype)
+    if dtype.itemsize > 1 or not dtype.is_floating_point:
         return lambda x: x.to(dtype)
+    call.require(bool(call.integer("saturate", 1)), "a cast to short floats that does not saturate")
     limit = torch.finfo(dtype).max
     return lambda x: x.to(torch.promote_types(x.dtype, torch.float32)).clamp(-limit, limit).to(dtype)
 
@@ -205,7 +205,7 @@ def _prelu(call: Call) -> Kernel:
 
 def _selu(call: Call) -> Kernel:
     alpha, gamma = call.number("alpha", 1.6732632), call.number("gamma", 1.0507010)
-    return lambda x: gamma * F.elu(x, alpha)
+    return lambda x: gamma * functional.elu(x, alpha)
 
 
 def _hard_sigmoid(call: Call) -> Kernel:
@@ -225,7 +225,7 @@ def _shrink(call: Call) -> Kernel:
 
 def _swish(call: Call) -> Kernel:
     alpha = call.number("alpha", 1.0)
-    return F.silu if alpha == 1 else lambda x: x * torch.sigmoid(alpha * x)
+    return functional.silu if alpha == 1 else lambda x: x * torch.sigmoid(alpha * x)
 
 
 def _swiglu(call: Call) -> Kernel:
@@ -259,10 +259,14 @@ def _batch_norm(call: Call) -> Kernel:
         return lambda *operands: _by_batch(*operands, epsilon=epsilon, momentum=momentum)
 
     def kernel(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        if mean.requires_grad or variance.requires_grad:
+            shape = (-1, *(1,) * (x.dim() - 2))
+            factor = scale * torch.rsqrt(variance + epsilon)
+            return ((x - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)).to(x.dtype)
         if scale.dtype == x.dtype == mean.dtype:
-            return F.batch_norm(x, mean, variance, scale, bias, eps=epsilon)
-        wide = F.batch_norm(x.float(), mean.float(), variance.float(), scale.float(), bias.float(), eps=epsilon)
-        return wide.to(x.dtype)
+            return functional.batch_norm(x, mean, variance, scale, bias, eps=epsilon)
+        statistics, affine = (mean.float(), variance.float()), (scale.float(), bias.float())
+        return functional.batch_norm(x.float(), *statistics, *affine, eps=epsilon).to(x.dtype)
 
     return kernel
 
@@ -272,6 +276,6 @@ def _by_batch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     axes = [axis for axis in range(x.dim()) if axis != 1]
     spread, centre = torch.var_mean(x, axes, correction=0)
-    y = F.batch_norm(x, centre.to(scale.dtype), spread.to(scale.dtype), scale, bias, eps=epsilon)
+    y = functional.batch_norm(x, None, None, scale, bias, True, eps=epsilon)
     blended = (momentum * old + (1 - momentum) * new for old, new in ((mean, centre), (variance, spread)))
     return (y, *blended)  # type: ignore[return-value]

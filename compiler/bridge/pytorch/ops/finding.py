@@ -43,9 +43,9 @@ def _suppress(call: Call) -> Kernel:
         least: Tensor | None = None,
     ) -> Tensor:
         limits = Limits(
-            count=0 if count is None else int(count),
-            overlap=0.0 if overlap is None else float(overlap),
-            score=None if least is None else float(least),
+            count=0 if count is None else int(count.detach()),
+            overlap=0.0 if overlap is None else float(overlap.detach()),
+            score=None if least is None else float(least.detach()),
         )
         kept = [
             torch.stack([torch.full_like(chosen, item), torch.full_like(chosen, label), chosen], 1)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from graphpress.bridge.pytorch.call import Call, Kernel, Translation
-from graphpress.bridge.pytorch.ops.windows import pad
+from graphpress.bridge.pytorch.ops.windows import Pads, pad
 
 
 def entries() -> dict[str, Translation]:
@@ -99,7 +100,7 @@ def _expand(call: Call) -> Kernel:
     read = call.reader(1)
 
     def kernel(x: Tensor, shape: Tensor) -> Tensor:
-        return x.expand(torch.broadcast_shapes(x.shape, read(shape) or ()))
+        return x.expand(np.broadcast_shapes(x.shape, read(shape) or ()))
 
     return kernel
 
@@ -114,16 +115,23 @@ def _pad(call: Call) -> Kernel:
     known = call.constant(2)
     constant = given if known is None else known.reshape(-1)[0].item()
 
-    def kernel(x: Tensor, pads: Tensor | None = None, value: Tensor | None = None, axes: Tensor | None = None) -> Tensor:
+    def kernel(
+        x: Tensor, pads: Tensor | None = None, value: Tensor | None = None, axes: Tensor | None = None
+    ) -> Tensor:
         pairs = _pairs(read(pads) or (), read_axes(axes), x.dim())
         if mode == "constant":
-            return pad(x, pairs, constant if known is not None or value is None else value.item())
+            return pad(x, pairs, constant) if known is not None or value is None else _filled(x, pairs, value)
         return _extended(x, pairs, mode)
 
     return kernel
 
 
-def _pairs(pads: Sequence[int], axes: Sequence[int] | None, rank: int) -> tuple[tuple[int, int], ...]:
+def _filled(x: Tensor, pairs: Pads, value: Tensor) -> Tensor:
+    inside = pad(torch.ones_like(x, dtype=torch.int8), pairs)
+    return torch.where(inside > 0, pad(x, pairs), value.reshape(()))
+
+
+def _pairs(pads: Sequence[int], axes: Sequence[int] | None, rank: int) -> Pads:
     """Padding before and after, for every axis."""
     chosen = range(rank) if axes is None else [axis % rank for axis in axes]
     pairs = [(0, 0)] * rank
@@ -132,7 +140,7 @@ def _pairs(pads: Sequence[int], axes: Sequence[int] | None, rank: int) -> tuple[
     return tuple(pairs)
 
 
-def _extended(x: Tensor, pairs: Sequence[tuple[int, int]], mode: str) -> Tensor:
+def _extended(x: Tensor, pairs: Pads, mode: str) -> Tensor:
     """Padding with the tensor's own values, axis by axis; negative padding crops."""
     for axis, (before, after) in enumerate(pairs):
         if before or after:
@@ -181,7 +189,7 @@ def _depth_to_space(call: Call) -> Kernel:
 
     def kernel(x: Tensor) -> Tensor:
         if crd:
-            return F.pixel_shuffle(x, block)
+            return functional.pixel_shuffle(x, block)
         n, c, h, w = x.shape
         parts = x.reshape(n, block, block, c // block**2, h, w)
         return parts.permute(0, 3, 4, 1, 5, 2).reshape(n, c // block**2, h * block, w * block)
@@ -191,11 +199,12 @@ def _depth_to_space(call: Call) -> Kernel:
 
 def _space_to_depth(call: Call) -> Kernel:
     block = call.integer("blocksize", 1)
+    order = (0, 1, 3, 5, 2, 4) if call.text("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
 
     def kernel(x: Tensor) -> Tensor:
         n, c, h, w = x.shape
         parts = x.reshape(n, c, h // block, block, w // block, block)
-        return parts.permute(0, 3, 5, 1, 2, 4).reshape(n, c * block**2, h // block, w // block)
+        return parts.permute(order).reshape(n, c * block**2, h // block, w // block)
 
     return kernel
 

@@ -1,24 +1,52 @@
-"""Convolutions and matrix products."""
+"""Convolutions and matrix products, also those on integers.
+
+Integer products are computed in double precision, which holds every sum of theirs exactly; they pass no gradient.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from graphpress.bridge.pytorch.call import Call, Kernel, Translation
-from graphpress.bridge.pytorch.ops.windows import Window, even, pad
+from graphpress.bridge.pytorch.ops.windows import Pads, Window, even, pad
 
-_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+_CONVOLUTIONS = (functional.conv1d, functional.conv2d, functional.conv3d)
+_TRANSPOSED = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
 
 
 def entries() -> dict[str, Translation]:
     """The operators of this family."""
-    return {"Conv": _conv, "Gemm": _gemm, "MatMul": lambda call: torch.matmul}
+    return {
+        "Conv": _conv,
+        "ConvInteger": _conv_integer,
+        "ConvTranspose": _conv_transpose,
+        "DeformConv": _deform_conv,
+        "Einsum": _einsum,
+        "Gemm": _gemm,
+        "MatMul": _matmul,
+        "MatMulInteger": _matmul_integer,
+        "QLinearConv": _qlinear_conv,
+        "QLinearMatMul": _qlinear_matmul,
+    }
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int) -> Tensor:
-    """A convolution of any number (one to three) of spatial axes."""
+# -- convolutions ---------------------------------------------------------------------------------------------
+
+
+def _conv(call: Call) -> Kernel:
+    window, groups = Window.of(call), call.integer("group", 1)
+
+    def kernel(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return _convolve(x, weight, bias, window, groups)
+
+    return kernel
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int) -> Tensor:
     rank = weight.dim() - 2
     pads = window.padding(x.shape[2:], weight.shape[2:])
     padding = even(pads)
@@ -29,13 +57,87 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, gro
     return result
 
 
-def _conv(call: Call) -> Kernel:
+def _conv_transpose(call: Call) -> Kernel:
+    """The whole result, of which padding cuts off the rim: on both sides alike torch does it, else we."""
     window, groups = Window.of(call), call.integer("group", 1)
+    extra, shape = call.integers("output_padding"), call.integers("output_shape")
 
     def kernel(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return convolve(x, weight, bias, window, groups)
+        rank = weight.dim() - 2
+        stride, dilation, more = window.stride(rank), window.dilation(rank), extra or (0,) * rank
+        function, pads = _TRANSPOSED[rank - 1], _rim(x, weight, window, more, shape)
+        padding = even(pads)
+        if padding is not None and all(one < max(pair) for one, *pair in zip(more, stride, dilation, strict=True)):
+            return function(x, weight, bias, stride, padding, more, groups, dilation)
+        whole = function(x, weight, None, stride, 0, 0, groups, dilation)
+        cut = pad(whole, tuple((-before, one - after) for (before, after), one in zip(pads, more, strict=True)))
+        return cut if bias is None else cut + bias.reshape(-1, *(1,) * rank)
 
     return kernel
+
+
+def _rim(x: Tensor, weight: Tensor, window: Window, more: Sequence[int], shape: Sequence[int] | None) -> Pads:
+    """Padding as given, or such that the result has the size that is asked for."""
+    rank = weight.dim() - 2
+    stride, dilation = window.stride(rank), window.dilation(rank)
+    if shape is None and not window.auto:
+        return window.pads or ((0, 0),) * rank
+    wanted = [size * step for size, step in zip(x.shape[2:], stride, strict=True)] if shape is None else shape[-rank:]
+    rims = []
+    for axis in range(rank):
+        full = stride[axis] * (x.shape[2 + axis] - 1) + more[axis] + (weight.shape[2 + axis] - 1) * dilation[axis] + 1
+        total = max(full - wanted[axis], 0)
+        small, large = total // 2, total - total // 2
+        rims.append((small, large) if window.auto == "SAME_UPPER" else (large, small))
+        if full < wanted[axis]:
+            rims[-1] = (0, full - wanted[axis])
+    return tuple(rims)
+
+
+def _deform_conv(call: Call) -> Kernel:
+    """Each tap of the kernel reads the image between pixels, where an offset moves it; outside there are zeros."""
+    window, groups, offset_groups = Window.of(call), call.integer("group", 1), call.integer("offset_group", 1)
+
+    def kernel(
+        x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        call.require(weight.dim() == 4, "more or fewer than two spatial axes")
+        (n, c, _, _), (rows, columns) = x.shape, offset.shape[2:]
+        taps = weight.shape[2] * weight.shape[3]
+        grid = _tap_grid(x, weight, offset.reshape(n * offset_groups, taps, 2, rows, columns), window)
+        images = x.reshape(n * offset_groups, c // offset_groups, *x.shape[2:])
+        read = functional.grid_sample(images, grid.reshape(len(grid), taps * rows, columns, 2), align_corners=True)
+        read = read.reshape(n, offset_groups, -1, taps, rows, columns)
+        if mask is not None:
+            read = read * mask.reshape(n, offset_groups, 1, taps, rows, columns)
+        parts = read.reshape(n, groups, -1, rows * columns)
+        result = weight.reshape(groups, weight.shape[0] // groups, -1) @ parts
+        result = result.reshape(n, -1, rows, columns)
+        return result if bias is None else result + bias.reshape(-1, 1, 1)
+
+    return kernel
+
+
+def _tap_grid(x: Tensor, weight: Tensor, offset: Tensor, window: Window) -> Tensor:
+    """Where every tap of every position reads: (images, taps, rows, columns, 2), x first, from -1 to 1."""
+    pads = window.padding(x.shape[2:], weight.shape[2:])
+    places = []
+    for axis in (0, 1):
+        steps = torch.arange(offset.shape[3 + axis], device=x.device) * window.stride(2)[axis] - pads[axis][0]
+        taps = torch.arange(weight.shape[2 + axis], device=x.device) * window.dilation(2)[axis]
+        shape = [1, 1, 1, 1, 1]
+        shape[1 + axis], shape[3 + axis] = len(taps), len(steps)
+        places.append((taps[:, None] + steps[None]).reshape(shape[1:]))
+    size = (weight.shape[2], weight.shape[3], *offset.shape[3:])
+    grids = []
+    for axis, place in enumerate(places):
+        base = place.expand(size).reshape(1, -1, *offset.shape[3:])
+        last = max(x.shape[2 + axis] - 1, 1)
+        grids.append((base + offset[:, :, axis]) * 2 / last - 1)
+    return torch.stack(grids[::-1], -1)
+
+
+# -- matrix products ------------------------------------------------------------------------------------------
 
 
 def _gemm(call: Call) -> Kernel:
@@ -46,6 +148,83 @@ def _gemm(call: Call) -> Kernel:
         a, b = a.mT if flip_a else a, b.mT if flip_b else b
         if c is None:
             return a @ b if alpha == 1 else alpha * (a @ b)
-        return torch.addmm(c, a, b, beta=beta, alpha=alpha)
+        if a.is_floating_point():
+            return torch.addmm(c, a, b, beta=beta, alpha=alpha)
+        return (alpha * (a @ b) + beta * c).to(a.dtype)
 
     return kernel
+
+
+def _matmul(call: Call) -> Kernel:
+    return torch.matmul
+
+
+def _einsum(call: Call) -> Kernel:
+    equation = call.text("equation", "").replace(" ", "")
+    return lambda *operands: torch.einsum(equation, *operands)
+
+
+# -- on integers ----------------------------------------------------------------------------------------------
+
+
+def _conv_integer(call: Call) -> Kernel:
+    window, groups = Window.of(call), call.integer("group", 1)
+
+    def kernel(x: Tensor, weight: Tensor, x_zero: Tensor | None = None, w_zero: Tensor | None = None) -> Tensor:
+        centred = _centred(x, x_zero), _centred(weight, w_zero, 0)
+        return _convolve(*centred, None, window, groups).to(torch.int32)
+
+    return kernel
+
+
+def _qlinear_conv(call: Call) -> Kernel:
+    window, groups = Window.of(call), call.integer("group", 1)
+
+    def kernel(
+        x: Tensor, x_scale: Tensor, x_zero: Tensor, weight: Tensor, w_scale: Tensor, w_zero: Tensor,
+        y_scale: Tensor, y_zero: Tensor, bias: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        wide = None if bias is None else bias.double()
+        sums = _convolve(_centred(x, x_zero), _centred(weight, w_zero, 0), wide, window, groups)
+        factor = (x_scale * w_scale / y_scale).double()
+        return _requantised(sums * factor.reshape(-1, *(1,) * (weight.dim() - 2)), y_zero)
+
+    return kernel
+
+
+def _matmul_integer(call: Call) -> Kernel:
+    def kernel(a: Tensor, b: Tensor, a_zero: Tensor | None = None, b_zero: Tensor | None = None) -> Tensor:
+        return (_centred(a, a_zero, -2) @ _centred(b, b_zero, -1)).to(torch.int32)
+
+    return kernel
+
+
+def _qlinear_matmul(call: Call) -> Kernel:
+    def kernel(
+        a: Tensor, a_scale: Tensor, a_zero: Tensor, b: Tensor, b_scale: Tensor, b_zero: Tensor,
+        y_scale: Tensor, y_zero: Tensor,
+    ) -> Tensor:  # fmt: skip
+        sums = _centred(a, a_zero, -2) @ _centred(b, b_zero, -1)
+        scales = _along(a_scale, a, -2).double() * _along(b_scale, b, -1).double()
+        return _requantised(sums * scales / y_scale.double(), y_zero)
+
+    return kernel
+
+
+def _centred(integers: Tensor, zero: Tensor | None, axis: int = 0) -> Tensor:
+    """Integers less their zero-point, in double precision."""
+    return integers.double() if zero is None else integers.double() - _along(zero, integers, axis).double()
+
+
+def _along(parameter: Tensor, data: Tensor, axis: int) -> Tensor:
+    """A scale or zero-point, one for all or one per index of an axis, shaped to broadcast against the data."""
+    if parameter.numel() == 1:
+        return parameter.reshape(())
+    if parameter.dim() > 1:
+        return parameter
+    return parameter.reshape([-1 if index == axis % data.dim() else 1 for index in range(data.dim())])
+
+
+def _requantised(numbers: Tensor, zero: Tensor) -> Tensor:
+    limits = torch.iinfo(zero.dtype)
+    return (numbers.round() + zero.reshape(()).double()).clamp(limits.min, limits.max).to(zero.dtype)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from graphpress.bridge.pytorch.call import Call, Kernel, Translation
 from graphpress.bridge.pytorch.tensors import torch_dtype
@@ -65,7 +65,7 @@ def _layer_norm(call: Call) -> Kernel:
 
     def simple(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
         if scale.dim() == (-axis if axis < 0 else x.dim() - axis) and scale.shape == x.shape[axis:]:
-            return F.layer_norm(x, scale.shape, scale, bias, epsilon)
+            return functional.layer_norm(x, scale.shape, scale, bias, epsilon)
         return whole(x, scale, bias)[0]
 
     def whole(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,7 +74,7 @@ def _layer_norm(call: Call) -> Kernel:
         spread, centre = torch.var_mean(wide, axes, correction=0, keepdim=True)
         inverse = torch.rsqrt(spread + epsilon)
         y = ((wide - centre) * inverse).to(x.dtype) * scale
-        return y if bias is None else y + bias, centre.to(stash), inverse.to(stash)
+        return y if bias is None else y + bias, centre, inverse
 
     return simple if outputs == 1 else whole
 
@@ -111,7 +111,7 @@ def _group_norm(call: Call) -> Kernel:
         if times > 1:
             scale, bias = scale.repeat_interleave(times), bias.repeat_interleave(times)
         if scale.dtype == x.dtype:
-            return F.group_norm(x, groups, scale, bias, epsilon)
+            return functional.group_norm(x, groups, scale, bias, epsilon)
         return _of_groups(x, groups, epsilon) * _channels(scale, x) + _channels(bias, x)
 
     return kernel
@@ -129,14 +129,14 @@ def _channels(parameter: Tensor, x: Tensor) -> Tensor:
 
 
 def _local_response(call: Call) -> Kernel:
-    """x / (bias + alpha / size · sum of squares over neighbouring channels) ** beta."""
+    """Divided by (bias + alpha / size · sum of squares over neighbouring channels) ** beta."""
     size, bias = call.integer("size", 1), call.number("bias", 1.0)
     factor, beta = call.number("alpha", 1e-4) / size, call.number("beta", 0.75)
     before = (size - 1) // 2
 
     def kernel(x: Tensor) -> Tensor:
         squares = x.square().reshape(*x.shape[:2], -1)
-        padded = F.pad(squares, (0, 0, before, size - 1 - before))
+        padded = functional.pad(squares, (0, 0, before, size - 1 - before))
         sums = padded.unfold(1, size, 1).sum(-1).reshape(x.shape)
         return x / (bias + factor * sums) ** beta
 

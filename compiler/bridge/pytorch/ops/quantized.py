@@ -39,15 +39,16 @@ def spread(parameter: Tensor, data: Tensor, axis: int, block: int) -> Tensor:
 
 def _quantize(call: Call) -> Kernel:
     axis, block = call.integer("axis", 1), call.integer("block_size", 0)
-    precision, saturate = call.integer("precision", 0), bool(call.integer("saturate", 1))
-    dtype = _quantized_type(call)
+    precision, dtype = call.integer("precision", 0), _quantized_type(call)
+    exact = call.integer("saturate", 1) or not torch_dtype(dtype).is_floating_point
+    call.require(bool(exact), "short floats that do not saturate")
 
     def run(data: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
         divisor = spread(scale, data, axis, block).to(torch_dtype(precision) if precision else scale.dtype)
         scaled = data.to(divisor.dtype) / divisor
         if zero_point is None or zero_point.is_floating_point():
-            return to_grid(scaled, 0, dtype, saturate)
-        return to_grid(scaled, spread(zero_point.float(), data, axis, block), dtype, saturate)
+            return to_grid(scaled, 0, dtype)
+        return to_grid(scaled, spread(zero_point.float(), data, axis, block), dtype)
 
     return run
 
@@ -60,12 +61,12 @@ def _quantized_type(call: Call) -> DataType:
     return DataType(call.integer("output_dtype", 0) or DataType.UINT8)
 
 
-def to_grid(scaled: Tensor, zero_point: Tensor | int, dtype: DataType, saturate: bool = True) -> Tensor:
-    """The nearest numbers of a type, ties to even; ``saturate`` says whether eight-bit floats are clamped too."""
+def to_grid(scaled: Tensor, zero_point: Tensor | int, dtype: DataType) -> Tensor:
+    """The nearest numbers of a type, ties to even."""
     target = torch_dtype(dtype)
     if target.is_floating_point:
         limit = torch.finfo(target).max
-        return (scaled.clamp(-limit, limit) if saturate else scaled).to(target)
+        return scaled.clamp(-limit, limit).to(target)
     low, high = integer_bounds(dtype.name.lower())
     return (scaled.round().float() + zero_point).clamp(low, high).to(target)
 

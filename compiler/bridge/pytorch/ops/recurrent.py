@@ -27,6 +27,7 @@ from graphpress.bridge.pytorch.call import Call, Kernel, Translation, Untranslat
 Activation = Callable[[Tensor], Tensor]
 State = tuple[Tensor, ...]
 
+
 @dataclass(frozen=True)
 class Shape:
     """An activation of x, alpha and beta, with the defaults of those numbers that it has."""
@@ -51,6 +52,9 @@ _SHAPES = {
 }
 """By their names in lower case."""
 
+_OF_CELL = 2
+"""The place of the activation that reads the cell's state, which ONNX Runtime does not clip: it clips sums only."""
+
 
 def entries() -> dict[str, Translation]:
     """The operators of this family."""
@@ -59,6 +63,7 @@ def entries() -> dict[str, Translation]:
         "LSTM": lambda call: _layer(call, lstm, ("sigmoid", "tanh", "tanh")),
         "RNN": lambda call: _layer(call, rnn, ("tanh",)),
     }
+
 
 Step = Callable[[Tensor, State], State]
 """One step: the projected input [batch, gates × width] and the state, to the next state, whose first is the output."""
@@ -160,9 +165,7 @@ def through_time(step: Step, inputs: Tensor, state: State, lengths: Tensor | Non
     return torch.stack(results), state
 
 
-def _one_way(
-    step: Step, inputs: Tensor, state: State, lengths: Tensor | None, backward: bool
-) -> tuple[Tensor, State]:
+def _one_way(step: Step, inputs: Tensor, state: State, lengths: Tensor | None, backward: bool) -> tuple[Tensor, State]:
     if not backward:
         return through_time(step, inputs, state, lengths)
     results, last = through_time(step, backwards(inputs, lengths), state, lengths)
@@ -185,8 +188,11 @@ def _layer(call: Call, make: Callable[[Layer], Step], defaults: tuple[str, ...])
     direction = call.text("direction", "forward")
     reverse = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[direction]
     activations = _activations(call, defaults, len(reverse))
-    batch_first, states = bool(call.integer("layout", 0)), 2 if make is lstm else 1
+    batch_first, count = bool(call.integer("layout", 0)), 2 if make is lstm else 1
     linear, coupled = bool(call.integer("linear_before_reset", 0)), bool(call.integer("input_forget", 0))
+
+    def swap(tensor: Tensor) -> Tensor:
+        return tensor.transpose(0, 1) if batch_first else tensor
 
     def run(
         data: Tensor,
@@ -198,28 +204,20 @@ def _layer(call: Call, make: Callable[[Layer], Step], defaults: tuple[str, ...])
         cell: Tensor | None = None,
         peepholes: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        data = data.transpose(0, 1) if batch_first else data
-        start = data.new_zeros(data.shape[1], recurrence.shape[-1])
+        inputs = swap(data)
+        zero = data.new_zeros(len(weight), inputs.shape[1], recurrence.shape[-1])
+        states = [zero if one is None else swap(one) for one in (hidden, cell)[:count]]
         runs = []
-        for index, backward in enumerate(reverse):
-            layer = Layer(
-                weight[index],
-                recurrence[index],
-                None if bias is None else bias[index],
-                None if peepholes is None else peepholes[index],
-                activations[index],
-                linear,
-                coupled,
-            )
-            initial = tuple(
-                start if one is None else one[:, index] if batch_first else one[index] for one in (hidden, cell)[:states]
-            )
-            runs.append(_one_way(make(layer), layer.project(data), initial, lengths, backward))
-        sequence, last = zip(*runs, strict=True)
-        join = 1 if batch_first else 0
-        whole = torch.stack(sequence, 1)
-        ends = (torch.stack(each, join) for each in zip(*last, strict=True))
-        return (whole.permute(2, 0, 1, 3) if batch_first else whole, *ends)
+        for at, backward in enumerate(reverse):
+            shared = None if bias is None else bias[at]
+            peeps = None if peepholes is None else peepholes[at]
+            layer = Layer(weight[at], recurrence[at], shared, peeps, activations[at], linear, coupled)
+            start = tuple(state[at] for state in states)
+            runs.append(_one_way(make(layer), layer.project(inputs), start, lengths, backward))
+        results, ends = zip(*runs, strict=True)
+        whole = torch.stack(results, 1)
+        last = (swap(torch.stack(each)) for each in zip(*ends, strict=True))
+        return (whole.permute(2, 0, 1, 3) if batch_first else whole, *last)
 
     return run
 
@@ -231,13 +229,14 @@ def _activations(call: Call, defaults: tuple[str, ...], directions: int) -> list
     alphas, betas = iter(call.numbers("activation_alpha") or ()), iter(call.numbers("activation_beta") or ())
     clip = call.number("clip", math.inf)
     made = []
-    for name in names:
+    for place, name in enumerate(names):
         shape = _SHAPES.get(name.lower())
         if shape is None:
             raise UntranslatableError(f"unknown activation {name}")
         alpha = 0.0 if shape.alpha is None else next(alphas, shape.alpha)
         beta = 0.0 if shape.beta is None else next(betas, shape.beta)
-        made.append(_clipped(shape, alpha, beta, clip))
+        of_cell = place % len(defaults) == _OF_CELL
+        made.append(_clipped(shape, alpha, beta, math.inf if of_cell else clip))
     return [tuple(made[index * len(defaults) :][: len(defaults)]) for index in range(directions)]
 
 

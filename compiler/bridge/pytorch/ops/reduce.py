@@ -9,6 +9,9 @@ from torch import Tensor
 
 from graphpress.bridge.pytorch.call import Call, Kernel, Translation
 
+_UNSORTED = (torch.uint16, torch.uint32, torch.uint64)
+"""Types that torch does not sort."""
+
 Reduction = Callable[[Tensor, tuple[int, ...], bool], Tensor]
 """From a tensor, axes (at least one) and whether they are kept with size one."""
 
@@ -77,7 +80,8 @@ _REDUCTIONS: dict[str, Reduction] = {
 
 def _root(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
     wide = x if x.is_floating_point() else x.double()
-    return torch.linalg.vector_norm(wide, 2, axes, keep).to(x.dtype)
+    root: Tensor = torch.linalg.vector_norm(wide, 2, axes, keep)
+    return root.to(x.dtype)
 
 
 def _reduction(reduce: Reduction) -> Translation:
@@ -124,8 +128,8 @@ def _top_k(call: Call) -> Kernel:
 
     def kernel(x: Tensor, k: Tensor | None = None) -> tuple[Tensor, Tensor]:
         number = count.as_int() if count is not None else (read(k) or (0,))[0]
-        values, places = torch.sort(x, axis, largest, stable=True)
-        return values.narrow(axis, 0, number), places.narrow(axis, 0, number)
+        values, places = torch.sort(x.long() if x.dtype in _UNSORTED else x, dim=axis, descending=largest, stable=True)
+        return values.narrow(axis, 0, number).to(x.dtype), places.narrow(axis, 0, number)
 
     return kernel
 

@@ -1,9 +1,8 @@
-"""Sampling between pixels: GridSample, RoiAlign, MaxRoiPool, DeformConv; and MaxUnpool, which puts pixels back."""
+"""Regions of an image, and sampling at given points: RoiAlign, MaxRoiPool, GridSample."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,225 +11,104 @@ from torch.nn import functional
 
 from graphpress.bridge.pytorch.call import Call, Kernel, Translation
 
-_FIRST_WITH_HALF_PIXEL = 16
-
-_NAMES = {"linear": "bilinear", "cubic": "bicubic"}
+_MODES = {"linear": "bilinear", "cubic": "bicubic"}
 
 
 def entries() -> dict[str, Translation]:
     """The operators of this family."""
-    return {
-        "DeformConv": _deform_conv,
-        "GridSample": _grid_sample,
-        "MaxRoiPool": _max_roi_pool,
-        "MaxUnpool": _max_unpool,
-        "RoiAlign": _roi_align,
-    }
+    return {"GridSample": _grid_sample, "MaxRoiPool": _max_roi_pool, "RoiAlign": _roi_align}
 
 
 def _grid_sample(call: Call) -> Kernel:
-    mode = call.text("mode", "linear")
-    padding, corners = call.text("padding_mode", "zeros"), bool(call.integer("align_corners", 0))
-    return lambda data, grid: functional.grid_sample(data, grid, _NAMES.get(mode, mode), padding, corners)
-
-
-def _max_unpool(call: Call) -> Kernel:
-    kernel = call.integers("kernel_shape") or ()
-    strides = call.integers("strides") or (1,) * len(kernel)
-    pads = call.integers("pads") or (0,) * (2 * len(kernel))
-    read = call.reader(2)
-
-    def run(data: Tensor, indices: Tensor, shape: Tensor | None = None) -> Tensor:
-        sizes = [
-            (size - 1) * stride - pads[index] - pads[index + len(kernel)] + width
-            for index, (size, stride, width) in enumerate(zip(data.shape[2:], strides, kernel, strict=True))
-        ]
-        inner = (*data.shape[:2], *sizes)
-        flat = data.new_zeros(math.prod(inner)).scatter(0, indices.reshape(-1), data.reshape(-1)).reshape(inner)
-        missing = [after - before for after, before in zip(read(shape) or inner, inner, strict=True)]
-        return functional.pad(flat, [side for size in reversed(missing) for side in (0, size)])
-
-    return run
-
-
-# -- deformable convolution -------------------------------------------------------------------------------------
-
-
-def _deform_conv(call: Call) -> Kernel:
-    strides, dilations, pads = call.integers("strides"), call.integers("dilations"), call.integers("pads")
-    groups, offset_groups = call.integer("group", 1), call.integer("offset_group", 1)
-
-    def run(
-        data: Tensor, weight: Tensor, offset: Tensor, bias: Tensor | None = None, mask: Tensor | None = None
-    ) -> Tensor:
-        rank = data.dim() - 2
-        size = tuple(weight.shape[2:])
-        window = Window(size, strides or (1,) * rank, dilations or (1,) * rank, (pads or (0,) * rank)[:rank])
-        taps = window.sample(data, offset, offset_groups)
-        if mask is not None:
-            taps = taps * mask.unflatten(1, (offset_groups, 1, -1))
-        taps = taps.flatten(1, 2).unflatten(1, (groups, -1))
-        filters = weight.flatten(2).unflatten(0, (groups, -1))
-        result = torch.einsum("ngck...,gock->ngo...", taps, filters).flatten(1, 2)
-        return result if bias is None else result + bias.reshape(-1, *(1,) * rank)
-
-    return run
-
-
-@dataclass(frozen=True)
-class Window:
-    """Where a convolution reads, before it is deformed; per axis of space."""
-
-    size: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    before: tuple[int, ...]
-
-    def sample(self, data: Tensor, offset: Tensor, groups: int) -> Tensor:
-        """The pixels at the deformed places, linear in between and zero outside.
-
-        Args:
-            data: [batch, channels, *space].
-            offset: [batch, groups × taps × axes, *places].
-            groups: of channels that share their offsets.
-
-        Returns:
-            [batch, groups, channels / groups, taps, *places].
-        """
-        space, places, count = data.shape[2:], offset.shape[2:], math.prod(self.size)
-        shifts = offset.reshape(len(data) * groups, count, len(space), *places)
-        start = self._start(places, data).to(shifts)
-        position = (start + shifts).movedim(2, -1)
-        sizes = torch.tensor(space, device=data.device, dtype=position.dtype)
-        grid = ((2 * position + 1) / sizes - 1).flip(-1)
-        pixels = data.reshape(len(data) * groups, -1, *space)
-        taps = functional.grid_sample(pixels, grid.flatten(1, 2).to(data.dtype), align_corners=False)
-        return taps.reshape(len(data), groups, pixels.shape[1], count, *places)
-
-    def _start(self, places: Sequence[int], data: Tensor) -> Tensor:
-        """The undeformed place that each tap reads, [taps, axes, *places]."""
-        parts = []
-        for axis, (step, dilation, before) in enumerate(zip(self.strides, self.dilations, self.before, strict=True)):
-            tap = dilation * torch.arange(self.size[axis], device=data.device)
-            place = step * torch.arange(places[axis], device=data.device) - before
-            shape = [1] * (2 * len(places))
-            shape[axis], shape[len(places) + axis] = len(tap), len(place)
-            parts.append((tap[:, None] + place).reshape(shape).expand(*self.size, *places))
-        return torch.stack([part.flatten(0, len(places) - 1) for part in parts], 1)
-
-
-# -- regions of interest ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Bins:
-    """How a region is cut into bins: rows and columns of them, and samples along each side of a bin (0: as needed)."""
-
-    rows: int
-    columns: int
-    samples: int
-    largest: bool
-
-
-def _roi_align(call: Call) -> Kernel:
-    bins = Bins(
-        call.integer("output_height", 1),
-        call.integer("output_width", 1),
-        call.integer("sampling_ratio", 0),
-        call.text("mode", "avg").lower() == "max",
-    )
-    default = "half_pixel" if call.opset >= _FIRST_WITH_HALF_PIXEL else "output_half_pixel"
-    half_pixel = call.text("coordinate_transformation_mode", default).lower() == "half_pixel"
-    scale = call.number("spatial_scale", 1.0)
-
-    def run(data: Tensor, regions: Tensor, items: Tensor) -> Tensor:
-        scaled = regions * scale - (0.5 if half_pixel else 0)
-        pooled = [
-            align(data[item], region, bins, 0 if half_pixel else 1)
-            for item, region in zip(items.tolist(), scaled, strict=True)
-        ]
-        return torch.stack(pooled) if pooled else data.new_zeros(0, data.shape[1], bins.rows, bins.columns)
-
-    return run
-
-
-def align(data: Tensor, region: Tensor, bins: Bins, least: int) -> Tensor:
-    """A region of an image [channels, height, width] in bins, each the mean or the largest of its samples.
-
-    The largest is taken over the weighted neighbours of all samples, not over the samples: so ONNX has it.
-
-    Args:
-        data: the image.
-        region: left, top, right and bottom, in pixels.
-        bins: how it is cut.
-        least: smallest height and width that a region is taken to have.
-    """
-    left, top, right, bottom = region
-    height, width = bottom - top, right - left
-    if least:
-        height, width = height.clamp(min=least), width.clamp(min=least)
-    rows = neighbours(top, height, bins.rows, bins.samples, data.shape[1])
-    columns = neighbours(left, width, bins.columns, bins.samples, data.shape[2])
-    parts = [
-        data[:, row][:, :, column] * (down[:, None] * along).to(data.dtype)
-        for row, down in rows
-        for column, along in columns
-    ]
-    if not parts[0].numel():
-        return data.new_zeros(len(data), bins.rows, bins.columns)
-    samples = torch.stack(parts).unflatten(3, (bins.columns, -1)).unflatten(2, (bins.rows, -1))
-    return samples.amax((0, 3, 5)) if bins.largest else samples.sum(0).mean((2, 4))
-
-
-def neighbours(start: Tensor, extent: Tensor, bins: int, samples: int, size: int) -> list[tuple[Tensor, Tensor]]:
-    """For all samples along an axis the lower and the upper pixel, each as its index and its weight.
-
-    A sample more than one pixel outside weighs nothing; nearer ones take the border's value.
-    """
-    bin_size = extent / bins
-    count = samples or max(0, math.ceil(float(bin_size.detach())))
-    inner = (torch.arange(count, device=start.device, dtype=start.dtype) + 0.5) / max(count, 1)
-    position = (start + bin_size * (torch.arange(bins, device=start.device)[:, None] + inner)).reshape(-1)
-    inside = (position >= -1) & (position <= size)
-    position = position.clamp(0, size - 1)
-    lower = position.detach().floor().long()
-    share = position - lower
-    return [(lower, (1 - share) * inside), ((lower + 1).clamp(max=size - 1), share * inside)]
+    given = call.text("mode", "linear")
+    mode, padding = _MODES.get(given, given), call.text("padding_mode", "zeros")
+    aligned = bool(call.integer("align_corners", 0))
+    return lambda x, grid: functional.grid_sample(x, grid, mode, padding, aligned)
 
 
 def _max_roi_pool(call: Call) -> Kernel:
-    rows, columns = call.integers("pooled_shape") or (1, 1)
-    scale = call.number("spatial_scale", 1.0)
+    """Bins of whole pixels, which may share a row or column; an empty bin is zero."""
+    (rows, columns), scale = call.integers("pooled_shape") or (1, 1), call.number("spatial_scale", 1.0)
 
-    def run(data: Tensor, regions: Tensor) -> Tensor:
-        pooled = [
-            largest(data[int(item)], [round_half_up(scale * side) for side in sides], rows, columns)
-            for item, *sides in regions.tolist()
-        ]
-        return torch.stack(pooled) if pooled else data.new_zeros(0, data.shape[1], rows, columns)
+    def kernel(x: Tensor, regions: Tensor) -> Tensor:
+        return torch.stack([_pooled(x, region, scale, rows, columns) for region in regions.tolist()])
 
-    return run
+    return kernel
 
 
-def round_half_up(number: float) -> int:
-    """The nearest integer, the one farther from zero where two are."""
-    return int(math.copysign(math.floor(abs(number) + 0.5), number))
-
-
-def largest(data: Tensor, region: Sequence[int], rows: int, columns: int) -> Tensor:
-    """The largest pixel of each bin of a region (left, top, right, bottom, both ends included); 0 in an empty bin."""
-    left, top, right, bottom = region
-    down = _edges(top, bottom, rows, data.shape[1])
-    along = _edges(left, right, columns, data.shape[2])
-    pooled = [
-        data[:, low:high, first:last].amax((1, 2)) if low < high and first < last else data.new_zeros(len(data))
-        for low, high in down
-        for first, last in along
+def _pooled(x: Tensor, region: list[float], scale: float, rows: int, columns: int) -> Tensor:
+    image, (left, top, right, bottom) = x[int(region[0])], (math.floor(one * scale + 0.5) for one in region[1:])
+    heights = _bins(top, bottom, rows, x.shape[2])
+    widths = _bins(left, right, columns, x.shape[3])
+    zero = x.new_zeros(x.shape[1])
+    lines = [
+        torch.stack([image[:, a:b, c:d].amax((1, 2)) if a < b and c < d else zero for c, d in widths], 1)
+        for a, b in heights
     ]
-    return torch.stack(pooled, 1).reshape(len(data), rows, columns)
+    return torch.stack(lines, 1)
 
 
-def _edges(start: int, end: int, bins: int, size: int) -> list[tuple[int, int]]:
-    width = max(end - start + 1, 1) / bins
-    bounds = [(math.floor(index * width) + start, math.ceil((index + 1) * width) + start) for index in range(bins)]
-    return [(min(max(low, 0), size), min(max(high, 0), size)) for low, high in bounds]
+def _bins(start: int, end: int, count: int, size: int) -> list[tuple[int, int]]:
+    step = max(end - start + 1, 1) / count
+    edges = ((start + math.floor(index * step), start + math.ceil((index + 1) * step)) for index in range(count))
+    return [(min(max(low, 0), size), min(max(high, 0), size)) for low, high in edges]
+
+
+def _roi_align(call: Call) -> Kernel:
+    """Each bin is the mean (or the largest) of samples between pixels, on a regular grid inside it."""
+    rows, columns = call.integer("output_height", 1), call.integer("output_width", 1)
+    scale, ratio = call.number("spatial_scale", 1.0), call.integer("sampling_ratio", 0)
+    half_pixel = call.opset >= 16 and call.text("coordinate_transformation_mode", "half_pixel") == "half_pixel"
+    largest = call.text("mode", "avg") == "max"
+
+    def kernel(x: Tensor, regions: Tensor, batch: Tensor) -> Tensor:
+        shift = 0.5 if half_pixel else 0.0
+        results = []
+        for index, region in zip(batch.tolist(), regions.unbind(), strict=True):
+            left, top, right, bottom = (region * scale - shift).unbind()
+            width, height = right - left, bottom - top
+            if not half_pixel:
+                width, height = width.clamp(min=1), height.clamp(min=1)
+            down, across = (
+                ratio or max(math.ceil(float(extent) / bins), 1) for extent, bins in ((height, rows), (width, columns))
+            )
+            vertical = _samples(top, height, rows, down, x.shape[2])
+            horizontal = _samples(left, width, columns, across, x.shape[3])
+            results.append(_binned(x[index], vertical, horizontal, (rows, down, columns, across), largest))
+        return torch.stack(results) if results else x.new_zeros(0, x.shape[1], rows, columns)
+
+    return kernel
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Samples along one axis: the pixels on both sides, and what each contributes."""
+
+    pixels: tuple[Tensor, Tensor]
+    weights: tuple[Tensor, Tensor]
+
+
+def _samples(start: Tensor, extent: Tensor, bins: int, each: int, size: int) -> _Samples:
+    """Samples in the middle of equal parts; one that lies more than a pixel outside is zero."""
+    places = start + (torch.arange(bins * each, device=start.device, dtype=start.dtype) + 0.5) * extent / (bins * each)
+    inside = (places >= -1) & (places <= size)
+    places = places.clamp(0, size - 1)
+    low = places.detach().floor().long()
+    ratio = places - low
+    return _Samples((low, (low + 1).clamp(max=size - 1)), ((1 - ratio) * inside, ratio * inside))
+
+
+def _binned(
+    image: Tensor, vertical: _Samples, horizontal: _Samples, grid: tuple[int, int, int, int], largest: bool
+) -> Tensor:
+    """Of four products a sample: their sum, and the mean of the samples; or the largest of them all."""
+    rows, down, columns, across = grid
+    products = torch.stack(
+        [
+            image[:, row][:, :, column] * high[:, None] * wide
+            for row, high in zip(vertical.pixels, vertical.weights, strict=True)
+            for column, wide in zip(horizontal.pixels, horizontal.weights, strict=True)
+        ]
+    )
+    read = (products.amax(0) if largest else products.sum(0)).reshape(-1, rows, down, columns, across)
+    return read.amax((2, 4)) if largest else read.mean((2, 4))

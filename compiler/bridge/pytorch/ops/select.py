@@ -94,7 +94,7 @@ def _gather(call: Call) -> Kernel:
         chosen = from_front(indices, data.shape[axis])
         place = axis % data.dim()
         picked = data.index_select(place, chosen.reshape(-1))
-        return picked.reshape(*data.shape[:place], *indices.shape, *data.shape[place + 1 :])
+        return picked.reshape((*data.shape[:place], *indices.shape, *data.shape[place + 1 :]))
 
     return run
 
@@ -112,11 +112,11 @@ def _gather_nd(call: Call) -> Kernel:
 def pick_slices(data: Tensor, indices: Tensor, batch_dims: int) -> Tensor:
     """The slice that each row of ``indices`` points at, within its own item of the leading ``batch_dims`` axes."""
     depth, batch = indices.shape[-1], math.prod(data.shape[:batch_dims])
-    flat = data.reshape(batch, *data.shape[batch_dims:])
+    flat = data.reshape((batch, *data.shape[batch_dims:]))
     rows = indices.long().reshape(batch, -1, depth)
     item = torch.arange(batch, device=data.device)[:, None]
     found = flat[(item, *rows.unbind(-1))]
-    return found.reshape(*indices.shape[:-1], *data.shape[batch_dims + depth :])
+    return found.reshape((*indices.shape[:-1], *data.shape[batch_dims + depth :]))
 
 
 def _compress(call: Call) -> Kernel:
@@ -142,5 +142,5 @@ def _one_hot(call: Call) -> Kernel:
 
 def one_hot(indices: Tensor, depth: int, values: Tensor, axis: int) -> Tensor:
     """``values[1]`` where the position along the new axis is the index, ``values[0]`` elsewhere."""
-    places = torch.arange(depth, device=indices.device).reshape(-1, *(1,) * (indices.dim() - axis))
+    places = torch.arange(depth, device=indices.device).reshape((-1, *(1,) * (indices.dim() - axis)))
     return torch.where(from_front(indices, depth).unsqueeze(axis) == places, values[1], values[0])

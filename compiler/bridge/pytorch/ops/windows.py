@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from graphpress.bridge.pytorch.call import Call
 
@@ -64,6 +64,22 @@ class Window:
             )
         )
 
+    def to_whole_steps(self, size: Sequence[int], kernel: Sequence[int], pads: Pads, ceil: bool) -> Pads:
+        """Padding such that whole steps just fit: a rounded-up last window is filled, a rest is cut off.
+
+        The last window begins inside the input or the padding before it.
+        """
+        rank, result = len(kernel), []
+        for axis, (before, after) in enumerate(pads):
+            stride = self.stride(rank)[axis]
+            extent = (kernel[axis] - 1) * self.dilation(rank)[axis] + 1
+            room = size[axis] + before + after - extent
+            steps = -(-room // stride) if ceil else room // stride
+            if ceil and steps * stride >= size[axis] + before:
+                steps -= 1
+            result.append((before, steps * stride + extent - size[axis] - before))
+        return tuple(result)
+
 
 def _same(length: int, extent: int, stride: int, dilation: int, upper: bool) -> tuple[int, int]:
     total = max(0, (-(-length // stride) - 1) * stride + (extent - 1) * dilation + 1 - length)
@@ -79,4 +95,4 @@ def even(pads: Pads) -> tuple[int, ...] | None:
 def pad(x: Tensor, pads: Pads, value: float = 0.0) -> Tensor:
     """Pad the last axes with a number."""
     flat = [number for pair in reversed(pads) for number in pair]
-    return F.pad(x, flat, value=value) if any(flat) else x
+    return functional.pad(x, flat, value=value) if any(flat) else x

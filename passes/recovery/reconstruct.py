@@ -1,0 +1,182 @@
+"""Least-squares reconstruction: give every layer the weights that best make up for what was taken from its input.
+
+    W = argmin  E‖Y − X̂ W‖² + λ‖W − W₀‖²
+
+X̂ is what the changed model, with the layers before already reconstructed, feeds the layer; Y is what the start model
+computes there, restricted to the channels that are left; W₀ is the present weight (He et al., arXiv 1707.06168,
+section 3.1, the least-squares step, and 3.2, the asymmetric form; the ridge towards W₀ is ours). In front of a residual
+addition the start model's sum less the other branch is aimed at (section 3.3). The bias takes part, and convolutions of
+several groups are solved group by group. Zeros of a sparse weight stay; an encoded weight is encoded anew, and judged
+as it is rounded.
+
+A quarter of the samples is held out: they choose λ, and a layer whose error on them gets no better stays as it was.
+Refuses a layer whose weight is shared or that the start model does not have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphpress.analysis.rows import result_rows, rows_of, samples_of
+from graphpress.errors import UsageError
+from graphpress.ir import Editor, Model, Node, Refusal
+from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.observation.gram import POSITIONS, Moments, pieces_of
+from graphpress.observation.least_squares import RIDGE_STEPS, Summary, fit
+from graphpress.passes.recovery._layers import Layer, Rewritten, rewritten
+from graphpress.passes.recovery._walk import Plan, Shown, Walk, nothing_before, plan
+
+HELD_OUT = 4
+"""One sample in so many is held out."""
+
+_NOTHING_TO_GAIN = 1e-5
+"""A relative error below this is rounding."""
+
+
+@dataclass(frozen=True)
+class Reconstruct(Pass):
+    """Repair weights by least squares towards the model before pruning, quantising or sparsifying; no training.
+
+    Args:
+        samples: calibration samples that are looked at, at most.
+        positions: positions of a convolution's result that are looked at in each sample.
+        ridge: pull towards the present weights, as a share of the mean square of the layer's input.
+        residual: in front of a residual addition, aim at the sum, so that earlier errors are corrected too.
+    """
+
+    name: ClassVar[str] = "reconstruct"
+    lossless: ClassVar[bool] = False
+    recovers: ClassVar[bool] = True
+    needs_data: ClassVar[bool] = True
+
+    samples: int = 1000
+    positions: int = POSITIONS
+    ridge: float = 1e-3
+    residual: bool = True
+
+    def __post_init__(self) -> None:
+        for field, least in (("samples", 1), ("positions", 1), ("ridge", 0)):
+            if getattr(self, field) < least:
+                raise UsageError(
+                    f"{field} must be at least {least}, not {getattr(self, field)}",
+                    where=self.name,
+                    fix="leave it out for the default",
+                )
+
+    def refuse(self, model: Model, context: Context) -> Refusal | None:
+        """Needs data, and a model to repair towards."""
+        return super().refuse(model, context) or nothing_before(self.name, context)
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Wave by wave: sum moments, solve, write."""
+        found = plan(model, context, residual=self.residual)
+        if not found.waves:
+            return Outcome(0, found.refusals, ["no layer differs from the start of the transaction"])
+        walk, edit, report = Walk(model, context, found, self.samples), Editor(model), _Report(found)
+        waves = context.progress.track(range(len(found.waves)), "reconstructing", len(found.waves))
+        for wave in waves:
+            problems = {node: _Problem(found.layers[node], self.positions) for node in found.waves[wave]}
+            for shown in walk.wave(wave):
+                for one in shown:
+                    problems[one.node].add(one)
+            for node, problem in problems.items():
+                better = problem.solve(self.ridge)
+                report.take(node, problem, better)
+                if better is not None:
+                    better.write(edit)
+        return report.outcome()
+
+
+class _Problem:
+    """The least-squares problem of one layer."""
+
+    def __init__(self, layer: Layer, positions: int) -> None:
+        self.layer, self.before, self.after = layer, 0.0, 0.0
+        self.trouble: str | None = None
+        self._positions = positions
+        self._seen, self._held = Moments(), Moments()
+        self._samples = 0
+
+    def add(self, shown: Shown) -> None:
+        """Take in one piece: most samples to solve with, the others to judge by."""
+        contraction = self.layer.contraction
+        if self.trouble is None:
+            for data, target, sampling in pieces_of(
+                contraction, shown.data, shown.target, self._positions, self._samples
+            ):
+                assert target is not None
+                x, y = rows_of(contraction, data, sampling), result_rows(contraction, target, sampling)
+                if x.shape[:2] != y.shape[:2] or y.shape[2] != self.layer.affine.matrix.shape[2]:
+                    self.trouble = f"its result is of another shape than the start model's {list(target.shape)}"
+                    return
+                samples = samples_of(contraction, data)
+                held = (sampling.start + np.arange(samples)) % HELD_OUT == HELD_OUT - 1
+                held = np.repeat(held, x.shape[1] // samples)
+                for moments, rows in ((self._seen, ~held), (self._held, held)):
+                    if rows.any():
+                        moments.add(x[:, rows], y[:, rows])
+        self._samples += samples_of(contraction, shown.data)
+
+    def solve(self, ridge: float) -> Rewritten | None:
+        """The layer with better weights, or None where there are none (``trouble`` says if something is wrong)."""
+        if self.trouble is None and not (self._seen.is_finite and (not self._held.count or self._held.is_finite)):
+            self.trouble = "it reads or should compute infinite or undefined values"
+        if self.trouble is not None or not self._seen.count:
+            return None
+        seen = Summary.of(self._seen)
+        judge = Summary.of(self._held) if self._held.count else seen
+        scale = max(float(judge.variance.sum() + np.square(judge.target).sum()), np.finfo(float).tiny)
+        self.before = self.after = float(judge.error(self.layer.affine).sum()) / scale
+        if self.before <= _NOTHING_TO_GAIN:
+            return None
+        errors = {step: self._error(seen, judge, ridge * step) / scale for step in RIDGE_STEPS}
+        best = min(errors, key=lambda step: errors[step])
+        if not errors[best] < self.before:
+            return None
+        self.after = errors[best]
+        whole = seen.with_rows_of(judge) if judge is not seen else seen
+        return self._fitted(whole, ridge * best)
+
+    def _error(self, seen: Summary, judge: Summary, ridge: float) -> float:
+        found = self._fitted(seen, ridge)
+        return np.inf if found is None else float(judge.error(found.affine).sum())
+
+    def _fitted(self, seen: Summary, ridge: float) -> Rewritten | None:
+        layer = self.layer
+        found = fit(seen, layer.affine, ridge, moves_bias=layer.moves_bias, mask=layer.mask)
+        return None if found is None else rewritten(layer, found)
+
+
+class _Report:
+    """What was done, for the outcome."""
+
+    def __init__(self, found: Plan) -> None:
+        self._refusals = list(found.refusals)
+        self._before: list[float] = []
+        self._after: list[float] = []
+        self._changes = 0
+
+    def take(self, node: Node, problem: _Problem, better: Rewritten | None) -> None:
+        """Count one layer."""
+        if problem.trouble is not None:
+            self._refusals.append(Refusal.at(node, problem.trouble))
+            return
+        if better is None and problem.before > _NOTHING_TO_GAIN:
+            self._refusals.append(Refusal.at(node, "least squares does not lower its error on samples held out"))
+        self._changes += better is not None
+        self._before.append(problem.before)
+        self._after.append(problem.after)
+
+    def outcome(self) -> Outcome:
+        """With the mean relative error before and after."""
+        if not self._before:
+            return Outcome(0, self._refusals)
+        before, after = float(np.mean(self._before)), float(np.mean(self._after))
+        note = (
+            f"{self._changes} of {len(self._before)} layers reconstructed; mean relative error of their results on "
+            f"samples held out {before:.2%} → {after:.2%}"
+        )
+        return Outcome(self._changes, self._refusals, [note])

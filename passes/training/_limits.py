@@ -1,0 +1,70 @@
+"""Whether a training fits into memory, asked before it begins: the kernel's answer later would be a kill.
+
+weights · (gradient + two moments + best + state) + activations of a batch · (value + gradient)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from graphpress.analysis.shapes import concrete_shapes
+from graphpress.errors import UsageError
+from graphpress.ir import Model, dims_of, is_constant
+
+COPIES_OF_WEIGHTS = 5
+COPIES_OF_ACTIVATIONS = 2
+MEMORY_FILE = Path("/proc/meminfo")
+GROUP_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current"))
+
+
+def check_memory(model: Model, batch: int, parameters: Mapping[str, Any], where: str) -> None:
+    """Check that training with this many samples at a time fits.
+
+    Raises:
+        UsageError: it does not.
+    """
+    room = available_memory()
+    needed = COPIES_OF_WEIGHTS * sum(one.numel() * one.element_size() for one in parameters.values())
+    needed += COPIES_OF_ACTIVATIONS * _activation_bytes(model, batch)
+    if room is not None and needed > room:
+        raise UsageError(
+            f"training with {batch} samples at a time needs about {_gigabytes(needed)}, {_gigabytes(room)} are free",
+            where=where,
+            fix=f"lower batch_size (now {batch})" if batch > 1 else "use a machine with more memory",
+        )
+
+
+def available_memory() -> int | None:
+    """Bytes that are free, to this process's control group too; None where the system does not tell."""
+    found = []
+    try:
+        entries = dict(line.split(":", 1) for line in MEMORY_FILE.read_text(encoding="ascii").splitlines())
+        found.append(int(entries["MemAvailable"].split()[0]) * 1024)
+        most, used = (file.read_text(encoding="ascii").strip() for file in GROUP_FILES)
+        found.append(int(most) - int(used))
+    except (OSError, KeyError, ValueError):
+        pass
+    return min(found, default=None)
+
+
+def _activation_bytes(model: Model, batch: int) -> int:
+    """Bytes of everything that is computed for a batch, as far as shapes are known."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for value in model.graph.inputs:
+        dims = dims_of(value)
+        if not is_constant(value) and dims and all(dim is not None for dim in dims[1:]):
+            shapes[value.name or ""] = (dims[0] or batch, *(dim for dim in dims[1:] if dim is not None))
+    found = concrete_shapes(model, shapes)
+    return sum(
+        math.prod(found[value.name]) * ((value.dtype.bitwidth + 7) // 8 if value.dtype else 4)
+        for node in model.graph
+        for value in node.outputs
+        if value.name in found and not is_constant(value)
+    )
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

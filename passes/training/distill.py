@@ -1,0 +1,252 @@
+"""Distillation: the compressed model learns to answer as the original does. It needs no labels.
+
+    loss = Σ outputs   T² · KL(softmax(t / T) ‖ softmax(s / T))           class scores     (Hinton et al. 2015)
+                       KL of independent probabilities                    sigmoids
+                       ‖s − t‖² / var(t)                                  anything else
+         + features  · Σ ‖s_k − t_k[kept]‖² / ‖t_k‖²                      inner values     (Romero et al. 2015)
+         + attention · Σ ‖Q(s_k)/‖Q(s_k)‖ − Q(t_k)/‖Q(t_k)‖‖²             where features lie (Zagoruyko et al. 2017)
+         + labels    · cross-entropy with the data's labels
+
+Block-wise, every block between two values that everything flows through is fed what the teacher feeds its own, and
+learns what that makes of it; all blocks train side by side, and no gradient crosses a border.
+
+Outputs are the original model's, or the average of the teachers given. Inner values are those of the model that the
+transaction began with: values keep their names and meaning through a transaction, and removed channels are known.
+
+Refuses without data. What is no floating-point number, such as an argmax, cannot be learnt and is left alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from graphpress.bridge import Bridge
+from graphpress.errors import UsageError
+from graphpress.ir import Model, rank_of
+from graphpress.ir.extract import extract
+from graphpress.manager.contract import Context
+from graphpress.passes.training._blocks import Chain, borders, cuts
+from graphpress.passes.training._labels import check_labels, label_reading
+from graphpress.passes.training._outputs import LossName, Reading, read_outputs
+from graphpress.passes.training._recovery import (
+    Course,
+    Recovery,
+    input_names,
+    need_labels,
+    threads_of,
+    trains,
+)
+from graphpress.passes.training._teachers import (
+    FEATURE,
+    LABELS,
+    OUTPUT,
+    Panel,
+    Teacher,
+    judge_of,
+    load_teachers,
+    of_features,
+    of_outputs,
+)
+
+if TYPE_CHECKING:
+    from graphpress.bridge.pytorch.losses import Objective, Term
+
+MOST_FEATURES = 4
+Mode = Literal["end_to_end", "blockwise"]
+
+
+@dataclass(frozen=True)
+class Distill(Recovery):
+    """Train the model to answer as the original does, on unlabelled data.
+
+    Args:
+        minutes: stop after this long; 15 when neither minutes nor steps are given.
+        steps: stop after this many steps.
+        batch_size: samples a step.
+        learning_rate: at its highest; None for one in proportion to the size of the weights.
+        optimizer: adam, or sgd with momentum.
+        augment: vary images: shift them, or flip them left to right as well. By itself it shifts, and flips where the
+            teacher takes nearly all mirrored images for the same class; other data is left as it is.
+        holdout: share of the data that is not trained on, but measured to find the best weights.
+        patience: end when the held-out loss has not fallen for this many of forty measurements; None for never.
+        checkpoint_seconds: with a cache folder, save the state this often.
+        temperature: softens class scores.
+        loss: auto, or kl or mse for every output.
+        soft_labels: weight of the teacher's outputs.
+        features: weight of the teacher's inner values.
+        attention: weight of where the teacher's inner values are large.
+        labels: weight of the calibration data's own labels.
+        teachers: ONNX files of models to learn from in place of the original; several are averaged.
+        mode: end_to_end, or blockwise: every block by itself.
+    """
+
+    name: ClassVar[str] = "distill"
+
+    temperature: float = 4.0
+    loss: LossName = "auto"
+    soft_labels: float = 1.0
+    features: float = 0.0
+    attention: float = 0.0
+    labels: float = 0.0
+    teachers: tuple[str, ...] = ()
+    mode: Mode = "end_to_end"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        weights = (self.soft_labels, self.features, self.attention, self.labels)
+        if min(weights) < 0 or not any(weights):
+            raise UsageError("weights must be 0 or more, and one of them above 0", where=self.name)
+        if not self.temperature > 0:
+            raise UsageError(f"temperature must be above 0, not {self.temperature}", where=self.name)
+        if self.mode == "blockwise" and (self.features or self.attention or self.labels):
+            raise UsageError(
+                "block by block, only what blocks compute is learnt",
+                where=f"{self.name}{{mode=blockwise}}",
+                fix="leave features, attention and labels out",
+            )
+
+    def may_vary(self, labels: np.ndarray | None) -> bool:
+        """The teacher sees what the student sees; labels must be of whole images."""
+        return not self.labels or (labels is not None and labels.ndim == 1)
+
+    def course(self, model: Model, context: Context, bridge: Bridge) -> Course:
+        """Outputs of the teachers, inner values of the start, labels of the data."""
+        readings = read_outputs(model, self.loss)
+        if not readings:
+            raise UsageError(
+                "no output of the model is a floating-point number", where=self.name, fix="leave distill out"
+            )
+        teachers = load_teachers(self.teachers) or [context.original]
+        names, threads = input_names(model), threads_of(context)
+        own = [of_outputs(one, readings, names, threads, self.loss) for one in teachers]
+        if self.mode == "blockwise":
+            return self._blockwise(model, context, bridge, readings, own, teachers)
+        features = self._features(model, context)
+        start = context.start or context.original
+        inner = [of_features(start, features, context.kept, names, threads)] if features else []
+        taps = sorted({reading.value for reading in readings} | set(features))
+        student = bridge.to_framework(model, taps=taps, trainable=trains(context))
+        labelled = self._labelled(readings, model, context)
+        return Course(
+            student,
+            lambda scales: self._objective(readings, features, labelled, scales),
+            Panel([*own, *inner]).targets,
+            judge_of(own, readings),
+            teachers=[*teachers, *([start] if features else [])],
+            notes=[f"{len(features)} inner values taught: {', '.join(features)}"] if features else [],
+        )
+
+    def _features(self, model: Model, context: Context) -> list[str]:
+        """The inner values to learn from: a few of those that everything flows through, evenly spaced.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if not self.features and not self.attention:
+            return []
+        start = context.start or context.original
+        known = {value.name for node in start.graph for value in node.outputs}
+        ranks = {value.name: rank_of(value) or 0 for node in model.graph for value in node.outputs}
+        found = [name for name in cuts(model) if name in known and ranks[name] > 2]
+        if not found:
+            raise UsageError(
+                "the model has no inner value of rank 3 or more that everything flows through",
+                where=f"{self.name}{{features, attention}}",
+                fix="leave features and attention out",
+            )
+        places = np.unique(np.linspace(0, len(found) - 1, min(MOST_FEATURES, len(found)) + 1)[1:].astype(int))
+        return [found[at] for at in places]
+
+    def _labelled(self, readings: list[Reading], model: Model, context: Context) -> Reading | None:
+        if not self.labels:
+            return None
+        reading = label_reading(readings)
+        check_labels(need_labels(context, f"{self.name}{{labels}}"), reading, model)
+        return reading
+
+    def _objective(
+        self, readings: list[Reading], features: list[str], labelled: Reading | None, scales: dict[str, float]
+    ) -> Objective:
+        from graphpress.bridge.pytorch.losses import Objective, Term, attention_transfer, hint
+        from graphpress.passes.training._labels import label_term
+
+        terms = self._output_terms(readings, scales) if self.soft_labels else []
+        for name in features:
+            if self.features:
+                terms.append(Term(self.features / len(features), name, FEATURE + name, hint, measured=False))
+            if self.attention:
+                weight = self.attention / len(features)
+                terms.append(Term(weight, name, FEATURE + name, attention_transfer, measured=False))
+        if labelled is not None:
+            terms.append(label_term(labelled, self.labels, LABELS))
+        if not any(term.measured for term in terms):
+            terms = [Term(term.weight, term.student, term.target, term.loss) for term in terms]
+        return Objective(terms)
+
+    def _output_terms(self, readings: list[Reading], scales: dict[str, float]) -> list[Term]:
+        from functools import partial
+
+        from graphpress.bridge.pytorch.losses import Term, normalised_square, soft_decisions, soft_labels
+
+        terms = []
+        for reading in readings:
+            target = OUTPUT + reading.output
+            loss: Any = soft_decisions
+            if reading.kind == "classes":
+                loss = partial(soft_labels, temperature=self.temperature, axis=reading.axis)
+            elif reading.kind == "values":
+                loss = partial(normalised_square, scale=scales[target])
+            terms.append(Term(self.soft_labels / len(readings), reading.value, target, loss))
+        return terms
+
+    def _blockwise(
+        self,
+        model: Model,
+        context: Context,
+        bridge: Bridge,
+        readings: list[Reading],
+        own: list[Teacher],
+        teachers: list[Model],
+    ) -> Course:
+        """Every block by itself; the last one learns the outputs."""
+        start = context.start or context.original
+        whole = bridge.to_framework(model, trainable=trains(context))
+        known = {value.name for node in start.graph for value in node.outputs}
+        found = borders(model, whole.parameters, known.__contains__)
+        names, threads = input_names(model), threads_of(context)
+        inputs = [names, *([name] for name in found)]
+        outputs = [*([name] for name in found), [reading.output for reading in readings]]
+        taps = sorted({reading.value for reading in readings})
+        blocks = [
+            bridge.to_framework(
+                extract(model, begin, end), taps=taps if end is outputs[-1] else (), trainable=trains(context)
+            )
+            for begin, end in zip(inputs, outputs, strict=True)
+        ]
+        if len({name for block in blocks for name in block.parameters}) < sum(len(one.parameters) for one in blocks):
+            raise UsageError(
+                "blocks share weights", where=f"{self.name}{{mode=blockwise}}", fix="leave mode=blockwise out"
+            )
+        inner = [of_features(start, found, context.kept, names, threads)] if found else []
+        return Course(
+            Chain(blocks),
+            lambda scales: self._block_objective(readings, found, scales),
+            Panel([*own, *inner]).targets,
+            judge_of(own, readings),
+            blocks=tuple(found),
+            teachers=[*teachers, start],
+            notes=[f"{len(blocks)} blocks, each by itself"],
+        )
+
+    def _block_objective(self, readings: list[Reading], found: list[str], scales: dict[str, float]) -> Objective:
+        from functools import partial
+
+        from graphpress.bridge.pytorch.losses import Objective, Term, normalised_square
+
+        inner = [
+            Term(1.0, name, FEATURE + name, partial(normalised_square, scale=scales[FEATURE + name])) for name in found
+        ]
+        return Objective([*inner, *self._output_terms(readings, scales)])

@@ -1,0 +1,71 @@
+"""Fine-tuning: the compressed model goes on learning from labels.
+
+    loss = cross-entropy with class indices, or with labels of sigmoids; ‖s − label‖² for anything else
+
+Needs labels in the calibration part of the data, for a sample or for every position of it. With several outputs, they
+are for the first that tells classes. Distillation needs none, and is mostly better: a teacher says more than a label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from graphpress.bridge import Bridge
+from graphpress.ir import Model
+from graphpress.manager.contract import Context, Feed
+from graphpress.passes.training._labels import check_labels, label_reading, label_term
+from graphpress.passes.training._outputs import read_outputs
+from graphpress.passes.training._recovery import Course, Recovery, input_names, need_labels, threads_of, trains
+from graphpress.passes.training._teachers import LABELS, judge_of, of_outputs
+
+if TYPE_CHECKING:
+    from graphpress.bridge.pytorch.losses import Objective
+
+
+@dataclass(frozen=True)
+class Finetune(Recovery):
+    """Train the model on labelled calibration data.
+
+    Args:
+        minutes: stop after this long; 15 when neither minutes nor steps are given.
+        steps: stop after this many steps.
+        batch_size: samples a step.
+        learning_rate: at its highest; None for one in proportion to the size of the weights.
+        optimizer: adam, or sgd with momentum.
+        augment: vary images: shift them, or flip them left to right as well. By itself it shifts where a label is of a
+            whole image, and flips where the original takes nearly all mirrored images for the same class.
+        holdout: share of the data that is not trained on, but measured to find the best weights.
+        patience: end when the held-out loss has not fallen for this many of forty measurements; None for never.
+        checkpoint_seconds: with a cache folder, save the state this often.
+    """
+
+    name: ClassVar[str] = "finetune"
+
+    def may_vary(self, labels: np.ndarray | None) -> bool:
+        """A label of a whole image holds for the shifted image; one of a pixel does not."""
+        return labels is not None and labels.ndim == 1
+
+    def course(self, model: Model, context: Context, bridge: Bridge) -> Course:
+        """The labels alone; the original is asked only whether mirrored images mean the same."""
+        labels = need_labels(context, self.name)
+        readings = read_outputs(model)
+        reading = label_reading(readings)
+        check_labels(labels, reading, model)
+        student = bridge.to_framework(model, taps=[reading.value], trainable=trains(context))
+        names, threads = input_names(model), threads_of(context)
+        original = of_outputs(context.original, [reading], names, threads, "auto")
+
+        def objective(scales: dict[str, float]) -> Objective:
+            from graphpress.bridge.pytorch.losses import Objective
+
+            return Objective([label_term(reading, 1.0, LABELS)])
+
+        return Course(student, objective, _nothing, judge_of([original], [reading]))
+
+
+def _nothing(feed: Feed) -> dict[str, np.ndarray]:
+    """What teachers say when there are none."""
+    return {}

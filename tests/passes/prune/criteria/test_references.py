@@ -1,0 +1,211 @@
+"""Scores against what the papers' formulas give when written down naively."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from graphpress.data.feeds import FeedSamples
+from graphpress.errors import UsageError
+from graphpress.passes.prune.criteria import Reduction, load_criterion
+from graphpress.runtime import InputSpec, Session
+
+MLP = "(float[N,6] x) => (float[N,4] y) { h = Gemm<transB=1>(x, w, b) r = Relu(h) y = Gemm<transB=1>(r, v, c) }"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def mlp(of_text, case):
+    """Two layers with twenty rows of data, one feed."""
+    random = np.random.default_rng(5)
+    shapes = {"w": (7, 6), "b": (7,), "v": (4, 7), "c": (4,)}
+    weights = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    found = case()
+    found.model, found.weights = of_text(MLP, **weights), weights
+    found.feeds = [{"x": random.normal(size=(20, 6)).astype(np.float32)}]
+    return found
+
+
+def hidden(found):
+    return np.maximum(found.feeds[0]["x"] @ found.weights["w"].T + found.weights["b"], 0).astype(np.float64)
+
+
+# -- weights --------------------------------------------------------------------------------------------------
+
+
+def test_l1_and_l2_are_norms_of_the_slices(case):
+    small = case()
+    w1, w2 = small.weights["w1"], small.weights["w2"]
+    both = Reduction(roles=("writes", "reads"))
+    l1, l2 = (small.score(load_criterion(name)(both))["w1[0]"] for name in ("l1", "l2"))
+    np.testing.assert_allclose(l1, np.abs(w1).sum((1, 2, 3)) + np.abs(w2).sum((0, 2, 3)), rtol=1e-5)
+    squares = np.square(w1).sum((1, 2, 3)), np.square(w2).sum((0, 2, 3))
+    np.testing.assert_allclose(l2, np.sqrt(squares[0]) + np.sqrt(squares[1]), rtol=1e-5)
+
+
+def test_fpgm_is_the_sum_of_distances(case):
+    small = case()
+    filters = small.weights["w2"].transpose(1, 0, 2, 3).reshape(8, -1)
+    wanted = [sum(np.linalg.norm(one - other) for other in filters) for one in filters]
+    np.testing.assert_allclose(small.score(load_criterion("fpgm")())["w1[0]"], wanted, rtol=1e-4)
+
+
+def test_random_depends_on_seed_and_group_alone(case):
+    small = case()
+    first = small.score(load_criterion("random")())
+    assert not np.array_equal(first["w1[0]"], small.score(load_criterion("random")(), seed=1)["w1[0]"])
+    fewer = replace(small.coupling, groups=small.coupling.groups[1:])
+    alone = load_criterion("random")().score(small.model, fewer, small.context)
+    np.testing.assert_array_equal(alone["w2[0]"], first["w2[0]"])
+
+
+def test_folded_normalisations_are_refused(case):
+    with pytest.raises(UsageError, match="folded"):
+        case().score(load_criterion("batch_norm")())
+
+
+# -- data -----------------------------------------------------------------------------------------------------
+
+
+def test_activation_statistics(mlp):
+    features = hidden(mlp)
+    for statistic, wanted in {
+        "mean": np.abs(features).mean(0),
+        "rms": np.sqrt(np.square(features).mean(0)),
+        "apoz": (features != 0).mean(0),
+    }.items():
+        scores = mlp.score(load_criterion("activation")(statistic=statistic))["w[0]"]
+        np.testing.assert_allclose(scores, wanted, rtol=1e-5)
+
+
+def test_activation_does_not_depend_on_the_cut_of_the_data(case):
+    small = case()
+    whole = np.concatenate([feed["x"] for feed in small.feeds])
+    pieces = [{"x": whole[start : start + 5]} for start in range(0, len(whole), 5)]
+    first, second = (small.score(load_criterion("activation")(), calibration=data) for data in (small.feeds, pieces))
+    np.testing.assert_allclose(first["w1[0]"], second["w1[0]"], rtol=1e-6)
+
+
+def test_wanda(mlp):
+    norms = np.sqrt(np.square(hidden(mlp)).mean(0))
+    wanted = np.abs(mlp.weights["v"]).sum(0) * norms
+    np.testing.assert_allclose(mlp.score(load_criterion("wanda")())["w[0]"], wanted, rtol=1e-4)
+
+
+def test_obs_is_the_error_after_least_squares(mlp):
+    features = hidden(mlp)
+    target = features @ mlp.weights["v"].T
+    wanted = []
+    for unit in range(features.shape[1]):
+        left = np.column_stack([np.delete(features, unit, 1), np.ones(len(features))])  # the bias is refitted too
+        solution = np.linalg.lstsq(left, target, rcond=None)[0]
+        wanted.append(np.square(left @ solution - target).sum() / len(features))
+    np.testing.assert_allclose(mlp.score(load_criterion("obs")(damping=1e-9))["w[0]"], wanted, rtol=1e-3)
+
+
+def test_relative_errors_are_fractions_of_the_power(mlp):
+    centred = hidden(mlp) - hidden(mlp).mean(0)
+    power = np.square(centred @ mlp.weights["v"].T).sum() / len(centred)
+    absolute, relative = (
+        mlp.score(load_criterion("obs")(damping=1e-9, relative=relative))["w[0]"] for relative in (False, True)
+    )
+    np.testing.assert_allclose(relative, absolute / power, rtol=1e-5)
+
+
+# -- gradients ------------------------------------------------------------------------------------------------
+
+
+def gate_derivatives(found, labels, gate=1e-3):
+    """By sample and unit, the derivative of cross-entropy by a factor on what reads the unit: finite differences."""
+
+    def losses(factors):
+        logits = hidden(found) * factors @ found.weights["v"].T + found.weights["c"]
+        logits = logits - logits.max(1, keepdims=True)
+        return np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
+
+    units = np.eye(7) * gate
+    return np.stack([(losses(1 + one) - losses(1 - one)) / (2 * gate) for one in units], axis=1)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 20])
+def test_taylor_is_the_squared_change_of_the_loss(mlp, batch):
+    labels = np.random.default_rng(2).integers(0, 4, 20)
+    spec = InputSpec("x", np.dtype(np.float32), (None, 6))
+    data = FeedSamples([({"x": mlp.feeds[0]["x"]}, labels)], [spec])
+    changes = gate_derivatives(mlp, labels).reshape(-1, batch, 7).mean(1)
+    scores = mlp.score(load_criterion("taylor")(batch=batch), calibration=data)["w[0]"]
+    np.testing.assert_allclose(scores, np.square(changes).mean(0), rtol=1e-3)
+
+
+def test_joint_fisher_is_that_of_a_gate_wherever_it_stands(mlp):
+    """Relu passes a factor through, so that a gate behind the bias and one before the next layer are the same."""
+    before = mlp.score(load_criterion("fisher")(Reduction(roles=("writes", "elementwise")), joint=True))
+    after = mlp.score(load_criterion("fisher")(Reduction(roles=("reads",)), joint=True))
+    np.testing.assert_allclose(before["w[0]"], after["w[0]"], rtol=1e-4)
+
+
+def many(mlp, count=4000):
+    mlp.feeds = [{"x": np.random.default_rng(8).normal(size=(count, 6)).astype(np.float32)}]
+    return hidden(mlp), mlp.weights["v"].astype(np.float64)
+
+
+def test_fisher_of_outputs_is_half_the_squared_change_of_the_outputs(mlp):
+    features, v = many(mlp, 1500)
+    power = np.square(features @ v.T + mlp.weights["c"]).mean(1)
+    wanted = (np.square(features) / power[:, None]).mean(0) * np.square(v).sum(0) / 2
+    for joint in (False, True):
+        scores = mlp.score(load_criterion("fisher")(samples=1500, joint=joint))["w[0]"]
+        np.testing.assert_allclose(scores, wanted, rtol=0.35)
+
+
+def test_sampled_fisher_is_that_of_the_predicted_classes(mlp, of_text):
+    mlp.weights["v"] *= 0.3  # else confident predictions leave the estimate to few samples
+    mlp.model = of_text(MLP, **mlp.weights)
+    features, v = many(mlp, 1500)
+    logits = features @ v.T + mlp.weights["c"]
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    variance = (p @ np.square(v)) - np.square(p @ v)  # of v_o over the predicted distribution, by sample and unit
+    wanted = (np.square(features) * variance).mean(0) / 2
+    scores = mlp.score(load_criterion("fisher")(samples=1500, joint=True, targets="sampled"))["w[0]"]
+    np.testing.assert_allclose(scores, wanted, rtol=0.35)
+
+
+def test_probabilities_score_as_their_logits(mlp, of_text):
+    plain = mlp.score(load_criterion("fisher")(targets="sampled"))["w[0]"]
+    mlp.model = of_text(MLP.replace("y = Gemm", "l = Gemm").replace("c) }", "c) y = Softmax(l) }"), **mlp.weights)
+    np.testing.assert_allclose(mlp.score(load_criterion("fisher")(targets="sampled"))["w[0]"], plain, rtol=1e-3)
+
+
+def test_outputs_that_tell_no_classes_are_plain_numbers(of_text, case):
+    """A network from images to images."""
+    found = case()
+    random = np.random.default_rng(0)
+    weights = {"w1": random.normal(size=(8, 3, 3, 3)), "w2": random.normal(size=(3, 8, 3, 3))}
+    weights["w1"][[2, 5]] *= 1e-3
+    text = """(float[N,3,H,W] x) => (float[N,3,H,W] y) {
+        h = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(x, w1) r = Relu(h)
+        y = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(r, w2)
+    }"""
+    found.model = of_text(text, **{name: array.astype(np.float32) for name, array in weights.items()})
+    found.feeds = found.feeds[:1]
+    for name in ("taylor", "fisher"):
+        scores = found.score(load_criterion(name)())["w1[0]"]
+        assert sorted(np.argsort(scores)[:2].tolist()) == [2, 5]
+
+
+def test_the_first_order_change_foretells_the_real_one(mlp):
+    """Joint Fisher of the outputs against really taking each unit out, in ONNX Runtime."""
+    features = hidden(mlp)
+    session = Session(mlp.model)
+    np.testing.assert_allclose(
+        session.run(mlp.feeds[0])["y"], features @ mlp.weights["v"].T + mlp.weights["c"], rtol=1e-3, atol=1e-4
+    )
+    real = np.square(features).mean(0) * np.square(mlp.weights["v"]).sum(0)
+    order = mlp.score(load_criterion("fisher")(joint=True))["w[0]"].argsort().argsort()
+    assert np.corrcoef(order, real.argsort().argsort())[0, 1] > 0.6
