@@ -13,7 +13,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from graphpress.coupling import Coupling, Keep, couple, remove, unshare
-from graphpress.ir import Model, clone, constant, from_proto, is_constant, serialize, to_proto
+from graphpress.ir import Model, Value, clone, constant, from_proto, is_constant, serialize, to_proto
 from graphpress.manager.contract import Kept
 from graphpress.runtime import Session
 
@@ -75,12 +75,13 @@ class Pruned:
         """The original with zeros in place of the removed positions of whatever a contraction reads, which is the
         same as zeroing every slice of a weight that reads a removed position.
         """
-        proto, masks = to_proto(self.original), self._masks()
+        proto, masks, fixed = to_proto(self.original), self._masks(), _constants(self.original)
         nodes: list[onnx.NodeProto] = []
         for node in proto.graph.node:
             summed = range(len(node.input)) if node.op_type in SUMS_ALL else SUMMED.get(node.op_type, ())
-            for index in summed:
-                for number, mask in enumerate(masks.get(node.input[index], []) if index < len(node.input) else []):
+            data = [index for index in summed if index < len(node.input) and node.input[index] not in fixed]
+            for index in data or summed:  # of two constants, either may be taken for the data
+                for number, mask in enumerate(masks.get(node.input[index], [])):
                     fresh = f"{node.output[0]}@{index}.{number}"
                     proto.graph.initializer.append(numpy_helper.from_array(mask, f"{fresh}.mask"))
                     nodes.append(helper.make_node("Mul", [node.input[index], f"{fresh}.mask"], [fresh]))
@@ -91,15 +92,16 @@ class Pruned:
         return from_proto(proto, where="masked")
 
     def _masks(self) -> dict[str, list[np.ndarray]]:
-        """Zeros and ones for each activation that loses positions, one array per axis, ready to broadcast."""
+        """Zeros and ones for each float value that loses positions, one array per axis, ready to broadcast."""
         found: dict[str, list[np.ndarray]] = {}
         for group in self.coupling.groups:
             stays = np.append(self.keep.get(group.name, np.ones(group.size, bool)), True)
-            for place in group.features:
-                axes = self.coupling.channels.axes[place.value]
-                shape = [len(place.units) if axis == place.axis else 1 for axis in range(len(axes))]
-                if not stays[place.units].all() and place.value.dtype.is_floating_point():
-                    mask = stays[place.units].astype(place.value.dtype.numpy()).reshape(shape)
+            for place in (*group.constants, *group.features):
+                dtype = place.value.dtype
+                if dtype is not None and dtype.is_floating_point() and not stays[place.units].all():
+                    rank = len(self.coupling.channels.axes[place.value])
+                    shape = [len(place.units) if axis == place.axis else 1 for axis in range(rank)]
+                    mask = stays[place.units].astype(dtype.numpy()).reshape(shape)
                     found.setdefault(place.value.name, []).append(mask)
         return found
 
@@ -113,6 +115,12 @@ class Pruned:
             for model in (self.masked(), self.model)
         )
         return {name: _difference(_at(before[name], self.kept.get(name)), after[name]) for name in sorted(before)}
+
+
+def _constants(model: Model) -> dict[str, Value]:
+    """Initialisers and the results of Constant nodes, by name."""
+    inner = (value for node in model.graph for value in node.outputs if node.op_type == "Constant")
+    return {value.name: value for value in (*model.graph.initializers.values(), *inner)}
 
 
 def _tensors(model: Model) -> set[str]:
@@ -140,9 +148,8 @@ def _difference(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def parameters(model: Model) -> int:
-    """Elements of the floating-point constants, whether initialisers or Constant nodes."""
-    inner = (value for node in model.graph for value in node.outputs if node.op_type == "Constant")
-    values = [*model.graph.initializers.values(), *inner]
+    """Elements of the floating-point constants."""
+    values = _constants(model).values()
     return sum(constant(value).size for value in values if value.dtype and value.dtype.is_floating_point())
 
 

@@ -87,10 +87,12 @@ def _positions(mask: np.ndarray | None) -> np.ndarray | None:
 def _cut(value: Value, masks: Masks, edit: Editor) -> None:
     """Keep what stays of a constant, and of the scales of its encoding."""
     encoding = encoding_of(value)
-    if value.producer() is not None:  # a Constant node: an initialiser takes its place
+    node = value.producer()
+    if node is not None:  # a Constant node: an initialiser takes its place
         array = constant(value)
         assert array is not None
         edit.replace(value, edit.add_constant_for(value.uses()[0].node, compress(array, masks), value.name or ""))
+        edit.remove(node)
         return
     tensor = value.const_value
     if isinstance(tensor, ExternalTensor):

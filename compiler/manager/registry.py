@@ -60,6 +60,7 @@ OWN_PASSES = {
     "sink_transposes": "graphpress.passes.cleanup.sink_transposes:SinkTransposes",
     "softmax": "graphpress.passes.fusion.softmax:Softmax",
     "softplus": "graphpress.passes.fusion.softplus:Softplus",
+    "sparsify": "graphpress.passes.sparsify.sparsify:Sparsify",
     "swish": "graphpress.passes.fusion.swish:Swish",
     "train": "graphpress.passes.training.train:Train",
 }

@@ -111,7 +111,8 @@ class Moments:
     @property
     def gram(self) -> np.ndarray:
         """E[x xᵀ], ``[blocks, features, features]``."""
-        return self.covariance + self.mean[:, :, None] * self.mean[:, None, :]
+        gram: np.ndarray = self.covariance + self.mean[:, :, None] * self.mean[:, None, :]
+        return gram
 
     @property
     def covariance(self) -> np.ndarray:
@@ -123,7 +124,8 @@ class Moments:
     @property
     def cross_gram(self) -> np.ndarray:
         """E[x yᵀ], ``[blocks, features, outputs]``."""
-        return self.cross_covariance + self.mean[:, :, None] * self.target_mean[:, None, :]
+        gram: np.ndarray = self.cross_covariance + self.mean[:, :, None] * self.target_mean[:, None, :]
+        return gram
 
     @property
     def cross_covariance(self) -> np.ndarray:

@@ -84,10 +84,12 @@ def _slice(flow: Flow) -> Sequence[Axes | None]:
 
 
 def _bounds(start: int, end: int, step: int, size: int) -> slice:
-    """ONNX clamps; a negative end below the axis means, with a negative step, up to and including position 0."""
-    if step < 0 and end < -size:
-        return slice(start, None, step)
-    return slice(start, end, step)
+    """ONNX clamps: with a negative step, an end below the axis is up to and including position 0, where a start below
+    it lies too.
+    """
+    if step > 0:
+        return slice(start, end, step)
+    return slice(0 if start < -size else start, None if end < -size else end, step)
 
 
 def _other_bounds(shrink: Shrink) -> None:

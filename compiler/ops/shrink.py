@@ -70,7 +70,7 @@ class Shrink(Call):
         """Scale some entries of a vector of sizes that is computed at run time.
 
         A size may hold the batch as well (heads times samples), so it is multiplied rather than replaced. Entries of 0
-        or below stand for sizes that are copied or inferred, and stay.
+        or below stand for sizes that are copied or inferred, and stay; so does 1, which broadcasts.
 
         Args:
             index: the input.
@@ -84,8 +84,8 @@ class Shrink(Call):
             kept[place], before[place] = stay, total
         whole = self._compute("Mul", computed, kept)
         scaled = self._compute("Div", whole, before)
-        positive = self._compute("Greater", computed, np.zeros(1, np.int64))
-        chosen = self.edit.add_node("Where", [positive, scaled, computed], before=self.node).outputs[0]
+        counts = self._compute("Greater", computed, np.ones(1, np.int64))
+        chosen = self.edit.add_node("Where", [counts, scaled, computed], before=self.node).outputs[0]
         self.edit.copy_type(computed, chosen)
         self.edit.set_input(self.node, index, chosen)
 

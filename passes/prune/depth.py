@@ -98,6 +98,9 @@ class PruneDepth(Pass):
             left = [number for number in left if number != best and found[number].add not in found[best].nodes]
         for number in gone:
             _remove(model, found[number])
+        if len(gone) < wanted:
+            why = f"{wanted} residual blocks were to go; {len(gone)} took all others with them"
+            refusals.append(Refusal(self.name, why, "ask for fewer, or prune channels"))
         return Outcome(len(gone), refusals, notes)
 
 

@@ -27,6 +27,7 @@ from graphpress.evaluation.outputs import compared
 from graphpress.ir import Editor, Model, Node, Value, clone, constant, digest, is_standard, label
 from graphpress.manager.contract import Context, Feed
 from graphpress.passes.prune.criteria import Scores
+from graphpress.passes.prune.criteria._data import rows_of, some_samples
 from graphpress.passes.prune.criteria._outputs import class_scores, log_probabilities
 from graphpress.passes.prune.criteria._roles import roles_of
 from graphpress.runtime import Session
@@ -138,7 +139,8 @@ class _Reference:
         session, size = Session(model, threads=context.threads), 0
         feeds: list[Feed] = []
         outputs: list[dict[str, np.ndarray]] = []
-        for feed in _feeds(context):
+        assert context.calibration is not None
+        for feed in some_samples(context.calibration, SAMPLES):
             feeds.append(feed)
             outputs.append(session.run(feed))
             size += sum(np.asarray(array).nbytes for array in (*feed.values(), *outputs[-1].values()))
@@ -148,7 +150,7 @@ class _Reference:
         for answer in outputs:
             for name in compared(answer):
                 power[name] = power.get(name, 0.0) + _energy(answer[name])
-        return _Reference(feeds, outputs, class_scores(outputs[0], _rows(feeds[0])), power)
+        return _Reference(feeds, outputs, class_scores(outputs[0], rows_of(feeds[0])), power)
 
     def distance(self, model: Model, threads: int) -> float:
         """The damage that this model has taken."""
@@ -180,20 +182,6 @@ def _divergence(pairs: Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarra
 
 def _energy(array: np.ndarray) -> float:
     return float(np.square(array.astype(np.float64)).sum())
-
-
-def _feeds(context: Context) -> Iterator[Feed]:
-    data, left = context.calibration, SAMPLES
-    assert data is not None
-    for feed in data.spread(SAMPLES) if isinstance(data, Samples) else data:
-        if left <= 0:
-            return
-        yield feed
-        left -= _rows(feed)
-
-
-def _rows(feed: Feed) -> int:
-    return max((len(array) for array in feed.values() if np.ndim(array)), default=1)
 
 
 def _key(

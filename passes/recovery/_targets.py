@@ -26,7 +26,7 @@ from graphpress.ir import (
     rank_of,
 )
 from graphpress.manager.contract import Kept
-from graphpress.passes.recovery._layers import as_read, constant_operand
+from graphpress.passes.layers import as_read, constant_operand
 
 _SMALLEST = 1e-12
 

@@ -12,8 +12,8 @@ from graphpress.manager.contract import Context
 from graphpress.observation.lockstep import Lockstep, Pieces
 from graphpress.observation.replay import Arrays, ReplayOptions, Segment
 from graphpress.observation.waves import can_wait, waves_of
+from graphpress.passes.layers import Layer, as_read, read_layer
 from graphpress.passes.recovery._damage import damaged
-from graphpress.passes.recovery._layers import Layer, as_read, read_layer
 from graphpress.passes.recovery._targets import Target, own_target, sum_target
 
 

@@ -2,6 +2,11 @@
 
     b ← b + E[y] − E[ŷ]        (Nagel et al., arXiv 1906.04721, section 4.2, with the expectations from data)
 
+Rounding shifts results; sparse and pruned layers mostly shrink them, which shifting alone makes worse from layer to
+layer until nothing varies any more. With ``deviations`` (the default) a channel's weights are scaled as well:
+
+    W ← s·W,   b ← E[y] − s (E[ŷ] − b)    with  s = σ[y] / σ[ŷ]      (Jordan et al., arXiv 2211.08403, section 4)
+
 y is what the start model computes there, restricted to the channels that are left, ŷ what the changed model computes
 with the layers before already corrected. A convolution or Gemm without a bias gets one; behind a product (MatMul) the
 constant that is added to it takes the shift, or a new Add does.
@@ -19,10 +24,15 @@ import numpy as np
 from graphpress.errors import UsageError
 from graphpress.ir import Editor, Model, Node, Refusal
 from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.passes.recovery._layers import Layer, write_bias
+from graphpress.observation import Moments
+from graphpress.observation.least_squares import Affine
+from graphpress.passes.layers import Layer, rewritten, write_bias
 from graphpress.passes.recovery._walk import Shown, Walk, nothing_before, plan
 
-_ROUNDING = 1e-6
+_ROUNDING = 1e-4
+"""Relative differences below this are rounding."""
+_CONSTANT = 1e-4
+"""A channel whose variance is below this share of what it should be is no longer a scaled copy of anything."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,7 @@ class CorrectBias(Pass):
 
     Args:
         samples: calibration samples that are looked at, at most.
+        deviations: match the standard deviation of each channel too, by scaling its weights.
     """
 
     name: ClassVar[str] = "correct_bias"
@@ -39,6 +50,7 @@ class CorrectBias(Pass):
     needs_data: ClassVar[bool] = True
 
     samples: int = 1000
+    deviations: bool = True
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -64,6 +76,9 @@ class CorrectBias(Pass):
                 refusal = seen.refusal(node)
                 if refusal is not None:
                     refusals.append(refusal)
+                elif self.deviations and seen.differs:
+                    shifts.append(seen.relative)
+                    rewritten(seen.layer, seen.rescaled).write(edit, shifts=seen.relative > _ROUNDING)
                 elif seen.relative > _ROUNDING:
                     shifts.append(seen.relative)
                     write_bias(edit, seen.layer, seen.corrected)
@@ -79,7 +94,7 @@ class _Means:
     def __init__(self, layer: Layer) -> None:
         self.layer, self._count = layer, 0
         self._trouble = ""
-        self._shift = self._square = np.zeros(1)
+        self._moments = Moments(full=False)
 
     def add(self, shown: Shown) -> None:
         """Take in one piece."""
@@ -87,18 +102,14 @@ class _Means:
         if self._trouble or shown.result.shape != shown.target.shape:
             self._trouble = f"its result is of another shape than the start model's {list(shown.target.shape)}"
             return
-        axis = self.layer.contraction.channel_axis % shown.result.ndim
-        others = tuple(one for one in range(shown.result.ndim) if one != axis)
-        wanted = shown.target.astype(np.float64)
-        self._count += wanted.size // wanted.shape[axis]
-        self._shift = self._shift + (wanted - shown.result).sum(axis=others)
-        self._square = self._square + np.square(wanted).sum(axis=others)
+        channels = self.layer.contraction.channel_axis
+        self._moments.add(_by_channel(shown.result, channels), _by_channel(shown.target, channels))
 
     def refusal(self, node: Node) -> Refusal | None:
         """Why this layer stays as it is, or None."""
         if self._trouble:
             return Refusal.at(node, self._trouble)
-        if not (np.isfinite(self._shift).all() and np.isfinite(self._square).all()):
+        if not self._moments.is_finite:
             return Refusal.at(node, "it computes, or should compute, infinite or undefined values")
         if self.layer.contraction.matrix_shape[0] > 1 and not self.layer.contraction.is_convolution:
             return Refusal.at(node, "a product with a batch of weights has no bias by channel")
@@ -106,13 +117,42 @@ class _Means:
 
     @property
     def relative(self) -> float:
-        """Mean shift as a share of the root mean square of the result."""
-        square = np.maximum(self._square / self._count, np.finfo(float).tiny)
-        return float(np.sqrt(np.square(self._shift / self._count).sum() / square.sum()))
+        """Shift as a share of the root mean square of the result, over all channels."""
+        seen = self._moments
+        square = (seen.target_variance + np.square(seen.target_mean)).sum()
+        return float(np.sqrt(np.square(self._shift).sum() / max(float(square), np.finfo(float).tiny)))
 
     @property
     def corrected(self) -> np.ndarray:
         """The bias that takes the shift back, ``[blocks, outputs]``."""
         bias = self.layer.affine.bias
-        corrected: np.ndarray = bias + (self._shift / self._count).reshape(bias.shape)
+        corrected: np.ndarray = bias + self._shift.reshape(bias.shape)
         return corrected
+
+    @property
+    def differs(self) -> bool:
+        """Whether shift or deviation are off by more than rounding."""
+        return self.relative > _ROUNDING or bool(np.any(np.abs(self._scale - 1) > _ROUNDING))
+
+    @property
+    def rescaled(self) -> Affine:
+        """Matrix and bias that give each channel the mean and the deviation that it should have."""
+        bias, seen = self.layer.affine.bias, self._moments
+        scale, mean, target = (array.reshape(bias.shape) for array in (self._scale, seen.mean[0], seen.target_mean[0]))
+        return Affine(self.layer.affine.matrix * scale[:, None, :], target - scale * (mean - bias))
+
+    @property
+    def _shift(self) -> np.ndarray:
+        return np.asarray(self._moments.target_mean - self._moments.mean)[0]
+
+    @property
+    def _scale(self) -> np.ndarray:
+        """σ[y] / σ[ŷ], by channel; 1 where either is constant."""
+        now, wanted = self._moments.variance[0], self._moments.target_variance[0]
+        sound = (now > _CONSTANT * wanted) & (wanted > 0)
+        return np.sqrt(np.divide(wanted, now, out=np.ones_like(now), where=sound))
+
+
+def _by_channel(array: np.ndarray, axis: int) -> np.ndarray:
+    """As rows of channels, ``[1, rows, channels]``."""
+    return np.moveaxis(array, axis, -1).reshape(1, -1, array.shape[axis])

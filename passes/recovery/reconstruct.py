@@ -26,7 +26,7 @@ from graphpress.ir import Editor, Model, Node, Refusal
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.observation.gram import POSITIONS, Moments, pieces_of
 from graphpress.observation.least_squares import RIDGE_STEPS, Summary, fit
-from graphpress.passes.recovery._layers import Layer, Rewritten, rewritten
+from graphpress.passes.layers import Layer, Rewritten, rewritten
 from graphpress.passes.recovery._walk import Plan, Shown, Walk, nothing_before, plan
 
 HELD_OUT = 4

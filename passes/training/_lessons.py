@@ -31,6 +31,7 @@ class Lessons:
         augmentation: varies the images; None leaves them as they are.
         seed: of the variation.
         blocks: names of the inner values that the student is fed beside the inputs, as the teacher has them.
+        labelled: the data's labels are wanted as well.
         ahead: ask the teachers about every sample before the training where there is room to remember it. The samples
             go to them in their own order: in another company the last bits of an answer may be others.
     """
@@ -43,10 +44,11 @@ class Lessons:
         seed: int,
         *,
         blocks: tuple[str, ...] = (),
+        labelled: bool = False,
         ahead: bool = True,
     ) -> None:
         self._data, self._targets, self._augmentation, self._seed = data, targets, augmentation, seed
-        self._blocks = blocks
+        self._blocks, self._labelled = blocks, labelled
         self._said = _ask_about_all(data, targets) if ahead and augmentation is None else None
         self._held: list[Example] | None = None
 
@@ -82,7 +84,7 @@ class Lessons:
             targets: Mapping[str, np.ndarray] = {name: array[example.rows] for name, array in self._said.items()}
         else:
             targets = self._targets(example.feed)
-        if example.labels is not None:
+        if self._labelled and example.labels is not None:
             targets = {**targets, LABELS: example.labels}
         feed = {**example.feed, **{name: targets[FEATURE + name] for name in self._blocks}}
         return replace(example, feed=feed, targets=targets)

@@ -1,4 +1,4 @@
-"""Whether a training fits into memory, asked before it begins: the kernel's answer later would be a kill.
+"""Whether weights can be trained, and whether that fits into memory, asked before it begins: the kernel's answer later would be a kill.
 
 weights · (gradient + two moments + best + state) + activations of a batch · (value + gradient)
 """
@@ -14,6 +14,7 @@ from graphpress.analysis.shapes import concrete_shapes
 from graphpress.errors import UsageError
 from graphpress.ir import Model, dims_of, is_constant
 
+FLOAT_BYTES = 4
 COPIES_OF_WEIGHTS = 5
 COPIES_OF_ACTIVATIONS = 2
 MEMORY_FILE = Path("/proc/meminfo")
@@ -34,6 +35,21 @@ def check_memory(model: Model, batch: int, parameters: Mapping[str, Any], where:
             f"training with {batch} samples at a time needs about {_gigabytes(needed)}, {_gigabytes(room)} are free",
             where=where,
             fix=f"lower batch_size (now {batch})" if batch > 1 else "use a machine with more memory",
+        )
+
+
+def check_precision(parameters: Mapping[str, Any], where: str) -> None:
+    """Check that weights can take small steps.
+
+    Raises:
+        UsageError: some are in half precision, where most steps round to nothing.
+    """
+    half = [name for name, one in parameters.items() if one.element_size() < FLOAT_BYTES]
+    if half:
+        raise UsageError(
+            f"{len(half)} weights are in half precision, {half[0]!r} for one",
+            where=where,
+            fix="train before the pass that makes them so, or start from the float32 model",
         )
 
 

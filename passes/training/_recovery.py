@@ -10,19 +10,21 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from graphpress.bridge import Bridge, TrainableModel, load_bridge
+from graphpress.bridge import Bridge, BridgeError, TrainableModel, load_bridge
 from graphpress.data.inputs import fixed_batch, has_common_batch
 from graphpress.errors import BackendError, DataError, UsageError
-from graphpress.ir import Model, Value, dims_of, is_constant
+from graphpress.ir import Model, Refusal, Value, constant, dims_of, is_constant
+from graphpress.ir.encoding import encoding_of
+from graphpress.ir.sparsity import fault_of, mask_of, set_sparsity, sparsity_of
 from graphpress.manager.contract import Context, Feed, Outcome, Pass
-from graphpress.passes.training._lessons import Lessons
-from graphpress.passes.training._limits import available_memory, check_memory
+from graphpress.passes.training._lessons import Lessons, scales
+from graphpress.passes.training._limits import available_memory, check_memory, check_precision
 from graphpress.passes.training._teachers import digest_of
 from graphpress.runtime import InputSpec
 
@@ -53,6 +55,7 @@ class Course:
         targets: what the teachers say of a feed.
         judge: the class scores that somebody gives to a feed, for asking whether a mirrored image means the same.
         blocks: inner values that the student is fed with.
+        labelled: the loss needs the labels of the data.
         teachers: models that a state of the training depends on.
         notes: for the report.
     """
@@ -62,6 +65,7 @@ class Course:
     targets: Callable[[Feed], dict[str, np.ndarray]]
     judge: Callable[[Feed], np.ndarray] | None
     blocks: tuple[str, ...] = ()
+    labelled: bool = False
     teachers: Sequence[Model] = ()
     notes: Sequence[str] = ()
 
@@ -101,49 +105,28 @@ class Recovery(Pass):
         raise NotImplementedError
 
     def run(self, model: Model, context: Context) -> Outcome:
-        """Train, then write the best weights back."""
+        """Train, then write the best weights back.
+
+        Raises:
+            BackendError: torch is not installed.
+            DataError: the data or its labels cannot be trained on.
+            UsageError: fields that do not fit the model, a loss that is no number any more, too little memory.
+        """
         began = time.monotonic()
         bridge = pytorch()
-        from graphpress.bridge.pytorch.checkpoint import Store
-        from graphpress.bridge.pytorch.train_loop import Settings, train
-
         data = self._open(model, context)
-        course = self.course(model, context, bridge)
+        try:
+            course = self.course(model, context, bridge)
+        except BridgeError as error:
+            return Outcome(0, [Refusal(error.where or self.name, error.what, error.fix)])
         if not course.student.parameters:
-            return Outcome(0, notes=["the model has no weights that can be trained"])
+            return Outcome(0, [Refusal(self.name, "the model has no weights that can be trained", "leave it out")])
+        check_precision(course.student.parameters, self.name)
         check_memory(model, self._per_call(model, data.count), course.student.parameters, self.name)
-        recorded = context.decisions.get(self._key(context), {})
-        augmentation = self._augmentation(data, course, recorded)
-        lessons = Lessons(
-            data,
-            course.targets,
-            augmentation,
-            context.seed,
-            blocks=course.blocks,
-            ahead=self.steps is None or self.steps * self.batch_size >= data.count,
-        )
-        file = self._state_file(model, context, course.teachers)
-        store = None if file is None else Store(file, self.checkpoint_seconds)
-        training = train(
-            course.student,
-            course.objective(scales_of(lessons)),
-            lessons,
-            Settings(
-                steps=self.steps,
-                minutes=DEFAULT_MINUTES if self.minutes is None and self.steps is None else self.minutes,
-                learning_rate=self.learning_rate,
-                optimizer=self.optimizer,
-                patience=self.patience,
-                threads=threads_of(context),
-                seed=context.seed,
-                began=began,
-            ),
-            progress=context.progress,
-            store=store,
-            knots=recorded.get("knots"),
-            what=self.name,
-        )
-        changes = bridge.write_back(course.student, model)
+        augmentation = self._augmentation(data, course, context)
+        store = self._store(model, context, course.teachers)
+        training = self._train(course, self._lessons(data, course, augmentation, context), store, began, model, context)
+        changes = write_back(bridge, course.student, model)
         context.decisions[self._key(context)] = {
             "knots": training.knots,
             "flip": bool(augmentation is not None and augmentation.flip),
@@ -151,6 +134,58 @@ class Recovery(Pass):
         if store is not None:
             store.discard()
         return Outcome(changes, notes=[*course.notes, *_notes(training, augmentation, store)])
+
+    def _train(
+        self,
+        course: Course,
+        lessons: Lessons,
+        store: Store | None,
+        began: float,
+        model: Model,
+        context: Context,
+    ) -> Training:
+        from graphpress.bridge.pytorch.train_loop import Settings, train
+
+        settings = Settings(
+            steps=self.steps,
+            minutes=DEFAULT_MINUTES if self.minutes is None and self.steps is None else self.minutes,
+            learning_rate=self.learning_rate,
+            gentle=_is_quantised(model),
+            optimizer=self.optimizer,
+            patience=self.patience,
+            threads=threads_of(context),
+            seed=context.seed,
+            began=began,
+        )
+        return train(
+            course.student,
+            course.objective(scales(lessons.held_out())),
+            lessons,
+            settings,
+            progress=context.progress,
+            store=store,
+            knots=self._recorded(context).get("knots"),
+            masks=masks_of(model),
+            what=self.name,
+        )
+
+    def _lessons(
+        self, data: TrainingData, course: Course, augmentation: Augmentation | None, context: Context
+    ) -> Lessons:
+        return Lessons(
+            data,
+            course.targets,
+            augmentation,
+            context.seed,
+            blocks=course.blocks,
+            labelled=course.labelled,
+            ahead=self.steps is None or self.steps * self.batch_size >= data.count,
+        )
+
+    def _recorded(self, context: Context) -> dict[str, Any]:
+        """What a recorded run decided."""
+        found: dict[str, Any] = context.decisions.get(self._key(context), {})
+        return found
 
     def _key(self, context: Context) -> str:
         return f"{context.step}.{self.name}"
@@ -172,7 +207,7 @@ class Recovery(Pass):
         """Samples that go through the model at once."""
         return fixed_batch(_inputs(model)) or min(self.batch_size, count)
 
-    def _augmentation(self, data: TrainingData, course: Course, recorded: dict[str, Any]) -> Augmentation | None:
+    def _augmentation(self, data: TrainingData, course: Course, context: Context) -> Augmentation | None:
         """How images are varied, if at all."""
         from graphpress.bridge.pytorch.augment import find_images
 
@@ -189,12 +224,19 @@ class Recovery(Pass):
                 where=f"{self.name}{{augment={self.augment}}}",
                 fix="leave augment out",
             )
-        if found is None:
-            return None
-        flip = self.augment == "flip" or (
-            self.augment == "auto" and bool(recorded.get("flip", _means_the_same(found, data, course)))
-        )
-        return type(found)(found.name, found.channels_first, flip)
+        return None if found is None else replace(found, flip=self._flips(found, data, course, context))
+
+    def _flips(self, found: Augmentation, data: TrainingData, course: Course, context: Context) -> bool:
+        if self.augment != "auto":
+            return self.augment == "flip"
+        recorded = self._recorded(context).get("flip")
+        return _means_the_same(found, data, course) if recorded is None else bool(recorded)
+
+    def _store(self, model: Model, context: Context, teachers: Sequence[Model]) -> Store | None:
+        from graphpress.bridge.pytorch.checkpoint import Store
+
+        file = self._state_file(model, context, teachers)
+        return None if file is None else Store(file, self.checkpoint_seconds)
 
     def _state_file(self, model: Model, context: Context, teachers: Sequence[Model]) -> Path | None:
         """Where the state of this very training is kept: its name depends on all that the training depends on."""
@@ -226,11 +268,21 @@ def trains(context: Context) -> Callable[[Value], bool] | None:
     return lambda value: is_trainable(value) and not any(context.excluded(use.node) for use in value.uses())
 
 
-def scales_of(lessons: Lessons) -> dict[str, float]:
-    """In what differences of each target are measured."""
-    from graphpress.passes.training._lessons import scales
+def masks_of(model: Model) -> dict[str, np.ndarray]:
+    """Where the sparse weights differ from zero: their zeros stay zeros."""
+    found = ((name, mask_of(value)) for name, value in model.graph.initializers.items())
+    return {name: mask for name, mask in found if mask is not None}
 
-    return scales(lessons.held_out())
+
+def write_back(bridge: Bridge, student: TrainableModel, model: Model) -> int:
+    """Write the weights back; a weight that is still as sparse as it was said to be is said so again."""
+    sparse = {value: sparsity_of(value) for value in model.graph.initializers.values()}
+    changes = bridge.write_back(student, model)
+    for value, sparsity in sparse.items():
+        array = constant(value)
+        if sparsity is not None and array is not None and fault_of(array, sparsity) is None:
+            set_sparsity(value, sparsity)
+    return changes
 
 
 def labels_of(context: Context) -> np.ndarray | None:
@@ -276,6 +328,11 @@ def _feeds(calibration: Any, model: Model) -> Iterator[tuple[Feed, np.ndarray | 
         sizes = {array.shape[0] if array.ndim else None for array in feed.values()}
         stacked = common and len(sizes) == 1 and None not in sizes
         yield feed, labels, count if stacked else 0
+
+
+def _is_quantised(model: Model) -> bool:
+    """Whether any weight lives on a grid, near which it should stay."""
+    return any(encoding_of(value) is not None for value in model.graph.initializers.values())
 
 
 def _leading(feed: Feed) -> int:

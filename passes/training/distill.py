@@ -25,7 +25,7 @@ import numpy as np
 
 from graphpress.bridge import Bridge
 from graphpress.errors import UsageError
-from graphpress.ir import Model, rank_of
+from graphpress.ir import Model, Refusal, rank_of
 from graphpress.ir.extract import extract
 from graphpress.manager.contract import Context
 from graphpress.passes.training._blocks import Chain, borders, cuts
@@ -108,6 +108,12 @@ class Distill(Recovery):
                 fix="leave features, attention and labels out",
             )
 
+    def refuse(self, model: Model, context: Context) -> Refusal | None:
+        """Without data, and where no output has a gradient."""
+        if not read_outputs(model):
+            return Refusal(self.name, "no output of the model is a floating-point number", "leave distill out")
+        return super().refuse(model, context)
+
     def may_vary(self, labels: np.ndarray | None) -> bool:
         """The teacher sees what the student sees; labels must be of whole images."""
         return not self.labels or (labels is not None and labels.ndim == 1)
@@ -115,10 +121,6 @@ class Distill(Recovery):
     def course(self, model: Model, context: Context, bridge: Bridge) -> Course:
         """Outputs of the teachers, inner values of the start, labels of the data."""
         readings = read_outputs(model, self.loss)
-        if not readings:
-            raise UsageError(
-                "no output of the model is a floating-point number", where=self.name, fix="leave distill out"
-            )
         teachers = load_teachers(self.teachers) or [context.original]
         names, threads = input_names(model), threads_of(context)
         own = [of_outputs(one, readings, names, threads, self.loss) for one in teachers]
@@ -135,6 +137,7 @@ class Distill(Recovery):
             lambda scales: self._objective(readings, features, labelled, scales),
             Panel([*own, *inner]).targets,
             judge_of(own, readings),
+            labelled=labelled is not None,
             teachers=[*teachers, *([start] if features else [])],
             notes=[f"{len(features)} inner values taught: {', '.join(features)}"] if features else [],
         )

@@ -63,7 +63,7 @@ class Finetune(Recovery):
 
             return Objective([label_term(reading, 1.0, LABELS)])
 
-        return Course(student, objective, _nothing, judge_of([original], [reading]))
+        return Course(student, objective, _nothing, judge_of([original], [reading]), labelled=True)
 
 
 def _nothing(feed: Feed) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from graphpress.data.user_code import call_user, is_reference, load_object
 from graphpress.errors import UsageError
 from graphpress.ir import Model
 from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.passes.training._recovery import pytorch, trains
+from graphpress.passes.training._recovery import pytorch, trains, write_back
 
 
 @dataclass(frozen=True)
@@ -46,5 +46,5 @@ class Train(Pass):
         bridge = pytorch()
         trainable = bridge.to_framework(model, trainable=trains(context))
         said = call_user(loop, trainable, context, where=self.loop)
-        changes = bridge.write_back(trainable, model)
+        changes = write_back(bridge, trainable, model)
         return Outcome(changes, notes=[said] if isinstance(said, str) else [])

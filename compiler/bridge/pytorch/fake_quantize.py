@@ -87,10 +87,8 @@ def magnitudes(weight: Tensor, encoding: Quantized) -> Tensor:
     if not encoding.block:
         return size.movedim(encoding.axis, 0).flatten(1).amax(1) if size.dim() > 1 else size
     axis = encoding.axis % size.dim()
-    parts = [
-        part.amax(axis) for part in torch.tensor_split(size, list(range(0, size.shape[axis], encoding.block))[1:], axis)
-    ]
-    return torch.stack(parts, axis).flatten()
+    starts = list(range(encoding.block, size.shape[axis], encoding.block))
+    return torch.stack([part.amax(axis) for part in torch.tensor_split(size, starts, axis)], axis).flatten()
 
 
 def _growth(weight: Tensor, leader: Quantized, before: Tensor) -> Tensor:
@@ -119,20 +117,14 @@ def _spread(numbers: Tensor, encoding: Quantized, shape: torch.Size) -> Tensor:
 
 
 class _StraightThrough(torch.autograd.Function):
-    generate_vmap_rule = True
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero: Tensor, bounds: tuple[int, int]) -> Tensor:
+        levels = torch.div(x, scale).round_().add_(zero)
+        held = levels.clamp(*bounds)
+        ctx.save_for_backward(held == levels)
+        return held.sub_(zero).mul_(scale)
 
     @staticmethod
-    def forward(x: Tensor, scale: Tensor, zero: Tensor, bounds: tuple[int, int]) -> Tensor:
-        levels = torch.round(x / scale).add_(zero)
-        return levels.clamp_(*bounds).sub_(zero).mul_(scale)
-
-    @staticmethod
-    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, scale, zero, bounds = inputs
-        levels = torch.round(x / scale).add_(zero)
-        ctx.save_for_backward((levels >= bounds[0]) & (levels <= bounds[1]))
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        (inside,) = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        (inside,) = ctx.saved_tensors
         return gradient * inside, None, None, None

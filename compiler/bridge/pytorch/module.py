@@ -35,11 +35,11 @@ class GraphModule(nn.Module):
         graph = translate(model, taps, trains)
         self._steps, self._size = graph.steps, graph.size
         self._inputs, self._results = dict(graph.inputs), dict(graph.outputs)
-        self._defaults = {
-            value.name or "": to_tensor(value.const_value.numpy())
-            for value in model.graph.inputs
-            if value.const_value is not None
-        }
+        self._defaults = {}
+        for value in model.graph.inputs:
+            if value.const_value is not None:
+                self._defaults[value.name or ""] = key = f"default_{self._inputs[value.name or '']}"
+                self.register_buffer(key, to_tensor(value.const_value.numpy()), persistent=False)
         self._plain: dict[int, np.ndarray] = {}
         self._held: list[tuple[int, dict[str, Any], str]] = []
         for slot, held in graph.constants.items():
@@ -47,15 +47,17 @@ class GraphModule(nn.Module):
 
     def _hold(self, slot: int, held: Value | np.ndarray) -> None:
         if isinstance(held, Value):
-            array = constant(held)
+            array, name = constant(held), held.name or ""
             assert array is not None
+            if name in self._parameters:
+                raise BridgeError("two initialisers have this name", where=name, fix="give each a name of its own")
             # register_parameter() takes no dots, which names of initialisers are full of
-            self._parameters[held.name or ""] = nn.Parameter(to_tensor(array))
-            self._held.append((slot, self._parameters, held.name or ""))
+            self._parameters[name] = nn.Parameter(to_tensor(array))
+            self._held.append((slot, self._parameters, name))
         elif held.dtype.kind in "OSU":
             self._plain[slot] = held
         else:
-            self.register_buffer(f"constant_{slot}", to_tensor(held), persistent=False)
+            self.register_buffer(f"constant_{slot}", _tensor(held), persistent=False)
             self._held.append((slot, self._buffers, f"constant_{slot}"))
 
     def forward(self, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -79,4 +81,13 @@ class GraphModule(nn.Module):
             raise BridgeError(
                 f"the input {name!r} is missing", where="feed", fix=f"feed all of: {', '.join(sorted(self._inputs))}"
             )
-        return self._defaults[name]
+        return self.get_buffer(self._defaults[name])
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    try:
+        return to_tensor(array)
+    except TypeError as error:
+        raise BridgeError(
+            f"PyTorch has no type for {array.dtype.name}", where="a constant", fix="leave training passes out"
+        ) from error

@@ -22,11 +22,13 @@ RELATIVE_RATE = 0.01
 SMALLEST_RMS = 0.01
 """A bias of zeros must be able to move."""
 SGD_RATE = 0.01
+GENTLE = 0.1
+"""What our own rates are multiplied with where a model only needs adjusting, as to a grid of integers."""
 MOMENTUM = 0.9
 
 
 def make_optimizer(
-    name: OptimizerName, parameters: Iterable[Tensor], learning_rate: float | None
+    name: OptimizerName, parameters: Iterable[Tensor], learning_rate: float | None, *, gentle: bool = False
 ) -> torch.optim.Optimizer:
     """The optimiser. Each of its groups holds its full learning rate under ``full_rate``.
 
@@ -34,10 +36,12 @@ def make_optimizer(
         name: ``adam``, or ``sgd`` with Nesterov momentum.
         parameters: what to train.
         learning_rate: the same for all; None for the relative one with Adam, and 0.01 with SGD.
+        gentle: a rate of our own is a tenth of that.
     """
     groups: dict[float, list[Tensor]] = {}
     for parameter in parameters:
-        groups.setdefault(_rate(name, parameter, learning_rate), []).append(parameter)
+        own = _rate(name, parameter) * (GENTLE if gentle else 1.0)
+        groups.setdefault(own if learning_rate is None else learning_rate, []).append(parameter)
     settings = [
         {"params": members, "lr": rate, "full_rate": rate} for rate, members in sorted(groups.items(), reverse=True)
     ]
@@ -52,9 +56,7 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["full_rate"] * factor
 
 
-def _rate(name: OptimizerName, parameter: Tensor, learning_rate: float | None) -> float:
-    if learning_rate is not None:
-        return learning_rate
+def _rate(name: OptimizerName, parameter: Tensor) -> float:
     if name == "sgd":
         return SGD_RATE
     rms = float(parameter.detach().double().square().mean().sqrt()) if parameter.numel() else 0.0

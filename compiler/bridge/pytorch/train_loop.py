@@ -25,6 +25,7 @@ from graphpress.bridge.pytorch.checkpoint import Store
 from graphpress.bridge.pytorch.data import Example
 from graphpress.bridge.pytorch.optimizer import OptimizerName, make_optimizer, set_rate
 from graphpress.bridge.pytorch.schedule import Plan, learning_rate_factor
+from graphpress.bridge.pytorch.tensors import to_tensor
 from graphpress.errors import UsageError
 from graphpress.progress import Progress
 
@@ -41,6 +42,8 @@ LARGEST_GRADIENT = 1.0
 SLOWER = 0.25
 """What the learning rate is multiplied with when it was ours and the loss is no number any more."""
 MOST_SLOWED = 3
+ALREADY_THERE = 1e-6
+"""A held-out loss that is rounding: there is nothing to train."""
 BEFORE_TIMING = 1 << 20
 
 
@@ -74,6 +77,7 @@ class Settings:
         steps: at most this many; None leaves it to the time.
         minutes: at most this long, what went before the training included; None leaves it to the steps.
         learning_rate: at its highest; None for one that fits the weights.
+        gentle: the model only needs adjusting: a rate of our own is lower.
         optimizer: its name.
         patience: measurements without a better held-out loss after which the training ends; None for never.
         threads: of torch.
@@ -84,6 +88,7 @@ class Settings:
     steps: int | None
     minutes: float | None
     learning_rate: float | None = None
+    gentle: bool = False
     optimizer: OptimizerName = "adam"
     patience: int | None = 10
     threads: int = 1
@@ -127,6 +132,7 @@ def train(
     progress: Progress,
     store: Store | None = None,
     knots: Sequence[Sequence[int]] | None = None,
+    masks: Mapping[str, np.ndarray] | None = None,
     what: str = "training",
 ) -> Training:
     """Train the parameters in place; they end as the best that were met.
@@ -139,6 +145,7 @@ def train(
         progress: is told of every hundredth.
         store: keeps the state against interruption; a state found there is taken up.
         knots: the plan of an earlier training that is to be repeated step by step.
+        masks: by parameter, true where it may differ from zero; parameters without one are free.
         what: the training's name for the progress bar.
 
     Raises:
@@ -146,6 +153,7 @@ def train(
     """
     with _exact(settings.threads), _memory_errors():
         loop = _Loop(trainable, loss, source, settings, store, knots)
+        loop.mask(masks or {})
         loop.begin()
         try:
             for share in progress.track(range(1, 101), what, 100):
@@ -185,6 +193,15 @@ class _Loop:
         self.earlier = 0.0
         self.stopping = False
         self.timed_step, self.timed_at = 0, time.monotonic()
+        self.masked: list[Tensor] = []
+        self.masks: list[Tensor] = []
+
+    def mask(self, masks: Mapping[str, np.ndarray]) -> None:
+        """Keep parameters at zero where their mask says so."""
+        pairs = [(one, masks[name]) for name, one in zip(self.names, self.parameters, strict=True) if name in masks]
+        self.masked = [one for one, _ in pairs]
+        self.masks = [torch.from_numpy(mask).to(one.dtype) for one, mask in pairs]
+        _lay_out(self.masks)
 
     # -- the course of a training ---------------------------------------------------------------------
 
@@ -197,6 +214,8 @@ class _Loop:
         else:
             self._measure()
             self.start = self.best
+            if self.start < ALREADY_THERE:
+                self.plan.replan(0, 0)
         self.timed_step, self.timed_at = self.step, time.monotonic()
 
     def advance(self, until: float) -> None:
@@ -255,6 +274,9 @@ class _Loop:
         if self.settings.optimizer == "sgd":
             torch.nn.utils.clip_grad_norm_(self.parameters, LARGEST_GRADIENT, foreach=True)
         self.optimizer.step()
+        if self.masked:
+            with torch.no_grad():
+                torch._foreach_mul_(self.masked, self.masks)
 
     def _slow_down(self) -> None:
         """The loss is no number any more: go on from the best weights with a lower learning rate of our own choice.
@@ -271,7 +293,8 @@ class _Loop:
             group["full_rate"] *= SLOWER**self.slowed
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        return make_optimizer(self.settings.optimizer, self.parameters, self.settings.learning_rate)
+        one = self.settings
+        return make_optimizer(one.optimizer, self.parameters, one.learning_rate, gentle=one.gentle)
 
     def _put(self, weights: Sequence[Tensor]) -> None:
         with torch.no_grad():
@@ -355,7 +378,7 @@ _NUMBERS = ("step", "slowed", "measured_at", "waited", "best_step", "next_measur
 
 def _tensor(array: np.ndarray) -> Tensor:
     """The array as a tensor; images lie with their channels last, in which convolutions are faster."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array) if array.ndim else array)
+    tensor = to_tensor(array)
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 

@@ -81,19 +81,22 @@ def translate(model: Model, taps: Sequence[str], trains: Callable[[Value], bool]
     scope.walk(model.graph)
     everything.raise_untranslatable()
     outputs = {value.name or "": scope.slot(value, _read_outside(value)) for value in model.graph.outputs}
-    outputs |= {name: scope.slot(_find(model, name), None) for name in taps if name not in outputs}
+    outputs |= {name: scope.slot(value, None) for name, value in _tapped(model, taps).items() if name not in outputs}
     steps = with_frees(scope.steps, frozenset((*scope.constants, *outputs.values())))
     return Translated(steps, scope.size, inputs, scope.constants, outputs)
 
 
-def _find(model: Model, name: str) -> Value:
-    graph = model.graph
-    for value in (*graph.inputs, *graph.initializers.values(), *(one for node in graph for one in node.outputs)):
-        if value.name == name:
-            return value
-    raise BridgeError(
-        f"the model has no value {name!r}", where="taps", fix="name a value of the main graph (optimize inspect)"
-    )
+def _tapped(model: Model, taps: Sequence[str]) -> dict[str, Value]:
+    graph, wanted = model.graph, set(taps)
+    values = (*graph.inputs, *graph.initializers.values(), *(one for node in graph for one in node.outputs))
+    found = {value.name or "": value for value in values if value.name in wanted}
+    if missing := sorted(wanted - found.keys()):
+        raise BridgeError(
+            f"the model has no value {missing[0]!r}",
+            where="taps",
+            fix="name a value of the main graph (optimize inspect)",
+        )
+    return {name: found[name] for name in taps}
 
 
 def _read_outside(value: Value) -> Quantized | None:
@@ -312,7 +315,7 @@ def _program(scope: _Scope, graph: Graph | Function) -> Program:
     """A graph that runs on its inputs and on what it captures, in the order of ``scope.captured``."""
     inputs = [scope.define(value) for value in graph.inputs]
     scope.walk(graph)
-    outputs = [scope.slot(value, None) for value in graph.outputs]
+    outputs = [scope.slot(value, _read_outside(value)) for value in graph.outputs]
     steps = with_frees(scope.steps, frozenset((*outputs, *scope.captured.values())))
     inside, size = list(scope.captured.values()), scope.size
 

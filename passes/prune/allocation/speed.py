@@ -1,9 +1,10 @@
 """A speed-up that holds end to end: allocate, prune a copy, measure it against the model as it was, correct, repeat.
 
 Prices of single nodes leave out what only the whole shows (caches, layouts, threads). So the budget given to the
-strategy is corrected until the measured ratio is the one asked for: first in proportion, then by interpolation between
-the budgets on either side, in logarithms (regula falsi with the ends kept off, so that the bracket shrinks). Both
-models are timed in turn in one process. For a target that is not this machine the modelled price decides alone.
+strategy is corrected until the measured ratio is the one asked for, in logarithms: first in proportion, then along the
+secant, and with budgets on either side by interpolation between them (regula falsi, kept off the ends so that the
+bracket shrinks). Both models are timed in turn in one process. For a target that is not this machine the modelled
+price decides alone.
 
 The counts chosen are recorded among the decisions: a replay follows them and measures nothing.
 """
@@ -44,6 +45,8 @@ SECONDS = 2.0
 LONG_SECONDS = 6.0
 """The same where the interval of the ratio was wider than what counts as met."""
 
+_FLATTEST = 0.5
+"""The least power of the budget with which the ratio is taken to grow."""
 _MARGIN = 0.15
 """How far inside its bracket a new budget lies, as a fraction of the bracket."""
 
@@ -158,10 +161,18 @@ def next_budget(tried: list[tuple[float, float]], wanted: float) -> float:
     above = min((pair for pair in tried if pair[1] > wanted), default=None)
     if below is None or above is None:
         budget, ratio = below or above or (wanted, wanted)
-        return min(1.0, budget * wanted / ratio)
+        return min(1.0, float(budget * (wanted / ratio) ** (1 / _steepness(tried))))
     part = math.log(wanted / below[1]) / math.log(above[1] / below[1])
     part = min(max(part, _MARGIN), 1 - _MARGIN)
     return float(below[0] * (above[0] / below[0]) ** part)
+
+
+def _steepness(tried: list[tuple[float, float]]) -> float:
+    """By which power of the budget the ratio grew between the last two pairs; 1 where that is not known."""
+    if len(tried) < 2 or tried[-1][0] == tried[-2][0]:
+        return 1.0
+    rise = math.log(tried[-1][1] / tried[-2][1]) / math.log(tried[-1][0] / tried[-2][0])
+    return min(max(rise, _FLATTEST), 1 / _FLATTEST)
 
 
 def _conclusion(goal: Goal, trials: list[_Trial]) -> Allocation:

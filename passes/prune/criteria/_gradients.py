@@ -17,20 +17,24 @@ Fisher information of that distribution:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from graphpress.bridge import load_bridge
 from graphpress.data import Samples
+from graphpress.errors import UsageError
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Context, Feed
+from graphpress.passes.prune.criteria._data import rows_of, some_samples
 from graphpress.passes.prune.criteria._outputs import are_probabilities, class_scores
 
 Targets = Literal["labels", "sampled", "outputs"]
 
 _TINY = 1e-30
+_FIRST_LOOK = 32
+"""Samples from which the scale of outputs is taken."""
 
 
 @dataclass(frozen=True)
@@ -50,59 +54,98 @@ class GradientOptions:
 
 def stream_gradients(
     model: Model, names: Collection[str], context: Context, options: GradientOptions
-) -> Iterator[dict[str, np.ndarray]]:
-    """Gradients of the mean loss of each micro-batch, by the name of the initialiser.
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Of each micro-batch, its size and the gradients of its mean loss by the name of the initialiser.
 
-    The arrays are overwritten by the next step.
+    Names that are no trainable initialiser are absent. The arrays are overwritten by the next step.
+
+    Raises:
+        UsageError: no output can be differentiated.
     """
     import torch
 
     trained = load_bridge().to_framework(model, trainable=lambda value: value.name in names)
     parameters = {name: trained.parameters[name] for name in sorted(names) if name in trained.parameters}
-    random = np.random.default_rng(context.seed)
+    if not parameters:
+        return
+    results = [label(value) for value in model.graph.outputs]
+
+    def run(feed: Feed) -> dict[str, Any]:
+        outputs = trained.module({name: torch.tensor(array) for name, array in feed.items()})
+        return {name: outputs[name] for name in results if outputs[name].is_floating_point()}
+
     threads = torch.get_num_threads()
     torch.set_num_threads(context.threads)
     try:
+        with torch.no_grad():
+            first, _ = next(_micro_batches(model, context, replace(options, batch=_FIRST_LOOK)), ({}, None))
+            likelihood = _Likelihood.of(run(first), rows_of(first), options.targets, context.seed)
         for feed, labels in context.progress.track(_micro_batches(model, context, options), "gradients"):
-            outputs = trained.module({name: torch.tensor(array) for name, array in feed.items()})
-            results = {name: outputs[name] for name in (label(value) for value in model.graph.outputs)}
-            loss = _loss(results, labels, options.targets, random)
-            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-            yield {
-                name: gradient.numpy() for name, gradient in zip(parameters, found, strict=True) if gradient is not None
-            }
+            loss = likelihood.loss(run(feed), labels)
+            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
+            yield rows_of(feed), {name: one.float().numpy() for name, one in zip(parameters, found, strict=True)}
     finally:
         torch.set_num_threads(threads)
 
 
-def _loss(outputs: dict[str, Any], labels: np.ndarray | None, targets: Targets, random: np.random.Generator) -> Any:
-    """Mean negative log-likelihood, a tensor with a gradient."""
-    import torch
+@dataclass(frozen=True)
+class _Likelihood:
+    """How likely targets are under what the model says.
 
-    arrays = {name: tensor.detach().numpy() for name, tensor in outputs.items()}
-    rows = len(next((array for array in arrays.values() if array.ndim), np.zeros(1)))
-    name = class_scores(arrays, rows)
-    if name is None:
-        floats = [tensor for tensor in outputs.values() if tensor.requires_grad]
-        return torch.stack([_gaussian(tensor, random) for tensor in floats]).sum()
-    scores = outputs[name].reshape(rows, -1)
-    logits = torch.log(scores.clamp_min(_TINY)) if are_probabilities(arrays[name].reshape(rows, -1)) else scores
-    logs = torch.log_softmax(logits, 1)
-    classes = _usable(labels, scores.shape[1]) if targets == "labels" else None
-    if classes is None and targets == "sampled":
-        classes = _drawn(logs.detach().exp().double().numpy(), random)
-    if classes is None:
-        return _gaussian(logits, random)
-    return -logs.gather(1, torch.tensor(classes)[:, None]).mean()
+    Args:
+        classes: the output that tells classes, if one does.
+        probabilities: it holds these, not their logarithms.
+        scales: root mean square of each output, of which a Gaussian's deviation is made.
+        targets: where they come from.
+        random: draws them.
+    """
 
+    classes: str | None
+    probabilities: bool
+    scales: dict[str, float]
+    targets: Targets
+    random: np.random.Generator
 
-def _gaussian(output: Any, random: np.random.Generator) -> Any:
-    """What has the gradient of a Gaussian's log-likelihood at targets drawn from it; the output's rms is its scale."""
-    import torch
+    @staticmethod
+    def of(outputs: dict[str, Any], rows: int, targets: Targets, seed: int) -> _Likelihood:
+        """Look at outputs of some samples, tensors by name."""
+        arrays = {name: tensor.float().numpy() for name, tensor in outputs.items()}
+        name = class_scores(arrays, rows)
+        probabilities = name is not None and are_probabilities(arrays[name].reshape(rows, -1))
+        if name is not None and probabilities:
+            arrays[name] = np.log(np.maximum(arrays[name], _TINY))
+        scales = {one: max(float(np.sqrt(np.square(array).mean())), _TINY) for one, array in arrays.items()}
+        return _Likelihood(name, probabilities, scales, targets, np.random.default_rng(seed))
 
-    noise = torch.tensor(random.standard_normal(tuple(output.shape)), dtype=output.dtype)
-    scale = output.detach().square().mean().sqrt().clamp_min(_TINY)
-    return (noise * output).sum() / (scale * max(len(output) if output.ndim else 1, 1))
+    def loss(self, outputs: dict[str, Any], labels: np.ndarray | None) -> Any:
+        """Mean negative log-likelihood over the samples: a tensor with a gradient."""
+        import torch
+
+        outputs = {name: tensor for name, tensor in outputs.items() if tensor.requires_grad}
+        if not outputs:
+            raise UsageError(
+                "no output of the model can be differentiated",
+                where="gradients",
+                fix="take a criterion without gradients, such as wanda",
+            )
+        if self.classes not in outputs:
+            return torch.stack([self._gaussian(tensor, self.scales[name]) for name, tensor in outputs.items()]).sum()
+        scores = outputs[self.classes].flatten(1)
+        logits = torch.log(scores.clamp_min(_TINY)) if self.probabilities else scores
+        logs = torch.log_softmax(logits, 1)
+        classes = _usable(labels, scores.shape[1]) if self.targets == "labels" else None
+        if classes is None and self.targets == "sampled":
+            classes = _drawn(logs.detach().exp().double().numpy(), self.random)
+        if classes is None:
+            return self._gaussian(logits, self.scales[self.classes])
+        return -logs.gather(1, torch.tensor(classes)[:, None]).mean()
+
+    def _gaussian(self, output: Any, scale: float) -> Any:
+        """What has the gradient of a Gaussian's log-likelihood at targets drawn from it."""
+        import torch
+
+        noise = torch.tensor(self.random.standard_normal(tuple(output.shape)), dtype=output.dtype)
+        return (noise * output).sum() / (scale * max(len(output) if output.ndim else 1, 1))
 
 
 def _usable(labels: np.ndarray | None, classes: int) -> np.ndarray | None:
@@ -137,18 +180,15 @@ def _micro_batches(
 
 
 def _labelled(context: Context, options: GradientOptions) -> Iterator[tuple[Feed, np.ndarray | None]]:
-    """Feeds with labels for all of their rows, or without; at most so many samples."""
+    """Feeds with a label for each of their rows where there are labels."""
     data = context.calibration
     assert data is not None
-    if isinstance(data, Samples):
-        for batch in data.spread(options.samples).counted_batches():
-            labels = batch.labels if options.targets == "labels" and not batch.padding else None
-            yield batch.feed, labels
+    some = some_samples(data, options.samples)
+    if not isinstance(some, Samples):
+        yield from ((feed, None) for feed in some)
         return
-    left = options.samples
-    for feed in data:
-        if left <= 0:
-            return
-        cut = {name: array[:left] if np.ndim(array) else array for name, array in feed.items()}
-        yield cut, None
-        left -= max((len(array) for array in cut.values() if np.ndim(array)), default=1)
+    for batch in some.counted_batches():
+        labels = batch.labels
+        if labels is not None:
+            labels = np.concatenate([labels, np.repeat(labels[-1:], batch.padding, axis=0)])
+        yield batch.feed, labels

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from graphpress.coupling import Coupling, Place
+from graphpress.coupling import Coupling
 from graphpress.ir import Model, Value, label
 from graphpress.manager.contract import Context
 from graphpress.passes.prune.criteria._gradients import GradientOptions, stream_gradients
@@ -20,40 +20,39 @@ Squared = Literal["element", "place", "group"]
 def gate_moments(
     model: Model, coupling: Coupling, chosen: Chosen, context: Context, options: GradientOptions, squared: Squared
 ) -> Shares:
-    """Means over the micro-batches of squared products of gradient and weight.
+    """Mean squares of products of gradient and weight.
+
+    With the labels of the data as targets: of the mean gradient of a micro-batch, averaged over micro-batches. With
+    drawn targets: of the gradients of single samples. These follow from micro-batches as well, for targets that are
+    drawn independently have gradients that are uncorrelated: E(Σ g_n)² = Σ E g_n².
 
     Args:
         model: not changed.
         coupling: its groups.
-        chosen: the places that count; those that are no initialiser have no gradient and don't.
+        chosen: the places that count; those that are no trainable initialiser have no gradient and don't.
         context: data, seed and threads.
         options: which gradients are taken.
         squared: each ``element`` by itself, then summed; the sum over each ``place``; or the sum over the whole
             ``group``, which is then one share.
     """
-    trained = {name: _initialisers(places) for name, places in chosen.items()}
-    names = {label(place.value) for places in trained.values() for place in places}
-    sizes, totals, count = sizes_of(coupling), Shares(), 0
-    for gradients in stream_gradients(model, names, context, options):
-        products = sum_slices(trained, sizes, _product(gradients, squared))
-        for name, shares in products.items():
-            found = _squares(shares, squared)
+    names = {label(place.value) for places in chosen.values() for place in places}
+    trained, totals, count = dict(chosen), Shares(), 0
+    for rows, gradients in stream_gradients(model, names, context, options):
+        if not count:
+            trained = {
+                name: [one for one in places if label(one.value) in gradients] for name, places in chosen.items()
+            }
+        weight = rows if options.targets == "labels" else rows**2
+        for name, shares in sum_slices(trained, sizes_of(coupling), _product(gradients, squared)).items():
+            found = [Share(weight * one.scores, one.elements) for one in _squares(shares, squared)]
             totals[name] = found if name not in totals else _sum(totals[name], found)
-        count += 1
-    return {
-        name: [Share(one.scores / max(count, 1), one.elements) for one in shares] for name, shares in totals.items()
-    }
-
-
-def _initialisers(places: list[Place]) -> list[Place]:
-    return [place for place in places if place.value.is_initializer()]
+        count += rows
+    return {name: [Share(one.scores / count, one.elements) for one in shares] for name, shares in totals.items()}
 
 
 def _product(gradients: dict[str, np.ndarray], squared: Squared) -> Callable[[Value], np.ndarray]:
     def measure(value: Value) -> np.ndarray:
-        gradient = gradients.get(label(value))
-        weight = numbers(value)
-        product = np.zeros(weight.shape, weight.dtype) if gradient is None else gradient * weight
+        product: np.ndarray = gradients[label(value)] * numbers(value)
         return np.square(product) if squared == "element" else product
 
     return measure

@@ -11,8 +11,6 @@ equation 5.
 
 Targets are drawn from a Gaussian around the outputs (``outputs``: the Gauss-Newton matrix, to which every sample
 contributes) or from the predicted classes (``sampled``: the true Fisher information of a classifier).
-
-Where the model fixes its batch size, a feed counts as one sample.
 """
 
 from __future__ import annotations
@@ -37,6 +35,7 @@ class Fisher(Criterion):
     Args:
         reduction: how the places of a group make one score; when ``joint``, which places count.
         samples: how many samples of the calibration data are used at most.
+        batch: samples of a micro-batch; fewer give a better estimate and take longer.
         joint: add up what the places of a group contribute before squaring, else take each weight by itself.
         targets: the distribution whose information it is: ``outputs`` or ``sampled``.
 
@@ -49,6 +48,7 @@ class Fisher(Criterion):
     needs_gradients: ClassVar[bool] = True
 
     samples: int = 512
+    batch: int = 4
     joint: bool = False
     targets: Literal["outputs", "sampled"] = "outputs"
 
@@ -59,7 +59,7 @@ class Fisher(Criterion):
 
     def shares(self, model: Model, coupling: Coupling, context: Context) -> Shares:
         """One share a group when joint, else one a place."""
-        options = GradientOptions(self.samples, 1, targets=self.targets)
+        options = GradientOptions(self.samples, self.batch, targets=self.targets)
         squared: Squared = "group" if self.joint else "element"
         moments = gate_moments(model, coupling, self.chosen(coupling), context, options, squared)
         return {name: [replace(one, scores=one.scores / 2) for one in shares] for name, shares in moments.items()}

@@ -27,6 +27,7 @@ from graphpress.coupling import Coupling
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Context
 from graphpress.observation import Moments, Observation, input_moments
+from graphpress.passes.prune.criteria._data import some_samples
 from graphpress.passes.prune.criteria._linear import LinearPlace, linear_places
 from graphpress.passes.prune.criteria._slices import Shares, numbers, unit_share, unit_sums
 from graphpress.passes.prune.criteria.criterion import Criterion
@@ -43,6 +44,7 @@ class Obs(Criterion):
 
     Args:
         reduction: how the places of a group make one score.
+        samples: how many samples of the calibration data are used at most.
         damping: fraction of the mean diagonal that is added to the diagonal of H.
         relative: divide by the power E‖y‖² of the operator's output.
     """
@@ -50,6 +52,7 @@ class Obs(Criterion):
     name: ClassVar[str] = "obs"
     needs_data: ClassVar[bool] = True
 
+    samples: int = 256
     damping: float = 1e-2
     relative: bool = False
 
@@ -65,9 +68,10 @@ class Obs(Criterion):
                 jobs.setdefault(operator, []).append((name, at, one))
         found: dict[str, dict[int, Share]] = {name: {} for name in sizes}
         assert context.calibration is not None
+        data = some_samples(context.calibration, self.samples)
         options = Observation(threads=context.threads, progress=context.progress)
         for some in _within_memory(list(contractions.values())):
-            for operator, moments in input_moments(model, some, context.calibration, options).items():
+            for operator, moments in input_moments(model, some, data, options).items():
                 layer = _Layer.of(contractions[operator], moments, self)
                 for name, at, one in jobs[operator]:
                     found[name][at] = layer.share(one, sizes[name])

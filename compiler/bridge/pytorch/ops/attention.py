@@ -8,7 +8,6 @@ A query whose keys are all forbidden gives zero, and passes no gradient on.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,8 +41,13 @@ class Mask:
     valid: Tensor | None = None
     given: Tensor | None = None
 
-    def bias(self, queries: int, keys: int, like: Tensor) -> Tensor:
-        """The number to add where a query attends, -inf elsewhere; broadcasts to [batch, heads, queries, keys]."""
+    def bias(self, queries: int, keys: int, like: Tensor) -> Tensor | None:
+        """The number to add where a query attends, -inf elsewhere; broadcasts to [batch, heads, queries, keys].
+
+        None where every query attends to every key.
+        """
+        if self.ahead < 0 and self.behind < 0 and self.valid is None and self.given is None:
+            return None
         allowed = self._window(queries, torch.arange(keys, device=like.device))
         bias = like.new_zeros(())
         if self.given is not None:
@@ -140,16 +144,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask, options: Optio
     scores = (query * root) @ (key * root).transpose(-1, -2)
     capped = options.softcap * torch.tanh(scores / options.softcap) if options.softcap else scores
     bias = mask.bias(query.shape[2], key.shape[2], query)
-    biased = capped + bias
-    blind = (bias == -math.inf).all(-1, keepdim=True)
+    biased = capped if bias is None else capped + bias
+    blind = None if bias is None else (bias == -math.inf).all(-1, keepdim=True)
     precise = torch.promote_types(query.dtype, options.precision or query.dtype)
-    weights = torch.softmax(biased.masked_fill(blind, 0), -1, dtype=precise).to(query.dtype)
-    weights = weights.masked_fill(blind, 0)
+    seen = biased if blind is None else biased.masked_fill(blind, 0)
+    weights = torch.softmax(seen, -1, dtype=precise).to(query.dtype)
+    if blind is not None:
+        weights = weights.masked_fill(blind, 0)
     return weights @ value, (scores, capped, biased, weights)[options.shown]
 
 
 def _split_heads(data: Tensor, heads: int) -> Tensor:
-    return data if data.dim() == 4 else data.unflatten(2, (heads, -1)).transpose(1, 2)
+    return data if data.dim() == 4 else torch.unflatten(data, 2, (heads, -1)).transpose(1, 2)
 
 
 def _after(past: Tensor | None, data: Tensor) -> Tensor:
@@ -163,7 +169,7 @@ def _rotary(call: Call) -> Kernel:
     def run(data: Tensor, cosine: Tensor, sine: Tensor, positions: Tensor | None = None) -> Tensor:
         if positions is not None:
             cosine, sine = cosine[positions.long()], sine[positions.long()]
-        split = data.transpose(1, 2) if data.dim() == 4 else data.unflatten(2, (heads, -1))
+        split = data.transpose(1, 2) if data.dim() == 4 else torch.unflatten(data, 2, (heads, -1))
         turned = width or split.shape[-1]
         rotated = rotate(split[..., :turned], cosine.unsqueeze(2), sine.unsqueeze(2), interleaved)
         result = torch.cat([rotated, split[..., turned:]], -1)
@@ -182,5 +188,5 @@ def rotate(data: Tensor, cosine: Tensor, sine: Tensor, interleaved: bool) -> Ten
         interleaved: which positions make a pair.
     """
     first, second = (data[..., 0::2], data[..., 1::2]) if interleaved else data.chunk(2, -1)
-    parts: Sequence[Tensor] = (cosine * first - sine * second, sine * first + cosine * second)
-    return torch.stack(parts, -1).flatten(-2) if interleaved else torch.cat(list(parts), -1)
+    parts = [cosine * first - sine * second, sine * first + cosine * second]
+    return torch.stack(parts, -1).flatten(-2) if interleaved else torch.cat(parts, -1)

@@ -69,8 +69,8 @@ def _scan(call: Call) -> Kernel:
         carried: Sequence[Any] = operands[:states]
         slices = [_unstack(*each) for each in zip(operands[states:given], axes_in, back_in, strict=True)]
         made: list[Sequence[Any]] = []
-        for parts in zip(*slices, strict=True):
-            results = body((*carried, *parts), operands[given:])
+        for seen in zip(*slices, strict=True):
+            results = body((*carried, *seen), operands[given:])
             carried = results[:states]
             made.append(results[states:])
         stacked = []

@@ -70,6 +70,7 @@ def entries() -> dict[str, Translation]:
         "Sum": _of(_variadic(torch.add)),
         "SwiGLU": _swiglu,
         "Swish": _swish,
+        "com.microsoft:Gelu": lambda call: functional.gelu,
         "ThresholdedRelu": lambda call: _with(functional.threshold, threshold=call.number("alpha", 1.0), value=0.0),
     }
 

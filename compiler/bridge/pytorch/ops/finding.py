@@ -60,7 +60,7 @@ def _suppress(call: Call) -> Kernel:
 
 def corners(boxes: Tensor, centred: bool) -> Tensor:
     """Boxes [n, 4] as lower and upper corner, from centre and size (x, y, width, height) or any two corners."""
-    one, other = boxes.split(2, 1)
+    one, other = torch.split(boxes, 2, 1)
     if centred:
         return torch.cat([one - other / 2, one + other / 2], 1)
     return torch.cat([torch.minimum(one, other), torch.maximum(one, other)], 1)

@@ -116,12 +116,12 @@ def gru(layer: Layer) -> Step:
     gate, act = layer.activations
     width = layer.recurrence.shape[-1]
     bias = layer.biases[1]
-    gates_bias, act_bias = (None, None) if bias is None else bias.split([2 * width, width])
-    gates_weight, act_weight = layer.recurrence.split([2 * width, width])
+    gates_bias, act_bias = (None, None) if bias is None else torch.split(bias, [2 * width, width])
+    gates_weight, act_weight = torch.split(layer.recurrence, [2 * width, width])
 
     def step(seen: Tensor, state: State) -> State:
         (hidden,) = state
-        gates, candidate = seen.split([2 * width, width], dim=-1)
+        gates, candidate = torch.split(seen, [2 * width, width], -1)
         update, reset = gate(gates + functional.linear(hidden, gates_weight, gates_bias)).chunk(2, dim=-1)
         if layer.linear_before_reset:
             candidate = candidate + reset * functional.linear(hidden, act_weight, act_bias)

@@ -39,7 +39,7 @@ def _split(call: Call) -> Kernel:
 
     def run(data: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
         given = read(sizes)
-        return data.split(list(given) if given else _even(data.shape[axis], count), axis)
+        return torch.split(data, list(given) if given else _even(data.shape[axis], count), axis)
 
     return run if count > 1 else lambda data, sizes=None: data
 
@@ -67,15 +67,15 @@ def _slice(call: Call) -> Kernel:
 
 
 def cut(data: Tensor, axis: int, start: int, end: int, step: int) -> Tensor:
-    """Positions from ``start`` to before ``end`` of one axis, clamped as ONNX clamps.
-
-    A negative end beyond the axis means, with a negative step, up to and including position 0.
-    """
+    """Positions from ``start`` to before ``end`` of one axis, both counted from the front and clamped as ONNX says."""
     size = data.shape[axis]
-    chosen = range(size)[slice(start, None if step < 0 and end < -size else end, step)]
+    lowest, highest = (0, size) if step > 0 else (-1, size - 1)
+    first = min(max(start + size if start < 0 else start, 0), highest)
+    last = min(max(end + size if end < 0 else end, lowest), highest)
     if step < 0:
-        return data.index_select(axis, torch.tensor(chosen, dtype=torch.int64, device=data.device))
-    return data[(slice(None),) * (axis % data.dim()) + (slice(chosen.start, chosen.stop, step),)]
+        chosen = torch.tensor(range(first, last, step), dtype=torch.int64, device=data.device)
+        return data.index_select(axis, chosen)
+    return data[(slice(None),) * (axis % data.dim()) + (slice(first, last, step),)]
 
 
 # -- picking ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Layers as recovery sees them: weight and bias as they are delivered, and how to write new ones.
+"""Layers as passes that change weights see them: matrix and bias as they are delivered, and how to write new ones.
 
 A weight that carries an encoding is seen rounded, and a new one is encoded anew on a grid of the same kind: each scale
 grows or shrinks with the largest weight that it serves, whatever rule once chose it. A mask of zeros is kept.
@@ -34,7 +34,7 @@ _ACCUMULATOR = 2.0**31
 
 @dataclass(frozen=True)
 class Layer:
-    """A contraction whose constants recovery may change.
+    """A contraction whose constants may be changed.
 
     Args:
         contraction: the node.
@@ -70,14 +70,19 @@ class Rewritten:
     weight: np.ndarray
     encoding: Quantized | None
 
-    def write(self, edit: Editor) -> None:
-        """Put weight and bias into the model."""
+    def write(self, edit: Editor, *, shifts: bool | None = None) -> None:
+        """Put weight and bias into the model.
+
+        Args:
+            edit: of the model.
+            shifts: write the bias too, with a new node where needed; when not given, if that takes none.
+        """
         contraction = self.layer.contraction
         sparsity = sparsity_of(contraction.kernel)
         own = edit.own_constant(contraction.node, contraction.weight, self.weight)
         set_encoding(own, self.encoding)
         _keep_sparse(own, self.weight, sparsity)
-        if self.layer.moves_bias:
+        if self.layer.moves_bias if shifts is None else shifts:
             write_bias(edit, self.layer, self.affine.bias)
 
 
@@ -129,14 +134,14 @@ def refit(encoding: Quantized, old: np.ndarray, new: np.ndarray) -> Quantized:
 
 def _largest(array: np.ndarray, encoding: Quantized) -> np.ndarray:
     if encoding.axis is None:
-        return np.abs(array).max(initial=0.0, keepdims=True).reshape(-1).astype(np.float64)
+        return np.array([np.abs(array).max(initial=0.0)], np.float64)
     moved = np.abs(np.moveaxis(array, encoding.axis, 0)).astype(np.float64)
     if not encoding.block:
         largest: np.ndarray = moved.reshape(len(moved), -1).max(axis=1)
         return largest
     starts = np.arange(0, len(moved), encoding.block)
-    blocks = np.maximum.reduceat(moved, starts, axis=0)
-    return np.asarray(np.moveaxis(blocks, 0, encoding.axis).reshape(-1))
+    blocks: np.ndarray = np.moveaxis(np.maximum.reduceat(moved, starts, axis=0), 0, encoding.axis)
+    return blocks.reshape(-1)
 
 
 def _round(array: np.ndarray, encoding: Quantized) -> np.ndarray:

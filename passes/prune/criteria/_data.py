@@ -1,0 +1,38 @@
+"""Calibration data in parts: so many samples, and how many a feed holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphpress.data import Samples
+from graphpress.manager.contract import Feed
+
+
+def rows_of(feed: Feed) -> int:
+    """How many samples a feed holds: the longest first axis."""
+    return max((len(array) for array in feed.values() if np.ndim(array)), default=1)
+
+
+def some_samples(data: Iterable[Feed], limit: int) -> Iterable[Feed]:
+    """Whole feeds with about ``limit`` samples: evenly spaced where the data can tell, else the first.
+
+    They can be read as often as the data.
+    """
+    return data.spread(limit) if isinstance(data, Samples) else _First(data, limit)
+
+
+@dataclass(frozen=True)
+class _First:
+    data: Iterable[Feed]
+    limit: int
+
+    def __iter__(self) -> Iterator[Feed]:
+        left = self.limit
+        for feed in self.data:
+            if left <= 0:
+                return
+            yield feed
+            left -= rows_of(feed)

@@ -1,0 +1,38 @@
+"""What a criterion of ``sparsify`` is: from a layer (and what it reads) to its sparse weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from graphpress.observation import Moments
+from graphpress.passes.layers import Layer
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Where the zeros go.
+
+    Args:
+        share: how much of the weights goes.
+        block: n and m of an ``n:m`` pattern, or None for zeros anywhere.
+    """
+
+    share: float
+    block: tuple[int, int] | None = None
+
+
+class Criterion(Protocol):
+    """One way to choose what goes.
+
+    Attributes:
+        needs: moments of the layer's input that it asks for: none, the diagonal of the Gram matrix, or all of it.
+    """
+
+    needs: ClassVar[str]
+
+    def sparse(self, layer: Layer, weight: np.ndarray, seen: Moments | None, rule: Rule) -> np.ndarray:
+        """The weight with its zeros, in its own shape; ``seen`` is as ``needs`` says."""
+        ...

@@ -1,0 +1,37 @@
+"""Wanda: the score of a weight is its magnitude times the norm of the feature that it reads.
+
+    S_ij = |W_ij| · ‖X_j‖₂        compared within each output i        (Sun et al., arXiv 2306.11695, equation 1)
+
+The squared norm is a diagonal element of the Gram matrix of the layer's input; a convolution's features are (channel,
+kernel position).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from graphpress.observation import Moments
+from graphpress.passes.layers import Layer
+from graphpress.passes.sparsify._patterns import keep_in_blocks, keep_in_rows, zeroed
+from graphpress.passes.sparsify.criterion import Rule
+
+
+class Wanda:
+    """Magnitude times input norm, compared within each output."""
+
+    needs: ClassVar[str] = "diagonal"
+
+    def scores(self, layer: Layer, weight: np.ndarray, seen: Moments | None) -> np.ndarray:
+        """The score of each weight."""
+        assert seen is not None
+        norms = np.sqrt(seen.squares)[:, :, None]
+        return layer.contraction.stored(np.abs(layer.contraction.view(weight)) * norms)
+
+    def sparse(self, layer: Layer, weight: np.ndarray, seen: Moments | None, rule: Rule) -> np.ndarray:
+        """The weight with the elements of the lowest scores zero."""
+        scores = self.scores(layer, weight, seen)
+        if rule.block is not None:
+            return zeroed(weight, keep_in_blocks(scores, layer.contraction.in_axis, rule.block))
+        return zeroed(weight, keep_in_rows(layer.contraction, scores, rule.share))

@@ -1,0 +1,223 @@
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from graphpress.bridge.pytorch import train_loop
+from graphpress.bridge.pytorch.checkpoint import Store
+from graphpress.bridge.pytorch.data import Example
+from graphpress.bridge.pytorch.train_loop import Settings, train
+from graphpress.errors import UsageError
+from graphpress.progress import Silent
+
+TRUTH = np.random.default_rng(9).normal(size=(4, 2)).astype(np.float32)
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)
+
+    def forward(self, feed):
+        return {"y": self.second(torch.tanh(self.first(feed["x"])))}
+
+
+def student():
+    net = Net()
+    return SimpleNamespace(module=net, parameters=dict(net.named_parameters()))
+
+
+@dataclass
+class Lessons:
+    """A linear map with noise; parts says in how many calls a batch comes."""
+
+    parts: int = 1
+    bad_from: int | None = None
+    interrupt_at: int | None = None
+    asked: list = field(default_factory=list)
+
+    def batch(self, step):
+        self.asked.append(step)
+        if step == self.interrupt_at:
+            raise KeyboardInterrupt
+        example = self.example((1, step), 16)
+        if self.bad_from is not None and step >= self.bad_from:
+            example = replace(example, targets={"y": example.targets["y"] * np.float32(np.nan)})
+        return [
+            Example({"x": x}, None, len(x), targets={"y": y})
+            for x, y in zip(
+                np.split(example.feed["x"], self.parts), np.split(example.targets["y"], self.parts), strict=True
+            )
+        ]
+
+    def held_out(self):
+        yield self.example((2,), 32)
+
+    def example(self, seed, count):
+        x = np.random.default_rng(seed).normal(size=(count, 4)).astype(np.float32)
+        return Example({"x": x}, None, count, targets={"y": x @ TRUTH})
+
+
+def square(values, targets, *, measuring=False):
+    return torch.nn.functional.mse_loss(values["y"], targets["y"])
+
+
+def run(model=None, lessons=None, store=None, knots=None, loss=square, **settings):
+    model = model or student()
+    settings = {"steps": 60, "minutes": None, "patience": None, **settings}
+    done = train(model, loss, lessons or Lessons(), Settings(**settings), progress=Silent(), store=store, knots=knots)
+    return model, done
+
+
+def weights(model):
+    return {name: parameter.detach().numpy().tobytes() for name, parameter in model.parameters.items()}
+
+
+def test_it_learns_and_keeps_the_best():
+    model, done = run(learning_rate=0.01)
+    assert done.steps == 60
+    assert done.best < 0.5 * done.start
+    example = Lessons().example((2,), 32)
+    with torch.no_grad():
+        kept = square(model.module({"x": torch.tensor(example.feed["x"])}), {"y": torch.tensor(example.targets["y"])})
+    assert kept.item() == pytest.approx(done.best, rel=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_default_rate_learns(optimizer):
+    _, done = run(steps=300, optimizer=optimizer)
+    assert done.best < 0.7 * done.start
+
+
+def test_where_training_only_harms_nothing_changes():
+    model = student()
+    before = weights(model)
+    _, done = run(
+        model, loss=lambda values, targets, *, measuring=False: square(values, targets) * (1 if measuring else -1)
+    )
+    assert done.best_step == 0
+    assert done.best == done.start
+    assert weights(model) == before
+
+
+def test_the_same_again_gives_the_same_bytes():
+    assert weights(run()[0]) == weights(run()[0])
+
+
+def test_calls_of_a_batch_add_up():
+    (one, _), (four, _) = run(), run(lessons=Lessons(parts=4))
+    for name, parameter in one.parameters.items():
+        torch.testing.assert_close(parameter, four.parameters[name], rtol=1e-3, atol=1e-4)
+
+
+def test_an_interrupted_training_is_taken_up_to_the_same_bytes(tmp_path):
+    store = Store(tmp_path / "state.pt", seconds=1e9)
+    with pytest.raises(KeyboardInterrupt):
+        run(lessons=Lessons(interrupt_at=33), store=store)
+    lessons = Lessons()
+    model, done = run(lessons=lessons, store=store)
+    assert done.resumed == 33
+    assert lessons.asked == list(range(33, 60))
+    plain, reference = run()
+    assert weights(model) == weights(plain)
+    assert (done.best, done.best_step, done.start) == (reference.best, reference.best_step, reference.start)
+
+
+def test_bounded_by_time_and_repeated_step_by_step():
+    model, done = run(steps=None, minutes=0.02)
+    assert 1 < done.steps < 100_000
+    assert done.seconds < 10
+    again, second = run(steps=None, minutes=1e-9, knots=done.knots)
+    assert second.steps == done.steps
+    assert weights(again) == weights(model)
+
+
+def test_steps_bound_a_training_that_has_time():
+    _, done = run(steps=30, minutes=10)
+    assert done.steps == 30
+
+
+def test_patience_ends_it_on_a_falling_rate_and_can_be_repeated():
+    settings = {"steps": 4000, "learning_rate": 0.05, "patience": 3}
+    model, done = run(**settings)
+    assert done.stopped_early
+    assert done.steps < 3000
+    again, second = run(**settings, knots=done.knots)
+    assert second.steps == done.steps
+    assert weights(again) == weights(model)
+
+
+def test_a_loss_that_is_no_number():
+    model = student()
+    with pytest.raises(UsageError, match="no number") as raised:
+        run(model, Lessons(bad_from=7), learning_rate=0.5)
+    assert "learning_rate" in raised.value.fix
+    assert "0.5" in raised.value.fix
+    with pytest.raises(UsageError, match="no number"):
+        run(lessons=Lessons(bad_from=7))
+
+
+def test_a_rate_of_our_own_is_lowered_when_the_loss_blows_up():
+    bad = iter([False] * 20 + [True] + [False] * 1000)
+
+    def loss(values, targets, *, measuring=False):
+        found = square(values, targets)
+        return found * (float("nan") if not measuring and next(bad) else 1.0)
+
+    _, done = run(loss=loss)
+    assert done.slowed == 1
+    assert done.best < done.start
+
+
+def test_memory_that_runs_out():
+    def loss(values, targets, *, measuring=False):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory")
+
+    with pytest.raises(UsageError, match="memory ran out") as raised:
+        run(loss=loss)
+    assert "batch_size" in raised.value.fix
+
+
+def test_torch_is_left_as_it_was():
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    run(threads=1, steps=5)
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+
+
+def test_progress_is_told_in_hundredths():
+    told = []
+
+    class Watch:
+        def track(self, items, description, total=None):
+            for item in items:
+                told.append((description, total))
+                yield item
+
+    train(student(), square, Lessons(), Settings(steps=7, minutes=None), progress=Watch(), what="distill")
+    assert told == [("distill", 100)] * 100
+
+
+def test_rates_fit_the_weights():
+    from graphpress.bridge.pytorch.optimizer import make_optimizer, set_rate
+
+    large, small, empty = torch.full((10,), 1.0), torch.full((10,), 0.001), torch.zeros(3)
+    optimizer = make_optimizer("adam", [large, small, empty], None)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.01, pytest.approx(0.01 * 2**-7)]
+    set_rate(optimizer, 0.5)
+    assert optimizer.param_groups[0]["lr"] == 0.005
+    assert len(make_optimizer("sgd", [large, small], 0.3).param_groups) == 1
+
+
+def test_measurements_are_few():
+    calls = []
+
+    class Counted(Lessons):
+        def held_out(self):
+            calls.append(1)
+            return super().held_out()
+
+    run(lessons=Counted(), steps=400)
+    assert train_loop.EVALUATIONS - 5 <= len(calls) <= train_loop.EVALUATIONS + 2

@@ -1,0 +1,229 @@
+"""Distillation of small networks, towards the original."""
+
+import re
+
+import numpy as np
+import pytest
+
+from graphpress.analysis.shapes import infer_shapes
+from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
+from graphpress.errors import DataError, UsageError
+from graphpress.ir import clone, constant, save, verify
+from graphpress.ir.encoding import encoding_of
+from graphpress.ir.sparsity import sparsity_of, sparsity_problems
+from graphpress.models import build
+from graphpress.passes.prune.prune import Prune
+from graphpress.passes.quantize.quantize import Quantize
+from graphpress.passes.sparsify.sparsify import Sparsify
+from graphpress.passes.training import _limits
+from graphpress.passes.training.distill import Distill
+from graphpress.runtime import Session
+from graphpress.targets import load_target
+
+SHORT = {"batch_size": 16, "augment": "none", "patience": None}
+
+
+def distill(steps=12, **fields):
+    return Distill(**{**SHORT, "steps": steps, **fields})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"optimizer": "sgd"},
+        {"loss": "mse"},
+        {"features": 1.0},
+        {"attention": 10.0, "soft_labels": 0.0, "features": 1.0},
+        {"mode": "blockwise"},
+        {"augment": "shift"},
+        {"augment": "flip"},
+        {"augment": "auto"},
+        {"holdout": 0.0},
+    ],
+    ids=str,
+)
+def test_the_model_comes_nearer_to_the_original(network, damaged, context_of, distance, fields):
+    before = distance(network, damaged)
+    outcome = distill(steps=20, **fields).run(damaged, context_of())
+    verify(damaged)
+    assert outcome.changes > 10
+    assert not outcome.refusals
+    assert distance(network, damaged) < 0.9 * before
+    assert "20 steps" in " ".join(outcome.notes)
+
+
+def test_a_pruned_model_with_features_of_the_channels_that_were_kept(network, context_of, distance):
+    context = context_of()
+    student = clone(network)
+    Prune(ratio=0.25).run(student, context)
+    assert context.kept
+    infer_shapes(student)
+    before = distance(network, student)
+    for fields in ({"features": 1.0}, {"mode": "blockwise"}):
+        copy = clone(student)
+        distill(steps=30, **fields).run(copy, context)
+        assert distance(network, copy) < 0.9 * before
+
+
+def test_labels_beside_the_teacher(network, damaged, context_of):
+    labels = np.arange(64) % 4
+    outcome = distill(labels=0.5).run(damaged, context_of(labels=labels))
+    assert outcome.changes
+    with pytest.raises(DataError, match="no labels"):
+        distill(labels=0.5).run(damaged, context_of())
+    with pytest.raises(DataError, match="4 classes"):
+        distill(labels=0.5).run(damaged, context_of(labels=labels + 1))
+
+
+def test_several_teachers_are_averaged(network, damaged, context_of, distance, tmp_path):
+    other = build("resnet", depth=8, stem="cifar", width=4, image=8, classes=4, seed=3)
+    for name, model in (("a", network), ("b", other)):
+        save(model, tmp_path / f"{name}.onnx")
+    one, both = clone(damaged), clone(damaged)
+    first, second = str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")
+    distill(teachers=(first,)).run(one, context_of())
+    distill(teachers=(first, second)).run(both, context_of())
+    plain = clone(damaged)
+    distill().run(plain, context_of())
+    assert distance(plain, one) < 1e-9, "the file holds the original"
+    assert distance(other, both) < distance(other, one)
+
+
+def test_a_teacher_that_does_not_fit(damaged, context_of, tmp_path):
+    save(build("detector", image=32), tmp_path / "t.onnx")
+    with pytest.raises(UsageError, match="teacher") as raised:
+        distill(teachers=(str(tmp_path / "t.onnx"),)).run(damaged, context_of())
+    assert "student has" in raised.value.what
+
+
+def test_repeated_from_its_decisions(damaged, context_of, weights):
+    context, again = context_of(), clone(damaged)
+    Distill(minutes=0.02, batch_size=16).run(damaged, context)
+    replayed = context_of(decisions=context.decisions)
+    Distill(minutes=0.02, batch_size=16).run(again, replayed)
+    assert weights(again) == weights(damaged)
+    assert list(context.decisions) == ["0.distill"]
+    assert replayed.decisions == context.decisions
+
+
+def test_never_worse_by_its_own_measure(network, context_of, weights):
+    student = clone(network)
+    outcome = distill(steps=10, learning_rate=10.0).run(student, context_of())
+    assert outcome.changes == 0
+    assert weights(student) == weights(network)
+
+
+def test_it_stops_early(damaged, context_of):
+    outcome = distill(steps=5000, patience=2, learning_rate=0.3).run(damaged, context_of())
+    assert "stopped early" in outcome.notes[0]
+
+
+def test_a_loss_that_is_no_number_leaves_the_model_alone(damaged, context_of, weights):
+    before = weights(damaged)
+    with pytest.raises(UsageError, match="no number") as raised:
+        distill(loss="mse", optimizer="adam", learning_rate=1e30).run(damaged, context_of())
+    assert "learning_rate" in raised.value.fix
+    assert weights(damaged) == before
+
+
+def test_bad_data(damaged, context_of, images, weights):
+    before = weights(damaged)
+    bad = images.copy()
+    bad[7, 0, 0, 0] = np.nan
+    with pytest.raises(DataError, match="infinite or undefined"):
+        distill().run(damaged, context_of(data={"input": bad}))
+    with pytest.raises(DataError, match="no samples"):
+        distill().run(damaged, context_of(calibration=[]))
+    assert weights(damaged) == before
+
+
+def test_too_little_memory(damaged, context_of, monkeypatch, weights):
+    before = weights(damaged)
+    monkeypatch.setattr(_limits, "available_memory", lambda: 100_000)
+    with pytest.raises(UsageError, match="GiB") as raised:
+        distill().run(damaged, context_of())
+    assert "batch_size (now 16)" in raised.value.fix
+    assert weights(damaged) == before
+
+
+def test_without_data_it_refuses(damaged, context_of):
+    assert distill().refuse(damaged, context_of(calibration=None)) is not None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"steps": 0},
+        {"minutes": -1.0},
+        {"batch_size": 0},
+        {"temperature": 0.0},
+        {"soft_labels": 0.0},
+        {"features": -1.0},
+        {"holdout": 0.9},
+        {"learning_rate": float("nan")},
+        {"mode": "blockwise", "features": 1.0},
+    ],
+    ids=str,
+)
+def test_fields_that_make_no_sense(fields):
+    with pytest.raises(UsageError):
+        Distill(**fields)
+
+
+def test_excluded_nodes_keep_their_weights(damaged, context_of):
+    convolutions = [node for node in damaged.graph if node.op_type == "Conv"]
+    first, second = (constant(node.inputs[1]).copy() for node in convolutions[:2])
+    distill().run(damaged, context_of(exclude=re.compile(f"^{re.escape(convolutions[0].name)}$")))
+    np.testing.assert_array_equal(constant(convolutions[0].inputs[1]), first)
+    assert not np.array_equal(constant(convolutions[1].inputs[1]), second)
+
+
+def test_images_where_there_are_none(context_of, damage):
+    model = build("bert")
+    feed = {spec.name: np.ones((4, 8), np.int64) for spec in Session(model).inputs}
+    with pytest.raises(UsageError, match="no input that holds images"):
+        distill(augment="shift").run(clone(model), context_of(model, data=feed))
+    infer_shapes(model)
+    student = damage(model)
+    assert distill(augment="auto").run(student, context_of(model, data=feed)).changes
+
+
+def test_quantised_weights_train(network, damaged, context_of, distance):
+    context = context_of(target=load_target("x86-avx512-vnni"))
+    Quantize().run(damaged, context)
+    before = clone(damaged)
+    outcome = distill(steps=20, learning_rate=0.01).run(damaged, context)
+    assert outcome.changes
+    verify(damaged)
+    first = next(node for node in damaged.graph if node.op_type == "Conv")
+    assert encoding_of(first.inputs[1]) is not None
+    legal = [OnnxRuntimeBackend().legalise(model, context.target) for model in (before, damaged)]
+    assert distance(network, legal[1]) < 0.9 * distance(network, legal[0])
+
+
+def test_quantised_weights_keep_near_by_themselves(network, context_of):
+    """Rounding needs adjusting, not relearning: the rate that we choose is lower, and does no harm."""
+    context = context_of(target=load_target("x86-avx512-vnni"))
+    student = clone(network)
+    Quantize().run(student, context)
+    outcome = distill(steps=20).run(student, context)
+    start, best = re.search(r"loss (\S+) -> (\S+) ", outcome.notes[0]).groups()
+    assert float(best) <= float(start)
+
+
+def test_zeros_of_sparse_weights_stay(network, context_of, distance):
+    student, context = clone(network), context_of()
+    Sparsify(pattern="2:4").run(student, context)
+    sparse = [value for value in student.graph.initializers.values() if sparsity_of(value) is not None]
+    masks = {value.name: constant(value) != 0 for value in sparse}
+    before = distance(network, student)
+    for fields in ({}, {"mode": "blockwise"}):
+        copy = clone(student)
+        distill(steps=20, **fields).run(copy, context)
+        assert distance(network, copy) < before
+        assert not sparsity_problems(copy)
+        for name, mask in masks.items():
+            value = copy.graph.initializers[name]
+            assert sparsity_of(value) is not None
+            assert not constant(value)[~mask].any()
