@@ -78,7 +78,7 @@ class GroupCosts:
         self._nodes = list(costed_nodes(model))
         self._before, self._layers = self._count_once()
         self._prices = [self._price_of(index, layer) for index, layer in enumerate(self._layers)]
-        self._values, self._touched, self._groups_at = self._links()
+        self._touched, self._groups_at = self._links()
         self._known: list[dict[tuple[int, ...], tuple[LayerCost, float]]] = [{} for _ in self._nodes]
         self.full = self._totals = Totals(
             sum(self.sizes.values()),
@@ -110,6 +110,7 @@ class GroupCosts:
 
     def call(self, node: Node) -> Call:
         """A node with its current shapes."""
+        self._refresh(node)
         return call_of(node, self._shapes)
 
     def groups_in(self, value: Value | None) -> list[str]:
@@ -132,8 +133,6 @@ class GroupCosts:
         changed = [name for name in sorted(counts) if counts[name] != self._counts[name]]
         units = sum(counts[name] - self._counts[name] for name in changed)
         self._counts.update((name, counts[name]) for name in changed)
-        for value in dict.fromkeys(value for name in changed for value in self._values[name]):
-            self._shapes[value.name or ""] = tuple(extent.size(self._counts) for extent in self._extents[value])
         self._evaluate(units, sorted({index for name in changed for index in self._touched[name]}))
         return self._totals
 
@@ -170,9 +169,16 @@ class GroupCosts:
         key = tuple(self._counts[name] for name in self._groups_at[index])
         found = self._known[index].get(key)
         if found is None:
+            self._refresh(self._nodes[index])
             layer = LayerCounter(self._shapes, self._before[index]).layer(self._nodes[index])
             found = self._known[index][key] = (layer, self._price_of(index, layer))
         return found
+
+    def _refresh(self, node: Node) -> None:
+        """Bring the shapes of what a node reads and writes up to the current counts."""
+        for value in (*node.inputs, *node.outputs):
+            if value is not None and value in self._extents:
+                self._shapes[value.name or ""] = tuple(extent.size(self._counts) for extent in self._extents[value])
 
     def _price_of(self, index: int, layer: LayerCost) -> float:
         return 0.0 if self._price is None else self._price(call_of(self._nodes[index], self._shapes), layer)
@@ -188,8 +194,8 @@ class GroupCosts:
             layers.append(counter.layer(node))
         return before, layers
 
-    def _links(self) -> tuple[dict[str, list[Value]], dict[str, list[int]], list[list[str]]]:
-        """By group the values in which it lies and the numbers of the nodes that use them; by node its groups."""
+    def _links(self) -> tuple[dict[str, list[int]], list[list[str]]]:
+        """By group the numbers of the nodes that read or write a value in which it lies; by node its groups."""
         values: dict[str, list[Value]] = {name: [] for name in self.sizes}
         for value, extents in self._extents.items():
             for name in dict.fromkeys(name for extent in extents for name in extent.shares):
@@ -203,7 +209,7 @@ class GroupCosts:
         for name, indices in touched.items():
             for index in indices:
                 groups_at[index].append(name)
-        return values, touched, groups_at
+        return touched, groups_at
 
 
 @dataclass

@@ -87,6 +87,11 @@ class Moments:
         return all(bool(np.isfinite(array).all()) for array in (self._xx, self._xy, self._yy))
 
     @property
+    def has_targets(self) -> bool:
+        """Whether there were targets."""
+        return len(self._sums) > 1
+
+    @property
     def mean(self) -> np.ndarray:
         """E[x], ``[blocks, features]``."""
         return self._mean(0)

@@ -33,6 +33,7 @@ from graphpress.passes.prune.criteria import (
     Scores,
     load_criterion,
 )
+from graphpress.passes.prune.sensitivity import damage
 
 _GOALS = ("ratio", "macs_kept", "params_kept", "speedup")
 _DEFAULT = Goal("ratio", 0.5)
@@ -50,8 +51,9 @@ class Prune(Pass):
         params_kept: this fraction of the parameters stays.
         speedup: the model runs this many times as fast, as measured here or, for another target, modelled.
         criterion: how much a unit matters: l1, l2, random, batch_norm, fpgm, activation, taylor, fisher, wanda, obs.
-        allocation: how many units each group keeps: uniform, global (one ranking), sensitivity (measured damage),
-            latency (measured time); auto takes uniform for a ratio, latency for a speedup, else global.
+        allocation: how many units each group keeps: uniform, global (one ranking of all units), sensitivity (least
+            measured damage for what it saves), latency (least importance for what it saves, in time where the goal
+            is a speedup); auto takes uniform for a ratio, else latency.
         combine: how the places of a group make one score: sum, mean, max, first.
         roles: which constants are scored: those that write the units, that read them, elementwise ones.
         normalise: how scores of different groups are made comparable: none, mean, max, l2, size, lamp.
@@ -77,7 +79,7 @@ class Prune(Pass):
     criterion: str = "l2"
     allocation: Literal["auto"] | Strategy = "auto"
     combine: Combine = "sum"
-    roles: tuple[Role, ...] = ("writes",)
+    roles: tuple[Role, ...] = ("reads",)
     normalise: Normalise | None = None
     layers: str = ""
     exclude: str = ""
@@ -150,8 +152,6 @@ class Prune(Pass):
     def _plan(self, model: Model, coupling: Coupling, scores: Scores, goal: Goal, context: Context) -> Plan:
         strategy, curves = self._strategy(), dict[str, Curve]()
         if strategy == "sensitivity":
-            from graphpress.passes.prune.sensitivity import damage
-
             measured = damage(model, coupling, scores, context, _FRACTIONS)
             curves = {name: Curve(np.array(_FRACTIONS), values) for name, values in measured.items()}
         multiple = context.target.channel_multiple if goal.kind == "speedup" else 1
@@ -198,8 +198,8 @@ class Prune(Pass):
 
 _AUTOMATIC: dict[str, Strategy] = {
     "ratio": "uniform",
-    "macs_kept": "global",
-    "params_kept": "global",
+    "macs_kept": "latency",
+    "params_kept": "latency",
     "speedup": "latency",
 }
 

@@ -24,10 +24,11 @@ from graphpress.coupling import Coupling, Group, Place
 from graphpress.data import Samples
 from graphpress.errors import UsageError
 from graphpress.evaluation.outputs import compared
-from graphpress.ir import Editor, Model, Node, Value, clone, constant, digest, is_standard, label
+from graphpress.ir import Editor, Model, Node, Value, clone, constant, digest, is_standard, label, weight_bytes
+from graphpress.ir.files import PROTOBUF_LIMIT
 from graphpress.manager.contract import Context, Feed
 from graphpress.passes.prune.criteria import Scores
-from graphpress.passes.prune.criteria._data import rows_of, some_samples
+from graphpress.passes.prune.criteria._data import no_samples, rows_of, some_samples
 from graphpress.passes.prune.criteria._outputs import class_scores, log_probabilities
 from graphpress.passes.prune.criteria._roles import roles_of
 from graphpress.runtime import Session
@@ -36,6 +37,8 @@ SAMPLES = 256
 """Samples on which damage is measured."""
 FEED_BYTES = 512 << 20
 """Bytes of feeds and outputs that are kept for it, as long as a single feed fits."""
+LOST = 1e6
+"""Damage where the outputs are no numbers any more."""
 _TINY = np.finfo(np.float64).tiny
 
 
@@ -56,6 +59,7 @@ def damage(
 
     Raises:
         UsageError: there is no calibration data.
+        DataError: it is empty, or does not fit the model.
     """
     if context.calibration is None:
         raise UsageError(
@@ -146,6 +150,8 @@ class _Reference:
             size += sum(np.asarray(array).nbytes for array in (*feed.values(), *outputs[-1].values()))
             if size > FEED_BYTES:
                 break
+        if not feeds:
+            raise no_samples()
         power: dict[str, float] = {}
         for answer in outputs:
             for name in compared(answer):
@@ -157,7 +163,8 @@ class _Reference:
         session = Session(model, threads=threads)
         answers = (session.run(feed) for feed in self.feeds)
         pairs = zip(self.outputs, answers, strict=True)
-        return _divergence(pairs, self.classes) if self.classes is not None else self._error(pairs)
+        found = _divergence(pairs, self.classes) if self.classes is not None else self._error(pairs)
+        return found if np.isfinite(found) else LOST
 
     def _error(self, pairs: Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]) -> float:
         errors = dict.fromkeys(self.power, 0.0)
@@ -175,7 +182,8 @@ def _divergence(pairs: Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarra
     total, count = 0.0, 0
     for wanted, given in pairs:
         theirs, own = log_probabilities(wanted[name]), log_probabilities(given[name])
-        total += float((np.exp(theirs) * (theirs - own)).sum())
+        possible = np.isfinite(theirs)  # a class that is ruled out adds nothing
+        total += float((np.exp(theirs[possible]) * (theirs[possible] - own[possible])).sum())
         count += len(theirs)
     return max(total / max(count, 1), 0.0)
 
@@ -187,11 +195,12 @@ def _energy(array: np.ndarray) -> float:
 def _key(
     model: Model, orders: Mapping[str, np.ndarray], context: Context, fractions: Sequence[float]
 ) -> tuple[str, ...] | None:
-    """What the result depends on; None where the data has no fingerprint."""
-    if context.cache is None or not isinstance(context.calibration, Samples):
+    """What the result depends on; None where the data has no fingerprint or the model is too large to hash."""
+    data = context.calibration
+    if context.cache is None or not isinstance(data, Samples) or weight_bytes(model) > PROTOBUF_LIMIT:
         return None
     order = hashlib.sha256(repr([(name, order.tolist()) for name, order in orders.items()]).encode()).hexdigest()
-    return "damage", digest(model), context.calibration.fingerprint(), order, repr([float(one) for one in fractions])
+    return "damage", digest(model), data.fingerprint(), order, repr([float(one) for one in fractions])
 
 
 # -- masking --------------------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """Re-estimate the statistics of BatchNormalization nodes on the calibration data.
 
-    μ ← E[x],  σ² ← E[(x − μ)²]        by channel, over samples and positions
+    μ ← μ + E[x̂] − E[x],    σ² ← σ² · Var[x̂] / Var[x]        by channel, over samples and positions
 
-x is what the changed model feeds the node, with the normalisations before already corrected: pruned or rounded layers
-give other means and variances than those that training left in the model.
+x̂ is what the changed model feeds the node, with the normalisations before already corrected, and x what the start model
+does: pruned or rounded layers give other means and variances than those that training left in the model. Where μ and σ²
+are those of x on this data, this is E[x̂] and Var[x̂]; where the calibration data is few or a little different, what
+training knew better stays. Outside a transaction, without a start model, it is E[x̂] and Var[x̂].
 
 Refuses a model without such nodes: where they are folded into the layers before them, ``correct_bias`` and
 ``reconstruct`` do what can be done. Refuses nodes in training mode and statistics that are not constant.
@@ -24,6 +26,7 @@ from graphpress.observation.lockstep import Lockstep, Pieces
 from graphpress.observation.replay import ReplayOptions
 from graphpress.observation.waves import waves_of
 from graphpress.passes.recovery._damage import damaged
+from graphpress.passes.recovery._targets import restrict
 
 _MEAN, _VARIANCE = 3, 4
 
@@ -63,13 +66,17 @@ class CorrectBatchNorm(Pass):
         nodes, refusals = _correctable(model, context)
         waves = waves_of(model.graph, nodes)
         data = Pieces.of(model, context.calibration, self.samples)
-        steps = Lockstep(model, waves, data, None, ReplayOptions(data.samples, context.threads))
+        steps = Lockstep(model, waves, data, context.start, ReplayOptions(data.samples, context.threads))
         edit, changes = Editor(model), 0
         for index in context.progress.track(range(len(waves)), "correcting normalisations", len(waves)):
             seen = {node: Moments(full=False) for node in waves[index]}
-            for now, _ in steps.look(index, list(dict.fromkeys(label(node.inputs[0]) for node in seen)), ()):
+            names = list(dict.fromkeys(label(node.inputs[0]) for node in seen))
+            before = [name for name in names if steps.can_show(index, (), [name])]
+            for now, then in steps.look(index, names, before):
                 for node, moments in seen.items():
-                    moments.add(_by_channel(now[label(node.inputs[0])]))
+                    name = label(node.inputs[0])
+                    start = restrict(then[name], context.kept.get(name)) if name in before else None
+                    moments.add(_by_channel(now[name]), None if start is None else _by_channel(start))
             for node, moments in seen.items():
                 if moments.is_finite:
                     _write(edit, node, moments)
@@ -105,7 +112,13 @@ def _by_channel(array: np.ndarray) -> np.ndarray:
 
 
 def _write(edit: Editor, node: Node, moments: Moments) -> None:
-    for index, array in ((_MEAN, moments.mean[0]), (_VARIANCE, moments.variance[0])):
-        old = constant(node.inputs[index])
-        assert old is not None
-        edit.own_constant(node, index, array.astype(old.dtype))
+    old_mean, old_variance = constant(node.inputs[_MEAN]), constant(node.inputs[_VARIANCE])
+    assert old_mean is not None
+    assert old_variance is not None
+    mean, variance = moments.mean[0], moments.variance[0]
+    if moments.has_targets:
+        mean = old_mean + mean - moments.target_mean[0]
+        start = moments.target_variance[0]
+        variance = np.where(start > 0, old_variance * variance / np.where(start > 0, start, 1.0), variance)
+    edit.own_constant(node, _MEAN, mean.astype(old_mean.dtype))
+    edit.own_constant(node, _VARIANCE, variance.astype(old_variance.dtype))

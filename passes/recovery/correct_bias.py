@@ -143,14 +143,16 @@ class _Means:
 
     @property
     def _shift(self) -> np.ndarray:
-        return np.asarray(self._moments.target_mean - self._moments.mean)[0]
+        shift: np.ndarray = self._moments.target_mean[0] - self._moments.mean[0]
+        return shift
 
     @property
     def _scale(self) -> np.ndarray:
         """σ[y] / σ[ŷ], by channel; 1 where either is constant."""
         now, wanted = self._moments.variance[0], self._moments.target_variance[0]
         sound = (now > _CONSTANT * wanted) & (wanted > 0)
-        return np.sqrt(np.divide(wanted, now, out=np.ones_like(now), where=sound))
+        scale: np.ndarray = np.sqrt(np.divide(wanted, now, out=np.ones_like(now), where=sound))
+        return scale
 
 
 def _by_channel(array: np.ndarray, axis: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Whether weights can be trained, and whether that fits into memory, asked before it begins: the kernel's answer later would be a kill.
+"""Whether weights can be trained and whether that fits into memory; the kernel's answer, later, would be a kill.
 
 weights · (gradient + two moments + best + state) + activations of a batch · (value + gradient)
 """

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from graphpress.analysis.cost import model_cost
 from graphpress.bridge import Bridge, BridgeError, TrainableModel, load_bridge
 from graphpress.data.inputs import fixed_batch, has_common_batch
 from graphpress.errors import BackendError, DataError, UsageError
@@ -24,7 +25,7 @@ from graphpress.ir.encoding import encoding_of
 from graphpress.ir.sparsity import fault_of, mask_of, set_sparsity, sparsity_of
 from graphpress.manager.contract import Context, Feed, Outcome, Pass
 from graphpress.passes.training._lessons import Lessons, scales
-from graphpress.passes.training._limits import available_memory, check_memory, check_precision
+from graphpress.passes.training._limits import check_memory, check_precision
 from graphpress.passes.training._teachers import digest_of
 from graphpress.runtime import InputSpec
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from graphpress.bridge.pytorch.train_loop import Training
 
 Augment = Literal["auto", "none", "shift", "flip"]
-Optimizer = Literal["adam", "sgd"]
+Optimizer = Literal["auto", "adam", "sgd"]
 
 DEFAULT_MINUTES = 15.0
 FLIP_AGREEMENT = 0.85
@@ -82,7 +83,7 @@ class Recovery(Pass):
     steps: int | None = None
     batch_size: int = 128
     learning_rate: float | None = None
-    optimizer: Optimizer = "adam"
+    optimizer: Optimizer = "auto"
     augment: Augment = "auto"
     holdout: float = 0.1
     patience: int | None = 10
@@ -151,7 +152,7 @@ class Recovery(Pass):
             minutes=DEFAULT_MINUTES if self.minutes is None and self.steps is None else self.minutes,
             learning_rate=self.learning_rate,
             gentle=_is_quantised(model),
-            optimizer=self.optimizer,
+            optimizer=_fitting(model) if self.optimizer == "auto" else self.optimizer,
             patience=self.patience,
             threads=threads_of(context),
             seed=context.seed,
@@ -199,7 +200,6 @@ class Recovery(Pass):
             call_size=fixed_batch(_inputs(model)),
             holdout=self.holdout,
             seed=context.seed,
-            most_bytes=min(2 << 30, (available_memory() or 8 << 30) // 4),
         )
         return open_data(lambda: _feeds(context.calibration, model), reading)
 
@@ -241,11 +241,14 @@ class Recovery(Pass):
     def _state_file(self, model: Model, context: Context, teachers: Sequence[Model]) -> Path | None:
         """Where the state of this very training is kept: its name depends on all that the training depends on."""
         folder = None if context.cache is None else context.cache.folder
-        digests = [digest_of(one) for one in (model, *teachers)]
         fingerprint = getattr(context.calibration, "fingerprint", None)
-        if folder is None or None in digests or fingerprint is None:
+        if folder is None or fingerprint is None:
             return None
         import torch
+
+        digests = [digest_of(one) for one in (model, *teachers)]
+        if None in digests:
+            return None
 
         own = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "checkpoint_seconds"}
         exclude = context.exclude.pattern if context.exclude else ""
@@ -285,12 +288,6 @@ def write_back(bridge: Bridge, student: TrainableModel, model: Model) -> int:
     return changes
 
 
-def labels_of(context: Context) -> np.ndarray | None:
-    """Labels of the calibration data, if it has any."""
-    found: np.ndarray | None = getattr(context.calibration, "labels", None)
-    return found
-
-
 def input_names(model: Model) -> list[str]:
     """Names of the inputs that are fed."""
     return [value.name or "" for value in model.graph.inputs if not is_constant(value)]
@@ -328,6 +325,14 @@ def _feeds(calibration: Any, model: Model) -> Iterator[tuple[Feed, np.ndarray | 
         sizes = {array.shape[0] if array.ndim else None for array in feed.values()}
         stacked = common and len(sizes) == 1 and None not in sizes
         yield feed, labels, count if stacked else 0
+
+
+def _fitting(model: Model) -> Literal["adam", "sgd"]:
+    """The optimiser that suits the model: plain descent where most of the work is convolution, else Adam."""
+    layers = model_cost(model).layers
+    total = sum(layer.macs for layer in layers)
+    convolved = sum(layer.macs for layer in layers if layer.op == "Conv")
+    return "sgd" if 2 * convolved > total else "adam"
 
 
 def _is_quantised(model: Model) -> bool:
@@ -375,7 +380,7 @@ def need_labels(context: Context, where: str) -> np.ndarray:
     Raises:
         DataError: it has none.
     """
-    labels = labels_of(context)
+    labels: np.ndarray | None = getattr(context.calibration, "labels", None)
     if labels is None:
         raise DataError(
             "the calibration data has no labels",

@@ -34,7 +34,7 @@ class Finetune(Recovery):
         steps: stop after this many steps.
         batch_size: samples a step.
         learning_rate: at its highest; None for one in proportion to the size of the weights.
-        optimizer: adam, or sgd with momentum.
+        optimizer: adam, or sgd with momentum; auto takes sgd where most of the work is convolution.
         augment: vary images: shift them, or flip them left to right as well. By itself it shifts where a label is of a
             whole image, and flips where the original takes nearly all mirrored images for the same class.
         holdout: share of the data that is not trained on, but measured to find the best weights.

@@ -65,7 +65,8 @@ class Reading:
         holdout: share of the samples that is held out.
         most_held_out: at most this many.
         seed: of the order.
-        most_bytes: samples that take more are streamed.
+        most_bytes: samples that take more are streamed. What is free at the moment is not asked: the order of the
+            samples would depend on it.
     """
 
     batch_size: int

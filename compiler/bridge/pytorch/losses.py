@@ -94,14 +94,15 @@ class Term:
         student: name of the student's value that it reads.
         target: name of the target that it is compared with.
         loss: of the two.
-        measured: it counts when held-out data is measured, too.
+        guides: it shows the way early on: its weight falls to zero in the course of the training, and it does not
+            count when held-out data is measured.
     """
 
     weight: float
     student: str
     target: str
     loss: Callable[[Tensor, Tensor], Tensor]
-    measured: bool = True
+    guides: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,18 @@ class Objective:
 
     terms: Sequence[Term]
 
-    def __call__(self, values: Values, targets: Values, *, measuring: bool = False) -> Tensor:
-        """The loss of one batch."""
+    def __call__(self, values: Values, targets: Values, *, progress: float | None = None) -> Tensor:
+        """The loss of one batch.
+
+        Args:
+            values: the student's.
+            targets: what they are compared with.
+            progress: of the training, from 0 to 1; None when held-out data is measured.
+        """
+        fading = 0.0 if progress is None else 1.0 - progress
         losses = [
-            term.weight * term.loss(values[term.student], targets[term.target])
+            term.weight * (fading if term.guides else 1.0) * term.loss(values[term.student], targets[term.target])
             for term in self.terms
-            if term.measured or not measuring
+            if fading > 0.0 or not term.guides
         ]
         return torch.stack(losses).sum()

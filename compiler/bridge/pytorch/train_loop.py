@@ -23,7 +23,7 @@ from torch import Tensor
 from graphpress.bridge import BridgeError, TrainableModel
 from graphpress.bridge.pytorch.checkpoint import Store
 from graphpress.bridge.pytorch.data import Example
-from graphpress.bridge.pytorch.optimizer import OptimizerName, make_optimizer, set_rate
+from graphpress.bridge.pytorch.optimizer import OptimizerName, make_optimizer, set_rate, step
 from graphpress.bridge.pytorch.schedule import Plan, learning_rate_factor
 from graphpress.bridge.pytorch.tensors import to_tensor
 from graphpress.errors import UsageError
@@ -37,8 +37,6 @@ TIMED_FIRST = (5, 20, 80)
 """Steps at which a training bounded by time first asks how long a step takes."""
 COOL_DOWN = 0.1
 """Share of the steps done so far over which a training that stops early ends."""
-LARGEST_GRADIENT = 1.0
-"""Norm to which the gradient of all weights is cut for plain descent; Adam does not care for its size."""
 SLOWER = 0.25
 """What the learning rate is multiplied with when it was ours and the loss is no number any more."""
 MOST_SLOWED = 3
@@ -63,9 +61,9 @@ class Loss(Protocol):
     """From the values of a student and the targets of a batch to a loss."""
 
     def __call__(
-        self, values: Mapping[str, Tensor], targets: Mapping[str, Tensor], *, measuring: bool = False
+        self, values: Mapping[str, Tensor], targets: Mapping[str, Tensor], *, progress: float | None
     ) -> Tensor:
-        """The mean loss of the samples; ``measuring`` leaves out what only guides the training."""
+        """The mean loss of the samples, at this progress of the training; None when held-out data is measured."""
         ...
 
 
@@ -222,7 +220,7 @@ class _Loop:
         """Train up to this progress."""
         while (now := self.plan.progress(self.step)) < until and self.step < self.plan.steps:
             set_rate(self.optimizer, learning_rate_factor(now))
-            self._descend()
+            self._descend(now)
             self.step += 1
             self._look_around()
 
@@ -259,21 +257,19 @@ class _Loop:
 
     # -- one step -------------------------------------------------------------------------------------
 
-    def _descend(self) -> None:
+    def _descend(self, progress: float) -> None:
         """One step of the optimiser over all calls of its batch."""
         examples = self.source.batch(self.step)
         total = sum(example.count for example in examples)
         for parameter in self.parameters:
             parameter.grad = None
         for example in examples:
-            loss = self._loss(example) * (example.count / total)
+            loss = self._loss(example, progress) * (example.count / total)
             if not np.isfinite(loss.item()):
                 self._slow_down()
                 return
             loss.backward()  # type: ignore[no-untyped-call]
-        if self.settings.optimizer == "sgd":
-            torch.nn.utils.clip_grad_norm_(self.parameters, LARGEST_GRADIENT, foreach=True)
-        self.optimizer.step()
+        step(self.optimizer)
         if self.masked:
             with torch.no_grad():
                 torch._foreach_mul_(self.masked, self.masks)
@@ -301,10 +297,10 @@ class _Loop:
             for parameter, weight in zip(self.parameters, weights, strict=True):
                 parameter.copy_(weight)
 
-    def _loss(self, example: Example, *, measuring: bool = False) -> Tensor:
+    def _loss(self, example: Example, progress: float | None) -> Tensor:
         feed = {name: _tensor(array) for name, array in example.feed.items()}
         targets = {name: _tensor(array) for name, array in example.targets.items()}
-        return self.loss(self.module(feed), targets, measuring=measuring)
+        return self.loss(self.module(feed), targets, progress=progress)
 
     def _look_around(self) -> None:
         """Measure and save where that is due, and plan the rest anew where the time is what bounds it."""
@@ -321,7 +317,7 @@ class _Loop:
         """The held-out loss; keep the weights where it is the least so far."""
         total, count = 0.0, 0
         for example in self.source.held_out():
-            total += self._loss(example, measuring=True).item() * example.count
+            total += self._loss(example, None).item() * example.count
             count += example.count
         found = total / max(count, 1)
         if not np.isfinite(found):

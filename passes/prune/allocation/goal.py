@@ -7,7 +7,7 @@ cost is made of: units for ``ratio``, multiply-accumulates, parameters, or secon
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -140,11 +140,6 @@ def settled(goal: Goal, costs: GroupCosts, limits: Limits) -> Allocation:
     kept = goal.kept(costs)
     if goal.met(costs):
         return Allocation(costs.counts, kept)
-    why = f"{goal.words(goal.budget)} cannot be reached: with {limits.floor:.0%} of every group left it is "
-    fix = "ask for less, lower `floor`, or let fewer layers be excluded"
+    why = f"{goal.words(goal.budget)} cannot be reached: with every group at its floor of {limits.floor:.0%} it is "
+    fix = "ask for less, lower `floor`, or exclude fewer layers"
     return Allocation(costs.counts, kept, Refusal("prune", why + goal.words(kept), fix))
-
-
-def whole(choices: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Every group at its full size."""
-    return {name: int(counts[0]) for name, counts in choices.items()}

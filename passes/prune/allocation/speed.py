@@ -22,7 +22,7 @@ from graphpress.analysis.shapes import concrete_shapes
 from graphpress.coupling.cost import GroupCosts, Price
 from graphpress.data.synthetic import random_array
 from graphpress.errors import UsageError
-from graphpress.ir import Model, Refusal, static_shape
+from graphpress.ir import DataType, Model, Refusal, dims_of
 from graphpress.manager.contract import Context
 from graphpress.passes.prune.allocation.goal import Allocation, Goal
 from graphpress.passes.prune.allocation.latency import Bench, measured_price, modelled_price
@@ -45,6 +45,7 @@ SECONDS = 2.0
 LONG_SECONDS = 6.0
 """The same where the interval of the ratio was wider than what counts as met."""
 
+_FIX = "ask for less, lower `floor`, or exclude fewer layers"
 _FLATTEST = 0.5
 """The least power of the budget with which the ratio is taken to grow."""
 _MARGIN = 0.15
@@ -78,7 +79,12 @@ def allocate(
         if context.target.this_machine
         else _modelled(plan, costs, context)
     )
-    context.decisions[key] = {"counts": found.counts, "kept": found.kept, "notes": list(found.notes)}
+    context.decisions[key] = {
+        "counts": found.counts,
+        "kept": found.kept,
+        "notes": list(found.notes),
+        "missing": None if found.shortfall is None else found.shortfall.why,
+    }
     return found
 
 
@@ -90,7 +96,8 @@ def _recorded(context: Context, key: str, costs: GroupCosts) -> Allocation | Non
     counts = {name: int(count) for name, count in decision["counts"].items()}
     if any(not 1 <= count <= costs.sizes[name] for name, count in counts.items()):
         return None
-    return Allocation(counts, float(decision["kept"]), notes=(*decision["notes"], "as recorded"))
+    shortfall = None if decision["missing"] is None else Refusal("prune", decision["missing"], _FIX)
+    return Allocation(counts, float(decision["kept"]), shortfall, (*decision["notes"], "as recorded"))
 
 
 def _modelled(plan: Plan, costs: GroupCosts, context: Context) -> Allocation:
@@ -182,25 +189,22 @@ def _conclusion(goal: Goal, trials: list[_Trial]) -> Allocation:
     shortfall = None
     if best.ratio > goal.budget * (1 + ALLOWED):
         why = f"{goal.words(goal.budget)} was not reached: the best that was measured is {goal.words(best.ratio)}"
-        shortfall = Refusal("prune", why, "ask for less, lower `floor`, or let fewer layers be excluded")
+        shortfall = Refusal("prune", why, _FIX)
     return Allocation(best.allocation.counts, best.ratio, shortfall, (note,))
 
 
 def probe_feed(model: Model, context: Context) -> dict[str, np.ndarray]:
     """One sample to measure with: the first of the calibration data, else random."""
     for feed in context.calibration or ():
-        return {
-            name: array if _fixed_batch(model, name) else array[:1] for name, array in feed.items() if np.ndim(array)
-        } | {name: array for name, array in feed.items() if not np.ndim(array)}
+        return {name: array[:1] if _free_batch(model, name) else array for name, array in feed.items()}
     shapes, rng = concrete_shapes(model), np.random.default_rng(context.seed)
     return {
-        value.name or "": random_array(
-            shapes[value.name or ""], np.dtype(np.float32) if value.dtype is None else value.dtype.numpy(), rng
-        )
+        value.name or "": random_array(shapes[value.name or ""], (value.dtype or DataType.FLOAT).numpy(), rng)
         for value in model.graph.inputs
     }
 
 
-def _fixed_batch(model: Model, name: str) -> bool:
-    value = next((value for value in model.graph.inputs if value.name == name), None)
-    return value is None or value.shape is None or isinstance(value.shape[0], int) or static_shape(value) is not None
+def _free_batch(model: Model, name: str) -> bool:
+    """Whether the input has a first axis of any size."""
+    dims = next((dims_of(value) for value in model.graph.inputs if value.name == name), None)
+    return dims is not None and len(dims) > 0 and dims[0] is None

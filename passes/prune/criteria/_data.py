@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphpress.data import Samples
+from graphpress.errors import DataError
 from graphpress.manager.contract import Feed
 
 
@@ -36,3 +37,8 @@ class _First:
                 return
             yield feed
             left -= rows_of(feed)
+
+
+def no_samples() -> DataError:
+    """What is raised where the data holds nothing."""
+    return DataError("the calibration data is empty", where="calibration", fix="give at least one sample")

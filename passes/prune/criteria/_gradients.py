@@ -27,7 +27,7 @@ from graphpress.data import Samples
 from graphpress.errors import UsageError
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Context, Feed
-from graphpress.passes.prune.criteria._data import rows_of, some_samples
+from graphpress.passes.prune.criteria._data import no_samples, rows_of, some_samples
 from graphpress.passes.prune.criteria._outputs import are_probabilities, class_scores
 
 Targets = Literal["labels", "sampled", "outputs"]
@@ -42,7 +42,7 @@ class GradientOptions:
     """Which gradients are taken.
 
     Args:
-        samples: at most so many samples, evenly spaced where the data allows it.
+        samples: about so many samples, in whole feeds.
         batch: samples of a micro-batch, where the model leaves its batch size open.
         targets: where the loss comes from.
     """
@@ -61,6 +61,7 @@ def stream_gradients(
 
     Raises:
         UsageError: no output can be differentiated.
+        DataError: there are no samples.
     """
     import torch
 
@@ -78,7 +79,9 @@ def stream_gradients(
     torch.set_num_threads(context.threads)
     try:
         with torch.no_grad():
-            first, _ = next(_micro_batches(model, context, replace(options, batch=_FIRST_LOOK)), ({}, None))
+            first, _ = next(_micro_batches(model, context, replace(options, batch=_FIRST_LOOK)), (None, None))
+            if first is None:
+                raise no_samples()
             likelihood = _Likelihood.of(run(first), rows_of(first), options.targets, context.seed)
         for feed, labels in context.progress.track(_micro_batches(model, context, options), "gradients"):
             loss = likelihood.loss(run(feed), labels)

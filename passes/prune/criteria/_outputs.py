@@ -27,8 +27,9 @@ def log_probabilities(scores: np.ndarray) -> np.ndarray:
     wide = scores.reshape(len(scores), -1).astype(np.float64)
     if are_probabilities(wide):
         return np.log(np.maximum(wide, np.finfo(np.float32).tiny))
-    shifted = wide - wide.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    with np.errstate(invalid="ignore"):  # infinite scores give NaN, which the caller looks for
+        shifted = wide - wide.max(axis=1, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def are_probabilities(scores: np.ndarray) -> bool:

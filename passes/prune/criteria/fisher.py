@@ -34,7 +34,7 @@ class Fisher(Criterion):
 
     Args:
         reduction: how the places of a group make one score; when ``joint``, which places count.
-        samples: how many samples of the calibration data are used at most.
+        samples: about so many samples of the calibration data are used, in whole feeds.
         batch: samples of a micro-batch; fewer give a better estimate and take longer.
         joint: add up what the places of a group contribute before squaring, else take each weight by itself.
         targets: the distribution whose information it is: ``outputs`` or ``sampled``.

@@ -35,6 +35,8 @@ from graphpress.passes.prune.criteria.reduction import Share
 
 _GRAM_BYTES = 512 << 20
 """Bytes of Gram matrices alive at a time, as long as a single one fits."""
+_LEAST_DAMPING = 1e-10
+"""Below this the inverse would be of rounding errors."""
 _TINY = np.finfo(np.float64).tiny
 
 
@@ -44,7 +46,7 @@ class Obs(Criterion):
 
     Args:
         reduction: how the places of a group make one score.
-        samples: how many samples of the calibration data are used at most.
+        samples: about so many samples of the calibration data are used, in whole feeds.
         damping: fraction of the mean diagonal that is added to the diagonal of H.
         relative: divide by the power E‖y‖² of the operator's output.
     """
@@ -102,7 +104,7 @@ class _Layer:
         hessian = moments.covariance if has_bias else moments.gram
         matrix = contraction.matrix(numbers(contraction.kernel)).astype(np.float64)
         power = float(np.einsum("bfo,bfo->", hessian @ matrix, matrix)) if options.relative else 1.0
-        damping = options.damping * np.einsum("bff->b", hessian) / hessian.shape[1]
+        damping = max(options.damping, _LEAST_DAMPING) * np.einsum("bff->b", hessian) / hessian.shape[1]
         return _Layer(contraction, matrix, hessian, damping, max(power, _TINY))
 
     def share(self, one: LinearPlace, size: int) -> Share:
@@ -125,7 +127,9 @@ class _Layer:
         return np.asarray(self.contraction.view(spread)[:, :, 0])
 
     def _errors(self, block: int, units: np.ndarray, size: int) -> np.ndarray:
-        """By unit, what is left within one block of features."""
+        """By unit, what is left within one block of features; NaN where the data held what is no number."""
+        if not np.isfinite(self.hessian[block]).all():
+            return np.full(size, np.nan)
         damped = self.hessian[block] + max(self.damping[block], _TINY) * np.eye(len(units))
         inverse = np.linalg.inv(damped)
         errors = np.zeros(size)

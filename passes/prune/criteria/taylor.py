@@ -28,7 +28,7 @@ class Taylor(Criterion):
 
     Args:
         reduction: how the places of a group make one score.
-        samples: how many samples of the calibration data are used at most.
+        samples: about so many samples of the calibration data are used, in whole feeds.
         batch: samples of a micro-batch, over which gradients are averaged before they are squared.
     """
 

@@ -90,11 +90,11 @@ def test_other_labels():
     assert label_probabilities_loss(torch.full((2, 2), 30.0), torch.ones(2, 2)).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_what_only_guides_is_not_measured():
+def test_what_only_guides_fades_and_is_not_measured():
     terms = [
         Term(2.0, "y", "t", lambda s, t: (s - t).sum()),
-        Term(1.0, "z", "t", lambda s, t: s.sum(), measured=False),
+        Term(1.0, "z", "t", lambda s, t: s.sum(), guides=True),
     ]
     values, targets = {"y": torch.tensor([3.0]), "z": torch.tensor([10.0])}, {"t": torch.tensor([1.0])}
-    assert Objective(terms)(values, targets).item() == 14.0
-    assert Objective(terms)(values, targets, measuring=True).item() == 4.0
+    losses = [Objective(terms)(values, targets, progress=progress).item() for progress in (0.0, 0.5, 1.0, None)]
+    assert losses == [14.0, 9.0, 4.0, 4.0]

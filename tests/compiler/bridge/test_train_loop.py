@@ -8,6 +8,7 @@ import torch
 from graphpress.bridge.pytorch import train_loop
 from graphpress.bridge.pytorch.checkpoint import Store
 from graphpress.bridge.pytorch.data import Example
+from graphpress.bridge.pytorch.optimizer import make_optimizer, set_rate, step
 from graphpress.bridge.pytorch.train_loop import Settings, train
 from graphpress.errors import UsageError
 from graphpress.progress import Silent
@@ -61,7 +62,7 @@ class Lessons:
         return Example({"x": x}, None, count, targets={"y": x @ TRUTH})
 
 
-def square(values, targets, *, measuring=False):
+def square(values, targets, *, progress=None):
     return torch.nn.functional.mse_loss(values["y"], targets["y"])
 
 
@@ -96,7 +97,7 @@ def test_where_training_only_harms_nothing_changes():
     model = student()
     before = weights(model)
     _, done = run(
-        model, loss=lambda values, targets, *, measuring=False: square(values, targets) * (1 if measuring else -1)
+        model, loss=lambda values, targets, *, progress: square(values, targets) * (1 if progress is None else -1)
     )
     assert done.best_step == 0
     assert done.best == done.start
@@ -163,9 +164,9 @@ def test_a_loss_that_is_no_number():
 def test_a_rate_of_our_own_is_lowered_when_the_loss_blows_up():
     bad = iter([False] * 20 + [True] + [False] * 1000)
 
-    def loss(values, targets, *, measuring=False):
+    def loss(values, targets, *, progress=None):
         found = square(values, targets)
-        return found * (float("nan") if not measuring and next(bad) else 1.0)
+        return found * (float("nan") if progress is not None and next(bad) else 1.0)
 
     _, done = run(loss=loss)
     assert done.slowed == 1
@@ -173,7 +174,7 @@ def test_a_rate_of_our_own_is_lowered_when_the_loss_blows_up():
 
 
 def test_memory_that_runs_out():
-    def loss(values, targets, *, measuring=False):
+    def loss(values, targets, *, progress=None):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory")
 
     with pytest.raises(UsageError, match="memory ran out") as raised:
@@ -201,14 +202,25 @@ def test_progress_is_told_in_hundredths():
 
 
 def test_rates_fit_the_weights():
-    from graphpress.bridge.pytorch.optimizer import make_optimizer, set_rate
-
     large, small, empty = torch.full((10,), 1.0), torch.full((10,), 0.001), torch.zeros(3)
     optimizer = make_optimizer("adam", [large, small, empty], None)
     assert [group["lr"] for group in optimizer.param_groups] == [0.01, pytest.approx(0.01 * 2**-7)]
     set_rate(optimizer, 0.5)
     assert optimizer.param_groups[0]["lr"] == 0.005
-    assert len(make_optimizer("sgd", [large, small], 0.3).param_groups) == 1
+    (group,) = make_optimizer("sgd", [large, small], 0.3).param_groups
+    assert group["lr"] == 0.3
+    rates = [make_optimizer("sgd", [large * size], None).param_groups[0]["lr"] for size in (1, 10)]
+    assert rates[1] == pytest.approx(10 * rates[0])
+    (gentle,) = make_optimizer("sgd", [large], None, gentle=True).param_groups
+    assert gentle["lr"] == pytest.approx(rates[0] / 10)
+
+
+def test_descent_moves_no_further_than_its_rate():
+    weight = torch.nn.Parameter(torch.zeros(4))
+    optimizer = make_optimizer("sgd", [weight], 0.1)
+    weight.grad = torch.full((4,), 1e6)
+    step(optimizer)
+    assert 0.1 < weight.detach().norm().item() <= 0.1 * 1.9001, "the momentum of the first step is part of it"
 
 
 def test_measurements_are_few():

@@ -42,6 +42,20 @@ def test_inspect_tells_what_layers_cost(capsys, model_file):
     assert "peak activation memory: " in text
 
 
+def test_inspect_tells_which_channels_go_together(capsys, model_file):
+    text = run(capsys, "inspect", model_file, "--groups")
+    assert "units" in text
+    assert "the graph output" in text
+    groups = run_json(capsys, "inspect", model_file, "--groups")
+    assert {"groups", "frozen", "notes"} == groups.keys()
+    assert all(group["units"] > 1 and group["constants"] for group in groups["groups"])
+
+
+def test_inspect_answers_one_question_at_a_time(capsys, model_file):
+    assert main(["inspect", str(model_file), "--groups", "--cost"]) == 2
+    assert "two questions" in capsys.readouterr().err
+
+
 def test_inspect_json_is_the_cost(capsys, model_file):
     cost = run_json(capsys, "inspect", model_file)
     assert cost["nodes"] == 5

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphpress.ir import Editor, clone, constant
+from graphpress.ir import Editor, clone, constant, problems, serialize
+from graphpress.manager.contract import Context
 from graphpress.models import build, names
+from graphpress.passes.prune.prune import Prune
 from graphpress.runtime import Session
+from graphpress.targets import load_target
 
 CNN, TRANSFORMER = 0.35, 0.55
 TOLERANCE = 1e-4
@@ -105,6 +108,16 @@ def test_half_of_every_group(case, pruning):
         assert {name: array.shape for name, array in after.items()} == {name: one.shape for name, one in before.items()}
         assert not np.allclose(*(np.concatenate([array.ravel() for array in one.values()]) for one in (before, after)))
         assert_sound(pruned, feed)
+
+
+@pytest.mark.parametrize("case", CASES[::4], ids=str)
+def test_the_pass_on_a_graph_as_it_comes(case):
+    model = build(case.name, **case.sizes)
+    smaller = clone(model)
+    outcome = Prune(ratio=0.5).run(smaller, Context(load_target("cpu"), model))
+    assert outcome.changes
+    assert problems(smaller) == []
+    assert len(serialize(smaller)) < len(serialize(model))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -12,14 +12,14 @@ from onnx import numpy_helper
 from graphpress.coupling import couple, remove, unshare
 from graphpress.data import load_dataset
 from graphpress.data.feeds import FeedSamples
-from graphpress.errors import UsageError
+from graphpress.errors import DataError, UsageError
 from graphpress.ir import clone, from_proto, load, verify
 from graphpress.manager.cache import ContentCache
 from graphpress.manager.contract import Context
 from graphpress.models import build
 from graphpress.passes.cleanup.fold_constants import FoldConstants
 from graphpress.passes.prune.criteria import load_criterion
-from graphpress.passes.prune.sensitivity import damage, mask
+from graphpress.passes.prune.sensitivity import LOST, damage, mask
 from graphpress.prepare import prepare
 from graphpress.runtime import InputSpec, Session
 from graphpress.targets import load_target
@@ -153,6 +153,20 @@ def test_data_is_asked_for(mlp):
     mlp[2].calibration = None
     with pytest.raises(UsageError, match="calibration data"):
         run(mlp, (0.5,))
+
+
+def test_empty_data_is_refused(mlp):
+    mlp[2].calibration = []
+    with pytest.raises(DataError, match="empty"):
+        run(mlp, (0.5,))
+
+
+def test_outputs_that_are_no_numbers_are_lost(mlp):
+    """They are divided by what the units sum to: nothing, when all are gone."""
+    text = TO_CLASSES.replace("y = Gemm", "g = Gemm").replace("v, c)", "v, c) n = MatMul(t, o) y = Div(g, n)")
+    model = model_of(text, o=np.ones((10, 1), np.float32), **weights())
+    curve = run((model, couple(model), mlp[2]), (0.5, 1.0))["w[0]"]
+    assert curve[0] < LOST == curve[1]
 
 
 def test_curves_are_kept_by_content(mlp, tmp_path):

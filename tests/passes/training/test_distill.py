@@ -1,5 +1,6 @@
 """Distillation of small networks, towards the original."""
 
+import json
 import re
 
 import numpy as np
@@ -7,10 +8,15 @@ import pytest
 
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
-from graphpress.errors import DataError, UsageError
-from graphpress.ir import clone, constant, save, verify
+from graphpress.bridge import Availability, BridgeError
+from graphpress.bridge.pytorch.bridge import PytorchBridge
+from graphpress.errors import BackendError, DataError, UsageError
+from graphpress.ir import Editor, clone, constant, save, verify
 from graphpress.ir.encoding import encoding_of
 from graphpress.ir.sparsity import sparsity_of, sparsity_problems
+from graphpress.manager.judge import NoJudge
+from graphpress.manager.manager import Manager
+from graphpress.manager.recipe import from_passes
 from graphpress.models import build
 from graphpress.passes.prune.prune import Prune
 from graphpress.passes.quantize.quantize import Quantize
@@ -227,3 +233,58 @@ def test_zeros_of_sparse_weights_stay(network, context_of, distance):
             value = copy.graph.initializers[name]
             assert sparsity_of(value) is not None
             assert not constant(value)[~mask].any()
+
+
+def test_without_torch(damaged, context_of, monkeypatch):
+    absent = Availability(False, "torch is not installed", "pip install 'graphpress[torch]'")
+    monkeypatch.setattr(PytorchBridge, "available", lambda self: absent)
+    with pytest.raises(BackendError, match="needs PyTorch") as raised:
+        distill().run(damaged, context_of())
+    assert raised.value.fix == "pip install 'graphpress[torch]'"
+
+
+def test_what_the_bridge_cannot_translate_is_a_refusal(damaged, context_of, monkeypatch, weights):
+    def refuse(self, *arguments, **options):
+        raise BridgeError("no translation of Strange", where="node 7", fix="leave training out")
+
+    before = weights(damaged)
+    monkeypatch.setattr(PytorchBridge, "to_framework", refuse)
+    outcome = distill().run(damaged, context_of())
+    assert (outcome.changes, outcome.refusals[0].where, outcome.refusals[0].fix) == (0, "node 7", "leave training out")
+    assert weights(damaged) == before
+
+
+def test_half_precision_is_not_trained(context_of):
+    model = build("resnet", depth=8, stem="cifar", width=4, image=8, classes=4)
+    for value in model.graph.initializers.values():
+        if value.const_value.dtype.name == "FLOAT":
+            Editor(model).set_constant(value, constant(value).astype(np.float16))
+    model.graph.inputs[0].dtype = next(iter(model.graph.initializers.values())).dtype
+    feed = {"input": np.ones((4, 3, 8, 8), np.float16)}
+    with pytest.raises(UsageError, match="half precision"):
+        distill().run(clone(model), context_of(model, data=feed))
+
+
+def test_a_model_that_answers_as_its_teacher_is_left_alone(network, context_of, weights):
+    student = clone(network)
+    outcome = distill(steps=1000).run(student, context_of())
+    assert outcome.changes == 0
+    assert "0 steps" in outcome.notes[0]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_in_one_transaction_with_pruning(network, context_of, distance, weights, fails):
+    context = context_of(start=None)
+    before = weights(network)
+    passes = [Prune(ratio=0.25), distill(learning_rate=1e30, loss="mse") if fails else distill(steps=20)]
+    manager = Manager(context, NoJudge(), [next(iter(context.calibration))])
+    if fails:
+        with pytest.raises(UsageError, match="no number"):
+            manager.run(network, from_passes(passes))
+    else:
+        pruned = manager.run(network, from_passes(passes[:1])).checkpoints[-1].model
+        run = manager.run(network, from_passes(passes))
+        assert run.checkpoints[-1].transactions == ("prune+distill",)
+        assert distance(network, run.checkpoints[-1].model) < distance(network, pruned)
+        json.dumps(context.decisions)
+    assert weights(network) == before

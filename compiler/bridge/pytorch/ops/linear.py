@@ -89,7 +89,7 @@ def _rim(x: Tensor, weight: Tensor, window: Window, more: Sequence[int], shape: 
         total = max(full - wanted[axis], 0)
         small, large = total // 2, total - total // 2
         rims.append((small, large) if window.auto == "SAME_UPPER" else (large, small))
-        if full < wanted[axis]:
+        if shape is not None and full < wanted[axis]:
             rims[-1] = (0, full - wanted[axis])
     return tuple(rims)
 

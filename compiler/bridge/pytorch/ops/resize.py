@@ -4,7 +4,8 @@ A position of the result reads the input at a coordinate; what lies between pixe
 
     y[i] = Σ_k w[i, k] · x[clamp(floor(c_i) + o_k)]
 
-Coordinates are computed in single precision, as ONNX Runtime does: ties fall on the same side then.
+Coordinates are computed in single precision, as ONNX Runtime does: ties fall on the same side then, except for
+``round_prefer_ceil`` and ``half_pixel_symmetric``, where its last bit is another.
 """
 
 from __future__ import annotations
@@ -155,10 +156,11 @@ def _coordinates(size: int, length: int, factor: float, crop: tuple[float, float
         return np.asarray((index + np.float32(0.5)) / scale)
     if mode == "pytorch_half_pixel" and length == 1:
         return np.zeros(1, np.float32)
-    middle = (index + np.float32(0.5)) / scale - np.float32(0.5)
+    half, offset = np.float32(0.5), np.float32(0)
     if mode == "half_pixel_symmetric":
-        middle = middle + np.float32(size / 2 * (1 - length / (factor * size)))
-    return np.asarray(middle)
+        kept = np.float32(length) / (scale * np.float32(size))
+        offset = np.float32(size) * half * (np.float32(1) - kept)
+    return np.asarray(offset + (index + half) / scale - half)
 
 
 def _rounded(where: np.ndarray, factor: float, mode: str) -> np.ndarray:

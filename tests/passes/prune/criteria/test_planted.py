@@ -80,3 +80,13 @@ def test_two_equal_channels_can_stand_in_for_each_other(case):
 
     found = case(twins).score(load_criterion("obs")(damping=1e-6))["w1[0]"]
     assert lowest(found) == [1, 4]
+
+
+@pytest.mark.parametrize("name", ["activation", "fisher", "obs", "taylor", "wanda"])
+def test_a_layer_that_is_dead_altogether(name, case):
+    scores = case(lambda weights: weights["b1"].__setitem__(slice(None), -100)).score(load_criterion(name)())["w1[0]"]
+    np.testing.assert_allclose(scores, 0, atol=1e-30)
+
+
+def test_obs_without_damping(case):
+    assert lowest(case(dead).score(load_criterion("obs")(damping=0.0))["w1[0]"]) == USELESS

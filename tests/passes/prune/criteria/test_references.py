@@ -97,6 +97,24 @@ def test_wanda(mlp):
     np.testing.assert_allclose(mlp.score(load_criterion("wanda")())["w[0]"], wanted, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["l1", "wanda"])
+def test_a_grouped_convolution_scores_as_the_dense_one_with_zeros(name, of_text, case):
+    random = np.random.default_rng(0)
+    first, grouped = (random.normal(size=shape).astype(np.float32) for shape in ((8, 3, 3, 3), (6, 4, 3, 3)))
+    dense = np.zeros((6, 8, 3, 3), np.float32)
+    dense[:3, :4], dense[3:, 4:] = grouped[:3], grouped[3:]
+    text = """(float[N,3,8,8] x) => (float[N,6,6,6] y) {
+        h = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(x, w) r = Relu(h) y = Conv<kernel_shape=[3,3], group=GROUPS>(r, v)
+    }"""
+    found = case()
+    found.model = of_text(text.replace("GROUPS", "1"), w=first, v=dense)
+    channels = found.score(load_criterion(name)())["w[0]"]
+    found.model = of_text(text.replace("GROUPS", "2"), w=first, v=grouped)
+    units = next(place.units for place in found.first.constants if place.value.name == "w")
+    scores = found.score(load_criterion(name)())[found.first.name]
+    np.testing.assert_allclose(scores, np.bincount(units, weights=channels), rtol=1e-5)
+
+
 def test_obs_is_the_error_after_least_squares(mlp):
     features = hidden(mlp)
     target = features @ mlp.weights["v"].T

@@ -1,5 +1,8 @@
 """Criteria by name, and what all of them keep to."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -56,7 +59,13 @@ def test_data_is_asked_for(name, case):
         case().score(load_criterion(name)(), calibration=None)
 
 
-@pytest.mark.parametrize("name", ["l2", "wanda", "taylor"])
+@pytest.mark.parametrize("name", ["activation", "fisher", "obs", "taylor", "wanda"])
+def test_empty_data_is_refused(name, case):
+    with pytest.raises(DataError, match="empty"):
+        case().score(load_criterion(name)(), calibration=[])
+
+
+@pytest.mark.parametrize("name", ["l2", "fpgm", "wanda", "taylor"])
 def test_weights_that_are_no_numbers_are_named(name, case):
     with pytest.raises(DataError, match=r"w1\[0\].*no finite number"):
         case(lambda weights: weights["w2"].__setitem__((0, 3), np.nan)).score(load_criterion(name)())
@@ -81,3 +90,20 @@ def test_words_of_the_reduction_are_checked(words):
 def test_words_of_a_criterion_are_checked(name, field):
     with pytest.raises(UsageError, match=field):
         load_criterion(name)(**{field: "nothing"})
+
+
+@pytest.mark.parametrize("name", ["activation", "obs", "wanda"])
+def test_data_that_is_no_number_is_named(name, case):
+    feeds = [{"x": np.full((2, 3, 8, 8), np.nan, np.float32)}]
+    with pytest.raises(DataError, match="no finite number"):
+        case().score(load_criterion(name)(), calibration=feeds)
+
+
+def test_no_framework_is_imported_before_gradients_are_taken():
+    names = ", ".join(repr(name) for name in NAMES)
+    code = (
+        "import sys, graphpress.passes.prune.sensitivity; "
+        "from graphpress.passes.prune.criteria import load_criterion; "
+        f"[load_criterion(name)() for name in ({names})]; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
