@@ -114,6 +114,12 @@ def stem(b: Builder, x: str, channels: int) -> str:
         return b.pool("MaxPool", unit(b, "first", x, Conv((3, channels), 3, 2)), 3, 2)
 
 
+def patches(b: Builder, x: str, channels: tuple[int, int], side: int) -> str:
+    """A linear layer on patches of ``side`` x ``side`` that do not overlap: a convolution of that stride."""
+    weight = b.weight((channels[1], channels[0], side, side), channels[0] * side**2, LINEAR_GAIN)
+    return b.node("Conv", x, weight, b.small(channels[1]), kernel_shape=[side] * 2, strides=[side] * 2)
+
+
 def layer_norm(b: Builder, x: str, width: int) -> str:
     """LayerNormalization over the last axis, one operator from operator set 17 on, else nine."""
     return transformer.layer_norm(b, x, width, decomposed=b.opset < 17)

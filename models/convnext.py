@@ -36,7 +36,7 @@ class ConvNeXt(Architecture):
             out = self.width << stage
             with b.scope(f"downsample.{stage}"):
                 x = _norm(b, x, channels) if stage else x
-                x = _patches(b, x, (channels, out), 2 if stage else 4)
+                x = blocks.patches(b, x, (channels, out), 2 if stage else 4)
                 x = x if stage else _norm(b, x, out)
             channels = out
             for index in range(count):
@@ -48,12 +48,6 @@ class ConvNeXt(Architecture):
         with b.scope("head"):
             b.output(b.linear(x, (channels, self.classes)), "logits", [self.batch, self.classes])
         return b.finish()
-
-
-def _patches(b: Builder, x: str, channels: tuple[int, int], side: int) -> str:
-    with b.scope("conv"):
-        weight = b.weight((channels[1], channels[0], side, side), channels[0] * side**2, LINEAR_GAIN)
-        return b.node("Conv", x, weight, b.small(channels[1]), kernel_shape=[side] * 2, strides=[side] * 2)
 
 
 def _norm(b: Builder, x: str, channels: int) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from graphpress.ir import Model
 from graphpress.models import blocks
 from graphpress.models.architecture import Architecture, require_multiple
-from graphpress.models.builder import LINEAR_GAIN, Builder
+from graphpress.models.builder import Builder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +39,7 @@ class Mixer(Architecture):
         b = self.builder()
         x = b.input("input", [self.batch, 3, self.image, self.image])
         with b.scope("stem"):
-            weight = b.weight((self.width, 3, self.patch, self.patch), 3 * self.patch**2, LINEAR_GAIN)
-            window = [self.patch] * 2
-            x = b.node("Conv", x, weight, b.small(self.width), kernel_shape=window, strides=window)
+            x = blocks.patches(b, x, (3, self.width), self.patch)
         x = b.reshape(x, [blocks.batch_of(b, x, self.batch), self.width, patches])
         x = b.node("Transpose", x, perm=[0, 2, 1])
         for layer in range(self.layers):

@@ -10,7 +10,7 @@ import numpy as np
 from graphpress.ir import Model
 from graphpress.models import blocks, transformer
 from graphpress.models.architecture import Architecture, require_multiple
-from graphpress.models.builder import LINEAR_GAIN, RESIDUAL_GAIN, Builder
+from graphpress.models.builder import RESIDUAL_GAIN, Builder
 
 _HIDDEN = -100.0
 """Added to the scores between positions that the shift brought together from afar."""
@@ -43,9 +43,7 @@ class Swin(Architecture):
         x = b.input("input", [self.batch, 3, self.image, self.image])
         side, width = self.image // 4, self.width
         with b.scope("patch_embed"):
-            weight = b.weight((width, 3, 4, 4), 48, LINEAR_GAIN)
-            x = b.node("Conv", x, weight, b.small(width), kernel_shape=[4, 4], strides=[4, 4])
-            x = b.node("Transpose", x, perm=[0, 2, 3, 1])
+            x = b.node("Transpose", blocks.patches(b, x, (3, width), 4), perm=[0, 2, 3, 1])
             x = blocks.layer_norm(b, x, width)
         for stage, count in enumerate(self.blocks):
             if stage:
@@ -127,14 +125,13 @@ def _merge_patches(b: Builder, x: str, width: int) -> str:
 def _relative_positions(window: int) -> np.ndarray:
     """For each pair of positions in a window, the row of the table that holds their bias."""
     rows, columns = np.divmod(np.arange(window**2), window)
-    down, right = (place[:, None] - place[None] + window - 1 for place in (rows, columns))
-    return down * (2 * window - 1) + right
+    down, right = (np.subtract.outer(place, place) + window - 1 for place in (rows, columns))
+    return np.asarray(down * (2 * window - 1) + right)
 
 
 def _shift_mask(side: int, window: int, shift: int) -> np.ndarray:
     """0 where two positions of a window may see each other, a large negative number elsewhere."""
     zone = np.searchsorted([side - window, side - shift], np.arange(side), side="right")
-    zones = (3 * zone[:, None] + zone).reshape(side // window, window, side // window, window)
-    zones = zones.transpose(0, 2, 1, 3).reshape(-1, window**2)
-    differ = zones[:, :, None] != zones[:, None]
-    return np.where(differ, np.float32(_HIDDEN), np.float32(0))[None, :, None]
+    tiles = (3 * zone[:, None] + zone).reshape(side // window, window, side // window, window)
+    zones = tiles.transpose(0, 2, 1, 3).reshape(-1, window**2)
+    return np.where(zones[:, :, None] != zones[:, None], np.float32(_HIDDEN), np.float32(0))[None, :, None]

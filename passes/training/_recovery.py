@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from graphpress.bridge.pytorch.losses import Objective
     from graphpress.bridge.pytorch.train_loop import Training
 
-Augment = Literal["auto", "none", "shift", "flip"]
-Optimizer = Literal["auto", "adam", "sgd"]
-
 DEFAULT_MINUTES = 15.0
 FLIP_AGREEMENT = 0.85
 """Share of images that must be of the same class to the teacher when they are mirrored, for mirrored ones to be used
@@ -83,8 +80,8 @@ class Recovery(Pass):
     steps: int | None = None
     batch_size: int = 128
     learning_rate: float | None = None
-    optimizer: Optimizer = "auto"
-    augment: Augment = "auto"
+    optimizer: Literal["auto", "adam", "sgd"] = "auto"
+    augment: Literal["auto", "none", "shift", "flip"] = "auto"
     holdout: float = 0.1
     patience: int | None = 10
     checkpoint_seconds: float = 30.0
@@ -286,6 +283,12 @@ def write_back(bridge: Bridge, student: TrainableModel, model: Model) -> int:
         if sparsity is not None and array is not None and fault_of(array, sparsity) is None:
             set_sparsity(value, sparsity)
     return changes
+
+
+def first_feed(context: Context) -> Feed:
+    """The first samples of the data."""
+    assert context.calibration is not None
+    return next(iter(context.calibration))
 
 
 def input_names(model: Model) -> list[str]:

@@ -7,7 +7,7 @@ their distributions (Hinton, Vinyals & Dean 2015, section 3, allow either mean),
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,6 +23,8 @@ OUTPUT = "output:"
 FEATURE = "feature:"
 LABELS = "labels"
 """Targets have names of their own: what an output, a feature or the labels say."""
+ROUNDING = 1e-6
+"""Mean squared difference, in units of the variance, up to which answers are the same."""
 
 
 @dataclass(frozen=True)
@@ -78,40 +80,79 @@ class Panel:
         return {name: arrays[0] if len(arrays) == 1 else _mean(name, arrays) for name, arrays in said.items()}
 
 
-def of_outputs(model: Model, student: Sequence[Reading], names: Sequence[str], threads: int, loss: LossName) -> Teacher:
-    """A teacher of outputs.
+@dataclass(frozen=True)
+class Syllabus:
+    """What a student is taught.
 
     Args:
-        model: the teacher; its outputs go with the student's by name, else by their order.
-        student: the outputs to teach.
-        names: the student's inputs.
+        inputs: its inputs.
+        readings: the outputs to teach.
+        loss: how they are compared.
+        features: the inner values to teach.
+        kept: the positions of values that it still has.
         threads: of the runtime.
-        loss: how the outputs are compared.
-
-    Raises:
-        UsageError: its inputs or outputs are not the student's.
     """
-    own = {reading.output: reading for reading in read_outputs(model, loss)}
-    pairs = _matched([reading.output for reading in student], list(own), "outputs", model)
-    reads = {OUTPUT + mine: own[theirs].value for mine, theirs in pairs.items()}
-    session = Session(model, threads=threads, extra_outputs=sorted(set(reads.values())))
-    return Teacher(session, _matched(names, [spec.name for spec in session.inputs], "inputs", model), reads, {})
+
+    inputs: Sequence[str]
+    readings: Sequence[Reading]
+    loss: LossName = "auto"
+    features: Sequence[str] = ()
+    kept: Mapping[str, Kept] = field(default_factory=dict)
+    threads: int = 1
+
+    def teacher(self, model: Model, *, outputs: bool = True, features: bool = False) -> Teacher:
+        """A model as a teacher of outputs, of inner values, or of both.
+
+        Args:
+            model: the teacher; its outputs go with the student's by name, else by their order. Inner values must be
+                called as the student calls them.
+            outputs: it teaches outputs.
+            features: it teaches inner values.
+
+        Raises:
+            UsageError: its inputs or outputs are not the student's.
+        """
+        reads: dict[str, str] = {}
+        if outputs:
+            theirs = {reading.output: reading.value for reading in read_outputs(model, self.loss)}
+            pairs = _matched([reading.output for reading in self.readings], list(theirs), "outputs", model)
+            reads = {OUTPUT + mine: theirs[name] for mine, name in pairs.items()}
+        if features:
+            reads |= {FEATURE + name: name for name in self.features}
+        session = Session(model, threads=self.threads, extra_outputs=sorted(set(reads.values())))
+        inputs = _matched(self.inputs, [spec.name for spec in session.inputs], "inputs", model)
+        kept = {FEATURE + name: self.kept[name] for name in self.features if name in self.kept}
+        return Teacher(session, inputs, reads, kept)
+
+    def panel(self, teachers: Sequence[Model], start: Model, feed: Feed) -> Panel:
+        """Teachers of outputs, and the start for inner values.
+
+        One model does for both where it answers as the only teacher does: before anything lossy was done, the start
+        is the original in simpler words.
+        """
+        whole = [self.teacher(model) for model in teachers]
+        if not self.features:
+            return Panel(whole)
+        both = self.teacher(start, features=True)
+        if len(whole) == 1 and _agree(whole[0].targets(feed), both.targets(feed)):
+            return Panel([both])
+        return Panel([*whole, self.teacher(start, outputs=False, features=True)])
 
 
-def of_features(
-    model: Model, features: Sequence[str], kept: Mapping[str, Kept], names: Sequence[str], threads: int
-) -> Teacher:
-    """A teacher of inner values, which it calls as the student does."""
-    session = Session(model, threads=threads, extra_outputs=list(features))
-    shared = {FEATURE + name: kept[name] for name in features if name in kept}
-    return Teacher(session, {name: name for name in names}, {FEATURE + name: name for name in features}, shared)
+def _agree(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
+    """Whether two teachers say the same of outputs, but for rounding."""
+    return all(
+        array.shape == other[name].shape
+        and float(np.square(array - other[name]).mean()) <= ROUNDING * max(float(array.var()), ROUNDING)
+        for name, array in one.items()
+    )
 
 
-def judge_of(teachers: Sequence[Teacher], readings: Sequence[Reading]) -> Callable[[Feed], np.ndarray] | None:
-    """The class scores that teachers give, classes along the second axis; None unless classes are the one output."""
+def judge_of(panel: Panel, readings: Sequence[Reading]) -> Callable[[Feed], np.ndarray] | None:
+    """The class scores that they give, classes along the second axis; None unless classes are the one output."""
     if len(readings) != 1 or readings[0].kind != "classes":
         return None
-    panel, target, axis = Panel(teachers), OUTPUT + readings[0].output, readings[0].axis
+    target, axis = OUTPUT + readings[0].output, readings[0].axis
     return lambda feed: np.moveaxis(panel.targets(feed)[target], axis, 1)
 
 

@@ -34,10 +34,11 @@ from graphpress.ir.extract import extract
 from graphpress.manager.contract import Context
 from graphpress.passes.training._blocks import Chain, borders, cuts
 from graphpress.passes.training._labels import check_labels, label_reading
-from graphpress.passes.training._outputs import LossName, Reading, read_outputs
+from graphpress.passes.training._outputs import Reading, read_outputs
 from graphpress.passes.training._recovery import (
     Course,
     Recovery,
+    first_feed,
     input_names,
     need_labels,
     threads_of,
@@ -47,12 +48,9 @@ from graphpress.passes.training._teachers import (
     FEATURE,
     LABELS,
     OUTPUT,
-    Panel,
-    Teacher,
+    Syllabus,
     judge_of,
     load_teachers,
-    of_features,
-    of_outputs,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +58,6 @@ if TYPE_CHECKING:
 
 MOST_FEATURES = 4
 HINTS = 1.0
-Mode = Literal["end_to_end", "blockwise"]
 
 
 @dataclass(frozen=True)
@@ -91,13 +88,13 @@ class Distill(Recovery):
     name: ClassVar[str] = "distill"
 
     temperature: float = 4.0
-    loss: LossName = "auto"
+    loss: Literal["auto", "kl", "mse"] = "auto"
     soft_labels: float = 1.0
     features: float | None = None
     attention: float = 0.0
     labels: float = 0.0
     teachers: tuple[str, ...] = ()
-    mode: Mode = "end_to_end"
+    mode: Literal["end_to_end", "blockwise"] = "end_to_end"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,25 +124,25 @@ class Distill(Recovery):
         """Outputs of the teachers, inner values of the start, labels of the data."""
         readings = read_outputs(model, self.loss)
         teachers = load_teachers(self.teachers) or [context.original]
-        names, threads = input_names(model), threads_of(context)
-        own = [of_outputs(one, readings, names, threads, self.loss) for one in teachers]
         if self.mode == "blockwise":
-            return self._blockwise(model, context, bridge, readings, own, teachers)
-        features, hints = self._features(model, context), self._hints(context)
-        start = _start(context)
-        inner = [of_features(start, features, context.kept, names, threads)] if features else []
+            return self._blockwise(model, context, bridge, readings, teachers)
+        features, hints, start = self._features(model, context), self._hints(context), _start(context)
         taps = sorted({reading.value for reading in readings} | set(features))
         student = bridge.to_framework(model, taps=taps, trainable=trains(context))
         labelled = self._labelled(readings, model, context)
+        panel = self._syllabus(model, context, readings, features).panel(teachers, start, first_feed(context))
         return Course(
             student,
             lambda scales: self._objective(readings, features, labelled, hints, scales),
-            Panel([*own, *inner]).targets,
-            judge_of(own, readings),
+            panel.targets,
+            judge_of(panel, readings),
             labelled=labelled is not None,
             teachers=[*teachers, *([start] if features else [])],
             notes=[f"{len(features)} inner values taught: {', '.join(features)}"] if features else [],
         )
+
+    def _syllabus(self, model: Model, context: Context, readings: list[Reading], features: list[str]) -> Syllabus:
+        return Syllabus(input_names(model), readings, self.loss, features, context.kept, threads_of(context))
 
     def _features(self, model: Model, context: Context) -> list[str]:
         """The inner values to learn from: a few of those that everything flows through, evenly spaced.
@@ -195,7 +192,7 @@ class Distill(Recovery):
         if labelled is not None:
             terms.append(label_term(labelled, self.labels, LABELS))
         guides = bool(terms)
-        unit = max((scales[OUTPUT + reading.output] for reading in readings if reading.kind == "classes"), default=1.0)
+        unit = _unit(readings, scales)
         for weight, loss in ((hints, hint), (self.attention, attention_transfer)):
             if weight:
                 terms += [Term(unit * weight / len(features), name, FEATURE + name, loss, guides) for name in features]
@@ -223,7 +220,6 @@ class Distill(Recovery):
         context: Context,
         bridge: Bridge,
         readings: list[Reading],
-        own: list[Teacher],
         teachers: list[Model],
     ) -> Course:
         """Every block by itself; the last one learns the outputs."""
@@ -231,8 +227,7 @@ class Distill(Recovery):
         whole = bridge.to_framework(model, trainable=trains(context))
         known = {value.name for node in start.graph for value in node.outputs}
         found = borders(model, whole.parameters, known.__contains__)
-        names, threads = input_names(model), threads_of(context)
-        inputs = [names, *([name] for name in found)]
+        inputs = [input_names(model), *([name] for name in found)]
         outputs = [*([name] for name in found), [reading.output for reading in readings]]
         taps = sorted({reading.value for reading in readings})
         blocks = [
@@ -245,12 +240,12 @@ class Distill(Recovery):
             raise UsageError(
                 "blocks share weights", where=f"{self.name}{{mode=blockwise}}", fix="leave mode=blockwise out"
             )
-        inner = [of_features(start, found, context.kept, names, threads)] if found else []
+        panel = self._syllabus(model, context, readings, found).panel(teachers, start, first_feed(context))
         return Course(
             Chain(blocks),
             lambda scales: self._block_objective(readings, found, scales),
-            Panel([*own, *inner]).targets,
-            judge_of(own, readings),
+            panel.targets,
+            judge_of(panel, readings),
             blocks=tuple(found),
             teachers=[*teachers, start],
             notes=[f"{len(blocks)} blocks, each by itself"],
@@ -262,7 +257,8 @@ class Distill(Recovery):
         from graphpress.bridge.pytorch.losses import Objective, Term, normalised_square
 
         inner = [
-            Term(1.0, name, FEATURE + name, partial(normalised_square, scale=scales[FEATURE + name])) for name in found
+            Term(_unit(readings, scales), name, FEATURE + name, partial(normalised_square, scale=scales[FEATURE + name]))
+            for name in found
         ]
         return Objective([*inner, *self._output_terms(readings, scales)])
 
@@ -270,3 +266,8 @@ class Distill(Recovery):
 def _start(context: Context) -> Model:
     """The model whose inner values the student's go with."""
     return context.start or context.original
+
+
+def _unit(readings: list[Reading], scales: dict[str, float]) -> float:
+    """What a relative difference of one is worth beside the divergence of class scores, which grows as their square."""
+    return max((scales[OUTPUT + reading.output] for reading in readings if reading.kind == "classes"), default=1.0)

@@ -19,7 +19,7 @@ from graphpress.manager.contract import Context, Feed
 from graphpress.passes.training._labels import check_labels, label_reading, label_term
 from graphpress.passes.training._outputs import read_outputs
 from graphpress.passes.training._recovery import Course, Recovery, input_names, need_labels, threads_of, trains
-from graphpress.passes.training._teachers import LABELS, judge_of, of_outputs
+from graphpress.passes.training._teachers import LABELS, Panel, Syllabus, judge_of
 
 if TYPE_CHECKING:
     from graphpress.bridge.pytorch.losses import Objective
@@ -55,15 +55,14 @@ class Finetune(Recovery):
         reading = label_reading(readings)
         check_labels(labels, reading, model)
         student = bridge.to_framework(model, taps=[reading.value], trainable=trains(context))
-        names, threads = input_names(model), threads_of(context)
-        original = of_outputs(context.original, [reading], names, threads, "auto")
+        original = Syllabus(input_names(model), [reading], threads=threads_of(context)).teacher(context.original)
 
         def objective(scales: dict[str, float]) -> Objective:
             from graphpress.bridge.pytorch.losses import Objective
 
             return Objective([label_term(reading, 1.0, LABELS)])
 
-        return Course(student, objective, _nothing, judge_of([original], [reading]), labelled=True)
+        return Course(student, objective, _nothing, judge_of(Panel([original]), [reading]), labelled=True)
 
 
 def _nothing(feed: Feed) -> dict[str, np.ndarray]:

@@ -264,7 +264,8 @@ class _Scope:
     def _fold(self, node: Node, kernel: Kernel, fixed: Sequence[np.ndarray | None]) -> bool:
         """Compute the node now, if it gives the same every time, works, and its result is small."""
         spec = ops.lookup(node.op_type, node.domain)
-        if spec is None or not spec.foldable:
+        depends_on_caller = any(attribute.is_ref() for attribute in node.attributes.values())
+        if spec is None or not spec.foldable or depends_on_caller:
             return False
         try:
             with torch.no_grad():

@@ -114,6 +114,18 @@ def test_functions_and_what_they_are_given(build, bridge, made_up, run, deviatio
     np.testing.assert_allclose(got["y"], feed["x"] * 4 * 6, rtol=1e-6)
 
 
+def test_calls_of_a_function_do_not_share_what_depends_on_the_call(build, bridge, made_up, run):
+    model = build(
+        "(float[3] x) => (float[3] y, float[3] z) { y = local.f <slope = 0.5> (x) z = local.f <slope = 0.25> (x) }",
+        functions="""<domain: "local", opset_import: ["" : 17]> f <slope> (a) => (c) {
+            k = Constant <value = float[3] {-1, -2, -4}> ()
+            d = LeakyRelu <alpha: float = @slope> (k)
+            c = Add (a, d) }""",
+    )
+    got = run(bridge.to_framework(model).module, {"x": np.zeros(3, np.float32)})
+    assert (got["y"].tolist(), got["z"].tolist()) == ([-0.5, -1, -2], [-0.25, -0.5, -1])
+
+
 # -- what they return -------------------------------------------------------------------------------------------
 
 

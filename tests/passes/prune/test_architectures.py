@@ -72,7 +72,7 @@ CASES = [
     Case("nas", {"nodes": 300, "width": 24}),
     Case("pointnet"),
     Case("poolformer", {"width": 32}, 0.62, "the axis that is normalised of InstanceNormalization"),
-    Case("recommender", {"entries": 8}),
+    Case("recommender", {"entries": 8, "hidden": 128, "width": 32}),
     Case("repvgg"),
     Case("res2net"),
     Case("resnest"),
