@@ -1,4 +1,4 @@
-"""Structured pruning of the CIFAR-10 ResNets: top-1 per criterion, before recovery, after least squares, after distillation.
+"""Structured pruning of the CIFAR-10 ResNets: top-1 per criterion, before recovery and after each.
 
     GRAPHPRESS_DATA=... python benchmarks/pruning.py --models resnet20 --factors 2.11 --criteria l2,fpgm --minutes 2
     GRAPHPRESS_DATA=... python benchmarks/pruning.py --table results.jsonl

@@ -233,9 +233,8 @@ def _bind_symbols(model: Model, given: Mapping[str, Dims], defaults: _Defaults) 
                 sizes.setdefault(dim.value, size)
     for value in model.graph.inputs:
         for axis, dim in enumerate(value.shape or ()):
-            if isinstance(dim, SymbolicDim) and dim.value is not None:
-                if dim.value not in sizes:
-                    sizes[dim.value] = defaults.size(axis, len(value.shape or ()), dim.value)
+            if isinstance(dim, SymbolicDim) and dim.value is not None and dim.value not in sizes:
+                sizes[dim.value] = defaults.size(axis, len(value.shape or ()), dim.value)
     return sizes
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphpress.analysis.calls import is_weight
 from graphpress.analysis.channels import Channels, propagate
 from graphpress.analysis.contraction import contraction_of
 from graphpress.analysis.shapes import concrete_shapes
@@ -137,10 +138,13 @@ def _freeze(channels: Channels, node: Node, reason: str) -> None:
 def _groups(channels: Channels) -> tuple[Group, ...]:
     table = _Incidence.of(channels)
     members: list[list[Place]] = [[] for _ in range(table.count)]
+    seen: dict[bytes, list[tuple[int, np.ndarray]]] = {}  # most axes are those of a neighbour: they share arrays
     for value, index, roots in table.axes():
-        group = table.group_of[roots]
-        for number in np.unique(group[group >= 0]):
-            members[number].append(Place(value, index, np.where(group == number, table.unit_of[roots], -1)))
+        key = roots.tobytes()
+        if key not in seen:
+            seen[key] = table.split(roots)
+        for number, units in seen[key]:
+            members[number].append(Place(value, index, units))
     found, names = [], set[str]()
     for places, size in zip(members, table.sizes, strict=True):
         constants = tuple(place for place in places if is_constant(place.value))
@@ -207,6 +211,13 @@ class _Incidence:
         """Number of groups."""
         return len(self.sizes)
 
+    def split(self, roots: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """The groups along an axis, each with the units at every position."""
+        group = self.group_of[roots]
+        return [
+            (int(number), np.where(group == number, self.unit_of[roots], -1)) for number in np.unique(group[group >= 0])
+        ]
+
     def axes(self) -> list[tuple[Value, int, np.ndarray]]:
         """Value, axis index and representatives of each axis with a free position."""
         spans = zip(self.values, self.starts[:-1], self.starts[1:], strict=True)
@@ -242,17 +253,17 @@ def _unique(name: str, names: set[str]) -> str:
 
 
 def _frozen(model: Model, channels: Channels) -> tuple[Frozen, ...]:
-    """Output axes of weights without a free position, each with its reason."""
+    """Weights without a free position: along their output axis, or, where they have none, along all of their axes."""
     found: dict[str, Frozen] = {}
     for node in model.graph:
         contraction = contraction_of(node)
-        if contraction is None:
-            continue
-        axes = channels.axes.get(contraction.kernel)
-        if axes is None:
-            continue
-        axis = axes[contraction.out_axis]
-        if len(axis) > 1 and channels.atoms.is_frozen(axis).all():
-            where = f"{label(contraction.kernel)}[{contraction.out_axis}]"
-            found[where] = Frozen(where, len(axis), channels.atoms.reason(int(axis[0])) or "")
+        for index, value in enumerate(node.inputs):
+            axes = channels.axes.get(value, ()) if value is not None and is_constant(value) else ()
+            if value is None or len(axes) < 2 or not is_weight(node, index, value):
+                continue
+            own = contraction is not None and contraction.weight == index
+            for place in [contraction.out_axis] if own and contraction is not None else range(len(axes)):
+                where, axis = f"{label(value)}[{place}]", axes[place]
+                if len(axis) > 1 and channels.atoms.is_frozen(axis).all():
+                    found.setdefault(where, Frozen(where, len(axis), channels.atoms.reason(int(axis[-1])) or ""))
     return tuple(found.values())

@@ -112,8 +112,13 @@ class Atoms:
     # -- tying --------------------------------------------------------------------------------------------
 
     def unite(self, first: Axis, second: Axis) -> None:
-        """Tie positions pairwise; both axes have the same length. A frozen side freezes the other, with its reason."""
+        """Tie positions pairwise; both axes have the same length. A frozen side freezes the other, with its reason.
+
+        Two that are frozen already need no tie, and keep their own reasons.
+        """
         one, two = self.find(first), self.find(second)
+        free = (self._why[one] == _NOT_FROZEN) | (self._why[two] == _NOT_FROZEN)
+        one, two = one[free], two[free]
         touched = np.concatenate([one, two])
         stuck = touched[self._why[touched] != _NOT_FROZEN]
         while (differ := one != two).any():

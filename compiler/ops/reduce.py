@@ -42,7 +42,11 @@ def _reduce(flow: Flow) -> Sequence[Axes | None]:
     if axes is None:
         whole_axes(flow, range(len(data)), "an axis that may be reduced")
         return [flow.fixed(flow.output(), "an output")]
-    whole_axes(flow, axes, "a reduced axis")
+    if flow.node.op_type == "ReduceMean":  # how LayerNormalization is spelt out
+        for index in axes:
+            flow.atoms.freeze_statistics(data[index], f"statistics of ReduceMean {flow.node.name or ''}".rstrip())
+    else:
+        whole_axes(flow, axes, "a reduced axis")
     return [_without(data, axes, bool(flow.integer("keepdims", 1)))]
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from graphpress.ir import dims_of
+from graphpress.ops.atoms import Axes
 from graphpress.ops.rules import moving, opaque, per_output, same, source, view
 from graphpress.ops.shrink import Shrink
-from graphpress.ops.spec import OpSpec
+from graphpress.ops.spec import Flow, OpSpec
 
 _RANDOM = ("RandomNormal", "RandomUniform")
 _RANDOM_LIKE = ("RandomNormalLike", "RandomUniformLike", "Bernoulli")
@@ -18,12 +22,34 @@ def entries() -> list[OpSpec]:
         OpSpec("Constant", source, view),
         OpSpec("Shape", source, view, shrink=_sizes_as_before),
         OpSpec("Size", opaque, view),
-        *(OpSpec(name, source, moving) for name in ("ConstantOfShape", "Range")),
+        OpSpec("ConstantOfShape", _filled, moving, shrink=_smaller_target),
+        OpSpec("Range", source, moving),
         OpSpec("EyeLike", opaque, moving),
         *(OpSpec(name, source, per_output(), foldable=False) for name in _RANDOM),
         *(OpSpec(name, same, per_output(), foldable=False) for name in _RANDOM_LIKE),
         OpSpec("Multinomial", opaque, per_output(), foldable=False),
     ]
+
+
+def _filled(flow: Flow) -> Sequence[Axes | None]:
+    """All positions are alike, so that any may go, along the axes whose size is the same in every run."""
+    sizes, known = flow.output(), dims_of(flow.node.outputs[0]) or ()
+    same_every_time = [index < len(known) and known[index] is not None for index in range(len(sizes))]
+    fixed = flow.fixed(sizes, "a computed size")
+    return [
+        tuple(
+            flow.atoms.fresh(size) if sure else stuck
+            for size, sure, stuck in zip(sizes, same_every_time, fixed, strict=True)
+        )
+    ]
+
+
+def _smaller_target(shrink: Shrink) -> None:
+    lost = {axis: (int(mask.sum()), len(mask)) for axis, mask in shrink.lost().items()}
+    if shrink.constant(0) is None:
+        shrink.scale_entries(0, lost)
+    else:
+        shrink.set_entries("shape", 0, {axis: stay for axis, (stay, _) in lost.items()})
 
 
 def _sizes_as_before(shrink: Shrink) -> None:

@@ -23,7 +23,7 @@ from graphpress.coupling.cost import GroupCosts, Totals
 from graphpress.errors import UsageError
 from graphpress.ir import Model, Node, Refusal, clone, label
 from graphpress.manager.contract import Context, Kept, Outcome, Pass
-from graphpress.passes.prune.allocation import Allocation, Curve, Goal, Limits, Plan, Strategy, allocate
+from graphpress.passes.prune.allocation import Allocation, Curve, Goal, Kind, Limits, Plan, Strategy, allocate
 from graphpress.passes.prune.criteria import (
     Combine,
     Criterion,
@@ -35,7 +35,7 @@ from graphpress.passes.prune.criteria import (
 )
 from graphpress.passes.prune.sensitivity import damage
 
-_GOALS = ("ratio", "macs_kept", "params_kept", "speedup")
+_GOALS: tuple[Kind, ...] = ("ratio", "macs_kept", "params_kept", "speedup")
 _DEFAULT = Goal("ratio", 0.5)
 _FRACTIONS = (0.25, 0.5, 0.75)
 """Of a group's units, at which its damage is measured."""

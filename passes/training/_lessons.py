@@ -11,6 +11,7 @@ import numpy as np
 from graphpress.errors import DataError
 from graphpress.manager.contract import Feed
 from graphpress.passes.training._teachers import FEATURE, LABELS
+from graphpress.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from graphpress.bridge.pytorch.augment import Augmentation
@@ -32,6 +33,7 @@ class Lessons:
         seed: of the variation.
         blocks: names of the inner values that the student is fed beside the inputs, as the teacher has them.
         labelled: the data's labels are wanted as well.
+        progress: is told how far the questions ahead are.
         ahead: ask the teachers about every sample before the training where there is room to remember it. The samples
             go to them in their own order: in another company the last bits of an answer may be others.
     """
@@ -45,11 +47,12 @@ class Lessons:
         *,
         blocks: tuple[str, ...] = (),
         labelled: bool = False,
+        progress: Progress | None = None,
         ahead: bool = True,
     ) -> None:
         self._data, self._targets, self._augmentation, self._seed = data, targets, augmentation, seed
         self._blocks, self._labelled = blocks, labelled
-        self._said = _ask_about_all(data, targets) if ahead and augmentation is None else None
+        self._said = _ask_about_all(data, targets, progress or Silent()) if ahead and augmentation is None else None
         self._held: list[Example] | None = None
 
     def batch(self, step: int) -> list[Example]:
@@ -90,10 +93,10 @@ class Lessons:
         return replace(example, feed=feed, targets=targets)
 
 
-def _ask_about_all(data: TrainingData, targets: Targets) -> dict[str, np.ndarray] | None:
+def _ask_about_all(data: TrainingData, targets: Targets, progress: Progress) -> dict[str, np.ndarray] | None:
     """What the teachers say of every sample; None where that is too much, or samples cannot be told apart in it."""
     said: dict[str, np.ndarray] = {}
-    for example in data.in_order():
+    for example in progress.track(data.in_order(), "asking the teacher"):
         answers = targets(example.feed)
         if not said:
             each = sum(array.nbytes for array in answers.values()) / example.count

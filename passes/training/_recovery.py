@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -18,16 +18,16 @@ import numpy as np
 
 from graphpress.analysis.cost import model_cost
 from graphpress.bridge import Bridge, BridgeError, TrainableModel, load_bridge
-from graphpress.data.inputs import fixed_batch, has_common_batch
+from graphpress.data.inputs import fixed_batch
 from graphpress.errors import BackendError, DataError, UsageError
-from graphpress.ir import Model, Refusal, Value, constant, dims_of, is_constant
+from graphpress.ir import Model, Refusal, Value, constant
 from graphpress.ir.encoding import encoding_of
 from graphpress.ir.sparsity import fault_of, mask_of, set_sparsity, sparsity_of
 from graphpress.manager.contract import Context, Feed, Outcome, Pass
+from graphpress.passes.training._data import feeds_of, inputs_of
 from graphpress.passes.training._lessons import Lessons, scales
 from graphpress.passes.training._limits import check_memory, check_precision
 from graphpress.passes.training._teachers import digest_of
-from graphpress.runtime import InputSpec
 
 if TYPE_CHECKING:
     from graphpress.bridge.pytorch.augment import Augmentation
@@ -78,7 +78,7 @@ class Recovery(Pass):
 
     minutes: float | None = None
     steps: int | None = None
-    batch_size: int = 128
+    batch_size: int = 64
     learning_rate: float | None = None
     optimizer: Literal["auto", "adam", "sgd"] = "auto"
     augment: Literal["auto", "none", "shift", "flip"] = "auto"
@@ -123,6 +123,7 @@ class Recovery(Pass):
         check_memory(model, self._per_call(model, data.count), course.student.parameters, self.name)
         augmentation = self._augmentation(data, course, context)
         store = self._store(model, context, course.teachers)
+        found = store is not None and store.file.exists()
         training = self._train(course, self._lessons(data, course, augmentation, context), store, began, model, context)
         changes = write_back(bridge, course.student, model)
         context.decisions[self._key(context)] = {
@@ -131,7 +132,10 @@ class Recovery(Pass):
         }
         if store is not None:
             store.discard()
-        return Outcome(changes, notes=[*course.notes, *_notes(training, augmentation, store)])
+        return Outcome(
+            changes,
+            notes=[*course.notes, *_notes(training, augmentation, store, unreadable=found and not training.resumed)],
+        )
 
     def _train(
         self,
@@ -177,6 +181,7 @@ class Recovery(Pass):
             context.seed,
             blocks=course.blocks,
             labelled=course.labelled,
+            progress=context.progress,
             ahead=self.steps is None or self.steps * self.batch_size >= data.count,
         )
 
@@ -194,15 +199,15 @@ class Recovery(Pass):
         assert context.calibration is not None
         reading = Reading(
             batch_size=self.batch_size,
-            call_size=fixed_batch(_inputs(model)),
+            call_size=fixed_batch(inputs_of(model)),
             holdout=self.holdout,
             seed=context.seed,
         )
-        return open_data(lambda: _feeds(context.calibration, model), reading)
+        return open_data(lambda: feeds_of(context.calibration, model), reading)
 
     def _per_call(self, model: Model, count: int) -> int:
         """Samples that go through the model at once."""
-        return fixed_batch(_inputs(model)) or min(self.batch_size, count)
+        return fixed_batch(inputs_of(model)) or min(self.batch_size, count)
 
     def _augmentation(self, data: TrainingData, course: Course, context: Context) -> Augmentation | None:
         """How images are varied, if at all."""
@@ -285,17 +290,6 @@ def write_back(bridge: Bridge, student: TrainableModel, model: Model) -> int:
     return changes
 
 
-def first_feed(context: Context) -> Feed:
-    """The first samples of the data."""
-    assert context.calibration is not None
-    return next(iter(context.calibration))
-
-
-def input_names(model: Model) -> list[str]:
-    """Names of the inputs that are fed."""
-    return [value.name or "" for value in model.graph.inputs if not is_constant(value)]
-
-
 def pytorch() -> Bridge:
     """The bridge to PyTorch.
 
@@ -307,27 +301,6 @@ def pytorch() -> Bridge:
     if not here.works:
         raise BackendError(f"training needs PyTorch ({here.detail})", where="bridge", fix=here.install)
     return bridge
-
-
-def _inputs(model: Model) -> list[InputSpec]:
-    return [
-        InputSpec(value.name or "", np.dtype(np.float32), dims_of(value))
-        for value in model.graph.inputs
-        if not is_constant(value)
-    ]
-
-
-def _feeds(calibration: Any, model: Model) -> Iterator[tuple[Feed, np.ndarray | None, int]]:
-    """Feeds with labels and the number of their samples; 0 where a feed is a sample as a whole."""
-    common = has_common_batch(_inputs(model))
-    if hasattr(calibration, "counted_batches"):
-        batches = ((batch.feed, batch.labels, batch.count) for batch in calibration.counted_batches())
-    else:
-        batches = ((feed, None, _leading(feed)) for feed in calibration)
-    for feed, labels, count in batches:
-        sizes = {array.shape[0] if array.ndim else None for array in feed.values()}
-        stacked = common and len(sizes) == 1 and None not in sizes
-        yield feed, labels, count if stacked else 0
 
 
 def _fitting(model: Model) -> Literal["adam", "sgd"]:
@@ -343,10 +316,6 @@ def _is_quantised(model: Model) -> bool:
     return any(encoding_of(value) is not None for value in model.graph.initializers.values())
 
 
-def _leading(feed: Feed) -> int:
-    return next((array.shape[0] for array in feed.values() if array.ndim), 1)
-
-
 def _means_the_same(found: Augmentation, data: TrainingData, course: Course) -> bool:
     """Whether images are to their judge of the same class when they are mirrored."""
     if course.judge is None:
@@ -360,7 +329,9 @@ def _means_the_same(found: Augmentation, data: TrainingData, course: Course) -> 
     return same >= FLIP_AGREEMENT * count
 
 
-def _notes(training: Training, augmentation: Augmentation | None, store: Store | None) -> list[str]:
+def _notes(
+    training: Training, augmentation: Augmentation | None, store: Store | None, *, unreadable: bool
+) -> list[str]:
     end = ", stopped early" if training.stopped_early else ""
     notes = [
         f"{training.steps} steps in {training.seconds / 60:.1f} min{end}: held-out loss "
@@ -372,6 +343,8 @@ def _notes(training: Training, augmentation: Augmentation | None, store: Store |
         notes.append(f"the learning rate was lowered {training.slowed} times because the loss blew up")
     if training.resumed:
         notes.append(f"an interrupted training was taken up at step {training.resumed}")
+    if unreadable:
+        notes.append("the state of an interrupted training could not be read: begun anew")
     if store is None and training.seconds > 60:
         notes.append("give --cache-dir to be able to take up an interrupted training")
     return notes

@@ -33,13 +33,12 @@ from graphpress.ir import Model, Refusal, rank_of
 from graphpress.ir.extract import extract
 from graphpress.manager.contract import Context
 from graphpress.passes.training._blocks import Chain, borders, cuts
+from graphpress.passes.training._data import first_feed, input_names
 from graphpress.passes.training._labels import check_labels, label_reading
 from graphpress.passes.training._outputs import Reading, read_outputs
 from graphpress.passes.training._recovery import (
     Course,
     Recovery,
-    first_feed,
-    input_names,
     need_labels,
     threads_of,
     trains,
@@ -257,7 +256,9 @@ class Distill(Recovery):
         from graphpress.bridge.pytorch.losses import Objective, Term, normalised_square
 
         inner = [
-            Term(_unit(readings, scales), name, FEATURE + name, partial(normalised_square, scale=scales[FEATURE + name]))
+            Term(
+                _unit(readings, scales), name, FEATURE + name, partial(normalised_square, scale=scales[FEATURE + name])
+            )
             for name in found
         ]
         return Objective([*inner, *self._output_terms(readings, scales)])

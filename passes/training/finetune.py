@@ -16,9 +16,10 @@ import numpy as np
 from graphpress.bridge import Bridge
 from graphpress.ir import Model
 from graphpress.manager.contract import Context, Feed
+from graphpress.passes.training._data import input_names
 from graphpress.passes.training._labels import check_labels, label_reading, label_term
 from graphpress.passes.training._outputs import read_outputs
-from graphpress.passes.training._recovery import Course, Recovery, input_names, need_labels, threads_of, trains
+from graphpress.passes.training._recovery import Course, Recovery, need_labels, threads_of, trains
 from graphpress.passes.training._teachers import LABELS, Panel, Syllabus, judge_of
 
 if TYPE_CHECKING:

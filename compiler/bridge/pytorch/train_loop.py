@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphpress.bridge import BridgeError, TrainableModel
+from graphpress.bridge import TrainableModel
 from graphpress.bridge.pytorch.checkpoint import Store
+from graphpress.bridge.pytorch.conditions import exact, memory_errors
 from graphpress.bridge.pytorch.data import Example
 from graphpress.bridge.pytorch.optimizer import OptimizerName, make_optimizer, set_rate, step
 from graphpress.bridge.pytorch.schedule import Plan, learning_rate_factor
@@ -33,7 +33,7 @@ EVALUATIONS = 40
 """How often the held-out loss is measured in a training."""
 LEAST_BETWEEN = 5
 """Steps between two measurements, at least."""
-TIMED_FIRST = (5, 20, 80)
+TIMED_FIRST = (1, 2, 5, 20, 80)
 """Steps at which a training bounded by time first asks how long a step takes."""
 COOL_DOWN = 0.1
 """Share of the steps done so far over which a training that stops early ends."""
@@ -149,7 +149,7 @@ def train(
     Raises:
         UsageError: the loss is no number any more, or memory runs out.
     """
-    with _exact(settings.threads), _memory_errors():
+    with exact(settings.threads), memory_errors():
         loop = _Loop(trainable, loss, source, settings, store, knots)
         loop.mask(masks or {})
         loop.begin()
@@ -157,7 +157,8 @@ def train(
             for share in progress.track(range(1, 101), what, 100):
                 loop.advance(share / 100)
         except KeyboardInterrupt:
-            loop.keep()
+            if loop.at_rest:
+                loop.keep()
             raise
         return loop.end()
 
@@ -179,7 +180,9 @@ class _Loop:
         self.names = sorted(trainable.parameters)
         self.parameters: list[Tensor] = [trainable.parameters[name] for name in self.names]
         _lay_out(self.parameters)
-        self.optimizer = self._optimizer()
+        self.optimizer = make_optimizer(
+            settings.optimizer, self.parameters, settings.learning_rate, gentle=settings.gentle
+        )
         if knots is None:
             self.plan = Plan([(0, BEFORE_TIMING if settings.steps is None else settings.steps)])
         else:
@@ -190,6 +193,7 @@ class _Loop:
         self.kept: list[Tensor] = []
         self.earlier = 0.0
         self.stopping = False
+        self.at_rest = True
         self.timed_step, self.timed_at = 0, time.monotonic()
         self.masked: list[Tensor] = []
         self.masks: list[Tensor] = []
@@ -269,6 +273,7 @@ class _Loop:
                 self._slow_down()
                 return
             loss.backward()  # type: ignore[no-untyped-call]
+        self.at_rest = False  # from here to the end of the step, what is there is half of the next state
         step(self.optimizer)
         if self.masked:
             with torch.no_grad():
@@ -284,13 +289,9 @@ class _Loop:
             raise self._diverged()
         self.slowed += 1
         self._put(self.kept)
-        self.optimizer = self._optimizer()
+        self.optimizer.state.clear()
         for group in self.optimizer.param_groups:
-            group["full_rate"] *= SLOWER**self.slowed
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        one = self.settings
-        return make_optimizer(one.optimizer, self.parameters, one.learning_rate, gentle=one.gentle)
+            group["full_rate"] *= SLOWER
 
     def _put(self, weights: Sequence[Tensor]) -> None:
         with torch.no_grad():
@@ -309,6 +310,7 @@ class _Loop:
             self._measure()
         if is_due or self.step in TIMED_FIRST:
             self._replan()
+        self.at_rest = True
         if self.store is not None and self.store.due:
             self.keep()
 
@@ -382,32 +384,3 @@ def _lay_out(parameters: Sequence[Tensor]) -> None:
     for parameter in parameters:
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-
-
-@contextmanager
-def _exact(threads: int) -> Iterator[None]:
-    """Torch with this many threads and repeatable algorithms; both as before at the end."""
-    deterministic: Any = torch.utils.deterministic  # a module with a property, which type stubs do not know
-    threads_before, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = deterministic.fill_uninitialized_memory
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    deterministic.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads_before)
-        torch.use_deterministic_algorithms(exact, warn_only=warned)
-        deterministic.fill_uninitialized_memory = filled
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Say what to do when memory runs out; torch has no class for it on a processor."""
-    try:
-        yield
-    except (MemoryError, RuntimeError, BridgeError) as error:  # the bridge names the node that failed
-        if not isinstance(error, MemoryError) and "allocate" not in str(error):
-            raise
-        raise UsageError("memory ran out", where="training", fix="lower batch_size") from error

@@ -233,3 +233,42 @@ def test_measurements_are_few():
 
     run(lessons=Counted(), steps=400)
     assert train_loop.EVALUATIONS - 5 <= len(calls) <= train_loop.EVALUATIONS + 2
+
+
+def test_interrupted_in_the_middle_of_a_step_the_last_whole_state_counts(tmp_path, monkeypatch):
+    """What a step half changed is not saved."""
+    store, taken = Store(tmp_path / "state.pt", seconds=0.0), []
+
+    def half_a_step(optimizer):
+        taken.append(1)
+        if len(taken) == 12:
+            with torch.no_grad():
+                optimizer.param_groups[0]["params"][0].add_(1.0)
+            raise KeyboardInterrupt
+        step(optimizer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_loop, "step", half_a_step)
+        with pytest.raises(KeyboardInterrupt):
+            run(store=store)
+    model, done = run(store=store)
+    assert done.resumed == 11
+    assert weights(model) == weights(run()[0])
+
+
+def test_a_training_that_was_slowed_down_is_taken_up(tmp_path):
+    def blows_up_once():
+        bad = iter([False] * 20 + [True] + [False] * 1000)
+
+        def loss(values, targets, *, progress=None):
+            found = square(values, targets)
+            return found * (float("nan") if progress is not None and next(bad) else 1.0)
+
+        return loss
+
+    store = Store(tmp_path / "state.pt", seconds=1e9)
+    with pytest.raises(KeyboardInterrupt):
+        run(lessons=Lessons(interrupt_at=40), store=store, loss=blows_up_once())
+    model, done = run(store=store)
+    assert (done.slowed, done.resumed) == (1, 40)
+    assert weights(model) == weights(run(loss=blows_up_once())[0])

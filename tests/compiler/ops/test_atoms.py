@@ -33,7 +33,16 @@ def test_components_are_those_of_a_naive_union(batches: list[list[tuple[int, int
     for one in range(20):
         assert bool(atoms.is_frozen(axis[one : one + 1])[0]) == (naive[one] in stuck)
         for other in range(20):
-            assert (roots[one] == roots[other]) == (naive[one] == naive[other])
+            if naive[one] not in stuck and naive[other] not in stuck:
+                assert (roots[one] == roots[other]) == (naive[one] == naive[other])
+
+
+def test_what_is_frozen_already_keeps_its_own_reason() -> None:
+    atoms = Atoms()
+    first, second = atoms.frozen(3, "a graph input"), atoms.frozen(3, "a table")
+    atoms.unite(first, second)
+    assert atoms.reason(int(first[0])) == "a graph input"
+    assert atoms.reason(int(second[0])) == "a table"
 
 
 def test_the_first_reason_stays() -> None:

@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 NOTHING_TO_REMOVE = {"chain", "control_flow", "lstm"}
 
 HIDDEN = "statistics of"
-REDUCED = "a reduced axis of ReduceMean"
+REDUCED = "statistics of ReduceMean"
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def test_excluded_layers_keep_every_channel(network):
 
 
 def test_named_layers_alone(network):
-    smaller, outcome, about = pruned(network, Prune(ratio=0.5, layers=r"layer1/[12]/part1"))
+    _, outcome, _ = pruned(network, Prune(ratio=0.5, layers=r"layer1/[12]/part1"))
     assert outcome.changes == 2
     assert any("no layer of this group matches" in refusal.why for refusal in outcome.refusals)
 
@@ -106,7 +106,7 @@ def test_steps_go_the_same_way_in_turns(network):
         if kept is None or name not in network.graph.initializers:
             continue
         original = ir.constant(network.graph.initializers[name])
-        picked = np.ix_(*(np.arange(size) if one is None else one for size, one in zip(original.shape, kept)))
+        picked = np.ix_(*(np.arange(size) if one is None else one for size, one in zip(original.shape, kept, strict=True)))
         np.testing.assert_array_equal(ir.constant(value), original[picked])
 
 

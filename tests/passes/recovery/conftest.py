@@ -96,7 +96,9 @@ def pruned() -> Callable[..., Case]:
             for spec in Session(start).inputs:
                 dims = [dim if isinstance(dim, int) else 8 for dim in spec.dims]
                 whole = spec.dtype.kind in "iu"
-                feed[spec.name] = (random.integers(0, 2, dims) if whole else random.normal(size=dims)).astype(spec.dtype)
+                feed[spec.name] = (random.integers(0, 2, dims) if whole else random.normal(size=dims)).astype(
+                    spec.dtype
+                )
             feeds.append(feed)
         return prune(start, feeds, ratio)
 

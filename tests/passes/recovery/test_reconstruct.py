@@ -40,7 +40,12 @@ def pair(of_text, case):
     kept = np.arange(4)
     model = of_text(PAIR, w=half, b=bias, v=constant(start.graph.initializers["v"])[:, :4])
     feeds = [{"x": RANDOM.normal(size=(16, 3, 6, 6)).astype(np.float32)} for _ in range(3)]
-    positions = {"w": (kept, None, None, None), "b": (kept,), "v": (None, kept, None, None), "h": (None, kept, None, None)}
+    positions = {
+        "w": (kept, None, None, None),
+        "b": (kept,),
+        "v": (None, kept, None, None),
+        "h": (None, kept, None, None),
+    }
     return case(start, model, feeds, positions)
 
 
@@ -126,7 +131,8 @@ def test_a_layer_that_cannot_get_better_stays_as_it_is(pruned):
 
 
 @pytest.mark.parametrize(
-    ("context", "reason"), [({"start": None}, "no model to repair towards"), ({"calibration": None}, "calibration data")]
+    ("context", "reason"),
+    [({"start": None}, "no model to repair towards"), ({"calibration": None}, "calibration data")],
 )
 def test_it_refuses_without_start_or_data(pair, context, reason):
     assert reason in pair.repair(Reconstruct(), **context).refusals[0].why
@@ -177,7 +183,9 @@ def test_encoded_weights_are_encoded_anew(pair):
     assert outcome.changes
     assert (new.dtype, new.zero_point, new.axis) == (old.dtype, old.zero_point, old.axis)
     top = float(np.abs(constant(pair.weight("v"))).max()) / new.scale[0]
-    assert top == pytest.approx(float(np.abs(constant(pair.start.graph.initializers["v"])).max()) / old.scale[0], rel=1e-4)
+    assert top == pytest.approx(
+        float(np.abs(constant(pair.start.graph.initializers["v"])).max()) / old.scale[0], rel=1e-4
+    )
 
 
 @pytest.mark.skipif(not (DATA / "index.json").is_file(), reason="needs the models that GRAPHPRESS_DATA points to")
