@@ -18,6 +18,8 @@ CLOSING = {"{": "}", "[": "]"}
 QUOTES = "\"'"
 WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
 """Text that may stand without quotes, if YAML does not take it for something else."""
+RATIO = re.compile(r"\d+:\d+")
+"""YAML 1.1 would read 2:4 as a number to base sixty."""
 
 
 class Step(NamedTuple):
@@ -77,6 +79,8 @@ def _step(part: str) -> Step:
 def _value(text: str, part: str) -> Any:
     import yaml
 
+    if RATIO.fullmatch(text):
+        return text
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphpress.errors import ModelError
 from graphpress.ir import DataType, Model, Shape, TensorType, is_constant
 from graphpress.ir.encoding import FLOAT, override_output
 from graphpress.ir.extract import extract
@@ -47,7 +48,7 @@ class Segment:
         for value in part.graph.outputs:
             override_output(value, FLOAT)
         lower_qdq(part)
-        self._session = Session(part, threads=threads)
+        self._session = _loaded(part, threads)
         self._inputs = [spec.name for spec in self._session.inputs]
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
@@ -56,6 +57,14 @@ class Segment:
         if self._session is not None:
             result.update(self._session.run({name: arrays[name] for name in self._inputs}))
         return result
+
+
+def _loaded(part: Model, threads: int) -> Session:
+    """A session. ONNX Runtime's rewrites break some graphs with inner values for outputs: those run as they are."""
+    try:
+        return Session(part, threads=threads)
+    except ModelError:
+        return Session(part, threads=threads, optimization="none")
 
 
 @dataclass(frozen=True)

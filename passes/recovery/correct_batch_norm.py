@@ -29,6 +29,8 @@ from graphpress.passes.recovery._damage import damaged
 from graphpress.passes.recovery._targets import restrict
 
 _MEAN, _VARIANCE = 3, 4
+_CONSTANT = 1e-4
+"""A channel whose variance fell below this share of what it was is as good as constant: its variance stays."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def _write(edit: Editor, node: Node, moments: Moments) -> None:
     if moments.has_targets:
         mean = old_mean + mean - moments.target_mean[0]
         start = moments.target_variance[0]
-        variance = np.where(start > 0, old_variance * variance / np.where(start > 0, start, 1.0), variance)
+        sound = (start > 0) & (variance > _CONSTANT * start)  # else dividing by the deviation would blow up rounding
+        variance = old_variance * np.where(sound, variance / np.where(sound, start, 1.0), 1.0)
     edit.own_constant(node, _MEAN, mean.astype(old_mean.dtype))
     edit.own_constant(node, _VARIANCE, variance.astype(old_variance.dtype))

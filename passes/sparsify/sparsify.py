@@ -48,7 +48,8 @@ class Sparsify(Pass):
 
     Args:
         sparsity: share of the weights that becomes zero; follows from the pattern where that is n:m, else 0.5.
-        pattern: ``unstructured``, or n:m such as 2:4 (of every m consecutive input channels at most n stay).
+        pattern: ``unstructured``, or n:m such as 2:4 (of every m consecutive input channels at most n stay; in a recipe
+            file it has to be quoted).
         scope: where the lowest scores are looked for: in each layer, or in all layers at once.
         criterion: how weights are compared.
         samples: calibration samples that are looked at, at most.

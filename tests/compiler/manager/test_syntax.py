@@ -26,6 +26,10 @@ VALUES = st.recursive(
 STEPS = st.lists(st.builds(Step, NAMES, st.dictionaries(NAMES, VALUES, max_size=3)), max_size=4)
 
 
+def test_a_ratio_is_no_number_to_base_sixty():
+    assert parse_steps("sparsify{pattern=2:4}") == [Step("sparsify", {"pattern": "2:4"})]
+
+
 @given(STEPS)
 def test_what_is_written_reads_back(steps):
     assert parse_steps(format_steps(steps)) == steps
