@@ -190,6 +190,7 @@ class _Loop:
         self.step = self.measured_at = self.waited = self.best_step = self.resumed = self.slowed = 0
         self.next_measure = 0.0
         self.best = self.start = float("inf")
+        self.lowest = float("inf")  # of this training alone: a good start is often left before it is surpassed
         self.kept: list[Tensor] = []
         self.earlier = 0.0
         self.stopping = False
@@ -327,10 +328,12 @@ class _Loop:
         self.measured_at = self.step
         self.next_measure = self.plan.progress(self.step) + 1.0 / EVALUATIONS
         if found < self.best:
-            self.best, self.best_step, self.waited = found, self.step, 0
+            self.best, self.best_step = found, self.step
             self.kept = [parameter.detach().clone() for parameter in self.parameters]
-        else:
-            self.waited += 1
+        if not self.step:
+            return
+        self.waited = 0 if found < self.lowest else self.waited + 1
+        self.lowest = min(self.lowest, found)
 
     def _replan(self) -> None:
         """How many steps are still to come, by the clock and by patience."""
@@ -371,7 +374,8 @@ class _Loop:
         )
 
 
-_NUMBERS = ("step", "slowed", "measured_at", "waited", "best_step", "next_measure", "best", "start", "stopping")
+_NUMBERS = ("step", "slowed", "measured_at", "waited", "best_step", "next_measure", "best", "lowest", "start",
+            "stopping")  # fmt: skip
 
 
 def _tensor(array: np.ndarray) -> Tensor:
