@@ -170,6 +170,7 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
         progress=progress,
         decisions=dict(recipe.decisions),
         cache=cache,
+        checkpoints=output.parent / f".{output.name}-checkpoint" if cache.folder is None else cache.folder / "training",
     )
     return Job(
         path=path,

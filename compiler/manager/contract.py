@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,6 +35,7 @@ class Context:
         decisions: choices that rest on measurement, by key. A pass that measures looks here first and records what
             it decided, so that the same inputs with the same decisions give the same bytes.
         cache: keeps expensive results by content; None outside a run.
+        checkpoints: folder where long work keeps its state, to be taken up after an interruption; None for nowhere.
         step: position of the running pass in its recipe, for the keys of decisions.
         start: the model at the start of the running transaction, not to be changed; None outside one. A recovery pass
             repairs towards it: values keep their names through a transaction.
@@ -50,6 +52,7 @@ class Context:
     progress: Progress = field(default_factory=Silent)
     decisions: dict[str, Any] = field(default_factory=dict)
     cache: ContentCache | None = None
+    checkpoints: Path | None = None
     step: int = 0
     start: Model | None = None
     kept: dict[str, Kept] = field(default_factory=dict)
@@ -84,7 +87,8 @@ class Pass:
         recovers: repairs the damage of the lossy pass before it, and shares its verdict.
         needs_data: cannot run without calibration data.
         emits: the standard operator it creates, if whether that pays is for the target to say.
-        requires: built-in recipes of lossless passes that run before it, unless the pipeline has them there already.
+        requires: built-in recipes and passes that run before it, unless the pipeline has them there already. What a
+            recovery pass requires must stand between it and the lossy pass that it recovers from.
     """
 
     name: ClassVar[str] = ""

@@ -177,13 +177,17 @@ def _recipe(steps: Sequence[Step]) -> Recipe:
 
 
 def _with_required(passes: Sequence[Pass]) -> tuple[Pass, ...]:
-    """Put before each pass the recipes that it requires, but for those of which a pass stands there already."""
+    """Put before each pass what it requires, but for recipes of which a pass stands there already."""
     found: list[Pass] = []
+    lossy = 0  # where the last lossy pass stands, or the beginning
     for one in passes:
         for name in one.requires:
             needed = [make_pass(step) for step in _expand([Step(name, {})])]
-            if not {type(other) for other in needed} & {type(other) for other in found}:
+            there = found[lossy:] if one.recovers else found
+            if not {type(other) for other in needed} & {type(other) for other in there}:
                 found += needed
+        if not one.lossless and not one.recovers:
+            lossy = len(found)
         found.append(one)
     return tuple(found)
 

@@ -83,7 +83,7 @@ class Recovery(Pass):
     optimizer: Literal["auto", "adam", "sgd"] = "auto"
     augment: Literal["auto", "none", "shift", "flip"] = "auto"
     holdout: float = 0.1
-    patience: int | None = 10
+    patience: int | None = 20
     checkpoint_seconds: float = 30.0
 
     def __post_init__(self) -> None:
@@ -242,9 +242,8 @@ class Recovery(Pass):
 
     def _state_file(self, model: Model, context: Context, teachers: Sequence[Model]) -> Path | None:
         """Where the state of this very training is kept: its name depends on all that the training depends on."""
-        folder = None if context.cache is None else context.cache.folder
         fingerprint = getattr(context.calibration, "fingerprint", None)
-        if folder is None or fingerprint is None:
+        if context.checkpoints is None or fingerprint is None:
             return None
         import torch
 
@@ -256,7 +255,7 @@ class Recovery(Pass):
         exclude = context.exclude.pattern if context.exclude else ""
         parts = (self._key(context), own, digests, fingerprint(), context.seed, threads_of(context), exclude)
         name = hashlib.sha256(repr((*parts, torch.__version__)).encode()).hexdigest()
-        return folder / "training" / f"{name}.pt"
+        return context.checkpoints / f"{name}.pt"
 
 
 def threads_of(context: Context) -> int:
@@ -346,7 +345,7 @@ def _notes(
     if unreadable:
         notes.append("the state of an interrupted training could not be read: begun anew")
     if store is None and training.seconds > 60:
-        notes.append("give --cache-dir to be able to take up an interrupted training")
+        notes.append("no state was saved: had it been interrupted, it would have begun anew")
     return notes
 
 

@@ -73,7 +73,7 @@ class Distill(Recovery):
             teacher takes nearly all mirrored images for the same class; other data is left as it is.
         holdout: share of the data that is not trained on, but measured to find the best weights.
         patience: end when the held-out loss has not fallen for this many of forty measurements; None for never.
-        checkpoint_seconds: with a cache folder, save the state this often.
+        checkpoint_seconds: save the state this often; a run that was killed is taken up when it is started again.
         temperature: softens class scores.
         loss: auto, or kl or mse for every output.
         soft_labels: weight of the teacher's outputs.
@@ -85,6 +85,7 @@ class Distill(Recovery):
     """
 
     name: ClassVar[str] = "distill"
+    requires: ClassVar[tuple[str, ...]] = ("reconstruct",)
 
     temperature: float = 4.0
     loss: Literal["auto", "kl", "mse"] = "auto"

@@ -40,7 +40,7 @@ class Finetune(Recovery):
             whole image, and flips where the original takes nearly all mirrored images for the same class.
         holdout: share of the data that is not trained on, but measured to find the best weights.
         patience: end when the held-out loss has not fallen for this many of forty measurements; None for never.
-        checkpoint_seconds: with a cache folder, save the state this often.
+        checkpoint_seconds: save the state this often; a run that was killed is taken up when it is started again.
     """
 
     name: ClassVar[str] = "finetune"

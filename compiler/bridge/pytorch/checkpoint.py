@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,5 +60,7 @@ class Store:
         return state if state.get("version") == VERSION else None
 
     def discard(self) -> None:
-        """The training is over."""
+        """The training is over; the folder goes with its last state."""
         self.file.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.file.parent.rmdir()

@@ -53,11 +53,11 @@ def pipelines(draw):
 @given(pipelines())
 def test_python_text_and_file_hold_the_same_passes(tmp_path_factory, passes):
     recipe = from_passes(passes)
-    assert from_text(recipe.text()).passes == passes
+    assert from_text(recipe.text()).passes == recipe.passes
     for suffix, write in ((".yaml", yaml.safe_dump), (".json", json.dumps)):
         file = tmp_path_factory.mktemp("recipes") / f"recipe{suffix}"
         file.write_text(write(to_table(recipe)), encoding="utf-8")
-        assert from_name(str(file)).passes == passes
+        assert from_name(str(file)).passes == recipe.passes
         assert from_name(str(file)).text() == recipe.text()
 
 
@@ -73,6 +73,19 @@ def test_built_in_recipes_load_and_have_a_description(name):
     assert recipe.passes
     assert recipe.explicit == frozenset()
     assert yaml.safe_load((BUILT_IN / f"{name}.yaml").read_text())["description"]
+
+
+def names(text):
+    return [one.name for one in from_text(text).passes if not one.lossless]
+
+
+def test_what_a_pass_requires_is_put_before_it_once():
+    assert names("prune,distill") == ["prune", "reconstruct", "distill"]
+    assert names("prune,reconstruct,distill") == ["prune", "reconstruct", "distill"]
+    assert names("prune,distill,prune,distill") == ["prune", "reconstruct", "distill"] * 2
+    passes = [one.name for one in from_text("prune,prune").passes]
+    assert passes.count("fold_constants") == 1
+    assert passes.index("fold_constants") < passes.index("prune")
 
 
 def test_clean_up_is_lossless():

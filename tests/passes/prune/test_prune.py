@@ -106,7 +106,9 @@ def test_steps_go_the_same_way_in_turns(network):
         if kept is None or name not in network.graph.initializers:
             continue
         original = ir.constant(network.graph.initializers[name])
-        picked = np.ix_(*(np.arange(size) if one is None else one for size, one in zip(original.shape, kept, strict=True)))
+        picked = np.ix_(
+            *(np.arange(size) if one is None else one for size, one in zip(original.shape, kept, strict=True))
+        )
         np.testing.assert_array_equal(ir.constant(value), original[picked])
 
 

@@ -69,6 +69,7 @@ def context_of(network, images, tmp_path):
             calibration=rest.pop("calibration", samples),
             decisions={} if decisions is None else decisions,
             cache=ContentCache(tmp_path / "cache") if cache else None,
+            checkpoints=tmp_path / "checkpoints" if cache else None,
             start=rest.pop("start", original),
             **rest,
         )

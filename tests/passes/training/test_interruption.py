@@ -21,7 +21,6 @@ import numpy as np
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.data.feeds import FeedSamples
 from graphpress.ir import load, save
-from graphpress.manager.cache import ContentCache
 from graphpress.manager.contract import Context
 from graphpress.passes.training.distill import Distill
 from graphpress.runtime import Session
@@ -30,7 +29,7 @@ folder = Path(sys.argv[1])
 original, student = load(folder / "original.onnx"), load(folder / "student.onnx")
 infer_shapes(student)
 samples = FeedSamples([{"input": np.load(folder / "images.npy")}], Session(original).inputs)
-context = Context(Target("test", "a target"), original, samples, cache=ContentCache(folder / "cache"), start=original)
+context = Context(Target("test", "a target"), original, samples, checkpoints=folder / "checkpoints", start=original)
 outcome = Distill(**FIELDS).run(student, context)
 save(student, folder / "trained.onnx")
 print(outcome.notes)
@@ -55,7 +54,7 @@ def start(folder):
 
 def wait_for_a_state(process, folder):
     while process.poll() is None:
-        if list(folder.glob("cache/training/*.pt")):
+        if list(folder.glob("checkpoints/*.pt")):
             return
         time.sleep(0.005)
     pytest.fail(process.communicate()[1].decode())
@@ -71,7 +70,7 @@ def test_killed_and_taken_up(folder, damaged, context_of, weights):
 
     said, errors = start(folder).communicate(timeout=120)
     assert "taken up at step" in said.decode(), errors.decode()
-    assert not list(folder.glob("cache/training/*.pt")), "nothing is left when it is done"
+    assert not list(folder.glob("checkpoints/*.pt")), "nothing is left when it is done"
 
     plain = load(folder / "student.onnx")
     infer_shapes(plain)
