@@ -69,7 +69,7 @@ class Bench:
         file = DATA / f"{name}_cifar10.onnx"
         self.original = load(file)
         self.inputs = Session(file).inputs
-        self.train = load_dataset(train_images(folder, self.inputs[0].name), self.inputs).calibration
+        self.train = load_dataset({"calibration": train_images(folder, self.inputs[0].name)}, self.inputs).calibration
         self.tests = {"exact": self._test("cifar10"), "jpeg": self._test("cifar10_jpeg")}
         manager = Manager(self.context(0), NoJudge(), (), "none")
         self.clean = manager.run(self.original, from_name("fuse")).checkpoints[-1].model

@@ -258,7 +258,8 @@ def _frozen(model: Model, channels: Channels) -> tuple[Frozen, ...]:
     for node in model.graph:
         contraction = contraction_of(node)
         for index, value in enumerate(node.inputs):
-            axes = channels.axes.get(value, ()) if value is not None and is_constant(value) else ()
+            stored = value is not None and (is_constant(value) or value.is_initializer())  # the caller may override it
+            axes = channels.axes.get(value, ()) if value is not None and stored else ()
             if value is None or len(axes) < 2 or not is_weight(node, index, value):
                 continue
             own = contraction is not None and contraction.weight == index

@@ -9,13 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from graphpress.analysis.calls import call_of
 from graphpress.coupling.groups import Coupling
 from graphpress.errors import GraphpressError
-from graphpress.ir import Editor, ExternalTensor, LazyTensor, Model, Shape, Tensor, Value, constant, is_constant
+from graphpress.ir import (
+    Editor,
+    ExternalTensor,
+    LazyTensor,
+    Model,
+    Node,
+    Shape,
+    Tensor,
+    TensorProtocol,
+    Value,
+    constant,
+    is_constant,
+)
 from graphpress.ir.encoding import Quantized, encoding_of, set_encoding
 from graphpress.manager.contract import Kept
 from graphpress.ops import lookup
@@ -87,15 +100,10 @@ def _positions(mask: np.ndarray | None) -> np.ndarray | None:
 def _cut(value: Value, masks: Masks, edit: Editor) -> None:
     """Keep what stays of a constant, and of the scales of its encoding."""
     encoding = encoding_of(value)
-    node = value.producer()
-    if node is not None:  # a Constant node: an initialiser takes its place
-        array = constant(value)
-        assert array is not None
-        edit.replace(value, edit.add_constant_for(value.uses()[0].node, compress(array, masks), value.name or ""))
-        edit.remove(node)
-        return
-    tensor = value.const_value
-    if isinstance(tensor, ExternalTensor):
+    node, tensor = value.producer(), value.const_value
+    if node is not None:
+        _cut_node(node, masks, edit)
+    elif isinstance(tensor, ExternalTensor):
         shape = Shape([_size(size, mask) for size, mask in zip(tensor.shape.numpy(), masks, strict=True)])
         cut = partial(_cut_external, tensor, masks)
         edit.set_constant(value, LazyTensor(cut, dtype=tensor.dtype, shape=shape))
@@ -107,7 +115,17 @@ def _cut(value: Value, masks: Masks, edit: Editor) -> None:
         set_encoding(value, _cut_scales(encoding, masks))
 
 
-def _cut_external(tensor: ExternalTensor, masks: Masks) -> Tensor:
+def _cut_node(node: Node, masks: Masks, edit: Editor) -> None:
+    """The same for a Constant node, which stays: whatever attribute held the numbers, ``value`` does now."""
+    result = node.outputs[0]
+    array = constant(result)
+    assert array is not None
+    attributes: dict[str, Any] = {**dict.fromkeys(node.attributes), "value": Tensor(compress(array, masks))}
+    edit.set_attributes(node, **attributes)
+    result.shape = Shape(attributes["value"].shape.numpy())
+
+
+def _cut_external(tensor: ExternalTensor, masks: Masks) -> TensorProtocol:
     return Tensor(compress(tensor.numpy(), masks), dtype=tensor.dtype)
 
 

@@ -36,14 +36,19 @@ def _reshape(flow: Flow) -> Sequence[Axes | None]:
 
 
 def _smaller_target(shrink: Shrink) -> None:
-    """Overwrite the target sizes of shrunken axes; 0, 1 and -1 go on meaning copied, broadcast and inferred."""
-    target = shrink.integers("shape", 1)
-    sizes = {axis: int(mask.sum()) for axis, mask in shrink.lost().items()}
+    """Overwrite the target sizes of shrunken axes; 0, 1 and -1 go on meaning copied, broadcast and inferred.
+
+    The target of an Expand may be shorter than the result: it is aligned at the end, and the axes ahead of it are those
+    of the data.
+    """
+    target, shape = shrink.integers("shape", 1), shrink.output()
+    ahead = len(shape) - (shrink.input(1)[0] if target is None else len(target))
+    sizes = {axis: int(mask.sum()) for axis, mask in shrink.lost().items() if axis >= ahead}
     if target is None:
-        shrink.scale_entries(1, {axis: (size, shrink.output()[axis]) for axis, size in sizes.items()})
+        shrink.scale_entries(1, {axis - ahead: (size, shape[axis]) for axis, size in sizes.items()})
         return
-    sizes = {axis: size for axis, size in sizes.items() if not _follows(shrink, target[axis], axis, size)}
-    shrink.set_entries("shape", 1, sizes)
+    sizes = {axis: size for axis, size in sizes.items() if not _follows(shrink, target[axis - ahead], axis, size)}
+    shrink.set_entries("shape", 1, {axis - ahead: size for axis, size in sizes.items()})
 
 
 def _follows(shrink: Shrink, entry: int, axis: int, size: int) -> bool:
@@ -62,7 +67,7 @@ def _transpose(flow: Flow) -> Sequence[Axes | None]:
 def _pad(flow: Flow) -> Sequence[Axes | None]:
     """A padded axis gains positions of its own, in constant mode; other modes copy neighbours, so it stays whole."""
     data, pads = flow.of(0), flow.integers("pads", 1)
-    if pads is None:
+    if pads is None or (flow.has(3) and flow.constant(3) is None):
         return keep_size(flow)
     axes = flow.integers("axes", 3) or tuple(range(len(data)))
     result = list(data)
@@ -84,7 +89,7 @@ def _padded(flow: Flow, axis: Axis, before: int, after: int) -> Axis:
 def _fewer_pads(shrink: Shrink) -> None:
     """Recount the padding of shrunken axes."""
     rank, pads = len(shrink.input(0)), shrink.integers("pads", 1)
-    if pads is None:
+    if pads is None or (shrink.has(3) and shrink.constant(3) is None):
         return
     axes = [axis % rank for axis in shrink.integers("axes", 3) or range(rank)]
     entries = {}

@@ -94,11 +94,13 @@ class Shrink(Call):
         return self.edit.add_node(op_type, [value, operand], before=self.node).outputs[0]
 
     def set_integers(self, name: str, index: int, numbers: Sequence[int]) -> None:
-        """Write a whole vector of integers: as attribute if it is one now, else as a constant input."""
+        """Write a whole vector of integers: as attribute if it is one now, else as a constant input of its type."""
         if name in self.node.attributes:
             self.edit.set_attributes(self.node, **{name: list(numbers)})
         else:
-            self.edit.own_constant(self.node, index, np.array(numbers, np.int64), f"{self.node.name or name}_{name}")
+            before = self.constant(index)
+            array = np.array(numbers, np.int64 if before is None else before.dtype)
+            self.edit.own_constant(self.node, index, array, f"{self.node.name or name}_{name}")
 
 
 def ranks(mask: Mask) -> np.ndarray:

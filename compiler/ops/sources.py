@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphpress.ir import dims_of
+from graphpress.ir import DataType, Shape, TensorType, dims_of
 from graphpress.ops.atoms import Axes
 from graphpress.ops.rules import moving, opaque, per_output, same, source, view
 from graphpress.ops.shrink import Shrink
@@ -70,7 +70,7 @@ def _sizes_as_before(shrink: Shrink) -> None:
     uses = [(use.node, use.idx) for use in sizes.uses()]
     operands = [shrink.edit.add_constant_for(node, array, stem) for array in (chosen, numbers)]
     where = shrink.edit.add_node("Where", [*operands, sizes], after=node, name=stem)
-    shrink.edit.copy_type(sizes, where.outputs[0])
+    where.outputs[0].type, where.outputs[0].shape = TensorType(DataType.INT64), Shape([end - start])
     for reader, index in uses:
         shrink.edit.set_input(reader, index, where.outputs[0])
     if sizes.is_graph_output():
