@@ -14,6 +14,7 @@ import numpy as np
 from graphpress.analysis.calls import call_of, dtype_of, is_weight, shape_of
 from graphpress.analysis.shapes import concrete_shapes
 from graphpress.ir import Model, Node, Value, is_constant, label, subgraphs_of
+from graphpress.ir.encoding import encoding_of
 from graphpress.ops import Atoms, Axes, Dims, Flow, UnknownShapeError, lookup
 
 _ONE_BYTE = 8
@@ -78,9 +79,16 @@ class _Walk:
         if _may_shrink(value):
             shape = shape_of(value, self.shapes) or ()
             self.channels.axes[value] = tuple(self.atoms.fresh(size) for size in shape)
+            self._keep_blocks(value)
         else:
             self.freeze_new(value, f"the integer constant {label(value)}")
         return self.channels.axes.get(value)
+
+    def _keep_blocks(self, value: Value) -> None:
+        """Numbers that share a scale block by block stay in their blocks."""
+        encoding = encoding_of(value)
+        if encoding is not None and encoding.block and encoding.axis is not None:
+            self.atoms.freeze(self.channels.axes[value][encoding.axis], f"the quantised blocks of {label(value)}")
 
     def freeze_new(self, value: Value, reason: str) -> None:
         """Frozen axes for a value that starts here."""

@@ -82,7 +82,14 @@ def samples_of(contraction: Contraction, data: np.ndarray) -> int:
     """How many samples a piece of data holds, as ``Sampling`` counts them."""
     if contraction.node.op_type == "Gemm":
         return int(data.shape[int_attribute(contraction.node, "transA", 0)])
-    return int(data.shape[0]) if data.ndim > 1 else 1
+    if contraction.is_convolution:
+        return int(data.shape[0])
+    return int(_parted(contraction, data).shape[1])
+
+
+def by_channel(array: np.ndarray, axis: int) -> np.ndarray:
+    """Any array as rows of what lies along an axis, ``[1, rows, channels]``."""
+    return np.moveaxis(array, axis, -1).reshape(1, -1, array.shape[axis])
 
 
 # -- convolutions ---------------------------------------------------------------------------------------------
@@ -222,6 +229,15 @@ def _sliding(framed: np.ndarray, frame: _Frame) -> np.ndarray:
 
 def _product_rows(contraction: Contraction, array: np.ndarray, sampling: Sampling) -> np.ndarray:
     """Rows of the last axis of a MatMul's data or result; axes along which the weight differs become blocks."""
+    rows = _parted(contraction, array)
+    chosen = sampling.chosen(rows.shape[1], rows.shape[2])
+    if chosen is not None:
+        rows = np.take_along_axis(rows, chosen[None, :, :, None], axis=2)
+    return rows.reshape(rows.shape[0], -1, rows.shape[-1])
+
+
+def _parted(contraction: Contraction, array: np.ndarray) -> np.ndarray:
+    """The data or result of a MatMul as ``[blocks, samples, positions, features or outputs]``."""
     batch = contraction.shape[:-2]
     array = array[None] if array.ndim == 1 else array
     lead = np.broadcast_shapes(array.shape[:-2], batch)
@@ -231,8 +247,4 @@ def _product_rows(contraction: Contraction, array: np.ndarray, sampling: Samplin
     ordered = array.transpose(*blocked, *others, array.ndim - 1)
     blocks = math.prod(lead[axis] for axis in blocked)
     samples = array.shape[others[0]]
-    rows = ordered.reshape(blocks, samples, -1, array.shape[-1])
-    chosen = sampling.chosen(samples, rows.shape[2])
-    if chosen is not None:
-        rows = np.take_along_axis(rows, chosen[None, :, :, None], axis=2)
-    return rows.reshape(blocks, -1, array.shape[-1])
+    return ordered.reshape(blocks, samples, -1, array.shape[-1])

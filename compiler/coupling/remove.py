@@ -6,7 +6,7 @@ the rules of the operator table. Constants of external data are cut one at a tim
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ from graphpress.ir import (
     constant,
     is_constant,
 )
-from graphpress.ir.encoding import Quantized, encoding_of, set_encoding
+from graphpress.ir.encoding import Quantized, encoding_of, override_use, read_encoding, set_encoding
 from graphpress.manager.contract import Kept
 from graphpress.ops import lookup
 from graphpress.ops.shrink import Masks, Shrink
@@ -57,6 +57,7 @@ def remove(model: Model, coupling: Coupling, keep: Keep) -> dict[str, Kept]:
     for node in list(model.graph):
         reads = tuple(None if value is None else masks.get(value) for value in node.inputs)
         writes = tuple(masks.get(value) for value in node.outputs)
+        _cut_overrides(node, reads)
         spec = lookup(node.op_type, node.domain)
         if spec is not None and spec.shrink is not None and any(one is not None for one in (*reads, *writes)):
             spec.shrink(Shrink(**vars(call_of(node, coupling.shapes)), reads=reads, writes=writes, edit=edit))
@@ -111,7 +112,7 @@ def _cut(value: Value, masks: Masks, edit: Editor) -> None:
         array = constant(value)
         assert array is not None
         edit.set_constant(value, compress(array, masks))
-    if encoding is not None and encoding.block == 0:
+    if encoding is not None:
         set_encoding(value, _cut_scales(encoding, masks))
 
 
@@ -139,18 +140,39 @@ def _size(size: int, mask: np.ndarray | None) -> int:
     return size if mask is None else int(mask.sum())
 
 
+def _cut_overrides(node: Node, reads: Sequence[Masks | None]) -> None:
+    """The same for the encodings in which this node alone reads its inputs."""
+    for index, (value, masks) in enumerate(zip(node.inputs, reads, strict=True)):
+        if value is None or masks is None:
+            continue
+        encoding = read_encoding(node, index)
+        if encoding is not None and encoding != encoding_of(value):
+            override_use(node, index, _cut_scales(encoding, masks))
+
+
 def _cut_scales(encoding: Quantized, masks: Masks) -> Quantized:
-    mask = None if encoding.axis is None else masks[encoding.axis]
-    if mask is None:
+    """One scale per position goes with it; blocks lie along an axis that stays whole, and go with the other axes."""
+    if encoding.axis is None:
         return encoding
-    scale, zero = (tuple(np.compress(mask, numbers).tolist()) for numbers in (encoding.scale, encoding.zero_point))
-    return replace(encoding, scale=scale, zero_point=zero)
+    shape = encoding.scale_shape or (len(encoding.scale),)
+    along = masks if encoding.block else (masks[encoding.axis],)
+    scale, zero = (
+        compress(np.array(numbers).reshape(shape), along) for numbers in (encoding.scale, encoding.zero_point)
+    )
+    return replace(
+        encoding,
+        scale=tuple(scale.reshape(-1).tolist()),
+        zero_point=tuple(zero.reshape(-1).tolist()),
+        scale_shape=scale.shape if encoding.block else (),
+    )
 
 
 def _declare(value: Value, masks: Masks) -> None:
-    """The new sizes of an activation, where its sizes were declared as numbers; an axis of symbolic size becomes open,
-    for it may hold the batch as well.
+    """The scales and new sizes of an activation, where its sizes were declared as numbers; an axis of symbolic size
+    becomes open, for it may hold the batch as well.
     """
+    if (encoding := encoding_of(value)) is not None:
+        set_encoding(value, _cut_scales(encoding, masks))
     if value.shape is not None:
         pairs = zip(value.shape, masks, strict=True)
         open_or = [dim if mask is None else int(mask.sum()) if isinstance(dim, int) else None for dim, mask in pairs]

@@ -60,9 +60,16 @@ class Lockstep:
         changed = self._changed.advance(wave, of_changed)
         start = repeat(Arrays()) if self._start is None else self._start.advance(wave + 1, of_start)
         for now in changed:
-            yield now, next(start)
+            then = next(start, None)
+            if then is None:
+                raise _unrepeatable("fewer")
+            yield now, then
         for _ in start if self._start is not None else ():
-            raise DataError("gives more samples when it is read again", where="calibration", fix="make it repeatable")
+            raise _unrepeatable("more")
+
+
+def _unrepeatable(how: str) -> DataError:
+    return DataError(f"gives {how} samples when it is read again", where="calibration", fix="make it repeatable")
 
 
 @dataclass(frozen=True)

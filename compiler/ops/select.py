@@ -8,7 +8,7 @@ from itertools import accumulate
 import numpy as np
 
 from graphpress.ops.atoms import Axes
-from graphpress.ops.rules import moving, opaque, per_output, stuck, whole_axes
+from graphpress.ops.rules import freeze_inputs, moving, opaque, per_output, stuck, whole_axes
 from graphpress.ops.shrink import Shrink, ranks
 from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec, Quantization, Role
 
@@ -167,6 +167,7 @@ def _other_indices(shrink: Shrink) -> None:
 def _one_hot(flow: Flow) -> Sequence[Axes | None]:
     indices, shape = flow.of(0), flow.output()
     axis = flow.axis(-1, len(shape))
+    freeze_inputs(flow, [1, 2], "the depth or the pair of values")
     if len(indices) + 1 != len(shape):
         return stuck(flow, "an input or output")
     return [(*indices[:axis], *flow.fixed([shape[axis]], "an output"), *indices[axis:])]

@@ -10,6 +10,7 @@ closed gate shows what the outputs are without the block:
 
     harm(removed) = mean over outputs of ‖y(removed) − y‖ / ‖y‖
 
+(of outputs that are all integers, such as classes: the root of the fraction that differs).
 The least harmful block goes first; the others are then scored anew with its gate closed (greedy; compare Veit et al.,
 arXiv 1605.06431, on how residual networks bear the loss of blocks). Without data the samples are random, with a note.
 
@@ -26,8 +27,9 @@ from typing import ClassVar
 import numpy as np
 
 from graphpress.analysis.shapes import concrete_shapes
-from graphpress.data.samples import Samples
+from graphpress.data.inputs import is_floating
 from graphpress.errors import UsageError
+from graphpress.evaluation.outputs import compared
 from graphpress.ir import (
     DataType,
     Editor,
@@ -48,10 +50,12 @@ from graphpress.ir import (
 from graphpress.manager.contract import Context, Feed, Outcome, Pass
 from graphpress.ops import Dims
 from graphpress.passes.prune.allocation.speed import probe_feed
+from graphpress.passes.prune.criteria._data import no_samples, some_samples
 from graphpress.runtime import Session
 
 _OTHER_BATCH = 2
 """Shapes have to agree at this batch size too, so that no broadcast hides behind a batch of one."""
+_UNDEFINED = "whichever block is left out next, the outputs are no finite numbers"
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,9 @@ class PruneDepth(Pass):
             if not left:
                 break
             harms = [scorer.harm([*gone, number]) for number in left]
+            if not np.isfinite(min(harms)):
+                refusals.append(Refusal(self.name, _UNDEFINED, "look for NaN and infinity in the weights and the data"))
+                break
             best = left[int(np.argmin(harms))]
             gone.append(best)
             words = f"{label(found[best].add)} with the {len(found[best].nodes)} nodes of its branch"
@@ -98,7 +105,7 @@ class PruneDepth(Pass):
             left = [number for number in left if number != best and found[number].add not in found[best].nodes]
         for number in gone:
             _remove(model, found[number])
-        if len(gone) < wanted:
+        if len(gone) < wanted and not left:
             why = f"{wanted} residual blocks were to go; {len(gone)} took all others with them"
             refusals.append(Refusal(self.name, why, "ask for fewer, or prune channels"))
         return Outcome(len(gone), refusals, notes)
@@ -245,8 +252,9 @@ class _Scorer:
         size: dict[str, float] = {}
         for feed, whole in zip(self.feeds, self.whole, strict=True):
             for name, array in self._outputs(feed, gone).items():
-                change[name] = change.get(name, 0.0) + float(np.square(array - whole[name]).sum())
-                size[name] = size.get(name, 0.0) + float(np.square(whole[name]).sum())
+                changed, power = _squares(array, whole[name])
+                change[name] = change.get(name, 0.0) + changed
+                size[name] = size.get(name, 0.0) + power
         harm = np.mean([np.sqrt(change[name] / max(size[name], 1e-30)) for name in change])
         return float(harm) if np.isfinite(harm) else float("inf")
 
@@ -256,7 +264,16 @@ class _Scorer:
             name: np.asarray(0 if number in closed else 1, dtype) for number, (name, dtype) in enumerate(self.gates)
         }
         found = self.session.run({**feed, **gates})
-        return {name: array.astype(np.float64) for name, array in found.items() if array.dtype.kind == "f"}
+        return {name: found[name] for name in compared(found)}
+
+
+def _squares(array: np.ndarray, whole: np.ndarray) -> tuple[float, float]:
+    """The squared change of an output and its squared size; one of another size, as data decide, has changed all."""
+    if not is_floating(whole.dtype):
+        return float(np.not_equal(array, whole).sum() if array.shape == whole.shape else whole.size), float(whole.size)
+    wide = whole.astype(np.float64)
+    power = float(np.square(wide).sum())
+    return float(np.square(array - wide).sum()) if array.shape == whole.shape else power, power
 
 
 def _gated(model: Model, blocks: Sequence[Block]) -> tuple[Model, list[tuple[str, np.dtype]]]:
@@ -280,13 +297,9 @@ def _samples(model: Model, context: Context, limit: int) -> list[Feed]:
     """So many samples of the calibration data, or one that is random."""
     if context.calibration is None:
         return [probe_feed(model, context)]
-    data = context.calibration.spread(limit) if isinstance(context.calibration, Samples) else context.calibration
-    feeds, seen = list[Feed](), 0
-    for feed in data:
-        feeds.append(feed)
-        seen += max((len(array) for array in feed.values() if np.ndim(array)), default=1)
-        if seen >= limit:
-            break
+    feeds = list(some_samples(context.calibration, limit))
+    if not feeds:
+        raise no_samples()
     return feeds
 
 

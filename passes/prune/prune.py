@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ import numpy as np
 from graphpress.coupling import Blocks, Coupling, Group, Keep, couple, remove, unshare
 from graphpress.coupling.cost import GroupCosts, Totals
 from graphpress.errors import UsageError
-from graphpress.ir import Model, Node, Refusal, clone, label
+from graphpress.ir import Model, Node, Refusal, Value, clone, label
 from graphpress.manager.contract import Context, Kept, Outcome, Pass
 from graphpress.passes.prune.allocation import Allocation, Curve, Goal, Kind, Limits, Plan, Strategy, allocate
 from graphpress.passes.prune.criteria import (
@@ -101,17 +101,28 @@ class Prune(Pass):
     def run(self, model: Model, context: Context) -> Outcome:
         """Group, score, allocate, remove; as often as there are steps."""
         unshare(model)
-        outcome, goal, left = Outcome(), self._goal(), 1.0
-        for step in range(1, self.steps + 1):
-            stays = goal.budget ** (step / self.steps) / left
-            done = self._step(model, context, _towards(goal, stays), f"{context.step}.{self.name}.{step}", outcome)
+        outcome, goal, left, course = Outcome(), self._goal(), 1.0, _Course()
+        shortfall: Refusal | None = None
+        for number in range(1, self.steps + 1):
+            stays = goal.budget ** (number / self.steps) / left
+            step = _Step(_towards(goal, stays), f"{context.step}.{self.name}.{number}", course)
+            done = self._step(model, context, step, outcome)
             if done is None:
                 break
-            left *= done.kept
+            left, shortfall = left * done.kept, done.shortfall
+        if shortfall is not None:
+            outcome.refusals.append(shortfall if self.steps == 1 else self._in_all(goal, left, shortfall))
+        outcome.refusals, outcome.notes = list(dict.fromkeys(outcome.refusals)), list(dict.fromkeys(outcome.notes))
         return outcome
 
-    def _step(self, model: Model, context: Context, goal: Goal, key: str, outcome: Outcome) -> Allocation | None:
+    def _in_all(self, goal: Goal, left: float, last: Refusal) -> Refusal:
+        """What the last of several steps fell short of, counted from the start."""
+        why = f"{goal.words(goal.budget)} was not reached in {self.steps} steps: it is {goal.words(left)}"
+        return replace(last, why=why)
+
+    def _step(self, model: Model, context: Context, step: _Step, outcome: Outcome) -> Allocation | None:
         coupling = self._couple(model, context, outcome)
+        step.course.first = step.course.first or coupling
         scores = self._criterion().score(model, coupling, context)
         coupling = _judged(coupling, scores, outcome)
         if not coupling.groups:
@@ -124,12 +135,13 @@ class Prune(Pass):
             return copy
 
         costs = GroupCosts(model, coupling, coupling.shapes)
-        plan = self._plan(model, coupling, scores, goal, context)
-        allocation = allocate(plan, model, costs, context, realise, key=key)
+        plan = self._plan(model, coupling, scores, step, context)
+        allocation = allocate(plan, model, costs, context, realise, key=step.key)
         whole = costs.full
         costs.keep_all(allocation.counts)
         kept = remove(model, coupling, _keep(scores, allocation.counts))
-        context.kept.update(_composed(context.kept, kept))
+        for removed in (context.kept, step.course.removed):
+            removed.update(_composed(removed, kept))
         _report(outcome, coupling, allocation, whole, costs.totals)
         return allocation
 
@@ -149,13 +161,14 @@ class Prune(Pass):
         normalise: Normalise = self.normalise or ("mean" if ranked else "none")
         return load_criterion(self.criterion)(Reduction(self.combine, self.roles, normalise))
 
-    def _plan(self, model: Model, coupling: Coupling, scores: Scores, goal: Goal, context: Context) -> Plan:
+    def _plan(self, model: Model, coupling: Coupling, scores: Scores, step: _Step, context: Context) -> Plan:
         strategy, curves = self._strategy(), dict[str, Curve]()
         if strategy == "sensitivity":
             measured = damage(model, coupling, scores, context, _FRACTIONS)
             curves = {name: Curve(np.array(_FRACTIONS), values) for name, values in measured.items()}
-        multiple = context.target.channel_multiple if goal.kind == "speedup" else 1
-        return Plan(goal, strategy, scores, curves, self._limits(multiple))
+        multiple = context.target.channel_multiple if step.goal.kind == "speedup" else 1
+        limits = replace(self._limits(multiple), whole=step.course.sizes_at_first(coupling))
+        return Plan(step.goal, strategy, scores, curves, limits)
 
     def _limits(self, multiple: int = 1) -> Limits:
         return Limits(self.floor, multiple if self.multiple is None else self.multiple)
@@ -194,6 +207,53 @@ class Prune(Pass):
             if group not in wanted
         ]
         return replace(coupling, groups=tuple(wanted))
+
+
+@dataclass
+class _Course:
+    """What the steps so far have done.
+
+    Args:
+        first: the groups before the first step; None until then.
+        removed: by the name of a value, the positions kept since then.
+    """
+
+    first: Coupling | None = None
+    removed: dict[str, Kept] = field(default_factory=dict)
+
+    def sizes_at_first(self, coupling: Coupling) -> dict[str, float]:
+        """The size of each group of now before the first step, by how many positions of one of its constants it lost.
+
+        Groups are found by where they lie, for their names and what counts as a unit may change from step to step.
+        """
+        before: dict[tuple[Value, int], list[np.ndarray]] = {}
+        for group in self.first.groups if self.first is not None else ():
+            for place in group.constants:
+                before.setdefault((place.value, place.axis), []).append(place.units)
+        found = {}
+        for group in coupling.groups:
+            place = group.constants[0]
+            mine = np.flatnonzero(place.units >= 0)
+            kept = self.removed.get(label(place.value), (None,) * (place.axis + 1))[place.axis]
+            position = mine[0] if kept is None else kept[mine[0]]
+            units = next((one for one in before.get((place.value, place.axis), ()) if one[position] >= 0), place.units)
+            found[group.name] = group.size * int((units >= 0).sum()) / len(mine)
+        return found
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One of the steps.
+
+    Args:
+        goal: what this step is to reach, from where it starts.
+        key: under which its allocation is recorded.
+        course: the steps before it.
+    """
+
+    goal: Goal
+    key: str
+    course: _Course
 
 
 _AUTOMATIC: dict[str, Strategy] = {
@@ -263,5 +323,3 @@ def _report(outcome: Outcome, coupling: Coupling, allocation: Allocation, before
         *allocation.notes,
         *coupling.channels.notes,
     ]
-    if allocation.shortfall is not None:
-        outcome.refusals.append(allocation.shortfall)

@@ -26,6 +26,7 @@ from graphpress.ir import (
     rank_of,
 )
 from graphpress.manager.contract import Kept
+from graphpress.passes.kept import restrict
 from graphpress.passes.layers import as_read, constant_operand
 
 _SMALLEST = 1e-12
@@ -56,14 +57,6 @@ class Target:
         for node in reversed(self.between):
             wanted = _undone(node, wanted)
         return wanted
-
-
-def restrict(array: np.ndarray, kept: Kept | None) -> np.ndarray:
-    """The positions that are still there, axis by axis."""
-    for axis, positions in enumerate(kept or ()):
-        if positions is not None:
-            array = np.take(array, positions, axis=axis)
-    return array
 
 
 def own_target(result: Value) -> Target:

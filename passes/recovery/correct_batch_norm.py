@@ -18,6 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphpress.analysis.rows import by_channel
 from graphpress.errors import UsageError
 from graphpress.ir import Editor, Model, Node, Refusal, constant, int_attribute, is_constant, is_standard, label
 from graphpress.manager.contract import Context, Outcome, Pass
@@ -25,8 +26,8 @@ from graphpress.observation.gram import Moments
 from graphpress.observation.lockstep import Lockstep, Pieces
 from graphpress.observation.replay import ReplayOptions
 from graphpress.observation.waves import waves_of
+from graphpress.passes.kept import restrict
 from graphpress.passes.recovery._damage import damaged
-from graphpress.passes.recovery._targets import restrict
 
 _MEAN, _VARIANCE = 3, 4
 _CONSTANT = 1e-4
@@ -78,7 +79,7 @@ class CorrectBatchNorm(Pass):
                 for node, moments in seen.items():
                     name = label(node.inputs[0])
                     start = restrict(then[name], context.kept.get(name)) if name in before else None
-                    moments.add(_by_channel(now[name]), None if start is None else _by_channel(start))
+                    moments.add(by_channel(now[name], 1), None if start is None else by_channel(start, 1))
             for node, moments in seen.items():
                 if moments.is_finite:
                     _write(edit, node, moments)
@@ -106,11 +107,6 @@ def _correctable(model: Model, context: Context) -> tuple[list[Node], list[Refus
         else:
             nodes.append(node)
     return nodes, refusals
-
-
-def _by_channel(array: np.ndarray) -> np.ndarray:
-    """As rows of channels, ``[1, samples · positions, channels]``."""
-    return np.moveaxis(array, 1, -1).reshape(1, -1, array.shape[1])
 
 
 def _write(edit: Editor, node: Node, moments: Moments) -> None:

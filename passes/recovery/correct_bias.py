@@ -21,6 +21,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphpress.analysis.rows import by_channel
 from graphpress.errors import UsageError
 from graphpress.ir import Editor, Model, Node, Refusal
 from graphpress.manager.contract import Context, Outcome, Pass
@@ -103,7 +104,7 @@ class _Means:
             self._trouble = f"its result is of another shape than the start model's {list(shown.target.shape)}"
             return
         channels = self.layer.contraction.channel_axis
-        self._moments.add(_by_channel(shown.result, channels), _by_channel(shown.target, channels))
+        self._moments.add(by_channel(shown.result, channels), by_channel(shown.target, channels))
 
     def refusal(self, node: Node) -> Refusal | None:
         """Why this layer stays as it is, or None."""
@@ -153,8 +154,3 @@ class _Means:
         sound = (now > _CONSTANT * wanted) & (wanted > 0)
         scale: np.ndarray = np.sqrt(np.divide(wanted, now, out=np.ones_like(now), where=sound))
         return scale
-
-
-def _by_channel(array: np.ndarray, axis: int) -> np.ndarray:
-    """As rows of channels, ``[1, rows, channels]``."""
-    return np.moveaxis(array, axis, -1).reshape(1, -1, array.shape[axis])

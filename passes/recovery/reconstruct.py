@@ -59,7 +59,7 @@ class Reconstruct(Pass):
 
     def __post_init__(self) -> None:
         for field, least in (("samples", 1), ("positions", 1), ("ridge", 0)):
-            if getattr(self, field) < least:
+            if not getattr(self, field) >= least:  # undefined numbers, too
                 raise UsageError(
                     f"{field} must be at least {least}, not {getattr(self, field)}",
                     where=self.name,
@@ -120,6 +120,11 @@ class _Problem:
                         moments.add(x[:, rows], y[:, rows])
         self._samples += samples_of(contraction, shown.data)
 
+    @property
+    def judges(self) -> str:
+        """The samples on which errors are measured, in words."""
+        return "samples held out" if self._held.count else "the samples themselves, too few to hold any out"
+
     def solve(self, ridge: float) -> Rewritten | None:
         """The layer with better weights, or None where there are none (``trouble`` says if something is wrong)."""
         if self.trouble is None and not (self._seen.is_finite and (not self._held.count or self._held.is_finite)):
@@ -157,6 +162,7 @@ class _Report:
         self._refusals = list(found.refusals)
         self._before: list[float] = []
         self._after: list[float] = []
+        self._judges: dict[str, None] = {}
         self._changes = 0
 
     def take(self, node: Node, problem: _Problem, better: Rewritten | None) -> None:
@@ -165,8 +171,9 @@ class _Report:
             self._refusals.append(Refusal.at(node, problem.trouble))
             return
         if better is None and problem.before > _NOTHING_TO_GAIN:
-            self._refusals.append(Refusal.at(node, "least squares does not lower its error on samples held out"))
+            self._refusals.append(Refusal.at(node, f"least squares does not lower its error on {problem.judges}"))
         self._changes += better is not None
+        self._judges[problem.judges] = None
         self._before.append(problem.before)
         self._after.append(problem.after)
 
@@ -177,6 +184,6 @@ class _Report:
         before, after = float(np.mean(self._before)), float(np.mean(self._after))
         note = (
             f"{self._changes} of {len(self._before)} layers reconstructed; mean relative error of their results on "
-            f"samples held out {before:.2%} → {after:.2%}"
+            f"{' and '.join(self._judges)} {before:.2%} → {after:.2%}"
         )
         return Outcome(self._changes, self._refusals, [note])

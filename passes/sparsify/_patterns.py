@@ -46,6 +46,8 @@ def keep_in_rows(contraction: Contraction, scores: np.ndarray, share: float) -> 
 
 def keep_globally(scores: Mapping[T, np.ndarray], share: float) -> dict[T, np.ndarray]:
     """True for what stays when this share of all arrays together goes."""
+    if not scores:
+        return {}
     flat = np.concatenate([array.reshape(-1) for array in scores.values()])
     kept = ~lowest(flat, share)
     ends = np.cumsum([array.size for array in scores.values()])

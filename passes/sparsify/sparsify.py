@@ -38,6 +38,7 @@ NO_GAIN = (
     "the zeros save no time: ONNX Runtime has no kernels for sparse weights; the file is as large as before, only a "
     "compressed download of it is smaller"
 )
+NOT_FINITE = "it reads infinite or undefined values"
 
 _HALF = 0.5
 
@@ -112,7 +113,7 @@ class Sparsify(Pass):
         if not layers:
             return Outcome(0, refusals, ["no layer has a weight that can be made sparse"])
         if self.scope == "global":
-            self._write_all(model, layers, self._chosen_globally(model, layers, context))
+            refusals += self._globally(model, layers, context)
         elif self._judge().needs == "nothing":
             self._write_all(model, layers, {one.contraction.node: self._sparse(one, None) for one in layers.values()})
         else:
@@ -149,7 +150,8 @@ class Sparsify(Pass):
     def _sparse(self, layer: Layer, seen: Moments | None) -> np.ndarray:
         return self._judge().sparse(layer, _weight(layer), seen, self.rule)
 
-    def _chosen_globally(self, model: Model, layers: Mapping[Node, Layer], context: Context) -> dict[Node, np.ndarray]:
+    def _globally(self, model: Model, layers: dict[Node, Layer], context: Context) -> list[Refusal]:
+        """Compare the weights of all layers at once; what reads infinities stays dense."""
         judge, moments = self._judge(), dict[str, Moments]()
         assert isinstance(judge, Magnitude | Wanda)
         if judge.needs != "nothing":
@@ -157,13 +159,18 @@ class Sparsify(Pass):
             data = Pieces.of(model, context.calibration, self.samples)
             options = Observation(self.positions, context.threads, context.progress, full=False)
             moments = input_moments(model, [one.contraction for one in layers.values()], data, options)
+        unsound = [node for node in layers if label(node.outputs[0]) in moments]
+        unsound = [node for node in unsound if not moments[label(node.outputs[0])].is_finite]
+        for node in unsound:
+            del layers[node]
         weights = {node: _weight(layer) for node, layer in layers.items()}
         scores = {
             node: judge.scores(layer, weights[node], moments.get(label(node.outputs[0])))
             for node, layer in layers.items()
         }
         kept = keep_globally(scores, self.rule.share)
-        return {node: zeroed(weight, kept[node]) for node, weight in weights.items()}
+        self._write_all(model, layers, {node: zeroed(weight, kept[node]) for node, weight in weights.items()})
+        return [Refusal.at(node, NOT_FINITE) for node in unsound]
 
     def _in_turn(self, model: Model, layers: dict[Node, Layer], context: Context) -> list[Refusal]:
         """Wave by wave: look at what the layers read, make them sparse; what reads infinities stays dense."""
@@ -186,7 +193,7 @@ class Sparsify(Pass):
                 if watcher.moments.is_finite:
                     done[node] = self._sparse(layers[node], watcher.moments)
                 else:
-                    refusals.append(Refusal.at(node, "it reads infinite or undefined values"))
+                    refusals.append(Refusal.at(node, NOT_FINITE))
                     del layers[node]
             self._write_all(model, layers, done)
         return refusals

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphpress.ir import Model, Node, Value, is_constant, subgraphs_of
-from graphpress.manager.contract import Kept
 
 
-def cuts(model: Model) -> list[str]:
-    """Names of the floating-point values that everything flows through, in graph order; graph outputs left out."""
+def cuts(model: Model, counts: Callable[[Value], bool] = lambda value: True) -> list[str]:
+    """Names of the floating-point values that everything flows through, in graph order; graph outputs left out.
+
+    Args:
+        model: the model.
+        counts: which values have to flow through a cut; what does not count may pass beside it.
+    """
     nodes = list(model.graph)
-    last = _last_readings(model, nodes)
+    last = {value: at for value, at in _last_readings(model, nodes).items() if counts(value)}
     alive = {value for value in model.graph.inputs if value in last and not is_constant(value)}
     ending: dict[int, list[Value]] = {}
     for value, at in last.items():
@@ -30,6 +34,15 @@ def cuts(model: Model) -> list[str]:
             (value,) = alive
             if value in node.outputs and not value.is_graph_output() and _is_float(value):
                 found.append(value.name or "")
+    return found
+
+
+def learnt(model: Model, trains: Callable[[Value], bool]) -> set[Value]:
+    """The floating-point values that depend on a weight: a mask or a position does not, nor does a shape."""
+    found: set[Value] = set()
+    for node in model.graph:
+        if any(value in found or trains(value) for value in _read_by(node)):
+            found.update(value for value in node.outputs if _is_float(value))
     return found
 
 
@@ -89,11 +102,3 @@ def _read_by(node: Node) -> Iterator[Value]:
 
 def _is_float(value: Value) -> bool:
     return value.dtype is not None and value.dtype.is_floating_point()
-
-
-def restricted(array: Any, kept: Kept | None) -> Any:
-    """The teacher's value at the positions that the student still has."""
-    for axis, positions in enumerate(kept or ()):
-        if positions is not None:
-            array = array.take(positions, axis)
-    return array

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphpress.data.inputs import matches
 from graphpress.errors import DataError, UsageError
 from graphpress.ir import Model, dims_of
 from graphpress.passes.training._outputs import Reading
@@ -16,15 +18,20 @@ if TYPE_CHECKING:
     from graphpress.bridge.pytorch.losses import Term
 
 
-def label_reading(readings: Sequence[Reading]) -> Reading:
+def label_reading(readings: Sequence[Reading], labels: np.ndarray, model: Model) -> Reading:
     """The output that labels are for: the first that tells classes, else the only one.
+
+    Values with one integer label a position are class scores, too, as those of a segmentation without its Softmax.
 
     Raises:
         UsageError: it cannot be told.
     """
     found = [reading for reading in readings if reading.kind == "classes"] or list(readings)
-    if len(found) == 1 or (found and found[0].kind == "classes"):
+    if found and found[0].kind == "classes":
         return found[0]
+    if len(found) == 1:
+        axis = _class_axis(found[0], labels, model)
+        return found[0] if axis is None else replace(found[0], kind="classes", axis=axis)
     raise UsageError(
         f"the model has {len(readings)} outputs that labels could be for",
         where="labels",
@@ -38,8 +45,7 @@ def check_labels(labels: np.ndarray, reading: Reading, model: Model) -> None:
     Raises:
         DataError: they do not.
     """
-    output = next(value for value in model.graph.outputs if value.name == reading.output)
-    dims = dims_of(output)
+    dims = _dims(reading, model)
     if reading.kind == "classes":
         classes = None if dims is None else dims[reading.axis]
         if labels.dtype.kind not in "iu":
@@ -74,5 +80,22 @@ def label_term(reading: Reading, weight: float, target: str) -> Term:
     return Term(weight, reading.value, target, loss)
 
 
+def _dims(reading: Reading, model: Model) -> tuple[int | None, ...] | None:
+    return dims_of(next(value for value in model.graph.outputs if value.name == reading.output))
+
+
+def _class_axis(reading: Reading, labels: np.ndarray, model: Model) -> int | None:
+    """The axis of values for which labels, one a position, are class indices; None where there is none."""
+    dims = _dims(reading, model)
+    if reading.kind != "values" or dims is None or len(dims) != labels.ndim + 1 or labels.ndim < 2:
+        return None
+    if labels.dtype.kind not in "iu":
+        return None
+    rest = {1: (dims[0], *dims[2:]), -1: dims[:-1]}
+    return next((axis for axis, left in rest.items() if dims[axis] != 1 and matches(labels.shape[1:], left[1:])), None)
+
+
 def _same(shape: Sequence[int], dims: Sequence[int | None]) -> bool:
+    """Whether labels of this shape fit, extents of 1 apart."""
+    shape, dims = [size for size in shape if size != 1], [dim for dim in dims if dim != 1]
     return len(shape) == len(dims) and all(dim in (None, size) for size, dim in zip(shape, dims, strict=True))

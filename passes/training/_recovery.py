@@ -90,9 +90,13 @@ class Recovery(Pass):
         for name, least in (("minutes", 0), ("steps", 0), ("batch_size", 0), ("learning_rate", 0), ("patience", 0)):
             value = getattr(self, name)
             if value is not None and not value > least:
-                raise UsageError(f"{name} must be above {least}, not {value}", where=self.name)
+                raise UsageError(
+                    f"{name} must be above {least}, not {value}", where=self.name, fix="leave it out for the default"
+                )
         if not 0 <= self.holdout <= 0.5:
-            raise UsageError(f"holdout must lie between 0 and 0.5, not {self.holdout}", where=self.name)
+            raise UsageError(
+                f"holdout must lie between 0 and 0.5, not {self.holdout}", where=self.name, fix="0.1 is usual"
+            )
 
     def course(self, model: Model, context: Context, bridge: Bridge) -> Course:
         """What is trained, towards what."""
@@ -134,7 +138,11 @@ class Recovery(Pass):
             store.discard()
         return Outcome(
             changes,
-            notes=[*course.notes, *_notes(training, augmentation, store, unreadable=found and not training.resumed)],
+            notes=[
+                *course.notes,
+                *_loss_notes(training, held_out=data.holds_out),
+                *_notes(training, augmentation, store, unreadable=found and not training.resumed),
+            ],
         )
 
     def _train(
@@ -328,14 +336,24 @@ def _means_the_same(found: Augmentation, data: TrainingData, course: Course) -> 
     return same >= FLIP_AGREEMENT * count
 
 
+def _loss_notes(training: Training, *, held_out: bool) -> list[str]:
+    from graphpress.bridge.pytorch.train_loop import ALREADY_THERE
+
+    end = ", stopped early" if training.stopped_early else ""
+    loss = "held-out loss" if held_out else "loss on the samples trained on, none being held out,"
+    notes = [
+        f"{training.steps} steps in {training.seconds / 60:.1f} min{end}: {loss} "
+        f"{training.start:.4g} -> {training.best:.4g} (after {training.best_step} steps)"
+    ]
+    if not training.steps and training.start < ALREADY_THERE:
+        notes.append("the loss was no more than rounding at the start: there was nothing to learn")
+    return notes
+
+
 def _notes(
     training: Training, augmentation: Augmentation | None, store: Store | None, *, unreadable: bool
 ) -> list[str]:
-    end = ", stopped early" if training.stopped_early else ""
-    notes = [
-        f"{training.steps} steps in {training.seconds / 60:.1f} min{end}: held-out loss "
-        f"{training.start:.4g} -> {training.best:.4g} (after {training.best_step} steps)"
-    ]
+    notes = []
     if augmentation is not None:
         notes.append(f"images were shifted{' and mirrored' if augmentation.flip else ''} at random")
     if training.slowed:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from graphpress.errors import DataError, UsageError
-from graphpress.ir import Model, digest, load, weight_bytes
+from graphpress.data.inputs import describe, matches
+from graphpress.errors import DataError, ModelError, UsageError
+from graphpress.ir import Model, digest, dims_of, load, weight_bytes
 from graphpress.ir.files import PROTOBUF_LIMIT
 from graphpress.manager.contract import Feed, Kept
-from graphpress.passes.training._blocks import restricted
+from graphpress.passes.kept import restrict
 from graphpress.passes.training._outputs import LossName, Reading, read_outputs
 from graphpress.runtime import Session
 
@@ -50,7 +51,7 @@ class Teacher:
             DataError: something that is no number.
         """
         outputs = self.session.run({theirs: feed[own] for own, theirs in self.inputs.items()})
-        found = {name: restricted(outputs[value], self.kept.get(name)) for name, value in self.reads.items()}
+        found = {name: restrict(outputs[value], self.kept.get(name)) for name, value in self.reads.items()}
         for name, array in found.items():
             if not np.isfinite(array).all():
                 raise DataError(
@@ -160,14 +161,34 @@ def load_teachers(paths: Sequence[str]) -> list[Model]:
     """The models in these files, with what is known of their shapes.
 
     Raises:
-        ModelError: one cannot be read.
+        UsageError: one cannot be read.
     """
     from graphpress.analysis.shapes import infer_shapes
 
-    models = [load(path) for path in paths]
+    try:
+        models = [load(path) for path in paths]
+    except ModelError as error:
+        raise UsageError(error.what, where=f"teacher {error.where}", fix=error.fix) from error
     for model in models:
         infer_shapes(model)
     return models
+
+
+def check_answers(said: Mapping[str, np.ndarray], readings: Sequence[Reading], model: Model) -> None:
+    """Check that teachers answer in the shapes of the student's outputs.
+
+    Raises:
+        UsageError: they do not.
+    """
+    dims = {value.name: dims_of(value) for value in model.graph.outputs}
+    for reading in readings:
+        shape, own = said[OUTPUT + reading.output].shape, dims[reading.output]
+        if not matches(shape, own):
+            raise UsageError(
+                f"the teachers answer in shape {list(shape)}, the student in {describe(own)}",
+                where=reading.output,
+                fix="give teachers of the same outputs",
+            )
 
 
 def digest_of(model: Model) -> str | None:

@@ -32,7 +32,7 @@ from graphpress.errors import UsageError
 from graphpress.ir import Model, Refusal, rank_of
 from graphpress.ir.extract import extract
 from graphpress.manager.contract import Context
-from graphpress.passes.training._blocks import Chain, borders, cuts
+from graphpress.passes.training._blocks import Chain, borders, cuts, learnt
 from graphpress.passes.training._data import first_feed, input_names
 from graphpress.passes.training._labels import check_labels, label_reading
 from graphpress.passes.training._outputs import Reading, read_outputs
@@ -47,7 +47,9 @@ from graphpress.passes.training._teachers import (
     FEATURE,
     LABELS,
     OUTPUT,
+    Panel,
     Syllabus,
+    check_answers,
     judge_of,
     load_teachers,
 )
@@ -56,7 +58,6 @@ if TYPE_CHECKING:
     from graphpress.bridge.pytorch.losses import Objective, Term
 
 MOST_FEATURES = 4
-HINTS = 1.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Distill(Recovery):
         temperature: softens class scores.
         loss: auto, or kl or mse for every output.
         soft_labels: weight of the teacher's outputs.
-        features: weight of the teacher's inner values; None for 1 where channels were removed, else 0.
+        features: weight of the teacher's inner values.
         attention: weight of where the teacher's inner values are large.
         labels: weight of the calibration data's own labels.
         teachers: ONNX files of models to learn from in place of the original; several are averaged.
@@ -90,7 +91,7 @@ class Distill(Recovery):
     temperature: float = 4.0
     loss: Literal["auto", "kl", "mse"] = "auto"
     soft_labels: float = 1.0
-    features: float | None = None
+    features: float = 0.0
     attention: float = 0.0
     labels: float = 0.0
     teachers: tuple[str, ...] = ()
@@ -98,11 +99,17 @@ class Distill(Recovery):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        weights = (self.soft_labels, self.features or 0.0, self.attention, self.labels)
-        if min(weights) < 0 or not any(weights):
-            raise UsageError("weights must be 0 or more, and one of them above 0", where=self.name)
+        weights = (self.soft_labels, self.features, self.attention, self.labels)
+        if not all(weight >= 0 for weight in weights) or not any(weights):
+            raise UsageError(
+                "weights must be 0 or more, and one of them above 0",
+                where=self.name,
+                fix="leave soft_labels, features, attention and labels out for the defaults",
+            )
         if not self.temperature > 0:
-            raise UsageError(f"temperature must be above 0, not {self.temperature}", where=self.name)
+            raise UsageError(
+                f"temperature must be above 0, not {self.temperature}", where=self.name, fix="2 to 10 are usual"
+            )
         if self.mode == "blockwise" and (self.features or self.attention or self.labels):
             raise UsageError(
                 "block by block, only what blocks compute is learnt",
@@ -126,14 +133,14 @@ class Distill(Recovery):
         teachers = load_teachers(self.teachers) or [context.original]
         if self.mode == "blockwise":
             return self._blockwise(model, context, bridge, readings, teachers)
-        features, hints, start = self._features(model, context), self._hints(context), _start(context)
+        features, start = self._features(model, context), _start(context)
         taps = sorted({reading.value for reading in readings} | set(features))
         student = bridge.to_framework(model, taps=taps, trainable=trains(context))
         labelled = self._labelled(readings, model, context)
-        panel = self._syllabus(model, context, readings, features).panel(teachers, start, first_feed(context))
+        panel = self._panel(model, context, readings, features, teachers)
         return Course(
             student,
-            lambda scales: self._objective(readings, features, labelled, hints, scales),
+            lambda scales: self._objective(readings, features, labelled, scales),
             panel.targets,
             judge_of(panel, readings),
             labelled=labelled is not None,
@@ -141,8 +148,15 @@ class Distill(Recovery):
             notes=[f"{len(features)} inner values taught: {', '.join(features)}"] if features else [],
         )
 
-    def _syllabus(self, model: Model, context: Context, readings: list[Reading], features: list[str]) -> Syllabus:
-        return Syllabus(input_names(model), readings, self.loss, features, context.kept, threads_of(context))
+    def _panel(
+        self, model: Model, context: Context, readings: list[Reading], features: list[str], teachers: list[Model]
+    ) -> Panel:
+        syllabus = Syllabus(input_names(model), readings, self.loss, features, context.kept, threads_of(context))
+        feed = first_feed(context)
+        panel = syllabus.panel(teachers, _start(context), feed)
+        if self.teachers:
+            check_answers(panel.targets(feed), readings, model)
+        return panel
 
     def _features(self, model: Model, context: Context) -> list[str]:
         """The inner values to learn from: a few of those that everything flows through, evenly spaced.
@@ -150,12 +164,15 @@ class Distill(Recovery):
         Raises:
             UsageError: they were asked for, and there is none.
         """
-        if not self._hints(context) and not self.attention:
+        if not self.features and not self.attention:
             return []
+        from graphpress.bridge.pytorch.weights import is_trainable
+
         known = {value.name for node in _start(context).graph for value in node.outputs}
         ranks = {value.name: rank_of(value) or 0 for node in model.graph for value in node.outputs}
-        found = [name for name in cuts(model) if name in known and ranks[name] > 2]
-        if not found and (self.features or self.attention):
+        taught = learnt(model, trains(context) or is_trainable)
+        found = [name for name in cuts(model, taught.__contains__) if name in known and ranks[name] > 2]
+        if not found:
             raise UsageError(
                 "the model has no inner value of rank 3 or more that everything flows through",
                 where=f"{self.name}{{features, attention}}",
@@ -164,17 +181,12 @@ class Distill(Recovery):
         places = np.linspace(0, len(found) - 1, min(MOST_FEATURES, len(found)) + 1)[1:].astype(int)
         return [found[at] for at in dict.fromkeys(places.tolist())]
 
-    def _hints(self, context: Context) -> float:
-        """The weight of inner values: unless it is given, they are learnt where channels were removed."""
-        if self.features is not None:
-            return self.features
-        return HINTS if context.kept else 0.0
-
     def _labelled(self, readings: list[Reading], model: Model, context: Context) -> Reading | None:
         if not self.labels:
             return None
-        reading = label_reading(readings)
-        check_labels(need_labels(context, f"{self.name}{{labels}}"), reading, model)
+        labels = need_labels(context, f"{self.name}{{labels}}")
+        reading = label_reading(readings, labels, model)
+        check_labels(labels, reading, model)
         return reading
 
     def _objective(
@@ -182,7 +194,6 @@ class Distill(Recovery):
         readings: list[Reading],
         features: list[str],
         labelled: Reading | None,
-        hints: float,
         scales: dict[str, float],
     ) -> Objective:
         from graphpress.bridge.pytorch.losses import Objective, Term, attention_transfer, hint
@@ -193,7 +204,7 @@ class Distill(Recovery):
             terms.append(label_term(labelled, self.labels, LABELS))
         guides = bool(terms)
         unit = _unit(readings, scales)
-        for weight, loss in ((hints, hint), (self.attention, attention_transfer)):
+        for weight, loss in ((self.features, hint), (self.attention, attention_transfer)):
             if weight:
                 terms += [Term(unit * weight / len(features), name, FEATURE + name, loss, guides) for name in features]
         return Objective(terms)
@@ -240,7 +251,7 @@ class Distill(Recovery):
             raise UsageError(
                 "blocks share weights", where=f"{self.name}{{mode=blockwise}}", fix="leave mode=blockwise out"
             )
-        panel = self._syllabus(model, context, readings, found).panel(teachers, start, first_feed(context))
+        panel = self._panel(model, context, readings, found, teachers)
         return Course(
             Chain(blocks),
             lambda scales: self._block_objective(readings, found, scales),

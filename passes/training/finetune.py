@@ -53,7 +53,7 @@ class Finetune(Recovery):
         """The labels alone; the original is asked only whether mirrored images mean the same."""
         labels = need_labels(context, self.name)
         readings = read_outputs(model)
-        reading = label_reading(readings)
+        reading = label_reading(readings, labels, model)
         check_labels(labels, reading, model)
         student = bridge.to_framework(model, taps=[reading.value], trainable=trains(context))
         original = Syllabus(input_names(model), [reading], threads=threads_of(context)).teacher(context.original)

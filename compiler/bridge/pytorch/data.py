@@ -41,6 +41,8 @@ class TrainingData(Protocol):
     """Samples to train on, and a few that are held out."""
 
     count: int
+    holds_out: bool
+    """Whether any are held out: with very few, those that are trained on are measured."""
 
     def batch(self, step: int) -> list[Example]:
         """The samples of a step: one example, or several that together are the batch."""
@@ -143,8 +145,9 @@ class _Samples:
         return len(next(iter(self.arrays.values())))
 
     def example(self, rows: np.ndarray, first: int) -> Example:
-        feed = {name: array[rows[0]] if self.whole else array[rows] for name, array in self.arrays.items()}
-        labels = None if self.labels is None else self.labels[rows[0]] if self.whole else self.labels[rows]
+        which = (rows[0], ...) if self.whole else (rows,)  # the dots: an array even where no axis is left
+        feed = {name: array[which] for name, array in self.arrays.items()}
+        labels = None if self.labels is None else self.labels[which]
         return Example(feed, labels, len(rows), rows + first)
 
 
@@ -162,6 +165,7 @@ class Stored:
         self.count = int(self._first[-1])
         order = np.random.default_rng([reading.seed, 0]).permutation(self.count)
         held = reading.held_out(self.count)
+        self.holds_out = held > 0
         self._held, self._trained = np.sort(order[:held]), np.sort(order[held:])
         self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
         self._batches = len(self._order(0))
@@ -222,6 +226,7 @@ class Streamed:
     def __init__(self, feeds: Feeds, reading: Reading, count: int, size: int) -> None:
         self._feeds, self._reading, self.count = feeds, reading, count
         held = reading.held_out(count)
+        self.holds_out = held > 0
         self._period = count // held if held else 0
         self._most = held
         self._buffer = max(reading.batch_size, int(count * reading.most_bytes / (2 * max(size, 1))))

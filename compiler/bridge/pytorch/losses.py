@@ -59,22 +59,26 @@ def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def label_loss(scores: Tensor, labels: Tensor, axis: int) -> Tensor:
-    """Cross-entropy of class scores against class indices; indices outside the classes are void and don't count."""
+    """Cross-entropy of class scores against class indices; indices outside the classes are void and don't count.
+
+    Where all are void, nothing is lost.
+    """
     rows = scores.movedim(axis, 1)
     rows = rows.reshape(*rows.shape[:2], *labels.shape[1:])  # extents of 1 behind the classes go
     wanted = labels.long()
     void = (wanted < 0) | (wanted >= rows.shape[1])
-    return functional.cross_entropy(rows, wanted.masked_fill(void, VOID), ignore_index=VOID)
+    lost = functional.cross_entropy(rows, wanted.masked_fill(void, VOID), ignore_index=VOID, reduction="sum")
+    return lost / (~void).sum().clamp_min(1)
 
 
 def label_probabilities_loss(decisions: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of sigmoid scores against labels between 0 and 1 of the same shape."""
-    return functional.binary_cross_entropy_with_logits(decisions, labels.to(decisions.dtype))
+    """Cross-entropy of sigmoid scores against labels between 0 and 1, of the same shape but for extents of 1."""
+    return functional.binary_cross_entropy_with_logits(decisions, labels.to(decisions.dtype).reshape(decisions.shape))
 
 
 def label_square(values: Tensor, labels: Tensor) -> Tensor:
-    """Mean squared difference."""
-    return functional.mse_loss(values, labels.to(values.dtype))
+    """Mean squared difference from labels of the same shape but for extents of 1."""
+    return functional.mse_loss(values, labels.to(values.dtype).reshape(values.shape))
 
 
 def _attention(features: Tensor) -> Tensor:

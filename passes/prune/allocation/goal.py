@@ -7,8 +7,8 @@ cost is made of: units for ``ratio``, multiply-accumulates, parameters, or secon
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
@@ -51,7 +51,7 @@ class Goal:
             raise UsageError(f"no such goal {self.kind!r}", where="prune", fix=did_you_mean(self.kind, get_args(Kind)))
         low, high = {"ratio": (0.0, 1.0), "speedup": (1.0, math.inf)}.get(self.kind, (0.0, 1.0))
         if not low <= self.amount <= high or self.budget <= 0 or not math.isfinite(self.amount):
-            span = "1 or more" if self.kind == "speedup" else "between 0 and 1"
+            span = {"ratio": "from 0 to below 1", "speedup": "of 1 or more"}.get(self.kind, "above 0, at most 1")
             raise UsageError(f"{self.kind}={self.amount:g} cannot be", where="prune", fix=f"give a number {span}")
 
     @property
@@ -92,6 +92,7 @@ class Limits:
     Args:
         floor: the least fraction of a group's units that stays; one unit always does.
         multiple: kept channels come in multiples of this, wherever a group has more than so many.
+        whole: units that groups had at first, where some are gone already: what the floor is a fraction of.
 
     Raises:
         UsageError: a fraction outside 0 to 1, or a multiple below 1.
@@ -99,6 +100,7 @@ class Limits:
 
     floor: float = 0.1
     multiple: int = 1
+    whole: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor <= 1:
@@ -108,12 +110,19 @@ class Limits:
 
     def choices(self, costs: GroupCosts) -> dict[str, np.ndarray]:
         """The counts that each group may have, from whole downwards, by group in graph order."""
-        return {name: self._choices(size, costs.positions(name)) for name, size in costs.sizes.items()}
+        return {
+            name: self._choices(size, self.least(name, size), costs.positions(name))
+            for name, size in costs.sizes.items()
+        }
 
-    def _choices(self, size: int, positions: int) -> np.ndarray:
+    def least(self, name: str, size: int) -> float:
+        """The floor of a group that has so many units now, in units."""
+        return min(self.floor * self.whole.get(name, size), size)
+
+    def _choices(self, size: int, floor: float, positions: int) -> np.ndarray:
         step = self.multiple // math.gcd(self.multiple, positions)
         step = step if size > step else 1
-        least = max(1, math.ceil(self.floor * size - _SLACK))
+        least = max(1, math.ceil(floor - _SLACK))
         counts = np.arange(step * math.ceil(least / step), size, step)[::-1]
         return np.concatenate([[size], counts])
 

@@ -28,9 +28,8 @@ def uniform(goal: Goal, costs: GroupCosts, limits: Limits) -> Allocation:
     choices = limits.choices(costs)
     if goal.kind == "ratio":
         costs.keep_all(_counts(choices, goal.budget))
-        return (
-            settled(goal, costs, limits) if goal.budget < limits.floor else Allocation(costs.counts, goal.kept(costs))
-        )
+        bound = any(limits.least(name, size) > goal.budget * size for name, size in costs.sizes.items())
+        return settled(goal, costs, limits) if bound else Allocation(costs.counts, goal.kept(costs))
     low, high = 0, LEVELS
     while low < high:
         middle = (low + high) // 2

@@ -84,6 +84,21 @@ def test_labels_behind_trailing_ones_and_void_labels():
     assert label_loss(dense, marked, 1).item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
+def test_labels_without_the_extents_of_one_of_the_output():
+    """Binary labels often are [N] where the output is [N, 1]: never compared every one with every other."""
+    values, labels = torch.randn(4, 1), torch.tensor([0, 1, 1, 0])
+    for loss in (label_square, label_probabilities_loss):
+        assert loss(values, labels).item() == pytest.approx(loss(values, labels[:, None]).item())
+
+
+def test_a_batch_of_void_labels():
+    scores = torch.randn(2, 5, 3, requires_grad=True)
+    loss = label_loss(scores, torch.full((2, 3), 255), 1)
+    loss.backward()
+    assert loss.item() == 0
+    assert not scores.grad.any()
+
+
 def test_other_labels():
     values = torch.randn(3, 2)
     assert label_square(values, values.double()).item() == 0

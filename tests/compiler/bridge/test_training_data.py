@@ -75,16 +75,19 @@ def test_shapes_are_not_mixed(most_bytes):
 
 
 def test_a_feed_without_a_batch_axis_is_a_sample(most_bytes):
-    whole = [({"x": np.full((3, 2), at, np.float32), "n": np.float32(at)}, None, 0) for at in range(30)]
+    whole = [({"x": np.full((3, 2), at, np.float32), "n": np.array(at, np.float32)}, None, 0) for at in range(30)]
     data = open_data(lambda: whole, Reading(batch_size=4, holdout=0.1, most_bytes=most_bytes))
     examples = data.batch(0)
     assert [example.feed["x"].shape for example in examples] == [(3, 2)] * 4
     assert [float(example.feed["n"]) for example in examples] == [example.feed["x"][0, 0] for example in examples]
+    assert all(isinstance(array, np.ndarray) for example in examples for array in example.feed.values())
+    assert data.holds_out
 
 
 def test_with_very_few_samples_all_are_measured():
     data = open_data(lambda: feeds_of(3), Reading(batch_size=8))
     assert sorted(numbers(data.held_out())) == sorted(numbers(data.batch(0))) == [0, 1, 2]
+    assert not data.holds_out
 
 
 def test_samples_in_order():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from graphpress import ir
@@ -124,3 +125,12 @@ def test_work_grows_with_the_graph_and_no_faster(work):
 
     grown = ir.count_nodes(large) / ir.count_nodes(small)
     assert work(lambda: prune(large)) < 1.5 * grown * work(lambda: prune(small))
+
+
+def test_initialisers_that_the_caller_may_override_are_named_with_the_reason(build):
+    proto = build.proto(IMAGE, [build.conv(build.conv("x", 3, 8), 8, 4)])
+    for tensor in proto.graph.initializer:
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    coupling = couple(ir.from_proto(proto))
+    assert coupling.groups == ()
+    assert ("c0[0]", "the graph input c0") in [(one.where, one.why) for one in coupling.frozen]

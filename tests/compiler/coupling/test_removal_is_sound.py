@@ -44,6 +44,26 @@ def sliced(b: Any) -> Any:
     ]
 
 
+def sliced_with_narrow_bounds(b: Any) -> Any:
+    hidden = b.conv("x", 3, 8)
+    start, end, axis, step = (b.constant(np.array([number], np.int32)) for number in (0, 7, 1, 2))
+    return IMAGE, [b.conv(b("Slice", hidden, start, end, axis, step), 4, 3), b.conv(hidden, 8, 2)]
+
+
+def expanded(b: Any) -> Any:
+    """Targets that are shorter than the result: constant, with and without the channels, and computed."""
+    hidden = b.conv("x", 3, 8)
+    pooled = b("GlobalAveragePool", hidden)
+    targets = [b.constant(np.array([6, 6])), b.constant(np.array([8, 6, 6])), b("Shape", hidden, start=1)]
+    return IMAGE, [b.conv(b("Expand", pooled, target), 8, 2) for target in targets]
+
+
+def one_hot(b: Any) -> Any:
+    depth, values = b.constant(np.array(4)), b.constant(np.array([0, 1], np.float32))
+    hidden = b("MatMul", b("OneHot", b("Cast", "x", to=7), depth, values), b.weight(4, 8))
+    return {"x": (2, 5)}, [b("MatMul", hidden, b.weight(8, 3))]
+
+
 def depthwise(b: Any) -> Any:
     hidden = b("Clip", b.conv("x", 3, 8), b.constant(np.float32(0)), b.constant(np.float32(6)))
     return IMAGE, [b.conv(b.conv(hidden, 8, 8, 3, group=8), 8, 4)]
@@ -143,9 +163,9 @@ def einsum(b: Any) -> Any:
 
 
 GRAPHS: list[Graph] = [
-    plain, residual, concat_then_split, sliced, depthwise, depthwise_multiplied, grouped, shuffled, flattened, normed,
-    group_normed, squeeze_excite, transposed_conv, padded_shortcut, depth_to_space, perceptron, heads, attention,
-    rotary, einsum,
+    plain, residual, concat_then_split, sliced, sliced_with_narrow_bounds, expanded, depthwise, depthwise_multiplied,
+    grouped, shuffled, flattened, normed, group_normed, squeeze_excite, transposed_conv, padded_shortcut,
+    depth_to_space, perceptron, heads, attention, rotary, einsum, one_hot,
 ]  # fmt: skip
 
 
@@ -167,6 +187,18 @@ def test_zeroing_equals_removing(graph: Graph, blocks: Any, new_build: Any) -> N
         zeroed = zero(model, kept)
         for one, other in zip(run(zeroed, feed), run(smaller, feed), strict=True):
             np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-4)
+
+
+def test_a_constant_node_is_cut_where_it_stands(new_build: Any) -> None:
+    build = new_build(7)
+    shift = build("Constant", value_floats=[float(number) for number in range(10)])
+    hidden = build("Add", build("MatMul", "x", build.weight(6, 10)), shift)
+    model = ir.from_proto(build.proto({"x": (2, 6)}, [build("MatMul", hidden, build.weight(10, 4))]))
+    kept = remove(model, coupling := couple(model), halves(coupling))
+    node = next(node for node in model.graph if node.op_type == "Constant")
+    assert ir.problems(model) == []
+    assert list(ir.constant(node.outputs[0])) == list(kept[shift][0]) == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert run(model, {"x": np.ones((2, 6), np.float32)})[0].shape == (2, 4)
 
 
 def test_a_wrong_axis_rule_would_be_noticed(new_build: Any) -> None:

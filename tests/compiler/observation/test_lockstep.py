@@ -1,5 +1,7 @@
 """Two models in step: every wave shows what the whole models compute, however little memory there is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -127,3 +129,20 @@ def test_a_segment_computes_what_would_be_delivered(network):
     rounded = np.clip(np.rint(data / step), 0, 255).astype(np.float32) * step
     exact = Segment(network, {label(value): data}, [result], 1).run({label(value): rounded.astype(np.float32)})
     np.testing.assert_allclose(rough[result], exact[result], atol=1e-4)
+
+
+@pytest.mark.parametrize(("again", "how"), [(1, "fewer"), (3, "more")])
+def test_data_that_changes_from_one_reading_to_the_next(network, again, how):
+    class Changing:
+        """Two samples when first read, others later."""
+
+        readings = 0
+
+        def __iter__(self):
+            self.readings += 1
+            yield from [{"input": images(1)}] * (2 if self.readings <= 2 else again)
+
+    waves = waves_of(network.graph, anchors_of(network))
+    steps = Lockstep(network, waves, replace(Pieces.of(network, Changing(), 9), samples=9), network, ReplayOptions(9))
+    with pytest.raises(DataError, match=f"gives {how} samples"):
+        list(steps.look(0, ["input"], ["input"]))

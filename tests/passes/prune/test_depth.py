@@ -9,7 +9,7 @@ import pytest
 
 from graphpress import ir
 from graphpress.analysis.shapes import infer_shapes
-from graphpress.errors import UsageError
+from graphpress.errors import DataError, UsageError
 from graphpress.ir import Editor
 from graphpress.manager.contract import Context
 from graphpress.models import build
@@ -221,3 +221,37 @@ def test_finding_is_linear(work):
         return work(lambda: residual_blocks(model, context(model)))
 
     assert calls(12) < 6 * calls(3)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return prepared("resnet", depth=20, stem="cifar", width=8, image=8)
+
+
+def with_classes(model):
+    """The same network with the class as its only output, an integer."""
+    edit, scores = Editor(model), model.graph.outputs[0]
+    edit.replace_output(scores, edit.add_node("ArgMax", [scores], {"axis": 1}, after=scores.producer()).outputs[0])
+    model.graph.outputs[0].type, model.graph.outputs[0].shape = ir.TensorType(ir.DataType.INT64), None
+    return model
+
+
+def test_harm_is_seen_in_outputs_that_are_classes(network):
+    model = with_classes(ir.clone(network))
+    outcome = PruneDepth(blocks=2).run(model, context(model))
+    harms = [float(note.rpartition(" ")[2].rstrip("%")) for note in outcome.notes if "have changed by" in note]
+    assert len(harms) == 2
+    assert all(0 <= harm <= 100 for harm in harms)
+
+
+def test_no_samples_are_an_error_and_not_a_guess(network):
+    with pytest.raises(DataError, match="empty"):
+        PruneDepth().run(ir.clone(network), context(network, calibration=[]))
+
+
+def test_outputs_that_are_no_numbers_tell_nothing(network):
+    shape = [1, *network.graph.inputs[0].shape][-3:]
+    data = [{network.graph.inputs[0].name: np.full((2, *shape), np.nan, np.float32)}]
+    outcome = PruneDepth().run(ir.clone(network), context(network, calibration=data))
+    assert outcome.changes == 0
+    assert "no finite numbers" in outcome.refusals[-1].why

@@ -96,6 +96,26 @@ def test_every_kind_of_network_gets_better_on_data_it_did_not_see(pruned, family
     assert damaged.error(unseen) < 0.9 * before
 
 
+def test_a_product_with_weights_of_its_own_for_every_sample(of_text, case):
+    """Mixture of experts: the leading axis tells weights apart, and every token is a sample."""
+    text = "(float[4,n,6] x) => (float[4,n,5] y) { y = MatMul(x, w) }"
+    weight = normal(4, 6, 5)
+    damaged = case(
+        of_text(text, w=weight),
+        of_text(text, w=weight + 0.1 * normal(4, 6, 5)),
+        [{"x": RANDOM.normal(size=(4, count, 6)).astype(np.float32)} for count in (7, 30)],
+    )
+    assert damaged.repair(Reconstruct(ridge=1e-9)).changes == 1
+    np.testing.assert_allclose(constant(damaged.weight("w")), weight, atol=1e-4)
+
+
+def test_a_single_sample_is_not_called_held_out(pair):
+    pair.feeds = [{"x": pair.feeds[0]["x"][:1]}]
+    note = pair.repair(Reconstruct()).notes[0]
+    assert "too few to hold any out" in note
+    assert "samples held out" not in note
+
+
 def test_in_front_of_an_addition_earlier_errors_are_corrected(of_text, case):
     """x + f(x), with f's first layer spoilt beyond repair but linear: the sum can still be met by what follows."""
     text = "(float[n,4] x) => (float[n,4] y) { a = Gemm(x, u)  b = Add(a, x)  c = Gemm(b, v)  y = Add(c, b) }"
@@ -155,7 +175,7 @@ def test_infinities_are_refused(pair):
     assert "infinite or undefined" in outcome.refusals[0].why
 
 
-@pytest.mark.parametrize("options", [{"samples": 0}, {"positions": 0}, {"ridge": -1.0}])
+@pytest.mark.parametrize("options", [{"samples": 0}, {"positions": 0}, {"ridge": -1.0}, {"ridge": float("nan")}])
 def test_numbers_that_make_no_sense(options):
     with pytest.raises(UsageError, match=next(iter(options))):
         Reconstruct(**options)

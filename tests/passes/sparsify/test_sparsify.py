@@ -261,3 +261,19 @@ def test_infinities_leave_the_layer_dense(network, feeds):
 def test_options_that_make_no_sense(options, reason):
     with pytest.raises(UsageError, match=reason):
         Sparsify(**options)
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_what_reads_infinities_stays_dense(scope):
+    graph = onnx.parser.parse_graph(
+        "g (float[n,8] x) => (float[n,4] y, float[n,4] z) { l = Log(x)  y = MatMul(l, v)  z = MatMul(x, w) }"
+    )
+    weights = {name: RANDOM.normal(size=(8, 4)).astype(np.float32) for name in ("v", "w")}
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    model = from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10))
+    feeds = [{"x": np.zeros((4, 8), np.float32)}]
+    sparse, outcome = sparsified(model, feeds, Sparsify(criterion="wanda", scope=scope))
+    assert outcome.changes == 1
+    assert [(refusal.where, "infinite" in refusal.why) for refusal in outcome.refusals] == [("MatMul -> y", True)]
+    for name, share in (("v", 0.0), ("w", 0.5)):
+        assert np.mean(constant(sparse.graph.initializers[name]) == 0) == share

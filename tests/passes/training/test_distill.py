@@ -41,7 +41,7 @@ def distill(steps=12, **fields):
         {"optimizer": "sgd"},
         {"loss": "mse"},
         {"features": 1.0},
-        {"attention": 10.0, "soft_labels": 0.0, "features": 1.0},
+        {"attention": 10.0, "soft_labels": 0.0, "features": 1.0, "learning_rate": 0.05},
         {"mode": "blockwise"},
         {"augment": "shift"},
         {"augment": "flip"},
@@ -102,6 +102,25 @@ def test_a_teacher_that_does_not_fit(damaged, context_of, tmp_path):
     with pytest.raises(UsageError, match="teacher") as raised:
         distill(teachers=(str(tmp_path / "t.onnx"),)).run(damaged, context_of())
     assert "student has" in raised.value.what
+
+
+def test_a_teacher_that_answers_in_another_shape(damaged, context_of, tmp_path, weights):
+    save(build("resnet", depth=8, stem="cifar", width=4, image=8, classes=5), tmp_path / "t.onnx")
+    before = weights(damaged)
+    with pytest.raises(UsageError, match=r"answer in shape \[\d+, 5\], the student in \[\?, 4\]"):
+        distill(teachers=(str(tmp_path / "t.onnx"),)).run(damaged, context_of())
+    assert weights(damaged) == before
+
+
+def test_a_teacher_that_is_not_there(damaged, context_of, tmp_path):
+    with pytest.raises(UsageError, match="no such model file"):
+        distill(teachers=(str(tmp_path / "t.onnx"),)).run(damaged, context_of())
+
+
+def test_very_few_samples_are_not_called_held_out(damaged, context_of, images):
+    notes = distill(steps=2).run(damaged, context_of(data={"input": images[:2]})).notes
+    assert any("none being held out" in note for note in notes)
+    assert not any("held-out" in note for note in notes)
 
 
 def test_repeated_from_its_decisions(damaged, context_of, weights):
@@ -167,6 +186,7 @@ def test_without_data_it_refuses(damaged, context_of):
         {"temperature": 0.0},
         {"soft_labels": 0.0},
         {"features": -1.0},
+        {"attention": float("nan")},
         {"holdout": 0.9},
         {"learning_rate": float("nan")},
         {"mode": "blockwise", "features": 1.0},
@@ -267,6 +287,7 @@ def test_a_model_that_answers_as_its_teacher_is_left_alone(network, context_of, 
     outcome = distill(steps=1000).run(student, context_of())
     assert outcome.changes == 0
     assert "0 steps" in outcome.notes[0]
+    assert "nothing to learn" in outcome.notes[1]
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -281,7 +302,18 @@ def test_in_one_transaction_with_pruning(network, context_of, distance, weights,
     else:
         pruned = manager.run(network, from_passes(passes[:1])).checkpoints[-1].model
         run = manager.run(network, from_passes(passes))
-        assert run.checkpoints[-1].transactions == ("prune+distill",)
+        assert run.checkpoints[-1].transactions == ("prune+reconstruct+distill",)
         assert distance(network, run.checkpoints[-1].model) < distance(network, pruned)
         json.dumps(context.decisions)
     assert weights(network) == before
+
+
+def test_inner_values_are_found_past_a_mask(context_of):
+    """Every block of an encoder reads the attention mask: it depends on no weight, and may pass beside a cut."""
+    model, random = build("bert", sequence=8), np.random.default_rng(0)
+    infer_shapes(model)
+    ids = random.integers(0, 100, (16, 8))
+    data = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    outcome = distill(steps=1, features=1.0).run(model, context_of(model, data=data))
+    taught = outcome.notes[0].partition(": ")[2].split(", ")
+    assert {name.split("/")[3] for name in taught} == {"0", "1"}

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 
 from graphpress.errors import DataError
 from graphpress.ir import clone
+from graphpress.models import build
 from graphpress.passes.training.finetune import Finetune
 from graphpress.runtime import Session
 
@@ -47,3 +49,31 @@ def test_labels_that_do_not_fit(damaged, labels, context_of, weights, change, wh
         Finetune(steps=2).run(damaged, context_of(labels=change(labels)))
     assert raised.value.fix
     assert weights(damaged) == before
+
+
+def test_binary_labels_for_a_column_of_scores(context_of, weights):
+    """A sigmoid output is [N, 1], its labels are [N]."""
+    model, random = build("recommender"), np.random.default_rng(0)
+    data = {
+        "numbers": random.normal(size=(32, 6)).astype(np.float32),
+        "categories": random.integers(0, 5, (32, 4)),
+    }
+    before = weights(model)
+    labels = random.integers(0, 2, 32)
+    Finetune(steps=10, batch_size=16, holdout=0.0).run(model, context_of(model, data=data, labels=labels))
+    assert weights(model) != before
+    with pytest.raises(DataError, match="do not go with"):
+        Finetune(steps=1).run(model, context_of(model, data=data, labels=np.stack([labels, labels], 1)))
+
+
+def test_a_label_for_every_pixel(context_of, weights):
+    """Scores of a segmentation without its Softmax are [N, classes, H, W], its labels are [N, H, W]."""
+    model, random = build("unet", image=16), np.random.default_rng(0)
+    data, before = {"input": random.normal(size=(8, 3, 16, 16)).astype(np.float32)}, weights(model)
+    labels = random.integers(0, 2, (8, 16, 16))
+    outcome = Finetune(steps=5, batch_size=4, holdout=0.0).run(model, context_of(model, data=data, labels=labels))
+    assert outcome.changes
+    assert not any("shifted" in note for note in outcome.notes), "a pixel's label holds for that pixel"
+    assert weights(model) != before
+    with pytest.raises(DataError, match="do not go with"):
+        Finetune(steps=1).run(model, context_of(model, data=data, labels=labels[:, :8]))

@@ -3,7 +3,7 @@ import pytest
 
 from graphpress.ir import from_proto
 from graphpress.models import build
-from graphpress.passes.training._blocks import borders, cuts
+from graphpress.passes.training._blocks import borders, cuts, learnt
 from graphpress.passes.training._outputs import Reading, read_outputs
 from graphpress.prepare import prepare
 
@@ -67,6 +67,17 @@ def test_cuts_are_what_everything_flows_through():
     assert cuts(skip) == []
     two = model_of("(float[N,4] x) => (float[N,4] y, float[N,4] b) { a = Relu(x) b = Tanh(a) c = Abs(b) y = Neg(c) }")
     assert cuts(two) == ["a"]
+
+
+def test_what_depends_on_no_weight_may_pass_beside_a_cut():
+    """A mask that every block reads."""
+    model = model_of(
+        "(float[N,4] x, float[N,4] m) => (float[N,4] y) <float[4,4] w = {" + ",".join("1" * 16) + "}> "
+        "{ s = Neg(x) n = Neg(m) a = MatMul(s, w) b = Add(a, n) c = MatMul(b, w) d = Add(c, n) y = Abs(d) }"
+    )
+    assert cuts(model) == ["d"]
+    behind = learnt(model, lambda value: value.name == "w")
+    assert cuts(model, behind.__contains__) == ["a", "b", "c", "d"]
 
 
 def test_borders_of_a_residual_network():
