@@ -1,6 +1,6 @@
 """Seconds to find the coupled groups of a graph and to remove half of each, by the number of nodes.
 
-    python benchmarks/coupling.py
+python benchmarks/coupling.py
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ if __name__ == "__main__":
         unshare(model)
         coupling = couple(model)
         coupled = time.perf_counter()
-        remove(model, coupling, {group.name: np.arange(group.size) < (group.size + 1) // 2 for group in coupling.groups})
+        remove(
+            model, coupling, {group.name: np.arange(group.size) < (group.size + 1) // 2 for group in coupling.groups}
+        )
         removed = time.perf_counter()
         size = ", ".join(f"{key}={value}" for key, value in sizes.items())
         times = f"{coupled - began:.2f} s | {removed - coupled:.2f} s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cProfile
 import pstats
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,23 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from graphpress.bridge import load_bridge
 from graphpress.coupling import Coupling, Keep, couple, remove, unshare
+from graphpress.errors import BackendError
 from graphpress.ir import Model, Value, clone, constant, from_proto, is_constant, serialize, to_proto
 from graphpress.manager.contract import Kept
 from graphpress.runtime import Session
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A test that turns out to need PyTorch is skipped where it is not installed."""
+    try:
+        return (yield)
+    except BackendError as error:
+        if "graphpress[torch]" not in (error.fix or "") or load_bridge().available().works:
+            raise
+        pytest.skip(f"{error.what}: {error.fix}")
 
 
 def count_calls(call: Callable[[], object]) -> int:

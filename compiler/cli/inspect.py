@@ -110,7 +110,11 @@ def _few(group: Group) -> str:
 
 def _parameters(group: Group) -> int:
     """Elements of all slices that go with the units, each slice counted for itself."""
-    return sum(math.prod(place.value.shape.numpy()) for place in group.constants if place.value.shape is not None)
+    return sum(
+        math.prod(place.value.shape.numpy()) // len(place.units) * int((place.units >= 0).sum())
+        for place in group.constants
+        if place.value.shape is not None
+    )
 
 
 def _cost_table(cost: ModelCost) -> str:

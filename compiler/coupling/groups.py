@@ -94,8 +94,15 @@ class Coupling:
     shapes: Mapping[str, Dims]
 
     def __getitem__(self, name: str) -> Group:
-        """The group of that name."""
-        return next(group for group in self.groups if group.name == name)
+        """The group of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        found = next((group for group in self.groups if group.name == name), None)
+        if found is None:
+            raise KeyError(name)
+        return found
 
 
 def couple(

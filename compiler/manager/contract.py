@@ -98,6 +98,14 @@ class Pass:
     emits: ClassVar[str | None] = None
     requires: ClassVar[tuple[str, ...]] = ()
 
+    def check(self, context: Context) -> None:
+        """Raise at once what would otherwise end the run when the turn of this pass comes: a library that is absent,
+        say, after hours of other passes.
+
+        Raises:
+            GraphpressError: what the caller has to mend first.
+        """
+
     def refuse(self, model: Model, context: Context) -> Refusal | None:
         """Why this pass cannot run on this model at all, or None."""
         if self.needs_data and context.calibration is None:

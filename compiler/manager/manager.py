@@ -105,6 +105,8 @@ class Manager:
 
     def run(self, model: Model, recipe: Recipe) -> Run:
         """Run the recipe on a copy of the model."""
+        for one in recipe.passes:
+            one.check(self.context)
         run = Run([Checkpoint(clone(model))])
         self.context.decisions.setdefault(EXPLICIT, sorted(recipe.explicit))
         for stage in self.context.progress.track(stages_of(recipe.passes), "stages of passes"):

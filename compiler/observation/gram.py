@@ -127,12 +127,6 @@ class Moments:
         return covariance
 
     @property
-    def cross_gram(self) -> np.ndarray:
-        """E[x yᵀ], ``[blocks, features, outputs]``."""
-        gram: np.ndarray = self.cross_covariance + self.mean[:, :, None] * self.target_mean[:, None, :]
-        return gram
-
-    @property
     def cross_covariance(self) -> np.ndarray:
         """E[(x−E x)(y−E y)ᵀ], ``[blocks, features, outputs]``."""
         drift, target = self._sums[0] / self.count, self._sums[1] / self.count

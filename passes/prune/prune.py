@@ -98,6 +98,10 @@ class Prune(Pass):
         for check in (self._goal, self._criterion, self._chosen, self._limits):
             check()
 
+    def check(self, context: Context) -> None:
+        """The criterion may need data, or gradients."""
+        self._criterion().check(context)
+
     def run(self, model: Model, context: Context) -> Outcome:
         """Group, score, allocate, remove; as often as there are steps."""
         unshare(model)
@@ -105,7 +109,7 @@ class Prune(Pass):
         shortfall: Refusal | None = None
         for number in range(1, self.steps + 1):
             stays = goal.budget ** (number / self.steps) / left
-            step = _Step(_towards(goal, stays), f"{context.step}.{self.name}.{number}", course)
+            step = _Step(number, _towards(goal, stays), f"{context.step}.{self.name}.{number}", course)
             done = self._step(model, context, step, outcome)
             if done is None:
                 break
@@ -142,7 +146,8 @@ class Prune(Pass):
         kept = remove(model, coupling, _keep(scores, allocation.counts))
         for removed in (context.kept, step.course.removed):
             removed.update(_composed(removed, kept))
-        _report(outcome, coupling, allocation, whole, costs.totals)
+        summary = _summary(len(coupling.groups), whole, costs.totals)
+        _report(outcome, coupling, allocation, f"step {step.number}: {summary}" if self.steps > 1 else summary)
         return allocation
 
     # -- what the fields mean ---------------------------------------------------------------------------------
@@ -246,11 +251,13 @@ class _Step:
     """One of the steps.
 
     Args:
+        number: which, from 1 on.
         goal: what this step is to reach, from where it starts.
         key: under which its allocation is recorded.
         course: the steps before it.
     """
 
+    number: int
     goal: Goal
     key: str
     course: _Course
@@ -312,14 +319,15 @@ def _then(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | N
     return second if first is None else first if second is None else first[second]
 
 
-def _report(outcome: Outcome, coupling: Coupling, allocation: Allocation, before: Totals, after: Totals) -> None:
-    sizes = {group.name: group.size for group in coupling.groups}
-    shrunk = sum(count < sizes[name] for name, count in allocation.counts.items())
-    outcome.changes += shrunk
-    outcome.notes += [
-        f"{after.units} of {before.units} units of {len(sizes)} groups stay, "
+def _summary(groups: int, before: Totals, after: Totals) -> str:
+    return (
+        f"{after.units} of {before.units} units of {groups} groups stay, "
         f"{after.parameters / max(before.parameters, 1):.1%} of the parameters, "
-        f"{after.macs / max(before.macs, 1):.1%} of the multiply-accumulates",
-        *allocation.notes,
-        *coupling.channels.notes,
-    ]
+        f"{after.macs / max(before.macs, 1):.1%} of the multiply-accumulates"
+    )
+
+
+def _report(outcome: Outcome, coupling: Coupling, allocation: Allocation, summary: str) -> None:
+    sizes = {group.name: group.size for group in coupling.groups}
+    outcome.changes += sum(count < sizes[name] for name, count in allocation.counts.items())
+    outcome.notes += [summary, *allocation.notes, *coupling.channels.notes]

@@ -22,7 +22,7 @@ import numpy as np
 
 from graphpress.coupling import Coupling, Group, Place
 from graphpress.data import Samples
-from graphpress.errors import UsageError
+from graphpress.errors import DataError, UsageError
 from graphpress.evaluation.outputs import compared
 from graphpress.ir import Editor, Model, Node, Value, clone, constant, digest, is_standard, label, weight_bytes
 from graphpress.ir.files import PROTOBUF_LIMIT
@@ -59,7 +59,7 @@ def damage(
 
     Raises:
         UsageError: there is no calibration data.
-        DataError: it is empty, or does not fit the model.
+        DataError: it is empty, does not fit the model, or makes it answer with NaN.
     """
     if context.calibration is None:
         raise UsageError(
@@ -156,6 +156,12 @@ class _Reference:
         for answer in outputs:
             for name in compared(answer):
                 power[name] = power.get(name, 0.0) + _energy(answer[name])
+        if np.isnan(list(power.values())).any():
+            raise DataError(
+                "the model's outputs on the calibration data are no numbers",
+                where="allocation sensitivity",
+                fix="check the weights and the calibration data for NaN and infinity",
+            )
         return _Reference(feeds, outputs, class_scores(outputs[0], rows_of(feeds[0])), power)
 
     def distance(self, model: Model, threads: int) -> float:

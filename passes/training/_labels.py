@@ -19,23 +19,24 @@ if TYPE_CHECKING:
 
 
 def label_reading(readings: Sequence[Reading], labels: np.ndarray, model: Model) -> Reading:
-    """The output that labels are for: the first that tells classes, else the only one.
+    """The output that labels are for: the first that tells classes, else the only one, or the only one that they fit.
 
-    Values with one integer label a position are class scores, too, as those of a segmentation without its Softmax.
+    Labels say more than shapes do: values with one integer label a position are class scores, as those of a
+    segmentation without its Softmax; what only looks like class scores are values where a label is as many numbers.
 
     Raises:
         UsageError: it cannot be told.
     """
     found = [reading for reading in readings if reading.kind == "classes"] or list(readings)
-    if found and found[0].kind == "classes":
-        return found[0]
-    if len(found) == 1:
-        axis = _class_axis(found[0], labels, model)
-        return found[0] if axis is None else replace(found[0], kind="classes", axis=axis)
+    if len(found) == 1 or (found and found[0].kind == "classes"):
+        return _understood(found[0], labels, model)
+    fitting = [fit for reading in readings if (fit := _fitted(reading, labels, model)) is not None]
+    if len(fitting) == 1:
+        return fitting[0]
     raise UsageError(
-        f"the model has {len(readings)} outputs that labels could be for",
+        f"the model has {len(readings)} outputs, of which labels of shape {list(labels.shape)} fit {len(fitting)}",
         where="labels",
-        fix="train with distill, or with a loop of your own: train{loop=module:function}",
+        fix="leave labels to the teacher (distill), or train with a loop of your own: train{loop=module:function}",
     )
 
 
@@ -68,6 +69,12 @@ def check_labels(labels: np.ndarray, reading: Reading, model: Model) -> None:
         )
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise DataError("hold infinite or undefined numbers", where="labels", fix="check the data")
+    if reading.kind == "decisions" and labels.size and not 0 <= labels.min() <= labels.max() <= 1:
+        raise DataError(
+            f"run from {labels.min()} to {labels.max()}, but the output {reading.output!r} tells probabilities",
+            where="labels",
+            fix="give numbers from 0 to 1",
+        )
 
 
 def label_term(reading: Reading, weight: float, target: str) -> Term:
@@ -84,15 +91,32 @@ def _dims(reading: Reading, model: Model) -> tuple[int | None, ...] | None:
     return dims_of(next(value for value in model.graph.outputs if value.name == reading.output))
 
 
-def _class_axis(reading: Reading, labels: np.ndarray, model: Model) -> int | None:
-    """The axis of values for which labels, one a position, are class indices; None where there is none."""
+def _understood(reading: Reading, labels: np.ndarray, model: Model) -> Reading:
+    """The reading of an output as its labels show it to be meant."""
     dims = _dims(reading, model)
-    if reading.kind != "values" or dims is None or len(dims) != labels.ndim + 1 or labels.ndim < 2:
+    if dims is None or reading.value != reading.output:  # a Softmax or Sigmoid leaves no doubt
+        return reading
+    if reading.kind == "classes":
+        return replace(reading, kind="values") if labels.dtype.kind == "f" and _same(labels.shape[1:], dims[1:]) else reading
+    axis = _class_axis(labels, dims) if labels.ndim > 1 else None
+    return reading if axis is None else replace(reading, kind="classes", axis=axis)
+
+
+def _fitted(reading: Reading, labels: np.ndarray, model: Model) -> Reading | None:
+    """The reading of one output of several, if labels fit it."""
+    dims = _dims(reading, model)
+    axis = None if dims is None or reading.kind != "values" else _class_axis(labels, dims)
+    if axis is not None:
+        return replace(reading, kind="classes", axis=axis)
+    return reading if dims is not None and _same(labels.shape[1:], dims[1:]) else None
+
+
+def _class_axis(labels: np.ndarray, dims: tuple[int | None, ...]) -> int | None:
+    """The axis of an output without which it is as its labels, class indices; None where there is none."""
+    if labels.dtype.kind not in "iu" or len(dims) != labels.ndim + 1:
         return None
-    if labels.dtype.kind not in "iu":
-        return None
-    rest = {1: (dims[0], *dims[2:]), -1: dims[:-1]}
-    return next((axis for axis, left in rest.items() if dims[axis] != 1 and matches(labels.shape[1:], left[1:])), None)
+    rest = {1: dims[2:], -1: dims[1:-1]}
+    return next((axis for axis, left in rest.items() if dims[axis] != 1 and matches(labels.shape[1:], left)), None)
 
 
 def _same(shape: Sequence[int], dims: Sequence[int | None]) -> bool:

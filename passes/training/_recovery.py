@@ -98,6 +98,11 @@ class Recovery(Pass):
                 f"holdout must lie between 0 and 0.5, not {self.holdout}", where=self.name, fix="0.1 is usual"
             )
 
+    def check(self, context: Context) -> None:
+        """Training needs the framework, where there is data to train on."""
+        if context.calibration is not None:
+            pytorch()
+
     def course(self, model: Model, context: Context, bridge: Bridge) -> Course:
         """What is trained, towards what."""
         raise NotImplementedError

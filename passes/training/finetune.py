@@ -3,7 +3,8 @@
     loss = cross-entropy with class indices, or with labels of sigmoids; ‖s − label‖² for anything else
 
 Needs labels in the calibration part of the data, for a sample or for every position of it. With several outputs, they
-are for the first that tells classes. Distillation needs none, and is mostly better: a teacher says more than a label.
+are for the first that tells classes, else for the only one that they fit. Distillation needs none, and is mostly
+better: a teacher says more than a label.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
     apoz:  s_u = P(a ≠ 0)             (Hu et al., Network Trimming, arXiv 1607.03250, equation 1: 1 − APoZ)
 
 The features that count are those that linear operators read, for they are all that the rest of the model sees of the
-unit; where no linear operator reads the unit, all of its features count.
+unit; where no linear operator reads the unit, all of its features count, but for those along an axis that holds the
+batch as well (a reshape to [batch · channels, …]): its length is another one in every run.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from graphpress.coupling import Coupling, Group, Place
 from graphpress.errors import UsageError, did_you_mean
-from graphpress.ir import Model, label
+from graphpress.ir import Model, dims_of, label
 from graphpress.manager.contract import Context
 from graphpress.passes.prune.criteria._moments import AxisMoments, observe_moments
 from graphpress.passes.prune.criteria._roles import data_axis
@@ -68,10 +69,16 @@ class Activation(Criterion):
 
 
 def features_read(group: Group) -> list[Place]:
-    """The group's features that linear operators contract along the units' axis, else all of them."""
+    """The group's features that linear operators sum along the units' axis, else all on an axis of fixed size."""
     read = [
         place
         for place in group.features
         if any(use.idx == 0 and data_axis(use.node) == place.axis for use in place.value.uses())
     ]
-    return read or list(group.features)
+    return read or [place for place in group.features if _is_fixed(place)]
+
+
+def _is_fixed(place: Place) -> bool:
+    """Whether the axis has one position for each unit in every run, as far as is known."""
+    dims = dims_of(place.value)
+    return dims is None or dims[place.axis] == len(place.units)

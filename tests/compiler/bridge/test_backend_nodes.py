@@ -31,8 +31,8 @@ from graphpress.runtime import Session
 
 torch = pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'")
 
-from graphpress.bridge.pytorch.ops import table as translations  # noqa: E402
-from graphpress.bridge.pytorch.tensors import to_array, to_tensor  # noqa: E402
+from graphpress.bridge.pytorch.ops import table as translations
+from graphpress.bridge.pytorch.tensors import to_array, to_tensor
 
 FORWARD, GRADIENT, BOTH = ("forward",), ("gradient",), ("forward", "gradient")
 

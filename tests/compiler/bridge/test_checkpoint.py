@@ -1,6 +1,8 @@
 import pickle
 
-import torch
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'graphpress[torch]'")
 
 from graphpress.bridge.pytorch.checkpoint import Store
 

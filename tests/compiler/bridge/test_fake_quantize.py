@@ -23,7 +23,7 @@ from graphpress.ir.quantized import dequantize_array, quantize_array
 
 torch = pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'")
 
-from graphpress.bridge.pytorch.fake_quantize import fixed_grid, following_grid, renewed  # noqa: E402
+from graphpress.bridge.pytorch.fake_quantize import fixed_grid, following_grid, renewed
 
 BYTES = Quantized("uint8", (0.05,), (120,))
 

@@ -19,8 +19,8 @@ from graphpress.ir import from_proto
 
 torch = pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'")
 
-from graphpress.bridge.pytorch.ops import table  # noqa: E402
-from graphpress.bridge.pytorch.tensors import to_tensor  # noqa: E402
+from graphpress.bridge.pytorch.ops import table
+from graphpress.bridge.pytorch.tensors import to_tensor
 
 RANDOM = ("Bernoulli", "Multinomial")
 

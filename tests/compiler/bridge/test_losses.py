@@ -2,7 +2,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'graphpress[torch]'")
 
 from graphpress.bridge.pytorch.losses import (
     Objective,

@@ -3,7 +3,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'graphpress[torch]'")
 
 from graphpress.bridge.pytorch import train_loop
 from graphpress.bridge.pytorch.checkpoint import Store

@@ -14,6 +14,7 @@ from graphpress.backend import Availability
 from graphpress.cli.doctor import extra_states
 from graphpress.cli.main import main
 from graphpress.cli.passes import argument_docs, describe
+from graphpress.ir import save
 from graphpress.manager import registry
 from graphpress.manager.contract import Pass
 from graphpress.report.words import plural
@@ -49,6 +50,13 @@ def test_inspect_tells_which_channels_go_together(capsys, model_file):
     groups = run_json(capsys, "inspect", model_file, "--groups")
     assert {"groups", "frozen", "notes"} == groups.keys()
     assert all(group["units"] > 1 and group["constants"] for group in groups["groups"])
+
+
+def test_inspect_counts_the_slices_of_a_group_and_not_whole_weights(capsys, build, tmp_path):
+    joined = build("Concat", build.conv("x", 3, 4), build.conv("x", 3, 6), axis=1)
+    save(build.model({"x": (2, 3, 6, 6)}, [build.conv(joined, 10, 5)]), tmp_path / "joined.onnx")
+    groups = run_json(capsys, "inspect", tmp_path / "joined.onnx", "--groups")["groups"]
+    assert [(group["units"], group["parameters"]) for group in groups] == [(4, 12 + 4 + 20), (6, 18 + 6 + 30)]
 
 
 def test_inspect_answers_one_question_at_a_time(capsys, model_file):

@@ -153,6 +153,19 @@ def test_a_pass_that_lacks_data_is_refused_and_its_recovery_has_nothing_to_do(ru
     assert "nothing to recover from" in notes(done, "recover")
 
 
+def test_what_the_last_pass_lacks_is_said_before_the_first_one_runs(run, passes):
+    class Demanding(passes.Lossy):
+        name = "demanding"
+
+        def check(self, context):
+            raise DataError("needs a library")
+
+    calls = []
+    with pytest.raises(DataError, match="needs a library"):
+        run(passes.Harmless(), Demanding(), hooks={"before_pass": lambda one, model: calls.append(one)})
+    assert calls == []
+
+
 def test_refusals_of_a_pass_stand_in_the_record(run, passes):
     (refusal,) = run(passes.Shrink()).refusals()
     assert (refusal.pass_name, refusal.where, refusal.why, refusal.fix) == (

@@ -161,6 +161,12 @@ def test_empty_data_is_refused(mlp):
         run(mlp, (0.5,))
 
 
+def test_data_that_is_no_number_is_refused(mlp):
+    mlp[2].calibration = [{"x": np.full((4, 6), np.nan, np.float32)}]
+    with pytest.raises(DataError, match="no numbers"):
+        run(mlp, (0.5,))
+
+
 def test_outputs_that_are_no_numbers_are_lost(mlp):
     """They are divided by what the units sum to: nothing, when all are gone."""
     text = TO_CLASSES.replace("y = Gemm", "g = Gemm").replace("v, c)", "v, c) n = MatMul(t, o) y = Div(g, n)")

@@ -5,7 +5,8 @@ import re
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'graphpress[torch]'")
 
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend

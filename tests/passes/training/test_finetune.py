@@ -1,9 +1,14 @@
+import re
+
 import numpy as np
 import pytest
 
-from graphpress.errors import DataError
+from graphpress.analysis.shapes import infer_shapes
+from graphpress.errors import DataError, UsageError
 from graphpress.ir import clone
 from graphpress.models import build
+from graphpress.passes.training._labels import label_reading
+from graphpress.passes.training._outputs import read_outputs
 from graphpress.passes.training.finetune import Finetune
 from graphpress.runtime import Session
 
@@ -64,6 +69,8 @@ def test_binary_labels_for_a_column_of_scores(context_of, weights):
     assert weights(model) != before
     with pytest.raises(DataError, match="do not go with"):
         Finetune(steps=1).run(model, context_of(model, data=data, labels=np.stack([labels, labels], 1)))
+    with pytest.raises(DataError, match="from -1 to 1, but the output 'click' tells probabilities"):
+        Finetune(steps=1).run(model, context_of(model, data=data, labels=2 * labels - 1))
 
 
 def test_a_label_for_every_pixel(context_of, weights):
@@ -77,3 +84,25 @@ def test_a_label_for_every_pixel(context_of, weights):
     assert weights(model) != before
     with pytest.raises(DataError, match="do not go with"):
         Finetune(steps=1).run(model, context_of(model, data=data, labels=labels[:, :8]))
+
+
+def test_as_many_numbers_as_outputs_are_values(network, images, context_of):
+    """[N, 4] may be four classes, or four numbers to be estimated: labels tell."""
+    wanted = 10 * Session(network).run({"input": images})["logits"] + 3
+    outcome = Finetune(steps=10, batch_size=16, holdout=0.0).run(network, context_of(labels=wanted))
+    start, best = (float(number) for number in re.search(r"(\S+) -> (\S+)", outcome.notes[0]).groups())
+    logits = Session(clone(network)).run({"input": images})["logits"]
+    assert best < start
+    assert np.square(wanted - logits).mean() == pytest.approx(best, rel=0.05)
+
+
+def test_labels_are_for_the_output_that_they_fit(context_of):
+    """Hidden states and scores, as encoders have them, [N, L, width] and [N, classes]."""
+    model, random = build("bert", sequence=8, classes=3), np.random.default_rng(0)
+    infer_shapes(model)
+    readings = read_outputs(model)
+    assert [reading.kind for reading in readings] == ["values", "values"]
+    found = label_reading(readings, random.integers(0, 3, 16), model)
+    assert (found.output, found.kind, found.axis) == ("logits", "classes", 1)
+    with pytest.raises(UsageError, match=r"2 outputs, of which labels of shape \[16, 5\] fit 0"):
+        label_reading(readings, random.integers(0, 3, (16, 5)), model)

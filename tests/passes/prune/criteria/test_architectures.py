@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'graphpress[torch]'")
 
 from graphpress.coupling import couple, unshare
 from graphpress.data import load_dataset

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'graphpress[torch]'")
 
 from graphpress.data.feeds import FeedSamples
 from graphpress.errors import UsageError
