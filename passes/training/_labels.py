@@ -97,7 +97,8 @@ def _understood(reading: Reading, labels: np.ndarray, model: Model) -> Reading:
     if dims is None or reading.value != reading.output:  # a Softmax or Sigmoid leaves no doubt
         return reading
     if reading.kind == "classes":
-        return replace(reading, kind="values") if labels.dtype.kind == "f" and _same(labels.shape[1:], dims[1:]) else reading
+        as_many = labels.dtype.kind == "f" and _same(labels.shape[1:], dims[1:])
+        return replace(reading, kind="values") if as_many else reading
     axis = _class_axis(labels, dims) if labels.ndim > 1 else None
     return reading if axis is None else replace(reading, kind="classes", axis=axis)
 

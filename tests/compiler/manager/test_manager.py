@@ -154,7 +154,7 @@ def test_a_pass_that_lacks_data_is_refused_and_its_recovery_has_nothing_to_do(ru
 
 
 def test_what_the_last_pass_lacks_is_said_before_the_first_one_runs(run, passes):
-    class Demanding(passes.Lossy):
+    class Demanding(passes.Shrink):
         name = "demanding"
 
         def check(self, context):

@@ -84,7 +84,7 @@ def test_it_is_numpys_solution(of_text, case):
         ("unet", {}),
         ("bert", {}),
         ("gpt", {}),
-        ("nas", {}),
+        ("nas", {"nodes": 400}),
     ],
 )
 def test_every_kind_of_network_gets_better_on_data_it_did_not_see(pruned, family, sizes):
