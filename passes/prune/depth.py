@@ -86,7 +86,7 @@ class PruneDepth(Pass):
         found, refusals = residual_blocks(model, context)
         wanted = self.blocks if self.ratio is None else max(1, round(self.ratio * len(found)))
         if wanted > len(found):
-            why = f"{wanted} residual blocks are to go, {len(found)} can"
+            why = f"{wanted} residual blocks are to go, {len(found)} can" if found else "no residual block can go"
             return Outcome(0, [*refusals, Refusal(self.name, why, "ask for fewer, or prune channels")])
         scorer = _Scorer(model, found, _samples(model, context, self.samples), context.threads)
         notes = [] if context.calibration is not None else ["no data: harm was measured on random inputs"]

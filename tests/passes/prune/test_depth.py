@@ -244,6 +244,12 @@ def test_harm_is_seen_in_outputs_that_are_classes(network):
     assert all(0 <= harm <= 100 for harm in harms)
 
 
+def test_a_network_without_blocks_is_left_as_it_is():
+    model = prepared("vgg")
+    outcome = PruneDepth().run(model, context(model))
+    assert (outcome.changes, outcome.refusals[-1].why) == (0, "no residual block can go")
+
+
 def test_no_samples_are_an_error_and_not_a_guess(network):
     with pytest.raises(DataError, match="empty"):
         PruneDepth().run(ir.clone(network), context(network, calibration=[]))

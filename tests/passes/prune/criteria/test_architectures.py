@@ -32,24 +32,23 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def prepared(model):
-    """The model as passes get it, with the context of a run on two made-up samples."""
-    prepare(model, {})
-    context = Context(load_target("cpu"), model)
-    FoldConstants().run(model, context)
-    unshare(model)
-    random = np.random.default_rng(0)
-    feed = {}
-    for spec in Session(model).inputs:
-        dims = [dim if isinstance(dim, int) else 2 if axis == 0 else 8 for axis, dim in enumerate(spec.dims)]
-        drawn = random.normal(size=dims) if spec.dtype.kind == "f" else random.integers(0, 2, dims)
-        feed[spec.name] = drawn.astype(spec.dtype)
-    context.calibration = [feed]
-    return model, couple(model), context
+@pytest.fixture
+def prepared(pruning):
+    """Makes a model what passes get, with its groups and the context of a run on two made-up samples."""
+
+    def make(model):
+        prepare(model, {})
+        context = Context(load_target("cpu"), model)
+        FoldConstants().run(model, context)
+        unshare(model)
+        context.calibration = [pruning.feed(model, length=8)]
+        return model, couple(model), context
+
+    return make
 
 
 @pytest.mark.parametrize("family", CONVOLUTIONAL + ATTENTION)
-def test_every_group_of_every_family_is_scored(family):
+def test_every_group_of_every_family_is_scored(family, prepared):
     model, coupling, context = prepared(build(family))
     assert coupling.groups
     for name in ("l1", "l2", "fpgm", "random", "activation", "wanda", "obs"):
@@ -60,20 +59,20 @@ def test_every_group_of_every_family_is_scored(family):
 
 @pytest.mark.parametrize("family", ["mobilenet_v2", "shufflenet", "vit", "gpt"])
 @pytest.mark.parametrize("name", ["taylor", "fisher"])
-def test_gradients_reach_every_group(family, name):
+def test_gradients_reach_every_group(family, name, prepared):
     model, coupling, context = prepared(build(family))
     scores = load_criterion(name)().score(model, coupling, context)
     assert {key: len(found) for key, found in scores.items()} == {one.name: one.size for one in coupling.groups}
     assert all(found.any() for found in scores.values())
 
 
-def test_roles_in_a_transformer():
+def test_roles_in_a_transformer(prepared):
     _, coupling, _ = prepared(build("bert"))
     seen = {role for group in coupling.groups for place in group.constants for role in roles_of(place)}
     assert seen == {"writes", "reads", "elementwise"}
 
 
-def test_a_group_without_the_roles_that_count_is_judged_by_all_of_its_constants():
+def test_a_group_without_the_roles_that_count_is_judged_by_all_of_its_constants(prepared):
     """The width of queries and keys is written by two weights, and read by none."""
     model, coupling, context = prepared(build("vit"))
     unread = [g for g in coupling.groups if not any("reads" in roles_of(place) for place in g.constants)]
@@ -86,7 +85,7 @@ def test_a_group_without_the_roles_that_count_is_judged_by_all_of_its_constants(
 
 
 @pytest.mark.parametrize("name", ["l2", "fpgm", "wanda", "obs", "taylor"])
-def test_weights_beside_the_model_score_as_those_within(name, tmp_path, monkeypatch):
+def test_weights_beside_the_model_score_as_those_within(name, tmp_path, monkeypatch, prepared):
     model, coupling, context = prepared(build("resnet", depth=20, stem="cifar", image=16))
     inside = load_criterion(name)().score(model, coupling, context)
     save(model, tmp_path / "inside.onnx")
