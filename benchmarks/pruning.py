@@ -41,7 +41,7 @@ from graphpress.passes.training.distill import Distill
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
-DATA = Path(os.environ["GRAPHPRESS_DATA"])
+DATA = Path(os.environ.get("GRAPHPRESS_DATA", ""))
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 FACTORS = (1.5, 2.11, 2.57)
 

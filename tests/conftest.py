@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from graphpress.analysis.shapes import infer_shapes
 from graphpress.bridge import load_bridge
 from graphpress.coupling import Coupling, Keep, couple, remove, unshare
 from graphpress.errors import BackendError
@@ -46,6 +47,7 @@ def work() -> Callable[[Callable[[], object]], int]:
 
 # -- pruning is sound -------------------------------------------------------------------------------------------
 
+RECURRENT = ("GRU", "LSTM", "RNN")
 SUMMED = {"Conv": (0,), "ConvTranspose": (0,), "DeformConv": (0,), "Gemm": (0, 1), "Attention": (0, 1, 2)}
 """Inputs that an operator contracts; every input of the others in ``SUMS_ALL``."""
 
@@ -74,6 +76,7 @@ class Pruned:
     def by(model: Model, choose: Callable[[Coupling], Keep], **options: object) -> Pruned:
         """Couple, choose and remove, in a copy."""
         original = clone(model)
+        infer_shapes(original)
         unshare(original)
         smaller = clone(original)
         coupling = couple(smaller, **options)
@@ -93,6 +96,8 @@ class Pruned:
         for node in proto.graph.node:
             summed = range(len(node.input)) if node.op_type in SUMS_ALL else SUMMED.get(node.op_type, ())
             data = [index for index in summed if index < len(node.input) and node.input[index] not in fixed]
+            if node.op_type in RECURRENT:  # the state is read through the columns of R
+                data = [0, 2]
             for index in data or summed:  # of two constants, either may be taken for the data
                 for number, mask in enumerate(masks.get(node.input[index], [])):
                     fresh = f"{node.output[0]}@{index}.{number}"

@@ -115,16 +115,16 @@ def _tile(flow: Flow) -> Sequence[Axes | None]:
 
 
 def _expand(flow: Flow) -> Sequence[Axes | None]:
-    """Copies along an axis are free to go when the target shape is a constant, which can then be changed."""
+    """Copies along an axis are free to go when its target size can be changed: it is the same in every run."""
     data, shape = flow.of(0), flow.output()
     aligned = (*(np.zeros(1, np.int64) for _ in range(len(shape) - len(data))), *data)
-    target = flow.constant(1)
+    constant = flow.constant(1) is not None
     result = []
-    for axis, size in zip(aligned, shape, strict=True):
+    for axis, size, declared in zip(aligned, shape, flow.declared(), strict=True):
         if len(axis) == size:
             result.append(axis)
         else:
-            result.append(flow.atoms.fresh(size) if target is not None else flow.fixed([size], "a computed shape")[0])
+            result.append(flow.atoms.fresh(size) if constant or declared else flow.fixed([size], "a computed shape")[0])
     return [tuple(result)]
 
 

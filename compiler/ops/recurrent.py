@@ -1,17 +1,84 @@
-"""Recurrent layers: axes stay as they are (states go round), the cost is known."""
+"""Recurrent layers: the state is one axis, wherever it lies.
+
+Weights hold the state once per gate: W is [directions, gates × state, inputs], R [directions, gates × state, state],
+the biases [directions, 2 × gates × state]. A unit of the state goes with its row of every gate, its column of R and its
+position in every state and output. Time and directions stay.
+"""
 
 from __future__ import annotations
 
-from graphpress.ops.rules import opaque
-from graphpress.ops.spec import Call, OpSpec, Quantization, Role, Work
+from collections.abc import Sequence
 
-_LAYERS = ("RNN", "GRU", "LSTM")
+import numpy as np
+
+from graphpress.ops.atoms import Axes, Axis
+from graphpress.ops.rules import freeze_inputs
+from graphpress.ops.shrink import Shrink
+from graphpress.ops.spec import Call, Flow, OpSpec, Quantization, Role, Work
+
+_GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+_PEEPHOLES = 3
 _PER_GATE = 10
 
 
 def entries() -> list[OpSpec]:
     """The operators of this family."""
-    return [OpSpec(name, opaque, _cost, Quantization(Role.OPAQUE, 1, 3)) for name in _LAYERS]
+    return [OpSpec(name, _recurrent, _cost, Quantization(Role.OPAQUE, 1, 3), shrink=_smaller_state) for name in _GATES]
+
+
+def _recurrent(flow: Flow) -> Sequence[Axes | None]:
+    data, weight, recurrence = flow.of(0), flow.of(1), flow.of(2)
+    state, gates = recurrence[2], _GATES[flow.node.op_type]
+    flow.atoms.unite(data[2], weight[2])
+    rows = [(weight[1], gates), (recurrence[1], gates)]
+    directions = [weight[0], recurrence[0]]
+    for index, count in ((3, 2 * gates), (7, _PEEPHOLES)):
+        if flow.has(index):
+            direction, row = flow.of(index)
+            directions.append(direction)
+            rows.append((row, count))
+    for axis, count in rows:
+        _tie_gates(flow, axis, count, state)
+    for axis in (*directions, data[_time(flow)]):
+        flow.freeze(axis, "a direction or a step in time")
+    freeze_inputs(flow, [4], "a length")
+    batch = data[1 - _time(flow)]
+    for index in (5, 6):
+        if flow.has(index):
+            _tie_states(flow, flow.of(index), batch, state)
+    return [_result(flow, index, batch, state) for index in range(len(flow.outputs))]
+
+
+def _time(call: Call) -> int:
+    """The axis of the data along which time runs."""
+    return call.integer("layout", 0)
+
+
+def _tie_gates(flow: Flow, axis: Axis, count: int, state: Axis) -> None:
+    """Every gate has a row for each unit of the state."""
+    for gate in axis.reshape(count, len(state)):
+        flow.atoms.unite(gate, state)
+
+
+def _tie_states(flow: Flow, given: Axes, batch: Axis, state: Axis) -> None:
+    flow.atoms.unite(given[2], state)
+    flow.atoms.unite(given[1 - _time(flow)], batch)
+    flow.freeze(given[_time(flow)], "a direction")
+
+
+def _result(flow: Flow, index: int, batch: Axis, state: Axis) -> Axes | None:
+    """Y is [time, directions, batch, state] or [batch, time, directions, state]; final states lack the time."""
+    shape = flow.outputs[index]
+    if shape is None:
+        return None
+    place = 0 if _time(flow) else len(shape) - 2
+    fixed = flow.fixed(shape, "a direction or a step in time")
+    return tuple({place: batch, len(shape) - 1: state}.get(axis, stays) for axis, stays in enumerate(fixed))
+
+
+def _smaller_state(shrink: Shrink) -> None:
+    if "hidden_size" in shrink.node.attributes:
+        shrink.edit.set_attributes(shrink.node, hidden_size=int(np.count_nonzero(shrink.read(2, 2))))
 
 
 def _cost(call: Call) -> Work:

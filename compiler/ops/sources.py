@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphpress.ir import DataType, Shape, TensorType, dims_of
+from graphpress.ir import DataType, Shape, TensorType
 from graphpress.ops.atoms import Axes
 from graphpress.ops.rules import moving, opaque, per_output, same, source, view
 from graphpress.ops.shrink import Shrink
@@ -33,15 +33,10 @@ def entries() -> list[OpSpec]:
 
 def _filled(flow: Flow) -> Sequence[Axes | None]:
     """All positions are alike, so that any may go, along the axes whose size is the same in every run."""
-    sizes, known = flow.output(), dims_of(flow.node.outputs[0]) or ()
-    same_every_time = [index < len(known) and known[index] is not None for index in range(len(sizes))]
+    sizes = flow.output()
     fixed = flow.fixed(sizes, "a computed size")
-    return [
-        tuple(
-            flow.atoms.fresh(size) if sure else stuck
-            for size, sure, stuck in zip(sizes, same_every_time, fixed, strict=True)
-        )
-    ]
+    axes = zip(sizes, flow.declared(), fixed, strict=True)
+    return [tuple(flow.atoms.fresh(size) if declared else stuck for size, declared, stuck in axes)]
 
 
 def _smaller_target(shrink: Shrink) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphpress.ir import Node, constant, input_of
+from graphpress.ir import Node, constant, dims_of, input_of
 from graphpress.ops.atoms import Atoms, Axes
 
 if TYPE_CHECKING:
@@ -99,6 +99,11 @@ class Flow(Call):
         if axes is None:
             raise UnknownShapeError(f"input {index} of {self.node.op_type}")
         return axes
+
+    def declared(self, output: int = 0) -> list[bool]:
+        """Which axes of an output are known to have the same size in every run, whatever the inputs' sizes are."""
+        known = dims_of(self.node.outputs[output]) or ()
+        return [index < len(known) and known[index] is not None for index in range(len(self.output(output)))]
 
     def fixed(self, sizes: Sequence[int], reason: str) -> Axes:
         """Frozen axes of these sizes."""
