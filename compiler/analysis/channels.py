@@ -15,7 +15,7 @@ from graphpress.analysis.calls import call_of, dtype_of, is_weight, shape_of
 from graphpress.analysis.shapes import concrete_shapes
 from graphpress.ir import Model, Node, Value, is_constant, label, subgraphs_of
 from graphpress.ir.encoding import encoding_of
-from graphpress.ops import Atoms, Axes, Dims, Flow, UnknownShapeError, lookup
+from graphpress.ops import Atoms, Axes, Dims, Flow, Product, UnknownShapeError, lookup
 
 _ONE_BYTE = 8
 
@@ -65,7 +65,9 @@ class _Walk:
         """Give the outputs of a node their axes."""
         call = call_of(node, self.shapes)
         flow = Flow(**vars(call), axes=tuple(self.axes_of(value) for value in node.inputs), atoms=self.atoms)
+        decided = len(self.atoms.products)
         results = self._apply(node, flow)
+        self._hold_forgotten(flow, results, self.atoms.products[decided:])
         for captured in _captured(node):
             self.freeze(captured, f"a subgraph of {label(node)}")
         for value, axes, shape in zip(node.outputs, results, flow.outputs, strict=True):
@@ -113,6 +115,21 @@ class _Walk:
             return self._give_up(flow, f"{label(node)}: {error}")
         fits = len(results) == len(flow.outputs) and all(map(_fits, results, flow.outputs))
         return results if fits else self._give_up(flow, f"{label(node)}: its shapes are not those of {node.op_type}")
+
+    def _hold_forgotten(self, flow: Flow, results: Sequence[Axes | None], products: Sequence[Product]) -> None:
+        """Freeze axes of constants that a rule passed over: what it neither ties, freezes nor hands on would look as if
+        it could go.
+        """
+        given = [axes for value, axes in zip(flow.node.inputs, flow.axes, strict=True) if axes and is_constant(value)]
+        if not given:
+            return
+        met = [axis for axes in (*flow.axes, *results) for axis in axes or ()]
+        met += [axis for product in products for axis in (product.outer, product.inner, product.flat)]
+        roots, counts = np.unique(self.atoms.resolve(np.concatenate(met)), return_counts=True)
+        for axis in (axis for axes in given for axis in axes if len(axis) > 1):
+            own = self.atoms.resolve(axis)
+            if own.any() and (counts[np.searchsorted(roots, own)] == 1).all():
+                flow.freeze(axis, "an input that is not followed")
 
     def _give_up(self, flow: Flow, reason: str) -> Sequence[Axes | None]:
         self.channels.notes.append(reason)

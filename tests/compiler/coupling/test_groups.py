@@ -60,6 +60,19 @@ def test_groups_of_a_convolution_go_whole_or_thin_out(build, blocks, units):
     assert grouped.attributes["group"].as_int() == (2 if blocks == "whole" else 4)
 
 
+def test_an_input_that_a_rule_forgets_stays_whole(build, monkeypatch):
+    """As if the rule of Conv knew nothing of biases."""
+    from graphpress.ops import linear
+
+    monkeypatch.setattr(linear, "unite_axis", lambda *_: None)
+    hidden = build.conv("x", 3, 8)
+    coupling = couple(build.model(IMAGE, [build.conv(hidden, 8, 4)]))
+    assert "c1[0]" not in names(coupling)
+    assert "not followed" in coupling.channels.atoms.reason(int(next(
+        axes[0][0] for value, axes in coupling.channels.axes.items() if value.name == "c1"
+    )))  # fmt: skip
+
+
 def test_blocks_must_be_a_known_word(build):
     model = build.model(IMAGE, [build.conv("x", 3, 4)])
     with pytest.raises(UsageError, match="blocks"):
