@@ -139,7 +139,9 @@ def _completed(data: Dataset) -> Dataset:
     data = replace(data, notes=tuple(notes))
     if data.calibration is None and data.evaluation is not None:
         borrowed = data.evaluation.spread(BORROWED_CALIBRATION)
-        note = f"no calibration part: {borrowed.count} samples of the evaluation part calibrate, labels unused"
+        note = f"no calibration part: {borrowed.count} samples of the evaluation part stand in for it"
+        if borrowed.labels is not None:
+            note += "; a pass that learns from their labels makes the metric flatter"
         return replace(data, calibration=borrowed, notes=(*data.notes, note))
     if data.evaluation is None and data.calibration is not None:
         note = "no evaluation part: the metric is taken on the calibration samples, so it flatters"

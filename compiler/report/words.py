@@ -21,6 +21,7 @@ NEXT_STEPS = (
     "allow more with --max-drop",
     "leave out sensitive layers with --exclude REGEX",
     "give more calibration data",
+    "ask a pass for less (prune{ratio=0.3}), or let it recover (reconstruct, distill)",
     "try --passes 'cleanup,quantize{calibration_method=percentile}'",
 )
 """What to do about an accuracy budget that was not met."""
@@ -62,7 +63,9 @@ def outcome(report: Report) -> str:
     if report.status == "budget_not_met":
         kept = "the passes asked for cost more accuracy than allowed; model.onnx is the best model inside the budget"
         return f"{kept}: it {'is the input model' if _unchanged(report) else _gains(report)}"
-    return f"the optimised model {_gains(report)}"
+    unchecked = report.verdict is None and any(record.transaction is not None for record in report.passes)
+    doubt = "; without data its accuracy is not checked" if unchecked and report.result.metric is None else ""
+    return f"the optimised model {_gains(report)}{doubt}"
 
 
 def budget(report: Report) -> str:

@@ -184,7 +184,9 @@ class Prune(Pass):
             return re.compile(self.layers), re.compile(self.exclude) if self.exclude else None
         except re.error as error:
             raise UsageError(
-                f"not a regular expression ({error})", where=self.name, fix="escape special characters"
+                f"{error.pattern!r} is no regular expression ({error.msg})",
+                where=f"{self.name}{{layers, exclude}}",
+                fix="escape special characters, and quote the expression",
             ) from error
 
     # -- groups -----------------------------------------------------------------------------------------------
@@ -194,7 +196,7 @@ class Prune(Pass):
 
         def left_alone(node: Node) -> str | None:
             named = excluded is not None and excluded.search(label(node)) is not None
-            return "excluded by name" if named or context.excluded(node) else None
+            return _EXCLUDED if named or context.excluded(node) else None
 
         return couple(model, keep_statistics=self.keep_statistics, blocks=self.blocks, left_alone=left_alone)
 
@@ -202,9 +204,12 @@ class Prune(Pass):
         """The groups that this pass may touch; what else could shrink is refused with the reason."""
         coupling, chosen = self._coupled(model, context), self._chosen()[0]
         outcome.refusals += [
-            Refusal(one.where, f"its {one.size} channels stay: {one.why}", "nothing, unless the reason can be removed")
+            Refusal(one.where, f"its {one.size} channels stay: {one.why}", _REMEDIES.get(one.why, _NO_REMEDY))
             for one in coupling.frozen
+            if not one.why.startswith(_PUBLIC)
         ]
+        if any(one.why.startswith(_PUBLIC) for one in coupling.frozen):
+            outcome.notes.append("the model's outputs keep their shape, and with it the layers that write them")
         wanted = [group for group in coupling.groups if _written_by(group, chosen)]
         outcome.refusals += [
             Refusal(group.name, f"no layer of this group matches {self.layers!r}", "widen the expression `layers`")
@@ -262,6 +267,11 @@ class _Step:
     key: str
     course: _Course
 
+
+_PUBLIC = "the graph output"
+_EXCLUDED = "excluded by name, or tied to what is"
+_REMEDIES = {_EXCLUDED: "narrow `exclude` (--exclude)"}
+_NO_REMEDY = "see `optimize inspect --groups` for what is tied to what"
 
 _AUTOMATIC: dict[str, Strategy] = {
     "ratio": "uniform",

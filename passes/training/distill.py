@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     from graphpress.bridge.pytorch.losses import Objective, Term
 
 MOST_FEATURES = 4
+USUAL_SPREAD = 10.0
+"""Standard deviation of class scores up to which a temperature means what papers mean by it; where the teacher's scores
+are spread wider, it is raised in proportion, lest one class be certain whatever the temperature."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Distill(Recovery):
         holdout: share of the data that is not trained on, but measured to find the best weights.
         patience: end when the held-out loss has not fallen for this many of forty measurements; None for never.
         checkpoint_seconds: save the state this often; a run that was killed is taken up when it is started again.
-        temperature: softens class scores.
+        temperature: softens class scores; raised in proportion where the teacher's are spread unusually wide.
         loss: auto, or kl or mse for every output.
         soft_labels: weight of the teacher's outputs.
         features: weight of the teacher's inner values.
@@ -219,7 +222,8 @@ class Distill(Recovery):
             target = OUTPUT + reading.output
             loss: Any = soft_decisions
             if reading.kind == "classes":
-                loss = partial(soft_labels, temperature=self.temperature, axis=reading.axis)
+                temperature = self.temperature * max(1.0, np.sqrt(scales[target]) / USUAL_SPREAD)
+                loss = partial(soft_labels, temperature=temperature, axis=reading.axis)
             elif reading.kind == "values":
                 loss = partial(normalised_square, scale=scales[target])
             terms.append(Term(self.soft_labels / len(readings), reading.value, target, loss))
