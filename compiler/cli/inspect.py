@@ -10,7 +10,6 @@ import click
 from graphpress.cli.options import debug_option, json_option
 from graphpress.cli.text import echo_json, printable, table
 from graphpress.errors import UsageError
-from graphpress.ir import label
 from graphpress.report import words
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ def inspect(model: str, cost: bool, groups: bool, as_json: bool) -> None:
 
 def _show_groups(model: Model, as_json: bool) -> None:
     from graphpress.coupling import couple, unshare
+    from graphpress.ir import label
 
     model = _clean(model)
     unshare(model)
@@ -103,6 +103,8 @@ def _group_table(coupling: Coupling) -> str:
 
 
 def _few(group: Group) -> str:
+    from graphpress.ir import label
+
     names = [label(node) for node in group.writers]
     more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
     return ", ".join(names[:_FEW]) + more
