@@ -5,7 +5,7 @@ import re
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
@@ -173,15 +173,18 @@ def test_sparsegpt_is_its_algorithm(gemm):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**16), st.sampled_from([Rule(0.5), Rule(0.5, (2, 4)), Rule(0.25, (3, 4))]))
-def test_compensation_lowers_the_error(seed, rule):
-    random = np.random.default_rng(seed)
-    rows = random.normal(size=(300, 16)) @ random.normal(size=(16, 16))
-    weight, gram = random.normal(size=(6, 16)), rows.T @ rows / 300
-    found = _pruned(weight.copy(), gram, rule)
-    cut = np.where(found == 0, 0, weight)
-    assert np.square(rows @ (found - weight).T).sum() < np.square(rows @ (cut - weight).T).sum()
+@pytest.mark.parametrize("rule", [Rule(0.5), Rule(0.5, (2, 4)), Rule(0.25, (3, 4))], ids=str)
+def test_compensation_lowers_the_error(rule):
+    """Not of every matrix, for later columns may lose what they took over, but clearly of twenty."""
+    ratios = []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        rows = random.normal(size=(300, 16)) @ random.normal(size=(16, 16))
+        weight, gram = random.normal(size=(6, 16)), rows.T @ rows / 300
+        found = _pruned(weight.copy(), gram, rule)
+        cut = np.where(found == 0, 0, weight)
+        ratios.append(np.square(rows @ (found - weight).T).sum() / np.square(rows @ (cut - weight).T).sum())
+    assert np.median(ratios) < 0.7
 
 
 def test_features_that_are_never_seen_go_first(gemm):
