@@ -189,3 +189,9 @@ def contraction_of(node: Node) -> Contraction | None:
         in_axis,
         int_attribute(node, "group", 1),
     )
+
+
+def contractions_of(value: Value) -> list[Contraction]:
+    """The linear operators whose weight this constant is, in the order of its uses."""
+    found = ((contraction_of(use.node), use.idx) for use in value.uses())
+    return [one for one, index in found if one is not None and one.weight == index]

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from graphpress.analysis.calls import call_of, shape_of
 from graphpress.analysis.cost import LayerCost, LayerCounter, costed_nodes
-from graphpress.analysis.shapes import concrete_shapes
 from graphpress.coupling.groups import Coupling, Group
 from graphpress.ir import Model, Node, Value, readers
 from graphpress.ops import Call, Dims
@@ -52,7 +51,6 @@ class GroupCosts:
     Args:
         model: the model, not changed.
         coupling: its groups.
-        shapes: static shapes by value name; ``concrete_shapes(model)`` when not given.
         price: seconds of a node, for ``Totals.seconds``.
 
     Attributes:
@@ -64,13 +62,11 @@ class GroupCosts:
         self,
         model: Model,
         coupling: Coupling,
-        shapes: Mapping[str, Dims] | None = None,
         *,
         price: Price | None = None,
     ) -> None:
         self._model, self._coupling, self._price = model, coupling, price
-        self._whole_shapes = concrete_shapes(model) if shapes is None else shapes
-        self._shapes = dict(self._whole_shapes)
+        self._shapes = dict(coupling.shapes)
         self.sizes = {group.name: group.size for group in coupling.groups}
         self._counts = dict(self.sizes)
         self._positions = {group.name: _positions(group) for group in coupling.groups}
@@ -90,7 +86,7 @@ class GroupCosts:
 
     def priced(self, price: Price) -> GroupCosts:
         """Costs of the same model, whole, with seconds."""
-        return GroupCosts(self._model, self._coupling, self._whole_shapes, price=price)
+        return GroupCosts(self._model, self._coupling, price=price)
 
     # -- asking -------------------------------------------------------------------------------------------
 

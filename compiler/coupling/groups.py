@@ -15,7 +15,7 @@ import numpy as np
 
 from graphpress.analysis.calls import is_weight
 from graphpress.analysis.channels import Channels, propagate
-from graphpress.analysis.contraction import contraction_of
+from graphpress.analysis.contraction import contraction_of, contractions_of
 from graphpress.analysis.shapes import concrete_shapes
 from graphpress.coupling.products import Blocks, settle
 from graphpress.ir import Model, Node, Value, is_constant, label
@@ -239,12 +239,7 @@ def _name(constants: tuple[Place, ...]) -> str:
 
 def _writers(place: Place) -> list[Node]:
     """The linear operators whose weight this is, if the units are their outputs."""
-    found = []
-    for use in place.value.uses():
-        contraction = contraction_of(use.node)
-        if contraction is not None and contraction.weight == use.idx and contraction.out_axis == place.axis:
-            found.append(use.node)
-    return found
+    return [one.node for one in contractions_of(place.value) if one.out_axis == place.axis]
 
 
 def _unique(name: str, names: set[str]) -> str:

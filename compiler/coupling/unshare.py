@@ -7,8 +7,8 @@ embedding twice means it.
 
 from __future__ import annotations
 
-from graphpress.analysis.contraction import contraction_of
-from graphpress.ir import Editor, Model, Node, Value, constant, is_constant
+from graphpress.analysis.contraction import contractions_of
+from graphpress.ir import Editor, Model, Value, constant, is_constant
 
 
 def unshare(model: Model) -> int:
@@ -22,7 +22,7 @@ def unshare(model: Model) -> int:
     edit, copies = Editor(model), 0
     for value in list(model.graph.initializers.values()):
         uses = [use for use in value.uses() if use.node.graph is model.graph]
-        if len(uses) < 2 or not _is_vector(value) or any(_is_kernel(use.node, use.idx) for use in uses):
+        if len(uses) < 2 or not _is_vector(value) or _is_kernel(value, model):
             continue
         array = constant(value)
         assert array is not None
@@ -41,6 +41,5 @@ def _is_vector(value: Value) -> bool:
     return len(long) == 1
 
 
-def _is_kernel(node: Node, index: int) -> bool:
-    found = contraction_of(node)
-    return found is not None and found.weight == index
+def _is_kernel(value: Value, model: Model) -> bool:
+    return any(one.node.graph is model.graph for one in contractions_of(value))

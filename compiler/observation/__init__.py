@@ -1,8 +1,15 @@
 """Observation: one streaming runner shows requested tensors to observers, in bounded memory."""
 
-from graphpress.observation.gram import GramObserver, Moments, Observation, input_moments, second_moments
+from graphpress.observation.gram import (
+    GramObserver,
+    Moments,
+    Observation,
+    in_portions,
+    input_moments,
+    second_moments,
+)
 from graphpress.observation.observers import HistogramObserver, MinMaxObserver, Observer
-from graphpress.observation.stream import observe
+from graphpress.observation.stream import batch_of, observe
 
 __all__ = [
     "GramObserver",
@@ -11,6 +18,8 @@ __all__ = [
     "Moments",
     "Observation",
     "Observer",
+    "batch_of",
+    "in_portions",
     "input_moments",
     "observe",
     "second_moments",

@@ -202,14 +202,16 @@ def input_moments(
         DataError: there are no feeds, or they do not fit the model.
     """
     options = options or Observation()
-    watchers = [GramObserver(one, options.positions, full=options.full) for one in contractions]
-    for some in _within_budget(watchers):
+    found: dict[str, Moments] = {}
+    for some in in_portions(contractions, GRAM_BUDGET, full=options.full):
+        watchers = [GramObserver(one, options.positions, full=options.full) for one in some]
         by_value: dict[str, list[GramObserver]] = {}
-        for watcher in some:
+        for watcher in watchers:
             by_value.setdefault(label(watcher.contraction.data), []).append(watcher)
         observers = {name: _Several(found) for name, found in by_value.items()}
         observe(model, observers, feeds, threads=options.threads, progress=options.progress)
-    return {label(watcher.contraction.result): watcher.moments for watcher in watchers}
+        found |= {label(watcher.contraction.result): watcher.moments for watcher in watchers}
+    return found
 
 
 def second_moments(
@@ -256,15 +258,22 @@ class _Several:
             one.update(array)
 
 
-def _within_budget(watchers: Sequence[GramObserver]) -> Iterator[list[GramObserver]]:
-    some, size = list[GramObserver](), 0
-    for watcher in watchers:
-        blocks, features, _ = watcher.contraction.matrix_shape
-        need = 8 * blocks * features * (features if watcher.moments._full else 1)
-        if some and size + need > GRAM_BUDGET:
+def in_portions(contractions: Iterable[Contraction], budget: int, *, full: bool = True) -> Iterator[list[Contraction]]:
+    """Contractions in order, as many at a time as have their Gram matrices within the budget; at least one.
+
+    Args:
+        contractions: any.
+        budget: bytes.
+        full: whole matrices; else their diagonals alone.
+    """
+    some, size = list[Contraction](), 0
+    for contraction in contractions:
+        blocks, features, _ = contraction.matrix_shape
+        need = 8 * blocks * features * (features if full else 1)
+        if some and size + need > budget:
             yield some
             some, size = [], 0
-        some.append(watcher)
+        some.append(contraction)
         size += need
     if some:
         yield some

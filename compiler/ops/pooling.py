@@ -51,13 +51,8 @@ def _smaller_sizes(shrink: Shrink) -> None:
     if shrink.has(_SIZES):
         rank = len(shrink.input(0))
         axes = [axis % rank for axis in shrink.integers("axes") or range(rank)]
-        lost = {axis: mask for axis, mask in shrink.lost().items() if axis in axes}
-        if shrink.constant(_SIZES) is None:
-            shrink.scale_entries(
-                _SIZES, {axes.index(axis): (int(mask.sum()), len(mask)) for axis, mask in lost.items()}
-            )
-        else:
-            shrink.set_entries("sizes", _SIZES, {axes.index(axis): int(mask.sum()) for axis, mask in lost.items()})
+        lost = {axes.index(axis): mask for axis, mask in shrink.lost().items() if axis in axes}
+        shrink.set_sizes("sizes", _SIZES, lost)
 
 
 def _regions(flow: Flow) -> Sequence[Axes | None]:

@@ -66,6 +66,19 @@ class Shrink(Call):
             numbers[place] = number
         self.set_integers(name, index, numbers)
 
+    def set_sizes(self, name: str, index: int, lost: Mapping[int, Mask]) -> None:
+        """Let the sizes in a vector follow, whether the vector is known or computed at run time.
+
+        Args:
+            name: the attribute in older operator sets.
+            index: the input in newer ones.
+            lost: by position in the vector, the mask of its axis.
+        """
+        if self.constant(index) is None:
+            self.scale_entries(index, {place: (int(mask.sum()), len(mask)) for place, mask in lost.items()})
+        else:
+            self.set_entries(name, index, {place: int(mask.sum()) for place, mask in lost.items()})
+
     def scale_entries(self, index: int, entries: Mapping[int, tuple[int, int]]) -> None:
         """Scale some entries of a vector of sizes that is computed at run time.
 

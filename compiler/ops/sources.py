@@ -40,11 +40,7 @@ def _filled(flow: Flow) -> Sequence[Axes | None]:
 
 
 def _smaller_target(shrink: Shrink) -> None:
-    lost = {axis: (int(mask.sum()), len(mask)) for axis, mask in shrink.lost().items()}
-    if shrink.constant(0) is None:
-        shrink.scale_entries(0, lost)
-    else:
-        shrink.set_entries("shape", 0, {axis: stay for axis, (stay, _) in lost.items()})
+    shrink.set_sizes("shape", 0, shrink.lost())
 
 
 def _sizes_as_before(shrink: Shrink) -> None:

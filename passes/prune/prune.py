@@ -138,7 +138,7 @@ class Prune(Pass):
             remove(copy, self._coupled(copy, context), _keep(scores, counts))
             return copy
 
-        costs = GroupCosts(model, coupling, coupling.shapes)
+        costs = GroupCosts(model, coupling)
         plan = self._plan(model, coupling, scores, step, context)
         allocation = allocate(plan, model, costs, context, realise, key=step.key)
         whole = costs.full

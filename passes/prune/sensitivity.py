@@ -27,8 +27,9 @@ from graphpress.evaluation.outputs import compared
 from graphpress.ir import Editor, Model, Node, Value, clone, constant, digest, is_standard, label, weight_bytes
 from graphpress.ir.files import PROTOBUF_LIMIT
 from graphpress.manager.contract import Context, Feed
+from graphpress.observation import batch_of
 from graphpress.passes.prune.criteria import Scores
-from graphpress.passes.prune.criteria._data import no_samples, rows_of, some_samples
+from graphpress.passes.prune.criteria._data import no_samples, some_samples
 from graphpress.passes.prune.criteria._outputs import class_scores, log_probabilities
 from graphpress.passes.prune.criteria._roles import roles_of
 from graphpress.runtime import Session
@@ -162,7 +163,7 @@ class _Reference:
                 where="allocation sensitivity",
                 fix="check the weights and the calibration data for NaN and infinity",
             )
-        return _Reference(feeds, outputs, class_scores(outputs[0], rows_of(feeds[0])), power)
+        return _Reference(feeds, outputs, class_scores(outputs[0], batch_of(feeds[0])), power)
 
     def distance(self, model: Model, threads: int) -> float:
         """The damage that this model has taken."""

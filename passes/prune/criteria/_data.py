@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from graphpress.data import Samples
 from graphpress.errors import DataError
 from graphpress.manager.contract import Feed
-
-
-def rows_of(feed: Feed) -> int:
-    """How many samples a feed holds: the longest first axis."""
-    return max((len(array) for array in feed.values() if np.ndim(array)), default=1)
+from graphpress.observation import batch_of
 
 
 def some_samples(data: Iterable[Feed], limit: int) -> Iterable[Feed]:
@@ -36,7 +30,7 @@ class _First:
             if left <= 0:
                 return
             yield feed
-            left -= rows_of(feed)
+            left -= batch_of(feed)
 
 
 def no_samples() -> DataError:

@@ -27,7 +27,8 @@ from graphpress.data import Samples
 from graphpress.errors import UsageError
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Context, Feed
-from graphpress.passes.prune.criteria._data import no_samples, rows_of, some_samples
+from graphpress.observation import batch_of
+from graphpress.passes.prune.criteria._data import no_samples, some_samples
 from graphpress.passes.prune.criteria._outputs import are_probabilities, class_scores
 
 Targets = Literal["labels", "sampled", "outputs"]
@@ -82,11 +83,11 @@ def stream_gradients(
             first, _ = next(_micro_batches(model, context, replace(options, batch=_FIRST_LOOK)), (None, None))
             if first is None:
                 raise no_samples()
-            likelihood = _Likelihood.of(run(first), rows_of(first), options.targets, context.seed)
+            likelihood = _Likelihood.of(run(first), batch_of(first), options.targets, context.seed)
         for feed, labels in context.progress.track(_micro_batches(model, context, options), "gradients"):
             loss = likelihood.loss(run(feed), labels)
             found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
-            yield rows_of(feed), {name: one.float().numpy() for name, one in zip(parameters, found, strict=True)}
+            yield batch_of(feed), {name: one.float().numpy() for name, one in zip(parameters, found, strict=True)}
     finally:
         torch.set_num_threads(threads)
 

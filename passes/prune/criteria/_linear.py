@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphpress.analysis.contraction import Contraction, contraction_of
+from graphpress.analysis.contraction import Contraction, contractions_of
 from graphpress.coupling import Coupling, Group, Place
 from graphpress.ir import label
 from graphpress.passes.prune.criteria._roles import chosen_places
@@ -38,12 +38,9 @@ def _chosen(group: Group, reduction: Reduction) -> list[LinearPlace]:
 
 def _linear(place: Place) -> list[LinearPlace]:
     """One for each operator that reads the weight."""
-    found = {}
-    for use in place.value.uses():
-        contraction = contraction_of(use.node)
-        if contraction is None or use.idx != contraction.weight:
-            continue
-        if place.axis in (contraction.in_axis, contraction.out_axis):
-            reads = place.axis == contraction.in_axis
-            found[label(contraction.result)] = LinearPlace(place, contraction, reads)
+    found = {
+        label(one.result): LinearPlace(place, one, place.axis == one.in_axis)
+        for one in contractions_of(place.value)
+        if place.axis in (one.in_axis, one.out_axis)
+    }
     return [found[name] for name in sorted(found)]

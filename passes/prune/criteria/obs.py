@@ -16,7 +16,7 @@ units' own outputs, wᵀHw, for which nothing compensates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,7 +26,7 @@ from graphpress.analysis.contraction import Contraction
 from graphpress.coupling import Coupling
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Context
-from graphpress.observation import Moments, Observation, input_moments
+from graphpress.observation import Moments, Observation, in_portions, input_moments
 from graphpress.passes.prune.criteria._data import some_samples
 from graphpress.passes.prune.criteria._linear import LinearPlace, linear_places
 from graphpress.passes.prune.criteria._slices import Shares, numbers, unit_share, unit_sums
@@ -72,7 +72,7 @@ class Obs(Criterion):
         assert context.calibration is not None
         data = some_samples(context.calibration, self.samples)
         options = Observation(threads=context.threads, progress=context.progress)
-        for some in _within_memory(list(contractions.values())):
+        for some in in_portions(contractions.values(), _GRAM_BYTES):
             for operator, moments in input_moments(model, some, data, options).items():
                 layer = _Layer.of(contractions[operator], moments, self)
                 for name, at, one in jobs[operator]:
@@ -149,17 +149,3 @@ def _by_count(units: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.nda
     for count in np.unique(counts[counts > 0]):
         some = np.flatnonzero(counts == count)
         yield some, order[starts[some][:, None] + np.arange(count)]
-
-
-def _within_memory(contractions: Sequence[Contraction]) -> Iterator[list[Contraction]]:
-    some, size = list[Contraction](), 0
-    for contraction in contractions:
-        blocks, features, _ = contraction.matrix_shape
-        need = 8 * blocks * features**2
-        if some and size + need > _GRAM_BYTES:
-            yield some
-            some, size = [], 0
-        some.append(contraction)
-        size += need
-    if some:
-        yield some
