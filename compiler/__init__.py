@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphpress.api import Result, optimize
-    from graphpress.backend import Artifact, Availability, Backend
+    from graphpress.backend import Artifact, Availability, Backend, Commission, Findings
     from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
     from graphpress.ir import Editor, Match, Model, Node, Refusal, Value, load, save
     from graphpress.manager.contract import Context, Outcome, Pass, RewritePass
@@ -31,9 +31,11 @@ __all__ = [
     "Availability",
     "Backend",
     "BackendError",
+    "Commission",
     "Context",
     "DataError",
     "Editor",
+    "Findings",
     "GraphpressError",
     "Match",
     "Model",
@@ -58,7 +60,7 @@ __all__ = [
 
 _HOME = {
     **dict.fromkeys(("Result", "optimize"), "api"),
-    **dict.fromkeys(("Artifact", "Availability", "Backend"), "backend"),
+    **dict.fromkeys(("Artifact", "Availability", "Backend", "Commission", "Findings"), "backend"),
     **dict.fromkeys(("BackendError", "DataError", "GraphpressError", "ModelError", "UsageError"), "errors"),
     **dict.fromkeys(("Editor", "Match", "Model", "Node", "Refusal", "Value", "load", "save"), "ir"),
     **dict.fromkeys(("Context", "Outcome", "Pass", "RewritePass"), "manager.contract"),

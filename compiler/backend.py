@@ -6,13 +6,13 @@ Third parties provide one through the entry point group ``graphpress.backends``:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from graphpress.ir import Model
+from graphpress.ir import Model, Refusal
 from graphpress.targets import Target
 
 
@@ -31,34 +31,99 @@ class Availability:
     install: str = ""
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What is known of an artefact without taking anybody's word for it.
+
+    Args:
+        became: in which type each node really computes, by node name; nodes that are unknown are left out.
+        notes: sentences for the report: what was checked, and on what.
+        refusals: nodes that the device would run otherwise than asked, with the reason and the fix.
+        unverified: what only the device itself can tell, and was therefore not checked.
+    """
+
+    became: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    refusals: Sequence[Refusal] = ()
+    unverified: Sequence[str] = ()
+
+
+class ShapeRange(NamedTuple):
+    """Shapes of an input with open dimensions between which a compiler tunes: least, usual, largest."""
+
+    least: tuple[int, ...]
+    usual: tuple[int, ...]
+    largest: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Commission:
+    """What a backend is asked to make something of, beside the legalised model.
+
+    Args:
+        target: the device.
+        annotated: the model before it was legalised: a clean float graph with its encodings.
+        threads: threads of a runtime on this machine.
+        samples: a few feeds for the model, real ones where there is data.
+        ranges: by input with open dimensions, what the user said of its shapes.
+    """
+
+    target: Target
+    annotated: Model
+    threads: int = 1
+    samples: Sequence[Mapping[str, np.ndarray]] = ()
+    ranges: Mapping[str, ShapeRange] = field(default_factory=dict)
+
+
 class Artifact(Protocol):
     """A compiled model."""
 
     @property
     def files(self) -> Sequence[Path]:
-        """Everything that was written, the model first."""
+        """Everything that was written below the folder, the model first."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """Size of the model itself with its data, without what only accompanies it."""
         ...
 
     def run(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """Run once on this machine; raises BackendError where that is impossible."""
         ...
 
-    def arithmetic(self) -> Mapping[str, str]:
-        """In which type each node really computes, by node name; nodes that are unknown are left out."""
+    def findings(self) -> Findings:
+        """What each node became, and what is to be said of it."""
         ...
 
 
 class Backend(Protocol):
-    """The seam between the compiler and a runtime."""
+    """The seam between the compiler and a runtime; what has a body here is what a class that derives from it gets."""
 
     def available(self) -> Availability:
         """Whether it works here, with the reason and the install command where not."""
         ...
 
+    def runs_here(self, target: Target) -> bool:
+        """Whether an artefact for the target runs on this machine, so that its speed can be measured."""
+        return target.this_machine
+
+    def check(self, model: Model, target: Target) -> Sequence[Refusal]:
+        """What of an input model the target cannot take at all, found before any work is done; empty when nothing."""
+        return ()
+
     def legalise(self, model: Model, target: Target) -> Model:
         """A new model that spells the annotations in the words this backend understands; the input stays as it is."""
         ...
 
-    def compile(self, model: Model, target: Target, out: Path, threads: int) -> Artifact:
-        """Write the legalised model (``out/model.onnx``) and what the backend makes of it into the folder ``out``."""
+    def simulate(self, model: Model, target: Target) -> Model:
+        """A new model that computes in ONNX Runtime what the legalised one computes on the device, for the metric."""
+        return self.legalise(model, target)
+
+    def compile(self, model: Model, commission: Commission, out: Path) -> Artifact:
+        """Write the legalised model (``out/model.onnx``) and what the backend makes of it into the folder ``out``.
+
+        Raises:
+            ModelError: the target's compiler refuses the model; the message says which node and why.
+        """
         ...

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from graphpress.backend import Artifact
+from graphpress.backend import Artifact, Findings
 from graphpress.errors import ModelError
 from graphpress.ir import Model
 from graphpress.job import Job
@@ -29,7 +29,7 @@ class Choice:
         model: the legalised model; None for the input model.
         artifact: what the backend made of it; None for the input model.
         comparison: against the input model; None for the input model itself.
-        became: in which type each node really computes, by name.
+        findings: in which type each node really computes, and what else the backend has to say.
         dropped: transactions that were given up because the result was worse with them, and why, latest first.
     """
 
@@ -37,7 +37,7 @@ class Choice:
     model: Model | None
     artifact: Artifact | None
     comparison: Comparison | None
-    became: Mapping[str, str] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
     dropped: tuple[tuple[str, str], ...] = ()
 
 
@@ -55,7 +55,7 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
         word = "+".join(checkpoint.transactions) or "lossless"
         try:
             model = job.backend.legalise(checkpoint.model, job.target)
-            artifact = job.backend.compile(model, job.target, folder, job.threads)
+            artifact = job.backend.compile(model, job.commission(checkpoint.model), folder)
         except ModelError as error:
             dropped.append((_last(checkpoint), f"nothing that runs ({error.what})"))
             continue
@@ -67,7 +67,7 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
             worse = "" if recorded == word else worse or "not chosen in the recorded run"
         if not worse:
             job.context.decisions[DECISION] = word
-            return Choice(checkpoint, model, artifact, comparison, artifact.arithmetic(), tuple(dropped))
+            return Choice(checkpoint, model, artifact, comparison, artifact.findings(), tuple(dropped))
         dropped.append((_last(checkpoint), worse))
         shutil.rmtree(folder)
     job.context.decisions[DECISION] = ORIGINAL
@@ -80,14 +80,14 @@ def _last(checkpoint: Checkpoint) -> str:
 
 
 def compare(job: Job, artifact: Artifact) -> Comparison:
-    """Time the artefact against the input model, where the target is this machine, and compare their sizes."""
+    """Time the artefact against the input model, where it runs on this machine, and compare their sizes."""
     timing: PairedTiming | None = None
-    if job.target.this_machine:
+    if job.runs_here:
         feed = job.single
         timing = compare_latency(lambda: job.session.run(feed), lambda: artifact.run(feed))
         if timing.low <= SLOWER < timing.high:  # too close to call: look longer, so that chance decides less
             timing = compare_latency(lambda: job.session.run(feed), lambda: artifact.run(feed), seconds=LONG_SECONDS)
-    return Comparison(timing, size_of_original(job), sum(file.stat().st_size for file in artifact.files))
+    return Comparison(timing, size_of_original(job), artifact.bytes)
 
 
 def size_of_original(job: Job) -> int:

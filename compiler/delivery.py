@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,9 @@ def deliver(job: Job, run: Run, began: float) -> tuple[Report, tuple[Path, ...]]
         scratch = folder / ".candidates"
         scratch.mkdir()
         choice = choose(job, run, scratch)
-        _place_model(job, choice, folder)
+        size = _place_model(job, choice, folder)
         shutil.rmtree(scratch)
-        report = _report(job, run, choice, folder)
+        report = _report(job, run, choice, size)
         report = replace(report, seconds=time.perf_counter() - began)
         (folder / "report.json").write_text(to_json(report), encoding="utf-8")
         write_html(report, folder / "report.html")
@@ -63,30 +63,40 @@ def deliver(job: Job, run: Run, began: float) -> tuple[Report, tuple[Path, ...]]
     return report, tuple(job.output / name for name in names)
 
 
-def _place_model(job: Job, choice: Choice, folder: Path) -> None:
+def _place_model(job: Job, choice: Choice, folder: Path) -> int:
+    """Put the model and what accompanies it in place; the size of the model."""
     if choice.artifact is not None:
-        for file in choice.artifact.files:
-            shutil.move(file, folder / file.name)
-        return
+        size = choice.artifact.bytes
+        _move(choice.artifact.files, folder)
+        return size
     shutil.copyfile(job.path, folder / MODEL)
     for record in job.files[1:]:
         (folder / record.name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(job.path.parent / record.name, folder / record.name)
+    return size_of_original(job)
+
+
+def _move(files: Sequence[Path], folder: Path) -> None:
+    """Move files, the model first, keeping the folders between them."""
+    root = files[0].parent
+    for file in files:
+        place = folder / file.relative_to(root)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(file, place)
 
 
 # -- the report -------------------------------------------------------------------------------------------
 
 
-def _report(job: Job, run: Run, choice: Choice, folder: Path) -> Report:
+def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
     baseline_score = job.final_baseline
-    score = baseline_score if choice.model is None else job.score(choice.model)
+    score = baseline_score if choice.checkpoint is None else job.score(choice.checkpoint.model)
     before = model_cost(job.original, concrete_shapes(job.original, job.shapes))
     after = before if choice.checkpoint is None else model_cost(choice.checkpoint.model)
     timing = None if choice.comparison is None else choice.comparison.timing
     latency = _baseline_latency(job) if timing is None else timing.a_ms
     original_nodes = count_nodes(job.original)
     result_nodes = original_nodes if choice.model is None else count_nodes(choice.model)
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return Report(
         model=job.path.name,
         target=job.target.name,
@@ -97,7 +107,7 @@ def _report(job: Job, run: Run, choice: Choice, folder: Path) -> Report:
         metric_name=None if job.metric is None else job.metric.name,
         threads=job.threads,
         passes=tuple(_records(run, choice)),
-        refusals=(*_import_refusals(job), *run.refusals()),
+        refusals=(*_import_refusals(job), *run.refusals(), *_backend_refusals(job, choice)),
         layers=tuple(_layers(choice, after)),
         verdict=(
             None if baseline_score is None or score is None else verdict_on(baseline_score, score, job.options.max_drop)
@@ -108,7 +118,8 @@ def _report(job: Job, run: Run, choice: Choice, folder: Path) -> Report:
         modelled_ms=_modelled_ms(job, after),
         modelled_baseline_ms=_modelled_ms(job, before),
         dropped_for_worse=tuple(f"{name}: {why}" for name, why in choice.dropped),
-        notes=tuple(_notes(job)),
+        notes=(*_notes(job), *choice.findings.notes),
+        unverified=tuple(choice.findings.unverified),
         seed=job.options.seed,
         environment=environment(),
     )
@@ -122,7 +133,7 @@ def _status(run: Run, choice: Choice) -> Status:
 
 def _baseline_latency(job: Job) -> float | None:
     """Latency of the input model when nothing was compared with it; None where the target is another machine."""
-    return median_latency(lambda: job.session.run(job.single)) if job.target.this_machine else None
+    return median_latency(lambda: job.session.run(job.single)) if job.runs_here else None
 
 
 def _figures(cost: ModelCost, score: Score | None, latency: float | None, size: int, nodes: int) -> Figures:
@@ -160,6 +171,13 @@ def _import_refusals(job: Job) -> list[RefusalRecord]:
     return [RefusalRecord(pass_name="import", where=one.where, why=one.why, fix=one.fix) for one in job.kept_nodes]
 
 
+def _backend_refusals(job: Job, choice: Choice) -> list[RefusalRecord]:
+    return [
+        RefusalRecord(pass_name=job.backend_name, where=one.where, why=one.why, fix=one.fix)
+        for one in choice.findings.refusals
+    ]
+
+
 def _layers(choice: Choice, cost: ModelCost) -> list[LayerRecord]:
     """Every node that multiplies or was asked for something: what it was asked for and what it became."""
     if choice.checkpoint is None:
@@ -171,7 +189,7 @@ def _layers(choice: Choice, cost: ModelCost) -> list[LayerRecord]:
             op=one.op,
             macs=one.macs,
             asked=asked.get(one.name, "float32"),
-            became=choice.became.get(one.name, "fused" if one.name in asked else "float32"),
+            became=choice.findings.became.get(one.name, "fused" if one.name in asked else "float32"),
         )
         for one in cost.layers
         if one.macs or one.name in asked
@@ -184,7 +202,7 @@ def _requests(model: Model) -> Mapping[str, str]:
 
 
 def _modelled_ms(job: Job, cost: ModelCost) -> float | None:
-    seconds = None if job.target.this_machine else roofline_seconds(cost, job.target)
+    seconds = None if job.runs_here else roofline_seconds(cost, job.target)
     return None if seconds is None else 1e3 * seconds
 
 
@@ -196,7 +214,7 @@ def _notes(job: Job) -> list[str]:
         notes.append("no data was given: the metric was not measured")
     if job.context.exclude and not any(job.context.excluded(node) for graph in graphs(job.model) for node in graph):
         notes.append(f"--exclude {job.context.exclude.pattern!r} matches no node")
-    if not job.target.this_machine:
+    if not job.runs_here:
         notes.append("the target is not this machine: latency was not measured")
     return notes
 

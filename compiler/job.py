@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from graphpress.backend import Backend
+from graphpress.backend import Backend, Commission, ShapeRange
 from graphpress.data import Dataset, Samples, load_dataset, synthetic_samples
-from graphpress.errors import BackendError, UsageError, did_you_mean
+from graphpress.errors import BackendError, ModelError, UsageError, did_you_mean
 from graphpress.evaluation import Metric, Score, evaluate, resolve_metric
 from graphpress.ir import Model, Refusal, clone, load
 from graphpress.manager.cache import ContentCache
@@ -24,13 +24,14 @@ from graphpress.manager.recipe import HOOKS, Recipe, from_name, from_passes, fro
 from graphpress.manager.registry import load_backend
 from graphpress.options import Options
 from graphpress.output import check_folder, default_folder
-from graphpress.prepare import parse_input_shapes, prepare
+from graphpress.prepare import parse_input_ranges, parse_input_shapes, prepare
 from graphpress.progress import Progress
 from graphpress.report.manifest import FileRecord, Manifest, changed_inputs, model_records
 from graphpress.runtime import InputSpec, Session
 from graphpress.targets import Target, load_target
 
 PROBE_SAMPLES = 4
+MOST_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Job:
         metric: what is measured; None without data.
         probes: inputs for the check of lossless passes, of few samples.
         shapes: input shapes that the user fixed.
+        ranges: what the user said of input shapes that stay open.
         threads: threads of the runtime.
         context: what passes may know.
     """
@@ -73,6 +75,7 @@ class Job:
     metric: Metric | None
     probes: tuple[Feed, ...]
     shapes: Mapping[str, tuple[int, ...]]
+    ranges: Mapping[str, ShapeRange]
     threads: int
     context: Context
 
@@ -80,6 +83,15 @@ class Job:
     def single(self) -> Feed:
         """One sample, for measuring latency."""
         return first_samples(self.probes[0], self.inputs, 1)
+
+    @cached_property
+    def runs_here(self) -> bool:
+        """Whether what is made runs on this machine, so that its speed can be measured."""
+        return self.backend.runs_here(self.target)
+
+    def commission(self, annotated: Model) -> Commission:
+        """What the backend needs beside the legalised model."""
+        return Commission(self.target, annotated, self.threads, self.probes, self.ranges)
 
     @cached_property
     def gate_baseline(self) -> Score | None:
@@ -95,10 +107,13 @@ class Job:
         return self._score_original(self.data.evaluation)
 
     def score(self, model: Model) -> Score | None:
-        """The final figure of a legalised model."""
+        """The final figure of an annotated model."""
         if self.metric is None or self.data.evaluation is None:
             return None
-        return score_model(model, self.data.evaluation, self.metric, self.session, self.threads, self.context.progress)
+        simulated = self.backend.simulate(model, self.target)
+        return score_model(
+            simulated, self.data.evaluation, self.metric, self.session, self.threads, self.context.progress
+        )
 
     def judge(self) -> Judge:
         """Who decides over lossy passes."""
@@ -110,7 +125,7 @@ class Job:
             samples,
             baseline,
             self.session,
-            lambda model: self.backend.legalise(model, self.target),
+            lambda model: self.backend.simulate(model, self.target),
             self.options.max_drop,
             self.threads,
             self.context.progress,
@@ -156,7 +171,9 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
     files = model_records(path, original)
     model = clone(original)
     kept_nodes = tuple(prepare(model, shapes))
+    ranges = parse_input_ranges(options.input_range, model)
     session = Session(path, threads=threads)
+    _check_accepted(backend.check(model, target), target)
     inputs = tuple(replace(spec, dims=shapes.get(spec.name, spec.dims)) for spec in session.inputs)
     data = load_dataset(options.data, inputs, limit=options.eval_limit)
     _check_recorded(recipe.manifest, files, data, options)
@@ -190,9 +207,19 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
         metric=_metric(options, data),
         probes=_probes(inputs, data, shapes, options.seed),
         shapes=shapes,
+        ranges=ranges,
         threads=threads,
         context=context,
     )
+
+
+def _check_accepted(refusals: Sequence[Refusal], target: Target) -> None:
+    """Before any work: what the target cannot take, nothing that follows would make up for."""
+    if not refusals:
+        return
+    shown = "; ".join(f"{one.where}: {one.why}" for one in refusals[:MOST_SHOWN])
+    more = f"; and {len(refusals) - MOST_SHOWN} more" if len(refusals) > MOST_SHOWN else ""
+    raise ModelError(f"the target {target.name!r} cannot take it: {shown}{more}", where="model", fix=refusals[0].fix)
 
 
 def first_samples(feed: Feed, inputs: Sequence[InputSpec], count: int) -> Feed:

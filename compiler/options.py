@@ -42,6 +42,8 @@ class Options:
         allow_worse: deliver what is slower or larger than the input model, too.
         exclude: nodes whose name matches this regular expression stay as they are in lossy passes.
         input_shape: ``NAME=1x3x224x224`` each, to fix open dimensions.
+        input_range: ``NAME=1x3x224x224:8x3x224x224:16x3x224x224`` each: least, usual and largest shape of an input
+            with open dimensions, for compilers that tune for them.
         threads: threads of the runtime; None for all cores.
         seed: of everything random.
         time_limit: seconds after which no further pass starts.
@@ -65,6 +67,7 @@ class Options:
     allow_worse: bool = False
     exclude: str | None = None
     input_shape: Sequence[str] = ()
+    input_range: Sequence[str] = ()
     threads: int | None = None
     seed: int = 0
     time_limit: float | None = None
@@ -82,5 +85,6 @@ class Options:
         words = get_args(Verification)
         if self.verify not in words:
             raise UsageError(f"unknown word {self.verify!r}", where="verify", fix=did_you_mean(str(self.verify), words))
-        if isinstance(self.input_shape, str):
-            raise UsageError("is a single text", where="input_shape", fix='give a list: ["NAME=1x3x224x224"]')
+        for name in ("input_shape", "input_range"):
+            if isinstance(getattr(self, name), str):
+                raise UsageError("is a single text", where=name, fix='give a list: ["NAME=1x3x224x224"]')

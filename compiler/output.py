@@ -12,8 +12,8 @@ from graphpress.errors import UsageError
 
 
 def default_folder(model: Path, target: str) -> Path:
-    """``MODEL-TARGET`` in the working directory."""
-    return Path(f"{model.stem}-{target}")
+    """``MODEL-TARGET`` in the working directory, without the target's options."""
+    return Path(f"{model.stem}-{target.partition('{')[0].strip()}")
 
 
 def check_folder(folder: Path, force: bool, inputs: Iterable[Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from graphpress.analysis.shapes import infer_shapes
+from graphpress.backend import ShapeRange
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.ir import Editor, Model, Refusal, Shape, SymbolicDim, graphs
 from graphpress.ir.qdq import raise_qdq
@@ -29,6 +30,34 @@ def parse_input_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
         if not equals or any(dim < 1 for dim in shapes[name]):
             raise UsageError(f"cannot read {text!r}", where="--input-shape", fix="write NAME=1x3x224x224")
     return shapes
+
+
+def parse_input_ranges(texts: Sequence[str], model: Model) -> dict[str, ShapeRange]:
+    """Read ``NAME=1x3x8x8:4x3x8x8:16x3x8x8`` options: least, usual and largest shape of an input.
+
+    Raises:
+        UsageError: one is not of that form, names no input of the model, or its shapes are not in order.
+    """
+    inputs = {value.name or "": value for value in model.graph.inputs}
+    ranges: dict[str, ShapeRange] = {}
+    for text in texts:
+        name, _, shapes = text.rpartition("=")
+        parts = shapes.split(":")
+        if len(parts) != 3:
+            raise UsageError(f"cannot read {text!r}", where="--input-range", fix="write NAME=LEAST:USUAL:LARGEST")
+        if name not in inputs:
+            raise UsageError(f"the model has no input {name!r}", where="--input-range", fix=did_you_mean(name, inputs))
+        least, usual, largest = (parse_input_shapes([f"{name}={part}"])[name] for part in parts)
+        if not len(least) == len(usual) == len(largest) or any(
+            not low <= middle <= high for low, middle, high in zip(least, usual, largest, strict=True)
+        ):
+            raise UsageError(f"{shapes!r} is not in order", where="--input-range", fix="write NAME=LEAST:USUAL:LARGEST")
+        declared = inputs[name].shape
+        if declared is not None:
+            for shape in (least, usual, largest):
+                _check_dims(f"--input-range {name}", declared, shape)
+        ranges[name] = ShapeRange(least, usual, largest)
+    return ranges
 
 
 def prepare(model: Model, input_shapes: Mapping[str, tuple[int, ...]]) -> list[Refusal]:
@@ -56,7 +85,7 @@ def _fix_inputs(model: Model, input_shapes: Mapping[str, tuple[int, ...]]) -> No
             raise UsageError(f"the model has no input {name!r}", where="--input-shape", fix=did_you_mean(name, inputs))
         declared = inputs[name].shape
         if declared is not None:
-            _check_dims(name, declared, dims)
+            _check_dims(f"--input-shape {name}", declared, dims)
             sizes.update(_symbols(declared, dims))
         inputs[name].shape = Shape(dims)
     for graph in graphs(model) if sizes else ():
@@ -71,7 +100,7 @@ def _symbols(declared: Shape, dims: Sequence[int]) -> Iterator[tuple[str, int]]:
             yield old.value, new
 
 
-def _check_dims(name: str, declared: Shape, dims: tuple[int, ...]) -> None:
+def _check_dims(option: str, declared: Shape, dims: tuple[int, ...]) -> None:
     fits = len(declared) == len(dims) and all(
         old == new for old, new in zip(declared, dims, strict=True) if isinstance(old, int)
     )
@@ -79,7 +108,7 @@ def _check_dims(name: str, declared: Shape, dims: tuple[int, ...]) -> None:
         words = ", ".join(str(dim if isinstance(dim, int) else dim.value or "?") for dim in declared)
         raise UsageError(
             f"{list(dims)} contradicts the model's [{words}]",
-            where=f"--input-shape {name}",
+            where=option,
             fix="give the same number of dimensions, and change only those that the model leaves open",
         )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from graphpress.backend import Artifact, Availability
+from graphpress.backend import Artifact, Availability, Backend, Commission, Findings
 from graphpress.ir import Model, clone, forget_inner_types, save
 from graphpress.ir.qdq import lower_qdq
 from graphpress.ir.saturation import absorb_activations
@@ -50,7 +50,7 @@ SUFFIX = re.compile(r"(_token_\d+|_nchwc)+$")
 """What ONNX Runtime appends to the name of a node that it rewrites into another layout."""
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(Backend):
     """Spells encodings as Q/DQ nodes, which ONNX Runtime fuses into integer kernels while loading."""
 
     def available(self) -> Availability:
@@ -67,11 +67,11 @@ class OnnxRuntimeBackend:
         lower_qdq(legal)
         return legal
 
-    def compile(self, model: Model, target: Target, out: Path, threads: int) -> Artifact:
+    def compile(self, model: Model, commission: Commission, out: Path) -> Artifact:
         """Write ``out/model.onnx`` (and its data file when large) and load it."""
         model = clone(model)
         forget_inner_types(model)
-        return OnnxRuntimeArtifact(save(model, out / "model.onnx"), threads)
+        return OnnxRuntimeArtifact(save(model, out / "model.onnx"), commission.threads)
 
 
 class OnnxRuntimeArtifact:
@@ -82,17 +82,22 @@ class OnnxRuntimeArtifact:
         self._threads = threads
         self._session = Session(files[0], threads=threads)
 
+    @property
+    def bytes(self) -> int:
+        """Size of the model with its external data."""
+        return sum(file.stat().st_size for file in self.files)
+
     def run(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """Run once."""
         return self._session.run(feed)
 
-    def arithmetic(self) -> Mapping[str, str]:
+    def findings(self) -> Findings:
         """Read off the graph that really runs: ONNX Runtime keeps a node's name, but for a suffix."""
         with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:
             optimized = Path(scratch) / "optimized.onnx"
             Session(self.files[0], threads=self._threads, optimized_path=optimized)
             graph = onnx.load(optimized, load_external_data=False).graph
-        return _arithmetic(graph)
+        return Findings(became=_arithmetic(graph))
 
 
 def _arithmetic(graph: onnx.GraphProto) -> dict[str, str]:

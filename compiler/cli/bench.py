@@ -94,15 +94,22 @@ class Bench:
             if must_work:
                 raise BackendError(f"backend {name!r} does not work here: {state.detail}", fix=state.install)
             return Measurement(name, state.detail)
-        timing = self._time(backend)
+        try:
+            timing = self._time(backend)
+        except BackendError as error:
+            if must_work:
+                raise
+            return Measurement(name, f"{state.detail}; {error.what}")
         return Measurement(name, state.detail, timing.b_ms, timing.ratio, timing.low, timing.high)
 
     def _time(self, backend: Any) -> PairedTiming:
+        from graphpress.backend import Commission
         from graphpress.runtime import compare_latency
 
         with tempfile.TemporaryDirectory(prefix="graphpress-") as folder:
             legal = backend.legalise(self.model, self.target)
-            artifact = backend.compile(legal, self.target, Path(folder), self.threads)
+            commission = Commission(self.target, self.model, self.threads, [self._feed])
+            artifact = backend.compile(legal, commission, Path(folder))
             return compare_latency(
                 lambda: self._reference.run(self._feed), lambda: artifact.run(self._feed), seconds=self.seconds
             )

@@ -109,6 +109,14 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
     multiple=True,
     help="Fix the shape of an input; may be given several times.",
 )
+@_option(
+    "Running",
+    "--input-range",
+    type=FILLED,
+    metavar="NAME=LEAST:USUAL:LARGEST",
+    multiple=True,
+    help="Shapes (1x3x8x8:4x3x8x8:16x3x8x8) that an open input takes, for compilers that tune for them.",
+)
 @_option("Running", "--threads", type=click.IntRange(1), metavar="N", help="Threads to run and measure with.")
 @_option(
     "Running",

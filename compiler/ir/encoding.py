@@ -9,6 +9,7 @@ Annotations live in ``metadata_props`` under versioned keys, so they survive clo
     value  graphpress.output.v1          "float" when a graph output is read as float in spite of it
     node   graphpress.use.v1.<index>     the override of one use (JSON, or "float")
     node   graphpress.compute.v1         the compute request, such as "int8": what "asked" means in the report
+    node   graphpress.float.v1           the float type of whatever the node does not do in integers, such as "float16"
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ ENCODING_KEY: Final = "graphpress.encoding.v1"
 OUTPUT_KEY: Final = "graphpress.output.v1"
 USE_KEY: Final = "graphpress.use.v1."
 COMPUTE_KEY: Final = "graphpress.compute.v1"
+FLOAT_TYPE_KEY: Final = "graphpress.float.v1"
 INVALIDATED_KEY: Final = "graphpress.invalidated.v1"
 PREFIX: Final = "graphpress."
 
@@ -183,6 +185,19 @@ def request_compute(node: Node, kind: str | None) -> None:
         node.metadata_props.pop(COMPUTE_KEY, None)
     else:
         node.metadata_props[COMPUTE_KEY] = kind
+
+
+def float_type(node: Node) -> str | None:
+    """The float type that the node was asked to use (``float16``, ``bfloat16``); None for that of its values."""
+    return node.metadata_props.get(FLOAT_TYPE_KEY)
+
+
+def set_float_type(node: Node, dtype: str | None) -> None:
+    """Ask for a float type by its ONNX name in lower case; None withdraws the request."""
+    if dtype is None:
+        node.metadata_props.pop(FLOAT_TYPE_KEY, None)
+    else:
+        node.metadata_props[FLOAT_TYPE_KEY] = dtype
 
 
 def clear_annotations(item: Node | Value) -> None:

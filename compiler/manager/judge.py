@@ -28,7 +28,7 @@ class MetricJudge:
         samples: on what.
         baseline: the input model's score on the same samples.
         reference: the input model, for metrics that compare with it.
-        legalise: turns an annotated model into the one that would be delivered.
+        simulate: turns an annotated model into one that computes what would be delivered.
         max_drop: the budget; None waives it.
         threads: threads of the runtime.
         progress: where to tell how far it is.
@@ -38,15 +38,15 @@ class MetricJudge:
     samples: Samples
     baseline: Score
     reference: Runner
-    legalise: Callable[[Model], Model]
+    simulate: Callable[[Model], Model]
     max_drop: float | None
     threads: int
     progress: Progress
 
     def judge(self, model: Model) -> tuple[float | None, Verdict | None, bool]:
         """Metric, verdict with its interval, and whether the drop is inside the budget."""
-        legal = self.legalise(model)
-        score = score_model(legal, self.samples, self.metric, self.reference, self.threads, self.progress)
+        simulated = self.simulate(model)
+        score = score_model(simulated, self.samples, self.metric, self.reference, self.threads, self.progress)
         verdict = verdict_on(self.baseline, score, self.max_drop)
         return score.value, verdict, self.max_drop is None or verdict.drop <= self.max_drop + ROUNDING
 
@@ -63,7 +63,7 @@ class NoJudge:
 def score_model(
     model: Model, samples: Samples, metric: Metric, reference: Runner, threads: int, progress: Progress
 ) -> Score:
-    """The metric of a legalised model; one that takes a file gets it in a scratch folder."""
+    """The metric of a model that ONNX Runtime runs; one that takes a file gets it in a scratch folder."""
     if metric.of_model is None:
         return evaluate(Session(model, threads=threads), samples, metric, reference, progress=progress)
     with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:

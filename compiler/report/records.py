@@ -171,6 +171,7 @@ class Report:
         speed: the never-worse gate's paired timing; None where it was not measured.
         modelled_baseline_ms, modelled_ms: latency of the input model and of the result from the target's cost model,
             never mixed with measured ones; None where the target is this machine.
+        unverified: what only the device itself can tell, and was therefore not checked.
         dropped_for_worse: passes dropped because the result was slower or larger with them.
         environment: versions and machine, as text.
     """
@@ -191,6 +192,7 @@ class Report:
     modelled_baseline_ms: float | None = None
     modelled_ms: float | None = None
     dropped_for_worse: Sequence[str] = ()
+    unverified: Sequence[str] = ()
     notes: Sequence[str] = ()
     seed: int = 0
     seconds: float | None = None

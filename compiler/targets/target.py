@@ -1,7 +1,10 @@
 """What the compiler knows about a device: plain data read from TOML, validated, never branched on by name.
 
-Two keys are not fields of ``Target``: ``like`` names a target to start from, and each ``[[adjust]]`` applies, on this
-machine, where the processor lacks all of the features that it lists.
+Four keys are not fields of ``Target``: ``like`` names a target to start from; ``aliases`` are other names; each
+``[[adjust]]`` applies, on this machine, where the processor lacks all of the features that it lists; and
+``[options.NAME]`` is something that the user may choose in braces, ``jetson{jetpack=5.1}``: ``default`` names the
+word that holds without him, and every other key is a word with the table that it changes. A word's ``needs`` lists
+words of other options (``{jetpack = ["5.1", "6.0"]}``) without which it makes no sense.
 """
 
 from __future__ import annotations
@@ -32,6 +35,9 @@ class QuantizationPolicy:
         anchors: operators whose integer kernel is the reason to quantise (they take weights or do the arithmetic).
         companions: operators that have an integer kernel worth using between two quantised ones.
         transparent: operators that only move or select values and read and write one shared scale.
+        residual_adds: of an Add behind a convolution or matrix product, only the other operand is quantised: the
+            product's accumulator flows into the addition unrounded.
+        scales: float type that every scale must fit into without rounding: ``float32`` or ``float16``.
         float_results: anchors whose integer kernel can return float, so that a last layer keeps its resolution.
     """
 
@@ -44,6 +50,8 @@ class QuantizationPolicy:
     anchors: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
     transparent: tuple[str, ...] = ()
+    residual_adds: bool = False
+    scales: str = "float32"
     float_results: tuple[str, ...] = ()
 
 
@@ -63,7 +71,10 @@ class Target:
         memory_bytes: memory of the device; 0 when unknown.
         peak_gmacs: peak multiply-accumulates a second, in units of 1e9, by dtype name.
         bandwidth_gbs: memory bandwidth in GB/s; 0 when unknown.
+        kernels: types that its arithmetic units compute in, by their ONNX names in lower case.
         quantization: the integer forms it runs fast.
+        settings: what only its backend reads, and validates.
+        chosen: the word of each option of the target, defaults included.
     """
 
     name: str
@@ -77,7 +88,10 @@ class Target:
     memory_bytes: int = 0
     peak_gmacs: dict[str, float] = field(default_factory=dict)
     bandwidth_gbs: float = 0.0
+    kernels: tuple[str, ...] = ("float32", "int8")
     quantization: QuantizationPolicy = QuantizationPolicy()
+    settings: dict[str, Any] = field(default_factory=dict)
+    chosen: dict[str, str] = field(default_factory=dict)
 
 
 def target_names() -> list[str]:
@@ -85,17 +99,23 @@ def target_names() -> list[str]:
     return sorted([*_tables(), *_aliases()])
 
 
-def load_target(name: str) -> Target:
-    """The target of that name or alias.
+def load_target(text: str) -> Target:
+    """The target of that name or alias, with options in braces: ``jetson{jetpack=5.1,dla=on}``.
 
     Raises:
-        UsageError: there is none; the message names the nearest.
+        UsageError: there is none, or an option or word that it does not have; the message names the nearest.
     """
     tables = _tables()
+    name, words = _parse(text)
     name = _aliases().get(name, name)
     if name not in tables:
         raise UsageError(f"unknown target {name!r}", where="--target", fix=did_you_mean(name, target_names()))
-    return _read({**_whole(name), "name": name})
+    table = _whole(name)
+    chosen = _choose(table.get("options", {}), words, name)
+    for option, word in chosen.items():
+        changes = table["options"][option][word]
+        table = _merged(table, {key: value for key, value in changes.items() if key != "needs"})
+    return _read({**table, "name": name, "chosen": chosen})
 
 
 def aliases_of(name: str) -> list[str]:
@@ -109,10 +129,49 @@ def target_summaries() -> list[tuple[str, str, str]]:
     return [(name, table.get("backend", Target.backend), table["description"]) for name, table in tables.items()]
 
 
+def options_of(name: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """The options of a target: for each, the default word and every word."""
+    options = _whole(_aliases().get(name, name)).get("options", {})
+    return {one: (table["default"], tuple(word for word in table if word != "default")) for one, table in options.items()}
+
+
+def _parse(text: str) -> tuple[str, dict[str, str]]:
+    """Name and words of ``jetson{jetpack=5.1,dla=on}``; words stay text, for 6.10 is no number."""
+    name, brace, rest = text.strip().partition("{")
+    words = {}
+    for item in rest.removesuffix("}").split(",") if brace else ():
+        option, equals, word = (part.strip() for part in item.partition("="))
+        if not (option and equals and word and rest.endswith("}")) or option in words:
+            raise UsageError(f"cannot read {text!r}", where="--target", fix="write NAME{option=word,…}")
+        words[option] = word
+    return name, words
+
+
+def _choose(options: dict[str, Any], words: dict[str, str], name: str) -> dict[str, str]:
+    """The word of every option, checked against what the others need."""
+    for option, word in words.items():
+        if option not in options:
+            fix = did_you_mean(option, options) if options else "give the name alone"
+            raise UsageError(f"the target {name!r} has no option {option!r}", where="--target", fix=fix)
+        if word not in options[option] or word == "default":
+            known = [one for one in options[option] if one != "default"]
+            raise UsageError(f"{option} cannot be {word!r}", where=f"--target {name}", fix=did_you_mean(word, known))
+    chosen = {option: words.get(option, table["default"]) for option, table in options.items()}
+    for option, word in chosen.items():
+        for other, allowed in options[option][word].get("needs", {}).items():
+            if chosen[other] not in allowed:
+                raise UsageError(
+                    f"{option}={word} does not go with {other}={chosen[other]}",
+                    where=f"--target {name}",
+                    fix=f"choose {other} from: {', '.join(allowed)}",
+                )
+    return chosen
+
+
 def _read(table: dict[str, Any]) -> Target:
     from pydantic import TypeAdapter
 
-    words = {key: value for key, value in table.items() if key not in ("aliases", "like", "adjust")}
+    words = {key: value for key, value in table.items() if key not in ("aliases", "like", "adjust", "options")}
     for adjustment in table.get("adjust", ()) if table.get("this_machine") else ():
         if not set(adjustment["lacks"]) & set(cpu_features()):
             words = _merged(words, {key: value for key, value in adjustment.items() if key != "lacks"})
@@ -123,7 +182,8 @@ def _whole(name: str) -> dict[str, Any]:
     """The table of a target, on top of the one that it says it is ``like``."""
     table = _tables()[name]
     base = _whole(table["like"]) if "like" in table else {}
-    return _merged({key: value for key, value in base.items() if key != "aliases"}, table)
+    own = {"aliases"} | ({"options"} & set(table))  # options are those of one device: not mixed with another's
+    return _merged({key: value for key, value in base.items() if key not in own}, table)
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -32,23 +32,27 @@ class SlowArtifact:
             time.sleep(0.005)
         return self._artifact.run(feed)
 
-    def arithmetic(self):
-        return self._artifact.arithmetic()
+    @property
+    def bytes(self):
+        return self._artifact.bytes
+
+    def findings(self):
+        return self._artifact.findings()
 
 
 class SlowBackend(OnnxRuntimeBackend):
     """Slow on quantised models."""
 
-    def compile(self, model, target, out, threads):
+    def compile(self, model, commission, out):
         slow = any(node.op_type == "QuantizeLinear" for node in model.graph)
-        return SlowArtifact(super().compile(model, target, out, threads), slow)
+        return SlowArtifact(super().compile(model, commission, out), slow)
 
 
 class WordyBackend(OnnxRuntimeBackend):
     """Writes a large file beside quantised models."""
 
-    def compile(self, model, target, out, threads):
-        artifact = super().compile(model, target, out, threads)
+    def compile(self, model, commission, out):
+        artifact = super().compile(model, commission, out)
         if any(node.op_type == "QuantizeLinear" for node in model.graph):
             (out / "cache.bin").write_bytes(bytes(10_000_000))
             artifact.files.append(out / "cache.bin")

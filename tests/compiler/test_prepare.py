@@ -92,3 +92,34 @@ def test_q_and_dq_that_stay_are_named_with_the_reason():
     dynamic = model("(float[2,4] x, float s) => (float[2,4] y) { q = QuantizeLinear(x, s) y = DequantizeLinear(q, s) }")
     (refusal,) = prepare(dynamic, {})
     assert "computed at run time" in refusal.why
+
+
+def ranged(*texts):
+    return parse_input_ranges(texts, _with_input(["N", 3, "H", "W"]))
+
+
+def _with_input(dims):
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, dims)
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, dims)
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    return deserialize(helper.make_model(graph).SerializeToString())
+
+
+def test_ranges_of_open_inputs_are_read():
+    assert ranged("x=1x3x8x8:2x3x8x8:4x3x16x16") == {"x": ((1, 3, 8, 8), (2, 3, 8, 8), (4, 3, 16, 16))}
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("x=1x3x8x8", "cannot read"),
+        ("z=1x3x8x8:2x3x8x8:4x3x8x8", "no input 'z'"),
+        ("x=4x3x8x8:2x3x8x8:1x3x8x8", "not in order"),
+        ("x=1x3x8:2x3x8:4x3x8", "contradicts"),
+        ("x=1x4x8x8:2x4x8x8:4x4x8x8", "contradicts"),
+        ("x=ax3:1x3:2x3", "cannot read"),
+    ],
+)
+def test_ranges_that_make_no_sense_are_refused(text, what):
+    with pytest.raises(UsageError, match=what):
+        ranged(text)

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from graphpress.backend import Commission
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.errors import ModelError
 from graphpress.ir import clone, serialize
@@ -61,7 +62,7 @@ def test_public_names_and_types_stay(backend, network, quantised):
 
 def test_the_artefact_runs_what_was_written(backend, quantised, tmp_path):
     legal = backend.legalise(quantised, load_target("cpu"))
-    artifact = backend.compile(legal, load_target("cpu"), tmp_path, 1)
+    artifact = backend.compile(legal, Commission(load_target("cpu"), legal), tmp_path)
     assert artifact.files == [tmp_path / "model.onnx"]
     np.testing.assert_array_equal(artifact.run(FEED)["logits"], Session(tmp_path / "model.onnx").run(FEED)["logits"])
 
@@ -70,7 +71,7 @@ def test_it_reports_in_which_type_each_node_really_computes(backend, network, qu
     target = load_target("cpu")
     for name, model, expected in (("float", network, "float32"), ("integer", quantised, "int8")):
         (tmp_path / name).mkdir()
-        became = backend.compile(backend.legalise(model, target), target, tmp_path / name, 1).arithmetic()
+        became = backend.compile(backend.legalise(model, target), Commission(target, model), tmp_path / name).findings().became
         convolutions = [node.name for node in network.graph if node.op_type == "Conv"]
         assert {became.get(one, "float32") for one in convolutions} == {expected}
 
@@ -99,4 +100,4 @@ def test_a_model_that_the_runtime_refuses_is_an_error_of_the_model(backend, netw
     broken.graph[0].domain = "nowhere"
     broken.graph.opset_imports["nowhere"] = 1
     with pytest.raises(ModelError, match="cannot load"):
-        backend.compile(broken, load_target("cpu"), tmp_path, 1)
+        backend.compile(broken, Commission(load_target("cpu"), broken), tmp_path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graphpress import Availability, BackendError, Model, Target, save
+from graphpress import Availability, Backend, BackendError, Commission, Findings, Model, Target, save
 
 
 @dataclass(frozen=True)
@@ -16,16 +16,21 @@ class AcmeArtifact:
 
     files: list[Path]
 
+    @property
+    def bytes(self) -> int:
+        """Size of the model, without the note."""
+        return sum(file.stat().st_size for file in self.files[:-1])
+
     def run(self, feed: Mapping[str, Any]) -> Mapping[str, Any]:
         """Only the device can."""
         raise BackendError("runs on the device only", where="acme", fix="copy the folder to the device")
 
-    def arithmetic(self) -> Mapping[str, str]:
-        """Unknown."""
-        return {}
+    def findings(self) -> Findings:
+        """What the nodes become, only the device can tell."""
+        return Findings(unverified=["how fast the device runs it"])
 
 
-class AcmeBackend:
+class AcmeBackend(Backend):
     """Takes the model as it is."""
 
     def available(self) -> Availability:
@@ -36,8 +41,8 @@ class AcmeBackend:
         """Nothing to spell in other words."""
         return model
 
-    def compile(self, model: Model, target: Target, out: Path, threads: int) -> AcmeArtifact:
+    def compile(self, model: Model, commission: Commission, out: Path) -> AcmeArtifact:
         """Write model and note."""
         note = out / "acme.txt"
-        note.write_text(f"{target.name}, {threads} threads\n", encoding="utf-8")
+        note.write_text(f"{commission.target.name}, {commission.threads} threads\n", encoding="utf-8")
         return AcmeArtifact([*save(model, out / "model.onnx"), note])

@@ -1,0 +1,150 @@
+"""Building an engine: what is asked of TensorRT, and what it answers. The work runs in a process of its own.
+
+A build can take gigabytes and, on a bad network, the whole process with it; a separate one gives the memory back
+and turns a crash into a message.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from graphpress.backend import ShapeRange
+from graphpress.backends.tensorrt.layers import Layer
+from graphpress.errors import BackendError
+
+Route = Literal["parser", "network"]
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """One engine, or one for several compute capabilities.
+
+    Args:
+        model: the legalised ONNX file.
+        capability: compute capability to build for, such as ``8.6``; "" for the GPU at hand.
+        profile: shapes of every input with open dimensions.
+        route: through TensorRT's own ONNX parser, or lowered from the graph to its network API.
+        flags: builder flags by name (``FP16``, ``INT8``, ``SPARSE_WEIGHTS``), for weakly typed networks.
+        strong: strongly typed, where the TensorRT at hand has the choice.
+        plan: where to write the engine; None when only the answer matters.
+        timing_cache: file to read and write what was timed; None for none.
+        workspace: bytes of scratch memory that tactics may use; 0 for TensorRT's default.
+        product: ``tensorrt`` or ``tensorrt_rtx``; "" for whichever is installed.
+        timeout: seconds after which the build is given up; None for never.
+    """
+
+    model: Path
+    capability: str = ""
+    profile: Mapping[str, ShapeRange] = field(default_factory=dict)
+    route: Route = "parser"
+    flags: Sequence[str] = ()
+    strong: bool = True
+    plan: Path | None = None
+    timing_cache: Path | None = None
+    workspace: int = 0
+    product: str = ""
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Message:
+    """One thing TensorRT said.
+
+    Args:
+        severity: ``internal_error``, ``error``, ``warning``, ``info`` or ``verbose``.
+        text: in its own words.
+        node: name of the ONNX node concerned, "" where it names none.
+    """
+
+    severity: str
+    text: str
+    node: str = ""
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What came of a build.
+
+    Args:
+        built: whether there is an engine.
+        messages: warnings and errors, in order.
+        layers: the engine's layers with their types, where TensorRT told them.
+        bytes: size of the engine.
+        seconds: time of parsing and building.
+        peak_bytes: resident memory of the building process at its peak.
+    """
+
+    built: bool
+    messages: Sequence[Message] = ()
+    layers: Sequence[Layer] = ()
+    bytes: int = 0
+    seconds: float = 0.0
+    peak_bytes: int = 0
+
+
+def build(request: BuildRequest) -> BuildResult:
+    """Build in a process of its own.
+
+    Raises:
+        BackendError: the process died or ran out of time; the message carries the last of what it said.
+    """
+    command = [sys.executable, "-m", "graphpress.backends.tensorrt.worker"]
+    try:
+        done = subprocess.run(
+            command, input=to_json(request), capture_output=True, text=True, errors="replace", timeout=request.timeout
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BackendError(
+            f"TensorRT was still building after {request.timeout:g} s",
+            where=str(request.model),
+            fix="allow more time, or build on a faster machine",
+        ) from error
+    if done.returncode != 0:
+        raise BackendError(
+            f"TensorRT's building process died ({_cause(done.returncode)}): {_last(done.stderr)}",
+            where=str(request.model),
+            fix="report it to NVIDIA with the model, and meanwhile exclude the nodes it last spoke of (--exclude)",
+        )
+    return result_from_json(json.loads(done.stdout))
+
+
+def to_json(request: BuildRequest) -> str:
+    """The request as the worker reads it."""
+    return json.dumps(asdict(request), default=str)
+
+
+def request_from_json(fields: dict[str, Any]) -> BuildRequest:
+    """What ``to_json`` wrote."""
+    plan, cache = fields.pop("plan"), fields.pop("timing_cache")
+    profile = {name: ShapeRange(*map(tuple, shapes)) for name, shapes in fields.pop("profile").items()}
+    return BuildRequest(
+        **{
+            **fields,
+            "model": Path(fields["model"]),
+            "profile": profile,
+            "plan": Path(plan) if plan else None,
+            "timing_cache": Path(cache) if cache else None,
+        }
+    )
+
+
+def result_from_json(fields: dict[str, Any]) -> BuildResult:
+    """What the worker answered."""
+    messages = [Message(**one) for one in fields.pop("messages")]
+    layers = [Layer(**one) for one in fields.pop("layers")]
+    return BuildResult(messages=messages, layers=layers, **fields)
+
+
+def _cause(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _last(text: str, lines: int = 4) -> str:
+    said = [line.strip() for line in text.splitlines() if line.strip()]
+    return " / ".join(said[-lines:]) or "it said nothing"
