@@ -189,11 +189,19 @@ def _layers(choice: Choice, cost: ModelCost) -> list[LayerRecord]:
             op=one.op,
             macs=one.macs,
             asked=asked.get(one.name, "float32"),
-            became=choice.findings.became.get(one.name, "fused" if one.name in asked else "float32"),
+            became=_became(choice, one.name, one.name in asked),
         )
         for one in cost.layers
         if one.macs or one.name in asked
     ]
+
+
+def _became(choice: Choice, name: str, asked: bool) -> str | None:
+    """What a node became: what the backend found; a node that vanished into another is fused; None when unknown."""
+    found = choice.findings.became
+    if not found:
+        return None if asked else "float32"
+    return found.get(name, "fused" if asked else "float32")
 
 
 def _requests(model: Model) -> Mapping[str, str]:

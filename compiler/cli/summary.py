@@ -43,12 +43,15 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"accuracy: {sentence}"
     if sentence := words.speed(report):
         yield f"speed: {sentence}"
+    if sentence := words.kept_promises(report):
+        yield f"layers: {sentence}"
     if report.status == "budget_not_met":
         yield f"what to try: {', or '.join(words.NEXT_STEPS)}"
     if sentence := words.dropped(report):
         yield sentence
     yield from _passes_undone(report)
     yield from (f"note: {note}" for note in report.notes)
+    yield from (f"not verified here: {one}" for one in report.unverified)
     yield from _refusals(report)
 
 

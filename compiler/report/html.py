@@ -95,7 +95,8 @@ def _macs_by_form(layers: Sequence[LayerRecord]) -> list[tuple[str, int]]:
     totals: dict[str, int] = {}
     for layer in layers:
         if layer.macs:
-            totals[layer.became] = totals.get(layer.became, 0) + layer.macs
+            form = layer.became or words.UNCHECKED
+            totals[form] = totals.get(form, 0) + layer.macs
     return sorted(totals.items(), key=lambda item: -item[1])
 
 

@@ -105,7 +105,7 @@ class LayerRecord:
         name, op: the node and its operator.
         macs: multiply-accumulates of one call.
         asked: the arithmetic that was requested (``int8``, ``float32``, …).
-        became: the arithmetic that it runs in.
+        became: the arithmetic that it runs in; None where nobody could tell.
         seconds: measured time of one call.
         sqnr: signal-to-quantisation-noise ratio of its output in dB.
     """
@@ -114,7 +114,7 @@ class LayerRecord:
     op: str
     macs: int | None = None
     asked: str = "float32"
-    became: str = "float32"
+    became: str | None = "float32"
     seconds: float | None = None
     sqnr: float | None = None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from graphpress.report.records import PassRecord, Report, SpeedVerdict, Verdict
 
 UNKNOWN = "–"
+UNCHECKED = "not checked"
 ABOUT_THE_SAME = "about the same"
 FASTER_OR_SLOWER = ("faster", "slower")
 
@@ -94,6 +96,24 @@ def speed(report: Report) -> str:
     return (
         f"time ratio {timing.ratio:.3f} (95% interval {timing.low:.3f} to {timing.high:.3f}, "
         f"{timing.rounds} paired rounds, {plural(report.threads, 'thread')}){verdict if timing.high >= 1 else ''}"
+    )
+
+
+def promises(report: Report) -> list[tuple[str, list[tuple[str, int]]]]:
+    """For each arithmetic that was asked for, what how many layers became; the most first."""
+    found: dict[str, Counter[str]] = {}
+    for layer in report.layers:
+        if layer.asked != "float32":
+            found.setdefault(layer.asked, Counter())[layer.became or UNCHECKED] += 1
+    return [(asked, became.most_common()) for asked, became in sorted(found.items(), key=lambda one: -one[1].total())]
+
+
+def kept_promises(report: Report) -> str:
+    """The same in a sentence; empty where nothing was asked for."""
+    return "; ".join(
+        f"asked for {asked} {sum(count for _, count in became)}, became "
+        + ", ".join(f"{kind} {count}" for kind, count in became)
+        for asked, became in promises(report)
     )
 
 

@@ -8,7 +8,7 @@ from onnx import numpy_helper
 from graphpress.errors import UsageError
 from graphpress.ir import from_proto
 from graphpress.ir.encoding import encoding_of
-from graphpress.prepare import parse_input_shapes, prepare
+from graphpress.prepare import parse_input_ranges, parse_input_shapes, prepare
 
 
 def model(text, **weights):
@@ -95,14 +95,7 @@ def test_q_and_dq_that_stay_are_named_with_the_reason():
 
 
 def ranged(*texts):
-    return parse_input_ranges(texts, _with_input(["N", 3, "H", "W"]))
-
-
-def _with_input(dims):
-    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, dims)
-    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, dims)
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
-    return deserialize(helper.make_model(graph).SerializeToString())
+    return parse_input_ranges(texts, model("(float[N, 3, H, W] x) => (float[N, 3, H, W] y) { y = Relu(x) }"))
 
 
 def test_ranges_of_open_inputs_are_read():
