@@ -66,6 +66,8 @@ class Commission:
         threads: threads of a runtime on this machine.
         samples: a few feeds for the model, real ones where there is data.
         ranges: by input with open dimensions, what the user said of its shapes.
+        unchanged: where the input model is delivered as it is: its files, the model first, to copy (``copy_model``)
+            in place of writing the same model anew; empty otherwise.
     """
 
     target: Target
@@ -73,6 +75,7 @@ class Commission:
     threads: int = 1
     samples: Sequence[Mapping[str, np.ndarray]] = ()
     ranges: Mapping[str, ShapeRange] = field(default_factory=dict)
+    unchanged: Sequence[Path] = ()
 
 
 class Artifact(Protocol):

@@ -27,7 +27,7 @@ class Choice:
     Args:
         checkpoint: the state of the graph; None for the input model as it is.
         model: the legalised model; None for the input model.
-        artifact: what the backend made of it; None for the input model.
+        artifact: what the backend made of it.
         comparison: against the input model; None for the input model itself.
         findings: in which type each node really computes, and what else the backend has to say.
         dropped: transactions that were given up because the result was worse with them, and why, latest first.
@@ -35,14 +35,18 @@ class Choice:
 
     checkpoint: Checkpoint | None
     model: Model | None
-    artifact: Artifact | None
+    artifact: Artifact
     comparison: Comparison | None
     findings: Findings = field(default_factory=Findings)
     dropped: tuple[tuple[str, str], ...] = ()
 
 
 def choose(job: Job, run: Run, scratch: Path) -> Choice:
-    """Compile and compare from the last accepted state backwards; below ``scratch`` lie the compiled candidates."""
+    """Compile and compare from the last accepted state backwards; below ``scratch`` lie the compiled candidates.
+
+    Raises:
+        ModelError: the backend can compile nothing, not even the input model.
+    """
     dropped: list[tuple[str, str]] = []
     candidates = _one_per_transaction(run.checkpoints)
     gated = any(not one.lossless for one in job.recipe.passes) and not job.options.allow_worse
@@ -71,7 +75,12 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
         dropped.append((_last(checkpoint), worse))
         shutil.rmtree(folder)
     job.context.decisions[DECISION] = ORIGINAL
-    return Choice(None, None, None, None, dropped=tuple(dropped))
+    folder = scratch / ORIGINAL
+    folder.mkdir()
+    artifact = job.backend.compile(
+        job.backend.legalise(job.original, job.target), job.commission(job.original), folder
+    )
+    return Choice(None, None, artifact, None, artifact.findings(), tuple(dropped))
 
 
 def _last(checkpoint: Checkpoint) -> str:

@@ -34,8 +34,6 @@ from graphpress.report.records import (
 )
 from graphpress.runtime import median_latency
 
-MODEL = "model.onnx"
-
 
 def deliver(job: Job, run: Run, began: float) -> tuple[Report, tuple[Path, ...]]:
     """Choose, measure, write.
@@ -52,7 +50,8 @@ def deliver(job: Job, run: Run, began: float) -> tuple[Report, tuple[Path, ...]]
         scratch = folder / ".candidates"
         scratch.mkdir()
         choice = choose(job, run, scratch)
-        size = _place_model(job, choice, folder)
+        size = choice.artifact.bytes
+        _move(choice.artifact.files, folder)
         shutil.rmtree(scratch)
         report = _report(job, run, choice, size)
         report = replace(report, seconds=time.perf_counter() - began)
@@ -61,19 +60,6 @@ def deliver(job: Job, run: Run, began: float) -> tuple[Report, tuple[Path, ...]]
         write_manifest(_manifest(job, folder), folder / "manifest.json")
         names = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
     return report, tuple(job.output / name for name in names)
-
-
-def _place_model(job: Job, choice: Choice, folder: Path) -> int:
-    """Put the model and what accompanies it in place; the size of the model."""
-    if choice.artifact is not None:
-        size = choice.artifact.bytes
-        _move(choice.artifact.files, folder)
-        return size
-    shutil.copyfile(job.path, folder / MODEL)
-    for record in job.files[1:]:
-        (folder / record.name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(job.path.parent / record.name, folder / record.name)
-    return size_of_original(job)
 
 
 def _move(files: Sequence[Path], folder: Path) -> None:

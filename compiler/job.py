@@ -91,7 +91,8 @@ class Job:
 
     def commission(self, annotated: Model) -> Commission:
         """What the backend needs beside the legalised model."""
-        return Commission(self.target, annotated, self.threads, self.probes, self.ranges)
+        unchanged = [self.path.parent / record.name for record in self.files] if annotated is self.original else []
+        return Commission(self.target, annotated, self.threads, self.probes, self.ranges, unchanged)
 
     @cached_property
     def gate_baseline(self) -> Score | None:

@@ -15,6 +15,7 @@ from graphpress.backend import Artifact, Availability, Backend, Commission, Find
 from graphpress.ir import Model, clone, forget_inner_types, save
 from graphpress.ir.qdq import lower_qdq
 from graphpress.ir.saturation import absorb_activations
+from graphpress.output import copy_model
 from graphpress.runtime import Session
 from graphpress.targets import Target
 
@@ -69,6 +70,8 @@ class OnnxRuntimeBackend(Backend):
 
     def compile(self, model: Model, commission: Commission, out: Path) -> Artifact:
         """Write ``out/model.onnx`` (and its data file when large) and load it."""
+        if commission.unchanged:
+            return OnnxRuntimeArtifact(copy_model(commission.unchanged, out), commission.threads)
         model = clone(model)
         forget_inner_types(model)
         return OnnxRuntimeArtifact(save(model, out / "model.onnx"), commission.threads)
