@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from graphpress.analysis.calls import bytes_of, call_of, is_weight, shape_of
 from graphpress.analysis.memory import peak_activation_bytes
 from graphpress.analysis.shapes import concrete_shapes
-from graphpress.ir import Model, Node, Value, is_constant, is_standard, label, weight_bytes
+from graphpress.ir import DataType, Model, Node, Value, is_constant, is_standard, label, weight_bytes
+from graphpress.ir.encoding import WEIGHT_ONLY, Quantized, compute_request, encoding_of, float_type, read_encoding
 from graphpress.ops import Dims, UnknownShapeError, Work, lookup
 from graphpress.targets import Target
 
@@ -29,7 +30,8 @@ class LayerCost:
         parameters: elements of the weights it is the first to read.
         bytes: size of those weights.
         operations: element operations that are no multiply-accumulates.
-        traffic: bytes it reads and writes, weights included; 0 for views.
+        traffic: bytes it reads and writes, weights included, in the types of their encodings; 0 for views.
+        arithmetic: the type it was asked to multiply in.
     """
 
     name: str
@@ -39,6 +41,7 @@ class LayerCost:
     bytes: int
     operations: int = 0
     traffic: int = 0
+    arithmetic: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -85,22 +88,27 @@ def model_cost(model: Model, shapes: Mapping[str, Dims] | None = None) -> ModelC
     )
 
 
-def roofline_seconds(cost: ModelCost, target: Target, dtype: str = "float32") -> float | None:
+def roofline_seconds(cost: ModelCost, target: Target) -> float | None:
     """Time a target needs at least: each node is bound by arithmetic or by memory traffic, whichever is slower.
 
     Returns:
-        Seconds, or None where the target states no peak rate for this dtype or no bandwidth.
+        Seconds, or None where the target states no peak rate for float32 or no bandwidth.
     """
-    seconds = layer_roofline(target, dtype)
+    seconds = layer_roofline(target)
     return None if seconds is None else sum(seconds(layer) for layer in cost.layers)
 
 
-def layer_roofline(target: Target, dtype: str = "float32") -> Callable[[LayerCost], float] | None:
-    """Seconds that a target needs at least for one node, or None as in ``roofline_seconds``."""
-    peak, bandwidth = target.peak_gmacs.get(dtype, 0.0) * 1e9, target.bandwidth_gbs * 1e9
-    if not peak or not bandwidth:
+def layer_roofline(target: Target) -> Callable[[LayerCost], float] | None:
+    """Seconds that a target needs at least for one node, or None as in ``roofline_seconds``.
+
+    An arithmetic of which the target states no rate counts as float32.
+    """
+    peaks, bandwidth = target.peak_gmacs, target.bandwidth_gbs * 1e9
+    if not peaks.get("float32") or not bandwidth:
         return None
-    return lambda layer: max(layer.macs / peak, layer.traffic / bandwidth)
+    return lambda layer: max(
+        layer.macs / (1e9 * peaks.get(layer.arithmetic, peaks["float32"])), layer.traffic / bandwidth
+    )
 
 
 class LayerCounter:
@@ -123,9 +131,25 @@ class LayerCounter:
         """What one node costs."""
         work = self._work(node)
         parameters, size = self._weights(node)
-        traffic = sum(bytes_of(value, self.shapes) or 0 for value in {*node.inputs, *node.outputs} if value is not None)
         return LayerCost(
-            label(node), node.op_type, work.macs, parameters, size, work.operations, traffic if work.moves else 0
+            name=label(node),
+            op=node.op_type,
+            macs=work.macs,
+            parameters=parameters,
+            bytes=size,
+            operations=work.operations,
+            traffic=self._traffic(node) if work.moves else 0,
+            arithmetic=_arithmetic(node),
+        )
+
+    def _traffic(self, node: Node) -> int:
+        """Bytes of what a node reads and writes, each value once, in the type in which it does."""
+        encodings = {value: encoding_of(value) for value in node.outputs}
+        encodings |= {value: read_encoding(node, index) for index, value in enumerate(node.inputs) if value is not None}
+        floats = float_type(node)
+        return sum(
+            (bytes_of(value, self.shapes) or 0) * _bits(value, encoding, floats) // _bits(value, None, None)
+            for value, encoding in encodings.items()
         )
 
     def _work(self, node: Node) -> Work:
@@ -148,6 +172,20 @@ class LayerCounter:
             parameters += math.prod(shape_of(value, self.shapes) or ())
             size += bytes_of(value, self.shapes) or 0
         return parameters, size
+
+
+def _arithmetic(node: Node) -> str:
+    request = compute_request(node)
+    return float_type(node) or "float32" if request in (None, WEIGHT_ONLY) else request
+
+
+def _bits(value: Value, encoding: Quantized | None, floats: str | None) -> int:
+    """Bits of an element of a value as it is encoded, or in the float type of whoever reads or writes it."""
+    if encoding is not None:
+        return int(DataType[encoding.dtype.upper()].bitwidth)
+    if value.dtype in (None, DataType.FLOAT):
+        return int(DataType.FLOAT.bitwidth if floats is None else DataType[floats.upper()].bitwidth)
+    return 1 if value.dtype is None or value.dtype.is_string() else int(value.dtype.bitwidth)
 
 
 def costed_nodes(model: Model) -> Iterator[Node]:

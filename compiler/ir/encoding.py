@@ -31,15 +31,19 @@ INVALIDATED_KEY: Final = "graphpress.invalidated.v1"
 PREFIX: Final = "graphpress."
 
 FLOAT: Final = "float"
+WEIGHT_ONLY: Final = "weight-only"
+"""Request for compressed weights with arithmetic in floats."""
+FLOAT8: Final = "float8e4m3fn"
 Override = Literal["float"]
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """Affine integer quantisation: real = (integer - zero_point) * scale.
+    """Affine quantisation: real = (number of the grid - zero_point) * scale.
 
     Args:
-        dtype: integer type, by its ONNX name in lower case (``int8``, ``uint8``, ``int4``, ``int32``, …).
+        dtype: type of the grid, by its ONNX name in lower case: integers (``int8``, ``uint8``, ``int4``, ``int32``, …)
+            or ``float8e4m3fn``, whose zero-point is 0.
         scale: one number, one per index of ``axis``, or row-major blocks when ``block`` is set.
         zero_point: as many integers as there are scales.
         axis: the axis along which scales differ; None for one scale a tensor.
@@ -62,7 +66,7 @@ class Quantized:
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """Smallest and largest integer of the dtype."""
+        """Smallest and largest number of the grid."""
         return integer_bounds(self.dtype)
 
     @property
@@ -73,11 +77,13 @@ class Quantized:
 
 
 def integer_bounds(dtype: str) -> tuple[int, int]:
-    """Smallest and largest integer of an ONNX integer type.
+    """Smallest and largest number of an ONNX integer type, or of an 8-bit float (which are integers too).
 
-    >>> integer_bounds("int4"), integer_bounds("uint8")
-    ((-8, 7), (0, 255))
+    >>> integer_bounds("int4"), integer_bounds("uint8"), integer_bounds("float8e4m3fn")
+    ((-8, 7), (0, 255), (-448, 448))
     """
+    if dtype == FLOAT8:
+        return -448, 448
     bits = int(dtype.lstrip("uint"))
     return (0, 2**bits - 1) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 

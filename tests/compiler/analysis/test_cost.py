@@ -14,6 +14,7 @@ import pytest
 from graphpress import ir
 from graphpress.analysis.cost import model_cost, roofline_seconds
 from graphpress.analysis.shapes import concrete_shapes
+from graphpress.ir.encoding import WEIGHT_ONLY, Quantized, request_compute, set_encoding, set_float_type
 from graphpress.targets import load_target
 
 real_models = pytest.mark.skipif("GRAPHPRESS_DATA" not in os.environ, reason="GRAPHPRESS_DATA is not set")
@@ -97,6 +98,20 @@ def test_roofline_takes_the_slower_of_arithmetic_and_memory(build: Any) -> None:
     slow = replace(target, bandwidth_gbs=1.0)
     assert roofline_seconds(cost, slow) == pytest.approx((4e6 + 8e3) / 1e9)
     assert roofline_seconds(cost, replace(target, peak_gmacs={})) is None
+
+
+def test_roofline_counts_what_is_asked_for_and_the_bytes_of_encodings(build: Any) -> None:
+    model = build.model({"x": [1, 1000]}, [build("MatMul", "x", build.weight(1000, 1000))])
+    (node,) = model.graph
+    request_compute(node, "int8")
+    set_encoding(node.inputs[1], Quantized("int8", (1.0,), (0,)))
+    set_float_type(node, "float16")
+    (layer,) = model_cost(model).layers
+    assert (layer.arithmetic, layer.traffic) == ("int8", 1_000_000 + 2_000 + 2_000)
+    target = replace(load_target("cpu"), peak_gmacs={"float32": 1.0, "int8": 4.0}, bandwidth_gbs=1e6)
+    assert roofline_seconds(model_cost(model), target) == pytest.approx(0.25e-3)
+    request_compute(node, WEIGHT_ONLY)
+    assert model_cost(model).layers[0].arithmetic == "float16"
 
 
 @real_models
