@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import onnx_ir
@@ -84,3 +85,45 @@ def _locate_tensor(tensor: ExternalTensor, where: str, root: Path | None) -> Non
     if offset + length > found.st_size:
         raise ModelError(f"{data} is shorter than the model says", where=place, fix="copy the data file again")
     tensor.base_dir = root
+
+
+def fill(model: Model, held: Mapping[str, TensorProtocol], where: str) -> None:
+    """Put the tensors in the place of the references to them, in place.
+
+    Raises:
+        ModelError: a reference leads elsewhere.
+    """
+
+    def find(tensor: TensorProtocol) -> TensorProtocol:
+        if not isinstance(tensor, ExternalTensor):
+            return tensor
+        if str(tensor.location) not in held:
+            raise ModelError(
+                f"external data {str(tensor.location)!r} was not loaded",
+                where=f"{where}, tensor {tensor.name!r}",
+                fix="load it with the model: onnx.load does so by itself",
+            )
+        return held[str(tensor.location)]
+
+    exchange(model, find)
+
+
+def exchange(model: Model, change: Callable[[TensorProtocol], TensorProtocol]) -> None:
+    """Replace every tensor, those of attributes included."""
+    for graph in graphs(model):
+        if isinstance(graph, onnx_ir.Graph):
+            for value in graph.initializers.values():
+                if value.const_value is not None:
+                    value.const_value = change(value.const_value)
+        for node in graph:
+            for name, attribute in node.attributes.items():
+                if isinstance(attribute, Attr) and not attribute.is_ref():
+                    node.attributes[name] = _exchanged(attribute, change)
+
+
+def _exchanged(attribute: Attr, change: Callable[[TensorProtocol], TensorProtocol]) -> Attr:
+    if attribute.type not in (AttributeType.TENSOR, AttributeType.TENSORS):
+        return attribute
+    single = attribute.type == AttributeType.TENSOR
+    value = change(attribute.as_tensor()) if single else [change(one) for one in attribute.as_tensors()]
+    return Attr(attribute.name, attribute.type, value, doc_string=attribute.doc_string)

@@ -13,7 +13,7 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 
 from graphpress.errors import ModelError
 from graphpress.ir.contents import CHECKER
-from graphpress.ir.external import in_memory, locate
+from graphpress.ir.external import fill, in_memory, locate
 from graphpress.ir.mend import prepare, restore
 from graphpress.ir.types import (
     Attr,
@@ -76,13 +76,20 @@ def load(path: str | os.PathLike[str]) -> Model:
     return from_proto(proto, where=str(path), folder=file.parent)
 
 
-def from_proto(proto: onnx.ModelProto, *, where: str = "model", folder: Path | None = None) -> Model:
+def from_proto(
+    proto: onnx.ModelProto,
+    *,
+    where: str = "model",
+    folder: Path | None = None,
+    held: Mapping[str, TensorProtocol] | None = None,
+) -> Model:
     """Turn a protobuf message into a model, which takes the message over: don't use it afterwards.
 
     Args:
         proto: the message.
         where: what errors call it.
         folder: where its external data lies.
+        held: the tensors themselves, by the place that the message refers to (``graphpress.ir.skeleton``).
 
     Raises:
         ModelError: as ``load``.
@@ -97,7 +104,10 @@ def from_proto(proto: onnx.ModelProto, *, where: str = "model", folder: Path | N
         raise ModelError(f"malformed model ({_innermost(error)})", where=where, fix=CHECKER) from error
     _settle_constant_inputs(model)
     _declare_opsets_in_subgraphs(model)
-    locate(model, where, folder)
+    if held is None:
+        locate(model, where, folder)
+    else:
+        fill(model, held, where)
     _sort(model, where)
     if faults := problems(model):
         raise ModelError("; ".join(faults[:3]), where=where, fix=CHECKER)

@@ -138,7 +138,7 @@ def _settle_attribute(attribute: AttributeProto, where: str) -> None:
         raise ModelError(
             f"attribute {attribute.name!r} is a sparse tensor, which would be lost", where=where, fix="store it dense"
         )
-    for tensor in (attribute.t, *attribute.tensors) if attribute.type in _TENSORS else ():
+    for tensor in [attribute.t] if attribute.type == AttributeProto.TENSOR else attribute.tensors:
         check_contents(tensor, f"{where}, attribute {attribute.name!r}")
 
 

@@ -1,0 +1,55 @@
+"""A model as a message without its weights, and back: for tools that read messages and have no need of the numbers.
+
+Every tensor but those of strings becomes a reference to external data at a made-up place, ``held/<number>``; who takes
+the message keeps the tensors themselves beside it, by place. So nothing is copied, whatever the size of the model, and
+a tensor that comes back is the very one that went.
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir
+
+from graphpress.ir.external import exchange
+from graphpress.ir.files import clone, to_proto
+from graphpress.ir.types import DataType, Model, TensorProtocol
+
+PLACE = "held/"
+
+
+def to_skeleton(model: Model) -> tuple[onnx.ModelProto, dict[str, TensorProtocol]]:
+    """The model as a message without weights, and the weights by the place that the message refers to."""
+    held: dict[str, TensorProtocol] = {}
+    places: dict[int, str] = {}
+
+    def refer(tensor: TensorProtocol) -> TensorProtocol:
+        if tensor.dtype == DataType.STRING:
+            return tensor
+        place = places.setdefault(id(tensor), f"{PLACE}{len(held)}")
+        held[place] = tensor
+        return onnx_ir.ExternalTensor(
+            place, None, None, tensor.dtype, shape=onnx_ir.Shape(tensor.shape.numpy()), name=tensor.name or ""
+        )
+
+    copy = clone(model)
+    exchange(copy, refer)
+    return to_proto(copy), held
+
+
+def take_over(model: Model, other: Model) -> None:
+    """Let ``model`` become what ``other`` is, in place; ``other`` must not be used afterwards."""
+    model.graph = other.graph
+    model.functions.clear()
+    model.functions.update(other.functions)
+    model.metadata_props.clear()
+    model.metadata_props.update(other.metadata_props)
+    for name in (
+        "ir_version",
+        "producer_name",
+        "producer_version",
+        "domain",
+        "model_version",
+        "doc_string",
+        "device_configurations",
+    ):
+        setattr(model, name, getattr(other, name))
