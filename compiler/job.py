@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -326,4 +327,7 @@ def _probes(
     inputs: Sequence[InputSpec], data: Dataset, shapes: Mapping[str, tuple[int, ...]], seed: int
 ) -> tuple[Feed, ...]:
     samples = data.calibration or data.evaluation or synthetic_samples(inputs, 2, seed, input_shapes=shapes)
-    return (first_samples(next(iter(samples)), inputs, PROBE_SAMPLES),)
+    feeds = iter(samples)
+    first = first_samples(next(feeds), inputs, PROBE_SAMPLES)
+    more = PROBE_SAMPLES - 1 if all(len(array) == 1 for array in first.values() if array.ndim) else 0
+    return (first, *islice(feeds, more))

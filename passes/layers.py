@@ -24,7 +24,7 @@ from graphpress.ir import (
     readers,
 )
 from graphpress.ir.encoding import Quantized, compute_request, read_encoding, set_encoding
-from graphpress.ir.quantized import dequantize_array, quantize_array
+from graphpress.ir.quantized import dequantize_array, quantize_array, representable_like
 from graphpress.ir.sparsity import Sparsity, fault_of, mask_of, set_sparsity, sparsity_of
 from graphpress.observation.least_squares import Affine
 
@@ -41,12 +41,14 @@ class Layer:
         affine: its matrix as delivered (rounded where it is encoded) and its bias, in float64.
         mask: ``[blocks, features, outputs]``, true where a weight may differ from zero; None for everywhere.
         adder: the node that adds the bias, for a product without one of its own: its constant can take a shift.
+        bias_dtype: what the bias of an integer layer is on the target, ``int32`` or a float type.
     """
 
     contraction: Contraction
     affine: Affine
     mask: np.ndarray | None = None
     adder: Node | None = None
+    bias_dtype: str = "int32"
 
     @property
     def moves_bias(self) -> bool:
@@ -86,8 +88,13 @@ class Rewritten:
             write_bias(edit, self.layer, self.affine.bias)
 
 
-def read_layer(node: Node) -> Layer | Refusal | None:
-    """The node as a layer, why it cannot be changed, or None where it is no contraction with a constant weight."""
+def read_layer(node: Node, bias_dtype: str = "int32") -> Layer | Refusal | None:
+    """The node as a layer, why it cannot be changed, or None where it is no contraction with a constant weight.
+
+    Args:
+        node: any.
+        bias_dtype: what the bias of an integer layer is on the target.
+    """
     contraction = contraction_of(node)
     if contraction is None:
         return None
@@ -108,6 +115,7 @@ def read_layer(node: Node) -> Layer | Refusal | None:
         Affine(matrix, bias),
         None if mask is None else contraction.view(mask),
         adder_of(contraction) if contraction.bias is None else None,
+        bias_dtype,
     )
 
 
@@ -128,7 +136,8 @@ def refit(encoding: Quantized, old: np.ndarray, new: np.ndarray) -> Quantized:
     """An encoding for new contents: each scale times the growth of the largest element that it serves."""
     growth = _largest(new, encoding) / np.maximum(_largest(old, encoding), np.finfo(np.float32).tiny)
     growth = np.where((growth > 0) & np.isfinite(growth), growth, 1.0)
-    scale = np.maximum(np.array(encoding.scale) * growth, np.finfo(np.float32).tiny).astype(np.float32)
+    old_scale = np.array(encoding.scale)
+    scale = representable_like(old_scale * growth, old_scale)
     return replace(encoding, scale=tuple(float(one) for one in scale), pinned=False)
 
 
@@ -194,7 +203,7 @@ def write_bias(edit: Editor, layer: Layer, bias: np.ndarray) -> None:
     had = input_of(node, contraction.bias)
     if had is None and not np.any(bias):
         return
-    encoding = accumulator_encoding(node, contraction.weight)
+    encoding = accumulator_encoding(node, contraction.weight) if layer.bias_dtype == "int32" else None
     if encoding is not None and np.any(np.abs(bias).reshape(-1) >= np.array(encoding.scale) * _ACCUMULATOR):
         encoding = None
     array = bias.reshape(-1).astype(weight.dtype)

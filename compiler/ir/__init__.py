@@ -2,6 +2,7 @@
 
 from graphpress.ir.edit import Editor, forget_inner_types
 from graphpress.ir.files import clone, digest, from_proto, load, save, serialize, tensors, to_proto, weight_bytes
+from graphpress.ir.float_types import FLOAT_TYPES, lower_float_types
 from graphpress.ir.pattern import Match, Refusal, Rewrites, Rule, apply_rules
 from graphpress.ir.types import (
     Attr,
@@ -48,6 +49,7 @@ from graphpress.ir.values import (
 from graphpress.ir.verify import InvalidGraphError, problems, verify
 
 __all__ = [
+    "FLOAT_TYPES",
     "Attr",
     "AttributeType",
     "DataType",
@@ -89,6 +91,7 @@ __all__ = [
     "is_standard",
     "label",
     "load",
+    "lower_float_types",
     "only_reader",
     "opset_of",
     "problems",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from graphpress.ir.encoding import Quantized, compute_request, output_encoding, read_encoding
+from graphpress.ir.encoding import Quantized, compute_request, float_type, output_encoding, read_encoding
 from graphpress.ir.types import Attr, AttributeType, DataType, Function, Graph, Model, Node, TensorProtocol, Value
 from graphpress.ir.values import count_nodes, is_constant
 
@@ -53,9 +53,15 @@ def _node_line(node: Node) -> str:
     results = ", ".join(value.name or "_" for value in node.outputs)
     operands = ", ".join(_operand(node, index) for index in range(len(node.inputs)))
     kind = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-    request = compute_request(node)
     types = ", ".join(_type(value) for value in node.outputs)
-    return f"{results} = {kind}({operands}){_attributes(node)}{f' as {request}' if request else ''} -> {types}"
+    return f"{results} = {kind}({operands}){_attributes(node)}{_arithmetic(node)} -> {types}"
+
+
+def _arithmetic(node: Node) -> str:
+    """What the node was asked to compute in, and the float type of the rest where that is another."""
+    request, rest = compute_request(node), float_type(node)
+    words = f" as {request}" if request else ""
+    return f"{words} in {rest}" if rest and rest != request else words
 
 
 def _operand(node: Node, index: int) -> str:

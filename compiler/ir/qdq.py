@@ -11,7 +11,7 @@ integers, when the two halves disagree, or when what it quantises was quantised 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -19,15 +19,18 @@ from graphpress.errors import ModelError
 from graphpress.ir.edit import Editor
 from graphpress.ir.encoding import (
     FLOAT,
+    FLOAT8,
     Quantized,
     clear_annotations,
     encoding_of,
+    float_type,
     invalidation_of,
     output_encoding,
     override_output,
     override_use,
     read_encoding,
     set_encoding,
+    set_float_type,
 )
 from graphpress.ir.pattern import Refusal, Rewrites
 from graphpress.ir.quantized import EncodedTensor, fits, integer_dtype, payload
@@ -46,6 +49,8 @@ from graphpress.ir.values import (
 
 _STAYS = "nothing: it stays as it is"
 _EXPRESSED = {"axis", "block_size", "output_dtype", "saturate"}
+OUTPUT_TYPE_OPSET = 21
+"""From here on QuantizeLinear can name the type of its result."""
 
 # -- raising ----------------------------------------------------------------------------------------------
 
@@ -139,6 +144,8 @@ def _encoding_of_node(node: Node) -> Quantized | Refusal:
     if extra := sorted(set(node.attributes) - _EXPRESSED):
         return Refusal.at(node, f"its attribute {extra[0]!r} has no place in an annotation", _STAYS)
     zero = np.zeros(scale.shape, np.int64) if zero is None else zero
+    if dtype == FLOAT8 and (np.any(zero.astype(np.float32)) or not int_attribute(node, "saturate", 1)):
+        return Refusal.at(node, "its 8-bit floats have a zero-point or do not saturate", _STAYS)
     block = int_attribute(node, "block_size", 0)
     return Quantized(
         dtype,
@@ -170,7 +177,7 @@ def _integer_type(node: Node, zero: Value | None) -> str | None:
     if typed is not None and dtype is None and (tensor := _tensor_of(typed)) is not None:
         dtype = tensor.dtype
     name = "" if dtype is None else dtype.name.lower()
-    return name if name.lstrip("u").startswith("int") else None
+    return name if name == FLOAT8 or name.lstrip("u").startswith("int") else None
 
 
 def _result_type(dequantize: Node) -> DataType:
@@ -183,7 +190,10 @@ def _result_type(dequantize: Node) -> DataType:
 
 
 def lower_qdq(model: Model) -> int:
-    """Spell every encoding as Q/DQ nodes, in place, and clear the annotations.
+    """Spell every encoding as Q/DQ nodes, in place, and clear the annotations, float types apart.
+
+    Those stay for ``lower_float_types``: a QuantizeLinear takes that of the node before it, a DequantizeLinear that of
+    its readers, of which each type has its own.
 
     Returns:
         How many values were spelt out.
@@ -196,9 +206,11 @@ def lower_qdq(model: Model) -> int:
         if isinstance(graph, Graph):
             parameters = _Parameters(edit, graph)
             for value in list(_values(graph)):
-                count += _lower_value(value, graph, edit, parameters)
+                count += _lower_value(value, parameters)
             for node in graph:
+                kept = float_type(node)
                 clear_annotations(node)
+                set_float_type(node, kept)
     return count
 
 
@@ -213,66 +225,86 @@ class _Parameters:
     """Scales and zero-points as constants of one graph, each content stored once."""
 
     def __init__(self, edit: Editor, graph: Graph) -> None:
-        self._edit, self._graph = edit, graph
+        self.edit, self.graph = edit, graph
         self._known: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
 
-    def of(self, encoding: Quantized, stem: str) -> tuple[Value, Value]:
-        """The constants for scale and zero-point of an encoding."""
+    def of(self, encoding: Quantized, stem: str) -> list[Value]:
+        """The constants for scale and zero-point of an encoding; no zero-point where its type is said otherwise."""
         shape = encoding.scale_shape if encoding.block else (() if encoding.axis is None else (-1,))
-        scale = np.array(encoding.scale, np.float32).reshape(shape)
-        zero = np.array(encoding.zero_point).reshape(shape).astype(integer_dtype(encoding.dtype))
-        return self._constant(scale, f"{stem}_scale"), self._constant(zero, f"{stem}_zero_point")
+        found = [self._constant(np.array(encoding.scale, np.float32).reshape(shape), f"{stem}_scale")]
+        if not self.names_type(encoding):
+            zero = np.array(encoding.zero_point).reshape(shape).astype(integer_dtype(encoding.dtype))
+            found.append(self._constant(zero, f"{stem}_zero_point"))
+        return found
+
+    def names_type(self, encoding: Quantized) -> bool:
+        """Whether a quantiser names its type instead of giving a zero-point of it.
+
+        It can from opset 21 on, and for floats it has to: ONNX Runtime 1.32 takes a zero-point of 0 for the lower
+        end of the grid, and drops a Relu before it.
+        """
+        return encoding.dtype == FLOAT8 and (self.graph.opset_imports.get("") or 0) >= OUTPUT_TYPE_OPSET
 
     def _constant(self, array: np.ndarray, name: str) -> Value:
         key = (array.dtype.name, array.shape, array.tobytes())
         if key not in self._known:
-            self._known[key] = self._edit.add_constant(array, name, self._graph)
+            self._known[key] = self.edit.add_constant(array, name, self.graph)
         return self._known[key]
 
 
-def _lower_value(value: Value, graph: Graph, edit: Editor, parameters: _Parameters) -> int:
+def _lower_value(value: Value, parameters: _Parameters) -> int:
     if reason := invalidation_of(value):
         raise ModelError(
             f"{value.name!r} was quantised and then changed ({reason})",
             where="encoding",
             fix="quantise after the pass that changes it",
         )
-    uses: dict[Quantized, list[tuple[Node, int]]] = {}
+    uses: dict[Quantized, dict[str | None, list[tuple[Node, int]]]] = {}
     for use in value.uses():
         encoding = read_encoding(use.node, use.idx)
         if encoding is not None:
-            uses.setdefault(encoding, []).append((use.node, use.idx))
+            uses.setdefault(encoding, {}).setdefault(float_type(use.node), []).append((use.node, use.idx))
     # A graph input that is an output too has one name for both: only the nodes that read it can read it encoded.
     outside = output_encoding(value) if value.is_graph_output() and not value.is_graph_input() else None
     if outside is not None:
-        uses.setdefault(outside, [])
+        uses.setdefault(outside, {}).setdefault(None, [])
     clear_annotations(value)
-    for encoding, places in uses.items():
-        decoded = _spell(value, encoding, graph, edit, parameters)
-        for node, index in places:
-            node.replace_input_with(index, decoded)
-        if encoding == outside:
-            edit.replace_output(value, decoded)
+    for encoding, by_type in uses.items():
+        for dtype, decoded in _spell(value, encoding, list(by_type), parameters).items():
+            for node, index in by_type[dtype]:
+                node.replace_input_with(index, decoded)
+            if encoding == outside and dtype is None:
+                parameters.edit.replace_output(value, decoded)
     if uses:
-        edit.drop_if_unused(value)
+        parameters.edit.drop_if_unused(value)
     return len(uses)
 
 
-def _spell(value: Value, encoding: Quantized, graph: Graph, edit: Editor, parameters: _Parameters) -> Value:
-    """Insert Q and DQ (for a constant: its integers and DQ) and return the decoded value."""
+def _spell(
+    value: Value, encoding: Quantized, dtypes: Sequence[str | None], parameters: _Parameters
+) -> dict[str | None, Value]:
+    """Insert Q and DQ (for a constant: its integers and DQ) and return the decoded value for readers of each type."""
+    edit, graph = parameters.edit, parameters.graph
     stem = value.name or "value"
-    scale, zero_point = parameters.of(encoding, stem)
+    grid = parameters.of(encoding, stem)
     attributes = {"axis": encoding.axis, "block_size": encoding.block or None}
     after = value.producer()
     before = graph[0] if after is None else None
     if is_constant(value) and value.const_value is not None:
         integers = edit.add_constant(payload(value.const_value, encoding), f"{stem}_quantized", graph)
     else:
-        inputs = [value, scale, zero_point]
-        after = edit.add_node("QuantizeLinear", inputs, attributes, before=before, after=after, name=f"{stem}_Q")
+        inputs = [value, *grid]
+        maker, kind = after, DataType[encoding.dtype.upper()]
+        named = {"output_dtype": int(kind) if parameters.names_type(encoding) else None, **attributes}
+        after = edit.add_node("QuantizeLinear", inputs, named, before=before, after=after, name=f"{stem}_Q")
         before, integers = None, after.outputs[0]
-        integers.shape, integers.type = value.shape, TensorType(DataType[encoding.dtype.upper()])
-    inputs = [integers, scale, zero_point]
-    dequantize = edit.add_node("DequantizeLinear", inputs, attributes, before=before, after=after, name=f"{stem}_DQ")
-    edit.copy_type(value, dequantize.outputs[0])
-    return dequantize.outputs[0]
+        integers.shape, integers.type = value.shape, TensorType(kind)
+        set_float_type(after, None if maker is None else float_type(maker))
+    decoded = {}
+    for dtype in dtypes:
+        inputs = [integers, *grid]
+        node = edit.add_node("DequantizeLinear", inputs, attributes, before=before, after=after, name=f"{stem}_DQ")
+        edit.copy_type(value, node.outputs[0])
+        set_float_type(node, dtype)
+        decoded[dtype] = node.outputs[0]
+    return decoded

@@ -1,4 +1,7 @@
-"""The arithmetic of affine quantisation on arrays, exactly as ONNX's QuantizeLinear and DequantizeLinear define it."""
+"""The arithmetic of affine quantisation on arrays, exactly as ONNX's QuantizeLinear and DequantizeLinear define it.
+
+What is said of integers holds for the numbers of an 8-bit float likewise: they are a grid with unequal steps.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,21 @@ import ml_dtypes
 import numpy as np
 import onnx_ir
 
-from graphpress.ir.encoding import Quantized
+from graphpress.ir.encoding import FLOAT8, Quantized
 from graphpress.ir.types import DataType, LazyTensor, Shape, TensorProtocol
 
-NARROW = {"int4": ml_dtypes.int4, "uint4": ml_dtypes.uint4, "int2": ml_dtypes.int2, "uint2": ml_dtypes.uint2}
+NARROW = {
+    "int4": ml_dtypes.int4,
+    "uint4": ml_dtypes.uint4,
+    "int2": ml_dtypes.int2,
+    "uint2": ml_dtypes.uint2,
+    FLOAT8: ml_dtypes.float8_e4m3fn,
+}
+SMALLEST_HALF_SCALE = np.float32(2.0**-20)
 
 
 def integer_dtype(name: str) -> np.dtype:
-    """The numpy dtype of an ONNX integer type, those under 8 bits included."""
+    """The numpy dtype of a grid by its ONNX name, those under 8 bits included."""
     dtype: np.dtype = np.dtype(NARROW.get(name, name))
     return dtype
 
@@ -34,23 +44,56 @@ def fits(encoding: Quantized, shape: tuple[int, ...]) -> bool:
 
 
 def quantize_array(array: np.ndarray, encoding: Quantized) -> np.ndarray:
-    """Round half to even onto the grid and saturate; same shape, integer dtype."""
+    """Round half to even onto the grid and saturate; same shape, dtype of the grid."""
     scale, zero_point = _spread(encoding, array.shape)
-    low, high = encoding.bounds
     wide = np.float64 if encoding.dtype == "int32" else np.float32
-    with np.errstate(over="ignore"):  # what overflows saturates below
-        levels = np.rint(array.astype(wide) / scale.astype(wide)) + zero_point
-    integers: np.ndarray = np.clip(levels, low, high).astype(np.int64).astype(integer_dtype(encoding.dtype))
+    with np.errstate(over="ignore"):  # what overflows saturates
+        levels = to_grid(array.astype(wide) / scale.astype(wide), zero_point, encoding)
+    whole = levels if encoding.dtype == FLOAT8 else levels.astype(np.int64)
+    integers: np.ndarray = whole.astype(integer_dtype(encoding.dtype))
     return integers
+
+
+def to_grid(steps: np.ndarray, zero_point: np.ndarray | int, encoding: Quantized) -> np.ndarray:
+    """The numbers of the grid next to ``steps`` (reals by scale), as floats of the same type."""
+    low, high = encoding.bounds
+    if encoding.dtype == FLOAT8:
+        nearest: np.ndarray = np.clip(steps, low, high).astype(integer_dtype(FLOAT8)).astype(steps.dtype)
+        return nearest
+    held: np.ndarray = np.clip(np.rint(steps) + zero_point, low, high)
+    return held
 
 
 def dequantize_array(integers: np.ndarray, encoding: Quantized, dtype: np.dtype | type = np.float32) -> np.ndarray:
     """The real numbers that the integers stand for."""
     scale, zero_point = _spread(encoding, integers.shape)
-    wide = np.int64 if encoding.dtype == "int32" else np.int32
+    wide = {"int32": np.int64, FLOAT8: np.float32}.get(encoding.dtype, np.int32)
     levels = integers.astype(wide) - zero_point.astype(wide)
     reals: np.ndarray = (levels.astype(np.float32) * scale).astype(dtype)
     return reals
+
+
+def representable(scales: np.ndarray, dtype: str) -> np.ndarray:
+    """Positive scales as float32 numbers that ``dtype`` holds exactly; no grid becomes smaller than asked for.
+
+    Args:
+        scales: any shape.
+        dtype: ``float32``, or ``float16``, whose scales lie between 2⁻²⁰ (four bits are left there) and 65504.
+    """
+    single = np.maximum(scales.astype(np.float32), np.finfo(np.float32).tiny)
+    if dtype == "float32":
+        return single
+    largest = np.finfo(np.float16).max
+    bounded = np.clip(single, SMALLEST_HALF_SCALE, largest)
+    half = bounded.astype(np.float16)
+    return np.where(half < bounded, np.nextafter(half, largest), half).astype(np.float32)
+
+
+def representable_like(scales: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """Scales that take the place of ``old`` ones: those of half precision stay in half precision."""
+    with np.errstate(over="ignore"):
+        is_half = bool(np.all(old.astype(np.float16) == old))
+    return representable(scales, "float16" if is_half else "float32")
 
 
 class EncodedTensor(LazyTensor):

@@ -53,19 +53,25 @@ OWN_PASSES = {
     "prune": "graphpress.passes.prune.prune:Prune",
     "prune_depth": "graphpress.passes.prune.depth:PruneDepth",
     "quantize": "graphpress.passes.quantize.quantize:Quantize",
+    "quantize_weights": "graphpress.passes.quantize.quantize_weights:QuantizeWeights",
     "raise_opset": "graphpress.passes.fusion.raise_opset:RaiseOpset",
     "reconstruct": "graphpress.passes.recovery.reconstruct:Reconstruct",
+    "reduce_precision": "graphpress.passes.precision.reduce_precision:ReducePrecision",
     "rms_norm": "graphpress.passes.fusion.rms_norm:RmsNorm",
     "shape_arithmetic": "graphpress.passes.cleanup.shape_arithmetic:ShapeArithmetic",
     "sink_transposes": "graphpress.passes.cleanup.sink_transposes:SinkTransposes",
     "softmax": "graphpress.passes.fusion.softmax:Softmax",
     "softplus": "graphpress.passes.fusion.softplus:Softplus",
     "sparsify": "graphpress.passes.sparsify.sparsify:Sparsify",
+    "surgery": "graphpress.passes.surgery.surgery:Surgery",
     "swish": "graphpress.passes.fusion.swish:Swish",
     "train": "graphpress.passes.training.train:Train",
 }
 
-OWN_BACKENDS = {"onnxruntime": "graphpress.backends.onnxruntime.backend:OnnxRuntimeBackend"}
+OWN_BACKENDS = {
+    "onnxruntime": "graphpress.backends.onnxruntime.backend:OnnxRuntimeBackend",
+    "tensorrt": "graphpress.backends.tensorrt.backend:TensorRTBackend",
+}
 
 
 def pass_names() -> list[str]:

@@ -10,8 +10,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from graphpress.errors import DataError, ModelError, UsageError
-from graphpress.ir import ExternalTensor, Model, clone, load, save, tensors, to_proto
+from graphpress.errors import DataError, GraphpressError, ModelError, UsageError
+from graphpress.ir import (
+    DataType,
+    ExternalTensor,
+    Model,
+    clone,
+    graphs,
+    int_attribute,
+    is_standard,
+    load,
+    save,
+    tensors,
+    to_proto,
+)
 from graphpress.ir.files import PROTOBUF_LIMIT
 
 if TYPE_CHECKING:
@@ -81,7 +93,10 @@ class Session:
             with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:
                 source = _source(model, extra_outputs, Path(scratch), options)
                 self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
-                    source, options, providers=["CPUExecutionProvider"]
+                    source,
+                    options,
+                    providers=["CPUExecutionProvider"],
+                    disabled_optimizers=_avoid_faults(model, options),
                 )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise ModelError(
@@ -130,6 +145,33 @@ def _options(threads: int, optimization: Optimization, optimized_path: Path | No
     if optimized_path is not None:
         options.optimized_model_filepath = str(optimized_path)
     return options
+
+
+def _avoid_faults(model: Model | Path | str, options: Any) -> list[str]:
+    """Rewritings of ONNX Runtime 1.32 that half precision must not meet, beside those that options turn off.
+
+    One fuses a Transpose into a product and then crashes; the other makes integer kernels of a type they don't have.
+    """
+    if not _has_half(model):
+        return []
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return ["MatmulTransposeFusion"]
+
+
+def _has_half(model: Model | Path | str) -> bool:
+    """Whether the model holds or computes numbers in half precision; one that cannot be read says no."""
+    try:
+        loaded = model if isinstance(model, Model) else load(model)
+    except GraphpressError:
+        return False
+    half = DataType.FLOAT16
+    return (
+        any(tensor.dtype == half for tensor in tensors(loaded))
+        or any(value.dtype == half for value in loaded.graph.inputs)
+        or any(
+            int_attribute(node, "to", 0) == half for one in graphs(loaded) for node in one if is_standard(node, "Cast")
+        )
+    )
 
 
 def _source(model: Model | Path | str, extra_outputs: Sequence[str], scratch: Path, options: Any) -> bytes | str:

@@ -18,6 +18,7 @@ from graphpress.ir.encoding import (
     read_encoding,
     set_encoding,
 )
+from graphpress.ir.quantized import representable
 from graphpress.ops import lookup
 from graphpress.passes.quantize.placement import Placement
 from graphpress.passes.quantize.ranges import Range, activation_encoding
@@ -33,7 +34,7 @@ def encode_activations(placement: Placement, ranges: Mapping[str, Range], policy
         if placement.computes(value):
             continue
         for use in value.uses():
-            if use.node not in placement:
+            if not placement.reads(use.node, use.idx):
                 override_use(use.node, use.idx, FLOAT)
         if value.is_graph_output():
             override_output(value, FLOAT)
@@ -80,8 +81,7 @@ def weight_encoding(array: np.ndarray, axis: int | None, policy: QuantizationPol
         top //= 2
     others = None if axis is None else tuple(one for one in range(array.ndim) if one != axis)
     largest = np.abs(array).max(axis=others).reshape(-1)
-    scale = np.where(largest > 0, largest / top, 1.0).astype(np.float32)
-    scale = np.maximum(scale, np.finfo(np.float32).tiny)
+    scale = representable(np.where(largest > 0, largest / top, 1.0), policy.scales)
     return Quantized(policy.weights, tuple(float(one) for one in scale), (0,) * len(scale), axis)
 
 

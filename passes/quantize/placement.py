@@ -5,13 +5,14 @@
 grown to its greatest fixed point: start from every candidate, strike out each companion or mover that has no
 member before it or none behind it, until nothing changes. Each strike looks again only at the neighbours, so
 the whole is linear in the graph. A Relu or Clip that only the saturating quantiser behind it needs belongs to
-the node before it.
+the node before it. An addition that a product's kernel does before it rounds is no member of its own: it reads its
+skip in integers where that exists in integers anyway, and its sum is encoded where an integer node reads it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -22,6 +23,7 @@ from graphpress.ir import (
     Node,
     Refusal,
     Value,
+    constant,
     float_attribute,
     has_one_use,
     input_of,
@@ -31,12 +33,15 @@ from graphpress.ir import (
     rank_of,
     static_shape,
 )
-from graphpress.ir.encoding import encoding_of
+from graphpress.ir.encoding import FLOAT8, encoding_of
 from graphpress.manager.contract import Context
 from graphpress.ops import lookup
+from graphpress.passes.quantize.residual import accumulations
 from graphpress.targets import QuantizationPolicy
 
 ABSORBED = ("Relu", "Clip")
+FLOAT8_POSITIONS = 32
+"""Larger kernels of convolutions compute in float16, as engines for SM89 show."""
 
 
 @dataclass
@@ -49,12 +54,18 @@ class Placement:
             encoded by everybody, one that a float node computes only by the integer nodes.
         range_of: the value whose range each of them shares (itself, mostly).
         refusals: anchors that stay float, with the reason.
+        skips: for additions inside the kernel of a product, the index of the operand that they read from memory.
     """
 
     nodes: list[Node]
     activations: list[Value] = field(default_factory=list)
     range_of: dict[Value, Value] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
+    skips: dict[Node, int] = field(default_factory=dict)
+
+    def reads(self, node: Node, index: int) -> bool:
+        """Whether the node reads its input at ``index`` in integers, if that is encoded."""
+        return node in self._members or self.skips.get(node) == index
 
     def computes(self, value: Value) -> bool:
         """Whether an integer node computes the value, absorbed activation included."""
@@ -75,8 +86,9 @@ def place(
     """Decide the integer region of one graph; values that are ``unusable`` (not finite) stay float."""
     candidates: dict[Node, str] = {}
     refusals: list[Refusal] = []
+    inside_kernels = accumulations(graph, policy.anchors) if policy.residual_adds else {}
     for node in graph:
-        kind = _kind(node, policy)
+        kind = None if node in inside_kernels else _kind(node, policy)
         if kind == "anchor" and (refusal := _refusal(node, policy, context)):
             refusals.append(refusal)
         elif kind is not None and (value := _first_unusable(node, unusable)) is not None:
@@ -89,7 +101,13 @@ def place(
             )
         elif kind is not None and not context.excluded(node) and _is_float(node) and not _is_encoded(node):
             candidates[node] = kind
-    placement = Placement(_settle(candidates), refusals=refusals)
+    carried = {
+        node: found.skip
+        for node, found in inside_kernels.items()
+        if found.product in candidates and not context.excluded(node) and not _is_encoded(node)
+    }
+    placement = Placement(_settle(candidates, carried), refusals=refusals)
+    placement.skips = {node: skip for node, skip in carried.items() if skip is not None}
     placement.activations = list(dict.fromkeys(_encoded_values(placement, policy)))
     placement.range_of = _shared_ranges(placement, policy)
     return placement
@@ -158,6 +176,12 @@ def _refusal(node: Node, policy: QuantizationPolicy, context: Context) -> Refusa
         return Refusal.at(
             node, "its weight is computed at run time; this target has no fast kernel for that", "leave it float"
         )
+    if policy.weights == FLOAT8 and node.op_type == "Conv":
+        weight = constant(input_of(node, spec.quantization.weight))
+        positions = 1 if weight is None else prod(weight.shape[2:])
+        if positions > FLOAT8_POSITIONS:
+            why = f"its kernel has {positions} positions, those in float8 at most {FLOAT8_POSITIONS}"
+            return Refusal.at(node, why, "leave it float")
     if _is_encoded(node):
         return Refusal.at(node, "it is quantised already", "start from the float model to quantise it anew")
     if node.op_type == "Gemm" and not _plain_gemm(node):
@@ -198,8 +222,11 @@ def _is_control_input(node: Node) -> bool:
     return spec is not None and spec.quantization.moves_data and spec.quantization.shared is not None
 
 
-def _settle(candidates: dict[Node, str]) -> list[Node]:
-    """The greatest region in which every member that is no anchor stands between two members."""
+def _settle(candidates: dict[Node, str], carried: dict[Node, int | None]) -> list[Node]:
+    """The greatest region in which every member that is no anchor stands between two members.
+
+    Additions that are ``carried`` inside an anchor's kernel write what an anchor writes, and read their skip.
+    """
     inside = dict(candidates)
     waiting = deque(inside)
     while waiting:
@@ -208,20 +235,28 @@ def _settle(candidates: dict[Node, str]) -> list[Node]:
             continue
         before = [maker for _, value in activation_inputs(node) if (maker := result_node(value)) is not None]
         behind = [use.node for use in result_of(node).uses()]
-        if any(one in inside for one in before) and any(one in inside for one in behind):
+        is_fed = any(one in inside or one in carried for one in before)
+        if is_fed and _read_in_integers(result_of(node), inside, carried):
             continue
         del inside[node]
         waiting.extend(one for one in (*before, *behind) if one in inside)
     return [node for node in candidates if node in inside]
 
 
+def _read_in_integers(value: Value, members: Container[Node], skips: Mapping[Node, int | None]) -> bool:
+    """Whether a member reads the value, or nobody but additions whose skip it is (beside a float reader: float)."""
+    uses = value.uses()
+    only_skips = uses and not value.is_graph_output() and all(skips.get(use.node) == use.idx for use in uses)
+    return any(use.node in members for use in uses) or bool(only_skips)
+
+
 def _encoded_values(placement: Placement, policy: QuantizationPolicy) -> Iterator[Value]:
+    members = frozenset(placement.nodes)
     for node in placement.nodes:
         for _, value in activation_inputs(node):
             yield value
         result = result_of(node)
-        read_by_integers = any(use.node in placement for use in result.uses())
-        if read_by_integers or node.op_type not in policy.float_results:
+        if node.op_type not in policy.float_results or _read_in_integers(result, members, placement.skips):
             yield result
         for extra in node.outputs[1:]:
             if extra.dtype == DataType.FLOAT:

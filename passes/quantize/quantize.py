@@ -1,4 +1,4 @@
-"""Static int8 quantisation after training, by annotation.
+"""Static quantisation to 8 bits after training, by annotation.
 
     q = clamp(round(x / s) + z),   x ≈ s · (q − z)          (Jacob et al., arXiv 1712.05877, equation 1)
 
@@ -6,41 +6,52 @@ Weights are symmetric (z = 0), one scale per output channel, s = max|w| / q_max.
 tensor from the observed range, widened to hold zero exactly (padding and Relu need it). The bias of an integer
 convolution lives on the accumulator's grid: s_bias = s_input · s_weight, z = 0.
 
+In float8 (Micikevicius et al., arXiv 2209.05433, the format e4m3) q is the nearest number of the format and z = 0:
+s = max|x| / 448 for weights and activations alike, saturating. Its steps grow with the numbers, so that one scale
+serves channels of unlike magnitude.
+
 The pass only annotates: which nodes, which uses and which integer types follow from the target's policy, and the
 backend spells the annotations in its own words.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 from graphpress.errors import DataError, UsageError
 from graphpress.ir import Editor, Model, Refusal, Value, label
-from graphpress.ir.encoding import request_compute
+from graphpress.ir.encoding import FLOAT8, request_compute
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.quantize.calibrate import Calibration, Method
 from graphpress.passes.quantize.encode import encode_activations, encode_bias, encode_constants
+from graphpress.passes.quantize.kernels import targets_with
 from graphpress.passes.quantize.placement import Placement, place
+from graphpress.targets import QuantizationPolicy
 
-SMALLEST_OPSET = 13
-"""From here on QuantizeLinear knows an axis."""
+SMALLEST_OPSET = {"int8": 13, FLOAT8: 19}
+"""From here on QuantizeLinear knows an axis, and an 8-bit float."""
+
+INTEGERS_ONLY = frozenset({"MaxPool", "Resize"})
+"""Movers of integers that compute in float16 between two 8-bit floats, as engines for SM89 show."""
 
 
 @dataclass(frozen=True)
 class Quantize(Pass):
-    """Convolutions and matrix products in int8, with static ranges from calibration data.
+    """Convolutions and matrix products in 8 bits, with static ranges from calibration data.
 
     Args:
+        dtype: ``int8``, or ``float8e4m3fn`` where the target has kernels for it.
         calibration_method: how the range of an activation follows from what was observed.
         percentile: for ``percentile``: this much of the values lies inside the range at either end.
-        per_channel: one weight scale per output channel; None leaves it to the target.
+        per_channel: one weight scale per output channel; None leaves it to the target, in float8 it is one a tensor.
     """
 
     name: ClassVar[str] = "quantize"
     lossless: ClassVar[bool] = False
     needs_data: ClassVar[bool] = True
 
+    dtype: Literal["int8", "float8e4m3fn"] = "int8"
     calibration_method: Method = "mse"
     percentile: float = 99.99
     per_channel: bool | None = None
@@ -54,19 +65,20 @@ class Quantize(Pass):
             )
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
-        """Needs data, and an operator set that can spell per-channel scales."""
-        opset = model.graph.opset_imports.get("", 0)
-        if opset < SMALLEST_OPSET:
+        """Needs data, kernels of the type, and an operator set that can spell it."""
+        opset, needed = model.graph.opset_imports.get("", 0), SMALLEST_OPSET[self.dtype]
+        if self.dtype not in context.target.kernels:
+            return Refusal(self.name, f"this target has no {self.dtype} kernels", targets_with(self.dtype))
+        if opset < needed:
             return Refusal(
-                self.name,
-                f"needs opset {SMALLEST_OPSET}, the model has {opset}",
-                f"run raise_opset{{to={SMALLEST_OPSET}}} first",
+                self.name, f"needs opset {needed}, the model has {opset}", f"run raise_opset{{to={needed}}} first"
             )
         return super().refuse(model, context)
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Place, observe, encode."""
-        policy = context.target.quantization
+        policy = self._policy(context.target.quantization)
+        context = replace(context, target=replace(context.target, quantization=policy))
         placement = place(model.graph, policy, context)
         if not placement.nodes:
             return _nothing(placement)
@@ -81,14 +93,30 @@ class Quantize(Pass):
         encode_activations(placement, {name: found for name, found in ranges.items() if found is not None}, policy)
         edit = Editor(model)
         for node in placement.nodes:
-            request_compute(node, "int8")
+            request_compute(node, self.dtype)
             encode_constants(node, policy, self.per_channel, placement)
         for node in placement.nodes:
             encode_bias(node, policy, edit)
+        kind = "integers" if self.dtype == "int8" else self.dtype
         return Outcome(
             len(placement.nodes),
             placement.refusals,
-            [f"{len(placement.nodes)} nodes in integers, {len(placement.activations)} activations encoded"],
+            [f"{len(placement.nodes)} nodes in {kind}, {len(placement.activations)} activations encoded"],
+        )
+
+    def _policy(self, policy: QuantizationPolicy) -> QuantizationPolicy:
+        """The target's policy, for this type."""
+        if self.dtype != FLOAT8:
+            return policy
+        return replace(
+            policy,
+            activations=FLOAT8,
+            symmetric_activations=True,
+            weights=FLOAT8,
+            per_channel=False,
+            reduced_range=False,
+            bias="float32",
+            transparent=tuple(one for one in policy.transparent if one not in INTEGERS_ONLY),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphpress.ir.encoding import Quantized, integer_bounds
+from graphpress.ir.quantized import representable, to_grid
 from graphpress.observation import HistogramObserver
 from graphpress.targets import QuantizationPolicy
 
@@ -19,9 +20,9 @@ def activation_encoding(observed: Range, policy: QuantizationPolicy) -> Quantize
     bottom, top = integer_bounds(policy.activations)
     if policy.symmetric_activations:
         middle = (bottom + top + 1) // 2
-        scale = max(-low, high) / (top - middle)
-        return Quantized(policy.activations, (_positive(scale),), (middle,))
-    scale = _positive((high - low) / (top - bottom))
+        scale = _positive(max(-low, high) / (top - middle), policy)
+        return Quantized(policy.activations, (scale,), (middle,))
+    scale = _positive((high - low) / (top - bottom), policy)
     zero_point = int(np.clip(np.rint(bottom - low / scale), bottom, top))
     return Quantized(policy.activations, (scale,), (zero_point,))
 
@@ -45,11 +46,11 @@ def mse_range(seen: HistogramObserver, policy: QuantizationPolicy) -> Range:
 def _squared_error(centres: np.ndarray, counts: np.ndarray, candidate: Range, policy: QuantizationPolicy) -> float:
     encoding = activation_encoding(candidate, policy)
     scale, zero_point = encoding.scale[0], encoding.zero_point[0]
-    bottom, top = encoding.bounds
-    levels = np.clip(np.rint(centres / scale) + zero_point, bottom, top)
+    levels = to_grid(centres / scale, zero_point, encoding)
     return float(counts @ np.square((levels - zero_point) * scale - centres))
 
 
-def _positive(scale: float) -> float:
-    """A usable float32 scale: a constant zero tensor gets 1."""
-    return float(np.float32(scale)) if scale > np.finfo(np.float32).tiny else 1.0
+def _positive(scale: float, policy: QuantizationPolicy) -> float:
+    """A usable scale: a constant zero tensor gets 1."""
+    usable = scale if scale > np.finfo(np.float32).tiny else 1.0
+    return float(representable(np.array(usable), policy.scales))

@@ -56,7 +56,7 @@ def plan(model: Model, context: Context, *, residual: bool) -> Plan:
     for node in model.graph:
         if not hurt.intersection(node.outputs) or context.excluded(node):
             continue
-        layer = read_layer(node)
+        layer = read_layer(node, context.target.quantization.bias)
         if isinstance(layer, Refusal):
             found.refusals.append(layer)
         elif layer is not None and label(node.outputs[0]) not in known:

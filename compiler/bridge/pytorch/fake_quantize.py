@@ -3,6 +3,8 @@
     q = clamp(round(x / s) + z, low, high)        x̂ = (q − z) · s
     ∂x̂/∂x = 1 where round(x / s) + z lies in [low, high], else 0
 
+In an 8-bit float q is the number of the format next to x / s, and z = 0.
+
 Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
 CVPR 2018, eq. 12, with the straight-through gradient of Bengio et al. 2013.
 
@@ -26,7 +28,8 @@ from torch import Tensor
 from graphpress.bridge.pytorch.call import Kernel
 from graphpress.bridge.pytorch.tensors import to_tensor
 from graphpress.ir import Node, Value, input_of, is_constant
-from graphpress.ir.encoding import Quantized, read_encoding
+from graphpress.ir.encoding import FLOAT8, Quantized, read_encoding
+from graphpress.ir.quantized import representable_like
 from graphpress.ops import lookup
 
 
@@ -56,7 +59,8 @@ def following_grid(encoding: Quantized, leader: Quantized, start: np.ndarray) ->
 def renewed(encoding: Quantized, leader: Quantized, start: np.ndarray, weight: np.ndarray) -> Quantized:
     """The encoding with the scales that ``following_grid`` has reached when the weight came from ``start`` to this."""
     before = magnitudes(to_tensor(start), leader)
-    scale = torch.tensor(encoding.scale) * _growth(to_tensor(weight), leader, before)
+    grown = torch.tensor(encoding.scale) * _growth(to_tensor(weight), leader, before)
+    scale = representable_like(grown.numpy(), np.array(encoding.scale))
     return replace(encoding, scale=tuple(scale.tolist()))
 
 
@@ -101,7 +105,8 @@ def _snap(x: Tensor, encoding: Quantized, scale: Tensor, zero: Tensor) -> Tensor
     wide = torch.float64 if encoding.dtype == "int32" or x.dtype == torch.float64 else torch.float32
     spread = _spread(scale.to(x.device, wide), encoding, x.shape)
     offset = _spread(zero.to(x.device, wide), encoding, x.shape)
-    result: Tensor = _StraightThrough.apply(x.to(wide), spread, offset, encoding.bounds)  # type: ignore[no-untyped-call]
+    whole = encoding.dtype != FLOAT8
+    result: Tensor = _StraightThrough.apply(x.to(wide), spread, offset, encoding.bounds, whole)  # type: ignore[no-untyped-call]
     return result.to(x.dtype)
 
 
@@ -118,13 +123,16 @@ def _spread(numbers: Tensor, encoding: Quantized, shape: torch.Size) -> Tensor:
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, zero: Tensor, bounds: tuple[int, int]) -> Tensor:
-        levels = torch.div(x, scale).round_().add_(zero)
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero: Tensor, bounds: tuple[int, int], whole: bool) -> Tensor:
+        steps = torch.div(x, scale)
+        levels = steps.round_().add_(zero) if whole else steps
         held = levels.clamp(*bounds)
         ctx.save_for_backward(held == levels)
+        if not whole:
+            held = held.to(torch.float8_e4m3fn).to(x.dtype)
         return held.sub_(zero).mul_(scale)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (inside,) = ctx.saved_tensors
-        return gradient * inside, None, None, None
+        return gradient * inside, None, None, None, None

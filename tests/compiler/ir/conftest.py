@@ -1,13 +1,19 @@
 """Models from text for the tests of the IR, and what runs them."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
+import onnx
 import onnx.parser
 import pytest
 from onnx import numpy_helper
 
-from graphpress.ir import Model, Node, Value, from_proto, graphs
+from graphpress.ir import Model, Node, Value, clone, from_proto, graphs, lower_float_types, problems, to_proto
+from graphpress.ir.encoding import float_type, set_float_type
+from graphpress.ir.float_types import why_not
+from graphpress.ir.qdq import lower_qdq
+from graphpress.ir.signatures import known_types
 from graphpress.runtime import Session
 
 
@@ -65,3 +71,78 @@ def node_of(value_of):
         return node
 
     return find
+
+
+HALF_TOLERANCE = 2e-3
+"""Relative to the largest output; a few roundings of 2⁻¹¹."""
+
+
+def ask_for(model, dtype="float16", results=None):
+    """Ask the nodes that compute these values (or every node that can) for a type."""
+    types = known_types(model)
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for node in graph:
+            wanted = results is None or node.outputs[0].name in results
+            if wanted and why_not(node, dtype, types) is None:
+                set_float_type(node, dtype)
+    return model
+
+
+def lower_copy(model, simulate=False):
+    """A checked copy with its types spelt out."""
+    copy = clone(model)
+    lower_qdq(copy)
+    lower_float_types(copy, simulate=simulate)
+    assert problems(copy) == []
+    check_proto(copy)
+    assert all(float_type(node) is None for graph in graphs(copy) for node in graph)
+    return copy
+
+
+def check_proto(model):
+    proto = to_proto(model)
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.shape_inference.infer_shapes(proto, strict_mode=True)
+
+
+def count_casts(model):
+    return sum(node.op_type == "Cast" for graph in graphs(model) for node in graph)
+
+
+def count_operators(model):
+    return Counter(node.op_type for node in model.graph)
+
+
+def check_agreement(model, changed, tolerance=HALF_TOLERANCE, feed=None):
+    """The same results, within a share of the largest element of each."""
+    expected, actual = run_model(model, feed), run_model(changed, feed)
+    assert expected.keys() == actual.keys()
+    for name, array in expected.items():
+        assert actual[name].dtype == array.dtype
+        largest = max(float(np.abs(array).max()), 1e-6)
+        np.testing.assert_allclose(actual[name], array, atol=tolerance * largest, rtol=0)
+
+
+@pytest.fixture(scope="session")
+def ask():
+    return ask_for
+
+
+@pytest.fixture(scope="session")
+def lowered():
+    return lower_copy
+
+
+@pytest.fixture(scope="session")
+def casts():
+    return count_casts
+
+
+@pytest.fixture(scope="session")
+def operators():
+    return count_operators
+
+
+@pytest.fixture(scope="session")
+def agree():
+    return check_agreement

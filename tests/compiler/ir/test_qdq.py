@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -170,6 +171,28 @@ def test_blocks_of_four_bits(build, run, tmp_path):
     again = load(tmp_path / "m.onnx")
     lower_qdq(again)
     np.testing.assert_array_equal(run(again)["y"], run(model)["y"])
+
+
+@pytest.mark.parametrize("opset", [19, 21])
+def test_eight_bit_floats(build, run, opset):
+    body = f"{pair('x', 'xd')} wd = DequantizeLinear (w, s, z) y = MatMul (xd, wd)"
+    kind = ml_dtypes.float8_e4m3fn
+    weights = {"s": np.float32(0.1), "z": np.array(0, kind), "w": np.arange(-3, 3).reshape(3, 2).astype(kind)}
+    model = build(f"(float[4,3] x) => (float[4,2] y) {{ {body} }}", opset=opset, **weights)
+    raised, refusals, lowered = there_and_back(model, run)
+    assert refusals == []
+    assert encoding_of(raised.graph.inputs[0]).dtype == "float8e4m3fn"
+    (quantize,) = (node for node in lowered.graph if node.op_type == "QuantizeLinear")
+    assert ("output_dtype" in quantize.attributes) == (opset >= 21)
+    there_and_back(lowered, run)
+
+
+def test_eight_bit_floats_that_overflow_to_nothing_stay_nodes(build, run):
+    body = "q = QuantizeLinear <saturate = 0> (x, s, z) xd = DequantizeLinear (q, s, z) y = Neg (xd)"
+    weights = {"s": np.float32(0.1), "z": np.array(0, ml_dtypes.float8_e4m3fn)}
+    model = build(f"(float[4,3] x) => (float[4,3] y) {{ {body} }}", opset=19, **weights)
+    _, refusals, _ = there_and_back(model, run)
+    assert len(refusals) == 1
 
 
 def test_a_single_scale_in_a_list_is_one_for_the_tensor(build, run):

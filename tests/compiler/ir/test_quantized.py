@@ -1,5 +1,6 @@
 """The arithmetic of quantisation is ONNX Runtime's, bit for bit."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +9,17 @@ from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper, numpy_helper
 
 from graphpress.ir import DataType, Tensor, from_proto
-from graphpress.ir.encoding import Quantized, integer_bounds
-from graphpress.ir.quantized import EncodedTensor, dequantize_array, fits, integer_dtype, payload, quantize_array
+from graphpress.ir.encoding import FLOAT8, Quantized, integer_bounds
+from graphpress.ir.quantized import (
+    EncodedTensor,
+    dequantize_array,
+    fits,
+    integer_dtype,
+    payload,
+    quantize_array,
+    representable,
+    representable_like,
+)
 from graphpress.runtime import Session
 
 DTYPES = ["int8", "uint8", "int4", "uint4", "int16", "uint16"]
@@ -34,7 +44,8 @@ def cases(draw, dtype, grain):
         count = 1
     low, high = integer_bounds(dtype)
     scale = draw(st.lists(SCALES, min_size=count, max_size=count))
-    zero_point = draw(st.lists(st.integers(low, high), min_size=count, max_size=count))
+    offsets = st.just(0) if dtype == FLOAT8 else st.integers(low, high)
+    zero_point = draw(st.lists(offsets, min_size=count, max_size=count))
     encoding = Quantized(dtype, tuple(scale), tuple(zero_point), axis, block, scale_shape)
     return draw(hnp.arrays(np.float32, shape, elements=FLOATS)), encoding
 
@@ -50,10 +61,10 @@ def through_onnxruntime(array, encoding):
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], **attributes),
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], **attributes),
-        helper.make_node("Cast", ["q"], ["i"], to=TensorProto.INT32),
+        helper.make_node("Cast", ["q"], ["i"], to=TensorProto.FLOAT),
     ]
     infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape) for name in "xy"]
-    integers = helper.make_tensor_value_info("i", TensorProto.INT32, array.shape)
+    integers = helper.make_tensor_value_info("i", TensorProto.FLOAT, array.shape)
     tensors = [numpy_helper.from_array(value, name) for name, value in weights.items()]
     graph = helper.make_graph(nodes, "g", infos[:1], [infos[1], integers], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
@@ -61,7 +72,7 @@ def through_onnxruntime(array, encoding):
     return outputs["i"], outputs["y"]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [*DTYPES, FLOAT8])
 @pytest.mark.parametrize("grain", ["tensor", "channel", "block"])
 def test_equals_onnxruntime_bit_for_bit(dtype, grain):
     @settings(max_examples=25, deadline=None)
@@ -72,7 +83,7 @@ def test_equals_onnxruntime_bit_for_bit(dtype, grain):
         integers, reals = through_onnxruntime(array, encoding)
         ours = quantize_array(array, encoding)
         assert ours.dtype == integer_dtype(dtype)
-        np.testing.assert_array_equal(ours.astype(np.int32), integers)
+        np.testing.assert_array_equal(ours.astype(np.float32), integers)
         assert dequantize_array(ours, encoding).tobytes() == reals.tobytes()
 
     check()
@@ -82,6 +93,30 @@ def test_halves_go_to_the_even_integer_and_extremes_saturate():
     encoding = Quantized("int8", (1.0,), (0,))
     array = np.array([0.5, 1.5, 2.5, -0.5, 1e30, -1e30, np.inf, -np.inf], np.float32)
     assert quantize_array(array, encoding).tolist() == [0, 2, 2, 0, 127, -128, 127, -128]
+
+
+def test_eight_bit_floats_round_to_the_even_mantissa_and_saturate():
+    encoding = Quantized(FLOAT8, (1.0,), (0,))
+    array = np.array([17, 19, 2.0**-10, 3 * 2.0**-10, 464, 1e30, -np.inf], np.float32)
+    numbers = quantize_array(array, encoding)
+    assert numbers.dtype == ml_dtypes.float8_e4m3fn
+    assert numbers.astype(float).tolist() == [16, 20, 0, 2.0**-8, 448, 448, -448]
+    assert encoding.representable == (-448, 448)
+
+
+def test_a_float_constant_in_eight_bits_gives_its_numbers_back():
+    encoding = Quantized(FLOAT8, (0.25, 0.5), (0, 0), axis=1)
+    numbers = np.arange(-8, 8, 0.5).reshape(-1, 2).astype(ml_dtypes.float8_e4m3fn)
+    tensor = EncodedTensor(Tensor(numbers), encoding, DataType.FLOAT)
+    np.testing.assert_array_equal(tensor.numpy(), numbers.astype(np.float32) * np.float32([0.25, 0.5]))
+    np.testing.assert_array_equal(payload(Tensor(tensor.numpy()), encoding), numbers)
+
+
+def test_new_scales_stay_in_half_precision_where_the_old_ones_were():
+    new = np.array([0.3, 7e-9])
+    np.testing.assert_array_equal(representable_like(new, np.array([0.5, 0.25])), representable(new, "float16"))
+    np.testing.assert_array_equal(representable_like(new, np.array([0.1, 0.25])), np.float32(new))
+    np.testing.assert_array_equal(representable_like(new, np.array([1e30])), np.float32(new))
 
 
 def test_int32_keeps_what_a_float_could_not_hold():

@@ -12,11 +12,11 @@ from onnx import numpy_helper
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.ir import Model, Node, Value, clone, from_proto, verify
 from graphpress.ir.encoding import Quantized, compute_request, encoding_of, read_encoding
-from graphpress.manager.contract import Context, Outcome
+from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.quantize.quantize import Quantize
 from graphpress.prepare import prepare
 from graphpress.runtime import Session
-from graphpress.targets import QuantizationPolicy, load_target
+from graphpress.targets import QuantizationPolicy, Target, load_target
 
 
 def model_of(text: str, opset: int = 17, **weights: np.ndarray) -> Model:
@@ -97,6 +97,12 @@ def policy() -> QuantizationPolicy:
 
 
 @pytest.fixture(scope="session")
+def jetson() -> Target:
+    """A target whose products accumulate into residual additions, with scales in half precision."""
+    return load_target("jetson")
+
+
+@pytest.fixture(scope="session")
 def quantise(policy) -> Callable[..., Quantised]:
     """Quantise a model on random feeds (or given ones)."""
 
@@ -104,10 +110,11 @@ def quantise(policy) -> Callable[..., Quantised]:
         model: Model,
         feeds: Iterable[dict[str, np.ndarray]] | None = None,
         exclude=None,
-        one: Quantize | None = None,
+        one: Pass | None = None,
+        target: Target | None = None,
         **changes,
     ) -> Quantised:
-        target = replace(load_target("cpu"), quantization=replace(policy, **changes))
+        target = target or replace(load_target("cpu"), quantization=replace(policy, **changes))
         calibration = list(random_feeds(model) if feeds is None else feeds)
         context = Context(target=target, original=model, calibration=calibration, exclude=exclude)
         after = clone(model)

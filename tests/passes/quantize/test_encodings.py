@@ -11,6 +11,7 @@ from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.errors import DataError
 from graphpress.ir import load, save, serialize
 from graphpress.ir.encoding import Quantized
+from graphpress.ir.quantized import representable
 from graphpress.manager.contract import Context
 from graphpress.observation import HistogramObserver
 from graphpress.passes.quantize.encode import weight_encoding
@@ -46,6 +47,19 @@ def test_a_symmetric_grid_has_its_zero_in_the_middle(observed):
     assert encoding.zero_point == (0,)
     largest = max(abs(observed[0]), abs(observed[1]))
     assert largest < 1e-30 or encoding.scale[0] == pytest.approx(largest / 127, rel=1e-6)
+
+
+@given(arrays(np.float64, array_shapes(max_side=4), elements=st.floats(0, 1e30)))
+def test_scales_in_half_precision_are_rounded_up_and_stay_usable(wanted):
+    scales = representable(wanted, "float16")
+    assert scales.dtype == np.float32
+    np.testing.assert_array_equal(scales.astype(np.float16), scales)
+    assert (scales > 0).all()
+    assert np.isfinite(scales).all()
+    inside = (wanted >= 2.0**-20) & (wanted <= 65504)
+    assert (scales[inside] >= wanted.astype(np.float32)[inside]).all()
+    below = np.nextafter(scales.astype(np.float16), np.float16(0))
+    assert (below[inside] < wanted[inside]).all()
 
 
 @settings(deadline=None)

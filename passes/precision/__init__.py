@@ -1,0 +1,1 @@
+"""Passes that choose the float types in which nodes compute."""

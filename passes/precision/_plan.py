@@ -1,0 +1,131 @@
+"""Which nodes are to compute in another float type, and why the others are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from graphpress.ir import (
+    DataType,
+    Model,
+    Node,
+    Refusal,
+    Value,
+    is_constant,
+    is_standard,
+)
+from graphpress.ir.encoding import float_type
+from graphpress.ir.float_types import LARGEST, why_not
+from graphpress.ir.signatures import float_slots, known_types, reads_any_type
+from graphpress.manager.contract import Context
+from graphpress.ops import lookup
+
+_STAYS = "nothing: it computes as before"
+
+
+@dataclass
+class Plan:
+    """The nodes of a model that are to compute in another type; those that may not are struck out one by one.
+
+    Args:
+        dtype: the type, by its ONNX name in lower case.
+        types: the types of all values.
+        nodes: the nodes, in graph order; those that are annotated already among them.
+        refusals: nodes that keep float32, with the reason.
+    """
+
+    dtype: str
+    types: dict[Value, DataType]
+    nodes: dict[Node, None] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+
+    def strike(self, node: Node, why: str, fix: str = _STAYS) -> None:
+        """Keep a node in float32."""
+        if node in self.nodes:
+            del self.nodes[node]
+            self.refusals.append(Refusal.at(node, why, fix))
+
+    def inputs(self, node: Node) -> list[tuple[int, Value]]:
+        """Index and value of every input that would change its type."""
+        slots = float_slots(node, DataType[self.dtype.upper()], self.types.get)
+        indices = () if isinstance(slots, str) else slots.inputs
+        return [(index, value) for index in indices if (value := node.inputs[index]) is not None]
+
+    def outputs(self, node: Node) -> list[Value]:
+        """Every output that would change its type."""
+        slots = float_slots(node, DataType[self.dtype.upper()], self.types.get)
+        return [] if isinstance(slots, str) else [node.outputs[index] for index in slots.outputs]
+
+    @property
+    def limit(self) -> float:
+        """The largest finite number of the type."""
+        return LARGEST[self.dtype]
+
+
+def plan_of(model: Model, dtype: str) -> Plan:
+    """All nodes of the main graph that compute in float32, those that were asked for the type already among them.
+
+    Those inside subgraphs and functions keep what they have: nobody sees how large their values become.
+    """
+    plan = Plan(dtype, known_types(model))
+    plan.nodes = {node: None for node in model.graph if float_type(node) in (None, dtype) and _computes(node, plan)}
+    return plan
+
+
+def strike_unable(plan: Plan, keep: frozenset[str], context: Context) -> None:
+    """Strike out what the user keeps, and operators that do not have the type."""
+    for node in list(plan.nodes):
+        if context.excluded(node):
+            plan.strike(node, "excluded by the user", "narrow --exclude")
+        elif node.op_type in keep:
+            plan.strike(node, f"{node.op_type} is kept in float32", "name fewer operators in the field keep")
+        elif reason := why_not(node, plan.dtype, plan.types):
+            plan.strike(node, reason)
+
+
+def _computes(node: Node, plan: Plan) -> bool:
+    """Whether the node makes float32, or compares it; not where it only follows its input (Shape) or is a constant."""
+    if any(is_constant(output) for output in node.outputs):
+        return False
+    reads = [index for index, value in enumerate(node.inputs) if is_float(value, plan)]
+    if any(is_float(output, plan) for output in node.outputs):
+        return bool(reads) or is_standard(node, "Cast")
+    kind = DataType[plan.dtype.upper()]
+    return bool(reads) and not all(reads_any_type(node, index, kind, plan.types.get) for index in reads)
+
+
+def is_float(value: Value | None, plan: Plan) -> bool:
+    """Whether the value is a float32 tensor."""
+    return value is not None and plan.types.get(value) == DataType.FLOAT
+
+
+def moves_data(node: Node) -> bool:
+    """Whether the node only moves or selects values."""
+    spec = lookup(node.op_type) if is_standard(node) else None
+    return spec is not None and spec.quantization.moves_data
+
+
+def strike_islands(plan: Plan) -> int:
+    """Strike out nodes that only move data between nodes that stay float32: two Casts would be all they bring.
+
+    Returns:
+        How many there were.
+    """
+    worthwhile = {node for node in plan.nodes if not moves_data(node)}
+    waiting = list(worthwhile)
+    while waiting:
+        near = [one for one in _neighbours(waiting.pop()) if one in plan.nodes and one not in worthwhile]
+        worthwhile.update(near)
+        waiting += near
+    islands = [node for node in plan.nodes if node not in worthwhile]
+    for node in islands:
+        del plan.nodes[node]
+    return len(islands)
+
+
+def _neighbours(node: Node) -> Iterator[Node]:
+    for value in node.inputs:
+        if value is not None and (before := value.producer()) is not None:
+            yield before
+    for output in node.outputs:
+        yield from (use.node for use in output.uses())

@@ -1,0 +1,161 @@
+"""How large values are: constants by their contents, activations as the calibration data shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphpress.ir import Model, Value, constant, is_standard, label, producer
+from graphpress.manager.contract import Context
+from graphpress.observation import observe
+from graphpress.passes.precision._plan import Plan, moves_data
+
+Range = tuple[float, float]
+"""Smallest and largest finite element."""
+
+MANTISSA = {"float16": 11, "bfloat16": 8}
+"""Bits of each type: whole numbers are exact up to two to that power."""
+
+_SQUARES = ("ReduceL2", "ReduceLogSumExp", "ReduceSumSquare")
+"""Reductions that square or exponentiate on the way: what is inside is larger than what comes out."""
+
+_KEEPS_MAGNITUDE = ("Add", "Expand", "Mul", "Trilu", "Where")
+
+
+class FiniteRange:
+    """The extrema of the finite elements seen: an infinity is infinite in every type."""
+
+    def __init__(self) -> None:
+        self.low, self.high = np.inf, -np.inf
+
+    def update(self, array: np.ndarray) -> None:
+        """Take in one batch."""
+        low, high = finite_range(array) or (np.inf, -np.inf)
+        self.low, self.high = min(self.low, low), max(self.high, high)
+
+    @property
+    def range(self) -> Range:
+        """The extrema; zeros where nothing finite was seen."""
+        return (self.low, self.high) if self.low <= self.high else (0.0, 0.0)
+
+
+def finite_range(array: np.ndarray) -> Range | None:
+    """Smallest and largest finite element; None where there is none."""
+    if not array.size:
+        return None
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite([low, high]).all():
+        finite = array[np.isfinite(array)]
+        if not finite.size:
+            return None
+        low, high = float(finite.min()), float(finite.max())
+    return low, high
+
+
+@dataclass
+class Ranges:
+    """Ranges by value; a value of which nothing is known is taken to fit.
+
+    Args:
+        known: ranges that were seen or follow.
+        headroom: unseen data may reach further than what was seen, by this factor.
+        limit: the largest finite number of the type.
+    """
+
+    known: dict[Value, Range]
+    headroom: float
+    limit: float
+
+    def largest(self, value: Value) -> float:
+        """The largest magnitude."""
+        return max(map(abs, self.known.get(value, (0.0,))))
+
+    def excess(self, value: Value) -> float | None:
+        """The magnitude by which the value would become infinite; None where it fits."""
+        largest = self.largest(value)
+        room = 1.0 if constant(value) is not None else self.headroom
+        return largest if largest * room > self.limit else None
+
+    def is_negative_mask(self, value: Value) -> bool:
+        """Whether it is only below that the value does not fit."""
+        low, high = self.known.get(value, (0.0, 0.0))
+        return low * self.headroom < -self.limit and high * self.headroom <= self.limit
+
+
+def ranges_of(plan: Plan, model: Model, context: Context, headroom: float, key: str) -> Ranges:
+    """Ranges of everything that the nodes of the plan read and make.
+
+    Follows the decision recorded under ``key`` where there is one, else records what was observed.
+    """
+    values = dict.fromkeys(value for node in plan.nodes for _, value in plan.inputs(node))
+    values |= dict.fromkeys(value for node in plan.nodes for value in plan.outputs(node))
+    known: dict[Value, Range] = {}
+    wanted: dict[str, Value] = {}
+    for value in values:
+        array = constant(value)
+        if array is None:
+            wanted[label(value)] = value
+        elif (found := finite_range(array)) is not None:
+            known[value] = found
+    observed = _observed(model, wanted, context, key)
+    known |= {value: observed[name] for name, value in wanted.items() if name in observed}
+    if context.calibration is None:
+        _assume(model, known, plan.limit)
+    return Ranges(known, headroom, plan.limit)
+
+
+def _observed(model: Model, wanted: Mapping[str, Value], context: Context, key: str) -> dict[str, Range]:
+    """Ranges as the data shows them."""
+    recorded: dict[str, list[float]] | None = context.decisions.get(key)
+    if recorded is None or not wanted.keys() <= recorded.keys():
+        if context.calibration is None:
+            return {}
+        observers = {name: FiniteRange() for name in wanted}
+        observe(model, observers, context.calibration, threads=context.threads, progress=context.progress)
+        recorded = context.decisions[key] = {name: list(seen.range) for name, seen in observers.items()}
+    return {name: (recorded[name][0], recorded[name][1]) for name in wanted}
+
+
+def _assume(model: Model, known: dict[Value, Range], limit: float) -> None:
+    """Without data: what is made from a constant that does not fit, by a node that keeps magnitudes, does not fit."""
+    for node in model.graph:
+        spans = [span for value in node.inputs if value is not None and (span := _span(value, known)) is not None]
+        large = [(low, high) for low, high in spans if max(-low, high) > limit]
+        if large and (moves_data(node) or is_standard(node, *_KEEPS_MAGNITUDE)):
+            span = min(0.0, *(low for low, _ in large)), max(0.0, *(high for _, high in large))
+            known |= dict.fromkeys(node.outputs, span)
+
+
+def _span(value: Value, known: dict[Value, Range]) -> Range | None:
+    """The range of a value, read off the constant that it is or is filled with."""
+    filled = producer(value, "ConstantOfShape")
+    attribute = None if filled is None else filled.attributes.get("value")
+    array = constant(value) if attribute is None else attribute.as_tensor().numpy()
+    return known.get(value) if value in known or array is None or array.dtype.kind != "f" else finite_range(array)
+
+
+def strike_overflows(plan: Plan, ranges: Ranges) -> None:
+    """Keep in float32 every node that reads or makes a value which would become infinite."""
+    for node in list(plan.nodes):
+        inputs = [value for _, value in plan.inputs(node)]
+        for value in (*inputs, *plan.outputs(node)):
+            excess = ranges.excess(value)
+            if excess is not None:
+                plan.strike(
+                    node,
+                    f"{label(value)} reaches {excess:.3g}, and {plan.dtype} ends at {plan.limit:.3g}",
+                    "scale the values down, or leave it float32",
+                )
+                break
+        top = max((ranges.largest(value) for value in plan.outputs(node)), default=0.0)
+        if is_standard(node, "Cast") and top > (exact := 2.0 ** MANTISSA[plan.dtype]):
+            plan.strike(node, f"it reaches {top:.6g}, and {plan.dtype} counts in ones to {exact:.6g} only")
+        if is_standard(node, *_SQUARES) and (worst := _inside(node.op_type, inputs, ranges)) > plan.limit:
+            plan.strike(node, f"what {node.op_type} sums up reaches {worst:.3g}, and {plan.dtype} ends before")
+
+
+def _inside(op_type: str, inputs: list[Value], ranges: Ranges) -> float:
+    largest = ranges.largest(inputs[0]) * ranges.headroom
+    return float(np.exp(min(largest, 700.0))) if op_type == "ReduceLogSumExp" else largest * largest

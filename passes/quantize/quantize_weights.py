@@ -1,0 +1,144 @@
+"""Weight-only quantisation: integers in memory, arithmetic in float.
+
+    y = x · (s ∘ q)      q integers of four or eight bits; one s for each block of K inputs of an output
+
+Matrix products with few rows, those of a language model that writes word by word, wait for their weights: a quarter
+of the bytes is a quarter of the time, and activations need no ranges and so no data. In int4 a block of inputs
+shares a scale (symmetric, least squared error); in int8 all inputs of an output do. That is what kernels read that
+expand weights on the fly; other grids are expanded to float before the product, which saves no time.
+
+Only constant matrices of MatMul and Gemm. Refuses where no block divides K at least twice, where packed rows would
+end inside a byte (an odd number of outputs), and what is quantised already. Convolutions are left alone: their
+kernels read float weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from graphpress.analysis.contraction import contraction_of
+from graphpress.errors import UsageError
+from graphpress.ir import Model, Node, Refusal, constant, input_of, is_standard
+from graphpress.ir.encoding import Quantized, override_use, read_encoding, request_compute, set_encoding
+from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.passes.quantize.blocks import block_encoding
+from graphpress.passes.quantize.kernels import choices_with_opset, targets_with
+
+BLOCKS = (128, 64, 32)
+SMALLEST_OPSET = {"int4": 21, "int8": 13}
+"""From here on DequantizeLinear knows four bits and blocks, and an axis."""
+
+
+@dataclass(frozen=True)
+class QuantizeWeights(Pass):
+    """Weights of matrix products in four or eight bits; activations and arithmetic stay float.
+
+    Args:
+        dtype: type of the weights.
+        block_size: for ``int4``: inputs that share a scale, 128, 64 or 32; smaller where that does not divide.
+    """
+
+    name: ClassVar[str] = "quantize_weights"
+    lossless: ClassVar[bool] = False
+
+    dtype: Literal["int4", "int8"] = "int4"
+    block_size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.block_size not in BLOCKS:
+            raise UsageError(
+                f"no kernel reads weights in blocks of {self.block_size}",
+                where=self.name,
+                fix=f"choose one of: {', '.join(map(str, BLOCKS))}",
+            )
+
+    def refuse(self, model: Model, context: Context) -> Refusal | None:
+        """Needs kernels of the type, and an operator set that can spell its blocks."""
+        target, needed = context.target, SMALLEST_OPSET[self.dtype]
+        opset = model.graph.opset_imports.get("", 0)
+        if self.dtype not in target.kernels:
+            return Refusal(self.name, f"this target has no {self.dtype} kernels", targets_with(self.dtype))
+        if target.opset_max < needed:
+            why = f"{self.dtype} weights need opset {needed}, and this target reads at most {target.opset_max}"
+            return Refusal(self.name, why, choices_with_opset(target, needed))
+        if opset < needed:
+            return Refusal(
+                self.name, f"needs opset {needed}, the model has {opset}", f"run raise_opset{{to={needed}}} first"
+            )
+        return super().refuse(model, context)
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Encode the weight of every matrix product that has kernels for it."""
+        refusals, before, after, count = [], 0, 0.0, 0
+        for node in model.graph:
+            found = self._encoding(node, context)
+            if isinstance(found, Refusal):
+                refusals.append(found)
+            elif found is not None:
+                weight = constant(node.inputs[1])
+                assert weight is not None
+                _encode(node, found)
+                request_compute(node, "weight-only")
+                count, before, after = count + 1, before + weight.nbytes, after + _bytes(weight, found)
+        notes = [f"{count} weights in {self.dtype}: {before / 2**20:.2f} MiB became {after / 2**20:.2f} MiB"]
+        if any(is_standard(node, "Conv") for node in model.graph):
+            notes.append("convolutions keep float weights: no kernel expands theirs on the fly")
+        return Outcome(count, refusals, notes)
+
+    def _encoding(self, node: Node, context: Context) -> Quantized | Refusal | None:
+        """The encoding of the node's weight, why it stays float, or None where it is no matrix product."""
+        if not is_standard(node, "MatMul", "Gemm"):
+            return None
+        if refusal := _refusal(node, context):
+            return refusal
+        contraction, weight = contraction_of(node), constant(node.inputs[1])
+        assert contraction is not None
+        assert weight is not None
+        size, outputs = weight.shape[contraction.in_axis], weight.shape[contraction.out_axis]
+        if outputs % 2:
+            return Refusal.at(
+                node, f"its {outputs} outputs are odd in number: no kernel reads such rows", "leave it float"
+            )
+        block = next((one for one in BLOCKS if one <= self.block_size and not size % one and size > one), None)
+        if self.dtype == "int4" and block is None:
+            return Refusal.at(node, f"its {size} inputs make no two blocks of {BLOCKS[-1]} or more", "leave it float")
+        wanted = block if self.dtype == "int4" and block is not None else 0
+        scales = context.target.quantization.scales
+        return block_encoding(weight, contraction.in_axis, wanted, self.dtype, scales)
+
+
+def _refusal(node: Node, context: Context) -> Refusal | None:
+    """Why the node has no weight that could be encoded."""
+    weight = constant(input_of(node, 1))
+    if weight is None:
+        return Refusal.at(node, "its weight is computed at run time", "leave it float")
+    if context.excluded(node):
+        return Refusal.at(node, "excluded by the user", "narrow --exclude")
+    if weight.dtype != np.float32:
+        return Refusal.at(node, "does not compute in float32", "convert the model to float32 first")
+    if weight.ndim != 2 or not weight.size:
+        return Refusal.at(node, "its weight is no matrix", "leave it float")
+    if not np.isfinite(weight).all():
+        return Refusal.at(node, "its weight has infinite or undefined numbers", "check the model")
+    if any(read_encoding(node, index) is not None for index in range(len(node.inputs))):
+        return Refusal.at(node, "it is quantised already", "start from the float model to quantise it anew")
+    return None
+
+
+def _encode(node: Node, encoding: Quantized) -> None:
+    """Let this use of the weight read integers; other readers keep what they read."""
+    value = node.inputs[1]
+    assert value is not None
+    if len(value.uses()) == 1 and not value.is_graph_output():
+        set_encoding(value, encoding)
+    else:
+        override_use(node, 1, encoding)
+
+
+def _bytes(weight: np.ndarray, encoding: Quantized) -> float:
+    """Memory of the integers and of scales in half precision."""
+    bits = 4 if encoding.dtype == "int4" else 8
+    return weight.size * bits / 8 + 2 * len(encoding.scale)
