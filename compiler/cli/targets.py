@@ -8,7 +8,7 @@ import click
 
 from graphpress.cli.options import argument, debug_option, json_option
 from graphpress.cli.text import echo_json, table
-from graphpress.targets import aliases_of, load_target, target_summaries
+from graphpress.targets import Option, aliases_of, load_target, options_of, target_summaries
 
 
 @click.command("targets")
@@ -16,15 +16,39 @@ from graphpress.targets import aliases_of, load_target, target_summaries
 @json_option
 @debug_option
 def targets(name: str | None, as_json: bool) -> None:
-    """List the devices to compile for, or show one."""
+    """List the devices to compile for, or show one.
+
+    A target with options takes words for them in braces: jetson{jetpack=5.1}.
+    """
     if name is not None:
         _show(name, as_json)
     elif as_json:
-        echo_json([{"name": name, "backend": backend, "description": words, "aliases": aliases_of(name)}
-                   for name, backend, words in target_summaries()])  # fmt: skip
+        echo_json([{"name": name, "backend": backend, "description": words, "aliases": aliases_of(name),
+                    "options": _options(name)} for name, backend, words in target_summaries()])  # fmt: skip
     else:
-        rows = [(_with_aliases(name), backend, words) for name, backend, words in target_summaries()]
-        click.echo(table(rows, head=("target", "backend", "description")))
+        _list()
+
+
+def _list() -> None:
+    """Every target, and below them the options of those that have some."""
+    rows = [(_with_aliases(name), backend, words) for name, backend, words in target_summaries()]
+    click.echo(table(rows, head=("target", "backend", "description")))
+    options = [(name, _spelt(options_of(name))) for name, _, _ in target_summaries()]
+    click.echo()
+    click.echo(table([row for row in options if row[1]], head=("target", "options in braces, the default first")))
+
+
+def _options(name: str) -> dict[str, dict[str, Any]]:
+    return {option: {"default": one.default, "words": list(one.words)} for option, one in options_of(name).items()}
+
+
+def _spelt(options: dict[str, Option]) -> str:
+    """``jetpack=6.2|5.1|7.2, dla=off|on``."""
+    return ", ".join(f"{name}={'|'.join(_default_first(option))}" for name, option in options.items())
+
+
+def _default_first(option: Option) -> list[str]:
+    return [option.default, *(word for word in option.words if word != option.default)]
 
 
 def _with_aliases(name: str) -> str:
@@ -38,11 +62,13 @@ def _show(name: str, as_json: bool) -> None:
     with argument("NAME"):
         fields = plain(load_target(name))
     fields["aliases"] = aliases_of(fields["name"])
+    fields["options"] = _options(fields["name"])
     if as_json:
         echo_json(fields)
         return
-    policy = fields.pop("quantization")
-    fields.update({f"quantization.{key}": value for key, value in policy.items()})
+    fields["options"] = _spelt(options_of(fields["name"])) or "–"
+    for group in ("quantization", "settings"):
+        fields.update({f"{group}.{key}": value for key, value in fields.pop(group).items()})
     click.echo(table([(key, _word(value)) for key, value in fields.items()]))
 
 

@@ -1,12 +1,23 @@
 """Targets are data: one TOML file each, beside this module."""
 
 from graphpress.targets.target import (
+    Option,
     QuantizationPolicy,
     Target,
     aliases_of,
     load_target,
+    options_of,
     target_names,
     target_summaries,
 )
 
-__all__ = ["QuantizationPolicy", "Target", "aliases_of", "load_target", "target_names", "target_summaries"]
+__all__ = [
+    "Option",
+    "QuantizationPolicy",
+    "Target",
+    "aliases_of",
+    "load_target",
+    "options_of",
+    "target_names",
+    "target_summaries",
+]

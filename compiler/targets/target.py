@@ -1,10 +1,12 @@
 """What the compiler knows about a device: plain data read from TOML, validated, never branched on by name.
 
-Four keys are not fields of ``Target``: ``like`` names a target to start from; ``aliases`` are other names; each
-``[[adjust]]`` applies, on this machine, where the processor lacks all of the features that it lists; and
-``[options.NAME]`` is something that the user may choose in braces, ``jetson{jetpack=5.1}``: ``default`` names the
-word that holds without him, and every other key is a word with the table that it changes. A word's ``needs`` lists
-words of other options (``{jetpack = ["5.1", "6.0"]}``) without which it makes no sense.
+Four keys are not fields of ``Target``: ``like`` names a target to start from, whose keys hold where nothing else is
+said, but for its aliases and its peak rates; ``aliases`` are other names; each ``[[adjust]]`` applies, on this machine,
+where the processor lacks all of the features that it lists; and ``[options.NAME]`` is something that the user may
+choose in braces, ``jetson{jetpack=5.1}``: ``default`` names the word that holds without a choice, and every other key
+is a word with the table that it changes. A word's ``needs`` lists words of other options
+(``{jetpack = ["5.1", "6.0"]}``) without which it makes no sense. An option replaces that of the same name of the target
+it is ``like``; an empty one takes it away.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from graphpress.errors import UsageError, did_you_mean
 from graphpress.report.environment import cpu_features
 
 FOLDER = Path(__file__).parent
+
+OF_ONE_DEVICE = frozenset({"aliases", "options", "peak_gmacs"})
+"""Keys that are not mixed, key by key, with those of the target that another is ``like``."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +110,10 @@ def load_target(text: str) -> Target:
     Raises:
         UsageError: there is none, or an option or word that it does not have; the message names the nearest.
     """
-    tables = _tables()
-    name, words = _parse(text)
-    name = _aliases().get(name, name)
-    if name not in tables:
-        raise UsageError(f"unknown target {name!r}", where="--target", fix=did_you_mean(name, target_names()))
+    called, words = _parse(text)
+    name = _known(called)
     table = _whole(name)
-    chosen = _choose(table.get("options", {}), words, name)
+    chosen = _choose(table["options"], words, called)
     for option, word in chosen.items():
         changes = table["options"][option][word]
         table = _merged(table, {key: value for key, value in changes.items() if key != "needs"})
@@ -129,10 +131,42 @@ def target_summaries() -> list[tuple[str, str, str]]:
     return [(name, table.get("backend", Target.backend), table["description"]) for name, table in tables.items()]
 
 
-def options_of(name: str) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """The options of a target: for each, the default word and every word."""
-    options = _whole(_aliases().get(name, name)).get("options", {})
-    return {one: (table["default"], tuple(word for word in table if word != "default")) for one, table in options.items()}
+@dataclass(frozen=True)
+class Option:
+    """Something about a target that is for the user to choose.
+
+    Args:
+        default: the word that holds without a choice.
+        words: every word, in the order of the file.
+    """
+
+    default: str
+    words: tuple[str, ...]
+
+
+def options_of(name: str) -> dict[str, Option]:
+    """The options of the target of that name or alias.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    options = _whole(_known(name))["options"]
+    return {option: Option(table["default"], _words(table)) for option, table in options.items()}
+
+
+def _known(name: str) -> str:
+    """The target behind a name or alias."""
+    real = _aliases().get(name, name)
+    if real in _tables():
+        return real
+    fix = did_you_mean(name, target_names())
+    if "=" in name:  # a shell expands braces with a comma in them: jetson{jetpack=5.1,dla=on} never arrives
+        fix = "put it in quotes: 'NAME{option=word,…}'"
+    raise UsageError(f"unknown target {name!r}", where="--target", fix=fix)
+
+
+def _words(option: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(word for word in option if word != "default")
 
 
 def _parse(text: str) -> tuple[str, dict[str, str]]:
@@ -149,21 +183,24 @@ def _parse(text: str) -> tuple[str, dict[str, str]]:
 
 def _choose(options: dict[str, Any], words: dict[str, str], name: str) -> dict[str, str]:
     """The word of every option, checked against what the others need."""
+    where = f"--target {name}"
     for option, word in words.items():
         if option not in options:
             fix = did_you_mean(option, options) if options else "give the name alone"
-            raise UsageError(f"the target {name!r} has no option {option!r}", where="--target", fix=fix)
-        if word not in options[option] or word == "default":
-            known = [one for one in options[option] if one != "default"]
-            raise UsageError(f"{option} cannot be {word!r}", where=f"--target {name}", fix=did_you_mean(word, known))
+            raise UsageError(f"there is no option {option!r}", where=where, fix=fix)
+        known = _words(options[option])
+        if word not in known:  # among versions, the nearest in spelling says nothing
+            fix = did_you_mean(word, known) if word.isalpha() else f"choose one of: {', '.join(known)}"
+            raise UsageError(f"{option} cannot be {word!r}", where=where, fix=fix)
     chosen = {option: words.get(option, table["default"]) for option, table in options.items()}
     for option, word in chosen.items():
         for other, allowed in options[option][word].get("needs", {}).items():
             if chosen[other] not in allowed:
+                fitting = [one for one in _words(options[other]) if one in allowed]
                 raise UsageError(
                     f"{option}={word} does not go with {other}={chosen[other]}",
-                    where=f"--target {name}",
-                    fix=f"choose {other} from: {', '.join(allowed)}",
+                    where=where,
+                    fix=f"choose {other} from: {', '.join(fitting)}",
                 )
     return chosen
 
@@ -182,8 +219,9 @@ def _whole(name: str) -> dict[str, Any]:
     """The table of a target, on top of the one that it says it is ``like``."""
     table = _tables()[name]
     base = _whole(table["like"]) if "like" in table else {}
-    own = {"aliases"} | ({"options"} & set(table))  # options are those of one device: not mixed with another's
-    return _merged({key: value for key, value in base.items() if key not in own}, table)
+    options = {**base.get("options", {}), **table.get("options", {})}
+    inherited = {key: value for key, value in base.items() if key not in OF_ONE_DEVICE}
+    return {**_merged(inherited, table), "options": {option: words for option, words in options.items() if words}}
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -197,7 +235,8 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _tables() -> dict[str, dict[str, Any]]:
-    return {file.stem: tomllib.loads(file.read_text(encoding="utf-8")) for file in sorted(FOLDER.glob("*.toml"))}
+    files = sorted(FOLDER.glob("*.toml"), key=lambda file: file.stem)
+    return {file.stem: tomllib.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
 @cache

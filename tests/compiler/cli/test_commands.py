@@ -171,7 +171,11 @@ def test_a_missing_model_exits_3(capsys, tmp_path, command):
 def test_targets_lists_them_all(capsys):
     text = run(capsys, "targets")
     assert [name for name in target_names() if name not in text] == []
-    assert {target["name"] for target in run_json(capsys, "targets")} <= set(target_names())
+    targets = {target["name"]: target for target in run_json(capsys, "targets")}
+    assert set(targets) <= set(target_names())
+    assert targets["cpu"]["options"] == {}
+    assert targets["jetson-orin"]["options"]["dla"] == {"default": "off", "words": ["off", "on"]}
+    assert "jetpack=6.2|5.1|6.0|6.1|7.2, dla=off|on" in text
 
 
 def test_one_target_in_full(capsys):
@@ -179,6 +183,17 @@ def test_one_target_in_full(capsys):
     for words in ("onnxruntime", "opset_max", "quantization.weights", "per_channel"):
         assert words in text
     assert run_json(capsys, "targets", "cpu")["quantization"]["weights"] == "int8"
+
+
+def test_one_target_with_a_choice(capsys):
+    text = run(capsys, "targets", "jetson{jetpack=5.1}")
+    for words in ("jetpack 5.1, dla off", "settings.tensorrt", "8.5", "jetpack=6.2|5.1|6.0|6.1|7.2, dla=off|on"):
+        assert words in text
+    fields = run_json(capsys, "targets", "jetson{jetpack=5.1}")
+    assert fields["chosen"] == {"jetpack": "5.1", "dla": "off"}
+    assert fields["options"]["jetpack"]["default"] == "6.2"
+    assert main(["targets", "jetson{jetpack=9}"]) == 2
+    assert "choose one of: 5.1, 6.0, 6.1, 6.2, 7.2" in capsys.readouterr().err
 
 
 def test_passes_lists_them_all_with_what_they_do(capsys):

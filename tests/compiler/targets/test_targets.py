@@ -8,7 +8,7 @@ from graphpress.errors import UsageError
 from graphpress.manager.recipe import recipe_names
 from graphpress.manager.registry import backend_names
 from graphpress.ops import lookup
-from graphpress.targets import aliases_of, load_target, target_names, target_summaries
+from graphpress.targets import aliases_of, load_target, options_of, target_names, target_summaries
 from graphpress.targets import target as module
 
 
@@ -91,3 +91,39 @@ def test_features_of_this_machine_adjust_it(folder, monkeypatch, features, reduc
     assert load_target("here").quantization.reduced_range is reduced
     assert load_target("here").quantization.anchors == ("Conv",)
     assert load_target("elsewhere").quantization.reduced_range is False
+
+
+WITH_OPTIONS = """
+description = "a device"
+peak_gmacs = { float32 = 1.0 }
+[options.release]
+default = "1"
+"1" = {}
+"2" = { opset_max = 24 }
+[options.speed]
+default = "slow"
+slow = {}
+fast = { bandwidth_gbs = 9.0, needs = { release = ["2"] } }
+"""
+
+
+def test_a_target_like_another_keeps_replaces_or_drops_its_options(folder):
+    folder(
+        base=WITH_OPTIONS,
+        same='like = "base"\ndescription = "same"',
+        fewer='like = "base"\ndescription = "fewer"\npeak_gmacs = { int8 = 2.0 }\n[options]\nspeed = {}',
+        other='like = "base"\ndescription = "other"\n[options.release]\ndefault = "3"\n"3" = { opset_max = 25 }',
+    )
+    assert options_of("same") == options_of("base")
+    assert list(options_of("fewer")) == ["release"]
+    assert load_target("fewer").peak_gmacs == {"int8": 2.0}
+    assert options_of("other")["release"].words == ("3",)
+    assert load_target("other").opset_max == 25
+
+
+def test_a_word_changes_the_target_and_may_need_another(folder):
+    folder(base=WITH_OPTIONS)
+    assert load_target("base").chosen == {"release": "1", "speed": "slow"}
+    assert load_target("base{speed=fast,release=2}").bandwidth_gbs == 9.0
+    with pytest.raises(UsageError, match="speed=fast does not go with release=1"):
+        load_target("base{speed=fast}")
