@@ -1,1 +1,1 @@
-"""NVIDIA TensorRT: ONNX in the forms it takes, engines where it is installed, bundles for devices that build their own."""
+"""NVIDIA TensorRT: ONNX in the forms it takes, engines where it is installed, bundles for other devices."""

@@ -7,16 +7,19 @@ and turns a crash into a message.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from graphpress.backend import ShapeRange
 from graphpress.backends.tensorrt.layers import Layer
-from graphpress.errors import BackendError
+from graphpress.errors import BackendError, ModelError
+
+if TYPE_CHECKING:  # the building process has no need of the graph's library, which takes longest to import
+    from graphpress.backend import ShapeRange
 
 Route = Literal["parser", "network"]
 
@@ -60,11 +63,13 @@ class Message:
         severity: ``internal_error``, ``error``, ``warning``, ``info`` or ``verbose``.
         text: in its own words.
         node: name of the ONNX node concerned, "" where it names none.
+        operator: the operator of that node, "" where it is unknown.
     """
 
     severity: str
     text: str
     node: str = ""
+    operator: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,12 @@ class BuildResult:
 def build(request: BuildRequest) -> BuildResult:
     """Build in a process of its own.
 
+    A model that TensorRT refuses is no error here: the result says that nothing was built, and its messages why.
+
     Raises:
-        BackendError: the process died or ran out of time; the message carries the last of what it said.
+        BackendError: TensorRT is absent, cannot do what is asked at all, died, or ran out of time; the message carries
+            the last of what it said.
+        ModelError: the model cannot be lowered to its network, on the route ``network``.
     """
     command = [sys.executable, "-m", "graphpress.backends.tensorrt.worker"]
     try:
@@ -107,11 +116,11 @@ def build(request: BuildRequest) -> BuildResult:
         ) from error
     if done.returncode != 0:
         raise BackendError(
-            f"TensorRT's building process died ({_cause(done.returncode)}): {_last(done.stderr)}",
+            f"TensorRT's process died {_cause(done.returncode)}: {_last(done.stderr)}",
             where=str(request.model),
-            fix="report it to NVIDIA with the model, and meanwhile exclude the nodes it last spoke of (--exclude)",
+            fix="exclude the nodes that it last spoke of (--exclude), and report it to NVIDIA with the model",
         )
-    return result_from_json(json.loads(done.stdout))
+    return _answer(json.loads(done.stdout))
 
 
 def to_json(request: BuildRequest) -> str:
@@ -122,27 +131,32 @@ def to_json(request: BuildRequest) -> str:
 def request_from_json(fields: dict[str, Any]) -> BuildRequest:
     """What ``to_json`` wrote."""
     plan, cache = fields.pop("plan"), fields.pop("timing_cache")
-    profile = {name: ShapeRange(*map(tuple, shapes)) for name, shapes in fields.pop("profile").items()}
     return BuildRequest(
         **{
             **fields,
             "model": Path(fields["model"]),
-            "profile": profile,
             "plan": Path(plan) if plan else None,
             "timing_cache": Path(cache) if cache else None,
         }
     )
 
 
-def result_from_json(fields: dict[str, Any]) -> BuildResult:
-    """What the worker answered."""
+def _answer(said: dict[str, Any]) -> BuildResult:
+    """The result, or the error that the worker met."""
+    if "error" in said:
+        kind = {"ModelError": ModelError}.get(said["error"].pop("kind"), BackendError)
+        raise kind(**said["error"])
+    fields = said["result"]
     messages = [Message(**one) for one in fields.pop("messages")]
     layers = [Layer(**one) for one in fields.pop("layers")]
     return BuildResult(messages=messages, layers=layers, **fields)
 
 
 def _cause(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
+    try:
+        return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+    except ValueError:
+        return f"by signal {-code}"
 
 
 def _last(text: str, lines: int = 4) -> str:

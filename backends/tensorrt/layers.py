@@ -1,30 +1,56 @@
-"""The layers of an engine as TensorRT lists them while it builds, and in which types they compute."""
+"""The layers of an engine as TensorRT lists them while it builds, and in which types they compute.
+
+A node of the model rarely is one layer. Its product runs in a kernel from a library (``correlation``, ``gemm``), its
+bias and activation in a generated one (``kgen``) that it shares with its neighbours; three projections of one input
+become a single product. So a node's type is that of the layer which does its arithmetic:
+
+    library kernel       multiplies in the type that it reads: Int8 in, Int8 weights, Float scales for the result
+    runtime_fusion       a product generated together with what stands before it. Float constants beside narrow ones
+                         are scales that come before the product: it multiplies in float
+    kgen                 everything else; attention whole, too, which multiplies in the type that it reads
+
+What is no product counts as narrow when what it reads, or what it moves, is stored so. Kernels' names say nothing
+reliable and are not read.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Literal
+
+from graphpress.backends.tensorrt.bundle.verify import nodes_of, type_of
 
 HEADING: Final = "Layers:"
 """How the message begins in which the builder lists an engine's layers."""
 
 TYPES: Final = {
-    "Int8": "int8",
-    "UInt8": "uint8",
-    "Int4": "int4",
+    "BFloat16": "bfloat16",
+    "Bool": "bool",
     "FP4": "float4e2m1",
     "FP8": "float8e4m3fn",
-    "Half": "float16",
-    "BFloat16": "bfloat16",
     "Float": "float32",
+    "Half": "float16",
     "Int32": "int32",
+    "Int4": "int4",
     "Int64": "int64",
-    "Bool": "bool",
+    "Int8": "int8",
+    "UInt8": "uint8",
 }
 """TensorRT's names of types, in ONNX's words."""
 
+ARITHMETIC: Final = ("FP4", "FP8", "Int8")
+"""Narrow types that kernels multiply in."""
+
+STORAGE: Final = ("FP4", "Int4")
+"""Types of weights whose name alone says that nothing but the weights is stored in them."""
+
+FLOATS: Final = ("Half", "BFloat16", "Float")
+
+_GENERATED = ("kgen", "runtime_fusion")
+_AUXILIARY = ("cast", "memset", "move", "noop", "reformat", "reshape", "shape_call", "shuffle")
+_NAMES = {word: name for name, word in TYPES.items()}
 _FIELD = re.compile(r", (LayerType|Inputs|Constants|Outputs|TacticName|StreamId|Metadata): ")
 _TYPE = re.compile(r"Datatype: (\w+)")
 _NODE = "[ONNX Layer: "
@@ -48,10 +74,59 @@ class Layer:
     outputs: Sequence[str]
     nodes: Sequence[str]
 
+    @property
+    def generated(self) -> bool:
+        """Whether its code was generated for this engine, of several nodes perhaps, and is no library's kernel."""
+        return self.kind in _GENERATED
+
+
+@dataclass(frozen=True)
+class Nature:
+    """What the model itself says of a node, to settle what its layers leave open.
+
+    Args:
+        kind: ``product`` (multiplies by weights, or two activations), ``mover`` (only moves values), or ``other``.
+        operands: for each operand, the narrow type it is dequantised from (``int8``), "" where it is float.
+        float_type: the float type of the results as declared, "" where unknown.
+    """
+
+    kind: Literal["product", "mover", "other"] = "other"
+    operands: tuple[str, ...] = ()
+    float_type: str = ""
+
+    @property
+    def may_be_narrow(self) -> bool:
+        """Whether it could compute in a narrow type: a product needs all of its operands in it, others one."""
+        every = all if self.kind == "product" else any
+        return bool(self.operands) and every(self.operands)
+
 
 def parse_layers(dump: str) -> list[Layer]:
     """The layers of the message that begins ``Layers:``; what else it says is left out."""
-    return [_layer(line) for line in dump.splitlines() if line.startswith("Name: ") and ", LayerType: " in line]
+    return [_layer(line) for line in dump.split("\n") if line.startswith("Name: ") and ", LayerType: " in line]
+
+
+def layers_of_engine(table: Sequence[Mapping[str, Any]]) -> list[Layer]:
+    """The layers that an engine's inspector lists on the device; blocks that do not tell their types are left out."""
+    return [_inspected(dict(one)) for one in table if "ForeignNode" not in str(one.get("Name"))]
+
+
+def types_of_nodes(layers: Sequence[Layer], natures: Mapping[str, Nature] | None = None) -> dict[str, str]:
+    """In which type each ONNX node computes, by name, in ONNX's words; nodes that no layer names are left out.
+
+    A kernel that multiplies float activations by narrow weights computes in float: a product in it is called after
+    its weights where nothing computes in their type (``int4``), else ``int8-weights`` or ``float8e4m3fn-weights``.
+
+    Args:
+        layers: the engine's.
+        natures: by node name, what the strongly typed model says of it. Without, only the layers speak: a node that
+            shares a generated kernel with others is taken to compute in the narrowest type that the kernel reads.
+    """
+    doing: dict[str, list[Layer]] = {}
+    for layer in layers:
+        for node in layer.nodes:
+            doing.setdefault(node, []).append(layer)
+    return {node: _type(_arithmetic(found), (natures or {}).get(node)) for node, found in doing.items()}
 
 
 def _layer(line: str) -> Layer:
@@ -62,34 +137,72 @@ def _layer(line: str) -> Layer:
     return Layer(name, fields["LayerType"], types["Inputs"], types["Constants"], types["Outputs"], nodes)
 
 
+def _inspected(one: dict[str, Any]) -> Layer:
+    def types(key: str) -> tuple[str, ...]:
+        texts = (str(tensor.get("Format/Datatype") or tensor.get("Datatype")) for tensor in one.get(key) or ())
+        return tuple(_NAMES[word] for text in texts if (word := type_of(text)) in _NAMES)
+
+    weights = one.get("Weights")
+    stored = type_of(str(weights.get("Type"))) if isinstance(weights, dict) else None
+    constants = (*types("Constants"), *([_NAMES[stored]] if stored in _NAMES else []))
+    kind = str(one.get("LayerType", ""))
+    return Layer(str(one.get("Name", "")), kind, types("Inputs"), constants, types("Outputs"), tuple(nodes_of(one)))
+
+
 def _nodes(metadata: str) -> tuple[str, ...]:
-    """Names between ``[ONNX Layer: `` and the bracket before the next; names may hold brackets themselves."""
-    first, *rest = metadata.replace("\x1e", "").split(_NODE)
-    return tuple(one.rstrip().removesuffix("]") for one in rest)
-
-
-def types_of_nodes(layers: Sequence[Layer]) -> dict[str, str]:
-    """In which type each ONNX node computes, by name; nodes that vanished are left out."""
-    doing: dict[str, list[Layer]] = {}
-    for layer in layers:
-        for node in layer.nodes:
-            doing.setdefault(node, []).append(layer)
-    return {node: _type(_arithmetic(found)) for node, found in doing.items()}
+    """Names behind ``[ONNX Layer: ``, up to the bracket before the next; a name may hold brackets itself."""
+    _, *found = metadata.replace("\x1e", "").split(_NODE)
+    return tuple(one.rstrip().removesuffix("]") for one in found)
 
 
 def _arithmetic(layers: Sequence[Layer]) -> Layer:
-    """Of the layers that share a node, the one that does its contraction."""
-    return next((layer for layer in layers if layer.kind != "kgen"), layers[0])
+    """Of the layers that name a node, the one that does its arithmetic; the others prepare it, or finish it off."""
+    last = ("runtime_fusion", "kgen", *_AUXILIARY)
+    return min(layers, key=lambda layer: last.index(layer.kind.lower()) + 1 if layer.kind.lower() in last else 0)
 
 
-def _type(layer: Layer) -> str:
-    read = {*layer.inputs, *layer.constants}
-    for name in ("FP4", "Int4", "FP8", "Int8"):
-        if name in read:
-            return TYPES[name]
-    widest = _floats(layer.inputs) or _floats(layer.outputs) or list(layer.inputs) or list(layer.outputs)
-    return TYPES.get(widest[0], widest[0].lower()) if widest else "unknown"
+def _type(layer: Layer, nature: Nature | None) -> str:
+    if nature is None:
+        return _computed(layer) or _weights(layer) or _float(layer)
+    own = nature.float_type or _float(layer)
+    if not nature.may_be_narrow:
+        return (_weights(layer) if nature.kind == "product" and any(nature.operands) else "") or own
+    if nature.kind == "mover":
+        return _first(ARITHMETIC, [*layer.inputs, *layer.outputs]) or own
+    return _computed(layer) or own
 
 
-def _floats(names: Iterable[str]) -> list[str]:
-    return [name for name in names if name in ("Half", "BFloat16", "Float")]
+def _computed(layer: Layer) -> str:
+    """The narrow type that the layer computes in, "" where that is a float."""
+    if layer.kind == "runtime_fusion" and _first(FLOATS, [*layer.inputs, *layer.constants]):
+        return ""
+    return _first(ARITHMETIC, layer.inputs)
+
+
+def _weights(layer: Layer) -> str:
+    """What the product is called that reads float activations and narrow weights, "" where it does not."""
+    if _first(ARITHMETIC, layer.inputs) or layer.kind == "kgen":
+        return ""
+    return _first(STORAGE, layer.constants) or (
+        f"{narrow}-weights" if (narrow := _first(ARITHMETIC, layer.constants)) else ""
+    )
+
+
+def _float(layer: Layer) -> str:
+    """The type that a layer computes in if in none that is narrow.
+
+    A library's kernel reads it. A generated one may begin at a product's Float accumulators and end in integers: the
+    narrowest float that it handles is the network's.
+    """
+    if layer.generated:
+        found = _first(FLOATS, [*layer.inputs, *layer.constants, *layer.outputs])
+    else:
+        found = _first(FLOATS, layer.inputs)
+    other = next(iter([*layer.inputs, *layer.outputs]), "")
+    return found or TYPES.get(other, other.lower())
+
+
+def _first(wanted: Iterable[str], present: Iterable[str]) -> str:
+    """The first of the wanted types that is present, in ONNX's words."""
+    here = set(present)
+    return next((TYPES[name] for name in wanted if name in here), "")

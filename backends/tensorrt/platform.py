@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from graphpress.backends.tensorrt.build import Route
 from graphpress.targets import Target
 
 Typing = Literal["strong", "weak"]
@@ -23,6 +24,8 @@ class Platform:
         capabilities: compute capabilities of the device's GPU, such as ``8.7``.
         proxies: capabilities for which an engine can be built ahead of time, without a GPU, to see what becomes of
             each layer.
+        route: how a model becomes a network: ``parser`` (TensorRT's own, of ONNX files) or ``network`` (each operator
+            is lowered to TensorRT's layers here).
         built_on_device: engines are not portable: the device builds its own.
         dla: the deep learning accelerator is to be used.
         dla_cores: how many of them the device has.
@@ -33,6 +36,7 @@ class Platform:
     typing: tuple[Typing, ...] = ("strong",)
     capabilities: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ()
+    route: Route = "parser"
     built_on_device: bool = True
     dla: bool = False
     dla_cores: int = 0

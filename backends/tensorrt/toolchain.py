@@ -7,15 +7,15 @@ went between 8.5 and 11, and their numbers changed. This is the only place that 
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import importlib
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from graphpress.backend import Availability
+if TYPE_CHECKING:  # the building process has no need of the graph's library, which takes longest to import
+    from graphpress.backend import Availability
 
 Product = Literal["tensorrt", "tensorrt_rtx"]
 
@@ -119,14 +119,18 @@ def find_toolchain(product: str | None = None) -> Toolchain | None:
 
 
 def availability() -> Availability:
-    """Whether any TensorRT works here, in a sentence."""
-    found = find_toolchain()
-    if found is None:
+    """Whether any TensorRT works here, in a sentence; without a GPU only one that builds ahead of time does."""
+    from graphpress.backend import Availability
+
+    found = [one for one in map(find_toolchain, PRODUCTS) if one is not None]
+    if not found:
         return Availability(False, "neither tensorrt nor tensorrt_rtx is installed", INSTALL)
-    gpu = device_capability()
-    where = f"GPU of compute capability {gpu}" if gpu else "no GPU here"
-    use = "builds and runs engines" if gpu else "builds ahead of time, runs nothing" if found.ahead_of_time else "idle"
-    return Availability(True, f"{found.title} ({where}: {use})")
+    if (gpu := device_capability()) is not None:
+        return Availability(True, f"{found[0].title}, builds and runs engines on a GPU of compute capability {gpu}")
+    ahead = next((one for one in found if one.ahead_of_time), None)
+    if ahead is None:
+        return Availability(False, f"{found[0].title} needs a GPU, and there is none here", INSTALL)
+    return Availability(True, f"{ahead.title}, builds ahead of time; no GPU here to run engines on")
 
 
 def has_gpu() -> bool:

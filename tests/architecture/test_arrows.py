@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("compiler", "passes", "backends", "models")
 FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
 IDS = [str(file.relative_to(ROOT)) for file in FILES]
-HEAVY = ("torch", "tvm", "tensorrt", "tensorrt_rtx", "sklearn")
+HEAVY = ("torch", "tvm", "tensorrt", "tensorrt_rtx", "onnx_graphsurgeon", "sklearn")
 SCRIPTS = ("models/demo/train.py",)
 """Run by name with their extras installed, imported by nobody."""
 

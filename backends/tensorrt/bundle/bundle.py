@@ -1,76 +1,108 @@
-"""The folder that is copied to a device: a model in the forms it needs, a script that builds it, a check that it is right.
+"""The folder that is copied to a device: a model in the forms it needs, a script to build it, a check that it is right.
 
-    model.onnx            the form the platform prefers; what was measured in ONNX Runtime
-    model-weak.onnx       where the platform can also type networks weakly
-    model-float.onnx      for the deep learning accelerator, with calibration.cache
-    build.sh              builds the engine on the device
-    expected.json         what was promised: layers, outputs, files
+    model.onnx                 in the typing that the platform prefers; what was measured in ONNX Runtime
+    model-weak.onnx            for the platform's second way of typing, where it has one
+    model-float.onnx           for the deep learning accelerator, with calibration.cache
+    build.sh, build_engine.py  build the engine on the device, through the command-line tool or the Python package
+    verify.py                  checks it there against expected.json and golden/; run_engine.py and engine.py run it
+    README.md                  the commands
+
+The last file written, expected.json, holds the checksums of all others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
+from graphpress.backends.tensorrt.bundle.calibration import calibration_cache
+from graphpress.backends.tensorrt.bundle.commands import CALIBRATION
+from graphpress.backends.tensorrt.bundle.contents import Bundle, Form, build_commands
+from graphpress.backends.tensorrt.bundle.expected import expected_json, readme
+from graphpress.backends.tensorrt.bundle.golden import MOST_SAMPLES, Golden, few, output_promises, portions
+from graphpress.backends.tensorrt.bundle.promises import Promise, promises, types_of
+from graphpress.backends.tensorrt.bundle.script import build_script
+from graphpress.ir import clone, forget_inner_types, save
+from graphpress.output import copy_model
+from graphpress.runtime import Session
 
-from graphpress.backend import ShapeRange
-from graphpress.backends.tensorrt.platform import Platform
-from graphpress.ir import Model
-from graphpress.targets import Target
+__all__ = [
+    "Bundle",
+    "Form",
+    "Promise",
+    "build_commands",
+    "complete_bundle",
+    "promises",
+    "write_bundle",
+    "write_models",
+]
 
-Form = Literal["strong", "weak", "float"]
-
-
-@dataclass(frozen=True)
-class Promise:
-    """What one layer was asked to compute in.
-
-    Args:
-        name, op: the ONNX node.
-        asked: ``int8``, ``float16``, ….
-        proxy: in what it computes in an engine built ahead of time for a stand-in; None where that is not known.
-    """
-
-    name: str
-    op: str
-    asked: str
-    proxy: str | None = None
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """Everything that goes into the folder.
-
-    Args:
-        target: the device.
-        platform: TensorRT on it.
-        models: the legalised models: ``strong`` and ``weak`` as the platform types networks, ``float`` for the DLA.
-        annotated: the float graph with its encodings: tells the DLA's ranges, 2:4 sparsity and the float outputs.
-        simulated: what ONNX Runtime runs to tell what the device should say.
-        profile: shapes of every input with open dimensions.
-        samples: a few feeds.
-        layers: what was promised.
-        threads: threads of ONNX Runtime while it computes the golden outputs.
-    """
-
-    target: Target
-    platform: Platform
-    models: Mapping[Form, Model]
-    annotated: Model
-    simulated: Model
-    profile: Mapping[str, ShapeRange] = field(default_factory=dict)
-    samples: Sequence[Mapping[str, np.ndarray]] = ()
-    layers: Sequence[Promise] = ()
-    threads: int = 1
+SCRIPTS = ("build_engine.py", "run_engine.py", "verify.py")
+ENGINE = Path(__file__).parents[1] / "engine.py"
 
 
 def write_bundle(out: Path, bundle: Bundle) -> list[Path]:
-    """Write the folder.
+    """Write the folder, which must exist. The same bundle gives the same bytes.
 
     Returns:
-        The files, ``model.onnx`` first.
+        The files, ``model.onnx`` and its data first.
+
+    Raises:
+        ModelError: a model is too large for its format, or ONNX Runtime cannot run the simulated one.
+        DataError: a sample does not fit the model.
     """
-    raise NotImplementedError
+    return complete_bundle(out, bundle, write_models(out, bundle))
+
+
+def complete_bundle(out: Path, bundle: Bundle, models: Sequence[Path]) -> list[Path]:
+    """Write what goes with the models that lie in the folder already: see ``write_bundle``."""
+    samples = _golden(bundle)
+    files = [*models, *_write_golden(out, samples), *_write_scripts(out, bundle)]
+    outputs = output_promises(samples, types_of(bundle.annotated), dla=bundle.platform.dla)
+    page, manifest = out / "README.md", out / "expected.json"
+    page.write_text(readme(bundle, [file.relative_to(out).as_posix() for file in files]), encoding="utf-8")
+    manifest.write_text(expected_json(bundle, samples, outputs, [*files, page]), encoding="utf-8")
+    return [*files, page, manifest]
+
+
+def write_models(out: Path, bundle: Bundle) -> list[Path]:
+    """Write every form of the model, and the calibration cache where one needs it: the first files of a bundle."""
+    files: list[Path] = []
+    for form, name in bundle.model_files.items():
+        if bundle.unchanged and not files:
+            files += copy_model(bundle.unchanged, out)
+            continue
+        model = clone(bundle.models[form])
+        forget_inner_types(model)
+        files += save(model, out / name)
+    if "float" in bundle.models:
+        text = calibration_cache(bundle.models["float"], bundle.annotated, bundle.platform.tensorrt)
+        (out / CALIBRATION).write_text(text, encoding="utf-8")
+        files.append(out / CALIBRATION)
+    return files
+
+
+def _golden(bundle: Bundle) -> list[Golden]:
+    if not bundle.samples:
+        return []
+    delivered = Session(bundle.simulated, threads=bundle.threads)
+    original = Session(bundle.annotated, threads=bundle.threads)  # annotations do not change what a graph computes
+    feeds = [part for feed in bundle.samples[:MOST_SAMPLES] for part in portions(feed, bundle.profile)]
+    return few([Golden(feed, delivered.run(feed), original.run(feed)) for feed in feeds[:MOST_SAMPLES]])
+
+
+def _write_golden(out: Path, samples: Sequence[Golden]) -> list[Path]:
+    files = [out / "golden" / f"sample-{index}.npz" for index in range(len(samples))]
+    for file, sample in zip(files, samples, strict=True):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(sample.packed())
+    return files
+
+
+def _write_scripts(out: Path, bundle: Bundle) -> list[Path]:
+    script = out / "build.sh"
+    script.write_text(build_script(bundle.target, bundle.platform, bundle.ways), encoding="utf-8")
+    script.chmod(0o755)
+    sources = [*(Path(__file__).parent / name for name in SCRIPTS), ENGINE]
+    return [script, *(Path(shutil.copyfile(source, out / source.name)) for source in sources)]

@@ -1,0 +1,1 @@
+"""Direct lowering: from the graph to TensorRT's own network, operator by operator, without the ONNX parser."""

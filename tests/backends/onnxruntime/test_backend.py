@@ -71,7 +71,11 @@ def test_it_reports_in_which_type_each_node_really_computes(backend, network, qu
     target = load_target("cpu")
     for name, model, expected in (("float", network, "float32"), ("integer", quantised, "int8")):
         (tmp_path / name).mkdir()
-        became = backend.compile(backend.legalise(model, target), Commission(target, model), tmp_path / name).findings().became
+        became = (
+            backend.compile(backend.legalise(model, target), Commission(target, model), tmp_path / name)
+            .findings()
+            .became
+        )
         convolutions = [node.name for node in network.graph if node.op_type == "Conv"]
         assert {became.get(one, "float32") for one in convolutions} == {expected}
 

@@ -1,0 +1,170 @@
+"""Deliver what a device with TensorRT can build, checked with NVIDIA's own compiler where that is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from graphpress.backend import Artifact, Availability, Backend, Commission, Findings
+from graphpress.backends.tensorrt.build import BuildRequest
+from graphpress.backends.tensorrt.bundle.bundle import Bundle, Form, complete_bundle, promises, write_models
+from graphpress.backends.tensorrt.bundle.commands import TIMING_CACHE
+from graphpress.backends.tensorrt.engine import Engine, EngineError
+from graphpress.backends.tensorrt.legalise import implicit_form, simulated_form, strong_form, weak_form
+from graphpress.backends.tensorrt.lint import lint, unsupported
+from graphpress.backends.tensorrt.platform import Platform, platform_of
+from graphpress.backends.tensorrt.profiles import profile_of
+from graphpress.backends.tensorrt.proof import ON_THE_DEVICE, build_here, prove
+from graphpress.backends.tensorrt.toolchain import INSTALL, availability, device_capability, find_toolchain
+from graphpress.errors import BackendError
+from graphpress.ir import Model, Node, Refusal, graphs, label
+from graphpress.ir.encoding import compute_request
+from graphpress.ir.foreign import foreign_nodes
+from graphpress.output import MODEL
+from graphpress.targets import Target
+
+AHEAD_OF_TIME = "tensorrt_rtx"
+PLAN = "model.plan"
+NEXT = "next: copy the folder to the device, and there run `bash build.sh && python3 verify.py`"
+
+
+class TensorRTBackend(Backend):
+    """Writes the forms of a model that TensorRT takes; proves, builds and measures as far as this machine can."""
+
+    def available(self) -> Availability:
+        """It always writes bundles; what it can check beside depends on the TensorRT that is installed."""
+        found = availability()
+        if found.works:
+            return found
+        return Availability(True, f"writes bundles for devices, unchecked: {found.detail}", INSTALL)
+
+    def runs_here(self, target: Target) -> bool:
+        """Where TensorRT and a GPU of the target's kind are at hand."""
+        platform = platform_of(target)
+        return find_toolchain(platform.product) is not None and device_capability() in platform.capabilities
+
+    def check(self, model: Model, target: Target) -> list[Refusal]:
+        """Operators and operator sets that the target's TensorRT does not read."""
+        return unsupported(model, target)
+
+    def legalise(self, model: Model, target: Target) -> Model:
+        """The form that the platform prefers."""
+        return strong_form(model) if platform_of(target).strong else weak_form(model)
+
+    def simulate(self, model: Model, target: Target) -> Model:
+        """The same grids and roundings, in words that ONNX Runtime computes on a processor."""
+        return simulated_form(model, strong=platform_of(target).strong)
+
+    def compile(self, model: Model, commission: Commission, out: Path) -> Artifact:
+        """Write the bundle; build and load the engine where the device is this machine, else prove it on proxies.
+
+        Raises:
+            ModelError: TensorRT refuses the model, or nothing is known of an open dimension.
+            UsageError: the target says nothing of TensorRT.
+        """
+        target, annotated = commission.target, commission.annotated
+        platform = platform_of(target)
+        plugins = foreign_nodes(annotated)
+        bundle = Bundle(
+            target=target,
+            platform=platform,
+            models=_forms(model, annotated, platform),
+            annotated=annotated,
+            simulated=self.simulate(annotated, target),
+            profile=profile_of(annotated, commission.ranges, commission.samples),
+            samples=() if plugins else commission.samples,
+            threads=commission.threads,
+            unchanged=commission.unchanged,
+        )
+        files = write_models(out, bundle)
+        size = sum(file.stat().st_size for file in files if file.name in (MODEL, f"{MODEL}.data"))
+        plan = out / PLAN if self.runs_here(target) else None
+        known = _unproven(plugins) if plugins and plan is None else self._engines(bundle, files[0], out, plan)
+        files += sorted(file for file in out.glob("*.plan"))
+        files = complete_bundle(out, replace(bundle, layers=promises(annotated, known.became)), files)
+        known = replace(known, notes=[*known.notes, NEXT], refusals=[*lint(model, target), *known.refusals])
+        return TensorRTArtifact(files, size, known, plan)
+
+    def _engines(self, bundle: Bundle, model: Path, out: Path, plan: Path | None) -> Findings:
+        """Build for the GPU at hand, or ahead of time for its like."""
+        platform = bundle.platform
+        request = BuildRequest(
+            model,
+            profile=bundle.profile,
+            route=platform.route,
+            flags=bundle.builder_flags,
+            strong=platform.strong,
+            plan=plan,
+            timing_cache=None if plan is None else out / TIMING_CACHE,
+            workspace=bundle.workspace_mib << 20,
+        )
+        asked = requests(bundle.annotated)
+        if plan is not None and (toolchain := find_toolchain(platform.product)) is not None:
+            return build_here(request, platform, asked, toolchain)
+        return prove(request, platform, asked, find_toolchain(AHEAD_OF_TIME), None if platform.built_on_device else out)
+
+
+@dataclass
+class TensorRTArtifact:
+    """A folder for the device, and what is known of the engine that it builds.
+
+    Args:
+        files: everything that was written, the model first.
+        bytes: size of the model with its external data.
+        known: what the builds and the linter found.
+        plan: the engine for the GPU at hand; None where there is none.
+    """
+
+    files: list[Path]
+    bytes: int
+    known: Findings
+    plan: Path | None = None
+
+    def run(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Run the engine once.
+
+        Raises:
+            BackendError: it was not built here, or it does not load.
+        """
+        return self._engine.run(feed)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        if self.plan is None:
+            raise BackendError(
+                "there is no engine here", where="tensorrt", fix="run build.sh and verify.py on the device"
+            )
+        try:
+            return Engine(self.plan)
+        except EngineError as error:
+            raise BackendError(str(error), where="tensorrt", fix="build it again on this device") from error
+
+    def findings(self) -> Findings:
+        """What each node became."""
+        return self.known
+
+
+def _unproven(plugins: list[Node]) -> Findings:
+    """What is known of a model with operators that only the device has: nothing here compiles or runs it."""
+    words = ", ".join(f"{node.op_type} ({label(node)})" for node in plugins)
+    return Findings(unverified=[f"not built and not run here, because of plugins: {words}", ON_THE_DEVICE])
+
+
+def _forms(model: Model, annotated: Model, platform: Platform) -> dict[Form, Model]:
+    """The legalised model, and the further forms that the platform can make use of."""
+    forms: dict[Form, Model] = {platform.typing[0]: model}
+    if "weak" in platform.typing[1:]:
+        forms["weak"] = weak_form(annotated)
+    if platform.dla:
+        forms["float"] = implicit_form(annotated)
+    return forms
+
+
+def requests(model: Model) -> dict[str, str]:
+    """What each node was asked to compute in, by its name."""
+    found = ((node.name or "", compute_request(node)) for graph in graphs(model) for node in graph)
+    return {name: request for name, request in found if request is not None}

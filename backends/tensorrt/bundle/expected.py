@@ -1,0 +1,103 @@
+"""What ``verify.py`` holds the device to, and the page that says what to do with the folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from graphpress.backends.tensorrt.bundle.commands import CALIBRATION, TOOLS, Way, spec, usual_command
+from graphpress.backends.tensorrt.bundle.contents import Bundle
+from graphpress.backends.tensorrt.bundle.golden import Golden, OutputPromise
+from graphpress.backends.tensorrt.bundle.script import template
+from graphpress.report.manifest import file_record
+from graphpress.report.records import plain
+
+BUNDLE_VERSION = 1
+
+WHAT = {
+    "model.onnx": "the model in the typing that the device prefers",
+    "model-strong.onnx": "the same, with every type written out",
+    "model-weak.onnx": "the same in float32 with Q/DQ nodes, for networks that are weakly typed",
+    "model-float.onnx": "the same without quantisation, for the deep learning accelerator",
+    CALIBRATION: "the ranges that go with it",
+    "build.sh": "builds the engine on the device",
+    "build_engine.py": "does so through TensorRT's Python package, where the tool is missing",
+    "verify.py": "checks files, layers and outputs",
+    "run_engine.py": "runs the engine for it, from Python or through the tool",
+    "engine.py": "runs and measures an engine from Python",
+}
+
+
+def expected_json(
+    bundle: Bundle, samples: Sequence[Golden], outputs: Sequence[OutputPromise], files: Sequence[Path]
+) -> str:
+    """The text of ``expected.json``: a versioned manifest of what was promised.
+
+    Args:
+        bundle: what was written.
+        samples: the golden samples, in order.
+        outputs: how near each output comes.
+        files: everything else in the folder, ``model.onnx`` first.
+    """
+    folder = files[0].parent
+    table = {
+        "bundle_version": BUNDLE_VERSION,
+        "target": bundle.target.name,
+        "options": bundle.target.chosen,
+        "product": bundle.platform.product,
+        "tensorrt": bundle.platform.tensorrt,
+        "workspace_mib": bundle.workspace_mib,
+        "sparse": bundle.sparse,
+        "ways": {way.name: _way(way) for way in bundle.ways},
+        "profile": {name: shapes._asdict() for name, shapes in bundle.profile.items()},
+        "inputs": list(samples[0].feed) if samples else [],
+        "layers": [asdict(layer) for layer in bundle.layers],
+        "outputs": [asdict(output) for output in outputs],
+        "golden": [f"golden/sample-{index}.npz" for index in range(len(samples))],
+        "golden_outputs": list(samples[0].delivered) if samples else [],
+        "files": {record.name: record.sha256 for record in (file_record(file, folder) for file in sorted(files))},
+    }
+    return json.dumps(plain(table), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def readme(bundle: Bundle, names: Sequence[str]) -> str:
+    """The text of ``README.md``, for a folder with files of these names."""
+    ways = bundle.ways
+    usual = ",".join(spec(name, shapes.usual) for name, shapes in bundle.profile.items())
+    return template("README.md.j2").render(
+        target=_called(bundle),
+        tensorrt=bundle.platform.tensorrt,
+        tool=TOOLS[bundle.platform.product],
+        plan=ways[0].plan,
+        shapes=f" --shapes={usual}" if usual else "",
+        others=" or ".join(_option(way) for way in ways[1:]),
+        command=usual_command(ways[0], bundle.platform),
+        files=[*((name, WHAT.get(name, "weights of the model")) for name in names if "/" not in name), *_rest(names)],
+    )
+
+
+def _way(way: Way) -> dict[str, Any]:
+    return {
+        "model": way.model,
+        "plan": way.plan,
+        "types": way.types,
+        "strong": way.name == "strong",
+        "calibration": CALIBRATION if way.name == "dla" else None,
+    }
+
+
+def _called(bundle: Bundle) -> str:
+    words = ",".join(f"{option}={word}" for option, word in bundle.target.chosen.items())
+    return f"{bundle.target.name}{{{words}}}" if words else bundle.target.name
+
+
+def _option(way: Way) -> str:
+    return "--dla 0" if way.name == "dla" else f"--typing {way.name}"
+
+
+def _rest(names: Sequence[str]) -> list[tuple[str, str]]:
+    golden = [("golden/", "samples and what ONNX Runtime makes of them")] if any("/" in name for name in names) else []
+    return [*golden, ("expected.json", "what was promised: layers, outputs, checksums")]

@@ -1,0 +1,117 @@
+"""Run an engine on samples: through TensorRT's Python package, or else through trtexec. Needs Python 3.8 and numpy."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+FOLDER = Path(__file__).resolve().parent
+FIRST_WITH_INT64 = 10
+"""Earlier versions turn inputs of 64-bit integers into 32-bit ones."""
+
+
+class CannotRunError(Exception):
+    """The engine cannot be run here; the message says why."""
+
+
+class Plan(NamedTuple):
+    """An engine to run.
+
+    Args:
+        file: where it is.
+        open_inputs: names of the inputs with open dimensions.
+        version: of the TensorRT that built it, such as ``10.3.0``.
+    """
+
+    file: Path
+    open_inputs: list[str]
+    version: str
+
+    @property
+    def has_int64(self) -> bool:
+        """Whether its inputs can be 64-bit integers; the versions of TensorRT for RTX begin at 1, and all can."""
+        major = int(re.findall(r"\d+", self.version)[0])
+        return major < 8 or major >= FIRST_WITH_INT64
+
+
+def run(plan: Plan, feeds: list[Any], trtexec: str, known: str) -> list[Any]:
+    """The engine's outputs by name, for each feed.
+
+    Args:
+        plan: the engine.
+        feeds: arrays by input.
+        trtexec: the tool to use rather than Python; "" for Python first.
+        known: the tool that built the engine, where one did.
+
+    Raises:
+        CannotRunError: there is nothing to run it with, or it does not run.
+    """
+    reason = ""
+    if not trtexec:
+        try:
+            return run_in_python(plan, feeds)
+        except Exception as error:  # whatever is missing or broken there, the tool may still work
+            reason = f"{type(error).__name__}: {error}"
+    usual = [known, "trtexec", "/usr/src/tensorrt/bin/trtexec"]
+    tool = next((one for one in ([trtexec] if trtexec else usual) if shutil.which(one)), None)
+    if tool is None:
+        raise CannotRunError(f"{trtexec} cannot be run" if trtexec else f"no trtexec; from Python: {reason}")
+    return [run_with_tool(tool, plan, feed) for feed in feeds]
+
+
+def run_in_python(plan: Plan, feeds: list[Any]) -> list[Any]:
+    """Through TensorRT's Python package, with the engine.py beside this file."""
+    sys.path.insert(0, str(FOLDER))
+    from engine import Engine  # type: ignore[import-not-found]
+
+    with Engine(plan.file) as engine:
+        types = {port.name: port.dtype for port in engine.ports}
+        return [dict(engine.run({name: array.astype(types[name]) for name, array in feed.items()})) for feed in feeds]
+
+
+def run_with_tool(tool: str, plan: Plan, feed: Any) -> Any:
+    """Through trtexec, which reads raw bytes and writes JSON."""
+    with tempfile.TemporaryDirectory() as scratch:
+        inputs = []
+        for at, (name, array) in enumerate(feed.items()):
+            narrow = array.dtype == np.int64 and not plan.has_int64
+            np.ascontiguousarray(array, np.int32 if narrow else array.dtype).tofile(f"{scratch}/input-{at}.bin")
+            inputs.append(f"{quoted(name)}:{scratch}/input-{at}.bin")
+        result = Path(scratch) / "outputs.json"
+        shapes = [f"{quoted(name)}:{'x'.join(map(str, feed[name].shape))}" for name in feed if name in plan.open_inputs]
+        command = [tool, f"--loadEngine={plan.file}", f"--loadInputs={','.join(inputs)}", f"--exportOutput={result}"]
+        command += [f"--shapes={','.join(shapes)}"] if shapes else []
+        command += ["--warmUp=0", "--duration=0", "--iterations=1"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode or not result.is_file():
+            said = [line for line in done.stdout.splitlines() if "[E]" in line] or done.stdout.splitlines()[-1:]
+            raise CannotRunError(f"{tool} cannot run the engine: {' '.join(said[:1])}")
+        return read_outputs(result)
+
+
+def read_outputs(file: Path) -> dict[str, Any]:
+    """The tool's JSON, which writes numbers that are not finite in words of its own."""
+    words = {"nan": "NaN", "-nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+    text = re.sub(r"(?<=[\s,\[])-?(?:nan|inf)(?=[\s,\]])", lambda found: words[found[0]], file.read_text("utf-8"))
+    outputs = {}
+    for one in json.loads(text):
+        shape = [int(size) for size in re.findall(r"\d+", one["dimensions"])]
+        outputs[one["name"]] = np.array(one["values"]).reshape(shape)
+    return outputs
+
+
+def quoted(name: str) -> str:
+    """A name as trtexec wants it.
+
+    >>> quoted("x"), quoted("x:0")
+    ('x', "'x:0'")
+    """
+    return f"'{name}'" if set(name) & set(":,") else name

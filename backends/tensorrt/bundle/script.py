@@ -1,0 +1,74 @@
+"""The build script of a bundle, written from the same flags as everything else that speaks of them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphpress.backends.tensorrt.bundle.commands import CALIBRATION, LAYERS, TIMING_CACHE, TOOLS, Flag, Way
+from graphpress.backends.tensorrt.platform import Platform, platform_of
+from graphpress.errors import UsageError
+from graphpress.targets import Target, load_target, options_of
+
+if TYPE_CHECKING:
+    import jinja2
+
+
+def build_script(target: Target, platform: Platform, ways: Sequence[Way]) -> str:
+    """The text of ``build.sh``.
+
+    Args:
+        target: whose other words stand for other versions of TensorRT.
+        platform: TensorRT on the device.
+        ways: the ways to build, the preferred one first.
+    """
+    return template("build.sh.j2").render(
+        version=shlex.quote(platform.tensorrt),
+        product=shlex.quote(platform.product),
+        tool=shlex.quote(TOOLS[platform.product]),
+        default=shlex.quote(ways[0].name),
+        names=shlex.quote("\n".join(way.name for way in ways)),
+        remedies=shlex.quote("\n".join(remedies(target))),
+        ways=[{"name": way.name, "plan": way.plan, "flags": [_flag(flag) for flag in way.flags]} for way in ways],
+        timing_cache=TIMING_CACHE,
+        calibration=CALIBRATION,
+        layers=LAYERS,
+    )
+
+
+def remedies(target: Target) -> list[str]:
+    """For each TensorRT that an option of the target stands for, the version and the target as it is written."""
+    found: dict[tuple[int, ...], str] = {}
+    for name, option in options_of(target.name).items():
+        for word in option.words:
+            text = f"{target.name}{{{name}={word}}}"
+            try:
+                version = platform_of(load_target(text)).tensorrt
+            except UsageError:
+                continue  # a word that makes no sense on its own
+            found.setdefault(tuple(int(part) for part in version.split(".")), f"{version} {text}")
+    return [line for _, line in sorted(found.items())]
+
+
+@cache
+def template(name: str) -> jinja2.Template:
+    """One of the templates beside this module; an undefined name is an error."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,
+        comment_start_string="<#",  # ``{#`` is a length in the shell
+        comment_end_string="#>",
+    )
+    return environment.get_template(name)
+
+
+def _flag(flag: Flag) -> dict[str, str]:
+    variable = f'"${flag.variable}"' if flag.variable else ""
+    return {"when": "needed" if flag.needed else "optional", "word": f"{shlex.quote(flag.text)}{variable}"}

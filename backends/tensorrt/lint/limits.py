@@ -1,0 +1,61 @@
+"""What releases refuse of operators that they know, as the data file says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from graphpress.backends.tensorrt.lint.device import Device, Limit
+from graphpress.backends.tensorrt.lint.finding import Finding, fatal
+from graphpress.backends.tensorrt.lint.settled import is_settled, settled_nodes
+from graphpress.ir import Attr, AttributeType, Model, Node, graphs, input_of, is_standard, rank_of, scalar
+
+CARRIED_FROM = 2
+"""Inputs of a Loop from here on are values that it carries; outputs beyond their number are stacked."""
+
+LISTS = (AttributeType.INTS, AttributeType.FLOATS, AttributeType.STRINGS)
+
+
+def limit_findings(model: Model, device: Device) -> Iterator[Finding]:
+    """Every node that breaks a limit of its operator."""
+    settled = settled_nodes(model)
+    for graph in graphs(model):
+        for node in graph:
+            if not is_standard(node) or (device.before_folding and node in settled):
+                continue
+            for limit in device.limits.get(node.op_type, ()):
+                if _breaks(node, limit, settled):
+                    yield fatal(node, f"{device.title}'s {node.op_type} {limit.why}", limit.fix)
+
+
+def _breaks(node: Node, limit: Limit, settled: frozenset[Node]) -> bool:
+    if limit.outputs is not None:
+        return any(_is_used(node, index) for index in range(limit.outputs, len(node.outputs)))
+    if limit.inputs is not None:
+        return any(value is not None for value in node.inputs[limit.inputs :])
+    if limit.attribute:
+        attribute = node.attributes.get(limit.attribute)
+        return attribute is not None and _is_beyond(attribute, limit)
+    if limit.rank is not None:
+        rank = rank_of(input_of(node, 0))
+        return rank is not None and rank != limit.rank
+    if limit.scans and len(node.outputs) <= len(node.inputs) - CARRIED_FROM:
+        return False
+    value = None if limit.input is None else input_of(node, limit.input)
+    if value is None:
+        return limit.scans
+    if limit.largest is not None:
+        number = scalar(value)
+        return number is not None and number > limit.largest
+    return not is_settled(value, settled)
+
+
+def _is_used(node: Node, index: int) -> bool:
+    value = node.outputs[index]
+    return bool(value.uses()) or value.is_graph_output()
+
+
+def _is_beyond(attribute: Attr, limit: Limit) -> bool:
+    if limit.allowed is None:
+        return limit.without in attribute.as_string()
+    values = attribute.value if attribute.type in LISTS else [attribute.value]
+    return any(value not in limit.allowed for value in values)

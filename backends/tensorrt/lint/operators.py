@@ -1,0 +1,107 @@
+"""Operators that the parser does not read, and operator sets beyond it.
+
+A parser that does not know an operator looks for a plugin of that name; a node that carries the attribute
+``plugin_version`` or ``plugin_namespace`` asks for one and is left alone, and so is one called like those of NVIDIA's
+own library. The parser looks at an operator's name only: one of another domain that is called like a standard one
+would be taken for it, so that such a node is refused. Functions are read from TensorRT 9 on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from functools import cache
+from typing import Any
+
+from onnx import defs
+
+from graphpress.backends.tensorrt.lint.device import Device, knowledge, version
+from graphpress.backends.tensorrt.lint.finding import Finding, fatal
+from graphpress.backends.tensorrt.lint.settled import settled_nodes
+from graphpress.ir import Model, Node, graphs, opset_of
+from graphpress.ir.values import STANDARD_DOMAINS
+
+MICROSOFT = "com.microsoft"
+PLUGIN_ATTRIBUTES = ("plugin_version", "plugin_namespace")
+LIBRARY_SUFFIX = "_TRT"
+"""How plugins of TensorRT's own library are called; TensorRT for RTX has no such library."""
+
+FUNCTIONS_SINCE = "9.0"
+NARROW_INTEGERS_OPSET = 21
+"""The operator set that int4 came with; TensorRT 10 reads its Q/DQ nodes whatever else it documents."""
+
+SURGERY = "replace it by operators that TensorRT has (surgery), or write a plugin and set its attribute plugin_version"
+
+
+def operator_findings(model: Model, device: Device) -> Iterator[Finding]:
+    """Unknown operators, each node of them, and an operator set that is too new."""
+    yield from _opset(model, device)
+    settled = settled_nodes(model) if device.before_folding else frozenset[Node]()
+    functions = {(domain, name) for domain, name, *_ in model.functions}
+    for graph in graphs(model):
+        for node in graph:
+            if node not in settled:
+                yield from _operator(node, device, functions)
+
+
+def _opset(model: Model, device: Device) -> Iterator[Finding]:
+    declared = max((model.graph.opset_imports.get(domain, 0) for domain in STANDARD_DOMAINS), default=0)
+    limit = device.target.opset_max
+    if device.release >= (10,):
+        limit = max(limit, NARROW_INTEGERS_OPSET)
+    if declared > limit:
+        yield fatal(
+            next(iter(model.graph), None),
+            f"the model is written in operator set {declared}, and {device.title} reads up to {limit}",
+            f"export with operator set {limit}, or choose a device with a newer TensorRT",
+        )
+
+
+def _operator(node: Node, device: Device, functions: Collection[tuple[str, str]]) -> Iterator[Finding]:
+    if _is_plugin(node, device):
+        return
+    if (node.domain, node.op_type) in functions:
+        if device.release < version(FUNCTIONS_SINCE):
+            yield fatal(node, f"{device.title} reads no functions", "inline them (onnx.inliner) before")
+        return
+    if node.domain in ("", MICROSOFT) and node.op_type in device.microsoft_operators:
+        return
+    if node.domain not in STANDARD_DOMAINS:
+        yield fatal(node, _foreign(node, device), SURGERY)
+    elif node.op_type not in device.operators:
+        yield fatal(node, f"{device.title} does not know {node.op_type}", _remedy(node, device))
+
+
+def _is_plugin(node: Node, device: Device) -> bool:
+    in_library = node.op_type.endswith(LIBRARY_SUFFIX) and device.platform.product == "tensorrt"
+    return in_library or any(name in node.attributes for name in PLUGIN_ATTRIBUTES)
+
+
+def _foreign(node: Node, device: Device) -> str:
+    if node.op_type in device.operators:
+        return f"{device.title} would take it for the standard operator {node.op_type}: it looks at no domain"
+    return f"{device.title} does not know {node.domain}::{node.op_type}"
+
+
+def _remedy(node: Node, device: Device) -> str:
+    """What helps against an unknown operator, the easiest first."""
+    if node.op_type.startswith("QLinear") or node.op_type.endswith("Integer") or "DynamicQuantize" in node.op_type:
+        return "start from the float model, or export quantisation as QuantizeLinear and DequantizeLinear nodes"
+    first_opset, used = _function_since(node.op_type), opset_of(node)
+    older = ""
+    if first_opset is not None and used is not None and first_opset <= used:
+        older = f"export with operator set {first_opset - 1}, which spells it out"
+    release = knowledge().since.get(node.op_type)
+    newer = "" if release is None else f"choose a device with TensorRT {release} or newer"
+    if release is not None and version(release) <= device.release:
+        newer = "choose the target dgpu"
+    return ", or ".join(part for part in (older, newer) if part) or SURGERY
+
+
+@cache
+def _function_since(op_type: str) -> int | None:
+    """The operator set that an operator came with, if the standard also defines it by older ones."""
+    history: list[Any] = [
+        one for one in defs.get_all_schemas_with_history() if one.name == op_type and one.domain == ""
+    ]
+    is_function = any(one.has_function or one.has_context_dependent_function for one in history)
+    return min(one.since_version for one in history) if is_function else None

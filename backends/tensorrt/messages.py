@@ -1,0 +1,286 @@
+"""What TensorRT says when it refuses a model, in words that name the node, the reason and the remedy.
+
+A message is matched against a table of patterns. One that no pattern knows is passed on as it is: nothing that
+TensorRT said is lost. Left out is what only repeats another message, spells out the node that it is about, or says
+that there is no GPU here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from graphpress.backends.tensorrt.build import Message
+from graphpress.backends.tensorrt.natures import nodes_by_name
+from graphpress.ir import Model, Node, Refusal, Value, graphs, is_standard, label, readers
+
+NOWHERE: Final = "TensorRT"
+GENERIC_FIX: Final = "exclude the node (--exclude), or look up in NVIDIA's documentation what the operator takes"
+SHAPES_FIX: Final = "say which shapes the input takes: --input-range NAME=LEAST:USUAL:LARGEST"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a message means.
+
+    Args:
+        pattern: found in the message. Its groups ``node`` and ``value`` name what it is about.
+        why: the reason; groups of the pattern, ``{operator}`` and ``{dtype}`` (of the value) stand in braces.
+        fix: the remedy.
+    """
+
+    pattern: re.Pattern[str]
+    why: str
+    fix: str
+
+
+def _means(pattern: str, why: str, fix: str) -> Explanation:
+    return Explanation(re.compile(pattern, re.DOTALL), why, fix)
+
+
+ERRORS: Final = (
+    _means(
+        r"shiftIsAllZeros|Non-zero zero point",
+        "its zero-point is not 0, and TensorRT quantises symmetrically",
+        "quantise the float original for this target; the Q/DQ nodes of another runtime are not taken",
+    ),
+    _means(
+        r"(?P<node>[^\s(]+): input has type (?P<found>\w+) but must have type (?P<wanted>[^.]+?)\.",
+        "it reads {found}, and {operator} takes {wanted}",
+        "keep the value float (a bias must be), or quantise it to a type that is taken",
+    ),
+    _means(
+        r"Cannot compile for target\(s\) (?P<target>\w+), because the model contains HW-specific datatypes: "
+        r"(?P<types>[\w, ]+?)\.",
+        "the GPU ({target}) has no arithmetic in {types}",
+        "choose a recipe in types that this GPU has, such as int8-float16",
+    ),
+    _means(
+        r"no optimization profile has been defined",
+        "inputs have open dimensions, and there is no range of shapes for them",
+        SHAPES_FIX,
+    ),
+    _means(
+        r"Invalid optimization profiles for input tensors (?P<value>[^,]+),",
+        "least ≤ usual ≤ largest does not hold for its shapes",
+        SHAPES_FIX,
+    ),
+    _means(
+        r"Parameter check failed, condition: profile->isValid\(\)",
+        "a range of shapes is not in order",
+        SHAPES_FIX,
+    ),
+    _means(
+        r"Dimension mismatch for tensor (?P<value>\S+) and profile \d+\. At dimension axis (?P<axis>\d+), "
+        r"profile has min=(?P<least>\d+), opt=\d+, max=(?P<largest>\d+) but tensor has (?P<size>\d+)",
+        "axis {axis} is {size}, and the shapes given for it go from {least} to {largest}",
+        SHAPES_FIX,
+    ),
+    _means(
+        r"Dynamic input tensor (?P<value>\S+) is missing dimensions in profile",
+        "it has open dimensions, and no shapes are given for it",
+        SHAPES_FIX,
+    ),
+    _means(
+        r"Dynamic-shaped input tensor (?P<value>\S+) has (?P<rank>\d+) dimensions but profile \d+ has (?P<given>\d+)",
+        "it has {rank} dimensions, and the shapes given for it have {given}",
+        SHAPES_FIX,
+    ),
+    _means(
+        r"(?P<node>[^\s(]+): I?\w+(?: \w+)? (?:`input` and `kernel` )?must (?:have same input types|be of same type)\."
+        r".*?\b(?P<one>Half|BFloat16|Float|FP8|Int\d+|UInt8|Bool)\b.*?"
+        r"\b(?P<other>Half|BFloat16|Float|FP8|Int\d+|UInt8|Bool)\b",
+        "it combines {one} with {other}: operands of a strongly typed network are of one type",
+        "make the operands one type: a Cast, or constants in the type of the other operand",
+    ),
+    _means(
+        r"\A(?:.*In function check\w+:\n\[\d+\] )?false\Z",
+        "TensorRT's parser has no {operator}",
+        "leave it out of the model (surgery), or replace it with operators that TensorRT reads",
+    ),
+    _means(
+        r"Plugin not found",
+        "{operator} is no operator that TensorRT knows, and no plugin of that name is registered",
+        "register the plugin where the engine is built, or replace the node (surgery)",
+    ),
+    _means(
+        r"(?:when importing initializer: |Failed to import initializer: |ONNX initializer )(?!In node)"
+        r"(?P<value>\S+?)(?: cannot be imported into TensorRT!)?\Z",
+        "it is {dtype}, which TensorRT does not read",
+        "quantise to int8, or weights alone to int4",
+    ),
+    _means(
+        r"Found unsupported input type of (?P<found>\w+)",
+        "it reads {found}, which TensorRT's {operator} does not take",
+        "cast the operand, or quantise to int8",
+    ),
+    _means(
+        r"Scale coefficients must all be positive",
+        "a scale of it is zero or negative",
+        "quantise the float original anew; a channel that is always zero takes any positive scale",
+    ),
+    _means(
+        r"blocking dimension must be the last or second to last",
+        "its scales go by blocks along an axis that is neither the last nor the last but one",
+        "only weights of MatMul and Gemm may be quantised in blocks",
+    ),
+    _means(
+        r"ITopKLayer (?P<node>[^:]+): .*K exceeds the maximum value allowed \((?P<most>\d+)\)",
+        "it selects more than {most} values",
+        "select at most {most}: fewer candidates before the selection, say",
+    ),
+    _means(
+        r"Failed to parse the ONNX model|read no output",
+        "the file is no ONNX model",
+        "export it again, and check it with onnx.checker",
+    ),
+    _means(
+        r"Input file cannot be found.*?: (?P<value>.+)\Z",
+        "there is no such file",
+        "check the path",
+    ),
+    _means(
+        r"Node input was not registered",
+        "it reads a value that nothing before it computes",
+        "the model is malformed: export it again, and check it with onnx.checker",
+    ),
+    _means(
+        r"Failed to convert ONNX da\w+ type",
+        "an input has a type that TensorRT has no tensors of",
+        "feed numbers: strings must be looked up before the model",
+    ),
+    _means(
+        r"Assertion !layerImpls\.empty\(\) failed\. (?P<node>.+?)(?:_\d+)? has no runners that implement it",
+        "this TensorRT has no kernel for {operator}",
+        "run it outside the model",
+    ),
+    _means(
+        r"CUDA driver version is insufficient|no CUDA-capable device|Unable to determine GPU memory|cudaError",
+        "there is no usable GPU here",
+        "build on the device, or ahead of time for a given compute capability",
+    ),
+    _means(
+        r'&& "(?P<said>TensorRT only supports .+)"',
+        "{said}",
+        "choose one that is supported where the model is exported",
+    ),
+)
+"""What errors mean; the first that matches holds."""
+
+WITHOUT_GPU: Final = re.compile(r"catchCudaError|cudaResources")
+"""What every error on a machine without a GPU is followed by."""
+
+FRAME: Final = re.compile(r"While parsing node number|--- (?:Begin|End) node ---|\A(?:\S+: )?Node name:")
+"""Where in the parser an error arose, and the node spelt out."""
+
+UINT8: Final = re.compile(r"with UINT8 zero_point only on DLA")
+
+HARMLESS: Final = re.compile(
+    r"Converting conv (?:activation|weight) scales to fp32|Make sure (?:input|output) \S+ has Int64 binding"
+    r"|first input has type \w+ but second input has type"
+)
+
+
+def explain(messages: Sequence[Message], model: Model | None = None) -> list[Refusal]:
+    """What the errors among the messages mean, in order, each once; never empty.
+
+    Args:
+        messages: of a build that failed.
+        model: what was built, to tell operators and types; None where it cannot be read.
+    """
+    errors = [one for one in messages if "error" in one.severity]
+    spoken = [one for one in errors if not _repeats(one, errors) and not FRAME.search(one.text)]
+    heard = [replace(one, text=text) for one in spoken if (text := _without_gpu(one.text))] or spoken
+    names = {} if model is None else nodes_by_name(model)
+    found = dict.fromkeys(_explain(one, model, names) for one in heard)
+    return list(found) or [Refusal(NOWHERE, "it builds no engine and does not say why", GENERIC_FIX)]
+
+
+def warnings_of(messages: Sequence[Message], model: Model) -> list[Refusal]:
+    """Warnings that mean that the engine computes something else than the model says."""
+    if not any(UINT8.search(one.text) for one in messages):
+        return []
+    return [
+        Refusal.at(
+            node,
+            "its integers are uint8, which TensorRT takes for int8: what is above 127 saturates",
+            "quantise to int8",
+        )
+        for graph in graphs(model)
+        for node in graph
+        if is_standard(node, "QuantizeLinear", "DequantizeLinear") and _is_uint8(node)
+    ]
+
+
+def remarks(messages: Sequence[Message]) -> list[str]:
+    """Other warnings, in TensorRT's words, each once; those that mean nothing are left out."""
+    said = (one.text.strip() for one in messages if one.severity == "warning")
+    return list(dict.fromkeys(text for text in said if not HARMLESS.search(text) and not UINT8.search(text)))
+
+
+def _without_gpu(text: str) -> str:
+    """A message without its lines that only say that there is no GPU."""
+    return "\n".join(line for line in text.strip().splitlines() if not WITHOUT_GPU.search(line))
+
+
+def _repeats(message: Message, errors: Sequence[Message]) -> bool:
+    """Whether an error of the parser, which names the node, says the same."""
+    text = message.text.strip()
+    return not message.node and any(
+        one.node and (text in one.text or text.endswith(one.text.strip())) for one in errors if one is not message
+    )
+
+
+def _explain(message: Message, model: Model | None, names: Mapping[str, Node]) -> Refusal:
+    for meaning in ERRORS:
+        if found := meaning.pattern.search(message.text):
+            return _filled(meaning, found.groupdict(), message, model, names)
+    return Refusal(
+        message.node or _mentioned(message.text, names), f"TensorRT says: {message.text.strip()}", GENERIC_FIX
+    )
+
+
+def _filled(
+    meaning: Explanation, groups: dict[str, str], message: Message, model: Model | None, names: Mapping[str, Node]
+) -> Refusal:
+    node = message.node or groups.get("node") or ""
+    operator = message.operator or (names[node].op_type if node in names else "")
+    value = None if model is None else _value(model, groups.get("value", ""))
+    words = {
+        **groups,
+        "operator": operator or "this operator",
+        "dtype": "of a type" if value is None or value.dtype is None else value.dtype.name.lower(),
+    }
+    why = meaning.why.format(**{key: word for key, word in words.items() if word})
+    where = node or groups.get("value") or NOWHERE
+    if value is not None and not value.is_graph_input() and readers(value):
+        where = f"{label(readers(value)[0])} ({where})"
+    return Refusal(where, _joined(why), meaning.fix.format(**groups))
+
+
+def _joined(text: str) -> str:
+    """Adjacent string literals of C++ as the one string that they are."""
+    return re.sub(r'"\s*"', "", text)
+
+
+def _mentioned(text: str, names: Mapping[str, Node]) -> str:
+    """The node that an error of the network's API begins with, or that the parser counts, if the model has it."""
+    if (found := re.search(r"Error \((?P<node>[^\s(]+): ", text)) and found["node"] in names:
+        return found["node"]
+    counted = re.search(r"In node (?P<index>\d+)\b", text)
+    return next(itertools.islice(names, int(counted["index"]), None), NOWHERE) if counted else NOWHERE
+
+
+def _value(model: Model, name: str) -> Value | None:
+    candidates: Iterator[Value] = (
+        value for graph in graphs(model) for value in (*graph.inputs, *getattr(graph, "initializers", {}).values())
+    )
+    return next((value for value in candidates if name and value.name == name), None)
+
+
+def _is_uint8(node: Node) -> bool:
+    values = (*node.inputs[:1], *node.inputs[2:], *node.outputs)
+    return any(value is not None and value.dtype is not None and value.dtype.name == "UINT8" for value in values)

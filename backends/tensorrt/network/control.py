@@ -1,0 +1,193 @@
+"""If, Loop and Scan: conditionals and loops of the network, with the subgraphs lowered inside them.
+
+If      both branches are lowered; what they read from around enters through the conditional. A condition that is
+        known leaves the one branch only.
+Loop    each carried value is a recurrence, the number of the iteration too. It ends after a count, or when the
+        condition that the body computes is false, whichever comes first.
+Scan    as many iterations as the scanned axis is long; inputs are iterators, results are concatenated.
+
+Refused: branches whose results differ in rank, results collected over a number of iterations that only the loop itself
+finds out, and Scan of operator set 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphpress.backends.tensorrt.network.call import Call, Result, Rule
+from graphpress.backends.tensorrt.network.layers import Tensor
+from graphpress.backends.tensorrt.network.scope import Scope
+from graphpress.ir import Graph, Value, constant, producer
+
+
+def entries() -> dict[str, Rule]:
+    """The rules of this family."""
+    return {"If": _if, "Loop": _loop, "Scan": _scan}
+
+
+# -- If -------------------------------------------------------------------------------------------------------
+
+
+def _if(call: Call) -> list[Result]:
+    condition = call.constant(0)
+    if condition is not None:
+        return list(call.scope.inside().lower(call.graph("then_branch" if condition.all() else "else_branch")))
+    conditional = call.network.add_if_conditional()
+    conditional.name = call.name
+    call.named(conditional.set_condition(call.as_scalar(call.tensor(0))), "condition")
+
+    entered: dict[str, Tensor] = {}
+
+    def enter(tensor: Tensor) -> Tensor:
+        """Through the conditional, once for both branches."""
+        if tensor.name not in entered:
+            entered[tensor.name] = call.named(conditional.add_input(tensor), "conditional input").get_output(0)
+        return entered[tensor.name]
+
+    branches = [call.scope.inside(enter).lower(call.graph(name)) for name in ("then_branch", "else_branch")]
+    for one, other in zip(*branches, strict=True):
+        if len(one.shape) != len(other.shape):
+            raise call.refuse("its branches give tensors of different ranks", "make the ranks equal")
+    return [
+        call.named(conditional.add_output(*pair), "conditional output").get_output(0)
+        for pair in zip(*branches, strict=True)
+    ]
+
+
+# -- loops ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Body:
+    """A loop and the scope of its body."""
+
+    call: Call
+    graph: Graph
+    loop: Any = field(init=False)
+    scope: Scope = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.loop = self.call.network.add_loop()
+        self.loop.name = self.call.name
+        self.scope = self.call.scope.inside()
+
+    def carry(self, initial: Tensor, value: Value | None = None) -> Any:
+        """A recurrence that starts at ``initial``, which the body reads as ``value``."""
+        layer = self.call.named(self.loop.add_recurrence(initial), "recurrence")
+        if value is not None:
+            self.scope.bind(value, layer.get_output(0))
+        return layer
+
+    def limit(self, tensor: Tensor, kind: str) -> None:
+        """End after a count, or while a condition holds."""
+        self.call.named(self.loop.add_trip_limit(tensor, getattr(self.call.trt.TripLimit, kind)), "trip limit")
+
+    def last(self, layer: Any) -> Tensor:
+        """What a recurrence holds in the end."""
+        kind = self.call.trt.LoopOutput.LAST_VALUE
+        return self.call.named(self.loop.add_loop_output(layer.get_output(0), kind), "loop output").get_output(0)
+
+    def collected(self, tensor: Tensor, count: Tensor, axis: int = 0, backwards: int = 0) -> Tensor:
+        """What the body gave in each iteration, along a new axis."""
+        kinds = self.call.trt.LoopOutput
+        kind = kinds.REVERSE if backwards else kinds.CONCATENATE
+        layer = self.call.named(self.loop.add_loop_output(tensor, kind, axis), "loop output")
+        layer.set_input(1, count)
+        return layer.get_output(0)
+
+
+def _loop(call: Call) -> list[Result]:
+    graph = call.graph("body")
+    body = _Body(call, graph)
+    number, going, *carried = graph.inputs
+    endless = _goes_on(graph)
+    count = _count(call, endless)
+    states = [body.carry(call.tensor(index), value) for index, value in enumerate(carried, start=2)]
+    if len(graph.outputs) > 1 + len(states) and (count is None or not endless):
+        raise call.refuse("it collects results over a number of iterations that is open", "give the loop a fixed count")
+    if count is not None:
+        body.limit(count, "COUNT")
+    condition = _while(call, body, going, endless)
+    if condition is None and count is None:
+        raise call.refuse("it never ends", "give the loop a count or a condition")
+    at = body.carry(call.scalar(0, call.index_type), number)
+    proceed, *results = body.scope.lower(graph)
+    at.set_input(1, call.elementwise("SUM", at.get_output(0), call.scalar(1, call.index_type)))
+    if condition is not None:
+        condition.set_input(1, call.as_scalar(proceed))
+    return _finished(body, states, results, count)
+
+
+def _goes_on(graph: Graph) -> bool:
+    """Whether the condition, once true, stays true: the body hands it on, or gives true always."""
+    value = graph.outputs[0]
+    while (node := producer(value, "Identity")) is not None and node.inputs[0] is not None:
+        value = node.inputs[0]
+    known = constant(value)
+    return value is graph.inputs[1] or (known is not None and bool(known.all()))
+
+
+def _count(call: Call, endless: bool) -> Tensor | None:
+    """The number of iterations at most; none where the condition is false at first and never asked again."""
+    if not call.has(0):
+        return None
+    count = call.as_scalar(call.as_index(call.tensor(0)))
+    first = call.constant(1)
+    if not endless or not call.has(1) or (first is not None and first.all()):
+        return count
+    return call.elementwise("PROD", count, call.as_scalar(call.as_index(call.tensor(1))))
+
+
+def _while(call: Call, body: _Body, going: Value, endless: bool) -> Any | None:
+    """The recurrence of the condition, None where it is true throughout."""
+    if endless:
+        body.scope.bind(going, np.array(True))
+        return None
+    first = call.as_scalar(call.tensor(1)) if call.has(1) else call.scalar(1, call.trt.DataType.BOOL)
+    layer = body.carry(first, going)
+    body.limit(layer.get_output(0), "WHILE")
+    return layer
+
+
+def _finished(body: _Body, states: Sequence[Any], results: Sequence[Tensor], count: Tensor | None) -> list[Result]:
+    for layer, after in zip(states, results, strict=False):
+        layer.set_input(1, after)
+    collected = [body.collected(tensor, count) for tensor in results[len(states) :]]
+    return [*(body.last(layer) for layer in states), *collected]
+
+
+def _scan(call: Call) -> list[Result]:
+    if call.opset < 9:
+        raise call.refuse("Scan of operator set 8 has a batch axis", "convert the model to a newer operator set")
+    graph, scanned = call.graph("body"), call.integer("num_scan_inputs", 1)
+    body = _Body(call, graph)
+    first = len(graph.inputs) - scanned
+    states = [body.carry(call.tensor(index), graph.inputs[index]) for index in range(first)]
+    axes, directions = call.flags("scan_input_axes", scanned), call.flags("scan_input_directions", scanned)
+    length = call.sizes(call.tensor(first))[call.from_front(axes[0], call.rank(first))]
+    count = call.scalar(length, call.index_type) if isinstance(length, int) else call.as_scalar(length)
+    body.limit(count, "COUNT")
+    for index, axis, backwards in zip(range(first, len(graph.inputs)), axes, directions, strict=True):
+        tensor = call.tensor(index)
+        place = call.from_front(axis, len(tensor.shape))
+        iterator = call.named(body.loop.add_iterator(tensor, place, bool(backwards)), "iterator")
+        body.scope.bind(graph.inputs[index], iterator.get_output(0))
+    results = body.scope.lower(graph)
+    for layer, after in zip(states, results, strict=False):
+        layer.set_input(1, after)
+    collected = results[first:]
+    places, orders = (
+        call.flags("scan_output_axes", len(collected)),
+        call.flags("scan_output_directions", len(collected)),
+    )
+    return [
+        *(body.last(layer) for layer in states),
+        *(
+            body.collected(tensor, count, call.from_front(axis, len(tensor.shape) + 1), backwards)
+            for tensor, axis, backwards in zip(collected, places, orders, strict=True)
+        ),
+    ]

@@ -1,0 +1,375 @@
+"""Recurrent layers as one loop of TensorRT's, which runs both directions at once.
+
+With σ the gate's activation, τ the cell's, and zero for what is absent:
+
+    RNN:   h = τ(W x + R h + b)
+    GRU:   z, r = σ(W x + R h + b);  n = τ(W x + R (r ∘ h) + b)  or, with linear_before_reset,
+           n = τ(W x + Wb + r ∘ (R h + Rb));  h = (1 - z) ∘ n + z ∘ h
+    LSTM:  i, f = σ(W x + R h + P ∘ c + b);  c = f ∘ c + i ∘ τ(W x + R h + b);
+           o = σ(W x + R h + P ∘ c + b);  h = o ∘ τ'(c)
+
+W x and the bias of all steps are computed before the loop. A sequence that is shorter than the longest leaves its state
+as it is after its end, and its results there are zero. The reverse direction reads each sequence backwards from its own
+end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphpress.backends.tensorrt.network.attention import positions
+from graphpress.backends.tensorrt.network.call import Call, Result, Rule
+from graphpress.backends.tensorrt.network.layers import Size, Tensor
+from graphpress.backends.tensorrt.network.linear import floats, multiply
+from graphpress.backends.tensorrt.network.types import onnx_type
+
+_WEIGHT, _RECURRENCE, _BIAS, _LENGTHS, _HIDDEN, _CELL, _PEEPHOLES = range(1, 8)
+_DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+_OF_CELL = 2
+"""The place of the activation that reads the cell's state, which is not clipped: ``clip`` bounds sums only."""
+
+State = tuple[Tensor, ...]
+
+
+def entries() -> dict[str, Rule]:
+    """The rules of this family."""
+    return {
+        "GRU": lambda call: _recurrent(call, _Kind(_gru, 3, 1, ("sigmoid", "tanh"))),
+        "LSTM": lambda call: _recurrent(call, _Kind(_lstm, 4, 2, ("sigmoid", "tanh", "tanh"))),
+        "RNN": lambda call: _recurrent(call, _Kind(_rnn, 1, 1, ("tanh",))),
+    }
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What the step of all directions needs; its tensors have the directions in front.
+
+    Args:
+        call: the node.
+        directions: how many.
+        batch: how many sequences.
+        width: of the state.
+        recurrence: [directions, gates × width, width].
+        bias: of the recurrence where it cannot be added before the loop, [directions, 1, width], else None.
+        peepholes: for the gates i, o, f, each [directions, 1, width]; empty where there are none.
+        activations: for each direction as many as the operator has.
+    """
+
+    call: Call
+    directions: int
+    batch: Size
+    width: int
+    recurrence: Tensor
+    bias: Tensor | None
+    peepholes: tuple[Tensor, ...]
+    activations: tuple[tuple[Activation, ...], ...]
+
+    def act(self, place: int, x: Tensor) -> Tensor:
+        """An activation, by its place in the operator's list, of [directions, batch, size]."""
+        ways = [one[place] for one in self.activations]
+        if len(set(ways)) == 1:
+            return ways[0].apply(self.call, x)
+        parts = [one.apply(self.call, self.way(x, index)) for index, one in enumerate(ways)]
+        return self.call.concatenate(parts, 0)
+
+    def way(self, tensor: Tensor, index: int) -> Tensor:
+        """One direction of [directions, batch, size], with the axis kept."""
+        size = int(tensor.shape[2])
+        return self.call.slice(tensor, [index, 0, 0], [1, self.batch, size], [1, 1, 1]).get_output(0)
+
+    def gate(self, sums: Tensor, index: int, count: int = 1) -> Tensor:
+        """Gates from ``index`` on, of [directions, batch, gates × width]."""
+        sizes = [self.directions, self.batch, count * self.width]
+        return self.call.slice(sums, [0, 0, index * self.width], sizes, [1, 1, 1]).get_output(0)
+
+    def rows(self, first: int, count: int) -> Tensor:
+        """The part of the recurrence that feeds some gates."""
+        sizes = [self.directions, count * self.width, self.width]
+        return self.call.slice(self.recurrence, [0, first * self.width, 0], sizes, [1, 1, 1]).get_output(0)
+
+    def add(self, one: Tensor, other: Tensor) -> Tensor:
+        """The sum of two tensors."""
+        return self.call.elementwise("SUM", one, other)
+
+    def times(self, one: Tensor, other: Tensor) -> Tensor:
+        """The product, element by element."""
+        return self.call.elementwise("PROD", one, other)
+
+    def product(self, hidden: Tensor, weight: Tensor) -> Tensor:
+        """The state times a transposed weight."""
+        return multiply(self.call, hidden, weight, flip_b=True)
+
+    def rest(self, tensor: Tensor) -> Tensor:
+        """One minus a tensor."""
+        return self.call.elementwise("SUB", self.call.like(1, tensor), tensor)
+
+
+Step = Callable[[_Cell, Tensor, State], State]
+"""From the projected input [directions, batch, gates × width] and the state to the next, whose first is the result."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """An operator: its step, gates, states and default activations."""
+
+    step: Step
+    gates: int
+    states: int
+    activations: tuple[str, ...]
+
+
+# -- steps ----------------------------------------------------------------------------------------------------
+
+
+def _rnn(cell: _Cell, seen: Tensor, state: State) -> State:
+    return (cell.act(0, cell.add(seen, cell.product(state[0], cell.recurrence))),)
+
+
+def _gru(cell: _Cell, seen: Tensor, state: State) -> State:
+    """Gates in the order z, r, n (arXiv:1406.1078)."""
+    (hidden,) = state
+    gates = cell.act(0, cell.add(cell.gate(seen, 0, 2), cell.product(hidden, cell.rows(0, 2))))
+    update, reset = cell.gate(gates, 0), cell.gate(gates, 1)
+    weight = cell.rows(2, 1)
+    if cell.call.integer("linear_before_reset", 0):
+        inner = cell.product(hidden, weight)
+        inner = cell.times(reset, inner if cell.bias is None else cell.add(inner, cell.bias))
+    else:
+        inner = cell.product(cell.times(reset, hidden), weight)
+    candidate = cell.act(1, cell.add(cell.gate(seen, 2), inner))
+    return (cell.add(cell.times(cell.rest(update), candidate), cell.times(update, hidden)),)
+
+
+def _lstm(cell: _Cell, seen: Tensor, state: State) -> State:
+    """Gates in the order i, o, f, c."""
+    hidden, memory = state
+    sums = cell.add(seen, cell.product(hidden, cell.recurrence))
+
+    def opened(index: int, memory: Tensor) -> Tensor:
+        total = cell.gate(sums, index)
+        return cell.act(0, cell.add(total, cell.times(cell.peepholes[index], memory)) if cell.peepholes else total)
+
+    enter = opened(0, memory)
+    forget = cell.rest(enter) if cell.call.integer("input_forget", 0) else opened(2, memory)
+    memory = cell.add(cell.times(forget, memory), cell.times(enter, cell.act(1, cell.gate(sums, 3))))
+    return cell.times(opened(1, memory), cell.act(2, memory)), memory
+
+
+# -- from the node --------------------------------------------------------------------------------------------
+
+
+def _recurrent(call: Call, kind: _Kind) -> Sequence[Result]:
+    ways = _DIRECTIONS[call.text("direction", "forward")]
+    batch_first = bool(call.integer("layout", 0))
+    data = call.tensor(0)
+    floats(call, data)
+    if batch_first:
+        data = call.transpose(data, [1, 0, 2])
+    time, batch = call.sizes(data)[:2]
+    recurrence = call.tensor(_RECURRENCE)
+    width = int(recurrence.shape[2])
+    seen, late = _project(call, kind, data, len(ways), width)
+    activations = _activations(call, kind.activations, len(ways))
+    cell = _Cell(call, len(ways), batch, width, recurrence, late, _peepholes(call, len(ways), width), activations)
+    state = tuple(_start(call, index, [len(ways), batch, width], data) for index in (_HIDDEN, _CELL)[: kind.states])
+    results, last = _through_time(cell, kind.step, _by_way(cell, seen, time), state, time, ways)
+    if batch_first:
+        return [call.transpose(results, [2, 0, 1, 3]), *(call.transpose(one, [1, 0, 2]) for one in last)]
+    return [results, *last]
+
+
+def _project(call: Call, kind: _Kind, data: Tensor, ways: int, width: int) -> tuple[Tensor, Tensor | None]:
+    """What inputs and biases give to the gates of every step, [time, batch, directions × gates × width].
+
+    Also the bias that must wait for the step.
+    """
+    size = kind.gates * width
+    weight = call.tensor(_WEIGHT)
+    flat = call.reshape(weight, [1, ways * size, int(weight.shape[2])])
+    seen = multiply(call, data, flat, flip_b=True)
+    bias = call.optional(_BIAS)
+    if bias is None:
+        return seen, None
+    late = kind.step is _gru and bool(call.integer("linear_before_reset", 0))
+    early = 2 * width if late else size
+
+    def part(start: int, length: int) -> Tensor:
+        return call.slice(bias, [0, start], [ways, length], [1, 1]).get_output(0)
+
+    states = part(size, early)
+    if late:
+        none = call.constant_tensor(np.zeros((ways, size - early), onnx_type(bias.dtype).numpy()))
+        states = call.concatenate([states, none], 1)
+    total = call.reshape(call.elementwise("SUM", part(0, size), states), [1, 1, ways * size])
+    rest = call.reshape(part(size + early, width), [ways, 1, width]) if late else None
+    return call.elementwise("SUM", seen, total), rest
+
+
+def _peepholes(call: Call, ways: int, width: int) -> tuple[Tensor, ...]:
+    whole = call.optional(_PEEPHOLES)
+    if whole is None:
+        return ()
+    parts = (call.slice(whole, [0, index * width], [ways, width], [1, 1]).get_output(0) for index in range(3))
+    return tuple(call.reshape(part, [ways, 1, width]) for part in parts)
+
+
+def _start(call: Call, index: int, sizes: Sequence[Size], like: Tensor) -> Tensor:
+    """The first state [directions, batch, width]; zero where none is given."""
+    given = call.optional(index)
+    if given is None:
+        return call.expand(call.like(0, like, 3), sizes)
+    return call.transpose(given, [1, 0, 2]) if call.integer("layout", 0) else given
+
+
+def _by_way(cell: _Cell, seen: Tensor, time: Size) -> list[Tensor]:
+    """The projected input of each direction, [time, batch, gates × width]."""
+    if cell.directions == 1:
+        return [seen]
+    size = int(seen.shape[2]) // cell.directions
+    sizes = [time, cell.batch, size]
+    starts = ([0, 0, way * size] for way in range(cell.directions))
+    return [cell.call.slice(seen, start, sizes, [1, 1, 1]).get_output(0) for start in starts]
+
+
+# -- the loop -------------------------------------------------------------------------------------------------
+
+
+def _through_time(
+    cell: _Cell, step: Step, seen: Sequence[Tensor], state: State, time: Size, ways: Sequence[bool]
+) -> tuple[Tensor, State]:
+    """Results [time, directions, batch, width] and last states; ``ways`` says which directions read backwards."""
+    call, trt = cell.call, cell.call.trt
+    lengths = call.optional(_LENGTHS)
+    if lengths is not None:
+        lengths = call.cast(lengths, trt.DataType.INT32)
+        seen = [_backwards(call, one, lengths) if back else one for one, back in zip(seen, ways, strict=True)]
+    loop = call.network.add_loop()
+    loop.name = call.name
+    steps = _scalar(call, time)
+    loop.add_trip_limit(steps, trt.TripLimit.COUNT)
+    turned = [back and lengths is None for back in ways]
+    now = [loop.add_iterator(one, 0, back).get_output(0) for one, back in zip(seen, turned, strict=True)]
+    recurrences = [loop.add_recurrence(one) for one in state]
+    before = tuple(one.get_output(0) for one in recurrences)
+    after = step(cell, call.concatenate([call.unsqueeze(one, [0]) for one in now], 0), before)
+    result = after[0]
+    if lengths is not None:
+        alive = loop.add_iterator(_alive(call, time, lengths), 0, False).get_output(0)
+        after = tuple(call.select(alive, new, old) for new, old in zip(after, before, strict=True))
+        result = call.select(alive, after[0], call.like(0, result))
+    for recurrence, one in zip(recurrences, after, strict=True):
+        recurrence.set_input(1, one)
+    parts = [result] if len(ways) == 1 else [cell.way(result, index) for index in range(len(ways))]
+    results = [_gathered(call, loop, part, steps, back) for part, back in zip(parts, turned, strict=True)]
+    if lengths is not None:
+        results = [_backwards(call, one, lengths) if back else one for one, back in zip(results, ways, strict=True)]
+    last = tuple(loop.add_loop_output(one, trt.LoopOutput.LAST_VALUE, 0).get_output(0) for one in before)
+    return call.concatenate(results, 1), last
+
+
+def _gathered(call: Call, loop: Any, part: Tensor, steps: Tensor, back: bool) -> Tensor:
+    """What a tensor of the loop is at every step, in the order of time."""
+    kind = call.trt.LoopOutput.REVERSE if back else call.trt.LoopOutput.CONCATENATE
+    output = loop.add_loop_output(part, kind, 0)
+    output.set_input(1, steps)
+    return output.get_output(0)
+
+
+def _scalar(call: Call, size: Size) -> Tensor:
+    """A size as the 32-bit scalar that loops count with."""
+    if isinstance(size, int):
+        return call.constant_tensor(np.array(size, np.int32))
+    return call.cast(call.reshape(size, []), call.trt.DataType.INT32)
+
+
+def _alive(call: Call, time: Size, lengths: Tensor) -> Tensor:
+    """Whether a sequence has not ended: [time, 1, batch, 1]."""
+    steps = call.cast(call.unsqueeze(positions(call, time), [1, 2, 3]), lengths.dtype)
+    return call.elementwise("LESS", steps, call.unsqueeze(lengths, [0, 1, 3]))
+
+
+def _backwards(call: Call, data: Tensor, lengths: Tensor) -> Tensor:
+    """Each sequence of [time, ..., batch, size] from its end to its start; what follows the end stays where it is."""
+    layer = call.add("reverse_sequence", data, lengths)
+    layer.batch_axis, layer.sequence_axis = len(data.shape) - 2, 0
+    return layer.get_output(0)
+
+
+# -- activations ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """An activation of TensorRT's by name, with the defaults of the numbers that it has."""
+
+    kind: str
+    alpha: float | None = None
+    beta: float | None = None
+    numbers: tuple[float, float] | None = None
+    """Fixed alpha and beta that TensorRT wants and ONNX does not have."""
+
+
+_SHAPES = {
+    "affine": _Shape("", 1.0, 0.0),
+    "elu": _Shape("ELU", 1.0),
+    "hardsigmoid": _Shape("HARD_SIGMOID", 0.2, 0.5),
+    "leakyrelu": _Shape("LEAKY_RELU", 0.01),
+    "relu": _Shape("RELU"),
+    "scaledtanh": _Shape("SCALED_TANH", 1.0, 1.0),
+    "sigmoid": _Shape("SIGMOID"),
+    "softplus": _Shape("SOFTPLUS", numbers=(1.0, 1.0)),
+    "softsign": _Shape("SOFTSIGN"),
+    "tanh": _Shape("TANH"),
+    "thresholdedrelu": _Shape("THRESHOLDED_RELU", 1.0),
+}
+"""By their names in lower case."""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One activation of one direction.
+
+    Args:
+        kind: TensorRT's name, "" for α·x + β.
+        alpha: its first number, None where it has none.
+        beta: its second.
+        clip: bound of what it is applied to.
+    """
+
+    kind: str
+    alpha: float | None
+    beta: float | None
+    clip: float
+
+    def apply(self, call: Call, x: Tensor) -> Tensor:
+        """The activation of a tensor."""
+        if not math.isinf(self.clip):
+            x = call.activation("CLIP", x, -self.clip, self.clip)
+        if self.kind:
+            return call.activation(self.kind, x, self.alpha, self.beta)
+        scaled = call.elementwise("PROD", x, call.like(self.alpha or 0.0, x))
+        return call.elementwise("SUM", scaled, call.like(self.beta or 0.0, x))
+
+
+def _activations(call: Call, defaults: tuple[str, ...], directions: int) -> tuple[tuple[Activation, ...], ...]:
+    """For each direction its activations; they take their numbers from the lists in turn, those that have any."""
+    given = call.node.attributes.get("activations")
+    names = defaults * directions if given is None else tuple(given.as_strings())
+    alphas, betas = iter(call.numbers("activation_alpha") or ()), iter(call.numbers("activation_beta") or ())
+    clip = call.number("clip", math.inf)
+    made = []
+    for place, name in enumerate(names):
+        shape = _SHAPES.get(name.lower())
+        if shape is None:
+            raise call.refuse(f"unknown activation {name!r}")
+        alpha = None if shape.alpha is None else next(alphas, shape.alpha)
+        beta = None if shape.beta is None else next(betas, shape.beta)
+        alpha, beta = shape.numbers or (alpha, beta)
+        of_cell = place % len(defaults) == _OF_CELL
+        made.append(Activation(shape.kind, alpha, beta, math.inf if of_cell else clip))
+    return tuple(tuple(made[way * len(defaults) :][: len(defaults)]) for way in range(directions))

@@ -1,0 +1,122 @@
+"""Optimisation profiles: between which shapes of its open inputs an engine is tuned.
+
+    first axis     the batch: from 1, tuned for 1, up to the larger of 16 and what the samples hold
+    other axes     what was said of them in ranges, else what the samples hold: least, median, largest
+
+Axes of the same symbol have the same sizes, whichever input says them. Refuses an axis of which nothing is known, and
+an input whose number of axes is not even known, for a guess would be an engine that rejects the user's inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from graphpress.backend import ShapeRange
+from graphpress.errors import ModelError, UsageError
+from graphpress.ir import Model, Shape, Value, label
+
+LARGEST_BATCH = 16
+
+
+class Sizes(NamedTuple):
+    """Sizes of one axis."""
+
+    least: int
+    usual: int
+    largest: int
+
+
+def profile_of(
+    model: Model, ranges: Mapping[str, ShapeRange], samples: Sequence[Mapping[str, np.ndarray]]
+) -> dict[str, ShapeRange]:
+    """Shapes of every input that has open dimensions; empty where none has.
+
+    Args:
+        model: the model that will be built.
+        ranges: by input, what the user said.
+        samples: feeds, for what the user did not say.
+
+    Raises:
+        ModelError: nothing is known of an open dimension, or not even how many an input has.
+        UsageError: two inputs that share a dimension were given different sizes of it.
+    """
+    given = _said(model, ranges)
+    seen = _seen(model, samples)
+    profile = {}
+    for value in model.graph.inputs:
+        name = label(value)
+        if name in ranges:
+            profile[name] = ranges[name]
+        elif value.shape is None:
+            raise ModelError("its number of dimensions is not known", where=f"input {name!r}", fix=_fix(name, "AxBxC"))
+        elif not value.shape.is_static():
+            axes = [_sizes(value, value.shape, axis, given, seen) for axis in range(len(value.shape))]
+            profile[name] = ShapeRange(*(tuple(sizes) for sizes in zip(*axes, strict=True)))
+    return profile
+
+
+def _sizes(
+    value: Value, shape: Shape, axis: int, given: Mapping[str, Sizes], seen: Mapping[str, Sequence[int]]
+) -> Sizes:
+    """The sizes of one axis: fixed, said, those of a batch, or seen."""
+    fixed, key = shape[axis], _key(value, shape, axis)
+    if isinstance(fixed, int):
+        return Sizes(fixed, fixed, fixed)
+    if key in given:
+        return given[key]
+    found = sorted(seen.get(key, ()))
+    if axis == 0:
+        return Sizes(1, 1, max(LARGEST_BATCH, *found, 1))
+    if found:
+        return Sizes(found[0], found[len(found) // 2], found[-1])
+    name, words = label(value), "x".join(str(dim) if isinstance(dim, int) else f"<{dim.value or '?'}>" for dim in shape)
+    raise ModelError(f"nothing is known of dimension {axis} of {words}", where=f"input {name!r}", fix=_fix(name, words))
+
+
+def _key(value: Value, shape: Shape, axis: int) -> str:
+    """What names an axis: its symbol; nameless first axes are one batch, other nameless ones stand alone."""
+    symbol = getattr(shape[axis], "value", None)
+    return str(symbol) if symbol else "the batch" if axis == 0 else f"{label(value)} axis {axis}"
+
+
+def _open_axes(model: Model) -> Iterable[tuple[str, int, str]]:
+    """Input, axis and key of every open dimension."""
+    for value in model.graph.inputs:
+        if value.shape is not None:
+            yield from (
+                (label(value), axis, _key(value, value.shape, axis))
+                for axis, dim in enumerate(value.shape)
+                if not isinstance(dim, int)
+            )
+
+
+def _said(model: Model, ranges: Mapping[str, ShapeRange]) -> dict[str, Sizes]:
+    found: dict[str, tuple[str, Sizes]] = {}
+    for name, axis, key in _open_axes(model):
+        if name not in ranges:
+            continue
+        sizes = Sizes(*(shape[axis] for shape in ranges[name]))
+        other, before = found.setdefault(key, (name, sizes))
+        if before != sizes:
+            raise UsageError(
+                f"dimension {key!r} is {'..'.join(map(str, sizes))} in input {name!r}, "
+                f"but {'..'.join(map(str, before))} in {other!r}",
+                where="--input-range",
+                fix="give both inputs the same sizes of it",
+            )
+    return {key: sizes for key, (_, sizes) in found.items()}
+
+
+def _seen(model: Model, samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for name, axis, key in _open_axes(model):
+        shapes = [np.shape(feed[name]) for feed in samples if name in feed]
+        found.setdefault(key, []).extend(shape[axis] for shape in shapes if axis < len(shape))
+    return found
+
+
+def _fix(name: str, words: str) -> str:
+    return f"give its shapes with --input-range {name}=LEAST:USUAL:LARGEST, each {words}, or fix it with --input-shape"

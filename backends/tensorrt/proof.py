@@ -1,0 +1,220 @@
+"""Proof without the device: the model is built ahead of time for GPUs like it, and what each layer became is compared
+with what it was asked to be.
+
+An engine for another compute capability is no proof of what the device will do. But it is NVIDIA's own compiler that
+reads the model, fuses it and chooses types; what it refuses here the device refuses too, as a rule. What was checked,
+and on what, stands in the findings; what only the device can tell stands there as unverified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from graphpress.backend import Findings
+from graphpress.backends.tensorrt.build import BuildRequest, BuildResult, build
+from graphpress.backends.tensorrt.layers import STORAGE, TYPES, Layer, Nature, types_of_nodes
+from graphpress.backends.tensorrt.messages import explain, remarks, warnings_of
+from graphpress.backends.tensorrt.natures import cut, natures_of, nodes_by_name, obstacle
+from graphpress.backends.tensorrt.platform import Platform
+from graphpress.backends.tensorrt.toolchain import INSTALL, Toolchain
+from graphpress.errors import ModelError
+from graphpress.ir import Model, Node, Refusal, load
+
+WEIGHT_ONLY = "weight-only"
+FLOATS = ("float32", "float16", "bfloat16")
+ON_THE_DEVICE = "execution, results, latency and the choice of kernels on the device itself"
+
+
+def prove(
+    request: BuildRequest,
+    platform: Platform,
+    asked: Mapping[str, str],
+    toolchain: Toolchain | None,
+    plans: Path | None = None,
+) -> Findings:
+    """Build for each proxy of the platform, and compare.
+
+    Args:
+        request: what to build, in the form that the platform prefers; the capability is filled in.
+        platform: whose proxies to build for.
+        asked: by node name, the arithmetic that was requested (``int8``, ``weight-only``, ``float16``, …).
+        toolchain: the TensorRT that is installed here; None for none.
+        plans: folder that keeps the engines, as ``model-sm86.plan``; None where only the answer matters.
+
+    Raises:
+        ModelError: it builds for no proxy at all; the message says which node stands in the way.
+        BackendError: TensorRT died of it.
+    """
+    proxies, reason = _proxies(platform, toolchain)
+    if toolchain is None or not proxies:
+        return Findings(unverified=[f"not checked: {reason}", ON_THE_DEVICE])
+    results = {one: build(_for_proxy(request, one, toolchain, plans)) for one in proxies}
+    model = load(request.model)
+    built = {proxy: result for proxy, result in results.items() if result.built}
+    if not built:
+        raise refused(results, model, toolchain)
+    found = compare({_place(proxy): one.layers for proxy, one in built.items()}, model, asked, strong=platform.strong)
+    messages = [message for result in built.values() for message in result.messages]
+    return replace(
+        found,
+        notes=[_checked(built, toolchain), *_failures(results, model), _effort(built), *remarks(messages)],
+        refusals=[*found.refusals, *warnings_of(messages, model)],
+        unverified=[*found.unverified, ON_THE_DEVICE],
+    )
+
+
+def build_here(request: BuildRequest, platform: Platform, asked: Mapping[str, str], toolchain: Toolchain) -> Findings:
+    """Build for the GPU at hand, and compare; the engine is ``request.plan``.
+
+    Raises:
+        ModelError: TensorRT refuses the model; the message says which node stands in the way.
+        BackendError: TensorRT died of it.
+    """
+    result = build(replace(request, product=toolchain.name))
+    model = load(request.model)
+    if not result.built:
+        raise refused({"": result}, model, toolchain)
+    found = compare({_place(""): result.layers}, model, asked, strong=platform.strong)
+    return replace(
+        found,
+        notes=[f"built on this device with {toolchain.title}", _effort({"": result}), *remarks(result.messages)],
+        refusals=[*found.refusals, *warnings_of(result.messages, model)],
+    )
+
+
+def _for_proxy(request: BuildRequest, proxy: str, toolchain: Toolchain, plans: Path | None) -> BuildRequest:
+    plan = None if plans is None else plans / f"model-{_place(proxy).lower()}.plan"
+    flags = [flag for flag in request.flags if flag in toolchain.flags]
+    return replace(request, capability=proxy, product=toolchain.name, flags=flags, plan=plan)
+
+
+def compare(
+    layers: Mapping[str, Sequence[Layer]], model: Model, asked: Mapping[str, str], *, strong: bool = True
+) -> Findings:
+    """What the nodes of a model became in one or several engines, against what was asked.
+
+    Args:
+        layers: of each engine, by the place it was built for, as messages shall call it.
+        model: what was built; types that it leaves open are filled in.
+        asked: by node name, the arithmetic that was requested.
+        strong: whether the types in the model are those of the engine. Where not, a device's flags choose among the
+            float types, and requests for one of them can only be checked there.
+    """
+    natures, nodes = natures_of(model), nodes_by_name(model)
+    if not strong:
+        natures = {name: replace(nature, float_type="") for name, nature in natures.items()}
+    wishes = {name: wish for name, wish in sorted(asked.items()) if strong or wish not in FLOATS}
+    became = {place: _settled(types_of_nodes(found, natures), wishes, natures) for place, found in layers.items()}
+    names = sorted({name for table in became.values() for name in table})
+    return Findings(
+        became={name: _telling(wishes.get(name), [t[name] for t in became.values() if name in t]) for name in names},
+        refusals=list(_broken(wishes, became, natures, nodes)),
+        unverified=["which float type the flags of a weakly typed network lead to"] if len(wishes) < len(asked) else [],
+    )
+
+
+def keeps(asked: str, became: str) -> bool:
+    """Whether a node became what it was asked to be.
+
+    >>> keeps("int8", "int8"), keeps("weight-only", "int4"), keeps("int8", "int8-weights")
+    (True, True, False)
+    """
+    if asked == WEIGHT_ONLY:
+        return became.endswith("-weights") or became in {TYPES[name] for name in STORAGE}
+    return asked == became
+
+
+def refused(results: Mapping[str, BuildResult], model: Model | None, toolchain: Toolchain) -> ModelError:
+    """The error of a model that was built nowhere: the first reason in full, the number of the others."""
+    proxy, result = next(iter(results.items()))
+    first, *others = explain(result.messages, model)
+    more = f" (and {len(others)} further reason{'s' * (len(others) > 1)})" if others else ""
+    return ModelError(
+        f"{toolchain.title} refuses the model for {_place(proxy)}: {first.why}{more}", where=first.where, fix=first.fix
+    )
+
+
+def _proxies(platform: Platform, toolchain: Toolchain | None) -> tuple[list[str], str]:
+    """Capabilities to build for, and why there may be none."""
+    if toolchain is None:
+        return [], f"TensorRT is not installed here ({INSTALL})"
+    if not toolchain.ahead_of_time:
+        return [], f"{toolchain.title} builds only for the GPU at hand ({INSTALL} brings one that builds for others)"
+    wanted = [proxy for proxy in platform.proxies if proxy in toolchain.capabilities]
+    return wanted, f"{toolchain.title} builds for {', '.join(toolchain.capabilities)}, none of which is like the device"
+
+
+def _place(capability: str) -> str:
+    return f"SM{capability.replace('.', '')}" if capability else "the GPU at hand"
+
+
+def _checked(built: Mapping[str, BuildResult], toolchain: Toolchain) -> str:
+    places = "/".join(_place(proxy).removeprefix("SM") for proxy in built)
+    return f"checked on proxy SM{places} with {toolchain.title}; not executed"
+
+
+def _failures(results: Mapping[str, BuildResult], model: Model) -> Iterator[str]:
+    for proxy, result in results.items():
+        if not result.built:
+            first = explain(result.messages, model)[0]
+            yield f"does not build for {_place(proxy)}: {first.where}: {first.why}"
+
+
+def _effort(built: Mapping[str, BuildResult]) -> str:
+    seconds = max(result.seconds for result in built.values())
+    peak = max(result.peak_bytes for result in built.values())
+    return f"an engine takes at most {seconds:.1f} s and {peak / 2**20:.0f} MiB to build"
+
+
+def _settled(table: Mapping[str, str], asked: Mapping[str, str], natures: Mapping[str, Nature]) -> dict[str, str]:
+    """What is no product computes in float on what it reads narrow: asked for float, it became that."""
+    return {
+        name: nature.float_type
+        if (nature := natures.get(name, Nature())).kind != "product" and asked.get(name) == nature.float_type
+        else found
+        for name, found in table.items()
+    }
+
+
+def _telling(wish: str | None, found: Sequence[str]) -> str:
+    """What became of a node: where it is not what was asked, if there is such a place."""
+    return next((one for one in found if wish is not None and not keeps(wish, one)), found[0])
+
+
+def _broken(
+    asked: Mapping[str, str],
+    became: Mapping[str, Mapping[str, str]],
+    natures: Mapping[str, Nature],
+    nodes: Mapping[str, Node],
+) -> Iterator[Refusal]:
+    """Nodes that became something else than asked; what vanished broke no promise."""
+    for name, wish in asked.items():
+        there = {place: table[name] for place, table in became.items() if name in table}
+        broken = {place: found for place, found in there.items() if not keeps(wish, found)}
+        if broken and name in nodes:
+            why, fix = _reason(wish, nodes[name], natures[name])
+            where = "" if len(broken) == len(there) else f" for {'/'.join(broken)}"
+            found = "/".join(dict.fromkeys(broken.values()))
+            yield Refusal(name, f"asked for {wish}, becomes {found}{where}: {why}", fix)
+
+
+def _reason(asked: str, node: Node, nature: Nature) -> tuple[str, str]:
+    """The best reason that can be given, and what to do."""
+    if asked == WEIGHT_ONLY:
+        return (
+            "TensorRT expands its weights before the product",
+            "4-bit weights of MatMul or Gemm, in blocks along the axis that is summed over, stay small",
+        )
+    if asked in FLOATS:
+        return "the model says so", "ask for another float type (reduce_precision)"
+    if nature.kind != "product":
+        return (
+            "it is fused with its neighbours into a kernel that computes in float between them",
+            "nothing: it reads and writes no memory of its own",
+        )
+    found = obstacle(node) or cut(node)
+    if found is not None:
+        return found.why, found.fix
+    return "TensorRT has no such kernel for these shapes on this GPU", "leave it in float (--exclude)"

@@ -1,0 +1,111 @@
+"""Types that a release or a processor has not, and operands that differ."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto as T
+
+from graphpress.backends.tensorrt.lint import lint, refused, unsupported
+from graphpress.targets import load_target
+
+
+def relu(net, dtype, opset=19):
+    made = net((1, 32, 16, 16), dtype=dtype, opset=opset)
+    weight = made.constant(np.ones((32, 32, 3, 3)))
+    return made.output(made.node("Relu", made.node("Conv", "x", weight, name="conv"), name="relu"))
+
+
+def cast(net, dtype):
+    made = net((4, 64), dtype=dtype)
+    return made.output(made.node("Cast", "x", name="cast", to=T.FLOAT16), T.FLOAT16)
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("jetson{jetpack=5.1}", "TensorRT 8.5 has no tensors of bfloat16"),
+        ("jetson{jetpack=6.0}", "TensorRT 8.6 has no tensors of bfloat16"),
+        ("jetson", None),
+        ("rtx", None),
+    ],
+)
+def test_bfloat16(net, target, why):
+    found = refused(relu(net, T.BFLOAT16, 17).model, load_target(target))
+    assert {item.where for item in found} == (set() if why is None else {"x", "conv", "relu"})
+    assert all(item.why == why and item.fix == "use float16" for item in found)
+
+
+def test_bfloat16_on_turing_gives_no_engine(net, verdict):
+    assert not verdict(relu(net, T.BFLOAT16), "7.5").built
+
+
+@pytest.mark.parametrize("dtype", [T.INT16, T.UINT16, T.UINT32, T.UINT64])
+def test_integers_that_no_release_has(net, dtype):
+    found = unsupported(cast(net, dtype).model, load_target("jetson"))
+    assert [item.where for item in found] == ["x"]
+    assert "has no tensors of" in found[0].why
+
+
+def test_tensorrt_agrees_on_int16(net, verdict):
+    assert not verdict(cast(net, T.INT16)).built
+
+
+def test_text_has_no_place(net):
+    made = net((4,), dtype=T.STRING)
+    made.output(made.node("Identity", "x"))
+    assert "has no tensors of string" in unsupported(made.model, load_target("jetson"))[0].why
+
+
+def test_images_of_bytes_may_enter_and_be_cast(net, verdict):
+    made = cast(net, T.UINT8)
+    assert lint(made.model, load_target("jetson")) == []
+    assert verdict(made).built
+
+
+def test_bytes_are_not_computed_with(net, verdict):
+    made = net((4, 64), dtype=T.UINT8)
+    made.output(made.node("Add", "x", "x", name="add"))
+    assert [item.where for item in refused(made.model, load_target("jetson"))] == ["add"]
+    assert not verdict(made).built
+
+
+def test_float64_is_computed_in_float32(net, verdict):
+    made = relu(net, T.DOUBLE)
+    target = load_target("jetson")
+    assert refused(made.model, target) == []
+    found = lint(made.model, target)
+    assert [item.where for item in found] == ["x", "conv", "relu"]
+    assert "computes in float32" in found[0].why
+    assert verdict(made).built
+
+
+@pytest.mark.parametrize("op_type", ["Add", "MatMul", "Concat", "Where", "LayerNormalization"])
+def test_operands_of_two_types(net, verdict, op_type):
+    made = net((64, 64))
+    other = made.node("Cast", "x", to=T.FLOAT)
+    operands, attributes = ["x", other], {}
+    if op_type == "Concat":
+        attributes = {"axis": 0}
+    if op_type == "Where":
+        operands = [made.input("condition", (64, 64), T.BOOL), *operands]
+    if op_type == "LayerNormalization":
+        operands = ["x", made.constant(np.ones(64), T.FLOAT)]
+    made.output(made.node(op_type, *operands, name="n", **attributes))
+    (found,) = refused(made.model, load_target("rtx"))
+    assert found.where == "n"
+    assert "its operands are float16 and float32" in found.why
+    assert not verdict(made).built
+
+
+def test_scales_of_another_type_than_their_tensor(net):
+    made = net((4, 64))
+    scale, zero = made.constant(0.02, T.FLOAT), made.constant(0, T.INT8)
+    made.output(made.node("QuantizeLinear", "x", scale, zero, name="q"), T.INT8)
+    assert [item.where for item in refused(made.model, load_target("jetson"))] == ["q"]
+
+
+def test_statistics_may_have_another_type(net, verdict):
+    made = net((1, 32, 16, 16))
+    statistics = [made.constant(np.ones(32), T.FLOAT) for _ in range(4)]
+    made.output(made.node("BatchNormalization", "x", *statistics, name="n"))
+    assert lint(made.model, load_target("rtx")) == []
+    assert verdict(made).built

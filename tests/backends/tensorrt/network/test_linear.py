@@ -1,0 +1,219 @@
+"""Convolutions and matrix products lowered to TensorRT compute what ONNX Runtime computes, and build."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from graphpress import ir
+from graphpress.backends.tensorrt.network.call import Call
+from graphpress.backends.tensorrt.network.linear import spelt_out
+from graphpress.backends.tensorrt.network.scope import Scope, Workplace
+from graphpress.backends.tensorrt.network.windows import assign
+from graphpress.errors import ModelError
+from graphpress.ir import from_proto
+
+RANDOM = np.random.default_rng(0)
+
+
+def normal(*shape, dtype=np.float32):
+    return RANDOM.standard_normal(shape).astype(dtype)
+
+
+def layers(network, kind):
+    found = [network.get_layer(index) for index in range(network.num_layers)]
+    return [layer for layer in found if layer.type.name == kind]
+
+
+# -- Conv ---------------------------------------------------------------------------------------------------------
+
+CONVOLUTIONS = {
+    "plain": ((1, 3, 8, 8), (4, 3, 3, 3), {}),
+    "strided, padded": ((2, 3, 9, 8), (4, 3, 3, 3), {"strides": [2, 1], "pads": [1, 0, 2, 1]}),
+    "dilated": ((1, 3, 9, 9), (4, 3, 3, 3), {"dilations": [2, 2], "pads": [2, 2, 2, 2]}),
+    "grouped": ((1, 4, 8, 8), (6, 2, 3, 3), {"group": 2}),
+    "depthwise": ((1, 4, 8, 8), (4, 1, 3, 3), {"group": 4, "auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    "same, lower": ((1, 3, 7, 8), (4, 3, 2, 4), {"auto_pad": "SAME_LOWER", "strides": [2, 3]}),
+    "valid": ((1, 3, 7, 8), (4, 3, 2, 4), {"auto_pad": "VALID"}),
+    "1-D": ((2, 3, 9), (4, 3, 3), {"strides": [2], "pads": [1, 2], "dilations": [2]}),
+    "1-D, grouped": ((1, 4, 9), (4, 2, 3), {"group": 2}),
+    "3-D": ((1, 2, 5, 6, 7), (3, 2, 2, 3, 2), {"strides": [1, 2, 1], "pads": [0, 1, 0, 1, 1, 1]}),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize("form", ["weights", "weights and bias", "run-time kernel", "open batch"])
+def test_convolutions(bench, one_node, name, form):
+    shape, kernel, attributes = CONVOLUTIONS[name]
+    x, weight, bias = normal(*shape), normal(*kernel), normal(kernel[0])
+    if form == "run-time kernel":
+        model = one_node("Conv", {"x": x, "w": weight, "b": bias}, **attributes)
+    elif form == "weights":
+        model = one_node("Conv", {"x": x}, {"w": weight}, **attributes)
+    else:
+        axes = [0] if form == "open batch" else []
+        model = one_node("Conv", {"x": x}, {"w": weight, "b": bias}, open_axes=axes, **attributes)
+    bench.agrees(model, {"x": x, "w": weight, "b": bias} if form == "run-time kernel" else {"x": x})
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+def test_same_padding_over_open_sizes_is_left_to_tensorrt(bench, one_node, auto_pad):
+    x, weight = normal(1, 2, 7, 8), normal(3, 2, 3, 4)
+    model = one_node("Conv", {"x": x}, {"w": weight}, open_axes=[2, 3], auto_pad=auto_pad, strides=[2, 2])
+    bench.agrees(model, {"x": x})
+
+
+def test_halves_keep_half_weights(bench, one_node):
+    x, weight, bias = (normal(*shape, dtype=np.float16) for shape in ((1, 3, 8, 8), (4, 3, 3, 3), (4,)))
+    network = bench.lower(from_proto(one_node("Conv", {"x": x}, {"w": weight, "b": bias}), where="test"))
+    (layer,) = layers(network, "CONVOLUTION")
+    layer.__class__ = bench.trt.IConvolutionLayer
+    assert (layer.kernel.dtype, layer.bias.dtype) == (np.float16, np.float16)
+    assert network.get_output(0).dtype.name == "HALF"
+
+
+def test_a_property_that_tensorrt_drops_is_an_error(bench):
+    network = bench.builder.create_network(0)
+    x = network.add_input("x", bench.trt.float32, (1, 2, 8, 8))
+    place = Workplace(bench.trt, network, True, lambda graph, scope: None)
+    call = Call(ir.Node("", "ConvTranspose", [], name="the node"), Scope(place))
+    layer = call.add("deconvolution_nd", x, 2, (3, 3), call.weights(normal(2, 2, 3, 3)))
+    assign(call, layer, "post_padding", (1, 1))
+    with pytest.raises(ModelError, match=r"does not take \(-1, 0\) as post padding"):
+        assign(call, layer, "post_padding", (-1, 0))
+
+
+def test_four_spatial_axes_are_refused(bench, one_node):
+    model = one_node("Conv", {"x": normal(1, 1, 4, 4, 4, 4)}, {"w": normal(1, 1, 3, 3, 3, 3)})
+    with pytest.raises(ModelError, match="spatial axes"):
+        bench.lower(from_proto(model, where="test"))
+
+
+# -- ConvTranspose ------------------------------------------------------------------------------------------------
+
+TRANSPOSED = {
+    "plain": ((1, 4, 5, 5), (4, 3, 3, 3), {}),
+    "strided": ((2, 4, 5, 4), (4, 3, 3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "output padding within the padding": (
+        (1, 4, 5, 5),
+        (4, 3, 3, 3),
+        {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]},
+    ),
+    "output padding beyond it": ((1, 4, 5, 5), (4, 3, 3, 3), {"strides": [3, 2], "output_padding": [2, 1]}),
+    "uneven": ((1, 4, 5, 5), (4, 3, 3, 4), {"strides": [2, 2], "pads": [0, 1, 2, 0]}),
+    "grouped": ((1, 4, 5, 5), (4, 2, 3, 3), {"group": 2, "strides": [2, 2]}),
+    "dilated": ((1, 4, 5, 5), (4, 3, 3, 3), {"dilations": [2, 2]}),
+    "strided and dilated": ((1, 4, 5, 5), (4, 3, 3, 2), {"strides": [2, 3], "dilations": [2, 2], "pads": [1, 0, 0, 1]}),
+    "same": ((1, 4, 5, 5), (4, 3, 3, 3), {"strides": [2, 2], "auto_pad": "SAME_UPPER"}),
+    "output shape": ((1, 4, 5, 5), (4, 3, 3, 3), {"strides": [2, 2], "output_shape": [10, 9]}),
+    "1-D": ((1, 4, 5), (4, 3, 3), {"strides": [2], "pads": [1, 0]}),
+    "3-D": ((1, 2, 3, 4, 3), (2, 3, 2, 3, 2), {"strides": [2, 1, 2]}),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPOSED)
+@pytest.mark.parametrize("open_batch", [False, True])
+def test_transposed_convolutions(bench, one_node, name, open_batch):
+    shape, kernel, attributes = TRANSPOSED[name]
+    x, weight, bias = normal(*shape), normal(*kernel), normal(kernel[1] * attributes.get("group", 1))
+    axes = [0] if open_batch else []
+    bench.agrees(one_node("ConvTranspose", {"x": x}, {"w": weight, "b": bias}, open_axes=axes, **attributes), {"x": x})
+
+
+def test_same_transposed_convolution_of_an_open_size(bench, one_node):
+    x, weight = normal(1, 2, 5, 6), normal(2, 3, 3, 3)
+    model = one_node("ConvTranspose", {"x": x}, {"w": weight}, open_axes=[2, 3], strides=[2, 2], auto_pad="SAME_LOWER")
+    bench.agrees(model, {"x": x})
+
+
+def test_output_shape_of_an_open_size_is_refused(bench, one_node):
+    model = one_node(
+        "ConvTranspose", {"x": normal(1, 2, 5, 6)}, {"w": normal(2, 3, 3, 3)}, open_axes=[2], output_shape=[9, 9]
+    )
+    with pytest.raises(ModelError, match="output_shape"):
+        bench.lower(from_proto(model, where="test"))
+
+
+# -- products -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attributes", [{}, {"transA": 1}, {"transB": 1}, {"alpha": 0.5, "beta": 2.0, "transB": 1}])
+@pytest.mark.parametrize("c", [None, (), (1,), (5,), (1, 5), (3, 1), (3, 5)])
+def test_gemm(bench, one_node, attributes, c):
+    a = normal(*((4, 3) if attributes.get("transA") else (3, 4)))
+    b = normal(*((5, 4) if attributes.get("transB") else (4, 5)))
+    constants = {"b": b} if c is None else {"b": b, "c": normal(*c)}
+    bench.agrees(one_node("Gemm", {"a": a}, constants, **attributes), {"a": a})
+
+
+@pytest.mark.parametrize("left", [(4,), (3, 4), (2, 3, 4), (5, 1, 3, 4)])
+@pytest.mark.parametrize("right", [(4,), (4, 6), (2, 4, 6), (1, 2, 4, 6)])
+@pytest.mark.parametrize("constant", [False, True])
+def test_matmul_of_any_ranks(bench, one_node, left, right, constant):
+    a, b = normal(*left), normal(*right)
+    if constant:
+        bench.agrees(one_node("MatMul", {"a": a}, {"b": b}), {"a": a})
+    else:
+        bench.agrees(one_node("MatMul", {"a": a, "b": b}), {"a": a, "b": b})
+
+
+@pytest.mark.parametrize("op_type", ["MatMul", "Gemm"])
+def test_products_of_integers_are_refused(bench, one_node, op_type):
+    a, b = (RANDOM.integers(0, 9, shape).astype(np.int32) for shape in ((3, 4), (4, 5)))
+    with pytest.raises(ModelError, match="floats only") as raised:
+        bench.lower(from_proto(one_node(op_type, {"a": a, "b": b}), where="test"))
+    assert "the node" in raised.value.where
+
+
+EQUATIONS = {
+    "ij,jk": ((3, 4), (4, 5)),
+    "...ij,...jk->...ik": ((2, 3, 4), (2, 4, 5)),
+    "bHqd,bHkd->bHqk": ((2, 3, 4, 5), (2, 3, 6, 5)),
+    "b...i,b...j": ((2, 3, 4), (2, 3, 5)),
+    "ba,b->a": ((3, 4), (3,)),
+    "ii->i": ((3, 3),),
+    "ij->ji": ((3, 4),),
+    "ij,jk,kl->il": ((2, 3), (3, 4), (4, 5)),
+}
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_einsum(bench, one_node, equation):
+    operands = {f"x{index}": normal(*shape) for index, shape in enumerate(EQUATIONS[equation])}
+    bench.agrees(one_node("Einsum", operands, equation=equation), operands)
+
+
+def test_an_equation_is_spelt_in_small_letters():
+    assert spelt_out("ij,jk", [2, 2]) == "ab,bc->ac"
+    assert spelt_out("...A->A...", [3]) == "bca->abc"
+    assert spelt_out("...i,i", [1, 1]) == "a,a->"
+
+
+# -- engines ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("op_type", "shape", "kernel", "attributes"),
+    [
+        ("Conv", (1, 4, 8, 8), (4, 2, 3, 3), {"group": 2, "auto_pad": "SAME_UPPER"}),
+        ("Conv", (1, 3, 9), (4, 3, 3), {}),
+        ("Conv", (1, 2, 5, 6, 7), (3, 2, 2, 3, 2), {}),
+        (
+            "ConvTranspose",
+            (1, 4, 5, 5),
+            (4, 3, 3, 2),
+            {"strides": [2, 3], "dilations": [2, 2], "output_padding": [1, 1]},
+        ),
+    ],
+)
+def test_engines_of_convolutions(bench, one_node, op_type, shape, kernel, attributes):
+    x, weight = normal(*shape), normal(*kernel)
+    model = one_node(op_type, {"x": x}, {"w": weight}, open_axes=[0], **attributes)
+    assert bench.build(bench.lower(from_proto(model, where="test"))) > 0
+
+
+def test_engines_of_products(bench, one_node):
+    a, b = normal(5, 1, 3, 4), normal(2, 4, 6)
+    assert bench.build(bench.lower(from_proto(one_node("MatMul", {"a": a}, {"b": b}), where="test"))) > 0
+    model = one_node("Einsum", {"a": a[0], "b": b}, equation="...ij,...jk->...ik")
+    assert bench.build(bench.lower(from_proto(model, where="test"))) > 0

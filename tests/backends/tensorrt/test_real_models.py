@@ -1,0 +1,58 @@
+"""The main job for a Jetson on real models: accuracy in ONNX Runtime, every promise checked with NVIDIA's compiler."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from graphpress import optimize
+from graphpress.backends.tensorrt.toolchain import find_toolchain
+
+DATA = os.environ.get("GRAPHPRESS_DATA")
+PRODUCTS = ("Conv", "Gemm", "MatMul")
+
+pytestmark = pytest.mark.skipif(DATA is None, reason="GRAPHPRESS_DATA is not set: no real models here")
+
+needs_compiler = pytest.mark.skipif(
+    find_toolchain("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed: pip install 'graphpress[tensorrt]'"
+)
+
+
+def data_of(name, tmp_path):
+    """A data file of the folder, or one made here for models whose inputs come without labels."""
+    path = Path(DATA) / f"{name}.yaml"
+    return path if path.is_file() else tmp_path / f"{name}.npz"
+
+
+def for_jetson(model, data, out, **options):
+    return optimize(Path(DATA) / f"{model}.onnx", target="jetson", data=data, output=out, threads=2, **options)
+
+
+def broken_promises(report):
+    """Products that were asked for int8 and became something else, without a reason in the report."""
+    explained = {one.where for one in report.refusals}
+    asked = [one for one in report.layers if one.op in PRODUCTS and one.asked == "int8"]
+    assert asked, "nothing was quantised"
+    return [one.name for one in asked if one.became != "int8" and one.name not in explained]
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("model", "data", "budget"),
+    [
+        ("resnet20_cifar10", "cifar10", 0.01),
+        ("mnist_opt", "mnist", 0.01),
+        ("mobilenet_v1_0.25_224", "imagenet500", 0.06),
+    ],
+)
+def test_accuracy_holds_and_promises_are_kept(tmp_path, model, data, budget):
+    result = for_jetson(model, Path(DATA) / f"{data}.yaml", tmp_path / "out", max_drop=budget, eval_limit=500)
+    report = result.report
+    assert result.status == "delivered"
+    assert report.verdict.drop <= budget
+    assert broken_promises(report) == []
+    assert any("checked on proxy SM80/86" in note and "not executed" in note for note in report.notes)
+    assert report.unverified
+    promised = json.loads((tmp_path / "out" / "expected.json").read_text())
+    assert {one["asked"] for one in promised["layers"]} >= {"int8", "float16"}
