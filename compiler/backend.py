@@ -64,7 +64,8 @@ class Commission:
         target: the device.
         annotated: the model before it was legalised: a clean float graph with its encodings.
         threads: threads of a runtime on this machine.
-        samples: a few feeds for the model, real ones where there is data.
+        samples: a few feeds for the model.
+        made_up: the samples are drawn at random for want of data: they say nothing of shapes that are usual.
         ranges: by input with open dimensions, what the user said of its shapes.
         unchanged: where the input model is delivered as it is: its files, the model first, to copy (``copy_model``)
             in place of writing the same model anew; empty otherwise.
@@ -76,6 +77,7 @@ class Commission:
     samples: Sequence[Mapping[str, np.ndarray]] = ()
     ranges: Mapping[str, ShapeRange] = field(default_factory=dict)
     unchanged: Sequence[Path] = ()
+    made_up: bool = False
 
 
 class Artifact(Protocol):
@@ -111,8 +113,12 @@ class Backend(Protocol):
         """Whether an artefact for the target runs on this machine, so that its speed can be measured."""
         return target.this_machine
 
-    def check(self, model: Model, target: Target) -> Sequence[Refusal]:
-        """What of an input model the target cannot take at all, found before any work is done; empty when nothing."""
+    def check(self, commission: Commission) -> Sequence[Refusal]:
+        """What of an input model the target cannot take at all, found before any work is done; empty when nothing.
+
+        Raises:
+            ModelError, UsageError: something is missing that the backend needs to know.
+        """
         return ()
 
     def legalise(self, model: Model, target: Target) -> Model:

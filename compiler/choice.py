@@ -77,9 +77,7 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
     job.context.decisions[DECISION] = ORIGINAL
     folder = scratch / ORIGINAL
     folder.mkdir()
-    artifact = job.backend.compile(
-        job.backend.legalise(job.original, job.target), job.commission(job.original), folder
-    )
+    artifact = job.backend.compile(job.backend.legalise(job.original, job.target), job.commission(job.original), folder)
     return Choice(None, None, artifact, None, artifact.findings(), tuple(dropped))
 
 

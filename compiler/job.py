@@ -93,7 +93,15 @@ class Job:
     def commission(self, annotated: Model) -> Commission:
         """What the backend needs beside the legalised model."""
         unchanged = [self.path.parent / record.name for record in self.files] if annotated is self.original else []
-        return Commission(self.target, annotated, self.threads, self.probes, self.ranges, unchanged)
+        return Commission(
+            target=self.target,
+            annotated=annotated,
+            threads=self.threads,
+            samples=self.probes,
+            ranges=self.ranges,
+            unchanged=unchanged,
+            made_up=self.data.calibration is None and self.data.evaluation is None,
+        )
 
     @cached_property
     def gate_baseline(self) -> Score | None:
@@ -175,7 +183,6 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
     kept_nodes = tuple(prepare(model, shapes))
     ranges = parse_input_ranges(options.input_range, model)
     session = Session(path, threads=threads)
-    _check_accepted(backend.check(model, target), target)
     inputs = tuple(replace(spec, dims=shapes.get(spec.name, spec.dims)) for spec in session.inputs)
     data = load_dataset(options.data, inputs, limit=options.eval_limit)
     _check_recorded(recipe.manifest, files, data, options)
@@ -191,7 +198,7 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
         cache=cache,
         checkpoints=output.parent / f".{output.name}-checkpoint" if cache.folder is None else cache.folder / "training",
     )
-    return Job(
+    job = Job(
         path=path,
         options=options,
         output=output,
@@ -213,6 +220,8 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
         threads=threads,
         context=context,
     )
+    _check_accepted(backend.check(job.commission(model)), target)
+    return job
 
 
 def _check_accepted(refusals: Sequence[Refusal], target: Target) -> None:

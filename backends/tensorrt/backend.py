@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graphpress.backend import Artifact, Availability, Backend, Commission, Findings
+from graphpress.backend import Artifact, Availability, Backend, Commission, Findings, ShapeRange
 from graphpress.backends.tensorrt.build import BuildRequest
 from graphpress.backends.tensorrt.bundle.bundle import Bundle, Form, complete_bundle, promises, write_models
 from graphpress.backends.tensorrt.bundle.commands import TIMING_CACHE
@@ -25,9 +25,11 @@ from graphpress.ir import Model, Node, Refusal, graphs, label
 from graphpress.ir.encoding import compute_request
 from graphpress.ir.foreign import foreign_nodes
 from graphpress.output import MODEL
-from graphpress.targets import Target
+from graphpress.targets import Target, load_target
 
 AHEAD_OF_TIME = "tensorrt_rtx"
+STAND_IN = "rtx"
+"""The target of that product: what it cannot take says nothing of other devices."""
 PLAN = "model.plan"
 NEXT = "next: copy the folder to the device, and there run `bash build.sh && python3 verify.py`"
 
@@ -47,9 +49,16 @@ class TensorRTBackend(Backend):
         platform = platform_of(target)
         return find_toolchain(platform.product) is not None and device_capability() in platform.capabilities
 
-    def check(self, model: Model, target: Target) -> list[Refusal]:
-        """Operators and operator sets that the target's TensorRT does not read."""
-        return unsupported(model, target)
+    def check(self, commission: Commission) -> list[Refusal]:
+        """Operators and operator sets that the target's TensorRT does not read.
+
+        Raises:
+            ModelError: nothing is known of an open dimension.
+            UsageError: the target says nothing of TensorRT, or what was said of shapes contradicts itself.
+        """
+        platform_of(commission.target)
+        _profile(commission)
+        return unsupported(commission.annotated, commission.target)
 
     def legalise(self, model: Model, target: Target) -> Model:
         """The form that the platform prefers."""
@@ -75,7 +84,7 @@ class TensorRTBackend(Backend):
             models=_forms(model, annotated, platform),
             annotated=annotated,
             simulated=self.simulate(annotated, target),
-            profile=profile_of(annotated, commission.ranges, commission.samples),
+            profile=_profile(commission),
             samples=() if plugins else commission.samples,
             threads=commission.threads,
             unchanged=commission.unchanged,
@@ -105,6 +114,8 @@ class TensorRTBackend(Backend):
         asked = requests(bundle.annotated)
         if plan is not None and (toolchain := find_toolchain(platform.product)) is not None:
             return build_here(request, platform, asked, toolchain)
+        if beyond := unsupported(bundle.annotated, load_target(STAND_IN)) if platform.built_on_device else []:
+            return Findings(unverified=[f"not checked: {beyond[0].why}", ON_THE_DEVICE])
         return prove(request, platform, asked, find_toolchain(AHEAD_OF_TIME), None if platform.built_on_device else out)
 
 
@@ -146,6 +157,12 @@ class TensorRTArtifact:
     def findings(self) -> Findings:
         """What each node became."""
         return self.known
+
+
+def _profile(commission: Commission) -> dict[str, ShapeRange]:
+    """Shapes of open inputs, from what was said and from data; what was made up for want of data says nothing."""
+    seen = () if commission.made_up else commission.samples
+    return profile_of(commission.annotated, commission.ranges, seen)
 
 
 def _unproven(plugins: list[Node]) -> Findings:

@@ -5,29 +5,35 @@
     weak       float32 with Q/DQ; flags allow the rest to run in float16. All that TensorRT 8 understands.
     implicit   plain float32; ranges come from a calibration cache. What the deep learning accelerator wants.
 
-The Q/DQ forms share one grid: scales are numbers that float16 holds exactly. Those that a model brings along may be
-others: their Q/DQ nodes keep float32 in the strong form too, between casts, which TensorRT fuses all the same.
+Whatever came as Q/DQ nodes stands in encodings first, and encodings in TensorRT's words (``pinned``): unsigned integers
+around their middle become signed ones around 0, a bias in int32 becomes float.
 
-Encodings are put in TensorRT's words before anything is spelt (``pinned``): unsigned integers around their middle
-become signed ones around 0, a bias in int32 becomes float.
+The Q/DQ forms share one grid: scales are numbers that float16 holds exactly. Those that a model brings along may be
+others. Their Q/DQ nodes keep float32 in the strong form too, with casts around them, so that no grid moves; TensorRT
+fuses them all the same.
 """
 
 from __future__ import annotations
 
 from graphpress.backends.tensorrt.pinned import respell
 from graphpress.ir import Graph, Model, clone, graphs, lower_float_types
-from graphpress.ir.encoding import clear_annotations, float_type, set_float_type
-from graphpress.ir.qdq import lower_qdq
-
-UNKNOWN_TO_ONNX_RUNTIME = ("bfloat16",)
-"""Float types in which ONNX Runtime has no kernels on a processor."""
+from graphpress.ir.encoding import clear_annotations, set_float_type
+from graphpress.ir.qdq import lower_qdq, raise_qdq
 
 
 def respelt_copy(model: Model) -> Model:
-    """A copy whose encodings stand in TensorRT's words; annotations all the same."""
+    """A copy with its quantisation in encodings, Q/DQ nodes as far as they can be, and those in TensorRT's words."""
     copy = clone(model)
+    raise_qdq(copy)
     respell(copy)
     return copy
+
+
+def is_respelt(model: Model) -> bool:
+    """Whether the Q/DQ forms say something of the model in other words than it does itself."""
+    copy = clone(model)
+    raise_qdq(copy)
+    return respell(copy) > 0
 
 
 def strong_form(model: Model) -> Model:
@@ -50,7 +56,7 @@ def weak_form(model: Model) -> Model:
 
 def implicit_form(model: Model) -> Model:
     """A copy in plain float32: encodings are left out, what was quantised stands as it was before."""
-    form = clone(model)
+    form = respelt_copy(model)
     for graph in graphs(form):
         constants = graph.initializers.values() if isinstance(graph, Graph) else ()
         computed = (value for node in graph for value in node.outputs)
@@ -60,11 +66,10 @@ def implicit_form(model: Model) -> Model:
 
 
 def simulated_form(model: Model, *, strong: bool) -> Model:
-    """A copy that ONNX Runtime computes as the device would, rounding where it has no kernels of a type."""
+    """A copy that ONNX Runtime computes as the device would: each value rounded to its type, sums in float32."""
     if not strong:
         return weak_form(model)
     form = respelt_copy(model)
-    types = {float_type(node) for graph in graphs(form) for node in graph}
     lower_qdq(form)
-    lower_float_types(form, simulate=bool(types & set(UNKNOWN_TO_ONNX_RUNTIME)))
+    lower_float_types(form, simulate=True)
     return form

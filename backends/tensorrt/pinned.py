@@ -31,13 +31,19 @@ ACCUMULATED = "int32"
 """What a bias is stored in, to be added to a sum of products of integers."""
 
 
-def respell(model: Model) -> None:
-    """Write the encodings of values and uses in TensorRT's words, in place."""
+def respell(model: Model) -> int:
+    """Write the encodings of values and uses in TensorRT's words, in place.
+
+    Returns:
+        How many of them had other words before.
+    """
+    count = 0
     for graph in graphs(model):
         for value in _values(graph) if isinstance(graph, Graph) else ():
-            _respell_value(value)
+            count += _respell_value(value)
         for node in graph:
-            _respell_uses(node)
+            count += _respell_uses(node)
+    return count
 
 
 def respelt(encoding: Quantized, value: Value) -> Quantized | None:
@@ -61,25 +67,28 @@ def _values(graph: Graph) -> Iterator[Value]:
         yield from node.outputs
 
 
-def _respell_value(value: Value) -> None:
+def _respell_value(value: Value) -> int:
     encoding = encoding_of(value)
-    if encoding is None:
-        return
-    told = respelt(encoding, value)
+    told = None if encoding is None else respelt(encoding, value)
     if told == encoding:
-        return
+        return 0
     if told is not None and isinstance(value.const_value, EncodedTensor):
         value.const_value = _moved(value.const_value, told)
     set_encoding(value, told)
+    return 1
 
 
-def _respell_uses(node: Node) -> None:
+def _respell_uses(node: Node) -> int:
+    count = 0
     for index, value in enumerate(node.inputs):
         if value is None or node.metadata_props.get(f"{USE_KEY}{index}", FLOAT) == FLOAT:
             continue
         encoding = read_encoding(node, index)
-        assert encoding is not None
-        override_use(node, index, respelt(encoding, value) or FLOAT)
+        told = None if encoding is None else respelt(encoding, value)
+        if told != encoding:
+            override_use(node, index, told or FLOAT)
+            count += 1
+    return count
 
 
 def _moved(tensor: EncodedTensor, told: Quantized) -> EncodedTensor:

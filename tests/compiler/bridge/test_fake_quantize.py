@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from graphpress.ir import Editor, clone, input_of
 from graphpress.ir.encoding import (
     FLOAT,
+    FLOAT8,
     Quantized,
     encoding_of,
     invalidation_of,
@@ -57,6 +58,28 @@ def test_it_is_quantising_and_dequantising(encoding, seed, size):
     wanted = dequantize_array(quantize_array(array, encoding), encoding)
     got = fixed_grid(encoding)(torch.from_numpy(array)).numpy()
     np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-7)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), size=st.sampled_from([0.01, 1.0, 300.0]), axis=st.sampled_from([None, 0, 1]))
+def test_eight_bit_floats_are_a_grid_too(seed, size, axis):
+    count = 1 if axis is None else (4, 6)[axis]
+    encoding = Quantized(FLOAT8, tuple(0.25 * (index + 1) for index in range(count)), (0,) * count, axis)
+    array = (np.random.default_rng(seed).normal(size=(4, 6)) * size).astype(np.float32)
+    x = torch.from_numpy(array).requires_grad_()
+    got = fixed_grid(encoding)(x)
+    np.testing.assert_array_equal(got.detach().numpy(), dequantize_array(quantize_array(array, encoding), encoding))
+    got.sum().backward()
+    scale = np.array(encoding.scale).reshape({None: (), 0: (4, 1), 1: (6,)}[axis])
+    np.testing.assert_array_equal(x.grad.numpy(), np.abs(array / scale) <= 448)
+
+
+def test_scales_of_half_precision_stay_so_while_weights_grow():
+    weight = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+    encoding = Quantized("int8", (0.5, 0.25, 0.125, 1.0), (0,) * 4, 0)
+    scale = np.array(renewed(encoding, encoding, weight, 1.1 * weight).scale)
+    np.testing.assert_array_equal(scale.astype(np.float16), scale)
+    np.testing.assert_allclose(scale, 1.1 * np.array(encoding.scale), rtol=1e-3)
 
 
 def test_gradients_pass_inside_the_range_and_stop_outside():

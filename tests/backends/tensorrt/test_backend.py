@@ -1,0 +1,159 @@
+"""The backend through the main door: what it leaves in the folder, what it says, and what it refuses."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from graphpress import optimize, save
+from graphpress.backends.tensorrt.backend import NEXT, TensorRTBackend
+from graphpress.backends.tensorrt.toolchain import device_capability, find_toolchain
+from graphpress.errors import BackendError, ModelError, UsageError
+from graphpress.models import build
+from graphpress.targets import load_target
+
+needs_compiler = pytest.mark.skipif(
+    find_toolchain("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed: pip install 'graphpress[tensorrt]'"
+)
+here = next(
+    (name for name in ("jetson", "jetson-thor", "dgpu", "rtx") if TensorRTBackend().runs_here(load_target(name))), None
+)
+
+
+@pytest.fixture
+def source(tmp_path):
+    return save(build("resnet", depth=18, width=8, image=32), tmp_path / "resnet.onnx")[0]
+
+
+@pytest.fixture
+def samples(tmp_path):
+    data = tmp_path / "data.npz"
+    np.savez(data, input=np.random.default_rng(0).normal(size=(8, 3, 32, 32)).astype(np.float32))
+    return data
+
+
+def model_of(tmp_path, text, opset=17):
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": {opset}, "acme": 1]> {text}')
+    onnx.save(proto, tmp_path / "m.onnx")
+    return tmp_path / "m.onnx"
+
+
+def test_it_always_works_and_says_what_it_can_do():
+    state = TensorRTBackend().available()
+    assert state.works
+    assert state.install or find_toolchain() is not None
+
+
+@needs_compiler
+def test_a_bundle_for_a_device_that_is_elsewhere(source, samples, tmp_path):
+    result = optimize(source, target="jetson", data=samples, output=tmp_path / "out", allow_worse=True)
+    report, folder = result.report, tmp_path / "out"
+    assert report.status == "delivered"
+    assert NEXT in report.notes
+    assert any("checked on proxy SM80/86" in note for note in report.notes)
+    assert report.unverified
+    assert report.result.latency_ms is None
+    assert {"build.sh", "verify.py", "engine.py", "expected.json", "README.md"} <= {one.name for one in folder.iterdir()}
+    promised = json.loads((folder / "expected.json").read_text())["layers"]
+    assert {(one["asked"], one["proxy"]) for one in promised if one["op"] == "Conv"} == {("int8", "int8")}
+    assert report.result.bytes == (folder / "model.onnx").stat().st_size
+
+
+@needs_compiler
+def test_the_same_run_gives_the_same_bytes(source, samples, tmp_path):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        optimize(source, target="jetson", data=samples, output=folder, allow_worse=True)
+    for name in ("model.onnx", "model-weak.onnx", "build.sh", "expected.json"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+@needs_compiler
+def test_a_model_that_nothing_improves_still_gets_its_bundle(source, tmp_path):
+    result = optimize(source, target="jetson", passes="eliminate_identity", output=tmp_path / "out")
+    assert result.status == "kept_original"
+    assert (tmp_path / "out" / "model.onnx").read_bytes() == source.read_bytes()
+    assert (tmp_path / "out" / "build.sh").is_file()
+    assert any("checked on proxy" in note for note in result.report.notes)
+
+
+@needs_compiler
+def test_engines_that_are_portable_are_built_here(source, samples, tmp_path):
+    result = optimize(source, target="rtx", data=samples, output=tmp_path / "out", allow_worse=True)
+    plans = {one.name for one in (tmp_path / "out").glob("*.plan")}
+    assert plans == {"model-sm86.plan", "model-sm89.plan", "model-sm120.plan"}
+    assert {f"out/{name}" for name in plans} <= {str(one.relative_to(tmp_path)) for one in result.files}
+
+
+def test_without_a_compiler_it_writes_the_bundle_and_claims_nothing(source, samples, tmp_path, monkeypatch):
+    monkeypatch.setattr("graphpress.backends.tensorrt.backend.find_toolchain", lambda *_: None)
+    report = optimize(source, target="jetson", data=samples, output=tmp_path / "out", allow_worse=True).report
+    assert (tmp_path / "out" / "build.sh").is_file()
+    assert any("not checked: TensorRT is not installed here" in one for one in report.unverified)
+    assert {one.became for one in report.layers if one.asked == "int8"} == {None}
+
+
+@pytest.mark.parametrize(
+    ("text", "opset", "what"),
+    [
+        ("g (float[1, 4, 4] x) => (float[1] y) { y = Det(x) }", 17, "Det"),
+        ("g (float[1, 4] x) => (float[1, 4] y) { y = Relu(x) }", 25, "operator set 25"),
+    ],
+)
+def test_what_the_device_cannot_take_is_refused_before_any_work(tmp_path, text, opset, what):
+    with pytest.raises(ModelError, match="cannot take it") as caught:
+        optimize(model_of(tmp_path, text, opset), target="jetson", output=tmp_path / "out")
+    assert what in str(caught.value)
+    assert caught.value.fix
+    assert not (tmp_path / "out").exists()
+
+
+@needs_compiler
+def test_what_only_the_stand_in_lacks_is_no_refusal(tmp_path):
+    model = model_of(tmp_path, "g (float[1, 4] x) => (float[2, N] y) { n = NonZero(x) y = Cast<to = 1>(n) }")
+    report = optimize(model, target="jetson", passes="cleanup", output=tmp_path / "out").report
+    assert any("not checked" in one and "NonZero" in one for one in report.unverified)
+    with pytest.raises(ModelError, match="NonZero"):
+        optimize(model, target="rtx", passes="cleanup", output=tmp_path / "rtx")
+
+
+def test_a_target_of_another_backend_is_refused(source, tmp_path):
+    with pytest.raises(UsageError, match="says nothing usable to TensorRT"):
+        optimize(source, target="cpu", backend="tensorrt", output=tmp_path / "out")
+
+
+def test_an_open_dimension_of_which_nothing_is_known_is_an_error(tmp_path):
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, "time", 8]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="open|known") as caught:
+        optimize(tmp_path / "m.onnx", target="jetson", output=tmp_path / "out", passes="cleanup")
+    assert "--input-range" in caught.value.fix
+    result = optimize(
+        tmp_path / "m.onnx", target="jetson", output=tmp_path / "out", passes="cleanup",
+        input_range=["x=1x1x8:1x50x8:1x100x8"],
+    )  # fmt: skip
+    assert result.output.is_dir()
+
+
+def test_what_is_not_built_here_does_not_run_here(source, samples, tmp_path):
+    from graphpress.backend import Commission
+    from graphpress.ir import load
+
+    target, model = load_target("jetson"), load(source)
+    if TensorRTBackend().runs_here(target):
+        pytest.skip("this is the device")
+    artifact = TensorRTBackend().compile(model, Commission(target, model), tmp_path)
+    with pytest.raises(BackendError, match="no engine here"):
+        artifact.run({})
+
+
+@pytest.mark.needs_device
+@pytest.mark.skipif(here is None, reason=f"needs_device: no GPU with TensorRT here ({device_capability() or 'no GPU'})")
+def test_on_the_device_the_engine_is_built_run_and_measured(source, samples, tmp_path):
+    result = optimize(source, target=here, data=samples, output=tmp_path / "out")
+    assert result.report.result.latency_ms is not None
+    assert result.report.speed is not None
+    assert not result.report.unverified
