@@ -30,14 +30,22 @@ ON_IMPORT: tuple[Rules, ...] = (*ALWAYS, pinned_findings)
 WHEN_LEGAL: tuple[Rules, ...] = (*ALWAYS, mixture_findings, integer_findings, dla_findings)
 
 
-def lint(model: Model, target: Target) -> list[Refusal]:
+def lint(model: Model, target: Target, proof: Iterable[Refusal] = ()) -> list[Refusal]:
     """Nodes that the target would refuse, or run otherwise than the model says; empty for a model that is fine.
 
     Args:
         model: a legalised model: quantisation stands in Q/DQ nodes, float types in tensors. Not changed.
         target: a target whose backend is tensorrt.
+        proof: what a build found out. In which type a node computes is then known, and of nodes named there nothing
+            is foretold.
     """
-    return _refusals(_findings(WHEN_LEGAL, model, Device.of(target)))
+    device, proven = Device.of(target), {one.where for one in proof}
+    return _refusals(
+        finding
+        for rule in WHEN_LEGAL
+        for finding in rule(model, device)
+        if finding.fatal or rule is not integer_findings or finding.refusal.where not in proven
+    )
 
 
 def refused(model: Model, target: Target) -> list[Refusal]:

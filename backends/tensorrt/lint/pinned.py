@@ -1,4 +1,4 @@
-"""Quantisation that came with the input model and stays as it is: grids that TensorRT does not read."""
+"""Quantisation that came with the input model and stays as it is: grids that TensorRT does not read in any spelling."""
 
 from __future__ import annotations
 
@@ -6,32 +6,43 @@ from collections.abc import Iterator
 
 from graphpress.backends.tensorrt.lint.device import Device
 from graphpress.backends.tensorrt.lint.finding import Finding, fatal
-from graphpress.ir import Model, graphs
-from graphpress.ir.encoding import Quantized, read_encoding
+from graphpress.backends.tensorrt.pinned import respelt
+from graphpress.ir import Model, Value, graphs
+from graphpress.ir.encoding import Quantized, output_encoding, read_encoding
 
-FLOAT_BIAS = "int32"
-"""A bias in int32 says the same in float."""
-
-FIX = "start from the float model, or quantise it symmetrically to int8"
+FIX = (
+    "start from the float model, or quantise it anew to symmetric int8; in onnxruntime.quantization:"
+    " activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, extra_options={'ActivationSymmetric': True}"
+)
 
 
 def pinned_findings(model: Model, device: Device) -> Iterator[Finding]:
     """Each value that the model itself says to quantise in a way that no legal spelling can say again."""
     if device.platform.dla:
         return
+    for value, encoding in _readings(model):
+        if encoding.pinned and (why := _why_not(value, encoding, device)):
+            yield fatal(value, why, FIX)
+
+
+def _readings(model: Model) -> Iterator[tuple[Value, Quantized]]:
+    """Every value that is read in an encoding, by a node or by the world outside."""
     for graph in graphs(model):
         for node in graph:
             for index, value in enumerate(node.inputs):
-                encoding = None if value is None else read_encoding(node, index)
-                if encoding is not None and encoding.pinned and (why := _why_not(encoding, device)):
-                    yield fatal(value, why, FIX)
+                if value is not None and (encoding := read_encoding(node, index)) is not None:
+                    yield value, encoding
+        for value in graph.outputs:
+            if (encoding := output_encoding(value)) is not None:
+                yield value, encoding
 
 
-def _why_not(encoding: Quantized, device: Device) -> str | None:
-    if any(encoding.zero_point):
-        return f"came quantised with a zero-point that is not 0, and {device.title} reads symmetric grids only"
-    if encoding.dtype == FLOAT_BIAS:
+def _why_not(value: Value, encoding: Quantized, device: Device) -> str | None:
+    legal = respelt(encoding, value)
+    if legal is None:
         return None
-    if encoding.dtype == "uint8" or device.lacks_type(encoding.dtype):
-        return f"came quantised to {encoding.dtype}, which {device.title} does not read"
+    if any(legal.zero_point):
+        return f"came quantised with a zero-point that is not 0, and {device.title} reads symmetric grids only"
+    if legal.dtype == "uint8" or device.lacks_type(legal.dtype):
+        return f"came quantised to {legal.dtype}, which {device.title} does not read"
     return None

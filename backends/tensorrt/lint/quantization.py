@@ -40,6 +40,8 @@ Q, DQ = "QuantizeLinear", "DequantizeLinear"
 GRIDS = ("float4e2m1", "float8e4m3fn", "int4", "int8")
 """Types that operands are stored in."""
 
+SYMMETRIC = "quantise symmetrically, with a zero-point of 0"
+
 FUSED_ACTIVATIONS = ("Clip", "LeakyRelu", "Relu")
 """Activations that the kernel before them computes on its accumulator."""
 
@@ -55,24 +57,36 @@ FLOAT_ONLY = ("ConvTranspose", "DeformConv")
 
 def grid_findings(model: Model, device: Device) -> Iterator[Finding]:
     """Q and DQ nodes whose zero-point, scale, type or block is not read."""
-    if device.platform.dla:
-        return
     for graph in graphs(model):
         for node in graph:
-            if is_standard(node, Q, DQ):
+            if device.platform.dla:
+                yield from _without_range(node)
+            elif is_standard(node, Q, DQ):
                 yield from _zero_point(node)
                 yield from _integers(node)
                 yield from _scale(node)
 
 
+def _without_range(node: Node) -> Iterator[Finding]:
+    """The accelerator has the grids of activations from a cache that holds a scale for each, and nothing else."""
+    if not is_standard(node, Q) or is_constant(node.inputs[0]):
+        return
+    scale = constant(input_of(node, 1))
+    if _stored_type(node) != "int8" or scale is None or scale.size > 1 or next(_zero_point(node), None) is not None:
+        yield degraded(
+            node,
+            "its grid is not int8 with one scale and a zero-point of 0: what reads it runs in float on the accelerator",
+            SYMMETRIC,
+        )
+
+
 def _zero_point(node: Node) -> Iterator[Finding]:
     value = input_of(node, 2)
     zero = constant(value)
-    fix = "quantise symmetrically, with a zero-point of 0"
     if value is not None and zero is None:
-        yield fatal(node, "its zero-point is computed at run time", fix)
+        yield fatal(node, "its zero-point is computed at run time", SYMMETRIC)
     elif zero is not None and zero.astype("float32").any():
-        yield fatal(node, "its zero-point is not 0: TensorRT reads symmetric grids only", fix)
+        yield fatal(node, "its zero-point is not 0: TensorRT reads symmetric grids only", SYMMETRIC)
 
 
 def _integers(node: Node) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from graphpress.backends.tensorrt.network.call import Call, Result, Rule
 from graphpress.backends.tensorrt.network.layers import Size, Tensor
 from graphpress.backends.tensorrt.network.linear import floats, multiply
 from graphpress.backends.tensorrt.network.softmax import softmax
-from graphpress.backends.tensorrt.network.types import index_type, is_bool, onnx_type
+from graphpress.backends.tensorrt.network.types import is_bool, onnx_type
 from graphpress.ir import DataType
 
 _MASK, _PAST_KEY, _PAST_VALUE, _VALID = 3, 4, 5, 6
@@ -48,7 +48,7 @@ def _attention(call: Call) -> Sequence[Result]:
         result, shown = _spelt_out(call, *roots, value)
     if len(call.shape(0)) == 3:
         sizes = call.sizes(query)
-        width = int(value.shape[1]) * int(value.shape[3]) * (int(query.shape[1]) // int(value.shape[1]))
+        width = int(query.shape[1]) * int(value.shape[3])
         result = call.reshape(call.transpose(result, [0, 2, 1, 3]), [sizes[0], sizes[2], width])
     return [result, key, value, *([] if shown is None else [shown])]
 
@@ -61,6 +61,8 @@ def _split(call: Call, index: int) -> Tensor:
     heads = call.integer("kv_num_heads" if index else "q_num_heads", 1)
     if tensor.shape[2] < 0:
         raise call.refuse(f"the width of input {index} is open", "give it a fixed size")
+    if heads < 1 or tensor.shape[2] % heads:
+        raise call.refuse(f"input {index} has no {heads} heads of equal width", "correct q_num_heads and kv_num_heads")
     batch, length, _ = call.sizes(tensor)
     apart = call.reshape(tensor, [batch, length, heads, int(tensor.shape[2]) // heads])
     return call.transpose(apart, [0, 2, 1, 3])
@@ -77,9 +79,10 @@ def _scaled(call: Call, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     width = int(query.shape[3])
     if math.isnan(given) and width < 0:
         raise call.refuse("the width of a head is open", "give it a fixed size, or the attribute scale")
-    root = math.sqrt(1 / math.sqrt(width) if math.isnan(given) else given)
-    scaled = (call.elementwise("PROD", one, call.like(root, one)) for one in (query, key))
-    return next(scaled), next(scaled)
+    scale = 1 / math.sqrt(width) if math.isnan(given) else given
+    root = math.sqrt(abs(scale))
+    factors = call.like(math.copysign(root, scale), query), call.like(root, key)
+    return call.elementwise("PROD", query, factors[0]), call.elementwise("PROD", key, factors[1])
 
 
 def _precision(call: Call, query: Tensor) -> Any:
@@ -124,7 +127,7 @@ def _spelt_out(call: Call, query: Tensor, key: Tensor, value: Tensor) -> tuple[T
     bias = _bias(call, query, key)
     biased = capped if bias is None else call.elementwise("SUM", capped, bias)
     wide, seen, blind = _precision(call, query), biased, None
-    if bias is not None:
+    if bias is not None and _may_be_blind(call):
         blind = _is_lowest(call, call.reduce("MAX", bias, [3]))
         seen = call.select(blind, call.like(0, biased), biased)
     weights = call.cast(softmax(call, call.cast(seen, wide), 3), query.dtype)
@@ -132,6 +135,11 @@ def _spelt_out(call: Call, query: Tensor, key: Tensor, value: Tensor) -> tuple[T
         weights = call.select(blind, call.like(0, weights), weights)
     stages = (scores, capped, biased, weights)
     return multiply(call, weights, value), stages[call.integer("qk_matmul_output_mode", 0)]
+
+
+def _may_be_blind(call: Call) -> bool:
+    """Whether a query may see no key at all; looking back without an end it sees the first."""
+    return call.has(_MASK) or call.has(_VALID) or call.integer("left_window_size", -1) >= 0
 
 
 def _capped(call: Call, scores: Tensor, cap: float) -> Tensor:
@@ -172,7 +180,7 @@ def _bias(call: Call, query: Tensor, key: Tensor) -> Tensor | None:
         if is_bool(given.dtype):
             forbidden = [*forbidden, call.unary("NOT", given)]
         else:
-            bias = given
+            bias = call.cast(given, query.dtype)
     lowest = call.constant_tensor(np.full((1, 1, 1, 1), -np.inf, onnx_type(query.dtype).numpy()))
     for one in forbidden:
         kept = call.like(0, query, 4) if bias is None else bias
@@ -198,16 +206,16 @@ def _mask(call: Call, keys: Size) -> Tensor:
 
 def _forbidden(call: Call, window: _Window, queries: Size, keys: Size) -> list[Tensor]:
     """Conditions under which a query must not see a key, each to be broadcast over [batch, heads, queries, keys]."""
-    places = call.unsqueeze(positions(call, keys), [0, 1, 2])
+    places = call.unsqueeze(call.iota(keys, call.index_type), [0, 1, 2])
     conditions = []
     valid = call.optional(_VALID)
     if valid is not None:
-        valid = call.unsqueeze(call.cast(valid, places.dtype), [1, 2, 3])
+        valid = call.reshape(call.cast(valid, places.dtype), [-1, 1, 1, 1])
         fits = call.elementwise("LESS", places, valid)
         conditions.append(call.unary("NOT", fits))
     if max(window.behind, window.ahead) < 0:
         return conditions
-    own = call.unsqueeze(positions(call, queries), [0, 1, 3])
+    own = call.unsqueeze(call.iota(queries, call.index_type), [0, 1, 3])
     if call.has(_PAST_KEY):
         own = call.elementwise("SUM", own, call.stack([call.sizes(call.tensor(_PAST_KEY))[2]]))
     elif valid is not None:
@@ -218,17 +226,6 @@ def _forbidden(call: Call, window: _Window, queries: Size, keys: Size) -> list[T
     if window.behind >= 0:
         conditions.append(call.elementwise("LESS", distance, call.like(-window.behind, distance)))
     return conditions
-
-
-def positions(call: Call, size: Size) -> Tensor:
-    """0, 1, 2, … as a vector of TensorRT's index type."""
-    if isinstance(size, int):
-        return call.indices(range(size))
-    layer = call.add("fill", (0,), call.trt.FillOperation.LINSPACE, index_type(call.trt))
-    layer.set_input(0, size)
-    layer.set_input(1, call.like(0, size, 0))
-    layer.set_input(2, call.indices([1]))
-    return layer.get_output(0)
 
 
 def _is_lowest(call: Call, tensor: Tensor) -> Tensor:

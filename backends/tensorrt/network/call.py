@@ -13,7 +13,7 @@ import numpy as np
 from graphpress.backends.tensorrt.network.layers import Layers, Size, Tensor
 from graphpress.backends.tensorrt.network.scope import Scope
 from graphpress.backends.tensorrt.network.types import onnx_type, tensorrt_type
-from graphpress.ir import DataType, Graph, Node, Value, dims_of, input_of, opset_of
+from graphpress.ir import DataType, Graph, Node, Value, input_of, opset_of
 
 NEWEST_OPSET = 1_000
 """Stands for a graph that declares no standard operator set: rules as of today."""
@@ -126,19 +126,10 @@ class Call(Layers):
 
     # -- results ------------------------------------------------------------------------------------------------
 
-    @property
-    def results(self) -> int:
-        """How many outputs somebody may read: those listed, without absent ones at the end."""
-        return max((index + 1 for index, value in enumerate(self.node.outputs) if value.name), default=0)
-
     def wants(self, index: int) -> bool:
         """Whether an output is listed, and read or public."""
         outputs = self.node.outputs
         return index < len(outputs) and bool(outputs[index].uses() or outputs[index].is_graph_output())
-
-    def result_dims(self, index: int = 0) -> tuple[int | None, ...] | None:
-        """The declared dimensions of an output, None for each that is open; None when even the rank is unknown."""
-        return dims_of(self.node.outputs[index])
 
     # -- attributes ---------------------------------------------------------------------------------------------
 

@@ -158,7 +158,7 @@ def biased(call: Call, data: Tensor, bias: Tensor | None) -> Tensor:
     """Data [batch, channels, ...] plus a bias [channels]."""
     if bias is None:
         return data
-    return call.elementwise("SUM", data, call.unsqueeze(bias, [0, *range(2, len(data.shape))]))
+    return call.elementwise("SUM", data, call.reshape(bias, [1, -1, *(1,) * (len(data.shape) - 2)]))
 
 
 # -- matrix products ------------------------------------------------------------------------------------------

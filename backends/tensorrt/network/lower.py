@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphpress.backends.tensorrt.network.call import Call, Result
+from graphpress.backends.tensorrt.network.call import Call, Result, name_of
 from graphpress.backends.tensorrt.network.fold import evaluate
 from graphpress.backends.tensorrt.network.scope import Scope, Workplace
 from graphpress.backends.tensorrt.network.table import WITHOUT_RULE, rules
@@ -101,10 +101,13 @@ def _lower(node: Node, scope: Scope) -> Sequence[Result]:
         raise call.refuse(f"{node.op_type} cannot be lowered: {reason}", "take the route through TensorRT's parser")
     try:
         found = rule(call)
-    except (
-        RuntimeError
-    ) as error:  # what TensorRT's bindings raise when a rule asks for the shape of an impossible tensor
+    except RuntimeError as error:  # a rule asked for the shape of a tensor that is impossible
         raise call.refuse(f"TensorRT does not take what it reads ({str(error).splitlines()[0]})") from error
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # operands that the standard does not allow
+        raise call.refuse(
+            f"its operands and attributes do not fit together ({error})",
+            "check the model with onnx.checker.check_model(model, full_check=True)",
+        ) from error
     results = list(found) if isinstance(found, (list, tuple)) else [found]
     if missing := [value.name for value in node.outputs[len(results) :] if value.uses() or value.is_graph_output()]:
         raise call.refuse(f"TensorRT's layers do not give its output {missing[0]!r}")
@@ -113,11 +116,13 @@ def _lower(node: Node, scope: Scope) -> Sequence[Result]:
 
 def _fold(node: Node, scope: Scope) -> list[np.ndarray] | None:
     """The results of a small node whose operands are all known: shape arithmetic, mostly."""
-    arrays = [None if value is None else scope.array(value) for value in node.inputs]
-    if not is_standard(node) or any(
-        array is None and value is not None for array, value in zip(arrays, node.inputs, strict=True)
-    ):
+    if not is_standard(node):
         return None
+    arrays: list[np.ndarray | None] = []
+    for value in node.inputs:
+        arrays.append(None if value is None else scope.array(value))
+        if value is not None and arrays[-1] is None:
+            return None
     return evaluate(node, arrays)
 
 
@@ -128,7 +133,7 @@ def _check(node: Node, value: Value, tensor: Any) -> None:
     except (RuntimeError, ValueError) as error:
         raise ModelError(
             f"TensorRT finds no shape for {value.name!r}: it does not take these operands",
-            where=f"node {node.name!r}",
+            where=f"node {name_of(node)!r}",
             fix="see the messages of TensorRT's logger",
         ) from error
 

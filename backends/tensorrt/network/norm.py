@@ -74,7 +74,7 @@ def _per_channel(numbers: np.ndarray, rank: int, like: Tensor) -> np.ndarray:
 
 
 def _channels(call: Call, parameter: Tensor, rank: int) -> Tensor:
-    return call.unsqueeze(parameter, [0, *range(2, rank)]) if rank > 1 else parameter
+    return call.reshape(parameter, [1, -1, *(1,) * (rank - 2)]) if rank > 1 else parameter
 
 
 def _wider(call: Call, *dtypes: object) -> object:

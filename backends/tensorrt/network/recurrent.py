@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from graphpress.backends.tensorrt.network.attention import positions
 from graphpress.backends.tensorrt.network.call import Call, Result, Rule
 from graphpress.backends.tensorrt.network.layers import Size, Tensor
 from graphpress.backends.tensorrt.network.linear import floats, multiply
@@ -164,7 +163,9 @@ def _lstm(cell: _Cell, seen: Tensor, state: State) -> State:
 
 
 def _recurrent(call: Call, kind: _Kind) -> Sequence[Result]:
-    ways = _DIRECTIONS[call.text("direction", "forward")]
+    ways = _DIRECTIONS.get(direction := call.text("direction", "forward"))
+    if ways is None:
+        raise call.refuse(f"unknown direction {direction!r}")
     batch_first = bool(call.integer("layout", 0))
     data = call.tensor(0)
     floats(call, data)
@@ -251,15 +252,15 @@ def _through_time(
     loop = call.network.add_loop()
     loop.name = call.name
     steps = _scalar(call, time)
-    loop.add_trip_limit(steps, trt.TripLimit.COUNT)
+    call.named(loop.add_trip_limit(steps, trt.TripLimit.COUNT), "trip limit")
     turned = [back and lengths is None for back in ways]
-    now = [loop.add_iterator(one, 0, back).get_output(0) for one, back in zip(seen, turned, strict=True)]
-    recurrences = [loop.add_recurrence(one) for one in state]
+    now = [_iterated(call, loop, one, back) for one, back in zip(seen, turned, strict=True)]
+    recurrences = [call.named(loop.add_recurrence(one), "recurrence") for one in state]
     before = tuple(one.get_output(0) for one in recurrences)
     after = step(cell, call.concatenate([call.unsqueeze(one, [0]) for one in now], 0), before)
     result = after[0]
     if lengths is not None:
-        alive = loop.add_iterator(_alive(call, time, lengths), 0, False).get_output(0)
+        alive = _iterated(call, loop, _alive(call, time, lengths), False)
         after = tuple(call.select(alive, new, old) for new, old in zip(after, before, strict=True))
         result = call.select(alive, after[0], call.like(0, result))
     for recurrence, one in zip(recurrences, after, strict=True):
@@ -268,14 +269,19 @@ def _through_time(
     results = [_gathered(call, loop, part, steps, back) for part, back in zip(parts, turned, strict=True)]
     if lengths is not None:
         results = [_backwards(call, one, lengths) if back else one for one, back in zip(results, ways, strict=True)]
-    last = tuple(loop.add_loop_output(one, trt.LoopOutput.LAST_VALUE, 0).get_output(0) for one in before)
-    return call.concatenate(results, 1), last
+    ends = (call.named(loop.add_loop_output(one, trt.LoopOutput.LAST_VALUE, 0), "loop output") for one in before)
+    return call.concatenate(results, 1), tuple(end.get_output(0) for end in ends)
+
+
+def _iterated(call: Call, loop: Any, tensor: Tensor, back: bool) -> Tensor:
+    """One step of a tensor [time, ...]."""
+    return call.named(loop.add_iterator(tensor, 0, back), "iterator").get_output(0)
 
 
 def _gathered(call: Call, loop: Any, part: Tensor, steps: Tensor, back: bool) -> Tensor:
     """What a tensor of the loop is at every step, in the order of time."""
     kind = call.trt.LoopOutput.REVERSE if back else call.trt.LoopOutput.CONCATENATE
-    output = loop.add_loop_output(part, kind, 0)
+    output = call.named(loop.add_loop_output(part, kind, 0), "loop output")
     output.set_input(1, steps)
     return output.get_output(0)
 
@@ -283,13 +289,13 @@ def _gathered(call: Call, loop: Any, part: Tensor, steps: Tensor, back: bool) ->
 def _scalar(call: Call, size: Size) -> Tensor:
     """A size as the 32-bit scalar that loops count with."""
     if isinstance(size, int):
-        return call.constant_tensor(np.array(size, np.int32))
-    return call.cast(call.reshape(size, []), call.trt.DataType.INT32)
+        return call.scalar(size, call.trt.DataType.INT32)
+    return call.cast(call.as_scalar(size), call.trt.DataType.INT32)
 
 
 def _alive(call: Call, time: Size, lengths: Tensor) -> Tensor:
     """Whether a sequence has not ended: [time, 1, batch, 1]."""
-    steps = call.cast(call.unsqueeze(positions(call, time), [1, 2, 3]), lengths.dtype)
+    steps = call.unsqueeze(call.iota(time, lengths.dtype), [1, 2, 3])
     return call.elementwise("LESS", steps, call.unsqueeze(lengths, [0, 1, 3]))
 
 

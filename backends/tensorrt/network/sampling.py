@@ -7,7 +7,8 @@
                  region over its own; then a mean over each cell
 
 A grid counts from -1 at the first pixel's outer edge to 1 at the last one's: g = (2·p + 1) / size - 1. Coordinates are
-computed in single precision. Refused: numbers of samples that follow from the region's size (``sampling_ratio`` 0).
+computed in single precision, unless a GridSample comes in halves. Refused: numbers of samples that follow from the
+region's size (``sampling_ratio`` 0).
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from __future__ import annotations
 import numpy as np
 
 from graphpress.backends.tensorrt.network.call import Call, Rule
-from graphpress.backends.tensorrt.network.layers import Size, Tensor
+from graphpress.backends.tensorrt.network.layers import Tensor
 from graphpress.backends.tensorrt.network.linear import biased, floats, multiply
-from graphpress.backends.tensorrt.network.types import onnx_type
 from graphpress.backends.tensorrt.network.windows import Window, assign
 
 _MODES = {"bilinear": "LINEAR", "linear": "LINEAR", "nearest": "NEAREST", "bicubic": "CUBIC", "cubic": "CUBIC"}
@@ -58,7 +58,7 @@ def _deform_conv(call: Call) -> Tensor:
     rows, columns = offset[2:]
     grid = _tap_grid(call, x, kernel, offset_groups)
     images = call.reshape(x, [-1, channels // offset_groups, int(x.shape[2]), int(x.shape[3])])
-    read = call.out("grid_sample", images, grid)
+    read = call.cast(call.out("grid_sample", call.cast(images, grid.dtype), grid), x.dtype)
     read = call.reshape(read, [batch, offset_groups, channels // offset_groups, taps, rows, columns])
     if call.has(4):
         mask = call.reshape(call.tensor(4), [batch, offset_groups, 1, taps, rows, columns])
@@ -75,7 +75,8 @@ def _tap_grid(call: Call, x: Tensor, kernel: tuple[int, ...], groups: int) -> Te
     assert window.pads is not None
     rows, columns = call.shape(2)[2:]
     taps = kernel[2] * kernel[3]
-    offset = call.reshape(call.tensor(2), [-1, taps, 2, rows, columns])
+    offset = call.cast(call.tensor(2), call.trt.DataType.FLOAT)
+    offset = call.reshape(offset, [-1, taps, 2, rows, columns])
     images = call.calculate("PROD", call.sizes(x)[0], groups)
     ways = []
     for axis, size in enumerate(window.size):
@@ -87,7 +88,7 @@ def _tap_grid(call: Call, x: Tensor, kernel: tuple[int, ...], groups: int) -> Te
         base = (2 * place.reshape(1, taps, 1, rows, columns) + 1) / size - 1
         moved = call.slice(offset, [0, 0, axis, 0, 0], [images, taps, 1, rows, columns], [1] * 5).get_output(0)
         scaled = call.elementwise("PROD", moved, call.like(2 / size, moved))
-        start = call.constant_tensor(base.astype(onnx_type(offset.dtype).numpy()))
+        start = call.constant_tensor(base.astype(np.float32))
         ways.append(call.reshape(call.elementwise("SUM", scaled, start), [images, taps * rows, columns, 1]))
     return call.concatenate(ways[::-1], 3)
 
@@ -141,17 +142,10 @@ def _region_grid(call: Call, x: Tensor, samples: tuple[int, int]) -> tuple[Tenso
     regions = call.sizes(corners)[0]
     ways, inside = [], []
     for axis, number in enumerate(samples):
-        start, end = (
-            call.slice(corners, [0, place], [regions, 1], [1, 1]).get_output(0) for place in (1 - axis, 3 - axis)
-        )
-        extent = call.elementwise("SUB", end, start)
-        if not shift:
-            extent = call.elementwise("MAX", extent, call.like(1, extent))
-        fractions = call.constant_tensor(((np.arange(number, dtype=np.float32) + 0.5) / number)[None])
-        place = call.elementwise("SUM", start, call.elementwise("PROD", extent, fractions))
-        length = _as_float(call, call.sizes(x)[2 + axis])
+        place = _places(call, corners, axis, number, least=0.0 if shift else 1.0)
+        length = call.as_operand(call.sizes(x)[2 + axis], place)
         near = call.elementwise("LESS", place, call.like(-1, place)), call.elementwise("GREATER", place, length)
-        inside.append(call.unary("NOT", call.out("elementwise", *near, call.trt.ElementWiseOperation.OR)))
+        inside.append(call.unary("NOT", call.elementwise("OR", *near)))
         doubled = call.elementwise("SUM", call.elementwise("PROD", place, call.like(2, place)), call.like(1, place))
         ways.append(call.elementwise("SUB", call.elementwise("DIV", doubled, length), call.like(1, place)))
     shapes = [[regions, samples[0], 1, 1], [regions, 1, samples[1], 1]]
@@ -164,8 +158,13 @@ def _region_grid(call: Call, x: Tensor, samples: tuple[int, int]) -> tuple[Tenso
     return call.concatenate(parts[::-1], 3), call.elementwise("PROD", *both)
 
 
-def _as_float(call: Call, size: Size) -> Tensor:
-    """A size as a tensor of shape [1, 1] in single precision."""
-    if isinstance(size, int):
-        return call.constant_tensor(np.full((1, 1), size, np.float32))
-    return call.reshape(call.cast(size, call.trt.DataType.FLOAT), [1, 1])
+def _places(call: Call, corners: Tensor, axis: int, number: int, least: float) -> Tensor:
+    """Where samples fall along an axis, [regions, number]; a region is at least so long, where that is not zero."""
+    regions = call.sizes(corners)[0]
+    ends = (call.slice(corners, [0, place], [regions, 1], [1, 1]).get_output(0) for place in (1 - axis, 3 - axis))
+    start, end = ends
+    extent = call.elementwise("SUB", end, start)
+    if least:
+        extent = call.elementwise("MAX", extent, call.like(least, extent))
+    fractions = call.constant_tensor(((np.arange(number, dtype=np.float32) + 0.5) / number)[None])
+    return call.elementwise("SUM", start, call.elementwise("PROD", extent, fractions))

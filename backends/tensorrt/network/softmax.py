@@ -4,14 +4,12 @@
     LogSoftmax   x - max x - log Σ e^(x - max x), which stays finite where the logarithm of a softmax would not
     Hardmax      one at the first of the largest, zero elsewhere
 
-Refused: Hardmax along an axis of open size.
+Integers are refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import numpy as np
 
 from graphpress.backends.tensorrt.network.call import Call, Rule
 from graphpress.backends.tensorrt.network.layers import Tensor
@@ -59,9 +57,7 @@ def _log_softmax(call: Call, x: Tensor, axis: int) -> Tensor:
 
 
 def _hardmax(call: Call, x: Tensor, axis: int) -> Tensor:
-    rank, size = len(x.shape), int(x.shape[axis])
-    if size < 0:
-        raise call.refuse("Hardmax along an axis of open size", "give the axis a fixed size")
     found = call.add("topk", x, call.trt.TopKOperation.MAX, 1, 1 << axis).get_output(1)
-    positions = np.arange(size, dtype=np.int32).reshape([-1 if index == axis else 1 for index in range(rank)])
-    return call.cast(call.elementwise("EQUAL", call.constant_tensor(positions), found), x.dtype)
+    others = [index for index in range(len(x.shape)) if index != axis]
+    positions = call.unsqueeze(call.iota(call.sizes(x)[axis], found.dtype), others)
+    return call.cast(call.elementwise("EQUAL", positions, found), x.dtype)

@@ -55,6 +55,8 @@ class Window:
             raise call.refuse(f"has {len(size)} spatial axes; TensorRT's windows slide over one to three")
         ones = (1,) * rank
         strides, dilations = call.integers("strides") or ones, call.integers("dilations") or ones
+        if len(strides) != rank or len(dilations) != rank or min(*strides, *dilations) < 1:
+            raise call.refuse(f"strides {strides} and dilations {dilations} do not fit {rank} spatial axes")
         auto = call.text("auto_pad", "NOTSET")
         window = Window(
             tuple(kernel),
@@ -114,6 +116,8 @@ def halves(total: int, upper: bool) -> tuple[int, int]:
 
 def _pads(call: Call, auto: str, rank: int) -> Pads:
     pads = None if auto == "VALID" else call.integers("pads")
+    if pads is not None and len(pads) != 2 * rank:
+        raise call.refuse(f"pads {pads} do not fit {rank} spatial axes")
     return ((0, 0),) * rank if pads is None else tuple(zip(pads[:rank], pads[rank:], strict=True))
 
 

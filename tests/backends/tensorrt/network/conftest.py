@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -116,3 +116,29 @@ class Bench:
 def bench(trt: Any) -> Bench:
     """One for all tests: TensorRT is slow to wake."""
     return Bench(trt)
+
+
+class Older:
+    """A network of a TensorRT that has not all methods."""
+
+    def __init__(self, network: Any, missing: Sequence[str]) -> None:
+        self._network, self._missing = network, missing
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._missing:
+            raise AttributeError(name)
+        return getattr(self._network, name)
+
+
+@pytest.fixture
+def lower_without(bench: Bench) -> Callable[..., Any]:
+    """Lowers a model as for a TensorRT without some methods."""
+    kept = []  # constants live as long as the object that was filled
+
+    def lower(proto: onnx.ModelProto, *missing: str) -> Any:
+        network = bench.builder.create_network(0)
+        kept.append(Older(network, missing))
+        lower_network(from_proto(proto, where="test"), bench.trt, kept[-1])
+        return network
+
+    return lower

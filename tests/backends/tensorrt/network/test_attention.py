@@ -59,6 +59,25 @@ def test_plain_attention_is_one_layer(bench, one_node, shared, is_causal, querie
     np.testing.assert_allclose(y, reference(*feed.values(), bias), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("missing", [("add_attention_v2",), ("add_attention", "add_attention_v2")])
+@pytest.mark.parametrize("cached", [True, False])
+def test_older_versions_spell_it_out(bench, one_node, lower_without, missing, cached):
+    feed = operands(shared=2)
+    past = {"past_key": normal(2, 2, 3, 8), "past_value": normal(2, 2, 3, 8)} if cached else {}
+    order = ["q", "k", "v", "", *past] if cached else ["q", "k", "v"]
+    model = one_node("Attention", {**feed, **past}, opset=OPSET, order=order, outputs=3, is_causal=1)
+    network = lower_without(model, *missing)
+    assert ("ATTENTION_INPUT" in kinds(network)) == (not cached and "add_attention" not in missing)
+    whole = [
+        np.concatenate([past[f"past_{name}"], feed[name[0]]], 2) if cached else feed[name[0]]
+        for name in ("key", "value")
+    ]
+    y, *_ = bench.run(network, {**feed, **past})
+    np.testing.assert_allclose(
+        y, reference(feed["q"], *whole, causal(5, whole[0].shape[2], 3 * cached)), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_heads_that_share_an_axis_with_the_width(bench, one_node):
     feed = {"q": normal(2, 5, 32), "k": normal(2, 5, 16), "v": normal(2, 5, 16)}
     model = one_node("Attention", feed, opset=OPSET, q_num_heads=4, kv_num_heads=2, open_axes=[0, 1], scale=0.3)
@@ -79,6 +98,23 @@ def test_masks(bench, one_node, boolean, shape):
     expected = reference(*feed.values(), np.where(mask, 0.0, -np.inf) if boolean else bias)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
     assert bench.build(network) > 0
+
+
+def test_a_mask_of_another_type_takes_that_of_the_query(bench, one_node):
+    feed = {name: one.astype(np.float16) for name, one in operands().items()}
+    mask = np.where(RANDOM.random((5, 5)) < 0.7, 0.0, np.finfo(np.float32).min).astype(np.float32)
+    network, (y,) = result(bench, one_node("Attention", {**feed, "mask": mask}, opset=OPSET), {**feed, "mask": mask})
+    assert y.dtype == np.float16
+    expected = reference(*(one.astype(np.float32) for one in feed.values()), np.where(mask < 0, -np.inf, 0.0))
+    np.testing.assert_allclose(y.astype(np.float32), expected, atol=5e-3)
+    assert bench.build(network) > 0
+
+
+@pytest.mark.parametrize("scale", [0.25, -0.5])
+def test_any_scale(bench, one_node, scale):
+    feed = operands()
+    _, (y,) = result(bench, one_node("Attention", feed, opset=OPSET, scale=scale), feed)
+    np.testing.assert_allclose(y, reference(*feed.values(), scale=scale), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("is_causal", [0, 1])
@@ -121,6 +157,13 @@ def test_the_scores_at_every_stage(bench, one_node, mode):
     weights = np.exp(biased) / np.exp(biased).sum(-1, keepdims=True)
     np.testing.assert_allclose(shown, (scores, capped, biased, weights)[mode], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(y, weights @ feed["v"], rtol=1e-3, atol=1e-5)
+
+
+def test_a_width_that_heads_do_not_divide_is_refused(bench, one_node):
+    feed = {name: normal(2, 5, 32) for name in "qkv"}
+    with pytest.raises(ModelError, match="no 5 heads of equal width") as raised:
+        bench.lower(from_proto(one_node("Attention", feed, opset=OPSET, q_num_heads=5, kv_num_heads=4), where="test"))
+    assert "the node" in raised.value.where
 
 
 def test_heads_that_do_not_share_evenly_are_refused(bench, one_node):

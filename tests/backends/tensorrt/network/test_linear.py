@@ -83,6 +83,21 @@ def test_a_property_that_tensorrt_drops_is_an_error(bench):
         assign(call, layer, "post_padding", (-1, 0))
 
 
+@pytest.mark.parametrize("attributes", [{"strides": [2]}, {"dilations": [1, 0]}, {"pads": [1, 1]}])
+def test_windows_that_make_no_sense_are_refused(bench, one_node, attributes):
+    model = one_node("Conv", {"x": normal(1, 1, 8, 8)}, {"w": normal(1, 1, 3, 3)}, **attributes)
+    with pytest.raises(ModelError, match="do not fit 2 spatial axes") as raised:
+        bench.lower(from_proto(model, where="test"))
+    assert "the node" in raised.value.where
+
+
+def test_operands_that_make_no_sense_are_refused(bench, one_node):
+    model = one_node("Einsum", {"a": normal(2, 3), "b": normal(3, 4)}, equation="ij")
+    with pytest.raises(ModelError, match="do not fit together") as raised:
+        bench.lower(from_proto(model, where="test"))
+    assert "checker" in raised.value.fix
+
+
 def test_four_spatial_axes_are_refused(bench, one_node):
     model = one_node("Conv", {"x": normal(1, 1, 4, 4, 4, 4)}, {"w": normal(1, 1, 3, 3, 3, 3)})
     with pytest.raises(ModelError, match="spatial axes"):

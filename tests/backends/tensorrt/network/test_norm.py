@@ -24,34 +24,6 @@ def kinds(network):
     return [network.get_layer(index).type.name for index in range(network.num_layers)]
 
 
-class Older:
-    """A network of a TensorRT that has not all methods."""
-
-    def __init__(self, network, *missing):
-        self._network, self._missing = network, missing
-
-    def __getattr__(self, name):
-        if name in self._missing:
-            raise AttributeError(name)
-        return getattr(self._network, name)
-
-
-@pytest.fixture
-def lower_without(bench):
-    """Lowers a model as for a TensorRT without some methods."""
-    from graphpress.backends.tensorrt.network.lower import lower_network
-
-    kept = []  # constants live as long as the object that was filled
-
-    def lower(proto, *missing):
-        network = bench.builder.create_network(0)
-        kept.append(Older(network, *missing))
-        lower_network(from_proto(proto, where="test"), bench.trt, kept[-1])
-        return network
-
-    return lower
-
-
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 5), (2, 3, 4, 5), (1, 3, 2, 4, 5)])
 @pytest.mark.parametrize("constant", [True, False])
 def test_batch_normalisation(bench, one_node, shape, constant):

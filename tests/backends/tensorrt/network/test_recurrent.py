@@ -167,6 +167,12 @@ def test_halves_stay_halves(bench, one_node, op_type):
     assert bench.build(network) > 0
 
 
+def test_an_unknown_direction_is_refused(bench, one_node):
+    model = one_node("GRU", {"x": normal(TIME, BATCH, SIZE)}, weights("GRU", 1), hidden_size=WIDTH, direction="up")
+    with pytest.raises(ModelError, match="unknown direction 'up'"):
+        bench.lower(from_proto(model, where="test"))
+
+
 def test_an_unknown_activation_is_refused(bench, one_node):
     model = one_node(
         "RNN", {"x": normal(TIME, BATCH, SIZE)}, weights("RNN", 1), hidden_size=WIDTH, activations=["Sine"]

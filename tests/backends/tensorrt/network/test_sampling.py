@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import onnx.numpy_helper
 import pytest
 
 from graphpress.errors import ModelError
@@ -84,6 +85,17 @@ def test_deformable_convolution(bench, one_node, groups, offset_groups, masked, 
     (result,) = bench.run(network, feed)
     wanted = deformed(x, weight, offset, mask if masked else None, groups, offset_groups, stride, pad, dilation)
     np.testing.assert_allclose(result, wanted + bias[:, None, None], rtol=1e-4, atol=1e-4)
+    assert bench.build(network) > 0
+
+
+def test_halves_are_read_at_coordinates_in_single_precision(bench, one_node):
+    feed = {"x": normal(1, 1, 5, 300, dtype=np.float16), "offset": normal(1, 8, 4, 299, dtype=np.float16)}
+    model = one_node("DeformConv", feed, {"w": normal(1, 1, 2, 2, dtype=np.float16)}, order=["x", "w", "offset"])
+    network = bench.lower(from_proto(model, where="test"))
+    (result,) = bench.run(network, feed)
+    (weight,) = (onnx.numpy_helper.to_array(one) for one in model.graph.initializer)
+    wide = (one.astype(np.float32) for one in (feed["x"], weight, feed["offset"]))
+    np.testing.assert_allclose(result.astype(np.float32), deformed(*wide, None, 1, 1, 1, 0, 1), atol=2e-2)
     assert bench.build(network) > 0
 
 

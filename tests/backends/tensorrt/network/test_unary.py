@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from onnx.reference import ReferenceEvaluator
 
 from graphpress.backends.tensorrt.network.unary import entries
 from graphpress.errors import ModelError
@@ -17,10 +18,17 @@ node = helper.make_node
 OTHERS = {"Cast", "CastLike", "Dropout", "Identity", "Not"}
 FUNCTIONS = sorted(set(entries()) - OTHERS)
 ATTRIBUTES: dict[str, dict[str, Any]] = {
-    "Celu": {"alpha": 0.5}, "Elu": {"alpha": 0.5}, "Gelu": {"approximate": "tanh"}, "HardSigmoid": {"alpha": 0.3, "beta": 0.4},
-    "IsInf": {"detect_negative": 0}, "LeakyRelu": {"alpha": 0.2}, "Selu": {"alpha": 1.5, "gamma": 1.2},
-    "Shrink": {"bias": 0.25, "lambd": 0.4}, "Swish": {"alpha": 0.5}, "ThresholdedRelu": {"alpha": 0.3},
-}  # fmt: skip
+    "Celu": {"alpha": 0.5},
+    "Elu": {"alpha": 0.5},
+    "Gelu": {"approximate": "tanh"},
+    "HardSigmoid": {"alpha": 0.3, "beta": 0.4},
+    "IsInf": {"detect_negative": 0},
+    "LeakyRelu": {"alpha": 0.2},
+    "Selu": {"alpha": 1.5, "gamma": 1.2},
+    "Shrink": {"bias": 0.25, "lambd": 0.4},
+    "Swish": {"alpha": 0.5},
+    "ThresholdedRelu": {"alpha": 0.3},
+}
 ABOVE_ONE = ("Acosh",)
 
 
@@ -36,8 +44,6 @@ def test_functions(op_type: str, with_attributes: bool, make: Any, bench: Any) -
     model = make([node(op_type, ["x"], ["y"], **attributes)], {"x": ("FLOAT", ["n", 4])}, ["y"], opset=24)
     x = operand(op_type)
     x = np.where(x > 0.8, np.inf, np.where(x < -0.8, -np.inf, x)).astype(np.float32) if op_type == "IsInf" else x
-    from onnx.reference import ReferenceEvaluator
-
     (wanted,) = ReferenceEvaluator(to_proto(model)).run(None, {"x": x})
     (got,) = bench.run(bench.lower(model), {"x": x})
     assert got.dtype == wanted.dtype
