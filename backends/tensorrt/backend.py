@@ -31,7 +31,12 @@ AHEAD_OF_TIME = "tensorrt_rtx"
 STAND_IN = "rtx"
 """The target of that product: what it cannot take says nothing of other devices."""
 PLAN = "model.plan"
-NEXT = "next: copy the folder to the device, and there run `bash build.sh && python3 verify.py`"
+NEXT = {
+    "build": "next: copy the folder to the device, and there run `bash build.sh && python3 verify.py`",
+    "load": "next: on the card run `python3 verify.py --engine model-smNN.plan`, NN being its compute capability",
+    "run": "next: `python3 verify.py` checks the engine model.plan against golden samples",
+}
+LOWERED = "the network was made operator by operator, without NVIDIA's parser of ONNX files"
 
 
 class TensorRTBackend(Backend):
@@ -95,7 +100,11 @@ class TensorRTBackend(Backend):
         known = _unproven(plugins) if plugins and plan is None else self._engines(bundle, files[0], out, plan)
         files += sorted(file for file in out.glob("*.plan"))
         files = complete_bundle(out, replace(bundle, layers=promises(annotated, known.became)), files)
-        known = replace(known, notes=[*known.notes, NEXT], refusals=[*lint(model, target), *known.refusals])
+        step = "run" if plan is not None else "build" if platform.built_on_device else "load"
+        lowered = [LOWERED] if platform.route == "network" else []
+        known = replace(
+            known, notes=[*known.notes, *lowered, NEXT[step]], refusals=[*lint(model, target), *known.refusals]
+        )
         return TensorRTArtifact(files, size, known, plan)
 
     def _engines(self, bundle: Bundle, model: Path, out: Path, plan: Path | None) -> Findings:

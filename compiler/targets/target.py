@@ -80,6 +80,7 @@ class Target:
         quantization: the integer forms it runs fast.
         settings: what only its backend reads, and validates.
         chosen: the word of each option of the target, defaults included.
+        spelled: how the command line names it: options that differ from their default stand in braces.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Target:
     quantization: QuantizationPolicy = QuantizationPolicy()
     settings: dict[str, Any] = field(default_factory=dict)
     chosen: dict[str, str] = field(default_factory=dict)
+    spelled: str = ""
 
 
 def target_names() -> list[str]:
@@ -117,7 +119,9 @@ def load_target(text: str) -> Target:
     for option, word in chosen.items():
         changes = table["options"][option][word]
         table = _merged(table, {key: value for key, value in changes.items() if key != "needs"})
-    return _read({**table, "name": name, "chosen": chosen})
+    others = [f"{option}={word}" for option, word in chosen.items() if word != table["options"][option]["default"]]
+    spelled = name + (f"{{{','.join(others)}}}" if others else "")
+    return _read({**table, "name": name, "chosen": chosen, "spelled": spelled})
 
 
 def aliases_of(name: str) -> list[str]:

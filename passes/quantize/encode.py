@@ -26,12 +26,17 @@ from graphpress.targets import QuantizationPolicy
 
 
 def encode_activations(placement: Placement, ranges: Mapping[str, Range], policy: QuantizationPolicy) -> None:
-    """Encode every activation of the placement; float readers of a float node's value keep reading float."""
+    """Encode every activation of the placement; float readers of a float node's value keep reading float.
+
+    So does the world outside where the kernel that computes a graph output holds it in float before it rounds.
+    """
     for value in placement.activations:
         encoding = activation_encoding(ranges[label(value)], policy)
         root = placement.range_of[value]
         set_encoding(value, encoding if root is value else replace(encoding, shared=label(root)))
         if placement.computes(value):
+            if value.is_graph_output() and policy.residual_adds and placement.is_result(value, policy.float_results):
+                override_output(value, FLOAT)
             continue
         for use in value.uses():
             if not placement.reads(use.node, use.idx):

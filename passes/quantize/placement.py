@@ -72,6 +72,11 @@ class Placement:
         node = result_node(value)
         return node is not None and node in self._members
 
+    def is_result(self, value: Value, operators: tuple[str, ...]) -> bool:
+        """Whether an integer node of one of these operators computes the value, absorbed activation included."""
+        node = result_node(value)
+        return node is not None and node in self._members and node.op_type in operators
+
     @cached_property
     def _members(self) -> frozenset[Node]:
         return frozenset(self.nodes)

@@ -68,7 +68,7 @@ def readme(bundle: Bundle, names: Sequence[str]) -> str:
     ways = bundle.ways
     usual = ",".join(spec(name, shapes.usual) for name, shapes in bundle.profile.items())
     return template("README.md.j2").render(
-        target=_called(bundle),
+        target=bundle.target.spelled,
         tensorrt=bundle.platform.tensorrt,
         tool=TOOLS[bundle.platform.product],
         plan=ways[0].plan,
@@ -87,11 +87,6 @@ def _way(way: Way) -> dict[str, Any]:
         "strong": way.name == "strong",
         "calibration": CALIBRATION if way.name == "dla" else None,
     }
-
-
-def _called(bundle: Bundle) -> str:
-    words = ",".join(f"{option}={word}" for option, word in bundle.target.chosen.items())
-    return f"{bundle.target.name}{{{words}}}" if words else bundle.target.name
 
 
 def _option(way: Way) -> str:

@@ -44,12 +44,13 @@ def remedies(target: Target) -> list[str]:
     found: dict[tuple[int, ...], str] = {}
     for name, option in options_of(target.name).items():
         for word in option.words:
-            text = f"{target.name}{{{name}={word}}}"
+            words = ",".join(f"{one}={chosen}" for one, chosen in {**target.chosen, name: word}.items())
             try:
-                version = platform_of(load_target(text)).tensorrt
+                other = load_target(f"{target.name}{{{words}}}")
             except UsageError:
-                continue  # a word that makes no sense on its own
-            found.setdefault(tuple(int(part) for part in version.split(".")), f"{version} {text}")
+                continue  # a word that makes no sense beside the others
+            version = platform_of(other).tensorrt
+            found.setdefault(tuple(int(part) for part in version.split(".")), f"{version} {other.spelled}")
     return [line for _, line in sorted(found.items())]
 
 

@@ -187,10 +187,10 @@ def test_one_target_in_full(capsys):
 
 def test_one_target_with_a_choice(capsys):
     text = run(capsys, "targets", "jetson{jetpack=5.1}")
-    for words in ("jetpack 5.1, dla off", "settings.tensorrt", "8.5", "jetpack=6.2|5.1|6.0|6.1|7.2, dla=off|on"):
+    for words in ("jetpack 5.1", "dla off", "settings.tensorrt", "8.5", "jetpack=6.2|5.1|6.0|6.1|7.2", "dla=off|on"):
         assert words in text
     fields = run_json(capsys, "targets", "jetson{jetpack=5.1}")
-    assert fields["chosen"] == {"jetpack": "5.1", "dla": "off"}
+    assert fields["chosen"] == {"jetpack": "5.1", "dla": "off", "route": "parser"}
     assert fields["options"]["jetpack"]["default"] == "6.2"
     assert main(["targets", "jetson{jetpack=9}"]) == 2
     assert "choose one of: 5.1, 6.0, 6.1, 6.2, 7.2" in capsys.readouterr().err

@@ -1,8 +1,13 @@
 """NVIDIA's targets: what each has, what may be chosen, and what does not go together."""
 
+import os
+from pathlib import Path
+
 import pytest
 
+from graphpress import optimize
 from graphpress.backends.tensorrt.platform import platform_of
+from graphpress.backends.tensorrt.toolchain import find_toolchain
 from graphpress.errors import UsageError
 from graphpress.manager.registry import backend_names
 from graphpress.ops import lookup
@@ -131,7 +136,7 @@ def test_devices_without_an_accelerator_have_no_option_for_it(name):
         ("jetson{jetpack=default}", "jetpack cannot be 'default'", "choose one of"),
         ("jetson{dla=on,jetpack=7.2}", "dla=on does not go with jetpack=7.2", "from: 5.1, 6.0, 6.1, 6.2"),
         ("dgpu{tensorrt=10.3,generation=blackwell}", "generation=blackwell does not go with tensorrt=10.3", "10.13"),
-        ("rtx{jetpack=6.2}", "there is no option 'jetpack'", "give the name alone"),
+        ("rtx{jetpack=6.2}", "there is no option 'jetpack'", "choose one of: route"),
         ("cpu{threads=4}", "there is no option 'threads'", "give the name alone"),
         ("jetson{jetpack=6.2", "cannot read", "NAME{option=word"),
         ("jetson{jetpack}", "cannot read", "NAME{option=word"),
@@ -156,9 +161,42 @@ def test_space_around_words_does_not_matter():
     assert load_target(" jetson{ jetpack = 5.1 , dla = off } ") == load_target("jetson{jetpack=5.1}")
 
 
+@pytest.mark.parametrize("text", ["jetson-orin", "jetson-orin{jetpack=5.1}", "dgpu{route=network,generation=ada}"])
+def test_a_target_knows_how_to_spell_itself(text):
+    target = load_target(text)
+    assert load_target(target.spelled) == target
+    assert target.spelled == text
+
+
 def test_options_are_listed_with_their_default():
     options = options_of("jetson")
     assert (options["jetpack"].default, options["dla"].words) == ("6.2", ("off", "on"))
-    assert options_of("rtx") == {}
+    assert list(options_of("rtx")) == ["route"]
     with pytest.raises(UsageError, match="unknown target"):
         options_of("jetsonn")
+
+
+def test_stand_ins_compute_in_integers_what_the_device_does():
+    """SM75 builds Q/DQ in float32 networks without one integer kernel: it would prove nothing."""
+    assert platform_of(load_target("jetson-xavier")).proxies == ("8.0",)
+    assert all("7.5" not in platform_of(load_target(text)).proxies for text in (*NVIDIA, *CHOICES))
+
+
+@pytest.mark.skipif("GRAPHPRESS_DATA" not in os.environ, reason="GRAPHPRESS_DATA is not set: no real models here")
+@pytest.mark.skipif(find_toolchain("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
+@pytest.mark.parametrize("text", ["jetson-xavier", "jetson-thor{jetpack=7.0}", "jetson{dla=on}"])
+def test_the_default_recipe_keeps_its_promises_on_the_stand_in(tmp_path, text):
+    folder = Path(os.environ["GRAPHPRESS_DATA"])
+    out = tmp_path / "out"
+    report = optimize(
+        folder / "mnist_opt.onnx", target=text, data=folder / "mnist.yaml", eval_limit=200, output=out, threads=1
+    ).report
+    assert report.status == "delivered"
+    assert report.verdict.drop <= 0.01
+    assert {(one.op, one.asked, one.became) for one in report.layers if one.op in ("Conv", "Gemm")} == {
+        ("Conv", "int8", "int8"),
+        ("Gemm", "int8", "int8"),
+    }
+    assert report.unverified
+    assert report.refusals == ()
+    assert (out / "calibration.cache").exists() is ("dla" in text)

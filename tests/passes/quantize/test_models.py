@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from graphpress.analysis.contraction import contraction_of
+from graphpress.ir.encoding import read_encoding
 from graphpress.manager.contract import Context
 from graphpress.manager.judge import NoJudge
 from graphpress.manager.manager import Manager
 from graphpress.manager.recipe import from_name
 from graphpress.models import build as build_family
+from graphpress.passes.fusion.raise_opset import RaiseOpset
 from graphpress.passes.quantize.quantize import Quantize
 from graphpress.prepare import prepare
 from graphpress.runtime import Session
@@ -41,6 +44,11 @@ def cleaned(model):
     return manager.run(model, lossless).checkpoints[-1].model
 
 
+def raised(model):
+    RaiseOpset(to=19).run(model, Context(target=load_target("jetson"), original=model))
+    return model
+
+
 @pytest.mark.parametrize("family", LEAST_SQNR)
 def test_noise_and_placement(quantise, family):
     model = cleaned(build_family(family))
@@ -50,3 +58,45 @@ def test_noise_and_placement(quantise, family):
     assert done.outcome.changes > 0
     worst = min(done.sqnr().values())
     assert worst > LEAST_SQNR[family], f"{worst:.1f} dB"
+
+
+JETSON_SQNR = {
+    "resnet": 28,
+    "mobilenet_v2": 22,
+    "unet": 24,
+    "bert": 27,
+    "vit": 35,
+    "vgg": 26,
+    "densenet": 34,
+    "yolo": 28,
+}
+"""In dB, likewise, with symmetric activations."""
+FLOAT_ONLY = ("LayerNormalization", "RMSNormalization", "Softmax", "Gelu")
+
+
+@pytest.mark.parametrize("family", JETSON_SQNR)
+def test_what_tensorrt_wants_of_quantisers(quantise, jetson, family):
+    """Symmetric, along output channels, none at biases, behind activations, one scale for a concatenation."""
+    model = raised(cleaned(build_family(family)))
+    done = quantise(model, feeds_for(model), target=jetson)
+    for node in done.model.graph:
+        for index, value in enumerate(node.inputs):
+            encoding = None if value is None else read_encoding(node, index)
+            if encoding is None:
+                continue
+            assert (encoding.dtype, set(encoding.zero_point)) == ("int8", {0})
+            assert index < 2 or node.op_type == "Concat"
+            if index == 1 and node.op_type in ("Conv", "Gemm", "MatMul"):
+                assert encoding.axis == contraction_of(node).out_axis
+    legal = done.legal()
+    for node in legal.graph:
+        if node.op_type == "DequantizeLinear":
+            readers = {use.node.op_type for use in node.outputs[0].uses()}
+            assert not readers & {*FLOAT_ONLY, "Relu", "Clip", "LeakyRelu", "HardSwish"}
+            assert not node.outputs[0].is_graph_output()
+        if node.op_type == "Concat":
+            makers = [value.producer() for value in node.inputs]
+            scales = [one.inputs[1] for one in makers if one is not None and one.op_type == "DequantizeLinear"]
+            assert len(set(scales)) <= 1
+    worst = min(done.sqnr().values())
+    assert worst > JETSON_SQNR[family], f"{worst:.1f} dB"

@@ -10,6 +10,12 @@ import numpy as np
 import pytest
 
 import graphpress
+from graphpress.ir import clone, load
+from graphpress.manager.contract import Context
+from graphpress.passes.fusion.raise_opset import RaiseOpset
+from graphpress.prepare import prepare
+from graphpress.runtime import Session
+from graphpress.targets import load_target
 
 DATA = Path(os.environ.get("GRAPHPRESS_DATA", "/nowhere"))
 
@@ -27,8 +33,10 @@ def published():
 
 @pytest.fixture
 def optimize(tmp_path):
-    def run(model, data, **options):
-        return graphpress.optimize(DATA / model, target="cpu", data=data, output=tmp_path / "out", threads=2, **options)
+    def run(model, data, target="cpu", **options):
+        return graphpress.optimize(
+            DATA / model, target=target, data=data, output=tmp_path / "out", threads=2, **options
+        )
 
     return run
 
@@ -77,6 +85,14 @@ def test_a_model_of_an_old_operator_set_stays_within_a_point(optimize, published
     assert abs(quantize.metric - report.baseline.metric) <= 0.01
 
 
+def made_up(model):
+    """A feed of normal numbers, and what the model answers."""
+    session, random = Session(model), np.random.default_rng(0)
+    sizes = {spec.name: [dim if isinstance(dim, int) else 1 for dim in spec.dims] for spec in session.inputs}
+    feed = {name: random.normal(size=dims).astype(np.float32) for name, dims in sizes.items()}
+    return feed, session.run(feed)
+
+
 def images():
     """Coarse coloured squares, 0 to 255."""
     coarse = np.random.default_rng(0).uniform(0, 255, (16, 3, 20, 20)).astype(np.float32)
@@ -109,3 +125,56 @@ def test_by_default_they_agree_with_the_original(optimize, model, data):
     report = optimize(model, data()).report
     assert report.baseline.metric == pytest.approx(1.0)
     assert report.result.metric > 0.99
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "drop"),
+    [
+        ("resnet20_cifar10.onnx", "cifar10.yaml", 0.01),
+        ("resnet32_cifar10.onnx", "cifar10.yaml", 0.01),
+        ("mobilenet_v1_0.25_224.onnx", "imagenet500.yaml", 0.02),
+        ("mnist_opt.onnx", "mnist.yaml", 0.01),
+    ],
+)
+def test_symmetric_int8_beside_float16_for_jetson(optimize, model, data, drop):
+    """What the device computes, in ONNX Runtime: symmetric activations, float biases, scales in half precision."""
+    report = optimize(model, str(DATA / data), target="jetson", metric="top1", max_drop=drop).report
+    assert report.status == "delivered"
+    assert report.baseline.metric - report.result.metric <= drop
+    products = [layer for layer in report.layers if layer.op in ("Conv", "Gemm", "MatMul")]
+    assert {layer.asked for layer in products} == {"int8"}
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "least"), [("yunet_n_320_320.onnx", images, 22.0), ("basic_pitch_nmp.onnx", recording, 20.0)]
+)
+def test_models_without_labels_for_jetson(optimize, model, data, least):
+    """In dB; about 2.5 dB below what was measured."""
+    report = optimize(model, data(), target="jetson", metric="sqnr", max_drop=None, allow_worse=True).report
+    assert report.status == "delivered"
+    assert report.result.metric > least
+    assert {layer.asked for layer in report.layers if layer.op == "Conv"} == {"int8"}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "resnet20_cifar10.onnx",
+        "resnet32_cifar10.onnx",
+        "mobilenet_v1_0.25_224.onnx",
+        "mnist_opt.onnx",
+        "yunet_n_320_320.onnx",
+        "basic_pitch_nmp.onnx",
+    ],
+)
+@pytest.mark.parametrize("opset", [19, 21])
+def test_every_model_is_raised_to_where_halves_and_blocks_are_spelt(model, opset):
+    before = load(DATA / model)
+    prepare(before, {})
+    after = clone(before)
+    outcome = RaiseOpset(to=opset).run(after, Context(target=load_target("rtx"), original=before))
+    assert outcome.refusals == []
+    assert after.graph.opset_imports[""] == opset
+    feeds, expected = made_up(before)
+    for name, array in Session(after).run(feeds).items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphpress.ir import clone
-from graphpress.ir.encoding import compute_request, encoding_of, read_encoding
+from graphpress.ir.encoding import compute_request, encoding_of, output_encoding, read_encoding
 from graphpress.ir.saturation import absorb_activations
 from graphpress.passes.quantize.residual import accumulations
 
@@ -145,6 +145,12 @@ def test_results_that_nobody_reads_in_integers_are_float(on_jetson):
     done = on_jetson(image(f"a = Conv{PADS}(x, w) g = Sigmoid(a) y = Mul(a, g)"))
     assert done.integer == {"a"}
     assert done.encoding("a") is None
+
+
+def test_a_graph_output_is_what_the_kernel_held_before_it_rounded(on_jetson):
+    done = on_jetson(image(f"a = Conv{PADS}(x, w) y = Conv{PADS}(a, w)", "a, float[N,4,8,8] y"))
+    assert done.read("y", 0) is not None
+    assert output_encoding(done.value("a")) is None
 
 
 def test_an_activation_stays_before_a_quantiser_whose_zero_is_in_the_middle(on_jetson):

@@ -103,6 +103,19 @@ def test_behind_quantize_and_behind_sparsify(pruned):
         assert not sparsity_problems(start.model)
 
 
+@pytest.mark.parametrize(("name", "encoded"), [("cpu", True), ("jetson", False)])
+def test_biases_are_what_the_target_wants_and_scales_fit_its_type(pruned, name, encoded):
+    case = pruned("resnet", depth=8, stem="cifar", width=8, image=8, classes=4, opset=19)
+    model = clone(case.start)
+    about = Context(load_target(name), case.start, calibration=case.feeds, start=case.start)
+    Quantize().run(model, about)
+    assert CorrectBias().run(model, about).changes > 0
+    layers = [node for node in model.graph if node.op_type == "Conv"]
+    assert {encoding_of(node.inputs[2]) is not None for node in layers} == {encoded}
+    scales = np.concatenate([encoding_of(node.inputs[1]).scale for node in layers])
+    assert np.all(scales.astype(np.float16) == scales) == (not encoded)
+
+
 def test_a_product_with_several_weights_is_refused(of_text, case):
     text = "(float[n,2,5,4] x) => (float[n,2,5,3] y) { y = MatMul(x, w) }"
     weight = normal(2, 4, 3)

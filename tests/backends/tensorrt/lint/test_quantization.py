@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto as T
 
-from graphpress.backends.tensorrt.lint import lint, refused, unsupported
-from graphpress.prepare import prepare
+from graphpress.backends.tensorrt.lint import lint, refused
+from graphpress.ir import Refusal
 from graphpress.targets import load_target
 
 PER_CHANNEL = np.full(32, 0.02)
@@ -314,27 +314,28 @@ def test_the_accelerator_quantises_by_itself(net):
 
 
 @pytest.mark.parametrize(
-    ("data", "why"),
-    [
-        ({"dtype": T.UINT8, "zero": 128}, "a zero-point that is not 0"),
-        ({"dtype": T.UINT8}, "came quantised to uint8"),
-        ({"dtype": T.INT16}, "came quantised to int16"),
-        ({}, None),
-    ],
+    "data", [{"dtype": T.UINT8, "zero": 128}, {"zero": 3}, {"dtype": T.UINT8}, {"scale": PER_CHANNEL, "axis": 1}]
 )
-def test_quantisation_that_came_with_the_model(net, data, why):
-    model = conv(net, data=data, bias=integer_bias, opset=21, dtype=T.FLOAT).model
-    assert prepare(model, {}) == []
-    found = unsupported(model, load_target("jetson"))
-    assert [(item.where, why in item.why) for item in found] == ([] if why is None else [("x", True)])
-    assert unsupported(model, load_target("jetson{dla=on}")) == []
+def test_the_accelerator_gets_no_range_of_other_grids(net, data):
+    model = conv(net, data=data, opset=21).model
+    (found,) = lint(model, load_target("jetson{dla=on}"))
+    assert found.where == "QuantizeLinear_0"
+    assert "runs in float on the accelerator" in found.why
+    assert refused(model, load_target("jetson{dla=on}")) == []
 
 
-def test_pairs_that_stay_nodes_count_too(net):
-    model = conv(net, data={"dtype": T.UINT8, "zero": 128}).model
-    assert prepare(model, {})
-    found = unsupported(model, load_target("jetson"))
-    assert {item.where for item in found} == {"QuantizeLinear_0", "DequantizeLinear_1"}
+def test_what_a_build_has_shown_is_not_foretold(net):
+    model, target = conv(net, weight=False).model, load_target("jetson")
+    (found,) = lint(model, target)
+    assert lint(model, target, [Refusal("another", "", "")]) == [found]
+    assert lint(model, target, [Refusal(found.where, "asked for int8, becomes float16", "")]) == []
+
+
+def test_what_gives_no_engine_is_said_whatever_a_stand_in_built(net):
+    made = conv(net, data={"dtype": T.FLOAT8E4M3FN}).model
+    found = refused(made, load_target("rtx-ada"))
+    assert found
+    assert set(found) <= set(lint(made, load_target("rtx-ada"), found))
 
 
 def test_float8_where_there_is_float8(net, verdict):

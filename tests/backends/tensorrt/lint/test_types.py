@@ -78,6 +78,16 @@ def test_float64_is_computed_in_float32(net, verdict):
     assert verdict(made).built
 
 
+@pytest.mark.parametrize("target", ["jetson", "rtx"])
+def test_float64_at_the_edges_of_a_network(net, target):
+    made = net((4, 64), dtype=T.DOUBLE)
+    inner = made.node("Relu", made.node("Cast", "x", name="in", to=T.FLOAT), name="relu")
+    made.output(made.node("Cast", inner, name="out", to=T.DOUBLE))
+    found = lint(made.model, load_target(target))
+    assert [item.where for item in found] == ["x", "out"]
+    assert all(item.fix == "export the model in float32" for item in found)
+
+
 @pytest.mark.parametrize("op_type", ["Add", "MatMul", "Concat", "Where", "LayerNormalization"])
 def test_operands_of_two_types(net, verdict, op_type):
     made = net((64, 64))
