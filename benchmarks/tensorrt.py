@@ -3,7 +3,8 @@
     python benchmarks/tensorrt.py [--models resnet50 bert ...] [--recipes float16 ...] [--capabilities 8.6 ...]
 
 For each model and recipe: the legalised model built with NVIDIA's own compiler for each compute capability. Columns:
-layers asked for the recipe's arithmetic and those that became it, seconds, peak memory of the building process, engine.
+layers that multiply and were asked for something narrower than float32, those that became it, those that the engine
+does not name (fused into others), seconds, peak memory of the building process, engine.
 Nothing is executed: there is no latency in this table.
 """
 
@@ -17,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from graphpress import load, optimize, save
+from graphpress.backend import ShapeRange
 from graphpress.backends.tensorrt.build import BuildRequest, build
 from graphpress.backends.tensorrt.layers import types_of_nodes
+from graphpress.backends.tensorrt.natures import natures_of
 from graphpress.backends.tensorrt.profiles import profile_of
 from graphpress.backends.tensorrt.proof import keeps
 from graphpress.data import synthetic_samples
@@ -32,6 +35,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "unet": ("unet", {}),
     "detector": ("detector", {}),
 }
+RANGES = {"bert": {"input_ids": ShapeRange((1, 16), (1, 128), (16, 256))}}
+"""Open dimensions beside the batch."""
 RECIPES = ("float16", "int8-float16", "int4-weights", "float8")
 CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
 TARGET = "dgpu{tensorrt=10.13}"
@@ -52,17 +57,18 @@ def legalised(name: str, recipe: str, folder: Path) -> tuple[Path, Any]:
 
 def row(name: str, recipe: str, capability: str, file: Path, report: Any) -> str:
     """One line of the table."""
-    profile = profile_of(load(file), {}, [])
+    profile = profile_of(load(file), RANGES.get(name, {}), [])
     result = build(BuildRequest(file, capability=capability, profile=profile, product="tensorrt_rtx"))
     head = f"| {name} | {recipe} | SM{capability.replace('.', '')} |"
     if not result.built:
         said = next((one.text for one in result.messages if "error" in one.severity), "no reason given")
-        return f"{head} refused: {said[:100]} | | | |"
-    became = types_of_nodes(result.layers)
+        return f"{head} refused: {said[-100:]} | | | | | |"
+    became = types_of_nodes(result.layers, natures_of(load(file)))
     asked = {one.name: one.asked for one in report.layers if one.macs and one.asked != "float32"}
-    kept = sum(keeps(kind, became.get(name, kind)) for name, kind in asked.items())
+    kept = sum(name in became and keeps(kind, became[name]) for name, kind in asked.items())
+    fused = sum(name not in became for name in asked)
     return (
-        f"{head} {kept} of {len(asked)} | {result.seconds:.1f} | {result.peak_bytes / 2**20:.0f} | "
+        f"{head} {len(asked)} | {kept} | {fused} | {result.seconds:.1f} | {result.peak_bytes / 2**20:.0f} | "
         f"{result.bytes / 1e6:.1f} |"
     )
 
@@ -72,8 +78,8 @@ def main() -> None:
     for option, known in (("models", tuple(MODELS)), ("recipes", RECIPES), ("capabilities", CAPABILITIES)):
         parser.add_argument(f"--{option}", nargs="+", choices=known, default=known)
     options = parser.parse_args()
-    print("| model | recipe | built for | layers as asked | seconds | peak MiB | engine MB |")
-    print("|---|---|---|---|---|---|---|")
+    print("| model | recipe | built for | asked | became it | vanished | seconds | peak MiB | engine MB |")
+    print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for name in options.models:
             for recipe in options.recipes:

@@ -7,8 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.backend import ShapeRange
 from graphpress.errors import UsageError, did_you_mean
-from graphpress.ir import Editor, Model, Refusal, Shape, SymbolicDim, graphs
+from graphpress.ir import Editor, Model, Refusal, Shape, SymbolicDim, graphs, input_of
+from graphpress.ir.encoding import read_encoding, request_compute
 from graphpress.ir.qdq import raise_qdq
+from graphpress.ops import lookup
+
+EIGHT_BITS = ("int8", "uint8")
 
 
 def parse_input_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -72,8 +76,22 @@ def prepare(model: Model, input_shapes: Mapping[str, tuple[int, ...]]) -> list[R
     _fix_inputs(model, input_shapes)
     _name_nodes(model)
     refusals = raise_qdq(model).refusals
+    _request_pinned(model)
     infer_shapes(model)
     return refusals
+
+
+def _request_pinned(model: Model) -> None:
+    """What arrived with integers before and in it was asked for integer arithmetic by whoever quantised it."""
+    for graph in graphs(model):
+        for node in graph:
+            spec = lookup(node.op_type, node.domain)
+            weight = None if spec is None else spec.quantization.weight
+            if weight is None or input_of(node, weight) is None:
+                continue
+            operands = [read_encoding(node, index) for index in (0, weight)]
+            if all(one is not None and one.dtype in EIGHT_BITS for one in operands):
+                request_compute(node, "int8")
 
 
 def _fix_inputs(model: Model, input_shapes: Mapping[str, tuple[int, ...]]) -> None:

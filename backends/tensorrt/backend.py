@@ -14,17 +14,23 @@ from graphpress.backends.tensorrt.build import BuildRequest
 from graphpress.backends.tensorrt.bundle.bundle import Bundle, Form, complete_bundle, promises, write_models
 from graphpress.backends.tensorrt.bundle.commands import TIMING_CACHE
 from graphpress.backends.tensorrt.engine import Engine, EngineError
-from graphpress.backends.tensorrt.legalise import implicit_form, simulated_form, strong_form, weak_form
+from graphpress.backends.tensorrt.legalise import (
+    implicit_form,
+    is_respelt,
+    respelt_copy,
+    simulated_form,
+    strong_form,
+    weak_form,
+)
 from graphpress.backends.tensorrt.lint import lint, unsupported
 from graphpress.backends.tensorrt.platform import Platform, platform_of
 from graphpress.backends.tensorrt.profiles import profile_of
 from graphpress.backends.tensorrt.proof import ON_THE_DEVICE, build_here, prove
-from graphpress.backends.tensorrt.toolchain import INSTALL, availability, device_capability, find_toolchain
+from graphpress.backends.tensorrt.toolchain import INSTALL, Product, availability, device_capability, find_toolchain
 from graphpress.errors import BackendError
 from graphpress.ir import Model, Node, Refusal, graphs, label
 from graphpress.ir.encoding import compute_request
 from graphpress.ir.foreign import foreign_nodes
-from graphpress.output import MODEL
 from graphpress.targets import Target, load_target
 
 AHEAD_OF_TIME = "tensorrt_rtx"
@@ -36,6 +42,7 @@ NEXT = {
     "load": "next: on the card run `python3 verify.py --engine model-smNN.plan`, NN being its compute capability",
     "run": "next: `python3 verify.py` checks the engine model.plan against golden samples",
 }
+ON_THE_ACCELERATOR = "what the deep learning accelerator runs, and in which type: no stand-in has one"
 LOWERED = "the network was made operator by operator, without NVIDIA's parser of ONNX files"
 
 
@@ -80,7 +87,7 @@ class TensorRTBackend(Backend):
             ModelError: TensorRT refuses the model, or nothing is known of an open dimension.
             UsageError: the target says nothing of TensorRT.
         """
-        target, annotated = commission.target, commission.annotated
+        target, annotated = commission.target, respelt_copy(commission.annotated)
         platform = platform_of(target)
         plugins = foreign_nodes(annotated)
         bundle = Bundle(
@@ -92,20 +99,28 @@ class TensorRTBackend(Backend):
             profile=_profile(commission),
             samples=() if plugins else commission.samples,
             threads=commission.threads,
-            unchanged=commission.unchanged,
+            unchanged=() if is_respelt(commission.annotated) else commission.unchanged,
         )
-        files = write_models(out, bundle)
-        size = sum(file.stat().st_size for file in files if file.name in (MODEL, f"{MODEL}.data"))
+        forms = write_models(out, bundle)
+        files = [file for group in forms.values() for file in group]
+        size = sum(file.stat().st_size for file in next(iter(forms.values())))
         plan = out / PLAN if self.runs_here(target) else None
         known = _unproven(plugins) if plugins and plan is None else self._engines(bundle, files[0], out, plan)
-        files += sorted(file for file in out.glob("*.plan"))
+        engines = sorted(file for file in out.iterdir() if file.suffix == ".plan" or file.name == TIMING_CACHE)
+        if plan is None:  # those that the device builds, it may build again: they are no part of what is checked
+            files += engines
         files = complete_bundle(out, replace(bundle, layers=promises(annotated, known.became)), files)
+        files += [file for file in engines if file not in files]
         step = "run" if plan is not None else "build" if platform.built_on_device else "load"
+        unseen = [ON_THE_ACCELERATOR] if platform.dla else []
         lowered = [LOWERED] if platform.route == "network" else []
         known = replace(
-            known, notes=[*known.notes, *lowered, NEXT[step]], refusals=[*lint(model, target), *known.refusals]
+            known,
+            notes=[*known.notes, *lowered, NEXT[step]],
+            refusals=[*lint(model, target, known.refusals), *known.refusals],
+            unverified=[*known.unverified, *unseen],
         )
-        return TensorRTArtifact(files, size, known, plan)
+        return TensorRTArtifact(files, size, known, plan, platform.product)
 
     def _engines(self, bundle: Bundle, model: Path, out: Path, plan: Path | None) -> Findings:
         """Build for the GPU at hand, or ahead of time for its like."""
@@ -137,12 +152,14 @@ class TensorRTArtifact:
         bytes: size of the model with its external data.
         known: what the builds and the linter found.
         plan: the engine for the GPU at hand; None where there is none.
+        product: the TensorRT that built it, and runs it.
     """
 
     files: list[Path]
     bytes: int
     known: Findings
     plan: Path | None = None
+    product: Product | None = None
 
     def run(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """Run the engine once.
@@ -159,7 +176,8 @@ class TensorRTArtifact:
                 "there is no engine here", where="tensorrt", fix="run build.sh and verify.py on the device"
             )
         try:
-            return Engine(self.plan)
+            toolchain = find_toolchain(self.product)
+            return Engine(self.plan, None if toolchain is None else toolchain.module)
         except EngineError as error:
             raise BackendError(str(error), where="tensorrt", fix="build it again on this device") from error
 

@@ -194,8 +194,13 @@ class Engine:
         return times
 
     def layers(self) -> list[dict[str, Any]]:
-        """The engine's layers, as its inspector tells them; types are told only if it was built to tell them."""
+        """The engine's layers, as its inspector tells them; types are told only if it was built to tell them.
+
+        Where shapes are open, types are those for the usual shapes of the engine's profile.
+        """
         inspector = self._engine.create_engine_inspector()
+        if self._set_usual_shapes():
+            inspector.execution_context = self._context
         text = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
         found = json.loads(text).get("Layers", [])
         return [one if isinstance(one, dict) else {"Name": str(one)} for one in found]
@@ -226,6 +231,15 @@ class Engine:
             )
             for name in names
         ]
+
+    def _set_usual_shapes(self) -> bool:
+        """Whether there are open inputs, and all of them have the shapes now that the engine was tuned for."""
+        usual = {
+            port.name: tuple(self._engine.get_tensor_profile_shape(port.name, 0)[1])
+            for port in self.ports
+            if port.is_input and -1 in port.shape
+        }
+        return bool(usual) and all(self._context.set_input_shape(name, shape) for name, shape in usual.items())
 
     def _prepare(self, feed: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Inputs on the GPU, room for outputs there and here."""
@@ -267,20 +281,23 @@ class Engine:
         return EngineError(f"{what}{said}: {fix}")
 
 
-def import_tensorrt() -> Any:
-    """TensorRT's package, whichever is installed.
+def import_tensorrt(packages: Sequence[str] = PACKAGES) -> Any:
+    """TensorRT's package, the first of these that is installed.
 
     Raises:
         EngineError: none is.
     """
-    for name in PACKAGES:
+    for name in packages:
         try:
             module = importlib.import_module(name)
         except (ImportError, OSError):
             continue
         if hasattr(module, "Runtime"):
             return module
-    raise EngineError(f"none of {', '.join(PACKAGES)} is installed: on a Jetson, apt install python3-libnvinfer")
+    words = packages[0] if len(packages) == 1 else f"none of {', '.join(packages)}"
+    fixes = {"tensorrt": "on a Jetson, apt install python3-libnvinfer", "tensorrt_rtx": "pip install tensorrt-rtx"}
+    verb = "is not" if len(packages) == 1 else "is"
+    raise EngineError(f"{words} {verb} installed: {fixes.get(packages[0], 'install it')}")
 
 
 def dtype_of(dtype: Any, name: str) -> Any:

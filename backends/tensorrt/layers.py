@@ -107,8 +107,13 @@ def parse_layers(dump: str) -> list[Layer]:
 
 
 def layers_of_engine(table: Sequence[Mapping[str, Any]]) -> list[Layer]:
-    """The layers that an engine's inspector lists on the device; blocks that do not tell their types are left out."""
-    return [_inspected(dict(one)) for one in table if "ForeignNode" not in str(one.get("Name"))]
+    """The layers that an engine's inspector lists on the device; those that do not tell their types are left out.
+
+    Blocks do not (``ForeignNode``), nor does anything where shapes are open and none were set, nor an engine that was
+    built to tell names alone.
+    """
+    found = [_inspected(dict(one)) for one in table if "ForeignNode" not in str(one.get("Name"))]
+    return [layer for layer in found if layer.inputs or layer.outputs]
 
 
 def types_of_nodes(layers: Sequence[Layer], natures: Mapping[str, Nature] | None = None) -> dict[str, str]:

@@ -19,11 +19,12 @@ from graphpress.backends.tensorrt.messages import explain, remarks, warnings_of
 from graphpress.backends.tensorrt.natures import cut, natures_of, nodes_by_name, obstacle
 from graphpress.backends.tensorrt.platform import Platform
 from graphpress.backends.tensorrt.toolchain import INSTALL, Toolchain
-from graphpress.errors import ModelError
+from graphpress.errors import BackendError, ModelError
 from graphpress.ir import Model, Node, Refusal, load
 
 WEIGHT_ONLY = "weight-only"
 FLOATS = ("float32", "float16", "bfloat16")
+MOST_NAMES = 5
 ON_THE_DEVICE = "execution, results, latency and the choice of kernels on the device itself"
 
 
@@ -45,12 +46,14 @@ def prove(
 
     Raises:
         ModelError: it builds for no proxy at all; the message says which node stands in the way.
-        BackendError: TensorRT died of it.
+        BackendError: TensorRT died of it while it built an engine to keep.
     """
     proxies, reason = _proxies(platform, toolchain)
     if toolchain is None or not proxies:
         return Findings(unverified=[f"not checked: {reason}", ON_THE_DEVICE])
-    results = {one: build(_for_proxy(request, one, toolchain, plans)) for one in proxies}
+    results, died = _built([_for_proxy(request, one, toolchain, plans) for one in proxies])
+    if not results:
+        return Findings(unverified=[*died, ON_THE_DEVICE])
     model = load(request.model)
     built = {proxy: result for proxy, result in results.items() if result.built}
     if not built:
@@ -59,9 +62,9 @@ def prove(
     messages = [message for result in built.values() for message in result.messages]
     return replace(
         found,
-        notes=[_checked(built, toolchain), *_failures(results, model), _effort(built), *remarks(messages)],
+        notes=[*_checked(built, asked, toolchain), *_failures(results, model), _effort(built), *remarks(messages)],
         refusals=[*found.refusals, *warnings_of(messages, model)],
-        unverified=[*found.unverified, ON_THE_DEVICE],
+        unverified=[*died, *_untold(built, asked, toolchain), *found.unverified, ON_THE_DEVICE],
     )
 
 
@@ -81,7 +84,21 @@ def build_here(request: BuildRequest, platform: Platform, asked: Mapping[str, st
         found,
         notes=[f"built on this device with {toolchain.title}", _effort({"": result}), *remarks(result.messages)],
         refusals=[*found.refusals, *warnings_of(result.messages, model)],
+        unverified=[*_untold({"": result}, asked, toolchain), *found.unverified],
     )
+
+
+def _built(requests: Sequence[BuildRequest]) -> tuple[dict[str, BuildResult], list[str]]:
+    """What came of each build by its capability, and of which nothing came: only a check, it stops no delivery."""
+    results, died = dict[str, BuildResult](), list[str]()
+    for request in requests:
+        try:
+            results[request.capability] = build(request)
+        except BackendError as error:
+            if request.plan is not None:
+                raise
+            died.append(f"not checked for {_place(request.capability)}: {error.what}")
+    return results, died
 
 
 def _for_proxy(request: BuildRequest, proxy: str, toolchain: Toolchain, plans: Path | None) -> BuildRequest:
@@ -111,7 +128,10 @@ def compare(
     return Findings(
         became={name: _telling(wishes.get(name), [t[name] for t in became.values() if name in t]) for name in names},
         refusals=list(_broken(wishes, became, natures, nodes)),
-        unverified=["which float type the flags of a weakly typed network lead to"] if len(wishes) < len(asked) else [],
+        unverified=[
+            *(["which float type the flags of a weakly typed network lead to"] if len(wishes) < len(asked) else []),
+            *_vanished([name for name in wishes if natures.get(name, Nature()).kind == "product"], became),
+        ],
     )
 
 
@@ -150,9 +170,33 @@ def _place(capability: str) -> str:
     return f"SM{capability.replace('.', '')}" if capability else "the GPU at hand"
 
 
-def _checked(built: Mapping[str, BuildResult], toolchain: Toolchain) -> str:
-    places = "/".join(_place(proxy).removeprefix("SM") for proxy in built)
-    return f"checked on proxy SM{places} with {toolchain.title}; not executed"
+def _checked(built: Mapping[str, BuildResult], asked: Mapping[str, str], toolchain: Toolchain) -> Iterator[str]:
+    """Where layers were compared with what was asked, and where it was only built."""
+    silent = _silent(built, asked)
+    for verb, found in (("checked", [one for one in built if one not in silent]), ("built, no more,", silent)):
+        if found:
+            places = "/".join(_place(proxy).removeprefix("SM") for proxy in found)
+            yield f"{verb} on proxy SM{places} with {toolchain.title}; not executed"
+
+
+def _silent(built: Mapping[str, BuildResult], asked: Mapping[str, str]) -> list[str]:
+    """Engines that list no layers although something was asked of them: they prove nothing."""
+    return [proxy for proxy, result in built.items() if asked and not result.layers]
+
+
+def _untold(built: Mapping[str, BuildResult], asked: Mapping[str, str], toolchain: Toolchain) -> Iterator[str]:
+    if silent := _silent(built, asked):
+        places = "/".join(map(_place, silent))
+        yield f"in which types the layers compute for {places}: {toolchain.title} does not list them"
+
+
+def _vanished(products: Sequence[str], became: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Products of which no engine that lists its layers says anything."""
+    told = [table for table in became.values() if table]
+    lost = [name for name in products if told and not any(name in table for table in told)]
+    if lost:
+        more = f" and {len(lost) - MOST_NAMES} others" if len(lost) > MOST_NAMES else ""
+        yield f"what became of {', '.join(lost[:MOST_NAMES])}{more}: no layer of an engine names it"
 
 
 def _failures(results: Mapping[str, BuildResult], model: Model) -> Iterator[str]:

@@ -7,7 +7,7 @@ from onnx import numpy_helper
 
 from graphpress.errors import UsageError
 from graphpress.ir import from_proto
-from graphpress.ir.encoding import encoding_of
+from graphpress.ir.encoding import compute_request, encoding_of
 from graphpress.prepare import parse_input_ranges, parse_input_shapes, prepare
 
 
@@ -92,6 +92,18 @@ def test_q_and_dq_that_stay_are_named_with_the_reason():
     dynamic = model("(float[2,4] x, float s) => (float[2,4] y) { q = QuantizeLinear(x, s) y = DequantizeLinear(q, s) }")
     (refusal,) = prepare(dynamic, {})
     assert "computed at run time" in refusal.why
+
+
+def test_who_came_quantised_asked_for_integers():
+    prepared = model(
+        """(float[1, 4] x) => (float[1, 4] z) {
+            q = QuantizeLinear(x, s, o) d = DequantizeLinear(q, s, o) w = DequantizeLinear(i, s, o)
+            y = MatMul(d, w) z = MatMul(y, w)
+        }""",
+        s=np.float32(0.5), o=np.int8(0), i=np.eye(4, dtype=np.int8),
+    )  # fmt: skip
+    prepare(prepared, {})
+    assert [compute_request(node) for node in prepared.graph] == ["int8", None]
 
 
 def ranged(*texts):

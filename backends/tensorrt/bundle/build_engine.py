@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
-FLAGS = {"int8": "INT8", "float16": "FP16", "bfloat16": "BF16", "float8e4m3fn": "FP8", "int4": "INT4"}
 BUILT, FAILED, CANNOT, NO_TENSORRT = 0, 1, 3, 5
 
 
@@ -101,10 +100,10 @@ def creation_flags(trt: Any, way: Any) -> int:
 
 def set_types(trt: Any, config: Any, way: Any) -> None:
     """Allow the types of a weakly typed network."""
-    for name in way["types"]:
-        flag = getattr(trt.BuilderFlag, FLAGS[name], None)
+    for name in way["flags"]:
+        flag = getattr(trt.BuilderFlag, name, None)
         if flag is None:
-            raise CannotBuildError(f"TensorRT {trt.__version__} has no flag {FLAGS[name]}")
+            raise CannotBuildError(f"TensorRT {trt.__version__} has no flag {name}")
         config.set_flag(flag)
 
 

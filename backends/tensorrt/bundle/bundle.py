@@ -12,6 +12,7 @@ The last file written, expected.json, holds the checksums of all others.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +21,10 @@ from graphpress.backends.tensorrt.bundle.calibration import calibration_cache
 from graphpress.backends.tensorrt.bundle.commands import CALIBRATION
 from graphpress.backends.tensorrt.bundle.contents import Bundle, Form, build_commands
 from graphpress.backends.tensorrt.bundle.expected import expected_json, readme
-from graphpress.backends.tensorrt.bundle.golden import MOST_SAMPLES, Golden, few, output_promises, portions
+from graphpress.backends.tensorrt.bundle.golden import MOST_SAMPLES, Feed, Golden, few, output_promises, portions
 from graphpress.backends.tensorrt.bundle.promises import Promise, promises, types_of
 from graphpress.backends.tensorrt.bundle.script import build_script
-from graphpress.ir import clone, forget_inner_types, save
+from graphpress.ir import Model, clone, forget_inner_types, save
 from graphpress.output import copy_model
 from graphpress.runtime import Session
 
@@ -52,7 +53,7 @@ def write_bundle(out: Path, bundle: Bundle) -> list[Path]:
         ModelError: a model is too large for its format, or ONNX Runtime cannot run the simulated one.
         DataError: a sample does not fit the model.
     """
-    return complete_bundle(out, bundle, write_models(out, bundle))
+    return complete_bundle(out, bundle, [file for files in write_models(out, bundle).values() for file in files])
 
 
 def complete_bundle(out: Path, bundle: Bundle, models: Sequence[Path]) -> list[Path]:
@@ -66,30 +67,41 @@ def complete_bundle(out: Path, bundle: Bundle, models: Sequence[Path]) -> list[P
     return [*files, page, manifest]
 
 
-def write_models(out: Path, bundle: Bundle) -> list[Path]:
-    """Write every form of the model, and the calibration cache where one needs it: the first files of a bundle."""
-    files: list[Path] = []
+def write_models(out: Path, bundle: Bundle) -> dict[Form, list[Path]]:
+    """Write every form of the model with what goes with it: its data, the calibration cache. The first one comes first.
+
+    Returns:
+        By form its files, the model first.
+    """
+    files: dict[Form, list[Path]] = {}
     for form, name in bundle.model_files.items():
         if bundle.unchanged and not files:
-            files += copy_model(bundle.unchanged, out)
+            files[form] = copy_model(bundle.unchanged, out)
             continue
         model = clone(bundle.models[form])
         forget_inner_types(model)
-        files += save(model, out / name)
+        files[form] = save(model, out / name)
     if "float" in bundle.models:
         text = calibration_cache(bundle.models["float"], bundle.annotated, bundle.platform.tensorrt)
         (out / CALIBRATION).write_text(text, encoding="utf-8")
-        files.append(out / CALIBRATION)
+        files["float"].append(out / CALIBRATION)
     return files
 
 
 def _golden(bundle: Bundle) -> list[Golden]:
     if not bundle.samples:
         return []
-    delivered = Session(bundle.simulated, threads=bundle.threads)
-    original = Session(bundle.annotated, threads=bundle.threads)  # annotations do not change what a graph computes
-    feeds = [part for feed in bundle.samples[:MOST_SAMPLES] for part in portions(feed, bundle.profile)]
-    return few([Golden(feed, delivered.run(feed), original.run(feed)) for feed in feeds[:MOST_SAMPLES]])
+    pieces = (part for feed in bundle.samples[:MOST_SAMPLES] for part in portions(feed, bundle.profile))
+    feeds = list(itertools.islice(pieces, MOST_SAMPLES))
+    delivered = _results(bundle.simulated, feeds, bundle.threads)
+    original = _results(bundle.annotated, feeds, bundle.threads)  # annotations do not change what a graph computes
+    return few([Golden(*one) for one in zip(feeds, delivered, original, strict=True)])
+
+
+def _results(model: Model, feeds: Sequence[Feed], threads: int) -> list[Feed]:
+    """What ONNX Runtime makes of each; its session is given up before another is opened, for it holds the weights."""
+    session = Session(model, threads=threads)
+    return [session.run(feed) for feed in feeds]
 
 
 def _write_golden(out: Path, samples: Sequence[Golden]) -> list[Path]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from graphpress.backends.tensorrt.bundle.commands import CALIBRATION, TOOLS, Way, spec, usual_command
+from graphpress.backends.tensorrt.bundle.commands import BUILDER_FLAGS, CALIBRATION, TOOLS, Way, spec, usual_command
 from graphpress.backends.tensorrt.bundle.contents import Bundle
 from graphpress.backends.tensorrt.bundle.golden import Golden, OutputPromise
 from graphpress.backends.tensorrt.bundle.script import template
@@ -67,15 +68,18 @@ def readme(bundle: Bundle, names: Sequence[str]) -> str:
     """The text of ``README.md``, for a folder with files of these names."""
     ways = bundle.ways
     usual = ",".join(spec(name, shapes.usual) for name, shapes in bundle.profile.items())
+    shapes = f" {shlex.quote(f'--shapes={usual}')}" if usual else ""
+    ready = [name for name in names if name.endswith(".plan")]
     return template("README.md.j2").render(
         target=bundle.target.spelled,
         tensorrt=bundle.platform.tensorrt,
         tool=TOOLS[bundle.platform.product],
-        plan=ways[0].plan,
-        shapes=f" --shapes={usual}" if usual else "",
+        plan=ready[0] if ready else ways[0].plan,
+        shapes=shapes,
+        ready=bool(ready),
         others=" or ".join(_option(way) for way in ways[1:]),
         command=usual_command(ways[0], bundle.platform),
-        files=[*((name, WHAT.get(name, "weights of the model")) for name in names if "/" not in name), *_rest(names)],
+        files=[*((name, _what(name)) for name in names if not name.startswith("golden/")), *_rest(names)],
     )
 
 
@@ -83,7 +87,7 @@ def _way(way: Way) -> dict[str, Any]:
     return {
         "model": way.model,
         "plan": way.plan,
-        "types": way.types,
+        "flags": [BUILDER_FLAGS[word] for word in way.types],
         "strong": way.name == "strong",
         "calibration": CALIBRATION if way.name == "dla" else None,
     }
@@ -93,6 +97,13 @@ def _option(way: Way) -> str:
     return "--dla 0" if way.name == "dla" else f"--typing {way.name}"
 
 
+def _what(name: str) -> str:
+    if name.endswith(".plan"):
+        return f"an engine, built ahead of time for GPUs of {name.removesuffix('.plan').rpartition('-')[2].upper()}"
+    return WHAT.get(name, "weights of the model")
+
+
 def _rest(names: Sequence[str]) -> list[tuple[str, str]]:
-    golden = [("golden/", "samples and what ONNX Runtime makes of them")] if any("/" in name for name in names) else []
-    return [*golden, ("expected.json", "what was promised: layers, outputs, checksums")]
+    golden = any(name.startswith("golden/") for name in names)
+    samples = [("golden/", "samples and what ONNX Runtime makes of them")] if golden else []
+    return [*samples, ("expected.json", "what was promised: layers, outputs, checksums")]

@@ -15,7 +15,13 @@ import numpy as np
 
 FOLDER = Path(__file__).resolve().parent
 FIRST_WITH_INT64 = 10
-"""Earlier versions turn inputs of 64-bit integers into 32-bit ones."""
+"""Earlier versions of TensorRT turn inputs of 64-bit integers into 32-bit ones, and no tool tells of which an engine is.
+"""
+TOOLS = {
+    "tensorrt": ("trtexec", "/usr/src/tensorrt/bin/trtexec"),
+    "tensorrt_rtx": ("tensorrt_rtx",),
+}
+"""The command-line tool of each product, and where else it may lie."""
 
 
 class CannotRunError(Exception):
@@ -29,17 +35,18 @@ class Plan(NamedTuple):
         file: where it is.
         open_inputs: names of the inputs with open dimensions.
         version: of the TensorRT that built it, such as ``10.3.0``.
+        product: ``tensorrt`` or ``tensorrt_rtx``: neither loads the other's engines.
     """
 
     file: Path
     open_inputs: list[str]
     version: str
+    product: str = "tensorrt"
 
     @property
     def has_int64(self) -> bool:
-        """Whether its inputs can be 64-bit integers; the versions of TensorRT for RTX begin at 1, and all can."""
-        major = int(re.findall(r"\d+", self.version)[0])
-        return major < 8 or major >= FIRST_WITH_INT64
+        """Whether its inputs can be 64-bit integers; those of TensorRT for RTX always can."""
+        return self.product != "tensorrt" or int(re.findall(r"\d+", self.version)[0]) >= FIRST_WITH_INT64
 
 
 def run(plan: Plan, feeds: list[Any], trtexec: str, known: str) -> list[Any]:
@@ -60,21 +67,43 @@ def run(plan: Plan, feeds: list[Any], trtexec: str, known: str) -> list[Any]:
             return run_in_python(plan, feeds)
         except Exception as error:  # whatever is missing or broken there, the tool may still work
             reason = f"{type(error).__name__}: {error}"
-    usual = [known, "trtexec", "/usr/src/tensorrt/bin/trtexec"]
+    usual = [known, *TOOLS[plan.product]]
     tool = next((one for one in ([trtexec] if trtexec else usual) if shutil.which(one)), None)
     if tool is None:
-        raise CannotRunError(f"{trtexec} cannot be run" if trtexec else f"no trtexec; from Python: {reason}")
-    return [run_with_tool(tool, plan, feed) for feed in feeds]
+        missing = f"no {TOOLS[plan.product][0]}; from Python: {reason}"
+        raise CannotRunError(f"{trtexec} cannot be run" if trtexec else missing)
+    try:
+        return [run_with_tool(tool, plan, feed) for feed in feeds]
+    except CannotRunError as error:
+        raise CannotRunError(f"{error}; from Python: {reason}" if reason else str(error)) from error
 
 
 def run_in_python(plan: Plan, feeds: list[Any]) -> list[Any]:
     """Through TensorRT's Python package, with the engine.py beside this file."""
-    sys.path.insert(0, str(FOLDER))
-    from engine import Engine  # type: ignore[import-not-found]
-
-    with Engine(plan.file) as engine:
+    with load(plan) as engine:
         types = {port.name: port.dtype for port in engine.ports}
         return [dict(engine.run({name: array.astype(types[name]) for name, array in feed.items()})) for feed in feeds]
+
+
+def layers(plan: Plan) -> list[Any]:
+    """The engine's own list of layers, through TensorRT's Python package.
+
+    Raises:
+        CannotRunError: it cannot be loaded here.
+    """
+    try:
+        with load(plan) as engine:
+            return list(engine.layers())
+    except Exception as error:  # whatever is missing or broken there
+        raise CannotRunError(f"{type(error).__name__}: {error}") from error
+
+
+def load(plan: Plan) -> Any:
+    """The engine, with the engine.py beside this file."""
+    sys.path.insert(0, str(FOLDER))
+    from engine import Engine, import_tensorrt  # type: ignore[import-not-found]
+
+    return Engine(plan.file, import_tensorrt((plan.product,)))
 
 
 def run_with_tool(tool: str, plan: Plan, feed: Any) -> Any:

@@ -144,18 +144,45 @@ def sha256(file: Path) -> str:
 
 def check_layers(expected: Any, options: argparse.Namespace, built: Any) -> list[Item]:
     """What each layer was asked for against what it became."""
-    file = options.layers or (FOLDER / built.get("layers", "layers.json"))
-    if options.layers is None and not (built and file.is_file()):
-        return [Item("layer", one["name"], "needs_device", "there is no engine yet") for one in expected["layers"]]
+    plan = plan_of(expected, options, built)
+    try:
+        layers = listed(expected, options, built, plan)
+    except NeedsDeviceError as error:
+        return [Item("layer", one["name"], "needs_device", str(error)) for one in expected["layers"]]
+    found = became([layer for layer in layers if isinstance(layer, dict)])
+    items = [judge(one, found.get(one["name"])) for one in expected["layers"]]
+    accelerated = [way["plan"] for name, way in expected["ways"].items() if name == "dla"]
+    if items and plan.name not in accelerated and all(item.verdict == "unknown" for item in items):
+        items.append(Item("layer", "(all)", "incomplete", "none is told: build with --profilingVerbosity=detailed"))
+    return items
+
+
+def listed(expected: Any, options: argparse.Namespace, built: Any, plan: Path) -> list[Any]:
+    """The layers of an engine: from a file that was given or written when it was built, else from the engine itself."""
+    file = options.layers or FOLDER / built.get("layers", "layers.json")
+    of_this_engine = built and plan.resolve() == (FOLDER / built["plan"]).resolve()
+    if options.layers is None and not (of_this_engine and file.is_file()):
+        if not plan.is_file():
+            raise NeedsDeviceError("there is no engine yet")
+        runner = run_engine()
+        try:
+            told: list[Any] = runner.layers(engine_of(runner, expected, built, plan))
+        except runner.CannotRunError as error:
+            raise NeedsDeviceError(f"the engine cannot be asked: {error}") from error
+        return told
     table = read_json(file)
     layers = table.get("Layers") if isinstance(table, dict) else None
     if not isinstance(layers, list):
         raise CannotCheckError(f"{file} is no list of layers as TensorRT writes it")
-    found = became([layer for layer in layers if isinstance(layer, dict)])
-    items = [judge(one, found.get(one["name"])) for one in expected["layers"]]
-    if items and built.get("way") != "dla" and all(item.verdict == "unknown" for item in items):
-        items.append(Item("layer", "(all)", "incomplete", "none is told: build with --profilingVerbosity=detailed"))
-    return items
+    return layers
+
+
+def plan_of(expected: Any, options: argparse.Namespace, built: Any) -> Path:
+    """The engine to check: the one that was given, the one that was built last, or the first that is there."""
+    if options.engine or built:
+        return Path(options.engine or FOLDER / built["plan"])
+    plans = [FOLDER / way["plan"] for way in expected["ways"].values()]
+    return next((plan for plan in plans if plan.is_file()), plans[0])
 
 
 def became(layers: list[dict[str, Any]]) -> dict[str, list[str]]:
@@ -214,6 +241,8 @@ def judge(promise: Any, types: list[str] | None) -> Item:
     if not types:
         why = "not in the list: fused into another" if types is None else "in a block that does not tell its types"
         return Item("layer", name, "unknown", f"asked {asked}; {why}")
+    if asked == "weight-only":
+        return Item("layer", name, "unknown", f"asked {asked}; computes in {'/'.join(types)}, stored is not told")
     if asked in types or asked not in WIDTH or WIDTH[types[0]] < WIDTH[asked]:
         verdict = "pass"
     elif proxy is not None and proxy != asked:
@@ -269,7 +298,7 @@ def compare(promise: Any, samples: list[Any], results: list[Any]) -> Item:
         if wanted.shape != found.shape:
             return Item("output", name, "fail", f"is {list(found.shape)}, not {list(wanted.shape)}")
     one, other = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
-    distance = relative(one, other) if promise["measure"] == "relative" else float(np.mean(one != other))
+    distance = relative(one, other) if promise["measure"] == "relative" else share(one, other)
     good = distance <= promise["bound"]
     detail = f"{promise['measure']} distance {distance:.3g}, at most {promise['bound']:.3g}"
     if promise["classes"]:
@@ -290,6 +319,11 @@ def relative(wanted: Any, found: Any) -> float:
     return gap / norm if norm else (0.0 if gap == 0 else float("inf"))
 
 
+def share(wanted: Any, found: Any) -> float:
+    """The share of elements that differ; 0 where there are none."""
+    return float(np.mean(wanted != found)) if wanted.size else 0.0
+
+
 def classes(samples: list[Any], results: list[Any], name: str) -> tuple[int, int]:
     """On how many rows the class agrees, and how many are clear: their margin is more than twice what moved them."""
     agree = clear = 0
@@ -308,20 +342,31 @@ def classes(samples: list[Any], results: list[Any], name: str) -> tuple[int, int
 
 def run(expected: Any, options: argparse.Namespace, built: Any, samples: list[Any]) -> list[Any]:
     """Run the engine on the samples, with the run_engine.py beside this file."""
-    sys.path.insert(0, str(FOLDER))
-    import run_engine  # type: ignore[import-not-found]
-
-    first = next(iter(expected["ways"].values()))["plan"]
-    plan = options.engine or FOLDER / built.get("plan", first)
+    plan = plan_of(expected, options, built)
     if not plan.is_file():
         raise NeedsDeviceError("there is no engine yet: run build.sh on the device")
-    engine = run_engine.Plan(plan, list(expected["profile"]), built.get("tensorrt") or expected["tensorrt"])
-    feeds = [sample["input"] for sample in samples]
+    runner, feeds = run_engine(), [sample["input"] for sample in samples]
+    engine = engine_of(runner, expected, built, plan)
     try:
-        results: list[Any] = run_engine.run(engine, feeds, options.trtexec or "", built.get("tool", ""))
-    except run_engine.CannotRunError as error:
+        results: list[Any] = runner.run(engine, feeds, options.trtexec or "", built.get("tool", ""))
+    except runner.CannotRunError as error:
         raise NeedsDeviceError(str(error)) from error
     return results
+
+
+def engine_of(runner: Any, expected: Any, built: Any, plan: Path) -> Any:
+    """The engine as run_engine.py wants it described."""
+    return runner.Plan(
+        plan, list(expected["profile"]), built.get("tensorrt") or expected["tensorrt"], expected["product"]
+    )
+
+
+def run_engine() -> Any:
+    """The run_engine.py beside this file."""
+    sys.path.insert(0, str(FOLDER))
+    import run_engine as runner  # type: ignore[import-not-found]
+
+    return runner
 
 
 # -- in and out ------------------------------------------------------------------------------------------------

@@ -296,7 +296,8 @@ def test_scales_that_float16_does_not_hold_stay_float32(arrived):
     held = [np.array_equal(constant(one).astype(np.float16).astype(np.float32), constant(one)) for one in scales]
     assert not all(held)
     assert {one.dtype for one, exact in zip(scales, held, strict=True) if not exact} == {DataType.FLOAT}
-    assert {name: value for name, value in steps(form).items() if value[1]}
+    stored = {(tuple(scale), held) for scale, held in steps(form).values() if held is not None}
+    assert stored == {(tuple(scale), held) for scale, held in steps(weak_form(model)).values() if held is not None}
     assert near(run(form), run(weak_form(model)), FLIPS)
 
 
@@ -312,12 +313,31 @@ def test_tensorrt_computes_it_in_integers(arrived, tmp_path, passes):
     assert {types[node.name] for node in nodes(form, "Conv", "Gemm")} == {"int8"}
 
 
+def through_the_main_door(path, tmp_path, target="jetson", **options):
+    return optimize(path, target=target, input_shape=["input=1x3x32x32"], output=tmp_path / "out", **options).report
+
+
 @needs_compiler
-def test_it_goes_through_the_main_door(arrived, tmp_path):
-    shapes = ["input=1x3x32x32"]
-    result = optimize(arrived, target="jetson", recipe="cleanup", input_shape=shapes, output=tmp_path / "out")
-    assert any("checked on proxy SM80/86" in note for note in result.report.notes)
+def test_it_is_delivered_in_integers(arrived, tmp_path):
+    report = through_the_main_door(arrived, tmp_path, passes="raise_opset{to=19},cleanup,reduce_precision")
+    assert report.status == "delivered"
+    assert {one.became for one in report.layers if one.op in ("Conv", "Gemm")} == {"int8"}
     assert stored_types(load(tmp_path / "out" / "model.onnx")) == {DataType.INT8}
+
+
+@needs_compiler
+@pytest.mark.parametrize("target", ["jetson", "jetson{jetpack=5.1}"])
+def test_it_is_respelt_where_nothing_else_changes(arrived, tmp_path, target):
+    report = through_the_main_door(arrived, tmp_path, target, recipe="cleanup")
+    assert any("checked on proxy SM80/86" in note for note in report.notes)
+    assert stored_types(load(tmp_path / "out" / "model.onnx")) == {DataType.INT8}
+
+
+@needs_compiler
+def test_the_accelerator_gets_its_ranges(arrived, tmp_path):
+    through_the_main_door(arrived, tmp_path, "jetson{dla=on}", recipe="cleanup")
+    known = {line.split(":")[0] for line in (tmp_path / "out" / "calibration.cache").read_text().splitlines()[1:]}
+    assert {node.inputs[0].name for node in nodes(load(tmp_path / "out" / "model-float.onnx"), "Conv")} <= known
 
 
 def test_asymmetric_grids_are_refused(asymmetric, tmp_path, capsys):

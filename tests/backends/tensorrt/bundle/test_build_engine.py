@@ -59,8 +59,8 @@ def package(version: str, flags=(), creation=()):
     )
 
 
-STRONG = {"strong": True, "types": []}
-WEAK = {"strong": False, "types": ["int8", "float16"]}
+STRONG = {"strong": True, "flags": []}
+WEAK = {"strong": False, "flags": ["INT8", "FP16"]}
 
 
 @pytest.mark.parametrize(
