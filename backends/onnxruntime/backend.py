@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -47,6 +47,8 @@ FLOAT_RESULTS = frozenset({"DequantizeLinear", "DynamicQuantizeMatMul", "MatMulI
 
 INTEGER_TYPES = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 
+RANGES_UNUSED = "--input-range changed nothing: ONNX Runtime takes any shape, and tunes for none"
+
 SUFFIX = re.compile(r"(_token_\d+|_nchwc)+$")
 """What ONNX Runtime appends to the name of a node that it rewrites into another layout."""
 
@@ -70,19 +72,20 @@ class OnnxRuntimeBackend(Backend):
 
     def compile(self, model: Model, commission: Commission, out: Path) -> Artifact:
         """Write ``out/model.onnx`` (and its data file when large) and load it."""
+        notes = (RANGES_UNUSED,) if commission.ranges else ()
         if commission.unchanged:
-            return OnnxRuntimeArtifact(copy_model(commission.unchanged, out), commission.threads)
+            return OnnxRuntimeArtifact(copy_model(commission.unchanged, out), commission.threads, notes)
         model = clone(model)
         forget_inner_types(model)
-        return OnnxRuntimeArtifact(save(model, out / "model.onnx"), commission.threads)
+        return OnnxRuntimeArtifact(save(model, out / "model.onnx"), commission.threads, notes)
 
 
 class OnnxRuntimeArtifact:
     """A model file and the session that runs it."""
 
-    def __init__(self, files: list[Path], threads: int) -> None:
+    def __init__(self, files: list[Path], threads: int, notes: Sequence[str] = ()) -> None:
         self.files = files
-        self._threads = threads
+        self._threads, self._notes = threads, notes
         self._session = Session(files[0], threads=threads)
 
     @property
@@ -100,7 +103,7 @@ class OnnxRuntimeArtifact:
             optimized = Path(scratch) / "optimized.onnx"
             Session(self.files[0], threads=self._threads, optimized_path=optimized)
             graph = onnx.load(optimized, load_external_data=False).graph
-        return Findings(became=_arithmetic(graph))
+        return Findings(became=_arithmetic(graph), notes=self._notes)
 
 
 def _arithmetic(graph: onnx.GraphProto) -> dict[str, str]:

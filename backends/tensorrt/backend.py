@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,8 @@ from graphpress.ir.encoding import compute_request
 from graphpress.ir.foreign import foreign_nodes
 from graphpress.targets import Target, load_target
 
+Feed = Mapping[str, np.ndarray]
+RANGE = "--input-range changes it"
 AHEAD_OF_TIME = "tensorrt_rtx"
 STAND_IN = "rtx"
 """The target of that product: what it cannot take says nothing of other devices."""
@@ -89,15 +91,15 @@ class TensorRTBackend(Backend):
         """
         target, annotated = commission.target, respelt_copy(commission.annotated)
         platform = platform_of(target)
-        plugins = foreign_nodes(annotated)
+        plugins, profile = foreign_nodes(annotated), _profile(commission)
         bundle = Bundle(
             target=target,
             platform=platform,
             models=_forms(model, annotated, platform),
             annotated=annotated,
             simulated=self.simulate(annotated, target),
-            profile=_profile(commission),
-            samples=() if plugins else commission.samples,
+            profile=profile,
+            samples=() if plugins else _within(commission.samples, profile),
             threads=commission.threads,
             unchanged=() if is_respelt(commission.annotated) else commission.unchanged,
         )
@@ -113,10 +115,11 @@ class TensorRTBackend(Backend):
         files += [file for file in engines if file not in files]
         step = "run" if plan is not None else "build" if platform.built_on_device else "load"
         unseen = [ON_THE_ACCELERATOR] if platform.dla else []
+        unseen += [] if bundle.samples or plugins else [f"outputs: no sample lies in the range of shapes ({RANGE})"]
         lowered = [LOWERED] if platform.route == "network" else []
         known = replace(
             known,
-            notes=[*known.notes, *lowered, NEXT[step]],
+            notes=[*known.notes, *lowered, *_tuned(profile), NEXT[step]],
             refusals=[*lint(model, target, known.refusals), *known.refusals],
             unverified=[*known.unverified, *unseen],
         )
@@ -161,7 +164,7 @@ class TensorRTArtifact:
     plan: Path | None = None
     product: Product | None = None
 
-    def run(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    def run(self, feed: Feed) -> Feed:
         """Run the engine once.
 
         Raises:
@@ -190,6 +193,26 @@ def _profile(commission: Commission) -> dict[str, ShapeRange]:
     """Shapes of open inputs, from what was said and from data; what was made up for want of data says nothing."""
     seen = () if commission.made_up else commission.samples
     return profile_of(commission.annotated, commission.ranges, seen)
+
+
+def _within(samples: Sequence[Feed], profile: Mapping[str, ShapeRange]) -> list[Feed]:
+    """The samples that an engine of this profile takes: of others it can say nothing."""
+    return [feed for feed in samples if all(_fits(feed[name].shape, shapes) for name, shapes in profile.items())]
+
+
+def _fits(shape: Sequence[int], shapes: ShapeRange) -> bool:
+    ends = zip(shapes.least, shape, shapes.largest, strict=True)
+    return all(least <= size <= largest for least, size, largest in ends)
+
+
+def _tuned(profile: Mapping[str, ShapeRange]) -> list[str]:
+    """What shapes the engine will take, in a sentence: what is outside is refused on the device."""
+    words = [f"{name} {_sizes(one.least)} to {_sizes(one.largest)}" for name, one in profile.items()]
+    return [f"the engine takes {', '.join(words)} ({RANGE})"] if words else []
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _unproven(plugins: list[Node]) -> Findings:

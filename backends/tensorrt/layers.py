@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from graphpress.backends.tensorrt.bundle.verify import nodes_of, type_of
+from graphpress.backends.tensorrt.bundle.verify import names_in, nodes_of, type_of
 
 HEADING: Final = "Layers:"
 """How the message begins in which the builder lists an engine's layers."""
@@ -53,7 +53,6 @@ _AUXILIARY = ("cast", "memset", "move", "noop", "reformat", "reshape", "shape_ca
 _NAMES = {word: name for name, word in TYPES.items()}
 _FIELD = re.compile(r", (LayerType|Inputs|Constants|Outputs|TacticName|StreamId|Metadata): ")
 _TYPE = re.compile(r"Datatype: (\w+)")
-_NODE = "[ONNX Layer: "
 
 
 @dataclass(frozen=True)
@@ -138,8 +137,8 @@ def _layer(line: str) -> Layer:
     name, *rest = _FIELD.split(line.removeprefix("Name: "))
     fields = dict(zip(rest[::2], rest[1::2], strict=True))
     types = {key: tuple(_TYPE.findall(fields.get(key, ""))) for key in ("Inputs", "Constants", "Outputs")}
-    nodes = _nodes(fields.get("Metadata", ""))
-    return Layer(name, fields["LayerType"], types["Inputs"], types["Constants"], types["Outputs"], nodes)
+    nodes = names_in(fields.get("Metadata", ""))
+    return Layer(name, fields["LayerType"], types["Inputs"], types["Constants"], types["Outputs"], tuple(nodes))
 
 
 def _inspected(one: dict[str, Any]) -> Layer:
@@ -152,12 +151,6 @@ def _inspected(one: dict[str, Any]) -> Layer:
     constants = (*types("Constants"), *([_NAMES[stored]] if stored in _NAMES else []))
     kind = str(one.get("LayerType", ""))
     return Layer(str(one.get("Name", "")), kind, types("Inputs"), constants, types("Outputs"), tuple(nodes_of(one)))
-
-
-def _nodes(metadata: str) -> tuple[str, ...]:
-    """Names behind ``[ONNX Layer: ``, up to the bracket before the next; a name may hold brackets itself."""
-    _, *found = metadata.replace("\x1e", "").split(_NODE)
-    return tuple(one.rstrip().removesuffix("]") for one in found)
 
 
 def _arithmetic(layers: Sequence[Layer]) -> Layer:

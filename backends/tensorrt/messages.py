@@ -60,8 +60,8 @@ ERRORS: Final = (
     ),
     _means(
         r"no optimization profile has been defined",
-        "inputs have open dimensions, and there is no range of shapes for them",
-        SHAPES_FIX,
+        "inputs have open dimensions, or values that are sizes of what is computed, and no range is given for them",
+        f"{SHAPES_FIX}; make sizes that are read from an input constants",
     ),
     _means(
         r"Invalid optimization profiles for input tensors (?P<value>[^,]+),",

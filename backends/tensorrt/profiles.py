@@ -3,13 +3,14 @@
     first axis     the batch: from 1, tuned for 1, up to the larger of 16 and what the samples hold
     other axes     what was said of them in ranges, else what the samples hold: least, median, largest
 
-Axes of the same symbol have the same sizes, whichever input says them. Refuses an axis of which nothing is known, and
+Axes of the same symbol have the same sizes, whichever input says them, and are the batch only where all of them come
+first. Refuses an axis of which nothing is known, and
 an input whose number of axes is not even known, for a guess would be an engine that rejects the user's inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,8 +44,8 @@ def profile_of(
         ModelError: nothing is known of an open dimension, or not even how many an input has.
         UsageError: two inputs that share a dimension were given different sizes of it.
     """
-    given = _said(model, ranges)
-    seen = _seen(model, samples)
+    given, seen = _said(model, ranges), _seen(model, samples)
+    batches = {key for _, _, key in _open_axes(model)} - {key for _, axis, key in _open_axes(model) if axis}
     profile = {}
     for value in model.graph.inputs:
         name = label(value)
@@ -53,13 +54,18 @@ def profile_of(
         elif value.shape is None:
             raise ModelError("its number of dimensions is not known", where=f"input {name!r}", fix=_fix(name, "AxBxC"))
         elif not value.shape.is_static():
-            axes = [_sizes(value, value.shape, axis, given, seen) for axis in range(len(value.shape))]
+            axes = [_sizes(value, value.shape, axis, given, seen, batches) for axis in range(len(value.shape))]
             profile[name] = ShapeRange(*(tuple(sizes) for sizes in zip(*axes, strict=True)))
     return profile
 
 
 def _sizes(
-    value: Value, shape: Shape, axis: int, given: Mapping[str, Sizes], seen: Mapping[str, Sequence[int]]
+    value: Value,
+    shape: Shape,
+    axis: int,
+    given: Mapping[str, Sizes],
+    seen: Mapping[str, Sequence[int]],
+    batches: Collection[str],
 ) -> Sizes:
     """The sizes of one axis: fixed, said, those of a batch, or seen."""
     fixed, key = shape[axis], _key(value, shape, axis)
@@ -68,7 +74,7 @@ def _sizes(
     if key in given:
         return given[key]
     found = sorted(seen.get(key, ()))
-    if axis == 0:
+    if key in batches:
         return Sizes(1, 1, max(LARGEST_BATCH, *found, 1))
     if found:
         return Sizes(found[0], found[len(found) // 2], found[-1])

@@ -21,8 +21,8 @@ from graphpress.backends.tensorrt.platform import Platform
 from graphpress.backends.tensorrt.toolchain import INSTALL, Toolchain
 from graphpress.errors import BackendError, ModelError
 from graphpress.ir import Model, Node, Refusal, load
+from graphpress.ir.encoding import WEIGHT_ONLY
 
-WEIGHT_ONLY = "weight-only"
 FLOATS = ("float32", "float16", "bfloat16")
 MOST_NAMES = 5
 ON_THE_DEVICE = "execution, results, latency and the choice of kernels on the device itself"

@@ -68,11 +68,6 @@ class Toolchain:
         return frozenset(_members(getattr(self.module, "BuilderFlag", None)))
 
     @cached_property
-    def dtypes(self) -> frozenset[str]:
-        """Tensor types that exist, by its own names (``HALF``, ``BF16``, ``INT4``, …)."""
-        return frozenset(_members(getattr(self.module, "DataType", None)))
-
-    @cached_property
     def weak(self) -> bool:
         """Whether networks may be weakly typed, their precision allowed by builder flags."""
         return "FP16" in self.flags
@@ -81,11 +76,6 @@ class Toolchain:
     def strong(self) -> bool:
         """Whether networks can be strongly typed: by a flag, or because there is nothing else any more."""
         return not self.weak or "STRONGLY_TYPED" in self._creation_flags
-
-    @cached_property
-    def calibrates(self) -> bool:
-        """Whether it takes an int8 calibration cache (implicit quantisation)."""
-        return hasattr(self.module, "IInt8EntropyCalibrator2")
 
     @cached_property
     def _creation_flags(self) -> frozenset[str]:

@@ -24,14 +24,17 @@ class CannotBuildError(Exception):
 def main() -> int:
     """Build and return the exit status."""
     parser = argparse.ArgumentParser(description="Build the engine of this folder through TensorRT's Python package.")
-    parser.add_argument("--way", help="strong, weak or dla; default: the first that this folder has")
+    try:
+        expected = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        parser.error(f"expected.json cannot be read ({error}): copy the folder again")
+    ways = list(expected["ways"])
+    parser.add_argument("--way", choices=ways, default=ways[0], help="default: %(default)s")
     parser.add_argument("--core", type=int, default=0, help="number of the deep learning accelerator")
     parser.add_argument("--capability", help="build ahead of time for a GPU of this compute capability, such as 8.6")
     parser.add_argument("--dry-run", action="store_true", help="say what would be built")
     options = parser.parse_args()
-    expected = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
-    name = options.way or next(iter(expected["ways"]))
-    way = expected["ways"][name]
+    name, way = options.way, expected["ways"][options.way]
     print(f"{expected['product']} builds {way['plan']} of {way['model']} (way: {name})")
     if options.dry_run:
         return BUILT

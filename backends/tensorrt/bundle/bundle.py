@@ -19,7 +19,7 @@ from pathlib import Path
 
 from graphpress.backends.tensorrt.bundle.calibration import calibration_cache
 from graphpress.backends.tensorrt.bundle.commands import CALIBRATION
-from graphpress.backends.tensorrt.bundle.contents import Bundle, Form, build_commands
+from graphpress.backends.tensorrt.bundle.contents import Bundle, Form
 from graphpress.backends.tensorrt.bundle.expected import expected_json, readme
 from graphpress.backends.tensorrt.bundle.golden import MOST_SAMPLES, Feed, Golden, few, output_promises, portions
 from graphpress.backends.tensorrt.bundle.promises import Promise, promises, types_of
@@ -32,7 +32,6 @@ __all__ = [
     "Bundle",
     "Form",
     "Promise",
-    "build_commands",
     "complete_bundle",
     "promises",
     "write_bundle",

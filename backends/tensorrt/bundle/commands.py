@@ -49,13 +49,14 @@ BUILDER_FLAGS: Final = {
 }
 """The same for TensorRT's Python package."""
 
-UNLISTED: Final[Mapping[int, frozenset[str]]] = {
-    1: frozenset({*TYPE_FLAGS.values(), "--stronglyTyped", "--calib", "--useDLACore", "--buildOnly"}),
-    8: frozenset({"--bf16", "--int4", "--stronglyTyped", "--buildOnly"}),
-    10: frozenset({"--buildOnly"}),
-    11: frozenset({*TYPE_FLAGS.values(), "--stronglyTyped", "--calib", "--buildOnly"}),
+UNLISTED: Final[Mapping[tuple[int, ...], frozenset[str]]] = {
+    (1,): frozenset({*TYPE_FLAGS.values(), "--stronglyTyped", "--calib", "--useDLACore", "--buildOnly"}),
+    (8,): frozenset({"--bf16", "--fp8", "--int4", "--stronglyTyped", "--skipInference"}),
+    (8, 6): frozenset({"--bf16", "--int4", "--stronglyTyped", "--buildOnly"}),
+    (10,): frozenset({"--buildOnly"}),
+    (11,): frozenset({*TYPE_FLAGS.values(), "--stronglyTyped", "--calib", "--buildOnly"}),
 }
-"""What the help of each major version does not list, for command lines written where there is no tool to ask."""
+"""What the help does not list from each release on, for command lines written where there is no tool to ask."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ def missing(way: Way, lists: Callable[[str], bool]) -> list[str]:
 
 def usual_command(way: Way, platform: Platform) -> str:
     """The command line for the version that the platform has, as one types it."""
-    unlisted = UNLISTED.get(int(platform.tensorrt.partition(".")[0]), frozenset())
+    version = tuple(int(part) for part in platform.tensorrt.split("."))
+    unlisted = UNLISTED[max(since for since in UNLISTED if since <= version)]
     return shlex.join(command_line(way, TOOLS[platform.product], lambda option: option not in unlisted))
 
 

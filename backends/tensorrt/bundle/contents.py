@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from graphpress.backend import ShapeRange
-from graphpress.backends.tensorrt.bundle.commands import BUILDER_FLAGS, Needs, Way, usual_command, ways_of
+from graphpress.backends.tensorrt.bundle.commands import BUILDER_FLAGS, Needs, Way, ways_of
 from graphpress.backends.tensorrt.bundle.promises import Promise, is_sparse, types_of
 from graphpress.backends.tensorrt.platform import Platform
 from graphpress.ir import Model
@@ -78,8 +78,3 @@ class Bundle:
     def sparse(self) -> bool:
         """Whether there are weights for sparse kernels."""
         return is_sparse(self.annotated)
-
-
-def build_commands(bundle: Bundle) -> dict[str, str]:
-    """By way of building, the command line for the platform's TensorRT, for the report."""
-    return {way.name: usual_command(way, bundle.platform) for way in bundle.ways}

@@ -84,14 +84,15 @@ class OutputPromise:
 
     Args:
         name: the output.
-        measure: ``relative`` distance of floats, or ``share`` of integers that differ.
+        measure: ``relative`` distance of floats, ``share`` of integers that differ, or ``none`` where compression has
+            moved its very size (of a list of detections, say): nothing can be promised then.
         moved: what the compression itself has moved, in that measure.
         bound: what passes.
         classes: it looks like class scores.
     """
 
     name: str
-    measure: Literal["relative", "share"]
+    measure: Literal["relative", "share", "none"]
     moved: float
     bound: float
     classes: bool = False
@@ -137,10 +138,11 @@ def output_promises(samples: Sequence[Golden], types: Collection[str], *, dla: b
 
 def _promise(name: str, samples: Sequence[Golden], floor: float, classes: bool) -> OutputPromise:
     pairs = [(sample.delivered[name], sample.original[name]) for sample in samples]
-    same_shape = all(one.shape == other.shape for one, other in pairs)
+    if not all(one.shape == other.shape for one, other in pairs):
+        return OutputPromise(name, "none", 0.0, 0.0)
     one, other = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
     floating = is_floating(one.dtype)
-    moved = (_relative(one, other) if floating else float(np.mean(one != other))) if same_shape and one.size else 0.0
+    moved = (_relative(one, other) if floating else float(np.mean(one != other))) if one.size else 0.0
     bound = min(max(2 * moved, floor), LARGEST_BOUND)
     return OutputPromise(name, "relative" if floating else "share", moved, bound, classes)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from graphpress.ir import Model, graphs
-from graphpress.ir.encoding import compute_request, float_type
+from graphpress.ir.encoding import WEIGHT_ONLY, compute_request, float_type, read_encoding
 from graphpress.ir.sparsity import sparsity_of
 
 
@@ -43,9 +43,12 @@ def promises(annotated: Model, became: Mapping[str, str] | None = None) -> list[
 
 
 def types_of(annotated: Model) -> list[str]:
-    """Types beside float32 that nodes were asked to use, sorted."""
-    asked = ((compute_request(node), float_type(node)) for graph in graphs(annotated) for node in graph)
-    return sorted({word for pair in asked for word in pair if word is not None and word != "float32"})
+    """Types beside float32 that nodes were asked to use, or read their operands in, sorted."""
+    nodes = [node for graph in graphs(annotated) for node in graph]
+    asked = {word for node in nodes for word in (compute_request(node), float_type(node)) if word is not None}
+    read = (read_encoding(node, index) for node in nodes for index in range(len(node.inputs)))
+    stored = {one.dtype for one in read if one is not None}
+    return sorted((asked | stored) - {"float32", "int32", WEIGHT_ONLY})
 
 
 def is_sparse(annotated: Model) -> bool:

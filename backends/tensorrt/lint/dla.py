@@ -50,8 +50,8 @@ def dla_findings(model: Model, device: Device) -> Iterator[Finding]:
         if static_shape(value) is None:
             yield degraded(
                 value,
-                "the accelerator takes no open dimensions: all that reads it falls back to the GPU",
-                "fix the shape with --input-shape",
+                "the accelerator takes one shape only: the engine for it is built for the usual one of the profile",
+                "say which that is with --input-range, or fix the shape with --input-shape",
             )
     old = device.platform.capabilities == ("7.2",)
     for graph in graphs(model):

@@ -18,8 +18,6 @@ FIX = (
 
 def pinned_findings(model: Model, device: Device) -> Iterator[Finding]:
     """Each value that the model itself says to quantise in a way that no legal spelling can say again."""
-    if device.platform.dla:
-        return
     for value, encoding in _readings(model):
         if encoding.pinned and (why := _why_not(value, encoding, device)):
             yield fatal(value, why, FIX)

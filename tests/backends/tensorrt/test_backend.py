@@ -1,6 +1,7 @@
 """The backend through the main door: what it leaves in the folder, what it says, and what it refuses."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -8,9 +9,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from graphpress import optimize, save
-from graphpress.backends.tensorrt.backend import LOWERED, NEXT, TensorRTBackend
+from graphpress.backend import Commission, Findings
+from graphpress.backends.tensorrt.backend import LOWERED, NEXT, TensorRTArtifact, TensorRTBackend
 from graphpress.backends.tensorrt.toolchain import device_capability, find_toolchain
 from graphpress.errors import BackendError, ModelError, UsageError
+from graphpress.ir import load
 from graphpress.models import build
 from graphpress.targets import load_target
 
@@ -124,6 +127,48 @@ def test_what_only_the_stand_in_lacks_is_no_refusal(tmp_path):
         optimize(model, target="rtx", passes="cleanup", output=tmp_path / "rtx")
 
 
+def test_the_size_of_a_model_counts_its_data_under_any_name(source, tmp_path, monkeypatch):
+    """Where the input model is delivered as it is, its data keep their names."""
+    monkeypatch.setattr("graphpress.backends.tensorrt.backend.find_toolchain", lambda *_: None)
+    apart = tmp_path / "apart" / "resnet.onnx"
+    apart.parent.mkdir()
+    onnx.save(onnx.load(source), apart, save_as_external_data=True, location="weights of it.bin", size_threshold=0)
+    result = optimize(apart, target="jetson", passes="eliminate_identity", output=tmp_path / "out")
+    assert result.status == "kept_original"
+    files = [tmp_path / "out" / name for name in ("model.onnx", "weights of it.bin")]
+    assert result.report.result.bytes == sum(file.stat().st_size for file in files)
+
+
+def test_what_the_device_builds_may_be_built_again_there(source, tmp_path, monkeypatch):
+    """Engine and timings are delivered, but are no files whose checksums must hold."""
+
+    def built(request, *_):
+        request.plan.write_bytes(b"engine")
+        request.timing_cache.write_bytes(b"timings")
+        return Findings()
+
+    monkeypatch.setattr(TensorRTBackend, "runs_here", lambda *_: True)
+    monkeypatch.setattr("graphpress.backends.tensorrt.backend.build_here", built)
+    monkeypatch.setattr("graphpress.backends.tensorrt.backend.find_toolchain", lambda *_: SimpleNamespace())
+    model = load(source)
+    artifact = TensorRTBackend().compile(model, Commission(load_target("jetson"), model), tmp_path)
+    assert {"model.plan", "timing.cache"} <= {file.name for file in artifact.files}
+    assert sorted(artifact.files) == sorted({*artifact.files})
+    checked = json.loads((tmp_path / "expected.json").read_text())["files"]
+    assert "model.onnx" in checked
+    assert not {"model.plan", "timing.cache"} & set(checked)
+    assert NEXT["run"] in artifact.findings().notes
+
+
+def test_an_engine_is_loaded_by_the_product_that_built_it(rtx, tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr("graphpress.backends.tensorrt.backend.Engine", lambda *given: loaded.append(given))
+    plan = tmp_path / "model.plan"
+    with pytest.raises(AttributeError):
+        TensorRTArtifact([], 0, Findings(), plan, "tensorrt_rtx").run({})
+    assert loaded == [(plan, rtx.module)]
+
+
 def test_a_target_of_another_backend_is_refused(source, tmp_path):
     with pytest.raises(UsageError, match="says nothing usable to TensorRT"):
         optimize(source, target="cpu", backend="tensorrt", output=tmp_path / "out")
@@ -143,10 +188,20 @@ def test_an_open_dimension_of_which_nothing_is_known_is_an_error(tmp_path):
     assert result.output.is_dir()
 
 
-def test_what_is_not_built_here_does_not_run_here(source, samples, tmp_path):
-    from graphpress.backend import Commission
-    from graphpress.ir import load
+def test_samples_outside_the_range_of_shapes_are_no_golden_ones(source, samples, tmp_path):
+    """The engine would refuse them on the device."""
+    inside = optimize(source, target="jetson", data=samples, output=tmp_path / "a", allow_worse=True)
+    assert any("the engine takes input 1x3x32x32 to 16x3x32x32" in note for note in inside.report.notes)
+    assert list((tmp_path / "a" / "golden").glob("*.npz"))
+    outside = optimize(
+        source, target="jetson", data=samples, output=tmp_path / "b", allow_worse=True,
+        input_range=["input=32x3x32x32:32x3x32x32:64x3x32x32"],
+    )  # fmt: skip
+    assert any("no sample lies in the range" in one for one in outside.report.unverified)
+    assert not list((tmp_path / "b").glob("golden/*.npz"))
 
+
+def test_what_is_not_built_here_does_not_run_here(source, samples, tmp_path):
     target, model = load_target("jetson"), load(source)
     if TensorRTBackend().runs_here(target):
         pytest.skip("this is the device")

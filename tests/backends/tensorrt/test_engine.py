@@ -69,10 +69,19 @@ def test_a_missing_plan_is_named(tmp_path, rtx):
         Engine(tmp_path / "no.plan", rtx.module)
 
 
-def test_without_a_package_it_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(room, "PACKAGES", ("tensorrt_of_tomorrow",))
-    with pytest.raises(EngineError, match="apt install python3-libnvinfer"):
-        import_tensorrt()
+@pytest.mark.parametrize(
+    ("packages", "sentence"),
+    [
+        (("tensorrt", "tensorrt_rtx"), "none of tensorrt, tensorrt_rtx is installed: on a Jetson, apt install"),
+        (("tensorrt",), "tensorrt is not installed: on a Jetson, apt install python3-libnvinfer"),
+        (("tensorrt_rtx",), "tensorrt_rtx is not installed: pip install tensorrt-rtx"),
+    ],
+)
+def test_without_a_package_it_says_what_to_install(monkeypatch, packages, sentence):
+    for name in packages:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(EngineError, match=sentence):
+        import_tensorrt(packages)
 
 
 @pytest.mark.skipif(has_gpu(), reason="there is a GPU here")
@@ -160,17 +169,21 @@ def doubling(memory, largest=8):
             memory.blocks[self.addresses["y"]][: read.nbytes] = (2 * read).tobytes()
             return True
 
+    def told(form):
+        types = "Int8" if inspector.execution_context is context and context.shape == (4, 3) else "N/A"
+        return f'{{"Layers": [{{"Name": "double", "Inputs": "{types}"}}, "plain"], "Bindings": []}}'
+
     context = Context()
+    inspector = SimpleNamespace(execution_context=None, get_engine_information=told)
     engine = SimpleNamespace(
         num_io_tensors=2,
         get_tensor_name=["x", "y"].__getitem__,
         get_tensor_mode={"x": modes.INPUT, "y": modes.OUTPUT}.get,
         get_tensor_dtype=lambda name: DataType.FLOAT,
         get_tensor_shape=lambda name: (-1, 3),
+        get_tensor_profile_shape=lambda name, index: [(1, 3), (4, 3), (largest, 3)],
         create_execution_context=lambda: context,
-        create_engine_inspector=lambda: SimpleNamespace(
-            get_engine_information=lambda form: '{"Layers": [{"Name": "double"}, "plain"], "Bindings": []}'
-        ),
+        create_engine_inspector=lambda: inspector,
     )
     return SimpleNamespace(
         context=context,
@@ -219,8 +232,8 @@ def test_a_shape_outside_the_profile_is_refused(trt, memory):
         Engine(b"plan", trt, memory).run({"x": np.ones((9, 3), np.float32)})
 
 
-def test_tells_its_layers(trt, memory):
-    assert Engine(b"plan", trt, memory).layers() == [{"Name": "double"}, {"Name": "plain"}]
+def test_tells_its_layers_with_their_types_for_the_usual_shapes(trt, memory):
+    assert Engine(b"plan", trt, memory).layers() == [{"Name": "double", "Inputs": "Int8"}, {"Name": "plain"}]
 
 
 @pytest.mark.needs_device

@@ -38,6 +38,13 @@ def test_reads_the_list_of_layers():
     assert tail == Layer("tail", "shape_call", (), (), (), ())
 
 
+def test_words_may_stand_behind_the_name_of_a_node():
+    """Seen where a convolution of one pixel becomes a product."""
+    metadata = "[ONNX Layer: fc [x]]__gemm_from_conv1x1\x1f[ONNX Layer: b]"
+    (layer,) = parse_layers(f"Name: a, LayerType: gemm, Metadata: {metadata}")
+    assert layer.nodes == ("fc [x]", "b")
+
+
 @given(st.text())
 def test_other_text_holds_no_layers_and_does_no_harm(text):
     assert all(isinstance(layer, Layer) for layer in parse_layers(text))
@@ -217,7 +224,14 @@ def test_reads_what_an_inspector_says_on_the_device():
         },
         {"Name": "Reformatting CopyNode", "LayerType": "Reformat", "Inputs": [], "Outputs": [], "Metadata": ""},
         {"Name": "{ForeignNode[a...b]}", "LayerType": "Myelin", "Metadata": "[ONNX Layer: a]"},
+        {
+            "Name": "conv2",
+            "LayerType": "CaskConvolution",
+            "Inputs": [{"Name": "x", "Format/Datatype": "N/A due to dynamic shapes"}],
+            "Outputs": [{"Name": "y", "Format/Datatype": "N/A due to dynamic shapes"}],
+            "Metadata": "[ONNX Layer: conv2]",
+        },
     ]
-    conv, _ = layers_of_engine(table)
+    (conv,) = layers_of_engine(table)
     assert conv == Layer("conv1 + relu1", "CaskConvolution", ("Int8",), ("Int8",), ("Half",), ("conv1", "relu1"))
     assert types_of_nodes([conv])["conv1"] == "int8"

@@ -208,6 +208,25 @@ def test_what_is_unknown_is_passed_on_word_for_word():
     assert remarks([Message("warning", "mind the gap"), Message("warning", "mind the gap")]) == ["mind the gap"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ModelImporter.cpp:1071: Make sure input token ids, 1 has Int64 binding.",
+        "WeightsContext.cpp:525: Empty initializer 267 was provided with non-empty data. Overriding data to nullptr",
+    ],
+)
+def test_what_changes_no_result_is_left_out(text):
+    assert remarks([Message("warning", text)]) == []
+
+
+def test_sizes_that_are_read_from_an_input_are_told_apart_from_open_ones(graph, compiled):
+    net = graph((4, 6), dtype=FLOAT)
+    shape = net.input("sizes", (2,), INT64)
+    (refusal,) = explain(compiled(net.output(net.node("Reshape", "x", shape))).messages)
+    assert "values that are sizes" in refusal.why
+    assert "constants" in refusal.fix
+
+
 def test_the_node_that_an_unknown_message_speaks_of_is_found_in_the_model(graph, tmp_path):
     net = graph((4, 8))
     model = load(net.output(net.node("Relu", net.node("Exp", "x", name="first"), name="second")).save(tmp_path))

@@ -91,3 +91,12 @@ def test_every_sample_fits(shapes):
     for shape in shapes:
         assert all(low <= size <= high for low, size, high in zip(found.least, shape, found.largest, strict=True))
     assert all(low <= middle <= high for low, middle, high in zip(*found, strict=True))
+
+
+def test_a_symbol_that_comes_first_in_one_input_only_is_no_batch():
+    """Else the same dimension would have different sizes in two inputs, and no shape would fit both."""
+    samples = [feed(x=(1, length), time=(length, 2)) for length in (7, 9)]
+    found = profile_of(model(x=["N", "T"], time=["T", 2]), {}, samples)
+    assert found == {"x": ShapeRange((1, 7), (1, 9), (16, 9)), "time": ShapeRange((7, 2), (9, 2), (9, 2))}
+    with pytest.raises(ModelError, match="nothing is known of dimension"):
+        profile_of(model(x=["N", "T"], time=["T", 2]), {}, [])

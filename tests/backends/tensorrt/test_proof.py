@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import pytest
 from onnx import TensorProto
 
-from graphpress.backends.tensorrt.build import BuildRequest
+from graphpress.backends.tensorrt.build import BuildRequest, BuildResult, build
 from graphpress.backends.tensorrt.layers import Layer
 from graphpress.backends.tensorrt.platform import Platform
 from graphpress.backends.tensorrt.proof import compare, keeps, prove
 from graphpress.backends.tensorrt.toolchain import INSTALL, Toolchain
-from graphpress.errors import ModelError
+from graphpress.errors import BackendError, ModelError
 from graphpress.ir import load
 
 ORIN = Platform("10.3", capabilities=("8.7",), proxies=("8.0", "8.6"))
@@ -180,3 +180,56 @@ def test_float_types_of_a_weakly_typed_network_are_left_to_the_device(graph, tmp
 )
 def test_what_counts_as_kept(asked, became, kept):
     assert keeps(asked, became) is kept
+
+
+# -- what proves nothing says so --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def convolution(graph, tmp_path):
+    net = graph((1, 8, 16, 16))
+    return BuildRequest(net.output(net.conv(net.grid("x"), 8, 8, 3, 3, name="conv")).save(tmp_path))
+
+
+def answering(monkeypatch, **answers):
+    """Let builds for a capability give these answers, and others the real one."""
+
+    def answer(request):
+        found = answers.get(f"SM{request.capability.replace('.', '')}", build)
+        return found(request) if callable(found) else found
+
+    monkeypatch.setattr("graphpress.backends.tensorrt.proof.build", answer)
+
+
+def test_engines_that_list_no_layers_prove_nothing(convolution, rtx, monkeypatch):
+    answering(monkeypatch, SM80=BuildResult(built=True), SM86=BuildResult(built=True))
+    found = prove(convolution, ORIN, {"conv": "int8"}, rtx)
+    assert found.notes[0] == f"built, no more, on proxy SM80/86 with {rtx.title}; not executed"
+    assert found.unverified[0] == f"in which types the layers compute for SM80/SM86: {rtx.title} does not list them"
+    answering(monkeypatch, SM80=BuildResult(built=True))
+    found = prove(convolution, ORIN, {"conv": "int8"}, rtx)
+    assert found.notes[0].startswith("checked on proxy SM86 with")
+    assert found.became == {"conv": "int8"} | found.became
+    assert prove(convolution, ORIN, {}, rtx).notes[0].startswith("checked on proxy SM80/86")
+
+
+def test_a_product_that_no_layer_names_is_not_verified(convolution, rtx, monkeypatch):
+    other = Layer("other", "gemm", ("Half",), (), ("Half",), ("another",))
+    answering(monkeypatch, SM80=BuildResult(built=True, layers=[other]), SM86=BuildResult(built=True, layers=[other]))
+    found = prove(convolution, ORIN, {"conv": "int8", "gone": "int8"}, rtx)
+    assert "what became of conv: no layer of an engine names it" in found.unverified
+
+
+def test_a_check_that_dies_stops_no_delivery(convolution, rtx, tmp_path, monkeypatch):
+    def die(request):
+        raise BackendError("TensorRT's process died by signal SIGKILL", where="model.onnx", fix="-")
+
+    answering(monkeypatch, SM80=die)
+    found = prove(convolution, ORIN, {"conv": "int8"}, rtx)
+    assert found.notes[0].startswith("checked on proxy SM86 with")
+    assert found.unverified[0] == "not checked for SM80: TensorRT's process died by signal SIGKILL"
+    answering(monkeypatch, SM80=die, SM86=die)
+    found = prove(convolution, ORIN, {"conv": "int8"}, rtx)
+    assert (list(found.notes), found.became, len(found.unverified)) == ([], {}, 3)
+    with pytest.raises(BackendError, match="died"):
+        prove(convolution, ORIN, {"conv": "int8"}, rtx, tmp_path)

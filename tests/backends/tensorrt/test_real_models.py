@@ -56,3 +56,13 @@ def test_accuracy_holds_and_promises_are_kept(tmp_path, model, data, budget):
     assert report.unverified
     promised = json.loads((tmp_path / "out" / "expected.json").read_text())
     assert {one["asked"] for one in promised["layers"]} >= {"int8", "float16"}
+
+
+@needs_compiler
+def test_every_product_of_a_float_engine_is_found_in_its_list_of_layers(tmp_path):
+    """Else what it became would stay unknown, and nobody would notice."""
+    model = "mobilenet_v1_0.25_224"
+    report = for_jetson(model, None, tmp_path / "out", recipe="float16", verify="none").report
+    products = [one for one in report.layers if one.op in PRODUCTS]
+    assert {one.became for one in products} == {"float16"}
+    assert not [one for one in report.unverified if "what became of" in one]

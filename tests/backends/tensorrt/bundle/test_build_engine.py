@@ -50,6 +50,18 @@ def test_without_the_package_it_says_so(written):
     assert "No module named 'tensorrt'" in done.stderr
 
 
+def test_a_folder_or_a_way_that_is_not_there_is_answered_in_a_sentence(written):
+    folder = written("jetson")
+    done = run(folder, "--way", "dla")
+    assert done.returncode == 2
+    assert "invalid choice: 'dla' (choose from" in done.stderr
+    (folder / "expected.json").unlink()
+    done = run(folder, "--dry-run")
+    assert done.returncode == 2
+    assert "expected.json cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def package(version: str, flags=(), creation=()):
     """What a version of the package offers, by name."""
     return SimpleNamespace(

@@ -3,19 +3,30 @@
 import hashlib
 import json
 import os
+import re
+import shlex
 from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 
-from graphpress.backends.tensorrt.bundle.bundle import promises, write_bundle
+from graphpress.backend import ShapeRange
+from graphpress.backends.tensorrt.bundle.bundle import promises, write_bundle, write_models
+from graphpress.backends.tensorrt.bundle.commands import Needs, ways_of
+from graphpress.backends.tensorrt.bundle.expected import readme
 from graphpress.backends.tensorrt.bundle.promises import is_sparse, types_of
+from graphpress.backends.tensorrt.platform import platform_of
 from graphpress.errors import DataError
 from graphpress.ir import clone
 from graphpress.ir.encoding import set_float_type
 from graphpress.ir.sparsity import Sparsity, set_sparsity
+from graphpress.manager.contract import Context
+from graphpress.models import build
+from graphpress.passes.quantize.quantize_weights import QuantizeWeights
+from graphpress.prepare import prepare
 from graphpress.runtime import Session
+from graphpress.targets import load_target
 
 COMMON = {"build.sh", "build_engine.py", "run_engine.py", "verify.py", "engine.py", "README.md", "expected.json"}
 SAMPLES = {f"golden/sample-{index}.npz" for index in range(4)}
@@ -136,3 +147,39 @@ def test_promises_are_of_what_was_asked(bundles):
     assert (found[relu.name].asked, found[relu.name].proxy) == ("float16", None)
     assert (found[conv.name].asked, found[conv.name].proxy, found[conv.name].op) == ("int8", "int8", "Conv")
     assert types_of(annotated) == ["float16", "int8"]
+
+
+def test_weights_alone_name_the_type_they_are_stored_in():
+    """A weakly typed network must be allowed it."""
+    network = build("bert")
+    prepare(network, {})
+    target = load_target("jetson")
+    QuantizeWeights(dtype="int4", block_size=32).run(network, Context(target=target, original=network))
+    assert "int4" in types_of(network)
+    weak = ways_of(platform_of(target), Needs(types_of(network)))[1]
+    assert "--int4" in [flag.text for flag in weak.flags]
+
+
+def test_the_page_can_be_pasted_into_a_shell(bundles):
+    """Whatever an input is called."""
+    shapes = ShapeRange((1, 3), (2, 3), (4, 3))
+    page = readme(replace(bundles("jetson"), profile={"a b": shapes, "$(x):0": shapes}), ["model.onnx"])
+    (command,) = re.findall(r"`(trtexec --loadEngine.*)`", page)
+    assert shlex.split(command)[-1] == "--shapes=a b:2x3,'$(x):0':2x3"
+
+
+def test_engines_that_lie_ready_are_what_the_page_speaks_of(bundles):
+    page = readme(bundles("rtx"), ["model.onnx", "data/weights.bin", "model-sm86.plan", "golden/sample-0.npz"])
+    assert "python3 verify.py --engine model-sm86.plan" in page
+    assert "tensorrt_rtx --loadEngine=model-sm86.plan" in page
+    assert "| `model-sm86.plan` | an engine, built ahead of time for GPUs of SM86 |" in page
+    assert "| `data/weights.bin` | weights of the model |" in page
+    assert "on the device that runs it" not in page
+
+
+def test_the_files_are_told_by_form(bundles, tmp_path):
+    files = write_models(tmp_path, bundles("jetson{dla=on}"))
+    assert {form: [file.name for file in group] for form, group in files.items()} == {
+        "weak": ["model.onnx"],
+        "float": ["model-float.onnx", "calibration.cache"],
+    }

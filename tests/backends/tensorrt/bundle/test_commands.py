@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from graphpress.backend import ShapeRange
-from graphpress.backends.tensorrt.bundle.bundle import build_commands
 from graphpress.backends.tensorrt.bundle.commands import Needs, command_line, missing, usual_command, ways_of
 from graphpress.backends.tensorrt.platform import Platform
 
@@ -28,8 +27,9 @@ PLATFORMS = {
 @pytest.mark.parametrize("name", PLATFORMS)
 def test_command_lines_are_as_recorded(bundles, name):
     """Set GRAPHPRESS_UPDATE_GOLDEN=1 to record them anew."""
-    commands = build_commands(bundles(PLATFORMS[name]))
-    text = "".join(f"# {way}\n{command}\n" for way, command in commands.items()).replace(" --", " \\\n    --")
+    bundle = bundles(PLATFORMS[name])
+    commands = [f"# {way.name}\n{usual_command(way, bundle.platform)}\n" for way in bundle.ways]
+    text = "".join(commands).replace(" --", " \\\n    --")
     golden = GOLDEN / f"trtexec-{name}.txt"
     if os.environ.get("GRAPHPRESS_UPDATE_GOLDEN"):
         golden.write_text(text, encoding="utf-8")
@@ -105,3 +105,12 @@ def test_a_way_says_what_it_misses():
 def test_names_are_quoted_for_the_shell():
     way = ways_of(STRONG, Needs(profile={"a b": ShapeRange((1,), (1,), (2,))}))[0]
     assert "'--minShapes=a b:1'" in usual_command(way, STRONG)
+
+
+@pytest.mark.parametrize(
+    ("version", "present"), [("8.5", "--buildOnly"), ("8.6", "--skipInference"), ("10.3", "--skipInference")]
+)
+def test_only_to_build_is_said_in_the_words_of_the_release(version, present):
+    platform = Platform(version, typing=("weak",))
+    command = usual_command(ways_of(platform, Needs())[0], platform).split()
+    assert [word for word in command if word in {"--buildOnly", "--skipInference"}] == [present]

@@ -1,11 +1,13 @@
 """Golden samples: which are kept, and the bounds that follow from them."""
 
 import io
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from graphpress.backend import ShapeRange
+from graphpress.backends.tensorrt.bundle import verify
 from graphpress.backends.tensorrt.bundle.golden import MOST_BYTES, Golden, few, output_promises, portions
 
 RANDOM = np.random.default_rng(0)
@@ -69,9 +71,12 @@ def test_zero_and_infinite_outputs_have_a_bound():
     assert [promise.bound for promise in promises] == [0.005, 0.005]
 
 
-def test_outputs_of_another_shape_tell_nothing():
-    promise = output_promises([sample({"y": np.zeros((1, 2), np.float32)}, {"y": np.ones((1, 3), np.float32)})], [])[0]
-    assert promise.moved == 0
+def test_where_compression_moves_the_size_of_an_output_nothing_is_promised_of_it():
+    one, other = np.ones((3, 4), np.float32), np.ones((2, 4), np.float32)
+    promise = output_promises([sample({"y": one}, {"y": other})], [])[0]
+    assert (promise.measure, promise.moved) == ("none", 0.0)
+    judged = verify.compare(asdict(promise), [{"delivered": {"y": one}}], [{"y": np.ones((4, 4))}])
+    assert judged.verdict == "unknown"
 
 
 def test_few_samples_stay_small():

@@ -152,7 +152,8 @@ def test_what_a_layer_became(folder, nodes, layers, outputs, item, verdict):
 @pytest.mark.parametrize(("way", "status"), [("strong", 2), ("dla", 0)])
 def test_a_list_that_tells_nothing_proves_nothing(folder, outputs, way, status):
     """But for the accelerator, whose layers are one block in any list."""
-    (folder / "built.json").write_text(json.dumps({"way": way, "plan": "model.plan", "layers": "layers.json"}))
+    edit(folder, lambda table: table.update(ways={way: {"plan": "m.plan"}}))
+    (folder / "built.json").write_text(json.dumps({"way": way, "plan": "m.plan", "layers": "layers.json"}))
     (folder / "layers.json").write_text(json.dumps({"Layers": ["conv1 + relu1", "conv2"], "Bindings": []}))
     assert verdicts(folder, *outputs())[0] == status
 
@@ -178,7 +179,7 @@ def edit(folder: Path, change) -> None:
         ("float16", None, "Int8", "pass"),
         ("float8e4m3fn", None, "FP16", "fail"),
         ("float8e4m3fn", None, "Row major linear FP8", "pass"),
-        ("weight-only", None, "FP16", "pass"),
+        ("weight-only", None, "FP16", "unknown"),
     ],
 )
 def test_promises_of_every_kind(folder, nodes, layers, asked, proxy, became, verdict):
@@ -295,3 +296,69 @@ def test_the_scripts_need_nothing_of_ours(module):
     names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     outside = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
     assert outside <= {"numpy", "engine", "run_engine"}
+
+
+# -- which engine it is ---------------------------------------------------------------------------------------
+
+RUNNER = """
+from typing import NamedTuple, Any
+
+class CannotRunError(Exception):
+    pass
+
+class Plan(NamedTuple):
+    file: Any
+    open_inputs: Any
+    version: str
+    product: str
+
+def layers(plan):
+    if plan.file.name == "broken.plan":
+        raise CannotRunError("no driver")
+    print(plan.product, plan.file.name)
+    return [{{"Name": name, "Inputs": [{{"Format/Datatype": "Row major Int8 format"}}]}} for name in {nodes}]
+
+def run(*_):
+    raise CannotRunError("not this time")
+"""
+
+
+@pytest.fixture
+def asked(folder, nodes):
+    """Verdicts of layers where engines can be asked for them; every one of these computes in int8."""
+    (folder / "run_engine.py").write_text(RUNNER.format(nodes=nodes))
+    recorded = [layer(node, "FP16", "Half") for node in nodes]
+    (folder / "layers.json").write_text(json.dumps({"Layers": recorded, "Bindings": []}))
+
+    def ask(*arguments: str) -> str:
+        text = run(folder, *arguments).stdout
+        return re.search(r"layers: \d+ (\w+)", text)[1]
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("plans", "built", "arguments", "verdict"),
+    [
+        (["model.plan"], "model.plan", [], "fail"),
+        (["model.plan"], "", [], "pass"),
+        (["model-weak.plan"], "", [], "pass"),
+        (["model.plan", "other.plan"], "model.plan", ["--engine", "a folder/other.plan"], "pass"),
+        (["model.plan"], "model.plan", ["--engine", "a folder/model.plan"], "fail"),
+        (["broken.plan"], "", ["--engine", "a folder/broken.plan"], "needs_device"),
+        ([], "", [], "needs_device"),
+    ],
+)
+def test_layers_are_those_of_the_engine_that_is_checked(folder, asked, plans, built, arguments, verdict):
+    """The recorded list is of the engine that was built last; any other is asked itself."""
+    for name in plans:
+        (folder / name).write_bytes(b"engine")
+    if built:
+        (folder / "built.json").write_text(json.dumps({"way": "strong", "plan": built, "layers": "layers.json"}))
+    assert asked(*arguments) == verdict
+
+
+def test_integers_of_which_there_are_none_agree():
+    none = np.zeros((0, 4), np.int64)
+    assert verify.share(none, none) == 0.0
+    assert verify.share(np.arange(4), np.array([0, 1, 2, 9])) == 0.25

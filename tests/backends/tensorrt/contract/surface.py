@@ -49,11 +49,10 @@ def features(module: ModuleType) -> dict[str, Any]:
     from graphpress.backends.tensorrt.toolchain import Toolchain
 
     found = Toolchain.of(module)
-    named = {name: getattr(found, name) for name in ("ahead_of_time", "capabilities", "weak", "strong", "calibrates")}
+    named = {name: getattr(found, name) for name in ("ahead_of_time", "capabilities", "weak", "strong")}
     return {
         **named,
         "flags": sorted(found.flags),
-        "dtypes": sorted(found.dtypes),
         "bits": {"strong": found.creation_flags(True), "weak": found.creation_flags(False)},
     }
 

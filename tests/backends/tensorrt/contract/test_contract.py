@@ -93,10 +93,8 @@ def test_the_adapter_sees_what_is_there(version, surface):
     weak, rtx = version in WEAK, version == "rtx"
     assert found["weak"] == weak
     assert found["strong"]
-    assert found["calibrates"] == weak
     assert found["ahead_of_time"] == rtx
     assert bool(found["capabilities"]) == rtx
-    assert {"HALF", "BF16", "INT8", "INT4", "FP8"} <= set(found["dtypes"])
     assert ("FP16" in found["flags"]) == weak
 
 

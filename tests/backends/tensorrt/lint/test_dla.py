@@ -88,11 +88,13 @@ def test_what_falls_back_is_named(net, name):
     assert lint(model, load_target("jetson")) == []
 
 
-def test_open_dimensions_fall_back(net):
+def test_of_open_dimensions_the_accelerator_takes_the_usual_sizes_alone(net):
     made = one(net, "Add", shape=("batch", 32, 16, 16), others=[("batch", 32, 1, 1)])
     found = lint(made.model, load_target(ON))
     assert [item.where for item in found] == ["x", "x0"]
-    assert found[0].fix == "fix the shape with --input-shape"
+    assert "one shape only" in found[0].why
+    assert "--input-range" in found[0].fix
+    assert "--input-shape" in found[0].fix
     assert lint(made.model, load_target("jetson")) == []
 
 

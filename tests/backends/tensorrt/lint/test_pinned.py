@@ -64,19 +64,15 @@ def test_nothing_illegal_is_left(net):
     assert lint(weak_form(model), load_target("dgpu")) == []
 
 
+@pytest.mark.parametrize("target", ["jetson", "jetson{dla=on}"])
 @pytest.mark.parametrize("name", HAS_NONE)
-def test_what_has_no_words_is_refused(net, name):
+def test_what_has_no_words_is_refused(net, name, target):
     options, where, why = HAS_NONE[name]
-    (found,) = unsupported(model_of(net, **options), load_target("jetson"))
+    (found,) = unsupported(model_of(net, **options), load_target(target))
     assert where in (None, found.where)
     assert why in found.why
     assert "start from the float model" in found.fix
     assert "extra_options={'ActivationSymmetric': True}" in found.fix
-
-
-@pytest.mark.parametrize("name", HAS_NONE)
-def test_the_accelerator_takes_the_float_model(net, name):
-    assert unsupported(model_of(net, **HAS_NONE[name][0]), load_target("jetson{dla=on}")) == []
 
 
 @pytest.mark.parametrize(("target", "fine"), [("jetson", True), ("jetson{jetpack=5.1}", False)])
