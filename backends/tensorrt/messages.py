@@ -15,6 +15,7 @@ from typing import Final
 
 from graphpress.backends.tensorrt.build import Message
 from graphpress.backends.tensorrt.natures import nodes_by_name
+from graphpress.errors import UsageError
 from graphpress.ir import Model, Node, Refusal, Value, graphs, is_standard, label, readers
 
 NOWHERE: Final = "TensorRT"
@@ -178,6 +179,11 @@ FRAME: Final = re.compile(r"While parsing node number|--- (?:Begin|End) node ---
 
 UINT8: Final = re.compile(r"with UINT8 zero_point only on DLA")
 
+CONTRADICTION: Final = re.compile(
+    r"Profile k(MIN|OPT|MAX) values are not self-consistent\. (.*?)(?:\. In operator|$)", re.DOTALL
+)
+ENDS: Final = {"MIN": "least", "OPT": "usual", "MAX": "largest"}
+
 HARMLESS: Final = re.compile(
     r"Converting conv (?:activation|weight) scales to fp32|Make sure (?:input|output) .+ has Int64 binding"
     r"|first input has type \w+ but second input has type"
@@ -215,6 +221,18 @@ def warnings_of(messages: Sequence[Message], model: Model) -> list[Refusal]:
         for node in graph
         if is_standard(node, "QuantizeLinear", "DequantizeLinear") and _is_uint8(node)
     ]
+
+
+def contradiction(messages: Sequence[Message]) -> UsageError | None:
+    """The error of a range of shapes in which the model does not hold: TensorRT builds an engine and only warns."""
+    found = next((match for one in messages if (match := CONTRADICTION.search(one.text))), None)
+    if found is None:
+        return None
+    return UsageError(
+        f"the model does not hold at the {ENDS[found[1]]} shapes: {found[2].strip()}",
+        where="--input-range",
+        fix="give sizes that the model takes (a table of positions ends somewhere, say)",
+    )
 
 
 def remarks(messages: Sequence[Message]) -> list[str]:

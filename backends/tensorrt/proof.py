@@ -15,7 +15,7 @@ from pathlib import Path
 from graphpress.backend import Findings
 from graphpress.backends.tensorrt.build import BuildRequest, BuildResult, build
 from graphpress.backends.tensorrt.layers import STORAGE, TYPES, Layer, Nature, types_of_nodes
-from graphpress.backends.tensorrt.messages import explain, remarks, warnings_of
+from graphpress.backends.tensorrt.messages import contradiction, explain, remarks, warnings_of
 from graphpress.backends.tensorrt.natures import cut, natures_of, nodes_by_name, obstacle
 from graphpress.backends.tensorrt.platform import Platform
 from graphpress.backends.tensorrt.toolchain import INSTALL, Toolchain
@@ -46,6 +46,7 @@ def prove(
 
     Raises:
         ModelError: it builds for no proxy at all; the message says which node stands in the way.
+        UsageError: the model does not hold at the shapes of the profile.
         BackendError: TensorRT died of it while it built an engine to keep.
     """
     proxies, reason = _proxies(platform, toolchain)
@@ -58,8 +59,10 @@ def prove(
     built = {proxy: result for proxy, result in results.items() if result.built}
     if not built:
         raise refused(results, model, toolchain)
-    found = compare({_place(proxy): one.layers for proxy, one in built.items()}, model, asked, strong=platform.strong)
     messages = [message for result in built.values() for message in result.messages]
+    if error := contradiction(messages):
+        raise error
+    found = compare({_place(proxy): one.layers for proxy, one in built.items()}, model, asked, strong=platform.strong)
     return replace(
         found,
         notes=[*_checked(built, asked, toolchain), *_failures(results, model), _effort(built), *remarks(messages)],
@@ -79,6 +82,8 @@ def build_here(request: BuildRequest, platform: Platform, asked: Mapping[str, st
     model = load(request.model)
     if not result.built:
         raise refused({"": result}, model, toolchain)
+    if error := contradiction(result.messages):
+        raise error
     found = compare({_place(""): result.layers}, model, asked, strong=platform.strong)
     return replace(
         found,
@@ -209,7 +214,7 @@ def _failures(results: Mapping[str, BuildResult], model: Model) -> Iterator[str]
 def _effort(built: Mapping[str, BuildResult]) -> str:
     seconds = max(result.seconds for result in built.values())
     peak = max(result.peak_bytes for result in built.values())
-    return f"an engine takes at most {seconds:.1f} s and {peak / 2**20:.0f} MiB to build"
+    return f"building took at most {seconds:.1f} s and {peak / 2**20:.0f} MiB here"
 
 
 def _settled(table: Mapping[str, str], asked: Mapping[str, str], natures: Mapping[str, Nature]) -> dict[str, str]:

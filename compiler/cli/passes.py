@@ -47,9 +47,14 @@ class PassDoc:
 @json_option
 @debug_option
 def passes(name: str | None, as_json: bool) -> None:
-    """List the passes, or the options of one."""
+    """List the passes, or the options of one; of a recipe, its passes."""
+    from graphpress.manager.recipe import BUILT_IN, recipe_names
     from graphpress.manager.registry import load_pass, pass_names
 
+    if name in set(recipe_names()) - set(pass_names()):
+        text = (BUILT_IN / f"{name}.yaml").read_text("utf-8")
+        echo_json(yaml_table(text)) if as_json else click.echo(text.rstrip("\n"))
+        return
     with argument("NAME"):
         docs = [describe(one, load_pass(one)) for one in ([name] if name else pass_names())]
     if as_json:
@@ -88,12 +93,18 @@ def argument_docs(docstring: str) -> dict[str, str]:
 
 
 def _recipes() -> list[tuple[str, str]]:
-    import yaml
-
     from graphpress.manager.recipe import BUILT_IN, recipe_names
 
-    tables = {name: yaml.safe_load((BUILT_IN / f"{name}.yaml").read_text("utf-8")) for name in recipe_names()}
+    tables = {name: yaml_table((BUILT_IN / f"{name}.yaml").read_text("utf-8")) for name in recipe_names()}
     return [(name, str(table.get("description", ""))) for name, table in tables.items()]
+
+
+def yaml_table(text: str) -> dict[str, Any]:
+    """A recipe's text as the table it holds."""
+    import yaml
+
+    table: dict[str, Any] = yaml.safe_load(text)
+    return table
 
 
 def _type(one: Field[Any]) -> str:

@@ -188,6 +188,17 @@ def test_an_open_dimension_of_which_nothing_is_known_is_an_error(tmp_path):
     assert result.output.is_dir()
 
 
+@needs_compiler
+def test_a_range_in_which_the_model_does_not_hold_is_an_error(tmp_path):
+    """Its table of positions has 64 rows."""
+    model = save(build("bert"), tmp_path / "bert.onnx")[0]
+    with pytest.raises(UsageError, match="does not hold at the largest shapes") as caught:
+        optimize(model, target="jetson", passes="cleanup", output=tmp_path / "out",
+                 input_range=["input_ids=1x1:4x32:16x256"])  # fmt: skip
+    assert "position" in caught.value.fix
+    assert not (tmp_path / "out").exists()
+
+
 def test_samples_outside_the_range_of_shapes_are_no_golden_ones(source, samples, tmp_path):
     """The engine would refuse them on the device."""
     inside = optimize(source, target="jetson", data=samples, output=tmp_path / "a", allow_worse=True)

@@ -14,6 +14,7 @@ from graphpress.backend import Availability
 from graphpress.cli.doctor import extra_states
 from graphpress.cli.main import main
 from graphpress.cli.passes import argument_docs, describe
+from graphpress.errors import ModelError
 from graphpress.ir import save
 from graphpress.manager import registry
 from graphpress.manager.contract import Pass
@@ -153,6 +154,23 @@ def test_bench_names_backends_that_are_not_here(capsys, model_file):
     assert "ms" in text
 
 
+def test_bench_goes_on_where_one_backend_refuses_the_model(capsys, model_file, monkeypatch):
+    class Refusing:
+        def available(self):
+            return Availability(True, "picky 1.0")
+
+        def legalise(self, model, target):
+            raise ModelError("no kernel for it", where="conv")
+
+    real = registry.load_backend
+    monkeypatch.setattr(registry, "backend_names", lambda: ["onnxruntime", "picky"])
+    monkeypatch.setattr(registry, "load_backend", lambda name: Refusing() if name == "picky" else real(name))
+    measured, refused = run_json(capsys, "bench", model_file, "--seconds", "0.1")
+    assert measured["latency_ms"] > 0
+    assert (refused["detail"], refused["latency_ms"]) == ("picky 1.0; no kernel for it", None)
+    assert main(["bench", str(model_file), "--backend", "picky"]) == 3
+
+
 @pytest.mark.usefixtures("with_absent_backend")
 def test_bench_on_a_backend_that_is_not_here_exits_5(capsys, model_file):
     assert main(["bench", str(model_file), "--backend", "absent"]) == 5
@@ -194,6 +212,11 @@ def test_one_target_with_a_choice(capsys):
     assert fields["options"]["jetpack"]["default"] == "6.2"
     assert main(["targets", "jetson{jetpack=9}"]) == 2
     assert "choose one of: 5.1, 6.0, 6.1, 6.2, 7.2" in capsys.readouterr().err
+
+
+def test_a_recipe_is_shown_as_its_passes(capsys):
+    assert "- reduce_precision" in run(capsys, "passes", "int8-float16")
+    assert "cleanup" in run_json(capsys, "passes", "int8-float16")["passes"]
 
 
 def test_passes_lists_them_all_with_what_they_do(capsys):

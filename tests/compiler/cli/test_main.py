@@ -135,6 +135,7 @@ def test_interrupting_says_so_and_exits_130(api, capsys):
         (["m.onnx", "--verify", "maybe"], "none"),
         (["m.onnx", "--recipe", "int8", "--passes", "a"], "exclude each other"),
         (["a.onnx", "b.onnx"], "b.onnx"),
+        (["a.onnx", "--target", "jetsonjetpack=5.1", "jetsondla=on"], "put it in quotes: 'NAME{option=word,…}'"),
         (["--target", "cpu"], "MODEL"),
         (["compare", "a.onnx"], "Missing argument"),
     ],
