@@ -49,7 +49,7 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
     """
     dropped: list[tuple[str, str]] = []
     candidates = _one_per_transaction(run.checkpoints)
-    gated = any(not one.lossless for one in job.recipe.passes) and not job.options.allow_worse
+    gated = any(not one.lossless and one.gated for one in job.recipe.passes) and not job.options.allow_worse
     recorded = job.context.decisions.get(DECISION)
     for checkpoint in reversed(candidates):
         if not checkpoint.changes:

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from graphpress.analysis.cost import ModelCost, model_cost, roofline_seconds
+from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_seconds
 from graphpress.analysis.shapes import concrete_shapes
 from graphpress.choice import Choice, choose, size_of_original
 from graphpress.evaluation import Score
@@ -85,7 +85,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
     result_nodes = original_nodes if choice.model is None else count_nodes(choice.model)
     return Report(
         model=job.path.name,
-        target=job.target.name,
+        target=job.target.spelled,
         backend=job.backend_name,
         status=_status(run, choice),
         baseline=_figures(before, baseline_score, latency, size_of_original(job), original_nodes),
@@ -166,28 +166,26 @@ def _backend_refusals(job: Job, choice: Choice) -> list[RefusalRecord]:
 
 def _layers(choice: Choice, cost: ModelCost) -> list[LayerRecord]:
     """Every node that multiplies or was asked for something: what it was asked for and what it became."""
-    if choice.checkpoint is None:
-        return [LayerRecord(name=one.name, op=one.op, macs=one.macs) for one in cost.layers if one.macs]
-    asked = _requests(choice.checkpoint.model)
+    asked = {} if choice.checkpoint is None else _requests(choice.checkpoint.model)
     return [
         LayerRecord(
             name=one.name,
             op=one.op,
             macs=one.macs,
-            asked=asked.get(one.name, "float32"),
-            became=_became(choice, one.name, one.name in asked),
+            asked=asked.get(one.name, one.arithmetic),
+            became=_became(choice, one, one.name in asked),
         )
         for one in cost.layers
         if one.macs or one.name in asked
     ]
 
 
-def _became(choice: Choice, name: str, asked: bool) -> str | None:
+def _became(choice: Choice, layer: LayerCost, asked: bool) -> str | None:
     """What a node became: what the backend found; a node that vanished into another is fused; None when unknown."""
     found = choice.findings.became
     if not found:
-        return None if asked else "float32"
-    return found.get(name, "fused" if asked else "float32")
+        return None if asked else layer.arithmetic
+    return found.get(layer.name, "fused" if asked else layer.arithmetic)
 
 
 def _requests(model: Model) -> Mapping[str, str]:
@@ -219,7 +217,7 @@ def _notes(job: Job) -> list[str]:
 def _manifest(job: Job, folder: Path) -> Manifest:
     return Manifest(
         recipe=job.recipe.text(),
-        target=job.target.name,
+        target=job.target.spelled,
         backend=job.backend_name,
         seed=job.options.seed,
         threads=job.threads,

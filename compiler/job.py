@@ -16,7 +16,8 @@ from graphpress.backend import Backend, Commission, ShapeRange
 from graphpress.data import Dataset, Samples, load_dataset, synthetic_samples
 from graphpress.errors import BackendError, ModelError, UsageError, did_you_mean
 from graphpress.evaluation import Metric, Score, evaluate, resolve_metric
-from graphpress.ir import Model, Refusal, clone, load
+from graphpress.ir import Model, Refusal, clone, label, load
+from graphpress.ir.foreign import foreign_nodes
 from graphpress.manager.cache import ContentCache
 from graphpress.manager.contract import Context, Feed
 from graphpress.manager.judge import MetricJudge, NoJudge, score_model
@@ -32,7 +33,7 @@ from graphpress.runtime import InputSpec, Session
 from graphpress.targets import Target, load_target
 
 PROBE_SAMPLES = 4
-MOST_SHOWN = 8
+MOST_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
     model = clone(original)
     kept_nodes = tuple(prepare(model, shapes))
     ranges = parse_input_ranges(options.input_range, model)
-    session = Session(path, threads=threads)
+    session = _open_session(path, model, threads)
     inputs = tuple(replace(spec, dims=shapes.get(spec.name, spec.dims)) for spec in session.inputs)
     data = load_dataset(options.data, inputs, limit=options.eval_limit)
     _check_recorded(recipe.manifest, files, data, options)
@@ -228,9 +229,31 @@ def _check_accepted(refusals: Sequence[Refusal], target: Target) -> None:
     """Before any work: what the target cannot take, nothing that follows would make up for."""
     if not refusals:
         return
-    shown = "; ".join(f"{one.where}: {one.why}" for one in refusals[:MOST_SHOWN])
-    more = f"; and {len(refusals) - MOST_SHOWN} more" if len(refusals) > MOST_SHOWN else ""
-    raise ModelError(f"the target {target.name!r} cannot take it: {shown}{more}", where="model", fix=refusals[0].fix)
+    places: dict[str, list[str]] = {}
+    for one in refusals:
+        places.setdefault(one.why, []).append(one.where)
+    shown = "; ".join(f"{_listed(where)}: {why}" for why, where in places.items())
+    raise ModelError(f"the target {target.spelled!r} cannot take it: {shown}", where="model", fix=refusals[0].fix)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
+    return ", ".join(names[:MOST_SHOWN]) + more
+
+
+def _open_session(path: Path, model: Model, threads: int) -> Session:
+    """The input model in ONNX Runtime, which measures everything against it."""
+    try:
+        return Session(path, threads=threads)
+    except ModelError as error:
+        if not (foreign := foreign_nodes(model)):
+            raise
+        names = _listed([f"{node.op_type} ({label(node)})" for node in foreign])
+        raise ModelError(
+            f"only the device has the operators {names}: nothing here can run the model, or measure it",
+            where=str(path),
+            fix="optimise the model as it is without them, and insert them afterwards (--passes surgery{function=…})",
+        ) from error
 
 
 def first_samples(feed: Feed, inputs: Sequence[InputSpec], count: int) -> Feed:
@@ -288,8 +311,8 @@ def _check_recorded(manifest: Manifest | None, files: tuple[FileRecord, ...], da
         *changed_inputs(manifest, files),
         *(f"{part} data" for part in manifest.data if manifest.data[part] != given.get(part)),
     ]
-    if options.target != manifest.target:
-        found.append("target")
+    if load_target(options.target).spelled != load_target(manifest.target).spelled:
+        found.append(f"target ({manifest.target})")
     if found:
         raise UsageError(
             f"was recorded with another {', '.join(found)}",

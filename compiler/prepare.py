@@ -27,13 +27,19 @@ def parse_input_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     shapes = {}
     for text in texts:
         name, equals, dims = text.rpartition("=")
-        try:
-            shapes[name] = tuple(int(dim) for dim in dims.split("x")) if dims else ()
-        except ValueError:
-            equals = ""
-        if not equals or any(dim < 1 for dim in shapes[name]):
-            raise UsageError(f"cannot read {text!r}", where="--input-shape", fix="write NAME=1x3x224x224")
+        form = "NAME=1x3x224x224"
+        if not equals:
+            raise UsageError(f"cannot read {text!r}", where="--input-shape", fix=f"write {form}")
+        shapes[name] = _parse_dims(dims, "--input-shape", form)
     return shapes
+
+
+def _parse_dims(text: str, option: str, form: str) -> tuple[int, ...]:
+    """The sizes in ``1x3x224x224``; none in an empty text."""
+    parts = text.split("x") if text else []
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(f"cannot read {text!r}", where=option, fix=f"write {form}, sizes as 1x3x224x224")
+    return tuple(int(part) for part in parts)
 
 
 def parse_input_ranges(texts: Sequence[str], model: Model) -> dict[str, ShapeRange]:
@@ -51,7 +57,7 @@ def parse_input_ranges(texts: Sequence[str], model: Model) -> dict[str, ShapeRan
             raise UsageError(f"cannot read {text!r}", where="--input-range", fix="write NAME=LEAST:USUAL:LARGEST")
         if name not in inputs:
             raise UsageError(f"the model has no input {name!r}", where="--input-range", fix=did_you_mean(name, inputs))
-        least, usual, largest = (parse_input_shapes([f"{name}={part}"])[name] for part in parts)
+        least, usual, largest = (_parse_dims(part, "--input-range", "NAME=LEAST:USUAL:LARGEST") for part in parts)
         if not len(least) == len(usual) == len(largest) or any(
             not low <= middle <= high for low, middle, high in zip(least, usual, largest, strict=True)
         ):

@@ -31,7 +31,7 @@ class LayerCost:
         bytes: size of those weights.
         operations: element operations that are no multiply-accumulates.
         traffic: bytes it reads and writes, weights included, in the types of their encodings; 0 for views.
-        arithmetic: the type it was asked to multiply in.
+        arithmetic: the type it was asked to multiply in; without a request, that of its values.
     """
 
     name: str
@@ -176,7 +176,13 @@ class LayerCounter:
 
 def _arithmetic(node: Node) -> str:
     request = compute_request(node)
-    return float_type(node) or "float32" if request in (None, WEIGHT_ONLY) else request
+    return float_type(node) or _own_type(node) if request in (None, WEIGHT_ONLY) else request
+
+
+def _own_type(node: Node) -> str:
+    """The float type of what the node makes or reads as it stands; float32 where that is not known."""
+    kinds = (value.dtype for value in (*node.outputs, *node.inputs) if value is not None)
+    return next((kind.numpy().name for kind in kinds if kind is not None and kind.is_floating_point()), "float32")
 
 
 def _bits(value: Value, encoding: Quantized | None, floats: str | None) -> int:

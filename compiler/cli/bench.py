@@ -12,7 +12,7 @@ import click
 from graphpress.cli.options import debug_option, json_option, seconds_option, threads_option
 from graphpress.cli.text import echo_json, table
 from graphpress.cli.types import FILLED
-from graphpress.errors import BackendError, UsageError
+from graphpress.errors import BackendError, ModelError, UsageError
 from graphpress.report import words
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Bench:
             return Measurement(name, state.detail)
         try:
             timing = self._time(backend)
-        except (BackendError, UsageError) as error:  # it does not run here, or the target is none of its devices
+        except (BackendError, ModelError, UsageError) as error:  # nothing runs here, it refuses the model or target
             if must_work:
                 raise
             return Measurement(name, f"{state.detail}; {error.what}")

@@ -69,6 +69,9 @@ def report(failure: Failure, words: Sequence[str]) -> int:
 def _wrong_usage(error: click.ClickException) -> Failure:
     if isinstance(error, click.NoSuchOption):
         return Failure(error.message, USAGE, fix=_nearest_option(error))
+    if error.message.startswith("Got unexpected extra argument") and "=" in error.message:
+        # a shell makes two words of braces with a comma in them
+        return Failure(error.format_message(), USAGE, fix="put it in quotes: 'NAME{option=word,…}'")
     expected = _expected(error.param.type) if isinstance(error, click.BadParameter) and error.param else ""
     return Failure(error.format_message(), USAGE, fix=expected or f"see `{PROGRAM} --help`")
 

@@ -22,7 +22,7 @@ import numpy as np
 from graphpress.errors import ModelError
 from graphpress.ir.edit import Editor
 from graphpress.ir.encoding import float_type, set_float_type
-from graphpress.ir.signatures import Slots, float_slots, known_types, reads_any_type
+from graphpress.ir.signatures import Slots, Unable, float_slots, known_types, reads_any_type
 from graphpress.ir.types import (
     DataType,
     Graph,
@@ -87,7 +87,7 @@ def lower_float_types(model: Model, *, simulate: bool = False) -> int:
     return len(slots)
 
 
-def why_not(node: Node, dtype: str, types: dict[Value, DataType]) -> str | None:
+def why_not(node: Node, dtype: str, types: dict[Value, DataType]) -> Unable | None:
     """Why a node cannot compute in ``float16`` or ``bfloat16``, or None where it can.
 
     Args:
@@ -96,7 +96,7 @@ def why_not(node: Node, dtype: str, types: dict[Value, DataType]) -> str | None:
         types: of all values, as ``known_types`` finds them.
     """
     found = float_slots(node, DataType[dtype.upper()], types.get)
-    return found if isinstance(found, str) else None
+    return found if isinstance(found, Unable) else None
 
 
 def round_to(array: np.ndarray, dtype: str) -> np.ndarray:
@@ -119,7 +119,7 @@ def _asked_type(node: Node) -> DataType | None:
 
 def _slots(node: Node, dtype: DataType, types: dict[Value, DataType]) -> Slots | None:
     found = float_slots(node, dtype, types.get)
-    return None if isinstance(found, str) or not _holds_scale(node, dtype) else found
+    return None if isinstance(found, Unable) or not _holds_scale(node, dtype) else found
 
 
 def _holds_scale(node: Node, dtype: DataType) -> bool:

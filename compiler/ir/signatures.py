@@ -56,6 +56,13 @@ class Signature:
         return all(any(kind.startswith("tensor(") for kind in self.types.get(one, {one})) for one in variables)
 
 
+class Unable(NamedTuple):
+    """Why a node cannot compute in a type, and from which operator set on its operator can (0: from none)."""
+
+    why: str
+    opset: int = 0
+
+
 @dataclass(frozen=True)
 class Slots:
     """Positions of the inputs and outputs of a node that take another float type together."""
@@ -64,7 +71,7 @@ class Slots:
     outputs: tuple[int, ...]
 
 
-def float_slots(node: Node, dtype: DataType, type_of: TypeOf) -> Slots | str:
+def float_slots(node: Node, dtype: DataType, type_of: TypeOf) -> Slots | Unable:
     """Where ``node``, as it stands in float32, would carry ``dtype`` if it computed in that; else why it cannot.
 
     Args:
@@ -74,17 +81,17 @@ def float_slots(node: Node, dtype: DataType, type_of: TypeOf) -> Slots | str:
     """
     signature = signature_of(node)
     if signature is None:
-        return "its operator is not of the ONNX standard"
+        return Unable("its operator is not of the ONNX standard")
     if next(subgraphs_of(node), None) is not None:
-        return "it holds subgraphs, whose nodes have types of their own"
+        return Unable("it holds subgraphs, whose nodes have types of their own")
     inputs = _float32(node.inputs, signature.inputs, type_of)
     outputs = _float32(node.outputs, signature.outputs, type_of)
     if not inputs and not outputs:
-        return "it does not compute in float32"
+        return Unable("it does not compute in float32")
     if not signature.is_of_tensors:
-        return "it handles sequences, whose elements keep their type"
+        return Unable("it handles sequences, whose elements keep their type")
     if (unknown := _unknown(node, signature, {formal.variable for _, formal in inputs}, type_of)) is not None:
-        return f"the type of {label(unknown)} is not known"
+        return Unable(f"the type of {label(unknown)} is not known")
     settings = _SETTINGS.get(node.op_type, ())
     variables = {formal.variable for _, formal in inputs if formal.name not in settings}
     variables |= {formal.variable for _, formal in outputs if _follows(node, variables)}
@@ -161,15 +168,15 @@ def _float32(
     ]
 
 
-def _too_old(node: Node, variables: set[str], dtype: DataType) -> str:
+def _too_old(node: Node, variables: set[str], dtype: DataType) -> Unable:
     """That the operator does not take a type, and from which operator set on it does."""
     opset = opset_of(node) or 0
     text = f"the operator does not take {dtype.name.lower()} at opset {opset}"
     for newer in range(opset + 1, onnx.defs.onnx_opset_version() + 1):
         signature = _signature(node.op_type, newer)
         if signature is not None and any(signature.allows(variable, dtype) for variable in variables):
-            return f"{text}, but from {newer} on"
-    return text
+            return Unable(f"{text}, but from {newer} on", newer)
+    return Unable(text)
 
 
 def _unknown(node: Node, signature: Signature, variables: set[str], type_of: TypeOf) -> Value | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphpress.errors import DataError
-from graphpress.ir import Model
+from graphpress.ir import Model, TensorProtocol
 from graphpress.manager.contract import Feed
 from graphpress.observation.observers import Observer
 from graphpress.progress import Progress, Silent
@@ -29,8 +29,8 @@ def observe(
 ) -> int:
     """Run the model over the feeds and show each named value to its observer.
 
-    Inputs and outputs of the model can be named too. Batches are cut so that the requested tensors stay
-    within ``MEMORY_BUDGET``, whatever batch size the feeds come in.
+    Inputs and outputs of the model can be named too; of an input that is not fed, its default is shown. Batches are
+    cut so that the requested tensors stay within ``MEMORY_BUDGET``, whatever batch size the feeds come in.
 
     Returns:
         The number of samples seen.
@@ -39,13 +39,14 @@ def observe(
         DataError: there are no feeds, or they do not fit the model.
     """
     inputs = {value.name for value in model.graph.inputs}
+    defaults = {name: constant.numpy() for name, constant in _defaults(model) if name in observers}
     session = Session(
         model, threads=threads, optimization="basic", extra_outputs=[name for name in observers if name not in inputs]
     )
     seen, step = 0, Step()
     for feed in (progress or Silent()).track(feeds, "observing"):
         for piece in pieces(feed, session.inputs, step):
-            tensors = {**piece, **session.run(piece)}
+            tensors = {**defaults, **piece, **session.run(piece)}
             for name, observer in observers.items():
                 observer.update(tensors[name])
             count = batch_of(piece)
@@ -54,6 +55,13 @@ def observe(
     if not seen:
         raise DataError("the calibration data is empty", where="calibration", fix="give at least one sample")
     return seen
+
+
+def _defaults(model: Model) -> Iterator[tuple[str, TensorProtocol]]:
+    """Name and contents of every input that has a default."""
+    for value in model.graph.inputs:
+        if value.name and value.const_value is not None:
+            yield value.name, value.const_value
 
 
 @dataclass

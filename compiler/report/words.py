@@ -67,7 +67,9 @@ def outcome(report: Report) -> str:
         return f"{kept}: it {'is the input model' if _unchanged(report) else _gains(report)}"
     unchecked = report.verdict is None and any(record.transaction is not None for record in report.passes)
     doubt = "; without data its accuracy is not checked" if unchecked and report.result.metric is None else ""
-    return f"the optimised model {_gains(report)}{doubt}"
+    asked = dict.fromkeys(one.name for one in report.passes if one.status == "refused" and one.transaction is not None)
+    refused = f"; refused, for the reason below: {', '.join(asked)}" if asked else ""
+    return f"the optimised model {_gains(report)}{doubt}{refused}"
 
 
 def budget(report: Report) -> str:
@@ -100,7 +102,12 @@ def speed(report: Report) -> str:
 
 
 def promises(report: Report) -> list[tuple[str, list[tuple[str, int]]]]:
-    """For each arithmetic that was asked for, what how many layers became; the most first."""
+    """For each arithmetic that was asked for, what how many layers became; the most first.
+
+    None for the input model, of which nobody asked anything.
+    """
+    if _unchanged(report):
+        return []
     found: dict[str, Counter[str]] = {}
     for layer in report.layers:
         if layer.asked != "float32":
@@ -143,7 +150,7 @@ def comparison(report: Report) -> list[Comparison]:
     rows.append(_row("MACs", before.macs, after.macs, count, ("fewer", "more")))
     rows.append(_nodes_row(report))
     if report.modelled_ms is not None:
-        label = f"latency on {report.target}, modelled"
+        label = f"least time on {report.target}, modelled"
         rows.append(_row(label, report.modelled_baseline_ms, report.modelled_ms, milliseconds, FASTER_OR_SLOWER))
     return rows
 

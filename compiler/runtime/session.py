@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 Runner = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 """Anything that maps a feed to outputs by name."""
 
+_UNLOADABLE = "check the model with onnx.checker, or update onnxruntime"
+_NO_KERNEL = "give that node a type that a processor computes in (float32), or run the model on its device"
+
+_TYPE_ATTRIBUTES = ("dtype", "output_dtype", "to")
+"""Attributes that name the type of a result."""
+
 MOST_THREADS = 256
 """ONNX Runtime starts every thread at once, with its own stack."""
 
@@ -102,7 +108,7 @@ class Session:
             raise ModelError(
                 f"ONNX Runtime cannot load it ({_reason(error)})",
                 where=_name(model),
-                fix="check the model with onnx.checker, or update onnxruntime",
+                fix=_NO_KERNEL if "NOT_IMPLEMENTED" in str(error) else _UNLOADABLE,
             ) from error
         self.inputs = _input_specs(self._session.get_inputs(), model)
         self.output_names: list[str] = [argument.name for argument in self._session.get_outputs()]
@@ -169,7 +175,11 @@ def _has_half(model: Model | Path | str) -> bool:
         any(tensor.dtype == half for tensor in tensors(loaded))
         or any(value.dtype == half for value in loaded.graph.inputs)
         or any(
-            int_attribute(node, "to", 0) == half for one in graphs(loaded) for node in one if is_standard(node, "Cast")
+            int_attribute(node, name, 0) == half
+            for one in graphs(loaded)
+            for node in one
+            for name in _TYPE_ATTRIBUTES
+            if is_standard(node)
         )
     )
 

@@ -16,9 +16,10 @@ from graphpress.ir import (
 )
 from graphpress.ir.encoding import float_type
 from graphpress.ir.float_types import LARGEST, why_not
-from graphpress.ir.signatures import float_slots, known_types, reads_any_type
+from graphpress.ir.signatures import Slots, float_slots, known_types, reads_any_type
 from graphpress.manager.contract import Context
 from graphpress.ops import lookup
+from graphpress.passes.kernels import choices_with_opset
 
 _STAYS = "nothing: it computes as before"
 
@@ -48,13 +49,13 @@ class Plan:
     def inputs(self, node: Node) -> list[tuple[int, Value]]:
         """Index and value of every input that would change its type."""
         slots = float_slots(node, DataType[self.dtype.upper()], self.types.get)
-        indices = () if isinstance(slots, str) else slots.inputs
+        indices = slots.inputs if isinstance(slots, Slots) else ()
         return [(index, value) for index in indices if (value := node.inputs[index]) is not None]
 
     def outputs(self, node: Node) -> list[Value]:
         """Every output that would change its type."""
         slots = float_slots(node, DataType[self.dtype.upper()], self.types.get)
-        return [] if isinstance(slots, str) else [node.outputs[index] for index in slots.outputs]
+        return [node.outputs[index] for index in slots.outputs] if isinstance(slots, Slots) else []
 
     @property
     def limit(self) -> float:
@@ -79,8 +80,15 @@ def strike_unable(plan: Plan, keep: frozenset[str], context: Context) -> None:
             plan.strike(node, "excluded by the user", "narrow --exclude")
         elif node.op_type in keep:
             plan.strike(node, f"{node.op_type} is kept in float32", "name fewer operators in the field keep")
-        elif reason := why_not(node, plan.dtype, plan.types):
-            plan.strike(node, reason)
+        elif unable := why_not(node, plan.dtype, plan.types):
+            plan.strike(node, unable.why, _newer(unable.opset, context) if unable.opset else _STAYS)
+
+
+def _newer(opset: int, context: Context) -> str:
+    """How to come to an operator set."""
+    if context.target.opset_max >= opset:
+        return f"run raise_opset{{to={opset}}} first"
+    return choices_with_opset(context.target, opset, _STAYS)
 
 
 def _computes(node: Node, plan: Plan) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphpress.ir import Model, Value, constant, is_standard, label, producer
+from graphpress.ir import Model, Node, Value, constant, input_of, is_standard, label, producer
 from graphpress.manager.contract import Context
 from graphpress.observation import observe
 from graphpress.passes.precision._plan import Plan, moves_data
@@ -150,10 +150,16 @@ def strike_overflows(plan: Plan, ranges: Ranges) -> None:
                 )
                 break
         top = max((ranges.largest(value) for value in plan.outputs(node)), default=0.0)
-        if is_standard(node, "Cast") and top > (exact := 2.0 ** MANTISSA[plan.dtype]):
+        if _from_integer(node, plan) and top > (exact := 2.0 ** MANTISSA[plan.dtype]):
             plan.strike(node, f"it reaches {top:.6g}, and {plan.dtype} counts in ones to {exact:.6g} only")
         if is_standard(node, *_SQUARES) and (worst := _inside(node.op_type, inputs, ranges)) > plan.limit:
             plan.strike(node, f"what {node.op_type} sums up reaches {worst:.3g}, and {plan.dtype} ends before")
+
+
+def _from_integer(node: Node, plan: Plan) -> bool:
+    before = input_of(node, 0) if is_standard(node, "Cast") else None
+    kind = None if before is None else plan.types.get(before)
+    return kind is not None and kind.is_integer()
 
 
 def _inside(op_type: str, inputs: list[Value], ranges: Ranges) -> float:

@@ -60,7 +60,7 @@ class ReducePrecision(Pass):
         if self.to not in context.target.kernels:
             return Refusal(
                 self.name,
-                f"the target {context.target.name} does not compute in {self.to}",
+                f"this target does not compute in {self.to}",
                 f"leave it out, or choose a type it has: {', '.join(context.target.kernels)}",
             )
         return super().refuse(model, context)

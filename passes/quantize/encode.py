@@ -74,6 +74,8 @@ def _encode_use(node: Node, index: int, encoding: Quantized, placement: Placemen
         override_use(node, index, None if default == encoding else encoding)
         return
     set_encoding(value, encoding)
+    if value.is_graph_output():
+        override_output(value, FLOAT)
     for use in value.uses():
         if use.node not in placement:
             override_use(use.node, use.idx, FLOAT)

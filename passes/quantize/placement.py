@@ -173,7 +173,7 @@ def _refusal(node: Node, policy: QuantizationPolicy, context: Context) -> Refusa
     if context.excluded(node):
         return Refusal.at(node, "excluded by the user", "narrow --exclude")
     if not _is_float(node):
-        return Refusal.at(node, "does not compute in float32", "convert the model to float32 first")
+        return _not_float(node)
     spec = lookup(node.op_type)
     if spec is None or spec.quantization.weight is None:
         return Refusal.at(node, "the operator table knows no weight of it", "leave it float")
@@ -214,6 +214,14 @@ def _is_float(node: Node) -> bool:
         and rank_of(data) is not None
         and (node.outputs[0].dtype in (DataType.FLOAT, None))
     )
+
+
+def _not_float(node: Node) -> Refusal:
+    """Why the node is not known to compute in float32."""
+    data = node.inputs[0] if node.inputs else None
+    if data is not None and (data.dtype is None or (data.dtype == DataType.FLOAT and rank_of(data) is None)):
+        return Refusal.at(data, "its type and rank are not known", "export the model with the shapes of its values")
+    return Refusal.at(node, "does not compute in float32", "convert the model to float32 first")
 
 
 def _is_encoded(node: Node) -> bool:

@@ -23,9 +23,9 @@ from graphpress.errors import DataError, UsageError
 from graphpress.ir import Editor, Model, Refusal, Value, label
 from graphpress.ir.encoding import FLOAT8, request_compute
 from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.passes.kernels import targets_with
 from graphpress.passes.quantize.calibrate import Calibration, Method
 from graphpress.passes.quantize.encode import encode_activations, encode_bias, encode_constants
-from graphpress.passes.quantize.kernels import targets_with
 from graphpress.passes.quantize.placement import Placement, place
 from graphpress.targets import QuantizationPolicy
 

@@ -22,10 +22,11 @@ import numpy as np
 from graphpress.analysis.contraction import contraction_of
 from graphpress.errors import UsageError
 from graphpress.ir import Model, Node, Refusal, constant, input_of, is_standard
-from graphpress.ir.encoding import Quantized, override_use, read_encoding, request_compute, set_encoding
+from graphpress.ir.encoding import Quantized, integer_bounds, override_use, read_encoding, request_compute, set_encoding
+from graphpress.ir.quantized import representable
 from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.passes.kernels import choices_with_opset, targets_with
 from graphpress.passes.quantize.blocks import block_encoding
-from graphpress.passes.quantize.kernels import choices_with_opset, targets_with
 
 BLOCKS = (128, 64, 32)
 SMALLEST_OPSET = {"int4": 21, "int8": 13}
@@ -63,7 +64,7 @@ class QuantizeWeights(Pass):
             return Refusal(self.name, f"this target has no {self.dtype} kernels", targets_with(self.dtype))
         if target.opset_max < needed:
             why = f"{self.dtype} weights need opset {needed}, and this target reads at most {target.opset_max}"
-            return Refusal(self.name, why, choices_with_opset(target, needed))
+            return Refusal(self.name, why, choices_with_opset(target, needed, "quantise in another way"))
         if opset < needed:
             return Refusal(
                 self.name, f"needs opset {needed}, the model has {opset}", f"run raise_opset{{to={needed}}} first"
@@ -107,6 +108,10 @@ class QuantizeWeights(Pass):
             return Refusal.at(node, f"its {size} inputs make no two blocks of {BLOCKS[-1]} or more", "leave it float")
         wanted = block if self.dtype == "int4" and block is not None else 0
         scales = context.target.quantization.scales
+        largest = float(np.abs(weight).max())
+        if not _has_scale(largest / integer_bounds(self.dtype)[1], scales):
+            why = f"its largest number is {largest:.3g}, for which {scales} holds no scale"
+            return Refusal.at(node, why, "scale the weight, or leave it float")
         return block_encoding(weight, contraction.in_axis, wanted, self.dtype, scales)
 
 
@@ -126,6 +131,11 @@ def _refusal(node: Node, context: Context) -> Refusal | None:
     if any(read_encoding(node, index) is not None for index in range(len(node.inputs))):
         return Refusal.at(node, "it is quantised already", "start from the float model to quantise it anew")
     return None
+
+
+def _has_scale(scale: float, dtype: str) -> bool:
+    """Whether a float type holds the scale up to a rounding; a weight of zeros takes any."""
+    return not scale or 0.5 < float(representable(np.array(scale), dtype)) / scale < 2
 
 
 def _encode(node: Node, encoding: Quantized) -> None:

@@ -45,6 +45,7 @@ class Surgery(Pass):
     lossless: bool = False  # type: ignore[misc]  # the user knows
 
     name: ClassVar[str] = "surgery"
+    gated: ClassVar[bool] = False
 
     def check(self, context: Context) -> None:
         """Raise at once when onnx-graphsurgeon or the function is missing."""

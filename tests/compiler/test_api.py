@@ -182,6 +182,18 @@ def test_a_replay_needs_no_option_of_the_recorded_run(optimize):
     assert (first.output / "model.onnx").read_bytes() == (again.output / "model.onnx").read_bytes()
 
 
+def test_a_replay_is_for_the_same_device_with_the_same_options(optimize):
+    first = optimize(target="jetson{jetpack=5.1}", backend="onnxruntime", max_drop=None)
+    manifest = first.output / "manifest.json"
+    assert json.loads(manifest.read_text())["target"] == first.report.target == "jetson-orin{jetpack=5.1}"
+    for target in ("cpu", "jetson-orin-nx{dla=off, jetpack=5.1}"):  # left at its default, and spelt otherwise
+        again = optimize(target=target, recipe=str(manifest))
+        assert again.report.target == first.report.target
+        assert (first.output / "model.onnx").read_bytes() == (again.output / "model.onnx").read_bytes()
+    with pytest.raises(UsageError, match=r"another target \(jetson-orin{jetpack=5.1}\)"):
+        optimize(target="jetson", recipe=str(manifest))
+
+
 def test_a_fixed_batch_is_fed_and_fixed_throughout(optimize):
     result = optimize(input_shape=["input=2x3x16x16"], max_drop=None)
     graph = load(result.output / "model.onnx").graph
@@ -227,6 +239,20 @@ def test_larger_without_being_faster_is_dropped(optimize, backends):
     assert record(result, "quantize").status == "rolled_back"
     assert any("larger" in text for text in result.report.dropped_for_worse)
     assert "cache.bin" not in [file.name for file in result.files]
+
+
+def test_a_model_that_came_quantised_and_is_kept_computes_in_integers(optimize):
+    quantised = optimize(recipe="int8", allow_worse=True, max_drop=None)
+    kept = optimize(model=quantised.output / "model.onnx", recipe="int8", max_drop=None)
+    assert kept.status == "kept_original"
+    assert {layer.became for layer in kept.report.layers if layer.op == "Conv"} == {"int8"}
+
+
+def test_ranges_that_the_backend_has_no_use_for_are_said_to_be_unused(optimize):
+    span = "input=1x3x16x16:4x3x16x16:8x3x16x16"
+    notes = optimize(passes="cleanup", input_range=[span]).report.notes
+    assert [note for note in notes if "--input-range changed nothing" in note]
+    assert not any("--input-range" in note for note in optimize(passes="cleanup").report.notes)
 
 
 # -- what is wrong with a call ---------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from graphpress import ir
 from graphpress.analysis.cost import model_cost, roofline_seconds
 from graphpress.analysis.shapes import concrete_shapes
 from graphpress.ir.encoding import WEIGHT_ONLY, Quantized, request_compute, set_encoding, set_float_type
+from graphpress.ir.types import DataType, TensorType
 from graphpress.targets import load_target
 
 real_models = pytest.mark.skipif("GRAPHPRESS_DATA" not in os.environ, reason="GRAPHPRESS_DATA is not set")
@@ -111,6 +112,14 @@ def test_roofline_counts_what_is_asked_for_and_the_bytes_of_encodings(build: Any
     target = replace(load_target("cpu"), peak_gmacs={"float32": 1.0, "int8": 4.0}, bandwidth_gbs=1e6)
     assert roofline_seconds(model_cost(model), target) == pytest.approx(0.25e-3)
     request_compute(node, WEIGHT_ONLY)
+    assert model_cost(model).layers[0].arithmetic == "float16"
+
+
+def test_a_model_in_half_precision_computes_in_it(build: Any) -> None:
+    model = build.model({"x": [1, 8]}, [build("MatMul", "x", build.weight(8, 8))])
+    (node,) = model.graph
+    for value in (*node.inputs, *node.outputs):
+        value.type = TensorType(DataType.FLOAT16)
     assert model_cost(model).layers[0].arithmetic == "float16"
 
 

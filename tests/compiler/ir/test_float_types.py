@@ -144,8 +144,9 @@ def test_why_not(build, text, opset, reason):
     model = build(f"(float[1,2,4] x, float[1,1,2] s, int64[2] i) => (y) {{ {text} }}", opset=opset)
     dtype = "bfloat16" if "bfloat16" in reason else "float16"
     types = known_types(model)
-    reasons = [why_not(node, dtype, types) for node in model.graph]
-    assert any(reason in (one or "") for one in reasons), reasons
+    found = [one for node in model.graph if (one := why_not(node, dtype, types)) is not None]
+    assert any(reason in one.why for one in found), found
+    assert [one.opset for one in found if one.opset] == ([22] if "from 22 on" in reason else [])
 
 
 def test_a_node_that_cannot_stays_as_it_is(build, lowered):

@@ -4,10 +4,12 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx.parser
 import pytest
+from onnx import numpy_helper
 
 from graphpress.errors import DataError
-from graphpress.ir import load, save
+from graphpress.ir import from_proto, load, save
 from graphpress.models import build
 from graphpress.observation import MinMaxObserver, observe, stream
 from graphpress.runtime import Session
@@ -30,6 +32,19 @@ class Keep:
 @pytest.fixture(scope="module")
 def network():
     return build("resnet", depth=8, stem="cifar", width=4, image=8, classes=4)
+
+
+def test_an_input_with_a_default_that_nobody_feeds_shows_it():
+    default = np.full((1, 3, 8, 8), 7, np.float32)
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[1,3,8,8] x, float[1,3,8,8] d) => (float[1,3,8,8] y)'
+        " { y = Add (x, d) }"
+    )
+    model.graph.initializer.append(numpy_helper.from_array(default, "d"))
+    seen = {"d": Keep(), "y": Keep()}
+    observe(from_proto(model), seen, [{"x": default}, {"x": default, "d": 2 * default}])
+    np.testing.assert_array_equal(seen["d"].whole, np.concatenate([default, 2 * default]))
+    np.testing.assert_array_equal(seen["y"].whole, np.concatenate([2 * default, 3 * default]))
 
 
 def images(count, size=8, seed=0):

@@ -20,6 +20,11 @@ def test_fewer_nodes_are_a_gain_where_nothing_else_is(full_report):
     assert words.outcome(replace(even, result=full_report.baseline)).endswith("is neither smaller nor faster")
 
 
+def test_promises_are_those_of_the_result_and_none_of_the_input_model(full_report):
+    assert words.kept_promises(full_report) == "asked for int8 12, became int8 11, float32 1"
+    assert words.kept_promises(replace(full_report, result=full_report.baseline)) == ""
+
+
 def test_a_slowdown_stands_in_the_headline(full_report):
     slow = replace(full_report, speed=SpeedVerdict(ratio=1.03, low=1.02, high=1.04))
     assert words.outcome(slow) == "the optimised model is 3.50x smaller and 1.03x slower"
@@ -108,13 +113,13 @@ def test_unknown_figures_are_dashes(bare_report):
 
 def test_a_modelled_latency_is_never_shown_as_measured(full_report):
     labels = {row.label: row for row in words.comparison(full_report)}
-    assert labels["latency on cpu, modelled"].after == "0.2 ms"
+    assert labels["least time on cpu, modelled"].after == "0.2 ms"
     assert labels["latency"].after == "0.61 ms"
 
 
 def test_a_modelled_latency_is_compared_with_a_modelled_one(full_report):
     rows = {row.label: row for row in words.comparison(replace(full_report, modelled_baseline_ms=0.5))}
-    modelled = rows["latency on cpu, modelled"]
+    modelled = rows["least time on cpu, modelled"]
     assert (modelled.before, modelled.after, modelled.change) == ("0.5 ms", "0.2 ms", "2.50x faster")
 
 

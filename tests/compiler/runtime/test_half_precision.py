@@ -6,10 +6,13 @@ import textwrap
 
 import numpy as np
 import onnx.parser
+import pytest
 from onnx import numpy_helper
 
+from graphpress.errors import ModelError
 from graphpress.ir import from_proto, save
 from graphpress.runtime import Session
+from graphpress.runtime.session import _has_half
 
 TRANSPOSED = """<ir_version: 8, opset_import: ["": 17]> g (float[B,S,4] x) => (float[S,B,4] y) {
     h = Cast <to: int = 10> (x)
@@ -49,6 +52,29 @@ def test_a_transpose_before_a_product_does_not_crash(tmp_path):
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "source", ["EyeLike <dtype: int = 10> (i)", "RandomNormal <dtype: int = 10, shape: ints = [4, 4]> ()"]
+)
+def test_a_type_that_an_attribute_names_counts(source):
+    """Neither a weight nor an input nor a Cast shows the type here; the product would crash."""
+    text = f"""<ir_version: 8, opset_import: ["": 17]> g (float[4,4] i) => (float16[4,2] y) {{
+        a = {source}
+        t = Transpose <perm: ints = [1, 0]> (a)
+        m = MatMul (t, a)
+        y = Slice (m, zero, two, one)
+    }}"""
+    numbers = {"zero": [0], "two": [2], "one": [1]}
+    model = model_of(text, **{name: np.array(array, np.int64) for name, array in numbers.items()})
+    assert _has_half(model)
+
+
+def test_a_type_without_kernels_says_so():
+    text = """<ir_version: 8, opset_import: ["": 17]> g (bfloat16[2,2] x) => (bfloat16[2,2] y) { y = MatMul (x, x) }"""
+    with pytest.raises(ModelError) as raised:
+        Session(model_of(text))
+    assert "type that a processor computes in" in raised.value.fix
 
 
 def test_scales_in_half_run():

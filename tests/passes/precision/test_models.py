@@ -113,6 +113,20 @@ def test_recipes_run_from_the_raw_model(feeds, recipe):
     assert {float_type(node) for node in done.graph} == {recipe}
 
 
+@pytest.mark.parametrize(
+    ("target", "fix"),
+    [
+        ("dgpu", "run raise_opset{to=22} first"),
+        ("jetson", "choose a newer runtime: jetson-orin{jetpack=7.2}"),
+        ("dgpu{tensorrt=10.3}", "choose a newer runtime: dgpu"),
+    ],
+)
+def test_old_operator_sets_have_a_remedy(build, reduce, target, fix):
+    model = build("(float[1,2,4] x, float[1,2,1] w) => (float[1,1,4] y) { y = Conv (x, w) }")
+    (refusal,) = reduce(model, target=target, to="bfloat16").outcome.refusals
+    assert refusal.fix == fix
+
+
 def test_old_operator_sets_say_what_would_help(cleaned, reduce):
     done = reduce(cleaned("resnet"), to="bfloat16")
     reasons = [why for where, why in done.refused.items() if "Conv" in where]

@@ -141,6 +141,17 @@ def test_whole_numbers_that_would_be_rounded(build, reduce):
     assert "counts in ones to 2048" in next(iter(reduce(model, large).refused.values()))
 
 
+def test_an_input_with_a_default_is_seen_with_it(build, reduce):
+    model = build("(float[1,4] x, float[1,4] d) => (float[1,4] y) { y = Add (x, d) }", d=np.full((1, 4), 1e6, "f4"))
+    done = reduce(model, [{"x": np.ones((1, 4), np.float32)}])
+    assert "d reaches 1e+06" in next(iter(done.refused.values()))
+
+
+def test_numbers_that_are_half_already_are_not_counted_in_ones(build, reduce):
+    model = build("(float16[N,4] h) => (float[N,4] y) { f = Cast <to: int = 1> (h)\n y = Relu (f) }")
+    assert reduce(model, [{"h": np.full((1, 4), 9000, np.float16)}]).typed == {"f", "y"}
+
+
 # -- numbers near zero --------------------------------------------------------------------------------------------
 
 NORM = """(float[N,4] x) => (float[N,4] y) {

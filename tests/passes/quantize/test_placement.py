@@ -5,6 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from graphpress.runtime import Session
+
 CONV = "(float[N,3,8,8] x) => (float[N,4,8,8] y)"
 PADS = "<pads=[1,1,1,1]>"
 
@@ -112,6 +114,25 @@ def test_a_graph_output_that_integers_read_stays_exact_outside(build, quantise, 
     )
     assert done.sqnr()["e"] > 150
     assert 25 < done.sqnr()["y"] < 100
+
+
+def test_a_weight_that_is_a_graph_output_stays_exact_outside(build, quantise, weights):
+    done = quantise(
+        build(f"(float[N,4,8,8] x) => (float[N,4,8,8] y, float[4,4,3,3] w) {{ y = Conv{PADS}(x, w) }}",
+              w=weights.of(4, 4, 3, 3))
+    )  # fmt: skip
+    assert done.read("y", 1) is not None
+    feed = done.feeds[0]
+    np.testing.assert_array_equal(Session(done.legal()).run(feed)["w"], weights.of(4, 4, 3, 3))
+
+
+def test_a_value_of_unknown_rank_is_named(build, quantise, weights):
+    done = quantise(
+        build(f"(float[N,4,8,8] x, int64[R] s) => (float[N,4,8,8] y) {{ u = Reshape(x, s) y = Conv{PADS}(u, w) }}",
+              w=weights.of(4, 4, 3, 3)),
+        feeds=[],
+    )  # fmt: skip
+    assert done.refused == {"u": "its type and rank are not known"}
 
 
 def test_companions_and_movers_need_integers_on_both_sides(build, quantise, weights):
@@ -254,7 +275,7 @@ def test_what_is_quantised_already_stays_as_it_is(build, quantise, weights):
         assert done.encoding(name).pinned
         assert done.encoding(name).scale == (pytest.approx(0.05),)
     assert {"Conv_a", "Conv_b"} <= {where for where, why in done.refused.items() if "quantised already" in why}
-    assert done.integer == {"e", "y"}
+    assert done.integer == {"a", "e", "y"}  # a came so
     legal = done.legal()
     assert any(init.const_value.dtype.name == "INT8" for init in legal.graph.initializers.values())
 

@@ -92,6 +92,16 @@ def test_weights_without_a_kernel_are_refused(encode, shape, body, why):
     assert compute_request(only_product(model)) is None
 
 
+@pytest.mark.parametrize("dtype", ["int4", "int8"])
+@pytest.mark.parametrize("factor", [1e-8, 1e8])
+def test_weights_that_have_no_scale_in_half_precision_are_refused(build, weights, newest, dtype, factor):
+    weight = weights.of(64, 6) * np.float32(factor)
+    model = build(PRODUCT.format(k=64, n=6, body="y = MatMul(x, w)"), opset=21, w=weight)
+    outcome = QuantizeWeights(dtype=dtype).run(model, Context(target=newest, original=model))
+    assert outcome.changes == 0
+    assert "for which float16 holds no scale" in outcome.refusals[0].why
+
+
 def test_excluded_encoded_and_computed_weights_are_refused(encode, build, newest, weights):
     _, outcome = encode((128, 4), exclude=re.compile("MatMul"))
     assert "excluded" in outcome.refusals[0].why

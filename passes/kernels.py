@@ -1,0 +1,46 @@
+"""Where a type has kernels, or a runtime reads an operator set, that this target lacks: remedies that refusals name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphpress.errors import UsageError
+from graphpress.targets import Target, load_target, target_summaries
+from graphpress.targets.target import options_of
+
+
+def targets_with(dtype: str) -> str:
+    """The remedy for a target without kernels of a type: the targets that have them.
+
+    Args:
+        dtype: by its ONNX name in lower case.
+    """
+    names = [choice for name, _, _ in target_summaries() for choice in _choices(name, lambda one: dtype in one.kernels)]
+    return f"quantise in another way, or for one of the targets that have them: {', '.join(names)}"
+
+
+def choices_with_opset(target: Target, opset: int, otherwise: str) -> str:
+    """The remedy for a target whose runtime is too old for an operator set: the choices of newer ones.
+
+    Args:
+        target: one that reads older operator sets only.
+        opset: what is needed.
+        otherwise: what to do where no choice of this target reads it.
+    """
+    choices = _choices(target.name, lambda one: one.opset_max >= opset)
+    return f"choose a newer runtime: {', '.join(choices)}" if choices else otherwise
+
+
+def _choices(name: str, suits: Callable[[Target], bool]) -> list[str]:
+    """The target itself where it suits, else as a word of one of its options makes it suit."""
+    if suits(load_target(name)):
+        return [name]
+    spelt = (f"{name}{{{option}={word}}}" for option, known in options_of(name).items() for word in known.words)
+    return [text for text in spelt if (target := _loaded(text)) is not None and suits(target)]
+
+
+def _loaded(text: str) -> Target | None:
+    try:
+        return load_target(text)
+    except UsageError:  # this word needs another option
+        return None
