@@ -86,7 +86,7 @@ class Pass:
         lossless: the outputs stay the same up to rounding; checked numerically by the manager.
         recovers: repairs the damage of the lossy pass before it, and shares its verdict.
         needs_data: cannot run without calibration data.
-        gated: done for speed or size, so that the never-worse gate may give it up; what changes the model's task is not.
+        gated: done for speed or size, so that the never-worse gate may give it up; a change of the model's task is not.
         emits: the standard operator it creates, if whether that pays is for the target to say.
         requires: built-in recipes and passes that run before it, unless the pipeline has them there already. What a
             recovery pass requires must stand between it and the lossy pass that it recovers from.
