@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import cProfile
+import os
 import pstats
+import wave
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -43,6 +45,34 @@ def count_calls(call: Callable[[], object]) -> int:
 def work() -> Callable[[Callable[[], object]], int]:
     """Counts the function calls that something takes."""
     return count_calls
+
+
+# -- real data without labels -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def squares() -> np.ndarray:
+    """Coarse coloured squares, 0 to 255: (16, 3, 320, 320)."""
+    coarse = np.random.default_rng(0).uniform(0, 255, (16, 3, 20, 20)).astype(np.float32)
+    return coarse.repeat(16, axis=2).repeat(16, axis=3)
+
+
+@pytest.fixture
+def recording() -> np.ndarray:
+    """A recording of singing at 22,050 Hz, in windows: (windows, 43844, 1)."""
+    if "GRAPHPRESS_DATA" not in os.environ:
+        pytest.skip("GRAPHPRESS_DATA is not set")
+    with wave.open(f"{os.environ['GRAPHPRESS_DATA']}/vocadito_10.wav") as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(np.float32) / 2**15
+        assert file.getframerate() == 44100
+    samples = samples[: len(samples) // 2 * 2].reshape(-1, 2).mean(axis=1)
+    return samples[: len(samples) // 43844 * 43844].reshape(-1, 43844, 1)
+
+
+@pytest.fixture
+def unlabelled(request: pytest.FixtureRequest) -> Callable[[str], np.ndarray]:
+    """Data for the real models that come without labels, by the name of the model."""
+    return lambda model: request.getfixturevalue("squares" if model.startswith("yunet") else "recording")
 
 
 # -- pruning is sound -------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import json
 import os
-import wave
 from collections import Counter
 from pathlib import Path
 
@@ -93,67 +92,23 @@ def made_up(model):
     return feed, session.run(feed)
 
 
-def images():
-    """Coarse coloured squares, 0 to 255."""
-    coarse = np.random.default_rng(0).uniform(0, 255, (16, 3, 20, 20)).astype(np.float32)
-    return coarse.repeat(16, axis=2).repeat(16, axis=3)
-
-
-def recording():
-    """A recording of singing, in windows of 43,844 samples at 22,050 Hz."""
-    with wave.open(str(DATA / "vocadito_10.wav")) as file:
-        samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(np.float32) / 2**15
-        assert file.getframerate() == 44100
-    samples = samples[: len(samples) // 2 * 2].reshape(-1, 2).mean(axis=1)
-    return samples[: len(samples) // 43844 * 43844].reshape(-1, 43844, 1)
-
-
 @pytest.mark.parametrize(
-    ("model", "data", "convolutions", "least"),
-    [("yunet_n_320_320.onnx", images, 59, 20.0), ("basic_pitch_nmp.onnx", recording, 32, 8.0)],
+    ("model", "convolutions", "least"),
+    [("yunet_n_320_320.onnx", 59, 20.0), ("basic_pitch_nmp.onnx", 32, 8.0)],
 )
-def test_models_without_labels_go_through_at_a_stated_noise(optimize, model, data, convolutions, least):
+def test_models_without_labels_go_through_at_a_stated_noise(optimize, unlabelled, model, convolutions, least):
     """In dB; Basic Pitch computes its spectrogram by convolutions, whose range eight bits do not span."""
-    report = optimize(model, data(), metric="sqnr", max_drop=None, allow_worse=True).report
+    report = optimize(model, unlabelled(model), metric="sqnr", max_drop=None, allow_worse=True).report
     assert report.status == "delivered"
     assert arithmetic(report, "Conv") == {"int8": convolutions}
     assert report.result.metric > least
 
 
-@pytest.mark.parametrize(("model", "data"), [("yunet_n_320_320.onnx", images), ("basic_pitch_nmp.onnx", recording)])
-def test_by_default_they_agree_with_the_original(optimize, model, data):
-    report = optimize(model, data()).report
+@pytest.mark.parametrize("model", ["yunet_n_320_320.onnx", "basic_pitch_nmp.onnx"])
+def test_by_default_they_agree_with_the_original(optimize, unlabelled, model):
+    report = optimize(model, unlabelled(model)).report
     assert report.baseline.metric == pytest.approx(1.0)
     assert report.result.metric > 0.99
-
-
-@pytest.mark.parametrize(
-    ("model", "data", "drop"),
-    [
-        ("resnet20_cifar10.onnx", "cifar10.yaml", 0.01),
-        ("resnet32_cifar10.onnx", "cifar10.yaml", 0.01),
-        ("mobilenet_v1_0.25_224.onnx", "imagenet500.yaml", 0.02),
-        ("mnist_opt.onnx", "mnist.yaml", 0.01),
-    ],
-)
-def test_symmetric_int8_beside_float16_for_jetson(optimize, model, data, drop):
-    """What the device computes, in ONNX Runtime: symmetric activations, float biases, scales in half precision."""
-    report = optimize(model, str(DATA / data), target="jetson", metric="top1", max_drop=drop).report
-    assert report.status == "delivered"
-    assert report.baseline.metric - report.result.metric <= drop
-    products = [layer for layer in report.layers if layer.op in ("Conv", "Gemm", "MatMul")]
-    assert {layer.asked for layer in products} == {"int8"}
-
-
-@pytest.mark.parametrize(
-    ("model", "data", "least"), [("yunet_n_320_320.onnx", images, 22.0), ("basic_pitch_nmp.onnx", recording, 20.0)]
-)
-def test_models_without_labels_for_jetson(optimize, model, data, least):
-    """In dB; about 2.5 dB below what was measured."""
-    report = optimize(model, data(), target="jetson", metric="sqnr", max_drop=None, allow_worse=True).report
-    assert report.status == "delivered"
-    assert report.result.metric > least
-    assert {layer.asked for layer in report.layers if layer.op == "Conv"} == {"int8"}
 
 
 @pytest.mark.parametrize(
