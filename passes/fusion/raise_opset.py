@@ -27,6 +27,7 @@ from graphpress.passes.fusion.mish import Mish
 from graphpress.passes.fusion.rms_norm import RmsNorm
 from graphpress.passes.fusion.softmax import Softmax
 from graphpress.passes.fusion.swish import Swish
+from graphpress.passes.kernels import choices_with_opset
 from graphpress.targets import Target
 
 STANDARD = ("", "ai.onnx")
@@ -60,7 +61,10 @@ class RaiseOpset(Pass):
     def refuse(self, model: Model, context: Context) -> Refusal | None:
         """Refuse an operator set that the target's runtime does not read."""
         limit = context.target.opset_max
-        return Refusal(self.name, f"the target reads operator sets up to {limit}") if self.to > limit else None
+        if self.to <= limit:
+            return None
+        fix = choices_with_opset(context.target, self.to, "leave it out: passes that need a newer one will say so")
+        return Refusal(self.name, f"the target reads operator sets up to {limit}", fix)
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Raise every graph and function that is below the wanted operator set, or none."""
