@@ -32,8 +32,10 @@ def choices_with_opset(target: Target, opset: int, otherwise: str) -> str:
 
 
 def _choices(name: str, suits: Callable[[Target], bool]) -> list[str]:
-    """The target itself where it suits, else as a word of one of its options makes it suit."""
-    if suits(load_target(name)):
+    """The target itself where it suits, else as a word of one of its options makes it suit; none of an unknown one."""
+    if (plain := _loaded(name)) is None:
+        return []
+    if suits(plain):
         return [name]
     spelt = (f"{name}{{{option}={word}}}" for option, known in options_of(name).items() for word in known.words)
     return [text for text in spelt if (target := _loaded(text)) is not None and suits(target)]
@@ -42,5 +44,5 @@ def _choices(name: str, suits: Callable[[Target], bool]) -> list[str]:
 def _loaded(text: str) -> Target | None:
     try:
         return load_target(text)
-    except UsageError:  # this word needs another option
+    except UsageError:  # this word needs another option, or the target was made in Python
         return None
