@@ -36,7 +36,7 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
     metavar="NAME",
     default="cpu",
     show_default=True,
-    help="Device the model is for; `optimize targets` lists them.",
+    help="Device the model is for, options in braces: jetson{jetpack=5.1}; `optimize targets` lists them.",
 )
 @_option("Target", "--backend", type=FILLED, metavar="NAME", help="What runs it there, if not the target's own choice.")
 @_option(
