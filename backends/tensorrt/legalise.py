@@ -17,8 +17,11 @@ from __future__ import annotations
 
 from graphpress.backends.tensorrt.pinned import respell
 from graphpress.ir import Graph, Model, clone, graphs, lower_float_types
-from graphpress.ir.encoding import clear_annotations, set_float_type
+from graphpress.ir.encoding import clear_annotations, float_type, set_float_type
 from graphpress.ir.qdq import lower_qdq, raise_qdq
+
+LACKED_BY_ONNX_RUNTIME = frozenset({"bfloat16"})
+"""Float types in which it has no kernels on a processor."""
 
 
 def respelt_copy(model: Model) -> Model:
@@ -66,10 +69,16 @@ def implicit_form(model: Model) -> Model:
 
 
 def simulated_form(model: Model, *, strong: bool) -> Model:
-    """A copy that ONNX Runtime computes as the device would: each value rounded to its type, sums in float32."""
+    """A copy that ONNX Runtime computes as the device would: the delivered form wherever it has kernels for it.
+
+    In types that it lacks on a processor each value is rounded, and sums are taken in float32. Not so in float16: ONNX
+    Runtime fuses Q/DQ into integer kernels as TensorRT does, where rounding every dequantised value would be harsher
+    than either.
+    """
     if not strong:
         return weak_form(model)
     form = respelt_copy(model)
+    types = {float_type(node) for graph in graphs(form) for node in graph}
     lower_qdq(form)
-    lower_float_types(form, simulate=True)
+    lower_float_types(form, simulate=bool(types & LACKED_BY_ONNX_RUNTIME))
     return form

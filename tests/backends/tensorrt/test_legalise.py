@@ -130,7 +130,7 @@ def test_a_form_is_a_whole_model_and_the_given_one_stays(annotated, name):
         ("strong", DataType.FLOAT16, True),
         ("weak", DataType.FLOAT, True),
         ("implicit", DataType.FLOAT, False),
-        ("simulated", DataType.FLOAT, True),
+        ("simulated", DataType.FLOAT16, True),
     ],
 )
 def test_types_stand_in_the_model(annotated, name, inside, quantised):
