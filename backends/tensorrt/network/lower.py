@@ -15,7 +15,7 @@ import numpy as np
 
 from graphpress.backends.tensorrt.network.call import Call, Result, name_of
 from graphpress.backends.tensorrt.network.fold import evaluate
-from graphpress.backends.tensorrt.network.scope import Scope, Workplace
+from graphpress.backends.tensorrt.network.scope import Scope, Construction
 from graphpress.backends.tensorrt.network.table import WITHOUT_RULE, rules
 from graphpress.backends.tensorrt.network.types import onnx_type, tensorrt_type
 from graphpress.errors import ModelError
@@ -36,7 +36,7 @@ def lower_network(model: Model, trt: Any, network: Any, *, strong: bool = True) 
     Raises:
         ModelError: an operator has no rule, or a node reads what TensorRT's layers do not take.
     """
-    place = Workplace(trt, network, strong, _lower_nodes)
+    place = Construction(trt, network, strong, _lower_nodes)
     weakref.finalize(network, place.held.clear)
     scope = Scope(place)
     for value in model.graph.inputs:
@@ -46,7 +46,7 @@ def lower_network(model: Model, trt: Any, network: Any, *, strong: bool = True) 
         _mark(value, scope)
 
 
-def _input(value: Value, place: Workplace) -> Any:
+def _input(value: Value, place: Construction) -> Any:
     where = f"input {value.name!r}"
     if not isinstance(value.type, TensorType):
         raise ModelError("is no tensor", where=where, fix="export the model without sequences and optional inputs")
@@ -138,7 +138,7 @@ def _check(node: Node, value: Value, tensor: Any) -> None:
         ) from error
 
 
-def _name(value: Value, tensor: Any, place: Workplace) -> None:
+def _name(value: Value, tensor: Any, place: Construction) -> None:
     """Give the tensor the value's name, unless it bears one already or the name is taken."""
     if value.name and value.name not in place.names and tensor.name not in place.names:
         tensor.name = value.name

@@ -17,7 +17,7 @@ from graphpress.ir import Graph, Value, constant, is_constant
 
 
 @dataclass
-class Workplace:
+class Construction:
     """The network in the making.
 
     Args:
@@ -51,7 +51,7 @@ class Scope:
     """
 
     def __init__(
-        self, place: Workplace, parent: Scope | None = None, enter: Callable[[Tensor], Tensor] | None = None
+        self, place: Construction, parent: Scope | None = None, enter: Callable[[Tensor], Tensor] | None = None
     ) -> None:
         self.place = place
         self._parent, self._enter = parent, enter
