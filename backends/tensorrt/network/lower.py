@@ -15,7 +15,7 @@ import numpy as np
 
 from graphpress.backends.tensorrt.network.call import Call, Result, name_of
 from graphpress.backends.tensorrt.network.fold import evaluate
-from graphpress.backends.tensorrt.network.scope import Scope, Construction
+from graphpress.backends.tensorrt.network.scope import Construction, Scope
 from graphpress.backends.tensorrt.network.table import WITHOUT_RULE, rules
 from graphpress.backends.tensorrt.network.types import onnx_type, tensorrt_type
 from graphpress.errors import ModelError

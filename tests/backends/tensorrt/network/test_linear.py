@@ -8,7 +8,7 @@ import pytest
 from graphpress import ir
 from graphpress.backends.tensorrt.network.call import Call
 from graphpress.backends.tensorrt.network.linear import spelt_out
-from graphpress.backends.tensorrt.network.scope import Scope, Construction
+from graphpress.backends.tensorrt.network.scope import Construction, Scope
 from graphpress.backends.tensorrt.network.windows import assign
 from graphpress.errors import ModelError
 from graphpress.ir import from_proto
