@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_
 from graphpress.analysis.shapes import concrete_shapes
 from graphpress.choice import Choice, choose, size_of_original
 from graphpress.evaluation import Score
-from graphpress.ir import Model, count_nodes, graphs
-from graphpress.ir.encoding import compute_request
+from graphpress.ir import count_nodes, graphs
+from graphpress.ir.encoding import compute_requests
 from graphpress.job import Job
 from graphpress.manager.judge import verdict_on
 from graphpress.manager.manager import Run
@@ -166,7 +166,7 @@ def _backend_refusals(job: Job, choice: Choice) -> list[RefusalRecord]:
 
 def _layers(choice: Choice, cost: ModelCost) -> list[LayerRecord]:
     """Every node that multiplies or was asked for something: what it was asked for and what it became."""
-    asked = {} if choice.checkpoint is None else _requests(choice.checkpoint.model)
+    asked = {} if choice.checkpoint is None else compute_requests(choice.checkpoint.model)
     return [
         LayerRecord(
             name=one.name,
@@ -186,11 +186,6 @@ def _became(choice: Choice, layer: LayerCost, asked: bool) -> str | None:
     if not found:
         return None if asked else layer.arithmetic
     return found.get(layer.name, "fused" if asked else layer.arithmetic)
-
-
-def _requests(model: Model) -> Mapping[str, str]:
-    found = ((node.name or "", compute_request(node)) for graph in graphs(model) for node in graph)
-    return {name: request for name, request in found if request is not None}
 
 
 def _modelled_ms(job: Job, cost: ModelCost) -> float | None:

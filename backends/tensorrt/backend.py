@@ -28,8 +28,8 @@ from graphpress.backends.tensorrt.profiles import profile_of
 from graphpress.backends.tensorrt.proof import ON_THE_DEVICE, build_here, prove
 from graphpress.backends.tensorrt.toolchain import INSTALL, Product, availability, device_capability, find_toolchain
 from graphpress.errors import BackendError
-from graphpress.ir import Model, Node, Refusal, graphs, label
-from graphpress.ir.encoding import compute_request
+from graphpress.ir import Model, Node, Refusal, label
+from graphpress.ir.encoding import compute_requests
 from graphpress.ir.foreign import foreign_nodes
 from graphpress.targets import Target, load_target
 
@@ -101,7 +101,7 @@ class TensorRTBackend(Backend):
             profile=profile,
             samples=() if plugins else _within(commission.samples, profile),
             threads=commission.threads,
-            unchanged=() if is_respelt(commission.annotated) else commission.unchanged,
+            unchanged=() if commission.unchanged and is_respelt(commission.annotated) else commission.unchanged,
         )
         forms = write_models(out, bundle)
         files = [file for group in forms.values() for file in group]
@@ -138,7 +138,7 @@ class TensorRTBackend(Backend):
             timing_cache=None if plan is None else out / TIMING_CACHE,
             workspace=bundle.workspace_mib << 20,
         )
-        asked = requests(bundle.annotated)
+        asked = compute_requests(bundle.annotated)
         if plan is not None and (toolchain := find_toolchain(platform.product)) is not None:
             return build_here(request, platform, asked, toolchain)
         if beyond := unsupported(bundle.annotated, load_target(STAND_IN)) if platform.built_on_device else []:
@@ -229,9 +229,3 @@ def _forms(model: Model, annotated: Model, platform: Platform) -> dict[Form, Mod
     if platform.dla:
         forms["float"] = implicit_form(annotated)
     return forms
-
-
-def requests(model: Model) -> dict[str, str]:
-    """What each node was asked to compute in, by its name."""
-    found = ((node.name or "", compute_request(node)) for graph in graphs(model) for node in graph)
-    return {name: request for name, request in found if request is not None}

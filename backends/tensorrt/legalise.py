@@ -26,25 +26,24 @@ LACKED_BY_ONNX_RUNTIME = frozenset({"bfloat16"})
 
 def respelt_copy(model: Model) -> Model:
     """A copy with its quantisation in encodings, Q/DQ nodes as far as they can be, and those in TensorRT's words."""
-    copy = clone(model)
-    raise_qdq(copy)
-    respell(copy)
-    return copy
+    return _respelt(model)[0]
 
 
 def is_respelt(model: Model) -> bool:
     """Whether the Q/DQ forms say something of the model in other words than it does itself."""
+    return _respelt(model)[1] > 0
+
+
+def _respelt(model: Model) -> tuple[Model, int]:
+    """The copy, and how many of its encodings had other words before."""
     copy = clone(model)
     raise_qdq(copy)
-    return respell(copy) > 0
+    return copy, respell(copy)
 
 
 def strong_form(model: Model) -> Model:
     """A copy with every type written out."""
-    form = respelt_copy(model)
-    lower_qdq(form)
-    lower_float_types(form)
-    return form
+    return _typed_form(model, simulated_types=frozenset())
 
 
 def weak_form(model: Model) -> Model:
@@ -77,8 +76,13 @@ def simulated_form(model: Model, *, strong: bool) -> Model:
     """
     if not strong:
         return weak_form(model)
+    return _typed_form(model, simulated_types=LACKED_BY_ONNX_RUNTIME)
+
+
+def _typed_form(model: Model, simulated_types: frozenset[str]) -> Model:
+    """A copy with every type written out, by roundings alone where one of ``simulated_types`` is among them."""
     form = respelt_copy(model)
     types = {float_type(node) for graph in graphs(form) for node in graph}
     lower_qdq(form)
-    lower_float_types(form, simulate=bool(types & LACKED_BY_ONNX_RUNTIME))
+    lower_float_types(form, simulate=bool(types & simulated_types))
     return form

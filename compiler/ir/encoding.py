@@ -20,7 +20,8 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from graphpress.errors import ModelError
-from graphpress.ir.types import Node, Value
+from graphpress.ir.types import Model, Node, Value
+from graphpress.ir.values import graphs
 
 ENCODING_KEY: Final = "graphpress.encoding.v1"
 OUTPUT_KEY: Final = "graphpress.output.v1"
@@ -183,6 +184,12 @@ def override_output(value: Value, encoding: Override | None) -> None:
 def compute_request(node: Node) -> str | None:
     """What the node was asked to compute in (``int8``, ``weight-only``, ``float16``, …), or None."""
     return node.metadata_props.get(COMPUTE_KEY)
+
+
+def compute_requests(model: Model) -> dict[str, str]:
+    """What nodes were asked to compute in, by name; those that were asked for nothing are left out."""
+    found = ((node.name or "", compute_request(node)) for graph in graphs(model) for node in graph)
+    return {name: request for name, request in found if request is not None}
 
 
 def request_compute(node: Node, kind: str | None) -> None:
