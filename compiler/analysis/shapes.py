@@ -1,6 +1,6 @@
 """Shapes and types, symbolic and concrete, through ONNX's own shape inference.
 
-Inference runs on a light copy of the graph: large constants become inputs of the same shape, so that neither their
+Inference runs on a light form of the graph: large constants become inputs of the same shape, so that neither their
 size nor protobuf's limit matters. Where ONNX leaves a shape open that concrete inputs decide, a walk over the nodes
 evaluates shape arithmetic and completes what depends on it.
 """
@@ -15,21 +15,19 @@ import onnx
 from graphpress.analysis.shape_walk import complete, static_dims
 from graphpress.ir import (
     DataType,
-    ExternalTensor,
     Graph,
     Model,
     Shape,
     SymbolicDim,
-    Tensor,
     TensorType,
     Value,
     clone,
-    dims_of,
     graphs,
     is_standard,
     static_shape,
-    to_proto,
 )
+from graphpress.ir.light import to_light_proto
+from graphpress.ir.values import STANDARD_DOMAINS
 from graphpress.ops import Dims
 
 LARGE = 1024
@@ -44,7 +42,7 @@ DEFAULT_LENGTHS = (128, 16)
 _WITHOUT_INFERENCE = ("GroupNormalization", "MeanVarianceNormalization")
 """Operators that keep their input's shape, of which onnx 1.23 infers nothing: Identity stands in for them."""
 
-_Found = dict[str, onnx.TypeProto]
+_Types = dict[str, onnx.TypeProto]
 
 
 def infer_shapes(model: Model) -> list[str]:
@@ -57,10 +55,10 @@ def infer_shapes(model: Model) -> list[str]:
         What went wrong, one sentence each; empty when inference ran. It never raises for a strange model.
     """
     notes: list[str] = []
-    found = _infer(_serialize(_light_copy(model), notes), notes)
+    inferred = _infer(_serialize(model, notes), notes)
     for value in _inner_values(model):
-        if value.name in found:
-            _merge(value, found[value.name])
+        if value.name in inferred:
+            _merge(value, inferred[value.name])
     return notes
 
 
@@ -76,17 +74,17 @@ def concrete_shapes(model: Model, input_shapes: Mapping[str, Dims] | None = None
     """
     best: dict[str, Dims] = {}
     for length in DEFAULT_LENGTHS:
-        light, defaults = _light_copy(model), _Defaults(length)
+        copy, defaults = clone(model), _Defaults(length)
         sizes = _bind_symbols(model, input_shapes or {}, defaults)
-        for value in light.graph.inputs:
+        for value in copy.graph.inputs:
             dims = (input_shapes or {}).get(value.name or "") or _fixed_dims(value, sizes, defaults)
             if dims is not None:
                 value.shape = Shape(dims)
-        _forget_inner_shapes(light, sizes)
-        found, complete = _settled(light)
-        if len(found) > len(best):
-            best = found
-        if complete or not defaults.used:
+        _forget_inner_shapes(copy, sizes)
+        known, is_complete = _settled(copy)
+        if len(known) > len(best):
+            best = known
+        if is_complete or not defaults.used:
             break
     return best | _constant_shapes(model)
 
@@ -111,37 +109,44 @@ class _Defaults:
 # -- inference ------------------------------------------------------------------------------------------------
 
 
-def _settled(light: Model) -> tuple[dict[str, Dims], bool]:
+def _settled(model: Model) -> tuple[dict[str, Dims], bool]:
     """Infer over the whole graph; complete node by node; whole again for what subgraphs may now know.
 
     Returns:
         The shapes that are known, and whether those are all.
     """
     notes: list[str] = []
-    proto = _serialize(light, notes)
-    found = _infer(proto, notes)
-    wanted = {output.name for graph in graphs(light) for node in graph for output in node.outputs if output.name}
-    known = _static(found)
+    proto = _serialize(model, notes)
+    inferred = _infer(proto, notes)
+    wanted = {output.name for graph in graphs(model) for node in graph for output in node.outputs if output.name}
+    known = _static(inferred)
     if proto is not None and not wanted <= known.keys():
-        found = complete(proto, found)
-        proto.graph.value_info.extend(onnx.helper.make_value_info(name, info) for name, info in found.items())
-        known = _static(_infer(proto, notes)) | _static(found)
+        completed = complete(proto, inferred)
+        proto.graph.value_info.extend(onnx.helper.make_value_info(name, info) for name, info in completed.items())
+        known = _static(_infer(proto, notes)) | _static(completed)
     return known, wanted <= known.keys()
 
 
-def _static(found: _Found) -> dict[str, Dims]:
-    return {name: dims for name, info in found.items() if (dims := static_dims(info)) is not None}
+def _static(types: _Types) -> dict[str, Dims]:
+    return {name: dims for name, info in types.items() if (dims := static_dims(info)) is not None}
 
 
-def _serialize(light: Model, notes: list[str]) -> onnx.ModelProto | None:
+def _serialize(model: Model, notes: list[str]) -> onnx.ModelProto | None:
+    """The message for inference: without large constants, and with operators that inference knows."""
     try:
-        return to_proto(light)
+        proto = to_light_proto(model, LARGE)
     except Exception as error:  # whatever stops serialisation stops inference, and only that
         notes.append(f"shape inference could not read the model: {_first_line(error)}")
         return None
+    for node in proto.graph.node:
+        if node.op_type in _WITHOUT_INFERENCE and node.domain in STANDARD_DOMAINS:
+            node.op_type = "Identity"
+            del node.input[1:]
+            del node.attribute[:]
+    return proto
 
 
-def _infer(proto: onnx.ModelProto | None, notes: list[str]) -> _Found:
+def _infer(proto: onnx.ModelProto | None, notes: list[str]) -> _Types:
     """Types by value name, of names that are used once in the model."""
     if proto is None:
         return {}
@@ -155,14 +160,14 @@ def _infer(proto: onnx.ModelProto | None, notes: list[str]) -> _Found:
     return {}
 
 
-def _types_of(graph: onnx.GraphProto) -> _Found:
-    found: _Found = {}
+def _types_of(graph: onnx.GraphProto) -> _Types:
+    types: _Types = {}
     twice: set[str] = set()
     for info in _infos(graph):
-        if info.name in found:
+        if info.name in types:
             twice.add(info.name)
-        found[info.name] = info.type
-    return {name: proto for name, proto in found.items() if name not in twice}
+        types[info.name] = info.type
+    return {name: proto for name, proto in types.items() if name not in twice}
 
 
 def _infos(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
@@ -174,41 +179,22 @@ def _infos(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
             yield info
     for node in graph.node:
         for attribute in node.attribute:
-            for subgraph in (attribute.g, *attribute.graphs):
-                if subgraph.node:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _infos(attribute.g)
+            elif attribute.type == onnx.AttributeProto.GRAPHS:
+                for subgraph in attribute.graphs:
                     yield from _infos(subgraph)
 
 
-# -- the light copy -------------------------------------------------------------------------------------------
+# -- what is declared -----------------------------------------------------------------------------------------
 
 
-def _light_copy(model: Model) -> Model:
-    """A copy for inference, in which large constants are inputs and small ones are in memory."""
-    light = clone(model)
-    graph = light.graph
-    for name, value in list(graph.initializers.items()):
-        tensor = value.const_value
-        if tensor is not None and tensor.size > LARGE:
-            del graph.initializers[name]
-            value.const_value = None
-            if not value.is_graph_input():
-                graph.inputs.append(value)
-        elif isinstance(tensor, ExternalTensor):
-            value.const_value = Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
-    for node in graph:
-        if is_standard(node, *_WITHOUT_INFERENCE):
-            node.op_type = "Identity"
-            node.resize_inputs(1)
-            node.attributes.clear()
-    return light
-
-
-def _forget_inner_shapes(light: Model, sizes: Mapping[str, int]) -> None:
+def _forget_inner_shapes(model: Model, sizes: Mapping[str, int]) -> None:
     """Declared shapes hold for the symbolic sizes; only those of operators without inference are worth keeping.
 
     Types go too: onnx 1.23 takes wrong sizes from a value that declares a type without a shape.
     """
-    for graph in graphs(light):
+    for graph in graphs(model):
         for node in graph:
             for output in node.outputs:
                 if not is_standard(node):
@@ -268,13 +254,13 @@ def _merge(value: Value, proto: onnx.TypeProto) -> None:
     if not tensor.HasField("shape") or (value.is_graph_output() and value.shape is not None):
         return
     inferred = [_dim(dim) for dim in tensor.shape.dim]
-    declared = dims_of(value)
+    declared = value.shape
     if declared is None:
         value.shape = Shape(inferred)
-    elif len(declared) == len(inferred) and value.shape is not None:
-        value.shape = Shape(
-            [new if isinstance(new, int) else old for old, new in zip(value.shape, inferred, strict=True)]
-        )
+    elif len(declared) == len(inferred):
+        merged = [new if isinstance(new, int) else old for old, new in zip(declared, inferred, strict=True)]
+        if merged != list(declared):
+            value.shape = Shape(merged)
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:

@@ -3,6 +3,7 @@
 from graphpress.ir.edit import Editor, forget_inner_types
 from graphpress.ir.files import clone, digest, from_proto, load, save, serialize, tensors, to_proto, weight_bytes
 from graphpress.ir.float_types import FLOAT_TYPES, lower_float_types
+from graphpress.ir.index import OperatorIndex
 from graphpress.ir.pattern import Match, Refusal, Rewrites, Rule, apply_rules
 from graphpress.ir.types import (
     Attr,
@@ -62,6 +63,7 @@ __all__ = [
     "Match",
     "Model",
     "Node",
+    "OperatorIndex",
     "RefAttr",
     "Refusal",
     "Rewrites",

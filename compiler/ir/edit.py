@@ -22,7 +22,7 @@ from graphpress.ir.encoding import (
     set_encoding,
 )
 from graphpress.ir.sparsity import set_sparsity
-from graphpress.ir.types import Function, Graph, Model, Node, Shape, TensorProtocol, Value
+from graphpress.ir.types import Function, Graph, Model, Node, Shape, Tensor, TensorProtocol, Value
 from graphpress.ir.values import graphs, has_one_use, is_constant, is_standard
 
 
@@ -57,11 +57,11 @@ class Editor:
         """
         owner = self.model.graph if graph is None else graph
         if owner in self._bodies:
-            node = onnx_ir.node("Constant", [], {"value": onnx_ir.tensor(array)})
+            node = onnx_ir.node("Constant", [], {"value": _tensor(array)})
             node.name, node.outputs[0].name = self.fresh_name(f"{name}_Constant"), self.fresh_name(name)
             owner.insert_before(owner[0], node)
             return node.outputs[0]
-        tensor = onnx_ir.tensor(array)
+        tensor = _tensor(array)
         value = Value(
             name=self.fresh_name(name),
             shape=Shape(tensor.shape.numpy()),
@@ -105,7 +105,7 @@ class Editor:
 
     def set_constant(self, value: Value, array: np.ndarray | TensorProtocol) -> None:
         """Give an initialiser new contents: array, shape and dtype at once, for every reader."""
-        tensor = onnx_ir.tensor(array)
+        tensor = _tensor(array)
         value.const_value = tensor
         value.shape = Shape(tensor.shape.numpy())
         value.type = onnx_ir.TensorType(tensor.dtype)
@@ -233,6 +233,11 @@ def forget_inner_types(model: Model) -> None:
             for value in node.outputs if is_standard(node) else ():
                 if not value.is_graph_output() and not value.metadata_props:
                     value.shape, value.type = None, None
+
+
+def _tensor(contents: np.ndarray | TensorProtocol) -> TensorProtocol:
+    """Contents as a tensor; ``onnx_ir.tensor`` takes anything, and is slow to find out what it was given."""
+    return Tensor(contents) if isinstance(contents, (np.ndarray, np.generic)) else contents
 
 
 def _given(attributes: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from graphpress.ir.contents import CHECKER
 from graphpress.ir.external import fill, in_memory, locate
 from graphpress.ir.mend import prepare, restore
 from graphpress.ir.types import (
-    Attr,
     AttributeType,
     DataType,
     ExternalTensor,
@@ -35,7 +34,7 @@ from graphpress.ir.types import (
     TensorProtocol,
     Value,
 )
-from graphpress.ir.values import graphs
+from graphpress.ir.values import attributes_of, graphs
 from graphpress.ir.verify import problems
 
 FIRST_IR_WITH_CONSTANT_INITIALISERS = 4
@@ -43,6 +42,7 @@ PROTOBUF_LIMIT = 2_000_000_000
 """Protobuf messages end at 2 GiB; beyond this, weights go to ``model.onnx.data``."""
 INLINE_BYTES = 256
 """Constants up to this size stay in the model file even when the others go to ``model.onnx.data``."""
+_TENSOR_TYPES = (AttributeType.TENSOR, AttributeType.TENSORS)
 
 # What onnx_ir warns of is an error here, with place and remedy: no second line where nobody set up logging.
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
@@ -175,12 +175,9 @@ def tensors(model: Model) -> Iterator[TensorProtocol]:
             yield value.const_value
     for graph in graphs(model):
         for node in graph:
-            for attribute in node.attributes.values():
-                if isinstance(attribute, Attr) and not attribute.is_ref():
-                    if attribute.type == AttributeType.TENSOR:
-                        yield attribute.as_tensor()
-                    elif attribute.type == AttributeType.TENSORS:
-                        yield from attribute.as_tensors()
+            for attribute in attributes_of(node):
+                if attribute.type in _TENSOR_TYPES and not attribute.is_ref():
+                    yield from (attribute.value,) if attribute.type == AttributeType.TENSOR else attribute.value
 
 
 def _initialisers(model: Model) -> Iterator[Value]:

@@ -1,7 +1,7 @@
 """The pattern engine: match / refuse with a reason / rewrite, driven by an operator index and a worklist.
 
-Each node is looked at once, and again only when a rewrite changed its neighbourhood, so that a rule set
-costs time linear in the graph plus its rewrites.
+Each node at which a rule may fit is looked at once, and again only when a rewrite changed its neighbourhood, so that a
+rule set costs time linear in the graph plus its rewrites.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from graphpress.ir.edit import Editor
-from graphpress.ir.types import Function, Model, Node, Value
-from graphpress.ir.values import graphs, is_standard, label
+from graphpress.ir.index import OperatorIndex
+from graphpress.ir.types import Graph, Model, Node, Value
+from graphpress.ir.values import is_standard, label
 
 FEW_READERS = 4
 """A value with more readers than this did not just become private to one of them: don't look at all again."""
@@ -72,33 +73,37 @@ class Rewrites:
     refusals: list[Refusal] = field(default_factory=list)
 
 
-def apply_rules(model: Model, rules: Sequence[Rule]) -> Rewrites:
+def apply_rules(model: Model, rules: Sequence[Rule], index: OperatorIndex | None = None) -> Rewrites:
     """Apply the rules to every graph of the model until none fits.
 
     Subgraphs and function bodies are rewritten too; rules must not assume that a node's neighbours
     live in the same graph, the editor takes care of names.
+
+    Args:
+        model: changed in place.
+        rules: at each node the first that fits is applied.
+        index: of the model as it stands; made here when it is not given.
     """
     edit = Editor(model)
     done = Rewrites()
-    for graph in graphs(model):
-        _apply_to_graph(graph, rules, edit, done)
+    dispatch = _Dispatch(rules)
+    for indexed in (index or OperatorIndex(model)).graphs:
+        worklist = indexed.nodes(dispatch.op_types)
+        if worklist and indexed.is_reachable:
+            _apply_to_graph(indexed.body, worklist, dispatch, edit, done)
     return done
 
 
-def _apply_to_graph(graph: Any, rules: Sequence[Rule], edit: Editor, done: Rewrites) -> None:
-    index = _operator_index(rules)
-    everywhere = index.get("", ())
-    body = graph.graph if isinstance(graph, Function) else graph
-    worklist = deque(graph)
+def _apply_to_graph(body: Graph, worklist: list[Node], dispatch: _Dispatch, edit: Editor, done: Rewrites) -> None:
+    waiting = deque(worklist)
     queued = set(worklist)
     refusals: dict[tuple[Node, str], Refusal] = {}
-    while worklist:
-        node = worklist.popleft()
+    while waiting:
+        node = waiting.popleft()
         queued.discard(node)
         if node.graph is not body:
             continue
-        candidates = (*index.get(node.op_type, ()), *everywhere) if is_standard(node) else everywhere
-        for rule in candidates:
+        for rule in dispatch.rules_at(node):
             outcome = rule.match(node)
             refusals.pop((node, type(rule).__name__), None)
             if isinstance(outcome, Refusal):
@@ -107,7 +112,7 @@ def _apply_to_graph(graph: Any, rules: Sequence[Rule], edit: Editor, done: Rewri
                 for near in _rewrite(rule, outcome, node, edit):
                     if near not in queued:
                         queued.add(near)
-                        worklist.append(near)
+                        waiting.append(near)
                 done.count += 1
                 break
     done.refusals += [refusal for (node, _), refusal in refusals.items() if node.graph is body]
@@ -125,12 +130,26 @@ def _rewrite(rule: Rule, match: Match, node: Node, edit: Editor) -> Iterable[Nod
             near.append(producer)
         if len(value.uses()) <= FEW_READERS:
             near.extend(use.node for use in value.uses())
-    return [one for one in dict.fromkeys(near) if one.graph is not None]
+    return [neighbour for neighbour in dict.fromkeys(near) if neighbour.graph is not None]
 
 
-def _operator_index(rules: Sequence[Rule]) -> dict[str, tuple[Rule, ...]]:
-    index: dict[str, list[Rule]] = {}
-    for rule in rules:
-        for anchor in rule.anchors or ("",):
-            index.setdefault(anchor, []).append(rule)
-    return {anchor: tuple(found) for anchor, found in index.items()}
+class _Dispatch:
+    """Which rules to try at which operator."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        by_op_type: dict[str, list[Rule]] = {}
+        for rule in rules:
+            for anchor in rule.anchors:
+                by_op_type.setdefault(anchor, []).append(rule)
+        self._by_op_type = by_op_type
+        self._everywhere = [rule for rule in rules if not rule.anchors]
+
+    @property
+    def op_types(self) -> tuple[str, ...]:
+        """The operators at which some rule is tried; empty for all of them."""
+        return () if self._everywhere else tuple(self._by_op_type)
+
+    def rules_at(self, node: Node) -> Sequence[Rule]:
+        """The rules to try at this node, those of its operator first."""
+        anchored = self._by_op_type.get(node.op_type)
+        return [*anchored, *self._everywhere] if anchored and is_standard(node) else self._everywhere

@@ -9,6 +9,7 @@ import numpy as np
 from graphpress.ir.types import Attr, AttributeType, Function, Graph, Model, Node, Value
 
 STANDARD_DOMAINS = ("", "ai.onnx")
+_GRAPH_TYPES = (AttributeType.GRAPH, AttributeType.GRAPHS)
 
 
 def is_standard(node: Node, *op_types: str) -> bool:
@@ -16,11 +17,17 @@ def is_standard(node: Node, *op_types: str) -> bool:
 
     A node in a function whose attributes refer to those of the caller is not: what it does differs from call to call.
     """
-    return (
-        node.domain in STANDARD_DOMAINS
-        and (not op_types or node.op_type in op_types)
-        and not any(attribute.is_ref() for attribute in node.attributes.values())
-    )
+    if node.domain not in STANDARD_DOMAINS or (op_types and node.op_type not in op_types):
+        return False
+    for attribute in attributes_of(node):  # noqa: SIM110  # half the time of a generator, and every walk asks
+        if attribute.is_ref():
+            return False
+    return True
+
+
+def attributes_of(node: Node) -> Iterable[Attr]:
+    """The attributes of the node, straight from the dictionary that holds them: walks over whole models ask often."""
+    return node.attributes.data.values()
 
 
 def graphs(model: Model) -> Iterator[Graph | Function]:
@@ -33,8 +40,17 @@ def graphs(model: Model) -> Iterator[Graph | Function]:
 def _with_subgraphs(graph: Graph | Function) -> Iterator[Graph | Function]:
     yield graph
     for node in graph:
-        for subgraph in subgraphs_of(node):
-            yield from _with_subgraphs(subgraph)
+        if holds_graphs(node):
+            for subgraph in subgraphs_of(node):
+                yield from _with_subgraphs(subgraph)
+
+
+def holds_graphs(node: Node) -> bool:
+    """Whether the node has a graph among its attributes, as If, Loop and Scan have."""
+    for attribute in attributes_of(node):  # noqa: SIM110  # as above
+        if attribute.type in _GRAPH_TYPES and not attribute.is_ref():
+            return True
+    return False
 
 
 def count_nodes(model: Model) -> int:
@@ -180,13 +196,12 @@ def label(item: Node | Value | None) -> str:
 
 def subgraphs_of(node: Node) -> Iterator[Graph]:
     """The graphs that the node holds as attributes, not those nested deeper."""
-    for attribute in node.attributes.values():
-        if attribute.type not in (AttributeType.GRAPH, AttributeType.GRAPHS) or attribute.is_ref():
-            continue
-        if attribute.type == AttributeType.GRAPH:
-            yield attribute.as_graph()
-        else:
-            yield from attribute.as_graphs()
+    for attribute in attributes_of(node):
+        if attribute.type in _GRAPH_TYPES and not attribute.is_ref():
+            if attribute.type == AttributeType.GRAPH:
+                yield attribute.as_graph()
+            else:
+                yield from attribute.as_graphs()
 
 
 def _constant_attribute(node: Node) -> Attr | None:
@@ -199,7 +214,7 @@ def _constant_attribute(node: Node) -> Attr | None:
 
 def _attribute_array(attribute: Attr) -> np.ndarray:
     if attribute.type == AttributeType.TENSOR:
-        return attribute.as_tensor().numpy()
+        return np.asarray(attribute.value.numpy())
     if attribute.type in (AttributeType.STRING, AttributeType.STRINGS):
         return np.array(attribute.value, dtype=object)
     is_float = attribute.type in (AttributeType.FLOAT, AttributeType.FLOATS)

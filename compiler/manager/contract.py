@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from graphpress.ir import Editor, Match, Model, Node, Refusal, apply_rules, graphs, is_standard
+from graphpress.ir import Editor, Match, Model, Node, OperatorIndex, Refusal, apply_rules, is_standard
 from graphpress.manager.cache import ContentCache
 from graphpress.progress import Progress, Silent
 from graphpress.targets import Target
@@ -37,6 +37,8 @@ class Context:
         cache: keeps expensive results by content; None outside a run.
         checkpoints: folder where long work keeps its state, to be taken up after an interruption; None for nowhere.
         step: position of the running pass in its recipe, for the keys of decisions.
+        index: of the model as it stands, which saves a rewrite rule the walk over operators that it does not anchor at;
+            None where nobody keeps one.
         start: the model at the start of the running transaction, not to be changed; None outside one. A recovery pass
             repairs towards it: values keep their names through a transaction.
         kept: what the transaction removed so far: for a value by name, one entry per axis, which is the kept
@@ -54,6 +56,7 @@ class Context:
     cache: ContentCache | None = None
     checkpoints: Path | None = None
     step: int = 0
+    index: OperatorIndex | None = None
     start: Model | None = None
     kept: dict[str, Kept] = field(default_factory=dict)
 
@@ -136,16 +139,16 @@ class RewritePass(Pass):
         """Make the change."""
         raise NotImplementedError
 
-    def count_matches(self, model: Model) -> int:
+    def count_matches(self, index: OperatorIndex) -> int:
         """In how many places the rule would fit the model as it is."""
         return sum(
             isinstance(self.match(node), Match)
-            for graph in graphs(model)
-            for node in graph
-            if not self.anchors or is_standard(node, *self.anchors)
+            for indexed in index.graphs
+            for node in indexed.nodes(self.anchors)
+            if not self.anchors or is_standard(node)
         )
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Apply the rule wherever it fits."""
-        done = apply_rules(model, [self])
+        done = apply_rules(model, [self], context.index)
         return Outcome(done.count, done.refusals)

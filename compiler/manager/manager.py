@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
-from graphpress.ir import Model, Refusal, clone, count_nodes, verify
+from graphpress.ir import Model, OperatorIndex, Refusal, clone, verify
 from graphpress.manager.contract import Context, Feed, Outcome, Pass, RewritePass
 from graphpress.manager.recipe import EXPLICIT, Recipe
 from graphpress.manager.stages import Stage, stages_of
@@ -104,10 +104,10 @@ class Manager:
     deadline: float | None = None
 
     def run(self, model: Model, recipe: Recipe) -> Run:
-        """Run the recipe on a copy of the model."""
+        """Run the recipe on copies of the model, which is the first checkpoint itself: don't change it afterwards."""
         for one in recipe.passes:
             one.check(self.context)
-        run = Run([Checkpoint(clone(model))])
+        run = Run([Checkpoint(model)])
         self.context.decisions.setdefault(EXPLICIT, sorted(recipe.explicit))
         for stage in self.context.progress.track(stages_of(recipe.passes), "stages of passes"):
             tallies = [
@@ -120,9 +120,10 @@ class Manager:
                 run.checkpoints.append(self._run_lossless(ready, run.checkpoints[-1], recipe))
             elif ready:
                 self._run_transaction(stage, ready, run, recipe)
+            index = OperatorIndex(run.checkpoints[-1].model)
             for tally in tallies:
                 if not self._pays(tally.one, recipe):
-                    self._tell_what_does_not_pay(tally, run.checkpoints[-1].model)
+                    self._tell_what_does_not_pay(tally, index)
         return run
 
     def _admit(self, tally: Tally, recipe: Recipe) -> bool:
@@ -136,9 +137,9 @@ class Manager:
         """Whether the operator that the pass creates pays on the target, or was asked for all the same."""
         return one.emits is None or one.name in recipe.explicit or one.emits in self.context.target.fused_operators
 
-    def _tell_what_does_not_pay(self, tally: Tally, model: Model) -> None:
+    def _tell_what_does_not_pay(self, tally: Tally, index: OperatorIndex) -> None:
         """A fusion that was left out is worth a word only where the model has something for it."""
-        places = tally.one.count_matches(model) if isinstance(tally.one, RewritePass) else 1
+        places = tally.one.count_matches(index) if isinstance(tally.one, RewritePass) else 1
         if places and tally.status == "applied":
             tally.refuse(
                 Refusal(
@@ -182,6 +183,7 @@ class Manager:
         Returns who changed something, in order, and who broke.
         """
         steps: list[Tally] = []
+        index = OperatorIndex(model)
         quiet, turn = 0, 0
         while active and quiet < len(active):
             tally = active[turn % len(active)]
@@ -195,7 +197,7 @@ class Manager:
                 quiet += 1
                 continue
             tally.status = "applied"
-            outcome = self._try(tally, model, recipe)
+            outcome = self._try(tally, model, index, recipe)
             if outcome is None or (outcome.changes and probe is not None and self._differs(tally, model, probe)):
                 return steps, tally
             if outcome.changes:
@@ -291,7 +293,7 @@ class Manager:
                         other.note("nothing to recover from")
                     return False
                 continue
-            if self._try(tally, model, recipe) is None or self._differs(tally, model, None):
+            if self._try(tally, model, OperatorIndex(model), recipe) is None or self._differs(tally, model, None):
                 _roll_back(tallies)
                 return False
         return any(tally.changes for tally in tallies)
@@ -310,14 +312,23 @@ class Manager:
 
     # -- both -------------------------------------------------------------------------------------------
 
-    def _try(self, tally: Tally, model: Model, recipe: Recipe) -> Outcome | None:
+    def _try(self, tally: Tally, model: Model, index: OperatorIndex, recipe: Recipe) -> Outcome | None:
         """Run one pass between its hooks. One that breaks must not take the others down: None, and a note says why.
+
+        Args:
+            tally: the record of the pass, which grows.
+            model: changed in place.
+            index: of the model, forgotten when the pass or a hook may have changed it.
+            recipe: for its hooks.
 
         Raises:
             GraphpressError: what a lossy pass says about the caller's data or options is the caller's to mend.
         """
         self._hook(recipe, "before_pass", tally.one, model)
+        if recipe.hooks:
+            index.forget()
         self.context.step = tally.position
+        self.context.index = index if isinstance(tally.one, RewritePass) else None
         began = time.perf_counter()
         try:
             outcome = tally.one.run(model, self.context)
@@ -327,13 +338,17 @@ class Manager:
             LOGGER.debug("the pass %s failed", tally.one.name, exc_info=True)
             tally.note(f"dropped: it failed ({type(error).__name__}: {error})")
             return None
+        finally:
+            self.context.index = None
         tally.seconds += time.perf_counter() - began
         tally.changes += outcome.changes
         tally.refusals = list(outcome.refusals)
         for note in outcome.notes:
             tally.note(note)
+        if outcome.changes:
+            index.forget()
         if tally.nodes is None or tally.changes == outcome.changes:  # until its first change, and right after it
-            tally.nodes = count_nodes(model)
+            tally.nodes = index.count
         self._hook(recipe, "after_pass", tally.one, model, outcome)
         return outcome
 
