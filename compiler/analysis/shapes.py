@@ -25,6 +25,7 @@ from graphpress.ir import (
     graphs,
     is_standard,
     static_shape,
+    with_subgraphs,
 )
 from graphpress.ir.light import to_light_proto
 from graphpress.ir.values import STANDARD_DOMAINS
@@ -238,7 +239,7 @@ def _fixed_dims(value: Value, sizes: Mapping[str, int], defaults: _Defaults) -> 
 
 
 def _inner_values(model: Model) -> Iterator[Value]:
-    for graph in (model.graph, *model.graph.subgraphs()):
+    for graph in with_subgraphs(model.graph):
         for node in graph:
             yield from node.outputs
         if graph is not model.graph:

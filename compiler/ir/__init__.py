@@ -46,6 +46,7 @@ from graphpress.ir.values import (
     static_shape,
     string_attribute,
     subgraphs_of,
+    with_subgraphs,
 )
 from graphpress.ir.verify import InvalidGraphError, problems, verify
 
@@ -110,4 +111,5 @@ __all__ = [
     "to_proto",
     "verify",
     "weight_bytes",
+    "with_subgraphs",
 ]

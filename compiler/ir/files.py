@@ -34,7 +34,7 @@ from graphpress.ir.types import (
     TensorProtocol,
     Value,
 )
-from graphpress.ir.values import attributes_of, graphs
+from graphpress.ir.values import attributes_of, graphs, with_subgraphs
 from graphpress.ir.verify import problems
 
 FIRST_IR_WITH_CONSTANT_INITIALISERS = 4
@@ -133,8 +133,9 @@ def _settle_constant_inputs(model: Model) -> None:
 def _declare_opsets_in_subgraphs(model: Model) -> None:
     owners: list[Graph | Function] = [model.graph, *model.functions.values()]
     for owner in owners:
-        for subgraph in owner.subgraphs():
-            subgraph.opset_imports.update(owner.opset_imports)
+        for graph in with_subgraphs(owner):
+            if graph is not owner:
+                graph.opset_imports.update(owner.opset_imports)
 
 
 def _sort(model: Model, where: str) -> None:

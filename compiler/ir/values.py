@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 
-from graphpress.ir.types import Attr, AttributeType, Function, Graph, Model, Node, Value
+from graphpress.ir.types import Attr, AttributeType, Function, Graph, Model, Node, TensorProtocol, Value
 
 STANDARD_DOMAINS = ("", "ai.onnx")
+G = TypeVar("G", bound=Graph | Function)
 _GRAPH_TYPES = (AttributeType.GRAPH, AttributeType.GRAPHS)
 
 
@@ -30,19 +32,32 @@ def attributes_of(node: Node) -> Iterable[Attr]:
     return node.attributes.data.values()
 
 
+def tensor_of(attribute: Attr) -> TensorProtocol:
+    """The tensor that an attribute holds; ``as_tensor`` asks it for every method of the protocol, which takes time.
+
+    Raises:
+        TypeError: the attribute is of another type.
+    """
+    if attribute.type != AttributeType.TENSOR:
+        raise TypeError(f"the attribute {attribute.name!r} is of type {attribute.type.name}, not TENSOR")
+    tensor: TensorProtocol = attribute.value
+    return tensor
+
+
 def graphs(model: Model) -> Iterator[Graph | Function]:
     """The main graph, its subgraphs and every function body (with their subgraphs), outermost first."""
-    yield from _with_subgraphs(model.graph)
+    yield from with_subgraphs(model.graph)
     for function in model.functions.values():
-        yield from _with_subgraphs(function)
+        yield from with_subgraphs(function)
 
 
-def _with_subgraphs(graph: Graph | Function) -> Iterator[Graph | Function]:
+def with_subgraphs(graph: G) -> Iterator[G | Graph]:
+    """The graph or function and the graphs that its nodes hold, at any depth, outermost first."""
     yield graph
     for node in graph:
         if holds_graphs(node):
             for subgraph in subgraphs_of(node):
-                yield from _with_subgraphs(subgraph)
+                yield from with_subgraphs(subgraph)
 
 
 def holds_graphs(node: Node) -> bool:
@@ -214,7 +229,7 @@ def _constant_attribute(node: Node) -> Attr | None:
 
 def _attribute_array(attribute: Attr) -> np.ndarray:
     if attribute.type == AttributeType.TENSOR:
-        return np.asarray(attribute.value.numpy())
+        return tensor_of(attribute).numpy()
     if attribute.type in (AttributeType.STRING, AttributeType.STRINGS):
         return np.array(attribute.value, dtype=object)
     is_float = attribute.type in (AttributeType.FLOAT, AttributeType.FLOATS)

@@ -10,12 +10,13 @@ says whether it is training.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import onnx.defs
 
-from graphpress.ir import Editor, Function, Graph, Model, Node, Value, graphs, is_standard, subgraphs_of
+from graphpress.ir import Editor, Function, Graph, Model, Node, Value, graphs, is_standard, subgraphs_of, with_subgraphs
 from graphpress.manager.contract import Context, Outcome, Pass
 
 
@@ -103,23 +104,28 @@ def _drop_unread_initialisers(graph: Graph | Function, edit: Editor) -> int:
 
 
 def _drop_uncalled_functions(model: Model) -> int:
+    if not model.functions:
+        return 0
     called = set()
-    waiting = list(model.graph.all_nodes())
+    waiting = list(_nodes_within(model.graph))
     while waiting:
         identifier = waiting.pop().op_identifier()
         if identifier in model.functions and identifier not in called:
             called.add(identifier)
-            waiting.extend(model.functions[identifier].all_nodes())
+            waiting.extend(_nodes_within(model.functions[identifier]))
     uncalled = [identifier for identifier in model.functions if identifier not in called]
     for identifier in uncalled:
         del model.functions[identifier]
     return len(uncalled)
 
 
+def _nodes_within(graph: Graph | Function) -> Iterator[Node]:
+    return (node for inner in with_subgraphs(graph) for node in inner)
+
+
 def _drop_unused_imports(model: Model) -> int:
-    used = {""} | {node.domain for node in model.graph.all_nodes()}
-    for function in model.functions.values():
-        used |= {function.domain, *(node.domain for node in function.all_nodes())}
+    used = {"", *(function.domain for function in model.functions.values())}
+    used.update(node.domain for graph in graphs(model) for node in graph)
     unused = [domain for domain in model.opset_imports if domain not in used and domain != "ai.onnx"]
     for domain in unused:
         del model.opset_imports[domain]

@@ -31,10 +31,11 @@ from graphpress.ir import (
     constant,
     is_constant,
     is_standard,
-    subgraphs_of,
     weight_bytes,
+    with_subgraphs,
 )
 from graphpress.ir.encoding import encoding_of
+from graphpress.ir.values import holds_graphs, tensor_of
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.cleanup._evaluate import evaluate as evaluate_at_runtime
 from graphpress.passes.cleanup._evaluate import result_bytes
@@ -61,8 +62,10 @@ class FoldConstants(Pass):
         """Fold in the main graph and in the subgraphs, the outer ones first."""
         outcome = Outcome()
         edit = Editor(model)
+        if not any(_may_fold(node) for graph in with_subgraphs(model.graph) for node in graph):
+            return outcome
         growth = _Growth(self.max_growth_bytes, max(0, weight_bytes(model) - weight_bytes(context.original)))
-        for graph in (model.graph, *model.graph.subgraphs()):
+        for graph in list(with_subgraphs(model.graph)):
             outcome.changes += _settle_constants(graph, edit)
             folds = _Folds(model, growth, outcome.refusals)
             folds.find(graph)
@@ -70,14 +73,23 @@ class FoldConstants(Pass):
         return outcome
 
 
+def _may_fold(node: Node) -> bool:
+    """Whether the node is a constant or reads nothing else, whatever may speak against folding it."""
+    return all(value is None or is_constant(value) for value in node.inputs)
+
+
 def _settle_constants(graph: Graph, edit: Editor) -> int:
     """Make initialisers of the ``Constant`` nodes, except those that are graph outputs."""
-    found = [node for node in graph if is_constant(node.outputs[0]) and not node.outputs[0].is_graph_output()]
+    constants = [
+        node
+        for node in graph
+        if node.op_type == "Constant" and is_constant(node.outputs[0]) and not node.outputs[0].is_graph_output()
+    ]
     settled = 0
-    for node in found:
+    for node in constants:
         old = node.outputs[0]
         attribute = node.attributes.get("value")
-        contents = constant(old) if attribute is None else attribute.as_tensor()
+        contents = constant(old) if attribute is None else tensor_of(attribute)
         if contents is None or (isinstance(contents, np.ndarray) and contents.dtype == object):
             continue
         edit.replace(old, edit.add_constant(contents, old.name or "constant", graph))
@@ -110,7 +122,7 @@ class _Growth:
 
     def _is_last_reader(self, value: Value, node: Node) -> bool:
         left = self.unread.get(value, len(value.uses()))
-        return left == sum(one is value for one in node.inputs) and not value.is_graph_output()
+        return left == sum(operand is value for operand in node.inputs) and not value.is_graph_output()
 
 
 @dataclass
@@ -128,7 +140,7 @@ class _Folds:
         later: dict[Node, None] = {}
         pending: set[Value | None] = set()
         for node in graph:
-            if not _is_foldable(node) or not self._are_known(node, pending):
+            if not self._may_be_known(node, pending) or not _is_foldable(node) or not self._are_known(node, pending):
                 continue
             result = evaluate(node, self._operands(node)) if pending.isdisjoint(node.inputs) else None
             if result is None:
@@ -180,6 +192,12 @@ class _Folds:
         )
         return False
 
+    def _may_be_known(self, node: Node, pending: set[Value | None]) -> bool:
+        """The quick half of ``_are_known``, which rules out nearly every node."""
+        return all(
+            value is None or value in self.arrays or value in pending or is_constant(value) for value in node.inputs
+        )
+
     def _are_known(self, node: Node, pending: set[Value | None]) -> bool:
         for value in node.inputs:
             if value is None or value in self.arrays or value in pending:
@@ -221,7 +239,7 @@ def _is_foldable(node: Node) -> bool:
         and node.op_type != "Constant"
         and node.op_type not in ANNOTATIONS
         and not is_random(node)
-        and not any(True for _ in subgraphs_of(node))
+        and not holds_graphs(node)
         and bool(node.inputs)
         and not is_annotated(node)
         and not any(is_encoded(output) for output in node.outputs)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections import ChainMap, Counter
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -34,6 +34,7 @@ from graphpress.ir import (
     subgraphs_of,
 )
 from graphpress.ir.encoding import PREFIX
+from graphpress.ir.values import holds_graphs, tensor_of
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.ops import lookup
 from graphpress.passes.cleanup._purity import is_random
@@ -58,6 +59,7 @@ class MergeCommon(Pass):
 class _Merger:
     edit: Editor
     contents: _Contents
+    node_keys: dict[Node, Hashable] = field(default_factory=dict)
     merged: int = 0
 
     def merge(self, graph: Graph | Function, seen: ChainMap[Hashable, Node | Value]) -> None:
@@ -66,9 +68,10 @@ class _Merger:
             for value in list(graph.initializers.values()):
                 self._merge_constant(value, seen)
         for node in graph:
-            for subgraph in subgraphs_of(node):
-                self.merge(subgraph, seen.new_child())
-            if _is_mergeable(node):
+            if holds_graphs(node):
+                for subgraph in subgraphs_of(node):
+                    self.merge(subgraph, seen.new_child())
+            elif _is_mergeable(node):
                 self._merge_node(node, seen)
 
     def _merge_constant(self, value: Value, seen: ChainMap[Hashable, Node | Value]) -> None:
@@ -82,10 +85,18 @@ class _Merger:
             self.merged += 1
 
     def _merge_node(self, node: Node, seen: ChainMap[Hashable, Node | Value]) -> None:
-        key = self._node_key(node)
-        first = seen.setdefault(key, node)
-        if not isinstance(first, Node) or first is node:
+        """Attributes are compared only where operator and operands agree: most nodes have no equal."""
+        outline = _node_outline(node)
+        alike = seen.setdefault(outline, node)
+        if alike is node or not isinstance(alike, Node):
             return
+        scope = next(scope for scope in seen.maps if outline in scope)
+        scope.setdefault(self._node_key(alike), alike)
+        first = seen.setdefault(self._node_key(node), node)
+        if isinstance(first, Node) and first is not node:
+            self._replace(node, first)
+
+    def _replace(self, node: Node, first: Node) -> None:
         pairs = list(zip(node.outputs, first.outputs, strict=True))
         if all(self.edit.can_replace(old, new) for old, new in pairs):
             for old, new in pairs:
@@ -94,16 +105,14 @@ class _Merger:
             self.merged += 1
 
     def _node_key(self, node: Node) -> Hashable:
-        operands = [id(value) for value in node.inputs]
-        if _commutes(node):
-            operands.sort()
-        return (
-            node.op_type,
-            tuple(operands),
-            frozenset((name, self.contents.attribute_key(attribute)) for name, attribute in node.attributes.items()),
-            tuple((output.name == "", _annotations(output)) for output in node.outputs),
-            _annotations(node),
-        )
+        if node not in self.node_keys:
+            self.node_keys[node] = (
+                _node_outline(node),
+                frozenset((name, self.contents.attribute_key(value)) for name, value in node.attributes.items()),
+                tuple((output.name == "", _annotations(output)) for output in node.outputs),
+                _annotations(node),
+            )
+        return self.node_keys[node]
 
 
 class _Contents:
@@ -117,8 +126,9 @@ class _Contents:
             for value in graph.initializers.values()
             if is_constant(value)
         ]
-        alike = Counter(_outline(value) for value in values)
-        self._beginnings = {value: _beginning(value) for value in values if alike[_outline(value)] > 1}
+        outlines = {value: _outline(value) for value in values}
+        alike = Counter(outlines.values())
+        self._beginnings = {value: _beginning(value) for value, outline in outlines.items() if alike[outline] > 1}
         self._alike = Counter(self._beginnings.values())
 
     def key(self, value: Value) -> Hashable | None:
@@ -133,7 +143,7 @@ class _Contents:
         if attribute.is_ref():
             return (attribute.type, "ref", attribute.ref_attr_name)
         if attribute.type == AttributeType.TENSOR:
-            tensor = attribute.as_tensor()
+            tensor = tensor_of(attribute)
             return (attribute.type, tensor.dtype, tuple(tensor.shape), _digest(tensor))
         if attribute.type in (AttributeType.FLOAT, AttributeType.FLOATS):
             return (attribute.type, np.asarray(attribute.value, np.float64).tobytes())
@@ -164,6 +174,14 @@ def _digest(tensor: TensorProtocol) -> bytes:
     return hashlib.blake2b(flat.view(np.uint8).data).digest()
 
 
+def _node_outline(node: Node) -> Hashable:
+    """Equal for nodes of the same operator and operands, whatever their attributes."""
+    operands = [id(value) for value in node.inputs]
+    if _commutes(node):
+        operands.sort()
+    return (node.op_type, tuple(operands))
+
+
 def _commutes(node: Node) -> bool:
     spec = lookup(node.op_type)
     return spec is not None and spec.commutative and not node.attributes
@@ -174,9 +192,4 @@ def _annotations(item: Node | Value) -> Hashable:
 
 
 def _is_mergeable(node: Node) -> bool:
-    return (
-        is_standard(node)
-        and node.op_type not in ("QuantizeLinear", "DequantizeLinear")
-        and not is_random(node)
-        and not any(True for _ in subgraphs_of(node))
-    )
+    return is_standard(node) and node.op_type not in ("QuantizeLinear", "DequantizeLinear") and not is_random(node)

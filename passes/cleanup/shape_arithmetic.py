@@ -19,7 +19,19 @@ from typing import ClassVar
 import numpy as np
 
 from graphpress.analysis.shapes import infer_shapes
-from graphpress.ir import DataType, Editor, Graph, Model, Node, Value, constant, input_of, int_attribute, is_standard
+from graphpress.ir import (
+    DataType,
+    Editor,
+    Graph,
+    Model,
+    Node,
+    Value,
+    constant,
+    input_of,
+    int_attribute,
+    is_standard,
+    with_subgraphs,
+)
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.cleanup._partial import Partials, known_integers, tokens_of
 
@@ -37,7 +49,7 @@ class ShapeArithmetic(Pass):
         infer_shapes(model)
         edit = Editor(model)
         partials = Partials()
-        changes = sum(_simplify(graph, partials, edit) for graph in (model.graph, *model.graph.subgraphs()))
+        changes = sum(_simplify(graph, partials, edit) for graph in list(with_subgraphs(model.graph)))
         return Outcome(changes)
 
 
