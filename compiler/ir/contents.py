@@ -14,6 +14,7 @@ from graphpress.ir.types import DataType
 CHECKER = "check it with onnx.checker.check_model"
 """What to do about a malformed model."""
 MAX_DENSE_BYTES = 1 << 30
+_ELEMENT_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
 
 
 def dense(sparse: onnx.SparseTensorProto, where: str) -> TensorProto:
@@ -50,7 +51,7 @@ def check_contents(tensor: TensorProto, where: str) -> None:
     Raises:
         ModelError: it has not, or its type, shape or place in a file is impossible.
     """
-    if tensor.data_type not in TensorProto.DataType.values() or tensor.data_type == TensorProto.UNDEFINED:
+    if tensor.data_type not in _ELEMENT_TYPES:
         raise ModelError(f"has the unknown element type {tensor.data_type}", where=where, fix=CHECKER)
     if any(dim < 0 for dim in tensor.dims):
         raise ModelError(f"has the impossible shape {list(tensor.dims)}", where=where, fix=CHECKER)

@@ -9,7 +9,7 @@ import onnx_ir
 
 from graphpress.errors import ModelError
 from graphpress.ir.types import Attr, AttributeType, DataType, ExternalTensor, Model, TensorProtocol
-from graphpress.ir.values import graphs
+from graphpress.ir.values import TENSOR_TYPES, attributes_of, graphs
 
 _COPY = "copy the data file beside the model"
 
@@ -27,9 +27,9 @@ def locate(model: Model, where: str, folder: Path | None) -> None:
                 if isinstance(value.const_value, ExternalTensor):
                     _locate_tensor(value.const_value, where, root)
         for node in graph:
-            for name, attribute in node.attributes.items():
-                if isinstance(attribute, Attr) and attribute.type in (AttributeType.TENSOR, AttributeType.TENSORS):
-                    node.attributes[name] = _attribute_in_memory(attribute, where, root)
+            tensors = [attribute for attribute in attributes_of(node) if attribute.type in TENSOR_TYPES]
+            for attribute in tensors:
+                node.attributes[attribute.name] = _attribute_in_memory(attribute, where, root)
 
 
 def _attribute_in_memory(attribute: Attr, where: str, root: Path | None) -> Attr:

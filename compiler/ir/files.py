@@ -31,10 +31,11 @@ from graphpress.ir.types import (
     Function,
     Graph,
     Model,
+    Node,
     TensorProtocol,
     Value,
 )
-from graphpress.ir.values import attributes_of, graphs, with_subgraphs
+from graphpress.ir.values import TENSOR_TYPES, attributes_of, graphs, holds_graphs, subgraphs_of, with_subgraphs
 from graphpress.ir.verify import problems
 
 FIRST_IR_WITH_CONSTANT_INITIALISERS = 4
@@ -42,7 +43,6 @@ PROTOBUF_LIMIT = 2_000_000_000
 """Protobuf messages end at 2 GiB; beyond this, weights go to ``model.onnx.data``."""
 INLINE_BYTES = 256
 """Constants up to this size stay in the model file even when the others go to ``model.onnx.data``."""
-_TENSOR_TYPES = (AttributeType.TENSOR, AttributeType.TENSORS)
 
 # What onnx_ir warns of is an error here, with place and remedy: no second line where nobody set up logging.
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
@@ -141,10 +141,30 @@ def _declare_opsets_in_subgraphs(model: Model) -> None:
 def _sort(model: Model, where: str) -> None:
     owners: list[Graph | Function] = [model.graph, *model.functions.values()]
     for graph in owners:
+        if _is_sorted(graph, set()):
+            continue
         try:
             graph.sort()
         except ValueError as error:
             raise ModelError("the graph has a cycle", where=where, fix="export the model again") from error
+
+
+def _is_sorted(graph: Graph | Function, made: set[Node]) -> bool:
+    """Whether every node comes after those that it reads, as nearly every exporter writes them.
+
+    Args:
+        graph: with the graphs that its nodes hold.
+        made: nodes that come before, to which those of this graph are added.
+    """
+    for node in graph:
+        for value in node.inputs:
+            producer = None if value is None else value.producer()
+            if producer is not None and producer not in made:
+                return False
+        if holds_graphs(node) and not all(_is_sorted(subgraph, made) for subgraph in subgraphs_of(node)):
+            return False
+        made.add(node)
+    return True
 
 
 def _innermost(error: BaseException) -> str:
@@ -177,7 +197,7 @@ def tensors(model: Model) -> Iterator[TensorProtocol]:
     for graph in graphs(model):
         for node in graph:
             for attribute in attributes_of(node):
-                if attribute.type in _TENSOR_TYPES and not attribute.is_ref():
+                if attribute.type in TENSOR_TYPES and not attribute.is_ref():
                     yield from (attribute.value,) if attribute.type == AttributeType.TENSOR else attribute.value
 
 

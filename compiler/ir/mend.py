@@ -29,6 +29,11 @@ TYPE_KEY = "graphpress/type.v1"
 """Under this key a value keeps the type that onnx_ir has no class for, so that it survives clones and edits."""
 
 _STANDARD = ("", "ai.onnx")
+_PLAIN = (
+    AttributeProto.INT, AttributeProto.INTS, AttributeProto.FLOAT, AttributeProto.FLOATS, AttributeProto.STRING,
+    AttributeProto.STRINGS,
+)  # fmt: skip
+_MESSAGE, _STRING = FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_STRING
 _FIELDS = {
     "f": AttributeProto.FLOAT, "i": AttributeProto.INT, "s": AttributeProto.STRING, "t": AttributeProto.TENSOR,
     "g": AttributeProto.GRAPH, "floats": AttributeProto.FLOATS, "ints": AttributeProto.INTS,
@@ -67,10 +72,11 @@ def _bodies(proto: onnx.ModelProto) -> Iterator[Body]:
     while pending:
         body = pending.pop()
         yield body
-        for attribute in (attribute for node in body.node for attribute in node.attribute):
-            if attribute.HasField("g"):
-                pending.append(attribute.g)
-            pending.extend(attribute.graphs)
+        for node in body.node:
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    pending.append(attribute.g)
+                pending.extend(attribute.graphs)
 
 
 def _check_words(proto: onnx.ModelProto, where: str) -> None:
@@ -78,9 +84,13 @@ def _check_words(proto: onnx.ModelProto, where: str) -> None:
     pending: list[Message] = [proto]
     while pending:
         for field, value in pending.pop().ListFields():
-            if field.type == FieldDescriptor.TYPE_MESSAGE:
-                pending.extend([value] if isinstance(value, Message) else value)
-            elif field.type == FieldDescriptor.TYPE_STRING and not _are_words(value):
+            kind = field.type
+            if kind == _MESSAGE:
+                if isinstance(value, Message):
+                    pending.append(value)
+                else:
+                    pending.extend(value)
+            elif kind == _STRING and not _are_words(value):
                 raise ModelError(
                     f"a {field.name!r} in it is not text",
                     where=where,
@@ -129,6 +139,8 @@ def _settle_attribute(attribute: AttributeProto, where: str) -> None:
         if len(given) != 1:
             raise ModelError(f"attribute {attribute.name!r} has no type", where=where, fix=CHECKER)
         attribute.type = _FIELDS[given[0]]
+    if attribute.type in _PLAIN:
+        return
     if attribute.type == AttributeProto.SPARSE_TENSOR and attribute.name == "sparse_value":
         constant = dense(attribute.sparse_tensor, where)
         attribute.Clear()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -64,7 +65,7 @@ class FoldConstants(Pass):
         edit = Editor(model)
         if not any(_may_fold(node) for graph in with_subgraphs(model.graph) for node in graph):
             return outcome
-        growth = _Growth(self.max_growth_bytes, max(0, weight_bytes(model) - weight_bytes(context.original)))
+        growth = _Growth(self.max_growth_bytes, model, context.original)
         for graph in list(with_subgraphs(model.graph)):
             outcome.changes += _settle_constants(graph, edit)
             folds = _Folds(model, growth, outcome.refusals)
@@ -100,11 +101,24 @@ def _settle_constants(graph: Graph, edit: Editor) -> int:
 
 @dataclass
 class _Growth:
-    """How far the model has grown, kept within its bound."""
+    """How far the model has grown, kept within its bound; measured when the first fold asks, and counted on from there.
+
+    Args:
+        limit: bytes by which the model may grow in all.
+        model: as it stands, nothing folded yet.
+        original: what its growth is measured against.
+        unread: readers that are left of a value, where folds took some of them.
+    """
 
     limit: int
-    total: int = 0
+    model: Model
+    original: Model
     unread: dict[Value, int] = field(default_factory=dict)
+
+    @cached_property
+    def total(self) -> int:
+        """Bytes by which the model is larger than the original; never below 0 at the start."""
+        return max(0, weight_bytes(self.model) - weight_bytes(self.original))
 
     def admits(self, node: Node, added: int, sizes: dict[Value, int]) -> bool:
         """Whether folding ``node``, which adds so many bytes, stays within the bound; counts it if so."""
@@ -112,9 +126,10 @@ class _Growth:
             value for value in dict.fromkeys(node.inputs) if value is not None and self._is_last_reader(value, node)
         ]
         growth = added - sum(sizes[value] for value in freed)
-        if growth > 0 and self.total + growth > self.limit:
+        total = self.total + growth
+        if growth > 0 and total > self.limit:
             return False
-        self.total += growth
+        self.total = total
         for value in node.inputs:
             if value is not None:
                 self.unread[value] = self.unread.get(value, len(value.uses())) - 1

@@ -155,8 +155,11 @@ class _Contents:
 
 
 def _outline(value: Value) -> Hashable:
+    """Type and shape, from the value where it states them: a tensor of a message works them out whenever asked."""
     tensor = value.const_value
-    return None if tensor is None else (tensor.dtype, tuple(tensor.shape))
+    if tensor is None:
+        return None
+    return (value.dtype or tensor.dtype, tuple(tensor.shape if value.shape is None else value.shape))
 
 
 def _beginning(value: Value) -> Hashable:

@@ -29,6 +29,7 @@ from graphpress.ir import (
     constant,
     input_of,
     int_attribute,
+    is_constant,
     is_standard,
     with_subgraphs,
 )
@@ -46,11 +47,37 @@ class ShapeArithmetic(Pass):
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Infer shapes, then walk each graph once, the outer ones first."""
+        if not _may_simplify(model):
+            return Outcome()
         infer_shapes(model)
         edit = Editor(model)
         partials = Partials()
         changes = sum(_simplify(graph, partials, edit) for graph in list(with_subgraphs(model.graph)))
         return Outcome(changes)
+
+
+def _may_simplify(model: Model) -> bool:
+    """Whether there is a shape to infer or anything to work out: if not, inference is time for nothing."""
+    symbols = {str(dim) for value in model.graph.inputs for dim in value.shape or () if not isinstance(dim, int)}
+    return any(
+        _computes_shapes(node) or any(_is_open(output, symbols) for output in node.outputs if output.name)
+        for graph in with_subgraphs(model.graph)
+        for node in graph
+    )
+
+
+def _computes_shapes(node: Node) -> bool:
+    """Whether the node starts shape arithmetic, may go on with it, or reads a shape that is not constant."""
+    if node.op_type == "Reshape":
+        return constant(input_of(node, 1)) is None
+    return node.op_type in ("Shape", "Size") or all(value is None or is_constant(value) for value in node.inputs)
+
+
+def _is_open(value: Value, symbols: set[str]) -> bool:
+    """Whether inference could say more of a value: a symbol of the inputs is as good as a size."""
+    if value.type is None or value.shape is None:
+        return True
+    return any(not isinstance(dim, int) and str(dim) not in symbols for dim in value.shape)
 
 
 def _simplify(graph: Graph, partials: Partials, edit: Editor) -> int:
