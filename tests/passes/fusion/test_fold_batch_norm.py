@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphpress.ir import clone, constant, load
+from graphpress.ir import apply_rules, clone, constant, load
 from graphpress.passes.fusion.fold_batch_norm import FoldBatchNorm
 from graphpress.runtime import Session
 
@@ -83,7 +83,7 @@ def test_folds_bfloat16(build, refusals):
     kind = np.dtype(ml_dtypes.bfloat16)
     weight, stats = normal(4, 6, 3, 3, dtype=kind), statistics(4, kind)
     model = build(graph(f"h = Conv(x, w) {NORM}", dtype="bfloat16"), w=weight, **stats)
-    assert FoldBatchNorm().run(model, None).changes == 1
+    assert apply_rules(model, [FoldBatchNorm()]).count == 1
     scale = stats["g"].astype(float) / np.sqrt(stats["v"].astype(float) + 0.001)
     folded = constant(model.graph.node(0).inputs[1])
     assert folded.dtype == kind
@@ -204,7 +204,7 @@ def test_mobilenet_loses_all_its_normalisations():
         pytest.skip("GRAPHPRESS_DATA is not set")
     model = load(Path(folder) / "mobilenet_v1_0.25_224.onnx")
     after = clone(model)
-    assert FoldBatchNorm().run(after, None).changes == 27
+    assert apply_rules(after, [FoldBatchNorm()]).count == 27
     assert "BatchNormalization" not in [node.op_type for node in after.graph]
     session = Session(model)
     (spec,) = session.inputs
