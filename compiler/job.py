@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from graphpress.backend import Backend, Commission, ShapeRange
+from graphpress.cache import ContentCache
 from graphpress.data import Dataset, Samples, load_dataset, synthetic_samples
 from graphpress.errors import BackendError, ModelError, UsageError, did_you_mean
-from graphpress.evaluation import Metric, Score, evaluate, resolve_metric
+from graphpress.evaluation import EvaluationService, Metric, Score, evaluate, resolve_metric, score_model
 from graphpress.ir import Model, Refusal, clone, label, load
 from graphpress.ir.foreign import foreign_nodes
-from graphpress.manager.cache import ContentCache
 from graphpress.manager.contract import Context, Feed
-from graphpress.manager.judge import MetricJudge, NoJudge, score_model
+from graphpress.manager.judge import MetricJudge, NoJudge
 from graphpress.manager.manager import Judge, Manager
 from graphpress.manager.recipe import HOOKS, Recipe, from_name, from_passes, from_text
 from graphpress.manager.registry import load_backend
@@ -187,6 +187,7 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
     inputs = tuple(replace(spec, dims=shapes.get(spec.name, spec.dims)) for spec in session.inputs)
     data = load_dataset(options.data, inputs, limit=options.eval_limit)
     _check_recorded(recipe.manifest, files, data, options)
+    metric = _metric(options, data)
     context = Context(
         target=target,
         original=original,
@@ -198,6 +199,9 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
         decisions=dict(recipe.decisions),
         cache=cache,
         checkpoints=output.parent / f".{output.name}-checkpoint" if cache.folder is None else cache.folder / "training",
+        evaluation=EvaluationService.of(
+            data, metric, session, lambda model: backend.simulate(model, target), threads, progress
+        ),
     )
     job = Job(
         path=path,
@@ -214,7 +218,7 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
         inputs=inputs,
         session=session,
         data=data,
-        metric=_metric(options, data),
+        metric=metric,
         probes=_probes(inputs, data, shapes, options.seed),
         shapes=shapes,
         ranges=ranges,

@@ -1,6 +1,6 @@
 """Data: from files, arrays and the user's code to feeds for a model."""
 
-from graphpress.data.inputs import Dims, Feed, ModelInput
+from graphpress.data.inputs import Dims, Feed, ModelInput, batch_of
 from graphpress.data.load import Dataset, load_dataset
 from graphpress.data.samples import Batch, Samples
 from graphpress.data.schema import DataFile, LabelSpec, Part, Preprocess
@@ -18,6 +18,7 @@ __all__ = [
     "Part",
     "Preprocess",
     "Samples",
+    "batch_of",
     "is_reference",
     "load_dataset",
     "load_object",

@@ -36,6 +36,11 @@ class ModelInput(Protocol):
         ...
 
 
+def batch_of(feed: Feed) -> int:
+    """How many samples a feed holds, as far as its arrays tell."""
+    return max((len(array) for array in feed.values() if np.ndim(array) > 0), default=1)
+
+
 def matches(shape: Sequence[int], dims: Dims) -> bool:
     """Whether an array of this shape can stand where these extents are declared.
 

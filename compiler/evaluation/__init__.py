@@ -1,12 +1,16 @@
-"""Evaluation: metrics, scores by sample, and how sure a drop is."""
+"""Evaluation: metrics, scores by sample, how sure a drop is, and what a change does to the outputs."""
 
-from graphpress.evaluation.evaluate import Score, evaluate
+from graphpress.evaluation.evaluate import Score, evaluate, score_model
 from graphpress.evaluation.interval import Interval, drop_interval
 from graphpress.evaluation.metrics import Metric, resolve_metric
 from graphpress.evaluation.outputs import Judged
+from graphpress.evaluation.sensitivity import DamageMeasure
+from graphpress.evaluation.service import EvaluationService
 from graphpress.evaluation.similarity import OutputAgreement, Runner, compare_outputs, sqnr
 
 __all__ = [
+    "DamageMeasure",
+    "EvaluationService",
     "Interval",
     "Judged",
     "Metric",
@@ -17,5 +21,6 @@ __all__ = [
     "drop_interval",
     "evaluate",
     "resolve_metric",
+    "score_model",
     "sqnr",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from graphpress.errors import DataError, UsageError
 from graphpress.evaluation.metrics import Guess, Metric
 from graphpress.evaluation.outputs import Judged
 from graphpress.evaluation.similarity import Runner
+from graphpress.ir import Model, save
 from graphpress.progress import Progress, Silent
+from graphpress.runtime import Session
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,17 @@ def evaluate(
     total = _total(metric, scores, counts)
     doubt = _doubt(total.value, guess) if reference is run else ""
     return replace(total, note="; ".join(filter(None, (doubt, note))))
+
+
+def score_model(
+    model: Model, samples: Samples, metric: Metric, reference: Runner, threads: int, progress: Progress
+) -> Score:
+    """The metric of a model that ONNX Runtime runs; one that takes a file gets it in a scratch folder."""
+    if metric.of_model is None:
+        return evaluate(Session(model, threads=threads), samples, metric, reference, progress=progress)
+    with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:
+        file = save(model, Path(scratch) / "model.onnx")[0]
+        return evaluate(Session(file, threads=threads), samples, metric, reference, model=file, progress=progress)
 
 
 def _judge(run: Runner, batch: Batch, reference: Runner | None) -> Judged:

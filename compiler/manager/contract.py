@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from graphpress.cache import ContentCache
+from graphpress.evaluation import EvaluationService
 from graphpress.ir import Editor, Match, Model, Node, OperatorIndex, Refusal, apply_rules, is_standard
-from graphpress.manager.cache import ContentCache
 from graphpress.progress import Progress, Silent
 from graphpress.targets import Target
 
@@ -43,6 +44,7 @@ class Context:
             repairs towards it: values keep their names through a transaction.
         kept: what the transaction removed so far: for a value by name, one entry per axis, which is the kept
             positions of that axis in ``start`` (increasing), or None where the axis is whole.
+        evaluation: measures the user's metric and damage on samples that a pass may choose by; None without data.
     """
 
     target: Target
@@ -59,6 +61,7 @@ class Context:
     index: OperatorIndex | None = None
     start: Model | None = None
     kept: dict[str, Kept] = field(default_factory=dict)
+    evaluation: EvaluationService | None = None
 
     def excluded(self, node: Node) -> bool:
         """Whether the user asked for this node to be left alone."""

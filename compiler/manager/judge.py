@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from graphpress.data import Samples
-from graphpress.evaluation import Metric, Score, drop_interval, evaluate
-from graphpress.ir import Model, save
+from graphpress.evaluation import Metric, Score, drop_interval, score_model
+from graphpress.ir import Model
 from graphpress.progress import Progress
 from graphpress.report.records import Verdict
-from graphpress.runtime import Runner, Session
+from graphpress.runtime import Runner
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-9
@@ -58,17 +56,6 @@ class NoJudge:
     def judge(self, model: Model) -> tuple[float | None, Verdict | None, bool]:
         """No metric, no verdict, no objection."""
         return None, None, True
-
-
-def score_model(
-    model: Model, samples: Samples, metric: Metric, reference: Runner, threads: int, progress: Progress
-) -> Score:
-    """The metric of a model that ONNX Runtime runs; one that takes a file gets it in a scratch folder."""
-    if metric.of_model is None:
-        return evaluate(Session(model, threads=threads), samples, metric, reference, progress=progress)
-    with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:
-        file = save(model, Path(scratch) / "model.onnx")[0]
-        return evaluate(Session(file, threads=threads), samples, metric, reference, model=file, progress=progress)
 
 
 def verdict_on(baseline: Score, score: Score, max_drop: float | None) -> Verdict:

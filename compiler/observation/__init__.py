@@ -9,7 +9,7 @@ from graphpress.observation.gram import (
     second_moments,
 )
 from graphpress.observation.observers import HistogramObserver, MinMaxObserver, Observer
-from graphpress.observation.stream import batch_of, observe
+from graphpress.observation.stream import observe
 
 __all__ = [
     "GramObserver",
@@ -18,7 +18,6 @@ __all__ = [
     "Moments",
     "Observation",
     "Observer",
-    "batch_of",
     "in_portions",
     "input_moments",
     "observe",

@@ -13,12 +13,12 @@ from itertools import repeat
 
 import numpy as np
 
-from graphpress.data import Samples
+from graphpress.data import Samples, batch_of
 from graphpress.errors import DataError
 from graphpress.ir import Model, Node, dims_of
 from graphpress.manager.contract import Feed
 from graphpress.observation.replay import Arrays, Replay, ReplayOptions
-from graphpress.observation.stream import MOST_AT_A_TIME, Step, batch_of, pieces
+from graphpress.observation.stream import MOST_AT_A_TIME, Step, pieces
 from graphpress.runtime import InputSpec
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphpress.data import batch_of
 from graphpress.errors import DataError
 from graphpress.ir import Model, TensorProtocol
 from graphpress.manager.contract import Feed
@@ -88,8 +89,3 @@ def pieces(feed: Feed, inputs: Iterable[InputSpec], step: Step) -> Iterator[dict
         size = step.size if open_batch else count
         yield {name: array[start : start + size] if open_batch else array for name, array in feed.items()}
         start += size
-
-
-def batch_of(feed: Feed) -> int:
-    """How many samples a feed holds, as far as its arrays tell."""
-    return max((len(array) for array in feed.values() if np.ndim(array) > 0), default=1)

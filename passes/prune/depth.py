@@ -49,7 +49,7 @@ from graphpress.ir import (
 )
 from graphpress.manager.contract import Context, Feed, Outcome, Pass
 from graphpress.ops import Dims
-from graphpress.passes.prune.allocation.speed import probe_feed
+from graphpress.passes.prune._probe import probe_feed
 from graphpress.passes.prune.criteria._data import no_samples, some_samples
 from graphpress.runtime import Session
 

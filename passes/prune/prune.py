@@ -2,7 +2,7 @@
 
     group the units that must live or die together          graphpress.coupling
     score each unit                                         criteria/
-    choose how many of each group stay, for the goal        allocation/
+    choose how many of each group stay, for the goal        graphpress.allocation
     keep those of highest score, remove the rest            graphpress.coupling.remove
 
 What is left is a smaller dense model that any runtime takes. Public inputs and outputs keep their shapes. With several
@@ -18,12 +18,16 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from graphpress.allocation import Curve, Goal, Kind
 from graphpress.coupling import Blocks, Coupling, Group, Keep, couple, remove, unshare
 from graphpress.coupling.cost import GroupCosts, Totals
 from graphpress.errors import UsageError
 from graphpress.ir import Model, Node, Refusal, Value, clone, label
 from graphpress.manager.contract import Context, Kept, Outcome, Pass
-from graphpress.passes.prune.allocation import Allocation, Curve, Goal, Kind, Limits, Plan, Strategy, allocate
+from graphpress.passes.prune._limits import Limits
+from graphpress.passes.prune._masking import damage
+from graphpress.passes.prune._plan import CountPlan, KeptCounts, Strategy
+from graphpress.passes.prune._speed import allocate
 from graphpress.passes.prune.criteria import (
     Combine,
     Criterion,
@@ -33,10 +37,9 @@ from graphpress.passes.prune.criteria import (
     Scores,
     load_criterion,
 )
-from graphpress.passes.prune.sensitivity import damage
 
 _GOALS: tuple[Kind, ...] = ("ratio", "macs_kept", "params_kept", "speedup")
-_DEFAULT = Goal("ratio", 0.5)
+_DEFAULT = Goal("ratio", 0.5, "prune")
 _FRACTIONS = (0.25, 0.5, 0.75)
 """Of a group's units, at which its damage is measured."""
 
@@ -109,7 +112,7 @@ class Prune(Pass):
         shortfall: Refusal | None = None
         for number in range(1, self.steps + 1):
             stays = goal.budget ** (number / self.steps) / left
-            step = _Step(number, _towards(goal, stays), f"{context.step}.{self.name}.{number}", course)
+            step = _Step(number, goal.towards(stays), f"{context.step}.{self.name}.{number}", course)
             done = self._step(model, context, step, outcome)
             if done is None:
                 break
@@ -121,10 +124,10 @@ class Prune(Pass):
 
     def _in_all(self, goal: Goal, left: float, last: Refusal) -> Refusal:
         """What the last of several steps fell short of, counted from the start."""
-        why = f"{goal.words(goal.budget)} was not reached in {self.steps} steps: it is {goal.words(left)}"
+        why = f"{goal.describe(goal.budget)} was not reached in {self.steps} steps: it is {goal.describe(left)}"
         return replace(last, why=why)
 
-    def _step(self, model: Model, context: Context, step: _Step, outcome: Outcome) -> Allocation | None:
+    def _step(self, model: Model, context: Context, step: _Step, outcome: Outcome) -> KeptCounts | None:
         coupling = self._couple(model, context, outcome)
         step.course.first = step.course.first or coupling
         scores = self._criterion().score(model, coupling, context)
@@ -133,14 +136,14 @@ class Prune(Pass):
             outcome.refusals.append(Refusal(self.name, "no channels can be removed", "see `optimize inspect --groups`"))
             return None
 
-        def realise(counts: Mapping[str, int]) -> Model:
+        def realize(counts: Mapping[str, int]) -> Model:
             copy = clone(model)
             remove(copy, self._coupled(copy, context), _keep(scores, counts))
             return copy
 
         costs = GroupCosts(model, coupling)
         plan = self._plan(model, coupling, scores, step, context)
-        allocation = allocate(plan, model, costs, context, realise, key=step.key)
+        allocation = allocate(plan, model, costs, context, realize, key=step.key)
         whole = costs.full
         costs.keep_all(allocation.counts)
         kept = remove(model, coupling, _keep(scores, allocation.counts))
@@ -154,7 +157,7 @@ class Prune(Pass):
 
     def _goal(self) -> Goal:
         kind = next((kind for kind in _GOALS if getattr(self, kind) is not None), None)
-        return _DEFAULT if kind is None else Goal(kind, getattr(self, kind))
+        return _DEFAULT if kind is None else Goal(kind, getattr(self, kind), self.name)
 
     def _strategy(self) -> Strategy:
         if self.allocation != "auto":
@@ -166,14 +169,14 @@ class Prune(Pass):
         normalise: Normalise = self.normalise or ("mean" if ranked else "none")
         return load_criterion(self.criterion)(Reduction(self.combine, self.roles, normalise))
 
-    def _plan(self, model: Model, coupling: Coupling, scores: Scores, step: _Step, context: Context) -> Plan:
+    def _plan(self, model: Model, coupling: Coupling, scores: Scores, step: _Step, context: Context) -> CountPlan:
         strategy, curves = self._strategy(), dict[str, Curve]()
         if strategy == "sensitivity":
             measured = damage(model, coupling, scores, context, _FRACTIONS)
             curves = {name: Curve(np.array(_FRACTIONS), values) for name, values in measured.items()}
         multiple = context.target.channel_multiple if step.goal.kind == "speedup" else 1
         limits = replace(self._limits(multiple), whole=step.course.sizes_at_first(coupling))
-        return Plan(step.goal, strategy, scores, curves, limits)
+        return CountPlan(step.goal, strategy, scores, curves, limits)
 
     def _limits(self, multiple: int = 1) -> Limits:
         return Limits(self.floor, multiple if self.multiple is None else self.multiple)
@@ -281,13 +284,6 @@ _AUTOMATIC: dict[str, Strategy] = {
 }
 
 
-def _towards(goal: Goal, stays: float) -> Goal:
-    """A goal of the same kind that leaves this fraction of what there is now."""
-    stays = min(max(stays, 0.0), 1.0)
-    amount = {"ratio": 1 - stays, "speedup": 1 / stays if stays else 1.0}.get(goal.kind, stays)
-    return Goal(goal.kind, amount)
-
-
 def _written_by(group: Group, chosen: re.Pattern[str]) -> bool:
     return not chosen.pattern or any(chosen.search(label(node)) for node in group.writers)
 
@@ -337,7 +333,7 @@ def _summary(groups: int, before: Totals, after: Totals) -> str:
     )
 
 
-def _report(outcome: Outcome, coupling: Coupling, allocation: Allocation, summary: str) -> None:
+def _report(outcome: Outcome, coupling: Coupling, allocation: KeptCounts, summary: str) -> None:
     sizes = {group.name: group.size for group in coupling.groups}
     outcome.changes += sum(count < sizes[name] for name, count in allocation.counts.items())
     outcome.notes += [summary, *allocation.notes, *coupling.channels.notes]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from graphpress.data import Samples
+from graphpress.data import Samples, batch_of
 from graphpress.errors import DataError
 from graphpress.manager.contract import Feed
-from graphpress.observation import batch_of
 
 
 def some_samples(data: Iterable[Feed], limit: int) -> Iterable[Feed]:

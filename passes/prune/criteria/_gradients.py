@@ -23,13 +23,12 @@ from typing import Any, Literal
 import numpy as np
 
 from graphpress.bridge import load_bridge
-from graphpress.data import Samples
+from graphpress.data import Samples, batch_of
 from graphpress.errors import UsageError
+from graphpress.evaluation.distributions import are_probabilities, class_scores
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Context, Feed
-from graphpress.observation import batch_of
 from graphpress.passes.prune.criteria._data import no_samples, some_samples
-from graphpress.passes.prune.criteria._outputs import are_probabilities, class_scores
 
 Targets = Literal["labels", "sampled", "outputs"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 import pytest
 
+from graphpress.cache import ContentCache
 from graphpress.ir import load, to_proto
-from graphpress.manager.cache import ContentCache
 from graphpress.manager.contract import Context
 from graphpress.passes.quantize.quantize import Quantize
 from graphpress.prepare import prepare

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from graphpress.analysis.shapes import infer_shapes
+from graphpress.cache import ContentCache
 from graphpress.data.feeds import FeedSamples
 from graphpress.ir import Editor, clone, constant
-from graphpress.manager.cache import ContentCache
 from graphpress.manager.contract import Context
 from graphpress.models import build
 from graphpress.runtime import Session

@@ -16,9 +16,9 @@ from graphpress.ir import clone, load, save
 from graphpress.manager.contract import Context
 from graphpress.models import build
 from graphpress.passes.cleanup.fold_constants import FoldConstants
+from graphpress.passes.prune._masking import mask
 from graphpress.passes.prune.criteria import Reduction, load_criterion
 from graphpress.passes.prune.criteria._roles import roles_of
-from graphpress.passes.prune.sensitivity import mask
 from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target

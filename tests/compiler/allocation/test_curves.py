@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from graphpress.passes.prune.allocation.curves import Curve, lower_hull
+from graphpress.allocation.curves import Curve, lower_hull
 
 
 def test_scores_add_up_from_the_least():

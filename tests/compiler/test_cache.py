@@ -2,8 +2,8 @@
 
 import pytest
 
+from graphpress.cache import ContentCache
 from graphpress.errors import UsageError
-from graphpress.manager.cache import ContentCache
 
 
 def test_keeps_values_by_their_whole_key(tmp_path):

@@ -9,17 +9,18 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 
+from graphpress.cache import ContentCache
 from graphpress.coupling import couple, remove, unshare
 from graphpress.data import load_dataset
 from graphpress.data.feeds import FeedSamples
 from graphpress.errors import DataError, UsageError
+from graphpress.evaluation.sensitivity import LOST
 from graphpress.ir import clone, from_proto, load, verify
-from graphpress.manager.cache import ContentCache
 from graphpress.manager.contract import Context
 from graphpress.models import build
 from graphpress.passes.cleanup.fold_constants import FoldConstants
+from graphpress.passes.prune._masking import damage, mask
 from graphpress.passes.prune.criteria import load_criterion
-from graphpress.passes.prune.sensitivity import LOST, damage, mask
 from graphpress.prepare import prepare
 from graphpress.runtime import InputSpec, Session
 from graphpress.targets import load_target

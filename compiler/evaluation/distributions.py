@@ -1,4 +1,4 @@
-"""What the outputs of a model mean to a criterion: a distribution over classes, or plain numbers.
+"""What the outputs of a model mean: a distribution over classes, or plain numbers.
 
 The output that tells classes is the one that accuracy would be measured on. Whether it holds probabilities is read off
 its numbers, so that no spelling of Softmax has to be known.

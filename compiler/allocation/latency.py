@@ -1,0 +1,105 @@
+"""Seconds of parts of a model, measured on this machine: by item and choice, each different model once.
+
+Where nothing but the whole model tells the time, ``graphpress.allocation.speedup`` corrects what these say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from graphpress.cache import ContentCache
+from graphpress.ir import Model, digest
+from graphpress.progress import Progress, Silent
+from graphpress.report.environment import environment
+from graphpress.runtime import InputSpec, Session, median_latency
+
+C = TypeVar("C")
+
+SECONDS = 0.03
+"""For which a small model is run, after ``WARM_UP`` seconds."""
+WARM_UP = 0.01
+
+
+@dataclass
+class LatencyBench:
+    """Times small models; each once.
+
+    Args:
+        threads: of the runtime.
+        cache: keeps times from run to run on this machine; None keeps them nowhere.
+        known: seconds by key, so far.
+    """
+
+    threads: int = 1
+    cache: ContentCache | None = None
+    known: dict[str, float] = field(default_factory=dict)
+
+    def seconds(self, key: str, build: Callable[[], Model]) -> float:
+        """The median time of a model.
+
+        Args:
+            key: says all that decides the time; models of the same key are the same.
+            build: makes the model, where it has to be measured.
+        """
+        if key not in self.known:
+            entry = ("layer_seconds", json.dumps(environment(), sort_keys=True), str(self.threads), key)
+            cached = None if self.cache is None else self.cache.get(*entry)
+            self.known[key] = self._measure(build()) if cached is None else float(cached)
+            if self.cache is not None and cached is None:
+                self.cache.put(self.known[key], *entry)
+        return self.known[key]
+
+    def _measure(self, model: Model) -> float:
+        session = Session(model, threads=self.threads)
+        feed = {spec.name: np.full(_extents(spec), 0.01, spec.dtype) for spec in session.inputs}
+        return median_latency(lambda: session.run(feed), seconds=SECONDS, warm_up=WARM_UP) / 1e3
+
+
+@dataclass(frozen=True)
+class LatencyTable(Generic[C]):
+    """Measured seconds of every item at every choice.
+
+    Args:
+        seconds: by item and choice.
+    """
+
+    seconds: Mapping[str, Mapping[C, float]]
+
+    @staticmethod
+    def measured(
+        choices: Mapping[str, Iterable[C]],
+        build: Callable[[str, C], Model],
+        bench: LatencyBench,
+        progress: Progress | None = None,
+    ) -> LatencyTable[C]:
+        """Measure each choice of each item; models of equal content are measured once.
+
+        Args:
+            choices: what every item may be.
+            build: makes the model of an item at a choice, alone: a layer in a format, a pair of layers of a rank. Let
+                its values have names that do not depend on the item, so that equal items are equal models.
+            bench: measures them.
+            progress: shows how far it is.
+        """
+        table = {}
+        for item, options in (progress or Silent()).track(choices.items(), "measuring choices", len(choices)):
+            table[item] = {choice: _seconds(build(item, choice), bench) for choice in options}
+        return LatencyTable(table)
+
+    def costs(self, item: str, choices: Sequence[C]) -> np.ndarray:
+        """Seconds of an item at these choices, ``(choices,)`` float64: the costs of an ``Item`` of a knapsack."""
+        return np.array([self.seconds[item][choice] for choice in choices])
+
+
+def _seconds(model: Model, bench: LatencyBench) -> float:
+    return bench.seconds(digest(model), lambda: model)
+
+
+def _extents(spec: InputSpec) -> tuple[int, ...]:
+    """A shape for an input: free axes have one position."""
+    return tuple(extent if isinstance(extent, int) else 1 for extent in spec.dims or ())

@@ -1,0 +1,111 @@
+"""What a pass may measure of a model that it changes: the user's metric, and damage.
+
+Both are taken on samples that a pass may choose by:
+
+    the selection part      where the data has one: what gates passes as well
+    the calibration part    otherwise
+
+never on the evaluation part, which gives the final figure: it would no longer be held out. (Where the data has only one
+part, ``graphpress.data`` lets it serve as both, and says in the report that the figure flatters.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from graphpress.data import Dataset, Samples
+from graphpress.evaluation.evaluate import Score, score_model
+from graphpress.evaluation.metrics import Metric
+from graphpress.evaluation.sensitivity import SAMPLES, DamageMeasure
+from graphpress.evaluation.similarity import Runner
+from graphpress.ir import Model
+from graphpress.progress import Progress, Silent
+from graphpress.runtime import Session
+
+
+@dataclass(frozen=True)
+class EvaluationService:
+    """Measures changed models on held-out samples, as the target would deliver them.
+
+    Args:
+        samples: what everything is measured on.
+        split: which part of the data they are: ``selection`` or ``calibration``.
+        measured: the user's metric; None where it cannot be taken on these samples.
+        original: runs the model as it came in.
+        simulate: turns an annotated model into one that computes what would be delivered.
+        threads: of the runtime.
+        progress: shows how far a metric is.
+    """
+
+    samples: Samples
+    split: str
+    measured: Metric | None
+    original: Runner
+    simulate: Callable[[Model], Model]
+    threads: int = 1
+    progress: Progress = field(default_factory=Silent)
+
+    @staticmethod
+    def of(
+        data: Dataset,
+        metric: Metric | None,
+        original: Runner,
+        simulate: Callable[[Model], Model],
+        threads: int = 1,
+        progress: Progress | None = None,
+    ) -> EvaluationService | None:
+        """The service for a run's data; None without data. Arguments are those of the class."""
+        samples = data.selection or data.calibration
+        if samples is None:
+            return None
+        split = "calibration" if data.selection is None else "selection"
+        measured = metric if metric is not None and _can_be_taken(metric, samples, data) else None
+        return EvaluationService(samples, split, measured, original, simulate, threads, progress or Silent())
+
+    def metric(self, model: Model) -> Score | None:
+        """The user's metric of a model, higher being better.
+
+        Args:
+            model: annotated or not; not changed.
+
+        Returns:
+            The score; None where the metric needs labels and the samples have none.
+
+        Raises:
+            ModelError: it cannot be run.
+        """
+        if self.measured is None:
+            return None
+        simulated = self.simulate(model)
+        return score_model(simulated, self.samples, self.measured, self.original, self.threads, self.progress)
+
+    def damage(self, reference: Model | None = None) -> DamageMeasure:
+        """What a change does to the outputs; needs no labels, and resolves more than a metric.
+
+        Args:
+            reference: the model that damage is counted from; None for the one that came in, whose outputs are then
+                computed once for all passes.
+
+        Raises:
+            DataError: there are no samples, or the reference answers with NaN.
+        """
+        if reference is None:
+            return self._from_original
+        return self._measure(Session(self.simulate(reference), threads=self.threads))
+
+    @cached_property
+    def _from_original(self) -> DamageMeasure:
+        return self._measure(self.original)
+
+    def _measure(self, reference: Runner) -> DamageMeasure:
+        feeds = self.samples.spread(SAMPLES)
+        return DamageMeasure.of(reference, feeds, threads=self.threads, simulate=self.simulate, data=self.split)
+
+
+def _can_be_taken(metric: Metric, samples: Samples, data: Dataset) -> bool:
+    """Whether a metric that was chosen for the evaluation part can be taken on these samples too."""
+    if samples.labels is not None or metric.needs_reference or metric.of_model is not None:
+        return True
+    return not metric.needs_labels and (data.evaluation is None or data.evaluation.labels is None)
