@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from graphpress.analysis.calls import call_of, dtype_of, is_weight, shape_of
 from graphpress.analysis.shapes import concrete_shapes
-from graphpress.ir import Model, Node, Value, is_constant, label, subgraphs_of
+from graphpress.analysis.views import dtype_of, is_weight, shape_of, view_of
+from graphpress.ir import Dims, Model, Node, UnknownShapeError, Value, is_constant, label, subgraphs_of
 from graphpress.ir.encoding import encoding_of
-from graphpress.ops import Atoms, Axes, Dims, Flow, Product, UnknownShapeError, lookup
+from graphpress.ops import Atoms, Axes, Flow, Product, lookup
 
 _ONE_BYTE = 8
 
@@ -63,14 +63,14 @@ class _Walk:
 
     def visit(self, node: Node) -> None:
         """Give the outputs of a node their axes."""
-        call = call_of(node, self.shapes)
-        flow = Flow(**vars(call), axes=tuple(self.axes_of(value) for value in node.inputs), atoms=self.atoms)
+        view = view_of(node, self.shapes)
+        flow = Flow(view, tuple(self.axes_of(value) for value in node.inputs), self.atoms)
         decided = len(self.atoms.products)
         results = self._apply(node, flow)
         self._hold_forgotten(flow, results, self.atoms.products[decided:])
         for captured in _captured(node):
             self.freeze(captured, f"a subgraph of {label(node)}")
-        for value, axes, shape in zip(node.outputs, results, flow.outputs, strict=True):
+        for value, axes, shape in zip(node.outputs, results, view.output_shapes, strict=True):
             if axes is not None and shape is not None:
                 self.channels.axes[value] = tuple(self._settle(axis) for axis in axes)
 
@@ -113,7 +113,7 @@ class _Walk:
             return self._give_up(flow, f"{label(node)}: unknown shape of {error}")
         except (ValueError, IndexError, TypeError) as error:  # a node whose shapes contradict its rule
             return self._give_up(flow, f"{label(node)}: {error}")
-        fits = len(results) == len(flow.outputs) and all(map(_fits, results, flow.outputs))
+        fits = len(results) == len(flow.node.output_shapes) and all(map(_fits, results, flow.node.output_shapes))
         return results if fits else self._give_up(flow, f"{label(node)}: its shapes are not those of {node.op_type}")
 
     def _hold_forgotten(self, flow: Flow, results: Sequence[Axes | None], products: Sequence[Product]) -> None:
@@ -134,7 +134,7 @@ class _Walk:
     def _give_up(self, flow: Flow, reason: str) -> Sequence[Axes | None]:
         self.channels.notes.append(reason)
         self.atoms.stuck(flow.axes, (), reason)
-        return [None if shape is None else self.atoms.stuck((), shape, reason) for shape in flow.outputs]
+        return [None if shape is None else self.atoms.stuck((), shape, reason) for shape in flow.node.output_shapes]
 
     def _settle(self, axis: np.ndarray) -> np.ndarray:
         """An axis of size one cannot shrink; whatever was alone on it stays."""

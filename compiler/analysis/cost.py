@@ -10,12 +10,23 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from graphpress.analysis.calls import bytes_of, call_of, is_weight, shape_of
 from graphpress.analysis.memory import peak_activation_bytes
 from graphpress.analysis.shapes import concrete_shapes
-from graphpress.ir import DataType, Model, Node, Value, is_constant, is_standard, label, weight_bytes
+from graphpress.analysis.views import bytes_of, is_weight, shape_of, view_of
+from graphpress.ir import (
+    DataType,
+    Dims,
+    Model,
+    Node,
+    UnknownShapeError,
+    Value,
+    is_constant,
+    is_standard,
+    label,
+    weight_bytes,
+)
 from graphpress.ir.encoding import WEIGHT_ONLY, Quantized, compute_request, encoding_of, float_type, read_encoding
-from graphpress.ops import Dims, UnknownShapeError, Work, lookup
+from graphpress.ops import Work, lookup
 from graphpress.targets import Target
 
 
@@ -158,7 +169,7 @@ class LayerCounter:
             self.unknown.append(label(node))
             return Work()
         try:
-            return spec.cost(call_of(node, self.shapes))
+            return spec.cost(view_of(node, self.shapes))
         except (UnknownShapeError, IndexError, ZeroDivisionError):  # shapes that are unknown, or that do not fit
             self.unknown.append(label(node))
             return Work()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from graphpress.analysis.calls import bytes_of, call_of
-from graphpress.ir import Graph, Model, Node, Value, is_constant, subgraphs_of
-from graphpress.ops import Dims, UnknownShapeError, lookup
+from graphpress.analysis.views import bytes_of, view_of
+from graphpress.ir import Dims, Graph, Model, Node, UnknownShapeError, Value, is_constant, subgraphs_of
+from graphpress.ops import lookup
 
 
 def peak_activation_bytes(model: Model, shapes: Mapping[str, Dims]) -> int | None:
@@ -52,7 +52,7 @@ def _is_view(node: Node, shapes: Mapping[str, Dims]) -> bool:
     if spec is None or not spec.quantization.moves_data:
         return False
     try:
-        return not spec.cost(call_of(node, shapes)).moves
+        return not spec.cost(view_of(node, shapes)).moves
     except UnknownShapeError:
         return False
 

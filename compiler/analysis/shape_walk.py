@@ -14,8 +14,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from graphpress.ir import Dims
 from graphpress.ir.values import STANDARD_DOMAINS
-from graphpress.ops import Dims, lookup
+from graphpress.ops import lookup
 
 LARGEST = 1024
 """Elements of the largest tensor that is evaluated."""

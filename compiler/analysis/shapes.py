@@ -15,6 +15,7 @@ import onnx
 from graphpress.analysis.shape_walk import complete, static_dims
 from graphpress.ir import (
     DataType,
+    Dims,
     Graph,
     Model,
     Shape,
@@ -29,7 +30,6 @@ from graphpress.ir import (
 )
 from graphpress.ir.light import to_light_proto
 from graphpress.ir.values import STANDARD_DOMAINS
-from graphpress.ops import Dims
 
 LARGE = 1024
 """Constants of more elements than this are no shape arithmetic; inference sees only their type."""

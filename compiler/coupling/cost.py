@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from graphpress.analysis.calls import call_of, shape_of
 from graphpress.analysis.cost import LayerCost, LayerCounter, costed_nodes
+from graphpress.analysis.views import shape_of, view_of
 from graphpress.coupling.groups import Coupling, Group
-from graphpress.ir import Model, Node, Value, readers
-from graphpress.ops import Call, Dims
+from graphpress.ir import Dims, Model, Node, NodeView, Value, readers
 
-Price = Callable[[Call, LayerCost], float]
+Price = Callable[[NodeView, LayerCost], float]
 """Seconds of one node, from its shapes and what they cost."""
 
 
@@ -100,14 +99,14 @@ class GroupCosts:
         """The cost at the current counts."""
         return self._totals
 
-    def layers(self) -> list[tuple[Call, LayerCost]]:
+    def layers(self) -> list[tuple[NodeView, LayerCost]]:
         """Every node with its current shapes and what they cost, in graph order."""
-        return [(self.call(node), layer) for node, layer in zip(self._nodes, self._layers, strict=True)]
+        return [(self.view(node), layer) for node, layer in zip(self._nodes, self._layers, strict=True)]
 
-    def call(self, node: Node) -> Call:
+    def view(self, node: Node) -> NodeView:
         """A node with its current shapes."""
         self._refresh(node)
-        return call_of(node, self._shapes)
+        return view_of(node, self._shapes)
 
     def groups_in(self, value: Value | None) -> list[str]:
         """The groups that lie along some axis of a value."""
@@ -177,7 +176,7 @@ class GroupCosts:
                 self._shapes[value.name or ""] = tuple(extent.size(self._counts) for extent in self._extents[value])
 
     def _price_of(self, index: int, layer: LayerCost) -> float:
-        return 0.0 if self._price is None else self._price(call_of(self._nodes[index], self._shapes), layer)
+        return 0.0 if self._price is None else self._price(view_of(self._nodes[index], self._shapes), layer)
 
     # -- what depends on what -----------------------------------------------------------------------------
 

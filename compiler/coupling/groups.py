@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphpress.analysis.calls import is_weight
 from graphpress.analysis.channels import Channels, propagate
 from graphpress.analysis.contraction import contraction_of, contractions_of
 from graphpress.analysis.shapes import concrete_shapes
+from graphpress.analysis.views import is_weight
 from graphpress.coupling.products import Blocks, settle
-from graphpress.ir import Model, Node, Value, is_constant, label
-from graphpress.ops import Axis, Dims
+from graphpress.ir import Dims, Model, Node, Value, is_constant, label
+from graphpress.ops import Axis
 
 _HASH_SEED = 0x5EED
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphpress.analysis.calls import call_of
+from graphpress.analysis.views import view_of
 from graphpress.coupling.groups import Coupling
 from graphpress.errors import GraphpressError
 from graphpress.ir import (
@@ -60,7 +60,7 @@ def remove(model: Model, coupling: Coupling, keep: Keep) -> dict[str, Kept]:
         _cut_overrides(node, reads)
         spec = lookup(node.op_type, node.domain)
         if spec is not None and spec.shrink is not None and any(one is not None for one in (*reads, *writes)):
-            spec.shrink(Shrink(**vars(call_of(node, coupling.shapes)), reads=reads, writes=writes, edit=edit))
+            spec.shrink(Shrink(view_of(node, coupling.shapes), reads, writes, edit))
     for value, cut in masks.items():
         if is_constant(value):
             _cut(value, cut, edit)

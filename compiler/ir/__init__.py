@@ -4,6 +4,7 @@ from graphpress.ir.edit import Editor, forget_inner_types
 from graphpress.ir.files import clone, digest, from_proto, load, save, serialize, tensors, to_proto, weight_bytes
 from graphpress.ir.float_types import FLOAT_TYPES, lower_float_types
 from graphpress.ir.index import OperatorIndex
+from graphpress.ir.node_view import NEWEST_OPSET, AxisError, Dims, NodeView, UnknownShapeError, normalize_axis
 from graphpress.ir.pattern import Match, Refusal, Rewrites, Rule, apply_rules
 from graphpress.ir.types import (
     Attr,
@@ -52,9 +53,12 @@ from graphpress.ir.verify import InvalidGraphError, problems, verify
 
 __all__ = [
     "FLOAT_TYPES",
+    "NEWEST_OPSET",
     "Attr",
     "AttributeType",
+    "AxisError",
     "DataType",
+    "Dims",
     "Editor",
     "ExternalTensor",
     "Function",
@@ -64,6 +68,7 @@ __all__ = [
     "Match",
     "Model",
     "Node",
+    "NodeView",
     "OperatorIndex",
     "RefAttr",
     "Refusal",
@@ -74,6 +79,7 @@ __all__ = [
     "Tensor",
     "TensorProtocol",
     "TensorType",
+    "UnknownShapeError",
     "Value",
     "apply_rules",
     "clone",
@@ -95,6 +101,7 @@ __all__ = [
     "label",
     "load",
     "lower_float_types",
+    "normalize_axis",
     "only_reader",
     "opset_of",
     "problems",

@@ -14,21 +14,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphpress.ir import NodeView
 from graphpress.ops.atoms import Axes, Axis
 from graphpress.ops.rules import same, stuck
 from graphpress.ops.shrink import Mask, Shrink, count_blocks
-from graphpress.ops.spec import Call, Flow, OpSpec, Work
+from graphpress.ops.spec import Flow, OpSpec, Work
 
 _SOFTMAX = 10
 _ROTATION = 6
 
 
-def entries() -> list[OpSpec]:
+def entries() -> dict[str, OpSpec]:
     """The operators of this family."""
-    return [
-        OpSpec("Attention", _attention, _attention_cost, shrink=_fewer_heads),
-        OpSpec("RotaryEmbedding", _rotary, _rotary_cost, shrink=_narrower_rotation),
-    ]
+    return {
+        "Attention": OpSpec(_attention, _attention_cost, shrink=_fewer_heads),
+        "RotaryEmbedding": OpSpec(_rotary, _rotary_cost, shrink=_narrower_rotation),
+    }
 
 
 def _attention(flow: Flow) -> Sequence[Axes | None]:
@@ -53,20 +54,20 @@ def _heads(flow: Flow, index: int, attribute: str) -> tuple[Axis, Axis, Axis, Ax
     axes = flow.of(index)
     if len(axes) == 4:
         return axes[0], axes[1], axes[2], axes[3]
-    count = flow.integer(attribute, 1)
+    count = flow.node.integer(attribute, 1)
     heads, width = flow.atoms.split(axes[2], count, len(axes[2]) // count)
     return axes[0], heads, axes[1], width
 
 
 def _join_mask_and_past(flow: Flow, query: Axes, key: Axes, value: Axes) -> None:
-    if flow.has(3):
+    if flow.node.has(3):
         for axis, head in zip(reversed(flow.of(3)), (None, None, query[1], query[0]), strict=False):
             if head is None:
                 flow.freeze(axis, "a sequence axis")
             elif len(axis) == len(head):
                 flow.atoms.unite(axis, head)
     for index, present in ((4, key), (5, value)):
-        if flow.has(index):
+        if flow.node.has(index):
             past = flow.of(index)
             flow.freeze(past[2], "a sequence axis")
             for place in (0, 1, 3):
@@ -74,53 +75,53 @@ def _join_mask_and_past(flow: Flow, query: Axes, key: Axes, value: Axes) -> None
 
 
 def _attention_results(flow: Flow, query: Axes, key: Axes, value: Axes) -> Sequence[Axes | None]:
-    shape = flow.output()
+    shape = flow.node.output_shape()
     flat = (query[0], query[2], flow.atoms.merge(query[1], value[3])) if len(shape) == 3 else None
     results: list[Axes | None] = [flat or (query[0], query[1], query[2], value[3])]
     for index, present in ((1, key), (2, value)):
-        if index < len(flow.outputs):
-            length = flow.outputs[index]
+        if index < len(flow.node.output_shapes):
+            length = flow.node.output_shapes[index]
             past = flow.fixed([0 if length is None else length[2]], "a sequence axis")
             results.append(None if length is None else (present[0], present[1], *past, present[3]))
-    if len(flow.outputs) > 3:
-        scores = flow.outputs[3]
+    if len(flow.node.output_shapes) > 3:
+        scores = flow.node.output_shapes[3]
         results.append(None if scores is None else (query[0], query[1], *flow.fixed(scores[2:], "a sequence axis")))
     return results
 
 
 def _fewer_heads(shrink: Shrink) -> None:
     """Heads are counted where they lie inside the width; the default scale stays that of the width before."""
-    widths = [shrink.input(0)[-1]]
+    widths = [shrink.node.input_shape(0)[-1]]
     for name, index in (("q_num_heads", 0), ("kv_num_heads", 1)):
-        if len(shrink.input(index)) == 3:
-            heads = shrink.integer(name, 1)
-            shrink.edit.set_attributes(shrink.node, **{name: count_blocks(shrink.read(index, 2), heads)})
+        if len(shrink.node.input_shape(index)) == 3:
+            heads = shrink.node.integer(name, 1)
+            shrink.set_attributes(**{name: count_blocks(shrink.read(index, 2), heads)})
             if index == 0:
                 widths.append(widths[0] // heads)
     if "scale" not in shrink.node.attributes:
-        shrink.edit.set_attributes(shrink.node, scale=1.0 / math.sqrt(widths[-1]))
+        shrink.set_attributes(scale=1.0 / math.sqrt(widths[-1]))
 
 
-def _attention_cost(call: Call) -> Work:
+def _attention_cost(node: NodeView) -> Work:
     """Scores and their product with the values; masks that skip work are not taken into account."""
-    query, key, value = call.input(0), call.input(1), call.input(2)
-    heads = query[1] if len(query) == 4 else call.integer("q_num_heads", 1)
-    pairs = query[0] * heads * query[-2] * _keys(call, key)
+    query, key, value = node.input_shape(0), node.input_shape(1), node.input_shape(2)
+    heads = query[1] if len(query) == 4 else node.integer("q_num_heads", 1)
+    pairs = query[0] * heads * query[-2] * _keys(node, key)
     head_width = query[-1] if len(query) == 4 else query[-1] // heads
-    value_width = value[-1] if len(value) == 4 else value[-1] // call.integer("kv_num_heads", 1)
+    value_width = value[-1] if len(value) == 4 else value[-1] // node.integer("kv_num_heads", 1)
     return Work(pairs * (head_width + value_width), _SOFTMAX * pairs)
 
 
-def _keys(call: Call, key: Sequence[int]) -> int:
-    past = call.inputs[4] if len(call.inputs) > 4 else None
+def _keys(node: NodeView, key: Sequence[int]) -> int:
+    past = node.input_shapes[4] if len(node.input_shapes) > 4 else None
     return key[-2] + (past[2] if past is not None else 0)
 
 
 def _rotary(flow: Flow) -> Sequence[Axes | None]:
     """Position j of a head's width is rotated with j + width/2 (or 2j with 2j + 1): the pair stays together."""
     axes = flow.of(0)
-    heads = len(axes[1]) if len(axes) == 4 else flow.integer("num_heads", 0)
-    if not heads or flow.integer("rotary_embedding_dim", 0) not in (
+    heads = len(axes[1]) if len(axes) == 4 else flow.node.integer("num_heads", 0)
+    if not heads or flow.node.integer("rotary_embedding_dim", 0) not in (
         0,
         len(axes[-1]) // (1 if len(axes) == 4 else heads),
     ):
@@ -132,17 +133,17 @@ def _rotary(flow: Flow) -> Sequence[Axes | None]:
     return same(flow)
 
 
-def _rotary_cost(call: Call) -> Work:
-    return Work(operations=_ROTATION * math.prod(call.input(0)))
+def _rotary_cost(node: NodeView) -> Work:
+    return Work(operations=_ROTATION * math.prod(node.input_shape(0)))
 
 
 def _narrower_rotation(shrink: Shrink) -> None:
-    mask, heads = shrink.read(0, -1), shrink.integer("num_heads", 0)
-    if len(shrink.input(0)) == 3:
-        shrink.edit.set_attributes(shrink.node, num_heads=count_blocks(mask, heads))
+    mask, heads = shrink.read(0, -1), shrink.node.integer("num_heads", 0)
+    if len(shrink.node.input_shape(0)) == 3:
+        shrink.set_attributes(num_heads=count_blocks(mask, heads))
         mask = _first_block(mask, heads)
-    if shrink.integer("rotary_embedding_dim", 0):
-        shrink.edit.set_attributes(shrink.node, rotary_embedding_dim=int(mask.sum()))
+    if shrink.node.integer("rotary_embedding_dim", 0):
+        shrink.set_attributes(rotary_embedding_dim=int(mask.sum()))
 
 
 def _first_block(mask: Mask, blocks: int) -> Mask:
@@ -152,7 +153,7 @@ def _first_block(mask: Mask, blocks: int) -> Mask:
 
 def _rotate(flow: Flow, width: Axis) -> None:
     half = len(width) // 2
-    first, second = (width[0::2], width[1::2]) if flow.integer("interleaved", 0) else (width[:half], width[half:])
+    first, second = (width[0::2], width[1::2]) if flow.node.integer("interleaved", 0) else (width[:half], width[half:])
     flow.atoms.unite(first, second)
     for cache in (flow.of(1), flow.of(2)):
         flow.atoms.unite(cache[-1], first)

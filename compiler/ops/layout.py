@@ -14,25 +14,25 @@ from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec, Quantization, Role
 _VIEWS = ("Flatten", "Squeeze", "Unsqueeze")
 
 
-def entries() -> list[OpSpec]:
+def entries() -> dict[str, OpSpec]:
     """The operators of this family."""
-    return [
-        OpSpec("Reshape", _reshape, view, MOVES_FIRST, shrink=_smaller_target),
-        *(OpSpec(name, _reshape, view, MOVES_FIRST) for name in _VIEWS),
-        OpSpec("Transpose", _transpose, moving, MOVES_FIRST),
-        OpSpec("Pad", _pad, moving, Quantization(Role.MOVES_DATA, shared=(0, 2)), shrink=_fewer_pads),
-        OpSpec("CenterCropPad", keep_size, moving, MOVES_FIRST),
-        OpSpec("Tile", _tile, moving, MOVES_FIRST),
-        OpSpec("Expand", _expand, moving, MOVES_FIRST, shrink=_smaller_target),
-        OpSpec("DepthToSpace", _depth_to_space, moving, MOVES_FIRST),
-        OpSpec("SpaceToDepth", _space_to_depth, moving, MOVES_FIRST),
-        OpSpec("Trilu", _trilu, moving, MOVES_FIRST),
-        OpSpec("ReverseSequence", _reverse_sequence, moving, MOVES_FIRST),
-    ]
+    return {
+        "Reshape": OpSpec(_reshape, view, MOVES_FIRST, shrink=_smaller_target),
+        **{name: OpSpec(_reshape, view, MOVES_FIRST) for name in _VIEWS},
+        "Transpose": OpSpec(_transpose, moving, MOVES_FIRST),
+        "Pad": OpSpec(_pad, moving, Quantization(Role.MOVES_DATA, shared=(0, 2)), shrink=_fewer_pads),
+        "CenterCropPad": OpSpec(keep_size, moving, MOVES_FIRST),
+        "Tile": OpSpec(_tile, moving, MOVES_FIRST),
+        "Expand": OpSpec(_expand, moving, MOVES_FIRST, shrink=_smaller_target),
+        "DepthToSpace": OpSpec(_depth_to_space, moving, MOVES_FIRST),
+        "SpaceToDepth": OpSpec(_space_to_depth, moving, MOVES_FIRST),
+        "Trilu": OpSpec(_trilu, moving, MOVES_FIRST),
+        "ReverseSequence": OpSpec(_reverse_sequence, moving, MOVES_FIRST),
+    }
 
 
 def _reshape(flow: Flow) -> Sequence[Axes | None]:
-    return [flow.atoms.reshape(flow.of(0), flow.output())]
+    return [flow.atoms.reshape(flow.of(0), flow.node.output_shape())]
 
 
 def _smaller_target(shrink: Shrink) -> None:
@@ -41,8 +41,8 @@ def _smaller_target(shrink: Shrink) -> None:
     The target of an Expand may be shorter than the result: it is aligned at the end, and the axes ahead of it are those
     of the data.
     """
-    target, shape = shrink.integers("shape", 1), shrink.output()
-    ahead = len(shape) - (shrink.input(1)[0] if target is None else len(target))
+    target, shape = shrink.node.integers("shape", 1), shrink.node.output_shape()
+    ahead = len(shape) - (shrink.node.input_shape(1)[0] if target is None else len(target))
     sizes = {axis: int(mask.sum()) for axis, mask in shrink.lost().items() if axis >= ahead}
     if target is None:
         shrink.scale_entries(1, {axis - ahead: (size, shape[axis]) for axis, size in sizes.items()})
@@ -60,16 +60,16 @@ def _follows(shrink: Shrink, entry: int, axis: int, size: int) -> bool:
 
 def _transpose(flow: Flow) -> Sequence[Axes | None]:
     data = flow.of(0)
-    order = flow.integers("perm") or tuple(reversed(range(len(data))))
+    order = flow.node.integers("perm") or tuple(reversed(range(len(data))))
     return [tuple(data[index] for index in order)]
 
 
 def _pad(flow: Flow) -> Sequence[Axes | None]:
     """A padded axis gains positions of its own, in constant mode; other modes copy neighbours, so it stays whole."""
-    data, pads = flow.of(0), flow.integers("pads", 1)
-    if pads is None or (flow.has(3) and flow.constant(3) is None):
+    data, pads = flow.of(0), flow.node.integers("pads", 1)
+    if pads is None or (flow.node.has(3) and flow.node.constant(3) is None):
         return keep_size(flow)
-    axes = flow.integers("axes", 3) or tuple(range(len(data)))
+    axes = flow.node.integers("axes", 3) or tuple(range(len(data)))
     result = list(data)
     for index, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
         result[index] = _padded(flow, data[index], before, after)
@@ -79,7 +79,7 @@ def _pad(flow: Flow) -> Sequence[Axes | None]:
 def _padded(flow: Flow, axis: Axis, before: int, after: int) -> Axis:
     if before == after == 0:
         return axis
-    if min(before, after) >= 0 and flow.text("mode", "constant") == "constant":
+    if min(before, after) >= 0 and flow.node.text("mode", "constant") == "constant":
         atoms = flow.atoms
         return np.concatenate([_extra(flow, before), axis, _extra(flow, after)]) if len(axis) else atoms.fresh(before)
     flow.freeze(axis, "a padded axis")
@@ -88,10 +88,10 @@ def _padded(flow: Flow, axis: Axis, before: int, after: int) -> Axis:
 
 def _fewer_pads(shrink: Shrink) -> None:
     """Recount the padding of shrunken axes."""
-    rank, pads = len(shrink.input(0)), shrink.integers("pads", 1)
-    if pads is None or (shrink.has(3) and shrink.constant(3) is None):
+    rank, pads = len(shrink.node.input_shape(0)), shrink.node.integers("pads", 1)
+    if pads is None or (shrink.node.has(3) and shrink.node.constant(3) is None):
         return
-    axes = [axis % rank for axis in shrink.integers("axes", 3) or range(rank)]
+    axes = [axis % rank for axis in shrink.node.integers("axes", 3) or range(rank)]
     entries = {}
     for axis, mask in shrink.lost().items():
         if axis in axes:
@@ -108,7 +108,7 @@ def _extra(flow: Flow, count: int) -> Axis:
 
 
 def _tile(flow: Flow) -> Sequence[Axes | None]:
-    data, repeats = flow.of(0), flow.integers("repeats", 1)
+    data, repeats = flow.of(0), flow.node.integers("repeats", 1)
     if repeats is None:
         return keep_size(flow)
     return [tuple(np.tile(axis, count) for axis, count in zip(data, repeats, strict=True))]
@@ -116,9 +116,9 @@ def _tile(flow: Flow) -> Sequence[Axes | None]:
 
 def _expand(flow: Flow) -> Sequence[Axes | None]:
     """Copies along an axis are free to go when its target size can be changed: it is the same in every run."""
-    data, shape = flow.of(0), flow.output()
+    data, shape = flow.of(0), flow.node.output_shape()
     aligned = (*(np.zeros(1, np.int64) for _ in range(len(shape) - len(data))), *data)
-    constant = flow.constant(1) is not None
+    constant = flow.node.constant(1) is not None
     result = []
     for axis, size, declared in zip(aligned, shape, flow.declared(), strict=True):
         if len(axis) == size:
@@ -130,9 +130,9 @@ def _expand(flow: Flow) -> Sequence[Axes | None]:
 
 def _depth_to_space(flow: Flow) -> Sequence[Axes | None]:
     """The block is the outer part of the channels in mode DCR, the inner one in mode CRD."""
-    data, shape = flow.of(0), flow.output()
-    block = flow.integer("blocksize", 1) ** 2
-    if flow.text("mode", "DCR") == "DCR":
+    data, shape = flow.of(0), flow.node.output_shape()
+    block = flow.node.integer("blocksize", 1) ** 2
+    if flow.node.text("mode", "DCR") == "DCR":
         blocks, channels = flow.atoms.split(data[1], block, shape[1])
     else:
         channels, blocks = flow.atoms.split(data[1], shape[1], block)
@@ -141,8 +141,8 @@ def _depth_to_space(flow: Flow) -> Sequence[Axes | None]:
 
 
 def _space_to_depth(flow: Flow) -> Sequence[Axes | None]:
-    data, shape = flow.of(0), flow.output()
-    block = flow.fixed([flow.integer("blocksize", 1) ** 2], "a block axis")[0]
+    data, shape = flow.of(0), flow.node.output_shape()
+    block = flow.fixed([flow.node.integer("blocksize", 1) ** 2], "a block axis")[0]
     return [(data[0], flow.atoms.merge(block, data[1]), *_space(flow, data, shape))]
 
 
@@ -157,4 +157,6 @@ def _trilu(flow: Flow) -> Sequence[Axes | None]:
 
 def _reverse_sequence(flow: Flow) -> Sequence[Axes | None]:
     freeze_inputs(flow, [1], "a length")
-    return [whole_axes(flow, [flow.integer("time_axis", 0), flow.integer("batch_axis", 1)], "a reversed axis")]
+    return [
+        whole_axes(flow, [flow.node.integer("time_axis", 0), flow.node.integer("batch_axis", 1)], "a reversed axis")
+    ]

@@ -1,4 +1,4 @@
-"""Normalisations and the Softmax family.
+"""Normalizations.
 
 Axes over which statistics are taken stay whole: with fewer channels the mean is another one (``Atoms`` can waive
 that). Statistics per channel or per group of channels do not tie channels to each other, or only within a group.
@@ -9,48 +9,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphpress.ops.atoms import Axes
-from graphpress.ops.rules import freeze_inputs, per_input, same, unite_axis, unite_broadcast
+from graphpress.ops.rules import freeze_inputs, per_input, per_output, same, unite_axis, unite_broadcast
 from graphpress.ops.shrink import Shrink, count_blocks
 from graphpress.ops.spec import Flow, OpSpec
 
 _NORMALISATION = 6
 _EXPONENTIAL = 10
-_PER_AXIS_SINCE = 13
-"""Before this operator set, Softmax took all axes from ``axis`` on as one."""
 
 
-def entries() -> list[OpSpec]:
+def entries() -> dict[str, OpSpec]:
     """The operators of this family."""
-    return [
-        *(OpSpec(name, _softmax, per_input(_EXPONENTIAL)) for name in ("Softmax", "LogSoftmax", "Hardmax")),
-        OpSpec("LayerNormalization", _layer_norm, per_input(_NORMALISATION)),
-        OpSpec("RMSNormalization", _layer_norm, per_input(4)),
-        OpSpec("InstanceNormalization", _instance_norm, per_input(_NORMALISATION)),
-        OpSpec("GroupNormalization", _group_norm, per_input(_NORMALISATION), shrink=_fewer_groups),
-        OpSpec("LRN", _across_channels, per_input(_EXPONENTIAL)),
-        OpSpec("LpNormalization", _lp_norm, per_input(3)),
-        OpSpec("MeanVarianceNormalization", _mean_variance, per_input(_NORMALISATION)),
-    ]
-
-
-def _softmax(flow: Flow) -> Sequence[Axes | None]:
-    data = flow.of(0)
-    per_axis = flow.opset >= _PER_AXIS_SINCE
-    axis = flow.axis(-1 if per_axis else 1, len(data))
-    for one in data[axis : axis + 1] if per_axis else data[axis:]:
-        flow.freeze(one, "the axis that is normalised")
-    return [data]
+    return {
+        "BatchNormalization": OpSpec(_batch_norm, per_output(2)),
+        "GroupNormalization": OpSpec(_group_norm, per_input(_NORMALISATION), shrink=_fewer_groups),
+        "InstanceNormalization": OpSpec(_instance_norm, per_input(_NORMALISATION)),
+        "LRN": OpSpec(_across_channels, per_input(_EXPONENTIAL)),
+        "LayerNormalization": OpSpec(_layer_norm, per_input(_NORMALISATION)),
+        "LpNormalization": OpSpec(_lp_norm, per_input(3)),
+        "MeanVarianceNormalization": OpSpec(_mean_variance, per_input(_NORMALISATION)),
+        "RMSNormalization": OpSpec(_layer_norm, per_input(4)),
+    }
 
 
 def _layer_norm(flow: Flow) -> Sequence[Axes | None]:
     """Scale and bias are aligned at the end; mean and inverse deviation have ones where statistics were taken."""
     data = flow.of(0)
     for index in range(1, len(flow.node.inputs)):
-        unite_broadcast(flow.atoms, data, flow.of(index) if flow.has(index) else None)
-    axis = flow.axis(-1, len(data))
+        unite_broadcast(flow.atoms, data, flow.of(index) if flow.node.has(index) else None)
+    axis = flow.node.axis(-1, len(data))
     _statistics(flow, data[axis:])
     taken = data[:axis] + tuple(flow.atoms.fresh(1) for _ in data[axis:])
-    return [data, *[taken] * (len(flow.outputs) - 1)]
+    return [data, *[taken] * (len(flow.node.output_shapes) - 1)]
 
 
 def _instance_norm(flow: Flow) -> Sequence[Axes | None]:
@@ -64,7 +53,7 @@ def _instance_norm(flow: Flow) -> Sequence[Axes | None]:
 def _group_norm(flow: Flow) -> Sequence[Axes | None]:
     """Whole groups live or die; scale and bias hold one number per channel, or (operator set 18) per group."""
     data = flow.of(0)
-    groups = flow.integer("num_groups", 1)
+    groups = flow.node.integer("num_groups", 1)
     table = data[1].reshape(groups, -1)
     flow.atoms.unite(data[1], table[:, 0].repeat(table.shape[1]))
     for parameter in (flow.of(1)[0], flow.of(2)[0]):
@@ -77,8 +66,8 @@ def _group_norm(flow: Flow) -> Sequence[Axes | None]:
 
 
 def _fewer_groups(shrink: Shrink) -> None:
-    groups = shrink.integer("num_groups", 1)
-    shrink.edit.set_attributes(shrink.node, num_groups=count_blocks(shrink.read(0, 1), groups))
+    groups = shrink.node.integer("num_groups", 1)
+    shrink.set_attributes(num_groups=count_blocks(shrink.read(0, 1), groups))
 
 
 def _across_channels(flow: Flow) -> Sequence[Axes | None]:
@@ -88,14 +77,14 @@ def _across_channels(flow: Flow) -> Sequence[Axes | None]:
 
 def _lp_norm(flow: Flow) -> Sequence[Axes | None]:
     data = flow.of(0)
-    axis = flow.axis(-1, len(data))
+    axis = flow.node.axis(-1, len(data))
     _statistics(flow, data[axis : axis + 1])
     return [data]
 
 
 def _mean_variance(flow: Flow) -> Sequence[Axes | None]:
     data = flow.of(0)
-    for axis in flow.integers("axes") or (0, 2, 3):
+    for axis in flow.node.integers("axes") or (0, 2, 3):
         flow.freeze(data[axis], "the axis that is normalised")
     freeze_inputs(flow, range(1, len(flow.axes)), "an input")
     return [data]
@@ -103,4 +92,13 @@ def _mean_variance(flow: Flow) -> Sequence[Axes | None]:
 
 def _statistics(flow: Flow, axes: Axes) -> None:
     for axis in axes:
-        flow.atoms.freeze_statistics(axis, f"statistics of {flow.node.op_type} {flow.node.name or ''}".rstrip())
+        flow.atoms.freeze_statistics(axis, f"statistics of {flow.node.op_type} {flow.node.name}".rstrip())
+
+
+def _batch_norm(flow: Flow) -> Sequence[Axes | None]:
+    """The four parameters belong to axis 1; statistics written in training mode do too."""
+    data = flow.of(0)
+    channels = data[1] if len(data) > 1 else data[0]
+    for parameter in flow.axes[1:5]:
+        unite_broadcast(flow.atoms, (channels,), parameter)
+    return [data, *[(channels,)] * (len(flow.node.output_shapes) - 1)]

@@ -9,13 +9,13 @@ from graphpress.ops.rules import per_input, stuck, unite_axis, whole_axes
 from graphpress.ops.spec import Flow, OpSpec
 
 
-def entries() -> list[OpSpec]:
+def entries() -> dict[str, OpSpec]:
     """The operators of this family."""
-    return [
-        OpSpec("QuantizeLinear", _grid, per_input(2)),
-        OpSpec("DequantizeLinear", _grid, per_input(2)),
-        OpSpec("DynamicQuantizeLinear", _dynamic, per_input(4)),
-    ]
+    return {
+        "QuantizeLinear": OpSpec(_grid, per_input(2)),
+        "DequantizeLinear": OpSpec(_grid, per_input(2)),
+        "DynamicQuantizeLinear": OpSpec(_dynamic, per_input(4)),
+    }
 
 
 def _grid(flow: Flow) -> Sequence[Axes | None]:
@@ -23,8 +23,8 @@ def _grid(flow: Flow) -> Sequence[Axes | None]:
     data = flow.of(0)
     if not data:
         return [data]
-    axis = flow.axis(1, len(data))
-    parameters = [flow.of(index) for index in (1, 2) if flow.has(index)]
+    axis = flow.node.integer("axis", 1) % len(data)  # out of range where one scale holds for all: then it says nothing
+    parameters = [flow.of(index) for index in (1, 2) if flow.node.has(index)]
     unite_axis(flow.atoms, data[axis], *parameters)
     if any(len(parameter) > 1 for parameter in parameters):
         whole_axes(flow, [axis], "a blocked axis")

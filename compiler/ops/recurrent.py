@@ -11,19 +11,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphpress.ir import NodeView
 from graphpress.ops.atoms import Axes, Axis
 from graphpress.ops.rules import freeze_inputs
 from graphpress.ops.shrink import Shrink
-from graphpress.ops.spec import Call, Flow, OpSpec, Quantization, Role, Work
+from graphpress.ops.spec import Flow, OpSpec, Quantization, Role, Work
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _PEEPHOLES = 3
 _PER_GATE = 10
 
 
-def entries() -> list[OpSpec]:
+def entries() -> dict[str, OpSpec]:
     """The operators of this family."""
-    return [OpSpec(name, _recurrent, _cost, Quantization(Role.OPAQUE, 1, 3), shrink=_smaller_state) for name in _GATES]
+    return {name: OpSpec(_recurrent, _cost, Quantization(Role.OPAQUE, 1, 3), shrink=_smaller_state) for name in _GATES}
 
 
 def _recurrent(flow: Flow) -> Sequence[Axes | None]:
@@ -33,25 +34,25 @@ def _recurrent(flow: Flow) -> Sequence[Axes | None]:
     rows = [(weight[1], gates), (recurrence[1], gates)]
     directions = [weight[0], recurrence[0]]
     for index, count in ((3, 2 * gates), (7, _PEEPHOLES)):
-        if flow.has(index):
+        if flow.node.has(index):
             direction, row = flow.of(index)
             directions.append(direction)
             rows.append((row, count))
     for axis, count in rows:
         _tie_gates(flow, axis, count, state)
-    for axis in (*directions, data[_time(flow)]):
+    for axis in (*directions, data[_time(flow.node)]):
         flow.freeze(axis, "a direction or a step in time")
     freeze_inputs(flow, [4], "a length")
-    batch = data[1 - _time(flow)]
+    batch = data[1 - _time(flow.node)]
     for index in (5, 6):
-        if flow.has(index):
+        if flow.node.has(index):
             _tie_states(flow, flow.of(index), batch, state)
-    return [_result(flow, index, batch, state) for index in range(len(flow.outputs))]
+    return [_result(flow, index, batch, state) for index in range(len(flow.node.output_shapes))]
 
 
-def _time(call: Call) -> int:
+def _time(node: NodeView) -> int:
     """The axis of the data along which time runs."""
-    return call.integer("layout", 0)
+    return node.integer("layout", 0)
 
 
 def _tie_gates(flow: Flow, axis: Axis, count: int, state: Axis) -> None:
@@ -62,28 +63,28 @@ def _tie_gates(flow: Flow, axis: Axis, count: int, state: Axis) -> None:
 
 def _tie_states(flow: Flow, given: Axes, batch: Axis, state: Axis) -> None:
     flow.atoms.unite(given[2], state)
-    flow.atoms.unite(given[1 - _time(flow)], batch)
-    flow.freeze(given[_time(flow)], "a direction")
+    flow.atoms.unite(given[1 - _time(flow.node)], batch)
+    flow.freeze(given[_time(flow.node)], "a direction")
 
 
 def _result(flow: Flow, index: int, batch: Axis, state: Axis) -> Axes | None:
     """Y is [time, directions, batch, state] or [batch, time, directions, state]; final states lack the time."""
-    shape = flow.outputs[index]
+    shape = flow.node.output_shapes[index]
     if shape is None:
         return None
-    place = 0 if _time(flow) else len(shape) - 2
+    place = 0 if _time(flow.node) else len(shape) - 2
     fixed = flow.fixed(shape, "a direction or a step in time")
     return tuple({place: batch, len(shape) - 1: state}.get(axis, stays) for axis, stays in enumerate(fixed))
 
 
 def _smaller_state(shrink: Shrink) -> None:
     if "hidden_size" in shrink.node.attributes:
-        shrink.edit.set_attributes(shrink.node, hidden_size=int(np.count_nonzero(shrink.read(2, 2))))
+        shrink.set_attributes(hidden_size=int(np.count_nonzero(shrink.read(2, 2))))
 
 
-def _cost(call: Call) -> Work:
+def _cost(node: NodeView) -> Work:
     """Per step, direction and sequence: both weight matrices once, and the gates elementwise."""
-    steps = call.input(0)[0] * call.input(0)[1]
-    directions, rows, width = call.input(1)
+    steps = node.input_shape(0)[0] * node.input_shape(0)[1]
+    directions, rows, width = node.input_shape(1)
     gates = steps * directions * rows
-    return Work(gates * (width + call.input(2)[2]), gates * _PER_GATE)
+    return Work(gates * (width + node.input_shape(2)[2]), gates * _PER_GATE)

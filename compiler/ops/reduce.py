@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphpress.ir import NodeView
 from graphpress.ops.atoms import Axes
 from graphpress.ops.rules import freeze_inputs, per_input, whole_axes
-from graphpress.ops.spec import MOVES_FIRST, OPAQUE, Call, Flow, OpSpec, Work
+from graphpress.ops.spec import MOVES_FIRST, OPAQUE, Flow, OpSpec, Quantization, Work
 
 _REDUCTIONS = {
     "ReduceL1": 2, "ReduceL2": 2, "ReduceLogSum": 1, "ReduceLogSumExp": 9, "ReduceMax": 1, "ReduceMean": 1,
@@ -21,50 +22,51 @@ _REDUCTIONS = {
 _SELECTING = ("ReduceMax", "ReduceMin")
 
 
-def entries() -> list[OpSpec]:
+def entries() -> dict[str, OpSpec]:
     """The operators of this family."""
-    return [
-        *(
-            OpSpec(name, _reduce, per_input(cost), MOVES_FIRST if name in _SELECTING else OPAQUE)
-            for name, cost in _REDUCTIONS.items()
-        ),
-        OpSpec("ArgMax", _arg_reduce, per_input()),
-        OpSpec("ArgMin", _arg_reduce, per_input()),
-        OpSpec("CumSum", _cumulative, per_input()),
-        OpSpec("CumProd", _cumulative, per_input()),
-        OpSpec("TopK", _top_k, _sorting),
-    ]
+    return {
+        **{name: OpSpec(_reduce, per_input(cost), _encoding(name)) for name, cost in _REDUCTIONS.items()},
+        "ArgMax": OpSpec(_arg_reduce, per_input()),
+        "ArgMin": OpSpec(_arg_reduce, per_input()),
+        "CumSum": OpSpec(_cumulative, per_input()),
+        "CumProd": OpSpec(_cumulative, per_input()),
+        "TopK": OpSpec(_top_k, _sorting),
+    }
+
+
+def _encoding(name: str) -> Quantization:
+    return MOVES_FIRST if name in _SELECTING else OPAQUE
 
 
 def _reduce(flow: Flow) -> Sequence[Axes | None]:
     data = flow.of(0)
-    axes = _reduced(flow, len(data))
+    axes = _reduced(flow.node, len(data))
     if axes is None:
         whole_axes(flow, range(len(data)), "an axis that may be reduced")
-        return [flow.fixed(flow.output(), "an output")]
+        return [flow.fixed(flow.node.output_shape(), "an output")]
     if flow.node.op_type == "ReduceMean":  # how LayerNormalization is spelt out
         for index in axes:
-            flow.atoms.freeze_statistics(data[index], f"statistics of ReduceMean {flow.node.name or ''}".rstrip())
+            flow.atoms.freeze_statistics(data[index], f"statistics of ReduceMean {flow.node.name}".rstrip())
     else:
         whole_axes(flow, axes, "a reduced axis")
-    return [_without(data, axes, bool(flow.integer("keepdims", 1)))]
+    return [_without(data, axes, bool(flow.node.integer("keepdims", 1)))]
 
 
-def _reduced(call: Call, rank: int) -> list[int] | None:
+def _reduced(node: NodeView, rank: int) -> list[int] | None:
     """Reduced axes counted from the front; None when they are computed at run time."""
-    axes = call.integers("axes", 1)
-    if axes is None and call.has(1):
+    axes = node.integers("axes", 1)
+    if axes is None and node.has(1):
         return None
     if not axes:
-        return [] if call.integer("noop_with_empty_axes", 0) else list(range(rank))
+        return [] if node.integer("noop_with_empty_axes", 0) else list(range(rank))
     return [axis % rank for axis in axes]
 
 
 def _arg_reduce(flow: Flow) -> Sequence[Axes | None]:
     data = flow.of(0)
-    axis = flow.axis(0, len(data))
+    axis = flow.node.axis(0, len(data))
     whole_axes(flow, [axis], "an indexed axis")
-    return [_without(data, [axis], bool(flow.integer("keepdims", 1)))]
+    return [_without(data, [axis], bool(flow.node.integer("keepdims", 1)))]
 
 
 def _without(data: Axes, axes: Sequence[int], keepdims: bool) -> Axes:
@@ -74,21 +76,21 @@ def _without(data: Axes, axes: Sequence[int], keepdims: bool) -> Axes:
 
 
 def _cumulative(flow: Flow) -> Sequence[Axes | None]:
-    data, axis = flow.of(0), flow.integers("axis", 1)
+    data, axis = flow.of(0), flow.node.integers("axis", 1)
     axes = range(len(data)) if axis is None else [axis[0] % len(data)]
     return [whole_axes(flow, axes, "a cumulated axis")]
 
 
 def _top_k(flow: Flow) -> Sequence[Axes | None]:
     data = flow.of(0)
-    axis = flow.axis(-1, len(data))
+    axis = flow.node.axis(-1, len(data))
     whole_axes(flow, [axis], "a sorted axis")
     freeze_inputs(flow, [1], "a count")
-    kept = flow.fixed([flow.output()[axis]], "a sorted axis")
-    return [(*data[:axis], *kept, *data[axis + 1 :])] * len(flow.outputs)
+    kept = flow.fixed([flow.node.output_shape()[axis]], "a sorted axis")
+    return [(*data[:axis], *kept, *data[axis + 1 :])] * len(flow.node.output_shapes)
 
 
-def _sorting(call: Call) -> Work:
-    shape = call.input(0)
-    length = shape[call.axis(-1, len(shape))] if shape else 1
-    return per_input(max(1, math.ceil(math.log2(max(length, 2)))))(call)
+def _sorting(node: NodeView) -> Work:
+    shape = node.input_shape(0)
+    length = shape[node.axis(-1, len(shape))] if shape else 1
+    return per_input(max(1, math.ceil(math.log2(max(length, 2)))))(node)

@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from graphpress.ir import Node, NodeView
 from graphpress.ops.atoms import Atoms, Axes, Axis
-from graphpress.ops.spec import Call, CostRule, Flow, Work
+from graphpress.ops.spec import CostRule, Flow, Quantization, Role, Work
+
+TRANSCENDENTAL = 8
+"""Operations that an exponential, logarithm, root or trigonometric function stands for."""
 
 # -- cost -----------------------------------------------------------------------------------------------------
 
 
-def view(call: Call) -> Work:
+def view(node: NodeView) -> Work:
     """No arithmetic and no memory traffic."""
     return Work(moves=False)
 
 
-def moving(call: Call) -> Work:
+def moving(node: NodeView) -> Work:
     """Memory traffic only."""
     return Work()
 
 
 def per_output(operations: int = 1) -> CostRule:
     """So many operations per element of the first output."""
-    return lambda call: Work(operations=operations * math.prod(call.output()))
+    return lambda node: Work(operations=operations * math.prod(node.output_shape()))
 
 
 def per_input(operations: int = 1) -> CostRule:
     """So many operations per element of the first input."""
-    return lambda call: Work(operations=operations * math.prod(call.input(0)))
+    return lambda node: Work(operations=operations * math.prod(node.input_shape(0)))
 
 
 # -- axes -----------------------------------------------------------------------------------------------------
@@ -38,13 +42,13 @@ def per_input(operations: int = 1) -> CostRule:
 
 def same(flow: Flow) -> Sequence[Axes | None]:
     """Every output has the axes of the first input."""
-    return [flow.of(0)] * len(flow.outputs)
+    return [flow.of(0)] * len(flow.node.output_shapes)
 
 
 def broadcast(flow: Flow) -> Sequence[Axes | None]:
     """Operands are aligned at the end; positions that meet are united."""
-    operands = [flow.of(index) for index in range(len(flow.node.inputs)) if flow.has(index)]
-    return [broadcast_axes(flow.atoms, operands)] * len(flow.outputs)
+    operands = [flow.of(index) for index in range(len(flow.node.inputs)) if flow.node.has(index)]
+    return [broadcast_axes(flow.atoms, operands)] * len(flow.node.output_shapes)
 
 
 def opaque(flow: Flow) -> Sequence[Axes | None]:
@@ -54,12 +58,12 @@ def opaque(flow: Flow) -> Sequence[Axes | None]:
 
 def source(flow: Flow) -> Sequence[Axes | None]:
     """Outputs do not depend on what the inputs hold, only on their shape or on nothing: frozen, inputs left free."""
-    return [None if shape is None else flow.fixed(shape, "an output") for shape in flow.outputs]
+    return [None if shape is None else flow.fixed(shape, "an output") for shape in flow.node.output_shapes]
 
 
 def keep_size(flow: Flow) -> Sequence[Axes | None]:
     """Axes of the first input whose size stays pass; the others are frozen, before and after."""
-    data, shape = flow.of(0), flow.output()
+    data, shape = flow.of(0), flow.node.output_shape()
     return [tuple(passing(flow, axis, size) for axis, size in zip(data, shape, strict=True))]
 
 
@@ -78,7 +82,8 @@ def channels_pass(flow: Flow) -> Sequence[Axes | None]:
         flow.freeze(axis, "a spatial axis")
     freeze_inputs(flow, range(1, len(flow.axes)), "an input")
     return [
-        (*data[:2], *flow.fixed(shape[2:], "a spatial axis")) if shape is not None else None for shape in flow.outputs
+        (*data[:2], *flow.fixed(shape[2:], "a spatial axis")) if shape is not None else None
+        for shape in flow.node.output_shapes
     ]
 
 
@@ -100,7 +105,7 @@ def freeze_inputs(flow: Flow, indices: Sequence[int] | range, reason: str) -> No
 def stuck(flow: Flow, reason: str) -> Sequence[Axes | None]:
     """Freeze all inputs; outputs are frozen too."""
     freeze_inputs(flow, range(len(flow.axes)), reason)
-    return [None if shape is None else flow.fixed(shape, reason) for shape in flow.outputs]
+    return [None if shape is None else flow.fixed(shape, reason) for shape in flow.node.output_shapes]
 
 
 def broadcast_axes(atoms: Atoms, operands: Sequence[Axes]) -> Axes:
@@ -127,3 +132,15 @@ def _meet(atoms: Atoms, axes: Sequence[Axis]) -> Axis:
     for other in wide[1:]:
         atoms.unite(wide[0], other)
     return wide[0] if wide else np.zeros(1, np.int64)
+
+
+def weighted(weight: int, bias: int | None, channel_axis: Callable[[Node, int], int]) -> Quantization:
+    """The quantization of an operator that multiplies by weights, from the indices of its weight and bias."""
+    return Quantization(Role.ANCHOR, weight, bias, channel_axis=channel_axis)
+
+
+def given_axes(flow: Flow, bias: int | None, others: Sequence[int] = ()) -> list[Axes]:
+    """The axes of a bias and of other inputs, those that are given."""
+    indices = [*others] if bias is None else [bias, *others]
+    given = (flow.axes[index] if index < len(flow.axes) else None for index in indices)
+    return [axes for axes in given if axes is not None]

@@ -8,7 +8,7 @@ from itertools import accumulate
 import numpy as np
 
 from graphpress.ops.atoms import Axes
-from graphpress.ops.rules import freeze_inputs, moving, opaque, per_output, stuck, whole_axes
+from graphpress.ops.rules import freeze_inputs, moving, opaque, stuck, whole_axes
 from graphpress.ops.shrink import Shrink, ranks
 from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec, Quantization, Role
 
@@ -21,23 +21,22 @@ _BEFORE_THE_FIRST = -(1 << 31)
 """As the end of a slice that runs backwards: position 0 is taken too."""
 
 
-def entries() -> list[OpSpec]:
+def entries() -> dict[str, OpSpec]:
     """The operators of this family."""
-    return [
-        OpSpec("Concat", _concat, moving, Quantization(Role.MOVES_DATA, shared=None)),
-        OpSpec("Split", _split, moving, MOVES_FIRST, shrink=_smaller_parts),
-        OpSpec("Slice", _slice, moving, MOVES_FIRST, shrink=_other_bounds),
-        OpSpec("Gather", _gather, moving, MOVES_FIRST, shrink=_other_indices),
-        OpSpec("OneHot", _one_hot, moving),
-        *(OpSpec(name, opaque, moving, MOVES_FIRST) for name in _RUN_TIME),
-        *(OpSpec(name, opaque, moving) for name in _SCATTERING),
-        *(OpSpec(name, opaque, per_output()) for name in _FINDING),
-    ]
+    return {
+        "Concat": OpSpec(_concat, moving, Quantization(Role.MOVES_DATA, shared=None)),
+        "Gather": OpSpec(_gather, moving, MOVES_FIRST, shrink=_other_indices),
+        "GatherElements": OpSpec(opaque, moving, MOVES_FIRST),
+        "GatherND": OpSpec(opaque, moving, MOVES_FIRST),
+        "OneHot": OpSpec(_one_hot, moving),
+        "Slice": OpSpec(_slice, moving, MOVES_FIRST, shrink=_other_bounds),
+        "Split": OpSpec(_split, moving, MOVES_FIRST, shrink=_smaller_parts),
+    }
 
 
 def _concat(flow: Flow) -> Sequence[Axes | None]:
     parts = [flow.of(index) for index in range(len(flow.node.inputs))]
-    axis = flow.axis(1, len(parts[0]))
+    axis = flow.node.axis(1, len(parts[0]))
     for part in parts[1:]:
         for index, other in enumerate(part):
             if index != axis:
@@ -49,8 +48,8 @@ def _concat(flow: Flow) -> Sequence[Axes | None]:
 def _split(flow: Flow) -> Sequence[Axes | None]:
     """Sizes are read off the results, whichever way they were given."""
     data = flow.of(0)
-    axis = flow.axis(0, len(data))
-    ends = [*accumulate(flow.output(index)[axis] for index in range(len(flow.outputs)))]
+    axis = flow.node.axis(0, len(data))
+    ends = [*accumulate(flow.node.output_shape(index)[axis] for index in range(len(flow.node.output_shapes)))]
     return [
         (*data[:axis], data[axis][start:end], *data[axis + 1 :])
         for start, end in zip([0, *ends[:-1]], ends, strict=True)
@@ -59,21 +58,21 @@ def _split(flow: Flow) -> Sequence[Axes | None]:
 
 def _smaller_parts(shrink: Shrink) -> None:
     """Sizes are always written out: what is left need not be equal parts."""
-    axis = shrink.axis(0, len(shrink.input(0)))
-    if any(axis in shrink.lost(index) for index in range(len(shrink.outputs))):
-        sizes = [int(shrink.write(index, axis).sum()) for index in range(len(shrink.outputs))]
-        shrink.edit.set_attributes(shrink.node, num_outputs=None)
-        if shrink.opset < _SIZES_ARE_AN_INPUT_SINCE:
-            shrink.edit.set_attributes(shrink.node, split=sizes)
+    axis = shrink.node.axis(0, len(shrink.node.input_shape(0)))
+    if any(axis in shrink.lost(index) for index in range(len(shrink.node.output_shapes))):
+        sizes = [int(shrink.write(index, axis).sum()) for index in range(len(shrink.node.output_shapes))]
+        shrink.set_attributes(num_outputs=None)
+        if shrink.node.opset < _SIZES_ARE_AN_INPUT_SINCE:
+            shrink.set_attributes(split=sizes)
         else:
             shrink.set_integers("split", 1, sizes)
 
 
 def _slice(flow: Flow) -> Sequence[Axes | None]:
     data = flow.of(0)
-    starts, ends = flow.integers("starts", 1), flow.integers("ends", 2)
-    axes, steps = flow.integers("axes", 3), flow.integers("steps", 4)
-    if starts is None or ends is None or (flow.has(3) and axes is None) or (flow.has(4) and steps is None):
+    starts, ends = flow.node.integers("starts", 1), flow.node.integers("ends", 2)
+    axes, steps = flow.node.integers("axes", 3), flow.node.integers("steps", 4)
+    if starts is None or ends is None or (flow.node.has(3) and axes is None) or (flow.node.has(4) and steps is None):
         return _slice_at_run_time(flow, axes)
     result = list(data)
     for place, start in enumerate(starts):
@@ -94,12 +93,12 @@ def _bounds(start: int, end: int, step: int, size: int) -> slice:
 
 def _other_bounds(shrink: Shrink) -> None:
     """Bounds of a shrunken axis, counted among what is left; where that is no progression, picked by Gather."""
-    rank = len(shrink.input(0))
-    starts, ends = shrink.integers("starts", 1), shrink.integers("ends", 2)
+    rank = len(shrink.node.input_shape(0))
+    starts, ends = shrink.node.integers("starts", 1), shrink.node.integers("ends", 2)
     if starts is None or ends is None:
         return
-    axes = [axis % rank for axis in shrink.integers("axes", 3) or range(len(starts))]
-    steps = shrink.integers("steps", 4) or (1,) * len(starts)
+    axes = [axis % rank for axis in shrink.node.integers("axes", 3) or range(len(starts))]
+    steps = shrink.node.integers("steps", 4) or (1,) * len(starts)
     for place, axis in enumerate(axes):
         mask = shrink.read(0, axis)
         if mask.all():
@@ -121,17 +120,17 @@ def _other_bounds(shrink: Shrink) -> None:
 
 def _pick(shrink: Shrink, axis: int, positions: np.ndarray) -> None:
     """Take these positions of the data before it is sliced."""
-    data = shrink.node.inputs[0]
+    node, data = shrink.node.node, shrink.node.inputs[0]
     assert data is not None
-    stem = f"{shrink.node.name or 'Slice'}_picked"
-    indices = shrink.edit.add_constant_for(shrink.node, positions.astype(np.int64), stem)
-    gather = shrink.edit.add_node("Gather", [data, indices], {"axis": axis}, before=shrink.node, name=stem)
+    stem = f"{node.name or 'Slice'}_picked"
+    indices = shrink.edit.add_constant_for(node, positions.astype(np.int64), stem)
+    gather = shrink.edit.add_node("Gather", [data, indices], {"axis": axis}, before=node, name=stem)
     gather.outputs[0].type = data.type
-    shrink.edit.set_input(shrink.node, 0, gather.outputs[0])
+    shrink.edit.set_input(node, 0, gather.outputs[0])
 
 
 def _slice_at_run_time(flow: Flow, axes: Sequence[int] | None) -> Sequence[Axes | None]:
-    data, shape = flow.of(0), flow.output()
+    data, shape = flow.of(0), flow.node.output_shape()
     cut = {axis % len(data) for axis in (axes if axes is not None else range(len(data)))}
     whole_axes(flow, sorted(cut), "bounds computed at run time")
     fixed = flow.fixed(shape, "bounds computed at run time")
@@ -141,8 +140,8 @@ def _slice_at_run_time(flow: Flow, axes: Sequence[int] | None) -> Sequence[Axes 
 def _gather(flow: Flow) -> Sequence[Axes | None]:
     """Constant indices in a row select and permute; computed ones need the whole axis."""
     data, picked = flow.of(0), flow.of(1)
-    axis = flow.axis(0, len(data))
-    indices = flow.constant(1)
+    axis = flow.node.axis(0, len(data))
+    indices = flow.node.constant(1)
     if indices is None or indices.ndim > 1 or indices.size > _LONGEST_INDEX:
         flow.freeze(data[axis], "an axis indexed at run time" if indices is None else "an axis indexed by a table")
         return [(*data[:axis], *picked, *data[axis + 1 :])]
@@ -155,18 +154,18 @@ def _gather(flow: Flow) -> Sequence[Axes | None]:
 
 def _other_indices(shrink: Shrink) -> None:
     """Constant indices into a shrunken axis, counted among what is left; those that are gone are dropped."""
-    axis = shrink.axis(0, len(shrink.input(0)))
-    mask, indices = shrink.read(0, axis), shrink.constant(1)
+    axis = shrink.node.axis(0, len(shrink.node.input_shape(0)))
+    mask, indices = shrink.read(0, axis), shrink.node.constant(1)
     if indices is None or (mask.all() and axis not in shrink.lost()):
         return
     wanted = indices.astype(np.int64) % len(mask)
     kept = wanted[mask[wanted]] if wanted.ndim else wanted
-    shrink.edit.own_constant(shrink.node, 1, ranks(mask)[kept].astype(indices.dtype))
+    shrink.edit.own_constant(shrink.node.node, 1, ranks(mask)[kept].astype(indices.dtype))
 
 
 def _one_hot(flow: Flow) -> Sequence[Axes | None]:
-    indices, shape = flow.of(0), flow.output()
-    axis = flow.axis(-1, len(shape))
+    indices, shape = flow.of(0), flow.node.output_shape()
+    axis = flow.node.axis(-1, len(shape))
     freeze_inputs(flow, [1, 2], "the depth or the pair of values")
     if len(indices) + 1 != len(shape):
         return stuck(flow, "an input or output")

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphpress.ir import Editor, Value
-from graphpress.ops.spec import Call
+from graphpress.ir import Attr, Editor, NodeView, Value
 
 Mask = np.ndarray
 """Which positions of an axis stay: boolean."""
@@ -23,24 +22,26 @@ Masks = tuple[np.ndarray | None, ...]
 
 
 @dataclass(frozen=True)
-class Shrink(Call):
+class Shrink:
     """A node, with shapes as before, and what its inputs and outputs lose.
 
     Args:
+        node: the node.
         reads: masks of each input, None where the input loses nothing.
         writes: masks of each output.
         edit: the door to change the node.
     """
 
-    reads: tuple[Masks | None, ...] = ()
-    writes: tuple[Masks | None, ...] = ()
-    edit: Editor = None  # type: ignore[assignment]
+    node: NodeView
+    reads: tuple[Masks | None, ...]
+    writes: tuple[Masks | None, ...]
+    edit: Editor
 
     def read(self, index: int, axis: int) -> Mask:
         """Which positions of an input's axis stay."""
         masks = self.reads[index] if index < len(self.reads) else None
-        found = None if masks is None else masks[axis]
-        return np.ones(self.input(index)[axis], bool) if found is None else found
+        mask = None if masks is None else masks[axis]
+        return np.ones(self.node.input_shape(index)[axis], bool) if mask is None else mask
 
     def lost(self, output: int = 0) -> dict[int, Mask]:
         """The axes of an output that shrink, with their masks."""
@@ -49,7 +50,11 @@ class Shrink(Call):
 
     def write(self, output: int, axis: int) -> Mask:
         """Which positions of an output's axis stay."""
-        return self.lost(output).get(axis, np.ones(self.output(output)[axis], bool))
+        return self.lost(output).get(axis, np.ones(self.node.output_shape(output)[axis], bool))
+
+    def set_attributes(self, **attributes: Attr | int | float | str | Sequence[int] | None) -> None:
+        """Set attributes of the node, or take those away that are None."""
+        self.edit.set_attributes(self.node.node, **attributes)
 
     def set_entries(self, name: str, index: int, entries: Mapping[int, int]) -> None:
         """Overwrite some entries of a vector of integers that is an attribute or a constant.
@@ -61,7 +66,7 @@ class Shrink(Call):
         """
         if not entries:
             return
-        numbers = list(self.integers(name, index) or ())
+        numbers = list(self.node.integers(name, index) or ())
         for place, number in entries.items():
             numbers[place] = number
         self.set_integers(name, index, numbers)
@@ -74,7 +79,7 @@ class Shrink(Call):
             index: the input in newer ones.
             lost: by position in the vector, the mask of its axis.
         """
-        if self.constant(index) is None:
+        if self.node.constant(index) is None:
             self.scale_entries(index, {place: (int(mask.sum()), len(mask)) for place, mask in lost.items()})
         else:
             self.set_entries(name, index, {place: int(mask.sum()) for place, mask in lost.items()})
@@ -92,28 +97,28 @@ class Shrink(Call):
         computed = self.node.inputs[index]
         if not entries or computed is None:
             return
-        kept, before = np.ones((2, self.input(index)[0]), np.int64)
+        kept, before = np.ones((2, self.node.input_shape(index)[0]), np.int64)
         for place, (stay, total) in entries.items():
             kept[place], before[place] = stay, total
         whole = self._compute("Mul", computed, kept)
         scaled = self._compute("Div", whole, before)
         counts = self._compute("Greater", computed, np.ones(1, np.int64))
-        chosen = self.edit.add_node("Where", [counts, scaled, computed], before=self.node).outputs[0]
+        chosen = self.edit.add_node("Where", [counts, scaled, computed], before=self.node.node).outputs[0]
         self.edit.copy_type(computed, chosen)
-        self.edit.set_input(self.node, index, chosen)
+        self.edit.set_input(self.node.node, index, chosen)
 
     def _compute(self, op_type: str, value: Value, numbers: np.ndarray) -> Value:
-        operand = self.edit.add_constant_for(self.node, numbers, f"{self.node.name or self.node.op_type}_sizes")
-        return self.edit.add_node(op_type, [value, operand], before=self.node).outputs[0]
+        operand = self.edit.add_constant_for(self.node.node, numbers, f"{self.node.name or self.node.op_type}_sizes")
+        return self.edit.add_node(op_type, [value, operand], before=self.node.node).outputs[0]
 
     def set_integers(self, name: str, index: int, numbers: Sequence[int]) -> None:
         """Write a whole vector of integers: as attribute if it is one now, else as a constant input of its type."""
         if name in self.node.attributes:
-            self.edit.set_attributes(self.node, **{name: list(numbers)})
+            self.set_attributes(**{name: list(numbers)})
         else:
-            before = self.constant(index)
+            before = self.node.constant(index)
             array = np.array(numbers, np.int64 if before is None else before.dtype)
-            self.edit.own_constant(self.node, index, array, f"{self.node.name or name}_{name}")
+            self.edit.own_constant(self.node.node, index, array, f"{self.node.name or name}_{name}")
 
 
 def ranks(mask: Mask) -> np.ndarray:

@@ -16,24 +16,24 @@ _RANDOM = ("RandomNormal", "RandomUniform")
 _RANDOM_LIKE = ("RandomNormalLike", "RandomUniformLike", "Bernoulli")
 
 
-def entries() -> list[OpSpec]:
+def entries() -> dict[str, OpSpec]:
     """The operators of this family."""
-    return [
-        OpSpec("Constant", source, view),
-        OpSpec("Shape", source, view, shrink=_sizes_as_before),
-        OpSpec("Size", opaque, view),
-        OpSpec("ConstantOfShape", _filled, moving, shrink=_smaller_target),
-        OpSpec("Range", source, moving),
-        OpSpec("EyeLike", opaque, moving),
-        *(OpSpec(name, source, per_output(), foldable=False) for name in _RANDOM),
-        *(OpSpec(name, same, per_output(), foldable=False) for name in _RANDOM_LIKE),
-        OpSpec("Multinomial", opaque, per_output(), foldable=False),
-    ]
+    return {
+        "Constant": OpSpec(source, view),
+        "Shape": OpSpec(source, view, shrink=_sizes_as_before),
+        "Size": OpSpec(opaque, view),
+        "ConstantOfShape": OpSpec(_filled, moving, shrink=_smaller_target),
+        "Range": OpSpec(source, moving),
+        "EyeLike": OpSpec(opaque, moving),
+        **{name: OpSpec(source, per_output(), foldable=False) for name in _RANDOM},
+        **{name: OpSpec(same, per_output(), foldable=False) for name in _RANDOM_LIKE},
+        "Multinomial": OpSpec(opaque, per_output(), foldable=False),
+    }
 
 
 def _filled(flow: Flow) -> Sequence[Axes | None]:
     """All positions are alike, so that any may go, along the axes whose size is the same in every run."""
-    sizes = flow.output()
+    sizes = flow.node.output_shape()
     fixed = flow.fixed(sizes, "a computed size")
     axes = zip(sizes, flow.declared(), fixed, strict=True)
     return [tuple(flow.atoms.fresh(size) if declared else stuck for size, declared, stuck in axes)]
@@ -48,15 +48,15 @@ def _sizes_as_before(shrink: Shrink) -> None:
 
     Where such a size ends up as a target shape, the operator that reads it has a rule of its own.
     """
-    rank = len(shrink.input(0))
+    rank = len(shrink.node.input_shape(0))
     start, end = (min(max(bound + rank * (bound < 0), 0), rank) for bound in _bounds(shrink, rank))
     gone = [axis for axis in range(start, end) if not shrink.read(0, axis).all()]
     if not gone:
         return
     chosen, numbers = np.zeros(end - start, bool), np.zeros(end - start, np.int64)
     for axis in gone:
-        chosen[axis - start], numbers[axis - start] = True, shrink.input(0)[axis]
-    node, sizes = shrink.node, shrink.node.outputs[0]
+        chosen[axis - start], numbers[axis - start] = True, shrink.node.input_shape(0)[axis]
+    node, sizes = shrink.node.node, shrink.node.outputs[0]
     stem = f"{node.name or 'Shape'}_before"
     uses = [(use.node, use.idx) for use in sizes.uses()]
     operands = [shrink.edit.add_constant_for(node, array, stem) for array in (chosen, numbers)]
@@ -69,4 +69,4 @@ def _sizes_as_before(shrink: Shrink) -> None:
 
 
 def _bounds(shrink: Shrink, rank: int) -> tuple[int, int]:
-    return shrink.integer("start", 0), shrink.integer("end", rank)
+    return shrink.node.integer("start", 0), shrink.node.integer("end", rank)

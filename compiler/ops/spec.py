@@ -3,91 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphpress.ir import Node, constant, dims_of, input_of
+from graphpress.ir import Node, NodeView, UnknownShapeError, dims_of
 from graphpress.ops.atoms import Atoms, Axes
 
 if TYPE_CHECKING:
     from graphpress.ops.shrink import Shrink
 
-Dims = tuple[int, ...]
-"""A static shape."""
-
-NEWEST_OPSET = 1_000
-"""Stands for a graph that declares no standard operator set: rules as of today."""
-
-
-class UnknownShapeError(Exception):
-    """A rule asked for a shape that is not known; whoever called it falls back and says so."""
-
 
 @dataclass(frozen=True)
-class Call:
-    """One node with the static shapes of what it reads and writes (None: absent or unknown)."""
+class Flow:
+    """A node with the axes of what it reads, and the atoms they are made of."""
 
-    node: Node
-    inputs: tuple[Dims | None, ...]
-    outputs: tuple[Dims | None, ...]
-    opset: int = NEWEST_OPSET
-
-    def has(self, index: int) -> bool:
-        """Whether the optional input is given."""
-        return input_of(self.node, index) is not None
-
-    def input(self, index: int) -> Dims:
-        """The shape of an input.
-
-        Raises:
-            UnknownShapeError: it is absent or unknown.
-        """
-        return _known(self.inputs, index, "input")
-
-    def output(self, index: int = 0) -> Dims:
-        """The shape of an output.
-
-        Raises:
-            UnknownShapeError: it is absent or unknown.
-        """
-        return _known(self.outputs, index, "output")
-
-    def constant(self, index: int) -> np.ndarray | None:
-        """The array of an input that is constant, else None."""
-        return constant(input_of(self.node, index))
-
-    def integer(self, name: str, default: int) -> int:
-        """An integer attribute or its default."""
-        attribute = self.node.attributes.get(name)
-        return default if attribute is None else attribute.as_int()
-
-    def text(self, name: str, default: str) -> str:
-        """A string attribute or its default."""
-        attribute = self.node.attributes.get(name)
-        return default if attribute is None else attribute.as_string()
-
-    def integers(self, name: str, index: int | None = None) -> tuple[int, ...] | None:
-        """Integers that older operator sets give as an attribute and newer ones as a constant input."""
-        attribute = self.node.attributes.get(name)
-        if attribute is not None:
-            return tuple(attribute.as_ints())
-        array = None if index is None else self.constant(index)
-        return None if array is None else tuple(int(item) for item in array.reshape(-1))
-
-    def axis(self, default: int, rank: int) -> int:
-        """The attribute ``axis``, counted from the front."""
-        return self.integer("axis", default) % max(rank, 1)
-
-
-@dataclass(frozen=True)
-class Flow(Call):
-    """A call with the axes of what it reads, and the atoms they are made of."""
-
-    axes: tuple[Axes | None, ...] = ()
-    atoms: Atoms = field(default_factory=Atoms)
+    node: NodeView
+    axes: tuple[Axes | None, ...]
+    atoms: Atoms
 
     def of(self, index: int) -> Axes:
         """The axes of an input.
@@ -103,7 +38,8 @@ class Flow(Call):
     def declared(self, output: int = 0) -> list[bool]:
         """Which axes of an output are known to have the same size in every run, whatever the inputs' sizes are."""
         known = dims_of(self.node.outputs[output]) or ()
-        return [index < len(known) and known[index] is not None for index in range(len(self.output(output)))]
+        rank = len(self.node.output_shape(output))
+        return [index < len(known) and known[index] is not None for index in range(rank)]
 
     def fixed(self, sizes: Sequence[int], reason: str) -> Axes:
         """Frozen axes of these sizes."""
@@ -111,12 +47,12 @@ class Flow(Call):
 
     def freeze(self, axis: np.ndarray, reason: str) -> None:
         """Freeze an axis that this operator needs whole."""
-        self.atoms.freeze(axis, f"{reason} of {self.node.op_type} {self.node.name or ''}".rstrip())
+        self.atoms.freeze(axis, f"{reason} of {self.node.op_type} {self.node.name}".rstrip())
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one call costs.
+    """What one node costs.
 
     Args:
         macs: multiply-accumulates.
@@ -173,8 +109,8 @@ MOVES_FIRST = Quantization(Role.MOVES_DATA, shared=(0,))
 AxesRule = Callable[[Flow], Sequence[Axes | None]]
 """Axes of the outputs from those of the inputs, uniting and freezing on the way."""
 
-CostRule = Callable[[Call], Work]
-"""Work of one call from its shapes. Raises UnknownShapeError where one that it needs is missing."""
+CostRule = Callable[[NodeView], Work]
+"""Work of one node from its shapes. Raises UnknownShapeError where one that it needs is missing."""
 
 
 ShrinkRule = Callable[["Shrink"], None]
@@ -186,7 +122,6 @@ class OpSpec:
     """One operator of the table.
 
     Args:
-        op_type: its name.
         axes: how axes flow.
         cost: what it costs.
         quantization: where it quantises.
@@ -195,10 +130,8 @@ class OpSpec:
         foldable: with constant inputs it gives the same constant every time.
         commutative: the order of its inputs does not matter.
         shrink: how its attributes and integer operands follow when axes lose positions; None when there are none.
-        domain: its operator set.
     """
 
-    op_type: str
     axes: AxesRule
     cost: CostRule
     quantization: Quantization = OPAQUE
@@ -206,11 +139,3 @@ class OpSpec:
     foldable: bool = True
     commutative: bool = False
     shrink: ShrinkRule | None = None
-    domain: str = ""
-
-
-def _known(shapes: tuple[Dims | None, ...], index: int, kind: str) -> Dims:
-    shape = shapes[index] if index < len(shapes) else None
-    if shape is None:
-        raise UnknownShapeError(f"{kind} {index}")
-    return shape

@@ -26,7 +26,7 @@ class SinkTransposes(RewritePass):
     name: ClassVar[str] = "sink_transposes"
     anchors: ClassVar[tuple[str, ...]] = (
         "Concat",
-        *(name for (domain, name), spec in table().items() if spec.elementwise and not domain),
+        *(name for name, spec in table().items() if spec.elementwise),
     )
 
     def match(self, node: Node) -> Match | Refusal | None:

@@ -22,7 +22,7 @@ from graphpress.allocation import LatencyBench, sizes_at
 from graphpress.allocation.node_model import can_run_alone, node_model, signature
 from graphpress.analysis.cost import LayerCost, layer_roofline
 from graphpress.coupling.cost import GroupCosts, Price
-from graphpress.ops import Call
+from graphpress.ir import NodeView
 from graphpress.passes.prune._limits import Limits
 from graphpress.progress import Progress, Silent
 from graphpress.targets import Target
@@ -48,20 +48,20 @@ def measured_price(
     """
     layers = costs.layers()
     threshold = MIN_SHARE * costs.full.macs
-    heavy = [call for call, layer in layers if layer.macs > max(threshold, 0) and can_run_alone(call)]
+    heavy = [view for view, layer in layers if layer.macs > max(threshold, 0) and can_run_alone(view)]
     counts = limits.counts(costs)
     surfaces = {
-        call.node: _surface(call, costs, counts, bench)
-        for call in (progress or Silent()).track(heavy, "measuring layers")
+        view.node: _surface(view, costs, counts, bench)
+        for view in (progress or Silent()).track(heavy, "measuring layers")
     }
-    alone = sum(surface.at(call) for call, surface in zip(heavy, surfaces.values(), strict=True))
+    alone = sum(surface.at(view) for view, surface in zip(heavy, surfaces.values(), strict=True))
     scale = min(1.0, whole_seconds / alone) if alone else 1.0
-    moved = sum(layer.traffic for call, layer in layers if call.node not in surfaces)
+    moved = sum(layer.traffic for view, layer in layers if view.node not in surfaces)
     rest = max(0.0, whole_seconds - alone) / moved if moved else 0.0
 
-    def price(call: Call, layer: LayerCost) -> float:
-        surface = surfaces.get(call.node)
-        return rest * layer.traffic if surface is None else scale * surface.at(call)
+    def price(view: NodeView, layer: LayerCost) -> float:
+        surface = surfaces.get(view.node)
+        return rest * layer.traffic if surface is None else scale * surface.at(view)
 
     return price
 
@@ -69,7 +69,7 @@ def measured_price(
 def modelled_price(target: Target) -> Price | None:
     """Seconds of nodes on a target, or None where it states no peak rate or no bandwidth."""
     seconds = layer_roofline(target)
-    return None if seconds is None else lambda call, layer: seconds(layer)
+    return None if seconds is None else lambda view, layer: seconds(layer)
 
 
 # -- one layer over its grid ----------------------------------------------------------------------------------
@@ -91,17 +91,17 @@ class _Surface:
     outs: np.ndarray
     seconds: np.ndarray
 
-    def at(self, call: Call) -> float:
-        """Seconds at the shapes of a call."""
-        kept_in, kept_out = _fractions(call, self.whole)
+    def at(self, view: NodeView) -> float:
+        """Seconds at the shapes of a node."""
+        kept_in, kept_out = _fractions(view, self.whole)
         rows = np.array([_interpolate(kept_out, self.outs, row) for row in self.seconds])
         return max(0.0, _interpolate(kept_in, self.ins, rows))
 
 
-def _surface(call: Call, costs: GroupCosts, counts: dict[str, np.ndarray], bench: LatencyBench) -> _Surface:
-    read, written = (costs.groups_in(value) for value in (call.node.inputs[0], call.node.outputs[0]))
+def _surface(view: NodeView, costs: GroupCosts, counts: dict[str, np.ndarray], bench: LatencyBench) -> _Surface:
+    read, written = (costs.groups_in(value) for value in (view.node.inputs[0], view.node.outputs[0]))
     together = bool(set(read) & set(written))
-    whole = (math.prod(call.input(0)), math.prod(call.output()))
+    whole = (math.prod(view.input_shape(0)), math.prod(view.output_shape()))
     ins = _points([*read, *written] if together else read, counts)
     outs = [{}] if together else _points(written, counts)
     times = np.zeros((len(ins), len(outs)))
@@ -109,7 +109,7 @@ def _surface(call: Call, costs: GroupCosts, counts: dict[str, np.ndarray], bench
     for row, of_in in enumerate(ins):
         for column, of_out in enumerate(outs):
             costs.keep_all({**of_in, **of_out})
-            at = costs.call(call.node)
+            at = costs.view(view.node)
             times[row, column] = bench.seconds(signature(at), partial(node_model, at))
             kept[:, row, column] = _fractions(at, whole)
     costs.keep_all({name: int(counts[name][0]) for name in {*read, *written}})
@@ -124,8 +124,8 @@ def _points(names: Sequence[str], counts: dict[str, np.ndarray]) -> list[dict[st
     return list({tuple(point.values()): point for point in points}.values())
 
 
-def _fractions(call: Call, whole: tuple[int, int]) -> tuple[float, float]:
-    return math.prod(call.input(0)) / whole[0], math.prod(call.output()) / whole[1]
+def _fractions(view: NodeView, whole: tuple[int, int]) -> tuple[float, float]:
+    return math.prod(view.input_shape(0)) / whole[0], math.prod(view.output_shape()) / whole[1]
 
 
 def _interpolate(x: float, xs: np.ndarray, ys: np.ndarray) -> float:

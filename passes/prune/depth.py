@@ -32,6 +32,7 @@ from graphpress.errors import UsageError
 from graphpress.evaluation.outputs import compared
 from graphpress.ir import (
     DataType,
+    Dims,
     Editor,
     Model,
     Node,
@@ -48,7 +49,6 @@ from graphpress.ir import (
     subgraphs_of,
 )
 from graphpress.manager.contract import Context, Feed, Outcome, Pass
-from graphpress.ops import Dims
 from graphpress.passes.prune._probe import probe_feed
 from graphpress.passes.prune.criteria._data import no_samples, some_samples
 from graphpress.runtime import Session

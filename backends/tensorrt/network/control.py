@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from graphpress.backends.tensorrt.network.call import Call, Result, Rule
+from graphpress.backends.tensorrt.network.context import LoweringContext, Result, Rule
 from graphpress.backends.tensorrt.network.layers import Tensor
 from graphpress.backends.tensorrt.network.scope import Scope
-from graphpress.ir import Graph, Value, constant, producer
+from graphpress.ir import Graph, Value, constant, normalize_axis, producer
 
 
 def entries() -> dict[str, Rule]:
@@ -32,28 +32,28 @@ def entries() -> dict[str, Rule]:
 # -- If -------------------------------------------------------------------------------------------------------
 
 
-def _if(call: Call) -> list[Result]:
-    condition = call.constant(0)
+def _if(ctx: LoweringContext) -> list[Result]:
+    condition = ctx.node.constant(0)
     if condition is not None:
-        return list(call.scope.inside().lower(call.graph("then_branch" if condition.all() else "else_branch")))
-    conditional = call.network.add_if_conditional()
-    conditional.name = call.name
-    call.named(conditional.set_condition(call.as_scalar(call.tensor(0))), "condition")
+        return list(ctx.scope.inside().lower(ctx.node.graph("then_branch" if condition.all() else "else_branch")))
+    conditional = ctx.network.add_if_conditional()
+    conditional.name = ctx.name
+    ctx.named(conditional.set_condition(ctx.as_scalar(ctx.tensor(0))), "condition")
 
     entered: dict[str, Tensor] = {}
 
     def enter(tensor: Tensor) -> Tensor:
         """Through the conditional, once for both branches."""
         if tensor.name not in entered:
-            entered[tensor.name] = call.named(conditional.add_input(tensor), "conditional input").get_output(0)
+            entered[tensor.name] = ctx.named(conditional.add_input(tensor), "conditional input").get_output(0)
         return entered[tensor.name]
 
-    branches = [call.scope.inside(enter).lower(call.graph(name)) for name in ("then_branch", "else_branch")]
+    branches = [ctx.scope.inside(enter).lower(ctx.node.graph(name)) for name in ("then_branch", "else_branch")]
     for one, other in zip(*branches, strict=True):
         if len(one.shape) != len(other.shape):
-            raise call.refuse("its branches give tensors of different ranks", "make the ranks equal")
+            raise ctx.refuse("its branches give tensors of different ranks", "make the ranks equal")
     return [
-        call.named(conditional.add_output(*pair), "conditional output").get_output(0)
+        ctx.named(conditional.add_output(*pair), "conditional output").get_output(0)
         for pair in zip(*branches, strict=True)
     ]
 
@@ -65,60 +65,60 @@ def _if(call: Call) -> list[Result]:
 class _Body:
     """A loop and the scope of its body."""
 
-    call: Call
+    ctx: LoweringContext
     graph: Graph
     loop: Any = field(init=False)
     scope: Scope = field(init=False)
 
     def __post_init__(self) -> None:
-        self.loop = self.call.network.add_loop()
-        self.loop.name = self.call.name
-        self.scope = self.call.scope.inside()
+        self.loop = self.ctx.network.add_loop()
+        self.loop.name = self.ctx.name
+        self.scope = self.ctx.scope.inside()
 
     def carry(self, initial: Tensor, value: Value | None = None) -> Any:
         """A recurrence that starts at ``initial``, which the body reads as ``value``."""
-        layer = self.call.named(self.loop.add_recurrence(initial), "recurrence")
+        layer = self.ctx.named(self.loop.add_recurrence(initial), "recurrence")
         if value is not None:
             self.scope.bind(value, layer.get_output(0))
         return layer
 
     def limit(self, tensor: Tensor, kind: str) -> None:
         """End after a count, or while a condition holds."""
-        self.call.named(self.loop.add_trip_limit(tensor, getattr(self.call.trt.TripLimit, kind)), "trip limit")
+        self.ctx.named(self.loop.add_trip_limit(tensor, getattr(self.ctx.trt.TripLimit, kind)), "trip limit")
 
     def last(self, layer: Any) -> Tensor:
         """What a recurrence holds in the end."""
-        kind = self.call.trt.LoopOutput.LAST_VALUE
-        return self.call.named(self.loop.add_loop_output(layer.get_output(0), kind), "loop output").get_output(0)
+        kind = self.ctx.trt.LoopOutput.LAST_VALUE
+        return self.ctx.named(self.loop.add_loop_output(layer.get_output(0), kind), "loop output").get_output(0)
 
     def collected(self, tensor: Tensor, count: Tensor, axis: int = 0, backwards: int = 0) -> Tensor:
         """What the body gave in each iteration, along a new axis."""
-        kinds = self.call.trt.LoopOutput
+        kinds = self.ctx.trt.LoopOutput
         kind = kinds.REVERSE if backwards else kinds.CONCATENATE
-        layer = self.call.named(self.loop.add_loop_output(tensor, kind, axis), "loop output")
+        layer = self.ctx.named(self.loop.add_loop_output(tensor, kind, axis), "loop output")
         layer.set_input(1, count)
         return layer.get_output(0)
 
 
-def _loop(call: Call) -> list[Result]:
-    graph = call.graph("body")
-    body = _Body(call, graph)
+def _loop(ctx: LoweringContext) -> list[Result]:
+    graph = ctx.node.graph("body")
+    body = _Body(ctx, graph)
     number, going, *carried = graph.inputs
     endless = _goes_on(graph)
-    count = _count(call, endless)
-    states = [body.carry(call.tensor(index), value) for index, value in enumerate(carried, start=2)]
+    count = _count(ctx, endless)
+    states = [body.carry(ctx.tensor(index), value) for index, value in enumerate(carried, start=2)]
     if len(graph.outputs) > 1 + len(states) and (count is None or not endless):
-        raise call.refuse("it collects results over a number of iterations that is open", "give the loop a fixed count")
+        raise ctx.refuse("it collects results over a number of iterations that is open", "give the loop a fixed count")
     if count is not None:
         body.limit(count, "COUNT")
-    condition = _while(call, body, going, endless)
+    condition = _while(ctx, body, going, endless)
     if condition is None and count is None:
-        raise call.refuse("it never ends", "give the loop a count or a condition")
-    at = body.carry(call.scalar(0, call.index_type), number)
+        raise ctx.refuse("it never ends", "give the loop a count or a condition")
+    at = body.carry(ctx.scalar(0, ctx.index_type), number)
     proceed, *results = body.scope.lower(graph)
-    at.set_input(1, call.elementwise("SUM", at.get_output(0), call.scalar(1, call.index_type)))
+    at.set_input(1, ctx.elementwise("SUM", at.get_output(0), ctx.scalar(1, ctx.index_type)))
     if condition is not None:
-        condition.set_input(1, call.as_scalar(proceed))
+        condition.set_input(1, ctx.as_scalar(proceed))
     return _finished(body, states, results, count)
 
 
@@ -131,23 +131,23 @@ def _goes_on(graph: Graph) -> bool:
     return value is graph.inputs[1] or (known is not None and bool(known.all()))
 
 
-def _count(call: Call, endless: bool) -> Tensor | None:
+def _count(ctx: LoweringContext, endless: bool) -> Tensor | None:
     """The number of iterations at most; none where the condition is false at first and never asked again."""
-    if not call.has(0):
+    if not ctx.node.has(0):
         return None
-    count = call.as_scalar(call.as_index(call.tensor(0)))
-    first = call.constant(1)
-    if not endless or not call.has(1) or (first is not None and first.all()):
+    count = ctx.as_scalar(ctx.as_index(ctx.tensor(0)))
+    first = ctx.node.constant(1)
+    if not endless or not ctx.node.has(1) or (first is not None and first.all()):
         return count
-    return call.elementwise("PROD", count, call.as_scalar(call.as_index(call.tensor(1))))
+    return ctx.elementwise("PROD", count, ctx.as_scalar(ctx.as_index(ctx.tensor(1))))
 
 
-def _while(call: Call, body: _Body, going: Value, endless: bool) -> Any | None:
+def _while(ctx: LoweringContext, body: _Body, going: Value, endless: bool) -> Any | None:
     """The recurrence of the condition, None where it is true throughout."""
     if endless:
         body.scope.bind(going, np.array(True))
         return None
-    first = call.as_scalar(call.tensor(1)) if call.has(1) else call.scalar(1, call.trt.DataType.BOOL)
+    first = ctx.as_scalar(ctx.tensor(1)) if ctx.node.has(1) else ctx.scalar(1, ctx.trt.DataType.BOOL)
     layer = body.carry(first, going)
     body.limit(layer.get_output(0), "WHILE")
     return layer
@@ -160,34 +160,37 @@ def _finished(body: _Body, states: Sequence[Any], results: Sequence[Tensor], cou
     return [*(body.last(layer) for layer in states), *collected]
 
 
-def _scan(call: Call) -> list[Result]:
-    if call.opset < 9:
-        raise call.refuse("Scan of operator set 8 has a batch axis", "convert the model to a newer operator set")
-    graph, scanned = call.graph("body"), call.integer("num_scan_inputs", 1)
-    body = _Body(call, graph)
+def _scan(ctx: LoweringContext) -> list[Result]:
+    if ctx.node.opset < 9:
+        raise ctx.refuse("Scan of operator set 8 has a batch axis", "convert the model to a newer operator set")
+    graph, scanned = ctx.node.graph("body"), ctx.node.integer("num_scan_inputs", 1)
+    body = _Body(ctx, graph)
     first = len(graph.inputs) - scanned
-    states = [body.carry(call.tensor(index), graph.inputs[index]) for index in range(first)]
-    axes, directions = call.flags("scan_input_axes", scanned), call.flags("scan_input_directions", scanned)
-    length = call.sizes(call.tensor(first))[call.from_front(axes[0], call.rank(first))]
-    count = call.scalar(length, call.index_type) if isinstance(length, int) else call.as_scalar(length)
+    states = [body.carry(ctx.tensor(index), graph.inputs[index]) for index in range(first)]
+    axes, directions = (
+        ctx.node.integers_or_zeros("scan_input_axes", scanned),
+        ctx.node.integers_or_zeros("scan_input_directions", scanned),
+    )
+    length = ctx.sizes(ctx.tensor(first))[normalize_axis(axes[0], ctx.rank(first))]
+    count = ctx.scalar(length, ctx.index_type) if isinstance(length, int) else ctx.as_scalar(length)
     body.limit(count, "COUNT")
     for index, axis, backwards in zip(range(first, len(graph.inputs)), axes, directions, strict=True):
-        tensor = call.tensor(index)
-        place = call.from_front(axis, len(tensor.shape))
-        iterator = call.named(body.loop.add_iterator(tensor, place, bool(backwards)), "iterator")
+        tensor = ctx.tensor(index)
+        place = normalize_axis(axis, len(tensor.shape))
+        iterator = ctx.named(body.loop.add_iterator(tensor, place, bool(backwards)), "iterator")
         body.scope.bind(graph.inputs[index], iterator.get_output(0))
     results = body.scope.lower(graph)
     for layer, after in zip(states, results, strict=False):
         layer.set_input(1, after)
     collected = results[first:]
     places, orders = (
-        call.flags("scan_output_axes", len(collected)),
-        call.flags("scan_output_directions", len(collected)),
+        ctx.node.integers_or_zeros("scan_output_axes", len(collected)),
+        ctx.node.integers_or_zeros("scan_output_directions", len(collected)),
     )
     return [
         *(body.last(layer) for layer in states),
         *(
-            body.collected(tensor, count, call.from_front(axis, len(tensor.shape) + 1), backwards)
+            body.collected(tensor, count, normalize_axis(axis, len(tensor.shape) + 1), backwards)
             for tensor, axis, backwards in zip(collected, places, orders, strict=True)
         ),
     ]

@@ -29,7 +29,7 @@ Size = int | Tensor
 """A known size, or a tensor of shape [1] of TensorRT's index type."""
 
 
-class Layers:
+class LayerBuilder:
     """Adds layers to a network under the name of the node they stand for.
 
     Args:
@@ -161,6 +161,12 @@ class Layers:
         if beta is not None:
             layer.beta = beta
         return layer.get_output(0)
+
+    def matmul(self, a: Tensor, b: Tensor, flip_a: bool = False, flip_b: bool = False) -> Tensor:
+        """The product of matrices of equal rank, each transposed where it says so."""
+        operation = self.trt.MatrixOperation
+        flips = [operation.TRANSPOSE if flip else operation.NONE for flip in (flip_a, flip_b)]
+        return self.out("matrix_multiply", a, flips[0], b, flips[1])
 
     def cast(self, tensor: Tensor, dtype: Any) -> Tensor:
         """``tensor`` in another TensorRT type; itself where it has that type."""

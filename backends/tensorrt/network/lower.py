@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from graphpress.backends.tensorrt.network.call import Call, Result, name_of
+from graphpress.backends.tensorrt.network.context import LoweringContext, Result, name_of
 from graphpress.backends.tensorrt.network.fold import evaluate
 from graphpress.backends.tensorrt.network.scope import Construction, Scope
-from graphpress.backends.tensorrt.network.table import WITHOUT_RULE, rules
+from graphpress.backends.tensorrt.network.table import RULES, WITHOUT_RULE
 from graphpress.backends.tensorrt.network.types import onnx_type, tensorrt_type
 from graphpress.errors import ModelError
-from graphpress.ir import Graph, Model, Node, TensorType, Value, is_standard
+from graphpress.ir import AxisError, Graph, Model, Node, TensorType, Value, is_standard
 
 
 def lower_network(model: Model, trt: Any, network: Any, *, strong: bool = True) -> None:
@@ -94,23 +94,25 @@ def _lower_nodes(graph: Graph, scope: Scope) -> None:
 
 
 def _lower(node: Node, scope: Scope) -> Sequence[Result]:
-    call = Call(node, scope)
-    rule = rules().get(node.op_type) if is_standard(node) else None
+    ctx = LoweringContext(node, scope)
+    rule = RULES.lookup(node.op_type) if is_standard(node) else None
     if rule is None:
         reason = WITHOUT_RULE.get(node.op_type, "it has no rule") if is_standard(node) else "it is no standard operator"
-        raise call.refuse(f"{node.op_type} cannot be lowered: {reason}", "take the route through TensorRT's parser")
+        raise ctx.refuse(f"{node.op_type} cannot be lowered: {reason}", "take the route through TensorRT's parser")
     try:
-        found = rule(call)
+        result = rule(ctx)
+    except AxisError as error:
+        raise ctx.refuse(str(error), "correct the axis") from error
     except RuntimeError as error:  # a rule asked for the shape of a tensor that is impossible
-        raise call.refuse(f"TensorRT does not take what it reads ({str(error).splitlines()[0]})") from error
+        raise ctx.refuse(f"TensorRT does not take what it reads ({str(error).splitlines()[0]})") from error
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # operands that the standard does not allow
-        raise call.refuse(
+        raise ctx.refuse(
             f"its operands and attributes do not fit together ({error})",
             "check the model with onnx.checker.check_model(model, full_check=True)",
         ) from error
-    results = list(found) if isinstance(found, (list, tuple)) else [found]
+    results = list(result) if isinstance(result, (list, tuple)) else [result]
     if missing := [value.name for value in node.outputs[len(results) :] if value.uses() or value.is_graph_output()]:
-        raise call.refuse(f"TensorRT's layers do not give its output {missing[0]!r}")
+        raise ctx.refuse(f"TensorRT's layers do not give its output {missing[0]!r}")
     return results
 
 

@@ -17,12 +17,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphpress.backends.tensorrt.network.call import Call, Result, Rule
+from graphpress.backends.tensorrt.network.context import LoweringContext, Result, Rule
 from graphpress.backends.tensorrt.network.layers import Tensor
-from graphpress.backends.tensorrt.network.linear import floats
 from graphpress.backends.tensorrt.network.types import onnx_type
 from graphpress.backends.tensorrt.network.windows import assign
-from graphpress.ir import DataType
+from graphpress.ir import DataType, normalize_axis
 
 _SCALE_PER_CHANNEL_SINCE = 21
 """Before this operator set, GroupNormalization had a scale and a bias per group."""
@@ -46,25 +45,25 @@ def entries() -> dict[str, Rule]:
 # -- with known statistics ------------------------------------------------------------------------------------
 
 
-def _batch_norm(call: Call) -> Tensor:
-    x = call.tensor(0)
-    floats(call, x)
-    if call.integer("training_mode", 0) or any(call.wants(index) for index in range(1, 5)):
-        raise call.refuse("BatchNormalization in training mode", "export the model for inference")
-    epsilon = call.number("epsilon", 1e-5)
-    arrays = [call.constant(index) for index in range(1, 5)]
+def _batch_norm(ctx: LoweringContext) -> Tensor:
+    x = ctx.tensor(0)
+    ctx.require_floats(x)
+    if ctx.node.integer("training_mode", 0) or any(ctx.node.uses_output(index) for index in range(1, 5)):
+        raise ctx.refuse("BatchNormalization in training mode", "export the model for inference")
+    epsilon = ctx.node.number("epsilon", 1e-5)
+    arrays = [ctx.node.constant(index) for index in range(1, 5)]
     rank = len(x.shape)
     if all(array is not None for array in arrays):
         scale, bias, mean, variance = (np.asarray(array, np.float64) for array in arrays)
         factor = scale / np.sqrt(variance + epsilon)
-        pair = [call.constant_tensor(_per_channel(one, rank, x)) for one in (factor, bias - mean * factor)]
-        return call.elementwise("SUM", call.elementwise("PROD", x, pair[0]), pair[1])
-    parameters = [call.tensor(index) for index in range(1, 5)]
-    wide = _wider(call, x.dtype, *(one.dtype for one in parameters))
-    scale, bias, mean, variance = (_channels(call, call.cast(one, wide), rank) for one in parameters)
-    centred = call.elementwise("SUB", call.cast(x, wide), mean)
-    factor = call.elementwise("PROD", scale, _inverse_root(call, variance, epsilon))
-    return call.cast(call.elementwise("SUM", call.elementwise("PROD", centred, factor), bias), x.dtype)
+        pair = [ctx.constant_tensor(_per_channel(one, rank, x)) for one in (factor, bias - mean * factor)]
+        return ctx.elementwise("SUM", ctx.elementwise("PROD", x, pair[0]), pair[1])
+    parameters = [ctx.tensor(index) for index in range(1, 5)]
+    wide = _wider(ctx, x.dtype, *(one.dtype for one in parameters))
+    scale, bias, mean, variance = (_channels(ctx, ctx.cast(one, wide), rank) for one in parameters)
+    centred = ctx.elementwise("SUB", ctx.cast(x, wide), mean)
+    factor = ctx.elementwise("PROD", scale, _inverse_root(ctx, variance, epsilon))
+    return ctx.cast(ctx.elementwise("SUM", ctx.elementwise("PROD", centred, factor), bias), x.dtype)
 
 
 def _per_channel(numbers: np.ndarray, rank: int, like: Tensor) -> np.ndarray:
@@ -73,161 +72,163 @@ def _per_channel(numbers: np.ndarray, rank: int, like: Tensor) -> np.ndarray:
     return np.asarray(numbers.astype(onnx_type(like.dtype).numpy()).reshape(shape))
 
 
-def _channels(call: Call, parameter: Tensor, rank: int) -> Tensor:
-    return call.reshape(parameter, [1, -1, *(1,) * (rank - 2)]) if rank > 1 else parameter
+def _channels(ctx: LoweringContext, parameter: Tensor, rank: int) -> Tensor:
+    return ctx.reshape(parameter, [1, -1, *(1,) * (rank - 2)]) if rank > 1 else parameter
 
 
-def _wider(call: Call, *dtypes: object) -> object:
+def _wider(ctx: LoweringContext, *dtypes: object) -> object:
     """The one type of all, or float32."""
-    return dtypes[0] if len(set(dtypes)) == 1 else call.trt.DataType.FLOAT
+    return dtypes[0] if len(set(dtypes)) == 1 else ctx.trt.DataType.FLOAT
 
 
-def _inverse_root(call: Call, variance: Tensor, epsilon: float) -> Tensor:
-    shifted = call.elementwise("SUM", variance, call.like(epsilon, variance))
-    return call.unary("RECIP", call.unary("SQRT", shifted))
+def _inverse_root(ctx: LoweringContext, variance: Tensor, epsilon: float) -> Tensor:
+    shifted = ctx.elementwise("SUM", variance, ctx.like(epsilon, variance))
+    return ctx.unary("RECIP", ctx.unary("SQRT", shifted))
 
 
 # -- TensorRT's normalisation layer ---------------------------------------------------------------------------
 
 
-def _normalize(call: Call, x: Tensor, scale: Tensor, bias: Tensor, axes: Sequence[int], groups: int = 1) -> Tensor:
+def _normalize(
+    ctx: LoweringContext, x: Tensor, scale: Tensor, bias: Tensor, axes: Sequence[int], groups: int = 1
+) -> Tensor:
     """(x - μ) / √(σ² + ε) · scale + bias, with statistics over the axes; computed in float32, given in x's type."""
-    wide = call.trt.DataType.FLOAT
-    kind = "normalization_v2" if hasattr(call.network, "add_normalization_v2") else "normalization"
+    wide = ctx.trt.DataType.FLOAT
+    kind = "normalization_v2" if hasattr(ctx.network, "add_normalization_v2") else "normalization"
     mask = sum(1 << axis for axis in axes)
-    layer = call.add(kind, *(call.cast(one, wide) for one in (x, scale, bias)), mask)
-    layer.epsilon = call.number("epsilon", 1e-5)
+    layer = ctx.add(kind, *(ctx.cast(one, wide) for one in (x, scale, bias)), mask)
+    layer.epsilon = ctx.node.number("epsilon", 1e-5)
     layer.num_groups = groups
-    return call.cast(layer.get_output(0), x.dtype)
+    return ctx.cast(layer.get_output(0), x.dtype)
 
 
-def _layer_norm(call: Call) -> Sequence[Result]:
-    x = call.tensor(0)
-    floats(call, x)
-    axis = call.axis(-1, len(x.shape))
-    scale, bias = call.tensor(1), call.optional(2)
+def _layer_norm(ctx: LoweringContext) -> Sequence[Result]:
+    x = ctx.tensor(0)
+    ctx.require_floats(x)
+    axis = ctx.node.axis(-1, len(x.shape))
+    scale, bias = ctx.tensor(1), ctx.optional(2)
     axes = range(axis, len(x.shape))
     own = tuple(x.shape)[axis:]
     fits = all(one is None or tuple(one.shape) == own for one in (scale, bias)) and -1 not in own
-    if fits and not call.wants(1) and not call.wants(2):
-        bias = _filled(call, 0, own, scale) if bias is None else bias
-        _, scale, bias = call.aligned(x, scale, bias)
-        return [_normalize(call, x, scale, bias, axes)]
-    return _spelt_layer_norm(call, x, scale, bias, axes)
+    if fits and not ctx.node.uses_output(1) and not ctx.node.uses_output(2):
+        bias = _filled(ctx, 0, own, scale) if bias is None else bias
+        _, scale, bias = ctx.aligned(x, scale, bias)
+        return [_normalize(ctx, x, scale, bias, axes)]
+    return _spelt_layer_norm(ctx, x, scale, bias, axes)
 
 
 def _spelt_layer_norm(
-    call: Call, x: Tensor, scale: Tensor, bias: Tensor | None, axes: Sequence[int]
+    ctx: LoweringContext, x: Tensor, scale: Tensor, bias: Tensor | None, axes: Sequence[int]
 ) -> Sequence[Result]:
     """The same in single steps, for parameters that are broadcast and for the statistics as outputs."""
-    wide = call.cast(x, call.tensorrt_type(_stash(call)))
-    mean = call.reduce("AVG", wide, axes)
-    centred = call.elementwise("SUB", wide, mean)
-    variance = call.reduce("AVG", call.elementwise("PROD", centred, centred), axes)
-    inverse = _inverse_root(call, variance, call.number("epsilon", 1e-5))
-    y = call.elementwise("PROD", call.cast(call.elementwise("PROD", centred, inverse), x.dtype), scale)
-    return [y if bias is None else call.elementwise("SUM", y, bias), mean, inverse]
+    wide = ctx.cast(x, ctx.tensorrt_type(_stash(ctx)))
+    mean = ctx.reduce("AVG", wide, axes)
+    centred = ctx.elementwise("SUB", wide, mean)
+    variance = ctx.reduce("AVG", ctx.elementwise("PROD", centred, centred), axes)
+    inverse = _inverse_root(ctx, variance, ctx.node.number("epsilon", 1e-5))
+    y = ctx.elementwise("PROD", ctx.cast(ctx.elementwise("PROD", centred, inverse), x.dtype), scale)
+    return [y if bias is None else ctx.elementwise("SUM", y, bias), mean, inverse]
 
 
-def _stash(call: Call) -> DataType:
-    return DataType(call.integer("stash_type", 1))
+def _stash(ctx: LoweringContext) -> DataType:
+    return DataType(ctx.node.integer("stash_type", 1))
 
 
-def _filled(call: Call, number: float, shape: Sequence[int], like: Tensor) -> Tensor:
-    return call.constant_tensor(np.full(tuple(shape), number, onnx_type(like.dtype).numpy()))
+def _filled(ctx: LoweringContext, number: float, shape: Sequence[int], like: Tensor) -> Tensor:
+    return ctx.constant_tensor(np.full(tuple(shape), number, onnx_type(like.dtype).numpy()))
 
 
-def _instance_norm(call: Call) -> Tensor:
-    x = call.tensor(0)
-    floats(call, x)
+def _instance_norm(ctx: LoweringContext) -> Tensor:
+    x = ctx.tensor(0)
+    ctx.require_floats(x)
     rank = len(x.shape)
     if rank < 3:
-        raise call.refuse("InstanceNormalization of data without spatial axes")
-    scale, bias = (_channels(call, call.tensor(index), rank) for index in (1, 2))
-    return _normalize(call, x, scale, bias, range(2, rank))
+        raise ctx.refuse("InstanceNormalization of data without spatial axes")
+    scale, bias = (_channels(ctx, ctx.tensor(index), rank) for index in (1, 2))
+    return _normalize(ctx, x, scale, bias, range(2, rank))
 
 
-def _group_norm(call: Call) -> Tensor:
-    x, groups = call.tensor(0), call.integer("num_groups", 1)
-    floats(call, x)
+def _group_norm(ctx: LoweringContext) -> Tensor:
+    x, groups = ctx.tensor(0), ctx.node.integer("num_groups", 1)
+    ctx.require_floats(x)
     rank, channels = len(x.shape), int(x.shape[1])
     if rank < 3 or channels < 0:
-        raise call.refuse("GroupNormalization needs spatial axes and a known number of channels")
-    scale, bias = (_repeated(call, index, channels) for index in (1, 2))
-    scale, bias = _channels(call, scale, rank), _channels(call, bias, rank)
-    if hasattr(call.network, "add_normalization_v2"):
-        return _normalize(call, x, scale, bias, range(2, rank), groups)
+        raise ctx.refuse("GroupNormalization needs spatial axes and a known number of channels")
+    scale, bias = (_repeated(ctx, index, channels) for index in (1, 2))
+    scale, bias = _channels(ctx, scale, rank), _channels(ctx, bias, rank)
+    if hasattr(ctx.network, "add_normalization_v2"):
+        return _normalize(ctx, x, scale, bias, range(2, rank), groups)
     shape = [1, groups, *(1,) * (rank - 2)]
-    plain = [_filled(call, number, shape, x) for number in (1, 0)]
-    normal = _normalize(call, x, plain[0], plain[1], range(2, rank), groups)
-    parameters = [call.cast(one, x.dtype) for one in (scale, bias)]
-    return call.elementwise("SUM", call.elementwise("PROD", normal, parameters[0]), parameters[1])
+    plain = [_filled(ctx, number, shape, x) for number in (1, 0)]
+    normal = _normalize(ctx, x, plain[0], plain[1], range(2, rank), groups)
+    parameters = [ctx.cast(one, x.dtype) for one in (scale, bias)]
+    return ctx.elementwise("SUM", ctx.elementwise("PROD", normal, parameters[0]), parameters[1])
 
 
-def _repeated(call: Call, index: int, channels: int) -> Tensor:
+def _repeated(ctx: LoweringContext, index: int, channels: int) -> Tensor:
     """A parameter with a number per channel, from one with a number per group (in older operator sets)."""
-    given = call.static_shape(index, "scale or bias")[0]
-    if call.opset >= _SCALE_PER_CHANNEL_SINCE or given == channels:
-        return call.tensor(index)
+    given = ctx.static_shape(index, "scale or bias")[0]
+    if ctx.node.opset >= _SCALE_PER_CHANNEL_SINCE or given == channels:
+        return ctx.tensor(index)
     groups = np.repeat(np.arange(given), channels // given)
-    return call.gather(call.tensor(index), call.indices([int(group) for group in groups]), 0)
+    return ctx.gather(ctx.tensor(index), ctx.indices([int(group) for group in groups]), 0)
 
 
 # -- others ---------------------------------------------------------------------------------------------------
 
 
-def _rms_norm(call: Call) -> Tensor:
-    x, scale = call.tensor(0), call.tensor(1)
-    floats(call, x)
-    wide = call.cast(x, call.tensorrt_type(_stash(call)))
-    axes = range(call.axis(-1, len(x.shape)), len(x.shape))
-    mean = call.reduce("AVG", call.elementwise("PROD", wide, wide), axes)
-    inverse = _inverse_root(call, mean, call.number("epsilon", 1e-5))
-    return call.elementwise("PROD", call.cast(call.elementwise("PROD", wide, inverse), x.dtype), scale)
+def _rms_norm(ctx: LoweringContext) -> Tensor:
+    x, scale = ctx.tensor(0), ctx.tensor(1)
+    ctx.require_floats(x)
+    wide = ctx.cast(x, ctx.tensorrt_type(_stash(ctx)))
+    axes = range(ctx.node.axis(-1, len(x.shape)), len(x.shape))
+    mean = ctx.reduce("AVG", ctx.elementwise("PROD", wide, wide), axes)
+    inverse = _inverse_root(ctx, mean, ctx.node.number("epsilon", 1e-5))
+    return ctx.elementwise("PROD", ctx.cast(ctx.elementwise("PROD", wide, inverse), x.dtype), scale)
 
 
-def _lp_norm(call: Call) -> Tensor:
-    x = call.tensor(0)
-    floats(call, x)
-    wide, axes = call.cast(x, call.trt.DataType.FLOAT), [call.axis(-1, len(x.shape))]
-    if call.integer("p", 2) == 1:
-        size = call.reduce("SUM", call.unary("ABS", wide), axes)
+def _lp_norm(ctx: LoweringContext) -> Tensor:
+    x = ctx.tensor(0)
+    ctx.require_floats(x)
+    wide, axes = ctx.cast(x, ctx.trt.DataType.FLOAT), [ctx.node.axis(-1, len(x.shape))]
+    if ctx.node.integer("p", 2) == 1:
+        size = ctx.reduce("SUM", ctx.unary("ABS", wide), axes)
     else:
-        size = call.unary("SQRT", call.reduce("SUM", call.elementwise("PROD", wide, wide), axes))
-    empty = call.elementwise("EQUAL", size, call.like(0, size))
-    return call.cast(call.elementwise("DIV", wide, call.select(empty, call.like(1, size), size)), x.dtype)
+        size = ctx.unary("SQRT", ctx.reduce("SUM", ctx.elementwise("PROD", wide, wide), axes))
+    empty = ctx.elementwise("EQUAL", size, ctx.like(0, size))
+    return ctx.cast(ctx.elementwise("DIV", wide, ctx.select(empty, ctx.like(1, size), size)), x.dtype)
 
 
-def _mean_variance(call: Call) -> Tensor:
-    x = call.tensor(0)
-    floats(call, x)
+def _mean_variance(ctx: LoweringContext) -> Tensor:
+    x = ctx.tensor(0)
+    ctx.require_floats(x)
     rank = len(x.shape)
-    axes = [call.from_front(axis, rank) for axis in call.integers("axes") or (0, 2, 3)]
-    wide = call.cast(x, call.trt.DataType.FLOAT)
-    centred = call.elementwise("SUB", wide, call.reduce("AVG", wide, axes))
-    variance = call.reduce("AVG", call.elementwise("PROD", centred, centred), axes)
-    spread = call.unary("SQRT", variance)
-    shifted = call.elementwise("SUM", spread, call.like(1e-9, spread))
-    return call.cast(call.elementwise("DIV", centred, shifted), x.dtype)
+    axes = [normalize_axis(axis, rank) for axis in ctx.node.integers("axes") or (0, 2, 3)]
+    wide = ctx.cast(x, ctx.trt.DataType.FLOAT)
+    centred = ctx.elementwise("SUB", wide, ctx.reduce("AVG", wide, axes))
+    variance = ctx.reduce("AVG", ctx.elementwise("PROD", centred, centred), axes)
+    spread = ctx.unary("SQRT", variance)
+    shifted = ctx.elementwise("SUM", spread, ctx.like(1e-9, spread))
+    return ctx.cast(ctx.elementwise("DIV", centred, shifted), x.dtype)
 
 
-def _local_response(call: Call) -> Tensor:
+def _local_response(ctx: LoweringContext) -> Tensor:
     """Divided by (bias + alpha / size · sum of squares over neighbouring channels) ** beta."""
-    x, size = call.tensor(0), call.integer("size", 1)
-    floats(call, x)
-    sizes = call.sizes(x)
-    wide = call.cast(x, call.trt.DataType.FLOAT)
-    alpha, beta, bias = call.number("alpha", 1e-4), call.number("beta", 0.75), call.number("bias", 1.0)
+    x, size = ctx.tensor(0), ctx.node.integer("size", 1)
+    ctx.require_floats(x)
+    sizes = ctx.sizes(x)
+    wide = ctx.cast(x, ctx.trt.DataType.FLOAT)
+    alpha, beta, bias = ctx.node.number("alpha", 1e-4), ctx.node.number("beta", 0.75), ctx.node.number("bias", 1.0)
     if size % 2 and size <= _LARGEST_LRN:
-        flat = call.reshape(wide, [sizes[0], sizes[1], call.product(sizes[2:]), 1])
-        return call.cast(call.reshape(call.out("lrn", flat, size, alpha, beta, bias), sizes), x.dtype)
-    flat = call.reshape(wide, [sizes[0], 1, sizes[1], call.product(sizes[2:])])
-    pool = call.add("pooling_nd", call.elementwise("PROD", flat, flat), call.trt.PoolingType.AVERAGE, (size, 1))
+        flat = ctx.reshape(wide, [sizes[0], sizes[1], ctx.product(sizes[2:]), 1])
+        return ctx.cast(ctx.reshape(ctx.out("lrn", flat, size, alpha, beta, bias), sizes), x.dtype)
+    flat = ctx.reshape(wide, [sizes[0], 1, sizes[1], ctx.product(sizes[2:])])
+    pool = ctx.add("pooling_nd", ctx.elementwise("PROD", flat, flat), ctx.trt.PoolingType.AVERAGE, (size, 1))
     before = (size - 1) // 2
-    assign(call, pool, "pre_padding", (before, 0))
-    assign(call, pool, "post_padding", (size - 1 - before, 0))
+    assign(ctx, pool, "pre_padding", (before, 0))
+    assign(ctx, pool, "post_padding", (size - 1 - before, 0))
     pool.average_count_excludes_padding = False
     mean = pool.get_output(0)
-    shifted = call.elementwise("SUM", call.elementwise("PROD", mean, call.like(alpha, mean)), call.like(bias, mean))
-    divided = call.elementwise("DIV", flat, call.elementwise("POW", shifted, call.like(beta, mean)))
-    return call.cast(call.reshape(divided, sizes), x.dtype)
+    shifted = ctx.elementwise("SUM", ctx.elementwise("PROD", mean, ctx.like(alpha, mean)), ctx.like(bias, mean))
+    divided = ctx.elementwise("DIV", flat, ctx.elementwise("POW", shifted, ctx.like(beta, mean)))
+    return ctx.cast(ctx.reshape(divided, sizes), x.dtype)

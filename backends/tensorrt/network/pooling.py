@@ -21,9 +21,8 @@ from math import prod
 
 import numpy as np
 
-from graphpress.backends.tensorrt.network.call import Call, Rule
+from graphpress.backends.tensorrt.network.context import LoweringContext, Rule
 from graphpress.backends.tensorrt.network.layers import Tensor
-from graphpress.backends.tensorrt.network.linear import floats
 from graphpress.backends.tensorrt.network.types import onnx_type
 from graphpress.backends.tensorrt.network.windows import (
     Pads,
@@ -41,27 +40,29 @@ def entries() -> dict[str, Rule]:
     """The rules of this family."""
     return {
         "AveragePool": _average_pool,
-        "GlobalAveragePool": lambda call: _global(call, "AVG"),
+        "GlobalAveragePool": lambda ctx: _global(ctx, "AVG"),
         "GlobalLpPool": _global_lp_pool,
-        "GlobalMaxPool": lambda call: _global(call, "MAX"),
+        "GlobalMaxPool": lambda ctx: _global(ctx, "MAX"),
         "LpPool": _lp_pool,
         "MaxPool": _max_pool,
         "MaxUnpool": _max_unpool,
     }
 
 
-def _window(call: Call, x: Tensor) -> Window:
-    return Window.of(call, call.integers("kernel_shape") or (), tuple(x.shape)[2:])
+def _window(ctx: LoweringContext, x: Tensor) -> Window:
+    return Window.of(ctx, ctx.node.integers("kernel_shape") or (), tuple(x.shape)[2:])
 
 
-def _pool(call: Call, x: Tensor, kind: str, window: Window, with_padding: bool = False, up: bool = False) -> Tensor:
+def _pool(
+    ctx: LoweringContext, x: Tensor, kind: str, window: Window, with_padding: bool = False, up: bool = False
+) -> Tensor:
     """A pooling layer over padded data."""
-    layer = call.add("pooling_nd", widened(call, x), getattr(call.trt.PoolingType, kind), taps(window.kernel))
-    configure(call, layer, window)
+    layer = ctx.add("pooling_nd", widened(ctx, x), getattr(ctx.trt.PoolingType, kind), taps(window.kernel))
+    configure(ctx, layer, window)
     if up:
-        layer.padding_mode = call.trt.PaddingMode.EXPLICIT_ROUND_UP
+        layer.padding_mode = ctx.trt.PaddingMode.EXPLICIT_ROUND_UP
     layer.average_count_excludes_padding = not with_padding
-    return narrowed(call, layer.get_output(0), len(x.shape))
+    return narrowed(ctx, layer.get_output(0), len(x.shape))
 
 
 def _rounds_alike(window: Window) -> bool:
@@ -84,20 +85,20 @@ def _rounds_alike(window: Window) -> bool:
 # -- the largest ----------------------------------------------------------------------------------------------
 
 
-def _max_pool(call: Call) -> Tensor:
-    x = call.tensor(0)
+def _max_pool(ctx: LoweringContext) -> Tensor:
+    x = ctx.tensor(0)
     if x.dtype.name not in _INTEGERS:
-        floats(call, x)
-    if call.wants(1):
-        raise call.refuse("TensorRT's pools do not give the places of the largest (second output)")
-    window = _window(call, x)
+        ctx.require_floats(x)
+    if ctx.node.uses_output(1):
+        raise ctx.refuse("TensorRT's pools do not give the places of the largest (second output)")
+    window = _window(ctx, x)
     if max(window.dilations) > 1:
-        return _tapped(call, x, window, "MAX")
+        return _tapped(ctx, x, window, "MAX")
     if window.known and window.ceil:
-        return _pool(call, x, "MAX", _within(window))
+        return _pool(ctx, x, "MAX", _within(window))
     if not _rounds_alike(window):
-        raise call.refuse(_OPEN, "give the input fixed dimensions, or ceil_mode 0")
-    return _pool(call, x, "MAX", window, up=window.ceil)
+        raise ctx.refuse(_OPEN, "give the input fixed dimensions, or ceil_mode 0")
+    return _pool(ctx, x, "MAX", window, up=window.ceil)
 
 
 _OPEN = "open dimensions, over which TensorRT rounds or pads otherwise"
@@ -108,57 +109,57 @@ def _within(window: Window) -> Window:
     return window.padded(tuple((before, max(after, 0)) for before, after in window.whole()))
 
 
-def _max_unpool(call: Call) -> Tensor:
+def _max_unpool(ctx: LoweringContext) -> Tensor:
     """Values go back where they were in the flat output, whose size must be known."""
-    x, places = call.tensor(0), call.tensor(1)
-    floats(call, x)
-    shape = call.static_shape(0, "the data")
-    kernel = call.integers("kernel_shape") or ()
-    window = Window.of(call, kernel, shape[2:])
+    x, places = ctx.tensor(0), ctx.tensor(1)
+    ctx.require_floats(x)
+    shape = ctx.static_shape(0, "the data")
+    kernel = ctx.node.integers("kernel_shape") or ()
+    window = Window.of(ctx, kernel, shape[2:])
     pads = window.pads or ((0, 0),) * len(kernel)
     space = [
         (length - 1) * step - before - after + extent
         for length, step, (before, after), extent in zip(shape[2:], window.strides, pads, kernel, strict=True)
     ]
     whole = [*shape[:2], *space]
-    zeros = call.constant_tensor(np.zeros(prod(whole), onnx_type(x.dtype).numpy()))
-    flat = [call.reshape(one, [-1]) for one in (places, x)]
-    layer = call.add("scatter", zeros, *flat, call.trt.ScatterMode.ELEMENT)
+    zeros = ctx.constant_tensor(np.zeros(prod(whole), onnx_type(x.dtype).numpy()))
+    flat = [ctx.reshape(one, [-1]) for one in (places, x)]
+    layer = ctx.add("scatter", zeros, *flat, ctx.trt.ScatterMode.ELEMENT)
     layer.axis = 0
-    result = call.reshape(layer.get_output(0), whole)
-    wanted = [int(size) for size in call.known(2, "the output shape")] if call.has(2) else whole
-    return result if wanted == whole else _zeros_behind(call, result, wanted)
+    result = ctx.reshape(layer.get_output(0), whole)
+    wanted = [int(size) for size in ctx.known(2, "the output shape")] if ctx.node.has(2) else whole
+    return result if wanted == whole else _zeros_behind(ctx, result, wanted)
 
 
-def _zeros_behind(call: Call, tensor: Tensor, sizes: Sequence[int]) -> Tensor:
-    layer = call.slice(tensor, [0] * len(sizes), list(sizes), [1] * len(sizes))
-    layer.mode = call.trt.SampleMode.FILL
-    layer.set_input(4, call.like(0, tensor, 0))
+def _zeros_behind(ctx: LoweringContext, tensor: Tensor, sizes: Sequence[int]) -> Tensor:
+    layer = ctx.slice(tensor, [0] * len(sizes), list(sizes), [1] * len(sizes))
+    layer.mode = ctx.trt.SampleMode.FILL
+    layer.set_input(4, ctx.like(0, tensor, 0))
     return layer.get_output(0)
 
 
 # -- means and norms ------------------------------------------------------------------------------------------
 
 
-def _average_pool(call: Call) -> Tensor:
-    x = call.tensor(0)
-    floats(call, x)
-    window, with_padding = _window(call, x), bool(call.integer("count_include_pad", 0))
+def _average_pool(ctx: LoweringContext) -> Tensor:
+    x = ctx.tensor(0)
+    ctx.require_floats(x)
+    window, with_padding = _window(ctx, x), ctx.node.flag("count_include_pad")
     plain = max(window.dilations) == 1
     longest = () if window.pads is None else zip(window.pads, window.kernel, strict=True)
     if window.pads is None and with_padding:
-        raise call.refuse("a mean that counts padding which follows from an open size", "give explicit pads")
+        raise ctx.refuse("a mean that counts padding which follows from an open size", "give explicit pads")
     short = with_padding or all(max(pair) < size for pair, size in longest)
     if plain and short and _rounds_alike(window):
-        return _pool(call, x, "AVERAGE", window, with_padding, window.ceil)
+        return _pool(ctx, x, "AVERAGE", window, with_padding, window.ceil)
     if not window.known:
-        raise call.refuse(_OPEN if plain else "dilations over open dimensions", "give the input fixed dimensions")
-    sums = _tapped(call, x, window, "SUM")
-    return call.elementwise("DIV", sums, _constant(call, _counts(window, with_padding), x))
+        raise ctx.refuse(_OPEN if plain else "dilations over open dimensions", "give the input fixed dimensions")
+    sums = _tapped(ctx, x, window, "SUM")
+    return ctx.elementwise("DIV", sums, _constant(ctx, _counts(window, with_padding), x))
 
 
-def _constant(call: Call, array: np.ndarray, like: Tensor) -> Tensor:
-    return call.constant_tensor(array.astype(onnx_type(like.dtype).numpy()))
+def _constant(ctx: LoweringContext, array: np.ndarray, like: Tensor) -> Tensor:
+    return ctx.constant_tensor(array.astype(onnx_type(like.dtype).numpy()))
 
 
 def _counts(window: Window, with_padding: bool) -> np.ndarray:
@@ -183,69 +184,69 @@ def _places(window: Window) -> list[int]:
     return found
 
 
-def _lp_pool(call: Call) -> Tensor:
-    x, order = call.tensor(0), call.integer("p", 2)
-    floats(call, x)
-    window, powers = _window(call, x), _power(call, x, order)
+def _lp_pool(ctx: LoweringContext) -> Tensor:
+    x, order = ctx.tensor(0), ctx.node.integer("p", 2)
+    ctx.require_floats(x)
+    window, powers = _window(ctx, x), _power(ctx, x, order)
     if max(window.dilations) > 1:
-        return _root(call, _tapped(call, powers, window, "SUM"), order)
+        return _root(ctx, _tapped(ctx, powers, window, "SUM"), order)
     if (window.ceil or window.pads is None) and not window.known:
-        raise call.refuse(_OPEN, "give the input fixed dimensions, or ceil_mode 0 and explicit pads")
-    means = _pool(call, powers, "AVERAGE", _within(window) if window.ceil else window, with_padding=True)
-    return _root(call, call.elementwise("PROD", means, call.like(prod(window.kernel), means)), order)
+        raise ctx.refuse(_OPEN, "give the input fixed dimensions, or ceil_mode 0 and explicit pads")
+    means = _pool(ctx, powers, "AVERAGE", _within(window) if window.ceil else window, with_padding=True)
+    return _root(ctx, ctx.elementwise("PROD", means, ctx.like(prod(window.kernel), means)), order)
 
 
-def _power(call: Call, x: Tensor, order: int) -> Tensor:
+def _power(ctx: LoweringContext, x: Tensor, order: int) -> Tensor:
     if order == 2:
-        return call.elementwise("PROD", x, x)
-    size = call.unary("ABS", x)
-    return size if order == 1 else call.elementwise("POW", size, call.like(order, size))
+        return ctx.elementwise("PROD", x, x)
+    size = ctx.unary("ABS", x)
+    return size if order == 1 else ctx.elementwise("POW", size, ctx.like(order, size))
 
 
-def _root(call: Call, x: Tensor, order: int) -> Tensor:
+def _root(ctx: LoweringContext, x: Tensor, order: int) -> Tensor:
     if order == 2:
-        return call.unary("SQRT", x)
-    return x if order == 1 else call.elementwise("POW", x, call.like(1 / order, x))
+        return ctx.unary("SQRT", x)
+    return x if order == 1 else ctx.elementwise("POW", x, ctx.like(1 / order, x))
 
 
 # -- one slice per tap ----------------------------------------------------------------------------------------
 
 
-def _tapped(call: Call, x: Tensor, window: Window, operation: str) -> Tensor:
+def _tapped(ctx: LoweringContext, x: Tensor, window: Window, operation: str) -> Tensor:
     """The largest or the sum over each window, from one strided slice per tap of the padded data."""
     if not window.known:
-        raise call.refuse("dilations over open dimensions", "give the input fixed dimensions")
-    data = _padded(call, x, window.whole(), -np.inf if operation == "MAX" else 0.0)
-    sizes = [*call.sizes(x)[:2], *_places(window)]
+        raise ctx.refuse("dilations over open dimensions", "give the input fixed dimensions")
+    data = _padded(ctx, x, window.whole(), -np.inf if operation == "MAX" else 0.0)
+    sizes = [*ctx.sizes(x)[:2], *_places(window)]
     parts = []
     for tap in itertools.product(*(range(size) for size in window.kernel)):
         start = [0, 0, *(index * step for index, step in zip(tap, window.dilations, strict=True))]
-        parts.append(call.slice(data, start, sizes, [1, 1, *window.strides]).get_output(0))
-    return reduce(lambda one, other: call.elementwise(operation, one, other), parts)
+        parts.append(ctx.slice(data, start, sizes, [1, 1, *window.strides]).get_output(0))
+    return reduce(lambda one, other: ctx.elementwise(operation, one, other), parts)
 
 
-def _padded(call: Call, x: Tensor, pads: Pads, fill: float) -> Tensor:
+def _padded(ctx: LoweringContext, x: Tensor, pads: Pads, fill: float) -> Tensor:
     """Data with a number around it; negative padding cuts off."""
     if not any(itertools.chain(*pads)):
         return x
-    sizes = call.sizes(x)
-    space = [call.calculate("SUM", size, sum(pair)) for size, pair in zip(sizes[2:], pads, strict=True)]
-    layer = call.slice(x, [0, 0, *(-before for before, _ in pads)], [*sizes[:2], *space], [1] * len(sizes))
-    layer.mode = call.trt.SampleMode.FILL
-    layer.set_input(4, call.like(fill, x, 0))
+    sizes = ctx.sizes(x)
+    space = [ctx.calculate("SUM", size, sum(pair)) for size, pair in zip(sizes[2:], pads, strict=True)]
+    layer = ctx.slice(x, [0, 0, *(-before for before, _ in pads)], [*sizes[:2], *space], [1] * len(sizes))
+    layer.mode = ctx.trt.SampleMode.FILL
+    layer.set_input(4, ctx.like(fill, x, 0))
     return layer.get_output(0)
 
 
 # -- whole space ----------------------------------------------------------------------------------------------
 
 
-def _global(call: Call, operation: str) -> Tensor:
-    x = call.tensor(0)
-    floats(call, x)
-    return call.reduce(operation, x, range(2, len(x.shape)))
+def _global(ctx: LoweringContext, operation: str) -> Tensor:
+    x = ctx.tensor(0)
+    ctx.require_floats(x)
+    return ctx.reduce(operation, x, range(2, len(x.shape)))
 
 
-def _global_lp_pool(call: Call) -> Tensor:
-    x, order = call.tensor(0), call.integer("p", 2)
-    floats(call, x)
-    return _root(call, call.reduce("SUM", _power(call, x, order), range(2, len(x.shape))), order)
+def _global_lp_pool(ctx: LoweringContext) -> Tensor:
+    x, order = ctx.tensor(0), ctx.node.integer("p", 2)
+    ctx.require_floats(x)
+    return _root(ctx, ctx.reduce("SUM", _power(ctx, x, order), range(2, len(x.shape))), order)

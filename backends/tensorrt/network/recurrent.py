@@ -22,9 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from graphpress.backends.tensorrt.network.call import Call, Result, Rule
+from graphpress.backends.tensorrt.network.context import LoweringContext, Result, Rule
 from graphpress.backends.tensorrt.network.layers import Size, Tensor
-from graphpress.backends.tensorrt.network.linear import floats, multiply
 from graphpress.backends.tensorrt.network.types import onnx_type
 
 _WEIGHT, _RECURRENCE, _BIAS, _LENGTHS, _HIDDEN, _CELL, _PEEPHOLES = range(1, 8)
@@ -38,9 +37,9 @@ State = tuple[Tensor, ...]
 def entries() -> dict[str, Rule]:
     """The rules of this family."""
     return {
-        "GRU": lambda call: _recurrent(call, _Kind(_gru, 3, 1, ("sigmoid", "tanh"))),
-        "LSTM": lambda call: _recurrent(call, _Kind(_lstm, 4, 2, ("sigmoid", "tanh", "tanh"))),
-        "RNN": lambda call: _recurrent(call, _Kind(_rnn, 1, 1, ("tanh",))),
+        "GRU": lambda ctx: _recurrent(ctx, _Kind(_gru, 3, 1, ("sigmoid", "tanh"))),
+        "LSTM": lambda ctx: _recurrent(ctx, _Kind(_lstm, 4, 2, ("sigmoid", "tanh", "tanh"))),
+        "RNN": lambda ctx: _recurrent(ctx, _Kind(_rnn, 1, 1, ("tanh",))),
     }
 
 
@@ -49,7 +48,7 @@ class _Cell:
     """What the step of all directions needs; its tensors have the directions in front.
 
     Args:
-        call: the node.
+        ctx: the node.
         directions: how many.
         batch: how many sequences.
         width: of the state.
@@ -59,7 +58,7 @@ class _Cell:
         activations: for each direction as many as the operator has.
     """
 
-    call: Call
+    ctx: LoweringContext
     directions: int
     batch: Size
     width: int
@@ -72,40 +71,40 @@ class _Cell:
         """An activation, by its place in the operator's list, of [directions, batch, size]."""
         ways = [one[place] for one in self.activations]
         if len(set(ways)) == 1:
-            return ways[0].apply(self.call, x)
-        parts = [one.apply(self.call, self.way(x, index)) for index, one in enumerate(ways)]
-        return self.call.concatenate(parts, 0)
+            return ways[0].apply(self.ctx, x)
+        parts = [one.apply(self.ctx, self.way(x, index)) for index, one in enumerate(ways)]
+        return self.ctx.concatenate(parts, 0)
 
     def way(self, tensor: Tensor, index: int) -> Tensor:
         """One direction of [directions, batch, size], with the axis kept."""
         size = int(tensor.shape[2])
-        return self.call.slice(tensor, [index, 0, 0], [1, self.batch, size], [1, 1, 1]).get_output(0)
+        return self.ctx.slice(tensor, [index, 0, 0], [1, self.batch, size], [1, 1, 1]).get_output(0)
 
     def gate(self, sums: Tensor, index: int, count: int = 1) -> Tensor:
         """Gates from ``index`` on, of [directions, batch, gates × width]."""
         sizes = [self.directions, self.batch, count * self.width]
-        return self.call.slice(sums, [0, 0, index * self.width], sizes, [1, 1, 1]).get_output(0)
+        return self.ctx.slice(sums, [0, 0, index * self.width], sizes, [1, 1, 1]).get_output(0)
 
     def rows(self, first: int, count: int) -> Tensor:
         """The part of the recurrence that feeds some gates."""
         sizes = [self.directions, count * self.width, self.width]
-        return self.call.slice(self.recurrence, [0, first * self.width, 0], sizes, [1, 1, 1]).get_output(0)
+        return self.ctx.slice(self.recurrence, [0, first * self.width, 0], sizes, [1, 1, 1]).get_output(0)
 
     def add(self, one: Tensor, other: Tensor) -> Tensor:
         """The sum of two tensors."""
-        return self.call.elementwise("SUM", one, other)
+        return self.ctx.elementwise("SUM", one, other)
 
     def times(self, one: Tensor, other: Tensor) -> Tensor:
         """The product, element by element."""
-        return self.call.elementwise("PROD", one, other)
+        return self.ctx.elementwise("PROD", one, other)
 
     def product(self, hidden: Tensor, weight: Tensor) -> Tensor:
         """The state times a transposed weight."""
-        return multiply(self.call, hidden, weight, flip_b=True)
+        return self.ctx.matmul(hidden, weight, flip_b=True)
 
     def rest(self, tensor: Tensor) -> Tensor:
         """One minus a tensor."""
-        return self.call.elementwise("SUB", self.call.like(1, tensor), tensor)
+        return self.ctx.elementwise("SUB", self.ctx.like(1, tensor), tensor)
 
 
 Step = Callable[[_Cell, Tensor, State], State]
@@ -135,7 +134,7 @@ def _gru(cell: _Cell, seen: Tensor, state: State) -> State:
     gates = cell.act(0, cell.add(cell.gate(seen, 0, 2), cell.product(hidden, cell.rows(0, 2))))
     update, reset = cell.gate(gates, 0), cell.gate(gates, 1)
     weight = cell.rows(2, 1)
-    if cell.call.integer("linear_before_reset", 0):
+    if cell.ctx.node.integer("linear_before_reset", 0):
         inner = cell.product(hidden, weight)
         inner = cell.times(reset, inner if cell.bias is None else cell.add(inner, cell.bias))
     else:
@@ -154,7 +153,7 @@ def _lstm(cell: _Cell, seen: Tensor, state: State) -> State:
         return cell.act(0, cell.add(total, cell.times(cell.peepholes[index], memory)) if cell.peepholes else total)
 
     enter = opened(0, memory)
-    forget = cell.rest(enter) if cell.call.integer("input_forget", 0) else opened(2, memory)
+    forget = cell.rest(enter) if cell.ctx.node.integer("input_forget", 0) else opened(2, memory)
     memory = cell.add(cell.times(forget, memory), cell.times(enter, cell.act(1, cell.gate(sums, 3))))
     return cell.times(opened(1, memory), cell.act(2, memory)), memory
 
@@ -162,69 +161,69 @@ def _lstm(cell: _Cell, seen: Tensor, state: State) -> State:
 # -- from the node --------------------------------------------------------------------------------------------
 
 
-def _recurrent(call: Call, kind: _Kind) -> Sequence[Result]:
-    ways = _DIRECTIONS.get(direction := call.text("direction", "forward"))
+def _recurrent(ctx: LoweringContext, kind: _Kind) -> Sequence[Result]:
+    ways = _DIRECTIONS.get(direction := ctx.node.text("direction", "forward"))
     if ways is None:
-        raise call.refuse(f"unknown direction {direction!r}")
-    batch_first = bool(call.integer("layout", 0))
-    data = call.tensor(0)
-    floats(call, data)
+        raise ctx.refuse(f"unknown direction {direction!r}")
+    batch_first = ctx.node.flag("layout")
+    data = ctx.tensor(0)
+    ctx.require_floats(data)
     if batch_first:
-        data = call.transpose(data, [1, 0, 2])
-    time, batch = call.sizes(data)[:2]
-    recurrence = call.tensor(_RECURRENCE)
+        data = ctx.transpose(data, [1, 0, 2])
+    time, batch = ctx.sizes(data)[:2]
+    recurrence = ctx.tensor(_RECURRENCE)
     width = int(recurrence.shape[2])
-    seen, late = _project(call, kind, data, len(ways), width)
-    activations = _activations(call, kind.activations, len(ways))
-    cell = _Cell(call, len(ways), batch, width, recurrence, late, _peepholes(call, len(ways), width), activations)
-    state = tuple(_start(call, index, [len(ways), batch, width], data) for index in (_HIDDEN, _CELL)[: kind.states])
+    seen, late = _project(ctx, kind, data, len(ways), width)
+    activations = _activations(ctx, kind.activations, len(ways))
+    cell = _Cell(ctx, len(ways), batch, width, recurrence, late, _peepholes(ctx, len(ways), width), activations)
+    state = tuple(_start(ctx, index, [len(ways), batch, width], data) for index in (_HIDDEN, _CELL)[: kind.states])
     results, last = _through_time(cell, kind.step, _by_way(cell, seen, time), state, time, ways)
     if batch_first:
-        return [call.transpose(results, [2, 0, 1, 3]), *(call.transpose(one, [1, 0, 2]) for one in last)]
+        return [ctx.transpose(results, [2, 0, 1, 3]), *(ctx.transpose(one, [1, 0, 2]) for one in last)]
     return [results, *last]
 
 
-def _project(call: Call, kind: _Kind, data: Tensor, ways: int, width: int) -> tuple[Tensor, Tensor | None]:
+def _project(ctx: LoweringContext, kind: _Kind, data: Tensor, ways: int, width: int) -> tuple[Tensor, Tensor | None]:
     """What inputs and biases give to the gates of every step, [time, batch, directions × gates × width].
 
     Also the bias that must wait for the step.
     """
     size = kind.gates * width
-    weight = call.tensor(_WEIGHT)
-    flat = call.reshape(weight, [1, ways * size, int(weight.shape[2])])
-    seen = multiply(call, data, flat, flip_b=True)
-    bias = call.optional(_BIAS)
+    weight = ctx.tensor(_WEIGHT)
+    flat = ctx.reshape(weight, [1, ways * size, int(weight.shape[2])])
+    seen = ctx.matmul(data, flat, flip_b=True)
+    bias = ctx.optional(_BIAS)
     if bias is None:
         return seen, None
-    late = kind.step is _gru and bool(call.integer("linear_before_reset", 0))
+    late = kind.step is _gru and ctx.node.flag("linear_before_reset")
     early = 2 * width if late else size
 
     def part(start: int, length: int) -> Tensor:
-        return call.slice(bias, [0, start], [ways, length], [1, 1]).get_output(0)
+        return ctx.slice(bias, [0, start], [ways, length], [1, 1]).get_output(0)
 
     states = part(size, early)
     if late:
-        none = call.constant_tensor(np.zeros((ways, size - early), onnx_type(bias.dtype).numpy()))
-        states = call.concatenate([states, none], 1)
-    total = call.reshape(call.elementwise("SUM", part(0, size), states), [1, 1, ways * size])
-    rest = call.reshape(part(size + early, width), [ways, 1, width]) if late else None
-    return call.elementwise("SUM", seen, total), rest
+        none = ctx.constant_tensor(np.zeros((ways, size - early), onnx_type(bias.dtype).numpy()))
+        states = ctx.concatenate([states, none], 1)
+    total = ctx.reshape(ctx.elementwise("SUM", part(0, size), states), [1, 1, ways * size])
+    rest = ctx.reshape(part(size + early, width), [ways, 1, width]) if late else None
+    return ctx.elementwise("SUM", seen, total), rest
 
 
-def _peepholes(call: Call, ways: int, width: int) -> tuple[Tensor, ...]:
-    whole = call.optional(_PEEPHOLES)
+def _peepholes(ctx: LoweringContext, ways: int, width: int) -> tuple[Tensor, ...]:
+    whole = ctx.optional(_PEEPHOLES)
     if whole is None:
         return ()
-    parts = (call.slice(whole, [0, index * width], [ways, width], [1, 1]).get_output(0) for index in range(3))
-    return tuple(call.reshape(part, [ways, 1, width]) for part in parts)
+    parts = (ctx.slice(whole, [0, index * width], [ways, width], [1, 1]).get_output(0) for index in range(3))
+    return tuple(ctx.reshape(part, [ways, 1, width]) for part in parts)
 
 
-def _start(call: Call, index: int, sizes: Sequence[Size], like: Tensor) -> Tensor:
+def _start(ctx: LoweringContext, index: int, sizes: Sequence[Size], like: Tensor) -> Tensor:
     """The first state [directions, batch, width]; zero where none is given."""
-    given = call.optional(index)
+    given = ctx.optional(index)
     if given is None:
-        return call.expand(call.like(0, like, 3), sizes)
-    return call.transpose(given, [1, 0, 2]) if call.integer("layout", 0) else given
+        return ctx.expand(ctx.like(0, like, 3), sizes)
+    return ctx.transpose(given, [1, 0, 2]) if ctx.node.integer("layout", 0) else given
 
 
 def _by_way(cell: _Cell, seen: Tensor, time: Size) -> list[Tensor]:
@@ -234,7 +233,7 @@ def _by_way(cell: _Cell, seen: Tensor, time: Size) -> list[Tensor]:
     size = int(seen.shape[2]) // cell.directions
     sizes = [time, cell.batch, size]
     starts = ([0, 0, way * size] for way in range(cell.directions))
-    return [cell.call.slice(seen, start, sizes, [1, 1, 1]).get_output(0) for start in starts]
+    return [cell.ctx.slice(seen, start, sizes, [1, 1, 1]).get_output(0) for start in starts]
 
 
 # -- the loop -------------------------------------------------------------------------------------------------
@@ -244,64 +243,64 @@ def _through_time(
     cell: _Cell, step: Step, seen: Sequence[Tensor], state: State, time: Size, ways: Sequence[bool]
 ) -> tuple[Tensor, State]:
     """Results [time, directions, batch, width] and last states; ``ways`` says which directions read backwards."""
-    call, trt = cell.call, cell.call.trt
-    lengths = call.optional(_LENGTHS)
+    ctx, trt = cell.ctx, cell.ctx.trt
+    lengths = ctx.optional(_LENGTHS)
     if lengths is not None:
-        lengths = call.cast(lengths, trt.DataType.INT32)
-        seen = [_backwards(call, one, lengths) if back else one for one, back in zip(seen, ways, strict=True)]
-    loop = call.network.add_loop()
-    loop.name = call.name
-    steps = _scalar(call, time)
-    call.named(loop.add_trip_limit(steps, trt.TripLimit.COUNT), "trip limit")
+        lengths = ctx.cast(lengths, trt.DataType.INT32)
+        seen = [_backwards(ctx, one, lengths) if back else one for one, back in zip(seen, ways, strict=True)]
+    loop = ctx.network.add_loop()
+    loop.name = ctx.name
+    steps = _scalar(ctx, time)
+    ctx.named(loop.add_trip_limit(steps, trt.TripLimit.COUNT), "trip limit")
     turned = [back and lengths is None for back in ways]
-    now = [_iterated(call, loop, one, back) for one, back in zip(seen, turned, strict=True)]
-    recurrences = [call.named(loop.add_recurrence(one), "recurrence") for one in state]
+    now = [_iterated(ctx, loop, one, back) for one, back in zip(seen, turned, strict=True)]
+    recurrences = [ctx.named(loop.add_recurrence(one), "recurrence") for one in state]
     before = tuple(one.get_output(0) for one in recurrences)
-    after = step(cell, call.concatenate([call.unsqueeze(one, [0]) for one in now], 0), before)
+    after = step(cell, ctx.concatenate([ctx.unsqueeze(one, [0]) for one in now], 0), before)
     result = after[0]
     if lengths is not None:
-        alive = _iterated(call, loop, _alive(call, time, lengths), False)
-        after = tuple(call.select(alive, new, old) for new, old in zip(after, before, strict=True))
-        result = call.select(alive, after[0], call.like(0, result))
+        alive = _iterated(ctx, loop, _alive(ctx, time, lengths), False)
+        after = tuple(ctx.select(alive, new, old) for new, old in zip(after, before, strict=True))
+        result = ctx.select(alive, after[0], ctx.like(0, result))
     for recurrence, one in zip(recurrences, after, strict=True):
         recurrence.set_input(1, one)
     parts = [result] if len(ways) == 1 else [cell.way(result, index) for index in range(len(ways))]
-    results = [_gathered(call, loop, part, steps, back) for part, back in zip(parts, turned, strict=True)]
+    results = [_gathered(ctx, loop, part, steps, back) for part, back in zip(parts, turned, strict=True)]
     if lengths is not None:
-        results = [_backwards(call, one, lengths) if back else one for one, back in zip(results, ways, strict=True)]
-    ends = (call.named(loop.add_loop_output(one, trt.LoopOutput.LAST_VALUE, 0), "loop output") for one in before)
-    return call.concatenate(results, 1), tuple(end.get_output(0) for end in ends)
+        results = [_backwards(ctx, one, lengths) if back else one for one, back in zip(results, ways, strict=True)]
+    ends = (ctx.named(loop.add_loop_output(one, trt.LoopOutput.LAST_VALUE, 0), "loop output") for one in before)
+    return ctx.concatenate(results, 1), tuple(end.get_output(0) for end in ends)
 
 
-def _iterated(call: Call, loop: Any, tensor: Tensor, back: bool) -> Tensor:
+def _iterated(ctx: LoweringContext, loop: Any, tensor: Tensor, back: bool) -> Tensor:
     """One step of a tensor [time, ...]."""
-    return call.named(loop.add_iterator(tensor, 0, back), "iterator").get_output(0)
+    return ctx.named(loop.add_iterator(tensor, 0, back), "iterator").get_output(0)
 
 
-def _gathered(call: Call, loop: Any, part: Tensor, steps: Tensor, back: bool) -> Tensor:
+def _gathered(ctx: LoweringContext, loop: Any, part: Tensor, steps: Tensor, back: bool) -> Tensor:
     """What a tensor of the loop is at every step, in the order of time."""
-    kind = call.trt.LoopOutput.REVERSE if back else call.trt.LoopOutput.CONCATENATE
-    output = call.named(loop.add_loop_output(part, kind, 0), "loop output")
+    kind = ctx.trt.LoopOutput.REVERSE if back else ctx.trt.LoopOutput.CONCATENATE
+    output = ctx.named(loop.add_loop_output(part, kind, 0), "loop output")
     output.set_input(1, steps)
     return output.get_output(0)
 
 
-def _scalar(call: Call, size: Size) -> Tensor:
+def _scalar(ctx: LoweringContext, size: Size) -> Tensor:
     """A size as the 32-bit scalar that loops count with."""
     if isinstance(size, int):
-        return call.scalar(size, call.trt.DataType.INT32)
-    return call.cast(call.as_scalar(size), call.trt.DataType.INT32)
+        return ctx.scalar(size, ctx.trt.DataType.INT32)
+    return ctx.cast(ctx.as_scalar(size), ctx.trt.DataType.INT32)
 
 
-def _alive(call: Call, time: Size, lengths: Tensor) -> Tensor:
+def _alive(ctx: LoweringContext, time: Size, lengths: Tensor) -> Tensor:
     """Whether a sequence has not ended: [time, 1, batch, 1]."""
-    steps = call.unsqueeze(call.iota(time, lengths.dtype), [1, 2, 3])
-    return call.elementwise("LESS", steps, call.unsqueeze(lengths, [0, 1, 3]))
+    steps = ctx.unsqueeze(ctx.iota(time, lengths.dtype), [1, 2, 3])
+    return ctx.elementwise("LESS", steps, ctx.unsqueeze(lengths, [0, 1, 3]))
 
 
-def _backwards(call: Call, data: Tensor, lengths: Tensor) -> Tensor:
+def _backwards(ctx: LoweringContext, data: Tensor, lengths: Tensor) -> Tensor:
     """Each sequence of [time, ..., batch, size] from its end to its start; what follows the end stays where it is."""
-    layer = call.add("reverse_sequence", data, lengths)
+    layer = ctx.add("reverse_sequence", data, lengths)
     layer.batch_axis, layer.sequence_axis = len(data.shape) - 2, 0
     return layer.get_output(0)
 
@@ -352,27 +351,29 @@ class Activation:
     beta: float | None
     clip: float
 
-    def apply(self, call: Call, x: Tensor) -> Tensor:
+    def apply(self, ctx: LoweringContext, x: Tensor) -> Tensor:
         """The activation of a tensor."""
         if not math.isinf(self.clip):
-            x = call.activation("CLIP", x, -self.clip, self.clip)
+            x = ctx.activation("CLIP", x, -self.clip, self.clip)
         if self.kind:
-            return call.activation(self.kind, x, self.alpha, self.beta)
-        scaled = call.elementwise("PROD", x, call.like(self.alpha or 0.0, x))
-        return call.elementwise("SUM", scaled, call.like(self.beta or 0.0, x))
+            return ctx.activation(self.kind, x, self.alpha, self.beta)
+        scaled = ctx.elementwise("PROD", x, ctx.like(self.alpha or 0.0, x))
+        return ctx.elementwise("SUM", scaled, ctx.like(self.beta or 0.0, x))
 
 
-def _activations(call: Call, defaults: tuple[str, ...], directions: int) -> tuple[tuple[Activation, ...], ...]:
+def _activations(
+    ctx: LoweringContext, defaults: tuple[str, ...], directions: int
+) -> tuple[tuple[Activation, ...], ...]:
     """For each direction its activations; they take their numbers from the lists in turn, those that have any."""
-    given = call.node.attributes.get("activations")
+    given = ctx.node.attributes.get("activations")
     names = defaults * directions if given is None else tuple(given.as_strings())
-    alphas, betas = iter(call.numbers("activation_alpha") or ()), iter(call.numbers("activation_beta") or ())
-    clip = call.number("clip", math.inf)
+    alphas, betas = iter(ctx.node.numbers("activation_alpha") or ()), iter(ctx.node.numbers("activation_beta") or ())
+    clip = ctx.node.number("clip", math.inf)
     made = []
     for place, name in enumerate(names):
         shape = _SHAPES.get(name.lower())
         if shape is None:
-            raise call.refuse(f"unknown activation {name!r}")
+            raise ctx.refuse(f"unknown activation {name!r}")
         alpha = None if shape.alpha is None else next(alphas, shape.alpha)
         beta = None if shape.beta is None else next(betas, shape.beta)
         alpha, beta = shape.numbers or (alpha, beta)

@@ -16,9 +16,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from graphpress.backends.tensorrt.network.call import Call, Result, Rule
+from graphpress.backends.tensorrt.network.context import LoweringContext, Result, Rule
 from graphpress.backends.tensorrt.network.layers import Size, Tensor
 from graphpress.backends.tensorrt.network.types import is_bool
+from graphpress.ir import normalize_axis
 
 _PLAIN = {"ReduceMax": "MAX", "ReduceMean": "AVG", "ReduceMin": "MIN", "ReduceProd": "PROD", "ReduceSum": "SUM"}
 _LARGEST_K = 3840
@@ -29,9 +30,9 @@ def entries() -> dict[str, Rule]:
     """The rules of this family."""
     return {
         **{name: _reduction(operation) for name, operation in _PLAIN.items()},
-        "ReduceL1": _reduction("SUM", before=lambda call, tensor: call.unary("ABS", tensor)),
-        "ReduceL2": _reduction("SUM", before=_square, after=lambda call, tensor: call.unary("SQRT", tensor)),
-        "ReduceLogSum": _reduction("SUM", after=lambda call, tensor: call.unary("LOG", tensor)),
+        "ReduceL1": _reduction("SUM", before=lambda ctx, tensor: ctx.unary("ABS", tensor)),
+        "ReduceL2": _reduction("SUM", before=_square, after=lambda ctx, tensor: ctx.unary("SQRT", tensor)),
+        "ReduceLogSum": _reduction("SUM", after=lambda ctx, tensor: ctx.unary("LOG", tensor)),
         "ReduceLogSumExp": _log_sum_exp,
         "ReduceSumSquare": _reduction("SUM", before=_square),
         "ArgMax": _arg("MAX"),
@@ -41,107 +42,109 @@ def entries() -> dict[str, Rule]:
     }
 
 
-Step = Callable[[Call, Tensor], Tensor]
+Step = Callable[[LoweringContext, Tensor], Tensor]
 
 
-def _same(call: Call, tensor: Tensor) -> Tensor:
+def _same(ctx: LoweringContext, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _square(call: Call, tensor: Tensor) -> Tensor:
-    return call.elementwise("PROD", tensor, tensor)
+def _square(ctx: LoweringContext, tensor: Tensor) -> Tensor:
+    return ctx.elementwise("PROD", tensor, tensor)
 
 
 def _reduction(operation: str, *, before: Step = _same, after: Step = _same) -> Rule:
-    def rule(call: Call) -> Tensor:
-        tensor, axes = call.tensor(0), _axes(call)
+    def rule(ctx: LoweringContext) -> Tensor:
+        tensor, axes = ctx.tensor(0), _axes(ctx)
         if axes is None:
-            return call.out("identity", tensor)
-        return after(call, _reduce(call, operation, before(call, tensor), axes))
+            return ctx.out("identity", tensor)
+        return after(ctx, _reduce(ctx, operation, before(ctx, tensor), axes))
 
     return rule
 
 
-def _reduce(call: Call, operation: str, tensor: Tensor, axes: list[int]) -> Tensor:
-    keep = bool(call.integer("keepdims", 1))
+def _reduce(ctx: LoweringContext, operation: str, tensor: Tensor, axes: list[int]) -> Tensor:
+    keep = ctx.node.flag("keepdims", True)
     if not is_bool(tensor.dtype):
-        return call.reduce(operation, tensor, axes, keep)
-    found = call.reduce(operation, call.cast(tensor, call.trt.DataType.INT32), axes, keep)
-    return call.elementwise("GREATER", found, call.like(0, found))
+        return ctx.reduce(operation, tensor, axes, keep)
+    found = ctx.reduce(operation, ctx.cast(tensor, ctx.trt.DataType.INT32), axes, keep)
+    return ctx.elementwise("GREATER", found, ctx.like(0, found))
 
 
-def _axes(call: Call) -> list[int] | None:
+def _axes(ctx: LoweringContext) -> list[int] | None:
     """The axes from the front, all where none are given; None where that means to leave the tensor as it is."""
-    given, rank = call.integers("axes", 1), call.rank(0)
+    given, rank = ctx.known_integers("axes", 1), ctx.rank(0)
     if given:
-        return [call.from_front(axis, rank) for axis in given]
-    return None if call.integer("noop_with_empty_axes", 0) else list(range(rank))
+        return [normalize_axis(axis, rank) for axis in given]
+    return None if ctx.node.integer("noop_with_empty_axes", 0) else list(range(rank))
 
 
-def _log_sum_exp(call: Call) -> Tensor:
-    tensor, axes = call.tensor(0), _axes(call)
+def _log_sum_exp(ctx: LoweringContext) -> Tensor:
+    tensor, axes = ctx.tensor(0), _axes(ctx)
     if axes is None or not axes:
-        return call.out("identity", tensor)
-    largest = call.reduce("MAX", tensor, axes)
-    largest = call.select(call.unary("ISINF", largest), call.like(0, largest), largest)
-    powers = call.unary("EXP", call.elementwise("SUB", tensor, largest))
-    total = call.elementwise("SUM", call.unary("LOG", call.reduce("SUM", powers, axes)), largest)
-    return total if call.integer("keepdims", 1) else call.squeeze(total, axes)
+        return ctx.out("identity", tensor)
+    largest = ctx.reduce("MAX", tensor, axes)
+    largest = ctx.select(ctx.unary("ISINF", largest), ctx.like(0, largest), largest)
+    powers = ctx.unary("EXP", ctx.elementwise("SUB", tensor, largest))
+    total = ctx.elementwise("SUM", ctx.unary("LOG", ctx.reduce("SUM", powers, axes)), largest)
+    return total if ctx.node.integer("keepdims", 1) else ctx.squeeze(total, axes)
 
 
 # -- positions ------------------------------------------------------------------------------------------------
 
 
-def _largest(call: Call, tensor: Tensor, operation: str, count: int | Tensor, axis: int) -> tuple[Tensor, Tensor]:
+def _largest(
+    ctx: LoweringContext, tensor: Tensor, operation: str, count: int | Tensor, axis: int
+) -> tuple[Tensor, Tensor]:
     """Values and positions; TensorRT wants at least two axes."""
     vector = len(tensor.shape) == 1
     if vector:
-        tensor, axis = call.unsqueeze(tensor, [0]), 1
+        tensor, axis = ctx.unsqueeze(tensor, [0]), 1
     known = count if isinstance(count, int) else 1
     if known > _LARGEST_K:
-        raise call.refuse(f"it asks for {known} elements, TensorRT gives {_LARGEST_K} at most", "ask for fewer")
-    layer = call.add("topk", tensor, getattr(call.trt.TopKOperation, operation), known, 1 << axis)
+        raise ctx.refuse(f"it asks for {known} elements, TensorRT gives {_LARGEST_K} at most", "ask for fewer")
+    layer = ctx.add("topk", tensor, getattr(ctx.trt.TopKOperation, operation), known, 1 << axis)
     if not isinstance(count, int):
         layer.set_input(1, count)
-    found = layer.get_output(0), call.as_index(layer.get_output(1))
-    return (call.squeeze(found[0], [0]), call.squeeze(found[1], [0])) if vector else found
+    found = layer.get_output(0), ctx.as_index(layer.get_output(1))
+    return (ctx.squeeze(found[0], [0]), ctx.squeeze(found[1], [0])) if vector else found
 
 
 def _arg(operation: str) -> Rule:
-    def rule(call: Call) -> Tensor:
-        tensor = call.tensor(0)
-        axis = call.axis(0, len(tensor.shape))
-        last = bool(call.integer("select_last_index", 0))
-        _, positions = _largest(call, _reversed(call, tensor, axis) if last else tensor, operation, 1, axis)
+    def rule(ctx: LoweringContext) -> Tensor:
+        tensor = ctx.tensor(0)
+        axis = ctx.node.axis(0, len(tensor.shape))
+        last = ctx.node.flag("select_last_index")
+        _, positions = _largest(ctx, _reversed(ctx, tensor, axis) if last else tensor, operation, 1, axis)
         if last:
-            highest = call.calculate("SUB", call.sizes(tensor)[axis], 1)
-            positions = call.elementwise("SUB", call.as_operand(highest, positions), positions)
-        return positions if call.integer("keepdims", 1) else call.squeeze(positions, [axis])
+            highest = ctx.calculate("SUB", ctx.sizes(tensor)[axis], 1)
+            positions = ctx.elementwise("SUB", ctx.as_operand(highest, positions), positions)
+        return positions if ctx.node.integer("keepdims", 1) else ctx.squeeze(positions, [axis])
 
     return rule
 
 
-def _reversed(call: Call, tensor: Tensor, axis: int) -> Tensor:
+def _reversed(ctx: LoweringContext, tensor: Tensor, axis: int) -> Tensor:
     """The tensor with one axis from back to front."""
-    sizes = call.sizes(tensor)
+    sizes = ctx.sizes(tensor)
     starts: list[Size] = [0] * len(sizes)
-    starts[axis] = call.calculate("SUB", sizes[axis], 1)
-    return call.slice(tensor, starts, sizes, [-1 if one == axis else 1 for one in range(len(sizes))]).get_output(0)
+    starts[axis] = ctx.calculate("SUB", sizes[axis], 1)
+    return ctx.slice(tensor, starts, sizes, [-1 if one == axis else 1 for one in range(len(sizes))]).get_output(0)
 
 
-def _top_k(call: Call) -> list[Result]:
-    axis = call.axis(-1, call.rank(0))
-    operation = "MAX" if call.integer("largest", 1) else "MIN"
-    count: int | Tensor = call.integer("k", 0)
-    if "k" not in call.node.attributes:
-        known = call.constant(1)
-        count = int(known.reshape(-1)[0]) if known is not None else call.as_scalar(call.tensor(1))
-    return list(_largest(call, call.tensor(0), operation, count, axis))
+def _top_k(ctx: LoweringContext) -> list[Result]:
+    axis = ctx.node.axis(-1, ctx.rank(0))
+    operation = "MAX" if ctx.node.integer("largest", 1) else "MIN"
+    count: int | Tensor = ctx.node.integer("k", 0)
+    if "k" not in ctx.node.attributes:
+        known = ctx.node.constant(1)
+        count = int(known.reshape(-1)[0]) if known is not None else ctx.as_scalar(ctx.tensor(1))
+    return list(_largest(ctx, ctx.tensor(0), operation, count, axis))
 
 
-def _cumulative(call: Call) -> Tensor:
-    axis = call.from_front(int(call.number_of(1, "the axis", 0)), call.rank(0))
-    where = call.constant_tensor(np.array(axis, np.int32))
-    operation = call.trt.CumulativeOperation.SUM if hasattr(call.trt, "CumulativeOperation") else None
-    exclusive, reverse = bool(call.integer("exclusive", 0)), bool(call.integer("reverse", 0))
-    return call.out("cumulative", call.tensor(0), where, operation, exclusive, reverse)
+def _cumulative(ctx: LoweringContext) -> Tensor:
+    axis = normalize_axis(int(ctx.number_of(1, "the axis", 0)), ctx.rank(0))
+    where = ctx.constant_tensor(np.array(axis, np.int32))
+    operation = ctx.trt.CumulativeOperation.SUM if hasattr(ctx.trt, "CumulativeOperation") else None
+    exclusive, reverse = ctx.node.flag("exclusive"), ctx.node.flag("reverse")
+    return ctx.out("cumulative", ctx.tensor(0), where, operation, exclusive, reverse)

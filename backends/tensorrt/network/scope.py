@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graphpress.backends.tensorrt.network.layers import Layers, Tensor
+from graphpress.backends.tensorrt.network.layers import LayerBuilder, Tensor
 from graphpress.ir import Graph, Value, constant, is_constant
 
 
@@ -36,9 +36,9 @@ class Construction:
     held: list[np.ndarray] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
 
-    def layers(self, name: str) -> Layers:
+    def layers(self, name: str) -> LayerBuilder:
         """Layers under a name of their own."""
-        return Layers(self.trt, self.network, name, self.held)
+        return LayerBuilder(self.trt, self.network, name, self.held)
 
 
 class Scope:

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from graphpress.backends.tensorrt.network.call import Call, Rule
+from graphpress.backends.tensorrt.network.context import LoweringContext, Rule
 from graphpress.backends.tensorrt.network.layers import Tensor
-from graphpress.backends.tensorrt.network.linear import floats
 
 _PER_AXIS_SINCE = 13
 
@@ -21,43 +20,43 @@ _PER_AXIS_SINCE = 13
 def entries() -> dict[str, Rule]:
     """The rules of this family."""
     return {
-        "Hardmax": lambda call: _along(call, _hardmax),
-        "LogSoftmax": lambda call: _along(call, _log_softmax),
-        "Softmax": lambda call: _along(call, softmax),
+        "Hardmax": lambda ctx: _along(ctx, _hardmax),
+        "LogSoftmax": lambda ctx: _along(ctx, _log_softmax),
+        "Softmax": lambda ctx: _along(ctx, softmax),
     }
 
 
-def _along(call: Call, function: Callable[[Call, Tensor, int], Tensor]) -> Tensor:
-    x = call.tensor(0)
-    floats(call, x)
+def _along(ctx: LoweringContext, function: Callable[[LoweringContext, Tensor, int], Tensor]) -> Tensor:
+    x = ctx.tensor(0)
+    ctx.require_floats(x)
     rank = len(x.shape)
-    if call.opset >= _PER_AXIS_SINCE:
-        axis = call.axis(-1, rank)
+    if ctx.node.opset >= _PER_AXIS_SINCE:
+        axis = ctx.node.axis(-1, rank)
     else:
-        axis = rank if call.integer("axis", 1) == rank else call.axis(1, rank)
-    if rank >= 2 and (call.opset >= _PER_AXIS_SINCE or axis == rank - 1):
-        return function(call, x, axis)
-    sizes = call.sizes(x)
-    cut = axis if call.opset < _PER_AXIS_SINCE else 0
-    flat = call.reshape(x, [call.product(sizes[:cut]), call.product(sizes[cut:])])
-    return call.reshape(function(call, flat, 1), sizes)
+        axis = rank if ctx.node.integer("axis", 1) == rank else ctx.node.axis(1, rank)
+    if rank >= 2 and (ctx.node.opset >= _PER_AXIS_SINCE or axis == rank - 1):
+        return function(ctx, x, axis)
+    sizes = ctx.sizes(x)
+    cut = axis if ctx.node.opset < _PER_AXIS_SINCE else 0
+    flat = ctx.reshape(x, [ctx.product(sizes[:cut]), ctx.product(sizes[cut:])])
+    return ctx.reshape(function(ctx, flat, 1), sizes)
 
 
-def softmax(call: Call, x: Tensor, axis: int) -> Tensor:
+def softmax(ctx: LoweringContext, x: Tensor, axis: int) -> Tensor:
     """A softmax layer along one axis."""
-    layer = call.add("softmax", x)
+    layer = ctx.add("softmax", x)
     layer.axes = 1 << axis
     return layer.get_output(0)
 
 
-def _log_softmax(call: Call, x: Tensor, axis: int) -> Tensor:
-    centred = call.elementwise("SUB", x, call.reduce("MAX", x, [axis]))
-    total = call.reduce("SUM", call.unary("EXP", centred), [axis])
-    return call.elementwise("SUB", centred, call.unary("LOG", total))
+def _log_softmax(ctx: LoweringContext, x: Tensor, axis: int) -> Tensor:
+    centred = ctx.elementwise("SUB", x, ctx.reduce("MAX", x, [axis]))
+    total = ctx.reduce("SUM", ctx.unary("EXP", centred), [axis])
+    return ctx.elementwise("SUB", centred, ctx.unary("LOG", total))
 
 
-def _hardmax(call: Call, x: Tensor, axis: int) -> Tensor:
-    found = call.add("topk", x, call.trt.TopKOperation.MAX, 1, 1 << axis).get_output(1)
+def _hardmax(ctx: LoweringContext, x: Tensor, axis: int) -> Tensor:
+    found = ctx.add("topk", x, ctx.trt.TopKOperation.MAX, 1, 1 << axis).get_output(1)
     others = [index for index in range(len(x.shape)) if index != axis]
-    positions = call.unsqueeze(call.iota(call.sizes(x)[axis], found.dtype), others)
-    return call.cast(call.elementwise("EQUAL", positions, found), x.dtype)
+    positions = ctx.unsqueeze(ctx.iota(ctx.sizes(x)[axis], found.dtype), others)
+    return ctx.cast(ctx.elementwise("EQUAL", positions, found), x.dtype)

@@ -3,47 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from types import MappingProxyType
 
-from graphpress.backends.tensorrt.network import (
-    attention,
-    control,
-    elementwise,
-    layout,
-    linear,
-    norm,
-    pooling,
-    quantised,
-    recurrent,
-    reduce,
-    resize,
-    sampling,
-    select,
-    softmax,
-    sources,
-    unary,
-)
-from graphpress.backends.tensorrt.network.call import Rule
+from graphpress.backends.tensorrt.network.context import Rule
+from graphpress.ops import FAMILIES, RuleRegistry
 
-_FAMILIES = (
-    attention,
-    control,
-    elementwise,
-    layout,
-    linear,
-    norm,
-    pooling,
-    quantised,
-    recurrent,
-    reduce,
-    resize,
-    sampling,
-    select,
-    softmax,
-    sources,
-    unary,
-)
+RULES: RuleRegistry[Rule] = RuleRegistry("graphpress.backends.tensorrt.network", (*FAMILIES, "control"))
+"""The rule of each operator of the standard operator set."""
 
 _RANDOM = "an engine would not draw the numbers that the model draws"
 _BITS = "TensorRT has no layers for the bits of integers"
@@ -72,19 +38,3 @@ WITHOUT_RULE: Mapping[str, str] = MappingProxyType(
     }
 )
 """Operators of the table of operators that TensorRT has no layers for, and why."""
-
-
-@cache
-def rules() -> Mapping[str, Rule]:
-    """The rules by operator of the standard operator set.
-
-    Raises:
-        ValueError: two families have a rule for the same operator.
-    """
-    found: dict[str, Rule] = {}
-    for family in _FAMILIES:
-        entries = family.entries()
-        if twice := sorted(found.keys() & entries.keys()):
-            raise ValueError(f"{', '.join(twice)}: two rules, one of them in {family.__name__}")
-        found.update(entries)
-    return MappingProxyType(found)

@@ -2,6 +2,7 @@
 
 Most are one layer. The others are spelt in layers that compute the same:
 
+    BitwiseNot  −x − 1 of signed integers
     Celu        max(0, x) + min(0, α·(exp(x/α) − 1))
     HardSwish   x · max(0, min(1, x/6 + 1/2))
     Mish        x · tanh(ln(1 + exp x))
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpress.backends.tensorrt.network.call import Call, Result, Rule
+from graphpress.backends.tensorrt.network.context import LoweringContext, Result, Rule
 from graphpress.backends.tensorrt.network.layers import Tensor
 from graphpress.backends.tensorrt.network.types import is_float
 from graphpress.ir import DataType
@@ -58,115 +59,114 @@ def entries() -> dict[str, Rule]:
         **{name: _unary(operation) for name, operation in _UNARY.items()},
         **{name: _activation(kind) for name, kind in _ACTIVATIONS.items()},
         **{name: _with_alpha(kind, default) for name, (kind, default) in _WITH_ALPHA.items()},
+        "BitwiseNot": _bitwise_not,
         "Cast": _cast,
         "CastLike": _cast_like,
         "Celu": _celu,
         "Dropout": _dropout,
         "Gelu": _gelu,
-        "HardSigmoid": lambda call: hard_sigmoid(call, call.number("alpha", 0.2), call.number("beta", 0.5)),
-        "HardSwish": lambda call: call.elementwise("PROD", call.tensor(0), hard_sigmoid(call, 1 / 6, 0.5)),
+        "HardSigmoid": lambda ctx: hard_sigmoid(ctx, ctx.node.number("alpha", 0.2), ctx.node.number("beta", 0.5)),
+        "HardSwish": lambda ctx: ctx.elementwise("PROD", ctx.tensor(0), hard_sigmoid(ctx, 1 / 6, 0.5)),
         "Identity": _identity,
         "IsInf": _is_inf,
-        "Mish": lambda call: call.elementwise("PROD", call.tensor(0), call.activation("TANH", _softplus(call))),
+        "Mish": lambda ctx: ctx.elementwise("PROD", ctx.tensor(0), ctx.activation("TANH", _softplus(ctx))),
         "Selu": _selu,
         "Shrink": _shrink,
         "Softplus": _softplus,
-        "Swish": lambda call: swish(call, call.tensor(0)),
+        "Swish": lambda ctx: swish(ctx, ctx.tensor(0)),
     }
 
 
 def _unary(operation: str) -> Rule:
-    return lambda call: call.unary(operation, call.tensor(0))
+    return lambda ctx: ctx.unary(operation, ctx.tensor(0))
 
 
 def _activation(kind: str) -> Rule:
-    return lambda call: call.activation(kind, call.tensor(0))
+    return lambda ctx: ctx.activation(kind, ctx.tensor(0))
 
 
 def _with_alpha(kind: str, default: float) -> Rule:
-    return lambda call: call.activation(kind, call.tensor(0), alpha=call.number("alpha", default))
+    return lambda ctx: ctx.activation(kind, ctx.tensor(0), alpha=ctx.node.number("alpha", default))
 
 
-def hard_sigmoid(call: Call, alpha: float, beta: float) -> Tensor:
+def hard_sigmoid(ctx: LoweringContext, alpha: float, beta: float) -> Tensor:
     """max(0, min(1, α·x + β)) of the first input."""
-    return call.activation("HARD_SIGMOID", call.tensor(0), alpha=alpha, beta=beta)
+    return ctx.activation("HARD_SIGMOID", ctx.tensor(0), alpha=alpha, beta=beta)
 
 
-def swish(call: Call, tensor: Tensor) -> Tensor:
+def swish(ctx: LoweringContext, tensor: Tensor) -> Tensor:
     """The tensor times sigmoid(α·x), with α from the node."""
-    alpha = call.number("alpha", 1.0)
-    scaled = tensor if alpha == 1.0 else call.elementwise("PROD", tensor, call.like(alpha, tensor))
-    return call.elementwise("PROD", tensor, call.activation("SIGMOID", scaled))
+    alpha = ctx.node.number("alpha", 1.0)
+    scaled = tensor if alpha == 1.0 else ctx.elementwise("PROD", tensor, ctx.like(alpha, tensor))
+    return ctx.elementwise("PROD", tensor, ctx.activation("SIGMOID", scaled))
 
 
-def _softplus(call: Call) -> Tensor:
-    return call.activation("SOFTPLUS", call.tensor(0), alpha=1.0, beta=1.0)
+def _softplus(ctx: LoweringContext) -> Tensor:
+    return ctx.activation("SOFTPLUS", ctx.tensor(0), alpha=1.0, beta=1.0)
 
 
-def _selu(call: Call) -> Tensor:
-    alpha, gamma = call.number("alpha", _SELU[0]), call.number("gamma", _SELU[1])
-    return call.activation("SELU", call.tensor(0), alpha=alpha, beta=gamma)
+def _selu(ctx: LoweringContext) -> Tensor:
+    alpha, gamma = ctx.node.number("alpha", _SELU[0]), ctx.node.number("gamma", _SELU[1])
+    return ctx.activation("SELU", ctx.tensor(0), alpha=alpha, beta=gamma)
 
 
-def _gelu(call: Call) -> Tensor:
-    kind = "GELU_TANH" if call.text("approximate", "none") == "tanh" else "GELU_ERF"
-    if hasattr(call.trt.ActivationType, kind):
-        return call.activation(kind, call.tensor(0))
-    raise call.refuse(f"this TensorRT has no activation {kind}", "take the route through TensorRT's parser")
+def _gelu(ctx: LoweringContext) -> Tensor:
+    kind = "GELU_TANH" if ctx.node.text("approximate", "none") == "tanh" else "GELU_ERF"
+    if hasattr(ctx.trt.ActivationType, kind):
+        return ctx.activation(kind, ctx.tensor(0))
+    raise ctx.refuse(f"this TensorRT has no activation {kind}", "take the route through TensorRT's parser")
 
 
-def _celu(call: Call) -> Tensor:
-    alpha, tensor = call.number("alpha", 1.0), call.tensor(0)
+def _celu(ctx: LoweringContext) -> Tensor:
+    alpha, tensor = ctx.node.number("alpha", 1.0), ctx.tensor(0)
     if alpha == 1.0:
-        return call.activation("ELU", tensor, alpha=1.0)
-    exponential = call.unary("EXP", call.elementwise("DIV", tensor, call.like(alpha, tensor)))
-    shifted = call.elementwise("SUB", exponential, call.like(1.0, tensor))
-    negative = call.elementwise(
-        "MIN", call.elementwise("PROD", shifted, call.like(alpha, tensor)), call.like(0, tensor)
-    )
-    return call.elementwise("SUM", call.activation("RELU", tensor), negative)
+        return ctx.activation("ELU", tensor, alpha=1.0)
+    exponential = ctx.unary("EXP", ctx.elementwise("DIV", tensor, ctx.like(alpha, tensor)))
+    shifted = ctx.elementwise("SUB", exponential, ctx.like(1.0, tensor))
+    negative = ctx.elementwise("MIN", ctx.elementwise("PROD", shifted, ctx.like(alpha, tensor)), ctx.like(0, tensor))
+    return ctx.elementwise("SUM", ctx.activation("RELU", tensor), negative)
 
 
-def _shrink(call: Call) -> Tensor:
-    tensor, bias, limit = call.tensor(0), call.number("bias", 0.0), call.number("lambd", 0.5)
+def _shrink(ctx: LoweringContext) -> Tensor:
+    tensor, bias, limit = ctx.tensor(0), ctx.node.number("bias", 0.0), ctx.node.number("lambd", 0.5)
     if not is_float(tensor.dtype):
-        raise call.refuse("TensorRT would round lambd and bias to integers", "cast the operand to float32")
-    below = call.elementwise("LESS", tensor, call.like(-limit, tensor))
-    above = call.elementwise("GREATER", tensor, call.like(limit, tensor))
-    added = call.elementwise("SUM", tensor, call.like(bias, tensor))
-    taken = call.elementwise("SUB", tensor, call.like(bias, tensor))
-    return call.select(below, added, call.select(above, taken, call.like(0, tensor)))
+        raise ctx.refuse("TensorRT would round lambd and bias to integers", "cast the operand to float32")
+    below = ctx.elementwise("LESS", tensor, ctx.like(-limit, tensor))
+    above = ctx.elementwise("GREATER", tensor, ctx.like(limit, tensor))
+    added = ctx.elementwise("SUM", tensor, ctx.like(bias, tensor))
+    taken = ctx.elementwise("SUB", tensor, ctx.like(bias, tensor))
+    return ctx.select(below, added, ctx.select(above, taken, ctx.like(0, tensor)))
 
 
-def _is_inf(call: Call) -> Tensor:
-    tensor = call.tensor(0)
-    positive, negative = call.integer("detect_positive", 1), call.integer("detect_negative", 1)
-    found = call.unary("ISINF", tensor)
+def _is_inf(ctx: LoweringContext) -> Tensor:
+    tensor = ctx.tensor(0)
+    positive, negative = ctx.node.integer("detect_positive", 1), ctx.node.integer("detect_negative", 1)
+    found = ctx.unary("ISINF", tensor)
     if positive and negative:
         return found
     sign = "GREATER" if positive else "LESS"
-    signed = call.elementwise(sign, tensor, call.like(0, tensor))
+    signed = ctx.elementwise(sign, tensor, ctx.like(0, tensor))
     if not positive and not negative:
-        return call.elementwise("AND", found, call.unary("NOT", found))
-    return call.elementwise("AND", found, signed)
+        return ctx.elementwise("AND", found, ctx.unary("NOT", found))
+    return ctx.elementwise("AND", found, signed)
 
 
-def _identity(call: Call) -> Result:
+def _identity(ctx: LoweringContext) -> Result:
     """Nothing to do, unless the result is public: then it needs a tensor of its own."""
-    array = call.constant(0)
+    array = ctx.node.constant(0)
     if array is not None:
         return array
-    return call.out("identity", call.tensor(0)) if call.node.outputs[0].is_graph_output() else call.tensor(0)
+    return ctx.out("identity", ctx.tensor(0)) if ctx.node.outputs[0].is_graph_output() else ctx.tensor(0)
 
 
-def _cast(call: Call) -> Tensor:
-    dtype = call.type_attribute("to")
+def _cast(ctx: LoweringContext) -> Tensor:
+    dtype = ctx.node.element_type("to")
     assert dtype is not None
-    return _converted(call, dtype)
+    return _converted(ctx, dtype)
 
 
-def _cast_like(call: Call) -> Tensor:
-    return _converted(call, call.type(1))
+def _cast_like(ctx: LoweringContext) -> Tensor:
+    return _converted(ctx, ctx.type(1))
 
 
 _CAST = (
@@ -179,25 +179,30 @@ _CAST = (
 )
 
 
-def _converted(call: Call, dtype: DataType) -> Tensor:
-    source = call.type(0)
+def _converted(ctx: LoweringContext, dtype: DataType) -> Tensor:
+    source = ctx.type(0)
     for one in (source, dtype):
         if one not in _CAST and not (one is DataType.UINT8 and source is not dtype):
-            raise call.refuse(
+            raise ctx.refuse(
                 f"TensorRT does not cast {source.name.lower()} to {dtype.name.lower()}",
                 "quantise with QuantizeLinear and DequantizeLinear, or cast to a type that TensorRT computes in",
             )
-    tensor = call.tensor(0)
-    return call.out("cast", tensor, call.tensorrt_type(dtype))
+    tensor = ctx.tensor(0)
+    return ctx.out("cast", tensor, ctx.tensorrt_type(dtype))
 
 
-def _dropout(call: Call) -> list[Result]:
+def _dropout(ctx: LoweringContext) -> list[Result]:
     """At inference it passes its input; the mask is true everywhere."""
-    training = call.constant(2)
-    if call.has(2) and (training is None or bool(training.any())):
-        raise call.refuse("it is in training mode", "export the model for inference")
-    results = [_identity(call)]
-    if call.wants(1):
-        mask = call.constant_tensor(np.ones([1] * call.rank(0), np.bool_))
-        results.append(call.expand(mask, call.sizes(call.tensor(0))))
+    training = ctx.node.constant(2)
+    if ctx.node.has(2) and (training is None or bool(training.any())):
+        raise ctx.refuse("it is in training mode", "export the model for inference")
+    results = [_identity(ctx)]
+    if ctx.node.uses_output(1):
+        mask = ctx.constant_tensor(np.ones([1] * ctx.rank(0), np.bool_))
+        results.append(ctx.expand(mask, ctx.sizes(ctx.tensor(0))))
     return results
+
+
+def _bitwise_not(ctx: LoweringContext) -> Tensor:
+    tensor = ctx.tensor(0)
+    return ctx.elementwise("SUB", ctx.unary("NEG", tensor), ctx.like(1, tensor))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from graphpress.backends.tensorrt.network.call import Call
+from graphpress.backends.tensorrt.network.context import LoweringContext
 from graphpress.backends.tensorrt.network.layers import Tensor
 
 Pads = tuple[tuple[int, int], ...]
@@ -44,7 +44,7 @@ class Window:
     size: tuple[int, ...]
 
     @staticmethod
-    def of(call: Call, kernel: Sequence[int], size: Sequence[int]) -> Window:
+    def of(ctx: LoweringContext, kernel: Sequence[int], size: Sequence[int]) -> Window:
         """The window of a node.
 
         Raises:
@@ -52,19 +52,19 @@ class Window:
         """
         rank = len(kernel)
         if not 1 <= rank <= max(_SPATIAL) or len(size) != rank:
-            raise call.refuse(f"has {len(size)} spatial axes; TensorRT's windows slide over one to three")
+            raise ctx.refuse(f"has {len(size)} spatial axes; TensorRT's windows slide over one to three")
         ones = (1,) * rank
-        strides, dilations = call.integers("strides") or ones, call.integers("dilations") or ones
+        strides, dilations = ctx.node.integers("strides") or ones, ctx.node.integers("dilations") or ones
         if len(strides) != rank or len(dilations) != rank or min(*strides, *dilations) < 1:
-            raise call.refuse(f"strides {strides} and dilations {dilations} do not fit {rank} spatial axes")
-        auto = call.text("auto_pad", "NOTSET")
+            raise ctx.refuse(f"strides {strides} and dilations {dilations} do not fit {rank} spatial axes")
+        auto = ctx.node.text("auto_pad", "NOTSET")
         window = Window(
             tuple(kernel),
             strides,
             dilations,
-            None if auto.startswith("SAME") else _pads(call, auto, rank),
+            None if auto.startswith("SAME") else _pads(ctx, auto, rank),
             auto == "SAME_UPPER",
-            bool(call.integer("ceil_mode", 0)),
+            ctx.node.flag("ceil_mode"),
             tuple(size),
         )
         return window if -1 in size or window.pads is not None else window.padded(window.same())
@@ -114,31 +114,31 @@ def halves(total: int, upper: bool) -> tuple[int, int]:
     return (small, large) if upper else (large, small)
 
 
-def _pads(call: Call, auto: str, rank: int) -> Pads:
-    pads = None if auto == "VALID" else call.integers("pads")
+def _pads(ctx: LoweringContext, auto: str, rank: int) -> Pads:
+    pads = None if auto == "VALID" else ctx.node.integers("pads")
     if pads is not None and len(pads) != 2 * rank:
-        raise call.refuse(f"pads {pads} do not fit {rank} spatial axes")
+        raise ctx.refuse(f"pads {pads} do not fit {rank} spatial axes")
     return ((0, 0),) * rank if pads is None else tuple(zip(pads[:rank], pads[rank:], strict=True))
 
 
-def configure(call: Call, layer: Any, window: Window) -> None:
+def configure(ctx: LoweringContext, layer: Any, window: Window) -> None:
     """Strides, padding and (where the layer has them) dilations of a layer over data from ``widened``.
 
     Raises:
         ModelError: TensorRT does not take one of them.
     """
     extra = max(_SPATIAL[0] - len(window.kernel), 0)
-    assign(call, layer, "stride_nd", (*window.strides, *(1,) * extra))
+    assign(ctx, layer, "stride_nd", (*window.strides, *(1,) * extra))
     if hasattr(layer, "dilation_nd"):
-        assign(call, layer, "dilation_nd", (*window.dilations, *(1,) * extra))
+        assign(ctx, layer, "dilation_nd", (*window.dilations, *(1,) * extra))
     if window.pads is None:
-        layer.padding_mode = getattr(call.trt.PaddingMode, "SAME_UPPER" if window.upper else "SAME_LOWER")
+        layer.padding_mode = getattr(ctx.trt.PaddingMode, "SAME_UPPER" if window.upper else "SAME_LOWER")
         return
-    assign(call, layer, "pre_padding", (*(before for before, _ in window.pads), *(0,) * extra))
-    assign(call, layer, "post_padding", (*(after for _, after in window.pads), *(0,) * extra))
+    assign(ctx, layer, "pre_padding", (*(before for before, _ in window.pads), *(0,) * extra))
+    assign(ctx, layer, "post_padding", (*(after for _, after in window.pads), *(0,) * extra))
 
 
-def assign(call: Call, layer: Any, name: str, numbers: Sequence[int]) -> None:
+def assign(ctx: LoweringContext, layer: Any, name: str, numbers: Sequence[int]) -> None:
     """Set a property of sizes, and see that it is set.
 
     Raises:
@@ -146,17 +146,17 @@ def assign(call: Call, layer: Any, name: str, numbers: Sequence[int]) -> None:
     """
     setattr(layer, name, tuple(numbers))
     if tuple(getattr(layer, name)) != tuple(numbers):
-        raise call.refuse(f"TensorRT does not take {tuple(numbers)} as {name.removesuffix('_nd').replace('_', ' ')}")
+        raise ctx.refuse(f"TensorRT does not take {tuple(numbers)} as {name.removesuffix('_nd').replace('_', ' ')}")
 
 
-def widened(call: Call, tensor: Tensor) -> Tensor:
+def widened(ctx: LoweringContext, tensor: Tensor) -> Tensor:
     """Data, or a kernel, with at least two spatial axes."""
-    return call.unsqueeze(tensor, [3]) if len(tensor.shape) == 3 else tensor
+    return ctx.unsqueeze(tensor, [3]) if len(tensor.shape) == 3 else tensor
 
 
-def narrowed(call: Call, tensor: Tensor, rank: int) -> Tensor:
+def narrowed(ctx: LoweringContext, tensor: Tensor, rank: int) -> Tensor:
     """A result over as many axes as the node's data has, ``rank`` with batch and channels."""
-    return call.squeeze(tensor, [3]) if rank == 3 and len(tensor.shape) == 4 else tensor
+    return ctx.squeeze(tensor, [3]) if rank == 3 and len(tensor.shape) == 4 else tensor
 
 
 def taps(kernel: Sequence[int]) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphpress.bridge.pytorch.call import Kernel
+from graphpress.bridge.pytorch.context import Kernel
 from graphpress.bridge.pytorch.tensors import to_tensor
 from graphpress.ir import Node, Value, input_of, is_constant
 from graphpress.ir.encoding import FLOAT8, Quantized, read_encoding

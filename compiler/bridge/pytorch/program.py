@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphpress.bridge import BridgeError
-from graphpress.bridge.pytorch.call import Kernel
+from graphpress.bridge.pytorch.context import Kernel
 
 ABSENT = 0
 """The slot that is always None: what an absent optional input reads."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphpress.bridge.pytorch.call import UntranslatableError
+from graphpress.bridge.pytorch.context import UntranslatableError
 from graphpress.ir import DataType
 
 _VIEWED = {

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from graphpress import ops
 from graphpress.bridge import BridgeError
-from graphpress.bridge.pytorch.call import Body, Call, Kernel, UntranslatableError
+from graphpress.bridge.pytorch.context import Body, Kernel, TranslationContext, UntranslatableError
 from graphpress.bridge.pytorch.fake_quantize import fixed_grid, following_grid, leader_of
-from graphpress.bridge.pytorch.ops import lookup
+from graphpress.bridge.pytorch.ops import TRANSLATIONS
 from graphpress.bridge.pytorch.program import ABSENT, Step, execute, with_frees
 from graphpress.bridge.pytorch.tensors import to_array, to_tensor
 from graphpress.ir import (
@@ -29,16 +29,15 @@ from graphpress.ir import (
     Graph,
     Model,
     Node,
+    NodeView,
     Value,
     constant,
     input_of,
     is_constant,
     label,
-    opset_of,
 )
 from graphpress.ir.encoding import Quantized, output_encoding, read_encoding
 from graphpress.ir.quantized import dequantize_array, payload, quantize_array
-from graphpress.ops.spec import NEWEST_OPSET
 
 MAX_FOLDED = 1 << 20
 """Elements of the largest result that is computed ahead."""
@@ -239,11 +238,12 @@ class _Scope:
             body, captured = self._body(inner, function)
             given = len(node.inputs)
             return _calling(body, given), None, captured
-        translation = lookup(node.op_type, node.domain)
+        translation = TRANSLATIONS.lookup(node.op_type, node.domain)
         if translation is None:
             raise UntranslatableError("no translation")
         bodies, captured = self._bodies(node)
-        kernel = translation(Call(node, opset_of(node) or NEWEST_OPSET, attributes, fixed, bodies))
+        view = NodeView.of(node, attributes=attributes, contents=lambda _, index: _at(fixed, index))
+        kernel = translation(TranslationContext(view, bodies))
         known = all(array is not None or value is None for array, value in zip(fixed, node.inputs, strict=True))
         return kernel, list(fixed) if known and node.inputs and not bodies else None, captured
 
@@ -299,6 +299,10 @@ class _Scope:
     def _body(self, inner: _Scope, function: Function) -> tuple[Body, tuple[int, ...]]:
         program = _program(inner, function)
         return _bound(program, list(range(len(inner.captured)))), tuple(inner.captured)
+
+
+def _at(arrays: Sequence[np.ndarray | None], index: int) -> np.ndarray | None:
+    return arrays[index] if index < len(arrays) else None
 
 
 def _integers(value: Value, encoding: Quantized, array: np.ndarray) -> np.ndarray:

@@ -23,11 +23,11 @@ def test_a_node_alone_runs_at_any_shape_with_the_same_work(family):
     rng = np.random.default_rng(0)
     for _ in range(2):
         costs.keep_all({name: int(rng.integers(1, size + 1)) for name, size in costs.sizes.items()})
-        for call, layer in costs.layers():
+        for view, layer in costs.layers():
             if not layer.macs:
                 continue
-            alone = node_model(call)
+            alone = node_model(view)
             session = Session(alone)
             feed = {spec.name: np.zeros(spec.dims, spec.dtype) for spec in session.inputs}
-            assert session.run(feed)["y0"].shape == call.output()
+            assert session.run(feed)["y0"].shape == view.output_shape()
             assert model_cost(alone).macs == layer.macs

@@ -31,7 +31,7 @@ from graphpress.runtime import Session
 
 torch = pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'")
 
-from graphpress.bridge.pytorch.ops import table as translations
+from graphpress.bridge.pytorch.ops import TRANSLATIONS
 from graphpress.bridge.pytorch.tensors import to_array, to_tensor
 
 FORWARD, GRADIENT, BOTH = ("forward",), ("gradient",), ("forward", "gradient")
@@ -114,7 +114,7 @@ def cases() -> list[Case]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = sorted(collect_testcases(None), key=lambda case: case.name)
-    names = {name for _, name in table()} | set(translations())
+    names = set(table()) | set(TRANSLATIONS.rules)
     return [
         Case(one.name.removeprefix("test_"), one.model, one.data_sets)
         for one in found
@@ -294,7 +294,7 @@ CHECKS = {"forward": check_forward, "gradient": check_gradient}
 
 # -- tests ------------------------------------------------------------------------------------------------------
 
-OPERATORS = sorted({name for _, name in table()} | {name for name in translations() if ":" not in name})
+OPERATORS = sorted(set(table()) | {name for name in TRANSLATIONS.rules if ":" not in name})
 
 
 def of_operator(operator: str) -> list[Case]:
@@ -306,7 +306,7 @@ def of_shard(shard: int) -> list[Case]:
 
 
 def test_every_operator_of_the_table_has_a_translation() -> None:
-    assert {name for _, name in table() if name not in translations()} == set(UNTRANSLATED)
+    assert set(table()) - set(TRANSLATIONS.rules) == set(UNTRANSLATED)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

@@ -19,7 +19,7 @@ from graphpress.ir import from_proto
 
 torch = pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'")
 
-from graphpress.bridge.pytorch.ops import table
+from graphpress.bridge.pytorch.ops import TRANSLATIONS
 from graphpress.bridge.pytorch.tensors import to_tensor
 
 RANDOM = ("Bernoulli", "Multinomial")
@@ -37,7 +37,12 @@ def cases():
         if case.model is None or len(case.model.graph.node) != 1 or not case.data_sets:
             continue
         node, inputs = case.model.graph.node[0], case.data_sets[0][0]
-        if node.op_type in table() and node.op_type not in RANDOM and len(inputs) > 1 and all(map(_plain, inputs)):
+        if (
+            node.op_type in TRANSLATIONS.rules
+            and node.op_type not in RANDOM
+            and len(inputs) > 1
+            and all(map(_plain, inputs))
+        ):
             found[node.op_type].append(case)
     return found
 

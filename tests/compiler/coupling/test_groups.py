@@ -62,9 +62,9 @@ def test_groups_of_a_convolution_go_whole_or_thin_out(build, blocks, units):
 
 def test_an_input_that_a_rule_forgets_stays_whole(build, monkeypatch):
     """As if the rule of Conv knew nothing of biases."""
-    from graphpress.ops import linear
+    from graphpress.ops import conv
 
-    monkeypatch.setattr(linear, "unite_axis", lambda *_: None)
+    monkeypatch.setattr(conv, "unite_axis", lambda *_: None)
     hidden = build.conv("x", 3, 8)
     coupling = couple(build.model(IMAGE, [build.conv(hidden, 8, 4)]))
     assert "c1[0]" not in names(coupling)

@@ -13,7 +13,8 @@ import pytest
 
 from graphpress import ir
 from graphpress.analysis.channels import propagate
-from graphpress.ops import Call, UnknownShapeError, Work, lookup, table
+from graphpress.ir import NodeView, UnknownShapeError
+from graphpress.ops import Work, lookup, table
 
 
 @cache
@@ -38,7 +39,7 @@ def only_arrays(case: Any) -> bool:
 
 
 def operators_with_cases() -> list[str]:
-    return sorted(op_type for domain, op_type in table() if domain == "")
+    return sorted(table())
 
 
 def shapes_of(case: Any) -> dict[str, tuple[int, ...]]:
@@ -81,15 +82,15 @@ def test_cost_is_known_wherever_shapes_are(op_type: str) -> None:
     for case in node_cases().get(op_type, []):
         shapes = shapes_of(case)
         node = next(iter(ir.from_proto(case.model).graph))
-        call = Call(
+        view = NodeView.of(
             node,
-            tuple(None if value is None else shapes.get(value.name or "") for value in node.inputs),
-            tuple(shapes.get(value.name or "") for value in node.outputs),
+            input_shapes=tuple(None if value is None else shapes.get(value.name or "") for value in node.inputs),
+            output_shapes=tuple(shapes.get(value.name or "") for value in node.outputs),
         )
         spec = lookup(op_type)
         assert spec is not None
         try:
-            work = spec.cost(call)
+            work = spec.cost(view)
         except UnknownShapeError:
             pytest.fail(f"{case.name}: cost asked for a shape that is unknown")
         assert isinstance(work, Work)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from graphpress.bridge.pytorch.call import Call, Kernel, Translation
+from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
 from graphpress.bridge.pytorch.tensors import torch_dtype
 
 
@@ -94,20 +94,20 @@ class Options:
     ahead: int
 
 
-def _attention(call: Call) -> Kernel:
-    precision, scale = call.integer("softmax_precision", 0), call.number("scale", math.nan)
-    ahead = call.integer("right_window_size", -1)
+def _attention(ctx: TranslationContext) -> Kernel:
+    precision, scale = ctx.node.integer("softmax_precision", 0), ctx.node.number("scale", math.nan)
+    ahead = ctx.node.integer("right_window_size", -1)
     options = Options(
-        query_heads=call.integer("q_num_heads", 1),
-        key_heads=call.integer("kv_num_heads", 1),
+        query_heads=ctx.node.integer("q_num_heads", 1),
+        key_heads=ctx.node.integer("kv_num_heads", 1),
         scale=None if math.isnan(scale) else scale,
-        softcap=call.number("softcap", 0.0),
+        softcap=ctx.node.number("softcap", 0.0),
         precision=torch_dtype(precision) if precision else None,
-        shown=call.integer("qk_matmul_output_mode", 0),
-        behind=call.integer("left_window_size", -1),
-        ahead=0 if call.integer("is_causal", 0) else ahead,
+        shown=ctx.node.integer("qk_matmul_output_mode", 0),
+        behind=ctx.node.integer("left_window_size", -1),
+        ahead=0 if ctx.node.integer("is_causal", 0) else ahead,
     )
-    outputs = call.outputs
+    outputs = ctx.node.output_count
 
     def run(
         query: Tensor,
@@ -162,9 +162,9 @@ def _after(past: Tensor | None, data: Tensor) -> Tensor:
     return data if past is None else torch.cat([past, data], 2)
 
 
-def _rotary(call: Call) -> Kernel:
-    heads, width = call.integer("num_heads", 0), call.integer("rotary_embedding_dim", 0)
-    interleaved = bool(call.integer("interleaved", 0))
+def _rotary(ctx: TranslationContext) -> Kernel:
+    heads, width = ctx.node.integer("num_heads", 0), ctx.node.integer("rotary_embedding_dim", 0)
+    interleaved = ctx.node.flag("interleaved")
 
     def run(data: Tensor, cosine: Tensor, sine: Tensor, positions: Tensor | None = None) -> Tensor:
         if positions is not None:

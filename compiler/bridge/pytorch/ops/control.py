@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpress.bridge.pytorch.call import Call, Kernel, Translation
+from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
 from graphpress.bridge.pytorch.tensors import torch_dtype
 from graphpress.ir import Value, dims_of
 
@@ -24,8 +24,8 @@ def entries() -> dict[str, Translation]:
     return {"If": _if, "Loop": _loop, "Scan": _scan}
 
 
-def _if(call: Call) -> Kernel:
-    then, otherwise = call.bodies["then_branch"], call.bodies["else_branch"]
+def _if(ctx: TranslationContext) -> Kernel:
+    then, otherwise = ctx.bodies["then_branch"], ctx.bodies["else_branch"]
 
     def run(condition: Tensor, *captured: Any) -> tuple[Any, ...]:
         return tuple((then if bool(condition) else otherwise)((), captured))
@@ -33,11 +33,11 @@ def _if(call: Call) -> Kernel:
     return run
 
 
-def _loop(call: Call) -> Kernel:
+def _loop(ctx: TranslationContext) -> Kernel:
     """The body takes round, condition and carried values; it gives the condition, the carried and the collected."""
-    body, given = call.bodies["body"], len(call.node.inputs)
+    body, given = ctx.bodies["body"], len(ctx.node.inputs)
     states = given - 2
-    collected = call.attributes["body"].as_graph().outputs[1 + states :]
+    collected = ctx.node.graph("body").outputs[1 + states :]
 
     def run(*operands: Any) -> tuple[Any, ...]:
         limit, condition, *carried = operands[:given]
@@ -55,15 +55,18 @@ def _loop(call: Call) -> Kernel:
     return run
 
 
-def _scan(call: Call) -> Kernel:
+def _scan(ctx: TranslationContext) -> Kernel:
     """The body takes the carried values and one slice of each sequence; it gives the carried and one slice each."""
-    call.require(call.opset >= _FIRST_WITHOUT_BATCH, "its batch axis went with operator set 9")
-    body, given, sequences = call.bodies["body"], len(call.node.inputs), call.integer("num_scan_inputs", 1)
+    ctx.require(ctx.node.opset >= _FIRST_WITHOUT_BATCH, "its batch axis went with operator set 9")
+    body, given, sequences = ctx.bodies["body"], len(ctx.node.inputs), ctx.node.integer("num_scan_inputs", 1)
     states = given - sequences
-    collected = call.attributes["body"].as_graph().outputs[states:]
-    axes_in, axes_out = _each(call, "scan_input_axes", sequences), _each(call, "scan_output_axes", len(collected))
-    back_in = _each(call, "scan_input_directions", sequences)
-    back_out = _each(call, "scan_output_directions", len(collected))
+    collected = ctx.node.graph("body").outputs[states:]
+    axes_in, axes_out = (
+        ctx.node.integers_or_zeros("scan_input_axes", sequences),
+        ctx.node.integers_or_zeros("scan_output_axes", len(collected)),
+    )
+    back_in = ctx.node.integers_or_zeros("scan_input_directions", sequences)
+    back_out = ctx.node.integers_or_zeros("scan_output_directions", len(collected))
 
     def run(*operands: Any) -> tuple[Any, ...]:
         carried: Sequence[Any] = operands[:states]
@@ -80,10 +83,6 @@ def _scan(call: Call) -> Kernel:
         return (*carried, *stacked)
 
     return run
-
-
-def _each(call: Call, name: str, number: int) -> tuple[int, ...]:
-    return call.integers(name) or (0,) * number
 
 
 def _unstack(data: Tensor, axis: int, backward: int) -> tuple[Tensor, ...]:

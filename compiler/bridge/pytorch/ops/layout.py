@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from graphpress.bridge.pytorch.call import Call, Kernel, Translation
+from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
 from graphpress.bridge.pytorch.ops.windows import Pads, pad
 
 
@@ -36,8 +36,8 @@ def entries() -> dict[str, Translation]:
 # -- views ----------------------------------------------------------------------------------------------------
 
 
-def _reshape(call: Call) -> Kernel:
-    read, zero_is_zero = call.reader(1, "shape"), bool(call.integer("allowzero", 0))
+def _reshape(ctx: TranslationContext) -> Kernel:
+    read, zero_is_zero = ctx.reader(1, "shape"), ctx.node.flag("allowzero")
 
     def kernel(x: Tensor, shape: Tensor | None = None) -> Tensor:
         sizes = read(shape) or ()
@@ -55,8 +55,8 @@ def _inferred(sizes: Sequence[int], count: int) -> tuple[int, ...]:
     return tuple(0 if size == -1 else size for size in sizes)
 
 
-def _flatten(call: Call) -> Kernel:
-    axis = call.integer("axis", 1)
+def _flatten(ctx: TranslationContext) -> Kernel:
+    axis = ctx.node.integer("axis", 1)
 
     def kernel(x: Tensor) -> Tensor:
         cut = axis if axis >= 0 else axis + x.dim()
@@ -65,8 +65,8 @@ def _flatten(call: Call) -> Kernel:
     return kernel
 
 
-def _squeeze(call: Call) -> Kernel:
-    read = call.reader(1, "axes")
+def _squeeze(ctx: TranslationContext) -> Kernel:
+    read = ctx.reader(1, "axes")
 
     def kernel(x: Tensor, axes: Tensor | None = None) -> Tensor:
         chosen = read(axes)
@@ -75,8 +75,8 @@ def _squeeze(call: Call) -> Kernel:
     return kernel
 
 
-def _unsqueeze(call: Call) -> Kernel:
-    read = call.reader(1, "axes")
+def _unsqueeze(ctx: TranslationContext) -> Kernel:
+    read = ctx.reader(1, "axes")
 
     def kernel(x: Tensor, axes: Tensor | None = None) -> Tensor:
         chosen = read(axes) or ()
@@ -88,16 +88,16 @@ def _unsqueeze(call: Call) -> Kernel:
     return kernel
 
 
-def _transpose(call: Call) -> Kernel:
-    order = call.integers("perm")
+def _transpose(ctx: TranslationContext) -> Kernel:
+    order = ctx.node.integers("perm")
     if order is not None:
         return lambda x: x.permute(order)
     return lambda x: x.permute(tuple(reversed(range(x.dim()))))
 
 
-def _expand(call: Call) -> Kernel:
+def _expand(ctx: TranslationContext) -> Kernel:
     """Broadcasting goes both ways: a target of one keeps the operand's size."""
-    read = call.reader(1)
+    read = ctx.reader(1)
 
     def kernel(x: Tensor, shape: Tensor) -> Tensor:
         return x.expand(np.broadcast_shapes(x.shape, read(shape) or ()))
@@ -108,11 +108,11 @@ def _expand(call: Call) -> Kernel:
 # -- padding and cropping -------------------------------------------------------------------------------------
 
 
-def _pad(call: Call) -> Kernel:
-    mode = call.text("mode", "constant")
-    call.require(mode in ("constant", "edge", "reflect", "wrap"), f"mode {mode!r}")
-    read, read_axes, given = call.reader(1, "pads"), call.reader(3), call.number("value", 0.0)
-    known = call.constant(2)
+def _pad(ctx: TranslationContext) -> Kernel:
+    mode = ctx.node.text("mode", "constant")
+    ctx.require(mode in ("constant", "edge", "reflect", "wrap"), f"mode {mode!r}")
+    read, read_axes, given = ctx.reader(1, "pads"), ctx.reader(3), ctx.node.number("value", 0.0)
+    known = ctx.node.constant(2)
     constant = given if known is None else known.reshape(-1)[0].item()
 
     def kernel(
@@ -160,8 +160,8 @@ def _sources(size: int, before: int, after: int, mode: str) -> Tensor:
     return torch.where(places >= size, period - places, places)
 
 
-def _center_crop_pad(call: Call) -> Kernel:
-    read, axes = call.reader(1), call.integers("axes")
+def _center_crop_pad(ctx: TranslationContext) -> Kernel:
+    read, axes = ctx.reader(1), ctx.node.integers("axes")
 
     def kernel(x: Tensor, shape: Tensor) -> Tensor:
         pairs = [(0, 0)] * x.dim()
@@ -179,13 +179,13 @@ def _center_crop_pad(call: Call) -> Kernel:
 # -- copies and blocks ----------------------------------------------------------------------------------------
 
 
-def _tile(call: Call) -> Kernel:
-    read = call.reader(1)
+def _tile(ctx: TranslationContext) -> Kernel:
+    read = ctx.reader(1)
     return lambda x, repeats: x.repeat(read(repeats) or ())
 
 
-def _depth_to_space(call: Call) -> Kernel:
-    block, crd = call.integer("blocksize", 1), call.text("mode", "DCR") == "CRD"
+def _depth_to_space(ctx: TranslationContext) -> Kernel:
+    block, crd = ctx.node.integer("blocksize", 1), ctx.node.text("mode", "DCR") == "CRD"
 
     def kernel(x: Tensor) -> Tensor:
         if crd:
@@ -197,9 +197,9 @@ def _depth_to_space(call: Call) -> Kernel:
     return kernel
 
 
-def _space_to_depth(call: Call) -> Kernel:
-    block = call.integer("blocksize", 1)
-    order = (0, 1, 3, 5, 2, 4) if call.text("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
+def _space_to_depth(ctx: TranslationContext) -> Kernel:
+    block = ctx.node.integer("blocksize", 1)
+    order = (0, 1, 3, 5, 2, 4) if ctx.node.text("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
 
     def kernel(x: Tensor) -> Tensor:
         n, c, h, w = x.shape
@@ -209,8 +209,8 @@ def _space_to_depth(call: Call) -> Kernel:
     return kernel
 
 
-def _trilu(call: Call) -> Kernel:
-    read, upper = call.reader(1), call.integer("upper", 1)
+def _trilu(ctx: TranslationContext) -> Kernel:
+    read, upper = ctx.reader(1), ctx.node.integer("upper", 1)
     cut = torch.triu if upper else torch.tril
 
     def kernel(x: Tensor, k: Tensor | None = None) -> Tensor:
@@ -219,8 +219,8 @@ def _trilu(call: Call) -> Kernel:
     return kernel
 
 
-def _reverse_sequence(call: Call) -> Kernel:
-    time, batch = call.integer("time_axis", 0), call.integer("batch_axis", 1)
+def _reverse_sequence(ctx: TranslationContext) -> Kernel:
+    time, batch = ctx.node.integer("time_axis", 0), ctx.node.integer("batch_axis", 1)
 
     def kernel(x: Tensor, lengths: Tensor) -> Tensor:
         rows = x.movedim((batch, time), (0, 1))

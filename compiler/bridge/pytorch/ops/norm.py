@@ -1,67 +1,35 @@
-"""Normalisations and the Softmax family. Statistics of short floats are taken in single precision."""
+"""Normalizations. Statistics of short floats are taken in single precision."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from graphpress.bridge.pytorch.call import Call, Kernel, Translation
+from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
 from graphpress.bridge.pytorch.tensors import torch_dtype
-
-_PER_AXIS_SINCE = 13
-"""Before this operator set, Softmax took all axes from ``axis`` on as one."""
 
 
 def entries() -> dict[str, Translation]:
     """The operators of this family."""
     return {
+        "BatchNormalization": _batch_norm,
         "GroupNormalization": _group_norm,
-        "Hardmax": lambda call: _along(call, _hardmax),
         "InstanceNormalization": _instance_norm,
         "LRN": _local_response,
         "LayerNormalization": _layer_norm,
-        "LogSoftmax": lambda call: _along(call, torch.log_softmax),
         "LpNormalization": _lp_norm,
         "MeanVarianceNormalization": _mean_variance,
         "RMSNormalization": _rms_norm,
-        "Softmax": lambda call: _along(call, torch.softmax),
     }
-
-
-# -- softmax --------------------------------------------------------------------------------------------------
-
-
-def _along(call: Call, function: Callable[[Tensor, int], Tensor]) -> Kernel:
-    """Along one axis, or in older operator sets along all from ``axis`` on, taken as one."""
-    if call.opset >= _PER_AXIS_SINCE:
-        axis = call.integer("axis", -1)
-        return lambda x: function(x, axis)
-    first = call.integer("axis", 1)
-
-    def kernel(x: Tensor) -> Tensor:
-        cut = first if first >= 0 else first + x.dim()
-        if cut == x.dim() - 1:
-            return function(x, -1)
-        return function(x.reshape(math.prod(x.shape[:cut]), -1), 1).reshape(x.shape)
-
-    return kernel
-
-
-def _hardmax(x: Tensor, axis: int) -> Tensor:
-    """One where the first of the largest values is, zero elsewhere."""
-    return torch.zeros_like(x).scatter(axis, x.argmax(axis, keepdim=True), 1)
 
 
 # -- statistics along the last axes ---------------------------------------------------------------------------
 
 
-def _layer_norm(call: Call) -> Kernel:
-    axis, epsilon, stash = call.integer("axis", -1), call.number("epsilon", 1e-5), _stash(call)
-    outputs = call.outputs
+def _layer_norm(ctx: TranslationContext) -> Kernel:
+    axis, epsilon, stash = ctx.node.integer("axis", -1), ctx.node.number("epsilon", 1e-5), _stash(ctx)
+    outputs = ctx.node.output_count
 
     def simple(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
         if scale.dim() == (-axis if axis < 0 else x.dim() - axis) and scale.shape == x.shape[axis:]:
@@ -79,8 +47,8 @@ def _layer_norm(call: Call) -> Kernel:
     return simple if outputs == 1 else whole
 
 
-def _rms_norm(call: Call) -> Kernel:
-    axis, epsilon, stash = call.integer("axis", -1), call.number("epsilon", 1e-5), _stash(call)
+def _rms_norm(ctx: TranslationContext) -> Kernel:
+    axis, epsilon, stash = ctx.node.integer("axis", -1), ctx.node.number("epsilon", 1e-5), _stash(ctx)
 
     def kernel(x: Tensor, scale: Tensor) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, stash))
@@ -90,21 +58,21 @@ def _rms_norm(call: Call) -> Kernel:
     return kernel
 
 
-def _stash(call: Call) -> torch.dtype:
-    return torch_dtype(call.integer("stash_type", 1))
+def _stash(ctx: TranslationContext) -> torch.dtype:
+    return torch_dtype(ctx.node.integer("stash_type", 1))
 
 
 # -- statistics per channel or group of channels --------------------------------------------------------------
 
 
-def _instance_norm(call: Call) -> Kernel:
-    epsilon = call.number("epsilon", 1e-5)
+def _instance_norm(ctx: TranslationContext) -> Kernel:
+    epsilon = ctx.node.number("epsilon", 1e-5)
     return lambda x, scale, bias: _of_groups(x, x.shape[1], epsilon) * _channels(scale, x) + _channels(bias, x)
 
 
-def _group_norm(call: Call) -> Kernel:
+def _group_norm(ctx: TranslationContext) -> Kernel:
     """Scale and bias hold one number per channel, or (operator set 18) per group."""
-    groups, epsilon = call.integer("num_groups", 1), call.number("epsilon", 1e-5)
+    groups, epsilon = ctx.node.integer("num_groups", 1), ctx.node.number("epsilon", 1e-5)
 
     def kernel(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
         times = x.shape[1] // scale.shape[0]
@@ -128,10 +96,10 @@ def _channels(parameter: Tensor, x: Tensor) -> Tensor:
     return parameter.reshape(-1, *(1,) * (x.dim() - 2))
 
 
-def _local_response(call: Call) -> Kernel:
+def _local_response(ctx: TranslationContext) -> Kernel:
     """Divided by (bias + alpha / size · sum of squares over neighbouring channels) ** beta."""
-    size, bias = call.integer("size", 1), call.number("bias", 1.0)
-    factor, beta = call.number("alpha", 1e-4) / size, call.number("beta", 0.75)
+    size, bias = ctx.node.integer("size", 1), ctx.node.number("bias", 1.0)
+    factor, beta = ctx.node.number("alpha", 1e-4) / size, ctx.node.number("beta", 0.75)
     before = (size - 1) // 2
 
     def kernel(x: Tensor) -> Tensor:
@@ -146,9 +114,9 @@ def _local_response(call: Call) -> Kernel:
 # -- others ---------------------------------------------------------------------------------------------------
 
 
-def _lp_norm(call: Call) -> Kernel:
+def _lp_norm(ctx: TranslationContext) -> Kernel:
     """What is all zero stays so."""
-    axis, order = call.integer("axis", -1), call.integer("p", 2)
+    axis, order = ctx.node.integer("axis", -1), ctx.node.integer("p", 2)
 
     def kernel(x: Tensor) -> Tensor:
         size = torch.linalg.vector_norm(x, order, axis, keepdim=True)
@@ -157,11 +125,41 @@ def _lp_norm(call: Call) -> Kernel:
     return kernel
 
 
-def _mean_variance(call: Call) -> Kernel:
-    axes = call.integers("axes") or (0, 2, 3)
+def _mean_variance(ctx: TranslationContext) -> Kernel:
+    axes = ctx.node.integers("axes") or (0, 2, 3)
 
     def kernel(x: Tensor) -> Tensor:
         centred = x - x.mean(axes, keepdim=True)
         return centred / (centred.square().mean(axes, keepdim=True).sqrt() + 1e-9)
 
     return kernel
+
+
+def _batch_norm(ctx: TranslationContext) -> Kernel:
+    """Normalises by the stored statistics, or (attribute ``training_mode``) by those of the batch."""
+    ctx.require(ctx.node.integer("spatial", 1) == 1, "statistics per position went with operator set 9")
+    epsilon, momentum = ctx.node.number("epsilon", 1e-5), ctx.node.number("momentum", 0.9)
+    if ctx.node.integer("training_mode", 0):
+        return lambda *operands: _by_batch(*operands, epsilon=epsilon, momentum=momentum)
+
+    def kernel(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        if mean.requires_grad or variance.requires_grad:
+            shape = (-1, *(1,) * (x.dim() - 2))
+            factor = scale * torch.rsqrt(variance + epsilon)
+            return ((x - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)).to(x.dtype)
+        if scale.dtype == x.dtype == mean.dtype:
+            return functional.batch_norm(x, mean, variance, scale, bias, eps=epsilon)
+        statistics, affine = (mean.float(), variance.float()), (scale.float(), bias.float())
+        return functional.batch_norm(x.float(), *statistics, *affine, eps=epsilon).to(x.dtype)
+
+    return kernel
+
+
+def _by_batch(
+    x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, *, epsilon: float, momentum: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    axes = [axis for axis in range(x.dim()) if axis != 1]
+    spread, centre = torch.var_mean(x, axes, correction=0)
+    y = functional.batch_norm(x, None, None, scale, bias, True, eps=epsilon)
+    blended = (momentum * old + (1 - momentum) * new for old, new in ((mean, centre), (variance, spread)))
+    return (y, *blended)  # type: ignore[return-value]

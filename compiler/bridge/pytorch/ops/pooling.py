@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from graphpress.bridge.pytorch.call import Call, Kernel, Translation
+from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
 from graphpress.bridge.pytorch.ops.windows import Pads, Window, even, pad
 
 _MAX: tuple[Callable[..., Any], ...] = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)
@@ -22,9 +22,9 @@ def entries() -> dict[str, Translation]:
     """The operators of this family."""
     return {
         "AveragePool": _average_pool,
-        "GlobalAveragePool": lambda call: lambda x: x.mean(tuple(range(2, x.dim())), keepdim=True),
+        "GlobalAveragePool": lambda ctx: lambda x: x.mean(tuple(range(2, x.dim())), keepdim=True),
         "GlobalLpPool": _global_lp_pool,
-        "GlobalMaxPool": lambda call: lambda x: x.amax(tuple(range(2, x.dim())), keepdim=True),
+        "GlobalMaxPool": lambda ctx: lambda x: x.amax(tuple(range(2, x.dim())), keepdim=True),
         "LpPool": _lp_pool,
         "MaxPool": _max_pool,
         "MaxUnpool": _max_unpool,
@@ -34,10 +34,10 @@ def entries() -> dict[str, Translation]:
 # -- the largest ----------------------------------------------------------------------------------------------
 
 
-def _max_pool(call: Call) -> Kernel:
-    window, size = Window.of(call), call.integers("kernel_shape") or ()
-    ceil, column_major = bool(call.integer("ceil_mode", 0)), bool(call.integer("storage_order", 0))
-    places = call.outputs > 1
+def _max_pool(ctx: TranslationContext) -> Kernel:
+    window, size = Window.of(ctx), ctx.node.integers("kernel_shape") or ()
+    ceil, column_major = ctx.node.flag("ceil_mode"), ctx.node.flag("storage_order")
+    places = ctx.node.output_count > 1
 
     def kernel(x: Tensor) -> Any:
         rank = len(size)
@@ -72,10 +72,10 @@ def _positions(found: Tensor, x: Tensor, padded: Sequence[int], pads: Pads, colu
     return result + planes * math.prod(space)
 
 
-def _max_unpool(call: Call) -> Kernel:
+def _max_unpool(ctx: TranslationContext) -> Kernel:
     """Values go back where they were; a larger output shape adds zeros at the ends."""
-    window, size = Window.of(call), call.integers("kernel_shape") or ()
-    read = call.reader(2)
+    window, size = Window.of(ctx), ctx.node.integers("kernel_shape") or ()
+    read = ctx.reader(2)
 
     def kernel(x: Tensor, places: Tensor, shape: Tensor | None = None) -> Tensor:
         rank = len(size)
@@ -96,10 +96,10 @@ def _max_unpool(call: Call) -> Kernel:
 # -- means and norms ------------------------------------------------------------------------------------------
 
 
-def _average_pool(call: Call) -> Kernel:
+def _average_pool(ctx: TranslationContext) -> Kernel:
     """Padding counts only where ``count_include_pad`` says so; what a rounded-up last window adds never does."""
-    window, size = Window.of(call), call.integers("kernel_shape") or ()
-    ceil, with_padding = bool(call.integer("ceil_mode", 0)), bool(call.integer("count_include_pad", 0))
+    window, size = Window.of(ctx), ctx.node.integers("kernel_shape") or ()
+    ceil, with_padding = ctx.node.flag("ceil_mode"), ctx.node.flag("count_include_pad")
 
     def kernel(x: Tensor) -> Tensor:
         rank = len(size)
@@ -133,9 +133,9 @@ def _sums(x: Tensor, size: Sequence[int], window: Window) -> Tensor:
     return sums.reshape(*x.shape[:2], *sums.shape[2:])
 
 
-def _lp_pool(call: Call) -> Kernel:
-    window, size, order = Window.of(call), call.integers("kernel_shape") or (), call.integer("p", 2)
-    ceil = bool(call.integer("ceil_mode", 0))
+def _lp_pool(ctx: TranslationContext) -> Kernel:
+    window, size, order = Window.of(ctx), ctx.node.integers("kernel_shape") or (), ctx.node.integer("p", 2)
+    ceil = ctx.node.flag("ceil_mode")
 
     def kernel(x: Tensor) -> Tensor:
         pads = window.to_whole_steps(x.shape[2:], size, window.padding(x.shape[2:], size), ceil)
@@ -144,6 +144,6 @@ def _lp_pool(call: Call) -> Kernel:
     return kernel
 
 
-def _global_lp_pool(call: Call) -> Kernel:
-    order = call.integer("p", 2)
+def _global_lp_pool(ctx: TranslationContext) -> Kernel:
+    order = ctx.node.integer("p", 2)
     return lambda x: torch.linalg.vector_norm(x, order, tuple(range(2, x.dim())), keepdim=True)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphpress.bridge.pytorch.call import Call, Kernel, Translation
+from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
 from graphpress.bridge.pytorch.tensors import torch_dtype
-from graphpress.ir import DataType, input_of
+from graphpress.ir import DataType
 from graphpress.ir.encoding import integer_bounds
 
 
@@ -37,11 +37,11 @@ def spread(parameter: Tensor, data: Tensor, axis: int, block: int) -> Tensor:
     return parameter.repeat_interleave(block or -(-size // parameter.shape[axis]), axis).narrow(axis, 0, size)
 
 
-def _quantize(call: Call) -> Kernel:
-    axis, block = call.integer("axis", 1), call.integer("block_size", 0)
-    precision, dtype = call.integer("precision", 0), _quantized_type(call)
-    exact = call.integer("saturate", 1) or not torch_dtype(dtype).is_floating_point
-    call.require(bool(exact), "short floats that do not saturate")
+def _quantize(ctx: TranslationContext) -> Kernel:
+    axis, block = ctx.node.integer("axis", 1), ctx.node.integer("block_size", 0)
+    precision, dtype = ctx.node.integer("precision", 0), _quantized_type(ctx)
+    exact = ctx.node.integer("saturate", 1) or not torch_dtype(dtype).is_floating_point
+    ctx.require(bool(exact), "short floats that do not saturate")
 
     def run(data: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
         divisor = spread(scale, data, axis, block).to(torch_dtype(precision) if precision else scale.dtype)
@@ -53,12 +53,12 @@ def _quantize(call: Call) -> Kernel:
     return run
 
 
-def _quantized_type(call: Call) -> DataType:
+def _quantized_type(ctx: TranslationContext) -> DataType:
     """That of the zero point, else the attribute, else bytes."""
-    zero_point = input_of(call.node, 2)
+    zero_point = ctx.node.input(2)
     if zero_point is not None and zero_point.dtype is not None:
         return zero_point.dtype
-    return DataType(call.integer("output_dtype", 0) or DataType.UINT8)
+    return DataType(ctx.node.integer("output_dtype", 0) or DataType.UINT8)
 
 
 def to_grid(scaled: Tensor, zero_point: Tensor | int, dtype: DataType) -> Tensor:
@@ -71,8 +71,12 @@ def to_grid(scaled: Tensor, zero_point: Tensor | int, dtype: DataType) -> Tensor
     return (scaled.round().float() + zero_point).clamp(low, high).to(target)
 
 
-def _dequantize(call: Call) -> Kernel:
-    axis, block, dtype = call.integer("axis", 1), call.integer("block_size", 0), call.integer("output_dtype", 0)
+def _dequantize(ctx: TranslationContext) -> Kernel:
+    axis, block, dtype = (
+        ctx.node.integer("axis", 1),
+        ctx.node.integer("block_size", 0),
+        ctx.node.integer("output_dtype", 0),
+    )
 
     def run(data: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
         target = torch_dtype(dtype) if dtype else scale.dtype
@@ -85,9 +89,9 @@ def _dequantize(call: Call) -> Kernel:
     return run
 
 
-def _quantize_dynamically(call: Call) -> Kernel:
+def _quantize_dynamically(ctx: TranslationContext) -> Kernel:
     """The range of the tensor, zero included, over all bytes."""
-    del call
+    del ctx
 
     def run(data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         low, high = data.amin().clamp(max=0), data.amax().clamp(min=0)
@@ -96,3 +100,23 @@ def _quantize_dynamically(call: Call) -> Kernel:
         return to_grid(data / scale, zero_point, DataType.UINT8), scale, zero_point.to(torch.uint8)
 
     return run
+
+
+def centered(integers: Tensor, zero: Tensor | None, axis: int = 0) -> Tensor:
+    """Integers less their zero-point, in double precision."""
+    return integers.double() if zero is None else integers.double() - along(zero, integers, axis).double()
+
+
+def along(parameter: Tensor, data: Tensor, axis: int) -> Tensor:
+    """A scale or zero-point, one for all or one per index of an axis, shaped to broadcast against the data."""
+    if parameter.numel() == 1:
+        return parameter.reshape(())
+    if parameter.dim() > 1:
+        return parameter
+    return parameter.reshape([-1 if index == axis % data.dim() else 1 for index in range(data.dim())])
+
+
+def requantized(numbers: Tensor, zero: Tensor) -> Tensor:
+    """Numbers on the scale of the result, as integers of the type of its zero-point."""
+    limits = torch.iinfo(zero.dtype)
+    return (numbers.round() + zero.reshape(()).double()).clamp(limits.min, limits.max).to(zero.dtype)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from graphpress.bridge.pytorch.call import Call, Kernel, Translation, UntranslatableError
+from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext, UntranslatableError
 
 Activation = Callable[[Tensor], Tensor]
 State = tuple[Tensor, ...]
@@ -59,9 +59,9 @@ _OF_CELL = 2
 def entries() -> dict[str, Translation]:
     """The operators of this family."""
     return {
-        "GRU": lambda call: _layer(call, gru, ("sigmoid", "tanh")),
-        "LSTM": lambda call: _layer(call, lstm, ("sigmoid", "tanh", "tanh")),
-        "RNN": lambda call: _layer(call, rnn, ("tanh",)),
+        "GRU": lambda ctx: _layer(ctx, gru, ("sigmoid", "tanh")),
+        "LSTM": lambda ctx: _layer(ctx, lstm, ("sigmoid", "tanh", "tanh")),
+        "RNN": lambda ctx: _layer(ctx, rnn, ("tanh",)),
     }
 
 
@@ -184,12 +184,12 @@ def backwards(data: Tensor, lengths: Tensor | None) -> Tensor:
 # -- from the node ----------------------------------------------------------------------------------------------
 
 
-def _layer(call: Call, make: Callable[[Layer], Step], defaults: tuple[str, ...]) -> Kernel:
-    direction = call.text("direction", "forward")
+def _layer(ctx: TranslationContext, make: Callable[[Layer], Step], defaults: tuple[str, ...]) -> Kernel:
+    direction = ctx.node.text("direction", "forward")
     reverse = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[direction]
-    activations = _activations(call, defaults, len(reverse))
-    batch_first, count = bool(call.integer("layout", 0)), 2 if make is lstm else 1
-    linear, coupled = bool(call.integer("linear_before_reset", 0)), bool(call.integer("input_forget", 0))
+    activations = _activations(ctx, defaults, len(reverse))
+    batch_first, count = ctx.node.flag("layout"), 2 if make is lstm else 1
+    linear, coupled = ctx.node.flag("linear_before_reset"), ctx.node.flag("input_forget")
 
     def swap(tensor: Tensor) -> Tensor:
         return tensor.transpose(0, 1) if batch_first else tensor
@@ -222,12 +222,12 @@ def _layer(call: Call, make: Callable[[Layer], Step], defaults: tuple[str, ...])
     return run
 
 
-def _activations(call: Call, defaults: tuple[str, ...], directions: int) -> list[tuple[Activation, ...]]:
+def _activations(ctx: TranslationContext, defaults: tuple[str, ...], directions: int) -> list[tuple[Activation, ...]]:
     """For each direction its activations; they take their numbers from the lists in turn, those that have any."""
-    given = call.attributes.get("activations")
+    given = ctx.node.attributes.get("activations")
     names = defaults * directions if given is None else tuple(given.as_strings())
-    alphas, betas = iter(call.numbers("activation_alpha") or ()), iter(call.numbers("activation_beta") or ())
-    clip = call.number("clip", math.inf)
+    alphas, betas = iter(ctx.node.numbers("activation_alpha") or ()), iter(ctx.node.numbers("activation_beta") or ())
+    clip = ctx.node.number("clip", math.inf)
     made = []
     for place, name in enumerate(names):
         shape = _SHAPES.get(name.lower())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from graphpress.bridge.pytorch.call import Call, Kernel, Translation
+from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
 
 _UNSORTED = (torch.uint16, torch.uint32, torch.uint64)
 """Types that torch does not sort."""
@@ -20,10 +20,10 @@ def entries() -> dict[str, Translation]:
     """The operators of this family."""
     return {
         **{name: _reduction(function) for name, function in _REDUCTIONS.items()},
-        "ArgMax": lambda call: _arg(call, torch.argmax),
-        "ArgMin": lambda call: _arg(call, torch.argmin),
-        "CumProd": lambda call: _cumulative(call, torch.cumprod, 1),
-        "CumSum": lambda call: _cumulative(call, torch.cumsum, 0),
+        "ArgMax": lambda ctx: _arg(ctx, torch.argmax),
+        "ArgMin": lambda ctx: _arg(ctx, torch.argmin),
+        "CumProd": lambda ctx: _cumulative(ctx, torch.cumprod, 1),
+        "CumSum": lambda ctx: _cumulative(ctx, torch.cumsum, 0),
         "TopK": _top_k,
     }
 
@@ -87,9 +87,9 @@ def _root(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
 def _reduction(reduce: Reduction) -> Translation:
     """Without axes everything is reduced, or nothing if ``noop_with_empty_axes`` says so."""
 
-    def translate(call: Call) -> Kernel:
-        read, keep = call.reader(1, "axes"), bool(call.integer("keepdims", 1))
-        whole = not call.integer("noop_with_empty_axes", 0)
+    def translate(ctx: TranslationContext) -> Kernel:
+        read, keep = ctx.reader(1, "axes"), ctx.node.flag("keepdims", True)
+        whole = not ctx.node.integer("noop_with_empty_axes", 0)
 
         def kernel(x: Tensor, axes: Tensor | None = None) -> Tensor:
             chosen = tuple(read(axes) or (range(x.dim()) if whole else ()))
@@ -105,10 +105,10 @@ def _reduction(reduce: Reduction) -> Translation:
 # -- positions ------------------------------------------------------------------------------------------------
 
 
-def _arg(call: Call, find: Callable[[Tensor, int, bool], Tensor]) -> Kernel:
+def _arg(ctx: TranslationContext, find: Callable[[Tensor, int, bool], Tensor]) -> Kernel:
     """Torch does not say which of several equal ones it finds; the first is the least of their positions."""
-    axis, keep = call.integer("axis", 0), bool(call.integer("keepdims", 1))
-    largest, last = find is torch.argmax, bool(call.integer("select_last_index", 0))
+    axis, keep = ctx.node.integer("axis", 0), ctx.node.flag("keepdims", True)
+    largest, last = find is torch.argmax, ctx.node.flag("select_last_index")
 
     def kernel(x: Tensor) -> Tensor:
         best = x.amax(axis, True) if largest else x.amin(axis, True)
@@ -121,10 +121,10 @@ def _arg(call: Call, find: Callable[[Tensor, int, bool], Tensor]) -> Kernel:
     return kernel
 
 
-def _top_k(call: Call) -> Kernel:
+def _top_k(ctx: TranslationContext) -> Kernel:
     """The lower position wins among equals, as a stable sort has it."""
-    read, axis, largest = call.reader(1), call.integer("axis", -1), bool(call.integer("largest", 1))
-    count = call.attributes.get("k")
+    read, axis, largest = ctx.reader(1), ctx.node.integer("axis", -1), ctx.node.flag("largest", True)
+    count = ctx.node.attributes.get("k")
 
     def kernel(x: Tensor, k: Tensor | None = None) -> tuple[Tensor, Tensor]:
         number = count.as_int() if count is not None else (read(k) or (0,))[0]
@@ -137,9 +137,9 @@ def _top_k(call: Call) -> Kernel:
 # -- running --------------------------------------------------------------------------------------------------
 
 
-def _cumulative(call: Call, run: Callable[[Tensor, int], Tensor], neutral: int) -> Kernel:
-    read = call.reader(1, "axis")
-    exclusive, reverse = call.integer("exclusive", 0), call.integer("reverse", 0)
+def _cumulative(ctx: TranslationContext, run: Callable[[Tensor, int], Tensor], neutral: int) -> Kernel:
+    read = ctx.reader(1, "axis")
+    exclusive, reverse = ctx.node.integer("exclusive", 0), ctx.node.integer("reverse", 0)
 
     def kernel(x: Tensor, axis: Tensor | None = None) -> Tensor:
         along = (read(axis) or (0,))[0]

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphpress.bridge.pytorch.call import Call, Kernel, Translation
+from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
 
 _FIRST_WITH_COORDINATES = 11
 """Before this operator set, coordinates are those of mode ``asymmetric``."""
@@ -53,25 +53,25 @@ class Sampling:
     fill: float
 
     @staticmethod
-    def of(call: Call) -> Sampling:
+    def of(ctx: TranslationContext) -> Sampling:
         """The sampling of a node."""
-        old = call.opset < _FIRST_WITH_COORDINATES
+        old = ctx.node.opset < _FIRST_WITH_COORDINATES
         return Sampling(
-            call.text("mode", "nearest"),
-            "asymmetric" if old else call.text("coordinate_transformation_mode", "half_pixel"),
-            "simple" if old else call.text("nearest_mode", "round_prefer_floor"),
-            call.number("cubic_coeff_a", -0.75),
-            bool(call.integer("exclude_outside", 0)),
-            bool(call.integer("antialias", 0)),
-            call.number("extrapolation_value", 0.0),
+            ctx.node.text("mode", "nearest"),
+            "asymmetric" if old else ctx.node.text("coordinate_transformation_mode", "half_pixel"),
+            "simple" if old else ctx.node.text("nearest_mode", "round_prefer_floor"),
+            ctx.node.number("cubic_coeff_a", -0.75),
+            ctx.node.flag("exclude_outside"),
+            ctx.node.flag("antialias"),
+            ctx.node.number("extrapolation_value", 0.0),
         )
 
 
-def _resize(call: Call) -> Kernel:
-    sampling, axes = Sampling.of(call), call.integers("axes")
-    policy = call.text("keep_aspect_ratio_policy", "stretch")
-    given = call.numbers("scales")
-    modern = call.opset >= _FIRST_WITH_COORDINATES and call.node.op_type == "Resize"
+def _resize(ctx: TranslationContext) -> Kernel:
+    sampling, axes = Sampling.of(ctx), ctx.node.integers("axes")
+    policy = ctx.node.text("keep_aspect_ratio_policy", "stretch")
+    given = ctx.node.numbers("scales")
+    modern = ctx.node.opset >= _FIRST_WITH_COORDINATES and ctx.node.op_type == "Resize"
 
     def kernel(x: Tensor, *settings: Tensor | None) -> Tensor:
         roi, scales, sizes = (*settings, None, None)[:3] if modern else (None, *settings, None, None)[:3]

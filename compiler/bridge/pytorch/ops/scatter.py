@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from graphpress.bridge.pytorch.call import Call, Kernel, Translation
+from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
 from graphpress.bridge.pytorch.ops.select import from_front
 
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
@@ -26,8 +26,8 @@ def entries() -> dict[str, Translation]:
     }
 
 
-def _scatter_elements(call: Call) -> Kernel:
-    axis, reduction = call.integer("axis", 0), call.text("reduction", "none")
+def _scatter_elements(ctx: TranslationContext) -> Kernel:
+    axis, reduction = ctx.node.integer("axis", 0), ctx.node.text("reduction", "none")
     return lambda data, indices, updates: put(data, axis, indices, updates, reduction)
 
 
@@ -39,8 +39,8 @@ def put(data: Tensor, axis: int, indices: Tensor, updates: Tensor, reduction: st
     return data.scatter_reduce(axis, indices, updates, _REDUCTIONS[reduction])
 
 
-def _scatter_nd(call: Call) -> Kernel:
-    reduction = call.text("reduction", "none")
+def _scatter_nd(ctx: TranslationContext) -> Kernel:
+    reduction = ctx.node.text("reduction", "none")
     return lambda data, indices, updates: put_slices(data, indices, updates, reduction)
 
 
@@ -56,8 +56,8 @@ def put_slices(data: Tensor, indices: Tensor, updates: Tensor, reduction: str) -
     return put(flat, 0, places, updates.reshape(-1, width), reduction).reshape(data.shape)
 
 
-def _tensor_scatter(call: Call) -> Kernel:
-    axis, circular = call.integer("axis", -2), call.text("mode", "linear") == "circular"
+def _tensor_scatter(ctx: TranslationContext) -> Kernel:
+    axis, circular = ctx.node.integer("axis", -2), ctx.node.text("mode", "linear") == "circular"
 
     def run(cache: Tensor, update: Tensor, starts: Tensor | None = None) -> Tensor:
         size, length = cache.shape[axis], update.shape[axis]

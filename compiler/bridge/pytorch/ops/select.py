@@ -9,13 +9,12 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-from graphpress.bridge.pytorch.call import Call, Kernel, Translation
+from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
 
 
 def entries() -> dict[str, Translation]:
     """The operators of this family."""
     return {
-        "Compress": _compress,
         "Concat": _concat,
         "Gather": _gather,
         "GatherElements": _gather_elements,
@@ -29,13 +28,13 @@ def entries() -> dict[str, Translation]:
 # -- joining and cutting ----------------------------------------------------------------------------------------
 
 
-def _concat(call: Call) -> Kernel:
-    axis = call.integer("axis", 1)
+def _concat(ctx: TranslationContext) -> Kernel:
+    axis = ctx.node.integer("axis", 1)
     return lambda *parts: torch.cat(parts, axis)
 
 
-def _split(call: Call) -> Kernel:
-    axis, count, read = call.integer("axis", 0), len(call.node.outputs), call.reader(1, "split")
+def _split(ctx: TranslationContext) -> Kernel:
+    axis, count, read = ctx.node.integer("axis", 0), len(ctx.node.outputs), ctx.reader(1, "split")
 
     def run(data: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
         given = read(sizes)
@@ -50,9 +49,9 @@ def _even(size: int, count: int) -> list[int]:
     return [max(0, min(chunk, size - index * chunk)) for index in range(count)]
 
 
-def _slice(call: Call) -> Kernel:
+def _slice(ctx: TranslationContext) -> Kernel:
     names = ("starts", "ends", "axes", "steps")
-    reads = [call.reader(index, name) for index, name in enumerate(names, 1)]
+    reads = [ctx.reader(index, name) for index, name in enumerate(names, 1)]
 
     def run(data: Tensor, *operands: Tensor | None) -> Tensor:
         given = (*operands, None, None, None, None)
@@ -87,8 +86,8 @@ def from_front(indices: Tensor, size: int) -> Tensor:
     return torch.where(indices < 0, indices + size, indices)
 
 
-def _gather(call: Call) -> Kernel:
-    axis = call.integer("axis", 0)
+def _gather(ctx: TranslationContext) -> Kernel:
+    axis = ctx.node.integer("axis", 0)
 
     def run(data: Tensor, indices: Tensor) -> Tensor:
         chosen = from_front(indices, data.shape[axis])
@@ -99,13 +98,13 @@ def _gather(call: Call) -> Kernel:
     return run
 
 
-def _gather_elements(call: Call) -> Kernel:
-    axis = call.integer("axis", 0)
+def _gather_elements(ctx: TranslationContext) -> Kernel:
+    axis = ctx.node.integer("axis", 0)
     return lambda data, indices: data.gather(axis, from_front(indices, data.shape[axis]))
 
 
-def _gather_nd(call: Call) -> Kernel:
-    batch_dims = call.integer("batch_dims", 0)
+def _gather_nd(ctx: TranslationContext) -> Kernel:
+    batch_dims = ctx.node.integer("batch_dims", 0)
     return lambda data, indices: pick_slices(data, indices, batch_dims)
 
 
@@ -119,18 +118,8 @@ def pick_slices(data: Tensor, indices: Tensor, batch_dims: int) -> Tensor:
     return found.reshape((*indices.shape[:-1], *data.shape[batch_dims + depth :]))
 
 
-def _compress(call: Call) -> Kernel:
-    axis = call.integer("axis", 0) if "axis" in call.attributes else None
-
-    def run(data: Tensor, condition: Tensor) -> Tensor:
-        chosen = condition.reshape(-1).nonzero().reshape(-1)
-        return data.reshape(-1)[chosen] if axis is None else data.index_select(axis, chosen)
-
-    return run
-
-
-def _one_hot(call: Call) -> Kernel:
-    axis, read = call.integer("axis", -1), call.reader(1)
+def _one_hot(ctx: TranslationContext) -> Kernel:
+    axis, read = ctx.node.integer("axis", -1), ctx.reader(1)
 
     def run(indices: Tensor, depth: Tensor, values: Tensor) -> Tensor:
         known: Sequence[int] | None = read(depth)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from graphpress.bridge.pytorch.call import Call
+from graphpress.bridge.pytorch.context import TranslationContext
 
 Pads = tuple[tuple[int, int], ...]
 """Padding before and after, per spatial axis."""
@@ -33,15 +33,15 @@ class Window:
     auto: str
 
     @staticmethod
-    def of(call: Call) -> Window:
+    def of(ctx: TranslationContext) -> Window:
         """The window of a node."""
-        auto = call.text("auto_pad", "NOTSET")
-        pads = call.integers("pads")
+        auto = ctx.node.text("auto_pad", "NOTSET")
+        pads = ctx.node.integers("pads")
         both = None if pads is None else tuple(zip(pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True))
         if auto == "VALID":
             both = None
         return Window(
-            call.integers("strides"), call.integers("dilations"), both, auto if auto.startswith("SAME") else ""
+            ctx.node.integers("strides"), ctx.node.integers("dilations"), both, auto if auto.startswith("SAME") else ""
         )
 
     def stride(self, rank: int) -> tuple[int, ...]:

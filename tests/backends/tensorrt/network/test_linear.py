@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from graphpress import ir
-from graphpress.backends.tensorrt.network.call import Call
-from graphpress.backends.tensorrt.network.linear import spelt_out
+from graphpress.backends.tensorrt.network.context import LoweringContext
+from graphpress.backends.tensorrt.network.matmul import spelt_out
 from graphpress.backends.tensorrt.network.scope import Construction, Scope
 from graphpress.backends.tensorrt.network.windows import assign
 from graphpress.errors import ModelError
@@ -76,7 +76,7 @@ def test_a_property_that_tensorrt_drops_is_an_error(bench):
     network = bench.builder.create_network(0)
     x = network.add_input("x", bench.trt.float32, (1, 2, 8, 8))
     place = Construction(bench.trt, network, True, lambda graph, scope: None)
-    call = Call(ir.Node("", "ConvTranspose", [], name="the node"), Scope(place))
+    call = LoweringContext(ir.Node("", "ConvTranspose", [], name="the node"), Scope(place))
     layer = call.add("deconvolution_nd", x, 2, (3, 3), call.weights(normal(2, 2, 3, 3)))
     assign(call, layer, "post_padding", (1, 1))
     with pytest.raises(ModelError, match=r"does not take \(-1, 0\) as post padding"):

@@ -15,7 +15,7 @@ from graphpress.errors import ModelError
 from graphpress.ir import to_proto
 
 node = helper.make_node
-OTHERS = {"Cast", "CastLike", "Dropout", "Identity", "Not"}
+OTHERS = {"BitwiseNot", "Cast", "CastLike", "Dropout", "Identity", "Not"}
 FUNCTIONS = sorted(set(entries()) - OTHERS)
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     "Celu": {"alpha": 0.5},

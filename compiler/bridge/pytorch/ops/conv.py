@@ -1,4 +1,4 @@
-"""Convolutions and matrix products, also those on integers.
+"""Convolutions, also those on integers.
 
 Integer products are computed in double precision, which holds every sum of theirs exactly; they pass no gradient.
 """
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from graphpress.bridge.pytorch.call import Call, Kernel, Translation
+from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
+from graphpress.bridge.pytorch.ops.quantized import centered, requantized
 from graphpress.bridge.pytorch.ops.windows import Pads, Window, even, pad
 
 _CONVOLUTIONS = (functional.conv1d, functional.conv2d, functional.conv3d)
@@ -25,20 +26,15 @@ def entries() -> dict[str, Translation]:
         "ConvInteger": _conv_integer,
         "ConvTranspose": _conv_transpose,
         "DeformConv": _deform_conv,
-        "Einsum": _einsum,
-        "Gemm": _gemm,
-        "MatMul": _matmul,
-        "MatMulInteger": _matmul_integer,
         "QLinearConv": _qlinear_conv,
-        "QLinearMatMul": _qlinear_matmul,
     }
 
 
 # -- convolutions ---------------------------------------------------------------------------------------------
 
 
-def _conv(call: Call) -> Kernel:
-    window, groups = Window.of(call), call.integer("group", 1)
+def _conv(ctx: TranslationContext) -> Kernel:
+    window, groups = Window.of(ctx), ctx.node.integer("group", 1)
 
     def kernel(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return _convolve(x, weight, bias, window, groups)
@@ -57,10 +53,10 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, gr
     return result
 
 
-def _conv_transpose(call: Call) -> Kernel:
+def _conv_transpose(ctx: TranslationContext) -> Kernel:
     """The whole result, of which padding cuts off the rim: on both sides alike torch does it, else we."""
-    window, groups = Window.of(call), call.integer("group", 1)
-    extra, shape = call.integers("output_padding"), call.integers("output_shape")
+    window, groups = Window.of(ctx), ctx.node.integer("group", 1)
+    extra, shape = ctx.node.integers("output_padding"), ctx.node.integers("output_shape")
 
     def kernel(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         rank = weight.dim() - 2
@@ -94,14 +90,14 @@ def _rim(x: Tensor, weight: Tensor, window: Window, more: Sequence[int], shape: 
     return tuple(rims)
 
 
-def _deform_conv(call: Call) -> Kernel:
+def _deform_conv(ctx: TranslationContext) -> Kernel:
     """Each tap of the kernel reads the image between pixels, where an offset moves it; outside there are zeros."""
-    window, groups, offset_groups = Window.of(call), call.integer("group", 1), call.integer("offset_group", 1)
+    window, groups, offset_groups = Window.of(ctx), ctx.node.integer("group", 1), ctx.node.integer("offset_group", 1)
 
     def kernel(
         x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        call.require(weight.dim() == 4, "more or fewer than two spatial axes")
+        ctx.require(weight.dim() == 4, "more or fewer than two spatial axes")
         (n, c, _, _), (rows, columns) = x.shape, offset.shape[2:]
         taps = weight.shape[2] * weight.shape[3]
         grid = _tap_grid(x, weight, offset.reshape(n * offset_groups, taps, 2, rows, columns), window)
@@ -137,94 +133,29 @@ def _tap_grid(x: Tensor, weight: Tensor, offset: Tensor, window: Window) -> Tens
     return torch.stack(grids[::-1], -1)
 
 
-# -- matrix products ------------------------------------------------------------------------------------------
-
-
-def _gemm(call: Call) -> Kernel:
-    alpha, beta = call.number("alpha", 1.0), call.number("beta", 1.0)
-    flip_a, flip_b = call.integer("transA", 0), call.integer("transB", 0)
-
-    def kernel(a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
-        a, b = a.mT if flip_a else a, b.mT if flip_b else b
-        if c is None:
-            return a @ b if alpha == 1 else alpha * (a @ b)
-        if a.is_floating_point():
-            return torch.addmm(c, a, b, beta=beta, alpha=alpha)
-        return (alpha * (a @ b) + beta * c).to(a.dtype)
-
-    return kernel
-
-
-def _matmul(call: Call) -> Kernel:
-    return torch.matmul
-
-
-def _einsum(call: Call) -> Kernel:
-    equation = call.text("equation", "").replace(" ", "")
-    return lambda *operands: torch.einsum(equation, *operands)
-
-
 # -- on integers ----------------------------------------------------------------------------------------------
 
 
-def _conv_integer(call: Call) -> Kernel:
-    window, groups = Window.of(call), call.integer("group", 1)
+def _conv_integer(ctx: TranslationContext) -> Kernel:
+    window, groups = Window.of(ctx), ctx.node.integer("group", 1)
 
     def kernel(x: Tensor, weight: Tensor, x_zero: Tensor | None = None, w_zero: Tensor | None = None) -> Tensor:
-        centred = _centred(x, x_zero), _centred(weight, w_zero, 0)
+        centred = centered(x, x_zero), centered(weight, w_zero, 0)
         return _convolve(*centred, None, window, groups).to(torch.int32)
 
     return kernel
 
 
-def _qlinear_conv(call: Call) -> Kernel:
-    window, groups = Window.of(call), call.integer("group", 1)
+def _qlinear_conv(ctx: TranslationContext) -> Kernel:
+    window, groups = Window.of(ctx), ctx.node.integer("group", 1)
 
     def kernel(
         x: Tensor, x_scale: Tensor, x_zero: Tensor, weight: Tensor, w_scale: Tensor, w_zero: Tensor,
         y_scale: Tensor, y_zero: Tensor, bias: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         wide = None if bias is None else bias.double()
-        sums = _convolve(_centred(x, x_zero), _centred(weight, w_zero, 0), wide, window, groups)
+        sums = _convolve(centered(x, x_zero), centered(weight, w_zero, 0), wide, window, groups)
         factor = (x_scale * w_scale / y_scale).double()
-        return _requantised(sums * factor.reshape(-1, *(1,) * (weight.dim() - 2)), y_zero)
+        return requantized(sums * factor.reshape(-1, *(1,) * (weight.dim() - 2)), y_zero)
 
     return kernel
-
-
-def _matmul_integer(call: Call) -> Kernel:
-    def kernel(a: Tensor, b: Tensor, a_zero: Tensor | None = None, b_zero: Tensor | None = None) -> Tensor:
-        return (_centred(a, a_zero, -2) @ _centred(b, b_zero, -1)).to(torch.int32)
-
-    return kernel
-
-
-def _qlinear_matmul(call: Call) -> Kernel:
-    def kernel(
-        a: Tensor, a_scale: Tensor, a_zero: Tensor, b: Tensor, b_scale: Tensor, b_zero: Tensor,
-        y_scale: Tensor, y_zero: Tensor,
-    ) -> Tensor:  # fmt: skip
-        sums = _centred(a, a_zero, -2) @ _centred(b, b_zero, -1)
-        scales = _along(a_scale, a, -2).double() * _along(b_scale, b, -1).double()
-        return _requantised(sums * scales / y_scale.double(), y_zero)
-
-    return kernel
-
-
-def _centred(integers: Tensor, zero: Tensor | None, axis: int = 0) -> Tensor:
-    """Integers less their zero-point, in double precision."""
-    return integers.double() if zero is None else integers.double() - _along(zero, integers, axis).double()
-
-
-def _along(parameter: Tensor, data: Tensor, axis: int) -> Tensor:
-    """A scale or zero-point, one for all or one per index of an axis, shaped to broadcast against the data."""
-    if parameter.numel() == 1:
-        return parameter.reshape(())
-    if parameter.dim() > 1:
-        return parameter
-    return parameter.reshape([-1 if index == axis % data.dim() else 1 for index in range(data.dim())])
-
-
-def _requantised(numbers: Tensor, zero: Tensor) -> Tensor:
-    limits = torch.iinfo(zero.dtype)
-    return (numbers.round() + zero.reshape(()).double()).clamp(limits.min, limits.max).to(zero.dtype)

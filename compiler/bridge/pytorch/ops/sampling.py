@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from graphpress.bridge.pytorch.call import Call, Kernel, Translation
+from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
 
 _MODES = {"linear": "bilinear", "cubic": "bicubic"}
 
@@ -19,16 +19,16 @@ def entries() -> dict[str, Translation]:
     return {"GridSample": _grid_sample, "MaxRoiPool": _max_roi_pool, "RoiAlign": _roi_align}
 
 
-def _grid_sample(call: Call) -> Kernel:
-    given = call.text("mode", "linear")
-    mode, padding = _MODES.get(given, given), call.text("padding_mode", "zeros")
-    aligned = bool(call.integer("align_corners", 0))
+def _grid_sample(ctx: TranslationContext) -> Kernel:
+    given = ctx.node.text("mode", "linear")
+    mode, padding = _MODES.get(given, given), ctx.node.text("padding_mode", "zeros")
+    aligned = ctx.node.flag("align_corners")
     return lambda x, grid: functional.grid_sample(x, grid, mode, padding, aligned)
 
 
-def _max_roi_pool(call: Call) -> Kernel:
+def _max_roi_pool(ctx: TranslationContext) -> Kernel:
     """Bins of whole pixels, which may share a row or column; an empty bin is zero."""
-    (rows, columns), scale = call.integers("pooled_shape") or (1, 1), call.number("spatial_scale", 1.0)
+    (rows, columns), scale = ctx.node.integers("pooled_shape") or (1, 1), ctx.node.number("spatial_scale", 1.0)
 
     def kernel(x: Tensor, regions: Tensor) -> Tensor:
         return torch.stack([_pooled(x, region, scale, rows, columns) for region in regions.tolist()])
@@ -54,12 +54,12 @@ def _bins(start: int, end: int, count: int, size: int) -> list[tuple[int, int]]:
     return [(min(max(low, 0), size), min(max(high, 0), size)) for low, high in edges]
 
 
-def _roi_align(call: Call) -> Kernel:
+def _roi_align(ctx: TranslationContext) -> Kernel:
     """Each bin is the mean (or the largest) of samples between pixels, on a regular grid inside it."""
-    rows, columns = call.integer("output_height", 1), call.integer("output_width", 1)
-    scale, ratio = call.number("spatial_scale", 1.0), call.integer("sampling_ratio", 0)
-    half_pixel = call.opset >= 16 and call.text("coordinate_transformation_mode", "half_pixel") == "half_pixel"
-    largest = call.text("mode", "avg") == "max"
+    rows, columns = ctx.node.integer("output_height", 1), ctx.node.integer("output_width", 1)
+    scale, ratio = ctx.node.number("spatial_scale", 1.0), ctx.node.integer("sampling_ratio", 0)
+    half_pixel = ctx.node.opset >= 16 and ctx.node.text("coordinate_transformation_mode", "half_pixel") == "half_pixel"
+    largest = ctx.node.text("mode", "avg") == "max"
 
     def kernel(x: Tensor, regions: Tensor, batch: Tensor) -> Tensor:
         shift = 0.5 if half_pixel else 0.0

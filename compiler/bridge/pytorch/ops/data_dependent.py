@@ -1,4 +1,7 @@
-"""Operators whose results are positions: NonZero, NonMaxSuppression, Unique. They pass no gradients but Unique's."""
+"""Operators whose sizes depend on what the data holds: NonZero, Compress, NonMaxSuppression, Unique.
+
+Where the results are positions they pass no gradients.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphpress.bridge.pytorch.call import Call, Kernel, Translation
+from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
 
 
 def entries() -> dict[str, Translation]:
     """The operators of this family."""
-    return {"NonMaxSuppression": _suppress, "NonZero": _non_zero, "Unique": _unique}
+    return {"Compress": _compress, "NonMaxSuppression": _suppress, "NonZero": _non_zero, "Unique": _unique}
 
 
-def _non_zero(call: Call) -> Kernel:
-    del call
+def _non_zero(ctx: TranslationContext) -> Kernel:
+    del ctx
     return lambda data: data.nonzero().T.contiguous()
 
 
@@ -32,8 +35,8 @@ class Limits:
     score: float | None
 
 
-def _suppress(call: Call) -> Kernel:
-    centred = bool(call.integer("center_point_box", 0))
+def _suppress(ctx: TranslationContext) -> Kernel:
+    centred = ctx.node.flag("center_point_box")
 
     def run(
         boxes: Tensor,
@@ -89,9 +92,9 @@ def overlaps(box: Tensor, others: Tensor) -> Tensor:
 # -- unique -----------------------------------------------------------------------------------------------------
 
 
-def _unique(call: Call) -> Kernel:
-    axis = call.integer("axis", 0) if "axis" in call.attributes else None
-    ordered, outputs = bool(call.integer("sorted", 1)), call.outputs
+def _unique(ctx: TranslationContext) -> Kernel:
+    axis = ctx.node.integer("axis", 0) if "axis" in ctx.node.attributes else None
+    ordered, outputs = ctx.node.flag("sorted", True), ctx.node.output_count
 
     def run(data: Tensor) -> Tensor | tuple[Tensor, ...]:
         flat = data.reshape(-1) if axis is None else data
@@ -116,3 +119,13 @@ def unique(data: Tensor, axis: int, ordered: bool) -> tuple[Tensor, Tensor, Tens
         order = first.argsort()
         first, counts, inverse = first[order], counts[order], order.argsort()[inverse]
     return data.index_select(axis, first), first, inverse, counts
+
+
+def _compress(ctx: TranslationContext) -> Kernel:
+    axis = ctx.node.integer("axis", 0) if "axis" in ctx.node.attributes else None
+
+    def run(data: Tensor, condition: Tensor) -> Tensor:
+        chosen = condition.reshape(-1).nonzero().reshape(-1)
+        return data.reshape(-1)[chosen] if axis is None else data.index_select(axis, chosen)
+
+    return run

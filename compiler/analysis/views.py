@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from graphpress.ir import DataType, Node, Value, constant, is_constant, is_standard, opset_of, static_shape
-from graphpress.ops import Call, Dims, lookup
-from graphpress.ops.spec import NEWEST_OPSET
+from graphpress.ir import DataType, Dims, Node, NodeView, Value, constant, is_constant, is_standard, static_shape
+from graphpress.ops import lookup
 
 ASSUMED_BYTES = 4
 """Bytes of an element whose type is not known."""
@@ -15,13 +14,12 @@ ASSUMED_BYTES = 4
 _GRID_OPERATORS = ("QuantizeLinear", "DequantizeLinear")
 
 
-def call_of(node: Node, shapes: Mapping[str, Dims]) -> Call:
+def view_of(node: Node, shapes: Mapping[str, Dims]) -> NodeView:
     """The node with the shapes of what it reads and writes, None for what is absent or unknown."""
-    return Call(
+    return NodeView.of(
         node,
-        tuple(None if value is None else shape_of(value, shapes) for value in node.inputs),
-        tuple(shape_of(value, shapes) for value in node.outputs),
-        opset_of(node) or NEWEST_OPSET,
+        input_shapes=tuple(None if value is None else shape_of(value, shapes) for value in node.inputs),
+        output_shapes=tuple(shape_of(value, shapes) for value in node.outputs),
     )
 
 

@@ -1,0 +1,118 @@
+"""Matrix products, also those on integers, and Einsum.
+
+Axes: the two sides of a contraction are united; the axis of output channels is that of the weight. Cost:
+multiply-accumulates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from graphpress.ir import Node, NodeView, int_attribute
+from graphpress.ops.atoms import Axes, Axis
+from graphpress.ops.rules import broadcast_axes, given_axes, unite_axis, unite_broadcast, weighted
+from graphpress.ops.spec import AxesRule, CostRule, Flow, OpSpec, Quantization, Role, Work
+
+
+def entries() -> dict[str, OpSpec]:
+    """The operators of this family."""
+    return {
+        "Gemm": OpSpec(_gemm, _gemm_cost, weighted(1, 2, _gemm_channels)),
+        "MatMul": OpSpec(_matmul(1), _matmul_cost(1), weighted(1, None, _last)),
+        "MatMulInteger": OpSpec(_matmul(1), _matmul_cost(1), weighted(1, None, _last)),
+        "QLinearMatMul": OpSpec(_matmul(3), _matmul_cost(3), weighted(3, None, _last)),
+        "Einsum": OpSpec(_einsum, _einsum_cost, Quantization(Role.ANCHOR)),
+    }
+
+
+def _last(node: Node, rank: int) -> int:
+    return rank - 1
+
+
+def _gemm_channels(node: Node, rank: int) -> int:
+    return 0 if int_attribute(node, "transB", 0) else 1
+
+
+def _gemm(flow: Flow) -> Sequence[Axes | None]:
+    a, b = flow.of(0), flow.of(1)
+    rows, inner = reversed(a) if flow.node.integer("transA", 0) else a
+    inner_b, columns = reversed(b) if flow.node.integer("transB", 0) else b
+    flow.atoms.unite(inner, inner_b)
+    if flow.node.has(2):
+        unite_broadcast(flow.atoms, (rows, columns), flow.of(2))
+    return [(rows, columns)]
+
+
+def _gemm_cost(node: NodeView) -> Work:
+    a, out = node.input_shape(0), math.prod(node.output_shape())
+    return Work(out * a[0 if node.integer("transA", 0) else 1], out if node.has(2) else 0)
+
+
+def _matmul(second: int) -> AxesRule:
+    def rule(flow: Flow) -> Sequence[Axes | None]:
+        a, b = flow.of(0), flow.of(second)
+        flow.atoms.unite(a[-1], b[-2] if len(b) > 1 else b[0])
+        batch = broadcast_axes(flow.atoms, [a[:-2], b[:-2]]) if len(a) > 2 or len(b) > 2 else ()
+        if flow.node.op_type != "MatMul":
+            _join_scales(flow, second)
+        return [(*batch, *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))]
+
+    return rule
+
+
+def _join_scales(flow: Flow, second: int) -> None:
+    """Scales and zero-points of an integer product: rows of the first operand, columns of the second."""
+    of_a, of_b = ((1, 2), (4, 5)) if second == 3 else ((2,), (3,))
+    a, b = flow.of(0), flow.of(second)
+    unite_axis(flow.atoms, a[-2] if len(a) > 1 else a[0], *given_axes(flow, None, of_a))
+    unite_axis(flow.atoms, b[-1], *given_axes(flow, None, of_b))
+
+
+def _matmul_cost(second: int) -> CostRule:
+    return lambda node: Work(math.prod(node.output_shape()) * node.input_shape(0)[-1])
+
+
+def _einsum(flow: Flow) -> Sequence[Axes | None]:
+    """Axes with one label are united; one that is summed without a partner has its sum taken, so it stays."""
+    terms, result = _equation(flow.node)
+    bound: dict[str, Axis] = {}
+    seen: dict[str, int] = {}
+    for index, labels in enumerate(terms):
+        for label in set(labels):
+            seen[label] = seen.get(label, 0) + 1
+        for label, axis in zip(labels, flow.of(index), strict=True):
+            if label in bound and len(axis) > 1 and len(bound[label]) > 1:
+                flow.atoms.unite(bound[label], axis)
+            elif label not in bound or len(bound[label]) == 1:
+                bound[label] = axis
+    for label in bound.keys() - set(result):
+        if seen[label] == 1:
+            flow.freeze(bound[label], "an axis summed alone")
+    return [tuple(bound[label] for label in result)]
+
+
+def _einsum_cost(node: NodeView) -> Work:
+    terms, _ = _equation(node)
+    sizes: dict[str, int] = {}
+    for index, labels in enumerate(terms):
+        for label, size in zip(labels, node.input_shape(index), strict=True):
+            sizes[label] = max(size, sizes.get(label, 1))
+    return Work(math.prod(sizes.values()) * max(1, len(terms) - 1))
+
+
+def _equation(node: NodeView) -> tuple[list[list[str]], list[str]]:
+    """Labels of each operand and of the result; the axes of an ellipsis are numbered from the end."""
+    left, arrow, right = node.text("equation", "").replace(" ", "").partition("->")
+    terms = [_labels(term, len(node.input_shape(index))) for index, term in enumerate(left.split(","))]
+    if not arrow:
+        names = [name for term in left.split(",") for name in term if name.isalpha()]
+        right = ("..." if "..." in left else "") + "".join(sorted(name for name in names if names.count(name) == 1))
+    hidden = max(sum(label.isdigit() for label in term) for term in terms) if "..." in right else 0
+    return terms, _labels(right, len(right.replace("...", "")) + hidden)
+
+
+def _labels(term: str, rank: int) -> list[str]:
+    before, dots, after = term.partition("...")
+    hidden = rank - len(before) - len(after) if dots else 0
+    return [*before, *(str(hidden - place) for place in range(hidden)), *after]
