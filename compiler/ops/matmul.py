@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from graphpress.ir import Node, NodeView, int_attribute
 from graphpress.ops.atoms import Axes, Axis
 from graphpress.ops.rules import broadcast_axes, given_axes, unite_axis, unite_broadcast, weighted
+from graphpress.ops.semantics.einsum import Equation, parse_equation
 from graphpress.ops.spec import AxesRule, CostRule, Flow, OpSpec, Quantization, Role, Work
 
 
@@ -75,10 +76,10 @@ def _matmul_cost(second: int) -> CostRule:
 
 def _einsum(flow: Flow) -> Sequence[Axes | None]:
     """Axes with one label are united; one that is summed without a partner has its sum taken, so it stays."""
-    terms, result = _equation(flow.node)
+    equation = _equation(flow.node)
     bound: dict[str, Axis] = {}
     seen: dict[str, int] = {}
-    for index, labels in enumerate(terms):
+    for index, labels in enumerate(equation.terms):
         for label in set(labels):
             seen[label] = seen.get(label, 0) + 1
         for label, axis in zip(labels, flow.of(index), strict=True):
@@ -86,33 +87,21 @@ def _einsum(flow: Flow) -> Sequence[Axes | None]:
                 flow.atoms.unite(bound[label], axis)
             elif label not in bound or len(bound[label]) == 1:
                 bound[label] = axis
-    for label in bound.keys() - set(result):
+    for label in bound.keys() - set(equation.result):
         if seen[label] == 1:
             flow.freeze(bound[label], "an axis summed alone")
-    return [tuple(bound[label] for label in result)]
+    return [tuple(bound[label] for label in equation.result)]
 
 
 def _einsum_cost(node: NodeView) -> Work:
-    terms, _ = _equation(node)
+    equation = _equation(node)
     sizes: dict[str, int] = {}
-    for index, labels in enumerate(terms):
+    for index, labels in enumerate(equation.terms):
         for label, size in zip(labels, node.input_shape(index), strict=True):
             sizes[label] = max(size, sizes.get(label, 1))
-    return Work(math.prod(sizes.values()) * max(1, len(terms) - 1))
+    return Work(math.prod(sizes.values()) * max(1, len(equation.terms) - 1))
 
 
-def _equation(node: NodeView) -> tuple[list[list[str]], list[str]]:
-    """Labels of each operand and of the result; the axes of an ellipsis are numbered from the end."""
-    left, arrow, right = node.text("equation", "").replace(" ", "").partition("->")
-    terms = [_labels(term, len(node.input_shape(index))) for index, term in enumerate(left.split(","))]
-    if not arrow:
-        names = [name for term in left.split(",") for name in term if name.isalpha()]
-        right = ("..." if "..." in left else "") + "".join(sorted(name for name in names if names.count(name) == 1))
-    hidden = max(sum(label.isdigit() for label in term) for term in terms) if "..." in right else 0
-    return terms, _labels(right, len(right.replace("...", "")) + hidden)
-
-
-def _labels(term: str, rank: int) -> list[str]:
-    before, dots, after = term.partition("...")
-    hidden = rank - len(before) - len(after) if dots else 0
-    return [*before, *(str(hidden - place) for place in range(hidden)), *after]
+def _equation(node: NodeView) -> Equation:
+    equation = node.text("equation", "")
+    return parse_equation(equation, [len(node.input_shape(index)) for index in range(equation.count(",") + 1)])

@@ -14,22 +14,22 @@ import numpy as np
 from graphpress.ir import NodeView
 from graphpress.ops.atoms import Axes, Axis
 from graphpress.ops.rules import freeze_inputs
+from graphpress.ops.semantics.recurrent import GATES
 from graphpress.ops.shrink import Shrink
 from graphpress.ops.spec import Flow, OpSpec, Quantization, Role, Work
 
-_GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _PEEPHOLES = 3
 _PER_GATE = 10
 
 
 def entries() -> dict[str, OpSpec]:
     """The operators of this family."""
-    return {name: OpSpec(_recurrent, _cost, Quantization(Role.OPAQUE, 1, 3), shrink=_smaller_state) for name in _GATES}
+    return {name: OpSpec(_recurrent, _cost, Quantization(Role.OPAQUE, 1, 3), shrink=_smaller_state) for name in GATES}
 
 
 def _recurrent(flow: Flow) -> Sequence[Axes | None]:
     data, weight, recurrence = flow.of(0), flow.of(1), flow.of(2)
-    state, gates = recurrence[2], _GATES[flow.node.op_type]
+    state, gates = recurrence[2], GATES[flow.node.op_type]
     flow.atoms.unite(data[2], weight[2])
     rows = [(weight[1], gates), (recurrence[1], gates)]
     directions = [weight[0], recurrence[0]]

@@ -13,6 +13,7 @@ import numpy as np
 from graphpress.ir import NodeView
 from graphpress.ops.atoms import Axes
 from graphpress.ops.rules import freeze_inputs, per_input, whole_axes
+from graphpress.ops.semantics.axes import reduced_axes
 from graphpress.ops.spec import MOVES_FIRST, OPAQUE, Flow, OpSpec, Quantization, Work
 
 _REDUCTIONS = {
@@ -55,11 +56,7 @@ def _reduce(flow: Flow) -> Sequence[Axes | None]:
 def _reduced(node: NodeView, rank: int) -> list[int] | None:
     """Reduced axes counted from the front; None when they are computed at run time."""
     axes = node.integers("axes", 1)
-    if axes is None and node.has(1):
-        return None
-    if not axes:
-        return [] if node.integer("noop_with_empty_axes", 0) else list(range(rank))
-    return [axis % rank for axis in axes]
+    return None if axes is None and node.has(1) else reduced_axes(node, axes, rank)
 
 
 def _arg_reduce(flow: Flow) -> Sequence[Axes | None]:

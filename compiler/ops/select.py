@@ -9,6 +9,7 @@ import numpy as np
 
 from graphpress.ops.atoms import Axes
 from graphpress.ops.rules import freeze_inputs, moving, opaque, stuck, whole_axes
+from graphpress.ops.semantics.slices import sliced
 from graphpress.ops.shrink import Shrink, ranks
 from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec, Quantization, Role
 
@@ -78,17 +79,8 @@ def _slice(flow: Flow) -> Sequence[Axes | None]:
     for place, start in enumerate(starts):
         axis = axes[place] if axes else place
         step = steps[place] if steps else 1
-        result[axis] = result[axis][_bounds(start, ends[place], step, len(result[axis]))]
+        result[axis] = result[axis][sliced(start, ends[place], step, len(result[axis]))]
     return [tuple(result)]
-
-
-def _bounds(start: int, end: int, step: int, size: int) -> slice:
-    """ONNX clamps: with a negative step, an end below the axis is up to and including position 0, where a start below
-    it lies too.
-    """
-    if step > 0:
-        return slice(start, end, step)
-    return slice(0 if start < -size else start, None if end < -size else end, step)
 
 
 def _other_bounds(shrink: Shrink) -> None:
@@ -103,7 +95,7 @@ def _other_bounds(shrink: Shrink) -> None:
         mask = shrink.read(0, axis)
         if mask.all():
             continue
-        taken = np.arange(len(mask))[_bounds(starts[place], ends[place], steps[place], len(mask))]
+        taken = np.arange(len(mask))[sliced(starts[place], ends[place], steps[place], len(mask))]
         positions = ranks(mask)[taken[mask[taken]]]
         gaps = np.unique(np.diff(positions))
         step = int(gaps[0]) if len(gaps) == 1 else 1

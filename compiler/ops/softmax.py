@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graphpress.ir import normalize_axis
 from graphpress.ops.atoms import Axes
 from graphpress.ops.rules import per_input
+from graphpress.ops.semantics.axes import softmax_axis
 from graphpress.ops.spec import Flow, OpSpec
 
 
@@ -14,14 +16,10 @@ def entries() -> dict[str, OpSpec]:
     return {name: OpSpec(_softmax, per_input(10)) for name in ("Hardmax", "LogSoftmax", "Softmax")}
 
 
-_PER_AXIS_SINCE = 13
-"""Before this operator set, Softmax took all axes from ``axis`` on as one."""
-
-
 def _softmax(flow: Flow) -> Sequence[Axes | None]:
     data = flow.of(0)
-    per_axis = flow.node.opset >= _PER_AXIS_SINCE
-    axis = flow.node.axis(-1 if per_axis else 1, len(data))
-    for one in data[axis : axis + 1] if per_axis else data[axis:]:
-        flow.freeze(one, "the axis that is normalised")
+    given, alone = softmax_axis(flow.node)
+    first = normalize_axis(given, len(data))
+    for axis in data[first : first + 1] if alone else data[first:]:
+        flow.freeze(axis, "the axis that is normalised")
     return [data]

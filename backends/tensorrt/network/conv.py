@@ -21,7 +21,8 @@ import numpy as np
 from graphpress.backends.tensorrt.network.context import LoweringContext, Rule
 from graphpress.backends.tensorrt.network.layers import Tensor
 from graphpress.backends.tensorrt.network.quantized import decoded, encoded
-from graphpress.backends.tensorrt.network.windows import Window, configure, halves, narrowed, taps, widened
+from graphpress.backends.tensorrt.network.windows import configure, narrowed, taps, widened, window_of
+from graphpress.ops.semantics.window import OPEN, Window
 
 Operand = np.ndarray | Tensor
 """What is known before the model runs, or a tensor of the network."""
@@ -45,7 +46,7 @@ def _conv(ctx: LoweringContext) -> Tensor:
 
 def convolve(ctx: LoweringContext, x: Tensor, kernel: Operand, bias: Operand | None) -> Tensor:
     """The convolution that the node's attributes describe, over these operands."""
-    window = Window.of(ctx, tuple(kernel.shape)[2:], tuple(x.shape)[2:])
+    window = window_of(ctx, tuple(kernel.shape)[2:], tuple(x.shape)[2:])
     layer = _with_kernel(ctx, "convolution_nd", x, kernel, int(kernel.shape[0]), bias)
     configure(ctx, layer, window)
     layer.num_groups = ctx.node.integer("group", 1)
@@ -100,31 +101,16 @@ def _inflated(kernel: np.ndarray, window: Window) -> tuple[np.ndarray, Window]:
 def _transposed(ctx: LoweringContext, shape: Sequence[int], size: Sequence[int]) -> tuple[Window, list[int]]:
     """The window with what TensorRT can cut off, and per axis the elements that are missing at the end."""
     kernel = tuple(shape[2:])
-    window = Window.of(ctx, kernel, [-1] * len(kernel))
-    extra = ctx.node.integers("output_padding") or (0,) * len(kernel)
+    wanted = ctx.node.integers("output_shape")
+    if wanted is not None and OPEN in size:
+        raise ctx.refuse("output_shape with open spatial dimensions", "give the input fixed dimensions")
+    window = window_of(ctx, kernel, size)
+    extra = ctx.node.integers_or_zeros("output_padding", len(kernel))
     pads, missing = [], []
-    for axis, (before, after) in enumerate(_rim(ctx, window, extra, size)):
+    for axis, (before, after) in enumerate(window.transposed(extra, wanted)):
         missing.append(max(extra[axis] - after, 0))
         pads.append((before, max(after - extra[axis], 0)))
     return window.padded(tuple(pads)), missing
-
-
-def _rim(ctx: LoweringContext, window: Window, extra: Sequence[int], size: Sequence[int]) -> list[tuple[int, int]]:
-    """Padding as given, or such that the result has the size that is asked for."""
-    wanted = ctx.node.integers("output_shape")
-    if wanted is None:
-        if window.pads is not None:
-            return list(window.pads)
-        # The size of the data cancels: stride·(n - 1) + extent + extra - stride·n.
-        totals = zip(window.extent, extra, window.strides, strict=True)
-        return [halves(max(reach + more - stride, 0), window.upper) for reach, more, stride in totals]
-    if -1 in size:
-        raise ctx.refuse("output_shape with open spatial dimensions", "give the input fixed dimensions")
-    rims = []
-    for axis, want in enumerate(wanted[-len(size) :]):
-        full = window.strides[axis] * (size[axis] - 1) + extra[axis] + window.extent[axis]
-        rims.append(halves(full - want, window.upper) if full >= want else (0, full - want))
-    return rims
 
 
 def _extended(ctx: LoweringContext, result: Tensor, missing: Sequence[int]) -> Tensor:
@@ -180,8 +166,7 @@ def _deform_conv(ctx: LoweringContext) -> Tensor:
 
 def _tap_grid(ctx: LoweringContext, x: Tensor, kernel: tuple[int, ...], groups: int) -> Tensor:
     """Where every tap of every position reads: [images, taps × rows, columns, 2], columns first."""
-    window = Window.of(ctx, kernel[2:], tuple(x.shape)[2:])
-    assert window.pads is not None
+    window = window_of(ctx, kernel[2:], tuple(x.shape)[2:])
     rows, columns = ctx.shape(2)[2:]
     taps = kernel[2] * kernel[3]
     offset = ctx.cast(ctx.tensor(2), ctx.trt.DataType.FLOAT)
@@ -190,7 +175,7 @@ def _tap_grid(ctx: LoweringContext, x: Tensor, kernel: tuple[int, ...], groups: 
     ways = []
     for axis, size in enumerate(window.size):
         along = np.arange(kernel[2 + axis]) * window.dilations[axis]
-        steps = np.arange((rows, columns)[axis]) * window.strides[axis] - window.pads[axis][0]
+        steps = np.arange((rows, columns)[axis]) * window.strides[axis] - window.padding[axis][0]
         shape = [1] * 4
         shape[axis], shape[2 + axis] = len(along), len(steps)
         place = np.broadcast_to((along[:, None] + steps).reshape(shape), (*kernel[2:], rows, columns))

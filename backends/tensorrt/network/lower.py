@@ -20,6 +20,7 @@ from graphpress.backends.tensorrt.network.table import RULES, WITHOUT_RULE
 from graphpress.backends.tensorrt.network.types import onnx_type, tensorrt_type
 from graphpress.errors import ModelError
 from graphpress.ir import AxisError, Graph, Model, Node, TensorType, Value, is_standard
+from graphpress.ops.semantics import InvalidAttributeError
 
 
 def lower_network(model: Model, trt: Any, network: Any, *, strong: bool = True) -> None:
@@ -101,6 +102,8 @@ def _lower(node: Node, scope: Scope) -> Sequence[Result]:
         raise ctx.refuse(f"{node.op_type} cannot be lowered: {reason}", "take the route through TensorRT's parser")
     try:
         result = rule(ctx)
+    except InvalidAttributeError as error:
+        raise ctx.refuse(str(error)) from error
     except AxisError as error:
         raise ctx.refuse(str(error), "correct the axis") from error
     except RuntimeError as error:  # a rule asked for the shape of a tensor that is impossible

@@ -11,11 +11,11 @@ an integer kernel; products that stay integers are refused.
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
 
 from graphpress.backends.tensorrt.network.context import LoweringContext, Rule
 from graphpress.backends.tensorrt.network.layers import Tensor
 from graphpress.backends.tensorrt.network.quantized import decoded, encoded
+from graphpress.ops.semantics.einsum import Equation, parse_equation
 
 
 def entries() -> dict[str, Rule]:
@@ -59,30 +59,7 @@ def _einsum(ctx: LoweringContext) -> Tensor:
     operands = ctx.tensors()
     ctx.require_floats(*operands)
     ranks = [len(operand.shape) for operand in operands]
-    return ctx.out("einsum", operands, spelt_out(ctx.node.text("equation", ""), ranks))
-
-
-def spelt_out(equation: str, ranks: Sequence[int]) -> str:
-    """An equation in TensorRT's words: lower-case letters, no ellipsis, the result's axes named.
-
-    >>> spelt_out("...Ij, ...jk", [4, 3])
-    'bace,bed->bacd'
-    """
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    terms = left.split(",")
-    if not arrow:
-        counts = {letter: left.count(letter) for letter in left if letter.isalpha()}
-        right = ("..." if "..." in left else "") + "".join(sorted(one for one, count in counts.items() if count == 1))
-    broadcast = max((rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True)), default=0)
-    spare = [letter for letter in string.ascii_letters if letter not in equation]
-    axes = spare[:broadcast]
-    spelt = []
-    for term, rank in zip(terms, ranks, strict=True):
-        own = rank - len(term.replace("...", ""))
-        spelt.append(term.replace("...", "".join(axes[len(axes) - own :])))
-    joined = ",".join(spelt) + "->" + right.replace("...", "".join(axes))
-    letters = "".join(sorted({letter for letter in joined if letter.isalpha()}))
-    return joined.translate(str.maketrans(letters, string.ascii_lowercase[: len(letters)]))
+    return ctx.out("einsum", operands, network_equation(parse_equation(ctx.node.text("equation", ""), ranks)))
 
 
 def _qlinear_matmul(ctx: LoweringContext) -> Tensor:
@@ -90,3 +67,19 @@ def _qlinear_matmul(ctx: LoweringContext) -> Tensor:
         raise ctx.refuse("TensorRT takes one scale for the left operand", "quantise it per tensor")
     b = decoded(ctx, 3, max(ctx.rank(3) - 1, 0))
     return encoded(ctx, product(ctx, decoded(ctx, 0), b), 6)
+
+
+def network_equation(equation: Equation) -> str:
+    """An equation as TensorRT takes it: lower-case letters, no ellipsis, the result's axes named.
+
+    >>> network_equation(parse_equation("...Ij, ...jk", [4, 3]))
+    'bace,bed->bacd'
+    """
+    letters = {label for term in equation.terms for label in term if label.isalpha()}
+    spare = [letter for letter in string.ascii_letters if letter not in letters]
+    unique = {label: label for label in letters} | {
+        str(equation.ellipsis - place): spare[place] for place in range(equation.ellipsis)
+    }
+    lower = dict(zip(sorted(unique.values()), string.ascii_lowercase, strict=False))
+    terms = ["".join(lower[unique[label]] for label in term) for term in (*equation.terms, equation.result)]
+    return f"{','.join(terms[:-1])}->{terms[-1]}"

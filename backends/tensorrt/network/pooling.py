@@ -25,13 +25,13 @@ from graphpress.backends.tensorrt.network.context import LoweringContext, Rule
 from graphpress.backends.tensorrt.network.layers import Tensor
 from graphpress.backends.tensorrt.network.types import onnx_type
 from graphpress.backends.tensorrt.network.windows import (
-    Pads,
-    Window,
     configure,
     narrowed,
     taps,
     widened,
+    window_of,
 )
+from graphpress.ops.semantics.window import Pads, Window
 
 _INTEGERS = ("INT8",)
 
@@ -50,7 +50,7 @@ def entries() -> dict[str, Rule]:
 
 
 def _window(ctx: LoweringContext, x: Tensor) -> Window:
-    return Window.of(ctx, ctx.node.integers("kernel_shape") or (), tuple(x.shape)[2:])
+    return window_of(ctx, ctx.node.integers("kernel_shape") or (), tuple(x.shape)[2:])
 
 
 def _pool(
@@ -115,7 +115,7 @@ def _max_unpool(ctx: LoweringContext) -> Tensor:
     ctx.require_floats(x)
     shape = ctx.static_shape(0, "the data")
     kernel = ctx.node.integers("kernel_shape") or ()
-    window = Window.of(ctx, kernel, shape[2:])
+    window = window_of(ctx, kernel, shape[2:])
     pads = window.pads or ((0, 0),) * len(kernel)
     space = [
         (length - 1) * step - before - after + extent
@@ -164,10 +164,9 @@ def _constant(ctx: LoweringContext, array: np.ndarray, like: Tensor) -> Tensor:
 
 def _counts(window: Window, with_padding: bool) -> np.ndarray:
     """How many elements each window holds: [1, 1, places...]; what a rounded-up rest adds is none."""
-    assert window.pads is not None
     total = np.ones((), np.float64)
     for axis, size in enumerate(window.size):
-        before, after = window.pads[axis]
+        before, after = window.padding[axis]
         low, high = (-before, size + after) if with_padding else (0, size)
         places = np.arange(_places(window)[axis])[:, None] * window.strides[axis] - before
         reached = places + np.arange(window.kernel[axis]) * window.dilations[axis]
@@ -177,11 +176,8 @@ def _counts(window: Window, with_padding: bool) -> np.ndarray:
 
 def _places(window: Window) -> list[int]:
     """How many places a window has along each axis."""
-    found = []
-    for axis, (before, after) in enumerate(window.whole()):
-        room = window.size[axis] + before + after - window.extent[axis]
-        found.append(room // window.strides[axis] + 1)
-    return found
+    axes = zip(window.size, window.whole(), window.extent, window.strides, strict=True)
+    return [(size + before + after - extent) // stride + 1 for size, (before, after), extent, stride in axes]
 
 
 def _lp_pool(ctx: LoweringContext) -> Tensor:

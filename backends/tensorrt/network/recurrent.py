@@ -1,16 +1,7 @@
 """Recurrent layers as one loop of TensorRT's, which runs both directions at once.
 
-With σ the gate's activation, τ the cell's, and zero for what is absent:
-
-    RNN:   h = τ(W x + R h + b)
-    GRU:   z, r = σ(W x + R h + b);  n = τ(W x + R (r ∘ h) + b)  or, with linear_before_reset,
-           n = τ(W x + Wb + r ∘ (R h + Rb));  h = (1 - z) ∘ n + z ∘ h
-    LSTM:  i, f = σ(W x + R h + P ∘ c + b);  c = f ∘ c + i ∘ τ(W x + R h + b);
-           o = σ(W x + R h + P ∘ c + b);  h = o ∘ τ'(c)
-
-W x and the bias of all steps are computed before the loop. A sequence that is shorter than the longest leaves its state
-as it is after its end, and its results there are zero. The reverse direction reads each sequence backwards from its own
-end.
+What they compute says ``graphpress.ops.semantics.recurrent``. W x and the bias of all steps are computed before the
+loop.
 """
 
 from __future__ import annotations
@@ -25,11 +16,9 @@ import numpy as np
 from graphpress.backends.tensorrt.network.context import LoweringContext, Result, Rule
 from graphpress.backends.tensorrt.network.layers import Size, Tensor
 from graphpress.backends.tensorrt.network.types import onnx_type
+from graphpress.ops.semantics.recurrent import GATES, Activation, activations_of, reads_backwards
 
 _WEIGHT, _RECURRENCE, _BIAS, _LENGTHS, _HIDDEN, _CELL, _PEEPHOLES = range(1, 8)
-_DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-_OF_CELL = 2
-"""The place of the activation that reads the cell's state, which is not clipped: ``clip`` bounds sums only."""
 
 State = tuple[Tensor, ...]
 
@@ -37,9 +26,9 @@ State = tuple[Tensor, ...]
 def entries() -> dict[str, Rule]:
     """The rules of this family."""
     return {
-        "GRU": lambda ctx: _recurrent(ctx, _Kind(_gru, 3, 1, ("sigmoid", "tanh"))),
-        "LSTM": lambda ctx: _recurrent(ctx, _Kind(_lstm, 4, 2, ("sigmoid", "tanh", "tanh"))),
-        "RNN": lambda ctx: _recurrent(ctx, _Kind(_rnn, 1, 1, ("tanh",))),
+        "GRU": lambda ctx: _recurrent(ctx, _Kind(_gru, 1)),
+        "LSTM": lambda ctx: _recurrent(ctx, _Kind(_lstm, 2)),
+        "RNN": lambda ctx: _recurrent(ctx, _Kind(_rnn, 1)),
     }
 
 
@@ -71,8 +60,8 @@ class _Cell:
         """An activation, by its place in the operator's list, of [directions, batch, size]."""
         ways = [one[place] for one in self.activations]
         if len(set(ways)) == 1:
-            return ways[0].apply(self.ctx, x)
-        parts = [one.apply(self.ctx, self.way(x, index)) for index, one in enumerate(ways)]
+            return activate(self.ctx, ways[0], x)
+        parts = [activate(self.ctx, one, self.way(x, index)) for index, one in enumerate(ways)]
         return self.ctx.concatenate(parts, 0)
 
     def way(self, tensor: Tensor, index: int) -> Tensor:
@@ -113,12 +102,10 @@ Step = Callable[[_Cell, Tensor, State], State]
 
 @dataclass(frozen=True)
 class _Kind:
-    """An operator: its step, gates, states and default activations."""
+    """An operator: its step, and how many states it has."""
 
     step: Step
-    gates: int
     states: int
-    activations: tuple[str, ...]
 
 
 # -- steps ----------------------------------------------------------------------------------------------------
@@ -162,9 +149,7 @@ def _lstm(cell: _Cell, seen: Tensor, state: State) -> State:
 
 
 def _recurrent(ctx: LoweringContext, kind: _Kind) -> Sequence[Result]:
-    ways = _DIRECTIONS.get(direction := ctx.node.text("direction", "forward"))
-    if ways is None:
-        raise ctx.refuse(f"unknown direction {direction!r}")
+    ways = reads_backwards(ctx.node)
     batch_first = ctx.node.flag("layout")
     data = ctx.tensor(0)
     ctx.require_floats(data)
@@ -174,8 +159,8 @@ def _recurrent(ctx: LoweringContext, kind: _Kind) -> Sequence[Result]:
     recurrence = ctx.tensor(_RECURRENCE)
     width = int(recurrence.shape[2])
     seen, late = _project(ctx, kind, data, len(ways), width)
-    activations = _activations(ctx, kind.activations, len(ways))
-    cell = _Cell(ctx, len(ways), batch, width, recurrence, late, _peepholes(ctx, len(ways), width), activations)
+    peepholes = _peepholes(ctx, len(ways), width)
+    cell = _Cell(ctx, len(ways), batch, width, recurrence, late, peepholes, activations_of(ctx.node))
     state = tuple(_start(ctx, index, [len(ways), batch, width], data) for index in (_HIDDEN, _CELL)[: kind.states])
     results, last = _through_time(cell, kind.step, _by_way(cell, seen, time), state, time, ways)
     if batch_first:
@@ -188,7 +173,7 @@ def _project(ctx: LoweringContext, kind: _Kind, data: Tensor, ways: int, width: 
 
     Also the bias that must wait for the step.
     """
-    size = kind.gates * width
+    size = GATES[ctx.node.op_type] * width
     weight = ctx.tensor(_WEIGHT)
     flat = ctx.reshape(weight, [1, ways * size, int(weight.shape[2])])
     seen = ctx.matmul(data, flat, flip_b=True)
@@ -308,75 +293,27 @@ def _backwards(ctx: LoweringContext, data: Tensor, lengths: Tensor) -> Tensor:
 # -- activations ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """An activation of TensorRT's by name, with the defaults of the numbers that it has."""
-
-    kind: str
-    alpha: float | None = None
-    beta: float | None = None
-    numbers: tuple[float, float] | None = None
-    """Fixed alpha and beta that TensorRT wants and ONNX does not have."""
-
-
-_SHAPES = {
-    "affine": _Shape("", 1.0, 0.0),
-    "elu": _Shape("ELU", 1.0),
-    "hardsigmoid": _Shape("HARD_SIGMOID", 0.2, 0.5),
-    "leakyrelu": _Shape("LEAKY_RELU", 0.01),
-    "relu": _Shape("RELU"),
-    "scaledtanh": _Shape("SCALED_TANH", 1.0, 1.0),
-    "sigmoid": _Shape("SIGMOID"),
-    "softplus": _Shape("SOFTPLUS", numbers=(1.0, 1.0)),
-    "softsign": _Shape("SOFTSIGN"),
-    "tanh": _Shape("TANH"),
-    "thresholdedrelu": _Shape("THRESHOLDED_RELU", 1.0),
+_KINDS = {
+    "elu": "ELU",
+    "hardsigmoid": "HARD_SIGMOID",
+    "leakyrelu": "LEAKY_RELU",
+    "relu": "RELU",
+    "scaledtanh": "SCALED_TANH",
+    "sigmoid": "SIGMOID",
+    "softplus": "SOFTPLUS",
+    "softsign": "SOFTSIGN",
+    "tanh": "TANH",
+    "thresholdedrelu": "THRESHOLDED_RELU",
 }
-"""By their names in lower case."""
+"""TensorRT's names of activations."""
 
 
-@dataclass(frozen=True)
-class Activation:
-    """One activation of one direction.
-
-    Args:
-        kind: TensorRT's name, "" for α·x + β.
-        alpha: its first number, None where it has none.
-        beta: its second.
-        clip: bound of what it is applied to.
-    """
-
-    kind: str
-    alpha: float | None
-    beta: float | None
-    clip: float
-
-    def apply(self, ctx: LoweringContext, x: Tensor) -> Tensor:
-        """The activation of a tensor."""
-        if not math.isinf(self.clip):
-            x = ctx.activation("CLIP", x, -self.clip, self.clip)
-        if self.kind:
-            return ctx.activation(self.kind, x, self.alpha, self.beta)
-        scaled = ctx.elementwise("PROD", x, ctx.like(self.alpha or 0.0, x))
-        return ctx.elementwise("SUM", scaled, ctx.like(self.beta or 0.0, x))
-
-
-def _activations(
-    ctx: LoweringContext, defaults: tuple[str, ...], directions: int
-) -> tuple[tuple[Activation, ...], ...]:
-    """For each direction its activations; they take their numbers from the lists in turn, those that have any."""
-    given = ctx.node.attributes.get("activations")
-    names = defaults * directions if given is None else tuple(given.as_strings())
-    alphas, betas = iter(ctx.node.numbers("activation_alpha") or ()), iter(ctx.node.numbers("activation_beta") or ())
-    clip = ctx.node.number("clip", math.inf)
-    made = []
-    for place, name in enumerate(names):
-        shape = _SHAPES.get(name.lower())
-        if shape is None:
-            raise ctx.refuse(f"unknown activation {name!r}")
-        alpha = None if shape.alpha is None else next(alphas, shape.alpha)
-        beta = None if shape.beta is None else next(betas, shape.beta)
-        alpha, beta = shape.numbers or (alpha, beta)
-        of_cell = place % len(defaults) == _OF_CELL
-        made.append(Activation(shape.kind, alpha, beta, math.inf if of_cell else clip))
-    return tuple(tuple(made[way * len(defaults) :][: len(defaults)]) for way in range(directions))
+def activate(ctx: LoweringContext, activation: Activation, x: Tensor) -> Tensor:
+    """An activation of a tensor."""
+    if not math.isinf(activation.clip):
+        x = ctx.activation("CLIP", x, -activation.clip, activation.clip)
+    if activation.name == "affine":
+        scaled = ctx.elementwise("PROD", x, ctx.like(activation.alpha or 0.0, x))
+        return ctx.elementwise("SUM", scaled, ctx.like(activation.beta or 0.0, x))
+    numbers = (1.0, 1.0) if activation.name == "softplus" else (activation.alpha, activation.beta)
+    return ctx.activation(_KINDS[activation.name], x, *numbers)

@@ -20,6 +20,7 @@ from graphpress.backends.tensorrt.network.context import LoweringContext, Result
 from graphpress.backends.tensorrt.network.layers import Size, Tensor
 from graphpress.backends.tensorrt.network.types import is_bool
 from graphpress.ir import normalize_axis
+from graphpress.ops.semantics.axes import reduced_axes
 
 _PLAIN = {"ReduceMax": "MAX", "ReduceMean": "AVG", "ReduceMin": "MIN", "ReduceProd": "PROD", "ReduceSum": "SUM"}
 _LARGEST_K = 3840
@@ -74,9 +75,9 @@ def _reduce(ctx: LoweringContext, operation: str, tensor: Tensor, axes: list[int
 def _axes(ctx: LoweringContext) -> list[int] | None:
     """The axes from the front, all where none are given; None where that means to leave the tensor as it is."""
     given, rank = ctx.known_integers("axes", 1), ctx.rank(0)
-    if given:
-        return [normalize_axis(axis, rank) for axis in given]
-    return None if ctx.node.integer("noop_with_empty_axes", 0) else list(range(rank))
+    if not given and ctx.node.flag("noop_with_empty_axes"):
+        return None
+    return reduced_axes(ctx.node, given, rank)
 
 
 def _log_sum_exp(ctx: LoweringContext) -> Tensor:

@@ -8,14 +8,13 @@ corners of sizes that are no whole numbers, scales that are known at run time on
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from graphpress.backends.tensorrt.network.context import LoweringContext, Rule
 from graphpress.backends.tensorrt.network.layers import Size, Tensor
 from graphpress.backends.tensorrt.network.types import is_float
 from graphpress.ir import normalize_axis
+from graphpress.ops.semantics.slices import resized
 
 _MODES = {"nearest": "NEAREST", "linear": "LINEAR", "bilinear": "LINEAR", "cubic": "CUBIC"}
 _COORDINATES = {
@@ -115,6 +114,4 @@ def _sizes(ctx: LoweringContext, shape: tuple[int, ...], axes: list[int]) -> lis
     if aspect == "stretch":
         return ctx.vector(3)
     wanted = ctx.known(3, "the sizes")
-    choose = min if aspect == "not_larger" else max
-    scale = choose(int(size) / shape[axis] for size, axis in zip(wanted, axes, strict=True))
-    return [math.floor(scale * shape[axis] + 0.5) for axis in axes]
+    return list(resized([int(size) for size in wanted], [shape[axis] for axis in axes], aspect)[0])

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from graphpress.backends.tensorrt.network.context import LoweringContext, Rule
 from graphpress.backends.tensorrt.network.layers import Tensor
-
-_PER_AXIS_SINCE = 13
+from graphpress.ir import normalize_axis
+from graphpress.ops.semantics.axes import softmax_axis
 
 
 def entries() -> dict[str, Rule]:
@@ -30,14 +30,12 @@ def _along(ctx: LoweringContext, function: Callable[[LoweringContext, Tensor, in
     x = ctx.tensor(0)
     ctx.require_floats(x)
     rank = len(x.shape)
-    if ctx.node.opset >= _PER_AXIS_SINCE:
-        axis = ctx.node.axis(-1, rank)
-    else:
-        axis = rank if ctx.node.integer("axis", 1) == rank else ctx.node.axis(1, rank)
-    if rank >= 2 and (ctx.node.opset >= _PER_AXIS_SINCE or axis == rank - 1):
+    given, alone = softmax_axis(ctx.node)
+    axis = rank if given == rank and not alone else normalize_axis(given, rank)
+    if rank >= 2 and (alone or axis == rank - 1):
         return function(ctx, x, axis)
     sizes = ctx.sizes(x)
-    cut = axis if ctx.node.opset < _PER_AXIS_SINCE else 0
+    cut = 0 if alone else axis
     flat = ctx.reshape(x, [ctx.product(sizes[:cut]), ctx.product(sizes[cut:])])
     return ctx.reshape(function(ctx, flat, 1), sizes)
 

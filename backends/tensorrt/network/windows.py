@@ -9,116 +9,32 @@ without an error, so each one is read back.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from graphpress.backends.tensorrt.network.context import LoweringContext
 from graphpress.backends.tensorrt.network.layers import Tensor
+from graphpress.ops.semantics.window import Window, WindowAttributes
 
-Pads = tuple[tuple[int, int], ...]
-"""Padding before and after, per spatial axis."""
 _SPATIAL = (2, 3)
 """How many spatial axes TensorRT's windows may have."""
 
 
-@dataclass(frozen=True)
-class Window:
-    """How a window slides over data with these spatial axes.
+def window_of(ctx: LoweringContext, kernel: Sequence[int], size: Sequence[int]) -> Window:
+    """The window of a node over data of this spatial size.
 
-    Args:
-        kernel: its size.
-        strides: steps from one place to the next.
-        dilations: steps from one tap to the next.
-        pads: padding, None where it is such that the size stays (divided by the stride) and the size is not known.
-        upper: whether the larger half of such padding goes behind the data.
-        ceil: whether a last window that does not fit whole counts.
-        size: of the data, -1 where it is open.
+    Raises:
+        ModelError: the data has no spatial axis or more than three, or another number of them than the kernel.
     """
-
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    pads: Pads | None
-    upper: bool
-    ceil: bool
-    size: tuple[int, ...]
-
-    @staticmethod
-    def of(ctx: LoweringContext, kernel: Sequence[int], size: Sequence[int]) -> Window:
-        """The window of a node.
-
-        Raises:
-            ModelError: the data has no spatial axis or more than three, or another number of them than the kernel.
-        """
-        rank = len(kernel)
-        if not 1 <= rank <= max(_SPATIAL) or len(size) != rank:
-            raise ctx.refuse(f"has {len(size)} spatial axes; TensorRT's windows slide over one to three")
-        ones = (1,) * rank
-        strides, dilations = ctx.node.integers("strides") or ones, ctx.node.integers("dilations") or ones
-        if len(strides) != rank or len(dilations) != rank or min(*strides, *dilations) < 1:
-            raise ctx.refuse(f"strides {strides} and dilations {dilations} do not fit {rank} spatial axes")
-        auto = ctx.node.text("auto_pad", "NOTSET")
-        window = Window(
-            tuple(kernel),
-            strides,
-            dilations,
-            None if auto.startswith("SAME") else _pads(ctx, auto, rank),
-            auto == "SAME_UPPER",
-            ctx.node.flag("ceil_mode"),
-            tuple(size),
-        )
-        return window if -1 in size or window.pads is not None else window.padded(window.same())
-
-    @property
-    def extent(self) -> tuple[int, ...]:
-        """How far the window reaches, from its first tap to its last."""
-        return tuple((taps - 1) * step + 1 for taps, step in zip(self.kernel, self.dilations, strict=True))
-
-    @property
-    def known(self) -> bool:
-        """Whether the size of the data is known."""
-        return -1 not in self.size
-
-    def padded(self, pads: Pads) -> Window:
-        """The same window over data that is padded so."""
-        return replace(self, pads=pads)
-
-    def same(self) -> Pads:
-        """Padding that keeps the size, divided by the stride."""
-        pads = []
-        for length, extent, stride in zip(self.size, self.extent, self.strides, strict=True):
-            pads.append(halves(max(0, (-(-length // stride) - 1) * stride + extent - length), self.upper))
-        return tuple(pads)
-
-    def whole(self) -> Pads:
-        """Padding such that whole steps just fit: a rounded-up last window is filled, a rest is cut off (negative).
-
-        The last window begins inside the data or the padding before it.
-        """
-        assert self.pads is not None
-        assert self.known
-        result = []
-        for axis, (before, after) in enumerate(self.pads):
-            stride, extent, size = self.strides[axis], self.extent[axis], self.size[axis]
-            room = size + before + after - extent
-            steps = -(-room // stride) if self.ceil else room // stride
-            if self.ceil and steps * stride >= size + before:
-                steps -= 1
-            result.append((before, steps * stride + extent - size - before))
-        return tuple(result)
-
-
-def halves(total: int, upper: bool) -> tuple[int, int]:
-    """Padding before and after; the larger half behind where ``upper``."""
-    small, large = total // 2, total - total // 2
-    return (small, large) if upper else (large, small)
-
-
-def _pads(ctx: LoweringContext, auto: str, rank: int) -> Pads:
-    pads = None if auto == "VALID" else ctx.node.integers("pads")
-    if pads is not None and len(pads) != 2 * rank:
-        raise ctx.refuse(f"pads {pads} do not fit {rank} spatial axes")
-    return ((0, 0),) * rank if pads is None else tuple(zip(pads[:rank], pads[rank:], strict=True))
+    rank = len(kernel)
+    if not 1 <= rank <= max(_SPATIAL) or len(size) != rank:
+        raise ctx.refuse(f"has {len(size)} spatial axes; TensorRT's windows slide over one to three")
+    attributes = WindowAttributes.of(ctx.node)
+    if attributes.pads is not None and not attributes.auto_pad and len(attributes.pads) != 2 * rank:
+        raise ctx.refuse(f"pads {attributes.pads} do not fit {rank} spatial axes")
+    strides, dilations = attributes.strides or (1,) * rank, attributes.dilations or (1,) * rank
+    if len(strides) != rank or len(dilations) != rank or min(*strides, *dilations) < 1:
+        raise ctx.refuse(f"strides {strides} and dilations {dilations} do not fit {rank} spatial axes")
+    return attributes.over(kernel, size)
 
 
 def configure(ctx: LoweringContext, layer: Any, window: Window) -> None:

@@ -38,6 +38,7 @@ from graphpress.ir import (
 )
 from graphpress.ir.encoding import Quantized, output_encoding, read_encoding
 from graphpress.ir.quantized import dequantize_array, payload, quantize_array
+from graphpress.ops.semantics import InvalidAttributeError
 
 MAX_FOLDED = 1 << 20
 """Elements of the largest result that is computed ahead."""
@@ -214,7 +215,7 @@ class _Scope:
         written = [value for value in node.outputs if value.name]
         try:
             kernel, fixed, captured = self._kernel(node)
-        except UntranslatableError as error:
+        except (InvalidAttributeError, UntranslatableError) as error:
             self._shared.untranslatable.append(f"{label(node)} ({node.op_type}: {error})")
             for value in written:
                 self.define(value)

@@ -5,15 +5,14 @@ Integer products are computed in double precision, which holds every sum of thei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
 from graphpress.bridge.pytorch.ops.quantized import centered, requantized
-from graphpress.bridge.pytorch.ops.windows import Pads, Window, even, pad
+from graphpress.bridge.pytorch.ops.windows import even, pad
+from graphpress.ops.semantics.window import Window, WindowAttributes
 
 _CONVOLUTIONS = (functional.conv1d, functional.conv2d, functional.conv3d)
 _TRANSPOSED = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
@@ -34,65 +33,51 @@ def entries() -> dict[str, Translation]:
 
 
 def _conv(ctx: TranslationContext) -> Kernel:
-    window, groups = Window.of(ctx), ctx.node.integer("group", 1)
+    attributes, groups = WindowAttributes.of(ctx.node), ctx.node.integer("group", 1)
 
     def kernel(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return _convolve(x, weight, bias, window, groups)
+        return _convolve(x, weight, bias, attributes, groups)
 
     return kernel
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int) -> Tensor:
-    rank = weight.dim() - 2
-    pads = window.padding(x.shape[2:], weight.shape[2:])
-    padding = even(pads)
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, attributes: WindowAttributes, groups: int) -> Tensor:
+    window = attributes.over(weight.shape[2:], x.shape[2:])
+    padding = even(window.padding)
     if padding is None:
-        x, padding = pad(x, pads), (0,) * rank
-    function = _CONVOLUTIONS[rank - 1]
-    result: Tensor = function(x, weight, bias, window.stride(rank), padding, window.dilation(rank), groups)
+        x, padding = pad(x, window.padding), (0,) * len(window.kernel)
+    function = _CONVOLUTIONS[len(window.kernel) - 1]
+    result: Tensor = function(x, weight, bias, window.strides, padding, window.dilations, groups)
     return result
 
 
 def _conv_transpose(ctx: TranslationContext) -> Kernel:
     """The whole result, of which padding cuts off the rim: on both sides alike torch does it, else we."""
-    window, groups = Window.of(ctx), ctx.node.integer("group", 1)
-    extra, shape = ctx.node.integers("output_padding"), ctx.node.integers("output_shape")
+    attributes, groups = WindowAttributes.of(ctx.node), ctx.node.integer("group", 1)
+    given, shape = ctx.node.integers("output_padding"), ctx.node.integers("output_shape")
 
     def kernel(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        rank = weight.dim() - 2
-        stride, dilation, more = window.stride(rank), window.dilation(rank), extra or (0,) * rank
-        function, pads = _TRANSPOSED[rank - 1], _rim(x, weight, window, more, shape)
+        window = attributes.over(weight.shape[2:], x.shape[2:])
+        rank, stride, dilation = len(window.kernel), window.strides, window.dilations
+        extra = given or (0,) * rank
+        function, pads = _TRANSPOSED[rank - 1], window.transposed(extra, shape)
         padding = even(pads)
-        if padding is not None and all(one < max(pair) for one, *pair in zip(more, stride, dilation, strict=True)):
-            return function(x, weight, bias, stride, padding, more, groups, dilation)
+        if padding is not None and all(more < max(steps) for more, *steps in zip(extra, stride, dilation, strict=True)):
+            return function(x, weight, bias, stride, padding, extra, groups, dilation)
         whole = function(x, weight, None, stride, 0, 0, groups, dilation)
-        cut = pad(whole, tuple((-before, one - after) for (before, after), one in zip(pads, more, strict=True)))
+        cut = pad(whole, tuple((-before, more - after) for (before, after), more in zip(pads, extra, strict=True)))
         return cut if bias is None else cut + bias.reshape(-1, *(1,) * rank)
 
     return kernel
 
 
-def _rim(x: Tensor, weight: Tensor, window: Window, more: Sequence[int], shape: Sequence[int] | None) -> Pads:
-    """Padding as given, or such that the result has the size that is asked for."""
-    rank = weight.dim() - 2
-    stride, dilation = window.stride(rank), window.dilation(rank)
-    if shape is None and not window.auto:
-        return window.pads or ((0, 0),) * rank
-    wanted = [size * step for size, step in zip(x.shape[2:], stride, strict=True)] if shape is None else shape[-rank:]
-    rims = []
-    for axis in range(rank):
-        full = stride[axis] * (x.shape[2 + axis] - 1) + more[axis] + (weight.shape[2 + axis] - 1) * dilation[axis] + 1
-        total = max(full - wanted[axis], 0)
-        small, large = total // 2, total - total // 2
-        rims.append((small, large) if window.auto == "SAME_UPPER" else (large, small))
-        if shape is not None and full < wanted[axis]:
-            rims[-1] = (0, full - wanted[axis])
-    return tuple(rims)
-
-
 def _deform_conv(ctx: TranslationContext) -> Kernel:
     """Each tap of the kernel reads the image between pixels, where an offset moves it; outside there are zeros."""
-    window, groups, offset_groups = Window.of(ctx), ctx.node.integer("group", 1), ctx.node.integer("offset_group", 1)
+    attributes, groups, offset_groups = (
+        WindowAttributes.of(ctx.node),
+        ctx.node.integer("group", 1),
+        ctx.node.integer("offset_group", 1),
+    )
 
     def kernel(
         x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor | None = None, mask: Tensor | None = None
@@ -100,6 +85,7 @@ def _deform_conv(ctx: TranslationContext) -> Kernel:
         ctx.require(weight.dim() == 4, "more or fewer than two spatial axes")
         (n, c, _, _), (rows, columns) = x.shape, offset.shape[2:]
         taps = weight.shape[2] * weight.shape[3]
+        window = attributes.over(weight.shape[2:], x.shape[2:])
         grid = _tap_grid(x, weight, offset.reshape(n * offset_groups, taps, 2, rows, columns), window)
         images = x.reshape(n * offset_groups, c // offset_groups, *x.shape[2:])
         read = functional.grid_sample(images, grid.reshape(len(grid), taps * rows, columns, 2), align_corners=True)
@@ -116,11 +102,10 @@ def _deform_conv(ctx: TranslationContext) -> Kernel:
 
 def _tap_grid(x: Tensor, weight: Tensor, offset: Tensor, window: Window) -> Tensor:
     """Where every tap of every position reads: (images, taps, rows, columns, 2), x first, from -1 to 1."""
-    pads = window.padding(x.shape[2:], weight.shape[2:])
     places = []
     for axis in (0, 1):
-        steps = torch.arange(offset.shape[3 + axis], device=x.device) * window.stride(2)[axis] - pads[axis][0]
-        taps = torch.arange(weight.shape[2 + axis], device=x.device) * window.dilation(2)[axis]
+        steps = torch.arange(offset.shape[3 + axis], device=x.device) * window.strides[axis] - window.padding[axis][0]
+        taps = torch.arange(weight.shape[2 + axis], device=x.device) * window.dilations[axis]
         shape = [1, 1, 1, 1, 1]
         shape[1 + axis], shape[3 + axis] = len(taps), len(steps)
         places.append((taps[:, None] + steps[None]).reshape(shape[1:]))
@@ -137,24 +122,24 @@ def _tap_grid(x: Tensor, weight: Tensor, offset: Tensor, window: Window) -> Tens
 
 
 def _conv_integer(ctx: TranslationContext) -> Kernel:
-    window, groups = Window.of(ctx), ctx.node.integer("group", 1)
+    attributes, groups = WindowAttributes.of(ctx.node), ctx.node.integer("group", 1)
 
     def kernel(x: Tensor, weight: Tensor, x_zero: Tensor | None = None, w_zero: Tensor | None = None) -> Tensor:
         centred = centered(x, x_zero), centered(weight, w_zero, 0)
-        return _convolve(*centred, None, window, groups).to(torch.int32)
+        return _convolve(*centred, None, attributes, groups).to(torch.int32)
 
     return kernel
 
 
 def _qlinear_conv(ctx: TranslationContext) -> Kernel:
-    window, groups = Window.of(ctx), ctx.node.integer("group", 1)
+    attributes, groups = WindowAttributes.of(ctx.node), ctx.node.integer("group", 1)
 
     def kernel(
         x: Tensor, x_scale: Tensor, x_zero: Tensor, weight: Tensor, w_scale: Tensor, w_zero: Tensor,
         y_scale: Tensor, y_zero: Tensor, bias: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         wide = None if bias is None else bias.double()
-        sums = _convolve(centered(x, x_zero), centered(weight, w_zero, 0), wide, window, groups)
+        sums = _convolve(centered(x, x_zero), centered(weight, w_zero, 0), wide, attributes, groups)
         factor = (x_scale * w_scale / y_scale).double()
         return requantized(sums * factor.reshape(-1, *(1,) * (weight.dim() - 2)), y_zero)
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
-from graphpress.bridge.pytorch.ops.windows import Pads, pad
+from graphpress.bridge.pytorch.ops.windows import pad
+from graphpress.ops.semantics.window import Pads
 
 
 def entries() -> dict[str, Translation]:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
-from graphpress.bridge.pytorch.ops.windows import Pads, Window, even, pad
+from graphpress.bridge.pytorch.ops.windows import even, pad
+from graphpress.ops.semantics.window import Pads, Window, WindowAttributes
 
 _MAX: tuple[Callable[..., Any], ...] = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)
 _MEAN = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)
@@ -35,21 +36,19 @@ def entries() -> dict[str, Translation]:
 
 
 def _max_pool(ctx: TranslationContext) -> Kernel:
-    window, size = Window.of(ctx), ctx.node.integers("kernel_shape") or ()
-    ceil, column_major = ctx.node.flag("ceil_mode"), ctx.node.flag("storage_order")
-    places = ctx.node.output_count > 1
+    attributes, size = WindowAttributes.of(ctx.node), ctx.node.integers("kernel_shape") or ()
+    column_major, places = ctx.node.flag("storage_order"), ctx.node.output_count > 1
 
     def kernel(x: Tensor) -> Any:
-        rank = len(size)
-        wide = x if x.is_floating_point() else x.float()
-        pads, stride, dilation = window.padding(x.shape[2:], size), window.stride(rank), window.dilation(rank)
-        padding = None if ceil else even(pads)
-        if padding is None or any(2 * one > extent for one, extent in zip(padding, size, strict=True)):
-            pads = window.to_whole_steps(x.shape[2:], size, pads, ceil)
-            wide, padding = pad(wide, pads, float("-inf")), (0,) * rank
+        window, wide = attributes.over(size, x.shape[2:]), x if x.is_floating_point() else x.float()
+        padding = None if window.ceil else even(window.padding)
+        if padding is None or any(2 * before > taps for before, taps in zip(padding, size, strict=True)):
+            pads = window.whole()
+            wide, padding = pad(wide, pads, float("-inf")), (0,) * len(size)
         else:
-            pads = ((0, 0),) * rank
-        best = _MAX[rank - 1](wide, size, stride, padding, dilation, return_indices=places)
+            pads = ((0, 0),) * len(size)
+        function = _MAX[len(size) - 1]
+        best = function(wide, size, window.strides, padding, window.dilations, return_indices=places)
         if isinstance(best, Tensor):
             return best.to(x.dtype)
         return best[0].to(x.dtype), _positions(best[1], x, wide.shape[2:], pads, column_major)
@@ -74,16 +73,13 @@ def _positions(found: Tensor, x: Tensor, padded: Sequence[int], pads: Pads, colu
 
 def _max_unpool(ctx: TranslationContext) -> Kernel:
     """Values go back where they were; a larger output shape adds zeros at the ends."""
-    window, size = Window.of(ctx), ctx.node.integers("kernel_shape") or ()
+    attributes, size = WindowAttributes.of(ctx.node), ctx.node.integers("kernel_shape") or ()
     read = ctx.reader(2)
 
     def kernel(x: Tensor, places: Tensor, shape: Tensor | None = None) -> Tensor:
-        rank = len(size)
-        pads = window.pads or ((0, 0),) * rank
-        space = [
-            (length - 1) * step - before - after + extent
-            for length, step, (before, after), extent in zip(x.shape[2:], window.stride(rank), pads, size, strict=True)
-        ]
+        window = attributes.over(size, x.shape[2:])
+        axes = zip(x.shape[2:], window.strides, window.padding, size, strict=True)
+        space = [(length - 1) * step - before - after + taps for length, step, (before, after), taps in axes]
         whole = x.new_zeros(math.prod((*x.shape[:2], *space))).scatter(0, places.flatten(), x.flatten())
         result, wanted = whole.reshape(*x.shape[:2], *space), read(shape)
         if wanted is None:
@@ -98,48 +94,45 @@ def _max_unpool(ctx: TranslationContext) -> Kernel:
 
 def _average_pool(ctx: TranslationContext) -> Kernel:
     """Padding counts only where ``count_include_pad`` says so; what a rounded-up last window adds never does."""
-    window, size = Window.of(ctx), ctx.node.integers("kernel_shape") or ()
-    ceil, with_padding = ctx.node.flag("ceil_mode"), ctx.node.flag("count_include_pad")
+    attributes, size = WindowAttributes.of(ctx.node), ctx.node.integers("kernel_shape") or ()
+    with_padding = ctx.node.flag("count_include_pad")
 
     def kernel(x: Tensor) -> Tensor:
-        rank = len(size)
-        pads = window.padding(x.shape[2:], size)
-        padding = None if ceil or max(window.dilation(rank)) > 1 else even(pads)
-        if padding is not None and all(2 * one <= extent for one, extent in zip(padding, size, strict=True)):
-            return _MEAN[rank - 1](x, size, window.stride(rank), padding, False, with_padding)
-        whole = window.to_whole_steps(x.shape[2:], size, pads, ceil)
-        counted = x.new_ones(1, 1, *x.shape[2:])
-        if with_padding:
-            counted, rest = (
-                pad(counted, pads, 1.0),
-                tuple(
-                    (all_before - before, all_after - after)
-                    for (all_before, all_after), (before, after) in zip(whole, pads, strict=True)
-                ),
-            )
-        else:
-            rest = whole
-        return _sums(pad(x, whole), size, window) / _sums(pad(counted, rest), size, window)
+        window = attributes.over(size, x.shape[2:])
+        padding = None if window.ceil or max(window.dilations) > 1 else even(window.padding)
+        if padding is not None and all(2 * before <= taps for before, taps in zip(padding, size, strict=True)):
+            return _MEAN[len(size) - 1](x, size, window.strides, padding, False, with_padding)
+        return _sums(pad(x, window.whole()), window) / _sums(_counted(x, window, with_padding), window)
 
     return kernel
 
 
-def _sums(x: Tensor, size: Sequence[int], window: Window) -> Tensor:
+def _counted(x: Tensor, window: Window, with_padding: bool) -> Tensor:
+    """One for each element that counts, zero for what only fills the last windows."""
+    ones, whole = x.new_ones(1, 1, *x.shape[2:]), window.whole()
+    if not with_padding:
+        return pad(ones, whole)
+    pairs = zip(whole, window.padding, strict=True)
+    rest = tuple((all_before - before, all_after - after) for (all_before, all_after), (before, after) in pairs)
+    return pad(pad(ones, window.padding, 1.0), rest)
+
+
+def _sums(x: Tensor, window: Window) -> Tensor:
     """The sum over each window; what is left of the last axis after whole steps is not looked at."""
-    rank = len(size)
+    rank = len(window.kernel)
     flat = x.reshape(-1, 1, *x.shape[2:])
-    ones = x.new_ones(1, 1, *size)
-    sums = _CONVOLUTIONS[rank - 1](flat, ones, None, window.stride(rank), 0, window.dilation(rank))
+    ones = x.new_ones(1, 1, *window.kernel)
+    sums = _CONVOLUTIONS[rank - 1](flat, ones, None, window.strides, 0, window.dilations)
     return sums.reshape(*x.shape[:2], *sums.shape[2:])
 
 
 def _lp_pool(ctx: TranslationContext) -> Kernel:
-    window, size, order = Window.of(ctx), ctx.node.integers("kernel_shape") or (), ctx.node.integer("p", 2)
-    ceil = ctx.node.flag("ceil_mode")
+    attributes, order = WindowAttributes.of(ctx.node), ctx.node.integer("p", 2)
+    size = ctx.node.integers("kernel_shape") or ()
 
     def kernel(x: Tensor) -> Tensor:
-        pads = window.to_whole_steps(x.shape[2:], size, window.padding(x.shape[2:], size), ceil)
-        return _sums(pad(x.abs() ** order, pads), size, window) ** (1 / order)
+        window = attributes.over(size, x.shape[2:])
+        return _sums(pad(x.abs() ** order, window.whole()), window) ** (1 / order)
 
     return kernel
 

@@ -1,16 +1,4 @@
-"""Recurrent layers, differentiable through time.
-
-With σ the gate's activation, τ the cell's, and zero for what is absent:
-
-    RNN:   h = τ(W x + R h + b)
-    GRU:   z, r = σ(W x + R h + b);  n = τ(W x + R (r ∘ h) + b)  or, with linear_before_reset,
-           n = τ(W x + Wb + r ∘ (R h + Rb));  h = (1 - z) ∘ n + z ∘ h
-    LSTM:  i, f = σ(W x + R h + P ∘ c + b);  c = f ∘ c + i ∘ τ(W x + R h + b);
-           o = σ(W x + R h + P ∘ c + b);  h = o ∘ τ'(c)
-
-A sequence that is shorter than the longest leaves its state as it is after its end, and its results there are zero.
-The reverse direction reads each sequence backwards from its own end.
-"""
+"""Recurrent layers, differentiable through time. What they compute says ``graphpress.ops.semantics.recurrent``."""
 
 from __future__ import annotations
 
@@ -22,46 +10,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext, UntranslatableError
+from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
+from graphpress.ops.semantics.recurrent import Activation, activations_of, reads_backwards
 
-Activation = Callable[[Tensor], Tensor]
+Function = Callable[[Tensor], Tensor]
 State = tuple[Tensor, ...]
 
 
-@dataclass(frozen=True)
-class Shape:
-    """An activation of x, alpha and beta, with the defaults of those numbers that it has."""
-
-    of: Callable[[Tensor, float, float], Tensor]
-    alpha: float | None = None
-    beta: float | None = None
-
-
-_SHAPES = {
-    "affine": Shape(lambda x, alpha, beta: alpha * x + beta, 1.0, 0.0),
-    "elu": Shape(lambda x, alpha, _: functional.elu(x, alpha), 1.0),
-    "hardsigmoid": Shape(lambda x, alpha, beta: (alpha * x + beta).clamp(0, 1), 0.2, 0.5),
-    "leakyrelu": Shape(lambda x, alpha, _: functional.leaky_relu(x, alpha), 0.01),
-    "relu": Shape(lambda x, *_: functional.relu(x)),
-    "scaledtanh": Shape(lambda x, alpha, beta: alpha * torch.tanh(beta * x), 1.0, 1.0),
-    "sigmoid": Shape(lambda x, *_: torch.sigmoid(x)),
-    "softplus": Shape(lambda x, *_: functional.softplus(x)),
-    "softsign": Shape(lambda x, *_: functional.softsign(x)),
-    "tanh": Shape(lambda x, *_: torch.tanh(x)),
-    "thresholdedrelu": Shape(lambda x, alpha, _: torch.where(x > alpha, x, 0), 1.0),
+_FUNCTIONS: dict[str, Callable[[Tensor, float, float], Tensor]] = {
+    "affine": lambda x, alpha, beta: alpha * x + beta,
+    "elu": lambda x, alpha, _: functional.elu(x, alpha),
+    "hardsigmoid": lambda x, alpha, beta: (alpha * x + beta).clamp(0, 1),
+    "leakyrelu": lambda x, alpha, _: functional.leaky_relu(x, alpha),
+    "relu": lambda x, *_: functional.relu(x),
+    "scaledtanh": lambda x, alpha, beta: alpha * torch.tanh(beta * x),
+    "sigmoid": lambda x, *_: torch.sigmoid(x),
+    "softplus": lambda x, *_: functional.softplus(x),
+    "softsign": lambda x, *_: functional.softsign(x),
+    "tanh": lambda x, *_: torch.tanh(x),
+    "thresholdedrelu": lambda x, alpha, _: torch.where(x > alpha, x, 0),
 }
-"""By their names in lower case."""
-
-_OF_CELL = 2
-"""The place of the activation that reads the cell's state, which ONNX Runtime does not clip: it clips sums only."""
+"""Activations of x, alpha and beta."""
 
 
 def entries() -> dict[str, Translation]:
     """The operators of this family."""
     return {
-        "GRU": lambda ctx: _layer(ctx, gru, ("sigmoid", "tanh")),
-        "LSTM": lambda ctx: _layer(ctx, lstm, ("sigmoid", "tanh", "tanh")),
-        "RNN": lambda ctx: _layer(ctx, rnn, ("tanh",)),
+        "GRU": lambda ctx: _layer(ctx, gru),
+        "LSTM": lambda ctx: _layer(ctx, lstm),
+        "RNN": lambda ctx: _layer(ctx, rnn),
     }
 
 
@@ -87,7 +64,7 @@ class Layer:
     recurrence: Tensor
     bias: Tensor | None
     peepholes: Tensor | None
-    activations: tuple[Activation, ...]
+    activations: tuple[Function, ...]
     linear_before_reset: bool = False
     coupled: bool = False
 
@@ -184,10 +161,9 @@ def backwards(data: Tensor, lengths: Tensor | None) -> Tensor:
 # -- from the node ----------------------------------------------------------------------------------------------
 
 
-def _layer(ctx: TranslationContext, make: Callable[[Layer], Step], defaults: tuple[str, ...]) -> Kernel:
-    direction = ctx.node.text("direction", "forward")
-    reverse = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[direction]
-    activations = _activations(ctx, defaults, len(reverse))
+def _layer(ctx: TranslationContext, make: Callable[[Layer], Step]) -> Kernel:
+    reverse = reads_backwards(ctx.node)
+    activations = [tuple(_function(activation) for activation in each) for each in activations_of(ctx.node)]
     batch_first, count = ctx.node.flag("layout"), 2 if make is lstm else 1
     linear, coupled = ctx.node.flag("linear_before_reset"), ctx.node.flag("input_forget")
 
@@ -222,25 +198,9 @@ def _layer(ctx: TranslationContext, make: Callable[[Layer], Step], defaults: tup
     return run
 
 
-def _activations(ctx: TranslationContext, defaults: tuple[str, ...], directions: int) -> list[tuple[Activation, ...]]:
-    """For each direction its activations; they take their numbers from the lists in turn, those that have any."""
-    given = ctx.node.attributes.get("activations")
-    names = defaults * directions if given is None else tuple(given.as_strings())
-    alphas, betas = iter(ctx.node.numbers("activation_alpha") or ()), iter(ctx.node.numbers("activation_beta") or ())
-    clip = ctx.node.number("clip", math.inf)
-    made = []
-    for place, name in enumerate(names):
-        shape = _SHAPES.get(name.lower())
-        if shape is None:
-            raise UntranslatableError(f"unknown activation {name}")
-        alpha = 0.0 if shape.alpha is None else next(alphas, shape.alpha)
-        beta = 0.0 if shape.beta is None else next(betas, shape.beta)
-        of_cell = place % len(defaults) == _OF_CELL
-        made.append(_clipped(shape, alpha, beta, math.inf if of_cell else clip))
-    return [tuple(made[index * len(defaults) :][: len(defaults)]) for index in range(directions)]
-
-
-def _clipped(shape: Shape, alpha: float, beta: float, clip: float) -> Activation:
+def _function(activation: Activation) -> Function:
+    function, clip = _FUNCTIONS[activation.name], activation.clip
+    alpha, beta = activation.alpha or 0.0, activation.beta or 0.0
     if math.isinf(clip):
-        return lambda x: shape.of(x, alpha, beta)
-    return lambda x: shape.of(x.clamp(-clip, clip), alpha, beta)
+        return lambda x: function(x, alpha, beta)
+    return lambda x: function(x.clamp(-clip, clip), alpha, beta)

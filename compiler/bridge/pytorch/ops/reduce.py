@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
+from graphpress.ops.semantics.axes import reduced_axes
 
 _UNSORTED = (torch.uint16, torch.uint32, torch.uint64)
 """Types that torch does not sort."""
@@ -89,10 +90,9 @@ def _reduction(reduce: Reduction) -> Translation:
 
     def translate(ctx: TranslationContext) -> Kernel:
         read, keep = ctx.reader(1, "axes"), ctx.node.flag("keepdims", True)
-        whole = not ctx.node.integer("noop_with_empty_axes", 0)
 
         def kernel(x: Tensor, axes: Tensor | None = None) -> Tensor:
-            chosen = tuple(read(axes) or (range(x.dim()) if whole else ()))
+            chosen = tuple(reduced_axes(ctx.node, read(axes), x.dim()))
             if not chosen:  # each element is reduced alone
                 return reduce(x.unsqueeze(0), (0,), False)
             return reduce(x, chosen, keep)

@@ -11,7 +11,7 @@ Coordinates are computed in single precision, as ONNX Runtime does: ties fall on
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
+from graphpress.ops.semantics.slices import resized
 
 _FIRST_WITH_COORDINATES = 11
 """Before this operator set, coordinates are those of mode ``asymmetric``."""
@@ -79,7 +80,7 @@ def _resize(ctx: TranslationContext) -> Kernel:
         window = None if roi is None or not roi.numel() else tuple(roi.tolist())
         have = [x.shape[axis] for axis in chosen]
         if sizes is not None and sizes.numel():
-            lengths, factors = _from_sizes([int(one) for one in sizes.tolist()], have, policy)
+            lengths, factors = resized([int(one) for one in sizes.tolist()], have, policy)
         else:
             factors = list(given) if given is not None else ([] if scales is None else scales.tolist())
             lengths = [math.floor(np.float32(size) * np.float32(one)) for size, one in zip(have, factors, strict=True)]
@@ -89,15 +90,6 @@ def _resize(ctx: TranslationContext) -> Kernel:
         return x
 
     return kernel
-
-
-def _from_sizes(sizes: Sequence[int], have: Sequence[int], policy: str) -> tuple[list[int], list[float]]:
-    """Lengths and factors; a policy that keeps the aspect ratio gives all axes one factor."""
-    factors = [want / size for want, size in zip(sizes, have, strict=True)]
-    if policy == "stretch":
-        return list(sizes), factors
-    factor = min(factors) if policy == "not_larger" else max(factors)
-    return [math.floor(factor * size + 0.5) for size in have], [factor] * len(have)
 
 
 def _resample(

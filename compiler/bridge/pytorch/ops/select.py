@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
+from graphpress.ops.semantics.slices import sliced
 
 
 def entries() -> dict[str, Translation]:
@@ -68,13 +69,10 @@ def _slice(ctx: TranslationContext) -> Kernel:
 def cut(data: Tensor, axis: int, start: int, end: int, step: int) -> Tensor:
     """Positions from ``start`` to before ``end`` of one axis, both counted from the front and clamped as ONNX says."""
     size = data.shape[axis]
-    lowest, highest = (0, size) if step > 0 else (-1, size - 1)
-    first = min(max(start + size if start < 0 else start, 0), highest)
-    last = min(max(end + size if end < 0 else end, lowest), highest)
+    taken = sliced(start, end, step, size)
     if step < 0:
-        chosen = torch.tensor(range(first, last, step), dtype=torch.int64, device=data.device)
-        return data.index_select(axis, chosen)
-    return data[(slice(None),) * (axis % data.dim()) + (slice(first, last, step),)]
+        return data.index_select(axis, torch.tensor(range(size)[taken], dtype=torch.int64, device=data.device))
+    return data[(slice(None),) * (axis % data.dim()) + (taken,)]
 
 
 # -- picking ----------------------------------------------------------------------------------------------------

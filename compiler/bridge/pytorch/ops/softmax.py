@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
+from graphpress.ops.semantics.axes import softmax_axis
 
 
 def entries() -> dict[str, Translation]:
@@ -20,19 +21,14 @@ def entries() -> dict[str, Translation]:
     }
 
 
-_PER_AXIS_SINCE = 13
-"""Before this operator set, Softmax took all axes from ``axis`` on as one."""
-
-
 def _along(ctx: TranslationContext, function: Callable[[Tensor, int], Tensor]) -> Kernel:
     """Along one axis, or in older operator sets along all from ``axis`` on, taken as one."""
-    if ctx.node.opset >= _PER_AXIS_SINCE:
-        axis = ctx.node.integer("axis", -1)
+    axis, alone = softmax_axis(ctx.node)
+    if alone:
         return lambda x: function(x, axis)
-    first = ctx.node.integer("axis", 1)
 
     def kernel(x: Tensor) -> Tensor:
-        cut = first if first >= 0 else first + x.dim()
+        cut = axis if axis >= 0 else axis + x.dim()
         if cut == x.dim() - 1:
             return function(x, -1)
         return function(x.reshape(math.prod(x.shape[:cut]), -1), 1).reshape(x.shape)

@@ -7,11 +7,12 @@ import pytest
 
 from graphpress import ir
 from graphpress.backends.tensorrt.network.context import LoweringContext
-from graphpress.backends.tensorrt.network.matmul import spelt_out
+from graphpress.backends.tensorrt.network.matmul import network_equation
 from graphpress.backends.tensorrt.network.scope import Construction, Scope
 from graphpress.backends.tensorrt.network.windows import assign
 from graphpress.errors import ModelError
 from graphpress.ir import from_proto
+from graphpress.ops.semantics.einsum import parse_equation
 
 RANDOM = np.random.default_rng(0)
 
@@ -199,9 +200,9 @@ def test_einsum(bench, one_node, equation):
 
 
 def test_an_equation_is_spelt_in_small_letters():
-    assert spelt_out("ij,jk", [2, 2]) == "ab,bc->ac"
-    assert spelt_out("...A->A...", [3]) == "bca->abc"
-    assert spelt_out("...i,i", [1, 1]) == "a,a->"
+    assert network_equation(parse_equation("ij,jk", [2, 2])) == "ab,bc->ac"
+    assert network_equation(parse_equation("...A->A...", [3])) == "bca->abc"
+    assert network_equation(parse_equation("...i,i", [1, 1])) == "a,a->"
 
 
 # -- engines ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,29 @@
+"""Positions along one axis: what Slice takes, what Pad adds, how long a resized axis is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def sliced(start: int, end: int, step: int, size: int) -> slice:
+    """What Slice takes of an axis, as Python indexes it: bounds count from the end where negative, and are clamped."""
+    lowest, highest = (0, size) if step > 0 else (-1, size - 1)
+    first = min(max(start + size if start < 0 else start, 0), highest)
+    last = min(max(end + size if end < 0 else end, lowest), highest)
+    return slice(first, None if last < 0 else last, step)
+
+
+def resized(sizes: Sequence[int], have: Sequence[int], policy: str) -> tuple[list[int], list[float]]:
+    """Sizes and factors of a Resize that is told sizes.
+
+    Args:
+        sizes: what is asked for.
+        have: the sizes of these axes.
+        policy: ``stretch``, or ``not_larger`` or ``not_smaller``, which give all axes the factor of one of them.
+    """
+    factors = [want / size for want, size in zip(sizes, have, strict=True)]
+    if policy == "stretch":
+        return list(sizes), factors
+    factor = min(factors) if policy == "not_larger" else max(factors)
+    return [math.floor(factor * size + 0.5) for size in have], [factor] * len(have)

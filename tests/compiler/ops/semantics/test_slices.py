@@ -1,0 +1,38 @@
+"""Positions that a slice takes, and sizes of a resized tensor."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphpress.ops.semantics.slices import resized, sliced
+
+LIMITS = st.integers(-12, 12) | st.sampled_from([-(1 << 63), (1 << 63) - 1])
+STEPS = st.integers(-4, 4).filter(bool)
+
+
+def by_the_standard(start, end, step, size):
+    """Slice as ONNX words it."""
+    start, end = (bound + size if bound < 0 else bound for bound in (start, end))
+    if step > 0:
+        return range(min(max(start, 0), size), min(max(end, 0), size), step)
+    return range(min(max(start, 0), size - 1), min(max(end, -1), size - 1), step)
+
+
+@given(LIMITS, LIMITS, STEPS, st.integers(1, 9))
+def test_a_slice_takes_what_the_standard_says(start, end, step, size):
+    assert [*range(size)[sliced(start, end, step, size)]] == [*by_the_standard(start, end, step, size)]
+
+
+@given(LIMITS, LIMITS, STEPS)
+def test_nothing_is_taken_of_an_empty_axis(start, end, step):
+    assert not range(0)[sliced(start, end, step, 0)]
+
+
+def test_a_slice_indexes_arrays():
+    np.testing.assert_array_equal(np.arange(5)[sliced(-1, -100, -2, 5)], [4, 2, 0])
+
+
+def test_a_policy_gives_all_axes_one_factor():
+    assert resized([4, 9], [8, 6], "stretch") == ([4, 9], [0.5, 1.5])
+    assert resized([4, 9], [8, 6], "not_larger") == ([4, 3], [0.5, 0.5])
+    assert resized([4, 9], [8, 6], "not_smaller") == ([12, 9], [1.5, 1.5])
