@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,8 @@ from graphpress.backends.tensorrt.network.context import LoweringContext, Result
 from graphpress.backends.tensorrt.network.layers import Size, Tensor
 from graphpress.backends.tensorrt.network.softmax import softmax
 from graphpress.backends.tensorrt.network.types import is_bool, onnx_type
+from graphpress.ir import DataType
+from graphpress.ops.semantics.attention import AttentionAttributes
 
 _MASK, _PAST_KEY, _PAST_VALUE, _VALID = 3, 4, 5, 6
 _SCORES = 3
@@ -39,11 +40,12 @@ def _attention(ctx: LoweringContext) -> Sequence[Result]:
     ctx.require_floats(query, key, value)
     key, value = _after(ctx, _PAST_KEY, key), _after(ctx, _PAST_VALUE, value)
     shown: Tensor | None = None
-    roots = _scaled(ctx, query, key)
-    if _is_plain(ctx, key, value):
-        result = _by_layer(ctx, *roots, value)
+    attributes = AttentionAttributes.of(ctx.node)
+    roots = _scaled(ctx, query, key, attributes.scale)
+    if _is_plain(ctx, key, value, attributes):
+        result = _by_layer(ctx, *roots, value, attributes.causal)
     else:
-        result, shown = _spelt_out(ctx, *roots, value)
+        result, shown = _spelt_out(ctx, *roots, value, attributes)
     if len(ctx.shape(0)) == 3:
         sizes = ctx.sizes(query)
         width = int(query.shape[1]) * int(value.shape[3])
@@ -71,47 +73,38 @@ def _after(ctx: LoweringContext, index: int, tensor: Tensor) -> Tensor:
     return tensor if past is None else ctx.concatenate([past, tensor], 2)
 
 
-def _scaled(ctx: LoweringContext, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+def _scaled(ctx: LoweringContext, query: Tensor, key: Tensor, given: float | None) -> tuple[Tensor, Tensor]:
     """Both times the root of the scale, which is one over the root of the width where none is given."""
-    given = ctx.node.number("scale", math.nan)
     width = int(query.shape[3])
-    if math.isnan(given) and width < 0:
+    if given is None and width < 0:
         raise ctx.refuse("the width of a head is open", "give it a fixed size, or the attribute scale")
-    scale = 1 / math.sqrt(width) if math.isnan(given) else given
+    scale = 1 / math.sqrt(width) if given is None else given
     root = math.sqrt(abs(scale))
     factors = ctx.like(math.copysign(root, scale), query), ctx.like(root, key)
     return ctx.elementwise("PROD", query, factors[0]), ctx.elementwise("PROD", key, factors[1])
 
 
-def _precision(ctx: LoweringContext, query: Tensor) -> Any:
+def _precision(ctx: LoweringContext, query: Tensor, asked: DataType | None) -> Any:
     """The type in which the softmax is taken: as asked for, if that is wider than the query's."""
-    asked = ctx.node.element_type("softmax_precision")
     if asked is None:
         return query.dtype
     wanted: Any = ctx.tensorrt_type(asked)
     return wanted if _WIDER.get(wanted.name, 0) > _WIDER[query.dtype.name] else query.dtype
 
 
-def _is_plain(ctx: LoweringContext, key: Tensor, value: Tensor) -> bool:
+def _is_plain(ctx: LoweringContext, key: Tensor, value: Tensor, attributes: AttentionAttributes) -> bool:
     """Whether TensorRT's layer computes this: no mask but a causal one, nothing between product and softmax."""
-    extras = (
-        ctx.node.has(_MASK)
-        or ctx.node.has(_VALID)
-        or ctx.node.uses_output(_SCORES)
-        or ctx.node.number("softcap", 0.0) != 0
-    )
-    windowed = max(ctx.node.integer("left_window_size", -1), ctx.node.integer("right_window_size", -1)) >= 0
-    asked = ctx.node.element_type("softmax_precision")
-    if extras or windowed or asked is not None or tuple(key.shape)[3] != tuple(value.shape)[3]:
+    masked = ctx.node.has(_MASK) or ctx.node.has(_VALID) or attributes.windowed
+    between = ctx.node.uses_output(_SCORES) or attributes.softcap != 0 or attributes.precision is not None
+    if masked or between or tuple(key.shape)[3] != tuple(value.shape)[3]:
         return False
-    if ctx.node.integer("is_causal", 0) and ctx.node.has(_PAST_KEY):
+    if attributes.causal and ctx.node.has(_PAST_KEY):
         return hasattr(ctx.network, "add_attention_v2")
     return hasattr(ctx.network, "add_attention")
 
 
-def _by_layer(ctx: LoweringContext, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def _by_layer(ctx: LoweringContext, query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
     normal = ctx.trt.AttentionNormalizationOp.SOFTMAX
-    causal = ctx.node.flag("is_causal")
     if causal and ctx.node.has(_PAST_KEY):
         # The last query sees the last key, so the masks of all end in the lower right corner.
         layer = ctx.add("attention_v2", query, key, value, normal, ctx.trt.CausalMaskKind.LOWER_RIGHT)
@@ -121,28 +114,29 @@ def _by_layer(ctx: LoweringContext, query: Tensor, key: Tensor, value: Tensor) -
     return layer.get_output(0)
 
 
-def _spelt_out(ctx: LoweringContext, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+def _spelt_out(
+    ctx: LoweringContext, query: Tensor, key: Tensor, value: Tensor, attributes: AttentionAttributes
+) -> tuple[Tensor, Tensor]:
     """The result, and the scores at the stage that is shown."""
     key, value = _for_each(ctx, query, key), _for_each(ctx, query, value)
     scores = ctx.matmul(query, key, flip_b=True)
-    cap = ctx.node.number("softcap", 0.0)
-    capped = _capped(ctx, scores, cap) if cap else scores
-    bias = _bias(ctx, query, key)
+    capped = _capped(ctx, scores, attributes.softcap) if attributes.softcap else scores
+    bias = _bias(ctx, query, key, attributes)
     biased = capped if bias is None else ctx.elementwise("SUM", capped, bias)
-    wide, seen, blind = _precision(ctx, query), biased, None
-    if bias is not None and _may_be_blind(ctx):
+    wide, seen, blind = _precision(ctx, query, attributes.precision), biased, None
+    if bias is not None and _may_be_blind(ctx, attributes):
         blind = _is_lowest(ctx, ctx.reduce("MAX", bias, [3]))
         seen = ctx.select(blind, ctx.like(0, biased), biased)
     weights = ctx.cast(softmax(ctx, ctx.cast(seen, wide), 3), query.dtype)
     if blind is not None:
         weights = ctx.select(blind, ctx.like(0, weights), weights)
     stages = (scores, capped, biased, weights)
-    return ctx.matmul(weights, value), stages[ctx.node.integer("qk_matmul_output_mode", 0)]
+    return ctx.matmul(weights, value), stages[attributes.shown]
 
 
-def _may_be_blind(ctx: LoweringContext) -> bool:
+def _may_be_blind(ctx: LoweringContext, attributes: AttentionAttributes) -> bool:
     """Whether a query may see no key at all; looking back without an end it sees the first."""
-    return ctx.node.has(_MASK) or ctx.node.has(_VALID) or ctx.node.integer("left_window_size", -1) >= 0
+    return ctx.node.has(_MASK) or ctx.node.has(_VALID) or attributes.behind >= 0
 
 
 def _capped(ctx: LoweringContext, scores: Tensor, cap: float) -> Tensor:
@@ -163,20 +157,10 @@ def _for_each(ctx: LoweringContext, query: Tensor, tensor: Tensor) -> Tensor:
 # -- masks ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Window:
-    """How far a query sees, in positions behind and ahead of its own; -1 for all."""
-
-    behind: int
-    ahead: int
-
-
-def _bias(ctx: LoweringContext, query: Tensor, key: Tensor) -> Tensor | None:
+def _bias(ctx: LoweringContext, query: Tensor, key: Tensor, attributes: AttentionAttributes) -> Tensor | None:
     """What is added to the scores: -∞ where a query does not attend; None where all attend to all."""
-    ahead = 0 if ctx.node.integer("is_causal", 0) else ctx.node.integer("right_window_size", -1)
-    window = _Window(ctx.node.integer("left_window_size", -1), ahead)
     queries, keys = ctx.sizes(query)[2], ctx.sizes(key)[2]
-    forbidden = _forbidden(ctx, window, queries, keys)
+    forbidden = _forbidden(ctx, attributes, queries, keys)
     bias = None
     if ctx.node.has(_MASK):
         given = _mask(ctx, keys)
@@ -185,9 +169,9 @@ def _bias(ctx: LoweringContext, query: Tensor, key: Tensor) -> Tensor | None:
         else:
             bias = ctx.cast(given, query.dtype)
     lowest = ctx.constant_tensor(np.full((1, 1, 1, 1), -np.inf, onnx_type(query.dtype).numpy()))
-    for one in forbidden:
+    for condition in forbidden:
         kept = ctx.like(0, query, 4) if bias is None else bias
-        bias = ctx.select(one, lowest, kept)
+        bias = ctx.select(condition, lowest, kept)
     return None if bias is None else ctx.aligned(bias, lowest)[0]
 
 
@@ -207,7 +191,7 @@ def _mask(ctx: LoweringContext, keys: Size) -> Tensor:
     return ctx.cast(layer.get_output(0), mask.dtype)
 
 
-def _forbidden(ctx: LoweringContext, window: _Window, queries: Size, keys: Size) -> list[Tensor]:
+def _forbidden(ctx: LoweringContext, attributes: AttentionAttributes, queries: Size, keys: Size) -> list[Tensor]:
     """Conditions under which a query must not see a key, each to be broadcast over [batch, heads, queries, keys]."""
     places = ctx.unsqueeze(ctx.iota(keys, ctx.index_type), [0, 1, 2])
     conditions = []
@@ -216,7 +200,7 @@ def _forbidden(ctx: LoweringContext, window: _Window, queries: Size, keys: Size)
         valid = ctx.reshape(ctx.cast(valid, places.dtype), [-1, 1, 1, 1])
         fits = ctx.elementwise("LESS", places, valid)
         conditions.append(ctx.unary("NOT", fits))
-    if max(window.behind, window.ahead) < 0:
+    if max(attributes.behind, attributes.ahead) < 0:
         return conditions
     own = ctx.unsqueeze(ctx.iota(queries, ctx.index_type), [0, 1, 3])
     if ctx.node.has(_PAST_KEY):
@@ -224,10 +208,10 @@ def _forbidden(ctx: LoweringContext, window: _Window, queries: Size, keys: Size)
     elif valid is not None:
         own = ctx.elementwise("SUM", own, ctx.elementwise("SUB", valid, ctx.stack([queries])))
     distance = ctx.elementwise("SUB", places, own)
-    if window.ahead >= 0:
-        conditions.append(ctx.elementwise("GREATER", distance, ctx.like(window.ahead, distance)))
-    if window.behind >= 0:
-        conditions.append(ctx.elementwise("LESS", distance, ctx.like(-window.behind, distance)))
+    if attributes.ahead >= 0:
+        conditions.append(ctx.elementwise("GREATER", distance, ctx.like(attributes.ahead, distance)))
+    if attributes.behind >= 0:
+        conditions.append(ctx.elementwise("LESS", distance, ctx.like(-attributes.behind, distance)))
     return conditions
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from graphpress.backends.tensorrt.network.context import LoweringContext, Result, Rule
 from graphpress.backends.tensorrt.network.layers import Size, Tensor
 from graphpress.backends.tensorrt.network.types import onnx_type
-from graphpress.ops.semantics.recurrent import GATES, Activation, activations_of, reads_backwards
+from graphpress.ops.semantics.recurrent import GATES, RecurrentActivation, activations_of, reads_backwards
 
 _WEIGHT, _RECURRENCE, _BIAS, _LENGTHS, _HIDDEN, _CELL, _PEEPHOLES = range(1, 8)
 
@@ -54,7 +54,7 @@ class _Cell:
     recurrence: Tensor
     bias: Tensor | None
     peepholes: tuple[Tensor, ...]
-    activations: tuple[tuple[Activation, ...], ...]
+    activations: tuple[tuple[RecurrentActivation, ...], ...]
 
     def act(self, place: int, x: Tensor) -> Tensor:
         """An activation, by its place in the operator's list, of [directions, batch, size]."""
@@ -308,7 +308,7 @@ _KINDS = {
 """TensorRT's names of activations."""
 
 
-def activate(ctx: LoweringContext, activation: Activation, x: Tensor) -> Tensor:
+def activate(ctx: LoweringContext, activation: RecurrentActivation, x: Tensor) -> Tensor:
     """An activation of a tensor."""
     if not math.isinf(activation.clip):
         x = ctx.activation("CLIP", x, -activation.clip, activation.clip)

@@ -45,7 +45,7 @@ _OF_CELL = 2
 
 
 @dataclass(frozen=True)
-class Activation:
+class RecurrentActivation:
     """One activation of one direction.
 
     Args:
@@ -73,7 +73,7 @@ def reads_backwards(node: NodeView) -> tuple[bool, ...]:
     return _DIRECTIONS[direction]
 
 
-def activations_of(node: NodeView) -> tuple[tuple[Activation, ...], ...]:
+def activations_of(node: NodeView) -> tuple[tuple[RecurrentActivation, ...], ...]:
     """For each direction its activations; they take their numbers from the lists in turn, those that have any.
 
     Raises:
@@ -91,5 +91,5 @@ def activations_of(node: NodeView) -> tuple[tuple[Activation, ...], ...]:
         alpha = None if alpha is None else next(alphas, alpha)
         beta = None if beta is None else next(betas, beta)
         of_cell = place % len(defaults) == _OF_CELL
-        every.append(Activation(name.lower(), alpha, beta, math.inf if of_cell else clip))
+        every.append(RecurrentActivation(name.lower(), alpha, beta, math.inf if of_cell else clip))
     return tuple(tuple(every[way * len(defaults) :][: len(defaults)]) for way in range(directions))

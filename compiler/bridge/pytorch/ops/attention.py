@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
 from graphpress.bridge.pytorch.tensors import torch_dtype
+from graphpress.ops.semantics.attention import AttentionAttributes
 
 
 def entries() -> dict[str, Translation]:
@@ -69,44 +70,8 @@ class Mask:
         return allowed if self.valid is None else allowed & (keys < self.valid.reshape(-1, 1, 1, 1))
 
 
-@dataclass(frozen=True)
-class Options:
-    """The attributes of an attention.
-
-    Args:
-        query_heads: heads of the query where heads and width share an axis.
-        key_heads: those of keys and values.
-        scale: of the scores; None for one over the root of the width.
-        softcap: bound of the scores; 0 for none.
-        precision: type in which the softmax is taken, if the query's is less precise; None for the query's.
-        shown: which stage of the scores is the fourth output.
-        behind: see ``Mask``.
-        ahead: see ``Mask``.
-    """
-
-    query_heads: int
-    key_heads: int
-    scale: float | None
-    softcap: float
-    precision: torch.dtype | None
-    shown: int
-    behind: int
-    ahead: int
-
-
 def _attention(ctx: TranslationContext) -> Kernel:
-    precision, scale = ctx.node.integer("softmax_precision", 0), ctx.node.number("scale", math.nan)
-    ahead = ctx.node.integer("right_window_size", -1)
-    options = Options(
-        query_heads=ctx.node.integer("q_num_heads", 1),
-        key_heads=ctx.node.integer("kv_num_heads", 1),
-        scale=None if math.isnan(scale) else scale,
-        softcap=ctx.node.number("softcap", 0.0),
-        precision=torch_dtype(precision) if precision else None,
-        shown=ctx.node.integer("qk_matmul_output_mode", 0),
-        behind=ctx.node.integer("left_window_size", -1),
-        ahead=0 if ctx.node.integer("is_causal", 0) else ahead,
-    )
+    attributes = AttentionAttributes.of(ctx.node)
     outputs = ctx.node.output_count
 
     def run(
@@ -119,15 +84,17 @@ def _attention(ctx: TranslationContext) -> Kernel:
         valid: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
         flat = query.dim() == 3
-        query = _split_heads(query, options.query_heads)
-        key = _after(past_key, _split_heads(key, options.key_heads))
-        value = _after(past_value, _split_heads(value, options.key_heads))
+        query = _split_heads(query, attributes.query_heads)
+        key = _after(past_key, _split_heads(key, attributes.key_heads))
+        value = _after(past_value, _split_heads(value, attributes.key_heads))
         offset: int | Tensor = 0
         if past_key is not None:
             offset = past_key.shape[2]
         elif valid is not None:
             offset = valid - query.shape[2]
-        result, scores = attend(query, key, value, Mask(offset, options.behind, options.ahead, valid, mask), options)
+        result, scores = attend(
+            query, key, value, Mask(offset, attributes.behind, attributes.ahead, valid, mask), attributes
+        )
         if flat:
             result = result.transpose(1, 2).flatten(2)
         return result if outputs == 1 else (result, key, value, scores)[:outputs]
@@ -135,23 +102,27 @@ def _attention(ctx: TranslationContext) -> Kernel:
     return run
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask, options: Options) -> tuple[Tensor, Tensor]:
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask, attributes: AttentionAttributes
+) -> tuple[Tensor, Tensor]:
     """Attention of tensors [batch, heads, sequence, width], and the scores at the stage that is shown."""
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
-    root = math.sqrt(options.scale if options.scale is not None else 1 / math.sqrt(query.shape[-1]))
+    root = math.sqrt(attributes.scale if attributes.scale is not None else 1 / math.sqrt(query.shape[-1]))
     scores = (query * root) @ (key * root).transpose(-1, -2)
-    capped = options.softcap * torch.tanh(scores / options.softcap) if options.softcap else scores
+    capped = attributes.softcap * torch.tanh(scores / attributes.softcap) if attributes.softcap else scores
     bias = mask.bias(query.shape[2], key.shape[2], query)
     biased = capped if bias is None else capped + bias
     blind = None if bias is None else (bias == -math.inf).all(-1, keepdim=True)
-    precise = torch.promote_types(query.dtype, options.precision or query.dtype)
+    precise = query.dtype
+    if attributes.precision is not None:
+        precise = torch.promote_types(precise, torch_dtype(attributes.precision))
     seen = biased if blind is None else biased.masked_fill(blind, 0)
     weights = torch.softmax(seen, -1, dtype=precise).to(query.dtype)
     if blind is not None:
         weights = weights.masked_fill(blind, 0)
-    return weights @ value, (scores, capped, biased, weights)[options.shown]
+    return weights @ value, (scores, capped, biased, weights)[attributes.shown]
 
 
 def _split_heads(data: Tensor, heads: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
-from graphpress.ops.semantics.recurrent import Activation, activations_of, reads_backwards
+from graphpress.ops.semantics.recurrent import RecurrentActivation, activations_of, reads_backwards
 
 Function = Callable[[Tensor], Tensor]
 State = tuple[Tensor, ...]
@@ -198,7 +198,7 @@ def _layer(ctx: TranslationContext, make: Callable[[Layer], Step]) -> Kernel:
     return run
 
 
-def _function(activation: Activation) -> Function:
+def _function(activation: RecurrentActivation) -> Function:
     function, clip = _FUNCTIONS[activation.name], activation.clip
     alpha, beta = activation.alpha or 0.0, activation.beta or 0.0
     if math.isinf(clip):

@@ -5,11 +5,11 @@ import math
 import pytest
 
 from graphpress.ops.semantics import InvalidAttributeError
-from graphpress.ops.semantics.recurrent import Activation, activations_of, reads_backwards
+from graphpress.ops.semantics.recurrent import RecurrentActivation, activations_of, reads_backwards
 
 
 def plain(name):
-    return Activation(name, None, None, math.inf)
+    return RecurrentActivation(name, None, None, math.inf)
 
 
 def test_activations_have_defaults(node):
@@ -25,8 +25,8 @@ def test_each_direction_reads_one_way(node):
 def test_numbers_are_taken_in_turn_by_those_that_have_any(node):
     given = {"activations": ["Elu", "Affine"], "activation_alpha": [0.5, 3.0]}
     assert activations_of(node("RNN", direction="bidirectional", **given)) == (
-        (Activation("elu", 0.5, None, math.inf),),
-        (Activation("affine", 3.0, 0.0, math.inf),),
+        (RecurrentActivation("elu", 0.5, None, math.inf),),
+        (RecurrentActivation("affine", 3.0, 0.0, math.inf),),
     )
 
 
