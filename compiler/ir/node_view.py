@@ -14,7 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphpress.ir.types import Attr, DataType, Graph, Node, Value
-from graphpress.ir.values import constant, input_of, opset_of
+from graphpress.ir.values import (
+    constant,
+    float_attribute,
+    floats_attribute,
+    input_of,
+    int_attribute,
+    ints_attribute,
+    opset_of,
+    string_attribute,
+    strings_attribute,
+)
 
 Dims = tuple[int, ...]
 """A static shape."""
@@ -162,22 +172,19 @@ class NodeView:
 
     def integer(self, name: str, default: int) -> int:
         """An integer attribute or its default."""
-        attribute = self.attributes.get(name)
-        return default if attribute is None else attribute.as_int()
+        return int_attribute(self, name, default)
 
     def flag(self, name: str, default: bool = False) -> bool:
         """An integer attribute that says yes or no, or its default."""
-        return bool(self.integer(name, default))
+        return bool(int_attribute(self, name, default))
 
     def number(self, name: str, default: float) -> float:
         """A float attribute or its default."""
-        attribute = self.attributes.get(name)
-        return default if attribute is None else attribute.as_float()
+        return float_attribute(self, name, default)
 
     def text(self, name: str, default: str) -> str:
         """A string attribute or its default."""
-        attribute = self.attributes.get(name)
-        return default if attribute is None else attribute.as_string()
+        return string_attribute(self, name, default)
 
     def integers(self, name: str, index: int | None = None) -> tuple[int, ...] | None:
         """Integers of an attribute, or of the input that newer operator sets have for it.
@@ -185,25 +192,23 @@ class NodeView:
         Returns:
             The integers, or None where neither is given or the input is computed at run time.
         """
-        attribute = self.attributes.get(name)
-        if attribute is not None:
-            return tuple(attribute.as_ints())
-        array = None if index is None else self.constant(index)
+        given = ints_attribute(self, name)
+        if given is not None or index is None:
+            return given
+        array = self.constant(index)
         return None if array is None else tuple(int(item) for item in array.reshape(-1))
 
     def integers_or_zeros(self, name: str, count: int) -> tuple[int, ...]:
         """A list of so many integers, zeros where the attribute is absent."""
-        return self.integers(name) or (0,) * count
+        return ints_attribute(self, name) or (0,) * count
 
     def numbers(self, name: str) -> tuple[float, ...] | None:
         """A list of floats, None where the attribute is absent."""
-        attribute = self.attributes.get(name)
-        return None if attribute is None else tuple(attribute.as_floats())
+        return floats_attribute(self, name)
 
     def texts(self, name: str) -> tuple[str, ...] | None:
         """A list of strings, None where the attribute is absent."""
-        attribute = self.attributes.get(name)
-        return None if attribute is None else tuple(attribute.as_strings())
+        return strings_attribute(self, name)
 
     def element_type(self, name: str) -> DataType | None:
         """An element type, None where the attribute is absent or leaves it undefined."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -149,28 +149,48 @@ def first_non_constant(values: Iterable[Value | None]) -> Value | None:
     return next((value for value in values if value is not None and not is_constant(value)), None)
 
 
-def int_attribute(node: Node, name: str, default: int) -> int:
+class HasAttributes(Protocol):
+    """A node, or a view of one whose attributes are known otherwise."""
+
+    @property
+    def attributes(self) -> Mapping[str, Attr]:
+        """Attributes by name."""
+
+
+def int_attribute(node: HasAttributes, name: str, default: int) -> int:
     """An integer attribute or its default."""
     attribute = node.attributes.get(name)
     return default if attribute is None else attribute.as_int()
 
 
-def float_attribute(node: Node, name: str, default: float) -> float:
+def float_attribute(node: HasAttributes, name: str, default: float) -> float:
     """A float attribute or its default."""
     attribute = node.attributes.get(name)
     return default if attribute is None else attribute.as_float()
 
 
-def ints_attribute(node: Node, name: str) -> tuple[int, ...] | None:
+def string_attribute(node: HasAttributes, name: str, default: str) -> str:
+    """A string attribute or its default."""
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_string()
+
+
+def ints_attribute(node: HasAttributes, name: str) -> tuple[int, ...] | None:
     """An integer-list attribute, or None where it is absent."""
     attribute = node.attributes.get(name)
     return None if attribute is None else tuple(attribute.as_ints())
 
 
-def string_attribute(node: Node, name: str, default: str) -> str:
-    """A string attribute or its default."""
+def floats_attribute(node: HasAttributes, name: str) -> tuple[float, ...] | None:
+    """A float-list attribute, or None where it is absent."""
     attribute = node.attributes.get(name)
-    return default if attribute is None else attribute.as_string()
+    return None if attribute is None else tuple(attribute.as_floats())
+
+
+def strings_attribute(node: HasAttributes, name: str) -> tuple[str, ...] | None:
+    """A string-list attribute, or None where it is absent."""
+    attribute = node.attributes.get(name)
+    return None if attribute is None else tuple(attribute.as_strings())
 
 
 def static_shape(value: Value | None) -> tuple[int, ...] | None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from graphpress.ops.atoms import Axes, Axis
 from graphpress.ops.rules import freeze_inputs, keep_size, moving, passing, view, whole_axes
+from graphpress.ops.semantics.slices import padded
 from graphpress.ops.shrink import Shrink
 from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec, Quantization, Role
 
@@ -69,10 +70,9 @@ def _pad(flow: Flow) -> Sequence[Axes | None]:
     data, pads = flow.of(0), flow.node.integers("pads", 1)
     if pads is None or (flow.node.has(3) and flow.node.constant(3) is None):
         return keep_size(flow)
-    axes = flow.node.integers("axes", 3) or tuple(range(len(data)))
     result = list(data)
-    for index, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
-        result[index] = _padded(flow, data[index], before, after)
+    for axis, (before, after) in padded(pads, flow.node.integers("axes", 3) or None, len(data)).items():
+        result[axis] = _padded(flow, data[axis], before, after)
     return [tuple(result)]
 
 

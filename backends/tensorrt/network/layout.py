@@ -12,6 +12,7 @@ import numpy as np
 from graphpress.backends.tensorrt.network.context import LoweringContext, Rule
 from graphpress.backends.tensorrt.network.layers import Size, Tensor
 from graphpress.ir import normalize_axis
+from graphpress.ops.semantics.slices import padded
 
 _PAD_MODES = {"constant": "FILL", "edge": "CLAMP", "reflect": "REFLECT", "wrap": "WRAP"}
 
@@ -143,13 +144,12 @@ def _pad(ctx: LoweringContext) -> Tensor:
         raise ctx.refuse(f"TensorRT does not pad in mode {mode!r}")
     attribute = ctx.node.integers("pads") or ctx.node.integers("paddings")
     pads: list[Size] = list(attribute) if attribute is not None else ctx.vector(1)
-    axes = ctx.known_integers("axes", 3) or tuple(range(rank))
+    axes = ctx.known_integers("axes", 3) or None
     starts: list[Size] = [0] * rank
     sizes = ctx.sizes(tensor)
-    for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
-        index = normalize_axis(axis, rank)
-        starts[index] = ctx.calculate("SUB", 0, before)
-        sizes[index] = ctx.calculate("SUM", sizes[index], ctx.calculate("SUM", before, after))
+    for axis, (before, after) in padded(pads, axes, rank).items():
+        starts[axis] = ctx.calculate("SUB", 0, before)
+        sizes[axis] = ctx.calculate("SUM", sizes[axis], ctx.calculate("SUM", before, after))
     layer = ctx.slice(tensor, starts, sizes, [1] * rank)
     layer.mode = getattr(ctx.trt.SampleMode, _PAD_MODES[mode])
     fill = _fill_value(ctx, tensor)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
 from graphpress.bridge.pytorch.ops.windows import pad
+from graphpress.ops.semantics.slices import padded
 from graphpress.ops.semantics.window import Pads
 
 
@@ -134,11 +135,8 @@ def _filled(x: Tensor, pairs: Pads, value: Tensor) -> Tensor:
 
 def _pairs(pads: Sequence[int], axes: Sequence[int] | None, rank: int) -> Pads:
     """Padding before and after, for every axis."""
-    chosen = range(rank) if axes is None else [axis % rank for axis in axes]
-    pairs = [(0, 0)] * rank
-    for index, axis in enumerate(chosen):
-        pairs[axis] = (pads[index], pads[index + len(pads) // 2])
-    return tuple(pairs)
+    given = padded(pads, axes, rank)
+    return tuple(given.get(axis, (0, 0)) for axis in range(rank))
 
 
 def _extended(x: Tensor, pairs: Pads, mode: str) -> Tensor:

@@ -1,10 +1,11 @@
 """Positions that a slice takes, and sizes of a resized tensor."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphpress.ops.semantics.slices import resized, sliced
+from graphpress.ops.semantics.slices import padded, resized, sliced
 
 LIMITS = st.integers(-12, 12) | st.sampled_from([-(1 << 63), (1 << 63) - 1])
 STEPS = st.integers(-4, 4).filter(bool)
@@ -36,3 +37,13 @@ def test_a_policy_gives_all_axes_one_factor():
     assert resized([4, 9], [8, 6], "stretch") == ([4, 9], [0.5, 1.5])
     assert resized([4, 9], [8, 6], "not_larger") == ([4, 3], [0.5, 0.5])
     assert resized([4, 9], [8, 6], "not_smaller") == ([12, 9], [1.5, 1.5])
+
+
+def test_pads_belong_to_the_axes_that_are_named():
+    assert padded([1, 2, 3, 4], None, 2) == {0: (1, 3), 1: (2, 4)}
+    assert padded([1, 2, 3, 4], [-1, 0], 3) == {2: (1, 3), 0: (2, 4)}
+
+
+def test_pads_are_two_an_axis():
+    with pytest.raises(ValueError, match="zip"):
+        padded([1, 2, 3], [0], 2)
