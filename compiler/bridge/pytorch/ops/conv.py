@@ -125,8 +125,8 @@ def _conv_integer(ctx: TranslationContext) -> Kernel:
     attributes, groups = WindowAttributes.of(ctx.node), ctx.node.integer("group", 1)
 
     def kernel(x: Tensor, weight: Tensor, x_zero: Tensor | None = None, w_zero: Tensor | None = None) -> Tensor:
-        centred = centered(x, x_zero), centered(weight, w_zero, 0)
-        return _convolve(*centred, None, attributes, groups).to(torch.int32)
+        operands = centered(x, x_zero), centered(weight, w_zero, 0)
+        return _convolve(*operands, None, attributes, groups).to(torch.int32)
 
     return kernel
 
