@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from graphpress.ir import Node, Value, constant, dims_of, has_one_use, input_of, ints_attribute, rank_of, static_shape
@@ -66,12 +64,6 @@ def broadcast_keeps_shape(value: Value, dims: tuple[int, ...]) -> bool:
 def normal_axes(axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
     """Axes counted from the front."""
     return tuple(axis + rank if axis < 0 else axis for axis in axes)
-
-
-def same_elements(one: Value, other: Value) -> bool:
-    """Whether both values hold the same number of elements, as far as their shapes prove it."""
-    a, b = static_shape(one), static_shape(other)
-    return a is not None and b is not None and math.prod(a) == math.prod(b)
 
 
 def all_equal(value: Value | None, number: float) -> bool:

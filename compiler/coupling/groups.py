@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphpress.analysis.channels import Channels, propagate
-from graphpress.analysis.contraction import contraction_of, contractions_of
+from graphpress.analysis.linear import linear_op_of, linear_ops_of
 from graphpress.analysis.shapes import concrete_shapes
 from graphpress.analysis.views import is_weight
 from graphpress.coupling.products import Blocks, settle
@@ -239,7 +239,7 @@ def _name(constants: tuple[Place, ...]) -> str:
 
 def _writers(place: Place) -> list[Node]:
     """The linear operators whose weight this is, if the units are their outputs."""
-    return [one.node for one in contractions_of(place.value) if one.out_axis == place.axis]
+    return [one.node for one in linear_ops_of(place.value) if one.out_axis == place.axis]
 
 
 def _unique(name: str, names: set[str]) -> str:
@@ -258,14 +258,14 @@ def _frozen(model: Model, channels: Channels) -> tuple[Frozen, ...]:
     """Weights without a free position: along their output axis, or, where they have none, along all of their axes."""
     found: dict[str, Frozen] = {}
     for node in model.graph:
-        contraction = contraction_of(node)
+        op = linear_op_of(node)
         for index, value in enumerate(node.inputs):
             stored = value is not None and (is_constant(value) or value.is_initializer())  # the caller may override it
             axes = channels.axes.get(value, ()) if value is not None and stored else ()
             if value is None or len(axes) < 2 or not is_weight(node, index, value):
                 continue
-            own = contraction is not None and contraction.weight == index
-            for place in [contraction.out_axis] if own and contraction is not None else range(len(axes)):
+            own = op is not None and op.weight_index == index
+            for place in [op.out_axis] if own and op is not None else range(len(axes)):
                 where, axis = f"{label(value)}[{place}]", axes[place]
                 if len(axis) > 1 and channels.atoms.is_frozen(axis).all():
                     found.setdefault(where, Frozen(where, len(axis), channels.atoms.reason(int(axis[-1])) or ""))

@@ -7,7 +7,7 @@ embedding twice means it.
 
 from __future__ import annotations
 
-from graphpress.analysis.contraction import contractions_of
+from graphpress.analysis.linear import linear_ops_of
 from graphpress.ir import Editor, Model, Value, constant, is_constant
 
 
@@ -42,4 +42,4 @@ def _is_vector(value: Value) -> bool:
 
 
 def _is_kernel(value: Value, model: Model) -> bool:
-    return any(one.node.graph is model.graph for one in contractions_of(value))
+    return any(one.node.graph is model.graph for one in linear_ops_of(value))

@@ -1,4 +1,4 @@
-"""Gram matrices of what contractions read: Σ x xᵀ over rows x, and Σ x yᵀ with an aligned stream of rows y.
+"""Gram matrices of what linear operators read: Σ x xᵀ over rows x, and Σ x yᵀ with an aligned stream of rows y.
 
 Least squares, data-aware importance and compensation start from these. They are summed about a shift c, the mean of
 the first rows, so that neither a large mean nor single-precision products (the sums are double) cost digits:
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphpress.analysis.contraction import Contraction
-from graphpress.analysis.rows import Sampling, rows_of, samples_of
+from graphpress.analysis.linear import LinearOp
+from graphpress.analysis.linear.rows import Sampling, rows_of, samples_of
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Feed
 from graphpress.observation.stream import observe
@@ -144,43 +144,43 @@ class Moments:
 
 
 class GramObserver:
-    """The moments of what a contraction reads, from a stream of its data.
+    """The moments of what a linear operator reads, from a stream of its data.
 
     Args:
-        contraction: whose rows are made of the data.
+        op: whose rows are made of the data.
         positions: rows taken of each sample of a convolution (and of a product of rank three or more); None for all.
         full: the whole Gram matrix; else its diagonal alone.
     """
 
-    def __init__(self, contraction: Contraction, positions: int | None = POSITIONS, *, full: bool = True) -> None:
-        self.contraction, self.positions = contraction, positions
+    def __init__(self, op: LinearOp, positions: int | None = POSITIONS, *, full: bool = True) -> None:
+        self.op, self.positions = op, positions
         self.moments = Moments(full=full)
         self.samples = 0
 
     def update(self, array: np.ndarray) -> None:
         """Take in one batch of the data."""
-        for piece, _, sampling in pieces_of(self.contraction, array, None, self.positions, self.samples):
-            self.moments.add(rows_of(self.contraction, piece, sampling))
-        self.samples += samples_of(self.contraction, array)
+        for piece, _, sampling in pieces_of(self.op, array, None, self.positions, self.samples):
+            self.moments.add(rows_of(self.op, piece, sampling))
+        self.samples += samples_of(self.op, array)
 
 
 def pieces_of(
-    contraction: Contraction, data: np.ndarray, result: np.ndarray | None, positions: int | None, start: int
+    op: LinearOp, data: np.ndarray, result: np.ndarray | None, positions: int | None, start: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None, Sampling]]:
     """Cut data (and a result that goes with it) by sample so that the rows of a piece stay small.
 
     Args:
-        contraction: that reads the data.
+        op: that reads the data.
         data: one batch.
         result: of as many samples, or None.
         positions: rows a sample; None for all.
         start: number of the first sample.
     """
-    if not contraction.is_convolution:
+    if not op.is_convolution:
         yield data, result, Sampling(positions, start)
         return
-    blocks, features, _ = contraction.matrix_shape
-    places = int(np.prod(data.shape[2:])) * (4 if contraction.node.op_type == "ConvTranspose" else 1)
+    blocks, features, _ = op.matrix_shape
+    places = int(np.prod(data.shape[2:])) * (4 if op.node.op_type == "ConvTranspose" else 1)
     wanted = places if positions is None else min(positions, places)
     step = max(1, _CHUNK_BYTES // max(1, wanted * blocks * features * data.itemsize))
     for first in range(0, len(data), step):
@@ -190,11 +190,11 @@ def pieces_of(
 
 def input_moments(
     model: Model,
-    contractions: Iterable[Contraction],
+    linear_ops: Iterable[LinearOp],
     feeds: Iterable[Feed],
     options: Observation | None = None,
 ) -> dict[str, Moments]:
-    """Moments of what each contraction of the model reads, by the name of its result.
+    """Moments of what each linear operator of the model reads, by the name of its result.
 
     The data is read as often as the memory for the Gram matrices asks.
 
@@ -203,30 +203,30 @@ def input_moments(
     """
     options = options or Observation()
     found: dict[str, Moments] = {}
-    for some in in_portions(contractions, GRAM_BUDGET, full=options.full):
-        watchers = [GramObserver(one, options.positions, full=options.full) for one in some]
+    for some in in_portions(linear_ops, GRAM_BUDGET, full=options.full):
+        watchers = [GramObserver(op, options.positions, full=options.full) for op in some]
         by_value: dict[str, list[GramObserver]] = {}
         for watcher in watchers:
-            by_value.setdefault(label(watcher.contraction.data), []).append(watcher)
+            by_value.setdefault(label(watcher.op.data), []).append(watcher)
         observers = {name: _Several(found) for name, found in by_value.items()}
         observe(model, observers, feeds, threads=options.threads, progress=options.progress)
-        found |= {label(watcher.contraction.result): watcher.moments for watcher in watchers}
+        found |= {label(watcher.op.result): watcher.moments for watcher in watchers}
     return found
 
 
 def second_moments(
     model: Model,
-    contractions: Iterable[Contraction],
+    linear_ops: Iterable[LinearOp],
     feeds: Iterable[Feed],
     options: Observation | None = None,
 ) -> dict[str, np.ndarray]:
-    """E[x²] of what each contraction reads, by the name of its result: ``[blocks, features]``, the Gram's diagonal.
+    """E[x²] of what each linear operator reads, by the name of its result: ``[blocks, features]``, the Gram's diagonal.
 
-    Features run over (channel of the group, kernel position), as those of ``Contraction.matrix``.
+    Features run over (channel of the group, kernel position), as those of ``LinearOp.matrix``.
     """
     given = options or Observation()
     diagonal = Observation(given.positions, given.threads, given.progress, full=False)
-    found = input_moments(model, contractions, feeds, diagonal)
+    found = input_moments(model, linear_ops, feeds, diagonal)
     return {name: moments.squares for name, moments in found.items()}
 
 
@@ -258,22 +258,22 @@ class _Several:
             one.update(array)
 
 
-def in_portions(contractions: Iterable[Contraction], budget: int, *, full: bool = True) -> Iterator[list[Contraction]]:
-    """Contractions in order, as many at a time as have their Gram matrices within the budget; at least one.
+def in_portions(linear_ops: Iterable[LinearOp], budget: int, *, full: bool = True) -> Iterator[list[LinearOp]]:
+    """Linear operators in order, as many at a time as have their Gram matrices within the budget; at least one.
 
     Args:
-        contractions: any.
+        linear_ops: any.
         budget: bytes.
         full: whole matrices; else their diagonals alone.
     """
-    some, size = list[Contraction](), 0
-    for contraction in contractions:
-        blocks, features, _ = contraction.matrix_shape
+    some, size = list[LinearOp](), 0
+    for op in linear_ops:
+        blocks, features, _ = op.matrix_shape
         need = 8 * blocks * features * (features if full else 1)
         if some and size + need > budget:
             yield some
             some, size = [], 0
-        some.append(contraction)
+        some.append(op)
         size += need
     if some:
         yield some

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphpress.analysis.linear import LinearParameters
 from graphpress.observation.gram import Moments
 
 RIDGE_STEPS = (1.0, 10.0, 100.0, 1000.0)
@@ -21,14 +22,6 @@ RIDGE_STEPS = (1.0, 10.0, 100.0, 1000.0)
 _BLOCK = 128
 _MOST_ITERATIONS = 200
 _TOLERANCE = 1e-8
-
-
-@dataclass(frozen=True)
-class Affine:
-    """``y = x @ matrix + bias``, block by block: ``[blocks, features, outputs]`` and ``[blocks, outputs]``, float64."""
-
-    matrix: np.ndarray
-    bias: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -61,11 +54,11 @@ class Summary:
     def with_rows_of(self, other: Summary) -> Summary:
         """Of the rows of both together."""
         total = self.count + other.count
-        one, two = self.count / total, other.count / total
+        ours, others = self.count / total, other.count / total
         apart, target = self.mean - other.mean, self.target - other.target
 
         def mixed(mine: np.ndarray, theirs: np.ndarray, between: np.ndarray) -> np.ndarray:
-            return one * mine + two * theirs + one * two * between
+            return ours * mine + others * theirs + ours * others * between
 
         return Summary(
             total,
@@ -76,18 +69,18 @@ class Summary:
             mixed(self.variance, other.variance, target**2),
         )
 
-    def error(self, affine: Affine) -> np.ndarray:
+    def error(self, parameters: LinearParameters) -> np.ndarray:
         """E(y − Wᵀx − b)² by output, ``[blocks, outputs]``."""
-        weight = affine.matrix
+        weight = parameters.matrix
         explained = np.einsum("bfo,bfo->bo", weight, self.covariance @ weight - 2 * self.cross)
-        offset = self.target - np.einsum("bf,bfo->bo", self.mean, weight) - affine.bias
+        offset = self.target - np.einsum("bf,bfo->bo", self.mean, weight) - parameters.bias
         error: np.ndarray = np.maximum(self.variance + explained, 0.0) + offset**2
         return error
 
 
 def fit(
-    seen: Summary, present: Affine, ridge: float, *, moves_bias: bool = True, mask: np.ndarray | None = None
-) -> Affine | None:
+    seen: Summary, present: LinearParameters, ridge: float, *, moves_bias: bool = True, mask: np.ndarray | None = None
+) -> LinearParameters | None:
     """The least-squares solution near ``present``, or None where the system is singular in double precision.
 
     Args:
@@ -110,7 +103,7 @@ def fit(
         return None
     matrix = present.matrix + step
     bias = seen.target - np.einsum("bf,bfo->bo", seen.mean, matrix) if moves_bias else present.bias
-    return Affine(matrix, bias)
+    return LinearParameters(matrix, bias)
 
 
 def cholesky_solve(system: np.ndarray, right: np.ndarray) -> np.ndarray | None:

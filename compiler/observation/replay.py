@@ -7,8 +7,7 @@ data: time for memory, never the reverse.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from graphpress.ir import DataType, Model, Shape, TensorType, is_constant
 from graphpress.ir.encoding import FLOAT, override_output
 from graphpress.ir.extract import extract
 from graphpress.ir.qdq import lower_qdq
+from graphpress.observation.pieces import Pieces
 from graphpress.observation.waves import levels_of, reads
 from graphpress.runtime import Session
 
@@ -67,39 +67,27 @@ def _loaded(part: Model, threads: int) -> Session:
         return Session(part, threads=threads, optimization="none")
 
 
-@dataclass(frozen=True)
-class ReplayOptions:
-    """How models are replayed.
-
-    Args:
-        samples: how many samples the data holds.
-        threads: threads of the runtime.
-        budget: bytes of frontiers that may be kept.
-    """
-
-    samples: int
-    threads: int = 1
-    budget: int = 1 << 30
-
-
 class Replay:
     """Runs one model level by level over the same pieces of data.
 
     Args:
         model: may be changed between two calls of ``advance``, in and behind the anchors whose wave is next.
         wave_of: wave of each anchor by the name of its first result.
-        pieces: the data; iterable any number of times.
-        options: how many samples the pieces hold together, threads of the runtime, bytes that may be kept.
+        data: what it runs on.
+        threads: threads of the runtime.
+        budget: bytes of frontiers that may be kept.
     """
 
     def __init__(
         self,
         model: Model,
         wave_of: Mapping[str, int],
-        pieces: Iterable[Mapping[str, np.ndarray]],
-        options: ReplayOptions,
+        data: Pieces,
+        *,
+        threads: int = 1,
+        budget: int,
     ) -> None:
-        self._model, self._pieces, self._options = model, pieces, options
+        self._model, self._data, self._threads, self._budget = model, data, threads, budget
         self._levels = levels_of(model.graph, wave_of)
         self._inputs = [value.name or "" for value in model.graph.inputs]
         self._kept: list[Arrays] | None = None
@@ -119,17 +107,17 @@ class Replay:
         segment: Segment | None = None
         keeps = False
         kept = list[Arrays]() if self._kept is None else self._kept
-        for index, piece in enumerate(self._pieces if self._kept is None else self._kept):
+        for index, piece in enumerate(self._data if self._kept is None else self._kept):
             arrays = {name: np.asarray(piece[name]) for name in self._start if name in piece}
-            segment = segment or Segment(self._model, arrays, outputs, self._options.threads)
-            found = segment.run(arrays)
+            segment = segment or Segment(self._model, arrays, outputs, self._threads)
+            results = segment.run(arrays)
             if not index:
-                keeps = self._fits([found[name] for name in frontier])
+                keeps = self._fits([results[name] for name in frontier])
             if keeps and self._kept is None:
-                kept.append({name: found[name] for name in frontier})
+                kept.append({name: results[name] for name in frontier})
             elif keeps:
-                kept[index] = {name: found[name] for name in frontier}
-            yield {name: found[name] for name in wanted}
+                kept[index] = {name: results[name] for name in frontier}
+            yield {name: results[name] for name in wanted}
         if keeps:
             self._kept, self._start = kept, frontier
 
@@ -151,4 +139,4 @@ class Replay:
             return False
         size = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
         batch = max((len(array) for array in arrays if isinstance(array, np.ndarray) and array.ndim), default=1)
-        return size / max(batch, 1) * self._options.samples <= self._options.budget
+        return size / max(batch, 1) * self._data.samples <= self._budget

@@ -16,10 +16,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphpress.analysis.linear import ChannelAffine
 from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, dims_of, is_constant, label
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.fusion import _linear as linear
-from graphpress.passes.fusion._linear import Affine, Layer
+from graphpress.passes.fusion._linear import Neighbor, fold, is_floating, rewrite
 from graphpress.passes.fusion._operator import OperatorFusion
 from graphpress.passes.fusion.gelu import Gelu
 from graphpress.passes.fusion.hard_sigmoid import HardSigmoid
@@ -27,7 +27,7 @@ from graphpress.passes.fusion.hard_swish import HardSwish
 
 ACTIVATIONS: tuple[OperatorFusion, ...] = (Gelu(), HardSwish(), HardSigmoid())
 """Expressions that runtimes recognise and that may end in a number: without it they would not."""
-NEGATION = Affine(-np.ones(1), np.zeros(1))
+NEGATION = ChannelAffine(-np.ones(1), np.zeros(1))
 
 
 @dataclass(frozen=True)
@@ -40,66 +40,64 @@ class FoldAffine(RewritePass):
     def match(self, node: Node) -> Match | Refusal | None:
         """Fits a negation, or a variable and a constant, beside a linear layer."""
         if node.op_type == "Neg":
-            return None if node.inputs[0] is None else linear.fold(node, node.inputs[0], lambda _: NEGATION)
+            return None if node.inputs[0] is None else fold(node, node.inputs[0], lambda _: NEGATION)
         first, second = node.inputs
         if first is None or second is None or is_constant(first) == is_constant(second):
             return None
         source, fixed = (first, second) if is_constant(second) else (second, first)
         if fixed is first and node.op_type == "Div":
             return None
-        return linear.fold(node, source, lambda layer: _affine(node, source, fixed, layer))
+        return fold(node, source, lambda neighbor: _affine(node, source, fixed, neighbor))
 
     def rewrite(self, match: Match, edit: Editor) -> None:
         """Change the layer's constants and drop the operation."""
-        linear.rewrite(match, edit)
+        rewrite(match, edit)
 
 
-def _affine(node: Node, source: Value, fixed: Value, layer: Layer) -> Affine | Refusal | None:
+def _affine(node: Node, source: Value, fixed: Value, neighbor: Neighbor) -> ChannelAffine | Refusal | None:
     array = constant(fixed)
-    if array is None or not linear.is_floating(array):
+    if array is None or not is_floating(array):
         return None
     negates = node.op_type == "Sub" and fixed is node.inputs[0]
-    if layer.node.op_type == "MatMul" and node.op_type in ("Add", "Sub") and not negates:
+    if neighbor.op.node.op_type == "MatMul" and node.op_type in ("Add", "Sub") and not negates:
         return None  # a matrix product has no bias: nothing would be gained
-    feeds = source.producer() is layer.node
-    if not feeds and any(isinstance(rule.find(node), Match) for rule in ACTIVATIONS):
+    if not neighbor.is_before and any(isinstance(rule.find(node), Match) for rule in ACTIVATIONS):
         return None
-    channels = layer.channels_out if feeds else layer.channels_in
-    by_channel = _by_channel(array, layer, channels)
+    by_channel = _by_channel(array, neighbor)
     if by_channel is None:
         return Refusal.at(node, f"{label(fixed)} of shape {list(array.shape)} is not one number for each channel")
-    if not feeds and not _keeps_shape(source, array, layer, channels):
+    if not neighbor.is_before and not _keeps_shape(source, array, neighbor):
         return Refusal.at(node, f"{label(fixed)} may change the shape of {label(source)}, whose own is unknown")
     return _steps(node, by_channel, negates=negates)
 
 
-def _steps(node: Node, number: np.ndarray, *, negates: bool) -> Affine:
-    one, zero = np.ones(1), np.zeros(1)
+def _steps(node: Node, number: np.ndarray, *, negates: bool) -> ChannelAffine:
+    unit, zero = np.ones(1), np.zeros(1)
     if node.op_type == "Mul":
-        return Affine(number, zero)
+        return ChannelAffine(number, zero)
     if node.op_type == "Div":
         with np.errstate(divide="ignore"):
-            return Affine(1 / number, zero)
+            return ChannelAffine(1 / number, zero)
     if node.op_type == "Add":
-        return Affine(one, number)
-    return Affine(-one, number) if negates else Affine(one, -number)
+        return ChannelAffine(unit, number)
+    return ChannelAffine(-unit, number) if negates else ChannelAffine(unit, -number)
 
 
-def _by_channel(array: np.ndarray, layer: Layer, channels: int) -> np.ndarray | None:
+def _by_channel(array: np.ndarray, neighbor: Neighbor) -> np.ndarray | None:
     """The constant as float64 by channel, None when it varies along another axis or would broadcast the result."""
-    rank = layer.rank
+    rank, axis = neighbor.rank, neighbor.op.channel_axis
     if array.ndim > (1 if rank is None else rank):
         return None
-    axis = layer.channel_axis if layer.channel_axis < 0 else layer.channel_axis - (rank or 0)
-    along = array.shape[axis] if -axis <= array.ndim else 1
-    if array.size != along or along not in (1, channels):
+    from_end = axis if axis < 0 else axis - (rank or 0)
+    along = array.shape[from_end] if -from_end <= array.ndim else 1
+    if array.size != along or along not in (1, neighbor.channels):
         return None
     return array.astype(np.float64).reshape(-1)
 
 
-def _keeps_shape(source: Value, array: np.ndarray, layer: Layer, channels: int) -> bool:
+def _keeps_shape(source: Value, array: np.ndarray, neighbor: Neighbor) -> bool:
     """Whether ``source`` has all channels by itself, not by broadcasting against the constant."""
     dims = dims_of(source)
     if dims is None:
         return array.ndim <= 1 and array.size == 1
-    return array.ndim <= len(dims) and (array.size == 1 or dims[layer.channel_axis] == channels)
+    return array.ndim <= len(dims) and (array.size == 1 or dims[neighbor.op.channel_axis] == neighbor.channels)

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphpress.analysis.linear import ChannelAffine
 from graphpress.ir import (
     Editor,
     Match,
@@ -27,8 +28,7 @@ from graphpress.ir import (
     opset_of,
 )
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.fusion import _linear as linear
-from graphpress.passes.fusion._linear import Affine, Layer
+from graphpress.passes.fusion._linear import Neighbor, fold, rewrite
 
 OPSET_WITHOUT_TEST_MODE = 7
 """From here on a BatchNormalization computes for inference unless it says otherwise."""
@@ -44,20 +44,20 @@ class FoldBatchNorm(RewritePass):
     def match(self, node: Node) -> Match | Refusal | None:
         """Fits a normalisation for inference next to a linear layer over the same channels."""
         source = node.inputs[0]
-        return None if source is None else linear.fold(node, source, lambda layer: _affine(node, layer))
+        return None if source is None else fold(node, source, lambda neighbor: _affine(node, neighbor))
 
     def rewrite(self, match: Match, edit: Editor) -> None:
         """Change the layer's constants and drop the normalisation."""
-        linear.rewrite(match, edit)
+        rewrite(match, edit)
 
 
-def _affine(norm: Node, layer: Layer) -> Affine | Refusal | None:
-    if layer.node.op_type == "MatMul" and layer.rank != 2:
+def _affine(norm: Node, neighbor: Neighbor) -> ChannelAffine | Refusal | None:
+    if neighbor.op.node.op_type == "MatMul" and neighbor.rank != 2:
         return None
     return statistics(norm)
 
 
-def statistics(norm: Node) -> Affine | Refusal:
+def statistics(norm: Node) -> ChannelAffine | Refusal:
     """What a normalisation for inference does to each channel."""
     if missing := first_non_constant(norm.inputs[1:]):
         return Refusal.at(missing, "the statistic is not constant", "run fold_constants first")
@@ -68,7 +68,7 @@ def statistics(norm: Node) -> Affine | Refusal:
     scale, bias, mean, variance = (np.asarray(constant(value), dtype=np.float64) for value in norm.inputs[1:5])
     with np.errstate(invalid="ignore", divide="ignore"):
         scale = scale / np.sqrt(variance + float_attribute(norm, "epsilon", 1e-5))
-    return Affine(scale, bias - mean * scale)
+    return ChannelAffine(scale, bias - mean * scale)
 
 
 def _trains(norm: Node) -> bool:

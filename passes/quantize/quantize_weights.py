@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from graphpress.analysis.contraction import contraction_of
+from graphpress.analysis.linear import linear_op_of
 from graphpress.errors import UsageError
 from graphpress.ir import Model, Node, Refusal, constant, input_of, is_standard
 from graphpress.ir.encoding import Quantized, integer_bounds, override_use, read_encoding, request_compute, set_encoding
@@ -95,10 +95,10 @@ class QuantizeWeights(Pass):
             return None
         if refusal := _refusal(node, context):
             return refusal
-        contraction, weight = contraction_of(node), constant(node.inputs[1])
-        assert contraction is not None
+        op, weight = linear_op_of(node), constant(node.inputs[1])
+        assert op is not None
         assert weight is not None
-        size, outputs = weight.shape[contraction.in_axis], weight.shape[contraction.out_axis]
+        size, outputs = weight.shape[op.in_axis], weight.shape[op.out_axis]
         if outputs % 2:
             return Refusal.at(
                 node, f"its {outputs} outputs are odd in number: no kernel reads such rows", "leave it float"
@@ -112,7 +112,7 @@ class QuantizeWeights(Pass):
         if not _has_scale(largest / integer_bounds(self.dtype)[1], scales):
             why = f"its largest number is {largest:.3g}, for which {scales} holds no scale"
             return Refusal.at(node, why, "scale the weight, or leave it float")
-        return block_encoding(weight, contraction.in_axis, wanted, self.dtype, scales)
+        return block_encoding(weight, op.in_axis, wanted, self.dtype, scales)
 
 
 def _refusal(node: Node, context: Context) -> Refusal | None:

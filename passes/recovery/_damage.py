@@ -15,25 +15,27 @@ def damaged(model: Model, start: Model) -> set[Value]:
     They do where a node, one of its constants or an encoding changed, and everywhere behind.
     """
     twins = {node.outputs[0].name: node for node in start.graph if node.outputs}
-    found: set[Value] = set()
+    changed: set[Value] = set()
     for node in model.graph:
         twin = twins.get(node.outputs[0].name) if node.outputs else None
-        if any(value in found for value in reads(node)) or twin is None or _differs(node, twin):
-            found.update(node.outputs)
-    return found
+        if any(value in changed for value in reads(node)) or twin is None or _differs(node, twin):
+            changed.update(node.outputs)
+    return changed
 
 
 def _differs(node: Node, twin: Node) -> bool:
     if (node.op_type, len(node.inputs)) != (twin.op_type, len(twin.inputs)):
         return True
-    if {name: str(one) for name, one in node.attributes.items()} != {
-        name: str(one) for name, one in twin.attributes.items()
-    }:
+    if _attributes(node) != _attributes(twin):
         return True
     return any(
         not _same(node.inputs[index], twin.inputs[index]) or read_encoding(node, index) != read_encoding(twin, index)
         for index in range(len(node.inputs))
     )
+
+
+def _attributes(node: Node) -> dict[str, str]:
+    return {name: str(attribute) for name, attribute in node.attributes.items()}
 
 
 def _same(value: Value | None, twin: Value | None) -> bool:

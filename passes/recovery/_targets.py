@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphpress.analysis.linear import as_read, constant_operand
 from graphpress.ir import (
     Node,
     Value,
@@ -27,7 +28,6 @@ from graphpress.ir import (
 )
 from graphpress.manager.contract import Kept
 from graphpress.passes.kept import restrict
-from graphpress.passes.layers import as_read, constant_operand
 
 _SMALLEST = 1e-12
 
@@ -73,7 +73,7 @@ def sum_target(result: Value) -> Target | None:
         node = use.node
         if maker is None or node.graph is not maker.graph:
             return None
-        if is_standard(node, "Add") and not any(is_constant(one) for one in node.inputs):
+        if is_standard(node, "Add") and not any(is_constant(operand) for operand in node.inputs):
             other = node.inputs[1 - use.idx]
             fits = other is not None and other is not value and rank_of(other) in (None, rank_of(value))
             return Target(label(node.outputs[0]), other, node, tuple(between)) if fits else None

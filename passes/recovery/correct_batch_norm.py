@@ -13,19 +13,17 @@ Refuses a model without such nodes: where they are folded into the layers before
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from graphpress.analysis.rows import by_channel
+from graphpress.analysis.linear.rows import by_channel
 from graphpress.errors import UsageError
 from graphpress.ir import Editor, Model, Node, Refusal, constant, int_attribute, is_constant, is_standard, label
-from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.observation.gram import Moments
-from graphpress.observation.lockstep import Lockstep, Pieces
-from graphpress.observation.replay import ReplayOptions
-from graphpress.observation.waves import waves_of
+from graphpress.manager.contract import Context, Kept, Outcome, Pass
+from graphpress.observation import LayerPiece, LayerWalk, Moments, Pieces, Wanted, waves_of
 from graphpress.passes.kept import restrict
 from graphpress.passes.recovery._damage import damaged
 
@@ -67,28 +65,44 @@ class CorrectBatchNorm(Pass):
         """Wave by wave: take the moments of what the nodes read."""
         assert context.calibration is not None
         nodes, refusals = _correctable(model, context)
-        waves = waves_of(model.graph, nodes)
-        data = Pieces.of(model, context.calibration, self.samples)
-        steps = Lockstep(model, waves, data, context.start, ReplayOptions(data.samples, context.threads))
-        edit, changes = Editor(model), 0
-        for index in context.progress.track(range(len(waves)), "correcting normalisations", len(waves)):
-            seen = {node: Moments(full=False) for node in waves[index]}
-            names = list(dict.fromkeys(label(node.inputs[0]) for node in seen))
-            before = [name for name in names if steps.can_show(index, (), [name])]
-            for now, then in steps.look(index, names, before):
-                for node, moments in seen.items():
-                    name = label(node.inputs[0])
-                    start = restrict(then[name], context.kept.get(name)) if name in before else None
-                    moments.add(by_channel(now[name], 1), None if start is None else by_channel(start, 1))
-            for node, moments in seen.items():
-                if moments.is_finite:
-                    _write(edit, node, moments)
-                    changes += 1
-                else:
-                    refusals.append(Refusal.at(node, "it reads infinite or undefined values"))
+        data, edit, corrected = Pieces.of(model, context.calibration, self.samples), Editor(model), list[Node]()
+        walk = LayerWalk(model, waves_of(model.graph, nodes), data, context.start, threads=context.threads)
+
+        def finish(node: Node, moments: Moments) -> None:
+            if moments.is_finite:
+                _write(edit, node, moments)
+                corrected.append(node)
+            else:
+                refusals.append(Refusal.at(node, "it reads infinite or undefined values"))
+
+        def begin(node: Node) -> _Statistics:
+            compares = walk.can_show(node, Wanted(reference=(label(node.inputs[0]),)))
+            return _Statistics(node, context.kept.get(label(node.inputs[0])), compares, finish)
+
+        walk.run(begin, context.progress, "correcting normalisations")
+        changes = len(corrected)
         return Outcome(
             changes, refusals, [f"statistics of {changes} normalisations estimated on {data.samples} samples"]
         )
+
+
+class _Statistics:
+    """Moments of what a normalisation reads, in the changed model and, where it can be shown, in the start model."""
+
+    def __init__(self, node: Node, kept: Kept | None, compares: bool, write: Callable[[Node, Moments], None]) -> None:
+        self._node, self._kept, self._compares, self._write = node, kept, compares, write
+        self._name, self._moments = label(node.inputs[0]), Moments(full=False)
+
+    @property
+    def wants(self) -> Wanted:
+        return Wanted(inputs=(self._name,), reference=(self._name,) if self._compares else ())
+
+    def see(self, piece: LayerPiece) -> None:
+        start = restrict(piece.reference[self._name], self._kept) if self._compares else None
+        self._moments.add(by_channel(piece.inputs[self._name], 1), None if start is None else by_channel(start, 1))
+
+    def finish(self) -> None:
+        self._write(self._node, self._moments)
 
 
 def _correctable(model: Model, context: Context) -> tuple[list[Node], list[Refusal]]:

@@ -16,19 +16,19 @@ Refuses a layer whose bias is not constant, whose weight is shared, or that the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from graphpress.analysis.rows import by_channel
+from graphpress.analysis.linear import LinearOp, LinearParameters, parameters_of, updated, write_bias
+from graphpress.analysis.linear.rows import by_channel
 from graphpress.errors import UsageError
-from graphpress.ir import Editor, Model, Node, Refusal
+from graphpress.ir import Editor, Model, Refusal
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.observation import Moments
-from graphpress.observation.least_squares import Affine
-from graphpress.passes.layers import Layer, rewritten, write_bias
-from graphpress.passes.recovery._walk import Shown, Walk, nothing_before, plan
+from graphpress.passes.recovery._repair import RepairOptions, Shown, nothing_before, plan_repair, repair
 
 _ROUNDING = 1e-4
 """Relative differences below this are rounding."""
@@ -62,27 +62,25 @@ class CorrectBias(Pass):
         return super().refuse(model, context) or nothing_before(self.name, context)
 
     def run(self, model: Model, context: Context) -> Outcome:
-        """Wave by wave: take means, shift."""
-        found = plan(model, context, residual=False)
-        if not found.waves:
-            return Outcome(0, found.refusals, ["no layer differs from the start of the transaction"])
-        walk, edit = Walk(model, context, found, self.samples, results=True), Editor(model)
-        refusals, shifts = list(found.refusals), list[float]()
-        for wave in context.progress.track(range(len(found.waves)), "correcting biases", len(found.waves)):
-            means = {node: _Means(found.layers[node]) for node in found.waves[wave]}
-            for shown in walk.wave(wave):
-                for one in shown:
-                    means[one.node].add(one)
-            for node, seen in means.items():
-                refusal = seen.refusal(node)
-                if refusal is not None:
-                    refusals.append(refusal)
-                elif self.deviations and seen.differs:
-                    shifts.append(seen.relative)
-                    rewritten(seen.layer, seen.rescaled).write(edit, shifts=seen.relative > _ROUNDING)
-                elif seen.relative > _ROUNDING:
-                    shifts.append(seen.relative)
-                    write_bias(edit, seen.layer, seen.corrected)
+        """Layer by layer: take means, shift."""
+        plan = plan_repair(model, context, residual=False)
+        if not plan.waves:
+            return Outcome(0, plan.refusals, ["no layer differs from the start of the transaction"])
+        edit, refusals, shifts = Editor(model), list(plan.refusals), list[float]()
+
+        def finish(seen: _Means) -> None:
+            op, refusal, bias_dtype = seen.op, seen.refusal(), context.target.quantization.bias
+            if refusal is not None:
+                refusals.append(refusal)
+            elif self.deviations and seen.differs:
+                shifts.append(seen.relative)
+                updated(op, seen.rescaled, with_bias=seen.relative > _ROUNDING).write(edit, bias_dtype)
+            elif seen.relative > _ROUNDING:
+                shifts.append(seen.relative)
+                write_bias(edit, op, seen.corrected, bias_dtype)
+
+        options = RepairOptions(self.samples, "correcting biases", results=True)
+        repair(model, context, plan, options, lambda op: _Means(op, finish))
         note = f"{len(shifts)} biases corrected"
         if shifts:
             note += f"; mean shift before {np.mean(shifts):.2%} of the result's root mean square"
@@ -92,8 +90,8 @@ class CorrectBias(Pass):
 class _Means:
     """Means by channel of what a layer computes and of what it should."""
 
-    def __init__(self, layer: Layer) -> None:
-        self.layer, self._count = layer, 0
+    def __init__(self, op: LinearOp, write: Callable[[_Means], None]) -> None:
+        self.op, self._present, self._write = op, parameters_of(op), write
         self._trouble = ""
         self._moments = Moments(full=False)
 
@@ -103,17 +101,21 @@ class _Means:
         if self._trouble or shown.result.shape != shown.target.shape:
             self._trouble = f"its result is of another shape than the start model's {list(shown.target.shape)}"
             return
-        channels = self.layer.contraction.channel_axis
+        channels = self.op.channel_axis
         self._moments.add(by_channel(shown.result, channels), by_channel(shown.target, channels))
 
-    def refusal(self, node: Node) -> Refusal | None:
+    def finish(self) -> None:
+        """Hand them over."""
+        self._write(self)
+
+    def refusal(self) -> Refusal | None:
         """Why this layer stays as it is, or None."""
         if self._trouble:
-            return Refusal.at(node, self._trouble)
+            return Refusal.at(self.op.node, self._trouble)
         if not self._moments.is_finite:
-            return Refusal.at(node, "it computes, or should compute, infinite or undefined values")
-        if self.layer.contraction.matrix_shape[0] > 1 and not self.layer.contraction.is_convolution:
-            return Refusal.at(node, "a product with a batch of weights has no bias by channel")
+            return Refusal.at(self.op.node, "it computes, or should compute, infinite or undefined values")
+        if self.op.matrix_shape[0] > 1 and not self.op.is_convolution:
+            return Refusal.at(self.op.node, "a product with a batch of weights has no bias by channel")
         return None
 
     @property
@@ -126,7 +128,7 @@ class _Means:
     @property
     def corrected(self) -> np.ndarray:
         """The bias that takes the shift back, ``[blocks, outputs]``."""
-        bias = self.layer.affine.bias
+        bias = self._present.bias
         corrected: np.ndarray = bias + self._shift.reshape(bias.shape)
         return corrected
 
@@ -136,11 +138,11 @@ class _Means:
         return self.relative > _ROUNDING or bool(np.any(np.abs(self._scale - 1) > _ROUNDING))
 
     @property
-    def rescaled(self) -> Affine:
+    def rescaled(self) -> LinearParameters:
         """Matrix and bias that give each channel the mean and the deviation that it should have."""
-        bias, seen = self.layer.affine.bias, self._moments
+        bias, seen = self._present.bias, self._moments
         scale, mean, target = (array.reshape(bias.shape) for array in (self._scale, seen.mean[0], seen.target_mean[0]))
-        return Affine(self.layer.affine.matrix * scale[:, None, :], target - scale * (mean - bias))
+        return LinearParameters(self._present.matrix * scale[:, None, :], target - scale * (mean - bias))
 
     @property
     def _shift(self) -> np.ndarray:

@@ -15,19 +15,29 @@ Refuses a layer whose weight is shared or that the start model does not have.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from graphpress.analysis.rows import result_rows, rows_of, samples_of
+from graphpress.analysis.linear import LinearOp, LinearParameters, LinearUpdate, parameters_of, updated
+from graphpress.analysis.linear.bias import takes_shift
+from graphpress.analysis.linear.rows import result_rows, rows_of, samples_of
 from graphpress.errors import UsageError
-from graphpress.ir import Editor, Model, Node, Refusal
+from graphpress.ir import Editor, Model, Refusal
+from graphpress.ir.sparsity import mask_of
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.observation.gram import POSITIONS, Moments, pieces_of
 from graphpress.observation.least_squares import RIDGE_STEPS, Summary, fit
-from graphpress.passes.layers import Layer, Rewritten, rewritten
-from graphpress.passes.recovery._walk import Plan, Shown, Walk, nothing_before, plan
+from graphpress.passes.recovery._repair import (
+    RepairOptions,
+    RepairPlan,
+    Shown,
+    nothing_before,
+    plan_repair,
+    repair,
+)
 
 HELD_OUT = 4
 """One sample in so many is held out."""
@@ -71,61 +81,62 @@ class Reconstruct(Pass):
         return super().refuse(model, context) or nothing_before(self.name, context)
 
     def run(self, model: Model, context: Context) -> Outcome:
-        """Wave by wave: sum moments, solve, write."""
-        found = plan(model, context, residual=self.residual)
-        if not found.waves:
-            return Outcome(0, found.refusals, ["no layer differs from the start of the transaction"])
-        walk, edit, report = Walk(model, context, found, self.samples), Editor(model), _Report(found)
-        waves = context.progress.track(range(len(found.waves)), "reconstructing", len(found.waves))
-        for wave in waves:
-            problems = {node: _Problem(found.layers[node], self.positions) for node in found.waves[wave]}
-            for shown in walk.wave(wave):
-                for one in shown:
-                    problems[one.node].add(one)
-            for node, problem in problems.items():
-                better = problem.solve(self.ridge)
-                report.take(node, problem, better)
-                if better is not None:
-                    better.write(edit)
+        """Layer by layer: sum moments, solve, write."""
+        plan = plan_repair(model, context, residual=self.residual)
+        if not plan.waves:
+            return Outcome(0, plan.refusals, ["no layer differs from the start of the transaction"])
+        edit, report = Editor(model), _Report(plan)
+
+        def finish(problem: _Problem) -> None:
+            better = problem.solve(self.ridge)
+            report.take(problem, better)
+            if better is not None:
+                better.write(edit, context.target.quantization.bias)
+
+        options = RepairOptions(self.samples, "reconstructing")
+        repair(model, context, plan, options, lambda op: _Problem(op, self.positions, finish))
         return report.outcome()
 
 
 class _Problem:
     """The least-squares problem of one layer."""
 
-    def __init__(self, layer: Layer, positions: int) -> None:
-        self.layer, self.before, self.after = layer, 0.0, 0.0
+    def __init__(self, op: LinearOp, positions: int, write: Callable[[_Problem], None]) -> None:
+        self.op, self.before, self.after = op, 0.0, 0.0
         self.trouble: str | None = None
-        self._positions = positions
+        self._present, self._positions, self._write = parameters_of(op), positions, write
         self._seen, self._held = Moments(), Moments()
         self._samples = 0
 
     def add(self, shown: Shown) -> None:
         """Take in one piece: most samples to solve with, the others to judge by."""
-        contraction = self.layer.contraction
         if self.trouble is None:
-            for data, target, sampling in pieces_of(
-                contraction, shown.data, shown.target, self._positions, self._samples
-            ):
+            for data, target, sampling in pieces_of(self.op, shown.data, shown.target, self._positions, self._samples):
                 assert target is not None
-                x, y = rows_of(contraction, data, sampling), result_rows(contraction, target, sampling)
-                if x.shape[:2] != y.shape[:2] or y.shape[2] != self.layer.affine.matrix.shape[2]:
+                x, y = rows_of(self.op, data, sampling), result_rows(self.op, target, sampling)
+                if x.shape[:2] != y.shape[:2] or y.shape[2] != self.op.matrix_shape[2]:
                     self.trouble = f"its result is of another shape than the start model's {list(target.shape)}"
                     return
-                samples = samples_of(contraction, data)
-                held = (sampling.start + np.arange(samples)) % HELD_OUT == HELD_OUT - 1
-                held = np.repeat(held, x.shape[1] // samples)
-                for moments, rows in ((self._seen, ~held), (self._held, held)):
-                    if rows.any():
-                        moments.add(x[:, rows], y[:, rows])
-        self._samples += samples_of(contraction, shown.data)
+                self._add_rows(x, y, sampling.start + np.arange(samples_of(self.op, data)))
+        self._samples += samples_of(self.op, shown.data)
+
+    def _add_rows(self, x: np.ndarray, y: np.ndarray, samples: np.ndarray) -> None:
+        """Rows and targets of the samples of these numbers, equally many of each."""
+        held = np.repeat(samples % HELD_OUT == HELD_OUT - 1, x.shape[1] // len(samples))
+        for moments, rows in ((self._seen, ~held), (self._held, held)):
+            if rows.any():
+                moments.add(x[:, rows], y[:, rows])
+
+    def finish(self) -> None:
+        """Hand the problem over."""
+        self._write(self)
 
     @property
     def judges(self) -> str:
         """The samples on which errors are measured, in words."""
         return "samples held out" if self._held.count else "the samples themselves, too few to hold any out"
 
-    def solve(self, ridge: float) -> Rewritten | None:
+    def solve(self, ridge: float) -> LinearUpdate | None:
         """The layer with better weights, or None where there are none (``trouble`` says if something is wrong)."""
         if self.trouble is None and not (self._seen.is_finite and (not self._held.count or self._held.is_finite)):
             self.trouble = "it reads or should compute infinite or undefined values"
@@ -134,7 +145,7 @@ class _Problem:
         seen = Summary.of(self._seen)
         judge = Summary.of(self._held) if self._held.count else seen
         scale = max(float(judge.variance.sum() + np.square(judge.target).sum()), np.finfo(float).tiny)
-        self.before = self.after = float(judge.error(self.layer.affine).sum()) / scale
+        self.before = self.after = float(judge.error(self._present).sum()) / scale
         if self.before <= _NOTHING_TO_GAIN:
             return None
         errors = {step: self._error(seen, judge, ridge * step) / scale for step in RIDGE_STEPS}
@@ -146,32 +157,38 @@ class _Problem:
         return self._fitted(whole, ridge * best)
 
     def _error(self, seen: Summary, judge: Summary, ridge: float) -> float:
-        found = self._fitted(seen, ridge)
-        return np.inf if found is None else float(judge.error(found.affine).sum())
+        update = self._fitted(seen, ridge)
+        if update is None:
+            return np.inf
+        bias = self._present.bias if update.bias is None else update.bias
+        return float(judge.error(LinearParameters(update.matrix, bias)).sum())
 
-    def _fitted(self, seen: Summary, ridge: float) -> Rewritten | None:
-        layer = self.layer
-        found = fit(seen, layer.affine, ridge, moves_bias=layer.moves_bias, mask=layer.mask)
-        return None if found is None else rewritten(layer, found)
+    def _fitted(self, seen: Summary, ridge: float) -> LinearUpdate | None:
+        moves_bias, mask = takes_shift(self.op), mask_of(self.op.weight)
+        free = None if mask is None else self.op.as_matrix(mask)
+        solution = fit(seen, self._present, ridge, moves_bias=moves_bias, mask=free)
+        return None if solution is None else updated(self.op, solution, with_bias=moves_bias)
 
 
 class _Report:
     """What was done, for the outcome."""
 
-    def __init__(self, found: Plan) -> None:
-        self._refusals = list(found.refusals)
+    def __init__(self, plan: RepairPlan) -> None:
+        self._refusals = list(plan.refusals)
         self._before: list[float] = []
         self._after: list[float] = []
         self._judges: dict[str, None] = {}
         self._changes = 0
 
-    def take(self, node: Node, problem: _Problem, better: Rewritten | None) -> None:
+    def take(self, problem: _Problem, better: LinearUpdate | None) -> None:
         """Count one layer."""
         if problem.trouble is not None:
-            self._refusals.append(Refusal.at(node, problem.trouble))
+            self._refusals.append(Refusal.at(problem.op.node, problem.trouble))
             return
         if better is None and problem.before > _NOTHING_TO_GAIN:
-            self._refusals.append(Refusal.at(node, f"least squares does not lower its error on {problem.judges}"))
+            self._refusals.append(
+                Refusal.at(problem.op.node, f"least squares does not lower its error on {problem.judges}")
+            )
         self._changes += better is not None
         self._judges[problem.judges] = None
         self._before.append(problem.before)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from graphpress.analysis.contraction import Contraction
+from graphpress.analysis.linear import LinearOp
 
 T = TypeVar("T")
 
@@ -37,11 +37,11 @@ def keep_in_layer(scores: np.ndarray, share: float) -> np.ndarray:
     return ~lowest(scores.reshape(-1), share).reshape(scores.shape)
 
 
-def keep_in_rows(contraction: Contraction, scores: np.ndarray, share: float) -> np.ndarray:
+def keep_in_rows(op: LinearOp, scores: np.ndarray, share: float) -> np.ndarray:
     """True for what stays when this share of each output's weights goes."""
-    rows = contraction.view(scores).transpose(0, 2, 1)
+    rows = op.as_matrix(scores).transpose(0, 2, 1)
     kept = ~lowest(rows, share)
-    return contraction.stored(kept.transpose(0, 2, 1))
+    return op.from_matrix(kept.transpose(0, 2, 1))
 
 
 def keep_globally(scores: Mapping[T, np.ndarray], share: float) -> dict[T, np.ndarray]:

@@ -7,8 +7,8 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from graphpress.analysis.linear import LinearOp
 from graphpress.observation import Moments
-from graphpress.passes.layers import Layer
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,6 @@ class Criterion(Protocol):
 
     needs: ClassVar[str]
 
-    def sparse(self, layer: Layer, weight: np.ndarray, seen: Moments | None, rule: Rule) -> np.ndarray:
+    def sparse(self, op: LinearOp, weight: np.ndarray, seen: Moments | None, rule: Rule) -> np.ndarray:
         """The weight with its zeros, in its own shape; ``seen`` is as ``needs`` says."""
         ...

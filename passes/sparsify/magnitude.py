@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphpress.analysis.linear import LinearOp
 from graphpress.observation import Moments
-from graphpress.passes.layers import Layer
 from graphpress.passes.sparsify._patterns import keep_in_blocks, keep_in_layer, zeroed
 from graphpress.passes.sparsify.criterion import Rule
 
@@ -17,14 +17,14 @@ class Magnitude:
 
     needs: ClassVar[str] = "nothing"
 
-    def scores(self, layer: Layer, weight: np.ndarray, seen: Moments | None) -> np.ndarray:
+    def scores(self, op: LinearOp, weight: np.ndarray, seen: Moments | None) -> np.ndarray:
         """The magnitude of each weight."""
         scores: np.ndarray = np.abs(weight)
         return scores
 
-    def sparse(self, layer: Layer, weight: np.ndarray, seen: Moments | None, rule: Rule) -> np.ndarray:
+    def sparse(self, op: LinearOp, weight: np.ndarray, seen: Moments | None, rule: Rule) -> np.ndarray:
         """The weight with its smallest elements zero."""
-        scores = self.scores(layer, weight, seen)
+        scores = self.scores(op, weight, seen)
         if rule.block is not None:
-            return zeroed(weight, keep_in_blocks(scores, layer.contraction.in_axis, rule.block))
+            return zeroed(weight, keep_in_blocks(scores, op.in_axis, rule.block))
         return zeroed(weight, keep_in_layer(scores, rule.share))

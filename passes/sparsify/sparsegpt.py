@@ -17,9 +17,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphpress.analysis.linear import LinearOp
 from graphpress.observation import Moments
 from graphpress.observation.least_squares import cholesky_solve
-from graphpress.passes.layers import Layer
 from graphpress.passes.sparsify._patterns import lowest
 from graphpress.passes.sparsify.criterion import Rule
 
@@ -35,16 +35,15 @@ class SparseGpt:
 
     needs: ClassVar[str] = "gram"
 
-    def sparse(self, layer: Layer, weight: np.ndarray, seen: Moments | None, rule: Rule) -> np.ndarray:
+    def sparse(self, op: LinearOp, weight: np.ndarray, seen: Moments | None, rule: Rule) -> np.ndarray:
         """The weight with zeros, and with what is left of it changed to make up for them."""
         assert seen is not None
-        contraction = layer.contraction
-        view = contraction.view(weight.astype(np.float64)).copy()
-        positions = math.prod(weight.shape[2:]) if contraction.is_convolution else 1
+        view = op.as_matrix(weight.astype(np.float64)).copy()
+        positions = math.prod(weight.shape[2:]) if op.is_convolution else 1
         turn = np.arange(view.shape[1]).reshape(-1, positions).T.reshape(-1)  # channels of one position side by side
         for matrix, gram in zip(view, seen.gram, strict=True):
             matrix[turn] = _pruned(matrix[turn].T.copy(), gram[np.ix_(turn, turn)], rule).T
-        return contraction.stored(view).astype(weight.dtype)
+        return op.from_matrix(view).astype(weight.dtype)
 
 
 def _pruned(weight: np.ndarray, gram: np.ndarray, rule: Rule) -> np.ndarray:

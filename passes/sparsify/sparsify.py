@@ -11,23 +11,30 @@ grid), or has a contracted axis that m does not divide.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 
+from graphpress.analysis.linear import LinearOp, changeable_linear_op
 from graphpress.errors import UsageError
-from graphpress.ir import Editor, Model, Node, Refusal, constant, label
+from graphpress.ir import Editor, Model, Node, Refusal, label
 from graphpress.ir.encoding import read_encoding
 from graphpress.ir.sparsity import Sparsity, block_of, set_sparsity
 from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.observation import GramObserver, Moments, Observation, input_moments
+from graphpress.observation import (
+    GramObserver,
+    LayerPiece,
+    LayerWalk,
+    Moments,
+    Observation,
+    Pieces,
+    Wanted,
+    input_moments,
+    waves_of,
+)
 from graphpress.observation.gram import POSITIONS
-from graphpress.observation.lockstep import Lockstep, Pieces
-from graphpress.observation.replay import ReplayOptions
-from graphpress.observation.waves import waves_of
-from graphpress.passes.layers import Layer, read_layer
 from graphpress.passes.sparsify._patterns import keep_globally, zeroed
 from graphpress.passes.sparsify.criterion import Criterion, Rule
 from graphpress.passes.sparsify.magnitude import Magnitude
@@ -115,42 +122,40 @@ class Sparsify(Pass):
         if self.scope == "global":
             refusals += self._globally(model, layers, context)
         elif self._judge().needs == "nothing":
-            self._write_all(model, layers, {one.contraction.node: self._sparse(one, None) for one in layers.values()})
+            for op in layers.values():
+                self._write(model, op, self._sparse(op, None))
         else:
-            refusals += self._in_turn(model, layers, context)
+            refusals += self._layer_by_layer(model, layers, context)
         return Outcome(len(layers), refusals, _notes(layers))
 
     def _judge(self) -> Criterion:
         judges: dict[str, Criterion] = {"magnitude": Magnitude(), "wanda": Wanda(), "sparsegpt": SparseGpt()}
         return judges[self.criterion]
 
-    def _layers(self, model: Model, context: Context) -> tuple[dict[Node, Layer], list[Refusal]]:
-        layers, refusals = dict[Node, Layer](), list[Refusal]()
+    def _layers(self, model: Model, context: Context) -> tuple[dict[Node, LinearOp], list[Refusal]]:
+        layers, refusals = dict[Node, LinearOp](), list[Refusal]()
         for node in model.graph:
-            found = None if context.excluded(node) else read_layer(node)
-            refusal = found if isinstance(found, Refusal) else None if found is None else self._unfit(found)
+            op = None if context.excluded(node) else changeable_linear_op(node)
+            refusal = op if isinstance(op, Refusal) else None if op is None else self._unfit(op)
             if refusal is not None:
                 refusals.append(refusal)
-            elif isinstance(found, Layer):
-                layers[node] = found
+            elif isinstance(op, LinearOp):
+                layers[node] = op
         return layers, refusals
 
-    def _unfit(self, layer: Layer) -> Refusal | None:
-        contraction, block = layer.contraction, block_of(self.pattern)
-        if read_encoding(contraction.node, contraction.weight) is not None:
-            return Refusal.at(contraction.node, "its weight is quantised already", "sparsify before quantising")
-        channels = contraction.shape[contraction.in_axis]
-        if contraction.node.op_type == "ConvTranspose":
-            channels //= contraction.groups
+    def _unfit(self, op: LinearOp) -> Refusal | None:
+        block, channels = block_of(self.pattern), op.kernel_shape[1]
+        if read_encoding(op.node, op.weight_index) is not None:
+            return Refusal.at(op.node, "its weight is quantised already", "sparsify before quantising")
         if block is not None and channels % block[1]:
             why = f"{block[1]} does not divide the {channels} input channels that an output reads"
-            return Refusal.at(contraction.node, why)
+            return Refusal.at(op.node, why)
         return None
 
-    def _sparse(self, layer: Layer, seen: Moments | None) -> np.ndarray:
-        return self._judge().sparse(layer, _weight(layer), seen, self.rule)
+    def _sparse(self, op: LinearOp, seen: Moments | None) -> np.ndarray:
+        return self._judge().sparse(op, op.stored_weight(), seen, self.rule)
 
-    def _globally(self, model: Model, layers: dict[Node, Layer], context: Context) -> list[Refusal]:
+    def _globally(self, model: Model, layers: dict[Node, LinearOp], context: Context) -> list[Refusal]:
         """Compare the weights of all layers at once; what reads infinities stays dense."""
         judge, moments = self._judge(), dict[str, Moments]()
         assert isinstance(judge, Magnitude | Wanda)
@@ -158,62 +163,71 @@ class Sparsify(Pass):
             assert context.calibration is not None
             data = Pieces.of(model, context.calibration, self.samples)
             options = Observation(self.positions, context.threads, context.progress, full=False)
-            moments = input_moments(model, [one.contraction for one in layers.values()], data, options)
+            moments = input_moments(model, layers.values(), data, options)
         unsound = [node for node in layers if label(node.outputs[0]) in moments]
         unsound = [node for node in unsound if not moments[label(node.outputs[0])].is_finite]
         for node in unsound:
             del layers[node]
-        weights = {node: _weight(layer) for node, layer in layers.items()}
+        weights = {node: op.stored_weight() for node, op in layers.items()}
         scores = {
-            node: judge.scores(layer, weights[node], moments.get(label(node.outputs[0])))
-            for node, layer in layers.items()
+            node: judge.scores(op, weights[node], moments.get(label(node.outputs[0]))) for node, op in layers.items()
         }
         kept = keep_globally(scores, self.rule.share)
-        self._write_all(model, layers, {node: zeroed(weight, kept[node]) for node, weight in weights.items()})
+        for node, op in layers.items():
+            self._write(model, op, zeroed(weights[node], kept[node]))
         return [Refusal.at(node, NOT_FINITE) for node in unsound]
 
-    def _in_turn(self, model: Model, layers: dict[Node, Layer], context: Context) -> list[Refusal]:
-        """Wave by wave: look at what the layers read, make them sparse; what reads infinities stays dense."""
+    def _layer_by_layer(self, model: Model, layers: dict[Node, LinearOp], context: Context) -> list[Refusal]:
+        """Look at what each layer reads, make it sparse, go on; what reads infinities stays dense."""
         assert context.calibration is not None
-        refusals = list[Refusal]()
-        waves = waves_of(model.graph, list(layers))
+        refusals, full = list[Refusal](), self._judge().needs == "gram"
+
+        def finish(op: LinearOp, moments: Moments) -> None:
+            if moments.is_finite:
+                self._write(model, op, self._sparse(op, moments))
+            else:
+                refusals.append(Refusal.at(op.node, NOT_FINITE))
+                del layers[op.node]
+
         data = Pieces.of(model, context.calibration, self.samples)
-        steps = Lockstep(model, waves, data, None, ReplayOptions(data.samples, context.threads))
-        full = self._judge().needs == "gram"
-        for index in context.progress.track(range(len(waves)), "sparsifying", len(waves)):
-            watchers = {
-                node: GramObserver(layers[node].contraction, self.positions, full=full) for node in waves[index]
-            }
-            names = list(dict.fromkeys(label(node.inputs[0]) for node in watchers))
-            for now, _ in steps.look(index, names, ()):
-                for node, watcher in watchers.items():
-                    watcher.update(now[label(node.inputs[0])])
-            done = dict[Node, np.ndarray]()
-            for node, watcher in watchers.items():
-                if watcher.moments.is_finite:
-                    done[node] = self._sparse(layers[node], watcher.moments)
-                else:
-                    refusals.append(Refusal.at(node, NOT_FINITE))
-                    del layers[node]
-            self._write_all(model, layers, done)
+        walk = LayerWalk(model, waves_of(model.graph, list(layers)), data, threads=context.threads)
+        walk.run(
+            lambda node: _Observed(GramObserver(layers[node], self.positions, full=full), finish),
+            context.progress,
+            "sparsifying",
+        )
         return refusals
 
-    def _write_all(self, model: Model, layers: Mapping[Node, Layer], weights: Mapping[Node, np.ndarray]) -> None:
-        edit = Editor(model)
-        for node, array in weights.items():
-            contraction = layers[node].contraction
-            own = edit.own_constant(node, contraction.weight, array)
-            zeros = 1 - np.count_nonzero(array) / max(array.size, 1)
-            set_sparsity(own, Sparsity(self.pattern, contraction.in_axis, math.floor(zeros * 1e4) / 1e4))
+    def _write(self, model: Model, op: LinearOp, weight: np.ndarray) -> None:
+        own = Editor(model).own_constant(op.node, op.weight_index, weight)
+        zeros = 1 - np.count_nonzero(weight) / max(weight.size, 1)
+        set_sparsity(own, Sparsity(self.pattern, op.in_axis, math.floor(zeros * 1e4) / 1e4))
 
 
-def _weight(layer: Layer) -> np.ndarray:
-    weight = constant(layer.contraction.kernel)
-    assert weight is not None
-    return weight
+@dataclass(frozen=True)
+class _Observed:
+    """A layer whose weight is chosen by the moments of what it reads.
+
+    Args:
+        observer: of the layer.
+        write: takes the layer and its moments.
+    """
+
+    observer: GramObserver
+    write: Callable[[LinearOp, Moments], None]
+
+    @property
+    def wants(self) -> Wanted:
+        return Wanted(inputs=(label(self.observer.op.data),))
+
+    def see(self, piece: LayerPiece) -> None:
+        self.observer.update(piece.inputs[label(self.observer.op.data)])
+
+    def finish(self) -> None:
+        self.write(self.observer.op, self.observer.moments)
 
 
-def _notes(layers: Mapping[Node, Layer]) -> list[str]:
-    weights = [_weight(layer) for layer in layers.values()]
-    zeros = 1 - sum(np.count_nonzero(one) for one in weights) / max(1, sum(one.size for one in weights))
+def _notes(layers: Mapping[Node, LinearOp]) -> list[str]:
+    weights = [op.stored_weight() for op in layers.values()]
+    zeros = 1 - sum(np.count_nonzero(weight) for weight in weights) / max(1, sum(weight.size for weight in weights))
     return [f"{zeros:.1%} of the weights of {len(layers)} layers are zero", NO_GAIN]

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphpress.analysis.linear import LinearOp
 from graphpress.observation import Moments
-from graphpress.passes.layers import Layer
 from graphpress.passes.sparsify._patterns import keep_in_blocks, keep_in_rows, zeroed
 from graphpress.passes.sparsify.criterion import Rule
 
@@ -23,15 +23,15 @@ class Wanda:
 
     needs: ClassVar[str] = "diagonal"
 
-    def scores(self, layer: Layer, weight: np.ndarray, seen: Moments | None) -> np.ndarray:
+    def scores(self, op: LinearOp, weight: np.ndarray, seen: Moments | None) -> np.ndarray:
         """The score of each weight."""
         assert seen is not None
         norms = np.sqrt(seen.squares)[:, :, None]
-        return layer.contraction.stored(np.abs(layer.contraction.view(weight)) * norms)
+        return op.from_matrix(np.abs(op.as_matrix(weight)) * norms)
 
-    def sparse(self, layer: Layer, weight: np.ndarray, seen: Moments | None, rule: Rule) -> np.ndarray:
+    def sparse(self, op: LinearOp, weight: np.ndarray, seen: Moments | None, rule: Rule) -> np.ndarray:
         """The weight with the elements of the lowest scores zero."""
-        scores = self.scores(layer, weight, seen)
+        scores = self.scores(op, weight, seen)
         if rule.block is not None:
-            return zeroed(weight, keep_in_blocks(scores, layer.contraction.in_axis, rule.block))
-        return zeroed(weight, keep_in_rows(layer.contraction, scores, rule.share))
+            return zeroed(weight, keep_in_blocks(scores, op.in_axis, rule.block))
+        return zeroed(weight, keep_in_rows(op, scores, rule.share))

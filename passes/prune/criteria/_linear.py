@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphpress.analysis.contraction import Contraction, contractions_of
+from graphpress.analysis.linear import LinearOp, linear_ops_of
 from graphpress.coupling import Coupling, Group, Place
 from graphpress.ir import label
 from graphpress.passes.prune.criteria._roles import chosen_places
@@ -17,12 +17,12 @@ class LinearPlace:
 
     Args:
         place: where on the weight.
-        contraction: the operator; one of them where several share the weight.
+        op: the operator; one of them where several share the weight.
         reads: the operator sums over the units, else they are its outputs.
     """
 
     place: Place
-    contraction: Contraction
+    op: LinearOp
     reads: bool
 
 
@@ -40,7 +40,7 @@ def _linear(place: Place) -> list[LinearPlace]:
     """One for each operator that reads the weight."""
     found = {
         label(one.result): LinearPlace(place, one, place.axis == one.in_axis)
-        for one in contractions_of(place.value)
+        for one in linear_ops_of(place.value)
         if place.axis in (one.in_axis, one.out_axis)
     }
     return [found[name] for name in sorted(found)]

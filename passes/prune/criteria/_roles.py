@@ -7,7 +7,7 @@ an axis that is summed over. A weight that several nodes read (a tied embedding)
 
 from __future__ import annotations
 
-from graphpress.analysis.contraction import contraction_of
+from graphpress.analysis.linear import linear_op_of
 from graphpress.coupling import Group, Place
 from graphpress.ir import Node, int_attribute, is_standard, rank_of
 from graphpress.passes.prune.criteria.reduction import Reduction, Role
@@ -26,9 +26,9 @@ def chosen_places(group: Group, reduction: Reduction) -> list[Place]:
 
 
 def _role(node: Node, index: int, axis: int, rank: int) -> Role:
-    contraction = contraction_of(node)
-    if contraction is not None and index == contraction.weight:
-        return {contraction.out_axis: "writes", contraction.in_axis: "reads"}.get(axis, "elementwise")  # type: ignore[return-value]
+    op = linear_op_of(node)
+    if op is not None and index == op.weight_index:
+        return {op.out_axis: "writes", op.in_axis: "reads"}.get(axis, "elementwise")  # type: ignore[return-value]
     if is_standard(node, "MatMul") and index == 0 and rank > 1:
         return "reads" if axis == rank - 1 else "writes"
     if is_standard(node, "Gather") and index == 0 and axis != int_attribute(node, "axis", 0) % rank:
@@ -38,10 +38,10 @@ def _role(node: Node, index: int, axis: int, rank: int) -> Role:
 
 def data_axis(node: Node) -> int | None:
     """The axis of a linear operator's data that it sums over, from the front; None for other nodes."""
-    contraction = contraction_of(node)
-    rank = rank_of(None if contraction is None else contraction.data)
-    if contraction is None or rank is None:
+    op = linear_op_of(node)
+    rank = rank_of(None if op is None else op.data)
+    if op is None or rank is None:
         return None
-    if contraction.is_convolution:
+    if op.is_convolution:
         return 1
     return 0 if node.op_type == "Gemm" and int_attribute(node, "transA", 0) else rank - 1

@@ -22,7 +22,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphpress.analysis.contraction import Contraction
+from graphpress.analysis.linear import LinearOp
 from graphpress.coupling import Coupling
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Context
@@ -62,19 +62,19 @@ class Obs(Criterion):
         """One error a weight and unit."""
         sizes = {group.name: group.size for group in coupling.groups}
         jobs: dict[str, list[tuple[str, int, LinearPlace]]] = {}
-        contractions: dict[str, Contraction] = {}
+        linear_ops: dict[str, LinearOp] = {}
         for name, places in linear_places(coupling, self.reduction).items():
             for at, one in enumerate(places):
-                operator = label(one.contraction.result)
-                contractions[operator] = one.contraction
+                operator = label(one.op.result)
+                linear_ops[operator] = one.op
                 jobs.setdefault(operator, []).append((name, at, one))
         found: dict[str, dict[int, Share]] = {name: {} for name in sizes}
         assert context.calibration is not None
         data = some_samples(context.calibration, self.samples)
         options = Observation(threads=context.threads, progress=context.progress)
-        for some in in_portions(contractions.values(), _GRAM_BYTES):
+        for some in in_portions(linear_ops.values(), _GRAM_BYTES):
             for operator, moments in input_moments(model, some, data, options).items():
-                layer = _Layer.of(contractions[operator], moments, self)
+                layer = _Layer.of(linear_ops[operator], moments, self)
                 for name, at, one in jobs[operator]:
                     found[name][at] = layer.share(one, sizes[name])
         return {name: [shares[at] for at in sorted(shares)] for name, shares in found.items()}
@@ -85,31 +85,31 @@ class _Layer:
     """One linear operator.
 
     Args:
-        contraction: the operator.
+        op: the operator.
         matrix: its weight, ``[blocks, features, outputs]`` float64.
         hessian: H without damping, ``[blocks, features, features]``.
         damping: what is added to the diagonal, by block.
         power: of the output, by which errors are divided.
     """
 
-    contraction: Contraction
+    op: LinearOp
     matrix: np.ndarray
     hessian: np.ndarray
     damping: np.ndarray
     power: float
 
     @staticmethod
-    def of(contraction: Contraction, moments: Moments, options: Obs) -> _Layer:
-        has_bias = contraction.bias is not None and len(contraction.node.inputs) > contraction.bias
+    def of(op: LinearOp, moments: Moments, options: Obs) -> _Layer:
+        has_bias = op.bias_index is not None and len(op.node.inputs) > op.bias_index
         hessian = moments.covariance if has_bias else moments.gram
-        matrix = contraction.matrix(numbers(contraction.kernel)).astype(np.float64)
+        matrix = op.matrix(numbers(op.weight)).astype(np.float64)
         power = float(np.einsum("bfo,bfo->", hessian @ matrix, matrix)) if options.relative else 1.0
         damping = max(options.damping, _LEAST_DAMPING) * np.einsum("bff->b", hessian) / hessian.shape[1]
-        return _Layer(contraction, matrix, hessian, damping, max(power, _TINY))
+        return _Layer(op, matrix, hessian, damping, max(power, _TINY))
 
     def share(self, one: LinearPlace, size: int) -> Share:
         if not one.reads:
-            energy = self.contraction.stored(self.matrix * (self.hessian @ self.matrix))
+            energy = self.op.from_matrix(self.matrix * (self.hessian @ self.matrix))
             whole = unit_share(energy, one.place, size)
             return Share(np.maximum(whole.scores, 0.0) / self.power, whole.elements)
         owners = self._owners(one)
@@ -121,10 +121,10 @@ class _Layer:
 
     def _owners(self, one: LinearPlace) -> np.ndarray:
         """The unit that each feature belongs to, or -1: ``[blocks, features]``."""
-        shape = [1] * len(self.contraction.shape)
+        shape = [1] * len(self.op.weight_shape)
         shape[one.place.axis] = -1
-        spread = np.broadcast_to(one.place.units.reshape(shape), self.contraction.shape)
-        return np.asarray(self.contraction.view(spread)[:, :, 0])
+        spread = np.broadcast_to(one.place.units.reshape(shape), self.op.weight_shape)
+        return np.asarray(self.op.as_matrix(spread)[:, :, 0])
 
     def _errors(self, block: int, units: np.ndarray, size: int) -> np.ndarray:
         """By unit, what is left within one block of features; NaN where the data held what is no number."""

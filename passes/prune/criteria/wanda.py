@@ -37,17 +37,15 @@ class Wanda(Criterion):
     def shares(self, model: Model, coupling: Coupling, context: Context) -> Shares:
         """One sum a weight and unit."""
         linear = linear_places(coupling, self.reduction)
-        contractions = {label(one.contraction.result): one.contraction for places in linear.values() for one in places}
+        linear_ops = {label(one.op.result): one.op for places in linear.values() for one in places}
         assert context.calibration is not None
         options = Observation(threads=context.threads, progress=context.progress)
-        squares = second_moments(model, contractions.values(), context.calibration, options)
+        squares = second_moments(model, linear_ops.values(), context.calibration, options)
         norms = {name: np.sqrt(found)[:, :, None].astype(np.float32) for name, found in squares.items()}
         return {
             group.name: [
                 unit_share(
-                    one.contraction.stored(
-                        np.abs(one.contraction.matrix(numbers(one.place.value))) * norms[label(one.contraction.result)]
-                    ),
+                    one.op.from_matrix(np.abs(one.op.matrix(numbers(one.place.value))) * norms[label(one.op.result)]),
                     one.place,
                     group.size,
                 )

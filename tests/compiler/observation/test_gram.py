@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from graphpress.analysis.contraction import contraction_of
-from graphpress.analysis.rows import rows_of
+from graphpress.analysis.linear import linear_op_of
+from graphpress.analysis.linear.rows import rows_of
 from graphpress.ir import label
 from graphpress.models import build
 from graphpress.observation import GramObserver, Moments, Observation, gram, input_moments, second_moments
@@ -19,8 +19,8 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def contractions(network):
-    return [found for node in network.graph if (found := contraction_of(node)) is not None]
+def linear_ops(network):
+    return [found for node in network.graph if (found := linear_op_of(node)) is not None]
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +78,14 @@ def test_half_precision_is_widened():
     np.testing.assert_allclose(moments_of(x).squares[0], (x[0].astype(float) ** 2).mean(axis=0), rtol=1e-4)
 
 
-def test_every_contraction_of_a_network(network, contractions, feeds):
-    found = input_moments(network, contractions, feeds, Observation(positions=None))
-    assert set(found) == {label(one.result) for one in contractions}
-    inner = [label(one.data) for one in contractions if not one.data.is_graph_input()]
+def test_every_linear_op_of_a_network(network, linear_ops, feeds):
+    found = input_moments(network, linear_ops, feeds, Observation(positions=None))
+    assert set(found) == {label(one.result) for one in linear_ops}
+    inner = [label(one.data) for one in linear_ops if not one.data.is_graph_input()]
     session = Session(network, extra_outputs=inner)
     whole = {"input": np.concatenate([feed["input"] for feed in feeds])}
     values = {**whole, **session.run(whole)}
-    for one in contractions:
+    for one in linear_ops:
         rows = rows_of(one, values[label(one.data)]).astype(np.float64)
         expected = rows.transpose(0, 2, 1) @ rows / rows.shape[1]
         moments = found[label(one.result)]
@@ -99,16 +99,16 @@ def test_every_contraction_of_a_network(network, contractions, feeds):
         )
 
 
-def test_a_small_budget_only_reads_the_data_more_often(network, contractions, feeds, monkeypatch):
-    at_once = input_moments(network, contractions, feeds)
+def test_a_small_budget_only_reads_the_data_more_often(network, linear_ops, feeds, monkeypatch):
+    at_once = input_moments(network, linear_ops, feeds)
     monkeypatch.setattr(gram, "GRAM_BUDGET", 1)
-    for name, moments in input_moments(network, contractions, feeds).items():
+    for name, moments in input_moments(network, linear_ops, feeds).items():
         np.testing.assert_array_equal(moments.gram, at_once[name].gram)
 
 
-def test_sampled_positions_come_close(contractions):
-    inner = contractions[1]
-    data = RANDOM.normal(size=(200, inner.shape[1], 8, 8)).astype(np.float32)
+def test_sampled_positions_come_close(linear_ops):
+    inner = linear_ops[1]
+    data = RANDOM.normal(size=(200, inner.weight_shape[1], 8, 8)).astype(np.float32)
     some, whole = GramObserver(inner, 16), GramObserver(inner, None)
     for piece in np.array_split(data, 7):
         some.update(piece)
@@ -118,13 +118,13 @@ def test_sampled_positions_come_close(contractions):
     assert np.abs(some.moments.gram - whole.moments.gram).max() < 0.15
 
 
-def test_memory_does_not_depend_on_how_much_was_seen(contractions):
-    watcher = GramObserver(contractions[1])
+def test_memory_does_not_depend_on_how_much_was_seen(linear_ops):
+    watcher = GramObserver(linear_ops[1])
 
     def size():
         return sum(array.nbytes for array in vars(watcher.moments).values() if isinstance(array, np.ndarray))
 
-    watcher.update(RANDOM.normal(size=(2, contractions[1].shape[1], 8, 8)).astype(np.float32))
+    watcher.update(RANDOM.normal(size=(2, linear_ops[1].weight_shape[1], 8, 8)).astype(np.float32))
     before = size()
-    watcher.update(RANDOM.normal(size=(50, contractions[1].shape[1], 8, 8)).astype(np.float32))
+    watcher.update(RANDOM.normal(size=(50, linear_ops[1].weight_shape[1], 8, 8)).astype(np.float32))
     assert size() == before

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphpress.analysis.linear import LinearParameters
 from graphpress.observation import Moments
-from graphpress.observation.least_squares import Affine, Summary, cholesky_solve, fit, masked_solve
+from graphpress.observation.least_squares import Summary, cholesky_solve, fit, masked_solve
 
 
 def problem(rows=400, features=6, outputs=3, blocks=1, seed=0, mean=2.0, noise=0.1):
@@ -23,7 +24,7 @@ def summary(x, y):
 
 
 def nothing(x, y):
-    return Affine(np.zeros((len(x), x.shape[2], y.shape[2])), np.zeros((len(x), y.shape[2])))
+    return LinearParameters(np.zeros((len(x), x.shape[2], y.shape[2])), np.zeros((len(x), y.shape[2])))
 
 
 @settings(max_examples=25, deadline=None)
@@ -39,7 +40,7 @@ def test_without_a_ridge_it_is_numpys_solution(seed, blocks, features, outputs):
 
 def test_a_bias_that_stays_leaves_the_mean_to_the_weights():
     x, y = problem()
-    present = Affine(nothing(x, y).matrix, np.full((1, 3), 0.5))
+    present = LinearParameters(nothing(x, y).matrix, np.full((1, 3), 0.5))
     found = fit(summary(x, y), present, 0.0, moves_bias=False)
     expected, *_ = np.linalg.lstsq(x[0], y[0] - 0.5, rcond=None)
     np.testing.assert_allclose(found.matrix[0], expected, atol=1e-6)
@@ -48,7 +49,7 @@ def test_a_bias_that_stays_leaves_the_mean_to_the_weights():
 
 def test_the_ridge_pulls_towards_the_present_weights():
     x, y = problem()
-    present = Affine(np.random.default_rng(1).normal(size=(1, 6, 3)), np.zeros((1, 3)))
+    present = LinearParameters(np.random.default_rng(1).normal(size=(1, 6, 3)), np.zeros((1, 3)))
     seen = summary(x, y)
     exact = fit(seen, present, 0.0)
     far = [float(np.abs(fit(seen, present, ridge).matrix - present.matrix).sum()) for ridge in (0.01, 1.0, 100.0, 1e8)]
@@ -60,7 +61,7 @@ def test_the_ridge_pulls_towards_the_present_weights():
 def test_what_the_data_does_not_show_stays_as_it_is():
     x, y = problem()
     x = np.concatenate([x, np.zeros((1, 400, 1)), x[..., :1]], axis=2)
-    present = Affine(np.random.default_rng(1).normal(size=(1, 8, 3)), np.zeros((1, 3)))
+    present = LinearParameters(np.random.default_rng(1).normal(size=(1, 8, 3)), np.zeros((1, 3)))
     found = fit(summary(x, y), present, 1e-6)
     np.testing.assert_allclose(found.matrix[0, 6], present.matrix[0, 6])
     assert np.isfinite(found.matrix).all()
@@ -96,7 +97,7 @@ def test_masked_solution_of_nothing_is_nothing():
 
 def test_the_error_is_that_of_the_rows():
     x, y = problem(blocks=2)
-    affine = Affine(np.random.default_rng(1).normal(size=(2, 6, 3)), np.ones((2, 3)))
+    affine = LinearParameters(np.random.default_rng(1).normal(size=(2, 6, 3)), np.ones((2, 3)))
     errors = np.square(y - x @ affine.matrix - 1.0).mean(axis=1)
     np.testing.assert_allclose(summary(x, y).error(affine), errors, rtol=1e-6)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from graphpress.analysis.contraction import contraction_of
+from graphpress.analysis.linear import linear_op_of
 from graphpress.ir.encoding import read_encoding
 from graphpress.manager.contract import Context
 from graphpress.manager.judge import NoJudge
@@ -87,7 +87,7 @@ def test_what_tensorrt_wants_of_quantisers(quantise, jetson, family):
             assert (encoding.dtype, set(encoding.zero_point)) == ("int8", {0})
             assert index < 2 or node.op_type == "Concat"
             if index == 1 and node.op_type in ("Conv", "Gemm", "MatMul"):
-                assert encoding.axis == contraction_of(node).out_axis
+                assert encoding.axis == linear_op_of(node).out_axis
     legal = done.legal()
     for node in legal.graph:
         if node.op_type == "DequantizeLinear":

@@ -9,15 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from graphpress.analysis.contraction import contraction_of
-from graphpress.analysis.rows import rows_of
+from graphpress.analysis.linear import changeable_linear_op, linear_op_of
+from graphpress.analysis.linear.rows import rows_of
 from graphpress.errors import UsageError
 from graphpress.ir import clone, constant, from_proto, label, verify
 from graphpress.ir.sparsity import sparsity_of, sparsity_problems
 from graphpress.manager.contract import Context
 from graphpress.models import build
 from graphpress.observation import Moments
-from graphpress.passes.layers import read_layer
 from graphpress.passes.quantize.quantize import Quantize
 from graphpress.passes.sparsify._patterns import keep_globally, keep_in_blocks, lowest
 from graphpress.passes.sparsify.criterion import Rule
@@ -52,7 +51,7 @@ def sparsified(network, feeds, one, **settings):
 
 
 def layers_of(model):
-    return [found for node in model.graph if (found := contraction_of(node)) is not None]
+    return [found for node in model.graph if (found := linear_op_of(node)) is not None]
 
 
 def error(network, model, feeds):
@@ -73,11 +72,11 @@ def test_the_pattern_holds_and_is_annotated(network, feeds, criterion, pattern):
     assert NO_GAIN in outcome.notes
     assert not sparsity_problems(model)
     for layer in layers_of(model):
-        found = sparsity_of(layer.kernel)
+        found = sparsity_of(layer.weight)
         if found is None:
-            assert layer.shape[1] == 3
+            assert layer.weight_shape[1] == 3
             continue
-        zeros = 1 - np.count_nonzero(constant(layer.kernel)) / constant(layer.kernel).size
+        zeros = 1 - np.count_nonzero(constant(layer.weight)) / constant(layer.weight).size
         assert zeros == pytest.approx(0.5, abs=0.02)
         assert (found.pattern, found.axis) == (pattern, layer.in_axis)
     if pattern != "unstructured":
@@ -89,7 +88,7 @@ def test_the_pattern_holds_and_is_annotated(network, feeds, criterion, pattern):
 @pytest.mark.parametrize("criterion", ["magnitude", "wanda"])
 def test_all_layers_at_once(network, feeds, criterion):
     model, _ = sparsified(network, feeds, Sparsify(sparsity=0.6, criterion=criterion, scope="global"))
-    weights = [constant(layer.kernel) for layer in layers_of(model)]
+    weights = [constant(layer.weight) for layer in layers_of(model)]
     shares = [1 - np.count_nonzero(weight) / weight.size for weight in weights]
     whole = 1 - sum(map(np.count_nonzero, weights)) / sum(weight.size for weight in weights)
     assert whole == pytest.approx(0.6, abs=1e-3)
@@ -100,7 +99,7 @@ def test_all_layers_at_once(network, feeds, criterion):
 def test_magnitude_takes_the_smallest(network, feeds):
     model, _ = sparsified(network, feeds, Sparsify(sparsity=0.3))
     for before, after in zip(layers_of(network), layers_of(model), strict=True):
-        old, new = constant(before.kernel), constant(after.kernel)
+        old, new = constant(before.weight), constant(after.weight)
         np.testing.assert_array_equal(new[new != 0], old[new != 0])
         assert np.abs(old[new == 0]).max() <= np.abs(old[new != 0]).min()
         assert not np.signbit(new[new == 0]).any()
@@ -123,9 +122,9 @@ def test_patterns_by_hand():
 
 
 def linear(of, rows, weight):
-    layer = read_layer(of(weight).graph[0])
+    layer = changeable_linear_op(of(weight).graph[0])
     seen = Moments()
-    seen.add(rows_of(layer.contraction, rows))
+    seen.add(rows_of(layer, rows))
     return layer, seen
 
 
@@ -232,7 +231,7 @@ def test_quantised_weights_are_refused_and_zeros_survive_quantising(network, fee
 def test_excluded_layers_stay(network, feeds):
     model, outcome = sparsified(network, feeds, Sparsify(), exclude=re.compile("."))
     assert outcome.changes == 0
-    assert all(sparsity_of(layer.kernel) is None for layer in layers_of(model))
+    assert all(sparsity_of(layer.weight) is None for layer in layers_of(model))
 
 
 def test_criteria_that_look_at_activations_need_data(network):

@@ -1,4 +1,4 @@
-"""Contractions as matrix products: rows @ matrix + bias is what ONNX Runtime computes."""
+"""Linear operators as matrix products: rows @ matrix + bias is what ONNX Runtime computes."""
 
 import numpy as np
 import onnx
@@ -7,8 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from graphpress.analysis.contraction import contraction_of
-from graphpress.analysis.rows import Sampling, result_rows, rows_of, samples_of
+from graphpress.analysis.linear import linear_op_of
+from graphpress.analysis.linear.rows import Sampling, result_rows, rows_of, samples_of
 from graphpress.errors import GraphpressError
 from graphpress.ir import from_proto
 from graphpress.runtime import Session
@@ -33,18 +33,18 @@ def one_node(op, data, weight, bias=None, **attributes):
 
 
 def agrees(model, data):
-    contraction = contraction_of(model.graph[0])
+    op = linear_op_of(model.graph[0])
     result = Session(model).run({"x": data})["y"]
-    rows, bias = rows_of(contraction, data), contraction.bias_rows()
-    expected = result_rows(contraction, result)
+    rows, bias = rows_of(op, data), op.bias_rows()
+    expected = result_rows(op, result)
     assert rows.shape[:2] == expected.shape[:2]
-    assert (rows.shape[0], rows.shape[2], expected.shape[2]) == contraction.matrix_shape
-    actual = rows.astype(np.float64) @ contraction.matrix().astype(np.float64) + bias[:, None, :]
+    assert (rows.shape[0], rows.shape[2], expected.shape[2]) == op.matrix_shape
+    actual = rows.astype(np.float64) @ op.matrix().astype(np.float64) + bias[:, None, :]
     np.testing.assert_allclose(actual, expected, atol=2e-4)
     weight = model.graph.initializers["w"].const_value.numpy()
-    np.testing.assert_allclose(contraction.weight_of(contraction.matrix()), weight, rtol=1e-6)
-    np.testing.assert_array_equal(contraction.stored(contraction.view(weight)), weight)
-    return contraction, result
+    np.testing.assert_allclose(op.weight_of(op.matrix()), weight, rtol=1e-6)
+    np.testing.assert_array_equal(op.from_matrix(op.as_matrix(weight)), weight)
+    return op, result
 
 
 @st.composite
@@ -111,8 +111,8 @@ def test_gemm(trans_a, trans_b, alpha, bias):
     weight = normal(4, 3) if trans_b else normal(3, 4)
     bias = None if bias is None else normal(*bias)
     model = one_node("Gemm", data, weight, bias, transA=trans_a, transB=trans_b, alpha=alpha, beta=0.5)
-    contraction, _ = agrees(model, data)
-    assert samples_of(contraction, data) == 5
+    op, _ = agrees(model, data)
+    assert samples_of(op, data) == 5
 
 
 @pytest.mark.parametrize(
@@ -136,26 +136,26 @@ def test_matmul(data, weight):
 
 def test_a_bias_that_differs_from_row_to_row_is_none():
     data = normal(5, 3)
-    assert contraction_of(one_node("Gemm", data, normal(3, 4), normal(5, 4)).graph[0]).bias_rows() is None
+    assert linear_op_of(one_node("Gemm", data, normal(3, 4), normal(5, 4)).graph[0]).bias_rows() is None
 
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_sampled_rows_are_some_of_all(groups):
     data = normal(3, 4, 6, 6)
-    contraction, result = agrees(one_node("Conv", data, normal(4, 4 // groups, 3, 3), group=groups), data)
+    op, result = agrees(one_node("Conv", data, normal(4, 4 // groups, 3, 3), group=groups), data)
     sampling = Sampling(5)
-    some, told = rows_of(contraction, data, sampling), result_rows(contraction, result, sampling)
+    some, told = rows_of(op, data, sampling), result_rows(op, result, sampling)
     assert some.shape[:2] == told.shape[:2] == (groups, 15)
-    np.testing.assert_allclose(some @ contraction.matrix(), told, atol=1e-4)
-    everything = {row.tobytes() for row in rows_of(contraction, data)[0]}
+    np.testing.assert_allclose(some @ op.matrix(), told, atol=1e-4)
+    everything = {row.tobytes() for row in rows_of(op, data)[0]}
     assert len({row.tobytes() for row in some[0]} & everything) == 15
 
 
 def test_a_stream_in_pieces_gives_the_rows_of_the_whole():
     data = normal(6, 4, 6, 6)
-    contraction = contraction_of(one_node("Conv", data, normal(4, 4, 3, 3)).graph[0])
-    pieces = [rows_of(contraction, data[start : start + 2], Sampling(5, start)) for start in (0, 2, 4)]
-    np.testing.assert_array_equal(np.concatenate(pieces, axis=1), rows_of(contraction, data, Sampling(5)))
+    op = linear_op_of(one_node("Conv", data, normal(4, 4, 3, 3)).graph[0])
+    pieces = [rows_of(op, data[start : start + 2], Sampling(5, start)) for start in (0, 2, 4)]
+    np.testing.assert_array_equal(np.concatenate(pieces, axis=1), rows_of(op, data, Sampling(5)))
 
 
 def test_sampling_reaches_every_position():

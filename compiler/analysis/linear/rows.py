@@ -1,4 +1,4 @@
-"""The data of a contraction as rows of a matrix, so that ``rows @ matrix + bias`` is its result (im2col).
+"""The data of a linear operator as rows of a matrix, so that ``rows @ matrix + bias`` is its result (im2col).
 
 A row of a convolution holds, for one position of the result, what the kernel sees there: features run over (channel of
 the group, kernel position). A transposed convolution is a convolution of stride one over the data with zeros between
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from graphpress.analysis.contraction import Contraction
+from graphpress.analysis.linear.op import LinearOp
 from graphpress.ir import int_attribute, ints_attribute, string_attribute
 
 _GOLDEN = 0.6180339887498949
@@ -48,43 +48,43 @@ class Sampling:
 ALL = Sampling()
 
 
-def rows_of(contraction: Contraction, data: np.ndarray, sampling: Sampling = ALL) -> np.ndarray:
-    """What the contraction reads, as ``[blocks, rows, features]``; rows run over (sample, position).
+def rows_of(op: LinearOp, data: np.ndarray, sampling: Sampling = ALL) -> np.ndarray:
+    """What the operator reads, as ``[blocks, rows, features]``; rows run over (sample, position).
 
     Raises:
-        ValueError: the data does not have the shape that the contraction reads.
+        ValueError: the data does not have the shape that the operator reads.
     """
-    if contraction.is_convolution:
-        return _windows(contraction, data, sampling)
-    if contraction.node.op_type == "Gemm":
-        return (data.T if int_attribute(contraction.node, "transA", 0) else data)[None]
-    return _product_rows(contraction, data, sampling)
+    if op.is_convolution:
+        return _windows(op, data, sampling)
+    if op.node.op_type == "Gemm":
+        return (data.T if int_attribute(op.node, "transA", 0) else data)[None]
+    return _product_rows(op, data, sampling)
 
 
-def result_rows(contraction: Contraction, result: np.ndarray, sampling: Sampling = ALL) -> np.ndarray:
-    """What the contraction computes, as ``[blocks, rows, outputs]``, row by row as ``rows_of``.
+def result_rows(op: LinearOp, result: np.ndarray, sampling: Sampling = ALL) -> np.ndarray:
+    """What the operator computes, as ``[blocks, rows, outputs]``, row by row as ``rows_of``.
 
     The number of output channels may differ from that of the weight, as long as the blocks divide it.
     """
-    if contraction.is_convolution:
+    if op.is_convolution:
         samples, channels = result.shape[:2]
-        flat = result.reshape(samples, contraction.groups, channels // contraction.groups, -1)
+        flat = result.reshape(samples, op.groups, channels // op.groups, -1)
         chosen = sampling.chosen(samples, flat.shape[-1])
         if chosen is not None:
             flat = np.take_along_axis(flat, chosen[:, None, None, :], axis=-1)
-        return flat.transpose(1, 0, 3, 2).reshape(contraction.groups, -1, flat.shape[2])
-    if contraction.node.op_type == "Gemm":
+        return flat.transpose(1, 0, 3, 2).reshape(op.groups, -1, flat.shape[2])
+    if op.node.op_type == "Gemm":
         return result[None]
-    return _product_rows(contraction, result, sampling)
+    return _product_rows(op, result, sampling)
 
 
-def samples_of(contraction: Contraction, data: np.ndarray) -> int:
+def samples_of(op: LinearOp, data: np.ndarray) -> int:
     """How many samples a piece of data holds, as ``Sampling`` counts them."""
-    if contraction.node.op_type == "Gemm":
-        return int(data.shape[int_attribute(contraction.node, "transA", 0)])
-    if contraction.is_convolution:
+    if op.node.op_type == "Gemm":
+        return int(data.shape[int_attribute(op.node, "transA", 0)])
+    if op.is_convolution:
         return int(data.shape[0])
-    return int(_parted(contraction, data).shape[1])
+    return int(_parted(op, data).shape[1])
 
 
 def by_channel(array: np.ndarray, axis: int) -> np.ndarray:
@@ -116,9 +116,9 @@ class _Frame:
     sizes: tuple[int, ...]
 
     @classmethod
-    def of(cls, contraction: Contraction, shape: Sequence[int]) -> _Frame:
+    def of(cls, op: LinearOp, shape: Sequence[int]) -> _Frame:
         """From the attributes of the node and the shape of its data."""
-        node, kernel, data = contraction.node, contraction.shape[2:], tuple(shape[2:])
+        node, kernel, data = op.node, op.weight_shape[2:], tuple(shape[2:])
         if len(data) != len(kernel):
             raise ValueError(f"{node.name} reads data of rank {len(kernel) + 2}, not {len(shape)}")
         ones = (1,) * len(kernel)
@@ -126,24 +126,24 @@ class _Frame:
         dilations = ints_attribute(node, "dilations") or ones
         reach = tuple((size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True))
         if node.op_type == "Conv":
-            before, sizes = _padding(contraction, data, reach, strides)
+            before, sizes = _padding(op, data, reach, strides)
             return cls(kernel, strides, dilations, ones, before, sizes)
-        before, sizes = _transposed_padding(contraction, data, reach, strides)
+        before, sizes = _transposed_padding(op, data, reach, strides)
         begin = tuple(size - 1 - pad for size, pad in zip(reach, before, strict=True))
         return cls(kernel, ones, dilations, strides, begin, sizes)
 
 
 def _padding(
-    contraction: Contraction, data: Sequence[int], reach: Sequence[int], strides: Sequence[int]
+    op: LinearOp, data: Sequence[int], reach: Sequence[int], strides: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Zeros in front, and sizes of the result."""
-    kind = string_attribute(contraction.node, "auto_pad", "NOTSET")
+    kind = string_attribute(op.node, "auto_pad", "NOTSET")
     axes = range(len(data))
     if kind in ("SAME_UPPER", "SAME_LOWER"):
         sizes = tuple(-(-data[axis] // strides[axis]) for axis in axes)
         totals = [max(0, (sizes[axis] - 1) * strides[axis] + reach[axis] - data[axis]) for axis in axes]
         return tuple((total + (kind == "SAME_LOWER")) // 2 for total in totals), sizes
-    pads = (ints_attribute(contraction.node, "pads") if kind == "NOTSET" else None) or (0,) * (2 * len(data))
+    pads = (ints_attribute(op.node, "pads") if kind == "NOTSET" else None) or (0,) * (2 * len(data))
     before, after = pads[: len(data)], pads[len(data) :]
     return tuple(before), tuple(
         (data[axis] + before[axis] + after[axis] - reach[axis]) // strides[axis] + 1 for axis in axes
@@ -151,10 +151,10 @@ def _padding(
 
 
 def _transposed_padding(
-    contraction: Contraction, data: Sequence[int], reach: Sequence[int], strides: Sequence[int]
+    op: LinearOp, data: Sequence[int], reach: Sequence[int], strides: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """What is cut off in front of the whole result, and sizes of what is left."""
-    node, axes = contraction.node, range(len(data))
+    node, axes = op.node, range(len(data))
     kind = string_attribute(node, "auto_pad", "NOTSET")
     extra = ints_attribute(node, "output_padding") or (0,) * len(data)
     whole = [strides[axis] * (data[axis] - 1) + reach[axis] + extra[axis] for axis in axes]
@@ -169,9 +169,9 @@ def _transposed_padding(
     return tuple(pads[: len(data)]), tuple(whole[axis] - pads[axis] - pads[axis + len(data)] for axis in axes)
 
 
-def _windows(contraction: Contraction, data: np.ndarray, sampling: Sampling) -> np.ndarray:
+def _windows(op: LinearOp, data: np.ndarray, sampling: Sampling) -> np.ndarray:
     """im2col: ``[groups, samples · positions, channels of the group · kernel positions]``."""
-    frame = _Frame.of(contraction, data.shape)
+    frame = _Frame.of(op, data.shape)
     samples = data.shape[0]
     rank, size = len(frame.kernel), math.prod(frame.sizes)
     view = _sliding(_framed(data, frame), frame)
@@ -182,9 +182,9 @@ def _windows(contraction: Contraction, data: np.ndarray, sampling: Sampling) -> 
         places = np.unravel_index(chosen, frame.sizes)
         where: tuple[Any, ...] = (np.arange(samples)[:, None], slice(None), *places)
         seen = view[where]
-    if contraction.node.op_type == "ConvTranspose":
+    if op.node.op_type == "ConvTranspose":
         seen = np.flip(seen, tuple(range(-rank, 0)))
-    groups = contraction.groups
+    groups = op.groups
     seen = seen.reshape(samples * (size if chosen is None else chosen.shape[1]), groups, -1)
     return seen.transpose(1, 0, 2)
 
@@ -227,18 +227,18 @@ def _sliding(framed: np.ndarray, frame: _Frame) -> np.ndarray:
 # -- matrix products ------------------------------------------------------------------------------------------
 
 
-def _product_rows(contraction: Contraction, array: np.ndarray, sampling: Sampling) -> np.ndarray:
+def _product_rows(op: LinearOp, array: np.ndarray, sampling: Sampling) -> np.ndarray:
     """Rows of the last axis of a MatMul's data or result; axes along which the weight differs become blocks."""
-    rows = _parted(contraction, array)
+    rows = _parted(op, array)
     chosen = sampling.chosen(rows.shape[1], rows.shape[2])
     if chosen is not None:
         rows = np.take_along_axis(rows, chosen[None, :, :, None], axis=2)
     return rows.reshape(rows.shape[0], -1, rows.shape[-1])
 
 
-def _parted(contraction: Contraction, array: np.ndarray) -> np.ndarray:
+def _parted(op: LinearOp, array: np.ndarray) -> np.ndarray:
     """The data or result of a MatMul as ``[blocks, samples, positions, features or outputs]``."""
-    batch = contraction.shape[:-2]
+    batch = op.weight_shape[:-2]
     array = array[None] if array.ndim == 1 else array
     lead = np.broadcast_shapes(array.shape[:-2], batch)
     array = np.broadcast_to(array, (*lead, *array.shape[-2:]))

@@ -1,0 +1,175 @@
+"""Repairing layer after layer: which ones, towards what, and what both models show of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from graphpress.analysis.linear import LinearOp, as_read, changeable_linear_op
+from graphpress.ir import Model, Node, Refusal, Value, label
+from graphpress.manager.contract import Context, Kept
+from graphpress.observation import LayerPiece, LayerWalk, Pieces, Wanted, can_wait, waves_of
+from graphpress.passes.recovery._damage import damaged
+from graphpress.passes.recovery._targets import Target, own_target, sum_target
+
+
+def nothing_before(name: str, context: Context) -> Refusal | None:
+    """Why a pass that repairs towards the start of its transaction cannot, or None."""
+    if context.start is None:
+        return Refusal(name, "there is no model to repair towards", "put it behind prune, quantize or sparsify")
+    return None
+
+
+@dataclass
+class RepairPlan:
+    """What is repaired, in which order.
+
+    Args:
+        waves: the layers' nodes, those of one wave independent of one another.
+        layers: by node.
+        targets: what each aims at.
+        refusals: layers that could have been repaired and are not.
+    """
+
+    waves: list[list[Node]] = field(default_factory=list)
+    layers: dict[Node, LinearOp] = field(default_factory=dict)
+    targets: dict[Node, Target] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def plan_repair(model: Model, context: Context, *, residual: bool) -> RepairPlan:
+    """Every layer whose result, or whose sum with another branch, differs from the start model's.
+
+    Args:
+        model: the changed model.
+        context: of the pass.
+        residual: aim at the sum behind a residual addition where there is one.
+    """
+    assert context.start is not None
+    layers, refusals = _damaged_layers(model, context.start, context)
+    targets, behind = _targets(layers, _results(context.start), residual=residual)
+    return RepairPlan(waves_of(model.graph, list(layers), behind), layers, targets, refusals)
+
+
+def _results(model: Model) -> set[str | None]:
+    return {value.name for node in model.graph for value in node.outputs}
+
+
+def _damaged_layers(model: Model, start: Model, context: Context) -> tuple[dict[Node, LinearOp], list[Refusal]]:
+    layers, refusals = dict[Node, LinearOp](), list[Refusal]()
+    hurt, known = damaged(model, start), _results(start)
+    for node in model.graph:
+        if not hurt.intersection(node.outputs) or context.excluded(node):
+            continue
+        op = changeable_linear_op(node)
+        if isinstance(op, Refusal):
+            refusals.append(op)
+        elif op is not None and label(node.outputs[0]) not in known:
+            refusals.append(Refusal.at(node, "the model at the start of the transaction has no such layer"))
+        elif op is not None:
+            layers[node] = op
+    return layers, refusals
+
+
+def _targets(
+    layers: dict[Node, LinearOp], known: set[str | None], *, residual: bool
+) -> tuple[dict[Node, Target], dict[Node, Value]]:
+    """What each layer aims at, and the other branch that has to be final before those that aim at a sum."""
+    targets, behind = dict[Node, Target](), dict[Node, Value]()
+    for node in reversed(layers):
+        result = node.outputs[0]
+        target = sum_target(result) if residual else None
+        if target is not None and target.other is not None and target.name in known:
+            if can_wait(node, target.other, behind):
+                behind[node] = target.other
+            else:
+                target = None
+        targets[node] = target or own_target(result)
+    return targets, behind
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One piece of what a layer does.
+
+    Args:
+        data: what it reads, as it reads it.
+        target: what it should compute.
+        result: what it computes as it is; None unless asked for.
+    """
+
+    data: np.ndarray
+    target: np.ndarray
+    result: np.ndarray | None = None
+
+
+class Repair(Protocol):
+    """The repair of one layer."""
+
+    def add(self, shown: Shown) -> None:
+        """Take in one piece."""
+        ...
+
+    def finish(self) -> None:
+        """Write what is better, or leave the layer."""
+        ...
+
+
+@dataclass(frozen=True)
+class RepairOptions:
+    """How a plan is carried out.
+
+    Args:
+        samples: calibration samples that are looked at, at most.
+        title: what to tell of the progress.
+        results: show what a layer computes as it is, too.
+    """
+
+    samples: int
+    title: str
+    results: bool = False
+
+
+def repair(
+    model: Model, context: Context, plan: RepairPlan, options: RepairOptions, begin: Callable[[LinearOp], Repair]
+) -> None:
+    """Walk through the layers of a plan: ``begin`` makes the repair of each."""
+    assert context.calibration is not None
+    data = Pieces.of(model, context.calibration, options.samples)
+    walk = LayerWalk(model, plan.waves, data, context.start, threads=context.threads)
+
+    def task(node: Node) -> _RepairTask:
+        aimed = _RepairTask(node, plan.targets[node], context.kept, begin(plan.layers[node]), options.results)
+        if walk.can_show(node, aimed.wants):
+            return aimed
+        own = own_target(node.outputs[0])  # the other branch is not final yet after all
+        return _RepairTask(node, own, context.kept, aimed.repair, options.results)
+
+    walk.run(task, context.progress, options.title)
+
+
+@dataclass(frozen=True)
+class _RepairTask:
+    """Shows one layer to its repair."""
+
+    node: Node
+    target: Target
+    kept: Mapping[str, Kept]
+    repair: Repair
+    results: bool
+
+    @property
+    def wants(self) -> Wanted:
+        other = () if self.target.other is None else (label(self.target.other),)
+        return Wanted((label(self.node.inputs[0]), *other), (self.target.name,), self.results)
+
+    def see(self, piece: LayerPiece) -> None:
+        target = self.target.rows_from(piece.reference[self.target.name], piece.inputs, self.kept)
+        data = as_read(self.node, 0, piece.inputs[label(self.node.inputs[0])])
+        self.repair.add(Shown(data, target, piece.result))
+
+    def finish(self) -> None:
+        self.repair.finish()
