@@ -32,8 +32,9 @@ def refit(encoding: Quantized, old: np.ndarray, new: np.ndarray) -> Quantized:
 
     A scale whose elements are or were all zero stays. Scales of half precision stay in half precision.
     """
-    growth = _largest(new, encoding) / np.maximum(_largest(old, encoding), np.finfo(np.float32).tiny)
-    growth = np.where((growth > 0) & np.isfinite(growth), growth, 1.0)
+    before, after = _largest(old, encoding), _largest(new, encoding)
+    sound = (before > 0) & (after > 0) & np.isfinite(after)
+    growth = np.divide(after, before, out=np.ones_like(before), where=sound)
     old_scale = np.array(encoding.scale)
     scale = representable_like(old_scale * growth, old_scale)
     return replace(encoding, scale=tuple(float(number) for number in scale), pinned=False)

@@ -2,12 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from onnx.reference import ReferenceEvaluator
 
 from graphpress.analysis.linear import linear_op_of, linear_ops_of
-from graphpress.ir import from_proto, to_proto
 
 KINDS = {
     "conv": ("Conv<group=1>", (4, 3, 2, 5), (1, 3, 4, 2, 5)),
@@ -25,13 +21,12 @@ KINDS = {
 def op_with(build, kind, weight_shape, **constants):
     weight = np.arange(np.prod(weight_shape), dtype=np.float32).reshape(weight_shape)
     names = ", ".join(["x", "w", *constants])
-    model = build(f"(float[{','.join('N' for _ in weight_shape)}] x) => (float y) {{ y = {kind}({names}) }}", w=weight, **constants)
+    model = build(
+        f"(float[{','.join('N' for _ in weight_shape)}] x) => (float y) {{ y = {kind}({names}) }}",
+        w=weight,
+        **constants,
+    )
     return linear_op_of(model.graph[0]), weight
-
-
-@pytest.fixture
-def build(build_model):
-    return build_model
 
 
 @pytest.mark.parametrize(("kind", "shape", "kernel_shape"), KINDS.values(), ids=KINDS)
@@ -66,9 +61,7 @@ def test_axes_are_those_of_the_stored_weight(build, kind, shape, _):
     assert (inputs, outputs) == per_block
 
 
-@pytest.mark.parametrize(
-    ("bias", "rows"), [((4,), True), ((1, 4), True), ((1,), True), ((4, 1), False)]
-)
+@pytest.mark.parametrize(("bias", "rows"), [((4,), True), ((1, 4), True), ((1,), True), ((4, 1), False)])
 def test_biases(build, bias, rows):
     op, _ = op_with(build, "Gemm<beta=2.0>", (3, 4), b=np.ones(bias, np.float32))
     assert op.bias is op.node.inputs[2]
