@@ -202,16 +202,16 @@ def input_moments(
         DataError: there are no feeds, or they do not fit the model.
     """
     options = options or Observation()
-    found: dict[str, Moments] = {}
+    moments: dict[str, Moments] = {}
     for some in in_portions(linear_ops, GRAM_BUDGET, full=options.full):
         watchers = [GramObserver(op, options.positions, full=options.full) for op in some]
         by_value: dict[str, list[GramObserver]] = {}
         for watcher in watchers:
             by_value.setdefault(label(watcher.op.data), []).append(watcher)
-        observers = {name: _Several(found) for name, found in by_value.items()}
+        observers = {name: _Several(watching) for name, watching in by_value.items()}
         observe(model, observers, feeds, threads=options.threads, progress=options.progress)
-        found |= {label(watcher.op.result): watcher.moments for watcher in watchers}
-    return found
+        moments |= {label(watcher.op.result): watcher.moments for watcher in watchers}
+    return moments
 
 
 def second_moments(
@@ -226,8 +226,8 @@ def second_moments(
     """
     given = options or Observation()
     diagonal = Observation(given.positions, given.threads, given.progress, full=False)
-    found = input_moments(model, linear_ops, feeds, diagonal)
-    return {name: moments.squares for name, moments in found.items()}
+    moments = input_moments(model, linear_ops, feeds, diagonal)
+    return {name: seen.squares for name, seen in moments.items()}
 
 
 @dataclass(frozen=True)
@@ -254,8 +254,8 @@ class _Several:
         self._observers = observers
 
     def update(self, array: np.ndarray) -> None:
-        for one in self._observers:
-            one.update(array)
+        for observer in self._observers:
+            observer.update(array)
 
 
 def in_portions(linear_ops: Iterable[LinearOp], budget: int, *, full: bool = True) -> Iterator[list[LinearOp]]:

@@ -63,9 +63,9 @@ def product(node: Node, seen: list[Node], depth: int = MAX_DEPTH) -> Product | N
 def _factor(value: Value, seen: list[Node], depth: int) -> Product:
     node = producer(value, "Mul", "Div")
     if node is not None and depth and has_one_use(value):
-        found = product(node, seen, depth - 1)
-        if found is not None:
-            return found
+        factored = product(node, seen, depth - 1)
+        if factored is not None:
+            return factored
     return Product(1.0, (value,))
 
 
@@ -75,11 +75,11 @@ def gated(node: Node) -> Iterator[tuple[float, Value, Value, list[Node]]]:
     The fourth item is the list of nodes looked through, a fresh one for each reading.
     """
     seen: list[Node] = []
-    found = product(node, seen)
-    if found is not None and len(found.factors) == 2:
-        first, second = found.factors
-        yield found.coefficient, first, second, list(seen)
-        yield found.coefficient, second, first, list(seen)
+    factored = product(node, seen)
+    if factored is not None and len(factored.factors) == 2:
+        first, second = factored.factors
+        yield factored.coefficient, first, second, list(seen)
+        yield factored.coefficient, second, first, list(seen)
 
 
 def scaled(value: Value | None, seen: list[Node]) -> tuple[Value | None, float]:
@@ -142,18 +142,18 @@ def polynomial(value: Value, variable: Value, seen: list[Node], depth: int = MAX
     if node is None or not depth:
         return None
     if node.op_type == "Pow":
-        found = _power(node, variable, seen, depth)
+        terms = _power(node, variable, seen, depth)
     elif node.op_type == "Mul" and node.inputs[0] is node.inputs[1] and node.inputs[0] is not None:
         inner = polynomial(node.inputs[0], variable, seen, depth - 1)
-        found = None if inner is None else _multiply(inner, inner)
+        terms = None if inner is None else _multiply(inner, inner)
     elif (step := _affine_step(node)) is not None:
         inner = polynomial(step[0], variable, seen, depth - 1)
-        found = None if inner is None else _add(_multiply((step[1],), inner), (step[2],))
+        terms = None if inner is None else _add(_multiply((step[1],), inner), (step[2],))
     else:
-        found = _of_two(node, variable, seen, depth)
-    if found is not None:
+        terms = _of_two(node, variable, seen, depth)
+    if terms is not None:
         seen.append(node)
-    return found
+    return terms
 
 
 def _power(node: Node, variable: Value, seen: list[Node], depth: int) -> Polynomial | None:
@@ -179,21 +179,21 @@ def _of_two(node: Node, variable: Value, seen: list[Node], depth: int) -> Polyno
     return None
 
 
-def _multiply(one: Polynomial, other: Polynomial) -> Polynomial | None:
-    if len(one) + len(other) - 2 > MAX_DEGREE:
+def _multiply(first: Polynomial, second: Polynomial) -> Polynomial | None:
+    if len(first) + len(second) - 2 > MAX_DEGREE:
         return None
-    result = [0.0] * (len(one) + len(other) - 1)
-    for i, a in enumerate(one):
-        for j, b in enumerate(other):
+    result = [0.0] * (len(first) + len(second) - 1)
+    for i, a in enumerate(first):
+        for j, b in enumerate(second):
             result[i + j] += a * b
     return tuple(result)
 
 
-def _add(one: Polynomial | None, other: Polynomial) -> Polynomial | None:
-    if one is None:
+def _add(first: Polynomial | None, second: Polynomial) -> Polynomial | None:
+    if first is None:
         return None
-    size = max(len(one), len(other))
-    padded = [(*terms, *[0.0] * (size - len(terms))) for terms in (one, other)]
+    size = max(len(first), len(second))
+    padded = [(*terms, *[0.0] * (size - len(terms))) for terms in (first, second)]
     return tuple(a + b for a, b in zip(*padded, strict=True))
 
 
@@ -202,23 +202,23 @@ def clamp(value: Value, seen: list[Node], root: Value | None = None) -> Clamp | 
 
     Only values that nobody else reads are looked into, and ``root``.
     """
-    found = Clamp(value)
+    clamped = Clamp(value)
     limits: list[tuple[float, float]] = []
     for _ in range(MAX_DEPTH):
-        step = _clamp_step(found.value) if found.value is root or has_one_use(found.value) else None
+        step = _clamp_step(clamped.value) if clamped.value is root or has_one_use(clamped.value) else None
         if step is None:
             break
-        node = found.value.producer()
+        node = clamped.value.producer()
         assert node is not None
         seen.append(node)
         limits.append((step.low, step.high))
-        found = step
+        clamped = step
     if not limits:
         return None
     low, high = limits.pop()
     for floor, ceiling in reversed(limits):
         low, high = min(max(low, floor), ceiling), min(max(high, floor), ceiling)
-    return Clamp(found.value, low, high)
+    return Clamp(clamped.value, low, high)
 
 
 def _clamp_step(value: Value) -> Clamp | None:

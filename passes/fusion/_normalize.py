@@ -123,74 +123,80 @@ def last_axes(reduction: Node) -> int | None:
     return ordered[0] if ordered == list(range(-len(ordered), 0)) else None
 
 
-def look_past_casts(found: Normalization) -> None:
+def look_past_casts(normalization: Normalization) -> None:
     """Extend a normalisation that is computed in float32 over the casts from and back to another float type."""
-    into = producer(found.value, "Cast")
-    after = only_reader_of_type(found.end, "Cast")
+    into = producer(normalization.value, "Cast")
+    after = only_reader_of_type(normalization.end, "Cast")
     if into is None or after is None or into.inputs[0] is None:
         return
     outer = into.inputs[0].dtype
-    if found.value.dtype != DataType.FLOAT or outer is None or int_attribute(after, "to", 0) != int(outer):
+    if normalization.value.dtype != DataType.FLOAT or outer is None or int_attribute(after, "to", 0) != int(outer):
         return
-    found.nodes += [into, after]
-    found.source, found.end = into.inputs[0], after
+    normalization.nodes += [into, after]
+    normalization.source, normalization.end = into.inputs[0], after
 
 
-def take_scale(found: Normalization) -> None:
+def take_scale(normalization: Normalization) -> None:
     """Extend a normalisation over the multiplication behind it, if that has a number for each normalised element."""
-    found.scale = _take(found, "Mul")
+    normalization.scale = _take(normalization, "Mul")
 
 
-def take_bias(found: Normalization) -> None:
+def take_bias(normalization: Normalization) -> None:
     """Extend a scaled normalisation over the addition behind it, likewise."""
-    found.bias = _take(found, "Add")
+    normalization.bias = _take(normalization, "Add")
 
 
-def _take(found: Normalization, op_type: str) -> Value | None:
-    node = only_reader_of_type(found.end, op_type)
+def _take(normalization: Normalization, op_type: str) -> Value | None:
+    node = only_reader_of_type(normalization.end, op_type)
     if node is None:
         return None
     for value, other in orders(node):
-        if value is found.end.outputs[0] and _spans(other, found):
-            found.nodes.append(node)
-            found.end = node
+        if value is normalization.end.outputs[0] and _spans(other, normalization):
+            normalization.nodes.append(node)
+            normalization.end = node
             return other
     return None
 
 
-def _spans(operand: Value, found: Normalization) -> bool:
+def _spans(operand: Value, normalization: Normalization) -> bool:
     """Whether the operand has just the normalised axes, in full size."""
-    dims, mine = dims_of(found.value), dims_of(operand)
-    if dims is None or mine is None or len(mine) != -found.axis or not is_constant(operand):
+    dims, mine = dims_of(normalization.value), dims_of(operand)
+    if dims is None or mine is None or len(mine) != -normalization.axis or not is_constant(operand):
         return False
-    return all(a is not None and a == b for a, b in zip(mine, dims[found.axis :], strict=True))
+    return all(a is not None and a == b for a, b in zip(mine, dims[normalization.axis :], strict=True))
 
 
-def as_match(found: Normalization) -> Match | Refusal:
+def as_match(normalization: Normalization) -> Match | Refusal:
     """The match of an operator fusion, whose inputs ``operands`` makes."""
-    if 0 in (dims_of(found.value) or ())[found.axis :]:
-        return Refusal.at(found.end, "there is nothing along the normalised axes")
-    ones = _unit_scale(found) if found.scale is None else None
+    if 0 in (dims_of(normalization.value) or ())[normalization.axis :]:
+        return Refusal.at(normalization.end, "there is nothing along the normalised axes")
+    ones = _unit_scale(normalization) if normalization.scale is None else None
     if isinstance(ones, Refusal):
         return ones
-    attributes = {"axis": found.axis, "epsilon": found.epsilon}
-    return Match(end=found.end, nodes=found.nodes, attributes=attributes, found=found, ones=ones)
+    attributes = {"axis": normalization.axis, "epsilon": normalization.epsilon}
+    return Match(
+        end=normalization.end, nodes=normalization.nodes, attributes=attributes, normalization=normalization, ones=ones
+    )
 
 
-def _unit_scale(found: Normalization) -> np.ndarray | Refusal:
+def _unit_scale(normalization: Normalization) -> np.ndarray | Refusal:
     """Ones in the shape and type of the normalised axes, for a normalisation without a scale."""
-    source = found.source or found.value
+    source = normalization.source or normalization.value
     dims = dims_of(source)
-    if dims is None or any(dim is None for dim in dims[found.axis :]) or source.dtype is None:
-        return Refusal.at(found.end, f"the size of {label(source)} along the normalised axes is unknown")
-    return np.ones([dim or 0 for dim in dims[found.axis :]], source.dtype.numpy())
+    if dims is None or any(dim is None for dim in dims[normalization.axis :]) or source.dtype is None:
+        return Refusal.at(normalization.end, f"the size of {label(source)} along the normalised axes is unknown")
+    return np.ones([dim or 0 for dim in dims[normalization.axis :]], source.dtype.numpy())
 
 
-def operands(edit: Editor, found: Normalization, ones: np.ndarray | None) -> list[Value]:
+def operands(edit: Editor, normalization: Normalization, ones: np.ndarray | None) -> list[Value]:
     """The inputs of the operator: the normalised value, the scale (ones where there is none), the bias if any."""
-    scale = found.scale
+    scale = normalization.scale
     if scale is None:
         assert ones is not None
-        scale = edit.add_constant_for(found.end, ones, f"{found.end.name or 'normalization'}_scale")
+        scale = edit.add_constant_for(normalization.end, ones, f"{normalization.end.name or 'normalization'}_scale")
     assert constant(scale) is not None
-    return [found.source or found.value, scale, *([] if found.bias is None else [found.bias])]
+    return [
+        normalization.source or normalization.value,
+        scale,
+        *([] if normalization.bias is None else [normalization.bias]),
+    ]

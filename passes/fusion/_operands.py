@@ -40,16 +40,16 @@ def number(value: Value | None, beside: Value | None) -> float | None:
 def with_number(node: Node) -> tuple[Value, float] | None:
     """The variable and the constant number that a commutative operator joins."""
     for value, other in orders(node):
-        found = None if is_constant(value) else number(other, value)
-        if found is not None:
-            return value, found
+        held = None if is_constant(value) else number(other, value)
+        if held is not None:
+            return value, held
     return None
 
 
-def is_close(found: float, expected: float, value: Value) -> bool:
+def is_close(actual: float, expected: float, value: Value) -> bool:
     """Whether a constant of the model is the expected one, as far as the type of ``value`` can tell."""
     tolerance = 4e-3 if value.dtype in HALF_TYPES else 2e-5
-    return abs(found - expected) <= tolerance * max(abs(expected), 1e-3)
+    return abs(actual - expected) <= tolerance * max(abs(expected), 1e-3)
 
 
 def bound(node: Node, index: int, name: str, default: float) -> float | None:
@@ -79,7 +79,7 @@ def size(value: Value | None, axis: int) -> int | str | None:
     return dim if isinstance(dim, int) else dim.value
 
 
-def same_size(one: tuple[Value | None, int], other: tuple[Value | None, int]) -> bool:
+def same_size(first: tuple[Value | None, int], second: tuple[Value | None, int]) -> bool:
     """Whether two axes, each given as (value, axis), provably have the same size."""
-    found = size(*one)
-    return found is not None and found == size(*other)
+    known = size(*first)
+    return known is not None and known == size(*second)

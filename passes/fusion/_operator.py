@@ -41,20 +41,20 @@ class OperatorFusion(RewritePass):
 
     def find_private(self, node: Node) -> Match | Refusal | None:
         """What ``find`` recognises, refused when an inner value is read outside or in an encoding."""
-        found = self.find(node)
-        if not isinstance(found, Match):
-            return found
-        dtype = found.end.outputs[0].dtype
+        match = self.find(node)
+        if not isinstance(match, Match):
+            return match
+        dtype = match.end.outputs[0].dtype
         if dtype is not None and dtype not in self.types:
-            return Refusal.at(found.end, f"the fused operator does not compute in {dtype.name.lower()}")
-        return outside_reader(found.nodes, found.end) or encoded_within(found.nodes, found.end) or found
+            return Refusal.at(match.end, f"the fused operator does not compute in {dtype.name.lower()}")
+        return outside_reader(match.nodes, match.end) or encoded_within(match.nodes, match.end) or match
 
     def match(self, node: Node) -> Match | Refusal | None:
         """Fits a private expression where the model's operator set has the operator."""
-        found = self.find_private(node)
-        if isinstance(found, Match) and (opset_of(node) or 0) < self.opset:
+        match = self.find_private(node)
+        if isinstance(match, Match) and (opset_of(node) or 0) < self.opset:
             return needs_opset(node, self.opset)
-        return found
+        return match
 
     def rewrite(self, match: Match, edit: Editor) -> None:
         """Put the operator in the place of the last node and drop the expression."""

@@ -60,7 +60,7 @@ def carry_over(node: Node, old: int, new: int) -> list[Change] | str:
         return f"{node.op_type} is newer than the operator set {old} of the model"
     changes: list[Change] = []
     attributes = set(node.attributes)
-    for version in (one for one in versions if one > current):
+    for version in (version for version in versions if version > current):
         step = _step(node, attributes, current, version)
         if isinstance(step, str):
             return f"{node.op_type} {step} in operator set {version}"
@@ -155,11 +155,11 @@ def _dtype(node: Node, value: object) -> np.dtype:
 
 @cache
 def _history() -> dict[str, tuple[int, ...]]:
-    found: dict[str, set[int]] = {}
+    history: dict[str, set[int]] = {}
     for schema in onnx.defs.get_all_schemas_with_history():
         if not schema.domain:
-            found.setdefault(schema.name, set()).add(schema.since_version)
-    return {name: tuple(sorted(versions)) for name, versions in found.items()}
+            history.setdefault(schema.name, set()).add(schema.since_version)
+    return {name: tuple(sorted(versions)) for name, versions in history.items()}
 
 
 def _versions(op_type: str) -> tuple[int, ...]:

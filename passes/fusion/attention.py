@@ -110,11 +110,11 @@ def _scores(value: Value | None, nodes: list[Node]) -> tuple[Node, Value | np.nd
     masked = producer(value, "Add", "Where")
     mask: Value | np.ndarray | None = None
     if masked is not None:
-        found = [(one, other) for one, other in _maskings(masked) if _product(one, []) is not None]
-        if len(found) != 1:
+        readings = [(product, other) for product, other in _maskings(masked) if _product(product, []) is not None]
+        if len(readings) != 1:
             return None
         nodes.append(masked)
-        value, mask = found[0]
+        value, mask = readings[0]
     read = _product(value, nodes)
     return None if read is None else (read[0], mask, read[1])
 
@@ -234,7 +234,7 @@ def _mask_obstacle(queries: Value, keys: Keys, mask: Value | np.ndarray, rank: i
         return "the mask is not known to be as wide as there are keys"
     if sizes[-2] is None or sizes[-2] not in (1, size(queries, -2)):
         return "the mask is not known to have one row, or one for each query"
-    for axis, found in enumerate(sizes[:-2]):
-        if found is None or found not in (1, size(queries, axis + 4 - mask_rank)):
+    for axis, length in enumerate(sizes[:-2]):
+        if length is None or length not in (1, size(queries, axis + 4 - mask_rank)):
             return "the mask may broadcast batch or heads"
     return None

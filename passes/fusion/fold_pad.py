@@ -61,10 +61,10 @@ class FoldPad(RewritePass):
             return refusal
         pads = {}
         for reader in readers:
-            found = _pads_of_both(node, reader)
-            if isinstance(found, Refusal):
-                return found
-            pads[reader] = found
+            both = _pads_of_both(node, reader)
+            if isinstance(both, Refusal):
+                return both
+            pads[reader] = both
         return Match(pad=node, pads=pads)
 
     def rewrite(self, match: Match, edit: Editor) -> None:

@@ -46,7 +46,7 @@ class Gelu(OperatorFusion):
 
 
 def _is(value: Value | None, x: Value, expected: tuple[float, ...], seen: list[Node]) -> bool:
-    found = None if value is None else polynomial(value, x, seen)
-    if found is None or len(found) != len(expected):
+    terms = None if value is None else polynomial(value, x, seen)
+    if terms is None or len(terms) != len(expected):
         return False
-    return all(is_close(a, b, x) for a, b in zip(found, expected, strict=True))
+    return all(is_close(a, b, x) for a, b in zip(terms, expected, strict=True))

@@ -55,7 +55,9 @@ class GemmTranspose(RewritePass):
         gemm = edit.add_node("Gemm", inputs, attributes, before=node, name=node.name)
         edit.replace(node.outputs[0], gemm.outputs[0])
         edit.remove(node)
-        edit.remove(*(one for one in dict.fromkeys(transposes) if one is not None and is_unread(one)))
+        edit.remove(
+            *(transpose for transpose in dict.fromkeys(transposes) if transpose is not None and is_unread(transpose))
+        )
 
 
 def _straight(value: Value | None) -> Value | None:

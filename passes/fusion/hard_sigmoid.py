@@ -36,11 +36,11 @@ class HardSigmoid(OperatorFusion):
     def find(self, node: Node) -> Match | Refusal | None:
         """Recognise a clipped line that takes more than one node."""
         seen: list[Node] = []
-        found = ramp(node.outputs[0], 1.0, seen, root=node.outputs[0])
-        if found is None or len(seen) < 2 or (found.alpha, found.beta) == (1.0, 0.0):
+        line = ramp(node.outputs[0], 1.0, seen, root=node.outputs[0])
+        if line is None or len(seen) < 2 or (line.alpha, line.beta) == (1.0, 0.0):
             return None
-        attributes = {"alpha": found.alpha, "beta": found.beta}
-        return Match(end=node, nodes=seen, inputs=[found.value], attributes=attributes)
+        attributes = {"alpha": line.alpha, "beta": line.beta}
+        return Match(end=node, nodes=seen, inputs=[line.value], attributes=attributes)
 
 
 def ramp(value: Value, coefficient: float, seen: list[Node], root: Value | None = None) -> Ramp | None:

@@ -30,8 +30,8 @@ class HardSwish(OperatorFusion):
     def find(self, node: Node) -> Match | Refusal | None:
         """Recognise x times a gate that rises from 0 at -3 to 1 at 3."""
         for coefficient, x, gate, seen in gated(node):
-            found = ramp(gate, coefficient, seen)
-            if found is not None and found.value is x and _rises_from_minus_3_to_3(found):
+            line = ramp(gate, coefficient, seen)
+            if line is not None and line.value is x and _rises_from_minus_3_to_3(line):
                 return Match(end=node, nodes=seen, inputs=[x], attributes={})
         return None
 

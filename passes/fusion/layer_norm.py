@@ -27,21 +27,21 @@ class LayerNorm(OperatorFusion):
 
     def find(self, node: Node) -> Match | Refusal | None:
         """Recognise the division of a centred value by its root mean square, then what is behind it."""
-        found = normalize.root_mean_square_division(node)
-        centred = None if found is None else centre(found.value, found.axis)
-        if found is None or centred is None:
+        normalization = normalize.root_mean_square_division(node)
+        centred = None if normalization is None else centre(normalization.value, normalization.axis)
+        if normalization is None or centred is None:
             return None
-        found.value, nodes = centred
-        found.nodes += nodes
-        normalize.look_past_casts(found)
-        normalize.take_scale(found)
-        if found.scale is not None:
-            normalize.take_bias(found)
-        return normalize.as_match(found)
+        normalization.value, nodes = centred
+        normalization.nodes += nodes
+        normalize.look_past_casts(normalization)
+        normalize.take_scale(normalization)
+        if normalization.scale is not None:
+            normalize.take_bias(normalization)
+        return normalize.as_match(normalization)
 
     def operands(self, match: Match, edit: Editor) -> list[Value]:
         """The normalised value, the scale and the bias."""
-        return normalize.operands(edit, match.found, match.ones)
+        return normalize.operands(edit, match.normalization, match.ones)
 
 
 def centre(value: Value, axis: int) -> tuple[Value, list[Node]] | None:

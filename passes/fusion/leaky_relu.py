@@ -37,8 +37,8 @@ def _by_comparison(where: Node) -> Match | None:
 
 
 def _by_maximum(maximum: Node) -> Match | None:
-    found = (_match(maximum, x, scaled, []) for x, scaled in orders(maximum))
-    return next((match for match in found if match is not None and 0 <= match.attributes["alpha"] <= 1), None)
+    matches = (_match(maximum, x, scaled, []) for x, scaled in orders(maximum))
+    return next((match for match in matches if match is not None and 0 <= match.attributes["alpha"] <= 1), None)
 
 
 def _match(end: Node, x: Value, scaled: Value | None, others: list[Node]) -> Match | None:

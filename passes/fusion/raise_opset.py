@@ -86,15 +86,17 @@ class RaiseOpset(Pass):
 
 def wanted_opset(model: Model, target: Target) -> int:
     """The lowest operator set that has all operators that would pay on the target, 0 when nothing is to be gained."""
-    rules = [one() for one in FUSIONS if one.emits in target.fused_operators and one.opset <= target.opset_max]
-    found = (
+    rules = [
+        fusion() for fusion in FUSIONS if fusion.emits in target.fused_operators and fusion.opset <= target.opset_max
+    ]
+    opsets = (
         rule.opset
         for graph in graphs(model)
         for node in graph
         for rule in rules
         if is_standard(node, *rule.anchors) and isinstance(rule.find_private(node), Match)
     )
-    return max(found, default=0)
+    return max(opsets, default=0)
 
 
 def _plan(owners: list[Owner], wanted: int) -> tuple[list[Change], list[Refusal]]:
@@ -103,12 +105,12 @@ def _plan(owners: list[Owner], wanted: int) -> tuple[list[Change], list[Refusal]
     refusals: list[Refusal] = []
     for owner in owners:
         for node in (node for graph in _with_subgraphs(owner) for node in graph if is_standard(node)):
-            found = carry_over(node, _opset(owner), wanted)
-            if isinstance(found, str):
-                why = f"cannot raise the operator set to {wanted}: {found}"
+            steps = carry_over(node, _opset(owner), wanted)
+            if isinstance(steps, str):
+                why = f"cannot raise the operator set to {wanted}: {steps}"
                 refusals.append(Refusal.at(node, why, f"export the model with opset {wanted}"))
             else:
-                changes += found
+                changes += steps
     return changes, refusals
 
 
@@ -118,7 +120,7 @@ def _opset(owner: Owner) -> int:
 
 def _declare(owner: Owner, version: int) -> None:
     for graph in _with_subgraphs(owner):
-        for domain in [one for one in STANDARD if one in graph.opset_imports] or [""]:
+        for domain in [domain for domain in STANDARD if domain in graph.opset_imports] or [""]:
             graph.opset_imports[domain] = version
 
 

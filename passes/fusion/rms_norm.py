@@ -28,13 +28,13 @@ class RmsNorm(OperatorFusion):
 
     def find(self, node: Node) -> Match | Refusal | None:
         """Recognise the division of a value by its root mean square, then what is behind it."""
-        found = normalize.root_mean_square_division(node)
-        if found is None or centre(found.value, found.axis) is not None:
+        normalization = normalize.root_mean_square_division(node)
+        if normalization is None or centre(normalization.value, normalization.axis) is not None:
             return None
-        normalize.look_past_casts(found)
-        normalize.take_scale(found)
-        return normalize.as_match(found)
+        normalize.look_past_casts(normalization)
+        normalize.take_scale(normalization)
+        return normalize.as_match(normalization)
 
     def operands(self, match: Match, edit: Editor) -> list[Value]:
         """The normalised value, the scale and the bias."""
-        return normalize.operands(edit, match.found, match.ones)
+        return normalize.operands(edit, match.normalization, match.ones)
