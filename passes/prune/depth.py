@@ -83,14 +83,18 @@ class PruneDepth(Pass):
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Find the blocks, measure, remove."""
-        found, refusals = residual_blocks(model, context)
-        wanted = self.blocks if self.ratio is None else max(1, round(self.ratio * len(found)))
-        if wanted > len(found):
-            why = f"{wanted} residual blocks are to go, {len(found)} can" if found else "no residual block can go"
+        candidates, refusals = residual_blocks(model, context)
+        wanted = self.blocks if self.ratio is None else max(1, round(self.ratio * len(candidates)))
+        if wanted > len(candidates):
+            why = (
+                f"{wanted} residual blocks are to go, {len(candidates)} can"
+                if candidates
+                else "no residual block can go"
+            )
             return Outcome(0, [*refusals, Refusal(self.name, why, "ask for fewer, or prune channels")])
-        scorer = _Scorer(model, found, _samples(model, context, self.samples), context.threads)
+        scorer = _Scorer(model, candidates, _samples(model, context, self.samples), context.threads)
         notes = [] if context.calibration is not None else ["no data: harm was measured on random inputs"]
-        left, gone = list(range(len(found))), list[int]()
+        left, gone = list(range(len(candidates))), list[int]()
         for _ in context.progress.track(range(wanted), "removing blocks"):
             if not left:
                 break
@@ -100,11 +104,13 @@ class PruneDepth(Pass):
                 break
             best = left[int(np.argmin(harms))]
             gone.append(best)
-            words = f"{label(found[best].add)} with the {len(found[best].nodes)} nodes of its branch"
-            notes.append(f"{words}: the outputs have changed by {min(harms):.1%}")
-            left = [number for number in left if number != best and found[number].add not in found[best].nodes]
+            removed = f"{label(candidates[best].add)} with the {len(candidates[best].nodes)} nodes of its branch"
+            notes.append(f"{removed}: the outputs have changed by {min(harms):.1%}")
+            left = [
+                number for number in left if number != best and candidates[number].add not in candidates[best].nodes
+            ]
         for number in gone:
-            _remove(model, found[number])
+            _remove(model, candidates[number])
         if len(gone) < wanted and not left:
             why = f"{wanted} residual blocks were to go; {len(gone)} took all others with them"
             refusals.append(Refusal(self.name, why, "ask for fewer, or prune channels"))
@@ -141,12 +147,12 @@ def residual_blocks(model: Model, context: Context) -> tuple[list[Block], list[R
     for add in model.graph:
         if not is_standard(add, "Add", "Sum") or len(add.inputs) != 2 or None in add.inputs:
             continue
-        found = search.block(add)
-        if found is None:
+        block = search.block(add)
+        if block is None:
             continue
-        why = search.obstacle(found) or _excluded(found, context)
+        why = search.obstacle(block) or _excluded(block, context)
         if why is None:
-            blocks.append(found)
+            blocks.append(block)
         else:
             refusals.append(Refusal(label(add), f"its residual block stays: {why}", "nothing to do"))
     return blocks, refusals
@@ -210,20 +216,20 @@ class _Search:
         return tuple(path) if branch in reached else ()
 
 
-def _differ(one: Value, other: Value, shapes: Mapping[str, Dims]) -> bool:
+def _differ(first: Value, second: Value, shapes: Mapping[str, Dims]) -> bool:
     """Whether two values have shapes that differ, or that are not known."""
-    return shapes.get(one.name or "") is None or shapes.get(one.name or "") != shapes.get(other.name or "")
+    return shapes.get(first.name or "") is None or shapes.get(first.name or "") != shapes.get(second.name or "")
 
 
 def _two_samples(model: Model) -> dict[str, Dims]:
     """Shapes of the inputs with another size on a first axis that is free."""
     shapes = concrete_shapes(model)
-    found = {}
+    two_samples = {}
     for value in model.graph.inputs:
         dims, shape = dims_of(value), shapes.get(value.name or "")
         if dims and shape and dims[0] is None:
-            found[value.name or ""] = (_OTHER_BATCH, *shape[1:])
-    return found
+            two_samples[value.name or ""] = (_OTHER_BATCH, *shape[1:])
+    return two_samples
 
 
 def _has_weights(node: Node) -> bool:
@@ -263,8 +269,8 @@ class _Scorer:
         gates = {
             name: np.asarray(0 if number in closed else 1, dtype) for number, (name, dtype) in enumerate(self.gates)
         }
-        found = self.session.run({**feed, **gates})
-        return {name: found[name] for name in compared(found)}
+        outputs = self.session.run({**feed, **gates})
+        return {name: outputs[name] for name in compared(outputs)}
 
 
 def _squares(array: np.ndarray, whole: np.ndarray) -> tuple[float, float]:
@@ -321,4 +327,4 @@ def _remove(model: Model, block: Block) -> None:
             continue
         above = [value.producer() for value in node.inputs if value is not None and not is_constant(value)]
         edit.remove(node)
-        pending += [one for one in above if one is not None]
+        pending += [node for node in above if node is not None]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -22,12 +22,13 @@ from graphpress.allocation import Curve, Goal, Kind
 from graphpress.coupling import Blocks, Coupling, Group, Keep, couple, remove, unshare
 from graphpress.coupling.cost import GroupCosts, Totals
 from graphpress.errors import UsageError
-from graphpress.ir import Model, Node, Refusal, Value, clone, label
-from graphpress.manager.contract import Context, Kept, Outcome, Pass
+from graphpress.ir import Model, Node, Refusal, clone, label
+from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.prune._limits import Limits
 from graphpress.passes.prune._masking import damage
 from graphpress.passes.prune._plan import CountPlan, KeptCounts, Strategy
 from graphpress.passes.prune._speed import allocate
+from graphpress.passes.prune._steps import PruneHistory, PruneStep, composed
 from graphpress.passes.prune.criteria import (
     Combine,
     Criterion,
@@ -108,11 +109,11 @@ class Prune(Pass):
     def run(self, model: Model, context: Context) -> Outcome:
         """Group, score, allocate, remove; as often as there are steps."""
         unshare(model)
-        outcome, goal, left, course = Outcome(), self._goal(), 1.0, _Course()
+        outcome, goal, left, history = Outcome(), self._goal(), 1.0, PruneHistory()
         shortfall: Refusal | None = None
         for number in range(1, self.steps + 1):
             stays = goal.budget ** (number / self.steps) / left
-            step = _Step(number, goal.towards(stays), f"{context.step}.{self.name}.{number}", course)
+            step = PruneStep(number, goal.towards(stays), f"{context.step}.{self.name}.{number}", history)
             done = self._step(model, context, step, outcome)
             if done is None:
                 break
@@ -127,11 +128,11 @@ class Prune(Pass):
         why = f"{goal.describe(goal.budget)} was not reached in {self.steps} steps: it is {goal.describe(left)}"
         return replace(last, why=why)
 
-    def _step(self, model: Model, context: Context, step: _Step, outcome: Outcome) -> KeptCounts | None:
+    def _step(self, model: Model, context: Context, step: PruneStep, outcome: Outcome) -> KeptCounts | None:
         coupling = self._couple(model, context, outcome)
-        step.course.first = step.course.first or coupling
+        step.history.first = step.history.first or coupling
         scores = self._criterion().score(model, coupling, context)
-        coupling = _judged(coupling, scores, outcome)
+        coupling = _scored(coupling, scores, outcome)
         if not coupling.groups:
             outcome.refusals.append(Refusal(self.name, "no channels can be removed", "see `optimize inspect --groups`"))
             return None
@@ -147,8 +148,8 @@ class Prune(Pass):
         whole = costs.full
         costs.keep_all(allocation.counts)
         kept = remove(model, coupling, _keep(scores, allocation.counts))
-        for removed in (context.kept, step.course.removed):
-            removed.update(_composed(removed, kept))
+        for positions in (context.kept, step.history.kept):
+            positions.update(composed(positions, kept))
         summary = _summary(len(coupling.groups), whole, costs.totals)
         _report(outcome, coupling, allocation, f"step {step.number}: {summary}" if self.steps > 1 else summary)
         return allocation
@@ -169,13 +170,13 @@ class Prune(Pass):
         normalise: Normalise = self.normalise or ("mean" if ranked else "none")
         return load_criterion(self.criterion)(Reduction(self.combine, self.roles, normalise))
 
-    def _plan(self, model: Model, coupling: Coupling, scores: Scores, step: _Step, context: Context) -> CountPlan:
+    def _plan(self, model: Model, coupling: Coupling, scores: Scores, step: PruneStep, context: Context) -> CountPlan:
         strategy, curves = self._strategy(), dict[str, Curve]()
         if strategy == "sensitivity":
             measured = damage(model, coupling, scores, context, _FRACTIONS)
             curves = {name: Curve(np.array(_FRACTIONS), values) for name, values in measured.items()}
         multiple = context.target.channel_multiple if step.goal.kind == "speedup" else 1
-        limits = replace(self._limits(multiple), whole=step.course.sizes_at_first(coupling))
+        limits = replace(self._limits(multiple), whole=step.history.sizes_at_first(coupling))
         return CountPlan(step.goal, strategy, scores, curves, limits)
 
     def _limits(self, multiple: int = 1) -> Limits:
@@ -207,11 +208,11 @@ class Prune(Pass):
         """The groups that this pass may touch; what else could shrink is refused with the reason."""
         coupling, chosen = self._coupled(model, context), self._chosen()[0]
         outcome.refusals += [
-            Refusal(one.where, f"its {one.size} channels stay: {one.why}", _REMEDIES.get(one.why, _NO_REMEDY))
-            for one in coupling.frozen
-            if not one.why.startswith(_PUBLIC)
+            Refusal(axis.where, f"its {axis.size} channels stay: {axis.why}", _REMEDIES.get(axis.why, _NO_REMEDY))
+            for axis in coupling.frozen
+            if not axis.why.startswith(_PUBLIC)
         ]
-        if any(one.why.startswith(_PUBLIC) for one in coupling.frozen):
+        if any(axis.why.startswith(_PUBLIC) for axis in coupling.frozen):
             outcome.notes.append("the model's outputs keep their shape, and with it the layers that write them")
         wanted = [group for group in coupling.groups if _written_by(group, chosen)]
         outcome.refusals += [
@@ -220,55 +221,6 @@ class Prune(Pass):
             if group not in wanted
         ]
         return replace(coupling, groups=tuple(wanted))
-
-
-@dataclass
-class _Course:
-    """What the steps so far have done.
-
-    Args:
-        first: the groups before the first step; None until then.
-        removed: by the name of a value, the positions kept since then.
-    """
-
-    first: Coupling | None = None
-    removed: dict[str, Kept] = field(default_factory=dict)
-
-    def sizes_at_first(self, coupling: Coupling) -> dict[str, float]:
-        """The size of each group of now before the first step, by how many positions of one of its constants it lost.
-
-        Groups are found by where they lie, for their names and what counts as a unit may change from step to step.
-        """
-        before: dict[tuple[Value, int], list[np.ndarray]] = {}
-        for group in self.first.groups if self.first is not None else ():
-            for place in group.constants:
-                before.setdefault((place.value, place.axis), []).append(place.units)
-        found = {}
-        for group in coupling.groups:
-            place = group.constants[0]
-            mine = np.flatnonzero(place.units >= 0)
-            kept = self.removed.get(label(place.value), (None,) * (place.axis + 1))[place.axis]
-            position = mine[0] if kept is None else kept[mine[0]]
-            units = next((one for one in before.get((place.value, place.axis), ()) if one[position] >= 0), place.units)
-            found[group.name] = group.size * int((units >= 0).sum()) / len(mine)
-        return found
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One of the steps.
-
-    Args:
-        number: which, from 1 on.
-        goal: what this step is to reach, from where it starts.
-        key: under which its allocation is recorded.
-        course: the steps before it.
-    """
-
-    number: int
-    goal: Goal
-    key: str
-    course: _Course
 
 
 _PUBLIC = "the graph output"
@@ -288,7 +240,7 @@ def _written_by(group: Group, chosen: re.Pattern[str]) -> bool:
     return not chosen.pattern or any(chosen.search(label(node)) for node in group.writers)
 
 
-def _judged(coupling: Coupling, scores: Scores, outcome: Outcome) -> Coupling:
+def _scored(coupling: Coupling, scores: Scores, outcome: Outcome) -> Coupling:
     """The groups that the criterion could score."""
     outcome.refusals += [
         Refusal(group.name, "the criterion cannot judge this group", "take another criterion, such as l2")
@@ -303,26 +255,11 @@ def _judged(coupling: Coupling, scores: Scores, outcome: Outcome) -> Coupling:
 
 def _keep(scores: Scores, counts: Mapping[str, int]) -> Keep:
     """Of each group as many units of the highest score; the first of equals."""
-    found = {}
+    keep = {}
     for name, count in counts.items():
-        mask = np.zeros(len(scores[name]), bool)
-        mask[np.argsort(-scores[name], kind="stable")[:count]] = True
-        found[name] = mask
-    return found
-
-
-def _composed(before: Mapping[str, Kept], now: Mapping[str, Kept]) -> dict[str, Kept]:
-    """Kept positions counted in the model as it was at first, after one more removal."""
-    return {
-        name: tuple(
-            _then(first, second) for first, second in zip(before.get(name, (None,) * len(kept)), kept, strict=True)
-        )
-        for name, kept in now.items()
-    }
-
-
-def _then(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
-    return second if first is None else first if second is None else first[second]
+        keep[name] = np.zeros(len(scores[name]), bool)
+        keep[name][np.argsort(-scores[name], kind="stable")[:count]] = True
+    return keep
 
 
 def _summary(groups: int, before: Totals, after: Totals) -> str:

@@ -85,8 +85,11 @@ def stream_gradients(
             likelihood = _Likelihood.of(run(first), batch_of(first), options.targets, context.seed)
         for feed, labels in context.progress.track(_micro_batches(model, context, options), "gradients"):
             loss = likelihood.loss(run(feed), labels)
-            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
-            yield batch_of(feed), {name: one.float().numpy() for name, one in zip(parameters, found, strict=True)}
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
+            yield (
+                batch_of(feed),
+                {name: tensor.float().numpy() for name, tensor in zip(parameters, gradients, strict=True)},
+            )
     finally:
         torch.set_num_threads(threads)
 
@@ -117,7 +120,7 @@ class _Likelihood:
         probabilities = name is not None and are_probabilities(arrays[name].reshape(rows, -1))
         if name is not None and probabilities:
             arrays[name] = np.log(np.maximum(arrays[name], _TINY))
-        scales = {one: max(float(np.sqrt(np.square(array).mean())), _TINY) for one, array in arrays.items()}
+        scales = {key: max(float(np.sqrt(np.square(array).mean())), _TINY) for key, array in arrays.items()}
         return _Likelihood(name, probabilities, scales, targets, np.random.default_rng(seed))
 
     def loss(self, outputs: dict[str, Any], labels: np.ndarray | None) -> Any:

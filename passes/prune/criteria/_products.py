@@ -40,14 +40,14 @@ def gate_moments(
     for rows, gradients in stream_gradients(model, names, context, options):
         if not count:
             trained = {
-                name: [one for one in places if label(one.value) in gradients] for name, places in chosen.items()
+                name: [place for place in places if label(place.value) in gradients] for name, places in chosen.items()
             }
         weight = rows if options.targets == "labels" else rows**2
         for name, shares in sum_slices(trained, sizes_of(coupling), _product(gradients, squared)).items():
-            found = [Share(weight * one.scores, one.elements) for one in _squares(shares, squared)]
-            totals[name] = found if name not in totals else _sum(totals[name], found)
+            products = [Share(weight * share.scores, share.elements) for share in _squares(shares, squared)]
+            totals[name] = products if name not in totals else _sum(totals[name], products)
         count += rows
-    return {name: [Share(one.scores / count, one.elements) for one in shares] for name, shares in totals.items()}
+    return {name: [Share(share.scores / count, share.elements) for share in shares] for name, shares in totals.items()}
 
 
 def _product(gradients: dict[str, np.ndarray], squared: Squared) -> Callable[[Value], np.ndarray]:
@@ -68,4 +68,4 @@ def _squares(shares: list[Share], squared: Squared) -> list[Share]:
 
 
 def _sum(old: list[Share], new: list[Share]) -> list[Share]:
-    return [Share(one.scores + two.scores, one.elements) for one, two in zip(old, new, strict=True)]
+    return [Share(before.scores + after.scores, before.elements) for before, after in zip(old, new, strict=True)]

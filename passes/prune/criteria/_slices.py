@@ -24,12 +24,12 @@ def sum_slices(chosen: Chosen, sizes: Mapping[str, int], measure: Callable[[Valu
         sizes: units of each group.
         measure: from a constant to an array of its shape.
     """
-    found: dict[str, dict[int, Share]] = {name: {} for name in chosen}
+    shares: dict[str, dict[int, Share]] = {name: {} for name in chosen}
     for value, places in _by_constant(chosen):
         measured = measure(value)
         for name, at, place in places:
-            found[name][at] = unit_share(measured, place, sizes[name])
-    return {name: [shares[at] for at in sorted(shares)] for name, shares in found.items()}
+            shares[name][at] = unit_share(measured, place, sizes[name])
+    return {name: [by_place[at] for at in sorted(by_place)] for name, by_place in shares.items()}
 
 
 def unit_share(array: np.ndarray, place: Place, size: int) -> Share:

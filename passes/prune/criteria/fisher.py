@@ -62,4 +62,4 @@ class Fisher(Criterion):
         options = GradientOptions(self.samples, self.batch, targets=self.targets)
         squared: Squared = "group" if self.joint else "element"
         moments = gate_moments(model, coupling, self.chosen(coupling), context, options, squared)
-        return {name: [replace(one, scores=one.scores / 2) for one in shares] for name, shares in moments.items()}
+        return {name: [replace(share, scores=share.scores / 2) for share in shares] for name, shares in moments.items()}

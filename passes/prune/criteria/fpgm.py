@@ -40,7 +40,7 @@ class Fpgm(Criterion):
         result: Shares = {}
         for name, places in self.chosen(coupling).items():
             rows = (unit_rows(numbers(place.value), place, sizes[name]) for place in places)
-            result[name] = [Share(summed_distances(one), np.full(len(one), one.shape[1])) for one in rows]
+            result[name] = [Share(summed_distances(slices), np.full(len(slices), slices.shape[1])) for slices in rows]
         return result
 
 
