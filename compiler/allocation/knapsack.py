@@ -59,7 +59,8 @@ class Item(Generic[C]):
             array = np.asarray(figures, np.float64)
             if array.shape != (len(self.choices),):
                 raise ValueError(f"{name} has shape {array.shape} for {len(self.choices)} choices")
-            if np.isnan(array).any() or (name != "damage" and not (np.isfinite(array) & (array >= 0)).all()):
+            sound = array > -np.inf if name == "damage" else (array >= 0) & (array < np.inf)  # neither holds of NaN
+            if not sound.all():
                 raise ValueError(f"{name} of a choice is not a number, infinite or negative: {array.tolist()}")
         if not np.less(self.damage, np.inf).any():
             raise ValueError("an item needs a choice of finite damage")
@@ -73,8 +74,9 @@ class Allocation(Generic[C]):
         choices: what was chosen, by item.
         damage: the sum over the items.
         costs: by resource, the sum over the items.
-        met: whether the costs are within the limits. Otherwise nothing is, and this is the choice of least cost.
-        bound: no choice within the limits does less damage than this; equal to ``damage`` when that is the optimum.
+        met: whether the costs are within the limits; otherwise this is the choice of least cost.
+        bound: no choice within the limits does less damage than this; equal to ``damage`` when that is the optimum,
+            infinite when no choice is within the limits.
     """
 
     choices: dict[str, C]
@@ -97,7 +99,7 @@ def knapsack(items: Mapping[str, Item[C]], limits: Mapping[str, float]) -> Alloc
         limits: by resource, the highest sum of costs, met up to a relative 1e-9.
 
     Raises:
-        ValueError: an item says no cost of a resource that has a limit.
+        ValueError: an item says no cost of a resource that has a limit, or a limit is negative or not a number.
 
     >>> layers = {
     ...     "first": Item((8, 4, 2), damage=(0.0, 0.1, 0.9), costs={"bytes": (80, 40, 20)}),
@@ -122,6 +124,9 @@ def knapsack(items: Mapping[str, Item[C]], limits: Mapping[str, float]) -> Alloc
 
 def _instance(items: Mapping[str, Item[C]], limits: Mapping[str, float]) -> Instance:
     """The items as arrays, with costs in units of the limits."""
+    wrong = [f"{resource}={limit}" for resource, limit in limits.items() if not limit >= 0]
+    if wrong:
+        raise ValueError(f"a limit is negative or not a number: {', '.join(wrong)}")
     width = max((len(item.choices) for item in items.values()), default=1)
     damage = np.full((len(items), width), np.inf)
     costs = np.zeros((len(items), width, len(limits)))

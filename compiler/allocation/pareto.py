@@ -45,8 +45,8 @@ class _States:
 
     def extended(self, damage: np.ndarray, costs: np.ndarray) -> _States:
         """Every state with every choice of one more item: ``[choices]`` and ``[choices, resources]``."""
-        parents = np.repeat(np.arange(len(self.damage)), len(damage))
-        choices = np.tile(np.arange(len(damage)), len(self.damage))
+        parents = np.repeat(np.arange(len(self.damage), dtype=np.int32), len(damage))
+        choices = np.tile(np.arange(len(damage), dtype=np.int32), len(self.damage))
         step = (parents, choices)
         return _States(
             self.damage[parents] + damage[choices], self.costs[parents] + costs[choices], [*self.trail, step]

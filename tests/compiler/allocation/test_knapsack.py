@@ -155,12 +155,24 @@ def test_the_same_twice():
         ((1.0, float("nan")), (1.0, 2.0), "not a number"),
         ((1.0, 2.0), (1.0, float("inf")), "infinite"),
         ((1.0, 2.0), (1.0, -1.0), "negative"),
+        ((1.0, -math.inf), (1.0, 2.0), "infinite"),
         ((math.inf, math.inf), (1.0, 2.0), "finite damage"),
     ],
 )
 def test_figures_that_make_no_sense_are_refused(damage, costs, why):
     with pytest.raises(ValueError, match=why):
         Item("xy", damage, {"bytes": costs})
+
+
+@pytest.mark.parametrize("limit", [-1.0, math.nan])
+def test_limits_that_make_no_sense_are_refused(limit):
+    with pytest.raises(ValueError, match="bytes="):
+        knapsack({"a": Item("x", (0.0,), {"bytes": (1,)})}, {"bytes": limit})
+
+
+def test_an_infinite_limit_is_none():
+    best = knapsack({"a": Item("xy", (0.0, 1.0), {"bytes": (9, 1)})}, {"bytes": math.inf})
+    assert best.choices == {"a": "x"}
 
 
 def test_an_item_without_a_limited_cost_is_named():
