@@ -86,7 +86,7 @@ class Bench:
 
     def top1(self, model: Model) -> dict[str, float]:
         context = self.context(0)
-        session = Session(OnnxRuntimeBackend().legalise(model, context.target), threads=self.threads)
+        session = Session(OnnxRuntimeBackend().prepare(model, context.target).delivered, threads=self.threads)
         metric = resolve_metric("top1", has_labels=True)
         return {name: round(evaluate(session, samples, metric).value, 4) for name, samples in self.tests.items()}
 

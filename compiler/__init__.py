@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphpress.api import Result, optimize
-    from graphpress.backend import Artifact, Availability, Backend, Commission, Findings
+    from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
     from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
     from graphpress.ir import Editor, Match, Model, Node, Refusal, Value, load, save
     from graphpress.manager.contract import Context, Outcome, Pass, RewritePass
     from graphpress.options import Options
     from graphpress.report.records import Report
+    from graphpress.runtime import Runner
     from graphpress.targets import Target, load_target, target_names
 
 __version__ = "0.1.0"
@@ -31,7 +32,7 @@ __all__ = [
     "Availability",
     "Backend",
     "BackendError",
-    "Commission",
+    "CompileOptions",
     "Context",
     "DataError",
     "Editor",
@@ -44,10 +45,12 @@ __all__ = [
     "Options",
     "Outcome",
     "Pass",
+    "Prepared",
     "Refusal",
     "Report",
     "Result",
     "RewritePass",
+    "Runner",
     "Target",
     "UsageError",
     "Value",
@@ -60,12 +63,13 @@ __all__ = [
 
 _HOME = {
     **dict.fromkeys(("Result", "optimize"), "api"),
-    **dict.fromkeys(("Artifact", "Availability", "Backend", "Commission", "Findings"), "backend"),
+    **dict.fromkeys(("Artifact", "Availability", "Backend", "CompileOptions", "Findings", "Prepared"), "backend"),
     **dict.fromkeys(("BackendError", "DataError", "GraphpressError", "ModelError", "UsageError"), "errors"),
     **dict.fromkeys(("Editor", "Match", "Model", "Node", "Refusal", "Value", "load", "save"), "ir"),
     **dict.fromkeys(("Context", "Outcome", "Pass", "RewritePass"), "manager.contract"),
     "Options": "options",
     "Report": "report.records",
+    "Runner": "runtime",
     **dict.fromkeys(("Target", "load_target", "target_names"), "targets"),
 }
 """The module of each public name, below this package."""

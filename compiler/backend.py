@@ -1,4 +1,8 @@
-"""What a backend is: it turns a finished graph into something a device runs.
+"""What a backend is: it turns a finished graph into something a device runs, in two steps.
+
+    prepare    the annotated graph in the forms that the backend works with: what is delivered, and what computes the
+               same in ONNX Runtime. Once per candidate: the metric is measured on it, and it is what gets compiled
+    compile    files for the device, from that and nothing else
 
 Third parties provide one through the entry point group ``graphpress.backends``: any class with these methods.
 """
@@ -8,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from graphpress.ir import Model, Refusal
+from graphpress.runtime.runner import InProcess, Runner
 from graphpress.targets import Target
 
 
@@ -57,12 +62,29 @@ class ShapeRange(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Commission:
-    """What a backend is asked to make something of, beside the legalised model.
+class Prepared:
+    """A candidate in the forms that its backend works with. None of them is changed afterwards.
+
+    Args:
+        annotated: the clean graph with its encodings, as the passes left it.
+        delivered: what is written as ``model.onnx``.
+        simulation: computes in ONNX Runtime what ``delivered`` computes on the device; the same object where ONNX
+            Runtime has the kernels.
+        private: what else the backend hands from ``prepare`` to ``compile``; nobody else reads it.
+    """
+
+    annotated: Model
+    delivered: Model
+    simulation: Model
+    private: Any = None
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What a backend needs to know beside the prepared model.
 
     Args:
         target: the device.
-        annotated: the model before it was legalised: a clean float graph with its encodings.
         threads: threads of a runtime on this machine.
         samples: a few feeds for the model.
         made_up: the samples are drawn at random for want of data: they say nothing of shapes that are usual.
@@ -72,7 +94,6 @@ class Commission:
     """
 
     target: Target
-    annotated: Model
     threads: int = 1
     samples: Sequence[Mapping[str, np.ndarray]] = ()
     ranges: Mapping[str, ShapeRange] = field(default_factory=dict)
@@ -94,12 +115,34 @@ class Artifact(Protocol):
         ...
 
     def run(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """Run once on this machine; raises BackendError where that is impossible."""
+        """Run once; raises BackendError where that is impossible from this machine."""
         ...
 
     def findings(self) -> Findings:
         """What each node became, and what is to be said of it."""
         ...
+
+
+@runtime_checkable
+class OffersRunner(Protocol):
+    """What an artifact is beside, that runs in another place than this process: on a remote device, in an emulator."""
+
+    @property
+    def runner(self) -> Runner:
+        """Runs and times it in its place."""
+        ...
+
+
+def runner_of(artifact: Artifact, *, runs_here: bool) -> Runner | None:
+    """Who runs and times an artifact: the runner that it offers, else this process; None where only a device can.
+
+    Args:
+        artifact: a compiled model.
+        runs_here: what its backend says of the target.
+    """
+    if isinstance(artifact, OffersRunner):
+        return artifact.runner
+    return InProcess(artifact.run) if runs_here else None
 
 
 class Backend(Protocol):
@@ -113,7 +156,7 @@ class Backend(Protocol):
         """Whether an artefact for the target runs on this machine, so that its speed can be measured."""
         return target.this_machine
 
-    def check(self, commission: Commission) -> Sequence[Refusal]:
+    def check(self, model: Model, options: CompileOptions) -> Sequence[Refusal]:
         """What of an input model the target cannot take at all, found before any work is done; empty when nothing.
 
         Raises:
@@ -121,16 +164,15 @@ class Backend(Protocol):
         """
         return ()
 
-    def legalise(self, model: Model, target: Target) -> Model:
-        """A new model that spells the annotations in the words this backend understands; the input stays as it is."""
+    def prepare(self, annotated: Model, target: Target) -> Prepared:
+        """The forms of a candidate: its annotations written in what this backend understands.
+
+        ``annotated`` stays as it is. Called once per candidate: what it returns is scored, compiled and reported on.
+        """
         ...
 
-    def simulate(self, model: Model, target: Target) -> Model:
-        """A new model that computes in ONNX Runtime what the legalised one computes on the device, for the metric."""
-        return self.legalise(model, target)
-
-    def compile(self, model: Model, commission: Commission, out: Path) -> Artifact:
-        """Write the legalised model (``out/model.onnx``) and what the backend makes of it into the folder ``out``.
+    def compile(self, prepared: Prepared, options: CompileOptions, out: Path) -> Artifact:
+        """Write the prepared model (``out/model.onnx``) and what the backend makes of it into the folder ``out``.
 
         Raises:
             ModelError: the target's compiler refuses the model; the message says which node and why.

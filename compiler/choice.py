@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from graphpress.backend import Artifact, Findings
+from graphpress.backend import Artifact, Findings, Prepared, runner_of
 from graphpress.errors import ModelError
-from graphpress.ir import Model
 from graphpress.job import Job
 from graphpress.manager.gate import SLOWER, Comparison
 from graphpress.manager.manager import Checkpoint, Run
-from graphpress.runtime import PairedTiming, compare_latency
+from graphpress.runtime import InProcess, PairedTiming, compare_latency
 
 ORIGINAL = "original"
 DECISION = "delivered"
@@ -21,20 +20,31 @@ LONG_SECONDS = 12.0
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A state of the graph that may be delivered.
+
+    Args:
+        checkpoint: the state, which passed its checks.
+        prepared: the same as the backend works with it.
+    """
+
+    checkpoint: Checkpoint
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
 class Choice:
     """What will be delivered.
 
     Args:
-        checkpoint: the state of the graph; None for the input model as it is.
-        model: the legalised model; None for the input model.
+        candidate: the state of the graph; None for the input model as it is.
         artifact: what the backend made of it.
         comparison: against the input model; None for the input model itself.
         findings: in which type each node really computes, and what else the backend has to say.
         dropped: transactions that were given up because the result was worse with them, and why, latest first.
     """
 
-    checkpoint: Checkpoint | None
-    model: Model | None
+    candidate: Candidate | None
     artifact: Artifact
     comparison: Comparison | None
     findings: Findings = field(default_factory=Findings)
@@ -58,8 +68,8 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
         folder.mkdir()
         word = "+".join(checkpoint.transactions) or "lossless"
         try:
-            model = job.backend.legalise(checkpoint.model, job.target)
-            artifact = job.backend.compile(model, job.commission(checkpoint.model), folder)
+            candidate = _candidate(job, checkpoint)
+            artifact = job.backend.compile(candidate.prepared, job.compile_options(), folder)
         except ModelError as error:
             dropped.append((_last(checkpoint), f"nothing that runs ({error.what})"))
             continue
@@ -71,14 +81,20 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
             worse = "" if recorded == word else worse or "not chosen in the recorded run"
         if not worse:
             job.context.decisions[DECISION] = word
-            return Choice(checkpoint, model, artifact, comparison, artifact.findings(), tuple(dropped))
+            return Choice(candidate, artifact, comparison, artifact.findings(), tuple(dropped))
         dropped.append((_last(checkpoint), worse))
         shutil.rmtree(folder)
     job.context.decisions[DECISION] = ORIGINAL
     folder = scratch / ORIGINAL
     folder.mkdir()
-    artifact = job.backend.compile(job.backend.legalise(job.original, job.target), job.commission(job.original), folder)
-    return Choice(None, None, artifact, None, artifact.findings(), tuple(dropped))
+    artifact = job.backend.compile(job.prepare(job.original), job.compile_options(unchanged=True), folder)
+    return Choice(None, artifact, None, artifact.findings(), tuple(dropped))
+
+
+def _candidate(job: Job, checkpoint: Checkpoint) -> Candidate:
+    """A state with its forms: those that were scored, where it was; else they are made now."""
+    scored = None if checkpoint.result is None else checkpoint.result.prepared
+    return Candidate(checkpoint, scored or job.prepare(checkpoint.model))
 
 
 def _last(checkpoint: Checkpoint) -> str:
@@ -87,13 +103,14 @@ def _last(checkpoint: Checkpoint) -> str:
 
 
 def compare(job: Job, artifact: Artifact) -> Comparison:
-    """Time the artefact against the input model, where it runs on this machine, and compare their sizes."""
+    """Time the artefact against the input model, where it runs in this process, and compare their sizes."""
     timing: PairedTiming | None = None
-    if job.runs_here:
+    runner = runner_of(artifact, runs_here=job.runs_here)
+    if isinstance(runner, InProcess):
         feed = job.single
-        timing = compare_latency(lambda: job.session.run(feed), lambda: artifact.run(feed))
+        timing = compare_latency(lambda: job.session.run(feed), lambda: runner.run(feed))
         if timing.low <= SLOWER < timing.high:  # too close to call: look longer, so that chance decides less
-            timing = compare_latency(lambda: job.session.run(feed), lambda: artifact.run(feed), seconds=LONG_SECONDS)
+            timing = compare_latency(lambda: job.session.run(feed), lambda: runner.run(feed), seconds=LONG_SECONDS)
     return Comparison(timing, size_of_original(job), artifact.bytes)
 
 

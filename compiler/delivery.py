@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_seconds
 from graphpress.analysis.shapes import concrete_shapes
-from graphpress.choice import Choice, choose, size_of_original
+from graphpress.backend import Artifact, OffersRunner
+from graphpress.choice import Candidate, Choice, choose, size_of_original
 from graphpress.evaluation import Score
 from graphpress.ir import count_nodes, graphs
 from graphpress.ir.encoding import compute_requests
@@ -33,6 +35,8 @@ from graphpress.report.records import (
     to_json,
 )
 from graphpress.runtime import median_latency
+
+MEASURED_SECONDS = 3.0
 
 
 def deliver(job: Job, run: Run, began: float) -> tuple[Report, tuple[Path, ...]]:
@@ -76,20 +80,22 @@ def _move(files: Sequence[Path], folder: Path) -> None:
 
 def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
     baseline_score = job.final_baseline
-    score = baseline_score if choice.checkpoint is None else job.score(choice.checkpoint.model)
+    candidate = choice.candidate
+    score = baseline_score if candidate is None else _score(job, candidate)
     before = model_cost(job.original, concrete_shapes(job.original, job.shapes))
-    after = before if choice.checkpoint is None else model_cost(choice.checkpoint.model)
+    after = before if candidate is None else model_cost(candidate.checkpoint.model)
     timing = None if choice.comparison is None else choice.comparison.timing
     latency = _baseline_latency(job) if timing is None else timing.a_ms
+    result_latency = _latency_elsewhere(job, choice.artifact, latency) if timing is None else timing.b_ms
     original_nodes = count_nodes(job.original)
-    result_nodes = original_nodes if choice.model is None else count_nodes(choice.model)
+    result_nodes = original_nodes if candidate is None else count_nodes(candidate.prepared.delivered)
     return Report(
         model=job.path.name,
         target=job.target.spelled,
         backend=job.backend_name,
         status=_status(run, choice),
         baseline=_figures(before, baseline_score, latency, size_of_original(job), original_nodes),
-        result=_figures(after, score, latency if timing is None else timing.b_ms, size, result_nodes),
+        result=_figures(after, score, result_latency, size, result_nodes),
         metric_name=None if job.metric is None else job.metric.name,
         threads=job.threads,
         passes=tuple(_records(run, choice)),
@@ -104,7 +110,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         modelled_ms=_modelled_ms(job, after),
         modelled_baseline_ms=_modelled_ms(job, before),
         dropped_for_worse=tuple(f"{name}: {why}" for name, why in choice.dropped),
-        notes=(*_notes(job), *choice.findings.notes),
+        notes=(*_notes(job), *_latency_notes(job, choice.artifact), *choice.findings.notes),
         unverified=tuple(choice.findings.unverified),
         seed=job.options.seed,
         environment=environment(),
@@ -114,12 +120,25 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
 def _status(run: Run, choice: Choice) -> Status:
     if run.missed:
         return "budget_not_met"
-    return "kept_original" if choice.checkpoint is None else "delivered"
+    return "kept_original" if choice.candidate is None else "delivered"
 
 
 def _baseline_latency(job: Job) -> float | None:
     """Latency of the input model when nothing was compared with it; None where the target is another machine."""
     return median_latency(lambda: job.session.run(job.single)) if job.runs_here else None
+
+
+def _latency_elsewhere(job: Job, artifact: Artifact, here: float | None) -> float | None:
+    """Latency in the place that the artifact offers to run in; where it offers none, that of the input model."""
+    if not isinstance(artifact, OffersRunner):
+        return here
+    return 1e3 * median(artifact.runner.measure([job.single], seconds=MEASURED_SECONDS))
+
+
+def _score(job: Job, candidate: Candidate) -> Score | None:
+    """The final figure of a candidate."""
+    result = candidate.checkpoint.result
+    return job.score(candidate.prepared, None if result is None else result.score)
 
 
 def _figures(cost: ModelCost, score: Score | None, latency: float | None, size: int, nodes: int) -> Figures:
@@ -166,7 +185,7 @@ def _backend_refusals(job: Job, choice: Choice) -> list[RefusalRecord]:
 
 def _layers(choice: Choice, cost: ModelCost) -> list[LayerRecord]:
     """Every node that multiplies or was asked for something: what it was asked for and what it became."""
-    asked = {} if choice.checkpoint is None else compute_requests(choice.checkpoint.model)
+    asked = {} if choice.candidate is None else compute_requests(choice.candidate.checkpoint.model)
     return [
         LayerRecord(
             name=one.name,
@@ -201,9 +220,14 @@ def _notes(job: Job) -> list[str]:
         notes.append("no data was given: the metric was not measured")
     if job.context.exclude and not any(job.context.excluded(node) for graph in graphs(job.model) for node in graph):
         notes.append(f"--exclude {job.context.exclude.pattern!r} matches no node")
-    if not job.runs_here:
-        notes.append("the target is not this machine: latency was not measured")
     return notes
+
+
+def _latency_notes(job: Job, artifact: Artifact) -> list[str]:
+    """Where latency was measured, if that is not the usual place."""
+    if isinstance(artifact, OffersRunner):
+        return [f"latency was measured on {artifact.runner.place}; that of the input model was not measured there"]
+    return [] if job.runs_here else ["the target is not this machine: latency was not measured"]
 
 
 # -- the manifest -----------------------------------------------------------------------------------------

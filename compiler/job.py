@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from graphpress.backend import Backend, Commission, ShapeRange
+from graphpress.backend import Backend, CompileOptions, Prepared, ShapeRange
 from graphpress.cache import ContentCache
 from graphpress.data import Dataset, Samples, load_dataset, synthetic_samples
 from graphpress.errors import BackendError, ModelError, UsageError, did_you_mean
@@ -91,16 +91,18 @@ class Job:
         """Whether what is made runs on this machine, so that its speed can be measured."""
         return self.backend.runs_here(self.target)
 
-    def commission(self, annotated: Model) -> Commission:
-        """What the backend needs beside the legalised model."""
-        unchanged = [self.path.parent / record.name for record in self.files] if annotated is self.original else []
-        return Commission(
+    def prepare(self, annotated: Model) -> Prepared:
+        """The forms of a candidate in which the backend works with it."""
+        return self.backend.prepare(annotated, self.target)
+
+    def compile_options(self, *, unchanged: bool = False) -> CompileOptions:
+        """What the backend needs beside the prepared model, which may be the input model, to be delivered as it is."""
+        return CompileOptions(
             target=self.target,
-            annotated=annotated,
             threads=self.threads,
             samples=self.probes,
             ranges=self.ranges,
-            unchanged=unchanged,
+            unchanged=[self.path.parent / record.name for record in self.files] if unchanged else [],
             made_up=self.data.calibration is None and self.data.evaluation is None,
         )
 
@@ -117,14 +119,20 @@ class Job:
             return self.gate_baseline
         return self._score_original(self.data.evaluation)
 
-    def score(self, model: Model) -> Score | None:
-        """The final figure of an annotated model."""
+    def score(self, prepared: Prepared, gated: Score | None = None) -> Score | None:
+        """The final figure of a candidate.
+
+        Args:
+            prepared: the candidate.
+            gated: its score on the samples that gate passes, if it was measured on them: where the same samples give
+                the final figure, it stands.
+        """
         if self.metric is None or self.data.evaluation is None:
             return None
-        simulated = self.backend.simulate(model, self.target)
-        return score_model(
-            simulated, self.data.evaluation, self.metric, self.session, self.threads, self.context.progress
-        )
+        if gated is not None and self.data.selection is None:
+            return gated
+        progress = self.context.progress
+        return score_model(prepared.simulation, self.data.evaluation, self.metric, self.session, self.threads, progress)
 
     def judge(self) -> Judge:
         """Who decides over lossy passes."""
@@ -136,7 +144,7 @@ class Job:
             samples,
             baseline,
             self.session,
-            lambda model: self.backend.simulate(model, self.target),
+            self.prepare,
             self.options.max_drop,
             self.threads,
             self.context.progress,
@@ -200,7 +208,7 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
         cache=cache,
         checkpoints=output.parent / f".{output.name}-checkpoint" if cache.folder is None else cache.folder / "training",
         evaluation=EvaluationService.of(
-            data, metric, session, lambda model: backend.simulate(model, target), threads, progress
+            data, metric, session, lambda model: backend.prepare(model, target).simulation, threads, progress
         ),
     )
     job = Job(
@@ -225,7 +233,7 @@ def open_job(path: Path, options: Options, progress: Progress, hooks: Mapping[st
         threads=threads,
         context=context,
     )
-    _check_accepted(backend.check(job.commission(model)), target)
+    _check_accepted(backend.check(model, job.compile_options()), target)
     return job
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from graphpress.backend import Artifact, Availability, Backend, Commission, Findings
+from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
 from graphpress.ir import Model, clone, forget_inner_types, save
 from graphpress.ir.qdq import lower_qdq
 from graphpress.ir.saturation import absorb_activations
@@ -63,21 +63,22 @@ class OnnxRuntimeBackend(Backend):
         except PackageNotFoundError:
             return Availability(False, "onnxruntime is not installed", "pip install onnxruntime")
 
-    def legalise(self, model: Model, target: Target) -> Model:
-        """Drop activations that the quantiser's saturation already does, then spell the encodings out."""
-        legal = clone(model)
-        absorb_activations(legal)
-        lower_qdq(legal)
-        return legal
+    def prepare(self, annotated: Model, target: Target) -> Prepared:
+        """Drop activations that the quantiser's saturation already does, then write the encodings as Q/DQ nodes."""
+        delivered = clone(annotated)
+        absorb_activations(delivered)
+        lower_qdq(delivered)
+        forget_inner_types(delivered)
+        return Prepared(annotated, delivered, simulation=delivered)
 
-    def compile(self, model: Model, commission: Commission, out: Path) -> Artifact:
+    def compile(self, prepared: Prepared, options: CompileOptions, out: Path) -> Artifact:
         """Write ``out/model.onnx`` (and its data file when large) and load it."""
-        notes = (RANGES_UNUSED,) if commission.ranges else ()
-        if commission.unchanged:
-            return OnnxRuntimeArtifact(copy_model(commission.unchanged, out), commission.threads, notes)
-        model = clone(model)
-        forget_inner_types(model)
-        return OnnxRuntimeArtifact(save(model, out / "model.onnx"), commission.threads, notes)
+        notes = (RANGES_UNUSED,) if options.ranges else ()
+        if options.unchanged:
+            files = copy_model(options.unchanged, out)
+        else:
+            files = save(prepared.delivered, out / "model.onnx")
+        return OnnxRuntimeArtifact(files, options.threads, notes)
 
 
 class OnnxRuntimeArtifact:

@@ -9,16 +9,25 @@ from pathlib import Path
 
 import numpy as np
 
-from graphpress.backend import Artifact, Availability, Backend, Commission, Findings, ShapeRange
+from graphpress.backend import (
+    Artifact,
+    Availability,
+    Backend,
+    CompileOptions,
+    Findings,
+    Prepared,
+    ShapeRange,
+)
 from graphpress.backends.tensorrt.build import BuildRequest
 from graphpress.backends.tensorrt.bundle.bundle import Bundle, Form, complete_bundle, promises, write_models
 from graphpress.backends.tensorrt.bundle.commands import TIMING_CACHE
 from graphpress.backends.tensorrt.engine import Engine, EngineError
 from graphpress.backends.tensorrt.legalise import (
+    CanonicalForm,
+    canonical_form,
     implicit_form,
-    is_respelt,
-    respelt_copy,
-    simulated_form,
+    rounded_form,
+    runs_in_onnx_runtime,
     strong_form,
     weak_form,
 )
@@ -63,71 +72,55 @@ class TensorRTBackend(Backend):
         platform = platform_of(target)
         return find_toolchain(platform.product) is not None and device_capability() in platform.capabilities
 
-    def check(self, commission: Commission) -> list[Refusal]:
+    def check(self, model: Model, options: CompileOptions) -> list[Refusal]:
         """Operators and operator sets that the target's TensorRT does not read.
 
         Raises:
             ModelError: nothing is known of an open dimension.
             UsageError: the target says nothing of TensorRT, or what was said of shapes contradicts itself.
         """
-        platform_of(commission.target)
-        _profile(commission)
-        return unsupported(commission.annotated, commission.target)
+        platform_of(options.target)
+        _profile(model, options)
+        return unsupported(model, options.target)
 
-    def legalise(self, model: Model, target: Target) -> Model:
-        """The form that the platform prefers."""
-        return strong_form(model) if platform_of(target).strong else weak_form(model)
+    def prepare(self, annotated: Model, target: Target) -> Prepared:
+        """The form that the platform prefers, and what ONNX Runtime computes in its stead; private is the canonical
+        form.
 
-    def simulate(self, model: Model, target: Target) -> Model:
-        """The same grids and roundings, in words that ONNX Runtime computes on a processor."""
-        return simulated_form(model, strong=platform_of(target).strong)
+        Raises:
+            UsageError: the target says nothing of TensorRT.
+        """
+        strong, canonical = platform_of(target).strong, canonical_form(annotated)
+        delivered = strong_form(canonical.model) if strong else weak_form(canonical.model)
+        same = not strong or runs_in_onnx_runtime(canonical.model)
+        simulation = delivered if same else rounded_form(canonical.model)
+        return Prepared(annotated, delivered, simulation, private=canonical)
 
-    def compile(self, model: Model, commission: Commission, out: Path) -> Artifact:
-        """Write the bundle; build and load the engine where the device is this machine, else prove it on proxies.
+    def compile(self, prepared: Prepared, options: CompileOptions, out: Path) -> Artifact:
+        """Write the bundle; build and load the engine where the device is this machine, else check it on proxies.
 
         Raises:
             ModelError: TensorRT refuses the model, or nothing is known of an open dimension.
             UsageError: the target says nothing of TensorRT.
         """
-        target, annotated = commission.target, respelt_copy(commission.annotated)
-        platform = platform_of(target)
-        plugins, profile = foreign_nodes(annotated), _profile(commission)
-        bundle = Bundle(
-            target=target,
-            platform=platform,
-            models=_forms(model, annotated, platform),
-            annotated=annotated,
-            simulated=self.simulate(annotated, target),
-            profile=profile,
-            samples=() if plugins else _within(commission.samples, profile),
-            threads=commission.threads,
-            unchanged=() if commission.unchanged and is_respelt(commission.annotated) else commission.unchanged,
+        bundle = _bundle(prepared, options)
+        written = list(write_models(out, bundle).values())
+        plan = out / PLAN if self.runs_here(options.target) else None
+        known = self._engines(bundle, written[0][0], out, plan)
+        files = _complete(bundle, [file for form in written for file in form], known, built_here=plan is not None)
+        return TensorRTArtifact(
+            files=files,
+            bytes=sum(file.stat().st_size for file in written[0]),
+            known=_with_advice(known, bundle, prepared.delivered, built_here=plan is not None),
+            plan=plan,
+            product=bundle.platform.product,
         )
-        forms = write_models(out, bundle)
-        files = [file for group in forms.values() for file in group]
-        size = sum(file.stat().st_size for file in next(iter(forms.values())))
-        plan = out / PLAN if self.runs_here(target) else None
-        known = _unproven(plugins) if plugins and plan is None else self._engines(bundle, files[0], out, plan)
-        engines = sorted(file for file in out.iterdir() if file.suffix == ".plan" or file.name == TIMING_CACHE)
-        if plan is None:  # those that the device builds, it may build again: they are no part of what is checked
-            files += engines
-        files = complete_bundle(out, replace(bundle, layers=promises(annotated, known.became)), files)
-        files += [file for file in engines if file not in files]
-        step = "run" if plan is not None else "build" if platform.built_on_device else "load"
-        unseen = [ON_THE_ACCELERATOR] if platform.dla else []
-        unseen += [] if bundle.samples or plugins else [f"outputs: no sample lies in the range of shapes ({RANGE})"]
-        lowered = [LOWERED] if platform.route == "network" else []
-        known = replace(
-            known,
-            notes=[*known.notes, *lowered, *_tuned(profile), NEXT[step]],
-            refusals=[*lint(model, target, known.refusals), *known.refusals],
-            unverified=[*known.unverified, *unseen],
-        )
-        return TensorRTArtifact(files, size, known, plan, platform.product)
 
     def _engines(self, bundle: Bundle, model: Path, out: Path, plan: Path | None) -> Findings:
         """Build for the GPU at hand, or ahead of time for its like."""
-        platform = bundle.platform
+        platform, plugins = bundle.platform, foreign_nodes(bundle.annotated)
+        if plugins and plan is None:
+            return _unproven(plugins)
         request = BuildRequest(
             model,
             profile=bundle.profile,
@@ -189,10 +182,65 @@ class TensorRTArtifact:
         return self.known
 
 
-def _profile(commission: Commission) -> dict[str, ShapeRange]:
+def _bundle(prepared: Prepared, options: CompileOptions) -> Bundle:
+    """Everything that goes into the folder, but for what an engine will tell."""
+    canonical: CanonicalForm = prepared.private
+    platform, profile = platform_of(options.target), _profile(canonical.model, options)
+    return Bundle(
+        target=options.target,
+        platform=platform,
+        models={platform.typing[0]: prepared.delivered, **_further_forms(canonical.model, platform)},
+        annotated=canonical.model,
+        simulated=prepared.simulation,
+        profile=profile,
+        samples=() if foreign_nodes(canonical.model) else _within(options.samples, profile),
+        threads=options.threads,
+        unchanged=() if canonical.changed else options.unchanged,
+    )
+
+
+def _further_forms(canonical: Model, platform: Platform) -> dict[Form, Model]:
+    """The forms beside the delivered one that the platform can make use of."""
+    forms: dict[Form, Model] = {}
+    if "weak" in platform.typing[1:]:
+        forms["weak"] = weak_form(canonical)
+    if platform.dla:
+        forms["float"] = implicit_form(canonical)
+    return forms
+
+
+def _complete(bundle: Bundle, models: list[Path], known: Findings, *, built_here: bool) -> list[Path]:
+    """Write the rest of the folder, checksums last.
+
+    An engine that the device builds, it may build again: that is no part of what is checked.
+    """
+    out = models[0].parent
+    engines = sorted(file for file in out.iterdir() if file.suffix == ".plan" or file.name == TIMING_CACHE)
+    layers = promises(bundle.annotated, known.became)
+    checked = models if built_here else [*models, *engines]
+    files = complete_bundle(out, replace(bundle, layers=layers), checked)
+    return [*files, *(file for file in engines if file not in files)]
+
+
+def _with_advice(known: Findings, bundle: Bundle, delivered: Model, *, built_here: bool) -> Findings:
+    """What is known of an engine, with what the linter foretells, and with what to do next."""
+    platform = bundle.platform
+    step = "run" if built_here else "build" if platform.built_on_device else "load"
+    unseen = [ON_THE_ACCELERATOR] if platform.dla else []
+    if not bundle.samples and not foreign_nodes(bundle.annotated):
+        unseen.append(f"outputs: no sample lies in the range of shapes ({RANGE})")
+    lowered = [LOWERED] if platform.route == "network" else []
+    return replace(
+        known,
+        notes=[*known.notes, *lowered, *_tuned(bundle.profile), NEXT[step]],
+        refusals=[*lint(delivered, bundle.target, known.refusals), *known.refusals],
+        unverified=[*known.unverified, *unseen],
+    )
+
+
+def _profile(model: Model, options: CompileOptions) -> dict[str, ShapeRange]:
     """Shapes of open inputs, from what was said and from data; what was made up for want of data says nothing."""
-    seen = () if commission.made_up else commission.samples
-    return profile_of(commission.annotated, commission.ranges, seen)
+    return profile_of(model, options.ranges, () if options.made_up else options.samples)
 
 
 def _within(samples: Sequence[Feed], profile: Mapping[str, ShapeRange]) -> list[Feed]:
@@ -219,13 +267,3 @@ def _unproven(plugins: list[Node]) -> Findings:
     """What is known of a model with operators that only the device has: nothing here compiles or runs it."""
     words = ", ".join(f"{node.op_type} ({label(node)})" for node in plugins)
     return Findings(unverified=[f"not built and not run here, because of plugins: {words}", ON_THE_DEVICE])
-
-
-def _forms(model: Model, annotated: Model, platform: Platform) -> dict[Form, Model]:
-    """The legalised model, and the further forms that the platform can make use of."""
-    forms: dict[Form, Model] = {platform.typing[0]: model}
-    if "weak" in platform.typing[1:]:
-        forms["weak"] = weak_form(annotated)
-    if platform.dla:
-        forms["float"] = implicit_form(annotated)
-    return forms

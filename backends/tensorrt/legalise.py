@@ -1,4 +1,4 @@
-"""The forms of a model that TensorRT takes, each spelt from the same annotations.
+"""The forms of a model that TensorRT takes, each made of one canonical form.
 
     strong     every type stands in the model: float16 tensors, Q/DQ with scales of the same type. TensorRT 10 and
                later build exactly that.
@@ -15,6 +15,8 @@ fuses them all the same.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from graphpress.backends.tensorrt.pinned import respell
 from graphpress.ir import Graph, Model, clone, graphs, lower_float_types
 from graphpress.ir.encoding import clear_annotations, float_type, set_float_type
@@ -24,31 +26,34 @@ LACKED_BY_ONNX_RUNTIME = frozenset({"bfloat16"})
 """Float types in which it has no kernels on a processor."""
 
 
-def respelt_copy(model: Model) -> Model:
-    """A copy with its quantisation in encodings, Q/DQ nodes as far as they can be, and those in TensorRT's words."""
-    return _respelt(model)[0]
+@dataclass(frozen=True)
+class CanonicalForm:
+    """A model with its quantisation in encodings, Q/DQ nodes as far as they can be, written as TensorRT reads it.
+
+    Args:
+        model: what every other form is made of.
+        changed: whether any encoding was written otherwise before: the Q/DQ forms are not the model that was given.
+    """
+
+    model: Model
+    changed: bool
 
 
-def is_respelt(model: Model) -> bool:
-    """Whether the Q/DQ forms say something of the model in other words than it does itself."""
-    return _respelt(model)[1] > 0
-
-
-def _respelt(model: Model) -> tuple[Model, int]:
-    """The copy, and how many of its encodings had other words before."""
+def canonical_form(model: Model) -> CanonicalForm:
+    """The form of which all others are made."""
     copy = clone(model)
     raise_qdq(copy)
-    return copy, respell(copy)
+    return CanonicalForm(copy, respell(copy) > 0)
 
 
-def strong_form(model: Model) -> Model:
+def strong_form(canonical: Model) -> Model:
     """A copy with every type written out."""
-    return _typed_form(model, simulated_types=frozenset())
+    return _typed_form(canonical, simulate=False)
 
 
-def weak_form(model: Model) -> Model:
+def weak_form(canonical: Model) -> Model:
     """A copy in float32 with Q/DQ nodes."""
-    form = respelt_copy(model)
+    form = clone(canonical)
     for graph in graphs(form):
         for node in graph:
             set_float_type(node, None)
@@ -56,9 +61,9 @@ def weak_form(model: Model) -> Model:
     return form
 
 
-def implicit_form(model: Model) -> Model:
+def implicit_form(canonical: Model) -> Model:
     """A copy in plain float32: encodings are left out, what was quantised stands as it was before."""
-    form = respelt_copy(model)
+    form = clone(canonical)
     for graph in graphs(form):
         constants = graph.initializers.values() if isinstance(graph, Graph) else ()
         computed = (value for node in graph for value in node.outputs)
@@ -67,22 +72,22 @@ def implicit_form(model: Model) -> Model:
     return form
 
 
-def simulated_form(model: Model, *, strong: bool) -> Model:
-    """A copy that ONNX Runtime computes as the device would: the delivered form wherever it has kernels for it.
+def runs_in_onnx_runtime(canonical: Model) -> bool:
+    """Whether ONNX Runtime has kernels for every float type of the strong form.
 
-    In types that it lacks on a processor each value is rounded, and sums are taken in float32. Not so in float16: ONNX
-    Runtime fuses Q/DQ into integer kernels as TensorRT does, where rounding every dequantised value would be harsher
-    than either.
+    Where it has, that form itself is what tells the device's results. In float16, too: ONNX Runtime fuses Q/DQ into
+    integer kernels as TensorRT does, where rounding every dequantised value would be harsher than either.
     """
-    if not strong:
-        return weak_form(model)
-    return _typed_form(model, simulated_types=LACKED_BY_ONNX_RUNTIME)
+    return not LACKED_BY_ONNX_RUNTIME & {float_type(node) for graph in graphs(canonical) for node in graph}
 
 
-def _typed_form(model: Model, simulated_types: frozenset[str]) -> Model:
-    """A copy with every type written out, by roundings alone where one of ``simulated_types`` is among them."""
-    form = respelt_copy(model)
-    types = {float_type(node) for graph in graphs(form) for node in graph}
+def rounded_form(canonical: Model) -> Model:
+    """A copy that computes in float32 and rounds each value to the float type that the strong form has there."""
+    return _typed_form(canonical, simulate=True)
+
+
+def _typed_form(canonical: Model, *, simulate: bool) -> Model:
+    form = clone(canonical)
     lower_qdq(form)
-    lower_float_types(form, simulate=bool(types & simulated_types))
+    lower_float_types(form, simulate=simulate)
     return form

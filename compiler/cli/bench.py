@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,8 +17,9 @@ from graphpress.errors import BackendError, ModelError, UsageError
 from graphpress.report import words
 
 if TYPE_CHECKING:
+    from graphpress.backend import Backend
     from graphpress.ir import Model
-    from graphpress.runtime import PairedTiming, Session
+    from graphpress.runtime import Session
     from graphpress.targets import Target
 
 
@@ -83,7 +85,7 @@ class Bench:
         self._reference: Session = Session(path, threads=threads)
         self._feed = next(iter(samples_for(self._reference.inputs, data)))
 
-    def measure(self, name: str, backend: Any, *, must_work: bool) -> Measurement:
+    def measure(self, name: str, backend: Backend, *, must_work: bool) -> Measurement:
         """Time the model on a backend.
 
         Raises:
@@ -95,24 +97,29 @@ class Bench:
                 raise BackendError(f"backend {name!r} does not work here: {state.detail}", fix=state.install)
             return Measurement(name, state.detail)
         try:
-            timing = self._time(backend)
+            return self._time(backend, name, state.detail)
         except (BackendError, ModelError, UsageError) as error:  # nothing runs here, it refuses the model or target
             if must_work:
                 raise
             return Measurement(name, f"{state.detail}; {error.what}")
-        return Measurement(name, state.detail, timing.b_ms, timing.ratio, timing.low, timing.high)
 
-    def _time(self, backend: Any) -> PairedTiming:
-        from graphpress.backend import Commission
-        from graphpress.runtime import compare_latency
+    def _time(self, backend: Backend, name: str, detail: str) -> Measurement:
+        """In turn with the reference; what runs in a place of its own is timed there alone."""
+        from graphpress.backend import CompileOptions, runner_of
+        from graphpress.runtime import InProcess, compare_latency
 
+        options = CompileOptions(self.target, self.threads, [self._feed])
         with tempfile.TemporaryDirectory(prefix="graphpress-") as folder:
-            legal = backend.legalise(self.model, self.target)
-            commission = Commission(self.target, self.model, self.threads, [self._feed])
-            artifact = backend.compile(legal, commission, Path(folder))
-            return compare_latency(
-                lambda: self._reference.run(self._feed), lambda: artifact.run(self._feed), seconds=self.seconds
+            artifact = backend.compile(backend.prepare(self.model, self.target), options, Path(folder))
+            runner = runner_of(artifact, runs_here=True)
+            assert runner is not None
+            if not isinstance(runner, InProcess):
+                times = runner.measure([self._feed], seconds=self.seconds)
+                return Measurement(name, f"{detail}, on {runner.place}", 1e3 * median(times))
+            timing = compare_latency(
+                lambda: self._reference.run(self._feed), lambda: runner.run(self._feed), seconds=self.seconds
             )
+        return Measurement(name, detail, timing.b_ms, timing.ratio, timing.low, timing.high)
 
 
 def _text(results: list[Measurement], bench: Bench) -> str:

@@ -6,7 +6,7 @@ from graphpress.evaluation.metrics import Metric, resolve_metric
 from graphpress.evaluation.outputs import Judged
 from graphpress.evaluation.sensitivity import DamageMeasure
 from graphpress.evaluation.service import EvaluationService
-from graphpress.evaluation.similarity import OutputAgreement, Runner, compare_outputs, sqnr
+from graphpress.evaluation.similarity import OutputAgreement, compare_outputs, sqnr
 
 __all__ = [
     "DamageMeasure",
@@ -15,7 +15,6 @@ __all__ = [
     "Judged",
     "Metric",
     "OutputAgreement",
-    "Runner",
     "Score",
     "compare_outputs",
     "drop_interval",

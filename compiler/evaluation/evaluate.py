@@ -12,10 +12,9 @@ from graphpress.data import Batch, Samples
 from graphpress.errors import DataError, UsageError
 from graphpress.evaluation.metrics import Guess, Metric
 from graphpress.evaluation.outputs import Judged
-from graphpress.evaluation.similarity import Runner
 from graphpress.ir import Model, save
 from graphpress.progress import Progress, Silent
-from graphpress.runtime import Session
+from graphpress.runtime import Infer, Session
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,10 @@ class Score:
 
 
 def evaluate(
-    run: Runner,
+    run: Infer,
     samples: Samples | None,
     metric: Metric,
-    reference: Runner | None = None,
+    reference: Infer | None = None,
     *,
     model: Path | None = None,
     progress: Progress | None = None,
@@ -81,7 +80,7 @@ def evaluate(
 
 
 def score_model(
-    model: Model, samples: Samples, metric: Metric, reference: Runner, threads: int, progress: Progress
+    model: Model, samples: Samples, metric: Metric, reference: Infer, threads: int, progress: Progress
 ) -> Score:
     """The metric of a model that ONNX Runtime runs; one that takes a file gets it in a scratch folder."""
     if metric.of_model is None:
@@ -91,7 +90,7 @@ def score_model(
         return evaluate(Session(file, threads=threads), samples, metric, reference, model=file, progress=progress)
 
 
-def _judge(run: Runner, batch: Batch, reference: Runner | None) -> Judged:
+def _judge(run: Infer, batch: Batch, reference: Infer | None) -> Judged:
     outputs = run(batch.feed)
     wanted = None if reference is None else outputs if reference is run else reference(batch.feed)
     return Judged(outputs, batch.labels, wanted, batch.count + batch.padding, batch.count)

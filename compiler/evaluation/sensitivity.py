@@ -26,9 +26,8 @@ from graphpress.data import Feed, batch_of
 from graphpress.errors import DataError
 from graphpress.evaluation.distributions import class_scores, log_probabilities
 from graphpress.evaluation.outputs import compared
-from graphpress.evaluation.similarity import Runner
 from graphpress.ir import Model
-from graphpress.runtime import Session
+from graphpress.runtime import Infer, Session
 
 SAMPLES = 256
 """Samples on which damage is measured as a rule."""
@@ -69,7 +68,7 @@ class DamageMeasure:
 
     @staticmethod
     def of(
-        reference: Runner,
+        reference: Infer,
         feeds: Iterable[Feed],
         *,
         threads: int = 1,

@@ -19,10 +19,9 @@ from graphpress.data import Dataset, Samples
 from graphpress.evaluation.evaluate import Score, score_model
 from graphpress.evaluation.metrics import Metric
 from graphpress.evaluation.sensitivity import SAMPLES, DamageMeasure
-from graphpress.evaluation.similarity import Runner
 from graphpress.ir import Model
 from graphpress.progress import Progress, Silent
-from graphpress.runtime import Session
+from graphpress.runtime import Infer, Session
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class EvaluationService:
     samples: Samples
     split: str
     measured: Metric | None
-    original: Runner
+    original: Infer
     simulate: Callable[[Model], Model]
     threads: int = 1
     progress: Progress = field(default_factory=Silent)
@@ -51,7 +50,7 @@ class EvaluationService:
     def of(
         data: Dataset,
         metric: Metric | None,
-        original: Runner,
+        original: Infer,
         simulate: Callable[[Model], Model],
         threads: int = 1,
         progress: Progress | None = None,
@@ -99,7 +98,7 @@ class EvaluationService:
     def _from_original(self) -> DamageMeasure:
         return self._measure(self.original)
 
-    def _measure(self, reference: Runner) -> DamageMeasure:
+    def _measure(self, reference: Infer) -> DamageMeasure:
         feeds = self.samples.spread(SAMPLES)
         return DamageMeasure.of(reference, feeds, threads=self.threads, simulate=self.simulate, data=self.split)
 

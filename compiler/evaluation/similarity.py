@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,7 @@ import numpy as np
 from graphpress.data import Feed
 from graphpress.data.inputs import is_text
 from graphpress.errors import DataError
-
-Runner = Callable[[Feed], Mapping[str, np.ndarray]]
-"""Runs a model on one feed and returns its outputs by name."""
+from graphpress.runtime import Infer
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ class _Tally:
         return OutputAgreement(name, self.max_abs, float(relative), angle, decibels(self.signal, self.noise))
 
 
-def compare_outputs(first: Runner, second: Runner, feeds: Iterable[Feed]) -> list[OutputAgreement]:
+def compare_outputs(first: Infer, second: Infer, feeds: Iterable[Feed]) -> list[OutputAgreement]:
     """Run two models over the same feeds, in bounded memory, and compare outputs of the same name.
 
     Text outputs are not compared.

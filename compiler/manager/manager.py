@@ -17,6 +17,7 @@ from graphpress.analysis.shapes import infer_shapes
 from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
 from graphpress.ir import Model, OperatorIndex, Refusal, clone, verify
 from graphpress.manager.contract import Context, Feed, Outcome, Pass, RewritePass
+from graphpress.manager.judge import EvaluationResult
 from graphpress.manager.recipe import EXPLICIT, Recipe
 from graphpress.manager.stages import Stage, stages_of
 from graphpress.manager.tally import Tally
@@ -34,8 +35,8 @@ LOGGER = logging.getLogger("graphpress")
 class Judge(Protocol):
     """Measures a model's metric against the budget."""
 
-    def judge(self, model: Model) -> tuple[float | None, Verdict | None, bool]:
-        """Metric, verdict (None without a metric) and whether the model may stay."""
+    def judge(self, model: Model) -> EvaluationResult:
+        """Whether the model may stay, and what was measured of it."""
         ...
 
 
@@ -49,6 +50,7 @@ class Checkpoint:
         metric: as last measured, if it was.
         verdict: of the last accepted transaction.
         changes: how many changes led here.
+        result: what came of measuring this very model; None where it was not.
     """
 
     model: Model
@@ -56,6 +58,7 @@ class Checkpoint:
     metric: float | None = None
     verdict: Verdict | None = None
     changes: int = 0
+    result: EvaluationResult | None = None
 
 
 @dataclass
@@ -173,6 +176,8 @@ class Manager:
         if probe is not None and probe.blind:
             tallies[-1].note(f"not compared numerically: {probe.blind}")
         changes = sum(tally.changes for tally in active)
+        if not changes:
+            return start
         return Checkpoint(model, start.transactions, start.metric, start.verdict, start.changes + changes)
 
     def _to_fixed_point(
@@ -264,15 +269,16 @@ class Manager:
             return
         changes = sum(tally.changes for tally in tallies)
         names = "+".join(tally.one.name for tally in tallies if tally.status == "applied")
-        judged = self._judgement(model, tallies[-1])
-        if judged is None:
+        result = self._judgement(model, tallies[-1])
+        if result is None:
             _roll_back(tallies)
             return
-        metric, verdict, passed = judged
+        verdict = result.verdict
         self._hook(recipe, "on_transaction", [tally.one for tally in tallies], model, verdict)
-        if passed:
+        if result.passed:
+            transactions = (*start.transactions, names)
             run.checkpoints.append(
-                Checkpoint(model, (*start.transactions, names), metric, verdict, start.changes + changes)
+                Checkpoint(model, transactions, result.metric, verdict, start.changes + changes, result)
             )
             return
         run.missed.append(names)
@@ -298,17 +304,17 @@ class Manager:
                 return False
         return any(tally.changes for tally in tallies)
 
-    def _judgement(self, model: Model, tally: Tally) -> tuple[float | None, Verdict | None, bool] | None:
+    def _judgement(self, model: Model, tally: Tally) -> EvaluationResult | None:
         """The verdict, or None where the model cannot even be run. It is never replayed: the budget always applies."""
         began = time.perf_counter()
         try:
-            metric, verdict, passed = self.judge.judge(model)
+            result = self.judge.judge(model)
         except ModelError as error:
             tally.note(f"dropped: the result cannot be run ({error.what})")
             return None
         tally.measure_seconds += time.perf_counter() - began
-        tally.metric = metric
-        return metric, verdict, passed
+        tally.metric = result.metric
+        return result
 
     # -- both -------------------------------------------------------------------------------------------
 

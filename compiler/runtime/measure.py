@@ -65,12 +65,17 @@ def compare_latency(a: Callable[[], object], b: Callable[[], object], *, seconds
 
 def median_latency(call: Callable[[], object], *, seconds: float = 1.0, warm_up: float = WARM_UP_SECONDS) -> float:
     """Median time of one call in milliseconds, after a warm-up of so many seconds."""
+    return 1e3 * float(np.median(call_times(call, seconds=seconds, warm_up=warm_up)))
+
+
+def call_times(call: Callable[[], object], *, seconds: float, warm_up: float = WARM_UP_SECONDS) -> list[float]:
+    """Times of one call in seconds, for about ``seconds``, after a warm-up of so many seconds."""
     repeats, times = _repeats(call, warm_up), list[float]()
     deadline = time.perf_counter() + seconds
     most = int(MOST_ROUNDS_A_SECOND * seconds)
     while len(times) < LEAST_ROUNDS or (time.perf_counter() < deadline and len(times) < most):
         times.append(_time(call, repeats))
-    return 1e3 * float(np.median(times))
+    return times
 
 
 def median_interval(samples: np.ndarray) -> tuple[float, float, float]:

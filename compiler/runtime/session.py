@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,9 +28,6 @@ from graphpress.ir.files import PROTOBUF_LIMIT
 
 if TYPE_CHECKING:
     import onnxruntime
-
-Runner = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
-"""Anything that maps a feed to outputs by name."""
 
 _UNLOADABLE = "check the model with onnx.checker, or update onnxruntime"
 _NO_KERNEL = "give that node a type that a processor computes in (float32), or run the model on its device"

@@ -43,17 +43,17 @@ class SlowArtifact:
 class SlowBackend(OnnxRuntimeBackend):
     """Slow on quantised models."""
 
-    def compile(self, model, commission, out):
-        slow = any(node.op_type == "QuantizeLinear" for node in model.graph)
-        return SlowArtifact(super().compile(model, commission, out), slow)
+    def compile(self, prepared, options, out):
+        slow = any(node.op_type == "QuantizeLinear" for node in prepared.delivered.graph)
+        return SlowArtifact(super().compile(prepared, options, out), slow)
 
 
 class WordyBackend(OnnxRuntimeBackend):
     """Writes a large file beside quantised models."""
 
-    def compile(self, model, commission, out):
-        artifact = super().compile(model, commission, out)
-        if any(node.op_type == "QuantizeLinear" for node in model.graph):
+    def compile(self, prepared, options, out):
+        artifact = super().compile(prepared, options, out)
+        if any(node.op_type == "QuantizeLinear" for node in prepared.delivered.graph):
             (out / "cache.bin").write_bytes(bytes(10_000_000))
             artifact.files.append(out / "cache.bin")
         return artifact

@@ -21,7 +21,7 @@ from graphpress.errors import GraphpressError
 from graphpress.ir import Model, clone, from_proto, to_proto, verify, weight_bytes
 from graphpress.manager.contract import Context, Pass
 from graphpress.manager.recipe import from_text
-from graphpress.runtime import Runner, Session
+from graphpress.runtime import Infer, Session
 from graphpress.targets import load_target
 
 PIPELINES = {"as it comes": "cleanup,fuse", "in a newer operator set": "raise_opset{to=24},cleanup,fuse"}
@@ -136,7 +136,7 @@ def _compare(case: Case, before: Model, after: Model) -> str | None:
     return None
 
 
-def _runner(model: Model, original: Session) -> Runner:
+def _runner(model: Model, original: Session) -> Infer:
     """ONNX Runtime, or the reference evaluator for a fused operator of a type that this runtime has no kernel for."""
     try:
         return Session(model, optimization="none")

@@ -35,7 +35,6 @@ MOST_SAMPLES = 4
 MOST_BYTES = 16 << 20
 """Samples beyond the first are left out where all together would be larger."""
 
-MARGIN = 2.0
 LARGEST_BOUND = 0.5
 ROUNDING = {"float32": 0.005, "int8": 0.01, "float16": 0.01, "bfloat16": 0.05, "float8e4m3fn": 0.1}
 """Relative distance that rounding alone explains after many layers, by the types that were asked for.

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from graphpress.backend import Commission
+from graphpress.backend import CompileOptions
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.errors import ModelError
 from graphpress.ir import clone, serialize
@@ -47,7 +47,7 @@ def test_it_is_available(backend):
 
 def test_legalising_leaves_the_annotated_model_alone(backend, quantised):
     before = serialize(quantised)
-    legal = backend.legalise(quantised, load_target("cpu"))
+    legal = backend.prepare(quantised, load_target("cpu")).delivered
     assert serialize(quantised) == before
     assert b"graphpress.encoding" not in serialize(legal)
     assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in legal.graph}
@@ -55,14 +55,14 @@ def test_legalising_leaves_the_annotated_model_alone(backend, quantised):
 
 
 def test_public_names_and_types_stay(backend, network, quantised):
-    before, after = Session(network), Session(backend.legalise(quantised, load_target("cpu")))
+    before, after = Session(network), Session(backend.prepare(quantised, load_target("cpu")).delivered)
     assert before.inputs == after.inputs
     assert before.output_names == after.output_names
 
 
 def test_the_artefact_runs_what_was_written(backend, quantised, tmp_path):
-    legal = backend.legalise(quantised, load_target("cpu"))
-    artifact = backend.compile(legal, Commission(load_target("cpu"), legal), tmp_path)
+    target = load_target("cpu")
+    artifact = backend.compile(backend.prepare(quantised, target), CompileOptions(target), tmp_path)
     assert artifact.files == [tmp_path / "model.onnx"]
     np.testing.assert_array_equal(artifact.run(FEED)["logits"], Session(tmp_path / "model.onnx").run(FEED)["logits"])
 
@@ -72,16 +72,14 @@ def test_it_reports_in_which_type_each_node_really_computes(backend, network, qu
     for name, model, expected in (("float", network, "float32"), ("integer", quantised, "int8")):
         (tmp_path / name).mkdir()
         became = (
-            backend.compile(backend.legalise(model, target), Commission(target, model), tmp_path / name)
-            .findings()
-            .became
+            backend.compile(backend.prepare(model, target), CompileOptions(target), tmp_path / name).findings().became
         )
         convolutions = [node.name for node in network.graph if node.op_type == "Conv"]
         assert {became.get(one, "float32") for one in convolutions} == {expected}
 
 
 def test_the_spelling_costs_at_most_one_q_and_dq_a_value(backend, quantised):
-    legal = backend.legalise(quantised, load_target("cpu"))
+    legal = backend.prepare(quantised, load_target("cpu")).delivered
     read = [node.inputs[0].name for node in legal.graph if node.op_type == "QuantizeLinear"]
     assert len(read) == len(set(read))
 
@@ -94,7 +92,7 @@ def test_another_spelling_of_the_same_grid_gives_the_same(backend, network):
         model = clone(network)
         target = replace(load_target("cpu"), quantization=policy)
         Quantize().run(model, Context(target=target, original=network, calibration=[FEED]))
-        outputs.append(Session(backend.legalise(model, target)).run(FEED)["logits"])
+        outputs.append(Session(backend.prepare(model, target).delivered).run(FEED)["logits"])
     scale = float(np.abs(outputs[0]).max())
     np.testing.assert_allclose(outputs[0], outputs[1], atol=0.02 * scale)
 
@@ -104,4 +102,4 @@ def test_a_model_that_the_runtime_refuses_is_an_error_of_the_model(backend, netw
     broken.graph[0].domain = "nowhere"
     broken.graph.opset_imports["nowhere"] = 1
     with pytest.raises(ModelError, match="cannot load"):
-        backend.compile(broken, Commission(load_target("cpu"), broken), tmp_path)
+        backend.compile(backend.prepare(broken, load_target("cpu")), CompileOptions(load_target("cpu")), tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from graphpress import optimize, save
-from graphpress.backend import Commission, Findings
+from graphpress.backend import CompileOptions, Findings
 from graphpress.backends.tensorrt.backend import LOWERED, NEXT, TensorRTArtifact, TensorRTBackend
 from graphpress.backends.tensorrt.toolchain import device_capability, find_toolchain
 from graphpress.errors import BackendError, ModelError, UsageError
@@ -150,8 +150,8 @@ def test_what_the_device_builds_may_be_built_again_there(source, tmp_path, monke
     monkeypatch.setattr(TensorRTBackend, "runs_here", lambda *_: True)
     monkeypatch.setattr("graphpress.backends.tensorrt.backend.build_here", built)
     monkeypatch.setattr("graphpress.backends.tensorrt.backend.find_toolchain", lambda *_: SimpleNamespace())
-    model = load(source)
-    artifact = TensorRTBackend().compile(model, Commission(load_target("jetson"), model), tmp_path)
+    backend, target = TensorRTBackend(), load_target("jetson")
+    artifact = backend.compile(backend.prepare(load(source), target), CompileOptions(target), tmp_path)
     assert {"model.plan", "timing.cache"} <= {file.name for file in artifact.files}
     assert sorted(artifact.files) == sorted({*artifact.files})
     checked = json.loads((tmp_path / "expected.json").read_text())["files"]
@@ -213,10 +213,10 @@ def test_samples_outside_the_range_of_shapes_are_no_golden_ones(source, samples,
 
 
 def test_what_is_not_built_here_does_not_run_here(source, samples, tmp_path):
-    target, model = load_target("jetson"), load(source)
-    if TensorRTBackend().runs_here(target):
+    backend, target = TensorRTBackend(), load_target("jetson")
+    if backend.runs_here(target):
         pytest.skip("this is the device")
-    artifact = TensorRTBackend().compile(model, Commission(target, model), tmp_path)
+    artifact = backend.compile(backend.prepare(load(source), target), CompileOptions(target), tmp_path)
     with pytest.raises(BackendError, match="no engine here"):
         artifact.run({})
 

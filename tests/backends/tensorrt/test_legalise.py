@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpress import optimize
+from graphpress.backends.tensorrt.backend import TensorRTBackend
 from graphpress.backends.tensorrt.build import BuildRequest, build
 from graphpress.backends.tensorrt.layers import types_of_nodes
 from graphpress.backends.tensorrt.legalise import (
+    canonical_form,
     implicit_form,
-    is_respelt,
-    respelt_copy,
-    simulated_form,
+    rounded_form,
     strong_form,
     weak_form,
 )
@@ -50,13 +50,7 @@ from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
-FORMS = {
-    "strong": strong_form,
-    "weak": weak_form,
-    "implicit": implicit_form,
-    "simulated": lambda model: simulated_form(model, strong=True),
-    "simulated weak": lambda model: simulated_form(model, strong=False),
-}
+FORMS = {"strong": strong_form, "weak": weak_form, "implicit": implicit_form, "rounded": rounded_form}
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 FLOATS = (DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16)
 FLIPS = 0.05
@@ -93,6 +87,14 @@ def annotated():
     return passed(prepared_resnet(), "raise_opset{to=19},cleanup,fuse,quantize,reduce_precision")
 
 
+def canonical(model):
+    return canonical_form(model).model
+
+
+def simulated(model, target):
+    return TensorRTBackend().prepare(model, load_target(target)).simulation
+
+
 def nodes(model, *op_types):
     return [node for graph in graphs(model) for node in graph if not op_types or node.op_type in op_types]
 
@@ -111,7 +113,7 @@ def near(one, other, part):
 @pytest.mark.parametrize("name", FORMS)
 def test_a_form_is_a_whole_model_and_the_given_one_stays(annotated, name):
     before = serialize(annotated)
-    form = FORMS[name](annotated)
+    form = FORMS[name](canonical(annotated))
     assert serialize(annotated) == before
     items = [item for graph in graphs(form) for node in graph for item in (node, *node.outputs)]
     items += [*form.graph.inputs, *form.graph.initializers.values()]
@@ -130,33 +132,34 @@ def test_a_form_is_a_whole_model_and_the_given_one_stays(annotated, name):
         ("strong", DataType.FLOAT16, True),
         ("weak", DataType.FLOAT, True),
         ("implicit", DataType.FLOAT, False),
-        ("simulated", DataType.FLOAT16, True),
+        ("rounded", DataType.FLOAT, True),
     ],
 )
 def test_types_stand_in_the_model(annotated, name, inside, quantised):
-    form = FORMS[name](annotated)
+    form = FORMS[name](canonical(annotated))
     proto = onnx.shape_inference.infer_shapes(to_proto(form), strict_mode=True)
     known = {value.name: value.type.tensor_type.elem_type for value in proto.graph.value_info}
     made = {known[node.outputs[0].name] for node in nodes(form, "Conv", "Relu", "Add", "DequantizeLinear")}
     assert made == {int(inside)}
     scales = {node.inputs[1].dtype for node in nodes(form, *QDQ) if not node.inputs[0].is_graph_input()}
     assert scales == ({inside} if quantised else set())
-    assert bool(nodes(form, "Cast")) is (name in ("strong", "simulated"))
+    assert bool(nodes(form, "Cast")) is (name in ("strong", "rounded"))
 
 
 def test_what_onnx_runtime_cannot_compute_is_simulated():
     model = passed(prepared_resnet(), "reduce_precision{to=bfloat16}")
-    strong, simulated = strong_form(model), simulated_form(model, strong=True)
-    assert DataType.BFLOAT16 in {value.dtype for value in strong.graph.initializers.values()}
-    assert DataType.BFLOAT16 not in {value.dtype for value in simulated.graph.initializers.values()}
-    assert np.isfinite(run(simulated)).all()
+    prepared = TensorRTBackend().prepare(model, load_target("jetson"))
+    assert DataType.BFLOAT16 in {value.dtype for value in prepared.delivered.graph.initializers.values()}
+    assert DataType.BFLOAT16 not in {value.dtype for value in prepared.simulation.graph.initializers.values()}
+    assert np.isfinite(run(prepared.simulation)).all()
 
 
 def test_forms_agree(annotated):
     strong, weak = run(strong_form(annotated)), run(weak_form(annotated))
     assert near(strong, weak, FLIPS)
-    assert near(run(simulated_form(annotated, strong=True)), strong, FLIPS)
-    assert np.array_equal(run(simulated_form(annotated, strong=False)), weak)
+    assert near(run(rounded_form(annotated)), strong, FLIPS)
+    assert np.array_equal(run(simulated(annotated, "jetson")), strong)
+    assert np.array_equal(run(simulated(annotated, "jetson{jetpack=5.1}")), weak)
     assert np.array_equal(run(implicit_form(annotated)), run(annotated))
 
 
@@ -170,8 +173,9 @@ def test_both_spellings_have_one_grid(annotated):
 
 
 def test_what_was_quantised_here_needs_no_other_words(annotated):
-    assert not is_respelt(annotated)
-    assert serialize(respelt_copy(annotated)) == serialize(annotated)
+    form = canonical_form(annotated)
+    assert not form.changed
+    assert serialize(form.model) == serialize(annotated)
 
 
 # -- models that onnxruntime quantised ------------------------------------------------------------------------
@@ -251,7 +255,7 @@ def test_the_model_arrives_with_what_tensorrt_refuses(arrived):
 @pytest.mark.parametrize("form", [strong_form, weak_form])
 @pytest.mark.parametrize("ready", [load, prepared])
 def test_grids_stay_where_they_are(arrived, form, ready):
-    source, made = load(arrived), form(ready(arrived))
+    source, made = load(arrived), form(canonical(ready(arrived)))
     assert stored_types(made) == {DataType.INT8}
     assert not any(constant(node.inputs[2]).any() for node in nodes(made, *QDQ))
     before, after = steps(source), steps(made)
@@ -261,7 +265,7 @@ def test_grids_stay_where_they_are(arrived, form, ready):
 
 
 def test_biases_become_the_floats_that_they_stand_for(arrived):
-    source, made = load(arrived), strong_form(prepared(arrived))
+    source, made = load(arrived), strong_form(canonical(prepared(arrived)))
     products = {node.name: node for node in nodes(made, "Conv", "Gemm")}
     for node in nodes(source, "Conv", "Gemm"):
         integers, scale = (constant(value) for value in producer(node.inputs[2]).inputs[:2])
@@ -271,26 +275,26 @@ def test_biases_become_the_floats_that_they_stand_for(arrived):
 
 
 def test_it_computes_as_it_did(arrived):
-    assert near(run(weak_form(prepared(arrived))), run(load(arrived)), FLIPS)
+    assert near(run(weak_form(canonical(prepared(arrived)))), run(load(arrived)), FLIPS)
 
 
 def test_the_given_model_stays(arrived):
     model = prepared(arrived)
     before = serialize(model)
     for form in FORMS.values():
-        form(model)
+        form(canonical(model))
     assert serialize(model) == before
-    assert is_respelt(model)
+    assert canonical_form(model).changed
 
 
 def test_the_implicit_form_has_no_quantisation_left(arrived):
-    form = implicit_form(load(arrived))
+    form = implicit_form(canonical(load(arrived)))
     assert not nodes(form, *QDQ)
     assert near(run(form), run(load(arrived)), 0.1)
 
 
 def test_scales_that_float16_does_not_hold_stay_float32(arrived):
-    model = passed(prepared(arrived), "raise_opset{to=19},reduce_precision")
+    model = canonical(passed(prepared(arrived), "raise_opset{to=19},reduce_precision"))
     form = strong_form(model)
     scales = [node.inputs[1] for node in nodes(form, *QDQ)]
     held = [np.array_equal(constant(one).astype(np.float16).astype(np.float32), constant(one)) for one in scales]
@@ -304,7 +308,7 @@ def test_scales_that_float16_does_not_hold_stay_float32(arrived):
 @needs_compiler
 @pytest.mark.parametrize("passes", ["eliminate_identity", "raise_opset{to=19},reduce_precision"])
 def test_tensorrt_computes_it_in_integers(arrived, tmp_path, passes):
-    form = strong_form(passed(prepared(arrived), passes))
+    form = strong_form(canonical(passed(prepared(arrived), passes)))
     path = save(form, tmp_path / "form.onnx")[0]
     profile = {"input": ((1, 3, 32, 32), (2, 3, 32, 32), (4, 3, 32, 32))}
     result = build(BuildRequest(path, "8.6", profile=profile))

@@ -159,7 +159,7 @@ def test_bench_goes_on_where_one_backend_refuses_the_model(capsys, model_file, m
         def available(self):
             return Availability(True, "picky 1.0")
 
-        def legalise(self, model, target):
+        def prepare(self, annotated, target):
             raise ModelError("no kernel for it", where="conv")
 
     real = registry.load_backend

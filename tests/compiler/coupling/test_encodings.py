@@ -75,7 +75,7 @@ def test_an_axis_of_blocks_stays_whole_and_says_so(new_build: Any) -> None:
 
 
 def delivered(model: ir.Model, feed: dict[str, np.ndarray]) -> np.ndarray:
-    legal = OnnxRuntimeBackend().legalise(model, load_target("cpu"))
+    legal = OnnxRuntimeBackend().prepare(model, load_target("cpu")).delivered
     return next(iter(Session(legal, optimization="none").run(feed).values()))
 
 

@@ -70,7 +70,7 @@ class Quantised:
 
     def legal(self) -> Model:
         """As ONNX Runtime gets it."""
-        return OnnxRuntimeBackend().legalise(self.model, load_target("cpu"))
+        return OnnxRuntimeBackend().prepare(self.model, load_target("cpu")).delivered
 
     def sqnr(self) -> dict[str, float]:
         """Signal to quantisation noise of each output, in dB, over all feeds."""

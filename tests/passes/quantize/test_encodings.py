@@ -233,7 +233,7 @@ def test_an_annotated_model_is_saved_loaded_and_spelt_to_the_same_bytes(build, q
     save(done.model, tmp_path / "annotated.onnx")
     onnx.checker.check_model(onnx.load(tmp_path / "annotated.onnx"))
     again = load(tmp_path / "annotated.onnx")
-    legal = OnnxRuntimeBackend().legalise(again, load_target("cpu"))
+    legal = OnnxRuntimeBackend().prepare(again, load_target("cpu")).delivered
     assert serialize(legal) == serialize(done.legal())
 
 

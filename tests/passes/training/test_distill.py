@@ -226,7 +226,7 @@ def test_quantised_weights_train(network, damaged, context_of, distance):
     verify(damaged)
     first = next(node for node in damaged.graph if node.op_type == "Conv")
     assert encoding_of(first.inputs[1]) is not None
-    legal = [OnnxRuntimeBackend().legalise(model, context.target) for model in (before, damaged)]
+    legal = [OnnxRuntimeBackend().prepare(model, context.target).delivered for model in (before, damaged)]
     assert distance(network, legal[1]) < 0.9 * distance(network, legal[0])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graphpress import Availability, Backend, BackendError, Commission, Findings, Model, Target, save
+from graphpress import Availability, Backend, BackendError, CompileOptions, Findings, Model, Prepared, Target, save
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class AcmeBackend(Backend):
         """Always."""
         return Availability(True, "acme 1.0")
 
-    def legalise(self, model: Model, target: Target) -> Model:
-        """Nothing to spell in other words."""
-        return model
+    def prepare(self, annotated: Model, target: Target) -> Prepared:
+        """It reads no encodings: the model itself is what is delivered, and what ONNX Runtime runs in its stead."""
+        return Prepared(annotated, delivered=annotated, simulation=annotated)
 
-    def compile(self, model: Model, commission: Commission, out: Path) -> AcmeArtifact:
+    def compile(self, prepared: Prepared, options: CompileOptions, out: Path) -> AcmeArtifact:
         """Write model and note."""
         note = out / "acme.txt"
-        note.write_text(f"{commission.target.name}, {commission.threads} threads\n", encoding="utf-8")
-        return AcmeArtifact([*save(model, out / "model.onnx"), note])
+        note.write_text(f"{options.target.name}, {options.threads} threads\n", encoding="utf-8")
+        return AcmeArtifact([*save(prepared.delivered, out / "model.onnx"), note])
