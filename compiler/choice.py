@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
-from graphpress.backend import Artifact, Findings, Prepared, runner_of
+from graphpress.backend import Artifact, Findings, OffersRunner, Prepared, runner_of
 from graphpress.errors import ModelError
 from graphpress.job import Job
 from graphpress.manager.gate import SLOWER, Comparison
@@ -17,6 +18,7 @@ from graphpress.runtime import InProcess, PairedTiming, compare_latency
 ORIGINAL = "original"
 DECISION = "delivered"
 LONG_SECONDS = 12.0
+MEASURED_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Choice:
         artifact: what the backend made of it.
         comparison: against the input model; None for the input model itself.
         findings: in which type each node really computes, and what else the backend has to say.
+        place: where the artifact runs, if it offers a runner of its own; "" else.
+        latency_ms: median time of one call in that place.
         dropped: transactions that were given up because the result was worse with them, and why, latest first.
     """
 
@@ -48,6 +52,8 @@ class Choice:
     artifact: Artifact
     comparison: Comparison | None
     findings: Findings = field(default_factory=Findings)
+    place: str = ""
+    latency_ms: float | None = None
     dropped: tuple[tuple[str, str], ...] = ()
 
 
@@ -81,20 +87,35 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
             worse = "" if recorded == word else worse or "not chosen in the recorded run"
         if not worse:
             job.context.decisions[DECISION] = word
-            return Choice(candidate, artifact, comparison, artifact.findings(), tuple(dropped))
+            return _chosen(job, candidate, artifact, comparison, dropped)
         dropped.append((_last(checkpoint), worse))
         shutil.rmtree(folder)
     job.context.decisions[DECISION] = ORIGINAL
     folder = scratch / ORIGINAL
     folder.mkdir()
     artifact = job.backend.compile(job.prepare(job.original), job.compile_options(unchanged=True), folder)
-    return Choice(None, artifact, None, artifact.findings(), tuple(dropped))
+    return _chosen(job, None, artifact, None, dropped)
 
 
 def _candidate(job: Job, checkpoint: Checkpoint) -> Candidate:
     """A state with its forms: those that were scored, where it was; else they are made now."""
     scored = None if checkpoint.result is None else checkpoint.result.prepared
     return Candidate(checkpoint, scored or job.prepare(checkpoint.model))
+
+
+def _chosen(
+    job: Job,
+    candidate: Candidate | None,
+    artifact: Artifact,
+    comparison: Comparison | None,
+    dropped: Sequence[tuple[str, str]],
+) -> Choice:
+    """What is known of the artifact, asked while its files lie where it was compiled."""
+    place, latency = "", None
+    if isinstance(artifact, OffersRunner):
+        place = artifact.runner.place
+        latency = 1e3 * median(artifact.runner.measure([job.single], seconds=MEASURED_SECONDS))
+    return Choice(candidate, artifact, comparison, artifact.findings(), place, latency, tuple(dropped))
 
 
 def _last(checkpoint: Checkpoint) -> str:

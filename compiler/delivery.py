@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_seconds
 from graphpress.analysis.shapes import concrete_shapes
-from graphpress.backend import Artifact, OffersRunner
 from graphpress.choice import Candidate, Choice, choose, size_of_original
 from graphpress.evaluation import Score
 from graphpress.ir import count_nodes, graphs
@@ -35,8 +33,6 @@ from graphpress.report.records import (
     to_json,
 )
 from graphpress.runtime import median_latency
-
-MEASURED_SECONDS = 3.0
 
 
 def deliver(job: Job, run: Run, began: float) -> tuple[Report, tuple[Path, ...]]:
@@ -86,7 +82,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
     after = before if candidate is None else model_cost(candidate.checkpoint.model)
     timing = None if choice.comparison is None else choice.comparison.timing
     latency = _baseline_latency(job) if timing is None else timing.a_ms
-    result_latency = _latency_elsewhere(job, choice.artifact, latency) if timing is None else timing.b_ms
+    result_latency = _result_latency(choice, latency)
     original_nodes = count_nodes(job.original)
     result_nodes = original_nodes if candidate is None else count_nodes(candidate.prepared.delivered)
     return Report(
@@ -110,7 +106,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         modelled_ms=_modelled_ms(job, after),
         modelled_baseline_ms=_modelled_ms(job, before),
         dropped_for_worse=tuple(f"{name}: {why}" for name, why in choice.dropped),
-        notes=(*_notes(job), *_latency_notes(job, choice.artifact), *choice.findings.notes),
+        notes=(*_notes(job), *_latency_notes(job, choice), *choice.findings.notes),
         unverified=tuple(choice.findings.unverified),
         seed=job.options.seed,
         environment=environment(),
@@ -128,11 +124,12 @@ def _baseline_latency(job: Job) -> float | None:
     return median_latency(lambda: job.session.run(job.single)) if job.runs_here else None
 
 
-def _latency_elsewhere(job: Job, artifact: Artifact, here: float | None) -> float | None:
-    """Latency in the place that the artifact offers to run in; where it offers none, that of the input model."""
-    if not isinstance(artifact, OffersRunner):
-        return here
-    return 1e3 * median(artifact.runner.measure([job.single], seconds=MEASURED_SECONDS))
+def _result_latency(choice: Choice, baseline: float | None) -> float | None:
+    """Latency in the place that the artifact runs in; of the input model delivered as it is, that of the baseline."""
+    if choice.place:
+        return choice.latency_ms
+    timing = None if choice.comparison is None else choice.comparison.timing
+    return baseline if timing is None else timing.b_ms
 
 
 def _score(job: Job, candidate: Candidate) -> Score | None:
@@ -223,10 +220,10 @@ def _notes(job: Job) -> list[str]:
     return notes
 
 
-def _latency_notes(job: Job, artifact: Artifact) -> list[str]:
+def _latency_notes(job: Job, choice: Choice) -> list[str]:
     """Where latency was measured, if that is not the usual place."""
-    if isinstance(artifact, OffersRunner):
-        return [f"latency was measured on {artifact.runner.place}; that of the input model was not measured there"]
+    if choice.place:
+        return [f"latency was measured on {choice.place}; that of the input model was not measured there"]
     return [] if job.runs_here else ["the target is not this machine: latency was not measured"]
 
 

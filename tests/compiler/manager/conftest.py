@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from graphpress.errors import DataError
+from graphpress.evaluation import Score
 from graphpress.ir import Editor, Refusal, constant
 from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.manager.judge import NoJudge
+from graphpress.manager.judge import EvaluationResult, NoJudge
 from graphpress.manager.manager import Manager, Run
 from graphpress.manager.recipe import Recipe, from_passes
 from graphpress.models import build
@@ -165,7 +166,8 @@ class WeightJudge:
         value = float(np.abs(constant(conv.inputs[1])).max())
         self.judged.append(value)
         drop = abs(self.baseline - value) / self.baseline
-        return value, Verdict(drop=drop, low=drop, high=drop, max_drop=self.budget), drop <= self.budget
+        verdict = Verdict(drop=drop, low=drop, high=drop, max_drop=self.budget)
+        return EvaluationResult(drop <= self.budget, score=Score(value, None, 1), verdict=verdict)
 
 
 @pytest.fixture
