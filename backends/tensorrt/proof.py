@@ -14,9 +14,10 @@ from pathlib import Path
 
 from graphpress.backend import Findings
 from graphpress.backends.tensorrt.build import BuildRequest, BuildResult, build
+from graphpress.backends.tensorrt.integer_products import fallback_reasons, heads_reason
 from graphpress.backends.tensorrt.layers import STORAGE, TYPES, Layer, Nature, types_of_nodes
 from graphpress.backends.tensorrt.messages import contradiction, explain, remarks, warnings_of
-from graphpress.backends.tensorrt.natures import cut, natures_of, nodes_by_name, obstacle
+from graphpress.backends.tensorrt.natures import natures_of, nodes_by_name
 from graphpress.backends.tensorrt.platform import Platform
 from graphpress.backends.tensorrt.toolchain import INSTALL, Toolchain
 from graphpress.errors import BackendError, ModelError
@@ -62,7 +63,8 @@ def prove(
     messages = [message for result in built.values() for message in result.messages]
     if error := contradiction(messages):
         raise error
-    found = compare({_place(proxy): one.layers for proxy, one in built.items()}, model, asked, strong=platform.strong)
+    layers = {_place(proxy): result.layers for proxy, result in built.items()}
+    found = compare(layers, model, asked, strong=platform.strong, product=toolchain.name)
     return replace(
         found,
         notes=[*_checked(built, asked, toolchain), *_failures(results, model), _effort(built), *remarks(messages)],
@@ -84,7 +86,8 @@ def build_here(request: BuildRequest, platform: Platform, asked: Mapping[str, st
         raise refused({"": result}, model, toolchain)
     if error := contradiction(result.messages):
         raise error
-    found = compare({_place(""): result.layers}, model, asked, strong=platform.strong)
+    layers = {_place(""): result.layers}
+    found = compare(layers, model, asked, strong=platform.strong, product=toolchain.name)
     return replace(
         found,
         notes=[f"built on this device with {toolchain.title}", _effort({"": result}), *remarks(result.messages)],
@@ -113,7 +116,12 @@ def _for_proxy(request: BuildRequest, proxy: str, toolchain: Toolchain, plans: P
 
 
 def compare(
-    layers: Mapping[str, Sequence[Layer]], model: Model, asked: Mapping[str, str], *, strong: bool = True
+    layers: Mapping[str, Sequence[Layer]],
+    model: Model,
+    asked: Mapping[str, str],
+    *,
+    strong: bool = True,
+    product: str = "",
 ) -> Findings:
     """What the nodes of a model became in one or several engines, against what was asked.
 
@@ -123,6 +131,7 @@ def compare(
         asked: by node name, the arithmetic that was requested.
         strong: whether the types in the model are those of the engine. Where not, a device's flags choose among the
             float types, and requests for one of them can only be checked there.
+        product: what built it, ``tensorrt`` or ``tensorrt_rtx``; "" where nobody did.
     """
     natures, nodes = natures_of(model), nodes_by_name(model)
     if not strong:
@@ -132,7 +141,7 @@ def compare(
     names = sorted({name for table in became.values() for name in table})
     return Findings(
         became={name: _telling(wishes.get(name), [t[name] for t in became.values() if name in t]) for name in names},
-        refusals=list(_broken(wishes, became, natures, nodes)),
+        refusals=list(_broken(wishes, became, natures, nodes, product)),
         unverified=[
             *(["which float type the flags of a weakly typed network lead to"] if len(wishes) < len(asked) else []),
             *_vanished([name for name in wishes if natures.get(name, Nature()).kind == "product"], became),
@@ -237,19 +246,20 @@ def _broken(
     became: Mapping[str, Mapping[str, str]],
     natures: Mapping[str, Nature],
     nodes: Mapping[str, Node],
+    product: str,
 ) -> Iterator[Refusal]:
     """Nodes that became something else than asked; what vanished broke no promise."""
     for name, wish in asked.items():
         there = {place: table[name] for place, table in became.items() if name in table}
         broken = {place: found for place, found in there.items() if not keeps(wish, found)}
         if broken and name in nodes:
-            why, fix = _reason(wish, nodes[name], natures[name])
+            why, fix = _reason(wish, nodes[name], natures[name], product)
             where = "" if len(broken) == len(there) else f" for {'/'.join(broken)}"
             found = "/".join(dict.fromkeys(broken.values()))
             yield Refusal(name, f"asked for {wish}, becomes {found}{where}: {why}", fix)
 
 
-def _reason(asked: str, node: Node, nature: Nature) -> tuple[str, str]:
+def _reason(asked: str, node: Node, nature: Nature, product: str) -> tuple[str, str]:
     """The best reason that can be given, and what to do."""
     if asked == WEIGHT_ONLY:
         return (
@@ -263,7 +273,8 @@ def _reason(asked: str, node: Node, nature: Nature) -> tuple[str, str]:
             "it is fused with its neighbours into a kernel that computes in float between them",
             "nothing: it reads and writes no memory of its own",
         )
-    found = obstacle(node) or cut(node)
-    if found is not None:
-        return found.why, found.fix
+    reasons = (finding.refusal for finding in fallback_reasons(node, product))
+    refusal = next(reasons, None) or heads_reason(node)
+    if refusal is not None:
+        return refusal.why, refusal.fix
     return "TensorRT has no such kernel for these shapes on this GPU", "leave it in float (--exclude)"

@@ -110,7 +110,8 @@ class Bench:
 
         options = CompileOptions(self.target, self.threads, [self._feed])
         with tempfile.TemporaryDirectory(prefix="graphpress-") as folder:
-            artifact = backend.compile(backend.prepare(self.model, self.target), options, Path(folder))
+            prepared = backend.prepare(self.model, self.target)
+            artifact = backend.compile(prepared, options, Path(folder))
             runner = runner_of(artifact, runs_here=True)
             assert runner is not None
             if not isinstance(runner, InProcess):

@@ -1,5 +1,5 @@
 """What the target's TensorRT would refuse, or quietly compute otherwise than asked, found without any toolchain."""
 
-from graphpress.backends.tensorrt.lint.check import lint, refused, unsupported
+from graphpress.backends.tensorrt.lint.check import lint, unsupported
 
-__all__ = ["lint", "refused", "unsupported"]
+__all__ = ["lint", "unsupported"]

@@ -7,38 +7,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter
 
 from graphpress.backends.tensorrt.platform import Platform, platform_of
+from graphpress.lint import Limit
 from graphpress.targets import Target
 
 OPERATORS = Path(__file__).parents[1] / "operators.toml"
 
-FLOAT_TYPES = ("float32", "float16", "bfloat16")
-"""Types that an operator computes in; whatever else is narrow is stored only, between Q and DQ."""
+NARROW_INTEGERS_OPSET = 21
+"""The operator set that int4 came with; TensorRT 10 reads its Q/DQ nodes whatever else it documents."""
 
 Release = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Limit:
-    """What releases refuse of operators that they know; the data file says what the fields mean."""
+class ReleaseLimit(Limit):
+    """A limit of some releases.
 
-    operators: tuple[str, ...]
-    why: str
-    fix: str
-    outputs: int | None = None
-    inputs: int | None = None
-    attribute: str = ""
-    allowed: tuple[Any, ...] | None = None
-    without: str = ""
-    rank: int | None = None
-    input: int | None = None
-    constant: bool = False
-    largest: int | None = None
-    scans: bool = False
+    Args:
+        until: the first release that lifts it; "" for none.
+        products: those that it holds for; empty for all.
+    """
+
     until: str = ""
     products: tuple[str, ...] = ()
 
@@ -66,7 +59,7 @@ class Knowledge:
     first_release: Mapping[str, tuple[str, ...]]
     first_type: Mapping[str, str]
     product: Mapping[str, Product]
-    limit: tuple[Limit, ...]
+    limit: tuple[ReleaseLimit, ...]
 
     @cached_property
     def since(self) -> Mapping[str, str]:
@@ -94,6 +87,11 @@ class Device:
         return cls(target, platform_of(target), before_folding)
 
     @property
+    def runtime(self) -> str:
+        """Its name without a version, for messages."""
+        return "TensorRT"
+
+    @property
     def title(self) -> str:
         """Product and version, for messages."""
         name = "TensorRT for RTX" if self._product else "TensorRT"
@@ -103,6 +101,12 @@ class Device:
     def release(self) -> Release:
         """The TensorRT release whose parser this is."""
         return version(self._product.parser if self._product else self.platform.tensorrt)
+
+    @property
+    def opset_max(self) -> int:
+        """The newest operator set that it reads."""
+        documented = self.target.opset_max
+        return max(documented, NARROW_INTEGERS_OPSET) if self.release >= (10,) else documented
 
     @cached_property
     def operators(self) -> frozenset[str]:
@@ -120,13 +124,13 @@ class Device:
     @cached_property
     def limits(self) -> Mapping[str, tuple[Limit, ...]]:
         """What holds here, by operator."""
-        found: dict[str, tuple[Limit, ...]] = {}
+        limits: dict[str, tuple[Limit, ...]] = {}
         for limit in knowledge().limit:
             if self._holds(limit):
-                found.update({operator: (*found.get(operator, ()), limit) for operator in limit.operators})
-        return found
+                limits.update({operator: (*limits.get(operator, ()), limit) for operator in limit.operators})
+        return limits
 
-    def _holds(self, limit: Limit) -> bool:
+    def _holds(self, limit: ReleaseLimit) -> bool:
         lifted = limit.until and self.release >= version(limit.until)
         return not lifted and (not limit.products or self.platform.product in limit.products)
 

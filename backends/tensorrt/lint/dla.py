@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from math import prod
 
 from graphpress.backends.tensorrt.lint.device import Device
-from graphpress.backends.tensorrt.lint.finding import Finding, degraded
 from graphpress.ir import (
     Graph,
     Model,
@@ -28,6 +27,7 @@ from graphpress.ir import (
     static_shape,
     string_attribute,
 )
+from graphpress.lint import Finding, degraded
 
 LARGEST_BATCH, LARGEST_DIMENSION = 4096, 8192
 

@@ -8,17 +8,16 @@ would be taken for it, so that such a node is refused. Functions are read from T
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from functools import cache
 from typing import Any
 
 from onnx import defs
 
 from graphpress.backends.tensorrt.lint.device import Device, knowledge, version
-from graphpress.backends.tensorrt.lint.finding import Finding, fatal
-from graphpress.backends.tensorrt.lint.settled import settled_nodes
-from graphpress.ir import Model, Node, graphs, opset_of
+from graphpress.ir import Node, opset_of
 from graphpress.ir.values import STANDARD_DOMAINS
+from graphpress.lint import Remedy, Rule, operator_rule
+from graphpress.lint.operators import Functions
 
 MICROSOFT = "com.microsoft"
 PLUGIN_ATTRIBUTES = ("plugin_version", "plugin_namespace")
@@ -26,49 +25,28 @@ LIBRARY_SUFFIX = "_TRT"
 """How plugins of TensorRT's own library are called; TensorRT for RTX has no such library."""
 
 FUNCTIONS_SINCE = "9.0"
-NARROW_INTEGERS_OPSET = 21
-"""The operator set that int4 came with; TensorRT 10 reads its Q/DQ nodes whatever else it documents."""
-
 SURGERY = "replace it by operators that TensorRT has (surgery), or write a plugin and set its attribute plugin_version"
 
 
-def operator_findings(model: Model, device: Device) -> Iterator[Finding]:
-    """Unknown operators, each node of them, and an operator set that is too new."""
-    yield from _opset(model, device)
-    settled = settled_nodes(model) if device.before_folding else frozenset[Node]()
-    functions = {(domain, name) for domain, name, *_ in model.functions}
-    for graph in graphs(model):
-        for node in graph:
-            if node not in settled:
-                yield from _operator(node, device, functions)
-
-
-def _opset(model: Model, device: Device) -> Iterator[Finding]:
-    declared = max((model.graph.opset_imports.get(domain, 0) for domain in STANDARD_DOMAINS), default=0)
-    limit = device.target.opset_max
-    if device.release >= (10,):
-        limit = max(limit, NARROW_INTEGERS_OPSET)
-    if declared > limit:
-        yield fatal(
-            next(iter(model.graph), None),
-            f"the model is written in operator set {declared}, and {device.title} reads up to {limit}",
-            f"export with operator set {limit}, or choose a device with a newer TensorRT",
-        )
-
-
-def _operator(node: Node, device: Device, functions: Collection[tuple[str, str]]) -> Iterator[Finding]:
+def _unknown(node: Node, device: Device, functions: Functions) -> Remedy | None:
+    """Why the parser does not read a node."""
     if _is_plugin(node, device):
-        return
+        return None
     if (node.domain, node.op_type) in functions:
-        if device.release < version(FUNCTIONS_SINCE):
-            yield fatal(node, f"{device.title} reads no functions", "inline them (onnx.inliner) before")
-        return
+        if device.release >= version(FUNCTIONS_SINCE):
+            return None
+        return Remedy(f"{device.title} reads no functions", "inline them (onnx.inliner) before")
     if node.domain in ("", MICROSOFT) and node.op_type in device.microsoft_operators:
-        return
+        return None
     if node.domain not in STANDARD_DOMAINS:
-        yield fatal(node, _foreign(node, device), SURGERY)
-    elif node.op_type not in device.operators:
-        yield fatal(node, f"{device.title} does not know {node.op_type}", _remedy(node, device))
+        return Remedy(_foreign(node, device), SURGERY)
+    if node.op_type not in device.operators:
+        return Remedy(f"{device.title} does not know {node.op_type}", _remedy(node, device))
+    return None
+
+
+operator_findings: Rule[Device] = operator_rule(_unknown)
+"""Unknown operators, each node of them, and an operator set that is too new."""
 
 
 def _is_plugin(node: Node, device: Device) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphpress.backends.tensorrt.lint.device import Device
-from graphpress.backends.tensorrt.lint.finding import Finding, fatal
 from graphpress.backends.tensorrt.pinned import respelt
 from graphpress.ir import Model, Value, graphs
 from graphpress.ir.encoding import Quantized, output_encoding, read_encoding
+from graphpress.lint import Finding, fatal
 
 FIX = (
     "start from the float model, or quantise it anew to symmetric int8; in onnxruntime.quantization:"

@@ -11,7 +11,11 @@ from onnx import TensorProto, helper
 
 from graphpress.backends.tensorrt.build import BuildRequest, build
 from graphpress.backends.tensorrt.layers import types_of_nodes
+from graphpress.backends.tensorrt.lint.check import MATERIALIZED
+from graphpress.backends.tensorrt.lint.device import Device
+from graphpress.backends.tensorrt.lint.products import integer_findings
 from graphpress.ir import from_proto
+from graphpress.lint import findings, refusals
 
 NARROW = {
     TensorProto.BFLOAT16: ml_dtypes.bfloat16,
@@ -95,6 +99,17 @@ class Net:
 @pytest.fixture
 def net():
     return Net
+
+
+@pytest.fixture
+def fatal():
+    """Of what the linter finds, that for which the target's TensorRT makes no engine, or a wrong one."""
+
+    def of(model, target):
+        rules = (*MATERIALIZED, integer_findings)
+        return refusals(finding for finding in findings(rules, model, Device.of(target)) if finding.fatal)
+
+    return of
 
 
 @pytest.fixture

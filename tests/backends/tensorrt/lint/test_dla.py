@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto as T
 
-from graphpress.backends.tensorrt.lint import lint, refused
+from graphpress.backends.tensorrt.lint import lint
 from graphpress.targets import load_target
 
 ON = "jetson{dla=on}"
@@ -77,14 +77,14 @@ def test_what_it_runs(net, name):
 
 
 @pytest.mark.parametrize("name", FALLS_BACK)
-def test_what_falls_back_is_named(net, name):
+def test_what_falls_back_is_named(net, name, fatal):
     make, why = FALLS_BACK[name]
     model = make(net).model
     (found,) = lint(model, load_target(ON))
     assert found.where == "n"
     assert why in found.why
     assert "the GPU computes it" in found.fix
-    assert refused(model, load_target(ON)) == []
+    assert fatal(model, load_target(ON)) == []
     assert lint(model, load_target("jetson")) == []
 
 

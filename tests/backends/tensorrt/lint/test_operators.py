@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto as T
 from onnx import defs, helper
 
-from graphpress.backends.tensorrt.lint import lint, refused, unsupported
+from graphpress.backends.tensorrt.lint import lint, unsupported
 from graphpress.backends.tensorrt.lint.device import Device, knowledge, version
 from graphpress.ir import from_proto
 from graphpress.ops import table
@@ -139,12 +139,12 @@ def test_nodes_of_subgraphs_count(net):
     assert [item.where for item in unsupported(made.model, load_target("jetson"))] == ["Det"]
 
 
-def test_what_folds_away_does_not_count_before_work(net):
+def test_what_folds_away_does_not_count_before_work(net, fatal):
     made = net((4, 64))
     ones = made.node("NonZero", made.constant(np.ones(4)), name="folds")
     made.output(made.node("Gather", "x", made.node("Squeeze", ones, made.constant([0], I64)), axis=0))
     assert unsupported(made.model, load_target("rtx")) == []
-    assert [item.where for item in refused(made.model, load_target("rtx"))] == ["folds"]
+    assert [item.where for item in fatal(made.model, load_target("rtx"))] == ["folds"]
 
 
 def test_shapes_that_are_known_fold_away(net):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto as T
 
-from graphpress.backends.tensorrt.lint import lint, refused, unsupported
+from graphpress.backends.tensorrt.lint import lint, unsupported
 from graphpress.targets import load_target
 
 
@@ -28,8 +28,8 @@ def cast(net, dtype):
         ("rtx", None),
     ],
 )
-def test_bfloat16(net, target, why):
-    found = refused(relu(net, T.BFLOAT16, 17).model, load_target(target))
+def test_bfloat16(net, target, why, fatal):
+    found = fatal(relu(net, T.BFLOAT16, 17).model, load_target(target))
     assert {item.where for item in found} == (set() if why is None else {"x", "conv", "relu"})
     assert all(item.why == why and item.fix == "use float16" for item in found)
 
@@ -61,17 +61,17 @@ def test_images_of_bytes_may_enter_and_be_cast(net, verdict):
     assert verdict(made).built
 
 
-def test_bytes_are_not_computed_with(net, verdict):
+def test_bytes_are_not_computed_with(net, verdict, fatal):
     made = net((4, 64), dtype=T.UINT8)
     made.output(made.node("Add", "x", "x", name="add"))
-    assert [item.where for item in refused(made.model, load_target("jetson"))] == ["add"]
+    assert [item.where for item in fatal(made.model, load_target("jetson"))] == ["add"]
     assert not verdict(made).built
 
 
-def test_float64_is_computed_in_float32(net, verdict):
+def test_float64_is_computed_in_float32(net, verdict, fatal):
     made = relu(net, T.DOUBLE)
     target = load_target("jetson")
-    assert refused(made.model, target) == []
+    assert fatal(made.model, target) == []
     found = lint(made.model, target)
     assert [item.where for item in found] == ["x", "conv", "relu"]
     assert "computes in float32" in found[0].why
@@ -89,7 +89,7 @@ def test_float64_at_the_edges_of_a_network(net, target):
 
 
 @pytest.mark.parametrize("op_type", ["Add", "MatMul", "Concat", "Where", "LayerNormalization"])
-def test_operands_of_two_types(net, verdict, op_type):
+def test_operands_of_two_types(net, verdict, op_type, fatal):
     made = net((64, 64))
     other = made.node("Cast", "x", to=T.FLOAT)
     operands, attributes = ["x", other], {}
@@ -100,17 +100,17 @@ def test_operands_of_two_types(net, verdict, op_type):
     if op_type == "LayerNormalization":
         operands = ["x", made.constant(np.ones(64), T.FLOAT)]
     made.output(made.node(op_type, *operands, name="n", **attributes))
-    (found,) = refused(made.model, load_target("rtx"))
+    (found,) = fatal(made.model, load_target("rtx"))
     assert found.where == "n"
     assert "its operands are float16 and float32" in found.why
     assert not verdict(made).built
 
 
-def test_scales_of_another_type_than_their_tensor(net):
+def test_scales_of_another_type_than_their_tensor(net, fatal):
     made = net((4, 64))
     scale, zero = made.constant(0.02, T.FLOAT), made.constant(0, T.INT8)
     made.output(made.node("QuantizeLinear", "x", scale, zero, name="q"), T.INT8)
-    assert [item.where for item in refused(made.model, load_target("jetson"))] == ["q"]
+    assert [item.where for item in fatal(made.model, load_target("jetson"))] == ["q"]
 
 
 def test_statistics_may_have_another_type(net, verdict):

@@ -1,13 +1,13 @@
-"""What releases refuse of operators that they know, as the data file says."""
+"""What a runtime refuses of operators that it reads otherwise, as its data says."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphpress.backends.tensorrt.lint.device import Device, Limit
-from graphpress.backends.tensorrt.lint.finding import Finding, fatal
-from graphpress.backends.tensorrt.lint.settled import is_settled, settled_nodes
 from graphpress.ir import Attr, AttributeType, Model, Node, graphs, input_of, is_standard, rank_of, scalar
+from graphpress.lint.finding import Finding, fatal
+from graphpress.lint.settled import is_settled, settled_nodes
+from graphpress.lint.support import Limit, Support
 
 CARRIED_FROM = 2
 """Inputs of a Loop from here on are values that it carries; outputs beyond their number are stacked."""
@@ -15,16 +15,16 @@ CARRIED_FROM = 2
 LISTS = (AttributeType.INTS, AttributeType.FLOATS, AttributeType.STRINGS)
 
 
-def limit_findings(model: Model, device: Device) -> Iterator[Finding]:
+def limit_findings(model: Model, support: Support) -> Iterator[Finding]:
     """Every node that breaks a limit of its operator."""
     settled = settled_nodes(model)
     for graph in graphs(model):
         for node in graph:
-            if not is_standard(node) or (device.before_folding and node in settled):
+            if not is_standard(node) or (support.before_folding and node in settled):
                 continue
-            for limit in device.limits.get(node.op_type, ()):
+            for limit in support.limits.get(node.op_type, ()):
                 if _breaks(node, limit, settled):
-                    yield fatal(node, f"{device.title}'s {node.op_type} {limit.why}", limit.fix)
+                    yield fatal(node, f"{support.title}'s {node.op_type} {limit.why}", limit.fix)
 
 
 def _breaks(node: Node, limit: Limit, settled: frozenset[Node]) -> bool:
