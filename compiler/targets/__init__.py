@@ -3,6 +3,7 @@
 from graphpress.targets.target import (
     Option,
     QuantizationPolicy,
+    SparsityPolicy,
     Target,
     aliases_of,
     load_target,
@@ -14,6 +15,7 @@ from graphpress.targets.target import (
 __all__ = [
     "Option",
     "QuantizationPolicy",
+    "SparsityPolicy",
     "Target",
     "aliases_of",
     "load_target",

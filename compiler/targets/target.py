@@ -44,6 +44,10 @@ class QuantizationPolicy:
             product's accumulator flows into the addition unrounded.
         scales: float type that every scale must fit into without rounding: ``float32`` or ``float16``.
         float_results: anchors whose integer kernel can return float, so that a last layer keeps its resolution.
+        float8_excluded: of ``transparent``, those that compute in a wider float between two 8-bit floats.
+        float8_positions: positions of a convolution's kernel up to which it has float8 kernels; 0 for any number.
+        weight_blocks: inputs of an output that may share a scale where kernels expand 4-bit weights on the fly, largest
+            first.
     """
 
     activations: str = "uint8"
@@ -58,6 +62,24 @@ class QuantizationPolicy:
     residual_adds: bool = False
     scales: str = "float32"
     float_results: tuple[str, ...] = ()
+    float8_excluded: tuple[str, ...] = ()
+    float8_positions: int = 0
+    weight_blocks: tuple[int, ...] = (128, 64, 32)
+
+
+@dataclass(frozen=True)
+class SparsityPolicy:
+    """What zeros in weights are worth on a target.
+
+    Args:
+        patterns: n:m patterns that it has kernels for, such as ``2:4``.
+        gain: what such weights gain, for the report: a sentence without its full stop.
+        no_gain: why other zeros save no time, likewise.
+    """
+
+    patterns: tuple[str, ...] = ()
+    gain: str = ""
+    no_gain: str = "nothing is known of kernels for sparse weights"
 
 
 @dataclass(frozen=True)
@@ -78,6 +100,7 @@ class Target:
         bandwidth_gbs: memory bandwidth in GB/s; 0 when unknown.
         kernels: types that its arithmetic units compute in, by their ONNX names in lower case.
         quantization: the integer forms it runs fast.
+        sparsity: which zeros it makes use of.
         settings: what only its backend reads, and validates.
         chosen: the word of each option of the target, defaults included.
         spelled: how the command line names it: options that differ from their default stand in braces.
@@ -96,6 +119,7 @@ class Target:
     bandwidth_gbs: float = 0.0
     kernels: tuple[str, ...] = ("float32", "int8")
     quantization: QuantizationPolicy = QuantizationPolicy()
+    sparsity: SparsityPolicy = SparsityPolicy()
     settings: dict[str, Any] = field(default_factory=dict)
     chosen: dict[str, str] = field(default_factory=dict)
     spelled: str = ""

@@ -40,8 +40,6 @@ from graphpress.passes.quantize.residual import accumulations
 from graphpress.targets import QuantizationPolicy
 
 ABSORBED = ("Relu", "Clip")
-FLOAT8_POSITIONS = 32
-"""Larger kernels of convolutions compute in float16, as engines for SM89 show."""
 
 
 @dataclass
@@ -181,11 +179,11 @@ def _refusal(node: Node, policy: QuantizationPolicy, context: Context) -> Refusa
         return Refusal.at(
             node, "its weight is computed at run time; this target has no fast kernel for that", "leave it float"
         )
-    if policy.weights == FLOAT8 and node.op_type == "Conv":
+    if policy.weights == FLOAT8 and policy.float8_positions and node.op_type == "Conv":
         weight = constant(input_of(node, spec.quantization.weight))
         positions = 1 if weight is None else prod(weight.shape[2:])
-        if positions > FLOAT8_POSITIONS:
-            why = f"its kernel has {positions} positions, those in float8 at most {FLOAT8_POSITIONS}"
+        if positions > policy.float8_positions:
+            why = f"its kernel has {positions} positions, those in float8 at most {policy.float8_positions}"
             return Refusal.at(node, why, "leave it float")
     if _is_encoded(node):
         return Refusal.at(node, "it is quantised already", "start from the float model to quantise it anew")

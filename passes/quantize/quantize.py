@@ -32,9 +32,6 @@ from graphpress.targets import QuantizationPolicy
 SMALLEST_OPSET = {"int8": 13, FLOAT8: 19}
 """From here on QuantizeLinear knows an axis, and an 8-bit float."""
 
-INTEGERS_ONLY = frozenset({"MaxPool", "Resize"})
-"""Movers of integers that compute in float16 between two 8-bit floats, as engines for SM89 show."""
-
 
 @dataclass(frozen=True)
 class Quantize(Pass):
@@ -116,7 +113,7 @@ class Quantize(Pass):
             per_channel=False,
             reduced_range=False,
             bias="float32",
-            transparent=tuple(one for one in policy.transparent if one not in INTEGERS_ONLY),
+            transparent=tuple(one for one in policy.transparent if one not in policy.float8_excluded),
         )
 
 

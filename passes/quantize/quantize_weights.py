@@ -28,7 +28,6 @@ from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.kernels import choices_with_opset, targets_with
 from graphpress.passes.quantize.blocks import block_encoding
 
-BLOCKS = (128, 64, 32)
 SMALLEST_OPSET = {"int4": 21, "int8": 13}
 """From here on DequantizeLinear knows four bits and blocks, and an axis."""
 
@@ -39,7 +38,8 @@ class QuantizeWeights(Pass):
 
     Args:
         dtype: type of the weights.
-        block_size: for ``int4``: inputs that share a scale, 128, 64 or 32; smaller where that does not divide.
+        block_size: for ``int4``: inputs that share a scale; smaller where that does not divide. One of those that the
+            target has kernels for (128, 64 or 32).
     """
 
     name: ClassVar[str] = "quantize_weights"
@@ -48,12 +48,19 @@ class QuantizeWeights(Pass):
     dtype: Literal["int4", "int8"] = "int4"
     block_size: int = 128
 
-    def __post_init__(self) -> None:
-        if self.block_size not in BLOCKS:
+    def check(self, context: Context) -> None:
+        """Other blocks would be expanded to float before the product.
+
+        Raises:
+            UsageError: the target has 4-bit kernels, and none for this block size.
+        """
+        target = context.target
+        blocks = target.quantization.weight_blocks
+        if self.dtype in target.kernels and self.dtype == "int4" and self.block_size not in blocks:
             raise UsageError(
-                f"no kernel reads weights in blocks of {self.block_size}",
+                f"no kernel of {target.name} reads weights in blocks of {self.block_size}",
                 where=self.name,
-                fix=f"choose one of: {', '.join(map(str, BLOCKS))}",
+                fix=f"choose one of: {', '.join(map(str, blocks))}",
             )
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
@@ -103,16 +110,22 @@ class QuantizeWeights(Pass):
             return Refusal.at(
                 node, f"its {outputs} outputs are odd in number: no kernel reads such rows", "leave it float"
             )
-        block = next((one for one in BLOCKS if one <= self.block_size and not size % one and size > one), None)
-        if self.dtype == "int4" and block is None:
-            return Refusal.at(node, f"its {size} inputs make no two blocks of {BLOCKS[-1]} or more", "leave it float")
-        wanted = block if self.dtype == "int4" and block is not None else 0
+        block = self._block(size, context.target.quantization.weight_blocks)
+        if block is None:
+            smallest = min(context.target.quantization.weight_blocks)
+            return Refusal.at(node, f"its {size} inputs make no two blocks of {smallest} or more", "leave it float")
         scales = context.target.quantization.scales
         largest = float(np.abs(weight).max())
         if not _has_scale(largest / integer_bounds(self.dtype)[1], scales):
             why = f"its largest number is {largest:.3g}, for which {scales} holds no scale"
             return Refusal.at(node, why, "scale the weight, or leave it float")
-        return block_encoding(weight, op.in_axis, wanted, self.dtype, scales)
+        return block_encoding(weight, op.in_axis, block, self.dtype, scales)
+
+    def _block(self, inputs: int, sizes: tuple[int, ...]) -> int | None:
+        """The largest block allowed that divides the inputs at least twice, None where there is none; 0 for int8."""
+        if self.dtype == "int8":
+            return 0
+        return next((size for size in sizes if size <= self.block_size and not inputs % size and inputs > size), None)
 
 
 def _refusal(node: Node, context: Context) -> Refusal | None:

@@ -40,11 +40,9 @@ from graphpress.passes.sparsify.criterion import Criterion, Rule
 from graphpress.passes.sparsify.magnitude import Magnitude
 from graphpress.passes.sparsify.sparsegpt import SparseGpt
 from graphpress.passes.sparsify.wanda import Wanda
+from graphpress.targets import SparsityPolicy
 
-NO_GAIN = (
-    "the zeros save no time: ONNX Runtime has no kernels for sparse weights; the file is as large as before, only a "
-    "compressed download of it is smaller"
-)
+SAME_SIZE = "the file is as large as before, only a compressed download of it is smaller"
 NOT_FINITE = "it reads infinite or undefined values"
 
 _HALF = 0.5
@@ -126,7 +124,7 @@ class Sparsify(Pass):
                 self._write(model, op, self._sparse(op, None))
         else:
             refusals += self._layer_by_layer(model, layers, context)
-        return Outcome(len(layers), refusals, _notes(layers))
+        return Outcome(len(layers), refusals, [_share(layers), self._worth(context.target.sparsity)])
 
     def _judge(self) -> Criterion:
         judges: dict[str, Criterion] = {"magnitude": Magnitude(), "wanda": Wanda(), "sparsegpt": SparseGpt()}
@@ -151,6 +149,12 @@ class Sparsify(Pass):
             why = f"{block[1]} does not divide the {channels} input channels that an output reads"
             return Refusal.at(op.node, why)
         return None
+
+    def _worth(self, policy: SparsityPolicy) -> str:
+        """What the target makes of the zeros, in a sentence."""
+        if self.pattern in policy.patterns:
+            return f"the target has kernels for {self.pattern} sparse weights: {policy.gain}; {SAME_SIZE}"
+        return f"the zeros save no time: {policy.no_gain}; {SAME_SIZE}"
 
     def _sparse(self, op: LinearOp, seen: Moments | None) -> np.ndarray:
         return self._judge().sparse(op, op.stored_weight(), seen, self.rule)
@@ -227,7 +231,8 @@ class _Observed:
         self.write(self.observer.op, self.observer.moments)
 
 
-def _notes(layers: Mapping[Node, LinearOp]) -> list[str]:
+def _share(layers: Mapping[Node, LinearOp]) -> str:
+    """How much of the weights is zero, in a sentence."""
     weights = [op.stored_weight() for op in layers.values()]
     zeros = 1 - sum(np.count_nonzero(weight) for weight in weights) / max(1, sum(weight.size for weight in weights))
-    return [f"{zeros:.1%} of the weights of {len(layers)} layers are zero", NO_GAIN]
+    return f"{zeros:.1%} of the weights of {len(layers)} layers are zero"

@@ -4,7 +4,7 @@ The function takes an ``onnx_graphsurgeon.Graph``, changes it or returns another
 What onnx-graphsurgeon cannot hold (metadata, encodings, int4 and float8 tensors, external data) rides beside, as
 ``graphpress.bridge.graphsurgeon`` says. The result is checked: structure, the ONNX checker, the model's inputs.
 
-Operators that nothing here defines (plugins of TensorRT) may be inserted, but then nothing here can run the model:
+Operators that nothing here defines (plugins of a runtime) may be inserted, but then nothing here can run the model:
 refused where there is data to hold the model to, since nobody could tell whether it is still right.
 """
 

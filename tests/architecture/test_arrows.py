@@ -1,6 +1,7 @@
 """Who may import whom, what may be imported where, and how long a file may be."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,6 +84,16 @@ def test_files_are_short_and_say_what_they_are(file):
     text = file.read_text(encoding="utf-8")
     assert text.count("\n") <= LONGEST
     assert ast.get_docstring(ast.parse(text)), "has no docstring"
+
+
+DEVICES = re.compile(r"\b(TensorRT|trtexec|NVIDIA|CUDA|cuDNN|Jetson|Orin|Xavier|SM\d\d+|VNNI|Raspberry|DLA)\b", re.I)
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.relative_to(ROOT).parts[0] == "passes"], ids=str)
+def test_passes_know_no_device(file):
+    """What a device does is data of its target, and so are the sentences about it."""
+    text = file.read_text(encoding="utf-8")
+    assert not [match.group() for match in DEVICES.finditer(text)]
 
 
 def test_nobody_imports_a_script():

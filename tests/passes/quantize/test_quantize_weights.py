@@ -4,6 +4,7 @@ ONNX Runtime runs without its rewritings: fused with integer weights, its produc
 """
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -241,6 +242,19 @@ def test_what_a_target_cannot_read_is_refused_with_the_remedy(build, weights, ta
 
 
 def test_other_block_sizes_are_no_option():
+    context = Context(target=load_target("jetson{jetpack=7.2}"), original=None)
     with pytest.raises(UsageError, match="blocks of 48") as raised:
-        QuantizeWeights(block_size=48)
+        QuantizeWeights(block_size=48).check(context)
     assert "128" in raised.value.fix
+    QuantizeWeights(block_size=64).check(context)
+    QuantizeWeights(dtype="int8", block_size=48).check(context)
+
+
+def test_the_target_says_which_blocks_its_kernels_read(build, weights):
+    target = load_target("jetson{jetpack=7.2}")
+    target = replace(target, quantization=replace(target.quantization, weight_blocks=(48,)))
+    model = build("(float[N,96] x) => (float[N,4] y) { y = MatMul(x, w) }", opset=21, w=weights.of(96, 4))
+    context = Context(target=target, original=model)
+    QuantizeWeights(block_size=48).check(context)
+    assert QuantizeWeights(block_size=48).run(model, context).changes == 1
+    assert read_encoding(model.graph[0], 1).block == 48
