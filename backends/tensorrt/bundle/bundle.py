@@ -34,7 +34,6 @@ __all__ = [
     "Promise",
     "complete_bundle",
     "promises",
-    "write_bundle",
     "write_models",
 ]
 
@@ -42,21 +41,16 @@ SCRIPTS = ("build_engine.py", "run_engine.py", "verify.py")
 ENGINE = Path(__file__).parents[1] / "engine.py"
 
 
-def write_bundle(out: Path, bundle: Bundle) -> list[Path]:
-    """Write the folder, which must exist. The same bundle gives the same bytes.
+def complete_bundle(out: Path, bundle: Bundle, models: Sequence[Path]) -> list[Path]:
+    """Write what goes with the models that lie in the folder already. The same bundle gives the same bytes.
 
     Returns:
         The files, ``model.onnx`` and its data first.
 
     Raises:
-        ModelError: a model is too large for its format, or ONNX Runtime cannot run the simulated one.
+        ModelError: ONNX Runtime cannot run the simulation.
         DataError: a sample does not fit the model.
     """
-    return complete_bundle(out, bundle, [file for files in write_models(out, bundle).values() for file in files])
-
-
-def complete_bundle(out: Path, bundle: Bundle, models: Sequence[Path]) -> list[Path]:
-    """Write what goes with the models that lie in the folder already: see ``write_bundle``."""
     samples = _golden(bundle)
     files = [*models, *_write_golden(out, samples), *_write_scripts(out, bundle)]
     outputs = output_promises(samples, types_of(bundle.annotated), dla=bundle.platform.dla)
@@ -71,6 +65,9 @@ def write_models(out: Path, bundle: Bundle) -> dict[Form, list[Path]]:
 
     Returns:
         By form its files, the model first.
+
+    Raises:
+        ModelError: a model is too large for its format.
     """
     files: dict[Form, list[Path]] = {}
     for form, name in bundle.model_files.items():

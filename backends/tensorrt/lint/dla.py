@@ -8,6 +8,7 @@ guide, "DLA supported layers and restrictions", and the operator matrix of its r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from math import prod
 
 from graphpress.backends.tensorrt.lint.device import Device
@@ -92,28 +93,39 @@ def _any(node: Node) -> str | None:
     return None
 
 
+@dataclass(frozen=True)
+class Window:
+    """Bounds of what slides over an image, each from and to, inclusive; None where it has no such attribute."""
+
+    kernel: tuple[int, int]
+    padding: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int] | None = None
+
+    def beyond(self, node: Node, name: str, kernel: tuple[int, ...] | None) -> str | None:
+        """Which attribute of a node lies outside, or None; ``name`` is what messages call its kernel."""
+        return (
+            _within(name, kernel, *self.kernel)
+            or _within("padding", ints_attribute(node, "pads"), *self.padding)
+            or _within("stride", ints_attribute(node, "strides"), *self.stride)
+            or (self.dilation and _within("dilation", ints_attribute(node, "dilations"), *self.dilation))
+            or None
+        )
+
+
+CONVOLUTION = Window(kernel=(1, 32), padding=(0, 31), stride=(1, 8), dilation=(1, 32))
+DECONVOLUTION = Window(kernel=(1, 32), padding=(0, 0), stride=(1, 32), dilation=(1, 1))
+POOLING = Window(kernel=(1, 8), padding=(0, 7), stride=(1, 16))
+
+
 def _convolution(node: Node) -> str | None:
-    return (
-        _planes(node)
-        or _constant_weight(node)
-        or _within("kernel", _kernel(node), 1, 32)
-        or _within("padding", ints_attribute(node, "pads"), 0, 31)
-        or _within("stride", ints_attribute(node, "strides"), 1, 8)
-        or _within("dilation", ints_attribute(node, "dilations"), 1, 32)
-    )
+    return _planes(node) or _constant_weight(node) or CONVOLUTION.beyond(node, "kernel", _kernel(node))
 
 
 def _deconvolution(node: Node) -> str | None:
     if int_attribute(node, "group", 1) > 1:
         return "it has no groups in deconvolutions"
-    return (
-        _planes(node)
-        or _constant_weight(node)
-        or _within("kernel", _kernel(node), 1, 32)
-        or _within("padding", ints_attribute(node, "pads"), 0, 0)
-        or _within("stride", ints_attribute(node, "strides"), 1, 32)
-        or _within("dilation", ints_attribute(node, "dilations"), 1, 1)
-    )
+    return _planes(node) or _constant_weight(node) or DECONVOLUTION.beyond(node, "kernel", _kernel(node))
 
 
 def _pooling(node: Node) -> str | None:
@@ -121,16 +133,7 @@ def _pooling(node: Node) -> str | None:
         padding = ints_attribute(node, "pads")
         if padding is not None and any(padding):
             return "its averages count the padding"
-    return (
-        _planes(node)
-        or _within("window", ints_attribute(node, "kernel_shape"), 1, 8)
-        or _within("padding", ints_attribute(node, "pads"), 0, 7)
-        or _within("stride", ints_attribute(node, "strides"), 1, 16)
-    )
-
-
-def _product(node: Node) -> str | None:
-    return _constant_weight(node)
+    return _planes(node) or POOLING.beyond(node, "window", ints_attribute(node, "kernel_shape"))
 
 
 def _clip(node: Node) -> str | None:
@@ -188,7 +191,7 @@ def _planes(node: Node) -> str | None:
 
 
 def _constant_weight(node: Node) -> str | None:
-    """Weights that are constant, as such or behind the DQ that spells their quantisation."""
+    """Whether weights are constant, as such or behind the DQ of their quantisation."""
     value = input_of(node, 1)
     before = None if value is None else value.producer()
     if before is not None and is_standard(before, "DequantizeLinear"):
@@ -217,10 +220,10 @@ LAYERS: Mapping[str, Limit] = {
     "Conv": _convolution,
     "ConvTranspose": _deconvolution,
     "Equal": _any,
-    "Gemm": _product,
+    "Gemm": _constant_weight,
     "LRN": _normalization,
     "LeakyRelu": _any,
-    "MatMul": _product,
+    "MatMul": _constant_weight,
     "Max": _elementwise,
     "MaxPool": _pooling,
     "Mul": _elementwise,

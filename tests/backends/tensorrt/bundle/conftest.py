@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphpress.backends.tensorrt.bundle.bundle import Bundle, promises, write_bundle
+from graphpress.backends.tensorrt.bundle.bundle import Bundle, complete_bundle, promises, write_models
 from graphpress.backends.tensorrt.platform import platform_of
 from graphpress.backends.tensorrt.profiles import profile_of
 from graphpress.ir import clone
@@ -117,6 +117,16 @@ def make_bundle(text: str) -> Bundle:
         samples=[FEED],
         layers=promises(annotated),
     )
+
+
+def write_bundle(folder: Path, bundle: Bundle) -> list[Path]:
+    """Write the whole folder; no engine is built."""
+    return complete_bundle(folder, bundle, [file for files in write_models(folder, bundle).values() for file in files])
+
+
+@pytest.fixture(name="write_bundle", scope="session")
+def a_write_bundle():
+    return write_bundle
 
 
 @pytest.fixture(scope="session")

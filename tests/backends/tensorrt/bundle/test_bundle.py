@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from graphpress.backend import ShapeRange
-from graphpress.backends.tensorrt.bundle.bundle import promises, write_bundle, write_models
+from graphpress.backends.tensorrt.bundle.bundle import promises, write_models
 from graphpress.backends.tensorrt.bundle.commands import Needs, ways_of
 from graphpress.backends.tensorrt.bundle.expected import readme
 from graphpress.backends.tensorrt.bundle.promises import is_sparse, types_of
@@ -53,7 +53,7 @@ def test_each_platform_gets_the_forms_it_can_use(written, target, models):
         onnx.checker.check_model(str(model), full_check=True)
 
 
-def test_the_files_are_returned_with_the_model_first(bundles, tmp_path):
+def test_the_files_are_returned_with_the_model_first(bundles, tmp_path, write_bundle):
     files = write_bundle(tmp_path, bundles("jetson"))
     assert files[0] == tmp_path / "model.onnx"
     assert sorted(files) == sorted(file for file in tmp_path.rglob("*") if file.is_file())
@@ -61,7 +61,7 @@ def test_the_files_are_returned_with_the_model_first(bundles, tmp_path):
 
 
 @pytest.mark.parametrize("target", ["jetson", "jetson{dla=on}"])
-def test_the_same_bundle_gives_the_same_bytes(bundles, tmp_path, target):
+def test_the_same_bundle_gives_the_same_bytes(bundles, tmp_path, target, write_bundle):
     contents = []
     for place in ("one", "other"):
         (tmp_path / place).mkdir()
@@ -101,14 +101,14 @@ def test_the_bound_is_twice_what_compression_moved(written):
     assert output["bound"] == pytest.approx(max(2 * output["moved"], 0.01))
 
 
-def test_without_samples_nothing_is_said_of_outputs(bundles, tmp_path):
+def test_without_samples_nothing_is_said_of_outputs(bundles, tmp_path, write_bundle):
     write_bundle(tmp_path, replace(bundles("jetson"), samples=()))
     table = json.loads((tmp_path / "expected.json").read_text())
     assert table["outputs"] == table["golden"] == []
     assert not (tmp_path / "golden").exists()
 
 
-def test_a_sample_that_does_not_fit_is_an_error_of_the_data(bundles, tmp_path):
+def test_a_sample_that_does_not_fit_is_an_error_of_the_data(bundles, tmp_path, write_bundle):
     with pytest.raises(DataError, match="cannot run on this input"):
         write_bundle(tmp_path, replace(bundles("jetson"), samples=[{"input": np.zeros((1, 1, 1, 1), np.float32)}]))
 
@@ -127,7 +127,7 @@ def test_the_page_has_the_four_commands(written):
     assert "| `model-weak.onnx` |" in page
 
 
-def test_sparse_weights_switch_sparse_kernels_on(bundles, tmp_path):
+def test_sparse_weights_switch_sparse_kernels_on(bundles, tmp_path, write_bundle):
     bundle = bundles("jetson")
     annotated = clone(bundle.annotated)
     weight = next(value for value in annotated.graph.initializers.values() if len(value.shape) == 4)
