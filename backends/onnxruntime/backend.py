@@ -111,7 +111,7 @@ def _arithmetic(graph: onnx.GraphProto) -> dict[str, str]:
     """Follow integers through the graph: from quantisers, through kernels and data movers, to dequantisers."""
     integers = {init.name for init in graph.initializer if init.data_type in INTEGER_TYPES}
     types = {init.name: _float_type(init.data_type) for init in graph.initializer}
-    found = {}
+    computed = {}
     for node in graph.node:
         is_integer = node.op_type in INTEGER_KERNELS or (
             bool(node.input) and node.input[0] in integers and node.op_type not in FLOAT_RESULTS
@@ -119,8 +119,8 @@ def _arithmetic(graph: onnx.GraphProto) -> dict[str, str]:
         if node.op_type == "QuantizeLinear" or (is_integer and node.op_type not in FLOAT_RESULTS):
             integers.update(node.output)
         floats = [types[name] for name in node.input if types.get(name)]
-        found[SUFFIX.sub("", node.name)] = "int8" if is_integer else (floats or ["float32"])[0]
-    return found
+        computed[SUFFIX.sub("", node.name)] = "int8" if is_integer else (floats or ["float32"])[0]
+    return computed
 
 
 def _float_type(data_type: int) -> str:

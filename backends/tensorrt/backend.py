@@ -62,10 +62,10 @@ class TensorRTBackend(Backend):
 
     def available(self) -> Availability:
         """It always writes bundles; what it can check beside depends on the TensorRT that is installed."""
-        found = availability()
-        if found.works:
-            return found
-        return Availability(True, f"writes bundles for devices, unchecked: {found.detail}", INSTALL)
+        state = availability()
+        if state.works:
+            return state
+        return Availability(True, f"writes bundles for devices, unchecked: {state.detail}", INSTALL)
 
     def runs_here(self, target: Target) -> bool:
         """Where TensorRT and a GPU of the target's kind are at hand."""
@@ -255,7 +255,7 @@ def _fits(shape: Sequence[int], shapes: ShapeRange) -> bool:
 
 def _tuned(profile: Mapping[str, ShapeRange]) -> list[str]:
     """What shapes the engine will take, in a sentence: what is outside is refused on the device."""
-    words = [f"{name} {_sizes(one.least)} to {_sizes(one.largest)}" for name, one in profile.items()]
+    words = [f"{name} {_sizes(shapes.least)} to {_sizes(shapes.largest)}" for name, shapes in profile.items()]
     return [f"the engine takes {', '.join(words)} ({RANGE})"] if words else []
 
 

@@ -147,8 +147,8 @@ def _answer(said: dict[str, Any]) -> BuildResult:
         kind = {"ModelError": ModelError}.get(said["error"].pop("kind"), BackendError)
         raise kind(**said["error"])
     fields = said["result"]
-    messages = [Message(**one) for one in fields.pop("messages")]
-    layers = [Layer(**one) for one in fields.pop("layers")]
+    messages = [Message(**message) for message in fields.pop("messages")]
+    layers = [Layer(**layer) for layer in fields.pop("layers")]
     return BuildResult(messages=messages, layers=layers, **fields)
 
 

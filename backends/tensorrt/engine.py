@@ -202,8 +202,8 @@ class Engine:
         if self._set_usual_shapes():
             inspector.execution_context = self._context
         text = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
-        found = json.loads(text).get("Layers", [])
-        return [one if isinstance(one, dict) else {"Name": str(one)} for one in found]
+        layers = json.loads(text).get("Layers", [])
+        return [layer if isinstance(layer, dict) else {"Name": str(layer)} for layer in layers]
 
     def close(self) -> None:
         """Give the GPU's memory back."""
@@ -330,8 +330,8 @@ def _checked(port: Port, array: np.ndarray) -> np.ndarray:
     if array.dtype != port.dtype:
         raise EngineError(f"{port.name!r} is {array.dtype}, and the engine reads {port.dtype}: convert it")
     fits = len(array.shape) == len(port.shape) and all(
-        wanted in (-1, found)
-        for wanted, found in zip(port.shape, array.shape)  # noqa: B905  Python 3.8
+        wanted in (-1, size)
+        for wanted, size in zip(port.shape, array.shape)  # noqa: B905  Python 3.8
     )
     if not fits:
         raise EngineError(f"{port.name!r} is {list(array.shape)}, and the engine reads {list(port.shape)}: reshape it")

@@ -111,8 +111,8 @@ def layers_of_engine(table: Sequence[Mapping[str, Any]]) -> list[Layer]:
     Blocks do not (``ForeignNode``), nor does anything where shapes are open and none were set, nor an engine that was
     built to tell names alone.
     """
-    found = [_inspected(dict(one)) for one in table if "ForeignNode" not in str(one.get("Name"))]
-    return [layer for layer in found if layer.inputs or layer.outputs]
+    layers = [_inspected(dict(entry)) for entry in table if "ForeignNode" not in str(entry.get("Name"))]
+    return [layer for layer in layers if layer.inputs or layer.outputs]
 
 
 def types_of_nodes(layers: Sequence[Layer], natures: Mapping[str, Nature] | None = None) -> dict[str, str]:
@@ -130,7 +130,7 @@ def types_of_nodes(layers: Sequence[Layer], natures: Mapping[str, Nature] | None
     for layer in layers:
         for node in layer.nodes:
             doing.setdefault(node, []).append(layer)
-    return {node: _type(_arithmetic(found), (natures or {}).get(node)) for node, found in doing.items()}
+    return {node: _type(_arithmetic(doers), (natures or {}).get(node)) for node, doers in doing.items()}
 
 
 def _layer(line: str) -> Layer:
@@ -141,16 +141,16 @@ def _layer(line: str) -> Layer:
     return Layer(name, fields["LayerType"], types["Inputs"], types["Constants"], types["Outputs"], tuple(nodes))
 
 
-def _inspected(one: dict[str, Any]) -> Layer:
+def _inspected(entry: dict[str, Any]) -> Layer:
     def types(key: str) -> tuple[str, ...]:
-        texts = (str(tensor.get("Format/Datatype") or tensor.get("Datatype")) for tensor in one.get(key) or ())
+        texts = (str(tensor.get("Format/Datatype") or tensor.get("Datatype")) for tensor in entry.get(key) or ())
         return tuple(_NAMES[word] for text in texts if (word := type_of(text)) in _NAMES)
 
-    weights = one.get("Weights")
+    weights = entry.get("Weights")
     stored = type_of(str(weights.get("Type"))) if isinstance(weights, dict) else None
     constants = (*types("Constants"), *([_NAMES[stored]] if stored in _NAMES else []))
-    kind = str(one.get("LayerType", ""))
-    return Layer(str(one.get("Name", "")), kind, types("Inputs"), constants, types("Outputs"), tuple(nodes_of(one)))
+    kind = str(entry.get("LayerType", ""))
+    return Layer(str(entry.get("Name", "")), kind, types("Inputs"), constants, types("Outputs"), tuple(nodes_of(entry)))
 
 
 def _arithmetic(layers: Sequence[Layer]) -> Layer:
@@ -193,11 +193,11 @@ def _float(layer: Layer) -> str:
     narrowest float that it handles is the network's.
     """
     if layer.generated:
-        found = _first(FLOATS, [*layer.inputs, *layer.constants, *layer.outputs])
+        dtype = _first(FLOATS, [*layer.inputs, *layer.constants, *layer.outputs])
     else:
-        found = _first(FLOATS, layer.inputs)
+        dtype = _first(FLOATS, layer.inputs)
     other = next(iter([*layer.inputs, *layer.outputs]), "")
-    return found or TYPES.get(other, other.lower())
+    return dtype or TYPES.get(other, other.lower())
 
 
 def _first(wanted: Iterable[str], present: Iterable[str]) -> str:

@@ -199,17 +199,17 @@ def explain(messages: Sequence[Message], model: Model | None = None) -> list[Ref
         messages: of a build that failed.
         model: what was built, to tell operators and types; None where it cannot be read.
     """
-    errors = [one for one in messages if "error" in one.severity]
-    spoken = [one for one in errors if not _repeats(one, errors) and not FRAME.search(one.text)]
-    heard = [replace(one, text=text) for one in spoken if (text := _without_gpu(one.text))] or spoken
+    errors = [message for message in messages if "error" in message.severity]
+    spoken = [message for message in errors if not _repeats(message, errors) and not FRAME.search(message.text)]
+    heard = [replace(message, text=text) for message in spoken if (text := _without_gpu(message.text))] or spoken
     names = {} if model is None else nodes_by_name(model)
-    found = dict.fromkeys(_explain(one, model, names) for one in heard)
-    return list(found) or [Refusal(NOWHERE, "it builds no engine and does not say why", GENERIC_FIX)]
+    refusals = dict.fromkeys(_explain(message, model, names) for message in heard)
+    return list(refusals) or [Refusal(NOWHERE, "it builds no engine and does not say why", GENERIC_FIX)]
 
 
 def warnings_of(messages: Sequence[Message], model: Model) -> list[Refusal]:
     """Warnings that mean that the engine computes something else than the model says."""
-    if not any(UINT8.search(one.text) for one in messages):
+    if not any(UINT8.search(message.text) for message in messages):
         return []
     return [
         Refusal.at(
@@ -225,11 +225,11 @@ def warnings_of(messages: Sequence[Message], model: Model) -> list[Refusal]:
 
 def contradiction(messages: Sequence[Message]) -> UsageError | None:
     """The error of a range of shapes in which the model does not hold: TensorRT builds an engine and only warns."""
-    found = next((match for one in messages if (match := CONTRADICTION.search(one.text))), None)
-    if found is None:
+    violation = next((match for message in messages if (match := CONTRADICTION.search(message.text))), None)
+    if violation is None:
         return None
     return UsageError(
-        f"the model does not hold at the {ENDS[found[1]]} shapes: {found[2].strip()}",
+        f"the model does not hold at the {ENDS[violation[1]]} shapes: {violation[2].strip()}",
         where="--input-range",
         fix="give sizes that the model takes (a table of positions ends somewhere, say)",
     )
@@ -237,7 +237,7 @@ def contradiction(messages: Sequence[Message]) -> UsageError | None:
 
 def remarks(messages: Sequence[Message]) -> list[str]:
     """Other warnings, in TensorRT's words, each once; those that mean nothing are left out."""
-    said = (one.text.strip() for one in messages if one.severity == "warning")
+    said = (message.text.strip() for message in messages if message.severity == "warning")
     return list(dict.fromkeys(text for text in said if not HARMLESS.search(text) and not UINT8.search(text)))
 
 
@@ -250,14 +250,16 @@ def _repeats(message: Message, errors: Sequence[Message]) -> bool:
     """Whether an error of the parser, which names the node, says the same."""
     text = message.text.strip()
     return not message.node and any(
-        one.node and (text in one.text or text.endswith(one.text.strip())) for one in errors if one is not message
+        other.node and (text in other.text or text.endswith(other.text.strip()))
+        for other in errors
+        if other is not message
     )
 
 
 def _explain(message: Message, model: Model | None, names: Mapping[str, Node]) -> Refusal:
     for meaning in ERRORS:
-        if found := meaning.pattern.search(message.text):
-            return _filled(meaning, found.groupdict(), message, model, names)
+        if match := meaning.pattern.search(message.text):
+            return _filled(meaning, match.groupdict(), message, model, names)
     return Refusal(
         message.node or _mentioned(message.text, names), f"TensorRT says: {message.text.strip()}", GENERIC_FIX
     )
@@ -288,8 +290,8 @@ def _joined(text: str) -> str:
 
 def _mentioned(text: str, names: Mapping[str, Node]) -> str:
     """The node that an error of the network's API begins with, or that the parser counts, if the model has it."""
-    if (found := re.search(r"Error \((?P<node>[^\s(]+): ", text)) and found["node"] in names:
-        return found["node"]
+    if (named := re.search(r"Error \((?P<node>[^\s(]+): ", text)) and named["node"] in names:
+        return named["node"]
     counted = re.search(r"In node (?P<index>\d+)\b", text)
     return next(itertools.islice(names, int(counted["index"]), None), NOWHERE) if counted else NOWHERE
 

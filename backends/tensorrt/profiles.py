@@ -73,11 +73,11 @@ def _sizes(
         return Sizes(fixed, fixed, fixed)
     if key in given:
         return given[key]
-    found = sorted(seen.get(key, ()))
+    sizes = sorted(seen.get(key, ()))
     if key in batches:
-        return Sizes(1, 1, max(LARGEST_BATCH, *found, 1))
-    if found:
-        return Sizes(found[0], found[len(found) // 2], found[-1])
+        return Sizes(1, 1, max(LARGEST_BATCH, *sizes, 1))
+    if sizes:
+        return Sizes(sizes[0], sizes[len(sizes) // 2], sizes[-1])
     name, words = label(value), "x".join(str(dim) if isinstance(dim, int) else f"<{dim.value or '?'}>" for dim in shape)
     raise ModelError(f"nothing is known of dimension {axis} of {words}", where=f"input {name!r}", fix=_fix(name, words))
 
@@ -100,12 +100,12 @@ def _open_axes(model: Model) -> Iterable[tuple[str, int, str]]:
 
 
 def _said(model: Model, ranges: Mapping[str, ShapeRange]) -> dict[str, Sizes]:
-    found: dict[str, tuple[str, Sizes]] = {}
+    sizes_of: dict[str, tuple[str, Sizes]] = {}
     for name, axis, key in _open_axes(model):
         if name not in ranges:
             continue
         sizes = Sizes(*(shape[axis] for shape in ranges[name]))
-        other, before = found.setdefault(key, (name, sizes))
+        other, before = sizes_of.setdefault(key, (name, sizes))
         if before != sizes:
             raise UsageError(
                 f"dimension {key!r} is {'..'.join(map(str, sizes))} in input {name!r}, "
@@ -113,15 +113,15 @@ def _said(model: Model, ranges: Mapping[str, ShapeRange]) -> dict[str, Sizes]:
                 where="--input-range",
                 fix="give both inputs the same sizes of it",
             )
-    return {key: sizes for key, (_, sizes) in found.items()}
+    return {key: sizes for key, (_, sizes) in sizes_of.items()}
 
 
 def _seen(model: Model, samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+    sizes: dict[str, list[int]] = {}
     for name, axis, key in _open_axes(model):
         shapes = [np.shape(feed[name]) for feed in samples if name in feed]
-        found.setdefault(key, []).extend(shape[axis] for shape in shapes if axis < len(shape))
-    return found
+        sizes.setdefault(key, []).extend(shape[axis] for shape in shapes if axis < len(shape))
+    return sizes
 
 
 def _fix(name: str, words: str) -> str:

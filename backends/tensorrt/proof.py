@@ -53,7 +53,7 @@ def prove(
     proxies, reason = _proxies(platform, toolchain)
     if toolchain is None or not proxies:
         return Findings(unverified=[f"not checked: {reason}", ON_THE_DEVICE])
-    results, died = _built([_for_proxy(request, one, toolchain, plans) for one in proxies])
+    results, died = _built([_for_proxy(request, proxy, toolchain, plans) for proxy in proxies])
     if not results:
         return Findings(unverified=[*died, ON_THE_DEVICE])
     model = load(request.model)
@@ -64,12 +64,12 @@ def prove(
     if error := contradiction(messages):
         raise error
     layers = {_place(proxy): result.layers for proxy, result in built.items()}
-    found = compare(layers, model, asked, strong=platform.strong, product=toolchain.name)
+    findings = compare(layers, model, asked, strong=platform.strong, product=toolchain.name)
     return replace(
-        found,
+        findings,
         notes=[*_checked(built, asked, toolchain), *_failures(results, model), _effort(built), *remarks(messages)],
-        refusals=[*found.refusals, *warnings_of(messages, model)],
-        unverified=[*died, *_untold(built, asked, toolchain), *found.unverified, ON_THE_DEVICE],
+        refusals=[*findings.refusals, *warnings_of(messages, model)],
+        unverified=[*died, *_untold(built, asked, toolchain), *findings.unverified, ON_THE_DEVICE],
     )
 
 
@@ -87,12 +87,12 @@ def build_here(request: BuildRequest, platform: Platform, asked: Mapping[str, st
     if error := contradiction(result.messages):
         raise error
     layers = {_place(""): result.layers}
-    found = compare(layers, model, asked, strong=platform.strong, product=toolchain.name)
+    findings = compare(layers, model, asked, strong=platform.strong, product=toolchain.name)
     return replace(
-        found,
+        findings,
         notes=[f"built on this device with {toolchain.title}", _effort({"": result}), *remarks(result.messages)],
-        refusals=[*found.refusals, *warnings_of(result.messages, model)],
-        unverified=[*_untold({"": result}, asked, toolchain), *found.unverified],
+        refusals=[*findings.refusals, *warnings_of(result.messages, model)],
+        unverified=[*_untold({"": result}, asked, toolchain), *findings.unverified],
     )
 
 
@@ -137,7 +137,7 @@ def compare(
     if not strong:
         natures = {name: replace(nature, float_type="") for name, nature in natures.items()}
     wishes = {name: wish for name, wish in sorted(asked.items()) if strong or wish not in FLOATS}
-    became = {place: _settled(types_of_nodes(found, natures), wishes, natures) for place, found in layers.items()}
+    became = {place: _settled(types_of_nodes(listed, natures), wishes, natures) for place, listed in layers.items()}
     names = sorted({name for table in became.values() for name in table})
     return Findings(
         became={name: _telling(wishes.get(name), [t[name] for t in became.values() if name in t]) for name in names},
@@ -187,9 +187,9 @@ def _place(capability: str) -> str:
 def _checked(built: Mapping[str, BuildResult], asked: Mapping[str, str], toolchain: Toolchain) -> Iterator[str]:
     """Where layers were compared with what was asked, and where it was only built."""
     silent = _silent(built, asked)
-    for verb, found in (("checked", [one for one in built if one not in silent]), ("built, no more,", silent)):
-        if found:
-            places = "/".join(_place(proxy).removeprefix("SM") for proxy in found)
+    for verb, proxies in (("checked", [proxy for proxy in built if proxy not in silent]), ("built, no more,", silent)):
+        if proxies:
+            places = "/".join(_place(proxy).removeprefix("SM") for proxy in proxies)
             yield f"{verb} on proxy SM{places} with {toolchain.title}; not executed"
 
 
@@ -231,14 +231,14 @@ def _settled(table: Mapping[str, str], asked: Mapping[str, str], natures: Mappin
     return {
         name: nature.float_type
         if (nature := natures.get(name, Nature())).kind != "product" and asked.get(name) == nature.float_type
-        else found
-        for name, found in table.items()
+        else dtype
+        for name, dtype in table.items()
     }
 
 
-def _telling(wish: str | None, found: Sequence[str]) -> str:
+def _telling(wish: str | None, dtypes: Sequence[str]) -> str:
     """What became of a node: where it is not what was asked, if there is such a place."""
-    return next((one for one in found if wish is not None and not keeps(wish, one)), found[0])
+    return next((dtype for dtype in dtypes if wish is not None and not keeps(wish, dtype)), dtypes[0])
 
 
 def _broken(
@@ -251,12 +251,12 @@ def _broken(
     """Nodes that became something else than asked; what vanished broke no promise."""
     for name, wish in asked.items():
         there = {place: table[name] for place, table in became.items() if name in table}
-        broken = {place: found for place, found in there.items() if not keeps(wish, found)}
+        broken = {place: dtype for place, dtype in there.items() if not keeps(wish, dtype)}
         if broken and name in nodes:
             why, fix = _reason(wish, nodes[name], natures[name], product)
             where = "" if len(broken) == len(there) else f" for {'/'.join(broken)}"
-            found = "/".join(dict.fromkeys(broken.values()))
-            yield Refusal(name, f"asked for {wish}, becomes {found}{where}: {why}", fix)
+            dtype = "/".join(dict.fromkeys(broken.values()))
+            yield Refusal(name, f"asked for {wish}, becomes {dtype}{where}: {why}", fix)
 
 
 def _reason(asked: str, node: Node, nature: Nature, product: str) -> tuple[str, str]:

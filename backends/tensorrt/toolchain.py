@@ -60,7 +60,7 @@ class Toolchain:
         """Compute capabilities it can build for ahead of time, ascending, such as ``8.6``; empty where it cannot."""
         members = _members(getattr(self.module, "ComputeCapability", None)) if self.ahead_of_time else ()
         digits = (name[2:] for name in members if name.startswith("SM") and name[2:].isdigit())
-        return tuple(f"{number // 10}.{number % 10}" for number in sorted(int(one) for one in digits))
+        return tuple(f"{number // 10}.{number % 10}" for number in sorted(int(digit) for digit in digits))
 
     @cached_property
     def flags(self) -> frozenset[str]:
@@ -112,14 +112,16 @@ def availability() -> Availability:
     """Whether any TensorRT works here, in a sentence; without a GPU only one that builds ahead of time does."""
     from graphpress.backend import Availability
 
-    found = [one for one in map(find_toolchain, PRODUCTS) if one is not None]
-    if not found:
+    toolchains = [toolchain for toolchain in map(find_toolchain, PRODUCTS) if toolchain is not None]
+    if not toolchains:
         return Availability(False, "neither tensorrt nor tensorrt_rtx is installed", INSTALL)
     if (gpu := device_capability()) is not None:
-        return Availability(True, f"{found[0].title}, builds and runs engines on a GPU of compute capability {gpu}")
-    ahead = next((one for one in found if one.ahead_of_time), None)
+        return Availability(
+            True, f"{toolchains[0].title}, builds and runs engines on a GPU of compute capability {gpu}"
+        )
+    ahead = next((toolchain for toolchain in toolchains if toolchain.ahead_of_time), None)
     if ahead is None:
-        return Availability(False, f"{found[0].title} needs a GPU, and there is none here", INSTALL)
+        return Availability(False, f"{toolchains[0].title} needs a GPU, and there is none here", INSTALL)
     return Availability(True, f"{ahead.title}, builds ahead of time; no GPU here to run engines on")
 
 

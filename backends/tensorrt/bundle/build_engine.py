@@ -184,7 +184,7 @@ def inspect(trt: Any, logger: Any, plan: Any, profile: Any) -> Any:
         return None
     inspector = engine.create_engine_inspector()
     context = engine.create_execution_context() if profile else None
-    if context is not None and all(context.set_input_shape(name, one["usual"]) for name, one in profile.items()):
+    if context is not None and all(context.set_input_shape(name, shapes["usual"]) for name, shapes in profile.items()):
         inspector.execution_context = context
     text: str = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     return text.encode()

@@ -91,7 +91,7 @@ def _golden(bundle: Bundle) -> list[Golden]:
     feeds = list(itertools.islice(pieces, MOST_SAMPLES))
     delivered = _results(bundle.simulated, feeds, bundle.threads)
     original = _results(bundle.annotated, feeds, bundle.threads)  # annotations do not change what a graph computes
-    return few([Golden(*one) for one in zip(feeds, delivered, original, strict=True)])
+    return few([Golden(*arrays) for arrays in zip(feeds, delivered, original, strict=True)])
 
 
 def _results(model: Model, feeds: Sequence[Feed], threads: int) -> list[Feed]:

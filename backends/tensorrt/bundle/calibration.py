@@ -54,8 +54,8 @@ def _scale(value: Value) -> float | None:
         for use in value.uses()
         if use.node.metadata_props.get(f"{USE_KEY}{use.idx}", FLOAT) != FLOAT
     )
-    found = encoding_of(value) or next((one for one in overrides if one is not None), None)
-    return found.scale[0] if found is not None and _fits(found) else None
+    encoding = encoding_of(value) or next((override for override in overrides if override is not None), None)
+    return encoding.scale[0] if encoding is not None and _fits(encoding) else None
 
 
 def _fits(encoding: Quantized) -> bool:

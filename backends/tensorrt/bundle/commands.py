@@ -155,7 +155,9 @@ def _typed(name: Literal["strong", "weak"], suffix: str, needs: Needs) -> Way:
 def _accelerated(needs: Needs) -> Way:
     """The accelerator takes one shape only: the usual one."""
     model, plan, types = "model-float.onnx", "model-dla.plan", ("int8", "float16")
-    profile = {name: ShapeRange(one.usual, one.usual, one.usual) for name, one in (needs.profile or {}).items()}
+    profile = {
+        name: ShapeRange(shapes.usual, shapes.usual, shapes.usual) for name, shapes in (needs.profile or {}).items()
+    }
     typing = [
         Flag("--useDLACore=", needed=True, variable="core"),
         Flag("--allowGPUFallback", needed=True),
@@ -191,9 +193,9 @@ def _shapes(profile: Mapping[str, ShapeRange], suffix: str = "") -> list[Flag]:
     if not profile:
         return []
     shapes = {
-        "min": [spec(name, one.least) for name, one in profile.items()],
-        "opt": [spec(name, one.usual) for name, one in profile.items()],
-        "max": [spec(name, one.largest) for name, one in profile.items()],
+        "min": [spec(name, range_.least) for name, range_ in profile.items()],
+        "opt": [spec(name, range_.usual) for name, range_ in profile.items()],
+        "max": [spec(name, range_.largest) for name, range_ in profile.items()],
     }
     return [Flag(f"--{which}Shapes{suffix}={','.join(specs)}", needed=not suffix) for which, specs in shapes.items()]
 

@@ -72,7 +72,7 @@ class Bundle:
     def builder_flags(self) -> list[str]:
         """What the builder must be allowed, by TensorRT's names; strongly typed networks say their types themselves."""
         types = next(way.types for way in self.ways if way.name == self.platform.typing[0])
-        return [*(BUILDER_FLAGS[one] for one in types), *(["SPARSE_WEIGHTS"] if self.sparse else [])]
+        return [*(BUILDER_FLAGS[dtype] for dtype in types), *(["SPARSE_WEIGHTS"] if self.sparse else [])]
 
     @property
     def sparse(self) -> bool:

@@ -137,11 +137,11 @@ def output_promises(samples: Sequence[Golden], types: Collection[str], *, dla: b
 
 def _promise(name: str, samples: Sequence[Golden], floor: float, classes: bool) -> OutputPromise:
     pairs = [(sample.delivered[name], sample.original[name]) for sample in samples]
-    if not all(one.shape == other.shape for one, other in pairs):
+    if not all(delivered.shape == original.shape for delivered, original in pairs):
         return OutputPromise(name, "none", 0.0, 0.0)
-    one, other = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
-    floating = is_floating(one.dtype)
-    moved = (_relative(one, other) if floating else float(np.mean(one != other))) if one.size else 0.0
+    delivered, original = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
+    floating = is_floating(delivered.dtype)
+    moved = (_relative if floating else _share)(delivered, original)
     bound = min(max(2 * moved, floor), LARGEST_BOUND)
     return OutputPromise(name, "relative" if floating else "share", moved, bound, classes)
 
@@ -151,6 +151,10 @@ def _relative(reference: np.ndarray, other: np.ndarray) -> float:
     usable = np.isfinite(wide) & np.isfinite(moved)
     norm = float(np.linalg.norm(wide[usable]))
     return float(np.linalg.norm(wide[usable] - moved[usable])) / norm if norm else 0.0
+
+
+def _share(reference: np.ndarray, other: np.ndarray) -> float:
+    return float(np.mean(reference != other)) if reference.size else 0.0
 
 
 def _class_output(sample: Golden) -> str | None:

@@ -34,10 +34,10 @@ def promises(annotated: Model, became: Mapping[str, str] | None = None) -> list[
         became: in which type each node computes on a stand-in, by its name.
     """
     known = became or {}
-    found = ((node, compute_request(node) or float_type(node)) for node in annotated.graph)
+    requests = ((node, compute_request(node) or float_type(node)) for node in annotated.graph)
     return [
         Promise(node.name or "", node.op_type, asked, known.get(node.name or ""))
-        for node, asked in found
+        for node, asked in requests
         if asked is not None
     ]
 
@@ -47,11 +47,11 @@ def types_of(annotated: Model) -> list[str]:
     nodes = [node for graph in graphs(annotated) for node in graph]
     asked = {word for node in nodes for word in (compute_request(node), float_type(node)) if word is not None}
     read = (read_encoding(node, index) for node in nodes for index in range(len(node.inputs)))
-    stored = {one.dtype for one in read if one is not None}
+    stored = {encoding.dtype for encoding in read if encoding is not None}
     return sorted((asked | stored) - {"float32", "int32", WEIGHT_ONLY})
 
 
 def is_sparse(annotated: Model) -> bool:
     """Whether a weight is annotated as 2:4 sparse."""
-    found = (sparsity_of(value) for value in annotated.graph.initializers.values())
-    return any(one is not None and one.block == (2, 4) for one in found)
+    marks = (sparsity_of(value) for value in annotated.graph.initializers.values())
+    return any(mark is not None and mark.block == (2, 4) for mark in marks)

@@ -67,7 +67,7 @@ def run(plan: Plan, feeds: list[Any], trtexec: str, known: str) -> list[Any]:
         except Exception as error:  # whatever is missing or broken there, the tool may still work
             reason = f"{type(error).__name__}: {error}"
     usual = [known, *TOOLS[plan.product]]
-    tool = next((one for one in ([trtexec] if trtexec else usual) if shutil.which(one)), None)
+    tool = next((name for name in ([trtexec] if trtexec else usual) if shutil.which(name)), None)
     if tool is None:
         missing = f"no {TOOLS[plan.product][0]}; from Python: {reason}"
         raise CannotRunError(f"{trtexec} cannot be run" if trtexec else missing)
@@ -128,11 +128,11 @@ def run_with_tool(tool: str, plan: Plan, feed: Any) -> Any:
 def read_outputs(file: Path) -> dict[str, Any]:
     """The tool's JSON, which writes numbers that are not finite in words of its own."""
     words = {"nan": "NaN", "-nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-    text = re.sub(r"(?<=[\s,\[])-?(?:nan|inf)(?=[\s,\]])", lambda found: words[found[0]], file.read_text("utf-8"))
+    text = re.sub(r"(?<=[\s,\[])-?(?:nan|inf)(?=[\s,\]])", lambda match: words[match[0]], file.read_text("utf-8"))
     outputs = {}
-    for one in json.loads(text):
-        shape = [int(size) for size in re.findall(r"\d+", one["dimensions"])]
-        outputs[one["name"]] = np.array(one["values"]).reshape(shape)
+    for output in json.loads(text):
+        shape = [int(size) for size in re.findall(r"\d+", output["dimensions"])]
+        outputs[output["name"]] = np.array(output["values"]).reshape(shape)
     return outputs
 
 

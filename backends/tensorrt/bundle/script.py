@@ -41,17 +41,17 @@ def build_script(target: Target, platform: Platform, ways: Sequence[Way]) -> str
 
 def remedies(target: Target) -> list[str]:
     """For each TensorRT that an option of the target stands for, the version and the target as it is written."""
-    found: dict[tuple[int, ...], str] = {}
+    by_version: dict[tuple[int, ...], str] = {}
     for name, option in options_of(target.name).items():
         for word in option.words:
-            words = ",".join(f"{one}={chosen}" for one, chosen in {**target.chosen, name: word}.items())
+            words = ",".join(f"{key}={chosen}" for key, chosen in {**target.chosen, name: word}.items())
             try:
                 other = load_target(f"{target.name}{{{words}}}")
             except UsageError:
                 continue  # a word that makes no sense beside the others
             version = platform_of(other).tensorrt
-            found.setdefault(tuple(int(part) for part in version.split(".")), f"{version} {other.spelled}")
-    return [line for _, line in sorted(found.items())]
+            by_version.setdefault(tuple(int(part) for part in version.split(".")), f"{version} {other.spelled}")
+    return [line for _, line in sorted(by_version.items())]
 
 
 @cache

@@ -124,9 +124,9 @@ def check_files(expected: Any) -> list[Item]:
     items = []
     for name, digest in sorted(expected["files"].items()):
         file = FOLDER / name
-        found = sha256(file) if file.is_file() else None
-        detail = "as written" if found == digest else "is missing" if found is None else "was changed: copy it again"
-        items.append(Item("file", name, "pass" if found == digest else "fail", detail))
+        actual = sha256(file) if file.is_file() else None
+        detail = "as written" if actual == digest else "is missing" if actual is None else "was changed: copy it again"
+        items.append(Item("file", name, "pass" if actual == digest else "fail", detail))
     return items
 
 
@@ -148,11 +148,11 @@ def check_layers(expected: Any, options: argparse.Namespace, built: Any) -> list
     try:
         layers = listed(expected, options, built, plan)
     except NeedsDeviceError as error:
-        return [Item("layer", one["name"], "needs_device", str(error)) for one in expected["layers"]]
-    found = became([layer for layer in layers if isinstance(layer, dict)])
-    items = [judge(one, found.get(one["name"])) for one in expected["layers"]]
+        return [Item("layer", wanted["name"], "needs_device", str(error)) for wanted in expected["layers"]]
+    types = became([layer for layer in layers if isinstance(layer, dict)])
+    items = [judge(wanted, types.get(wanted["name"])) for wanted in expected["layers"]]
     accelerated = [way["plan"] for name, way in expected["ways"].items() if name == "dla"]
-    if items and plan.name not in accelerated and not any(found.get(one["name"]) for one in expected["layers"]):
+    if items and plan.name not in accelerated and not any(types.get(wanted["name"]) for wanted in expected["layers"]):
         items.append(Item("layer", "(all)", "incomplete", "none is told: build with --profilingVerbosity=detailed"))
     return items
 
@@ -187,12 +187,12 @@ def plan_of(expected: Any, options: argparse.Namespace, built: Any) -> Path:
 
 def became(layers: list[dict[str, Any]]) -> dict[str, list[str]]:
     """For each ONNX node the types in which layers that do it compute, narrowest first; empty where none tells."""
-    found: dict[str, set[str]] = {}
+    types: dict[str, set[str]] = {}
     for layer in layers:
         kind = arithmetic(layer)
         for node in nodes_of(layer):
-            found.setdefault(node, set()).update([kind] if kind else [])
-    return {node: sorted(kinds, key=WIDTH.__getitem__) for node, kinds in found.items()}
+            types.setdefault(node, set()).update([kind] if kind else [])
+    return {node: sorted(kinds, key=WIDTH.__getitem__) for node, kinds in types.items()}
 
 
 def nodes_of(layer: dict[str, Any]) -> list[str]:
@@ -205,8 +205,8 @@ def nodes_of(layer: dict[str, Any]) -> list[str]:
         return named
     name = str(layer.get("Name", ""))
     parts = [part.strip() for part in name.split(" + ")]
-    wrapped = [one for part in parts if part.startswith("PWN(") for one in re.split(r"PWN\(|[(),]", part)]
-    return list(dict.fromkeys([name, *parts, *(one.strip() for one in wrapped if one.strip())]))
+    wrapped = [piece for part in parts if part.startswith("PWN(") for piece in re.split(r"PWN\(|[(),]", part)]
+    return list(dict.fromkeys([name, *parts, *(piece.strip() for piece in wrapped if piece.strip())]))
 
 
 def names_in(metadata: str) -> list[str]:
@@ -223,10 +223,10 @@ def arithmetic(layer: dict[str, Any]) -> str | None:
     if layer.get("LayerType") in MOVERS or "ForeignNode" in str(layer.get("Name")):
         return None
     tensors = [*(layer.get("Inputs") or []), *(layer.get("Constants") or [])]
-    read = [type_of(str(one.get("Format/Datatype") or one.get("Datatype"))) for one in tensors]
+    read = [type_of(str(tensor.get("Format/Datatype") or tensor.get("Datatype"))) for tensor in tensors]
     weights = layer.get("Weights")
     kept = type_of(str(weights.get("Type"))) if isinstance(weights, dict) else None
-    narrowest = min((one for one in read if one), key=WIDTH.__getitem__, default=kept)
+    narrowest = min((dtype for dtype in read if dtype), key=WIDTH.__getitem__, default=kept)
     return narrowest if kept is None or narrowest is None else max(narrowest, kept, key=WIDTH.__getitem__)
 
 
@@ -267,8 +267,8 @@ def check_outputs(expected: Any, options: argparse.Namespace, built: Any) -> lis
     try:
         results = recorded(options.outputs, samples) if options.outputs else run(expected, options, built, samples)
     except NeedsDeviceError as error:
-        return [Item("output", one["name"], "needs_device", str(error)) for one in expected["outputs"]]
-    return [compare(one, samples, results) for one in expected["outputs"]]
+        return [Item("output", promise["name"], "needs_device", str(error)) for promise in expected["outputs"]]
+    return [compare(promise, samples, results) for promise in expected["outputs"]]
 
 
 def read_golden(expected: Any, name: str) -> dict[str, dict[str, Any]]:
@@ -277,7 +277,9 @@ def read_golden(expected: Any, name: str) -> dict[str, dict[str, Any]]:
     parts = {"input": expected["inputs"], "delivered": outputs, "original": outputs}
     try:
         with np.load(str(FOLDER / name), allow_pickle=False) as file:
-            return {part: {one: file[f"{part}.{at}"] for at, one in enumerate(names)} for part, names in parts.items()}
+            return {
+                part: {output: file[f"{part}.{at}"] for at, output in enumerate(names)} for part, names in parts.items()
+            }
     except (OSError, ValueError, KeyError) as error:
         raise CannotCheckError(f"{name} cannot be read ({error}): copy the folder again") from error
 
@@ -300,11 +302,11 @@ def compare(promise: Any, samples: list[Any], results: list[Any]) -> Item:
     if promise["measure"] == "none":
         return Item("output", name, "unknown", "its size hangs on the data: compression alone has changed it")
     pairs = [(sample["delivered"][name], np.asarray(results[at][name])) for at, sample in enumerate(samples)]
-    for wanted, found in pairs:
-        if wanted.shape != found.shape:
-            return Item("output", name, "fail", f"is {list(found.shape)}, not {list(wanted.shape)}")
-    one, other = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
-    distance = relative(one, other) if promise["measure"] == "relative" else share(one, other)
+    for wanted, actual in pairs:
+        if wanted.shape != actual.shape:
+            return Item("output", name, "fail", f"is {list(actual.shape)}, not {list(wanted.shape)}")
+    golden, device = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
+    distance = relative(golden, device) if promise["measure"] == "relative" else share(golden, device)
     good = distance <= promise["bound"]
     detail = f"{promise['measure']} distance {distance:.3g}, at most {promise['bound']:.3g}"
     if promise["classes"]:
@@ -314,20 +316,20 @@ def compare(promise: Any, samples: list[Any], results: list[Any]) -> Item:
     return Item("output", name, "pass" if good else "fail", detail)
 
 
-def relative(wanted: Any, found: Any) -> float:
-    """``|found - wanted| / |wanted|`` where both are finite; infinite where only one is."""
-    one, other = wanted.astype(np.float64), found.astype(np.float64)
-    finite = np.isfinite(one)
-    same = finite | (one == other) | (np.isnan(one) & np.isnan(other))
-    if not same.all() or not np.isfinite(other[finite]).all():
+def relative(wanted: Any, actual: Any) -> float:
+    """``|actual - wanted| / |wanted|`` where both are finite; infinite where only one is."""
+    golden, device = wanted.astype(np.float64), actual.astype(np.float64)
+    finite = np.isfinite(golden)
+    same = finite | (golden == device) | (np.isnan(golden) & np.isnan(device))
+    if not same.all() or not np.isfinite(device[finite]).all():
         return float("inf")
-    norm, gap = float(np.linalg.norm(one[finite])), float(np.linalg.norm(other[finite] - one[finite]))
+    norm, gap = float(np.linalg.norm(golden[finite])), float(np.linalg.norm(device[finite] - golden[finite]))
     return gap / norm if norm else (0.0 if gap == 0 else float("inf"))
 
 
-def share(wanted: Any, found: Any) -> float:
+def share(wanted: Any, actual: Any) -> float:
     """The share of elements that differ; 0 where there are none."""
-    return float(np.mean(wanted != found)) if wanted.size else 0.0
+    return float(np.mean(wanted != actual)) if wanted.size else 0.0
 
 
 def classes(samples: list[Any], results: list[Any], name: str) -> tuple[int, int]:
@@ -336,13 +338,13 @@ def classes(samples: list[Any], results: list[Any], name: str) -> tuple[int, int
     for at, sample in enumerate(samples):
         wanted = sample["delivered"][name].astype(np.float64)
         rows = wanted.reshape(len(wanted), -1)
-        original, found = (
-            one[name].astype(np.float64).reshape(rows.shape) for one in (sample["original"], results[at])
+        original, actual = (
+            outputs[name].astype(np.float64).reshape(rows.shape) for outputs in (sample["original"], results[at])
         )
         best = np.sort(rows, axis=1)
         sure = best[:, -1] - best[:, -2] > 2 * np.abs(rows - original).max(axis=1)
         clear += int(sure.sum())
-        agree += int((rows.argmax(1) == found.argmax(1))[sure].sum())
+        agree += int((rows.argmax(1) == actual.argmax(1))[sure].sum())
     return agree, clear
 
 
@@ -387,7 +389,7 @@ def show(items: list[Item], status: int) -> None:
             print(f"{item.verdict:12} {item.kind:7} {item.name}: {item.detail}")
     for kind in ("file", "layer", "output"):
         verdicts = sorted(item.verdict for item in items if item.kind == kind)
-        counts = ", ".join(f"{verdicts.count(one)} {one}" for one in dict.fromkeys(verdicts))
+        counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
         print(f"{kind}s: {counts or 'none'}")
     print(("PASS", "FAIL", "INCOMPLETE: something could not be checked here")[status])
 

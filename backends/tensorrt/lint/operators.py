@@ -79,7 +79,7 @@ def _remedy(node: Node, device: Device) -> str:
 def _function_since(op_type: str) -> int | None:
     """The operator set that an operator came with, if the standard also defines it by older ones."""
     history: list[Any] = [
-        one for one in defs.get_all_schemas_with_history() if one.name == op_type and one.domain == ""
+        schema for schema in defs.get_all_schemas_with_history() if schema.name == op_type and schema.domain == ""
     ]
-    is_function = any(one.has_function or one.has_context_dependent_function for one in history)
-    return min(one.since_version for one in history) if is_function else None
+    is_function = any(schema.has_function or schema.has_context_dependent_function for schema in history)
+    return min(schema.since_version for schema in history) if is_function else None
