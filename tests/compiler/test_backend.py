@@ -15,6 +15,7 @@ from graphpress import Availability, Backend, BackendError, Findings, Prepared, 
 from graphpress.backend import CompileOptions, runner_of
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.backends.tensorrt.backend import TensorRTBackend
+from graphpress.cli.main import main
 from graphpress.ir import clone, load
 from graphpress.ir.qdq import lower_qdq
 from graphpress.manager import registry
@@ -185,6 +186,15 @@ def test_a_runner_that_fails_is_an_error_of_the_backend(board, network_file, dat
         optimize(network_file, backend="board", target="arm64", passes="quantize", data=data, max_drop=None,
                  output=tmp_path / "out")  # fmt: skip
     assert not (tmp_path / "out").exists()
+
+
+def test_bench_times_an_artifact_in_its_place(board, network_file, capsys):
+    words = ["bench", str(network_file), "--backend", "board", "--seconds", "0.1", "--json"]
+    assert main(words) == 0
+    (figures,) = json.loads(capsys.readouterr().out)
+    assert figures["latency_ms"] > 0
+    assert figures["ratio"] is None
+    assert figures["detail"] == "board 7, firmware 1.0, on board 7"
 
 
 # -- how often a graph is copied ------------------------------------------------------------------------------

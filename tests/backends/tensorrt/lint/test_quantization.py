@@ -220,6 +220,20 @@ GOOD = {
     "weights behind a quantiser": lambda net: product(
         net, lambda made: matmul(made, made.grid(made.constant(np.ones((64, 64))), np.full(64, 0.01), axis=1))
     ),
+    "behind casts": lambda net: product(
+        net,
+        lambda made: made.node(
+            "MatMul",
+            *(
+                made.node("Cast", value, to=T.FLOAT16)
+                for value in (
+                    made.grid(made.node("Cast", "x", to=T.FLOAT), scales=T.FLOAT),
+                    made.weight((64, 64), axis=1, scales=T.FLOAT),
+                )
+            ),
+            name="product",
+        ),
+    ),
     "float32 around": lambda net: product(net, lambda made: matmul(made, made.weight((64, 64), axis=1)), dtype=T.FLOAT),
 }
 
