@@ -104,9 +104,11 @@ class _Walk:
         ):
             return
         known = {name: numpy_helper.from_array(self.values[name], name) for name in names if name in self.values}
-        opset = next((one.version for one in self.model.opset_import if one.domain in STANDARD_DOMAINS), 0)
+        opset = next(
+            (imported.version for imported in self.model.opset_import if imported.domain in STANDARD_DOMAINS), 0
+        )
         try:
-            found = onnx.shape_inference.infer_node_outputs(
+            inferred = onnx.shape_inference.infer_node_outputs(
                 onnx.defs.get_schema(node.op_type, opset),
                 node,
                 {name: self.types[name] for name in names},
@@ -116,7 +118,7 @@ class _Walk:
             )
         except Exception:  # an operator that inference cannot follow stays unknown, as it was
             return
-        self.types |= {name: proto for name, proto in found.items() if static_dims(self.types.get(name)) is None}
+        self.types |= {name: proto for name, proto in inferred.items() if static_dims(self.types.get(name)) is None}
 
 
 def _shape_or_size(node: onnx.NodeProto, dims: Dims | None) -> list[np.ndarray] | None:

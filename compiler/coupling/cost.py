@@ -162,12 +162,12 @@ class GroupCosts:
     def _layer(self, index: int) -> tuple[LayerCost, float]:
         """Cost and price of a node, remembered by the counts of the groups that it touches."""
         key = tuple(self._counts[name] for name in self._groups_at[index])
-        found = self._known[index].get(key)
-        if found is None:
+        known = self._known[index].get(key)
+        if known is None:
             self._refresh(self._nodes[index])
             layer = LayerCounter(self._shapes, self._before[index]).layer(self._nodes[index])
-            found = self._known[index][key] = (layer, self._price_of(index, layer))
-        return found
+            known = self._known[index][key] = (layer, self._price_of(index, layer))
+        return known
 
     def _refresh(self, node: Node) -> None:
         """Bring the shapes of what a node reads and writes up to the current counts."""
@@ -197,8 +197,8 @@ class GroupCosts:
                 values[name].append(value)
         number = {node: index for index, node in enumerate(self._nodes)}
         touched = {
-            name: sorted({number[node] for value in found for node in _users(value) if node in number})
-            for name, found in values.items()
+            name: sorted({number[node] for value in members for node in _users(value) if node in number})
+            for name, members in values.items()
         }
         groups_at: list[list[str]] = [[] for _ in self._nodes]
         for name, indices in touched.items():
@@ -226,17 +226,17 @@ class _Extent:
 
 def _extents(coupling: Coupling, shapes: Mapping[str, Dims]) -> dict[Value, list[_Extent]]:
     """The axes of every value in which a group lies and whose shape is known."""
-    found: dict[Value, list[_Extent]] = {}
+    extents: dict[Value, list[_Extent]] = {}
     for group in coupling.groups:
         for place in (*group.constants, *group.features):
             shape = shape_of(place.value, shapes)
             if shape is None:
                 continue
-            extent = found.setdefault(place.value, [_Extent(size, {}) for size in shape])[place.axis]
+            extent = extents.setdefault(place.value, [_Extent(size, {}) for size in shape])[place.axis]
             positions = int((place.units >= 0).sum())
             extent.whole -= positions
             extent.shares[group.name] = extent.shares.get(group.name, 0.0) + positions / group.size
-    return found
+    return extents
 
 
 def _positions(group: Group) -> int:

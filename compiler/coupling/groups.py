@@ -99,10 +99,10 @@ class Coupling:
         Raises:
             KeyError: there is none.
         """
-        found = next((group for group in self.groups if group.name == name), None)
-        if found is None:
+        group = next((group for group in self.groups if group.name == name), None)
+        if group is None:
             raise KeyError(name)
-        return found
+        return group
 
 
 def couple(
@@ -152,15 +152,15 @@ def _groups(channels: Channels) -> tuple[Group, ...]:
             seen[key] = table.split(roots)
         for number, units in seen[key]:
             members[number].append(Place(value, index, units))
-    found, names = [], set[str]()
+    groups, names = [], set[str]()
     for places, size in zip(members, table.sizes, strict=True):
         constants = tuple(place for place in places if is_constant(place.value))
         if not constants or size < 2:
             continue
         name = _unique(_name(constants), names)
         features = tuple(place for place in places if not is_constant(place.value))
-        found.append(Group(name, int(size), constants, features))
-    return tuple(found)
+        groups.append(Group(name, int(size), constants, features))
+    return tuple(groups)
 
 
 @dataclass(frozen=True)
@@ -228,8 +228,8 @@ class _Incidence:
     def axes(self) -> list[tuple[Value, int, np.ndarray]]:
         """Value, axis index and representatives of each axis with a free position."""
         spans = zip(self.values, self.starts[:-1], self.starts[1:], strict=True)
-        found = ((value, index, self.roots[start:end]) for (value, index), start, end in spans)
-        return [(value, index, roots) for value, index, roots in found if roots.any()]
+        runs = ((value, index, self.roots[start:end]) for (value, index), start, end in spans)
+        return [(value, index, roots) for value, index, roots in runs if roots.any()]
 
 
 def _name(constants: tuple[Place, ...]) -> str:
@@ -244,11 +244,11 @@ def _writers(place: Place) -> list[Node]:
 
 def _unique(name: str, names: set[str]) -> str:
     """Units of one axis may fall into several groups: the later ones are numbered."""
-    found, count = name, 2
-    while found in names:
-        found, count = f"{name}#{count}", count + 1
-    names.add(found)
-    return found
+    numbered, count = name, 2
+    while numbered in names:
+        numbered, count = f"{name}#{count}", count + 1
+    names.add(numbered)
+    return numbered
 
 
 # -- what is frozen -------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def _unique(name: str, names: set[str]) -> str:
 
 def _frozen(model: Model, channels: Channels) -> tuple[Frozen, ...]:
     """Weights without a free position: along their output axis, or, where they have none, along all of their axes."""
-    found: dict[str, Frozen] = {}
+    frozen: dict[str, Frozen] = {}
     for node in model.graph:
         op = linear_op_of(node)
         for index, value in enumerate(node.inputs):
@@ -268,5 +268,5 @@ def _frozen(model: Model, channels: Channels) -> tuple[Frozen, ...]:
             for place in [op.out_axis] if own and op is not None else range(len(axes)):
                 where, axis = f"{label(value)}[{place}]", axes[place]
                 if len(axis) > 1 and channels.atoms.is_frozen(axis).all():
-                    found.setdefault(where, Frozen(where, len(axis), channels.atoms.reason(int(axis[-1])) or ""))
-    return tuple(found.values())
+                    frozen.setdefault(where, Frozen(where, len(axis), channels.atoms.reason(int(axis[-1])) or ""))
+    return tuple(frozen.values())

@@ -122,8 +122,8 @@ def _clusters(atoms: Atoms, products: Sequence[Product]) -> list[list[Product]]:
     links = Atoms()
     places = links.fresh(len(products) + 1)[1:]
     owner: dict[int, int] = {}
-    for number, found in enumerate(roots):
-        for root in found:
+    for number, own in enumerate(roots):
+        for root in own:
             first = owner.setdefault(int(root), number)
             if first != number:
                 links.unite(places[first : first + 1], places[number : number + 1])
@@ -176,11 +176,11 @@ class _Mass:
         local = np.concatenate([[0], trial.fresh(len(roots) + 1)[1:]])
 
         def seen(axis: Axis) -> Axis:
-            found = self.atoms.resolve(axis)
-            place = np.clip(np.searchsorted(roots, found), 0, len(roots) - 1)
-            return local[np.where(roots[place] == found, place + 1, 0)]
+            resolved = self.atoms.resolve(axis)
+            place = np.clip(np.searchsorted(roots, resolved), 0, len(roots) - 1)
+            return local[np.where(roots[place] == resolved, place + 1, 0)]
 
-        copies = [Product(seen(one.outer), seen(one.inner), seen(one.flat)) for one in cluster]
+        copies = [Product(seen(product.outer), seen(product.inner), seen(product.flat)) for product in cluster]
         _carry_out(trial, copies, side)
         left = 0.0
         for number in touched:

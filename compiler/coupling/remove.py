@@ -59,7 +59,7 @@ def remove(model: Model, coupling: Coupling, keep: Keep) -> dict[str, Kept]:
         writes = tuple(masks.get(value) for value in node.outputs)
         _cut_overrides(node, reads)
         spec = lookup(node.op_type, node.domain)
-        if spec is not None and spec.shrink is not None and any(one is not None for one in (*reads, *writes)):
+        if spec is not None and spec.shrink is not None and any(cut is not None for cut in (*reads, *writes)):
             spec.shrink(Shrink(view_of(node, coupling.shapes), reads, writes, edit))
     for value, cut in masks.items():
         if is_constant(value):
@@ -71,7 +71,7 @@ def remove(model: Model, coupling: Coupling, keep: Keep) -> dict[str, Kept]:
 
 def _masks(coupling: Coupling, keep: Keep) -> dict[Value, Masks]:
     """Which positions of which axes stay; values that lose nothing are left out."""
-    found: dict[Value, list[np.ndarray | None]] = {}
+    cuts: dict[Value, list[np.ndarray | None]] = {}
     groups = {group.name: group for group in coupling.groups}
     for name, units in keep.items():
         group = groups.get(name)
@@ -85,10 +85,10 @@ def _masks(coupling: Coupling, keep: Keep) -> dict[Value, Masks]:
             continue
         stays = np.append(units, True)  # position -1: not of this group
         for place in (*group.constants, *group.features):
-            masks = found.setdefault(place.value, [None] * len(coupling.channels.axes[place.value]))
+            masks = cuts.setdefault(place.value, [None] * len(coupling.channels.axes[place.value]))
             before, mask = masks[place.axis], stays[place.units]
             masks[place.axis] = mask if before is None else before & mask  # an axis may hold several groups
-    return {value: tuple(masks) for value, masks in found.items()}
+    return {value: tuple(masks) for value, masks in cuts.items()}
 
 
 def _positions(mask: np.ndarray | None) -> np.ndarray | None:

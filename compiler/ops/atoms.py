@@ -116,15 +116,15 @@ class Atoms:
 
         Two that are frozen already need no tie, and keep their own reasons.
         """
-        one, two = self.find(first), self.find(second)
-        free = (self._why[one] == _NOT_FROZEN) | (self._why[two] == _NOT_FROZEN)
-        one, two = one[free], two[free]
-        touched = np.concatenate([one, two])
+        left, right = self.find(first), self.find(second)
+        free = (self._why[left] == _NOT_FROZEN) | (self._why[right] == _NOT_FROZEN)
+        left, right = left[free], right[free]
+        touched = np.concatenate([left, right])
         stuck = touched[self._why[touched] != _NOT_FROZEN]
-        while (differ := one != two).any():
-            low, high = np.minimum(one, two)[differ], np.maximum(one, two)[differ]
+        while (differ := left != right).any():
+            low, high = np.minimum(left, right)[differ], np.maximum(left, right)[differ]
             np.minimum.at(self._parent, high, low)
-            one, two = self.find(low), self.find(high)
+            left, right = self.find(low), self.find(high)
         self._pass_on_reasons(stuck)
 
     def _pass_on_reasons(self, stuck: Axis) -> None:

@@ -36,8 +36,8 @@ def _attention(flow: Flow) -> Sequence[Axes | None]:
     query = _heads(flow, 0, "q_num_heads")
     key, value = _heads(flow, 1, "kv_num_heads"), _heads(flow, 2, "kv_num_heads")
     atoms = flow.atoms
-    for one, other in ((query[0], key[0]), (query[0], value[0]), (key[1], value[1]), (query[3], key[3])):
-        atoms.unite(one, other)
+    for first, second in ((query[0], key[0]), (query[0], value[0]), (key[1], value[1]), (query[3], key[3])):
+        atoms.unite(first, second)
     for sequence in (query[2], key[2], value[2]):
         flow.freeze(sequence, "a sequence axis")
     if len(query[1]) == len(key[1]):

@@ -29,11 +29,11 @@ def _grid(flow: Flow) -> Sequence[Axes | None]:
     if any(len(parameter) > 1 for parameter in parameters):
         whole_axes(flow, [axis], "a blocked axis")
         for parameter in parameters:
-            for index, one in enumerate(parameter):
-                if len(one) == len(data[index]):
-                    flow.atoms.unite(one, data[index])
+            for index, along in enumerate(parameter):
+                if len(along) == len(data[index]):
+                    flow.atoms.unite(along, data[index])
                 else:
-                    flow.freeze(one, "a blocked axis")
+                    flow.freeze(along, "a blocked axis")
     return [data]
 
 

@@ -68,8 +68,8 @@ def _arg_reduce(flow: Flow) -> Sequence[Axes | None]:
 
 def _without(data: Axes, axes: Sequence[int], keepdims: bool) -> Axes:
     gone = set(axes)
-    one = np.zeros(1, np.int64)
-    return tuple(one if index in gone else axis for index, axis in enumerate(data) if keepdims or index not in gone)
+    single = np.zeros(1, np.int64)
+    return tuple(single if index in gone else axis for index, axis in enumerate(data) if keepdims or index not in gone)
 
 
 def _cumulative(flow: Flow) -> Sequence[Axes | None]:

@@ -250,8 +250,8 @@ def _rotated(ctx: LoweringContext, x: Tensor, heads: int) -> Tensor:
     def part(start: int, length: int, by: int = 1) -> Tensor:
         return ctx.slice(x, [0, 0, 0, start], [*sizes[:3], length], [1, 1, 1, by]).get_output(0)
 
-    def times(one: Tensor, other: Tensor) -> Tensor:
-        return ctx.elementwise("PROD", one, other)
+    def times(left: Tensor, right: Tensor) -> Tensor:
+        return ctx.elementwise("PROD", left, right)
 
     first, second = (part(start, half, step) for start in starts)
     pair = [
@@ -259,7 +259,7 @@ def _rotated(ctx: LoweringContext, x: Tensor, heads: int) -> Tensor:
         ctx.elementwise("SUM", times(sine, first), times(cosine, second)),
     ]
     if step == 2:
-        columns = [ctx.reshape(one, [*sizes[:3], half, 1]) for one in pair]
+        columns = [ctx.reshape(column, [*sizes[:3], half, 1]) for column in pair]
         result = ctx.reshape(ctx.concatenate(columns, 4), [*sizes[:3], turned])
     else:
         result = ctx.concatenate(pair, 3)

@@ -49,8 +49,8 @@ def _if(ctx: LoweringContext) -> list[Result]:
         return entered[tensor.name]
 
     branches = [ctx.scope.inside(enter).lower(ctx.node.graph(name)) for name in ("then_branch", "else_branch")]
-    for one, other in zip(*branches, strict=True):
-        if len(one.shape) != len(other.shape):
+    for then, otherwise in zip(*branches, strict=True):
+        if len(then.shape) != len(otherwise.shape):
             raise ctx.refuse("its branches give tensors of different ranks", "make the ranks equal")
     return [
         ctx.named(conditional.add_output(*pair), "conditional output").get_output(0)

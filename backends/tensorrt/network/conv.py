@@ -62,9 +62,9 @@ def _either(ctx: LoweringContext, index: int, role: str) -> Operand:
 
 def _with_kernel(ctx: LoweringContext, kind: str, x: Tensor, kernel: Operand, maps: int, bias: Operand | None) -> Any:
     """The layer, its kernel and bias weights where they are constant and tensors where they are computed."""
-    fixed = [one if isinstance(one, np.ndarray) else None for one in (kernel, bias)]
+    fixed = [operand if isinstance(operand, np.ndarray) else None for operand in (kernel, bias)]
     size = taps(tuple(kernel.shape)[2:])
-    layer = ctx.add(kind, widened(ctx, x), maps, size, *(ctx.weights(one) for one in fixed))
+    layer = ctx.add(kind, widened(ctx, x), maps, size, *(ctx.weights(operand) for operand in fixed))
     if fixed[0] is None:
         layer.set_input(1, widened(ctx, kernel))
     if bias is not None and fixed[1] is None:
@@ -116,7 +116,7 @@ def _transposed(ctx: LoweringContext, shape: Sequence[int], size: Sequence[int])
 def _extended(ctx: LoweringContext, result: Tensor, missing: Sequence[int]) -> Tensor:
     """Zeros at the end of the spatial axes, and the bias on all."""
     more = (0, 0, *missing)
-    sizes = [ctx.calculate("SUM", size, one) for size, one in zip(ctx.sizes(result), more, strict=True)]
+    sizes = [ctx.calculate("SUM", size, extra) for size, extra in zip(ctx.sizes(result), more, strict=True)]
     layer = ctx.slice(result, [0] * len(more), sizes, [1] * len(more))
     layer.mode = ctx.trt.SampleMode.FILL
     layer.set_input(4, ctx.like(0, result, 0))

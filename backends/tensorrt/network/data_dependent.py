@@ -22,9 +22,9 @@ def _compress(ctx: LoweringContext) -> Tensor:
         tensor = ctx.reshape(tensor, [-1])
     condition = ctx.node.constant(1)
     if condition is not None:
-        return ctx.gather(tensor, ctx.indices([int(one) for one in np.flatnonzero(condition)]), axis)
-    found = ctx.out("non_zero", ctx.tensor(1))
-    return ctx.gather(tensor, ctx.reshape(found, [-1]), axis)
+        return ctx.gather(tensor, ctx.indices([int(position) for position in np.flatnonzero(condition)]), axis)
+    positions = ctx.out("non_zero", ctx.tensor(1))
+    return ctx.gather(tensor, ctx.reshape(positions, [-1]), axis)
 
 
 def _non_zero(ctx: LoweringContext) -> Tensor:

@@ -57,21 +57,21 @@ def entries() -> dict[str, Rule]:
 
 def _binary(operation: str) -> Rule:
     def rule(ctx: LoweringContext) -> Tensor:
-        one, other = _operands(ctx)
-        return ctx.elementwise(operation, one, other)
+        left, right = _operands(ctx)
+        return ctx.elementwise(operation, left, right)
 
     return rule
 
 
 def _operands(ctx: LoweringContext) -> tuple[Tensor, Tensor]:
     """The two operands; operator sets before 7 may align the second at an axis instead of at the end."""
-    one, other = ctx.tensor(0), ctx.tensor(1)
+    left, right = ctx.tensor(0), ctx.tensor(1)
     if ctx.node.opset < 7 and ctx.node.integer("broadcast", 0):
-        behind = len(one.shape) - normalize_axis(ctx.node.integer("axis", -1), len(one.shape)) - len(other.shape)
+        behind = len(left.shape) - normalize_axis(ctx.node.integer("axis", -1), len(left.shape)) - len(right.shape)
         if "axis" in ctx.node.attributes and behind > 0:
-            rank = len(other.shape)
-            other = ctx.unsqueeze(other, range(rank, rank + behind))
-    return one, other
+            rank = len(right.shape)
+            right = ctx.unsqueeze(right, range(rank, rank + behind))
+    return left, right
 
 
 def _variadic(operation: str) -> Rule:
@@ -79,7 +79,7 @@ def _variadic(operation: str) -> Rule:
 
 
 def _combined(ctx: LoweringContext, operation: str) -> Tensor:
-    combine: Callable[[Tensor, Tensor], Tensor] = lambda one, other: ctx.elementwise(operation, one, other)  # noqa: E731
+    combine: Callable[[Tensor, Tensor], Tensor] = lambda left, right: ctx.elementwise(operation, left, right)  # noqa: E731
     tensors = ctx.tensors()
     return reduce(combine, tensors) if len(tensors) > 1 else ctx.out("identity", tensors[0])
 
@@ -91,18 +91,18 @@ def _mean(ctx: LoweringContext) -> Tensor:
 
 def _or_equal(operation: str) -> Rule:
     def rule(ctx: LoweringContext) -> Tensor:
-        one, other = ctx.tensor(0), ctx.tensor(1)
-        return ctx.elementwise("OR", ctx.elementwise(operation, one, other), ctx.elementwise("EQUAL", one, other))
+        left, right = ctx.tensor(0), ctx.tensor(1)
+        return ctx.elementwise("OR", ctx.elementwise(operation, left, right), ctx.elementwise("EQUAL", left, right))
 
     return rule
 
 
 def _mod(ctx: LoweringContext) -> Tensor:
-    one, other = ctx.tensor(0), ctx.tensor(1)
-    if not is_integer(one.dtype):
+    left, right = ctx.tensor(0), ctx.tensor(1)
+    if not is_integer(left.dtype):
         raise ctx.refuse("TensorRT has no remainder of floats that does not round", "cast to integers, or leave it out")
-    quotient = ctx.elementwise("DIV" if ctx.node.integer("fmod", 0) else "FLOOR_DIV", one, other)
-    return ctx.elementwise("SUB", one, ctx.elementwise("PROD", quotient, other))
+    quotient = ctx.elementwise("DIV" if ctx.node.integer("fmod", 0) else "FLOOR_DIV", left, right)
+    return ctx.elementwise("SUB", left, ctx.elementwise("PROD", quotient, right))
 
 
 def _pow(ctx: LoweringContext) -> Tensor:

@@ -48,8 +48,8 @@ def _run(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray] 
     feed = {f"input_{index}": array for index, array in enumerate(operands) if array is not None}
     try:
         return [
-            np.asarray(one)
-            for one in ReferenceEvaluator(to_proto(Model(graph, ir_version=_IR_VERSION))).run(None, feed)
+            np.asarray(result)
+            for result in ReferenceEvaluator(to_proto(Model(graph, ir_version=_IR_VERSION))).run(None, feed)
         ]
     except Exception:  # whatever the reference does not run stays a layer
         return None

@@ -135,19 +135,19 @@ class LayerBuilder:
 
     # -- arithmetic ---------------------------------------------------------------------------------------------
 
-    def elementwise(self, operation: str, one: Tensor, other: Tensor) -> Tensor:
+    def elementwise(self, operation: str, left: Tensor, right: Tensor) -> Tensor:
         """``trt.ElementWiseOperation`` by name, such as ``SUM``; the shorter shape gets axes of 1 in front.
 
         Raises:
             ModelError: the types differ.
         """
-        if one.dtype != other.dtype:
+        if left.dtype != right.dtype:
             raise self.refuse(
-                f"its operands differ in type ({_word(one)} and {_word(other)})", "insert a Cast on one of them"
+                f"its operands differ in type ({_word(left)} and {_word(right)})", "insert a Cast on one of them"
             )
-        self._computable(one)
-        one, other = self.aligned(one, other)
-        return self.out("elementwise", one, other, getattr(self.trt.ElementWiseOperation, operation))
+        self._computable(left)
+        left, right = self.aligned(left, right)
+        return self.out("elementwise", left, right, getattr(self.trt.ElementWiseOperation, operation))
 
     def unary(self, operation: str, tensor: Tensor) -> Tensor:
         """``trt.UnaryOperation`` by name, such as ``EXP``."""
@@ -185,9 +185,9 @@ class LayerBuilder:
             )
         return tensor
 
-    def select(self, condition: Tensor, one: Tensor, other: Tensor) -> Tensor:
-        """``one`` where the condition holds, else ``other``, broadcast."""
-        return self.out("select", *self.aligned(condition, one, other))
+    def select(self, condition: Tensor, chosen: Tensor, otherwise: Tensor) -> Tensor:
+        """``chosen`` where the condition holds, else ``otherwise``, broadcast."""
+        return self.out("select", *self.aligned(condition, chosen, otherwise))
 
     # -- moving -------------------------------------------------------------------------------------------------
 
@@ -255,10 +255,10 @@ class LayerBuilder:
     def slice(self, tensor: Tensor, starts: Sequence[Size], sizes: Sequence[Size], steps: Sequence[Size]) -> Any:
         """A slice layer, whose mode may still be set: ``sizes`` elements of each axis from ``starts``, by ``steps``."""
         operands = (starts, sizes, steps)
-        known = [[one if isinstance(one, int) else 0 for one in operand] for operand in operands]
+        known = [[size if isinstance(size, int) else 0 for size in operand] for operand in operands]
         layer = self.add("slice", tensor, *known)
         for index, operand in enumerate(operands, start=1):
-            if not all(isinstance(one, int) for one in operand):
+            if not all(isinstance(size, int) for size in operand):
                 layer.set_input(index, self.stack(operand))
         return layer
 
@@ -318,12 +318,12 @@ class LayerBuilder:
                 parts.append(size)
         return self.concatenate(parts, 0) if parts else self.indices([])
 
-    def calculate(self, operation: str, one: Size, other: Size) -> Size:
+    def calculate(self, operation: str, left: Size, right: Size) -> Size:
         """``SUM``, ``SUB``, ``PROD``, ``FLOOR_DIV``, ``MAX`` or ``MIN`` of sizes; known ones give a known one."""
-        if isinstance(one, int) and isinstance(other, int):
-            return _ARITHMETIC[operation](one, other)
+        if isinstance(left, int) and isinstance(right, int):
+            return _ARITHMETIC[operation](left, right)
         return self.elementwise(
-            operation, *(self.indices([size]) if isinstance(size, int) else size for size in (one, other))
+            operation, *(self.indices([size]) if isinstance(size, int) else size for size in (left, right))
         )
 
     def product(self, sizes: Sequence[Size]) -> Size:

@@ -118,9 +118,9 @@ def _expand(ctx: LoweringContext) -> Tensor:
 
 def _meet(ctx: LoweringContext, own: Size, wanted: Size) -> Size:
     """The size that two sizes broadcast to."""
-    for one, other in ((own, wanted), (wanted, own)):
-        if isinstance(one, int):
-            return other if one == 1 else one
+    for size, other in ((own, wanted), (wanted, own)):
+        if isinstance(size, int):
+            return other if size == 1 else size
     return ctx.calculate("MAX", own, wanted)
 
 
@@ -191,8 +191,8 @@ def _trilu(ctx: LoweringContext) -> Tensor:
     tensor = ctx.tensor(0)
     distance, shift = diagonal_distance(ctx, tensor), _shift(ctx)
     upper = ctx.node.integer("upper", 1)
-    one = ctx.like(1, shift)
-    beyond = ctx.elementwise("SUB", shift, one) if upper else ctx.elementwise("SUM", shift, one)
+    step = ctx.like(1, shift)
+    beyond = ctx.elementwise("SUB", shift, step) if upper else ctx.elementwise("SUM", shift, step)
     kept = ctx.elementwise("GREATER" if upper else "LESS", distance, beyond)
     return ctx.select(kept, tensor, ctx.like(0, tensor))
 

@@ -46,12 +46,12 @@ def _matmul(ctx: LoweringContext) -> Tensor:
 def product(ctx: LoweringContext, a: Tensor, b: Tensor) -> Tensor:
     """The product as numpy's ``matmul`` has it: vectors at the ends, leading axes broadcast."""
     operation = ctx.trt.MatrixOperation
-    kinds = [operation.VECTOR if len(one.shape) == 1 else operation.NONE for one in (a, b)]
-    batch = max(len(one.shape) - 2 for one in (a, b))
+    kinds = [operation.VECTOR if len(operand.shape) == 1 else operation.NONE for operand in (a, b)]
+    batch = max(len(operand.shape) - 2 for operand in (a, b))
     sides = []
-    for one, kind in zip((a, b), kinds, strict=True):
+    for operand, kind in zip((a, b), kinds, strict=True):
         rank = max(batch, 0) + (1 if kind == operation.VECTOR else 2)
-        sides.append(ctx.unsqueeze(one, range(rank - len(one.shape))))
+        sides.append(ctx.unsqueeze(operand, range(rank - len(operand.shape))))
     return ctx.out("matrix_multiply", sides[0], kinds[0], sides[1], kinds[1])
 
 

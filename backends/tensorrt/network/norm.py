@@ -56,11 +56,11 @@ def _batch_norm(ctx: LoweringContext) -> Tensor:
     if all(array is not None for array in arrays):
         scale, bias, mean, variance = (np.asarray(array, np.float64) for array in arrays)
         factor = scale / np.sqrt(variance + epsilon)
-        pair = [ctx.constant_tensor(_per_channel(one, rank, x)) for one in (factor, bias - mean * factor)]
+        pair = [ctx.constant_tensor(_per_channel(parameter, rank, x)) for parameter in (factor, bias - mean * factor)]
         return ctx.elementwise("SUM", ctx.elementwise("PROD", x, pair[0]), pair[1])
     parameters = [ctx.tensor(index) for index in range(1, 5)]
-    wide = _wider(ctx, x.dtype, *(one.dtype for one in parameters))
-    scale, bias, mean, variance = (_channels(ctx, ctx.cast(one, wide), rank) for one in parameters)
+    wide = _wider(ctx, x.dtype, *(parameter.dtype for parameter in parameters))
+    scale, bias, mean, variance = (_channels(ctx, ctx.cast(parameter, wide), rank) for parameter in parameters)
     centred = ctx.elementwise("SUB", ctx.cast(x, wide), mean)
     factor = ctx.elementwise("PROD", scale, _inverse_root(ctx, variance, epsilon))
     return ctx.cast(ctx.elementwise("SUM", ctx.elementwise("PROD", centred, factor), bias), x.dtype)
@@ -96,7 +96,7 @@ def _normalize(
     wide = ctx.trt.DataType.FLOAT
     kind = "normalization_v2" if hasattr(ctx.network, "add_normalization_v2") else "normalization"
     mask = sum(1 << axis for axis in axes)
-    layer = ctx.add(kind, *(ctx.cast(one, wide) for one in (x, scale, bias)), mask)
+    layer = ctx.add(kind, *(ctx.cast(operand, wide) for operand in (x, scale, bias)), mask)
     layer.epsilon = ctx.node.number("epsilon", 1e-5)
     layer.num_groups = groups
     return ctx.cast(layer.get_output(0), x.dtype)
@@ -109,7 +109,7 @@ def _layer_norm(ctx: LoweringContext) -> Sequence[Result]:
     scale, bias = ctx.tensor(1), ctx.optional(2)
     axes = range(axis, len(x.shape))
     own = tuple(x.shape)[axis:]
-    fits = all(one is None or tuple(one.shape) == own for one in (scale, bias)) and -1 not in own
+    fits = all(parameter is None or tuple(parameter.shape) == own for parameter in (scale, bias)) and -1 not in own
     if fits and not ctx.node.uses_output(1) and not ctx.node.uses_output(2):
         bias = _filled(ctx, 0, own, scale) if bias is None else bias
         _, scale, bias = ctx.aligned(x, scale, bias)
@@ -161,7 +161,7 @@ def _group_norm(ctx: LoweringContext) -> Tensor:
     shape = [1, groups, *(1,) * (rank - 2)]
     plain = [_filled(ctx, number, shape, x) for number in (1, 0)]
     normal = _normalize(ctx, x, plain[0], plain[1], range(2, rank), groups)
-    parameters = [ctx.cast(one, x.dtype) for one in (scale, bias)]
+    parameters = [ctx.cast(parameter, x.dtype) for parameter in (scale, bias)]
     return ctx.elementwise("SUM", ctx.elementwise("PROD", normal, parameters[0]), parameters[1])
 
 

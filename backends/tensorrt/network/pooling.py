@@ -123,7 +123,7 @@ def _max_unpool(ctx: LoweringContext) -> Tensor:
     ]
     whole = [*shape[:2], *space]
     zeros = ctx.constant_tensor(np.zeros(prod(whole), onnx_type(x.dtype).numpy()))
-    flat = [ctx.reshape(one, [-1]) for one in (places, x)]
+    flat = [ctx.reshape(operand, [-1]) for operand in (places, x)]
     layer = ctx.add("scatter", zeros, *flat, ctx.trt.ScatterMode.ELEMENT)
     layer.axis = 0
     result = ctx.reshape(layer.get_output(0), whole)
@@ -218,7 +218,7 @@ def _tapped(ctx: LoweringContext, x: Tensor, window: Window, operation: str) -> 
     for tap in itertools.product(*(range(size) for size in window.kernel)):
         start = [0, 0, *(index * step for index, step in zip(tap, window.dilations, strict=True))]
         parts.append(ctx.slice(data, start, sizes, [1, 1, *window.strides]).get_output(0))
-    return reduce(lambda one, other: ctx.elementwise(operation, one, other), parts)
+    return reduce(lambda left, right: ctx.elementwise(operation, left, right), parts)
 
 
 def _padded(ctx: LoweringContext, x: Tensor, pads: Pads, fill: float) -> Tensor:

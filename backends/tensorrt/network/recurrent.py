@@ -58,10 +58,10 @@ class _Cell:
 
     def act(self, place: int, x: Tensor) -> Tensor:
         """An activation, by its place in the operator's list, of [directions, batch, size]."""
-        ways = [one[place] for one in self.activations]
-        if len(set(ways)) == 1:
-            return activate(self.ctx, ways[0], x)
-        parts = [activate(self.ctx, one, self.way(x, index)) for index, one in enumerate(ways)]
+        activations = [direction[place] for direction in self.activations]
+        if len(set(activations)) == 1:
+            return activate(self.ctx, activations[0], x)
+        parts = [activate(self.ctx, activation, self.way(x, way)) for way, activation in enumerate(activations)]
         return self.ctx.concatenate(parts, 0)
 
     def way(self, tensor: Tensor, index: int) -> Tensor:
@@ -79,13 +79,13 @@ class _Cell:
         sizes = [self.directions, count * self.width, self.width]
         return self.ctx.slice(self.recurrence, [0, first * self.width, 0], sizes, [1, 1, 1]).get_output(0)
 
-    def add(self, one: Tensor, other: Tensor) -> Tensor:
+    def add(self, left: Tensor, right: Tensor) -> Tensor:
         """The sum of two tensors."""
-        return self.ctx.elementwise("SUM", one, other)
+        return self.ctx.elementwise("SUM", left, right)
 
-    def times(self, one: Tensor, other: Tensor) -> Tensor:
+    def times(self, left: Tensor, right: Tensor) -> Tensor:
         """The product, element by element."""
-        return self.ctx.elementwise("PROD", one, other)
+        return self.ctx.elementwise("PROD", left, right)
 
     def product(self, hidden: Tensor, weight: Tensor) -> Tensor:
         """The state times a transposed weight."""
@@ -164,7 +164,7 @@ def _recurrent(ctx: LoweringContext, kind: _Kind) -> Sequence[Result]:
     state = tuple(_start(ctx, index, [len(ways), batch, width], data) for index in (_HIDDEN, _CELL)[: kind.states])
     results, last = _through_time(cell, kind.step, _by_way(cell, seen, time), state, time, ways)
     if batch_first:
-        return [ctx.transpose(results, [2, 0, 1, 3]), *(ctx.transpose(one, [1, 0, 2]) for one in last)]
+        return [ctx.transpose(results, [2, 0, 1, 3]), *(ctx.transpose(state, [1, 0, 2]) for state in last)]
     return [results, *last]
 
 
@@ -232,28 +232,28 @@ def _through_time(
     lengths = ctx.optional(_LENGTHS)
     if lengths is not None:
         lengths = ctx.cast(lengths, trt.DataType.INT32)
-        seen = [_backwards(ctx, one, lengths) if back else one for one, back in zip(seen, ways, strict=True)]
+        seen = [_backwards(ctx, way, lengths) if back else way for way, back in zip(seen, ways, strict=True)]
     loop = ctx.network.add_loop()
     loop.name = ctx.name
     steps = _scalar(ctx, time)
     ctx.named(loop.add_trip_limit(steps, trt.TripLimit.COUNT), "trip limit")
     turned = [back and lengths is None for back in ways]
-    now = [_iterated(ctx, loop, one, back) for one, back in zip(seen, turned, strict=True)]
-    recurrences = [ctx.named(loop.add_recurrence(one), "recurrence") for one in state]
-    before = tuple(one.get_output(0) for one in recurrences)
-    after = step(cell, ctx.concatenate([ctx.unsqueeze(one, [0]) for one in now], 0), before)
+    now = [_iterated(ctx, loop, way, back) for way, back in zip(seen, turned, strict=True)]
+    recurrences = [ctx.named(loop.add_recurrence(start), "recurrence") for start in state]
+    before = tuple(recurrence.get_output(0) for recurrence in recurrences)
+    after = step(cell, ctx.concatenate([ctx.unsqueeze(way, [0]) for way in now], 0), before)
     result = after[0]
     if lengths is not None:
         alive = _iterated(ctx, loop, _alive(ctx, time, lengths), False)
         after = tuple(ctx.select(alive, new, old) for new, old in zip(after, before, strict=True))
         result = ctx.select(alive, after[0], ctx.like(0, result))
-    for recurrence, one in zip(recurrences, after, strict=True):
-        recurrence.set_input(1, one)
+    for recurrence, following in zip(recurrences, after, strict=True):
+        recurrence.set_input(1, following)
     parts = [result] if len(ways) == 1 else [cell.way(result, index) for index in range(len(ways))]
     results = [_gathered(ctx, loop, part, steps, back) for part, back in zip(parts, turned, strict=True)]
     if lengths is not None:
-        results = [_backwards(ctx, one, lengths) if back else one for one, back in zip(results, ways, strict=True)]
-    ends = (ctx.named(loop.add_loop_output(one, trt.LoopOutput.LAST_VALUE, 0), "loop output") for one in before)
+        results = [_backwards(ctx, way, lengths) if back else way for way, back in zip(results, ways, strict=True)]
+    ends = (ctx.named(loop.add_loop_output(state, trt.LoopOutput.LAST_VALUE, 0), "loop output") for state in before)
     return ctx.concatenate(results, 1), tuple(end.get_output(0) for end in ends)
 
 

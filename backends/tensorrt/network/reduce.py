@@ -68,8 +68,8 @@ def _reduce(ctx: LoweringContext, operation: str, tensor: Tensor, axes: list[int
     keep = ctx.node.flag("keepdims", True)
     if not is_bool(tensor.dtype):
         return ctx.reduce(operation, tensor, axes, keep)
-    found = ctx.reduce(operation, ctx.cast(tensor, ctx.trt.DataType.INT32), axes, keep)
-    return ctx.elementwise("GREATER", found, ctx.like(0, found))
+    count = ctx.reduce(operation, ctx.cast(tensor, ctx.trt.DataType.INT32), axes, keep)
+    return ctx.elementwise("GREATER", count, ctx.like(0, count))
 
 
 def _axes(ctx: LoweringContext) -> list[int] | None:
@@ -107,8 +107,8 @@ def _largest(
     layer = ctx.add("topk", tensor, getattr(ctx.trt.TopKOperation, operation), known, 1 << axis)
     if not isinstance(count, int):
         layer.set_input(1, count)
-    found = layer.get_output(0), ctx.as_index(layer.get_output(1))
-    return (ctx.squeeze(found[0], [0]), ctx.squeeze(found[1], [0])) if vector else found
+    results = layer.get_output(0), ctx.as_index(layer.get_output(1))
+    return (ctx.squeeze(results[0], [0]), ctx.squeeze(results[1], [0])) if vector else results
 
 
 def _arg(operation: str) -> Rule:
@@ -130,7 +130,7 @@ def _reversed(ctx: LoweringContext, tensor: Tensor, axis: int) -> Tensor:
     sizes = ctx.sizes(tensor)
     starts: list[Size] = [0] * len(sizes)
     starts[axis] = ctx.calculate("SUB", sizes[axis], 1)
-    return ctx.slice(tensor, starts, sizes, [-1 if one == axis else 1 for one in range(len(sizes))]).get_output(0)
+    return ctx.slice(tensor, starts, sizes, [-1 if index == axis else 1 for index in range(len(sizes))]).get_output(0)
 
 
 def _top_k(ctx: LoweringContext) -> list[Result]:

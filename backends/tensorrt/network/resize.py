@@ -34,7 +34,7 @@ def entries() -> dict[str, Rule]:
 def _upsample(ctx: LoweringContext) -> Tensor:
     """Resize of old: asymmetric coordinates, rounded down."""
     layer = _layer(ctx, ctx.node.text("mode", "nearest"), "asymmetric", "floor")
-    scales = ctx.node.numbers("scales") or tuple(float(one) for one in ctx.known(1, "the scales"))
+    scales = ctx.node.numbers("scales") or tuple(float(scale) for scale in ctx.known(1, "the scales"))
     layer.scales = list(scales)
     return layer.get_output(0)
 
@@ -42,7 +42,7 @@ def _upsample(ctx: LoweringContext) -> Tensor:
 def _resize(ctx: LoweringContext) -> Tensor:
     if ctx.node.opset < 11:
         layer = _layer(ctx, ctx.node.text("mode", "nearest"), "asymmetric", "floor")
-        layer.scales = [float(one) for one in ctx.known(1, "the scales")]
+        layer.scales = [float(scale) for scale in ctx.known(1, "the scales")]
         return layer.get_output(0)
     _check(ctx)
     coordinates = ctx.node.text("coordinate_transformation_mode", "half_pixel")
@@ -87,7 +87,7 @@ def _set_size(ctx: LoweringContext, layer: Tensor) -> None:
         whole = np.ones(len(shape))
         whole[axes] = scales
         _check_corners(ctx, shape, whole)
-        layer.scales = [float(one) for one in whole]
+        layer.scales = [float(scale) for scale in whole]
         return
     if ctx.node.has(2) and scales is None:
         raise ctx.refuse("its scales are not constant", "fold constants, or give sizes instead")

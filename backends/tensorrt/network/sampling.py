@@ -103,7 +103,8 @@ def _region_grid(ctx: LoweringContext, x: Tensor, samples: tuple[int, int]) -> t
     sizes = [regions, *samples, 1]
     parts = [ctx.expand(ctx.reshape(way, shape), sizes) for way, shape in zip(ways, shapes, strict=True)]
     both = [
-        ctx.reshape(ctx.cast(one, single), [regions, 1, *shape[1:3]]) for one, shape in zip(inside, shapes, strict=True)
+        ctx.reshape(ctx.cast(mask, single), [regions, 1, *shape[1:3]])
+        for mask, shape in zip(inside, shapes, strict=True)
     ]
     return ctx.concatenate(parts[::-1], 3), ctx.elementwise("PROD", *both)
 

@@ -43,7 +43,7 @@ def _tensor_scatter(ctx: LoweringContext) -> Tensor:
     rank = len(cache.shape)
     axis = ctx.node.axis(-2, rank)
     sizes = ctx.sizes(update)
-    run = ctx.unsqueeze(ctx.iota(sizes[axis], ctx.index_type), [one for one in range(rank) if one != axis])
+    run = ctx.unsqueeze(ctx.iota(sizes[axis], ctx.index_type), [index for index in range(rank) if index != axis])
     if ctx.node.has(2):
         starts = ctx.unsqueeze(ctx.as_index(ctx.tensor(2)), range(1, rank))
         run = ctx.elementwise("SUM", starts, run)

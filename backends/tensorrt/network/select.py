@@ -45,14 +45,14 @@ def _split(ctx: LoweringContext) -> list[Result]:
     axis = ctx.node.axis(0, len(tensor.shape))
     whole = ctx.sizes(tensor)
     start: Size = 0
-    found: list[Result] = []
+    parts: list[Result] = []
     for size in _parts(ctx, whole[axis]):
         starts: list[Size] = [0] * len(whole)
         sizes = list(whole)
         starts[axis], sizes[axis] = start, size
-        found.append(ctx.slice(tensor, starts, sizes, [1] * len(whole)).get_output(0))
+        parts.append(ctx.slice(tensor, starts, sizes, [1] * len(whole)).get_output(0))
         start = ctx.calculate("SUM", start, size)
-    return found
+    return parts
 
 
 def _parts(ctx: LoweringContext, whole: Size) -> list[Size]:
@@ -134,8 +134,8 @@ def positions(ctx: LoweringContext, index: int, size: Size) -> Tensor:
     """The positions of an input, none of them negative."""
     array = ctx.node.constant(index)
     if array is None:
-        found = ctx.tensor(index)
-        return found if _is_never_negative(ctx, index) else _raised(ctx, found, size)
+        tensor = ctx.tensor(index)
+        return tensor if _is_never_negative(ctx, index) else _raised(ctx, tensor, size)
     if not (array < 0).any():
         return ctx.tensor(index)
     if isinstance(size, int):

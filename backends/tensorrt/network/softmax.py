@@ -54,7 +54,7 @@ def _log_softmax(ctx: LoweringContext, x: Tensor, axis: int) -> Tensor:
 
 
 def _hardmax(ctx: LoweringContext, x: Tensor, axis: int) -> Tensor:
-    found = ctx.add("topk", x, ctx.trt.TopKOperation.MAX, 1, 1 << axis).get_output(1)
+    largest = ctx.add("topk", x, ctx.trt.TopKOperation.MAX, 1, 1 << axis).get_output(1)
     others = [index for index in range(len(x.shape)) if index != axis]
-    positions = ctx.unsqueeze(ctx.iota(ctx.sizes(x)[axis], found.dtype), others)
-    return ctx.cast(ctx.elementwise("EQUAL", positions, found), x.dtype)
+    positions = ctx.unsqueeze(ctx.iota(ctx.sizes(x)[axis], largest.dtype), others)
+    return ctx.cast(ctx.elementwise("EQUAL", positions, largest), x.dtype)

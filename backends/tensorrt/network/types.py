@@ -41,12 +41,12 @@ def tensorrt_type(trt: Any, dtype: DataType, where: str = "") -> Any:
         ModelError: this TensorRT has no tensors of that type.
     """
     name = _NAMES.get(dtype, "")
-    found = getattr(trt.DataType, name, None) if name else None
-    if found is None and dtype is DataType.INT64:
-        found = trt.DataType.INT32
-    if found is None:
+    wanted = getattr(trt.DataType, name, None) if name else None
+    if wanted is None and dtype is DataType.INT64:
+        wanted = trt.DataType.INT32
+    if wanted is None:
         raise ModelError(f"TensorRT has no tensors of type {dtype.name.lower()}", where=where, fix=_FIX)
-    return found
+    return wanted
 
 
 def onnx_type(dtype: Any) -> DataType:

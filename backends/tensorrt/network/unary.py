@@ -141,14 +141,14 @@ def _shrink(ctx: LoweringContext) -> Tensor:
 def _is_inf(ctx: LoweringContext) -> Tensor:
     tensor = ctx.tensor(0)
     positive, negative = ctx.node.integer("detect_positive", 1), ctx.node.integer("detect_negative", 1)
-    found = ctx.unary("ISINF", tensor)
+    infinite = ctx.unary("ISINF", tensor)
     if positive and negative:
-        return found
+        return infinite
     sign = "GREATER" if positive else "LESS"
     signed = ctx.elementwise(sign, tensor, ctx.like(0, tensor))
     if not positive and not negative:
-        return ctx.elementwise("AND", found, ctx.unary("NOT", found))
-    return ctx.elementwise("AND", found, signed)
+        return ctx.elementwise("AND", infinite, ctx.unary("NOT", infinite))
+    return ctx.elementwise("AND", infinite, signed)
 
 
 def _identity(ctx: LoweringContext) -> Result:
@@ -181,8 +181,8 @@ _CAST = (
 
 def _converted(ctx: LoweringContext, dtype: DataType) -> Tensor:
     source = ctx.type(0)
-    for one in (source, dtype):
-        if one not in _CAST and not (one is DataType.UINT8 and source is not dtype):
+    for kind in (source, dtype):
+        if kind not in _CAST and not (kind is DataType.UINT8 and source is not dtype):
             raise ctx.refuse(
                 f"TensorRT does not cast {source.name.lower()} to {dtype.name.lower()}",
                 "quantise with QuantizeLinear and DequantizeLinear, or cast to a type that TensorRT computes in",

@@ -88,15 +88,15 @@ def translate(model: Model, taps: Sequence[str], trains: Callable[[Value], bool]
 
 def _tapped(model: Model, taps: Sequence[str]) -> dict[str, Value]:
     graph, wanted = model.graph, set(taps)
-    values = (*graph.inputs, *graph.initializers.values(), *(one for node in graph for one in node.outputs))
-    found = {value.name or "": value for value in values if value.name in wanted}
-    if missing := sorted(wanted - found.keys()):
+    values = (*graph.inputs, *graph.initializers.values(), *(output for node in graph for output in node.outputs))
+    values_by_name = {value.name or "": value for value in values if value.name in wanted}
+    if missing := sorted(wanted - values_by_name.keys()):
         raise BridgeError(
             f"the model has no value {missing[0]!r}",
             where="taps",
             fix="name a value of the main graph (optimize inspect)",
         )
-    return {name: found[name] for name in taps}
+    return {name: values_by_name[name] for name in taps}
 
 
 def _read_outside(value: Value) -> Quantized | None:
@@ -254,13 +254,13 @@ class _Scope:
 
     def _resolve(self, node: Node) -> dict[str, Attr]:
         """The node's attributes, those that refer to the caller of the function looked up there."""
-        found = {}
+        resolved = {}
         for name, attribute in node.attributes.items():
             if not attribute.is_ref():
-                found[name] = attribute
+                resolved[name] = attribute
             elif (given := self._attributes.get(attribute.ref_attr_name or "")) is not None and given.value is not None:
-                found[name] = given
-        return found
+                resolved[name] = given
+        return resolved
 
     def _fold(self, node: Node, kernel: Kernel, fixed: Sequence[np.ndarray | None]) -> bool:
         """Compute the node now, if it gives the same every time, works, and its result is small."""
@@ -274,8 +274,8 @@ class _Scope:
         except Exception:  # at run time it will say so
             return False
         results = result if isinstance(result, tuple) else (result,)
-        tensors = [one for one in results if isinstance(one, Tensor)]
-        if len(tensors) != len(results) or sum(one.numel() for one in tensors) > MAX_FOLDED:
+        tensors = [tensor for tensor in results if isinstance(tensor, Tensor)]
+        if len(tensors) != len(results) or sum(tensor.numel() for tensor in tensors) > MAX_FOLDED:
             return False
         for value, tensor in zip(node.outputs, tensors, strict=False):
             self._shared.fixed[value] = to_array(tensor)

@@ -50,7 +50,8 @@ def _loop(ctx: TranslationContext) -> Kernel:
             results = body((torch.tensor(index), torch.tensor(alive), *carried), operands[given:])
             alive, carried = bool(results[0]), results[1 : 1 + states]
             made.append(results[1 + states :])
-        return (*carried, *(_stack([one[index] for one in made], value, 0) for index, value in enumerate(collected)))
+        stacked = (_stack([step[index] for step in made], value, 0) for index, value in enumerate(collected))
+        return (*carried, *stacked)
 
     return run
 
@@ -78,7 +79,7 @@ def _scan(ctx: TranslationContext) -> Kernel:
             made.append(results[states:])
         stacked = []
         for index, value in enumerate(collected):
-            parts = [one[index] for one in made]
+            parts = [step[index] for step in made]
             stacked.append(_stack(parts[::-1] if back_out[index] else parts, value, axes_out[index]))
         return (*carried, *stacked)
 

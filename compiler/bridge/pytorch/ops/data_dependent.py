@@ -63,10 +63,10 @@ def _suppress(ctx: TranslationContext) -> Kernel:
 
 def corners(boxes: Tensor, centred: bool) -> Tensor:
     """Boxes [n, 4] as lower and upper corner, from centre and size (x, y, width, height) or any two corners."""
-    one, other = torch.split(boxes, 2, 1)
+    first, second = torch.split(boxes, 2, 1)
     if centred:
-        return torch.cat([one - other / 2, one + other / 2], 1)
-    return torch.cat([torch.minimum(one, other), torch.maximum(one, other)], 1)
+        return torch.cat([first - second / 2, first + second / 2], 1)
+    return torch.cat([torch.minimum(first, second), torch.maximum(first, second)], 1)
 
 
 def suppress(boxes: Tensor, scores: Tensor, limits: Limits) -> Tensor:

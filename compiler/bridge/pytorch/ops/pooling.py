@@ -56,14 +56,14 @@ def _max_pool(ctx: TranslationContext) -> Kernel:
     return kernel
 
 
-def _positions(found: Tensor, x: Tensor, padded: Sequence[int], pads: Pads, column_major: bool) -> Tensor:
+def _positions(flat: Tensor, x: Tensor, padded: Sequence[int], pads: Pads, column_major: bool) -> Tensor:
     """Positions in the whole tensor from positions in the padded space of one channel."""
     space = x.shape[2:]
     coordinates = []
     for size, (before, _) in zip(reversed(padded), reversed(pads), strict=True):
-        coordinates.append(found % size - before)
-        found = found // size
-    result, weight = torch.zeros_like(found), 1
+        coordinates.append(flat % size - before)
+        flat = flat // size
+    result, weight = torch.zeros_like(flat), 1
     order = list(zip(coordinates, reversed(space), strict=True))
     for coordinate, size in order[::-1] if column_major else order:
         result, weight = result + coordinate * weight, weight * size

@@ -182,7 +182,7 @@ def _layer(ctx: TranslationContext, make: Callable[[Layer], Step]) -> Kernel:
     ) -> tuple[Tensor, ...]:
         inputs = swap(data)
         zero = data.new_zeros(len(weight), inputs.shape[1], recurrence.shape[-1])
-        states = [zero if one is None else swap(one) for one in (hidden, cell)[:count]]
+        states = [zero if given is None else swap(given) for given in (hidden, cell)[:count]]
         runs = []
         for at, backward in enumerate(reverse):
             shared = None if bias is None else bias[at]

@@ -115,8 +115,8 @@ def _arg(ctx: TranslationContext, find: Callable[[Tensor, int, bool], Tensor]) -
         places = torch.arange(x.shape[axis], device=x.device)
         places = places.reshape([-1 if index == axis % x.dim() else 1 for index in range(x.dim())])
         missing = torch.full_like(places, -1 if last else x.shape[axis])
-        found = torch.where(x == best, places, missing)
-        return found.amax(axis, keep) if last else found.amin(axis, keep)
+        positions = torch.where(x == best, places, missing)
+        return positions.amax(axis, keep) if last else positions.amin(axis, keep)
 
     return kernel
 

@@ -80,10 +80,12 @@ def _resize(ctx: TranslationContext) -> Kernel:
         window = None if roi is None or not roi.numel() else tuple(roi.tolist())
         have = [x.shape[axis] for axis in chosen]
         if sizes is not None and sizes.numel():
-            lengths, factors = resized([int(one) for one in sizes.tolist()], have, policy)
+            lengths, factors = resized([int(number) for number in sizes.tolist()], have, policy)
         else:
             factors = list(given) if given is not None else ([] if scales is None else scales.tolist())
-            lengths = [math.floor(np.float32(size) * np.float32(one)) for size, one in zip(have, factors, strict=True)]
+            lengths = [
+                math.floor(np.float32(size) * np.float32(number)) for size, number in zip(have, factors, strict=True)
+            ]
         for index, axis in enumerate(chosen):
             crop = (0.0, 1.0) if window is None else (window[index], window[index + len(chosen)])
             x = _resample(x, axis, lengths[index], factors[index], crop, sampling)
@@ -161,8 +163,8 @@ def _rounded(where: np.ndarray, factor: float, mode: str) -> np.ndarray:
     rounding: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "floor": np.floor,
         "ceil": np.ceil,
-        "round_prefer_floor": lambda one: np.ceil(one - np.float32(0.5)),
-        "round_prefer_ceil": lambda one: np.floor(one + np.float32(0.5)),
+        "round_prefer_floor": lambda places: np.ceil(places - np.float32(0.5)),
+        "round_prefer_ceil": lambda places: np.floor(places + np.float32(0.5)),
     }
     return rounding[mode](where)
 

@@ -37,7 +37,7 @@ def _max_roi_pool(ctx: TranslationContext) -> Kernel:
 
 
 def _pooled(x: Tensor, region: list[float], scale: float, rows: int, columns: int) -> Tensor:
-    image, (left, top, right, bottom) = x[int(region[0])], (math.floor(one * scale + 0.5) for one in region[1:])
+    image, (left, top, right, bottom) = x[int(region[0])], (math.floor(corner * scale + 0.5) for corner in region[1:])
     heights = _bins(top, bottom, rows, x.shape[2])
     widths = _bins(left, right, columns, x.shape[3])
     zero = x.new_zeros(x.shape[1])

@@ -112,8 +112,8 @@ def pick_slices(data: Tensor, indices: Tensor, batch_dims: int) -> Tensor:
     flat = data.reshape((batch, *data.shape[batch_dims:]))
     rows = indices.long().reshape(batch, -1, depth)
     item = torch.arange(batch, device=data.device)[:, None]
-    found = flat[(item, *rows.unbind(-1))]
-    return found.reshape((*indices.shape[:-1], *data.shape[batch_dims + depth :]))
+    slices = flat[(item, *rows.unbind(-1))]
+    return slices.reshape((*indices.shape[:-1], *data.shape[batch_dims + depth :]))
 
 
 def _one_hot(ctx: TranslationContext) -> Kernel:

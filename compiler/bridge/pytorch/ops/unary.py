@@ -69,7 +69,10 @@ def of_any_type(translation: Translation) -> Translation:
 
 def _as_signed(kernel: Kernel, dtype: torch.dtype) -> Kernel:
     def widened(*operands: Tensor | None) -> Tensor:
-        signed = [one.to(torch.int64) if one is not None and one.dtype == dtype else one for one in operands]
+        signed = [
+            operand.to(torch.int64) if operand is not None and operand.dtype == dtype else operand
+            for operand in operands
+        ]
         result: Tensor = kernel(*signed)
         return result.to(dtype) if result.dtype == torch.int64 else result
 
