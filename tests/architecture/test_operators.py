@@ -6,12 +6,15 @@ TensorRT's network stand in modules of the same names. Who lacks an operator say
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Mapping
+from importlib import import_module
 
 import pytest
 
 from graphpress.backends.tensorrt.network.table import RULES, WITHOUT_RULE
-from graphpress.ops import OPERATORS
+from graphpress.ops import FAMILIES, OPERATORS
 
 CONTROL_FLOW = "its axes and its cost are those of its subgraphs, which are analyzed as graphs of their own"
 FUSED = "a kernel of ONNX Runtime's own, which is met only in models that it has optimized"
@@ -56,3 +59,33 @@ def test_an_operator_is_of_one_family_everywhere(translations):
         for other in (OPERATORS, translations, RULES):
             common = registry.families.keys() & other.families.keys()
             assert {name: registry.families[name] for name in common} == {name: other.families[name] for name in common}
+
+
+def keys_of(module):
+    """The operators that a family lists, each as often as it does."""
+    (returned,) = (
+        node.value for node in ast.walk(ast.parse(inspect.getsource(module.entries))) if isinstance(node, ast.Return)
+    )
+    if not isinstance(returned, ast.Dict):
+        return list(module.entries())
+    keys = []
+    for key, value in zip(returned.keys, returned.values, strict=True):
+        merged = (
+            eval(compile(ast.Expression(value), module.__name__, "eval"), vars(module))
+            if key is None
+            else [ast.literal_eval(key)]
+        )
+        keys += merged
+    return keys
+
+
+@pytest.mark.parametrize(
+    "package", ["graphpress.ops", "graphpress.bridge.pytorch.ops", "graphpress.backends.tensorrt.network"]
+)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_lists_an_operator_once(package, family):
+    if package == "graphpress.bridge.pytorch.ops":
+        pytest.importorskip("torch")
+    keys = keys_of(import_module(f"{package}.{family}"))
+    assert keys
+    assert len(keys) == len(set(keys))
