@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphpress.ir import Node, Value, constant, dims_of, has_one_use, input_of, ints_attribute, rank_of, static_shape
-from graphpress.ir.encoding import PREFIX, USE_KEY, encoding_of, read_encoding
+from graphpress.ir.encoding import encoding_of, is_annotated, is_encoded, is_overridden
 
 NEVER_NEGATIVE = ("Abs", "Exp", "HardSigmoid", "Relu", "Sigmoid", "Softmax", "Softplus")
 """Operators whose result is nowhere below zero."""
@@ -74,16 +74,6 @@ def all_equal(value: Value | None, number: float) -> bool:
     return bool(np.all(array == number))
 
 
-def is_encoded(value: Value) -> bool:
-    """Whether anybody reads the value in an encoding: it is rounded there, so what made it cannot be moved past it."""
-    return encoding_of(value) is not None or any(read_encoding(use.node, use.idx) is not None for use in value.uses())
-
-
-def is_annotated(node: Node) -> bool:
-    """Whether the node itself says how it reads its inputs or what it computes in; a merged one could not say both."""
-    return any(key.startswith(PREFIX) for key in node.metadata_props)
-
-
 def is_private(value: Value) -> bool:
     """Whether the value exists for one reader alone, who reads it as it is, and so need not exist.
 
@@ -112,11 +102,6 @@ def can_read_through(node: Node, source: Value) -> bool:
         return False
     result, encoding = node.outputs[0], encoding_of(source)
     return encoding is None or (encoding_of(result) in (None, encoding) and not is_overridden(result))
-
-
-def is_overridden(value: Value) -> bool:
-    """Whether a reader says of its own in which encoding, or that as float, it reads the value."""
-    return any(f"{USE_KEY}{use.idx}" in use.node.metadata_props for use in value.uses())
 
 
 def permutation(transpose: Node) -> tuple[int, ...] | None:

@@ -9,23 +9,35 @@ is keeps its spelling, for no choice of words makes a grid symmetric that is not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from graphpress.ir import DataType, Graph, LazyTensor, Model, Node, Tensor, TensorProtocol, Value, graphs, is_constant
+from graphpress.ir import (
+    DataType,
+    LazyTensor,
+    Model,
+    Node,
+    Tensor,
+    TensorProtocol,
+    Value,
+    graphs,
+    is_constant,
+    values_of,
+)
 from graphpress.ir.encoding import (
     FLOAT,
-    USE_KEY,
-    Quantized,
+    AffineEncoding,
+    EncodedTensor,
+    Encoding,
     encoding_of,
     integer_bounds,
+    integer_dtype,
     override_use,
-    read_encoding,
+    overrides_of,
     set_encoding,
+    static_affine,
 )
-from graphpress.ir.quantized import EncodedTensor, integer_dtype
 
 ACCUMULATED = "int32"
 """What a bias is stored in, to be added to a sum of products of integers."""
@@ -39,32 +51,27 @@ def respell(model: Model) -> int:
     """
     count = 0
     for graph in graphs(model):
-        for value in _values(graph) if isinstance(graph, Graph) else ():
+        for value in values_of(graph):
             count += _respell_value(value)
         for node in graph:
             count += _respell_uses(node)
     return count
 
 
-def respelt(encoding: Quantized, value: Value) -> Quantized | None:
+def respelt(encoding: Encoding, value: Value) -> Encoding | None:
     """An encoding of a value in TensorRT's words, or as it is where there are none; None for plain float."""
     if encoding.dtype == ACCUMULATED and is_constant(value):
         return None
-    if not encoding.dtype.startswith("uint") or set(encoding.zero_point) != {_middle(encoding)}:
+    affine = static_affine(encoding)
+    if affine is None or not affine.dtype.startswith("uint") or np.any(affine.zero_point != _middle(affine)):
         return encoding
-    return replace(encoding, dtype=encoding.dtype.removeprefix("u"), zero_point=(0,) * len(encoding.zero_point))
+    zero_point = np.zeros_like(affine.zero_point)
+    return replace(affine, dtype=affine.dtype.removeprefix("u"), zero_point=zero_point)
 
 
-def _middle(encoding: Quantized) -> int:
+def _middle(encoding: Encoding) -> int:
     """The number of an unsigned grid that is 0 of the signed one."""
     return (integer_bounds(encoding.dtype)[1] + 1) // 2
-
-
-def _values(graph: Graph) -> Iterator[Value]:
-    yield from graph.inputs
-    yield from graph.initializers.values()
-    for node in graph:
-        yield from node.outputs
 
 
 def _respell_value(value: Value) -> int:
@@ -72,7 +79,7 @@ def _respell_value(value: Value) -> int:
     told = None if encoding is None else respelt(encoding, value)
     if told == encoding:
         return 0
-    if told is not None and isinstance(value.const_value, EncodedTensor):
+    if isinstance(told, AffineEncoding) and isinstance(value.const_value, EncodedTensor):
         value.const_value = _moved(value.const_value, told)
     set_encoding(value, told)
     return 1
@@ -80,23 +87,23 @@ def _respell_value(value: Value) -> int:
 
 def _respell_uses(node: Node) -> int:
     count = 0
-    for index, value in enumerate(node.inputs):
-        if value is None or node.metadata_props.get(f"{USE_KEY}{index}", FLOAT) == FLOAT:
+    for index, encoding in list(overrides_of(node).items()):
+        value = node.inputs[index]
+        if value is None or isinstance(encoding, str):
             continue
-        encoding = read_encoding(node, index)
-        told = None if encoding is None else respelt(encoding, value)
+        told = respelt(encoding, value)
         if told != encoding:
             override_use(node, index, told or FLOAT)
             count += 1
     return count
 
 
-def _moved(tensor: EncodedTensor, told: Quantized) -> EncodedTensor:
+def _moved(tensor: EncodedTensor, told: AffineEncoding) -> EncodedTensor:
     """The same constant with its integers around 0."""
-    integers, zero = tensor.integers, _middle(tensor.encoding)
+    codes, zero = tensor.codes, _middle(tensor.encoding)
 
     def move() -> TensorProtocol:
-        return Tensor((integers.numpy().astype(np.int32) - zero).astype(integer_dtype(told.dtype)))
+        return Tensor((codes.numpy().astype(np.int32) - zero).astype(integer_dtype(told.dtype)))
 
-    signed = LazyTensor(move, dtype=DataType[told.dtype.upper()], shape=integers.shape)  # type: ignore[arg-type]
+    signed = LazyTensor(move, dtype=DataType[told.dtype.upper()], shape=codes.shape)  # type: ignore[arg-type]
     return EncodedTensor(signed, told, tensor.dtype, tensor.name)

@@ -87,10 +87,10 @@ class _Walk:
         return self.channels.axes.get(value)
 
     def _keep_blocks(self, value: Value) -> None:
-        """Numbers that share a scale block by block stay in their blocks."""
-        encoding = encoding_of(value)
-        if encoding is not None and encoding.block and encoding.axis is not None:
-            self.atoms.freeze(self.channels.axes[value][encoding.axis], f"the quantised blocks of {label(value)}")
+        """Numbers that share a scale block by block, or an entry of a codebook, stay together."""
+        encoding, axes = encoding_of(value), self.channels.axes[value]
+        for axis in () if encoding is None else encoding.indivisible_axes(len(axes)):
+            self.atoms.freeze(axes[axis], f"the quantised blocks of {label(value)}")
 
     def freeze_new(self, value: Value, reason: str) -> None:
         """Frozen axes for a value that starts here."""

@@ -25,7 +25,7 @@ from graphpress.ir import (
     label,
     weight_bytes,
 )
-from graphpress.ir.encoding import WEIGHT_ONLY, Quantized, compute_request, encoding_of, float_type, read_encoding
+from graphpress.ir.encoding import WEIGHT_ONLY, Encoding, compute_request, encoding_of, float_type, read_encoding
 from graphpress.ops import Work, lookup
 from graphpress.targets import Target
 
@@ -159,7 +159,7 @@ class LayerCounter:
         encodings |= {value: read_encoding(node, index) for index, value in enumerate(node.inputs) if value is not None}
         floats = float_type(node)
         return sum(
-            (bytes_of(value, self.shapes) or 0) * _bits(value, encoding, floats) // _bits(value, None, None)
+            int((bytes_of(value, self.shapes) or 0) * _bits(value, encoding, floats) // _bits(value, None, None))
             for value, encoding in encodings.items()
         )
 
@@ -196,10 +196,10 @@ def _own_type(node: Node) -> str:
     return next((kind.numpy().name for kind in kinds if kind is not None and kind.is_floating_point()), "float32")
 
 
-def _bits(value: Value, encoding: Quantized | None, floats: str | None) -> int:
+def _bits(value: Value, encoding: Encoding | None, floats: str | None) -> float:
     """Bits of an element of a value as it is encoded, or in the float type of whoever reads or writes it."""
     if encoding is not None:
-        return int(DataType[encoding.dtype.upper()].bitwidth)
+        return encoding.bits
     if value.dtype in (None, DataType.FLOAT):
         return int(DataType.FLOAT.bitwidth if floats is None else DataType[floats.upper()].bitwidth)
     return 1 if value.dtype is None or value.dtype.is_string() else int(value.dtype.bitwidth)

@@ -26,8 +26,8 @@ from onnx import TensorProto, helper, numpy_helper
 from graphpress.bridge.limits import narrow, settle, spell_overloads
 from graphpress.bridge.merge import merge
 from graphpress.errors import BackendError, ModelError
-from graphpress.ir import Graph, Model, Node, Tensor, TensorProtocol, Value, from_proto, graphs
-from graphpress.ir.encoding import PREFIX, invalidate_encoding
+from graphpress.ir import Graph, Model, Node, Tensor, TensorProtocol, Value, from_proto, graphs, values_of
+from graphpress.ir.encoding import annotations_of, invalidate_encoding
 from graphpress.ir.skeleton import to_skeleton
 from graphpress.ir.sparsity import set_sparsity
 
@@ -294,20 +294,12 @@ def _annotations(model: Model) -> tuple[dict[str, set[str]], dict[str, set[str]]
     values: dict[str, set[str]] = {}
     nodes: dict[str, set[str]] = {}
     for graph in graphs(model):
-        for value in _values(graph):
+        for value in values_of(graph):
             values.setdefault(value.name or "", set()).update(_own_keys(value))
         for node in graph:
             nodes.setdefault(node.name or node.op_type, set()).update(_own_keys(node))
     return values, nodes
 
 
-def _values(graph: Any) -> Iterator[Value]:
-    yield from graph.inputs
-    if isinstance(graph, Graph):
-        yield from graph.initializers.values()
-    for node in graph:
-        yield from node.outputs
-
-
 def _own_keys(item: Node | Value) -> set[str]:
-    return {key for key in item.metadata_props if key.startswith(PREFIX)}
+    return {key for key, _ in annotations_of(item)}

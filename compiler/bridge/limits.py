@@ -9,7 +9,7 @@ import onnx
 from onnx import AttributeProto
 
 from graphpress.bridge.merge import keyed
-from graphpress.ir.encoding import USE_KEY
+from graphpress.ir.encoding.text import USE_KEY
 
 Body = onnx.GraphProto | onnx.FunctionProto
 

@@ -7,8 +7,6 @@ the rules of the operator table. Constants of external data are cut one at a tim
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,17 +17,24 @@ from graphpress.errors import GraphpressError
 from graphpress.ir import (
     Editor,
     ExternalTensor,
-    LazyTensor,
     Model,
     Node,
     Shape,
     Tensor,
-    TensorProtocol,
     Value,
     constant,
     is_constant,
 )
-from graphpress.ir.encoding import Quantized, encoding_of, override_use, read_encoding, set_encoding
+from graphpress.ir.encoding import (
+    EncodedTensor,
+    compress,
+    encoding_of,
+    override_of,
+    override_use,
+    set_encoding,
+    sliced_encoding,
+    sliced_tensor,
+)
 from graphpress.manager.contract import Kept
 from graphpress.ops import lookup
 from graphpress.ops.shrink import Masks, Shrink
@@ -99,21 +104,19 @@ def _positions(mask: np.ndarray | None) -> np.ndarray | None:
 
 
 def _cut(value: Value, masks: Masks, edit: Editor) -> None:
-    """Keep what stays of a constant, and of the scales of its encoding."""
+    """Keep what stays of a constant, of its codes where it has some, and of the scales of its encoding."""
     encoding = encoding_of(value)
     node, tensor = value.producer(), value.const_value
     if node is not None:
         _cut_node(node, masks, edit)
-    elif isinstance(tensor, ExternalTensor):
-        shape = Shape([_size(size, mask) for size, mask in zip(tensor.shape.numpy(), masks, strict=True)])
-        cut = partial(_cut_external, tensor, masks)
-        edit.set_constant(value, LazyTensor(cut, dtype=tensor.dtype, shape=shape))
+    elif isinstance(tensor, (EncodedTensor, ExternalTensor)):
+        edit.set_constant(value, sliced_tensor(tensor, masks))
     else:
         array = constant(value)
         assert array is not None
         edit.set_constant(value, compress(array, masks))
     if encoding is not None:
-        set_encoding(value, _cut_scales(encoding, masks))
+        set_encoding(value, sliced_encoding(encoding, masks))
 
 
 def _cut_node(node: Node, masks: Masks, edit: Editor) -> None:
@@ -126,45 +129,14 @@ def _cut_node(node: Node, masks: Masks, edit: Editor) -> None:
     result.shape = Shape(attributes["value"].shape.numpy())
 
 
-def _cut_external(tensor: ExternalTensor, masks: Masks) -> TensorProtocol:
-    return Tensor(compress(tensor.numpy(), masks), dtype=tensor.dtype)
-
-
-def compress(array: np.ndarray, masks: Masks) -> np.ndarray:
-    """The positions that stay, as an array of its own."""
-    whole = (np.arange(size) if mask is None else mask for size, mask in zip(array.shape, masks, strict=True))
-    return np.array(array[np.ix_(*whole)])
-
-
-def _size(size: int, mask: np.ndarray | None) -> int:
-    return size if mask is None else int(mask.sum())
-
-
 def _cut_overrides(node: Node, reads: Sequence[Masks | None]) -> None:
     """The same for the encodings in which this node alone reads its inputs."""
     for index, (value, masks) in enumerate(zip(node.inputs, reads, strict=True)):
         if value is None or masks is None:
             continue
-        encoding = read_encoding(node, index)
-        if encoding is not None and encoding != encoding_of(value):
-            override_use(node, index, _cut_scales(encoding, masks))
-
-
-def _cut_scales(encoding: Quantized, masks: Masks) -> Quantized:
-    """One scale per position goes with it; blocks lie along an axis that stays whole, and go with the other axes."""
-    if encoding.axis is None:
-        return encoding
-    shape = encoding.scale_shape or (len(encoding.scale),)
-    along = masks if encoding.block else (masks[encoding.axis],)
-    scale, zero = (
-        compress(np.array(numbers).reshape(shape), along) for numbers in (encoding.scale, encoding.zero_point)
-    )
-    return replace(
-        encoding,
-        scale=tuple(scale.reshape(-1).tolist()),
-        zero_point=tuple(zero.reshape(-1).tolist()),
-        scale_shape=scale.shape if encoding.block else (),
-    )
+        override = override_of(node, index)
+        if override is not None and not isinstance(override, str):
+            override_use(node, index, sliced_encoding(override, masks))
 
 
 def _declare(value: Value, masks: Masks) -> None:
@@ -172,7 +144,7 @@ def _declare(value: Value, masks: Masks) -> None:
     becomes open, for it may hold the batch as well.
     """
     if (encoding := encoding_of(value)) is not None:
-        set_encoding(value, _cut_scales(encoding, masks))
+        set_encoding(value, sliced_encoding(encoding, masks))
     if value.shape is not None:
         pairs = zip(value.shape, masks, strict=True)
         open_or = [dim if mask is None else int(mask.sum()) if isinstance(dim, int) else None for dim, mask in pairs]

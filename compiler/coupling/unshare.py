@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from graphpress.analysis.linear import linear_ops_of
 from graphpress.ir import Editor, Model, Value, constant, is_constant
+from graphpress.ir.encoding import copy_annotations
 
 
 def unshare(model: Model) -> int:
@@ -28,7 +29,7 @@ def unshare(model: Model) -> int:
         assert array is not None
         for use in uses[1:]:
             copy = edit.add_constant(array, value.name or "constant")
-            copy.metadata_props.update(value.metadata_props)
+            copy_annotations(value, copy)
             edit.set_input(use.node, use.idx, copy)
             copies += 1
     return copies

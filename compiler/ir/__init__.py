@@ -49,6 +49,7 @@ from graphpress.ir.values import (
     string_attribute,
     strings_attribute,
     subgraphs_of,
+    values_of,
     with_subgraphs,
 )
 from graphpress.ir.verify import InvalidGraphError, problems, verify
@@ -120,6 +121,7 @@ __all__ = [
     "subgraphs_of",
     "tensors",
     "to_proto",
+    "values_of",
     "verify",
     "weight_bytes",
     "with_subgraphs",

@@ -17,6 +17,7 @@ from graphpress.ir.encoding import (
     PREFIX,
     hand_over_encoding,
     invalidate_encoding,
+    is_annotated,
     override_use,
     read_encoding,
     set_encoding,
@@ -231,7 +232,7 @@ def forget_inner_types(model: Model) -> None:
     for graph in graphs(model):
         for node in graph:
             for value in node.outputs if is_standard(node) else ():
-                if not value.is_graph_output() and not value.metadata_props:
+                if not value.is_graph_output() and not value.metadata_props and not is_annotated(value):
                     value.shape, value.type = None, None
 
 

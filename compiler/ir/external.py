@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import onnx_ir
 
 from graphpress.errors import ModelError
@@ -106,6 +107,17 @@ def fill(model: Model, held: Mapping[str, TensorProtocol], where: str) -> None:
         return held[str(tensor.location)]
 
     exchange(model, find)
+
+
+def finder(held: Mapping[str, TensorProtocol]) -> Callable[[str], np.ndarray]:
+    """A function that looks up the array of a place, and raises ValueError where nothing is held."""
+
+    def find(place: str) -> np.ndarray:
+        if place not in held:
+            raise ValueError(f"there is no tensor {place!r}")
+        return held[place].numpy()
+
+    return find
 
 
 def exchange(model: Model, change: Callable[[TensorProtocol], TensorProtocol]) -> None:

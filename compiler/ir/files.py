@@ -2,6 +2,7 @@
 
 Reading normalises (``graphpress.ir.mend`` says what else): unsorted nodes are sorted, and initialisers that an IR
 version below 4 lists as inputs stop being inputs (they were constants all along; the model becomes IR version 4).
+Encodings, which files hold as text and tensors, are attached to the values and nodes that they belong to.
 What is not kept, because it says nothing: types of names that nothing in their graph defines, types of initialisers
 that repeat the tensor's own, checksums of external data, absent outputs at the end of a node's list.
 External data stays on disk, memory-mapped, and must lie inside the model's folder.
@@ -22,7 +23,10 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 
 from graphpress.errors import ModelError
 from graphpress.ir.contents import CHECKER
-from graphpress.ir.external import fill, in_memory, locate
+from graphpress.ir.encoding.encoded_tensor import EncodedTensor
+from graphpress.ir.encoding.loading import read_encodings
+from graphpress.ir.encoding.saving import holds_encodings, write_encodings
+from graphpress.ir.external import fill, finder, in_memory, locate
 from graphpress.ir.mend import prepare, restore
 from graphpress.ir.types import (
     AttributeType,
@@ -41,6 +45,8 @@ from graphpress.ir.verify import problems
 FIRST_IR_WITH_CONSTANT_INITIALISERS = 4
 PROTOBUF_LIMIT = 2_000_000_000
 """Protobuf messages end at 2 GiB; beyond this, weights go to ``model.onnx.data``."""
+MAPPED_BYTES = 1 << 28
+"""The same for models with encodings, which nobody runs: beyond this, their weights are mapped when they are read."""
 INLINE_BYTES = 256
 """Constants up to this size stay in the model file even when the others go to ``model.onnx.data``."""
 
@@ -89,7 +95,8 @@ def from_proto(
         proto: the message.
         where: what errors call it.
         folder: where its external data lies.
-        held: the tensors themselves, by the place that the message refers to (``graphpress.ir.skeleton``).
+        held: the tensors themselves, by the place that the message refers to (``graphpress.ir.skeleton``), those of
+            encodings included.
 
     Raises:
         ModelError: as ``load``.
@@ -109,7 +116,12 @@ def from_proto(
     else:
         fill(model, held, where)
     _sort(model, where)
-    if faults := problems(model):
+    try:
+        read_encodings(model, None if held is None else finder(held))
+        faults = problems(model)
+    except ModelError as error:
+        raise ModelError(error.what, where=f"{where}, {error.where}", fix=error.fix) from error
+    if faults:
         raise ModelError("; ".join(faults[:3]), where=where, fix=CHECKER)
     return model
 
@@ -210,11 +222,26 @@ def _initialisers(model: Model) -> Iterator[Value]:
 # -- writing ------------------------------------------------------------------------------------------------
 
 
-def to_proto(model: Model) -> onnx.ModelProto:
-    """The model as a protobuf message; external tensors stay references to their files."""
-    proto = onnx_ir.serde.serialize_model(model)
+def to_proto(model: Model, *, encodings: bool = True) -> onnx.ModelProto:
+    """The model as a protobuf message; external tensors stay references to their files.
+
+    Args:
+        model: not changed.
+        encodings: write them too, for whoever reads the message as a model of ours; without them it is the float
+            graph that the passes see, its constants decoded, for whoever runs it or infers types.
+    """
+    proto = onnx_ir.serde.serialize_model(_as_stored(model) if encodings else model)
     restore(proto)
     return proto
+
+
+def _as_stored(model: Model) -> Model:
+    """The model with its encodings as a file holds them; itself where it has none."""
+    if not holds_encodings(model):
+        return model
+    copy = clone(model)
+    write_encodings(copy)
+    return copy
 
 
 def serialize(model: Model) -> bytes:
@@ -223,9 +250,13 @@ def serialize(model: Model) -> bytes:
     Raises:
         ModelError: the model is too large for one protobuf message; use ``save``.
     """
-    if weight_bytes(model) > PROTOBUF_LIMIT:
+    return _serialize(_as_stored(model))
+
+
+def _serialize(stored: Model) -> bytes:
+    if weight_bytes(stored) > PROTOBUF_LIMIT:
         raise ModelError("the weights do not fit into one protobuf message", fix="save the model to a file")
-    return _encode(to_proto(model))
+    return _encode(to_proto(stored, encodings=False))
 
 
 def digest(model: Model) -> str:
@@ -234,17 +265,23 @@ def digest(model: Model) -> str:
     Raises:
         ModelError: the model is too large for one protobuf message.
     """
-    found = hashlib.sha256(serialize(model))
-    for tensor in tensors(model):
+    stored = _as_stored(model)
+    contents = hashlib.sha256(_serialize(stored))
+    for tensor in tensors(stored):
         if isinstance(tensor, ExternalTensor):
-            found.update(tensor.tobytes())
-    return found.hexdigest()
+            contents.update(tensor.tobytes())
+    return contents.hexdigest()
 
 
-def save(model: Model, path: str | os.PathLike[str]) -> list[Path]:
+def save(model: Model, path: str | os.PathLike[str], *, encodings: bool = True) -> list[Path]:
     """Write ``path`` (and ``path.data`` when the weights pass the protobuf limit or were external already).
 
     Files are written aside and put in place when they are complete, so that a model may replace the one it came from.
+
+    Args:
+        model: stays as it was.
+        path: of the model file.
+        encodings: as for ``to_proto``.
 
     Returns:
         The files written. Bytes are the same for the same model.
@@ -253,34 +290,35 @@ def save(model: Model, path: str | os.PathLike[str]) -> list[Path]:
         ModelError: what must be in the model file itself is too large for one protobuf message.
     """
     file = Path(path)
-    external = any(isinstance(value.const_value, ExternalTensor) for value in _initialisers(model))
+    stored = _as_stored(model) if encodings else model
+    external = any(isinstance(value.const_value, ExternalTensor) for value in _initialisers(stored))
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}-") as folder:
         aside = Path(folder) / file.name
-        if external or weight_bytes(model) > PROTOBUF_LIMIT:
-            _follow(_save_with_data(model, aside), file)
+        if external or weight_bytes(stored) > (PROTOBUF_LIMIT if stored is model else MAPPED_BYTES):
+            _follow(_save_with_data(stored, aside), file, model)
         else:
-            aside.write_bytes(serialize(model))
-        names = sorted(one.name for one in Path(folder).iterdir())
+            aside.write_bytes(_serialize(stored))
+        names = sorted(written.name for written in Path(folder).iterdir())
         for name in reversed(names):
             aside.with_name(name).replace(file.with_name(name))
     return [file.with_name(name) for name in names]
 
 
-def _save_with_data(model: Model, file: Path) -> dict[Value, tuple[TensorProtocol, TensorProtocol]]:
-    """Write the model and its data; the model stays as it was. Returns the tensors before and as saved, by value."""
+def _save_with_data(model: Model, file: Path) -> list[tuple[TensorProtocol, TensorProtocol]]:
+    """Write the model and its data; the model stays as it was. Returns the tensors, before and as saved."""
     values = [value for value in _initialisers(model) if value.const_value is not None]
     before = [value.const_value for value in values if value.const_value is not None]
-    large = [one for one in before if one.nbytes > INLINE_BYTES and one.dtype != DataType.STRING]
+    large = [tensor for tensor in before if tensor.nbytes > INLINE_BYTES and tensor.dtype != DataType.STRING]
     outside = dict(zip(map(id, large), _write_data(large, file.with_name(f"{file.name}.data")), strict=True))
-    after = [outside[id(one)] if id(one) in outside else in_memory(one) for one in before]
+    after = [outside[id(tensor)] if id(tensor) in outside else in_memory(tensor) for tensor in before]
     try:
         for value, tensor in zip(values, after, strict=True):
             value.const_value = tensor
-        file.write_bytes(_encode(to_proto(model)))
+        file.write_bytes(_encode(to_proto(model, encodings=False)))
     finally:
         for value, tensor in zip(values, before, strict=True):
             value.const_value = tensor
-    return dict(zip(values, zip(before, after, strict=True), strict=True))
+    return list(zip(before, after, strict=True))
 
 
 def _write_data(large: Sequence[TensorProtocol], file: Path) -> list[ExternalTensor]:
@@ -293,18 +331,25 @@ def _write_data(large: Sequence[TensorProtocol], file: Path) -> list[ExternalTen
     return written
 
 
-def _follow(saved: dict[Value, tuple[TensorProtocol, TensorProtocol]], file: Path) -> None:
+def _follow(saved: Sequence[tuple[TensorProtocol, TensorProtocol]], file: Path, model: Model) -> None:
     """Where the model was mapped from the very file that is being replaced, map it from the new one.
 
     Another holder of such a tensor, a clone for instance, gets an error from it instead of other weights.
     """
     target = file.with_name(f"{file.name}.data").resolve()
-    for value, (before, after) in saved.items():
+    replaced: dict[int, TensorProtocol] = {}
+    for before, after in saved:
         if isinstance(before, ExternalTensor) and Path(before.path).resolve() == target:
             if isinstance(after, ExternalTensor):
                 after.base_dir = target.parent
-            value.const_value = after
+            replaced[id(before)] = after
             before.invalidate()
+    for value in _initialisers(model) if replaced else ():
+        tensor = value.const_value
+        if isinstance(tensor, EncodedTensor) and id(tensor.codes) in replaced:
+            value.const_value = EncodedTensor(replaced[id(tensor.codes)], tensor.encoding, tensor.dtype, tensor.name)
+        elif id(tensor) in replaced:
+            value.const_value = replaced[id(tensor)]
 
 
 def _encode(proto: onnx.ModelProto) -> bytes:

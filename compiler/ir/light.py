@@ -34,7 +34,7 @@ def to_light_proto(model: Model, most_elements: int) -> onnx.ModelProto:
         name=graph.name,
     )
     light = onnx_ir.Model(view, ir_version=model.ir_version, functions=list(model.functions.values()))  # type: ignore[arg-type]
-    proto = to_proto(light)
+    proto = to_proto(light, encodings=False)
     for tensor in proto.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
             contents = graph.initializers[tensor.name].const_value

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from graphpress.ir.encoding import Quantized, compute_request, float_type, output_encoding, read_encoding
+from graphpress.ir.encoding import Encoding, compute_request, float_type, output_encoding, read_encoding
 from graphpress.ir.types import Attr, AttributeType, DataType, Function, Graph, Model, Node, TensorProtocol, Value
 from graphpress.ir.values import count_nodes, is_constant
 
@@ -69,11 +69,8 @@ def _operand(node: Node, index: int) -> str:
     return "_" if value is None else f"{value.name}{_marked(read_encoding(node, index))}"
 
 
-def _marked(encoding: Quantized | None) -> str:
-    if encoding is None:
-        return ""
-    grain = "" if encoding.axis is None else f"/{encoding.axis}" + (f"x{encoding.block}" if encoding.block else "")
-    return f":{encoding.dtype}{grain}"
+def _marked(encoding: Encoding | None) -> str:
+    return "" if encoding is None else f":{encoding.label}"
 
 
 def _attributes(node: Node) -> str:

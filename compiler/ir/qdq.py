@@ -11,7 +11,7 @@ integers, when the two halves disagree, or when what it quantises was quantised 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -20,9 +20,13 @@ from graphpress.ir.edit import Editor
 from graphpress.ir.encoding import (
     FLOAT,
     FLOAT8,
-    Quantized,
+    AffineEncoding,
+    EncodedTensor,
+    Encoding,
     clear_annotations,
+    codes_of,
     encoding_of,
+    fits,
     float_type,
     invalidation_of,
     output_encoding,
@@ -31,9 +35,11 @@ from graphpress.ir.encoding import (
     read_encoding,
     set_encoding,
     set_float_type,
+    static_affine,
 )
+from graphpress.ir.encoding.content import content_of
+from graphpress.ir.encoding.text import zero_points
 from graphpress.ir.pattern import Refusal, Rewrites
-from graphpress.ir.quantized import EncodedTensor, fits, integer_dtype, payload
 from graphpress.ir.types import DataType, Graph, Model, Node, TensorProtocol, TensorType, Value
 from graphpress.ir.values import (
     constant,
@@ -45,6 +51,7 @@ from graphpress.ir.values import (
     producer,
     rank_of,
     readers,
+    values_of,
 )
 
 _STAYS = "nothing: it stays as it is"
@@ -90,7 +97,7 @@ def _raise_one(dequantize: Node, edit: Editor) -> Refusal | None:
     return _raise_pair(quantize, dequantize, encoding, edit)
 
 
-def _raise_constant(dequantize: Node, integers: Value, encoding: Quantized, edit: Editor) -> Refusal | None:
+def _raise_constant(dequantize: Node, integers: Value, encoding: AffineEncoding, edit: Editor) -> Refusal | None:
     result, tensor = dequantize.outputs[0], _tensor_of(integers)
     if result.is_graph_output():
         return Refusal.at(dequantize, "its result is a graph output", _STAYS)
@@ -104,7 +111,7 @@ def _raise_constant(dequantize: Node, integers: Value, encoding: Quantized, edit
     return None
 
 
-def _raise_pair(quantize: Node, dequantize: Node, encoding: Quantized, edit: Editor) -> Refusal | None:
+def _raise_pair(quantize: Node, dequantize: Node, encoding: AffineEncoding, edit: Editor) -> Refusal | None:
     source, result = quantize.inputs[0], dequantize.outputs[0]
     assert source is not None
     if read_encoding(quantize, 0) is not None:
@@ -129,7 +136,7 @@ def _raise_pair(quantize: Node, dequantize: Node, encoding: Quantized, edit: Edi
     return None
 
 
-def _encoding_of_node(node: Node) -> Quantized | Refusal:
+def _encoding_of_node(node: Node) -> AffineEncoding | Refusal:
     """What a Q or DQ node says, or why it cannot be an annotation."""
     scale = constant(input_of(node, 1))
     if scale is None:
@@ -147,15 +154,14 @@ def _encoding_of_node(node: Node) -> Quantized | Refusal:
     if dtype == FLOAT8 and (np.any(zero.astype(np.float32)) or not int_attribute(node, "saturate", 1)):
         return Refusal.at(node, "its 8-bit floats have a zero-point or do not saturate", _STAYS)
     block = int_attribute(node, "block_size", 0)
-    return Quantized(
-        dtype,
-        tuple(float(one) for one in scale.reshape(-1)),
-        tuple(int(one) for one in zero.astype(np.int64).reshape(-1)),
-        axis=_axis(node) if scale.size > 1 or block else None,
-        block=block,
-        scale_shape=tuple(scale.shape) if block else (),
-        pinned=True,
+    axis = _axis(node) if scale.size > 1 or block else None
+    shape = scale.shape if block else (() if axis is None else (-1,))
+    encoding = AffineEncoding(
+        dtype, scale.reshape(shape), zero.astype(np.int64).reshape(shape), axis, block, imported=True
     )
+    if encoding.fault is not None:
+        return Refusal.at(node, f"it {encoding.fault}", _STAYS)
+    return encoding
 
 
 def _axis(node: Node) -> int:
@@ -205,7 +211,7 @@ def lower_qdq(model: Model) -> int:
     for graph in graphs(model):
         if isinstance(graph, Graph):
             parameters = _Parameters(edit, graph)
-            for value in list(_values(graph)):
+            for value in list(values_of(graph)):
                 count += _lower_value(value, parameters)
             for node in graph:
                 kept = float_type(node)
@@ -214,30 +220,21 @@ def lower_qdq(model: Model) -> int:
     return count
 
 
-def _values(graph: Graph) -> Iterator[Value]:
-    yield from graph.inputs
-    yield from graph.initializers.values()
-    for node in graph:
-        yield from node.outputs
-
-
 class _Parameters:
     """Scales and zero-points as constants of one graph, each content stored once."""
 
     def __init__(self, edit: Editor, graph: Graph) -> None:
         self.edit, self.graph = edit, graph
-        self._known: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
+        self._known: dict[Hashable, Value] = {}
 
-    def of(self, encoding: Quantized, stem: str) -> list[Value]:
+    def of(self, encoding: AffineEncoding, stem: str) -> list[Value]:
         """The constants for scale and zero-point of an encoding; no zero-point where its type is said otherwise."""
-        shape = encoding.scale_shape if encoding.block else (() if encoding.axis is None else (-1,))
-        found = [self._constant(np.array(encoding.scale, np.float32).reshape(shape), f"{stem}_scale")]
+        constants = [self._constant(encoding.scale, f"{stem}_scale")]
         if not self.names_type(encoding):
-            zero = np.array(encoding.zero_point).reshape(shape).astype(integer_dtype(encoding.dtype))
-            found.append(self._constant(zero, f"{stem}_zero_point"))
-        return found
+            constants.append(self._constant(zero_points(encoding), f"{stem}_zero_point"))
+        return constants
 
-    def names_type(self, encoding: Quantized) -> bool:
+    def names_type(self, encoding: AffineEncoding) -> bool:
         """Whether a quantiser names its type instead of giving a zero-point of it.
 
         It can from opset 21 on, and for floats it has to: ONNX Runtime 1.32 takes a zero-point of 0 for the lower
@@ -246,7 +243,7 @@ class _Parameters:
         return encoding.dtype == FLOAT8 and (self.graph.opset_imports.get("") or 0) >= OUTPUT_TYPE_OPSET
 
     def _constant(self, array: np.ndarray, name: str) -> Value:
-        key = (array.dtype.name, array.shape, array.tobytes())
+        key = (array.dtype.name, content_of(array))
         if key not in self._known:
             self._known[key] = self.edit.add_constant(array, name, self.graph)
         return self._known[key]
@@ -259,7 +256,7 @@ def _lower_value(value: Value, parameters: _Parameters) -> int:
             where="encoding",
             fix="quantise after the pass that changes it",
         )
-    uses: dict[Quantized, dict[str | None, list[tuple[Node, int]]]] = {}
+    uses: dict[Encoding, dict[str | None, list[tuple[Node, int]]]] = {}
     for use in value.uses():
         encoding = read_encoding(use.node, use.idx)
         if encoding is not None:
@@ -270,7 +267,7 @@ def _lower_value(value: Value, parameters: _Parameters) -> int:
         uses.setdefault(outside, {}).setdefault(None, [])
     clear_annotations(value)
     for encoding, by_type in uses.items():
-        for dtype, decoded in _spell(value, encoding, list(by_type), parameters).items():
+        for dtype, decoded in _spell(value, _materializable(encoding, value), list(by_type), parameters).items():
             for node, index in by_type[dtype]:
                 node.replace_input_with(index, decoded)
             if encoding == outside and dtype is None:
@@ -280,8 +277,24 @@ def _lower_value(value: Value, parameters: _Parameters) -> int:
     return len(uses)
 
 
+def _materializable(encoding: Encoding, value: Value) -> AffineEncoding:
+    """The encoding as one that Q/DQ nodes can say.
+
+    Raises:
+        ModelError: it is a codebook, a cast, or dynamic.
+    """
+    affine = static_affine(encoding)
+    if affine is None:
+        raise ModelError(
+            f"no backend materializes the encoding {encoding.label} of {value.name!r}",
+            where="encoding",
+            fix="give it an affine encoding with known numbers, or leave the value float",
+        )
+    return affine
+
+
 def _spell(
-    value: Value, encoding: Quantized, dtypes: Sequence[str | None], parameters: _Parameters
+    value: Value, encoding: AffineEncoding, dtypes: Sequence[str | None], parameters: _Parameters
 ) -> dict[str | None, Value]:
     """Insert Q and DQ (for a constant: its integers and DQ) and return the decoded value for readers of each type."""
     edit, graph = parameters.edit, parameters.graph
@@ -291,7 +304,7 @@ def _spell(
     after = value.producer()
     before = graph[0] if after is None else None
     if is_constant(value) and value.const_value is not None:
-        integers = edit.add_constant(payload(value.const_value, encoding), f"{stem}_quantized", graph)
+        integers = edit.add_constant(codes_of(value.const_value, encoding), f"{stem}_quantized", graph)
     else:
         inputs = [value, *grid]
         maker, kind = after, DataType[encoding.dtype.upper()]

@@ -8,8 +8,14 @@ from __future__ import annotations
 import numpy as np
 
 from graphpress.ir.edit import Editor
-from graphpress.ir.encoding import encoding_of, integer_bounds, output_encoding, read_encoding
-from graphpress.ir.quantized import quantize_array
+from graphpress.ir.encoding import (
+    encoding_of,
+    integer_bounds,
+    output_encoding,
+    quantize_array,
+    read_encoding,
+    static_affine,
+)
 from graphpress.ir.types import Model, Node
 from graphpress.ir.values import graphs, input_of, is_standard, scalar
 
@@ -39,7 +45,7 @@ def _is_saturation(node: Node) -> bool:
     before, after = node.inputs[0], node.outputs[0]
     if before is None or before.producer() is None or before.is_graph_output() or len(before.uses()) != 1:
         return False
-    encoding = encoding_of(after)
+    encoding = static_affine(encoding_of(after))
     if encoding is None or encoding.axis is not None or encoding_of(before) is not None:
         return False
     if any(read_encoding(use.node, use.idx) != encoding for use in after.uses()):

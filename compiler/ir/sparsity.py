@@ -18,10 +18,11 @@ import numpy as np
 
 from graphpress.errors import ModelError, UsageError
 from graphpress.ir.types import Model, Value
-from graphpress.ir.values import constant, label
+from graphpress.ir.values import constant, graphs, label, values_of
 
 SPARSITY_KEY: Final = "graphpress.sparsity.v1"
 UNSTRUCTURED: Final = "unstructured"
+_LARGEST = 2**31 - 1
 _BLOCK = re.compile(r"([1-9]\d*):([1-9]\d*)")
 
 
@@ -74,13 +75,22 @@ def sparsity_of(value: Value) -> Sparsity | None:
     if text is None:
         return None
     try:
-        return Sparsity(**json.loads(text))
-    except (ValueError, TypeError) as error:
+        return _parsed(text)
+    except (ValueError, TypeError, RecursionError, UsageError) as error:
         raise ModelError(
             f"unreadable sparsity {text[:80]!r} ({error})",
             where=label(value),
             fix="the model was annotated by another version: start from the original model",
         ) from error
+
+
+def _parsed(text: str) -> Sparsity:
+    sparsity = Sparsity(**json.loads(text))
+    if type(sparsity.pattern) is not str or type(sparsity.axis) is not int or type(sparsity.zeros) not in (int, float):
+        raise ValueError("pattern, axis or zeros are of another type")
+    if not 0 <= sparsity.zeros <= 1 or abs(sparsity.axis) > _LARGEST or (sparsity.block or (0, 0))[1] > _LARGEST:
+        raise ValueError("pattern, axis or zeros are out of range")
+    return sparsity
 
 
 def set_sparsity(value: Value, sparsity: Sparsity | None) -> None:
@@ -119,11 +129,12 @@ def used_in_blocks(array: np.ndarray, axis: int, size: int) -> np.ndarray:
 
 
 def sparsity_problems(model: Model) -> list[str]:
-    """Weights of the main graph whose annotation says more than holds, with the reason; empty when all is well."""
-    found = []
-    for value in model.graph.initializers.values():
-        sparsity, array = sparsity_of(value), constant(value)
+    """Values whose annotation says more than holds, with the reason; empty when all is well."""
+    problems = []
+    for value in (value for graph in graphs(model) for value in values_of(graph)):
+        sparsity = sparsity_of(value)
         if sparsity is not None:
+            array = constant(value)
             fault = "it is not constant" if array is None else fault_of(array, sparsity)
-            found += [] if fault is None else [f"{label(value)}: {fault}"]
-    return found
+            problems += [] if fault is None else [f"the sparsity of {label(value)} does not hold: {fault}"]
+    return problems

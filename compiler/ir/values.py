@@ -69,6 +69,15 @@ def holds_graphs(node: Node) -> bool:
     return False
 
 
+def values_of(graph: Graph | Function) -> Iterator[Value]:
+    """Every value that a graph defines: inputs, initializers, results of nodes; an input with a default comes twice."""
+    yield from graph.inputs
+    if isinstance(graph, Graph):
+        yield from graph.initializers.values()
+    for node in graph:
+        yield from node.outputs
+
+
 def count_nodes(model: Model) -> int:
     """Nodes of all graphs, those of subgraphs and function bodies included."""
     return sum(len(graph) for graph in graphs(model))

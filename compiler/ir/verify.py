@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from graphpress.errors import GraphpressError
+from graphpress.ir.encoding.checks import encoding_problems
+from graphpress.ir.sparsity import sparsity_problems
 from graphpress.ir.types import Function, Graph, Model, Node, Value
 from graphpress.ir.values import STANDARD_DOMAINS, label, subgraphs_of
 
@@ -25,12 +27,12 @@ def verify(model: Model) -> None:
 
 def problems(model: Model) -> list[str]:
     """Every broken rule: use before definition, names that are missing or given twice, undeclared operator sets,
-    constants whose declared shape or type is not that of their tensor.
+    constants whose declared shape or type is not that of their tensor, encodings and sparsity that do not hold.
     """
     faults = _graph_problems(model.graph, set(), model.opset_imports, {f[:2] for f in model.functions})
     for function in model.functions.values():
         faults += _graph_problems(function, set(), function.opset_imports, {f[:2] for f in model.functions})
-    return faults
+    return faults + encoding_problems(model) + sparsity_problems(model)
 
 
 def _graph_problems(

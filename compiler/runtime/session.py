@@ -188,9 +188,9 @@ def _source(model: Model | Path | str, extra_outputs: Sequence[str], scratch: Pa
     folders = {str(tensor.base_dir) for tensor in tensors(model) if isinstance(tensor, ExternalTensor)}
     in_memory = sum(tensor.nbytes for tensor in tensors(model) if not isinstance(tensor, ExternalTensor))
     if len(folders) > 1 or in_memory > PROTOBUF_LIMIT:
-        save(_with_outputs(model, extra_outputs), scratch / "model.onnx")
+        save(_with_outputs(model, extra_outputs), scratch / "model.onnx", encodings=False)
         return str(scratch / "model.onnx")
-    proto = to_proto(model)
+    proto = to_proto(model, encodings=False)
     present = {output.name for output in proto.graph.output}
     proto.graph.output.extend(type(proto.graph.output[0])(name=name) for name in extra_outputs if name not in present)
     for folder in folders:

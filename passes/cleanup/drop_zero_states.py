@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphpress.ir import Editor, Match, Node, Refusal, Value, input_of, producer
+from graphpress.ir.encoding import is_encoded
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.operands import all_equal, is_encoded
+from graphpress.passes.operands import all_equal
 
 STATES = (5, 6)
 """Inputs ``initial_h`` and ``initial_c``."""

@@ -35,14 +35,13 @@ from graphpress.ir import (
     weight_bytes,
     with_subgraphs,
 )
-from graphpress.ir.encoding import encoding_of
+from graphpress.ir.encoding import encoding_of, is_annotated, is_encoded
 from graphpress.ir.values import holds_graphs, tensor_of
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.cleanup._evaluate import evaluate as evaluate_at_runtime
 from graphpress.passes.cleanup._evaluate import result_bytes
 from graphpress.passes.cleanup._kernels import evaluate
 from graphpress.passes.cleanup._purity import is_random
-from graphpress.passes.operands import is_annotated, is_encoded
 
 ANNOTATIONS = frozenset(("QuantizeLinear", "DequantizeLinear"))
 

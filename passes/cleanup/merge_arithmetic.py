@@ -19,9 +19,9 @@ from typing import ClassVar
 import numpy as np
 
 from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, input_of, producer
-from graphpress.ir.encoding import encoding_of
+from graphpress.ir.encoding import encoding_of, is_annotated
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.operands import is_annotated, is_private
+from graphpress.passes.operands import is_private
 
 SUMS, PRODUCTS = ("Add", "Sub"), ("Mul", "Div")
 

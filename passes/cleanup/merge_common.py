@@ -33,7 +33,7 @@ from graphpress.ir import (
     is_standard,
     subgraphs_of,
 )
-from graphpress.ir.encoding import PREFIX
+from graphpress.ir.encoding import annotations_of
 from graphpress.ir.values import holds_graphs, tensor_of
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.ops import lookup
@@ -109,8 +109,8 @@ class _Merger:
             self.node_keys[node] = (
                 _node_outline(node),
                 frozenset((name, self.contents.attribute_key(value)) for name, value in node.attributes.items()),
-                tuple((output.name == "", _annotations(output)) for output in node.outputs),
-                _annotations(node),
+                tuple((output.name == "", annotations_of(output)) for output in node.outputs),
+                annotations_of(node),
             )
         return self.node_keys[node]
 
@@ -136,7 +136,7 @@ class _Contents:
         beginning = self._beginnings.get(value)
         if beginning is None or self._alike[beginning] < 2 or value.const_value is None:
             return None
-        return (beginning, _digest(value.const_value), _annotations(value))
+        return (beginning, _digest(value.const_value), annotations_of(value))
 
     def attribute_key(self, attribute: Attr) -> Hashable:
         """Equal for attributes that are exactly equal, the sign of a zero and the bits of a NaN included."""
@@ -188,10 +188,6 @@ def _node_outline(node: Node) -> Hashable:
 def _commutes(node: Node) -> bool:
     spec = lookup(node.op_type)
     return spec is not None and spec.commutative and not node.attributes
-
-
-def _annotations(item: Node | Value) -> Hashable:
-    return frozenset(entry for entry in item.metadata_props.items() if entry[0].startswith(PREFIX))
 
 
 def _is_mergeable(node: Node) -> bool:

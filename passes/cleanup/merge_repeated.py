@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphpress.ir import Editor, Match, Node, Refusal, Value, input_of, producer
+from graphpress.ir.encoding import is_annotated, is_encoded
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.cleanup._forward import forward, pass_through
-from graphpress.passes.operands import NEVER_NEGATIVE, is_annotated, is_encoded, is_unread
+from graphpress.passes.operands import NEVER_NEGATIVE, is_unread
 
 IDEMPOTENT = ("Abs", "Ceil", "Floor", "Relu", "Round", "Sign")
 INVOLUTION = ("BitwiseNot", "Neg", "Not")

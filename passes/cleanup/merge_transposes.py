@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphpress.ir import Editor, Match, Node, Refusal, input_of, producer
+from graphpress.ir.encoding import is_annotated, is_encoded
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.operands import is_annotated, is_encoded, is_unread, permutation
+from graphpress.passes.operands import is_unread, permutation
 
 
 @dataclass(frozen=True)

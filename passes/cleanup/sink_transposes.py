@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphpress.ir import Attr, Editor, Match, Node, Refusal, Value, constant, int_attribute, is_standard, readers
+from graphpress.ir.encoding import is_annotated
 from graphpress.manager.contract import RewritePass
 from graphpress.ops import table
 from graphpress.passes.cleanup._layout import can_reorder, follows_layout, reorder_shape, reordered, transposed
-from graphpress.passes.operands import is_annotated
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,7 @@ from graphpress.ir import (
     producer,
     rank_of,
 )
-from graphpress.ir.encoding import read_encoding
-from graphpress.passes.operands import is_annotated, is_encoded, is_overridden
+from graphpress.ir.encoding import is_annotated, is_encoded, is_overridden, read_encoding
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphpress.ir import DataType, Editor, Match, Node, Refusal, Value, opset_of
+from graphpress.ir.encoding import is_annotated, is_encoded, is_overridden
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.operands import is_annotated, is_encoded, is_overridden
 
 
 @dataclass(frozen=True)

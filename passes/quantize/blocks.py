@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpress.ir.encoding import Quantized, integer_bounds
-from graphpress.ir.quantized import representable
+from graphpress.ir.encoding import AffineEncoding, integer_bounds, representable
 
 CLIP_CANDIDATES = np.linspace(1.0, 0.6, 21)
 ROWS_AT_ONCE = 1 << 13
 
 
-def block_encoding(weight: np.ndarray, axis: int, block: int, dtype: str, scales: str) -> Quantized:
+def block_encoding(weight: np.ndarray, axis: int, block: int, dtype: str, scales: str) -> AffineEncoding:
     """Symmetric encoding of a matrix with one scale for each run of numbers along an axis.
 
     Args:
@@ -33,11 +32,9 @@ def block_encoding(weight: np.ndarray, axis: int, block: int, dtype: str, scales
         _best_scales(rows[start : start + ROWS_AT_ONCE], dtype, scales) for start in range(0, len(rows), ROWS_AT_ONCE)
     ]
     best = np.concatenate(parts).reshape(weight.shape[1 - axis], -1)
-    values = tuple(float(one) for one in (best.T if axis == 0 else best).reshape(-1))
     if not block:
-        return Quantized(dtype, values, (0,) * len(values), 1 - axis)
-    shape = (best.shape[1], best.shape[0]) if axis == 0 else best.shape
-    return Quantized(dtype, values, (0,) * len(values), axis, block, shape)
+        return AffineEncoding(dtype, best.reshape(-1), axis=1 - axis)
+    return AffineEncoding(dtype, best.T if axis == 0 else best, axis=axis, block=block)
 
 
 def _best_scales(rows: np.ndarray, dtype: str, scales: str) -> np.ndarray:

@@ -7,18 +7,21 @@ from dataclasses import replace
 
 import numpy as np
 
+from graphpress.analysis.linear import accumulator_encoding
 from graphpress.ir import Editor, Node, constant, input_of, label
 from graphpress.ir.encoding import (
     FLOAT,
-    Quantized,
+    AffineEncoding,
+    Encoding,
     encoding_of,
     integer_bounds,
     override_output,
     override_use,
     read_encoding,
+    representable,
     set_encoding,
+    static_affine,
 )
-from graphpress.ir.quantized import representable
 from graphpress.ops import lookup
 from graphpress.passes.quantize.placement import Placement
 from graphpress.passes.quantize.ranges import Range, activation_encoding
@@ -32,8 +35,7 @@ def encode_activations(placement: Placement, ranges: Mapping[str, Range], policy
     """
     for value in placement.activations:
         encoding = activation_encoding(ranges[label(value)], policy)
-        root = placement.range_of[value]
-        set_encoding(value, encoding if root is value else replace(encoding, shared=label(root)))
+        set_encoding(value, encoding)
         if placement.computes(value):
             if value.is_graph_output() and policy.residual_adds and placement.is_result(value, policy.float_results):
                 override_output(value, FLOAT)
@@ -65,7 +67,7 @@ def encode_constants(node: Node, policy: QuantizationPolicy, per_channel: bool |
             _encode_use(node, index, activation_encoding(observed, policy), placement)
 
 
-def _encode_use(node: Node, index: int, encoding: Quantized, placement: Placement) -> None:
+def _encode_use(node: Node, index: int, encoding: Encoding, placement: Placement) -> None:
     """The first reader of a constant gives it its encoding; others override it where they need another, or float."""
     value = node.inputs[index]
     assert value is not None
@@ -81,15 +83,15 @@ def _encode_use(node: Node, index: int, encoding: Quantized, placement: Placemen
             override_use(use.node, use.idx, FLOAT)
 
 
-def weight_encoding(array: np.ndarray, axis: int | None, policy: QuantizationPolicy) -> Quantized:
+def weight_encoding(array: np.ndarray, axis: int | None, policy: QuantizationPolicy) -> AffineEncoding:
     """Symmetric encoding of a weight, one scale per index of ``axis`` (None: one in all)."""
     top = integer_bounds(policy.weights)[1]
     if policy.reduced_range:
         top //= 2
-    others = None if axis is None else tuple(one for one in range(array.ndim) if one != axis)
+    others = None if axis is None else tuple(other for other in range(array.ndim) if other != axis)
     largest = np.abs(array).max(axis=others).reshape(-1)
     scale = representable(np.where(largest > 0, largest / top, 1.0), policy.scales)
-    return Quantized(policy.weights, tuple(float(one) for one in scale), (0,) * len(scale), axis)
+    return AffineEncoding(policy.weights, scale, axis=axis)
 
 
 def encode_bias(node: Node, policy: QuantizationPolicy, edit: Editor) -> None:
@@ -100,21 +102,15 @@ def encode_bias(node: Node, policy: QuantizationPolicy, edit: Editor) -> None:
     bias = constant(input_of(node, spec.quantization.bias))
     weight_index = spec.quantization.weight
     assert weight_index is not None
-    source, weight = read_encoding(node, 0), read_encoding(node, weight_index)
-    if bias is None or source is None or weight is None:
+    source, weight = (static_affine(read_encoding(node, index)) for index in (0, weight_index))
+    if bias is None or source is None or weight is None or source.axis is not None:
         return
-    weight_scale = np.array(weight.scale, np.float64)
-    smallest = np.abs(bias.astype(np.float64)).reshape(-1) / (source.scale[0] * 2.0**30)
+    weight_scale = weight.scale.astype(np.float64).reshape(-1)
+    smallest = np.abs(bias.astype(np.float64)).reshape(-1) / (float(source.scale) * 2.0**30)
     if np.any(weight_scale < (smallest if weight.axis is not None else smallest.max())):
         floor = smallest if weight.axis is not None else smallest.max(keepdims=True)
         weight_scale = np.maximum(weight_scale, floor).astype(np.float32).astype(np.float64)
-        weight = replace(weight, scale=tuple(float(one) for one in weight_scale))
+        weight = replace(weight, scale=weight_scale.reshape(weight.scale.shape))
         override_use(node, weight_index, weight)
-    scale = (np.float32(source.scale[0]) * weight_scale.astype(np.float32)).astype(np.float32)
     own = edit.own_constant(node, spec.quantization.bias, bias.reshape(-1))
-    set_encoding(
-        own,
-        Quantized(
-            "int32", tuple(float(one) for one in scale), (0,) * len(scale), 0 if len(scale) > 1 else None, derived=True
-        ),
-    )
+    set_encoding(own, accumulator_encoding(source, weight))

@@ -22,8 +22,15 @@ import numpy as np
 from graphpress.analysis.linear import linear_op_of
 from graphpress.errors import UsageError
 from graphpress.ir import Model, Node, Refusal, constant, input_of, is_standard
-from graphpress.ir.encoding import Quantized, integer_bounds, override_use, read_encoding, request_compute, set_encoding
-from graphpress.ir.quantized import representable
+from graphpress.ir.encoding import (
+    AffineEncoding,
+    integer_bounds,
+    override_use,
+    read_encoding,
+    representable,
+    request_compute,
+    set_encoding,
+)
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.kernels import choices_with_opset, targets_with
 from graphpress.passes.quantize.blocks import block_encoding
@@ -96,7 +103,7 @@ class QuantizeWeights(Pass):
             notes.append("convolutions keep float weights: no kernel expands theirs on the fly")
         return Outcome(count, refusals, notes)
 
-    def _encoding(self, node: Node, context: Context) -> Quantized | Refusal | None:
+    def _encoding(self, node: Node, context: Context) -> AffineEncoding | Refusal | None:
         """The encoding of the node's weight, why it stays float, or None where it is no matrix product."""
         if not is_standard(node, "MatMul", "Gemm"):
             return None
@@ -151,7 +158,7 @@ def _has_scale(scale: float, dtype: str) -> bool:
     return not scale or 0.5 < float(representable(np.array(scale), dtype)) / scale < 2
 
 
-def _encode(node: Node, encoding: Quantized) -> None:
+def _encode(node: Node, encoding: AffineEncoding) -> None:
     """Let this use of the weight read integers; other readers keep what they read."""
     value = node.inputs[1]
     assert value is not None
@@ -161,7 +168,7 @@ def _encode(node: Node, encoding: Quantized) -> None:
         override_use(node, 1, encoding)
 
 
-def _bytes(weight: np.ndarray, encoding: Quantized) -> float:
+def _bytes(weight: np.ndarray, encoding: AffineEncoding) -> float:
     """Memory of the integers and of scales in half precision."""
     bits = 4 if encoding.dtype == "int4" else 8
-    return weight.size * bits / 8 + 2 * len(encoding.scale)
+    return weight.size * bits / 8 + 2 * encoding.scale.size

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpress.ir.encoding import Quantized, integer_bounds
-from graphpress.ir.quantized import representable, to_grid
+from graphpress.ir.encoding import AffineEncoding, integer_bounds, representable, to_grid
 from graphpress.observation import HistogramObserver
 from graphpress.targets import QuantizationPolicy
 
@@ -14,17 +13,17 @@ Range = tuple[float, float]
 CLIP_CANDIDATES = np.linspace(0.3, 1.0, 57)
 
 
-def activation_encoding(observed: Range, policy: QuantizationPolicy) -> Quantized:
+def activation_encoding(observed: Range, policy: QuantizationPolicy) -> AffineEncoding:
     """Per-tensor encoding that covers the range and holds zero exactly."""
     low, high = min(observed[0], 0.0), max(observed[1], 0.0)
     bottom, top = integer_bounds(policy.activations)
     if policy.symmetric_activations:
         middle = (bottom + top + 1) // 2
         scale = _positive(max(-low, high) / (top - middle), policy)
-        return Quantized(policy.activations, (scale,), (middle,))
+        return AffineEncoding(policy.activations, np.array(scale), np.array(middle))
     scale = _positive((high - low) / (top - bottom), policy)
     zero_point = int(np.clip(np.rint(bottom - low / scale), bottom, top))
-    return Quantized(policy.activations, (scale,), (zero_point,))
+    return AffineEncoding(policy.activations, np.array(scale), np.array(zero_point))
 
 
 def mse_range(seen: HistogramObserver, policy: QuantizationPolicy) -> Range:
@@ -45,7 +44,7 @@ def mse_range(seen: HistogramObserver, policy: QuantizationPolicy) -> Range:
 
 def _squared_error(centres: np.ndarray, counts: np.ndarray, candidate: Range, policy: QuantizationPolicy) -> float:
     encoding = activation_encoding(candidate, policy)
-    scale, zero_point = encoding.scale[0], encoding.zero_point[0]
+    scale, zero_point = float(encoding.scale), int(encoding.zero_point)
     levels = to_grid(centres / scale, zero_point, encoding)
     return float(counts @ np.square((levels - zero_point) * scale - centres))
 

@@ -85,7 +85,7 @@ def test_quantised_models_come_back_as_pinned_encodings():
     )
     assert prepare(quantised, {}) == []
     assert [node.op_type for node in quantised.graph] == ["MatMul"]
-    assert all(encoding_of(value).pinned for value in quantised.graph[0].inputs)
+    assert all(encoding_of(value).imported for value in quantised.graph[0].inputs)
 
 
 def test_q_and_dq_that_stay_are_named_with_the_reason():

@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from graphpress.ir import Model, clone, from_proto, verify
-from graphpress.ir.encoding import FLOAT, Quantized, override_use, set_encoding
+from graphpress.ir.encoding import FLOAT, AffineEncoding, override_use, set_encoding
 from graphpress.ir.qdq import lower_qdq
 from graphpress.manager.contract import Context
 from graphpress.manager.recipe import from_text
@@ -116,7 +116,7 @@ def test_what_rounds_goes_on_rounding(nodes, shape):
 def test_a_reading_of_its_own_is_not_lost(nodes):
     """The first node reads its input as float, whatever the other readers of it do."""
     model = build(nodes, "4,4")
-    set_encoding(model.graph.inputs[0], Quantized("uint8", scale=(0.1,), zero_point=(0,)))
+    set_encoding(model.graph.inputs[0], AffineEncoding("uint8", scale=(0.1,), zero_point=(0,)))
     override_use(model.graph[0], 0, FLOAT)
     expected = clone(model)
     settle(model)

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 
 from graphpress.ir import Model, Value, is_constant
-from graphpress.ir.encoding import FLOAT, USE_KEY, Quantized, encoding_of, read_encoding
+from graphpress.ir.encoding import AffineEncoding, encoding_of, override_of, static_affine
 
 
 def calibration_cache(model: Model, annotated: Model, tensorrt: str) -> str:
@@ -49,14 +49,11 @@ def _activations(model: Model) -> Iterator[Value]:
 
 def _scale(value: Value) -> float | None:
     """The scale in which the value is read: its own, else that of the first reader that has one."""
-    overrides = (
-        read_encoding(use.node, use.idx)
-        for use in value.uses()
-        if use.node.metadata_props.get(f"{USE_KEY}{use.idx}", FLOAT) != FLOAT
-    )
-    encoding = encoding_of(value) or next((override for override in overrides if override is not None), None)
-    return encoding.scale[0] if encoding is not None and _fits(encoding) else None
+    overrides = (override_of(use.node, use.idx) for use in value.uses())
+    encodings = (encoding_of(value), *(override for override in overrides if not isinstance(override, str)))
+    encoding = static_affine(next((encoding for encoding in encodings if encoding is not None), None))
+    return float(encoding.scale) if encoding is not None and _fits(encoding) else None
 
 
-def _fits(encoding: Quantized) -> bool:
-    return encoding.dtype == "int8" and encoding.axis is None and encoding.zero_point == (0,)
+def _fits(encoding: AffineEncoding) -> bool:
+    return encoding.dtype == "int8" and encoding.axis is None and not encoding.zero_point.any()

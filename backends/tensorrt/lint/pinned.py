@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from graphpress.backends.tensorrt.lint.device import Device
 from graphpress.backends.tensorrt.pinned import respelt
 from graphpress.ir import Model, Value, graphs
-from graphpress.ir.encoding import Quantized, output_encoding, read_encoding
+from graphpress.ir.encoding import Encoding, output_encoding, read_encoding, static_affine
 from graphpress.lint import Finding, fatal
 
 FIX = (
@@ -19,11 +19,11 @@ FIX = (
 def pinned_findings(model: Model, device: Device) -> Iterator[Finding]:
     """Each value that the model itself says to quantise in a way that no legal spelling can say again."""
     for value, encoding in _readings(model):
-        if encoding.pinned and (why := _why_not(value, encoding, device)):
+        if encoding.imported and (why := _why_not(value, encoding, device)):
             yield fatal(value, why, FIX)
 
 
-def _readings(model: Model) -> Iterator[tuple[Value, Quantized]]:
+def _readings(model: Model) -> Iterator[tuple[Value, Encoding]]:
     """Every value that is read in an encoding, by a node or by the world outside."""
     for graph in graphs(model):
         for node in graph:
@@ -35,11 +35,11 @@ def _readings(model: Model) -> Iterator[tuple[Value, Quantized]]:
                 yield value, encoding
 
 
-def _why_not(value: Value, encoding: Quantized, device: Device) -> str | None:
-    legal = respelt(encoding, value)
+def _why_not(value: Value, encoding: Encoding, device: Device) -> str | None:
+    legal = static_affine(respelt(encoding, value))
     if legal is None:
         return None
-    if any(legal.zero_point):
+    if legal.zero_point.any():
         return f"came quantised with a zero-point that is not 0, and {device.title} reads symmetric grids only"
     if legal.dtype == "uint8" or device.lacks_type(legal.dtype):
         return f"came quantised to {legal.dtype}, which {device.title} does not read"

@@ -11,15 +11,22 @@ from dataclasses import replace
 import numpy as np
 
 from graphpress.ir import Node
-from graphpress.ir.encoding import Quantized, compute_request, read_encoding
-from graphpress.ir.quantized import dequantize_array, quantize_array, representable_like
+from graphpress.ir.encoding import (
+    AffineEncoding,
+    Encoding,
+    compute_request,
+    read_encoding,
+    representable_like,
+    round_trip,
+    static_affine,
+)
 
 _ACCUMULATOR = 2.0**31
 
 
-def rounded(array: np.ndarray, encoding: Quantized | None) -> np.ndarray:
+def rounded(array: np.ndarray, encoding: Encoding | None) -> np.ndarray:
     """The numbers of the encoding next to those of the array; the array itself where there is none."""
-    return array if encoding is None else dequantize_array(quantize_array(array, encoding), encoding, array.dtype)
+    return array if encoding is None else round_trip(array, encoding)
 
 
 def as_read(node: Node, index: int, array: np.ndarray) -> np.ndarray:
@@ -27,7 +34,7 @@ def as_read(node: Node, index: int, array: np.ndarray) -> np.ndarray:
     return rounded(array, read_encoding(node, index))
 
 
-def refit(encoding: Quantized, old: np.ndarray, new: np.ndarray) -> Quantized:
+def refit(encoding: AffineEncoding, old: np.ndarray, new: np.ndarray) -> AffineEncoding:
     """An encoding for new contents: each scale times the growth of the largest element that it serves.
 
     A scale whose elements are or were all zero stays. Scales of half precision stay in half precision.
@@ -35,41 +42,39 @@ def refit(encoding: Quantized, old: np.ndarray, new: np.ndarray) -> Quantized:
     before, after = _largest(old, encoding), _largest(new, encoding)
     sound = (before > 0) & (after > 0) & np.isfinite(after)
     growth = np.divide(after, before, out=np.ones_like(before), where=sound)
-    old_scale = np.array(encoding.scale)
-    scale = representable_like(old_scale * growth, old_scale)
-    return replace(encoding, scale=tuple(float(number) for number in scale), pinned=False)
+    scale = representable_like(encoding.scale.astype(np.float64) * growth, encoding.scale)
+    return replace(encoding, scale=scale, imported=False)
 
 
-def _largest(array: np.ndarray, encoding: Quantized) -> np.ndarray:
-    """The largest magnitude that each scale serves, flat, in the order of the scales; float64."""
+def _largest(array: np.ndarray, encoding: AffineEncoding) -> np.ndarray:
+    """The largest magnitude that each scale serves, in the shape of the scales; float64."""
     if encoding.axis is None:
-        return np.array([np.abs(array).max(initial=0.0)], np.float64)
+        return np.array(np.abs(array).max(initial=0.0), np.float64)
     moved = np.abs(np.moveaxis(array, encoding.axis, 0)).astype(np.float64)
     if not encoding.block:
         largest: np.ndarray = moved.reshape(len(moved), -1).max(axis=1)
         return largest
     starts = np.arange(0, len(moved), encoding.block)
     blocks: np.ndarray = np.moveaxis(np.maximum.reduceat(moved, starts, axis=0), 0, encoding.axis)
-    return blocks.reshape(-1)
+    return blocks
 
 
-def accumulator_encoding(source: Quantized, weight: Quantized) -> Quantized:
+def accumulator_encoding(source: AffineEncoding, weight: AffineEncoding) -> AffineEncoding:
     """The grid of a bias that is added to integer products: int32, as many scales as the weight has.
 
     Args:
         source: of what the layer reads, with one scale.
         weight: of its weight, by tensor or by output.
     """
-    scale = (np.float32(source.scale[0]) * np.array(weight.scale, np.float32)).astype(np.float32)
-    axis = 0 if len(scale) > 1 else None
-    return Quantized("int32", tuple(float(number) for number in scale), (0,) * len(scale), axis, derived=True)
+    scale = np.float32(source.scale) * weight.scale.reshape(-1)
+    return AffineEncoding("int32", scale, axis=0 if scale.size > 1 else None, derived=True)
 
 
-def bias_encoding(node: Node, weight_index: int, bias: np.ndarray) -> Quantized | None:
+def bias_encoding(node: Node, weight_index: int, bias: np.ndarray) -> AffineEncoding | None:
     """The grid of an integer layer's bias; None for a layer that adds in float, or where the bias would overflow."""
-    source, weight = read_encoding(node, 0), read_encoding(node, weight_index)
+    source, weight = (static_affine(read_encoding(node, index)) for index in (0, weight_index))
     if source is None or weight is None or source.axis is not None or weight.block or compute_request(node) != "int8":
         return None
     encoding = accumulator_encoding(source, weight)
-    overflows = np.any(np.abs(bias).reshape(-1) >= np.array(encoding.scale) * _ACCUMULATOR)
+    overflows = np.any(np.abs(bias).reshape(-1) >= encoding.scale.astype(np.float64) * _ACCUMULATOR)
     return None if overflows else encoding

@@ -15,7 +15,7 @@ from graphpress.analysis.linear.op import LinearOp, linear_op_of
 from graphpress.analysis.linear.parameters import LinearParameters
 from graphpress.analysis.linear.requantize import as_read, refit, rounded
 from graphpress.ir import Editor, Node, Refusal, Value, has_one_use
-from graphpress.ir.encoding import Quantized, invalidation_of, read_encoding, set_encoding
+from graphpress.ir.encoding import AffineEncoding, invalidation_of, read_encoding, set_encoding, static_affine
 from graphpress.ir.sparsity import fault_of, set_sparsity, sparsity_of
 
 
@@ -28,6 +28,9 @@ def changeable_linear_op(node: Node) -> LinearOp | Refusal | None:
         return Refusal.at(node, "its weight is not of a float type that least squares works in", "recover in float32")
     if not has_one_use(op.weight):
         return Refusal.at(node, "its weight has another reader, which would see the change")
+    encoding = read_encoding(node, op.weight_index)
+    if encoding is not None and static_affine(encoding) is None:
+        return Refusal.at(node, f"its weight is held as {encoding.label}, which nothing renews when it changes")
     if op.alpha == 0.0:
         return Refusal.at(node, "it multiplies its weight by 0")
     if op.bias_rows() is None:
@@ -61,7 +64,7 @@ class LinearUpdate:
     op: LinearOp
     weight: np.ndarray
     bias: np.ndarray | None = None
-    encoding: Quantized | None = None
+    encoding: AffineEncoding | None = None
 
     @property
     def matrix(self) -> np.ndarray:
@@ -97,7 +100,7 @@ def updated(op: LinearOp, parameters: LinearParameters, *, with_bias: bool = Tru
     """
     old = op.stored_weight()
     weight = op.weight_of(parameters.matrix).astype(old.dtype)
-    encoding = read_encoding(op.node, op.weight_index)
+    encoding = static_affine(read_encoding(op.node, op.weight_index))
     if encoding is not None:
         encoding = refit(encoding, old, weight)
     return LinearUpdate(op, weight, parameters.bias if with_bias else None, encoding)

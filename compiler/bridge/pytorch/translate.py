@@ -18,7 +18,7 @@ from torch import Tensor
 from graphpress import ops
 from graphpress.bridge import BridgeError
 from graphpress.bridge.pytorch.context import Body, Kernel, TranslationContext, UntranslatableError
-from graphpress.bridge.pytorch.fake_quantize import fixed_grid, following_grid, leader_of
+from graphpress.bridge.pytorch.fake_quantize import as_affine, fixed_grid, following_grid, leader_of
 from graphpress.bridge.pytorch.ops import TRANSLATIONS
 from graphpress.bridge.pytorch.program import ABSENT, Step, execute, with_frees
 from graphpress.bridge.pytorch.tensors import to_array, to_tensor
@@ -36,8 +36,7 @@ from graphpress.ir import (
     is_constant,
     label,
 )
-from graphpress.ir.encoding import Quantized, output_encoding, read_encoding
-from graphpress.ir.quantized import dequantize_array, payload, quantize_array
+from graphpress.ir.encoding import Encoding, codes_of, decode_array, encode_array, output_encoding, read_encoding
 from graphpress.ops.semantics import InvalidAttributeError
 
 MAX_FOLDED = 1 << 20
@@ -46,7 +45,7 @@ MAX_FOLDED = 1 << 20
 MAX_NAMED = 20
 """Nodes that one error names."""
 
-Key = tuple[Value, Quantized | None]
+Key = tuple[Value, Encoding | None]
 """A value as it is read: plain, or in an encoding."""
 
 
@@ -99,7 +98,7 @@ def _tapped(model: Model, taps: Sequence[str]) -> dict[str, Value]:
     return {name: values_by_name[name] for name in taps}
 
 
-def _read_outside(value: Value) -> Quantized | None:
+def _read_outside(value: Value) -> Encoding | None:
     return None if value.is_graph_input() else output_encoding(value)
 
 
@@ -147,7 +146,7 @@ class _Scope:
         self._slots[value, None] = slot = self._new()
         return slot
 
-    def slot(self, value: Value, encoding: Quantized | None, reader: Node | None = None) -> int:
+    def slot(self, value: Value, encoding: Encoding | None, reader: Node | None = None) -> int:
         """The slot of a value as it is read: where it is, captured from outside, or fake-quantised by a new step."""
         if (value, encoding) not in self._slots:
             self._slots[value, encoding] = (
@@ -184,29 +183,29 @@ class _Scope:
             self.captured[outside] = self._new()
         return self.captured[outside]
 
-    def _encoded(self, value: Value, encoding: Quantized, reader: Node | None) -> int:
+    def _encoded(self, value: Value, encoding: Encoding, reader: Node | None) -> int:
         array = self._shared.array(value)
         if array is not None:
             return self._decoded(value, encoding, array)
         reads: tuple[int, ...] = (self.slot(value, None),)
-        kernel = fixed_grid(encoding)
+        affine = as_affine(encoding, value)
+        kernel = fixed_grid(affine)
         if is_constant(value):
-            leader = leader_of(value, encoding, reader)
+            leader = leader_of(value, affine, reader)
             if leader is not None and self._shared.array(leader[0]) is None:
                 start = constant(leader[0])
                 assert start is not None
                 reads = (*reads, self.slot(leader[0], None))
-                kernel = following_grid(encoding, leader[1], start)
+                kernel = following_grid(affine, leader[1], start)
         slot = self._new()
         self.steps.append(Step(kernel, reads, (slot,), label(value)))
         return slot
 
-    def _decoded(self, value: Value, encoding: Quantized, array: np.ndarray) -> int:
+    def _decoded(self, value: Value, encoding: Encoding, array: np.ndarray) -> int:
         if self._parent is not None:
             return self._capture(self._parent.slot(value, encoding))
-        integers = _integers(value, encoding, array)
         slot = self._new()
-        self.constants[slot] = dequantize_array(integers, encoding, array.dtype)
+        self.constants[slot] = decode_array(_codes(value, encoding, array), encoding, array.dtype)
         return slot
 
     # -- nodes --------------------------------------------------------------------------------------------
@@ -306,12 +305,12 @@ def _at(arrays: Sequence[np.ndarray | None], index: int) -> np.ndarray | None:
     return arrays[index] if index < len(arrays) else None
 
 
-def _integers(value: Value, encoding: Quantized, array: np.ndarray) -> np.ndarray:
-    """The integers of a constant, taken from its payload where it has one."""
+def _codes(value: Value, encoding: Encoding, array: np.ndarray) -> np.ndarray:
+    """The codes of a constant, its own where it is held as codes."""
     tensor = value.const_value
     if tensor is not None and tuple(tensor.shape) == array.shape:
-        return payload(tensor, encoding)
-    return quantize_array(array, encoding)
+        return codes_of(tensor, encoding)
+    return encode_array(array, encoding)
 
 
 Program = Callable[[Sequence[Any], Sequence[Any]], list[Any]]

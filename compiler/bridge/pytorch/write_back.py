@@ -17,7 +17,7 @@ from graphpress.bridge import BridgeError
 from graphpress.bridge.pytorch.fake_quantize import leader_of, renewed
 from graphpress.bridge.pytorch.tensors import to_array
 from graphpress.ir import Editor, Graph, Model, Node, Value, constant, graphs, input_of, readers
-from graphpress.ir.encoding import Quantized, encoding_of, override_use, read_encoding, set_encoding
+from graphpress.ir.encoding import AffineEncoding, encoding_of, override_use, read_encoding, set_encoding, static_affine
 
 _FIX = "write back into the model that the parameters came from, or a clone of it"
 
@@ -35,7 +35,7 @@ class _Renewal:
     """An encoding to be set again: of a value, or of the use of it by ``node`` at ``index``."""
 
     value: Value
-    encoding: Quantized
+    encoding: AffineEncoding
     node: Node | None = None
     index: int = 0
 
@@ -86,9 +86,9 @@ def _renewals(changes: Mapping[Value, _Change]) -> list[_Renewal]:
     """Encodings of what changed, and derived ones that follow it."""
     found: list[_Renewal] = []
     for value in dict.fromkeys([*changes, *_biases(changes)]):
-        default, overridden = encoding_of(value), []
+        default, overridden = static_affine(encoding_of(value)), []
         for use in value.uses():
-            encoding = read_encoding(use.node, use.idx)
+            encoding = static_affine(read_encoding(use.node, use.idx))
             if encoding is not None and encoding != default:
                 overridden.append(_Renewal(value, _renewed(value, encoding, [use.node], changes), use.node, use.idx))
         if default is not None:
@@ -112,7 +112,9 @@ def _biases(changes: Mapping[Value, _Change]) -> list[Value]:
     return found
 
 
-def _renewed(value: Value, encoding: Quantized, nodes: list[Node], changes: Mapping[Value, _Change]) -> Quantized:
+def _renewed(
+    value: Value, encoding: AffineEncoding, nodes: list[Node], changes: Mapping[Value, _Change]
+) -> AffineEncoding:
     leaders = (leader_of(value, encoding, node) for node in nodes)
     leader = next((leader for leader in leaders if leader is not None), None)
     if leader is None or leader[0] not in changes:

@@ -39,8 +39,17 @@ from graphpress.ir import (
     serialize,
     to_proto,
 )
-from graphpress.ir.encoding import PREFIX, Quantized, encoding_of, override_use, read_encoding, set_encoding
-from graphpress.ir.quantized import EncodedTensor, dequantize_array, integer_dtype
+from graphpress.ir.encoding import (
+    AffineEncoding,
+    EncodedTensor,
+    dequantize_array,
+    encoding_of,
+    integer_dtype,
+    is_annotated,
+    override_use,
+    read_encoding,
+    set_encoding,
+)
 from graphpress.manager.contract import Context
 from graphpress.manager.judge import NoJudge
 from graphpress.manager.manager import Manager
@@ -117,7 +126,7 @@ def test_a_form_is_a_whole_model_and_the_given_one_stays(annotated, name):
     assert serialize(annotated) == before
     items = [item for graph in graphs(form) for node in graph for item in (node, *node.outputs)]
     items += [*form.graph.inputs, *form.graph.initializers.values()]
-    assert not [key for item in items for key in item.metadata_props if key.startswith(PREFIX)]
+    assert not any(map(is_annotated, items))
     onnx.checker.check_model(to_proto(form), full_check=True)
     assert [(one.name, one.dtype) for one in (*form.graph.inputs, *form.graph.outputs)] == [
         ("input", DataType.FLOAT),
@@ -371,27 +380,27 @@ def test_signed_integers_say_the_same(bits, channels, data):
     numbers = st.lists(st.integers(0, 2 * middle - 1), min_size=3 * channels, max_size=3 * channels)
     integers = np.array(data.draw(numbers)).reshape(channels, 3).astype(integer_dtype(dtype))
     scale = data.draw(st.lists(st.floats(2**-20, 1e3, width=32), min_size=channels, max_size=channels))
-    encoding = Quantized(dtype, tuple(scale), (middle,) * channels, 0 if channels > 1 else None, pinned=True)
+    encoding = AffineEncoding(dtype, tuple(scale), (middle,) * channels, 0 if channels > 1 else None, imported=True)
     model, value = with_constant(integers, encoding)
     before = value.const_value.numpy()
     assert respell(model) == 1
     told = encoding_of(value)
-    assert told == replace(encoding, dtype=f"int{bits}", zero_point=(0,) * channels)
+    assert told == replace(encoding, dtype=f"int{bits}", zero_point=np.array(0))
     assert np.array_equal(value.const_value.numpy(), before)
-    assert value.const_value.integers.numpy().dtype == integer_dtype(told.dtype)
-    assert np.array_equal(dequantize_array(value.const_value.integers.numpy(), told), before)
+    assert value.const_value.codes.numpy().dtype == integer_dtype(told.dtype)
+    assert np.array_equal(dequantize_array(value.const_value.codes.numpy(), told), before)
     assert respell(model) == 0
 
 
 def test_uses_are_respelt_too(annotated):
     model = clone(annotated)
     node = nodes(model, "Conv")[0]
-    around = Quantized("uint8", (0.25,), (128,))
+    around = AffineEncoding("uint8", (0.25,), (128,))
     override_use(node, 0, around)
     assert respell(model) == 1
-    assert read_encoding(node, 0) == Quantized("int8", (0.25,), (0,))
+    assert read_encoding(node, 0) == AffineEncoding("int8", (0.25,), (0,))
     weight = node.inputs[1]
-    override_use(node, 1, Quantized("int32", (1e-6,), (0,)))
+    override_use(node, 1, AffineEncoding("int32", (1e-6,), (0,)))
     assert encoding_of(weight) is not None
     assert respell(model) == 1
     assert read_encoding(node, 1) is None
@@ -401,6 +410,6 @@ def test_uses_are_respelt_too(annotated):
     ("dtype", "zero"), [("uint8", 0), ("uint8", 127), ("int8", -128), ("int8", 0), ("int16", 5), ("float8e4m3fn", 0)]
 )
 def test_what_has_no_other_words_stays(dtype, zero):
-    encoding = Quantized(dtype, (0.1,), (zero,))
+    encoding = AffineEncoding(dtype, (0.1,), (zero,))
     model = small_resnet()
     assert respelt(encoding, model.graph.inputs[0]) == encoding

@@ -14,7 +14,7 @@ import pytest
 from graphpress import ir
 from graphpress.analysis.cost import model_cost, roofline_seconds
 from graphpress.analysis.shapes import concrete_shapes
-from graphpress.ir.encoding import WEIGHT_ONLY, Quantized, request_compute, set_encoding, set_float_type
+from graphpress.ir.encoding import WEIGHT_ONLY, AffineEncoding, request_compute, set_encoding, set_float_type
 from graphpress.ir.types import DataType, TensorType
 from graphpress.targets import load_target
 
@@ -105,7 +105,7 @@ def test_roofline_counts_what_is_asked_for_and_the_bytes_of_encodings(build: Any
     model = build.model({"x": [1, 1000]}, [build("MatMul", "x", build.weight(1000, 1000))])
     (node,) = model.graph
     request_compute(node, "int8")
-    set_encoding(node.inputs[1], Quantized("int8", (1.0,), (0,)))
+    set_encoding(node.inputs[1], AffineEncoding("int8", (1.0,), (0,)))
     set_float_type(node, "float16")
     (layer,) = model_cost(model).layers
     assert (layer.arithmetic, layer.traffic) == ("int8", 1_000_000 + 2_000 + 2_000)

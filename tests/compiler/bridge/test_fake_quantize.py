@@ -11,22 +11,28 @@ from graphpress.ir import Editor, clone, input_of
 from graphpress.ir.encoding import (
     FLOAT,
     FLOAT8,
-    Quantized,
+    AffineEncoding,
+    CastEncoding,
+    CodebookEncoding,
+    dequantize_array,
+    dynamic_encoding,
     encoding_of,
     invalidation_of,
     override_output,
     override_use,
+    quantize_array,
     read_encoding,
+    round_trip,
     set_encoding,
 )
 from graphpress.ir.qdq import lower_qdq, raise_qdq
-from graphpress.ir.quantized import dequantize_array, quantize_array
 
 torch = pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'")
 
+from graphpress.bridge import BridgeError
 from graphpress.bridge.pytorch.fake_quantize import fixed_grid, following_grid, renewed
 
-BYTES = Quantized("uint8", (0.05,), (120,))
+BYTES = AffineEncoding("uint8", (0.05,), (120,))
 
 
 def grids():
@@ -43,8 +49,8 @@ def grids():
             if dtype != "int32"
             else 0 * np.arange(size)
         )
-        scale = tuple(float(number) for number in random.uniform(0.01, 0.5, size).astype(np.float32))
-        return Quantized(dtype, scale, tuple(int(number) for number in zero), axis, block, shape if block else ())
+        scale = random.uniform(0.01, 0.5, size).astype(np.float32)
+        return AffineEncoding(dtype, scale.reshape(shape), zero.reshape(shape), axis, block)
 
     dtypes = st.sampled_from(["int8", "uint8", "int16", "uint16", "int4", "uint4", "int32"])
     places = st.sampled_from([(None, 0), (0, 0), (1, 0), (1, 2), (1, 4), (0, 3)])
@@ -64,7 +70,7 @@ def test_it_is_quantising_and_dequantising(encoding, seed, size):
 @given(seed=st.integers(0, 1000), size=st.sampled_from([0.01, 1.0, 300.0]), axis=st.sampled_from([None, 0, 1]))
 def test_eight_bit_floats_are_a_grid_too(seed, size, axis):
     count = 1 if axis is None else (4, 6)[axis]
-    encoding = Quantized(FLOAT8, tuple(0.25 * (index + 1) for index in range(count)), (0,) * count, axis)
+    encoding = AffineEncoding(FLOAT8, tuple(0.25 * (index + 1) for index in range(count)), (0,) * count, axis)
     array = (np.random.default_rng(seed).normal(size=(4, 6)) * size).astype(np.float32)
     x = torch.from_numpy(array).requires_grad_()
     got = fixed_grid(encoding)(x)
@@ -76,7 +82,7 @@ def test_eight_bit_floats_are_a_grid_too(seed, size, axis):
 
 def test_scales_of_half_precision_stay_so_while_weights_grow():
     weight = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
-    encoding = Quantized("int8", (0.5, 0.25, 0.125, 1.0), (0,) * 4, 0)
+    encoding = AffineEncoding("int8", (0.5, 0.25, 0.125, 1.0), (0,) * 4, 0)
     scale = np.array(renewed(encoding, encoding, weight, 1.1 * weight).scale)
     np.testing.assert_array_equal(scale.astype(np.float16), scale)
     np.testing.assert_allclose(scale, 1.1 * np.array(encoding.scale), rtol=1e-3)
@@ -112,7 +118,7 @@ def test_scales_follow_the_weight(encoding, seed):
 
 
 def test_a_channel_without_numbers_keeps_its_scale():
-    encoding = Quantized("int8", (0.1, 0.2), (0, 0), axis=0)
+    encoding = AffineEncoding("int8", (0.1, 0.2), (0, 0), axis=0)
     before, after = np.float32([[0, 0], [1, 2]]), np.float32([[1, 1], [0, 0]])
     assert renewed(encoding, encoding, before, after) == replace(encoding, scale=tuple(np.float32([0.1, 0.2]).tolist()))
 
@@ -130,11 +136,11 @@ def convolution(build):
     )
     scale = tuple((np.abs(weight).max((1, 2, 3)) / 127).astype(np.float32).tolist())
     values = {value.name: value for node in model.graph for value in (*node.inputs, *node.outputs)}
-    set_encoding(values["x"], Quantized("uint8", (0.03,), (128,)))
-    set_encoding(values["w"], Quantized("int8", scale, (0,) * 4, axis=0))
+    set_encoding(values["x"], AffineEncoding("uint8", (0.03,), (128,)))
+    set_encoding(values["w"], AffineEncoding("int8", scale, (0,) * 4, axis=0))
     derived = tuple(float(np.float32(0.03) * np.float32(one)) for one in scale)
-    set_encoding(values["b"], Quantized("int32", derived, (0,) * 4, axis=0, derived=True))
-    set_encoding(values["r"], Quantized("uint8", (0.06,), (0,)))
+    set_encoding(values["b"], AffineEncoding("int32", derived, (0,) * 4, axis=0, derived=True))
+    set_encoding(values["r"], AffineEncoding("uint8", (0.06,), (0,)))
     return model
 
 
@@ -197,7 +203,7 @@ def test_a_use_may_read_float_or_another_grid(build, bridge, made_up, run, lower
     nodes = {node.op_type: node for node in model.graph}
     set_encoding(nodes["Abs"].outputs[0], BYTES)
     override_use(nodes["Neg"], 0, FLOAT)
-    override_use(nodes["Relu"], 0, Quantized("int8", (0.5,), (0,)))
+    override_use(nodes["Relu"], 0, AffineEncoding("int8", (0.5,), (0,)))
     feed = made_up(model)
     got, wanted = run(bridge.to_framework(model).module, feed), lowered(model, feed)
     for name in wanted:
@@ -217,8 +223,8 @@ def test_a_shared_weight_keeps_the_encoding_of_each_use(build, bridge, made_up, 
     model = build("(float[2,4] x) => (float[2,4] y) { a = MatMul (x, w) y = MatMul (a, w) }", opset=21, w=weight)
     first, second = model.graph
     peak = float(np.abs(weight).max())
-    set_encoding(input_of(first, 1), Quantized("int8", (peak / 127,), (0,)))
-    override_use(second, 1, Quantized("int4", (peak / 7,), (0,)))
+    set_encoding(input_of(first, 1), AffineEncoding("int8", (peak / 127,), (0,)))
+    override_use(second, 1, AffineEncoding("int4", (peak / 7,), (0,)))
     trained, feed = bridge.to_framework(model), made_up(model)
     shaken(trained, 0.5)
     bridge.write_back(trained, model)
@@ -232,7 +238,7 @@ def test_encodings_that_came_with_the_model_stay(convolution, bridge, made_up, r
     assert raise_qdq(model).count
     weight = next(value for value in model.graph.initializers.values() if encoding_of(value) and len(value.shape) == 4)
     before = encoding_of(weight)
-    assert before.pinned
+    assert before.imported
     trained, feed = bridge.to_framework(model), made_up(model, 3)
     assert steps_apart(run(trained.module, feed), lowered(convolution, feed), 0.06) <= 1.001
     shaken(trained, 0.5)
@@ -245,6 +251,25 @@ def test_constants_that_do_not_train_are_on_their_grid(convolution, bridge, made
     feed = made_up(convolution)
     module = bridge.to_framework(convolution, trainable=lambda value: False).module
     assert steps_apart(run(module, feed), lowered(convolution, feed), 0.06) <= 1.001
+
+
+@pytest.mark.parametrize(
+    "encoding", [dynamic_encoding("uint8"), CodebookEncoding("uint4", np.arange(9)), CastEncoding("float16")]
+)
+def test_what_has_no_fake_quantization_is_an_error(build, bridge, encoding):
+    model = build("(float[2] x) => (float[2] y) { y = Neg (x) }")
+    override_use(model.graph[0], 0, encoding)
+    with pytest.raises(BridgeError, match=f"the encoding {encoding.label} has no fake quantization"):
+        bridge.to_framework(model)
+
+
+def test_a_codebook_of_a_constant_that_does_not_train_is_decoded(build, bridge, made_up, run):
+    weight = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    model = build("(float[2,4] x) => (float[2,4] y) { y = MatMul (x, w) }", w=weight)
+    encoding, feed = CodebookEncoding("uint2", np.array([-1.0, 0.0, 1.0])), made_up(model)
+    set_encoding(model.graph.initializers["w"], encoding)
+    module = bridge.to_framework(model, trainable=lambda value: False).module
+    np.testing.assert_allclose(run(module, feed)["y"], feed["x"] @ round_trip(weight, encoding), rtol=1e-5)
 
 
 def test_an_editor_would_have_invalidated_it(convolution, find):

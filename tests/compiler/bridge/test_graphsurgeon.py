@@ -30,7 +30,7 @@ from graphpress.ir import (
     verify,
 )
 from graphpress.ir.encoding import (
-    Quantized,
+    AffineEncoding,
     compute_request,
     encoding_of,
     invalidation_of,
@@ -45,7 +45,7 @@ from graphpress.runtime import Session
 gs = pytest.importorskip("onnx_graphsurgeon")
 
 SHIPPED = Path(onnx.backend.test.__file__).parent / "data"
-INT8 = Quantized("int8", (0.5,), (0,))
+INT8 = AffineEncoding("int8", (0.5,), (0,))
 
 CHAIN = "(float[N,4] x) => (float[N,4] y) { h = Relu (x) k = Add (h, w) y = Mul (k, v) }"
 BRANCHES = """(bool c, float[2] x) => (float[2] y) {

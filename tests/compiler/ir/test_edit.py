@@ -5,7 +5,7 @@ import pytest
 
 from graphpress.ir import Editor, constant, graphs, load, save, verify
 from graphpress.ir.encoding import (
-    Quantized,
+    AffineEncoding,
     encoding_of,
     invalidation_of,
     output_encoding,
@@ -22,8 +22,8 @@ BRANCH = """(bool c, float[3] x) => (float[3] y) {
                 else_branch = e () => (float[3] q) { q = Neg (h) }>
 }"""
 FUNCTION = """<domain: "local", opset_import: ["": 17]> f (a) => (b) { c = Relu (a) b = Neg (c) }"""
-U8 = Quantized("uint8", (0.5,), (3,))
-S8 = Quantized("int8", (0.25,), (0,))
+U8 = AffineEncoding("uint8", (0.5,), (3,))
+S8 = AffineEncoding("int8", (0.25,), (0,))
 W = np.arange(3, dtype=np.float32)
 
 

@@ -12,7 +12,7 @@ from graphpress.ir import (
     clone,
     from_proto,
 )
-from graphpress.ir.encoding import FLOAT, Quantized, override_use, set_encoding, set_float_type
+from graphpress.ir.encoding import FLOAT, AffineEncoding, override_use, set_encoding, set_float_type
 from graphpress.ir.float_types import round_to
 from graphpress.models import build as build_family
 from graphpress.models import names
@@ -39,8 +39,8 @@ def quantised(build, opset, scale=SCALE):
         opset=opset,
         w=EYE,
     )
-    set_encoding(model.graph[0].outputs[0], Quantized("int8", (scale,), (0,)))
-    set_encoding(model.graph.initializers["w"], Quantized("int8", (scale,) * 4, (0,) * 4, axis=1))
+    set_encoding(model.graph[0].outputs[0], AffineEncoding("int8", (scale,), (0,)))
+    set_encoding(model.graph.initializers["w"], AffineEncoding("int8", (scale,) * 4, (0,) * 4, axis=1))
     return model
 
 
@@ -57,8 +57,8 @@ def test_scales_take_the_type_where_the_schema_lets_them(build, opset, ask, lowe
 def test_narrow_types_and_blocks(build, run, ask, lowered, casts, agree):
     """Eight-bit floats in and out of a product, and four-bit weights in blocks, with scales of the type."""
     model = quantised(build, 21)
-    set_encoding(model.graph[0].outputs[0], Quantized("float8e4m3fn", (SCALE,), (0,)))
-    blocks = Quantized("int4", (SCALE,) * 8, (0,) * 8, axis=0, block=2, scale_shape=(2, 4))
+    set_encoding(model.graph[0].outputs[0], AffineEncoding("float8e4m3fn", (SCALE,), (0,)))
+    blocks = AffineEncoding("int4", ((SCALE,) * 4,) * 2, axis=0, block=2)
     set_encoding(model.graph.initializers["w"], blocks)
     after = lowered(ask(model))
     assert casts(after) == 2
@@ -82,7 +82,7 @@ def test_a_scale_that_would_move_stays_float32(build, ask, lowered):
 
 def test_each_float_type_has_its_own_dequantizer(build, ask, lowered, casts, operators, agree):
     model = build("(float[4] x) => (float[4] y, float[4] z) { a = Relu (x)\n y = Exp (a)\n z = Tanh (a) }", opset=19)
-    set_encoding(model.graph[0].outputs[0], Quantized("int8", (SCALE,), (0,)))
+    set_encoding(model.graph[0].outputs[0], AffineEncoding("int8", (SCALE,), (0,)))
     after = lowered(ask(model, results={"a", "y"}))
     assert operators(after)["QuantizeLinear"] == 1
     scales = [node.inputs[1].dtype for node in after.graph if node.op_type == "DequantizeLinear"]
@@ -93,7 +93,7 @@ def test_each_float_type_has_its_own_dequantizer(build, ask, lowered, casts, ope
 
 def test_a_public_value_leaves_the_dequantizer_in_float32(build, ask, lowered, casts):
     model = build("(float[4] x) => (float[4] a, float[4] y) { a = Relu (x)\n y = Exp (a) }", opset=19)
-    set_encoding(model.graph[0].outputs[0], Quantized("int8", (SCALE,), (0,)))
+    set_encoding(model.graph[0].outputs[0], AffineEncoding("int8", (SCALE,), (0,)))
     after = lowered(ask(model))
     assert casts(after) == 2
     assert after.graph.outputs[0].producer().op_type == "DequantizeLinear"
@@ -102,7 +102,7 @@ def test_a_public_value_leaves_the_dequantizer_in_float32(build, ask, lowered, c
 
 def test_float_readers_of_an_encoded_value(build, ask, lowered, operators, agree):
     model = build("(float[4] x) => (float[4] y, float[4] z) { a = Relu (x)\n y = Exp (a)\n z = Tanh (a) }", opset=19)
-    set_encoding(model.graph[0].outputs[0], Quantized("int8", (SCALE,), (0,)))
+    set_encoding(model.graph[0].outputs[0], AffineEncoding("int8", (SCALE,), (0,)))
     override_use(model.graph[2], 0, FLOAT)
     after = lowered(ask(model))
     assert operators(after) == {"Cast": 3, "Relu": 1, "Exp": 1, "Tanh": 1, "QuantizeLinear": 1, "DequantizeLinear": 1}
@@ -187,7 +187,7 @@ def small_models(draw):
     for node in model.graph:
         set_float_type(node, draw(st.sampled_from([None, "float16"])))
         if draw(st.integers(0, 3)) == 0:
-            set_encoding(node.outputs[0], Quantized("int8", (draw(st.sampled_from([2**-5, 0.031])),), (0,)))
+            set_encoding(node.outputs[0], AffineEncoding("int8", (draw(st.sampled_from([2**-5, 0.031])),), (0,)))
     return model
 
 

@@ -3,10 +3,20 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from graphpress.ir import clone, load, save
-from graphpress.ir.encoding import Quantized, override_output, override_use, request_compute, set_encoding
+from graphpress.ir.encoding import (
+    AffineEncoding,
+    CastEncoding,
+    CodebookEncoding,
+    dynamic_encoding,
+    override_output,
+    override_use,
+    request_compute,
+    set_encoding,
+)
 from graphpress.ir.printer import print_model
 from graphpress.models import build as build_family
 from graphpress.models import names
@@ -37,13 +47,16 @@ def test_encodings(build, node_of):
         w=[[1.0, 2.0], [3.0, 4.0]],
         high=6.0,
     )
-    set_encoding(model.graph.initializers["w"], Quantized("int8", (0.1, 0.2), (0, 0), axis=1))
-    set_encoding(model.graph.inputs[0], Quantized("uint8", (0.1,), (3,)))
-    set_encoding(node_of(model, "r").outputs[0], Quantized("int4", (0.1,) * 2, (0,) * 2, 0, 32, (1, 2)))
+    set_encoding(model.graph.initializers["w"], AffineEncoding("int8", (0.1, 0.2), (0, 0), axis=1))
+    set_encoding(model.graph.inputs[0], AffineEncoding("uint8", (0.1,), (3,)))
+    set_encoding(node_of(model, "r").outputs[0], AffineEncoding("int4", ((0.1,) * 2,), axis=0, block=32))
     override_use(node_of(model, "y"), 1, "float")
+    override_use(node_of(model, "z"), 0, dynamic_encoding("uint8"))
+    override_use(node_of(model, "r"), 0, CodebookEncoding("uint4", np.zeros((16, 2)), np.ones((1, 2)), 0, 2))
+    override_use(node_of(model, "r"), 2, CastEncoding("bfloat16"))
     request_compute(node_of(model, "h"), "int8")
     for output in model.graph.outputs:
-        set_encoding(output, Quantized("uint8", (0.1,), (3,)))
+        set_encoding(output, AffineEncoding("uint8", (0.1,), (3,)))
     override_output(model.graph.outputs[1], "float")
     check("encodings", print_model(model))
 

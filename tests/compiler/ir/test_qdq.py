@@ -11,8 +11,7 @@ import pytest
 from graphpress.errors import ModelError
 from graphpress.ir import Editor, clone, graphs, load, save, to_proto, verify
 from graphpress.ir.encoding import (
-    ENCODING_KEY,
-    Quantized,
+    AffineEncoding,
     encoding_of,
     override_use,
     read_encoding,
@@ -43,7 +42,7 @@ def there_and_back(model, run, feed=None):
     lowered = clone(raised)
     lower_qdq(lowered)
     verify(lowered)
-    assert ENCODING_KEY not in str(to_proto(lowered))
+    assert "graphpress.encoding" not in str(to_proto(lowered))
     after = run(lowered, feed)
     for name, array in before.items():
         np.testing.assert_array_equal(after[name], array)
@@ -62,7 +61,7 @@ def test_a_pair_and_a_weight(build, run):
     assert refusals == []
     assert op_types(raised) == {"MatMul": 1}
     node = raised.graph[0]
-    assert read_encoding(node, 0) == Quantized("uint8", (float(np.float32(0.1)),), (3,), pinned=True)
+    assert read_encoding(node, 0) == AffineEncoding("uint8", (0.1,), (3,), imported=True)
     assert read_encoding(node, 1).axis == 1
     assert op_types(lowered) == op_types(model)
     np.testing.assert_array_equal(lowered.graph.initializers["wd_1_quantized"].const_value.numpy(), weights["w"])
@@ -166,7 +165,7 @@ def test_blocks_of_four_bits(build, run, tmp_path):
     model = build(text, opset=21, **weights)
     raised, refusals, _ = there_and_back(model, run)
     assert refusals == []
-    assert read_encoding(raised.graph[0], 1).scale_shape == (3, 2)
+    assert read_encoding(raised.graph[0], 1).scale.shape == (3, 2)
     save(raised, tmp_path / "m.onnx")
     again = load(tmp_path / "m.onnx")
     lower_qdq(again)
@@ -229,8 +228,8 @@ def test_a_shared_weight_with_an_encoding_for_each_reader(build, run):
     text = "(float[2,2] x) => (float[2,2] y) { a = MatMul (x, w) y = MatMul (a, w) }"
     model = build(text, w=np.eye(2, dtype=np.float32))
     weight = model.graph.initializers["w"]
-    set_encoding(weight, Quantized("int8", (0.5,), (0,)))
-    override_use(model.graph[0], 1, Quantized("int8", (0.25,), (0,)))
+    set_encoding(weight, AffineEncoding("int8", (0.5,), (0,)))
+    override_use(model.graph[0], 1, AffineEncoding("int8", (0.25,), (0,)))
     assert lower_qdq(model) == 2
     verify(model)
     assert op_types(model)["DequantizeLinear"] == 2
@@ -239,7 +238,7 @@ def test_a_shared_weight_with_an_encoding_for_each_reader(build, run):
 
 def test_a_stale_encoding_is_an_error(build):
     model = build("(float[2] x) => (float[2] y) { y = Add (x, w) }", w=np.float32([1, 2]))
-    set_encoding(model.graph.initializers["w"], Quantized("int8", (0.5,), (0,)))
+    set_encoding(model.graph.initializers["w"], AffineEncoding("int8", (0.5,), (0,)))
     Editor(model).set_constant(model.graph.initializers["w"], np.float32([3, 4]))
     with pytest.raises(ModelError, match="was quantised and then changed"):
         lower_qdq(model)
@@ -247,7 +246,7 @@ def test_a_stale_encoding_is_an_error(build):
 
 def test_an_encoded_input_that_is_an_output_too_keeps_its_name(build, run):
     model = build("(float[2] x) => (float[2] x, float[2] y) { y = Neg (x) }")
-    set_encoding(model.graph.inputs[0], Quantized("uint8", (0.5,), (3,)))
+    set_encoding(model.graph.inputs[0], AffineEncoding("uint8", (0.5,), (3,)))
     lower_qdq(model)
     verify(model)
     assert [value.name for value in (*model.graph.inputs, *model.graph.outputs)] == ["x", "x", "y"]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphpress.ir import Editor, clone, from_proto, verify
-from graphpress.ir.encoding import Quantized, encoding_of, integer_bounds, override_use, set_encoding
+from graphpress.ir.encoding import AffineEncoding, encoding_of, integer_bounds, override_use, set_encoding
 from graphpress.ir.qdq import lower_qdq
 from graphpress.ir.saturation import absorb_activations
 from graphpress.runtime import Session
@@ -31,7 +31,7 @@ def test_absorbing_changes_no_bit(data):
     zero = data.draw(st.sampled_from([low, low + 1, 0, high]))
     op = data.draw(st.sampled_from(["Relu", "Clip"]))
     bounds = sorted(data.draw(st.tuples(st.floats(-8, 8, width=32), st.floats(-8, 8, width=32))))
-    model = clamp(_build, op, Quantized(dtype, (scale,), (zero,)), *bounds)
+    model = clamp(_build, op, AffineEncoding(dtype, (scale,), (zero,)), *bounds)
     absorbed = clone(model)
     absorb_activations(absorbed)
     verify(absorbed)
@@ -52,19 +52,19 @@ def _build(text, **weights):
 
 
 def test_an_activation_whose_bounds_are_the_grids_is_absorbed(build):
-    model = clamp(build, "Relu", Quantized("uint8", (0.1,), (0,)))
+    model = clamp(build, "Relu", AffineEncoding("uint8", (0.1,), (0,)))
     assert absorb_activations(model) == 1
     assert [node.op_type for node in model.graph] == ["Neg", "Neg"]
-    assert encoding_of(model.graph[0].outputs[0]) == Quantized("uint8", (0.1,), (0,))
-    assert absorb_activations(clamp(build, "Clip", Quantized("uint8", (6 / 255,), (0,)), 0, 6)) == 1
+    assert encoding_of(model.graph[0].outputs[0]) == AffineEncoding("uint8", (0.1,), (0,))
+    assert absorb_activations(clamp(build, "Clip", AffineEncoding("uint8", (6 / 255,), (0,)), 0, 6)) == 1
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda model: set_encoding(model.graph[1].outputs[0], Quantized("uint8", (0.1,), (1,))),
-        lambda model: set_encoding(model.graph[1].outputs[0], Quantized("uint8", (0.1,) * 2, (0,) * 2, axis=0)),
-        lambda model: set_encoding(model.graph[0].outputs[0], Quantized("uint8", (0.1,), (0,))),
+        lambda model: set_encoding(model.graph[1].outputs[0], AffineEncoding("uint8", (0.1,), (1,))),
+        lambda model: set_encoding(model.graph[1].outputs[0], AffineEncoding("uint8", (0.1,) * 2, (0,) * 2, axis=0)),
+        lambda model: set_encoding(model.graph[0].outputs[0], AffineEncoding("uint8", (0.1,), (0,))),
         lambda model: override_use(model.graph[2], 0, "float"),
         lambda model: set_encoding(model.graph[1].outputs[0], None),
         lambda model: setattr(model.graph[1], "domain", "custom"),
@@ -72,6 +72,6 @@ def test_an_activation_whose_bounds_are_the_grids_is_absorbed(build):
     ],
 )
 def test_an_activation_that_does_more_stays(build, change):
-    model = clamp(build, "Relu", Quantized("uint8", (0.1,), (0,)))
+    model = clamp(build, "Relu", AffineEncoding("uint8", (0.1,), (0,)))
     change(model)
     assert absorb_activations(model) == 0

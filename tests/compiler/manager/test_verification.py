@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graphpress.ir import clone
-from graphpress.ir.encoding import Quantized, set_encoding
+from graphpress.ir.encoding import AffineEncoding, set_encoding
 from graphpress.manager.verification import Probe, first_difference
 
 
@@ -59,7 +59,7 @@ def test_a_copy_answers_the_same_and_a_changed_weight_does_not(network):
 
 
 def test_a_lost_encoding_is_a_difference(network):
-    set_encoding(network.graph.inputs[0], Quantized("int8", (0.5,), (0,)))
+    set_encoding(network.graph.inputs[0], AffineEncoding("int8", (0.5,), (0,)))
     probe = Probe.of(network, [feed()])
     assert probe.difference(clone(network)) is None
     bare = clone(network)

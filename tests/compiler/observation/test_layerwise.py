@@ -9,7 +9,7 @@ import pytest
 from graphpress.analysis.linear import linear_op_of
 from graphpress.errors import DataError
 from graphpress.ir import Editor, clone, constant, label
-from graphpress.ir.encoding import Quantized, set_encoding
+from graphpress.ir.encoding import AffineEncoding, set_encoding
 from graphpress.models import build
 from graphpress.observation import LayerWalk, Pieces, Wanted, can_wait, layerwise, waves_of
 from graphpress.observation.replay import Segment
@@ -203,7 +203,7 @@ def test_a_segment_computes_what_would_be_delivered(network):
     node = anchors_of(model)[1]
     value, result = node.inputs[0], label(node.outputs[0])
     data = everything(model, {"input": images(2)})[label(value)]
-    set_encoding(value, Quantized("uint8", (float(data.max()) / 3,), (0,)))
+    set_encoding(value, AffineEncoding("uint8", (float(data.max()) / 3,), (0,)))
     rough = Segment(model, {label(value): data}, [result, label(value)], 1).run({label(value): data})
     np.testing.assert_array_equal(rough[label(value)], data)
     step = data.max() / 3

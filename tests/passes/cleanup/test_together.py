@@ -13,7 +13,7 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 import graphpress.passes.cleanup
 from graphpress.ir import ExternalTensor, Model, clone, from_proto, load, verify
-from graphpress.ir.encoding import Quantized, set_encoding
+from graphpress.ir.encoding import AffineEncoding, set_encoding
 from graphpress.manager.contract import Context
 from graphpress.manager.registry import load_pass
 from graphpress.models.chain import Chain
@@ -160,6 +160,6 @@ def test_what_is_rounded_to_an_encoding_is_not_merged_away(build, nodes):
         w=np.ones((3, 3), np.float32),
     )  # fmt: skip
     before = [node.op_type for node in model.graph]
-    set_encoding(model.graph[0].outputs[0], Quantized("uint8", scale=(0.1,), zero_point=(0,)))
+    set_encoding(model.graph[0].outputs[0], AffineEncoding("uint8", scale=(0.1,), zero_point=(0,)))
     settle(model)
     assert [node.op_type for node in model.graph] == before

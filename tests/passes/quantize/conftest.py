@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.ir import Model, Node, Value, clone, from_proto, verify
-from graphpress.ir.encoding import Quantized, compute_request, encoding_of, read_encoding
+from graphpress.ir.encoding import AffineEncoding, compute_request, encoding_of, read_encoding
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.quantize.quantize import Quantize
 from graphpress.prepare import prepare
@@ -52,10 +52,10 @@ class Quantised:
     def node(self, name: str) -> Node:
         return next(node for node in self.model.graph if node.outputs[0].name == name)
 
-    def encoding(self, name: str) -> Quantized | None:
+    def encoding(self, name: str) -> AffineEncoding | None:
         return encoding_of(self.value(name))
 
-    def read(self, node: str, index: int) -> Quantized | None:
+    def read(self, node: str, index: int) -> AffineEncoding | None:
         """How the node that computes ``node`` reads one of its inputs."""
         return read_encoding(self.node(node), index)
 

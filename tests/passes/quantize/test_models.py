@@ -84,7 +84,7 @@ def test_what_tensorrt_wants_of_quantisers(quantise, jetson, family):
             encoding = None if value is None else read_encoding(node, index)
             if encoding is None:
                 continue
-            assert (encoding.dtype, set(encoding.zero_point)) == ("int8", {0})
+            assert (encoding.dtype, set(encoding.zero_point.flat)) == ("int8", {0})
             assert index < 2 or node.op_type == "Concat"
             if index == 1 and node.op_type in ("Conv", "Gemm", "MatMul"):
                 assert encoding.axis == linear_op_of(node).out_axis

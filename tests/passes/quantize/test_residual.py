@@ -155,7 +155,7 @@ def test_a_graph_output_is_what_the_kernel_held_before_it_rounded(on_jetson):
 
 def test_an_activation_stays_before_a_quantiser_whose_zero_is_in_the_middle(on_jetson):
     done = on_jetson(image(f"a = Conv{PADS}(x, w) r = Relu(a) y = Conv{PADS}(r, w)"))
-    assert done.encoding("r").zero_point == (0,)
+    assert done.encoding("r").zero_point == 0
     assert absorb_activations(clone(done.model)) == 0
     legal = done.legal()
     (relu,) = (node for node in legal.graph if node.op_type == "Relu")
@@ -166,7 +166,7 @@ def test_an_activation_stays_before_a_quantiser_whose_zero_is_in_the_middle(on_j
 def test_branches_of_a_concatenation_share_one_scale(on_jetson, weights):
     body = f"a = Conv{PADS}(x, w) r = Relu(a) b = Conv{PADS}(x, w) c = Concat<axis=1>(r, b, r) y = Conv{PADS}(c, v)"
     done = on_jetson(image(body), v=weights.of(4, 12, 3, 3))
-    assert len({done.encoding(name).scale for name in ("r", "b", "c")}) == 1
+    assert len({float(done.encoding(name).scale) for name in ("r", "b", "c")}) == 1
 
 
 def test_accumulations_name_product_and_skip(build, weights):
@@ -187,7 +187,7 @@ def test_every_encoded_value_is_symmetric_and_its_scale_a_half(on_jetson):
     ]
     assert {one.dtype for one in reads} == {"int8"}
     for one in reads:
-        assert set(one.zero_point) == {0}
-        assert all(float(np.float16(scale)) == scale for scale in one.scale)
+        assert not one.zero_point.any()
+        assert all(float(np.float16(scale)) == scale for scale in one.scale.flat)
     assert all(encoding_of(node.outputs[0]) is None for node in done.model.graph if node.op_type == "Add")
     assert {compute_request(node) for node in done.model.graph if node.op_type == "Add"} == {None}

@@ -112,7 +112,7 @@ def test_biases_are_what_the_target_wants_and_scales_fit_its_type(pruned, name, 
     assert CorrectBias().run(model, about).changes > 0
     layers = [node for node in model.graph if node.op_type == "Conv"]
     assert {encoding_of(node.inputs[2]) is not None for node in layers} == {encoded}
-    scales = np.concatenate([encoding_of(node.inputs[1]).scale for node in layers])
+    scales = np.concatenate([encoding_of(node.inputs[1]).scale.reshape(-1) for node in layers])
     assert np.all(scales.astype(np.float16) == scales) == (not encoded)
 
 

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 import graphpress
 from graphpress.errors import BackendError, DataError, UsageError
 from graphpress.ir import Model, from_proto, load, save, serialize
-from graphpress.ir.encoding import Quantized, encoding_of, set_encoding
+from graphpress.ir.encoding import AffineEncoding, encoding_of, set_encoding
 from graphpress.manager.contract import Context
 from graphpress.manager.recipe import from_text
 from graphpress.passes.surgery.surgery import Surgery
@@ -152,7 +152,7 @@ def test_a_function_that_changes_nothing(functions, model, capsys):
 
 
 def test_lost_annotations_are_said(functions, model):
-    set_encoding(model.graph.initializers["w"], Quantized("int8", (0.1,), (0,)))
+    set_encoding(model.graph.initializers["w"], AffineEncoding("int8", (0.1,), (0,)))
     outcome = Surgery(function=f"{functions}:triple").run(model, context(model))
     assert encoding_of(model.graph.initializers["w"]) is None
     assert outcome.notes == ["annotations were lost with values that were removed, renamed or changed: w"]
@@ -163,7 +163,7 @@ def test_quantisers_become_encodings(functions, model):
     assert op_types(model) == ["MatMul", "Relu"]
     encoding = encoding_of(model.graph.inputs[0])
     assert encoding is not None
-    assert (encoding.dtype, encoding.pinned) == ("int8", True)
+    assert (encoding.dtype, encoding.imported) == ("int8", True)
 
 
 @pytest.mark.parametrize(

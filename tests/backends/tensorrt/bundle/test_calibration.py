@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from graphpress.backends.tensorrt.bundle.calibration import calibration_cache, version_number
 from graphpress.ir import from_proto
-from graphpress.ir.encoding import Quantized, override_use, set_encoding
+from graphpress.ir.encoding import AffineEncoding, override_use, set_encoding
 
 
 def chain():
@@ -30,8 +30,8 @@ def chain():
     return from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
 
 
-def per_tensor(scale: float, dtype: str = "int8", zero_point: int = 0) -> Quantized:
-    return Quantized(dtype, (scale,), (zero_point,))
+def per_tensor(scale: float, dtype: str = "int8", zero_point: int = 0) -> AffineEncoding:
+    return AffineEncoding(dtype, (scale,), (zero_point,))
 
 
 def values(model):
@@ -50,7 +50,7 @@ def test_what_has_no_such_scale_is_left_out():
     named = values(annotated)
     set_encoding(named["w"], per_tensor(1.0))
     set_encoding(named["x"], per_tensor(1.0, "uint8", 128))
-    set_encoding(named["a"], Quantized("int8", (1.0, 2.0), (0, 0), axis=1))
+    set_encoding(named["a"], AffineEncoding("int8", (1.0, 2.0), (0, 0), axis=1))
     assert calibration_cache(chain(), annotated, "8.5.2") == "TRT-8502-EntropyCalibration2\n"
 
 

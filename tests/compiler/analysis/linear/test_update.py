@@ -15,7 +15,9 @@ from graphpress.analysis.linear import (
 from graphpress.analysis.linear.bias import adder_of, takes_shift
 from graphpress.ir import Editor, constant, label
 from graphpress.ir.encoding import (
-    Quantized,
+    AffineEncoding,
+    CastEncoding,
+    CodebookEncoding,
     encoding_of,
     invalidate_encoding,
     invalidation_of,
@@ -113,16 +115,15 @@ def test_what_is_no_linear_operator_is_none(build):
 def test_a_scale_grows_with_what_it_serves(axis, block, growth):
     old, factor = np.ones((2, 4), np.float32), np.full((2, 4), 2.0, np.float32)
     factor[1, 3] = 4
-    scales = (0.1,) * len(growth)
-    shape = (2, 2) if block else ()
-    encoding = Quantized("int8", scales, (0,) * len(scales), axis, block, shape, pinned=True)
+    growth = np.reshape(growth, (2, 2) if block else () if axis is None else -1)
+    encoding = AffineEncoding("int8", np.full_like(growth, 0.1), 0, axis, block, imported=True)
     fitted = refit(encoding, old, old * factor)
-    np.testing.assert_allclose(fitted.scale, 0.1 * np.array(growth), rtol=1e-6)
-    assert not fitted.pinned
+    np.testing.assert_allclose(fitted.scale, 0.1 * growth, rtol=1e-6)
+    assert not fitted.imported
 
 
 def test_a_scale_of_zeros_stays():
-    encoding = Quantized("int8", (0.1, 0.1), (0, 0), 0)
+    encoding = AffineEncoding("int8", (0.1, 0.1), (0, 0), 0)
     fitted = refit(encoding, np.array([[0.0], [1.0]]), np.array([[5.0], [0.0]]))
     np.testing.assert_allclose(fitted.scale, (0.1, 0.1), rtol=1e-6)
 
@@ -130,7 +131,7 @@ def test_a_scale_of_zeros_stays():
 def test_parameters_are_as_they_are_delivered(build):
     model = model_of(build, "gemm")
     op = changeable_linear_op(model.graph[0])
-    set_encoding(op.weight, Quantized("int8", (0.5,), (0,)))
+    set_encoding(op.weight, AffineEncoding("int8", (0.5,), (0,)))
     matrix = parameters_of(op).matrix / op.alpha
     np.testing.assert_array_equal(matrix, np.rint(op.as_matrix(op.stored_weight()) / 0.5) * 0.5)
     update = updated(op, LinearParameters(matrix * op.alpha * 2, np.zeros((1, 4))))
@@ -144,8 +145,8 @@ def integer_conv(build):
         "(float[2,6,5,5] x) => (float y) { h = Relu(x) y = Conv(h, w, b) }", w=normal(4, 6, 2, 2), b=normal(4)
     )
     op = changeable_linear_op(model.graph[1])
-    set_encoding(op.data, Quantized("uint8", (0.25,), (0,)))
-    set_encoding(op.weight, Quantized("int8", (0.5, 1.0, 2.0, 4.0), (0,) * 4, 0))
+    set_encoding(op.data, AffineEncoding("uint8", (0.25,), (0,)))
+    set_encoding(op.weight, AffineEncoding("int8", (0.5, 1.0, 2.0, 4.0), (0,) * 4, 0))
     request_compute(op.node, "int8")
     return model, op
 
@@ -181,8 +182,15 @@ def test_a_mark_of_zeros_is_kept_where_it_holds(build):
 def test_an_encoding_that_was_lost_stays_on_record(build):
     model = model_of(build, "matmul")
     op = changeable_linear_op(model.graph[0])
-    set_encoding(op.weight, Quantized("int8", (0.5,), (0,)))
+    set_encoding(op.weight, AffineEncoding("int8", (0.5,), (0,)))
     invalidate_encoding(op.weight, "a pass changed it")
     updated(op, parameters_of(op)).write(Editor(model))
     assert isinstance(op, LinearOp)
     assert invalidation_of(op.weight) == "a pass changed it", label(op.weight)
+
+
+@pytest.mark.parametrize("encoding", [CodebookEncoding("uint2", np.arange(4)), CastEncoding("float16")])
+def test_what_has_no_scale_to_follow_is_refused(build, encoding):
+    model = model_of(build, "matmul")
+    set_encoding(changeable_linear_op(model.graph[0]).weight, encoding)
+    assert f"held as {encoding.label}" in changeable_linear_op(model.graph[0]).why
