@@ -32,15 +32,15 @@ def linear_places(coupling: Coupling, reduction: Reduction) -> dict[str, list[Li
 
 
 def _chosen(group: Group, reduction: Reduction) -> list[LinearPlace]:
-    wanted = [one for place in chosen_places(group, reduction) for one in _linear(place)]
-    return wanted or [one for place in group.constants for one in _linear(place)]
+    wanted = [linear for place in chosen_places(group, reduction) for linear in _linear(place)]
+    return wanted or [linear for place in group.constants for linear in _linear(place)]
 
 
 def _linear(place: Place) -> list[LinearPlace]:
     """One for each operator that reads the weight."""
-    found = {
-        label(one.result): LinearPlace(place, one, place.axis == one.in_axis)
-        for one in linear_ops_of(place.value)
-        if place.axis in (one.in_axis, one.out_axis)
+    places = {
+        label(op.result): LinearPlace(place, op, place.axis == op.in_axis)
+        for op in linear_ops_of(place.value)
+        if place.axis in (op.in_axis, op.out_axis)
     }
-    return [found[name] for name in sorted(found)]
+    return [places[name] for name in sorted(places)]

@@ -64,20 +64,20 @@ class Obs(Criterion):
         jobs: dict[str, list[tuple[str, int, LinearPlace]]] = {}
         linear_ops: dict[str, LinearOp] = {}
         for name, places in linear_places(coupling, self.reduction).items():
-            for at, one in enumerate(places):
-                operator = label(one.op.result)
-                linear_ops[operator] = one.op
-                jobs.setdefault(operator, []).append((name, at, one))
-        found: dict[str, dict[int, Share]] = {name: {} for name in sizes}
+            for at, place in enumerate(places):
+                operator = label(place.op.result)
+                linear_ops[operator] = place.op
+                jobs.setdefault(operator, []).append((name, at, place))
+        shares: dict[str, dict[int, Share]] = {name: {} for name in sizes}
         assert context.calibration is not None
         data = some_samples(context.calibration, self.samples)
         options = Observation(threads=context.threads, progress=context.progress)
         for some in in_portions(linear_ops.values(), _GRAM_BYTES):
             for operator, moments in input_moments(model, some, data, options).items():
                 layer = _Layer.of(linear_ops[operator], moments, self)
-                for name, at, one in jobs[operator]:
-                    found[name][at] = layer.share(one, sizes[name])
-        return {name: [shares[at] for at in sorted(shares)] for name, shares in found.items()}
+                for name, at, place in jobs[operator]:
+                    shares[name][at] = layer.share(place, sizes[name])
+        return {name: [by_place[at] for at in sorted(by_place)] for name, by_place in shares.items()}
 
 
 @dataclass(frozen=True)
@@ -107,23 +107,23 @@ class _Layer:
         damping = max(options.damping, _LEAST_DAMPING) * np.einsum("bff->b", hessian) / hessian.shape[1]
         return _Layer(op, matrix, hessian, damping, max(power, _TINY))
 
-    def share(self, one: LinearPlace, size: int) -> Share:
-        if not one.reads:
+    def share(self, linear: LinearPlace, size: int) -> Share:
+        if not linear.reads:
             energy = self.op.from_matrix(self.matrix * (self.hessian @ self.matrix))
-            whole = unit_share(energy, one.place, size)
+            whole = unit_share(energy, linear.place, size)
             return Share(np.maximum(whole.scores, 0.0) / self.power, whole.elements)
-        owners = self._owners(one)
+        owners = self._owners(linear)
         errors = np.zeros(size)
         for block, units in enumerate(owners):
             errors += self._errors(block, units, size)
         counts = unit_sums(np.ones(owners.size), owners.reshape(-1), size)
         return Share(errors / self.power, counts * self.matrix.shape[2])
 
-    def _owners(self, one: LinearPlace) -> np.ndarray:
+    def _owners(self, linear: LinearPlace) -> np.ndarray:
         """The unit that each feature belongs to, or -1: ``[blocks, features]``."""
         shape = [1] * len(self.op.weight_shape)
-        shape[one.place.axis] = -1
-        spread = np.broadcast_to(one.place.units.reshape(shape), self.op.weight_shape)
+        shape[linear.place.axis] = -1
+        spread = np.broadcast_to(linear.place.units.reshape(shape), self.op.weight_shape)
         return np.asarray(self.op.as_matrix(spread)[:, :, 0])
 
     def _errors(self, block: int, units: np.ndarray, size: int) -> np.ndarray:

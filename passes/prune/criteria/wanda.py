@@ -9,6 +9,7 @@ it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ from graphpress.coupling import Coupling
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Context
 from graphpress.observation import Observation, second_moments
-from graphpress.passes.prune.criteria._linear import linear_places
+from graphpress.passes.prune.criteria._linear import LinearPlace, linear_places
 from graphpress.passes.prune.criteria._slices import Shares, numbers, unit_share
 from graphpress.passes.prune.criteria.criterion import Criterion
 
@@ -37,19 +38,25 @@ class Wanda(Criterion):
     def shares(self, model: Model, coupling: Coupling, context: Context) -> Shares:
         """One sum a weight and unit."""
         linear = linear_places(coupling, self.reduction)
-        linear_ops = {label(one.op.result): one.op for places in linear.values() for one in places}
+        linear_ops = {label(place.op.result): place.op for places in linear.values() for place in places}
         assert context.calibration is not None
         options = Observation(threads=context.threads, progress=context.progress)
         squares = second_moments(model, linear_ops.values(), context.calibration, options)
-        norms = {name: np.sqrt(found)[:, :, None].astype(np.float32) for name, found in squares.items()}
+        norms = {name: np.sqrt(mean)[:, :, None].astype(np.float32) for name, mean in squares.items()}
         return {
             group.name: [
                 unit_share(
-                    one.op.from_matrix(np.abs(one.op.matrix(numbers(one.place.value))) * norms[label(one.op.result)]),
-                    one.place,
+                    linear_place.op.from_matrix(_importance(linear_place, norms)),
+                    linear_place.place,
                     group.size,
                 )
-                for one in linear[group.name]
+                for linear_place in linear[group.name]
             ]
             for group in coupling.groups
         }
+
+
+def _importance(linear_place: LinearPlace, norms: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Of each weight of a linear operator, as a matrix: its size times the norm of what it is multiplied with."""
+    op = linear_place.op
+    return np.asarray(np.abs(op.matrix(numbers(linear_place.place.value))) * norms[label(op.result)])

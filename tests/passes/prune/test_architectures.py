@@ -107,8 +107,12 @@ def test_half_of_every_group(case, pruning):
     for batch in (1, 3):
         feed = pruning.feed(model, batch)
         before, after = Session(model).run(feed), Session(pruned.model).run(feed)
-        assert {name: array.shape for name, array in after.items()} == {name: one.shape for name, one in before.items()}
-        assert not np.allclose(*(np.concatenate([array.ravel() for array in one.values()]) for one in (before, after)))
+        assert {name: array.shape for name, array in after.items()} == {
+            name: array.shape for name, array in before.items()
+        }
+        assert not np.allclose(
+            *(np.concatenate([array.ravel() for array in outputs.values()]) for outputs in (before, after))
+        )
         assert_sound(pruned, feed)
 
 

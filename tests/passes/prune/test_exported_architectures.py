@@ -96,7 +96,9 @@ def test_half_of_every_group(exported, pruning):
     for batch in (1, 3):
         feed = feed_of(case, model, batch, pruning)
         before, after = Session(model).run(feed), Session(pruned.model).run(feed)
-        assert {name: array.shape for name, array in after.items()} == {name: one.shape for name, one in before.items()}
+        assert {name: array.shape for name, array in after.items()} == {
+            name: array.shape for name, array in before.items()
+        }
     assert_sound(pruned, feed)
 
 

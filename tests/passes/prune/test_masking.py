@@ -49,9 +49,9 @@ def model_of(text, **weights):
 def weights():
     random = np.random.default_rng(0)
     shapes = {"w": (10, 6), "b": (10,), "d": (10,), "v": (4, 10), "c": (4,)}
-    found = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    found["v"][:, [3, 7]] *= 1e-4
-    return found
+    arrays = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    arrays["v"][:, [3, 7]] *= 1e-4
+    return arrays
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_masking_a_unit_gives_what_removing_it_gives(family, pruning):
         mask(masked, group, ~keep[group.name])
     verify(masked)
     remove(removed, coupling, keep)
-    wanted, given = (Session(one).run(feed) for one in (removed, masked))
+    wanted, given = (Session(network).run(feed) for network in (removed, masked))
     for name, array in wanted.items():
         np.testing.assert_allclose(given[name], array, rtol=1e-3, atol=1e-4 * np.abs(array).max())
 

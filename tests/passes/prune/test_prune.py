@@ -22,10 +22,10 @@ def context(model: ir.Model, **more) -> Context:
     return Context(load_target("cpu"), model, **more)
 
 
-def pruned(model: ir.Model, one: Prune, **more):
+def pruned(model: ir.Model, prune: Prune, **more):
     copy = ir.clone(model)
     about = context(model, **more)
-    outcome = one.run(copy, about)
+    outcome = prune.run(copy, about)
     assert ir.problems(copy) == []
     return copy, outcome, about
 
@@ -69,7 +69,7 @@ def test_public_shapes_stay(network):
 def test_excluded_layers_keep_every_channel(network):
     name = next(node.name for node in network.graph if node.op_type == "Conv" and "layer2" in node.name)
     smaller, outcome, _ = pruned(network, Prune(ratio=0.5, exclude=re.escape(name)))
-    before, after = (next(node for node in one.graph if node.name == name) for one in (network, smaller))
+    before, after = (next(node for node in model.graph if node.name == name) for model in (network, smaller))
     assert after.inputs[1].shape[0] == before.inputs[1].shape[0]
     assert any("excluded by name" in refusal.why for refusal in outcome.refusals)
 
@@ -107,7 +107,7 @@ def test_steps_go_the_same_way_in_turns(network):
             continue
         original = ir.constant(network.graph.initializers[name])
         picked = np.ix_(
-            *(np.arange(size) if one is None else one for size, one in zip(original.shape, kept, strict=True))
+            *(np.arange(size) if left is None else left for size, left in zip(original.shape, kept, strict=True))
         )
         np.testing.assert_array_equal(ir.constant(value), original[picked])
 
@@ -152,7 +152,7 @@ def test_wrong_words_are_errors(fields, word):
 
 
 def test_clean_up_comes_first_unless_it_is_there():
-    alone, cleaned = ([one.name for one in from_text(text).passes] for text in ("prune", "cleanup,prune"))
+    alone, cleaned = ([step.name for step in from_text(text).passes] for text in ("prune", "cleanup,prune"))
     assert alone == cleaned
     assert alone[-1] == "prune"
     assert "fold_constants" in alone

@@ -53,8 +53,10 @@ def test_every_group_of_every_family_is_scored(family, prepared):
     assert coupling.groups
     for name in ("l1", "l2", "fpgm", "random", "activation", "wanda", "obs"):
         scores = load_criterion(name)().score(model, coupling, context)
-        assert {key: len(found) for key, found in scores.items()} == {one.name: one.size for one in coupling.groups}
-        assert all((found >= 0).all() and found.any() for found in scores.values()), name
+        assert {key: len(array) for key, array in scores.items()} == {
+            group.name: group.size for group in coupling.groups
+        }
+        assert all((array >= 0).all() and array.any() for array in scores.values()), name
 
 
 @pytest.mark.parametrize("family", ["mobilenet_v2", "shufflenet", "vit", "gpt"])
@@ -62,8 +64,8 @@ def test_every_group_of_every_family_is_scored(family, prepared):
 def test_gradients_reach_every_group(family, name, prepared):
     model, coupling, context = prepared(build(family))
     scores = load_criterion(name)().score(model, coupling, context)
-    assert {key: len(found) for key, found in scores.items()} == {one.name: one.size for one in coupling.groups}
-    assert all(found.any() for found in scores.values())
+    assert {key: len(array) for key, array in scores.items()} == {group.name: group.size for group in coupling.groups}
+    assert all(array.any() for array in scores.values())
 
 
 def test_roles_in_a_transformer(prepared):
@@ -93,8 +95,8 @@ def test_weights_beside_the_model_score_as_those_within(name, tmp_path, monkeypa
     onnx.save(proto, tmp_path / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=64)
     outside = load(tmp_path / "model.onnx")
     scores = load_criterion(name)().score(outside, couple(outside), context)
-    for key, found in inside.items():
-        np.testing.assert_allclose(scores[key], found, rtol=1e-6)
+    for key, array in inside.items():
+        np.testing.assert_allclose(scores[key], array, rtol=1e-6)
 
 
 # -- a trained network ----------------------------------------------------------------------------------------
@@ -140,7 +142,7 @@ def test_dead_channels_of_a_trained_network_are_found(resnet20):
     """Some of its channels have died in training: no criterion that looks at data keeps them."""
     model, coupling, context, _ = resnet20
     fires = load_criterion("activation")(statistic="apoz").score(model, coupling, context)
-    dead = {name: np.flatnonzero(found == 0) for name, found in fires.items() if (found == 0).any()}
+    dead = {name: np.flatnonzero(share == 0) for name, share in fires.items() if (share == 0).any()}
     assert dead
     for name in ("wanda", "taylor", "fisher"):
         scores = load_criterion(name)().score(model, coupling, context)

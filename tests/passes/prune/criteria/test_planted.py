@@ -78,8 +78,8 @@ def test_two_equal_channels_can_stand_in_for_each_other(case):
         for name in ("w1", "b1"):
             weights[name][4] = weights[name][1]
 
-    found = case(twins).score(load_criterion("obs")(damping=1e-6))["w1[0]"]
-    assert lowest(found) == [1, 4]
+    scores = case(twins).score(load_criterion("obs")(damping=1e-6))["w1[0]"]
+    assert lowest(scores) == [1, 4]
 
 
 @pytest.mark.parametrize("name", ["activation", "fisher", "obs", "taylor", "wanda"])

@@ -26,14 +26,14 @@ def mlp(of_text, case):
     random = np.random.default_rng(5)
     shapes = {"w": (7, 6), "b": (7,), "v": (4, 7), "c": (4,)}
     weights = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    found = case()
-    found.model, found.weights = of_text(MLP, **weights), weights
-    found.feeds = [{"x": random.normal(size=(20, 6)).astype(np.float32)}]
-    return found
+    network = case()
+    network.model, network.weights = of_text(MLP, **weights), weights
+    network.feeds = [{"x": random.normal(size=(20, 6)).astype(np.float32)}]
+    return network
 
 
-def hidden(found):
-    return np.maximum(found.feeds[0]["x"] @ found.weights["w"].T + found.weights["b"], 0).astype(np.float64)
+def hidden(network):
+    return np.maximum(network.feeds[0]["x"] @ network.weights["w"].T + network.weights["b"], 0).astype(np.float64)
 
 
 # -- weights --------------------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ def test_l1_and_l2_are_norms_of_the_slices(case):
 def test_fpgm_is_the_sum_of_distances(case):
     small = case()
     filters = small.weights["w2"].transpose(1, 0, 2, 3).reshape(8, -1)
-    wanted = [sum(np.linalg.norm(one - other) for other in filters) for one in filters]
+    wanted = [sum(np.linalg.norm(kernel - other) for other in filters) for kernel in filters]
     np.testing.assert_allclose(small.score(load_criterion("fpgm")())["w1[0]"], wanted, rtol=1e-4)
 
 
@@ -107,12 +107,12 @@ def test_a_grouped_convolution_scores_as_the_dense_one_with_zeros(name, of_text,
     text = """(float[N,3,8,8] x) => (float[N,6,6,6] y) {
         h = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(x, w) r = Relu(h) y = Conv<kernel_shape=[3,3], group=GROUPS>(r, v)
     }"""
-    found = case()
-    found.model = of_text(text.replace("GROUPS", "1"), w=first, v=dense)
-    channels = found.score(load_criterion(name)())["w[0]"]
-    found.model = of_text(text.replace("GROUPS", "2"), w=first, v=grouped)
-    units = next(place.units for place in found.first.constants if place.value.name == "w")
-    scores = found.score(load_criterion(name)())[found.first.name]
+    network = case()
+    network.model = of_text(text.replace("GROUPS", "1"), w=first, v=dense)
+    channels = network.score(load_criterion(name)())["w[0]"]
+    network.model = of_text(text.replace("GROUPS", "2"), w=first, v=grouped)
+    units = next(place.units for place in network.first.constants if place.value.name == "w")
+    scores = network.score(load_criterion(name)())[network.first.name]
     np.testing.assert_allclose(scores, np.bincount(units, weights=channels), rtol=1e-5)
 
 
@@ -139,16 +139,16 @@ def test_relative_errors_are_fractions_of_the_power(mlp):
 # -- gradients ------------------------------------------------------------------------------------------------
 
 
-def gate_derivatives(found, labels, gate=1e-3):
+def gate_derivatives(network, labels, gate=1e-3):
     """By sample and unit, the derivative of cross-entropy by a factor on what reads the unit: finite differences."""
 
     def losses(factors):
-        logits = hidden(found) * factors @ found.weights["v"].T + found.weights["c"]
+        logits = hidden(network) * factors @ network.weights["v"].T + network.weights["c"]
         logits = logits - logits.max(1, keepdims=True)
         return np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
 
     units = np.eye(7) * gate
-    return np.stack([(losses(1 + one) - losses(1 - one)) / (2 * gate) for one in units], axis=1)
+    return np.stack([(losses(1 + unit) - losses(1 - unit)) / (2 * gate) for unit in units], axis=1)
 
 
 @pytest.mark.parametrize("batch", [1, 4, 20])
@@ -197,8 +197,8 @@ def test_sampled_fisher_is_that_of_the_predicted_classes(mlp, of_text):
 
 def test_micro_batches_estimate_the_fisher_of_single_samples(mlp):
     many(mlp, 1500)
-    one, four = (mlp.score(load_criterion("fisher")(samples=1500, batch=batch))["w[0]"] for batch in (1, 4))
-    np.testing.assert_allclose(four, one, rtol=0.2)
+    singly, by_four = (mlp.score(load_criterion("fisher")(samples=1500, batch=batch))["w[0]"] for batch in (1, 4))
+    np.testing.assert_allclose(by_four, singly, rtol=0.2)
 
 
 def test_a_model_without_differentiable_outputs_is_refused(mlp, of_text):
@@ -216,7 +216,7 @@ def test_probabilities_score_as_their_logits(mlp, of_text):
 
 def test_outputs_that_tell_no_classes_are_plain_numbers(of_text, case):
     """A network from images to images."""
-    found = case()
+    network = case()
     random = np.random.default_rng(0)
     weights = {"w1": random.normal(size=(8, 3, 3, 3)), "w2": random.normal(size=(3, 8, 3, 3))}
     weights["w1"][[2, 5]] *= 1e-3
@@ -224,10 +224,10 @@ def test_outputs_that_tell_no_classes_are_plain_numbers(of_text, case):
         h = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(x, w1) r = Relu(h)
         y = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(r, w2)
     }"""
-    found.model = of_text(text, **{name: array.astype(np.float32) for name, array in weights.items()})
-    found.feeds = found.feeds[:1]
+    network.model = of_text(text, **{name: array.astype(np.float32) for name, array in weights.items()})
+    network.feeds = network.feeds[:1]
     for name in ("taylor", "fisher"):
-        scores = found.score(load_criterion(name)())["w1[0]"]
+        scores = network.score(load_criterion(name)())["w1[0]"]
         assert sorted(np.argsort(scores)[:2].tolist()) == [2, 5]
 
 
