@@ -1,11 +1,8 @@
-"""Sampling on a grid, and the convolution and the pooling of regions that are made of it."""
+"""Sampling on a grid, and the pooling of regions that is made of it."""
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
-import onnx.numpy_helper
 import pytest
 
 from graphpress.errors import ModelError
@@ -43,66 +40,6 @@ def test_cubic_in_three_dimensions_is_refused(bench, one_node):
     with pytest.raises(ModelError, match="cubic") as raised:
         bench.lower(from_proto(model, where="test"))
     assert "the node" in raised.value.where
-
-
-def deformed(x, weight, offset, mask, groups, offset_groups, stride, pad, dilation):
-    """A deformable convolution, one tap after the other (arXiv:1703.06211, equation 2; 1811.11168, equation 1)."""
-    batch, channels, height, width = x.shape
-    _, _, rows, columns = offset.shape
-    out = np.zeros((batch, weight.shape[0], rows, columns))
-    per_group, per_offset = weight.shape[1], channels // offset_groups
-    for n, o, i, j in np.ndindex(out.shape):
-        group = o // (weight.shape[0] // groups)
-        for c, (ky, kx) in itertools.product(range(per_group), np.ndindex(weight.shape[2:])):
-            channel = group * per_group + c
-            tap = (channel // per_offset * weight.shape[2] + ky) * weight.shape[3] + kx
-            y = i * stride - pad + ky * dilation + offset[n, 2 * tap, i, j]
-            z = j * stride - pad + kx * dilation + offset[n, 2 * tap + 1, i, j]
-            total = 0.0
-            for a, b in itertools.product((0, 1), repeat=2):
-                row, column = int(np.floor(y)) + a, int(np.floor(z)) + b
-                if 0 <= row < height and 0 <= column < width:
-                    total += (1 - abs(y - row)) * (1 - abs(z - column)) * x[n, channel, row, column]
-            out[n, o, i, j] += total * weight[o, c, ky, kx] * (1 if mask is None else mask[n, tap, i, j])
-    return out
-
-
-@pytest.mark.parametrize(("groups", "offset_groups"), [(1, 1), (2, 1), (1, 2), (2, 2)])
-@pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("height", [1, 5])
-def test_deformable_convolution(bench, one_node, groups, offset_groups, masked, height):
-    stride, pad, dilation = 1, 2, 2
-    x, weight, bias = normal(2, 4, height, 6), normal(2, 4 // groups, 2, 2), normal(2)
-    rows, columns = height + 2 * pad - dilation, 6 + 2 * pad - dilation
-    offset = normal(2, offset_groups * 8, rows, columns)
-    mask = RANDOM.random((2, offset_groups * 4, rows, columns)).astype(np.float32)
-    feed = {"x": x, "offset": offset} | ({"mask": mask} if masked else {})
-    model = one_node(
-        "DeformConv", feed, {"w": weight, "b": bias}, order=["x", "w", "offset", "b", *(["mask"] if masked else [])],
-        group=groups, offset_group=offset_groups, pads=[pad] * 4, dilations=[dilation] * 2, open_axes=[0],
-    )  # fmt: skip
-    network = bench.lower(from_proto(model, where="test"))
-    (result,) = bench.run(network, feed)
-    wanted = deformed(x, weight, offset, mask if masked else None, groups, offset_groups, stride, pad, dilation)
-    np.testing.assert_allclose(result, wanted + bias[:, None, None], rtol=1e-4, atol=1e-4)
-    assert bench.build(network) > 0
-
-
-def test_halves_are_read_at_coordinates_in_single_precision(bench, one_node):
-    feed = {"x": normal(1, 1, 5, 300, dtype=np.float16), "offset": normal(1, 8, 4, 299, dtype=np.float16)}
-    model = one_node("DeformConv", feed, {"w": normal(1, 1, 2, 2, dtype=np.float16)}, order=["x", "w", "offset"])
-    network = bench.lower(from_proto(model, where="test"))
-    (result,) = bench.run(network, feed)
-    (weight,) = (onnx.numpy_helper.to_array(one) for one in model.graph.initializer)
-    wide = (one.astype(np.float32) for one in (feed["x"], weight, feed["offset"]))
-    np.testing.assert_allclose(result.astype(np.float32), deformed(*wide, None, 1, 1, 1, 0, 1), atol=2e-2)
-    assert bench.build(network) > 0
-
-
-def test_deformable_convolution_over_open_sizes_is_refused(bench, one_node):
-    feed = {"x": normal(1, 1, 5, 5), "w": normal(1, 1, 2, 2), "offset": normal(1, 8, 4, 4)}
-    with pytest.raises(ModelError, match="known size"):
-        bench.lower(from_proto(one_node("DeformConv", feed, open_axes=[2]), where="test"))
 
 
 # -- regions ------------------------------------------------------------------------------------------------------

@@ -80,38 +80,10 @@ def test_positions_that_cannot_be_negative_are_taken_as_they_are(make: Any, benc
     assert "SELECT" not in kinds
 
 
-@pytest.mark.parametrize("op_type", ["ScatterElements", "ScatterND"])
-def test_scatters(op_type: str, make: Any, bench: Any) -> None:
-    array = np.array([[1, -1, 0]]) if op_type == "ScatterElements" else np.array([[-1, 0], [0, -2], [1, 1]])
-    updates = -1 - numbers(*(array.shape if op_type == "ScatterElements" else (3,)))
-    inputs = {"x": ("FLOAT", ["n", 3]), "i": ("INT64", array.shape), "u": ("FLOAT", updates.shape)}
-    model = make([node(op_type, ["x", "i", "u"], ["y"])], inputs, ["y"])
-    bench.agrees(to_proto(model), {"x": numbers(4, 3), "i": array, "u": updates})
-
-
-@pytest.mark.parametrize("reduction", ["add", "mul", "max", "min"])
-@pytest.mark.parametrize("op_type", ["ScatterElements", "ScatterND"])
-def test_scatters_that_combine_are_refused(op_type: str, reduction: str, make: Any, bench: Any) -> None:
-    inputs = {"x": ("FLOAT", [4, 3]), "i": ("INT64", [1, 3]), "u": ("FLOAT", [1, 3])}
-    model = make([node(op_type, ["x", "i", "u"], ["y"], reduction=reduction)], inputs, ["y"])
-    with pytest.raises(ModelError, match=f"does not combine \\({reduction}\\)"):
-        bench.lower(model)
-
-
 def test_the_width_of_position_tuples_must_be_known(make: Any, bench: Any) -> None:
     inputs = {"x": ("FLOAT", [4, 3]), "i": ("INT64", [2, "k"])}
     with pytest.raises(ModelError, match="last dimension of its indices is open"):
         bench.lower(make([node("GatherND", ["x", "i"], ["y"])], inputs, ["y"]))
-
-
-@pytest.mark.parametrize("axis", [0, 1, None])
-@pytest.mark.parametrize("known", [True, False])
-def test_compress(axis: int | None, known: bool, make: Any, bench: Any) -> None:
-    condition = np.array([False, True, True])
-    attributes = {} if axis is None else {"axis": axis}
-    inputs = {"x": ("FLOAT", [4, 3])} | ({} if known else {"c": ("BOOL", [3])})
-    model = make([node("Compress", ["x", "c"], ["y"], **attributes)], inputs, ["y"], {"c": condition} if known else {})
-    bench.agrees(to_proto(model), {"x": numbers(4, 3)} | ({} if known else {"c": condition}))
 
 
 def test_they_build(make: Any, bench: Any) -> None:

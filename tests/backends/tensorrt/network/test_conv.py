@@ -1,18 +1,19 @@
-"""Convolutions and matrix products lowered to TensorRT compute what ONNX Runtime computes, and build."""
+"""Convolutions lowered to TensorRT compute what ONNX Runtime computes, and build."""
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+import onnx.numpy_helper
 import pytest
 
 from graphpress import ir
 from graphpress.backends.tensorrt.network.context import LoweringContext
-from graphpress.backends.tensorrt.network.matmul import network_equation
 from graphpress.backends.tensorrt.network.scope import Construction, Scope
 from graphpress.backends.tensorrt.network.windows import assign
 from graphpress.errors import ModelError
 from graphpress.ir import from_proto
-from graphpress.ops.semantics.einsum import parse_equation
 
 RANDOM = np.random.default_rng(0)
 
@@ -150,61 +151,6 @@ def test_output_shape_of_an_open_size_is_refused(bench, one_node):
         bench.lower(from_proto(model, where="test"))
 
 
-# -- products -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("attributes", [{}, {"transA": 1}, {"transB": 1}, {"alpha": 0.5, "beta": 2.0, "transB": 1}])
-@pytest.mark.parametrize("c", [None, (), (1,), (5,), (1, 5), (3, 1), (3, 5)])
-def test_gemm(bench, one_node, attributes, c):
-    a = normal(*((4, 3) if attributes.get("transA") else (3, 4)))
-    b = normal(*((5, 4) if attributes.get("transB") else (4, 5)))
-    constants = {"b": b} if c is None else {"b": b, "c": normal(*c)}
-    bench.agrees(one_node("Gemm", {"a": a}, constants, **attributes), {"a": a})
-
-
-@pytest.mark.parametrize("left", [(4,), (3, 4), (2, 3, 4), (5, 1, 3, 4)])
-@pytest.mark.parametrize("right", [(4,), (4, 6), (2, 4, 6), (1, 2, 4, 6)])
-@pytest.mark.parametrize("constant", [False, True])
-def test_matmul_of_any_ranks(bench, one_node, left, right, constant):
-    a, b = normal(*left), normal(*right)
-    if constant:
-        bench.agrees(one_node("MatMul", {"a": a}, {"b": b}), {"a": a})
-    else:
-        bench.agrees(one_node("MatMul", {"a": a, "b": b}), {"a": a, "b": b})
-
-
-@pytest.mark.parametrize("op_type", ["MatMul", "Gemm"])
-def test_products_of_integers_are_refused(bench, one_node, op_type):
-    a, b = (RANDOM.integers(0, 9, shape).astype(np.int32) for shape in ((3, 4), (4, 5)))
-    with pytest.raises(ModelError, match="floats only") as raised:
-        bench.lower(from_proto(one_node(op_type, {"a": a, "b": b}), where="test"))
-    assert "the node" in raised.value.where
-
-
-EQUATIONS = {
-    "ij,jk": ((3, 4), (4, 5)),
-    "...ij,...jk->...ik": ((2, 3, 4), (2, 4, 5)),
-    "bHqd,bHkd->bHqk": ((2, 3, 4, 5), (2, 3, 6, 5)),
-    "b...i,b...j": ((2, 3, 4), (2, 3, 5)),
-    "ba,b->a": ((3, 4), (3,)),
-    "ii->i": ((3, 3),),
-    "ij->ji": ((3, 4),),
-    "ij,jk,kl->il": ((2, 3), (3, 4), (4, 5)),
-}
-
-
-@pytest.mark.parametrize("equation", EQUATIONS)
-def test_einsum(bench, one_node, equation):
-    operands = {f"x{index}": normal(*shape) for index, shape in enumerate(EQUATIONS[equation])}
-    bench.agrees(one_node("Einsum", operands, equation=equation), operands)
-
-
-def test_an_equation_is_spelt_in_small_letters():
-    assert network_equation(parse_equation("ij,jk", [2, 2])) == "ab,bc->ac"
-    assert network_equation(parse_equation("...A->A...", [3])) == "bca->abc"
-    assert network_equation(parse_equation("...i,i", [1, 1])) == "a,a->"
-
-
 # -- engines ------------------------------------------------------------------------------------------------------
 
 
@@ -228,8 +174,61 @@ def test_engines_of_convolutions(bench, one_node, op_type, shape, kernel, attrib
     assert bench.build(bench.lower(from_proto(model, where="test"))) > 0
 
 
-def test_engines_of_products(bench, one_node):
-    a, b = normal(5, 1, 3, 4), normal(2, 4, 6)
-    assert bench.build(bench.lower(from_proto(one_node("MatMul", {"a": a}, {"b": b}), where="test"))) > 0
-    model = one_node("Einsum", {"a": a[0], "b": b}, equation="...ij,...jk->...ik")
-    assert bench.build(bench.lower(from_proto(model, where="test"))) > 0
+def deformed(x, weight, offset, mask, groups, offset_groups, stride, pad, dilation):
+    """A deformable convolution, one tap after the other (arXiv:1703.06211, equation 2; 1811.11168, equation 1)."""
+    batch, channels, height, width = x.shape
+    _, _, rows, columns = offset.shape
+    out = np.zeros((batch, weight.shape[0], rows, columns))
+    per_group, per_offset = weight.shape[1], channels // offset_groups
+    for n, o, i, j in np.ndindex(out.shape):
+        group = o // (weight.shape[0] // groups)
+        for c, (ky, kx) in itertools.product(range(per_group), np.ndindex(weight.shape[2:])):
+            channel = group * per_group + c
+            tap = (channel // per_offset * weight.shape[2] + ky) * weight.shape[3] + kx
+            y = i * stride - pad + ky * dilation + offset[n, 2 * tap, i, j]
+            z = j * stride - pad + kx * dilation + offset[n, 2 * tap + 1, i, j]
+            total = 0.0
+            for a, b in itertools.product((0, 1), repeat=2):
+                row, column = int(np.floor(y)) + a, int(np.floor(z)) + b
+                if 0 <= row < height and 0 <= column < width:
+                    total += (1 - abs(y - row)) * (1 - abs(z - column)) * x[n, channel, row, column]
+            out[n, o, i, j] += total * weight[o, c, ky, kx] * (1 if mask is None else mask[n, tap, i, j])
+    return out
+
+
+@pytest.mark.parametrize(("groups", "offset_groups"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("height", [1, 5])
+def test_deformable_convolution(bench, one_node, groups, offset_groups, masked, height):
+    stride, pad, dilation = 1, 2, 2
+    x, weight, bias = normal(2, 4, height, 6), normal(2, 4 // groups, 2, 2), normal(2)
+    rows, columns = height + 2 * pad - dilation, 6 + 2 * pad - dilation
+    offset = normal(2, offset_groups * 8, rows, columns)
+    mask = RANDOM.random((2, offset_groups * 4, rows, columns)).astype(np.float32)
+    feed = {"x": x, "offset": offset} | ({"mask": mask} if masked else {})
+    model = one_node(
+        "DeformConv", feed, {"w": weight, "b": bias}, order=["x", "w", "offset", "b", *(["mask"] if masked else [])],
+        group=groups, offset_group=offset_groups, pads=[pad] * 4, dilations=[dilation] * 2, open_axes=[0],
+    )  # fmt: skip
+    network = bench.lower(from_proto(model, where="test"))
+    (result,) = bench.run(network, feed)
+    wanted = deformed(x, weight, offset, mask if masked else None, groups, offset_groups, stride, pad, dilation)
+    np.testing.assert_allclose(result, wanted + bias[:, None, None], rtol=1e-4, atol=1e-4)
+    assert bench.build(network) > 0
+
+
+def test_halves_are_read_at_coordinates_in_single_precision(bench, one_node):
+    feed = {"x": normal(1, 1, 5, 300, dtype=np.float16), "offset": normal(1, 8, 4, 299, dtype=np.float16)}
+    model = one_node("DeformConv", feed, {"w": normal(1, 1, 2, 2, dtype=np.float16)}, order=["x", "w", "offset"])
+    network = bench.lower(from_proto(model, where="test"))
+    (result,) = bench.run(network, feed)
+    (weight,) = (onnx.numpy_helper.to_array(one) for one in model.graph.initializer)
+    wide = (one.astype(np.float32) for one in (feed["x"], weight, feed["offset"]))
+    np.testing.assert_allclose(result.astype(np.float32), deformed(*wide, None, 1, 1, 1, 0, 1), atol=2e-2)
+    assert bench.build(network) > 0
+
+
+def test_deformable_convolution_over_open_sizes_is_refused(bench, one_node):
+    feed = {"x": normal(1, 1, 5, 5), "w": normal(1, 1, 2, 2), "offset": normal(1, 8, 4, 4)}
+    with pytest.raises(ModelError, match="known size"):
+        bench.lower(from_proto(one_node("DeformConv", feed, open_axes=[2]), where="test"))
