@@ -14,7 +14,7 @@ from graphpress.backends.tensorrt.network.context import LoweringContext, Rule
 from graphpress.backends.tensorrt.network.layers import Size, Tensor
 from graphpress.backends.tensorrt.network.types import is_float
 from graphpress.ir import normalize_axis
-from graphpress.ops.semantics.slices import resized
+from graphpress.ops.semantics.resize import ResizeAttributes, has_coordinates, resized
 
 _MODES = {"nearest": "NEAREST", "linear": "LINEAR", "bilinear": "LINEAR", "cubic": "CUBIC"}
 _COORDINATES = {
@@ -40,28 +40,25 @@ def _upsample(ctx: LoweringContext) -> Tensor:
 
 
 def _resize(ctx: LoweringContext) -> Tensor:
-    if ctx.node.opset < 11:
-        layer = _layer(ctx, ctx.node.text("mode", "nearest"), "asymmetric", "floor")
-        layer.scales = [float(scale) for scale in ctx.known(1, "the scales")]
-        return layer.get_output(0)
-    _check(ctx)
-    coordinates = ctx.node.text("coordinate_transformation_mode", "half_pixel")
-    rounding = ctx.node.text("nearest_mode", "round_prefer_floor")
+    if not has_coordinates(ctx.node):
+        return _upsample(ctx)
+    attributes = ResizeAttributes.of(ctx.node)
+    _check(ctx, attributes)
+    coordinates, rounding = attributes.coordinates, attributes.nearest
     if (coordinates, rounding) == ("tf_half_pixel_for_nn", "floor"):
         coordinates, rounding = "half_pixel", "round_prefer_ceil"
-    layer = _layer(ctx, ctx.node.text("mode", "nearest"), coordinates, rounding)
-    layer.cubic_coeff = ctx.node.number("cubic_coeff_a", -0.75)
-    layer.exclude_outside = ctx.node.flag("exclude_outside")
+    layer = _layer(ctx, attributes.mode, coordinates, rounding)
+    layer.cubic_coeff, layer.exclude_outside = attributes.cubic_coeff, attributes.exclude_outside
     if coordinates == "pytorch_half_pixel":
         layer.selector_for_single_pixel = ctx.trt.ResizeSelector.UPPER
-    _set_size(ctx, layer)
+    _set_size(ctx, layer, attributes)
     return layer.get_output(0)
 
 
-def _check(ctx: LoweringContext) -> None:
-    if ctx.node.integer("antialias", 0):
+def _check(ctx: LoweringContext, attributes: ResizeAttributes) -> None:
+    if attributes.antialias:
         raise ctx.refuse("TensorRT resizes without antialiasing", "set antialias to 0, or resize ahead of the model")
-    aspect = ctx.node.text("keep_aspect_ratio_policy", "stretch")
+    aspect = attributes.aspect
     if aspect != "stretch" and (ctx.node.constant(3) is None or -1 in ctx.shape(0)):
         raise ctx.refuse(f"it keeps the aspect ratio ({aspect}) of sizes that are open", "give it fixed shapes")
 
@@ -79,20 +76,21 @@ def _layer(ctx: LoweringContext, mode: str, coordinates: str, rounding: str) -> 
     return layer
 
 
-def _set_size(ctx: LoweringContext, layer: Tensor) -> None:
+def _set_size(ctx: LoweringContext, layer: Tensor, attributes: ResizeAttributes) -> None:
     shape = ctx.shape(0)
     axes = [normalize_axis(axis, len(shape)) for axis in ctx.node.integers("axes") or range(len(shape))]
     scales = ctx.node.constant(2) if ctx.node.has(2) else None
     if scales is not None and scales.size:
         whole = np.ones(len(shape))
         whole[axes] = scales
-        _check_corners(ctx, shape, whole)
+        if attributes.coordinates == "align_corners":
+            _check_corners(ctx, shape, whole)
         layer.scales = [float(scale) for scale in whole]
         return
     if ctx.node.has(2) and scales is None:
         raise ctx.refuse("its scales are not constant", "fold constants, or give sizes instead")
     sizes: list[Size] = ctx.sizes(ctx.tensor(0))
-    for axis, size in zip(axes, _sizes(ctx, shape, axes), strict=True):
+    for axis, size in zip(axes, _sizes(ctx, shape, axes, attributes.aspect), strict=True):
         sizes[axis] = size
     known = [size for size in sizes if isinstance(size, int)]
     if len(known) == len(sizes):
@@ -104,13 +102,12 @@ def _set_size(ctx: LoweringContext, layer: Tensor) -> None:
 def _check_corners(ctx: LoweringContext, shape: tuple[int, ...], scales: np.ndarray) -> None:
     """The standard aligns the corners of a size that is not rounded; there is no telling what a runtime does."""
     sizes = np.where(np.array(shape) < 0, 1, shape) * scales
-    if ctx.node.text("coordinate_transformation_mode", "") == "align_corners" and not np.all(sizes == np.round(sizes)):
+    if not np.all(sizes == np.round(sizes)):
         raise ctx.refuse("it aligns the corners of sizes that are no whole numbers", "give sizes instead of scales")
 
 
-def _sizes(ctx: LoweringContext, shape: tuple[int, ...], axes: list[int]) -> list[Size]:
+def _sizes(ctx: LoweringContext, shape: tuple[int, ...], axes: list[int], aspect: str) -> list[Size]:
     """The sizes asked for; where the aspect ratio stays, the scale of the tightest (or widest) axis holds for all."""
-    aspect = ctx.node.text("keep_aspect_ratio_policy", "stretch")
     if aspect == "stretch":
         return ctx.vector(3)
     wanted = ctx.known(3, "the sizes")

@@ -16,10 +16,9 @@ import numpy as np
 from graphpress.backends.tensorrt.network.context import LoweringContext, Rule
 from graphpress.backends.tensorrt.network.layers import Tensor
 from graphpress.backends.tensorrt.network.windows import assign
+from graphpress.ops.semantics.resize import RoiAlignAttributes
 
 _MODES = {"bilinear": "LINEAR", "linear": "LINEAR", "nearest": "NEAREST", "bicubic": "CUBIC", "cubic": "CUBIC"}
-_HALF_PIXEL_SINCE = 16
-"""Before this operator set, RoiAlign had no choice of coordinates."""
 _OUTSIDE = {"zeros": "FILL", "border": "CLAMP", "reflection": "REFLECT"}
 
 
@@ -49,16 +48,17 @@ def _grid_sample(ctx: LoweringContext) -> Tensor:
 
 def _roi_align(ctx: LoweringContext) -> Tensor:
     """Mask R-CNN's pooling of regions (arXiv:1703.06870, section 3)."""
-    x, count = ctx.tensor(0), ctx.node.integer("sampling_ratio", 0)
+    x, attributes = ctx.tensor(0), RoiAlignAttributes.of(ctx.node)
     ctx.require_floats(x)
-    if count < 1 or ctx.node.text("mode", "avg") != "avg":
+    count = attributes.samples
+    if count < 1 or attributes.mode != "avg":
         raise ctx.refuse(
             "RoiAlign of a number of samples that follows from the region's size, or of their maximum",
             "export it with sampling_ratio 2 and mode avg",
         )
-    cells = [ctx.node.integer("output_height", 1), ctx.node.integer("output_width", 1)]
+    cells = [attributes.rows, attributes.columns]
     rows, columns = (size * count for size in cells)
-    grid, inside = _region_grid(ctx, x, (rows, columns))
+    grid, inside = _region_grid(ctx, x, attributes)
     regions, channels = ctx.sizes(grid)[0], int(x.shape[1])
     single = int(x.shape[0]) == 1
     wide = ctx.cast(x, ctx.trt.DataType.FLOAT)
@@ -78,17 +78,16 @@ def _roi_align(ctx: LoweringContext) -> Tensor:
     return ctx.cast(result, x.dtype)
 
 
-def _region_grid(ctx: LoweringContext, x: Tensor, samples: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _region_grid(ctx: LoweringContext, x: Tensor, attributes: RoiAlignAttributes) -> tuple[Tensor, Tensor]:
     """Where each region is sampled, [regions, rows, columns, 2], and where that counts, [regions, 1, rows, columns].
 
     Beyond one pixel outside of the image there is nothing; nearer, its rim goes on.
     """
     single = ctx.trt.DataType.FLOAT
-    modern = ctx.node.opset >= _HALF_PIXEL_SINCE
-    mode = ctx.node.text("coordinate_transformation_mode", "half_pixel" if modern else "output_half_pixel")
-    shift = 0.5 if mode == "half_pixel" else 0.0
+    shift = 0.5 if attributes.half_pixel else 0.0
+    samples = (attributes.rows * attributes.samples, attributes.columns * attributes.samples)
     corners = ctx.cast(ctx.tensor(1), single)
-    scaled = ctx.elementwise("PROD", corners, ctx.like(ctx.node.number("spatial_scale", 1.0), corners))
+    scaled = ctx.elementwise("PROD", corners, ctx.like(attributes.scale, corners))
     corners = ctx.elementwise("SUB", scaled, ctx.like(shift, scaled))
     regions = ctx.sizes(corners)[0]
     ways, inside = [], []

@@ -1,8 +1,7 @@
-"""Positions along one axis: what Slice takes, what Pad adds, how long a resized axis is."""
+"""Positions along one axis: what Slice takes, what Pad adds."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -35,18 +34,3 @@ def padded(pads: Sequence[Size], axes: Sequence[int] | None, rank: int) -> dict[
     chosen = range(rank) if axes is None else [normalize_axis(axis, rank) for axis in axes]
     half = len(chosen)
     return {axis: (before, after) for axis, before, after in zip(chosen, pads[:half], pads[half:], strict=True)}
-
-
-def resized(sizes: Sequence[int], have: Sequence[int], policy: str) -> tuple[list[int], list[float]]:
-    """Sizes and factors of a Resize that is told sizes.
-
-    Args:
-        sizes: what is asked for.
-        have: the sizes of these axes.
-        policy: ``stretch``, or ``not_larger`` or ``not_smaller``, which give all axes the factor of one of them.
-    """
-    factors = [want / size for want, size in zip(sizes, have, strict=True)]
-    if policy == "stretch":
-        return list(sizes), factors
-    factor = min(factors) if policy == "not_larger" else max(factors)
-    return [math.floor(factor * size + 0.5) for size in have], [factor] * len(have)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache, reduce
 
 import numpy as np
@@ -20,10 +19,7 @@ import torch
 from torch import Tensor
 
 from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
-from graphpress.ops.semantics.slices import resized
-
-_FIRST_WITH_COORDINATES = 11
-"""Before this operator set, coordinates are those of mode ``asymmetric``."""
+from graphpress.ops.semantics.resize import ResizeAttributes, has_coordinates, resized
 
 
 def entries() -> dict[str, Translation]:
@@ -31,48 +27,9 @@ def entries() -> dict[str, Translation]:
     return {"Resize": _resize, "Upsample": _resize}
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How coordinates and weights are chosen.
-
-    Args:
-        mode: ``nearest``, ``linear`` or ``cubic``.
-        coordinates: the coordinate transformation.
-        nearest: how a coordinate is rounded.
-        sharpness: the coefficient of cubic interpolation.
-        exclude: weights of pixels outside are dropped and the rest scaled up.
-        antialias: the kernel is stretched when the axis shrinks.
-        fill: what stands outside the cropped input.
-    """
-
-    mode: str
-    coordinates: str
-    nearest: str
-    sharpness: float
-    exclude: bool
-    antialias: bool
-    fill: float
-
-    @staticmethod
-    def of(ctx: TranslationContext) -> Sampling:
-        """The sampling of a node."""
-        old = ctx.node.opset < _FIRST_WITH_COORDINATES
-        return Sampling(
-            ctx.node.text("mode", "nearest"),
-            "asymmetric" if old else ctx.node.text("coordinate_transformation_mode", "half_pixel"),
-            "simple" if old else ctx.node.text("nearest_mode", "round_prefer_floor"),
-            ctx.node.number("cubic_coeff_a", -0.75),
-            ctx.node.flag("exclude_outside"),
-            ctx.node.flag("antialias"),
-            ctx.node.number("extrapolation_value", 0.0),
-        )
-
-
 def _resize(ctx: TranslationContext) -> Kernel:
-    sampling, axes = Sampling.of(ctx), ctx.node.integers("axes")
-    policy = ctx.node.text("keep_aspect_ratio_policy", "stretch")
-    given = ctx.node.numbers("scales")
-    modern = ctx.node.opset >= _FIRST_WITH_COORDINATES and ctx.node.op_type == "Resize"
+    attributes, modern = ResizeAttributes.of(ctx.node), has_coordinates(ctx.node)
+    axes, given = ctx.node.integers("axes"), ctx.node.numbers("scales")
 
     def kernel(x: Tensor, *settings: Tensor | None) -> Tensor:
         roi, scales, sizes = (*settings, None, None)[:3] if modern else (None, *settings, None, None)[:3]
@@ -80,7 +37,7 @@ def _resize(ctx: TranslationContext) -> Kernel:
         window = None if roi is None or not roi.numel() else tuple(roi.tolist())
         have = [x.shape[axis] for axis in chosen]
         if sizes is not None and sizes.numel():
-            lengths, factors = resized([int(number) for number in sizes.tolist()], have, policy)
+            lengths, factors = resized([int(number) for number in sizes.tolist()], have, attributes.aspect)
         else:
             factors = list(given) if given is not None else ([] if scales is None else scales.tolist())
             lengths = [
@@ -88,21 +45,21 @@ def _resize(ctx: TranslationContext) -> Kernel:
             ]
         for index, axis in enumerate(chosen):
             crop = (0.0, 1.0) if window is None else (window[index], window[index + len(chosen)])
-            x = _resample(x, axis, lengths[index], factors[index], crop, sampling)
+            x = _resample(x, axis, lengths[index], factors[index], crop, attributes)
         return x
 
     return kernel
 
 
 def _resample(
-    x: Tensor, axis: int, length: int, factor: float, crop: tuple[float, float], sampling: Sampling
+    x: Tensor, axis: int, length: int, factor: float, crop: tuple[float, float], attributes: ResizeAttributes
 ) -> Tensor:
     size = x.shape[axis]
-    cropped = sampling.coordinates == "tf_crop_and_resize"
+    cropped = attributes.coordinates == "tf_crop_and_resize"
     if size == length and factor == 1 and not cropped:
         return x
-    places, weights, outside = _taps(size, length, factor, crop if cropped else (0.0, 1.0), sampling)
-    if sampling.mode == "nearest":
+    places, weights, outside = _taps(size, length, factor, crop if cropped else (0.0, 1.0), attributes)
+    if attributes.mode == "nearest":
         result = x.index_select(axis, places[0].to(x.device))
     else:
         shape = [-1 if index == axis else 1 for index in range(x.dim())]
@@ -113,24 +70,24 @@ def _resample(
         ]
         result = reduce(torch.add, parts).to(x.dtype)
     if cropped and bool(outside.any()):
-        result = result.index_fill(axis, outside.nonzero().flatten().to(x.device), sampling.fill)
+        result = result.index_fill(axis, outside.nonzero().flatten().to(x.device), attributes.fill)
     return result
 
 
 @lru_cache(maxsize=256)
 def _taps(
-    size: int, length: int, factor: float, crop: tuple[float, float], sampling: Sampling
+    size: int, length: int, factor: float, crop: tuple[float, float], attributes: ResizeAttributes
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Which pixels each position reads (taps × positions), with which weights, and which positions lie outside."""
-    where = _coordinates(size, length, factor, crop, sampling.coordinates)
+    where = _coordinates(size, length, factor, crop, attributes.coordinates)
     outside = torch.from_numpy((where < 0) | (where > size - 1))
-    if sampling.mode == "nearest":
-        places = np.clip(_rounded(where, factor, sampling.nearest), 0, size - 1).astype(np.int64)
+    if attributes.mode == "nearest":
+        places = np.clip(_rounded(where, factor, attributes.nearest), 0, size - 1).astype(np.int64)
         return torch.from_numpy(places)[None], torch.ones(1, length), outside
     base = np.floor(where)
-    offsets, weights = _weights(where - base, factor, sampling)
+    offsets, weights = _weights(where - base, factor, attributes)
     places = base.astype(np.int64) + offsets[:, None]
-    if sampling.exclude:
+    if attributes.exclude_outside:
         weights = np.where((places >= 0) & (places < size), weights, 0)
         weights = weights / weights.sum(0, keepdims=True)
     return torch.from_numpy(np.clip(places, 0, size - 1)), torch.from_numpy(weights), outside
@@ -169,17 +126,17 @@ def _rounded(where: np.ndarray, factor: float, mode: str) -> np.ndarray:
     return rounding[mode](where)
 
 
-def _weights(ratio: np.ndarray, factor: float, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
+def _weights(ratio: np.ndarray, factor: float, attributes: ResizeAttributes) -> tuple[np.ndarray, np.ndarray]:
     """Offsets of the taps, and their weights (taps × positions) for the distances past the pixel on the left."""
-    reach = 1 if sampling.mode == "linear" else 2
-    stretch = min(factor, 1.0) if sampling.antialias else 1.0
+    reach = 1 if attributes.mode == "linear" else 2
+    stretch = min(factor, 1.0) if attributes.antialias else 1.0
     first = math.floor(-reach / stretch) + 1
     offsets = np.arange(first, 2 - first)
     distance = np.abs(offsets[:, None] - ratio) * stretch
-    if sampling.mode == "linear":
+    if attributes.mode == "linear":
         weights = np.clip(1 - distance, 0, 1)
     else:
-        weights = _cubic(distance, sampling.sharpness)
+        weights = _cubic(distance, attributes.cubic_coeff)
     return offsets, weights / weights.sum(0, keepdims=True)
 
 

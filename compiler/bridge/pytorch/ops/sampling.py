@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from graphpress.bridge.pytorch.context import Kernel, Translation, TranslationContext
+from graphpress.ops.semantics.resize import RoiAlignAttributes
 
 _MODES = {"linear": "bilinear", "cubic": "bicubic"}
 
@@ -56,25 +57,26 @@ def _bins(start: int, end: int, count: int, size: int) -> list[tuple[int, int]]:
 
 def _roi_align(ctx: TranslationContext) -> Kernel:
     """Each bin is the mean (or the largest) of samples between pixels, on a regular grid inside it."""
-    rows, columns = ctx.node.integer("output_height", 1), ctx.node.integer("output_width", 1)
-    scale, ratio = ctx.node.number("spatial_scale", 1.0), ctx.node.integer("sampling_ratio", 0)
-    half_pixel = ctx.node.opset >= 16 and ctx.node.text("coordinate_transformation_mode", "half_pixel") == "half_pixel"
-    largest = ctx.node.text("mode", "avg") == "max"
+    attributes = RoiAlignAttributes.of(ctx.node)
+    rows, columns = attributes.rows, attributes.columns
 
     def kernel(x: Tensor, regions: Tensor, batch: Tensor) -> Tensor:
-        shift = 0.5 if half_pixel else 0.0
+        shift = 0.5 if attributes.half_pixel else 0.0
         results = []
         for index, region in zip(batch.tolist(), regions.unbind(), strict=True):
-            left, top, right, bottom = (region * scale - shift).unbind()
+            left, top, right, bottom = (region * attributes.scale - shift).unbind()
             width, height = right - left, bottom - top
-            if not half_pixel:
+            if not attributes.half_pixel:
                 width, height = width.clamp(min=1), height.clamp(min=1)
             down, across = (
-                ratio or max(math.ceil(float(extent) / bins), 1) for extent, bins in ((height, rows), (width, columns))
+                attributes.samples or max(math.ceil(float(extent) / bins), 1)
+                for extent, bins in ((height, rows), (width, columns))
             )
             vertical = _samples(top, height, rows, down, x.shape[2])
             horizontal = _samples(left, width, columns, across, x.shape[3])
-            results.append(_binned(x[index], vertical, horizontal, (rows, down, columns, across), largest))
+            results.append(
+                _binned(x[index], vertical, horizontal, (rows, down, columns, across), attributes.mode == "max")
+            )
         return torch.stack(results) if results else x.new_zeros(0, x.shape[1], rows, columns)
 
     return kernel

@@ -1,11 +1,11 @@
-"""Positions that a slice takes, and sizes of a resized tensor."""
+"""Positions that a slice takes, and pads of axes."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphpress.ops.semantics.slices import padded, resized, sliced
+from graphpress.ops.semantics.slices import padded, sliced
 
 LIMITS = st.integers(-12, 12) | st.sampled_from([-(1 << 63), (1 << 63) - 1])
 STEPS = st.integers(-4, 4).filter(bool)
@@ -31,12 +31,6 @@ def test_nothing_is_taken_of_an_empty_axis(start, end, step):
 
 def test_a_slice_indexes_arrays():
     np.testing.assert_array_equal(np.arange(5)[sliced(-1, -100, -2, 5)], [4, 2, 0])
-
-
-def test_a_policy_gives_all_axes_one_factor():
-    assert resized([4, 9], [8, 6], "stretch") == ([4, 9], [0.5, 1.5])
-    assert resized([4, 9], [8, 6], "not_larger") == ([4, 3], [0.5, 0.5])
-    assert resized([4, 9], [8, 6], "not_smaller") == ([12, 9], [1.5, 1.5])
 
 
 def test_pads_belong_to_the_axes_that_are_named():
