@@ -15,7 +15,9 @@ def targets_with(dtype: str) -> str:
     Args:
         dtype: by its ONNX name in lower case.
     """
-    names = [choice for name, _, _ in target_summaries() for choice in _choices(name, lambda one: dtype in one.kernels)]
+    names = [
+        choice for name, _, _ in target_summaries() for choice in _choices(name, lambda target: dtype in target.kernels)
+    ]
     return f"quantise in another way, or for one of the targets that have them: {', '.join(names)}"
 
 
@@ -27,7 +29,7 @@ def choices_with_opset(target: Target, opset: int, otherwise: str) -> str:
         opset: what is needed.
         otherwise: what to do where no choice of this target reads it.
     """
-    choices = _choices(target.name, lambda one: one.opset_max >= opset)
+    choices = _choices(target.name, lambda choice: choice.opset_max >= opset)
     return f"choose a newer runtime: {', '.join(choices)}" if choices else otherwise
 
 

@@ -33,21 +33,21 @@ def has_operand(node: Node, name: str, index: int) -> bool:
     return name in node.attributes or input_of(node, index) is not None
 
 
-def same_shape(one: Value, other: Value) -> bool:
+def same_shape(first: Value, second: Value) -> bool:
     """Whether the declared shapes prove that both values have the same shape; equal symbols are equal sizes."""
-    static = static_shape(one)
+    static = static_shape(first)
     if static is not None:
-        return static == static_shape(other)
-    if one.shape is None or other.shape is None or len(one.shape) != len(other.shape):
+        return static == static_shape(second)
+    if first.shape is None or second.shape is None or len(first.shape) != len(second.shape):
         return False
-    return all(_same_size(a, b) for a, b in zip(one.shape, other.shape, strict=True))
+    return all(_same_size(a, b) for a, b in zip(first.shape, second.shape, strict=True))
 
 
-def _same_size(one: object, other: object) -> bool:
-    if isinstance(one, int) or isinstance(other, int):
-        return one == other
-    name = getattr(one, "value", None)
-    return name is not None and name == getattr(other, "value", None)
+def _same_size(first: object, second: object) -> bool:
+    if isinstance(first, int) or isinstance(second, int):
+        return first == second
+    name = getattr(first, "value", None)
+    return name is not None and name == getattr(second, "value", None)
 
 
 def broadcast_keeps_shape(value: Value, dims: tuple[int, ...]) -> bool:

@@ -34,10 +34,10 @@ def strike_sizes(plan: Plan, model: Model) -> int:
         follows = node.inputs and all(value in known for value in node.inputs if value is not None)
         if starts or (follows and is_standard(node)):
             known.update(node.outputs)
-    found = [node for node in plan.nodes if node.inputs and known.issuperset(node.outputs)]
-    for node in found:
+    arithmetic = [node for node in plan.nodes if node.inputs and known.issuperset(node.outputs)]
+    for node in arithmetic:
         del plan.nodes[node]
-    return len(found)
+    return len(arithmetic)
 
 
 def _is_setting(value: Value) -> bool:
@@ -97,7 +97,7 @@ def _strike_before(start: Node, plan: Plan, why: str) -> None:
         leads_elsewhere = value.is_graph_output() or any(use.node in plan.nodes for use in value.uses())
         if node in plan.nodes and not leads_elsewhere and (_is_arithmetic(node) or moves_data(node)):
             plan.strike(node, why)
-            waiting += [one for _, one in plan.inputs(node)]
+            waiting += [value for _, value in plan.inputs(node)]
 
 
 def _vanishing(value: Value, dtype: str) -> float | None:
@@ -115,7 +115,9 @@ def _to_integer(node: Node, plan: Plan) -> bool:
 
 def _is_arithmetic(node: Node) -> bool:
     """Whether the node computes as one writes formulas, without weights."""
-    return is_standard(node, *_ARITHMETIC) and not any(is_constant(one) and _is_matrix(one) for one in node.inputs)
+    return is_standard(node, *_ARITHMETIC) and not any(
+        is_constant(operand) and _is_matrix(operand) for operand in node.inputs
+    )
 
 
 def _is_matrix(value: Value | None) -> bool:

@@ -26,9 +26,9 @@ def raise_masks(plan: Plan, model: Model, ranges: Ranges) -> int:
         How many values were raised.
     """
     edit, least, ways = Editor(model), -_SHARE * plan.limit, _Ways()
-    found = [value for value in ranges.known if ranges.is_negative_mask(value) and ways.end_in_softmax(value)]
+    masks = [value for value in ranges.known if ranges.is_negative_mask(value) and ways.end_in_softmax(value)]
     raised, count = set[Value](), 0
-    for value in found:
+    for value in masks:
         if _carries_raised(value, raised, ranges):
             ranges.known[value] = (-plan.limit / ranges.headroom, ranges.known[value][1])
             raised.add(value)
@@ -44,9 +44,13 @@ def raise_masks(plan: Plan, model: Model, ranges: Ranges) -> int:
 def _carries_raised(value: Value, raised: set[Value], ranges: Ranges) -> bool:
     """Whether the value is made of raised masks, and of what fits anyway, by a node that only carries them."""
     node = value.producer()
-    if node is None or not _carries(node) or raised.isdisjoint(one for one in node.inputs if one is not None):
+    if (
+        node is None
+        or not _carries(node)
+        or raised.isdisjoint(operand for operand in node.inputs if operand is not None)
+    ):
         return False
-    return all(ranges.excess(one) is None for one in node.inputs if one is not None)
+    return all(ranges.excess(operand) is None for operand in node.inputs if operand is not None)
 
 
 class _Ways:
@@ -59,13 +63,13 @@ class _Ways:
         """Whether all that is done with a value is to add it, select it or move it, and then take a softmax."""
         pending = [value]
         while pending:
-            one = pending[-1]
-            ahead = None if one in self._ends else self._ahead(one)
+            current = pending[-1]
+            ahead = None if current in self._ends else self._ahead(current)
             unknown = [other for other in ahead or () if other not in self._ends]
             if unknown:
                 pending += unknown
             else:
-                self._ends.setdefault(one, ahead is not None and all(self._ends[other] for other in ahead))
+                self._ends.setdefault(current, ahead is not None and all(self._ends[other] for other in ahead))
                 pending.pop()
         return self._ends[value]
 

@@ -122,7 +122,7 @@ def strike_islands(plan: Plan) -> int:
     worthwhile = {node for node in plan.nodes if not moves_data(node)}
     waiting = list(worthwhile)
     while waiting:
-        near = [one for one in _neighbours(waiting.pop()) if one in plan.nodes and one not in worthwhile]
+        near = [node for node in _neighbours(waiting.pop()) if node in plan.nodes and node not in worthwhile]
         worthwhile.update(near)
         waiting += near
     islands = [node for node in plan.nodes if node not in worthwhile]

@@ -97,8 +97,8 @@ def ranges_of(plan: Plan, model: Model, context: Context, headroom: float, key: 
         array = constant(value)
         if array is None:
             wanted[label(value)] = value
-        elif (found := finite_range(array)) is not None:
-            known[value] = found
+        elif (bounds := finite_range(array)) is not None:
+            known[value] = bounds
     observed = _observed(model, wanted, context, key)
     known |= {value: observed[name] for name, value in wanted.items() if name in observed}
     if context.calibration is None:

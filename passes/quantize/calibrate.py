@@ -41,7 +41,7 @@ class Calibration:
         recorded: Ranges | None = context.decisions.get(key)
         if recorded is None or not wanted <= set(recorded):
             recorded = context.decisions[key] = self._remembered(model, placement, context)
-        return {name: None if (found := recorded[name]) is None else (found[0], found[1]) for name in wanted}
+        return {name: None if (bounds := recorded[name]) is None else (bounds[0], bounds[1]) for name in wanted}
 
     def _remembered(self, model: Model, placement: Placement, context: Context) -> Ranges:
         """The observed ranges, from the cache where the same model has seen the same data before."""
@@ -51,11 +51,11 @@ class Calibration:
             return self._observed(model, placement, policy, context)
         wanted = sorted(label(value) for value in placement.activations)
         key = ("ranges", repr(self), repr(policy), digest(model), fingerprint(), *wanted)
-        found: Ranges | None = context.cache.get(*key)
-        if found is None:
-            found = self._observed(model, placement, policy, context)
-            context.cache.put(found, *key)
-        return found
+        ranges: Ranges | None = context.cache.get(*key)
+        if ranges is None:
+            ranges = self._observed(model, placement, policy, context)
+            context.cache.put(ranges, *key)
+        return ranges
 
     def _observed(self, model: Model, placement: Placement, policy: QuantizationPolicy, context: Context) -> Ranges:
         kind = MinMaxObserver if self.method == "minmax" else HistogramObserver

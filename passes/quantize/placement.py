@@ -105,9 +105,9 @@ def place(
         elif kind is not None and not context.excluded(node) and _is_float(node) and not _is_encoded(node):
             candidates[node] = kind
     carried = {
-        node: found.skip
-        for node, found in inside_kernels.items()
-        if found.product in candidates and not context.excluded(node) and not _is_encoded(node)
+        node: addition.skip
+        for node, addition in inside_kernels.items()
+        if addition.product in candidates and not context.excluded(node) and not _is_encoded(node)
     }
     placement = Placement(_settle(candidates, carried), refusals=refusals)
     placement.skips = {node: skip for node, skip in carried.items() if skip is not None}
@@ -246,11 +246,11 @@ def _settle(candidates: dict[Node, str], carried: dict[Node, int | None]) -> lis
             continue
         before = [maker for _, value in activation_inputs(node) if (maker := result_node(value)) is not None]
         behind = [use.node for use in result_of(node).uses()]
-        is_fed = any(one in inside or one in carried for one in before)
+        is_fed = any(maker in inside or maker in carried for maker in before)
         if is_fed and _read_in_integers(result_of(node), inside, carried):
             continue
         del inside[node]
-        waiting.extend(one for one in (*before, *behind) if one in inside)
+        waiting.extend(neighbor for neighbor in (*before, *behind) if neighbor in inside)
     return [node for node in candidates if node in inside]
 
 

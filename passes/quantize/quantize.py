@@ -87,7 +87,9 @@ class Quantize(Pass):
             placement = place(model.graph, policy, context, frozenset(unusable))
         if not placement.nodes:
             return _nothing(placement)
-        encode_activations(placement, {name: found for name, found in ranges.items() if found is not None}, policy)
+        encode_activations(
+            placement, {name: observed for name, observed in ranges.items() if observed is not None}, policy
+        )
         edit = Editor(model)
         for node in placement.nodes:
             request_compute(node, self.dtype)
@@ -113,7 +115,7 @@ class Quantize(Pass):
             per_channel=False,
             reduced_range=False,
             bias="float32",
-            transparent=tuple(one for one in policy.transparent if one not in policy.float8_excluded),
+            transparent=tuple(op_type for op_type in policy.transparent if op_type not in policy.float8_excluded),
         )
 
 

@@ -89,15 +89,15 @@ class QuantizeWeights(Pass):
         """Encode the weight of every matrix product that has kernels for it."""
         refusals, before, after, count = [], 0, 0.0, 0
         for node in model.graph:
-            found = self._encoding(node, context)
-            if isinstance(found, Refusal):
-                refusals.append(found)
-            elif found is not None:
+            encoding = self._encoding(node, context)
+            if isinstance(encoding, Refusal):
+                refusals.append(encoding)
+            elif encoding is not None:
                 weight = constant(node.inputs[1])
                 assert weight is not None
-                _encode(node, found)
+                _encode(node, encoding)
                 request_compute(node, "weight-only")
-                count, before, after = count + 1, before + weight.nbytes, after + _bytes(weight, found)
+                count, before, after = count + 1, before + weight.nbytes, after + _bytes(weight, encoding)
         notes = [f"{count} weights in {self.dtype}: {before / 2**20:.2f} MiB became {after / 2**20:.2f} MiB"]
         if any(is_standard(node, "Conv") for node in model.graph):
             notes.append("convolutions keep float weights: no kernel expands theirs on the fly")

@@ -37,7 +37,9 @@ def mse_range(seen: HistogramObserver, policy: QuantizationPolicy) -> Range:
     counts, centres = counts[used], np.clip(centres[used], seen.low, seen.high)
     if not len(counts) or seen.low == seen.high:
         return seen.low, seen.high
-    errors = [_squared_error(centres, counts, (seen.low * one, seen.high * one), policy) for one in CLIP_CANDIDATES]
+    errors = [
+        _squared_error(centres, counts, (seen.low * factor, seen.high * factor), policy) for factor in CLIP_CANDIDATES
+    ]
     best = float(CLIP_CANDIDATES[int(np.argmin(errors))])
     return seen.low * best, seen.high * best
 

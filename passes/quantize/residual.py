@@ -30,17 +30,21 @@ class Accumulation(NamedTuple):
 def accumulations(graph: Graph, products: tuple[str, ...]) -> Mapping[Node, Accumulation]:
     """The additions of a graph behind one of these operators, in graph order."""
     position = {node: index for index, node in enumerate(graph)}
-    found = {}
+    additions = {}
     for node in position:
         if is_standard(node, "Add"):
             behind = [accumulating_product(value, products) for value in node.inputs]
-            sums = [(position[one], index) for index, one in enumerate(behind) if one is not None and one in position]
+            sums = [
+                (position[product], index)
+                for index, product in enumerate(behind)
+                if product is not None and product in position
+            ]
             if sums:
                 _, index = max(sums)
                 product, skip = behind[index], 1 - index
                 assert product is not None
-                found[node] = Accumulation(product, None if is_constant(node.inputs[skip]) else skip)
-    return found
+                additions[node] = Accumulation(product, None if is_constant(node.inputs[skip]) else skip)
+    return additions
 
 
 def accumulating_product(value: Value | None, products: tuple[str, ...]) -> Node | None:

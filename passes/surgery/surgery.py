@@ -70,7 +70,7 @@ class Surgery(Pass):
             return Outcome(refusals=[refusal])
         known = {label(node) for graph in graphs(model) for node in graph}
         notes = [*self._compare_code(context), *_notes(model, result)]
-        refusals = [one for one in prepare(result, {}) if one.where not in known]
+        refusals = [refusal for refusal in prepare(result, {}) if refusal.where not in known]
         take_over(model, result)
         model.meta[DONE] = (*model.meta.get(DONE, ()), self)
         return Outcome(1, refusals, notes)
@@ -108,7 +108,7 @@ class Surgery(Pass):
 
     def _check_result(self, result: Model, model: Model) -> None:
         verify(result)
-        inputs, before = ([value.name for value in one.graph.inputs] for one in (result, model))
+        inputs, before = ([value.name for value in side.graph.inputs] for side in (result, model))
         if inputs != before:
             raise DataError(
                 f"changed the inputs of the model from {before} to {inputs}",
@@ -136,7 +136,7 @@ _MEND = "mend the function; graph.cleanup().toposort() at its end removes what n
 
 def _notes(model: Model, result: Model) -> list[str]:
     notes = lost_annotations(model, result)
-    before, after = ([value.name for value in one.graph.outputs] for one in (model, result))
+    before, after = ([value.name for value in side.graph.outputs] for side in (model, result))
     if before != after:
         notes.append(f"the outputs are now {after}, no longer {before}")
     if foreign_nodes(result):
@@ -151,8 +151,8 @@ def _operators(model: Model) -> str:
     return ", ".join(f"{node.op_type} ({label(node)})" for node in nodes[:MOST_SHOWN]) + more
 
 
-def _differ(one: Model, other: Model) -> bool:
-    (before, held), (after, new) = to_skeleton(one), to_skeleton(other)
+def _differ(first: Model, second: Model) -> bool:
+    (before, held), (after, new) = to_skeleton(first), to_skeleton(second)
     same = len(held) == len(new) and all(map(_same, held.values(), new.values()))
     return not same or before != after
 
