@@ -23,13 +23,13 @@ from pathlib import Path
 import onnx
 
 from graphpress.data import synthetic_samples
+from graphpress.driver.prepare import prepare
 from graphpress.ir import Model, clone, load
 from graphpress.manager.contract import Context
-from graphpress.manager.judge import NoJudge
+from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
 from graphpress.manager.recipe import from_text
 from graphpress.models.chain import Chain
-from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
@@ -82,9 +82,9 @@ def ours(model: Model) -> tuple[int, float]:
     model = clone(model)
     prepare(model, {})
     feeds = tuple(synthetic_samples(Session(model).inputs, 1))
-    manager = Manager(Context(load_target("cpu"), model), NoJudge(), feeds, verification="none")
+    manager = Manager(Context(load_target("cpu"), model), NoEvaluator(), feeds, verification="none")
     run = manager.run(model, from_text(RECIPE))
-    return len(run.checkpoints[-1].model.graph), sum(tally.seconds for tally in run.tallies)
+    return len(run.checkpoints[-1].model.graph), sum(pass_run.seconds for pass_run in run.pass_runs)
 
 
 def onnxslim(proto: onnx.ModelProto) -> tuple[int, float]:

@@ -1,8 +1,8 @@
-"""Which fused operators pay in ONNX Runtime on this machine: each expression spelt out against its operator.
+"""Which fused operators pay in ONNX Runtime on this machine: each expression written out against its operator.
 
     python benchmarks/fusion.py [--threads 2] [--seconds 3]
 
-Both models run interleaved in one process with all of ONNX Runtime's own optimisations; a ratio below 1 means that the
+Both models run interleaved in one process with all of ONNX Runtime's own optimizations; a ratio below 1 means that the
 fused operator is faster. The result is what ``fused_operators`` of a target holds.
 """
 
@@ -17,19 +17,19 @@ from onnx import numpy_helper
 from graphpress.ir import Model, clone, from_proto
 from graphpress.manager.contract import Context
 from graphpress.passes.fusion._operator import OperatorFusion
-from graphpress.passes.fusion.attention import Attention
-from graphpress.passes.fusion.gelu import Gelu
-from graphpress.passes.fusion.group_norm import GroupNorm
-from graphpress.passes.fusion.hard_sigmoid import HardSigmoid
-from graphpress.passes.fusion.hard_swish import HardSwish
-from graphpress.passes.fusion.layer_norm import LayerNorm
-from graphpress.passes.fusion.leaky_relu import LeakyRelu
-from graphpress.passes.fusion.matmul_add import MatmulAdd
-from graphpress.passes.fusion.mish import Mish
-from graphpress.passes.fusion.rms_norm import RmsNorm
-from graphpress.passes.fusion.softmax import Softmax
-from graphpress.passes.fusion.softplus import Softplus
-from graphpress.passes.fusion.swish import Swish
+from graphpress.passes.fusion.fuse_attention import FuseAttention
+from graphpress.passes.fusion.fuse_gelu import FuseGelu
+from graphpress.passes.fusion.fuse_group_norm import FuseGroupNorm
+from graphpress.passes.fusion.fuse_hard_sigmoid import FuseHardSigmoid
+from graphpress.passes.fusion.fuse_hard_swish import FuseHardSwish
+from graphpress.passes.fusion.fuse_layer_norm import FuseLayerNorm
+from graphpress.passes.fusion.fuse_leaky_relu import FuseLeakyRelu
+from graphpress.passes.fusion.fuse_matmul_add import FuseMatmulAdd
+from graphpress.passes.fusion.fuse_mish import FuseMish
+from graphpress.passes.fusion.fuse_rms_norm import FuseRmsNorm
+from graphpress.passes.fusion.fuse_softmax import FuseSoftmax
+from graphpress.passes.fusion.fuse_softplus import FuseSoftplus
+from graphpress.passes.fusion.fuse_swish import FuseSwish
 from graphpress.runtime import Session, compare_latency
 from graphpress.targets import load_target
 
@@ -70,37 +70,39 @@ class Case:
     """An expression in its usual surroundings."""
 
     title: str
-    rule: OperatorFusion | MatmulAdd
+    rule: OperatorFusion | FuseMatmulAdd
     inputs: str
     nodes: str
 
 
 CASES = (
-    Case("after MatMul", Gelu(), TOKENS, DENSE + GELU),
-    Case("tanh form, after MatMul", Gelu(), TOKENS, DENSE + TANH),
-    Case("after Conv", HardSwish(), IMAGE, CONV + HARD_SWISH),
-    Case("after Conv", HardSigmoid(), IMAGE, CONV + HARD_SIGMOID),
-    Case("after Conv", Swish(), IMAGE, CONV + SWISH),
-    Case("after MatMul", Swish(), TOKENS, DENSE + SWISH),
-    Case("after Conv", Mish(), IMAGE, CONV + MISH),
-    Case("after Conv", LeakyRelu(), IMAGE, CONV + LEAKY),
-    Case("after Conv", Softplus(), IMAGE, CONV + SOFTPLUS),
-    Case("alone", LayerNorm(), TOKENS, LAYER + "y = Neg(h)"),
-    Case("before MatMul", LayerNorm(), TOKENS, LAYER + "y = MatMul(h, wide)"),
-    Case("alone", RmsNorm(), TOKENS, RMS + "y = Neg(h)"),
-    Case("before MatMul", RmsNorm(), TOKENS, RMS + "y = MatMul(h, wide)"),
+    Case("after MatMul", FuseGelu(), TOKENS, DENSE + GELU),
+    Case("tanh form, after MatMul", FuseGelu(), TOKENS, DENSE + TANH),
+    Case("after Conv", FuseHardSwish(), IMAGE, CONV + HARD_SWISH),
+    Case("after Conv", FuseHardSigmoid(), IMAGE, CONV + HARD_SIGMOID),
+    Case("after Conv", FuseSwish(), IMAGE, CONV + SWISH),
+    Case("after MatMul", FuseSwish(), TOKENS, DENSE + SWISH),
+    Case("after Conv", FuseMish(), IMAGE, CONV + MISH),
+    Case("after Conv", FuseLeakyRelu(), IMAGE, CONV + LEAKY),
+    Case("after Conv", FuseSoftplus(), IMAGE, CONV + SOFTPLUS),
+    Case("alone", FuseLayerNorm(), TOKENS, LAYER + "y = Neg(h)"),
+    Case("before MatMul", FuseLayerNorm(), TOKENS, LAYER + "y = MatMul(h, wide)"),
+    Case("alone", FuseRmsNorm(), TOKENS, RMS + "y = Neg(h)"),
+    Case("before MatMul", FuseRmsNorm(), TOKENS, RMS + "y = MatMul(h, wide)"),
     Case(
         "by reciprocal",
-        RmsNorm(),
+        FuseRmsNorm(),
         TOKENS,
         RMS.replace("n = Div(x, s)", "r = Reciprocal(s) n = Mul(x, r)") + "y = Neg(h)",
     ),
-    Case("8 groups", GroupNorm(), IMAGE, GROUP),
-    Case("128×128 of 12 heads", Softmax(), "float[1,12,128,128] x", "e = Exp(x) t = ReduceSum(e, last) y = Div(e, t)"),
-    Case("12 heads, 128×64", Attention(), HEADS, ATTENTION.format("p = Softmax(a)")),
-    Case("as torch writes it", Attention(), HEADS, TORCH_ATTENTION),
-    Case("with a mask", Attention(), HEADS, ATTENTION.format("b = Add(a, mask) p = Softmax(b)")),
-    Case("128×768 by 768×3072", MatmulAdd(), "float[128,768] x", "h = MatMul(x, wide) y = Add(h, bias)"),
+    Case("8 groups", FuseGroupNorm(), IMAGE, GROUP),
+    Case(
+        "128×128 of 12 heads", FuseSoftmax(), "float[1,12,128,128] x", "e = Exp(x) t = ReduceSum(e, last) y = Div(e, t)"
+    ),
+    Case("12 heads, 128×64", FuseAttention(), HEADS, ATTENTION.format("p = Softmax(a)")),
+    Case("as torch writes it", FuseAttention(), HEADS, TORCH_ATTENTION),
+    Case("with a mask", FuseAttention(), HEADS, ATTENTION.format("b = Add(a, mask) p = Softmax(b)")),
+    Case("128×768 by 768×3072", FuseMatmulAdd(), "float[128,768] x", "h = MatMul(x, wide) y = Add(h, bias)"),
 )
 
 
@@ -138,7 +140,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3.0)
     options = parser.parse_args()
-    print(f"{'operator':20} {'':24} {'spelt out':>10} {'fused':>10}   ratio (95 %)        nodes")
+    print(f"{'operator':20} {'':24} {'written out':>10} {'fused':>10}   ratio (95 %)        nodes")
     for case in CASES:
         before = spelt_out(case)
         after = clone(before)

@@ -34,7 +34,7 @@ class Reader:
 
 
 def theirs(model: Path, feeds: Any, out: Path) -> Path:
-    """Quantise with onnxruntime's defaults for this machine: u8 activations, s8 weights per channel, Q/DQ."""
+    """Quantize with onnxruntime's defaults for this machine: u8 activations, s8 weights per channel, Q/DQ."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

@@ -31,7 +31,7 @@ from graphpress.data import Samples, load_dataset
 from graphpress.evaluation import evaluate, resolve_metric
 from graphpress.ir import Model, clone, load
 from graphpress.manager.contract import Context, Pass
-from graphpress.manager.judge import NoJudge
+from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
 from graphpress.manager.recipe import from_name
 from graphpress.passes.prune.criteria import criterion_names
@@ -71,7 +71,7 @@ class Bench:
         self.inputs = Session(file).inputs
         self.train = load_dataset({"calibration": train_images(folder, self.inputs[0].name)}, self.inputs).calibration
         self.tests = {"exact": self._test("cifar10"), "jpeg": self._test("cifar10_jpeg")}
-        manager = Manager(self.context(0), NoJudge(), (), "none")
+        manager = Manager(self.context(0), NoEvaluator(), (), "none")
         self.clean = manager.run(self.original, from_name("fuse")).checkpoints[-1].model
         self.macs = model_cost(self.clean).macs
 

@@ -2,7 +2,7 @@
 
     python benchmarks/tensorrt.py [--models resnet50 bert ...] [--recipes float16 ...] [--capabilities 8.6 ...]
 
-For each model and recipe: the legalised model built with NVIDIA's own compiler for each compute capability. Columns:
+For each model and recipe: the legalized model built with NVIDIA's own compiler for each compute capability. Columns:
 layers that multiply and were asked for something narrower than float32, those that became it, those that the engine
 does not name (fused into others), seconds, peak memory of the building process, engine.
 Nothing is executed: there is no latency in this table.
@@ -19,11 +19,11 @@ import numpy as np
 
 from graphpress import load, optimize, save
 from graphpress.backend import ShapeRange
+from graphpress.backends.tensorrt.aot_check import keeps
 from graphpress.backends.tensorrt.build import BuildRequest, build
 from graphpress.backends.tensorrt.layers import types_of_nodes
-from graphpress.backends.tensorrt.natures import natures_of
 from graphpress.backends.tensorrt.profiles import profile_of
-from graphpress.backends.tensorrt.proof import keeps
+from graphpress.backends.tensorrt.quantization_roles import quantization_roles
 from graphpress.data import synthetic_samples
 from graphpress.models import build as build_model
 from graphpress.runtime import Session
@@ -42,7 +42,7 @@ CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
 TARGET = "dgpu{tensorrt=10.13}"
 
 
-def legalised(name: str, recipe: str, folder: Path) -> tuple[Path, Any]:
+def legalized(name: str, recipe: str, folder: Path) -> tuple[Path, Any]:
     """The model in the form that is delivered, with its report."""
     family, arguments = MODELS[name]
     source = save(build_model(family, **arguments), folder / f"{name}.onnx")[0]
@@ -63,7 +63,7 @@ def row(name: str, recipe: str, capability: str, file: Path, report: Any) -> str
     if not result.built:
         said = next((one.text for one in result.messages if "error" in one.severity), "no reason given")
         return f"{head} refused: {said[-100:]} | | | | | |"
-    became = types_of_nodes(result.layers, natures_of(load(file)))
+    became = types_of_nodes(result.layers, quantization_roles(load(file)))
     asked = {one.name: one.asked for one in report.layers if one.macs and one.asked != "float32"}
     kept = sum(name in became and keeps(kind, became[name]) for name, kind in asked.items())
     fused = sum(name not in became for name in asked)
@@ -83,7 +83,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in options.models:
             for recipe in options.recipes:
-                file, report = legalised(name, recipe, Path(folder))
+                file, report = legalized(name, recipe, Path(folder))
                 for capability in options.capabilities:
                     print(row(name, recipe, capability, file, report), flush=True)
 

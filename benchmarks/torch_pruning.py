@@ -60,7 +60,7 @@ class Block(nn.Module):
 
 
 class ResNet20(nn.Module):
-    """The network of He et al. 2015, section 4.2, its normalisations folded, with the weights of the file."""
+    """The network of He et al. 2015, section 4.2, its normalizations folded, with the weights of the file."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()

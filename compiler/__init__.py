@@ -15,12 +15,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graphpress.api import Result, optimize
     from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
+    from graphpress.driver.api import Result, optimize
+    from graphpress.driver.options import Options
     from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
     from graphpress.ir import Editor, Match, Model, Node, Refusal, Value, load, save
     from graphpress.manager.contract import Context, Outcome, Pass, RewritePass
-    from graphpress.options import Options
     from graphpress.report.records import Report
     from graphpress.runtime import Runner
     from graphpress.targets import Target, load_target, target_names
@@ -62,12 +62,12 @@ __all__ = [
 ]
 
 _HOME = {
-    **dict.fromkeys(("Result", "optimize"), "api"),
+    **dict.fromkeys(("Result", "optimize"), "driver.api"),
     **dict.fromkeys(("Artifact", "Availability", "Backend", "CompileOptions", "Findings", "Prepared"), "backend"),
     **dict.fromkeys(("BackendError", "DataError", "GraphpressError", "ModelError", "UsageError"), "errors"),
     **dict.fromkeys(("Editor", "Match", "Model", "Node", "Refusal", "Value", "load", "save"), "ir"),
     **dict.fromkeys(("Context", "Outcome", "Pass", "RewritePass"), "manager.contract"),
-    "Options": "options",
+    "Options": "driver.options",
     "Report": "report.records",
     "Runner": "runtime",
     **dict.fromkeys(("Target", "load_target", "target_names"), "targets"),

@@ -38,7 +38,7 @@ class Availability:
 
 @dataclass(frozen=True)
 class Findings:
-    """What is known of an artefact without taking anybody's word for it.
+    """What is known of an artifact without taking anybody's word for it.
 
     Args:
         became: in which type each node really computes, by node name; nodes that are unknown are left out.
@@ -54,11 +54,11 @@ class Findings:
 
 
 class ShapeRange(NamedTuple):
-    """Shapes of an input with open dimensions between which a compiler tunes: least, usual, largest."""
+    """Shapes of an input with open dimensions between which a compiler tunes: min, opt, max."""
 
-    least: tuple[int, ...]
-    usual: tuple[int, ...]
-    largest: tuple[int, ...]
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Backend(Protocol):
         ...
 
     def runs_here(self, target: Target) -> bool:
-        """Whether an artefact for the target runs on this machine, so that its speed can be measured."""
+        """Whether an artifact for the target runs on this machine, so that its speed can be measured."""
         return target.this_machine
 
     def check(self, model: Model, options: CompileOptions) -> Sequence[Refusal]:

@@ -1,4 +1,4 @@
-"""Models made by code: small, deterministic, named and spelt as exporters do.
+"""Models made by code: small, deterministic, named and written as exporters do.
 
 >>> from graphpress.models import build
 >>> model = build("resnet", depth=18, width=8, classes=10)

@@ -24,7 +24,7 @@ class Bert(Architecture):
         longest: most positions in a sequence.
         sequence: a fixed sequence length, or the name of a dynamic one.
         classes: size of the classifier on the first token.
-        decomposed: spell LayerNormalization as nine nodes.
+        decomposed: express LayerNormalization as nine nodes.
     """
 
     layers: int = 2

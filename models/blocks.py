@@ -11,12 +11,12 @@ from graphpress.models.builder import HE_GAIN, LINEAR_GAIN, RESIDUAL_GAIN, Build
 
 
 def unit(b: Builder, name: str, x: str, spec: Conv, *, norm: bool = True) -> str:
-    """Convolution, batch normalisation, Relu."""
+    """Convolution, batch normalization, Relu."""
     return b.node("Relu", b.conv_norm(name, x, spec, norm=norm))
 
 
 def silu_unit(b: Builder, name: str, x: str, spec: Conv) -> str:
-    """Convolution, batch normalisation, SiLU."""
+    """Convolution, batch normalization, SiLU."""
     return silu(b, b.conv_norm(name, x, spec))
 
 

@@ -1,4 +1,4 @@
-"""Writes ONNX graphs node by node, with the names and spellings that exporters use.
+"""Writes ONNX graphs node by node, with the names and forms that exporters use.
 
 Values are plain names. Parameters are drawn from one seeded generator in the order in which they are asked for, so
 the same arguments always give the same bytes.
@@ -131,7 +131,7 @@ class Builder:
         return results
 
     def constant(self, array: np.ndarray | Sequence[int] | int, name: str = "constant") -> str:
-        """Add an initialiser with these contents (Python integers become int64)."""
+        """Add an initializer with these contents (Python integers become int64)."""
         full = self._unique(".".join([*self._scopes, name]))
         self._initializers.append(numpy_helper.from_array(np.asarray(array), full))
         return full
@@ -184,7 +184,7 @@ class Builder:
         self._names[stem] = count + 1
         return f"{stem}_{count}" if count else stem
 
-    # -- shapes, spelt as exporters do ------------------------------------------------------------------
+    # -- shapes, written as exporters do ------------------------------------------------------------------
 
     def literal(self, array: np.ndarray | Sequence[int] | float) -> str:
         """Add a Constant node: Python floats become float32, integers int64."""
@@ -250,7 +250,7 @@ class Builder:
         return self.node("BatchNormalization", x, scale, shift, mean, variance, epsilon=1e-5)
 
     def conv_norm(self, name: str, x: str, spec: Conv, *, norm: bool = True) -> str:
-        """Convolution and batch normalisation, or one convolution with a bias where ``norm`` is false."""
+        """Convolution and batch normalization, or one convolution with a bias where ``norm`` is false."""
         with self.scope(f"{name}.conv"):
             x = self.conv(x, spec if norm else replace(spec, bias=True))
         if not norm:

@@ -80,7 +80,7 @@ class Conformer(Architecture):
         return b.node("Add", x, b.node("Mul", y, b.literal(0.5)))
 
     def _convolve(self, b: Builder, x: str) -> str:
-        """Pointwise, gated linear unit, depthwise, batch normalisation, SiLU, pointwise."""
+        """Pointwise, gated linear unit, depthwise, batch normalization, SiLU, pointwise."""
         width = self.width
         x = b.node("Transpose", x, perm=[0, 2, 1])
         with b.scope("pointwise1"):

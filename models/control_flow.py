@@ -18,7 +18,7 @@ VENDOR_DOMAIN = "com.microsoft"
 
 @dataclass(frozen=True, kw_only=True)
 class ControlFlow(Architecture):
-    """Subgraphs read values of the outer graph, hold initialisers of their own, and one lies inside another.
+    """Subgraphs read values of the outer graph, hold initializers of their own, and one lies inside another.
 
     Args:
         features: size of the input.

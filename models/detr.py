@@ -1,4 +1,4 @@
-"""DETR (Carion et al. 2020): learnt queries read an encoded image and become classes and boxes."""
+"""DETR (Carion et al. 2020): learned queries read an encoded image and become classes and boxes."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Detr(Architecture):
                 located = b.node("Add", memory, places)
                 memory = self._add(b, "norm1", memory, self._attend(b, "self", (located, located, memory), block))
                 memory = self._add(b, "norm2", memory, transformer.feed_forward(b, memory, block))
-        learnt = b.weight((1, self.queries, self.width), 1, LINEAR_GAIN, "queries")
+        learned = b.weight((1, self.queries, self.width), 1, LINEAR_GAIN, "queries")
         batch = blocks.batch_of(b, memory, self.batch)
-        x = learnt = b.node("Expand", learnt, b.sizes([batch, self.queries, self.width]))
+        x = learned = b.node("Expand", learned, b.sizes([batch, self.queries, self.width]))
         for layer in range(self.layers):
             with b.scope(f"decoder.{layer}"):
-                asked = b.node("Add", x, learnt)
+                asked = b.node("Add", x, learned)
                 x = self._add(b, "norm1", x, self._attend(b, "self", (asked, asked, x), block))
-                asked, located = b.node("Add", x, learnt), b.node("Add", memory, places)
+                asked, located = b.node("Add", x, learned), b.node("Add", memory, places)
                 x = self._add(b, "norm2", x, self._attend(b, "cross", (asked, located, memory), block))
                 x = self._add(b, "norm3", x, transformer.feed_forward(b, x, block))
         self._heads(b, x)

@@ -29,7 +29,7 @@ class Gpt(Architecture):
         sequence: a fixed sequence length, or the name of a dynamic one.
         mask: the causal mask: ``constant``: sliced from a boolean table; ``trilu``: made at run time.
         norm: ``layer`` or ``rms``; the latter goes with a gated SiLU in place of Gelu, as in Llama.
-        rotary: rotary positions on query and key in place of a learnt table.
+        rotary: rotary positions on query and key in place of a learned table.
         tied: the output layer reads the token table, transposed; its input is scaled to keep logits near 1.
     """
 

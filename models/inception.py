@@ -1,4 +1,4 @@
-"""Inception v3 (Szegedy et al. 2015): parallel branches of factorised convolutions, concatenated."""
+"""Inception v3 (Szegedy et al. 2015): parallel branches of factorized convolutions, concatenated."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Inception(Architecture):
 
 
 def _unit(b: Builder, name: str, x: str, channels: tuple[int, int], window: tuple[int, int]) -> str:
-    """Convolution with a rectangular window and "same" padding, batch normalisation, Relu."""
+    """Convolution with a rectangular window and "same" padding, batch normalization, Relu."""
     height, width = window
     with b.scope(f"{name}.conv"):
         weight = b.weight((channels[1], channels[0], height, width), channels[0] * height * width)

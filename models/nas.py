@@ -82,7 +82,7 @@ class Nas(Architecture):
         return b.node(op_type, padded, kernel_shape=[3, 3], strides=[1, 1])
 
     def _separable(self, b: Builder, x: str, kernel: int) -> str:
-        """Twice: Relu, depthwise, pointwise, batch normalisation."""
+        """Twice: Relu, depthwise, pointwise, batch normalization."""
         width = self.width
         for index in range(2):
             with b.scope(f"depthwise{index}"):

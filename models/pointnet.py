@@ -1,4 +1,4 @@
-"""PointNet (Qi et al. 2016): a point cloud turned by a learnt matrix, convolved point by point, and pooled."""
+"""PointNet (Qi et al. 2016): a point cloud turned by a learned matrix, convolved point by point, and pooled."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from graphpress.models.builder import HE_GAIN, LINEAR_GAIN, Builder, Conv
 class PoolFormer(Architecture):
     """``blocks=(2, 2, 6, 2), width=64, image=224, classes=1000`` is about PoolFormer-S12.
 
-    The norm is a group normalisation with one group, which exporters write as an InstanceNormalization of a tensor
+    The norm is a group normalization with one group, which exporters write as an InstanceNormalization of a tensor
     reshaped to (N, 1, -1), and a product and a sum with the parameters.
 
     Args:

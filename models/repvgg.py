@@ -1,4 +1,4 @@
-"""RepVGG (Ding et al. 2021) in its training form: 3x3, 1x1 and identity, each normalised, summed."""
+"""RepVGG (Ding et al. 2021) in its training form: 3x3, 1x1 and identity, each normalized, summed."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Swin(Architecture):
         return b.reshape(x, [-1, side, side, block.width])
 
     def _attend(self, b: Builder, x: str, block: transformer.Block, side: int, shift: int) -> str:
-        """Attention in each window, with a learnt bias for each head and relative position."""
+        """Attention in each window, with a learned bias for each head and relative position."""
         count, heads = self.window**2, block.heads
         with b.scope("qkv"):
             joint = b.projection(x, (block.width, 3 * block.width))
@@ -115,7 +115,7 @@ def _roll(b: Builder, x: str, shift: int, side: int) -> str:
 
 
 def _merge_patches(b: Builder, x: str, width: int) -> str:
-    """(N, H, W, C) to (N, H/2, W/2, 2C): four neighbours concatenated, normalised and projected."""
+    """(N, H, W, C) to (N, H/2, W/2, 2C): four neighbors concatenated, normalized and projected."""
     ends, axes, steps = (b.literal(numbers) for numbers in ([2**31 - 1] * 2, [1, 2], [2, 2]))
     parts = [b.node("Slice", x, b.literal([row, column]), ends, axes, steps) for column in (0, 1) for row in (0, 1)]
     x = blocks.layer_norm(b, b.node("Concat", *parts, axis=-1), 4 * width)

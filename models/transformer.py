@@ -1,4 +1,4 @@
-"""The parts that BERT, GPT and ViT share, spelt as exporters do: many small nodes and run-time shapes."""
+"""The parts that BERT, GPT and ViT share, written as exporters do: many small nodes and run-time shapes."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def layer_norm(b: Builder, x: str, width: int, *, decomposed: bool = True) -> st
     scale, shift = b.near_one(width), b.small(width)
     if not decomposed:
         return b.node("LayerNormalization", x, scale, shift, axis=-1, epsilon=1e-5)
-    centred = b.node("Sub", x, b.mean(x, [-1]))
-    variance = b.mean(b.node("Pow", centred, b.literal(2.0)), [-1])
+    centered = b.node("Sub", x, b.mean(x, [-1]))
+    variance = b.mean(b.node("Pow", centered, b.literal(2.0)), [-1])
     deviation = b.node("Sqrt", b.node("Add", variance, b.literal(1e-5)))
-    return b.node("Add", b.node("Mul", b.node("Div", centred, deviation), scale), shift)
+    return b.node("Add", b.node("Mul", b.node("Div", centered, deviation), scale), shift)
 
 
 def rms_norm(b: Builder, x: str, width: int) -> str:

@@ -23,7 +23,7 @@ class Vit(Architecture):
         patch: height and width of a patch.
         image: height and width, a multiple of ``patch``.
         classes: size of the output.
-        decomposed: spell LayerNormalization as nine nodes.
+        decomposed: express LayerNormalization as nine nodes.
     """
 
     layers: int = 2

@@ -1,4 +1,4 @@
-"""What tests of every room share."""
+"""What tests of every package share."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pytest
 from onnx import helper, numpy_helper
 
 from graphpress.analysis.shapes import infer_shapes
-from graphpress.bridge import load_bridge
 from graphpress.coupling import Coupling, Keep, couple, remove, unshare
 from graphpress.errors import BackendError
 from graphpress.ir import Model, Value, clone, constant, from_proto, is_constant, serialize, to_proto
 from graphpress.manager.contract import Kept
 from graphpress.runtime import Session
+from graphpress.torch_bridge.protocol import load_bridge
 
 
 @pytest.hookimpl(wrapper=True)
@@ -52,7 +52,7 @@ def work() -> Callable[[Callable[[], object]], int]:
 
 @pytest.fixture
 def squares() -> np.ndarray:
-    """Coarse coloured squares, 0 to 255: (16, 3, 320, 320)."""
+    """Coarse colored squares, 0 to 255: (16, 3, 320, 320)."""
     coarse = np.random.default_rng(0).uniform(0, 255, (16, 3, 20, 20)).astype(np.float32)
     return coarse.repeat(16, axis=2).repeat(16, axis=3)
 
@@ -70,7 +70,7 @@ def recording() -> np.ndarray:
 
 
 @pytest.fixture
-def unlabelled(request: pytest.FixtureRequest) -> Callable[[str], np.ndarray]:
+def unlabeled(request: pytest.FixtureRequest) -> Callable[[str], np.ndarray]:
     """Data for the real models that come without labels, by the name of the model."""
     return lambda model: request.getfixturevalue("squares" if model.startswith("yunet") else "recording")
 
@@ -166,7 +166,7 @@ class Pruned:
 
 
 def _constants(model: Model) -> dict[str, Value]:
-    """Initialisers and the results of Constant nodes, by name."""
+    """Initializers and the results of Constant nodes, by name."""
     inner = (value for node in model.graph for value in node.outputs if node.op_type == "Constant")
     return {value.name: value for value in (*model.graph.initializers.values(), *inner)}
 

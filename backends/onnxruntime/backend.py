@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
+from graphpress.driver.output import copy_model
 from graphpress.ir import Model, clone, forget_inner_types, save
-from graphpress.ir.qdq import lower_qdq
+from graphpress.ir.qdq import materialize_qdq
 from graphpress.ir.saturation import absorb_activations
-from graphpress.output import copy_model
 from graphpress.runtime import Session
 from graphpress.targets import Target
 
@@ -43,7 +43,7 @@ INTEGER_KERNELS = frozenset(
 )
 
 FLOAT_RESULTS = frozenset({"DequantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits", "Shape"})
-"""Operators that read integers and return something else than quantised values."""
+"""Operators that read integers and return something else than quantized values."""
 
 INTEGER_TYPES = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 
@@ -54,7 +54,7 @@ SUFFIX = re.compile(r"(_token_\d+|_nchwc)+$")
 
 
 class OnnxRuntimeBackend(Backend):
-    """Spells encodings as Q/DQ nodes, which ONNX Runtime fuses into integer kernels while loading."""
+    """Expresses encodings as Q/DQ nodes, which ONNX Runtime fuses into integer kernels while loading."""
 
     def available(self) -> Availability:
         """It is a core dependency: it works unless the installation is broken."""
@@ -64,10 +64,10 @@ class OnnxRuntimeBackend(Backend):
             return Availability(False, "onnxruntime is not installed", "pip install onnxruntime")
 
     def prepare(self, annotated: Model, target: Target) -> Prepared:
-        """Drop activations that the quantiser's saturation already does, then write the encodings as Q/DQ nodes."""
+        """Drop activations that the quantizer's saturation already does, then write the encodings as Q/DQ nodes."""
         delivered = clone(annotated)
         absorb_activations(delivered)
-        lower_qdq(delivered)
+        materialize_qdq(delivered)
         forget_inner_types(delivered)
         return Prepared(annotated, delivered, simulation=delivered)
 
@@ -108,7 +108,7 @@ class OnnxRuntimeArtifact:
 
 
 def _arithmetic(graph: onnx.GraphProto) -> dict[str, str]:
-    """Follow integers through the graph: from quantisers, through kernels and data movers, to dequantisers."""
+    """Follow integers through the graph: from quantizers, through kernels and data movers, to dequantizers."""
     integers = {init.name for init in graph.initializer if init.data_type in INTEGER_TYPES}
     types = {init.name: _float_type(init.data_type) for init in graph.initializer}
     computed = {}

@@ -18,11 +18,12 @@ from graphpress.backend import (
     Prepared,
     ShapeRange,
 )
+from graphpress.backends.tensorrt.aot_check import ON_THE_DEVICE, build_here, check_ahead_of_time
 from graphpress.backends.tensorrt.build import BuildRequest
-from graphpress.backends.tensorrt.bundle.bundle import Bundle, Form, complete_bundle, promises, write_models
+from graphpress.backends.tensorrt.bundle.bundle import Bundle, Form, complete_bundle, expected_precisions, write_models
 from graphpress.backends.tensorrt.bundle.commands import TIMING_CACHE
-from graphpress.backends.tensorrt.engine import Engine, EngineError
-from graphpress.backends.tensorrt.legalise import (
+from graphpress.backends.tensorrt.device.engine import Engine, EngineError
+from graphpress.backends.tensorrt.legalize import (
     CanonicalForm,
     canonical_form,
     implicit_form,
@@ -34,7 +35,6 @@ from graphpress.backends.tensorrt.legalise import (
 from graphpress.backends.tensorrt.lint import lint, unsupported
 from graphpress.backends.tensorrt.platform import Platform, platform_of
 from graphpress.backends.tensorrt.profiles import profile_of
-from graphpress.backends.tensorrt.proof import ON_THE_DEVICE, build_here, prove
 from graphpress.backends.tensorrt.toolchain import INSTALL, Product, availability, device_capability, find_toolchain
 from graphpress.errors import BackendError
 from graphpress.ir import Model, Node, Refusal, label
@@ -45,7 +45,7 @@ from graphpress.targets import Target, load_target
 Feed = Mapping[str, np.ndarray]
 RANGE = "--input-range changes it"
 AHEAD_OF_TIME = "tensorrt_rtx"
-STAND_IN = "rtx"
+PROXY = "rtx"
 """The target of that product: what it cannot take says nothing of other devices."""
 PLAN = "model.plan"
 NEXT = {
@@ -53,12 +53,12 @@ NEXT = {
     "load": "next: on the card run `python3 verify.py --engine model-smNN.plan`, NN being its compute capability",
     "run": "next: `python3 verify.py` checks the engine model.plan against golden samples",
 }
-ON_THE_ACCELERATOR = "what the deep learning accelerator runs, and in which type: no stand-in has one"
+ON_THE_ACCELERATOR = "what the deep learning accelerator runs, and in which type: no proxy has one"
 LOWERED = "the network was made operator by operator, without NVIDIA's parser of ONNX files"
 
 
 class TensorRTBackend(Backend):
-    """Writes the forms of a model that TensorRT takes; proves, builds and measures as far as this machine can."""
+    """Writes the forms of a model that TensorRT takes; checks, builds and measures as far as this machine can."""
 
     def available(self) -> Availability:
         """It always writes bundles; what it can check beside depends on the TensorRT that is installed."""
@@ -120,7 +120,7 @@ class TensorRTBackend(Backend):
         """Build for the GPU at hand, or ahead of time for its like."""
         platform, plugins = bundle.platform, foreign_nodes(bundle.annotated)
         if plugins and plan is None:
-            return _unproven(plugins)
+            return _unchecked(plugins)
         request = BuildRequest(
             model,
             profile=bundle.profile,
@@ -134,9 +134,11 @@ class TensorRTBackend(Backend):
         asked = compute_requests(bundle.annotated)
         if plan is not None and (toolchain := find_toolchain(platform.product)) is not None:
             return build_here(request, platform, asked, toolchain)
-        if beyond := unsupported(bundle.annotated, load_target(STAND_IN)) if platform.built_on_device else []:
+        if beyond := unsupported(bundle.annotated, load_target(PROXY)) if platform.built_on_device else []:
             return Findings(unverified=[f"not checked: {beyond[0].why}", ON_THE_DEVICE])
-        return prove(request, platform, asked, find_toolchain(AHEAD_OF_TIME), None if platform.built_on_device else out)
+        return check_ahead_of_time(
+            request, platform, asked, find_toolchain(AHEAD_OF_TIME), None if platform.built_on_device else out
+        )
 
 
 @dataclass
@@ -216,7 +218,7 @@ def _complete(bundle: Bundle, models: list[Path], known: Findings, *, built_here
     """
     out = models[0].parent
     engines = sorted(file for file in out.iterdir() if file.suffix == ".plan" or file.name == TIMING_CACHE)
-    layers = promises(bundle.annotated, known.became)
+    layers = expected_precisions(bundle.annotated, known.became)
     checked = models if built_here else [*models, *engines]
     files = complete_bundle(out, replace(bundle, layers=layers), checked)
     return [*files, *(file for file in engines if file not in files)]
@@ -249,21 +251,21 @@ def _within(samples: Sequence[Feed], profile: Mapping[str, ShapeRange]) -> list[
 
 
 def _fits(shape: Sequence[int], shapes: ShapeRange) -> bool:
-    ends = zip(shapes.least, shape, shapes.largest, strict=True)
+    ends = zip(shapes.min, shape, shapes.max, strict=True)
     return all(least <= size <= largest for least, size, largest in ends)
 
 
 def _tuned(profile: Mapping[str, ShapeRange]) -> list[str]:
     """What shapes the engine will take, in a sentence: what is outside is refused on the device."""
-    words = [f"{name} {_sizes(shapes.least)} to {_sizes(shapes.largest)}" for name, shapes in profile.items()]
-    return [f"the engine takes {', '.join(words)} ({RANGE})"] if words else []
+    parts = [f"{name} {_sizes(shapes.min)} to {_sizes(shapes.max)}" for name, shapes in profile.items()]
+    return [f"the engine takes {', '.join(parts)} ({RANGE})"] if parts else []
 
 
 def _sizes(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def _unproven(plugins: list[Node]) -> Findings:
+def _unchecked(plugins: list[Node]) -> Findings:
     """What is known of a model with operators that only the device has: nothing here compiles or runs it."""
-    words = ", ".join(f"{node.op_type} ({label(node)})" for node in plugins)
-    return Findings(unverified=[f"not built and not run here, because of plugins: {words}", ON_THE_DEVICE])
+    parts = ", ".join(f"{node.op_type} ({label(node)})" for node in plugins)
+    return Findings(unverified=[f"not built and not run here, because of plugins: {parts}", ON_THE_DEVICE])

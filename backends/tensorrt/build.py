@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from graphpress.backends.tensorrt.layers import Layer
+from graphpress.backends.tensorrt.layers import EngineLayer
 from graphpress.errors import BackendError, ModelError
 
 if TYPE_CHECKING:  # the building process has no need of the graph's library, which takes longest to import
@@ -29,7 +29,7 @@ class BuildRequest:
     """One engine, or one for several compute capabilities.
 
     Args:
-        model: the legalised ONNX file.
+        model: the legalized ONNX file.
         capability: compute capability to build for, such as ``8.6``; "" for the GPU at hand.
         profile: shapes of every input with open dimensions.
         route: through TensorRT's own ONNX parser, or lowered from the graph to its network API.
@@ -61,7 +61,7 @@ class Message:
 
     Args:
         severity: ``internal_error``, ``error``, ``warning``, ``info`` or ``verbose``.
-        text: in its own words.
+        text: as TensorRT wrote it.
         node: name of the ONNX node concerned, "" where it names none.
         operator: the operator of that node, "" where it is unknown.
     """
@@ -87,7 +87,7 @@ class BuildResult:
 
     built: bool
     messages: Sequence[Message] = ()
-    layers: Sequence[Layer] = ()
+    layers: Sequence[EngineLayer] = ()
     bytes: int = 0
     seconds: float = 0.0
     peak_bytes: int = 0
@@ -141,14 +141,14 @@ def request_from_json(fields: dict[str, Any]) -> BuildRequest:
     )
 
 
-def _answer(said: dict[str, Any]) -> BuildResult:
+def _answer(report: dict[str, Any]) -> BuildResult:
     """The result, or the error that the worker met."""
-    if "error" in said:
-        kind = {"ModelError": ModelError}.get(said["error"].pop("kind"), BackendError)
-        raise kind(**said["error"])
-    fields = said["result"]
+    if "error" in report:
+        kind = {"ModelError": ModelError}.get(report["error"].pop("kind"), BackendError)
+        raise kind(**report["error"])
+    fields = report["result"]
     messages = [Message(**message) for message in fields.pop("messages")]
-    layers = [Layer(**layer) for layer in fields.pop("layers")]
+    layers = [EngineLayer(**layer) for layer in fields.pop("layers")]
     return BuildResult(messages=messages, layers=layers, **fields)
 
 
@@ -160,5 +160,5 @@ def _cause(code: int) -> str:
 
 
 def _last(text: str, lines: int = 4) -> str:
-    said = [line.strip() for line in text.splitlines() if line.strip()]
-    return " / ".join(said[-lines:]) or "it said nothing"
+    shown = [line.strip() for line in text.splitlines() if line.strip()]
+    return " / ".join(shown[-lines:]) or "it said nothing"

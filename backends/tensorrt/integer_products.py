@@ -34,7 +34,7 @@ def fallback_reasons(node: Node, product: str) -> Iterator[Finding]:
     """Everything that keeps a product in float; nothing for other nodes.
 
     Args:
-        node: of a model whose quantisation stands in Q/DQ nodes.
+        node: of a model whose quantization stands in Q/DQ nodes.
         product: ``tensorrt`` or ``tensorrt_rtx``.
     """
     if not is_product(node):
@@ -57,7 +57,7 @@ def heads_reason(node: Node) -> Refusal | None:
     """Whether TensorRT loses the integers of a product because its result is taken apart; None where it does not.
 
     Where a matrix product goes to heads (its result is split, sliced or gathered from, and transposed), TensorRT cuts
-    the weights instead, and dequantises them first if every channel has a scale of its own.
+    the weights instead, and dequantizes them first if every channel has a scale of its own.
     """
     if not is_standard(node, "MatMul", "Gemm") or all(operand.axis is None for _, operand in operands_of(node)):
         return None
@@ -65,20 +65,20 @@ def heads_reason(node: Node) -> Refusal | None:
         return None
     return Refusal.at(
         node,
-        f"{label(part)} takes its result apart into heads: TensorRT cuts the weights instead, dequantised",
+        f"{label(part)} takes its result apart into heads: TensorRT cuts the weights instead, dequantized",
         "one scale for all of its weights, or one product for each part",
     )
 
 
 def _float_operands(node: Node, operands: Mapping[int, Operand]) -> Iterator[Finding]:
-    """Seen: data quantised alone is rounded, and multiplied in float16; weights alone are expanded by a kernel before
+    """Seen: data quantized alone is rounded, and multiplied in float16; weights alone are expanded by a kernel before
     it.
     """
     weight = _weight_index(node)
     for index, operand in operands.items():
         if operand.decoder is None:
             role = f"weights {operand.value.name!r} are" if index == weight else f"input {operand.value.name!r} is"
-            yield degraded(node, f"its {role} float", "quantise both operands, or none")
+            yield degraded(node, f"its {role} float", "quantize both operands, or none")
 
 
 def _unlike_types(node: Node, operands: Mapping[int, Operand]) -> Iterator[Finding]:
@@ -86,11 +86,11 @@ def _unlike_types(node: Node, operands: Mapping[int, Operand]) -> Iterator[Findi
     if len(dtypes) > 1:
         # Seen: float8 and int8 give no engine; int8 and int4 widen.
         report = fatal if any(dtype.startswith("float") for dtype in dtypes) else degraded
-        yield report(node, f"multiplies {' by '.join(dtypes)}", "quantise both operands to one type")
+        yield report(node, f"multiplies {' by '.join(dtypes)}", "quantize both operands to one type")
 
 
 def _summed_scales(node: Node, operands: Mapping[int, Operand]) -> Iterator[Finding]:
-    """Seen: dequantised first, and multiplied in float16."""
+    """Seen: dequantized first, and multiplied in float16."""
     for index, operand in operands.items():
         if operand.axis is None or operand.axis == (wanted := _output_axis(node, index, operand)):
             continue

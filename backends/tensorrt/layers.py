@@ -1,7 +1,7 @@
 """The layers of an engine as TensorRT lists them while it builds, and in which types they compute.
 
 A node of the model rarely is one layer. Its product runs in a kernel from a library (``correlation``, ``gemm``), its
-bias and activation in a generated one (``kgen``) that it shares with its neighbours; three projections of one input
+bias and activation in a generated one (``kgen``) that it shares with its neighbors; three projections of one input
 become a single product. So a node's type is that of the layer which does its arithmetic:
 
     library kernel       multiplies in the type that it reads: Int8 in, Int8 weights, Float scales for the result
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from graphpress.backends.tensorrt.bundle.verify import names_in, nodes_of, type_of
+from graphpress.backends.tensorrt.device.verify import names_in, nodes_of, type_of
 
 HEADING: Final = "Layers:"
 """How the message begins in which the builder lists an engine's layers."""
@@ -38,7 +38,7 @@ TYPES: Final = {
     "Int8": "int8",
     "UInt8": "uint8",
 }
-"""TensorRT's names of types, in ONNX's words."""
+"""ONNX's name of each of TensorRT's types."""
 
 ARITHMETIC: Final = ("FP4", "FP8", "Int8")
 """Narrow types that kernels multiply in."""
@@ -50,13 +50,13 @@ FLOATS: Final = ("Half", "BFloat16", "Float")
 
 _GENERATED = ("kgen", "runtime_fusion")
 _AUXILIARY = ("cast", "memset", "move", "noop", "reformat", "reshape", "shape_call", "shuffle")
-_NAMES = {word: name for name, word in TYPES.items()}
+_NAMES = {theirs: name for name, theirs in TYPES.items()}
 _FIELD = re.compile(r", (LayerType|Inputs|Constants|Outputs|TacticName|StreamId|Metadata): ")
 _TYPE = re.compile(r"Datatype: (\w+)")
 
 
 @dataclass(frozen=True)
-class Layer:
+class EngineLayer:
     """One layer of an engine.
 
     Args:
@@ -80,12 +80,12 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Nature:
+class QuantizationRole:
     """What the model itself says of a node, to settle what its layers leave open.
 
     Args:
         kind: ``product`` (multiplies by weights, or two activations), ``mover`` (only moves values), or ``other``.
-        operands: for each operand, the narrow type it is dequantised from (``int8``), "" where it is float.
+        operands: for each operand, the narrow type it is dequantized from (``int8``), "" where it is float.
         float_type: the float type of the results as declared, "" where unknown.
     """
 
@@ -100,12 +100,12 @@ class Nature:
         return bool(self.operands) and every(self.operands)
 
 
-def parse_layers(dump: str) -> list[Layer]:
+def parse_layers(dump: str) -> list[EngineLayer]:
     """The layers of the message that begins ``Layers:``; what else it says is left out."""
     return [_layer(line) for line in dump.split("\n") if line.startswith("Name: ") and ", LayerType: " in line]
 
 
-def layers_of_engine(table: Sequence[Mapping[str, Any]]) -> list[Layer]:
+def layers_of_engine(table: Sequence[Mapping[str, Any]]) -> list[EngineLayer]:
     """The layers that an engine's inspector lists on the device; those that do not tell their types are left out.
 
     Blocks do not (``ForeignNode``), nor does anything where shapes are open and none were set, nor an engine that was
@@ -115,69 +115,73 @@ def layers_of_engine(table: Sequence[Mapping[str, Any]]) -> list[Layer]:
     return [layer for layer in layers if layer.inputs or layer.outputs]
 
 
-def types_of_nodes(layers: Sequence[Layer], natures: Mapping[str, Nature] | None = None) -> dict[str, str]:
-    """In which type each ONNX node computes, by name, in ONNX's words; nodes that no layer names are left out.
+def types_of_nodes(
+    layers: Sequence[EngineLayer], roles: Mapping[str, QuantizationRole] | None = None
+) -> dict[str, str]:
+    """In which type each ONNX node computes, by name, by ONNX's names; nodes that no layer names are left out.
 
     A kernel that multiplies float activations by narrow weights computes in float: a product in it is called after
     its weights where nothing computes in their type (``int4``), else ``int8-weights`` or ``float8e4m3fn-weights``.
 
     Args:
         layers: the engine's.
-        natures: by node name, what the strongly typed model says of it. Without, only the layers speak: a node that
+        roles: by node name, what the strongly typed model says of it. Without, only the layers speak: a node that
             shares a generated kernel with others is taken to compute in the narrowest type that the kernel reads.
     """
-    doing: dict[str, list[Layer]] = {}
+    doing: dict[str, list[EngineLayer]] = {}
     for layer in layers:
         for node in layer.nodes:
             doing.setdefault(node, []).append(layer)
-    return {node: _type(_arithmetic(doers), (natures or {}).get(node)) for node, doers in doing.items()}
+    return {node: _type(_arithmetic(doers), (roles or {}).get(node)) for node, doers in doing.items()}
 
 
-def _layer(line: str) -> Layer:
+def _layer(line: str) -> EngineLayer:
     name, *rest = _FIELD.split(line.removeprefix("Name: "))
     fields = dict(zip(rest[::2], rest[1::2], strict=True))
     types = {key: tuple(_TYPE.findall(fields.get(key, ""))) for key in ("Inputs", "Constants", "Outputs")}
     nodes = names_in(fields.get("Metadata", ""))
-    return Layer(name, fields["LayerType"], types["Inputs"], types["Constants"], types["Outputs"], tuple(nodes))
+    return EngineLayer(name, fields["LayerType"], types["Inputs"], types["Constants"], types["Outputs"], tuple(nodes))
 
 
-def _inspected(entry: dict[str, Any]) -> Layer:
+def _inspected(entry: dict[str, Any]) -> EngineLayer:
     def types(key: str) -> tuple[str, ...]:
         texts = (str(tensor.get("Format/Datatype") or tensor.get("Datatype")) for tensor in entry.get(key) or ())
-        return tuple(_NAMES[word] for text in texts if (word := type_of(text)) in _NAMES)
+        return tuple(_NAMES[dtype] for text in texts if (dtype := type_of(text)) in _NAMES)
 
     weights = entry.get("Weights")
     stored = type_of(str(weights.get("Type"))) if isinstance(weights, dict) else None
     constants = (*types("Constants"), *([_NAMES[stored]] if stored in _NAMES else []))
     kind = str(entry.get("LayerType", ""))
-    return Layer(str(entry.get("Name", "")), kind, types("Inputs"), constants, types("Outputs"), tuple(nodes_of(entry)))
+    return EngineLayer(
+        str(entry.get("Name", "")), kind, types("Inputs"), constants, types("Outputs"), tuple(nodes_of(entry))
+    )
 
 
-def _arithmetic(layers: Sequence[Layer]) -> Layer:
+def _arithmetic(layers: Sequence[EngineLayer]) -> EngineLayer:
     """Of the layers that name a node, the one that does its arithmetic; the others prepare it, or finish it off."""
     last = ("runtime_fusion", "kgen", *_AUXILIARY)
     return min(layers, key=lambda layer: last.index(layer.kind.lower()) + 1 if layer.kind.lower() in last else 0)
 
 
-def _type(layer: Layer, nature: Nature | None) -> str:
-    if nature is None:
+def _type(layer: EngineLayer, role: QuantizationRole | None) -> str:
+    if role is None:
         return _computed(layer) or _weights(layer) or _float(layer)
-    own = nature.float_type or _float(layer)
-    if not nature.may_be_narrow:
-        return (_weights(layer) if nature.kind == "product" and any(nature.operands) else "") or own
-    if nature.kind == "mover":
+    own = role.float_type or _float(layer)
+    if not role.may_be_narrow:
+        return (_weights(layer) if role.kind == "product" and any(role.operands) else "") or own
+    if role.kind == "mover":
         return _first(ARITHMETIC, [*layer.inputs, *layer.outputs]) or own
     return _computed(layer) or own
 
 
-def _computed(layer: Layer) -> str:
+def _computed(layer: EngineLayer) -> str:
     """The narrow type that the layer computes in, "" where that is a float."""
     if layer.kind == "runtime_fusion" and _first(FLOATS, [*layer.inputs, *layer.constants]):
         return ""
     return _first(ARITHMETIC, layer.inputs)
 
 
-def _weights(layer: Layer) -> str:
+def _weights(layer: EngineLayer) -> str:
     """What the product is called that reads float activations and narrow weights, "" where it does not."""
     if _first(ARITHMETIC, layer.inputs) or layer.kind == "kgen":
         return ""
@@ -186,7 +190,7 @@ def _weights(layer: Layer) -> str:
     )
 
 
-def _float(layer: Layer) -> str:
+def _float(layer: EngineLayer) -> str:
     """The type that a layer computes in if in none that is narrow.
 
     A library's kernel reads it. A generated one may begin at a product's Float accumulators and end in integers: the
@@ -201,6 +205,6 @@ def _float(layer: Layer) -> str:
 
 
 def _first(wanted: Iterable[str], present: Iterable[str]) -> str:
-    """The first of the wanted types that is present, in ONNX's words."""
+    """The first of the wanted types that is present, by its ONNX name."""
     here = set(present)
     return next((TYPES[name] for name in wanted if name in here), "")

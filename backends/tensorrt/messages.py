@@ -1,7 +1,7 @@
-"""What TensorRT says when it refuses a model, in words that name the node, the reason and the remedy.
+"""What TensorRT says when it refuses a model, in sentences that name the node, the reason and the remedy.
 
 A message is matched against a table of patterns. One that no pattern knows is passed on as it is: nothing that
-TensorRT said is lost. Left out is what only repeats another message, spells out the node that it is about, or says
+TensorRT said is lost. Left out is what only repeats another message, writes out the node that it is about, or says
 that there is no GPU here.
 """
 
@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from graphpress.backends.tensorrt.build import Message
-from graphpress.backends.tensorrt.natures import nodes_by_name
+from graphpress.backends.tensorrt.quantization_roles import nodes_by_name
 from graphpress.errors import UsageError
 from graphpress.ir import Model, Node, Refusal, Value, graphs, is_standard, label, readers
 
 NOWHERE: Final = "TensorRT"
 GENERIC_FIX: Final = "exclude the node (--exclude), or look up in NVIDIA's documentation what the operator takes"
-SHAPES_FIX: Final = "say which shapes the input takes: --input-range NAME=LEAST:USUAL:LARGEST"
+SHAPES_FIX: Final = "say which shapes the input takes: --input-range NAME=MIN:OPT:MAX"
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ def _means(pattern: str, why: str, fix: str) -> Explanation:
 ERRORS: Final = (
     _means(
         r"shiftIsAllZeros|Non-zero zero point",
-        "its zero-point is not 0, and TensorRT quantises symmetrically",
-        "quantise the float original for this target; the Q/DQ nodes of another runtime are not taken",
+        "its zero-point is not 0, and TensorRT quantizes symmetrically",
+        "quantize the float original for this target; the Q/DQ nodes of another runtime are not taken",
     ),
     _means(
         r"(?P<node>[^\s(]+): input has type (?P<found>\w+) but must have type (?P<wanted>[^.]+?)\.",
         "it reads {found}, and {operator} takes {wanted}",
-        "keep the value float (a bias must be), or quantise it to a type that is taken",
+        "keep the value float (a bias must be), or quantize it to a type that is taken",
     ),
     _means(
         r"Cannot compile for target\(s\) (?P<target>\w+), because the model contains HW-specific datatypes: "
@@ -66,7 +66,7 @@ ERRORS: Final = (
     ),
     _means(
         r"Invalid optimization profiles for input tensors (?P<value>[^,]+),",
-        "least ≤ usual ≤ largest does not hold for its shapes",
+        "min ≤ opt ≤ max does not hold for its shapes",
         SHAPES_FIX,
     ),
     _means(
@@ -76,8 +76,8 @@ ERRORS: Final = (
     ),
     _means(
         r"Dimension mismatch for tensor (?P<value>\S+) and profile \d+\. At dimension axis (?P<axis>\d+), "
-        r"profile has min=(?P<least>\d+), opt=\d+, max=(?P<largest>\d+) but tensor has (?P<size>\d+)",
-        "axis {axis} is {size}, and the shapes given for it go from {least} to {largest}",
+        r"profile has min=(?P<min>\d+), opt=\d+, max=(?P<max>\d+) but tensor has (?P<size>\d+)",
+        "axis {axis} is {size}, and the shapes given for it go from {min} to {max}",
         SHAPES_FIX,
     ),
     _means(
@@ -111,22 +111,22 @@ ERRORS: Final = (
         r"(?:when importing initializer: |Failed to import initializer: |ONNX initializer )(?!In node)"
         r"(?P<value>\S+?)(?: cannot be imported into TensorRT!)?\Z",
         "it is {dtype}, which TensorRT does not read",
-        "quantise to int8, or weights alone to int4",
+        "quantize to int8, or weights alone to int4",
     ),
     _means(
         r"Found unsupported input type of (?P<found>\w+)",
         "it reads {found}, which TensorRT's {operator} does not take",
-        "cast the operand, or quantise to int8",
+        "cast the operand, or quantize to int8",
     ),
     _means(
         r"Scale coefficients must all be positive",
         "a scale of it is zero or negative",
-        "quantise the float original anew; a channel that is always zero takes any positive scale",
+        "quantize the float original anew; a channel that is always zero takes any positive scale",
     ),
     _means(
         r"blocking dimension must be the last or second to last",
         "its scales go by blocks along an axis that is neither the last nor the last but one",
-        "only weights of MatMul and Gemm may be quantised in blocks",
+        "only weights of MatMul and Gemm may be quantized in blocks",
     ),
     _means(
         r"ITopKLayer (?P<node>[^:]+): .*K exceeds the maximum value allowed \((?P<most>\d+)\)",
@@ -164,8 +164,8 @@ ERRORS: Final = (
         "build on the device, or ahead of time for a given compute capability",
     ),
     _means(
-        r'&& "(?P<said>TensorRT only supports .+)"',
-        "{said}",
+        r'&& "(?P<detail>TensorRT only supports .+)"',
+        "{detail}",
         "choose one that is supported where the model is exported",
     ),
 )
@@ -175,21 +175,21 @@ WITHOUT_GPU: Final = re.compile(r"catchCudaError|cudaResources")
 """What every error on a machine without a GPU is followed by."""
 
 FRAME: Final = re.compile(r"While parsing node number|--- (?:Begin|End) node ---|\A(?:\S+: )?Node name:")
-"""Where in the parser an error arose, and the node spelt out."""
+"""Where in the parser an error arose, and the node written out."""
 
 UINT8: Final = re.compile(r"with UINT8 zero_point only on DLA")
 
 CONTRADICTION: Final = re.compile(
     r"Profile k(MIN|OPT|MAX) values are not self-consistent\. (.*?)(?:\. In operator|$)", re.DOTALL
 )
-ENDS: Final = {"MIN": "least", "OPT": "usual", "MAX": "largest"}
+ENDS: Final = {"MIN": "min", "OPT": "opt", "MAX": "max"}
 
 HARMLESS: Final = re.compile(
     r"Converting conv (?:activation|weight) scales to fp32|Make sure (?:input|output) .+ has Int64 binding"
     r"|first input has type \w+ but second input has type"
     r"|Empty initializer .* was provided with non-empty data"
 )
-"""Changes of spelling that change no result. A constant of no elements (regions of Resize, say) has no data to lose."""
+"""Changes of form that change no result. A constant of no elements (regions of Resize, say) has no data to lose."""
 
 
 def explain(messages: Sequence[Message], model: Model | None = None) -> list[Refusal]:
@@ -201,9 +201,9 @@ def explain(messages: Sequence[Message], model: Model | None = None) -> list[Ref
     """
     errors = [message for message in messages if "error" in message.severity]
     spoken = [message for message in errors if not _repeats(message, errors) and not FRAME.search(message.text)]
-    heard = [replace(message, text=text) for message in spoken if (text := _without_gpu(message.text))] or spoken
+    relevant = [replace(message, text=text) for message in spoken if (text := _without_gpu(message.text))] or spoken
     names = {} if model is None else nodes_by_name(model)
-    refusals = dict.fromkeys(_explain(message, model, names) for message in heard)
+    refusals = dict.fromkeys(_explain(message, model, names) for message in relevant)
     return list(refusals) or [Refusal(NOWHERE, "it builds no engine and does not say why", GENERIC_FIX)]
 
 
@@ -215,7 +215,7 @@ def warnings_of(messages: Sequence[Message], model: Model) -> list[Refusal]:
         Refusal.at(
             node,
             "its integers are uint8, which TensorRT takes for int8: what is above 127 saturates",
-            "quantise to int8",
+            "quantize to int8",
         )
         for graph in graphs(model)
         for node in graph
@@ -237,8 +237,8 @@ def contradiction(messages: Sequence[Message]) -> UsageError | None:
 
 def remarks(messages: Sequence[Message]) -> list[str]:
     """Other warnings, in TensorRT's words, each once; those that mean nothing are left out."""
-    said = (message.text.strip() for message in messages if message.severity == "warning")
-    return list(dict.fromkeys(text for text in said if not HARMLESS.search(text) and not UINT8.search(text)))
+    texts = (message.text.strip() for message in messages if message.severity == "warning")
+    return list(dict.fromkeys(text for text in texts if not HARMLESS.search(text) and not UINT8.search(text)))
 
 
 def _without_gpu(text: str) -> str:
@@ -271,12 +271,12 @@ def _filled(
     node = message.node or groups.get("node") or ""
     operator = message.operator or (names[node].op_type if node in names else "")
     value = None if model is None else _value(model, groups.get("value", ""))
-    words = {
+    fields = {
         **groups,
         "operator": operator or "this operator",
         "dtype": "of a type" if value is None or value.dtype is None else value.dtype.name.lower(),
     }
-    why = meaning.why.format(**{key: word for key, word in words.items() if word})
+    why = meaning.why.format(**{key: text for key, text in fields.items() if text})
     where = node or groups.get("value") or NOWHERE
     if value is not None and not value.is_graph_input() and readers(value):
         where = f"{label(readers(value)[0])} ({where})"

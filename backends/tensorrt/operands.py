@@ -1,6 +1,6 @@
 """What a node multiplies: which of its operands stand as narrow integers, and along which axis their scales run.
 
-An operand is narrow when it comes out of a dequantiser, directly or through nodes that only move values or change
+An operand is narrow when it comes out of a dequantizer, directly or through nodes that only move values or change
 their float type. Its axes are followed through those nodes as far as they can be told.
 """
 
@@ -99,7 +99,7 @@ def stored_type(node: Node) -> str:
 def is_product(node: Node) -> bool:
     """Whether it multiplies by weights, or two activations."""
     spec = spec_of(node)
-    return spec is not None and spec.quantization.role is Role.ANCHOR
+    return spec is not None and spec.quantization.role is Role.COMPUTE
 
 
 def moves_data(node: Node) -> bool:

@@ -1,7 +1,7 @@
-"""Optimisation profiles: between which shapes of its open inputs an engine is tuned.
+"""Optimization profiles: between which shapes of its open inputs an engine is tuned.
 
     first axis     the batch: from 1, tuned for 1, up to the larger of 16 and what the samples hold
-    other axes     what was said of them in ranges, else what the samples hold: least, median, largest
+    other axes     what was said of them in ranges, else what the samples hold: min, median, max
 
 Axes of the same symbol have the same sizes, whichever input says them, and are the batch only where all of them come
 first. Refuses an axis of which nothing is known, and
@@ -19,15 +19,15 @@ from graphpress.backend import ShapeRange
 from graphpress.errors import ModelError, UsageError
 from graphpress.ir import Model, Shape, Value, label
 
-LARGEST_BATCH = 16
+MAX_BATCH = 16
 
 
 class Sizes(NamedTuple):
     """Sizes of one axis."""
 
-    least: int
-    usual: int
-    largest: int
+    min: int
+    opt: int
+    max: int
 
 
 def profile_of(
@@ -44,7 +44,7 @@ def profile_of(
         ModelError: nothing is known of an open dimension, or not even how many an input has.
         UsageError: two inputs that share a dimension were given different sizes of it.
     """
-    given, seen = _said(model, ranges), _seen(model, samples)
+    given, seen = _given(model, ranges), _seen(model, samples)
     batches = {key for _, _, key in _open_axes(model)} - {key for _, axis, key in _open_axes(model) if axis}
     profile = {}
     for value in model.graph.inputs:
@@ -67,7 +67,7 @@ def _sizes(
     seen: Mapping[str, Sequence[int]],
     batches: Collection[str],
 ) -> Sizes:
-    """The sizes of one axis: fixed, said, those of a batch, or seen."""
+    """The sizes of one axis: fixed, given, those of a batch, or seen."""
     fixed, key = shape[axis], _key(value, shape, axis)
     if isinstance(fixed, int):
         return Sizes(fixed, fixed, fixed)
@@ -75,11 +75,11 @@ def _sizes(
         return given[key]
     sizes = sorted(seen.get(key, ()))
     if key in batches:
-        return Sizes(1, 1, max(LARGEST_BATCH, *sizes, 1))
+        return Sizes(1, 1, max(MAX_BATCH, *sizes, 1))
     if sizes:
         return Sizes(sizes[0], sizes[len(sizes) // 2], sizes[-1])
-    name, words = label(value), "x".join(str(dim) if isinstance(dim, int) else f"<{dim.value or '?'}>" for dim in shape)
-    raise ModelError(f"nothing is known of dimension {axis} of {words}", where=f"input {name!r}", fix=_fix(name, words))
+    name, shown = label(value), "x".join(str(dim) if isinstance(dim, int) else f"<{dim.value or '?'}>" for dim in shape)
+    raise ModelError(f"nothing is known of dimension {axis} of {shown}", where=f"input {name!r}", fix=_fix(name, shown))
 
 
 def _key(value: Value, shape: Shape, axis: int) -> str:
@@ -99,7 +99,7 @@ def _open_axes(model: Model) -> Iterable[tuple[str, int, str]]:
             )
 
 
-def _said(model: Model, ranges: Mapping[str, ShapeRange]) -> dict[str, Sizes]:
+def _given(model: Model, ranges: Mapping[str, ShapeRange]) -> dict[str, Sizes]:
     sizes_of: dict[str, tuple[str, Sizes]] = {}
     for name, axis, key in _open_axes(model):
         if name not in ranges:
@@ -124,5 +124,5 @@ def _seen(model: Model, samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str
     return sizes
 
 
-def _fix(name: str, words: str) -> str:
-    return f"give its shapes with --input-range {name}=LEAST:USUAL:LARGEST, each {words}, or fix it with --input-shape"
+def _fix(name: str, shown: str) -> str:
+    return f"give its shapes with --input-range {name}=MIN:OPT:MAX, each {shown}, or fix it with --input-shape"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from graphpress.backends.tensorrt.build import BuildRequest, BuildResult, Message, request_from_json
-from graphpress.backends.tensorrt.layers import HEADING, Layer, layers_of_engine, parse_layers
+from graphpress.backends.tensorrt.layers import HEADING, EngineLayer, layers_of_engine, parse_layers
 from graphpress.backends.tensorrt.toolchain import INSTALL, Toolchain, find_toolchain, has_gpu
 from graphpress.errors import BackendError, GraphpressError
 
@@ -33,11 +33,11 @@ def main() -> int:
     answer = os.dup(1)
     os.dup2(2, 1)
     try:
-        said: dict[str, Any] = {"result": asdict(Build(find(request.product), request).run())}
+        report: dict[str, Any] = {"result": asdict(Build(find(request.product), request).run())}
     except GraphpressError as error:
-        said = {"error": {"kind": type(error).__name__, "what": error.what, "where": error.where, "fix": error.fix}}
+        report = {"error": {"kind": type(error).__name__, "what": error.what, "where": error.where, "fix": error.fix}}
     with os.fdopen(answer, "w", encoding="utf-8") as stream:
-        json.dump(said, stream)
+        json.dump(report, stream)
     return 0
 
 
@@ -95,13 +95,13 @@ class Build:
         self.messages.append(message)
         print(f"{message.severity}: {message.text}", file=sys.stderr, flush=True)
 
-    def _layers(self, plan: Any) -> list[Layer]:
+    def _layers(self, plan: Any) -> list[EngineLayer]:
         """As the builder told them; else, on the device itself, as the engine's inspector does."""
         if self.dump:
             return parse_layers(self.dump)
         if self.request.capability or not has_gpu():
             return []
-        from graphpress.backends.tensorrt.engine import Engine, EngineError
+        from graphpress.backends.tensorrt.device.engine import Engine, EngineError
 
         try:
             with Engine(bytes(memoryview(plan)), self.trt) as engine:
@@ -136,9 +136,9 @@ class Build:
         try:
             return self.trt.Builder(self.logger)
         except TypeError as error:
-            said = f": {self.messages[-1].text}" if self.messages else ""
+            detail = f": {self.messages[-1].text}" if self.messages else ""
             raise BackendError(
-                f"{self.toolchain.title} does not start here ({error}{said})",
+                f"{self.toolchain.title} does not start here ({error}{detail})",
                 where=str(self.request.model),
                 fix=f"build on the device, or ahead of time: {INSTALL}",
             ) from error

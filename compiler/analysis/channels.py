@@ -1,7 +1,7 @@
-"""Which positions of which tensors depend on each other: atoms carried through a graph by the table's axis rules.
+"""Which positions of which tensors depend on each other: classes carried through a graph by the table's axis rules.
 
-Every axis of every weight starts with atoms of its own; inputs of the graph, integer constants that are no weights
-and whatever an operator outside the table touches are frozen, with the reason. Linear in the graph.
+Every axis of every weight starts with classes of its own; inputs of the graph, integer constants that are no weights
+and whatever an operator outside the table touches are pinned, with the reason. Linear in the graph.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ from graphpress.analysis.shapes import concrete_shapes
 from graphpress.analysis.views import dtype_of, is_weight, shape_of, view_of
 from graphpress.ir import Dims, Model, Node, UnknownShapeError, Value, is_constant, label, subgraphs_of
 from graphpress.ir.encoding import encoding_of
-from graphpress.ops import Atoms, Axes, Flow, Product, lookup
+from graphpress.ops import Axes, DependencyClasses, Flow, ProductConstraint, lookup
 
 _ONE_BYTE = 8
 
 
 @dataclass
 class Channels:
-    """The atoms of a graph.
+    """The classes of a graph.
 
     Args:
-        atoms: the algebra: what is united, what is frozen and why, product constraints.
-        axes: for each value whose shape is known, the atoms of its axes; constants included.
-        notes: nodes whose rule could not be applied, and which are frozen for it.
+        classes: the algebra: what is united, what is pinned and why, product constraints.
+        axes: for each value whose shape is known, the classes of its axes; constants included.
+        notes: nodes whose rule could not be applied, and which are pinned for it.
     """
 
-    atoms: Atoms
+    classes: DependencyClasses
     axes: dict[Value, Axes] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
 def propagate(model: Model, shapes: Mapping[str, Dims] | None = None, *, keep_statistics: bool = True) -> Channels:
-    """Carry atoms through the main graph.
+    """Carry classes through the main graph.
 
     Args:
         model: the model, not changed.
         shapes: static shapes by value name; ``concrete_shapes(model)`` when not given.
-        keep_statistics: freeze axes over which a normalisation takes statistics.
+        keep_statistics: pin axes over which a normalization takes statistics.
     """
-    channels = Channels(Atoms(keep_statistics=keep_statistics))
+    channels = Channels(DependencyClasses(keep_statistics=keep_statistics))
     walk = _Walk(channels, concrete_shapes(model) if shapes is None else shapes)
     for value in model.graph.inputs:
-        walk.freeze_new(value, f"the graph input {label(value)}")
+        walk.pin_new(value, f"the graph input {label(value)}")
     for node in model.graph:
         if not is_constant(node.outputs[0] if node.outputs else None):
             walk.visit(node)
     for value in model.graph.outputs:
-        walk.freeze(value, f"the graph output {label(value)}")
+        walk.pin(value, f"the graph output {label(value)}")
     return channels
 
 
@@ -59,17 +59,17 @@ class _Walk:
     """One walk over a graph in topological order."""
 
     def __init__(self, channels: Channels, shapes: Mapping[str, Dims]) -> None:
-        self.channels, self.shapes, self.atoms = channels, shapes, channels.atoms
+        self.channels, self.shapes, self.classes = channels, shapes, channels.classes
 
     def visit(self, node: Node) -> None:
         """Give the outputs of a node their axes."""
         view = view_of(node, self.shapes)
-        flow = Flow(view, tuple(self.axes_of(value) for value in node.inputs), self.atoms)
-        decided = len(self.atoms.products)
+        flow = Flow(view, tuple(self.axes_of(value) for value in node.inputs), self.classes)
+        decided = len(self.classes.products)
         results = self._apply(node, flow)
-        self._hold_forgotten(flow, results, self.atoms.products[decided:])
+        self._hold_forgotten(flow, results, self.classes.products[decided:])
         for captured in _captured(node):
-            self.freeze(captured, f"a subgraph of {label(node)}")
+            self.pin(captured, f"a subgraph of {label(node)}")
         for value, axes, shape in zip(node.outputs, results, view.output_shapes, strict=True):
             if axes is not None and shape is not None:
                 self.channels.axes[value] = tuple(self._settle(axis) for axis in axes)
@@ -80,28 +80,28 @@ class _Walk:
             return None if value is None else self.channels.axes.get(value)
         if _may_shrink(value):
             shape = shape_of(value, self.shapes) or ()
-            self.channels.axes[value] = tuple(self.atoms.fresh(size) for size in shape)
+            self.channels.axes[value] = tuple(self.classes.fresh(size) for size in shape)
             self._keep_blocks(value)
         else:
-            self.freeze_new(value, f"the integer constant {label(value)}")
+            self.pin_new(value, f"the integer constant {label(value)}")
         return self.channels.axes.get(value)
 
     def _keep_blocks(self, value: Value) -> None:
         """Numbers that share a scale block by block, or an entry of a codebook, stay together."""
         encoding, axes = encoding_of(value), self.channels.axes[value]
         for axis in () if encoding is None else encoding.indivisible_axes(len(axes)):
-            self.atoms.freeze(axes[axis], f"the quantised blocks of {label(value)}")
+            self.classes.pin(axes[axis], f"the quantized blocks of {label(value)}")
 
-    def freeze_new(self, value: Value, reason: str) -> None:
-        """Frozen axes for a value that starts here."""
+    def pin_new(self, value: Value, reason: str) -> None:
+        """Pinned axes for a value that starts here."""
         shape = shape_of(value, self.shapes)
         if shape is not None:
-            self.channels.axes[value] = tuple(self.atoms.frozen(size, reason) for size in shape)
+            self.channels.axes[value] = tuple(self.classes.pinned(size, reason) for size in shape)
 
-    def freeze(self, value: Value, reason: str) -> None:
-        """Freeze every axis of a value."""
+    def pin(self, value: Value, reason: str) -> None:
+        """Pin every axis of a value."""
         for axis in self.axes_of(value) or ():
-            self.atoms.freeze(axis, reason)
+            self.classes.pin(axis, reason)
 
     def _apply(self, node: Node, flow: Flow) -> Sequence[Axes | None]:
         spec = lookup(node.op_type, node.domain)
@@ -116,8 +116,10 @@ class _Walk:
         fits = len(results) == len(flow.node.output_shapes) and all(map(_fits, results, flow.node.output_shapes))
         return results if fits else self._give_up(flow, f"{label(node)}: its shapes are not those of {node.op_type}")
 
-    def _hold_forgotten(self, flow: Flow, results: Sequence[Axes | None], products: Sequence[Product]) -> None:
-        """Freeze axes of constants that a rule passed over: what it neither ties, freezes nor hands on would look as if
+    def _hold_forgotten(
+        self, flow: Flow, results: Sequence[Axes | None], products: Sequence[ProductConstraint]
+    ) -> None:
+        """Pin axes of constants that a rule passed over: what it neither ties, pins nor hands on would look as if
         it could go.
         """
         given = [axes for value, axes in zip(flow.node.inputs, flow.axes, strict=True) if axes and is_constant(value)]
@@ -125,21 +127,21 @@ class _Walk:
             return
         met = [axis for axes in (*flow.axes, *results) for axis in axes or ()]
         met += [axis for product in products for axis in (product.outer, product.inner, product.flat)]
-        roots, counts = np.unique(self.atoms.resolve(np.concatenate(met)), return_counts=True)
+        roots, counts = np.unique(self.classes.resolve(np.concatenate(met)), return_counts=True)
         for axis in (axis for axes in given for axis in axes if len(axis) > 1):
-            own = self.atoms.resolve(axis)
+            own = self.classes.resolve(axis)
             if own.any() and (counts[np.searchsorted(roots, own)] == 1).all():
-                flow.freeze(axis, "an input that is not followed")
+                flow.pin(axis, "an input that is not followed")
 
     def _give_up(self, flow: Flow, reason: str) -> Sequence[Axes | None]:
         self.channels.notes.append(reason)
-        self.atoms.stuck(flow.axes, (), reason)
-        return [None if shape is None else self.atoms.stuck((), shape, reason) for shape in flow.node.output_shapes]
+        self.classes.stuck(flow.axes, (), reason)
+        return [None if shape is None else self.classes.stuck((), shape, reason) for shape in flow.node.output_shapes]
 
     def _settle(self, axis: np.ndarray) -> np.ndarray:
         """An axis of size one cannot shrink; whatever was alone on it stays."""
         if len(axis) == 1 and axis[0]:
-            self.atoms.freeze(axis, "the only position of an axis")
+            self.classes.pin(axis, "the only position of an axis")
             return np.zeros(1, np.int64)
         return axis
 

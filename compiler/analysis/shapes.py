@@ -136,7 +136,7 @@ def _serialize(model: Model, notes: list[str]) -> onnx.ModelProto | None:
     """The message for inference: without large constants, and with operators that inference knows."""
     try:
         proto = to_light_proto(model, LARGE)
-    except Exception as error:  # whatever stops serialisation stops inference, and only that
+    except Exception as error:  # whatever stops serialization stops inference, and only that
         notes.append(f"shape inference could not read the model: {_first_line(error)}")
         return None
     for node in proto.graph.node:

@@ -14,7 +14,7 @@ from graphpress.cli.options import debug_option, json_option, seconds_option, th
 from graphpress.cli.text import echo_json, table
 from graphpress.cli.types import FILLED
 from graphpress.errors import BackendError, ModelError, UsageError
-from graphpress.report import words
+from graphpress.report import sentences
 
 if TYPE_CHECKING:
     from graphpress.backend import Backend
@@ -65,12 +65,12 @@ def bench(model: str, backend: str | None, as_json: bool, **settings: Any) -> No
     from graphpress.manager.registry import backend_names, load_backend
 
     instances = {name: load_backend(name) for name in ([backend] if backend else backend_names())}
-    bench = Bench(Path(model), **settings)
+    bench = Benchmark(Path(model), **settings)
     results = [bench.measure(name, instance, must_work=backend is not None) for name, instance in instances.items()]
     echo_json(results) if as_json else click.echo(_text(results, bench))
 
 
-class Bench:
+class Benchmark:
     """A model with the reference session it is timed against."""
 
     def __init__(self, path: Path, *, target: str, data: str | None, threads: int, seconds: float) -> None:
@@ -123,9 +123,9 @@ class Bench:
         return Measurement(name, detail, timing.b_ms, timing.ratio, timing.low, timing.high)
 
 
-def _text(results: list[Measurement], bench: Bench) -> str:
-    threads = words.plural(bench.threads, "thread")
-    rows = [(one.backend, words.milliseconds(one.latency_ms), _ratio(one), one.detail) for one in results]
+def _text(results: list[Measurement], bench: Benchmark) -> str:
+    threads = sentences.plural(bench.threads, "thread")
+    rows = [(one.backend, sentences.milliseconds(one.latency_ms), _ratio(one), one.detail) for one in results]
     figures = table(rows, head=("backend", f"latency, {threads}", "time / ONNX Runtime", ""), right=(1,))
     if bench.target.this_machine:
         return figures
@@ -134,4 +134,4 @@ def _text(results: list[Measurement], bench: Bench) -> str:
 
 
 def _ratio(one: Measurement) -> str:
-    return words.UNKNOWN if one.ratio is None else f"{one.ratio:.3f} [{one.low:.3f}, {one.high:.3f}]"
+    return sentences.UNKNOWN if one.ratio is None else f"{one.ratio:.3f} [{one.low:.3f}, {one.high:.3f}]"

@@ -12,7 +12,7 @@ from graphpress.cli.options import debug_option, json_option, seconds_option, th
 from graphpress.cli.text import echo_json, printable, table
 from graphpress.cli.types import FILLED
 from graphpress.errors import UsageError
-from graphpress.report import words
+from graphpress.report import sentences
 from graphpress.report.records import Figures, Report, SpeedVerdict
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class ModelComparison:
 def compare(a: str, b: str, data: str | None, limit: int, threads: int, seconds: float, as_json: bool) -> None:
     """Compare size, cost, outputs and latency of two models."""
     from graphpress.cli.feeds import samples_for
+    from graphpress.driver.job import first_samples
     from graphpress.evaluation import compare_outputs
-    from graphpress.job import first_samples
     from graphpress.runtime import Session, compare_latency
 
     sessions = Session(Path(a), threads=threads), Session(Path(b), threads=threads)
@@ -116,10 +116,10 @@ def _text(result: ModelComparison, a: str, b: str) -> str:
     timing = result.timing
     speed = SpeedVerdict(ratio=timing.ratio, low=timing.low, high=timing.high, rounds=timing.rounds)
     report = Report(model=a, target="", backend="", status="delivered", baseline=result.a, result=result.b, speed=speed)
-    rows = [(row.label, row.before, row.after, row.change) for row in words.comparison(report)]
+    rows = [(row.label, row.before, row.after, row.change) for row in sentences.comparison(report)]
     measured = (
         f"time ratio {timing.ratio:.3f} (95% interval {timing.low:.3f} to {timing.high:.3f}, {timing.rounds} rounds, "
-        f"batch {result.batch}, {words.plural(result.threads, 'thread')})"
+        f"batch {result.batch}, {sentences.plural(result.threads, 'thread')})"
     )
     outputs = [
         (printable(one.name), f"{one.sqnr_db:.1f} dB", f"{one.cosine:.6f}", f"{one.max_abs:.3g}", f"{one.max_rel:.3g}")

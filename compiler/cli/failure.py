@@ -71,7 +71,7 @@ def _wrong_usage(error: click.ClickException) -> Failure:
         return Failure(error.message, USAGE, fix=_nearest_option(error))
     if error.message.startswith("Got unexpected extra argument") and "=" in error.message:
         # a shell makes two words of braces with a comma in them
-        return Failure(error.format_message(), USAGE, fix="put it in quotes: 'NAME{option=word,…}'")
+        return Failure(error.format_message(), USAGE, fix="put it in quotes: 'NAME{option=choice,…}'")
     expected = _expected(error.param.type) if isinstance(error, click.BadParameter) and error.param else ""
     return Failure(error.format_message(), USAGE, fix=expected or f"see `{PROGRAM} --help`")
 

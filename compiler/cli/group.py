@@ -51,7 +51,7 @@ class DefaultGroup(click.Group):
         """Put the default command's name in front of arguments that name no command."""
         own = {name for option in self.get_params(ctx) for name in option.opts}
         if args and args[0] not in self.commands and args[0] not in own:
-            self._check_spelling(args[0])
+            self._check_command(args[0])
             args = [str(self.default.name), *args]
         return super().parse_args(ctx, args)
 
@@ -74,7 +74,7 @@ class DefaultGroup(click.Group):
         with formatter.section("Exit codes"):
             formatter.write_dl(EXIT_CODES)
 
-    def _check_spelling(self, word: str) -> None:
+    def _check_command(self, word: str) -> None:
         could_be_file = word.startswith("-") or "/" in word or Path(word).suffix or Path(word).exists()
         if not could_be_file and difflib.get_close_matches(word, self.commands, n=1):
             raise UsageError(f"no command and no model file {word!r}", fix=did_you_mean(word, self.commands))

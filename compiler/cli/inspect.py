@@ -10,7 +10,7 @@ import click
 from graphpress.cli.options import debug_option, json_option
 from graphpress.cli.text import echo_json, printable, table
 from graphpress.errors import UsageError
-from graphpress.report import words
+from graphpress.report import sentences
 
 if TYPE_CHECKING:
     from graphpress.analysis.cost import ModelCost
@@ -24,7 +24,7 @@ _FEW = 3
 @click.command("inspect")
 @click.argument("model")
 @click.option("--cost", is_flag=True, help="Show what each layer costs instead of the graph.")
-@click.option("--groups", is_flag=True, help="Show which channels can be removed together, and what is frozen.")
+@click.option("--groups", is_flag=True, help="Show which channels can be removed together, and what is pinned.")
 @json_option
 @debug_option
 def inspect(model: str, cost: bool, groups: bool, as_json: bool) -> None:
@@ -67,7 +67,7 @@ def _show_groups(model: Model, as_json: bool) -> None:
                     }
                     for group in coupling.groups
                 ],
-                "frozen": coupling.frozen,
+                "pinned": coupling.pinned,
                 "notes": coupling.channels.notes,
             }
         )
@@ -78,26 +78,26 @@ def _show_groups(model: Model, as_json: bool) -> None:
 def _clean(model: Model) -> Model:
     """The model as pruning sees it: paddings and shapes that can be known are."""
     from graphpress.manager.contract import Context
-    from graphpress.manager.judge import NoJudge
+    from graphpress.manager.evaluator import NoEvaluator
     from graphpress.manager.manager import Manager
     from graphpress.manager.recipe import from_name
     from graphpress.targets import load_target
 
-    manager = Manager(Context(load_target("cpu"), model), NoJudge(), (), "none")
+    manager = Manager(Context(load_target("cpu"), model), NoEvaluator(), (), "none")
     return manager.run(model, from_name("cleanup")).checkpoints[-1].model
 
 
 def _group_table(coupling: Coupling) -> str:
     rows = [
-        (printable(group.name), str(group.size), words.count(_parameters(group)), printable(_few(group)))
+        (printable(group.name), str(group.size), sentences.count(_parameters(group)), printable(_few(group)))
         for group in coupling.groups
     ]
     parts = [table(rows, head=("group", "units", "parameters", "written by"), right=(1, 2))] if rows else []
     if not rows:
         parts.append("no channels can be removed")
-    if coupling.frozen:
-        frozen = [(printable(one.where), str(one.size), printable(one.why)) for one in coupling.frozen]
-        parts.append(table(frozen, head=("frozen", "size", "why"), right=(1,)))
+    if coupling.pinned:
+        pinned = [(printable(one.where), str(one.size), printable(one.why)) for one in coupling.pinned]
+        parts.append(table(pinned, head=("pinned", "size", "why"), right=(1,)))
     parts += [f"not followed: {printable(note)}" for note in coupling.channels.notes]
     return "\n\n".join(parts)
 
@@ -124,16 +124,22 @@ def _cost_table(cost: ModelCost) -> str:
         (
             printable(layer.name),
             printable(layer.op),
-            words.count(layer.macs),
-            words.count(layer.parameters),
-            words.size(layer.bytes),
+            sentences.count(layer.macs),
+            sentences.count(layer.parameters),
+            sentences.size(layer.bytes),
         )
         for layer in cost.layers
     ]
     rows.append(
-        (f"{cost.nodes} nodes", "", words.count(cost.macs), words.count(cost.parameters), words.size(cost.bytes))
+        (
+            f"{cost.nodes} nodes",
+            "",
+            sentences.count(cost.macs),
+            sentences.count(cost.parameters),
+            sentences.size(cost.bytes),
+        )
     )
     listing = table(rows, head=("layer", "operator", "MACs", "parameters", "bytes"), right=(2, 3, 4))
     if cost.peak_activation_bytes is None:
         return listing
-    return f"{listing}\npeak activation memory: {words.size(cost.peak_activation_bytes)}"
+    return f"{listing}\npeak activation memory: {sentences.size(cost.peak_activation_bytes)}"

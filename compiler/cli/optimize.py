@@ -15,7 +15,7 @@ from graphpress.cli.types import FILLED, PIPELINE, budget, duration
 from graphpress.errors import UsageError
 
 if TYPE_CHECKING:
-    from graphpress.api import Result
+    from graphpress.driver.api import Result
 
 BUDGET_NOT_MET = 4
 
@@ -113,7 +113,7 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
     "Running",
     "--input-range",
     type=FILLED,
-    metavar="NAME=LEAST:USUAL:LARGEST",
+    metavar="NAME=MIN:OPT:MAX",
     multiple=True,
     help="Shapes (1x3x8x8:4x3x8x8:16x3x8x8) that an open input takes, for compilers that tune for them.",
 )
@@ -148,12 +148,12 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
 @_option("Output", "--debug", is_flag=True, expose_value=False, help="Show the traceback of an unexpected error.")
 @click.pass_context
 def optimize(ctx: click.Context, /, model: str, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Optimise a model for a device."""
+    """Optimize a model for a device."""
     if options["recipe"] and options["passes"]:
         raise UsageError("--recipe and --passes exclude each other", where="--passes", fix="give one of the two")
-    from graphpress.api import run
     from graphpress.cli.progress import progress_on_stderr
-    from graphpress.options import Options
+    from graphpress.driver.api import run
+    from graphpress.driver.options import Options
 
     quietly = redirect_stdout(sys.stderr) if as_json else nullcontext()  # the user's code may print
     with quietly, progress_on_stderr(silent=quiet or as_json) as progress:
@@ -181,6 +181,6 @@ def _print_summary(result: Result) -> None:
 
 def _tell_what_to_try() -> None:
     """One line on stderr, so that a quiet run that failed its purpose is not mute."""
-    from graphpress.report import words
+    from graphpress.report import sentences
 
-    click.echo(f"accuracy budget not met; what to try: {', or '.join(words.NEXT_STEPS)}", err=True)
+    click.echo(f"accuracy budget not met; what to try: {', or '.join(sentences.NEXT_STEPS)}", err=True)

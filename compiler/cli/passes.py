@@ -133,8 +133,8 @@ def _one(doc: PassDoc, kind: type[Any]) -> str:
 
 
 def _example(name: str, kind: type[Any]) -> str:
-    """The pass as ``--passes`` takes it, with its first option spelt out."""
-    from graphpress.manager.syntax import Step, format_steps
+    """The pass as ``--passes`` takes it, with its first option written out."""
+    from graphpress.manager.syntax import PassCall, format_steps
 
     first = next(one for one in fields(kind) if one.init)
-    return format_steps([Step(name, {first.name: None if first.default is MISSING else first.default})])
+    return format_steps([PassCall(name, {first.name: None if first.default is MISSING else first.default})])

@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from graphpress.cli.text import printable, table
-from graphpress.report import words
+from graphpress.report import sentences
 from graphpress.report.records import Report
 
 MAX_REASONS = 6
 MAX_PLACES = 4
-_COLOURS = {"delivered": "green", "kept_original": "blue", "budget_not_met": "yellow"}
+_COLORS = {"delivered": "green", "kept_original": "blue", "budget_not_met": "yellow"}
 
 
 def summary(report: Report, output: Path) -> str:
@@ -23,31 +23,31 @@ def summary(report: Report, output: Path) -> str:
 
 
 def _headline(report: Report) -> str:
-    title = click.style(words.title(report), fg=_COLOURS[report.status], bold=True)
-    return f"{title}: {words.outcome(report)}."
+    title = click.style(sentences.title(report), fg=_COLORS[report.status], bold=True)
+    return f"{title}: {sentences.outcome(report)}."
 
 
 def _figures(report: Report) -> str:
-    rows = [(f"  {row.label}", row.before, row.after, _coloured(row)) for row in words.comparison(report)]
+    rows = [(f"  {row.label}", row.before, row.after, _colored(row)) for row in sentences.comparison(report)]
     return table(rows, head=("", "before", "after", ""), right=(1, 2))
 
 
-def _coloured(row: words.Comparison) -> str:
+def _colored(row: sentences.ComparisonRow) -> str:
     if row.better is None or not row.change:
         return row.change
     return click.style(row.change, fg="green" if row.better else "red")
 
 
 def _remarks(report: Report) -> Iterator[str]:
-    if sentence := words.budget(report):
+    if sentence := sentences.budget(report):
         yield f"accuracy: {sentence}"
-    if sentence := words.speed(report):
+    if sentence := sentences.speed(report):
         yield f"speed: {sentence}"
-    if sentence := words.kept_promises(report):
+    if sentence := sentences.precision_summary(report):
         yield f"layers: {sentence}"
     if report.status == "budget_not_met":
-        yield f"what to try: {', or '.join(words.NEXT_STEPS)}"
-    if sentence := words.dropped(report):
+        yield f"what to try: {', or '.join(sentences.NEXT_STEPS)}"
+    if sentence := sentences.dropped(report):
         yield sentence
     yield from _passes_undone(report)
     yield from (f"note: {note}" for note in report.notes)
@@ -57,11 +57,11 @@ def _remarks(report: Report) -> Iterator[str]:
 
 def _passes_undone(report: Report) -> Iterator[str]:
     """Passes that broke, and those that were rolled back for a reason not told yet."""
-    told = {name for entry in report.dropped_for_worse for name in entry.partition(":")[0].split("+")}
+    reported = {name for entry in report.dropped_for_worse for name in entry.partition(":")[0].split("+")}
     for record in report.passes:
-        if failure := words.failure(record):
+        if failure := sentences.failure(record):
             yield f"failed: {record.name} ({failure}), a bug of that pass; --debug shows the traceback"
-        elif record.status == "rolled_back" and record.name not in told:
+        elif record.status == "rolled_back" and record.name not in reported:
             reason = f" ({'; '.join(record.notes)})" if record.notes else ""
             yield f"rolled back: {record.name}{reason}"
 

@@ -18,7 +18,7 @@ from graphpress.targets import Option, aliases_of, load_target, options_of, targ
 def targets(name: str | None, as_json: bool) -> None:
     """List the devices to compile for, or show one.
 
-    A target with options takes words for them in braces: jetson{jetpack=5.1}.
+    A target with options takes choices for them in braces: jetson{jetpack=5.1}.
     """
     if name is not None:
         _show(name, as_json)
@@ -33,22 +33,22 @@ def _list() -> None:
     """Every target, and below them the options of those that have some."""
     rows = [(_with_aliases(name), backend, words) for name, backend, words in target_summaries()]
     click.echo(table(rows, head=("target", "backend", "description")))
-    options = [(name, _spelt(options_of(name))) for name, _, _ in target_summaries()]
+    options = [(name, _shown(options_of(name))) for name, _, _ in target_summaries()]
     click.echo()
     click.echo(table([row for row in options if row[1]], head=("target", "options in braces, the default first")))
 
 
 def _options(name: str) -> dict[str, dict[str, Any]]:
-    return {option: {"default": one.default, "words": list(one.words)} for option, one in options_of(name).items()}
+    return {option: {"default": one.default, "words": list(one.choices)} for option, one in options_of(name).items()}
 
 
-def _spelt(options: dict[str, Option]) -> str:
+def _shown(options: dict[str, Option]) -> str:
     """``jetpack=6.2|5.1|7.2, dla=off|on``."""
     return ", ".join(f"{name}={'|'.join(_default_first(option))}" for name, option in options.items())
 
 
 def _default_first(option: Option) -> list[str]:
-    return [option.default, *(word for word in option.words if word != option.default)]
+    return [option.default, *(word for word in option.choices if word != option.default)]
 
 
 def _with_aliases(name: str) -> str:
@@ -66,7 +66,7 @@ def _show(name: str, as_json: bool) -> None:
     if as_json:
         echo_json(fields)
         return
-    fields["options"] = _spelt(options_of(fields["name"])) or "–"
+    fields["options"] = _shown(options_of(fields["name"])) or "–"
     for group in ("quantization", "settings"):
         fields.update({f"{group}.{key}": value for key, value in fields.pop(group).items()})
     click.echo(table([(key, _word(value)) for key, value in fields.items()]))

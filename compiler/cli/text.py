@@ -1,4 +1,4 @@
-"""Plain text for terminals: aligned tables and JSON. Colour is click's, which drops it where stdout is no terminal."""
+"""Plain text for terminals: aligned tables and JSON. Color is click's, which drops it where stdout is no terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def table(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), right: Seq
 
 
 def printable(text: str) -> str:
-    r"""Text from a model file or the user's code, with control characters spelt out so that no terminal obeys them.
+    r"""Text from a model file or the user's code, with control characters written out so that no terminal obeys them.
 
     >>> print(printable("conv\x1b[2J\n"), end="")
     conv\x1b[2J

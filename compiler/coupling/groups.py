@@ -1,6 +1,6 @@
 """Coupled groups: the units of a graph that can be removed, and every slice of every tensor that goes with each.
 
-A *unit* is a component of atoms: a channel, a head, a position of a hidden axis, with everything tied to it. Units
+A *unit* is a component of classes: a channel, a head, a position of a hidden axis, with everything tied to it. Units
 that lie along exactly the same axes of the same tensors are interchangeable and form a *group*: the 64 channels of a
 convolution, the inner width of one MLP, the heads of one attention. What reads a Concat sees the groups of all its
 parts side by side; a Split cuts the units of one axis into several groups.
@@ -63,7 +63,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Frozen:
+class PinnedAxis:
     """An axis of a weight that cannot shrink.
 
     Args:
@@ -83,13 +83,13 @@ class Coupling:
 
     Args:
         groups: in graph order.
-        frozen: axes of weights without any removable position.
-        channels: the atoms behind it, product constraints settled.
+        pinned: axes of weights without any removable position.
+        channels: the classes behind it, product constraints settled.
         shapes: the static shapes at which the graph was looked at, by value name.
     """
 
     groups: tuple[Group, ...]
-    frozen: tuple[Frozen, ...]
+    pinned: tuple[PinnedAxis, ...]
     channels: Channels
     shapes: Mapping[str, Dims]
 
@@ -118,7 +118,7 @@ def couple(
     Args:
         model: not changed. Let ``unshare`` run first: constants that several layers share tie those layers.
         shapes: static shapes by value name; ``concrete_shapes(model)`` when not given.
-        keep_statistics: leave axes whole over which a normalisation takes statistics.
+        keep_statistics: leave axes whole over which a normalization takes statistics.
         blocks: where an axis is a table of blocks (groups of a convolution, heads), whether whole blocks go, the
             same positions within every block, or (``auto``) whatever removes more parameters.
         left_alone: why the weights of a node have to stay as they are, or None.
@@ -127,16 +127,16 @@ def couple(
     channels = propagate(model, shapes, keep_statistics=keep_statistics)
     for node in model.graph:
         if reason := left_alone(node):
-            _freeze(channels, node, reason)
+            _pin(channels, node, reason)
     settle(channels, blocks)
-    return Coupling(_groups(channels), _frozen(model, channels), channels, shapes)
+    return Coupling(_groups(channels), _pinned(model, channels), channels, shapes)
 
 
-def _freeze(channels: Channels, node: Node, reason: str) -> None:
-    """Freeze what a node computes and the constants it reads."""
+def _pin(channels: Channels, node: Node, reason: str) -> None:
+    """Pin what a node computes and the constants it reads."""
     for value in [*node.outputs, *(value for value in node.inputs if is_constant(value))]:
         for axis in channels.axes.get(value, ()) if value is not None else ():
-            channels.atoms.freeze(axis, reason)
+            channels.classes.pin(axis, reason)
 
 
 # -- groups ---------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def _freeze(channels: Channels, node: Node, reason: str) -> None:
 def _groups(channels: Channels) -> tuple[Group, ...]:
     table = _Incidence.of(channels)
     members: list[list[Place]] = [[] for _ in range(table.count)]
-    seen: dict[bytes, list[tuple[int, np.ndarray]]] = {}  # most axes are those of a neighbour: they share arrays
+    seen: dict[bytes, list[tuple[int, np.ndarray]]] = {}  # most axes are those of a neighbor: they share arrays
     for value, index, roots in table.axes():
         key = roots.tobytes()
         if key not in seen:
@@ -170,7 +170,7 @@ class _Incidence:
     Args:
         values: value and axis index of each axis that has a free position.
         starts: offsets of these axes in ``roots``, and the end.
-        roots: for every position of them the representative of its component, 0 where frozen.
+        roots: for every position of them the representative of its component, 0 where pinned.
         group_of: by representative, the number of the group or -1.
         unit_of: by representative, the number within the group.
         sizes: units per group.
@@ -195,14 +195,14 @@ class _Incidence:
                     arrays.append(axis)
         lengths = np.array([len(axis) for axis in arrays], np.int64)
         starts = np.concatenate([[0], np.cumsum(lengths)])
-        roots = channels.atoms.resolve(np.concatenate(arrays)) if arrays else np.zeros(0, np.int64)
+        roots = channels.classes.resolve(np.concatenate(arrays)) if arrays else np.zeros(0, np.int64)
         owner = np.repeat(np.arange(len(listed)), lengths)
         free = roots > 0
         pairs = np.unique(np.stack([roots[free], owner[free]]), axis=1) if free.any() else np.zeros((2, 0), np.int64)
         hashes = np.random.default_rng(_HASH_SEED).integers(1 << 62, size=len(listed), dtype=np.uint64)
         units, first = np.unique(pairs[0], return_index=True)
         signatures = np.add.reduceat(hashes[pairs[1]], first) if len(units) else np.zeros(0, np.uint64)
-        group_of, unit_of = np.full((2, len(channels.atoms)), -1, np.int64)
+        group_of, unit_of = np.full((2, len(channels.classes)), -1, np.int64)
         _, appearance, inverse, sizes = np.unique(
             signatures, return_index=True, return_inverse=True, return_counts=True
         )
@@ -251,12 +251,12 @@ def _unique(name: str, names: set[str]) -> str:
     return numbered
 
 
-# -- what is frozen -------------------------------------------------------------------------------------------
+# -- what is pinned -------------------------------------------------------------------------------------------
 
 
-def _frozen(model: Model, channels: Channels) -> tuple[Frozen, ...]:
+def _pinned(model: Model, channels: Channels) -> tuple[PinnedAxis, ...]:
     """Weights without a free position: along their output axis, or, where they have none, along all of their axes."""
-    frozen: dict[str, Frozen] = {}
+    pinned: dict[str, PinnedAxis] = {}
     for node in model.graph:
         op = linear_op_of(node)
         for index, value in enumerate(node.inputs):
@@ -267,6 +267,6 @@ def _frozen(model: Model, channels: Channels) -> tuple[Frozen, ...]:
             own = op is not None and op.weight_index == index
             for place in [op.out_axis] if own and op is not None else range(len(axes)):
                 where, axis = f"{label(value)}[{place}]", axes[place]
-                if len(axis) > 1 and channels.atoms.is_frozen(axis).all():
-                    frozen.setdefault(where, Frozen(where, len(axis), channels.atoms.reason(int(axis[-1])) or ""))
-    return tuple(frozen.values())
+                if len(axis) > 1 and channels.classes.is_pinned(axis).all():
+                    pinned.setdefault(where, PinnedAxis(where, len(axis), channels.classes.reason(int(axis[-1])) or ""))
+    return tuple(pinned.values())

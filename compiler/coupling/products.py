@@ -1,12 +1,12 @@
-"""Product constraints made independent: which side of each split axis may lose positions.
+"""ProductConstraint constraints made independent: which side of each split axis may lose positions.
 
 ``flat[i, j]`` is kept iff ``outer[i]`` and ``inner[j]`` both are (a reshape, a grouped convolution, heads). As long as
-both sides can lose positions, fates are conjunctions and not classes; freezing one side makes them classes again:
+both sides can lose positions, choices are conjunctions and not classes; pinning one side makes them classes again:
 
-    outer frozen:  flat[i, j] shares the fate of inner[j]: the same positions go within every block
-    inner frozen:  flat[i, j] shares the fate of outer[i]: whole blocks go
+    outer pinned:  flat[i, j] goes with inner[j]: the same positions go within every block
+    inner pinned:  flat[i, j] goes with outer[i]: whole blocks go
 
-Some constraints are decided by what is frozen already. The others fall into clusters that share components; in each,
+Some constraints are decided by what is pinned already. The others fall into clusters that share components; in each,
 a few strategies are tried on a small copy of the union-find that holds nothing but the cluster, and the one that
 leaves the fewest parameters, were half of everything removable to go, is carried out.
 """
@@ -21,105 +21,105 @@ import numpy as np
 from graphpress.analysis.channels import Channels
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.ir import is_constant
-from graphpress.ops import Atoms, Axis
-from graphpress.ops.atoms import Product
+from graphpress.ops import Axis, DependencyClasses
+from graphpress.ops.dependency import ProductConstraint
 
 Blocks = Literal["auto", "whole", "within"]
 """What goes where an axis is a table of blocks: whole blocks, the same positions within every block, or the better."""
 
-_Side = Callable[[Atoms, Product], bool]
-"""Whether whole blocks go (the inner side is frozen) rather than positions within every block."""
+_Side = Callable[[DependencyClasses, ProductConstraint], bool]
+"""Whether whole blocks go (the inner side is pinned) rather than positions within every block."""
 
 _OTHER_SIDE = "one side of a split axis, whose other side decides"
-_LARGEST_FIXED_POINT = 64
+_MAX_FIXED_POINT = 64
 """Clusters of more constraints than this look back only once, so that time stays linear."""
 
 
 def settle(channels: Channels, blocks: Blocks) -> None:
-    """Freeze one side of every product constraint, in place; none is left afterwards.
+    """Pin one side of every product constraint, in place; none is left afterwards.
 
     Raises:
         UsageError: ``blocks`` is no such word.
     """
     if blocks not in get_args(Blocks):
         raise UsageError(f"no such choice {blocks!r}", where="blocks", fix=did_you_mean(blocks, get_args(Blocks)))
-    atoms = channels.atoms
-    pending = _forced(atoms, atoms.products)
+    classes = channels.classes
+    pending = _forced(classes, classes.products)
     mass = _Mass(channels) if pending and blocks == "auto" else None
-    for cluster in _clusters(atoms, pending):
+    for cluster in _clusters(classes, pending):
         side = _STRATEGIES[blocks] if mass is None else mass.best(cluster)
-        _carry_out(atoms, cluster, side)
-    atoms.products.clear()
+        _carry_out(classes, cluster, side)
+    classes.products.clear()
 
 
 # -- one constraint -------------------------------------------------------------------------------------------
 
 
-def _force(atoms: Atoms, product: Product) -> bool:
-    """Carry out what is frozen already; whether that decided the constraint."""
+def _force(classes: DependencyClasses, product: ProductConstraint) -> bool:
+    """Carry out what is pinned already; whether that decided the constraint."""
     rows, columns = len(product.outer), len(product.inner)
-    outer, inner = atoms.resolve(product.outer), atoms.resolve(product.inner)
-    table = atoms.resolve(product.flat).reshape(rows, columns)
+    outer, inner = classes.resolve(product.outer), classes.resolve(product.inner)
+    table = classes.resolve(product.flat).reshape(rows, columns)
     stuck = table == 0
     if stuck.any():  # what stays keeps its row and its column
-        _freeze(atoms, product.outer[stuck.any(axis=1)], product, product.flat)
-        _freeze(atoms, product.inner[stuck.any(axis=0)], product, product.flat)
-        outer, inner = atoms.resolve(product.outer), atoms.resolve(product.inner)
+        _pin(classes, product.outer[stuck.any(axis=1)], product, product.flat)
+        _pin(classes, product.inner[stuck.any(axis=0)], product, product.flat)
+        outer, inner = classes.resolve(product.outer), classes.resolve(product.inner)
     if not outer.any() or (columns > 1 and (table == table[:1]).all()):
-        _within(atoms, product)
+        _within(classes, product)
     elif not inner.any() or (rows > 1 and (table == table[:, :1]).all()):
-        _whole(atoms, product)
+        _whole(classes, product)
     else:
         return False
     return True
 
 
-def _within(atoms: Atoms, product: Product) -> None:
-    _freeze(atoms, product.outer, product, product.inner)
-    atoms.unite(product.flat, np.tile(product.inner, len(product.outer)))
+def _within(classes: DependencyClasses, product: ProductConstraint) -> None:
+    _pin(classes, product.outer, product, product.inner)
+    classes.unite(product.flat, np.tile(product.inner, len(product.outer)))
 
 
-def _whole(atoms: Atoms, product: Product) -> None:
-    _freeze(atoms, product.inner, product, product.outer)
-    atoms.unite(product.flat, np.repeat(product.outer, len(product.inner)))
+def _whole(classes: DependencyClasses, product: ProductConstraint) -> None:
+    _pin(classes, product.inner, product, product.outer)
+    classes.unite(product.flat, np.repeat(product.outer, len(product.inner)))
 
 
-def _freeze(atoms: Atoms, axis: Axis, product: Product, decides: Axis) -> None:
-    """Freeze, for the reason that holds the other side if there is one."""
-    held = decides[atoms.is_frozen(decides)]
-    reason = atoms.reason(int(held[0])) if len(held) else None
-    atoms.freeze(axis, reason or _OTHER_SIDE)
+def _pin(classes: DependencyClasses, axis: Axis, product: ProductConstraint, decides: Axis) -> None:
+    """Pin, for the reason that holds the other side if there is one."""
+    held = decides[classes.is_pinned(decides)]
+    reason = classes.reason(int(held[0])) if len(held) else None
+    classes.pin(axis, reason or _OTHER_SIDE)
 
 
 # -- many -----------------------------------------------------------------------------------------------------
 
 
-def _forced(atoms: Atoms, products: Sequence[Product]) -> list[Product]:
+def _forced(classes: DependencyClasses, products: Sequence[ProductConstraint]) -> list[ProductConstraint]:
     """Carry out what is decided already, until nothing changes; what is left."""
     pending = list(products)
     while True:
-        left = [product for product in pending if not _force(atoms, product)]
+        left = [product for product in pending if not _force(classes, product)]
         if len(left) == len(pending):
             return left
         pending = left
 
 
-def _carry_out(atoms: Atoms, cluster: Sequence[Product], side: _Side) -> None:
+def _carry_out(classes: DependencyClasses, cluster: Sequence[ProductConstraint], side: _Side) -> None:
     """Decide one constraint after the other; each decision may force others of the cluster."""
     pending = list(cluster)
     while pending:
         first = pending.pop(0)
-        if _force(atoms, first):
+        if _force(classes, first):
             continue
-        (_whole if side(atoms, first) else _within)(atoms, first)
-        if len(pending) <= _LARGEST_FIXED_POINT:
-            pending = _forced(atoms, pending)
+        (_whole if side(classes, first) else _within)(classes, first)
+        if len(pending) <= _MAX_FIXED_POINT:
+            pending = _forced(classes, pending)
 
 
-def _clusters(atoms: Atoms, products: Sequence[Product]) -> list[list[Product]]:
+def _clusters(classes: DependencyClasses, products: Sequence[ProductConstraint]) -> list[list[ProductConstraint]]:
     """Constraints that share a component, in order."""
-    roots = [_free_roots(atoms, product) for product in products]
-    links = Atoms()
+    roots = [_free_roots(classes, product) for product in products]
+    links = DependencyClasses()
     places = links.fresh(len(products) + 1)[1:]
     owner: dict[int, int] = {}
     for number, own in enumerate(roots):
@@ -127,27 +127,27 @@ def _clusters(atoms: Atoms, products: Sequence[Product]) -> list[list[Product]]:
             first = owner.setdefault(int(root), number)
             if first != number:
                 links.unite(places[first : first + 1], places[number : number + 1])
-    clusters: dict[int, list[Product]] = {}
+    clusters: dict[int, list[ProductConstraint]] = {}
     for product, place in zip(products, links.find(places), strict=True):
         clusters.setdefault(int(place), []).append(product)
     return list(clusters.values())
 
 
-def _free_roots(atoms: Atoms, product: Product) -> np.ndarray:
-    roots = np.unique(atoms.resolve(np.concatenate([product.outer, product.inner, product.flat])))
+def _free_roots(classes: DependencyClasses, product: ProductConstraint) -> np.ndarray:
+    roots = np.unique(classes.resolve(np.concatenate([product.outer, product.inner, product.flat])))
     return roots[roots > 0]
 
 
-def _more_blocks(atoms: Atoms, product: Product) -> bool:
+def _more_blocks(classes: DependencyClasses, product: ProductConstraint) -> bool:
     """Whether there are more blocks than positions in a block."""
-    return len(np.unique(atoms.resolve(product.outer))) >= len(np.unique(atoms.resolve(product.inner)))
+    return len(np.unique(classes.resolve(product.outer))) >= len(np.unique(classes.resolve(product.inner)))
 
 
 _STRATEGIES: dict[str, _Side] = {
-    "whole": lambda atoms, product: True,
-    "within": lambda atoms, product: False,
+    "whole": lambda classes, product: True,
+    "within": lambda classes, product: False,
     "more": _more_blocks,
-    "fewer": lambda atoms, product: not _more_blocks(atoms, product),
+    "fewer": lambda classes, product: not _more_blocks(classes, product),
 }
 
 
@@ -155,32 +155,36 @@ class _Mass:
     """How many parameters a strategy would leave, counted over the constants that a cluster touches."""
 
     def __init__(self, channels: Channels) -> None:
-        self.atoms = channels.atoms
+        self.classes = channels.classes
         self.constants = [axes for value, axes in channels.axes.items() if is_constant(value) and len(axes) > 1]
         self.readers: dict[int, set[int]] = {}
         for number, axes in enumerate(self.constants):
             for axis in axes:
-                for root in np.unique(self.atoms.resolve(axis)) if len(axis) > 1 else ():
+                for root in np.unique(self.classes.resolve(axis)) if len(axis) > 1 else ():
                     self.readers.setdefault(int(root), set()).add(number)
 
-    def best(self, cluster: Sequence[Product]) -> _Side:
+    def best(self, cluster: Sequence[ProductConstraint]) -> _Side:
         """The strategy that leaves the fewest parameters; the first of equals."""
-        roots = sorted({int(root) for product in cluster for root in _free_roots(self.atoms, product)})
+        roots = sorted({int(root) for product in cluster for root in _free_roots(self.classes, product)})
         touched = sorted(set().union(*(self.readers.get(root, set()) for root in roots)))
         trials = [self._left(cluster, np.array(roots), touched, side) for side in _STRATEGIES.values()]
         return list(_STRATEGIES.values())[int(np.argmin(trials))]
 
-    def _left(self, cluster: Sequence[Product], roots: np.ndarray, touched: Iterable[int], side: _Side) -> float:
+    def _left(
+        self, cluster: Sequence[ProductConstraint], roots: np.ndarray, touched: Iterable[int], side: _Side
+    ) -> float:
         """Parameters left after a trial on a copy that knows these components alone (and 0 for the rest)."""
-        trial = Atoms()
+        trial = DependencyClasses()
         local = np.concatenate([[0], trial.fresh(len(roots) + 1)[1:]])
 
         def seen(axis: Axis) -> Axis:
-            resolved = self.atoms.resolve(axis)
+            resolved = self.classes.resolve(axis)
             place = np.clip(np.searchsorted(roots, resolved), 0, len(roots) - 1)
             return local[np.where(roots[place] == resolved, place + 1, 0)]
 
-        copies = [Product(seen(product.outer), seen(product.inner), seen(product.flat)) for product in cluster]
+        copies = [
+            ProductConstraint(seen(product.outer), seen(product.inner), seen(product.flat)) for product in cluster
+        ]
         _carry_out(trial, copies, side)
         left = 0.0
         for number in touched:

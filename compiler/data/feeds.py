@@ -22,7 +22,7 @@ from graphpress.data.samples import Batch, Samples, evenly_spaced
 from graphpress.data.sources import hash_array
 from graphpress.errors import DataError, did_you_mean
 
-MATERIALISE_BYTES = 2 << 30
+MATERIALIZE_BYTES = 2 << 30
 """The most that a source which can be read only once may take in memory."""
 
 
@@ -168,7 +168,7 @@ def reread(feeds: Iterable[Any], where: str) -> Iterable[Any]:
     """Something that can be iterated many times: ``feeds`` itself, or a list of what a one-shot iterator yields.
 
     Raises:
-        DataError: the one-shot iterator yields more than ``MATERIALISE_BYTES``.
+        DataError: the one-shot iterator yields more than ``MATERIALIZE_BYTES``.
     """
     if iter(feeds) is not feeds:
         return feeds
@@ -179,7 +179,7 @@ def drain(reader: Any, where: str) -> list[Any]:
     """All feeds of a calibration data reader (``get_next() -> dict | None``), which can be read only once.
 
     Raises:
-        DataError: it yields more than ``MATERIALISE_BYTES``.
+        DataError: it yields more than ``MATERIALIZE_BYTES``.
     """
     return _keep(iter(reader.get_next, None), where)
 
@@ -189,9 +189,9 @@ def _keep(feeds: Iterable[Any], where: str) -> list[Any]:
     for item in feeds:
         parts = item.values() if isinstance(item, Mapping) else item if isinstance(item, (tuple, list)) else (item,)
         size += sum(getattr(part, "nbytes", 0) for part in parts)
-        if size > MATERIALISE_BYTES:
+        if size > MATERIALIZE_BYTES:
             raise DataError(
-                f"can be read only once and yields more than {MATERIALISE_BYTES >> 30} GiB",
+                f"can be read only once and yields more than {MATERIALIZE_BYTES >> 30} GiB",
                 where=where,
                 fix="give an object whose __iter__ starts anew each time",
             )

@@ -27,14 +27,14 @@ def from_names(names: Sequence[str], pattern: str, where: str) -> np.ndarray:
         raise DataError(
             f"from_name {pattern!r} is not a regular expression: {error}",
             where=where,
-            fix="mend `from_name:`, as in ^(\\d+)_; a literal ( or . wants a backslash",
+            fix="correct `from_name:`, as in ^(\\d+)_; a literal ( or . wants a backslash",
         ) from error
     if compiled.groups < 1:
         raise DataError(f"{pattern!r} has no group", where=where, fix="put parentheses round the label: ^(\\d+)_")
     found = [compiled.search(name) or compiled.search(name.rsplit("/", 1)[-1]) for name in names]
     for name, match in zip(names, found, strict=True):
         if match is None or match.group(1) is None:
-            raise DataError(f"the name {name!r} does not match {pattern!r}", where=where, fix="mend from_name")
+            raise DataError(f"the name {name!r} does not match {pattern!r}", where=where, fix="correct from_name")
     words = [match.group(1) for match in found if match is not None]
     return np.array([int(word) for word in words]) if all(map(_is_integer, words)) else np.array(words, dtype=object)
 

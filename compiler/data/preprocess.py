@@ -1,6 +1,6 @@
 """From a record of a source to one sample of a model input.
 
-The order is fixed: user's function, resize, centre crop, colour order, ``x * scale``, ``(x - mean) / std``, then the
+The order is fixed: user's function, resize, center crop, color order, ``x * scale``, ``(x - mean) / std``, then the
 model's layout and dtype. On the way the channels are the last axis; where the model has its own is read off its shape.
 """
 
@@ -64,7 +64,7 @@ class Preprocessor:
             return fit(cast(record, self.dtype, where), self.dims, where)
         record, channels_last = self._channels_last(record, where)
         record = self._spatial(record, where)
-        record = self._normalised(record, where)
+        record = self._normalized(record, where)
         if channels_last:
             record = self._model_layout(record)
         sample = fit(record, self.dims, where)
@@ -117,12 +117,12 @@ class Preprocessor:
         if options.resize is not None:
             record = resize(record, target_size(record.shape, options.resize), options.interpolation)
         if options.crop is not None:
-            record = centre_crop(record, options.crop, where)
+            record = center_crop(record, options.crop, where)
         if options.color and record.shape[-1] != 3:
             raise DataError(f"color is for 3 channels, not {record.shape[-1]}", where=where, fix="leave `color:` out")
         return record[..., ::-1] if options.color == "BGR" else record
 
-    def _normalised(self, record: np.ndarray, where: str) -> np.ndarray:
+    def _normalized(self, record: np.ndarray, where: str) -> np.ndarray:
         options = self.options
         if options.scale == 1.0 and options.mean == 0.0 and options.std == 1.0:
             return record
@@ -171,7 +171,7 @@ def channel_axis(dims: Dims) -> int:
 
 
 def image_mode(dims: Dims) -> str:
-    """The Pillow mode in which images suit this input: grey where it has one channel or no channel axis."""
+    """The Pillow mode in which images suit this input: gray where it has one channel or no channel axis."""
     if dims is None:
         return "RGB"
     if len(dims) < 4:
@@ -207,7 +207,7 @@ def resize(record: np.ndarray, size: tuple[int, int], interpolation: str) -> np.
     return np.stack(channels, axis=-1)
 
 
-def centre_crop(record: np.ndarray, size: int | tuple[int, int], where: str) -> np.ndarray:
+def center_crop(record: np.ndarray, size: int | tuple[int, int], where: str) -> np.ndarray:
     """The middle ``size`` of ``[h, w, c]``.
 
     Raises:

@@ -68,7 +68,7 @@ class Preprocess:
             returns an array. This is where a tokenizer goes.
         layout: the source's axes, ``NHWC``, ``NCHW`` and the like; without it an array has the model's own layout.
         resize: an int scales the shorter side to it, ``[h, w]`` scales to exactly that.
-        crop: centre crop, an int for a square or ``[h, w]``.
+        crop: center crop, an int for a square or ``[h, w]``.
         color: the channel order the model wants; sources are RGB.
         interpolation: the filter of ``resize``.
         scale: every value is multiplied by it.
@@ -135,7 +135,7 @@ def read_data_file(path: Path) -> DataFile:
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: dates that are none
         reason = " ".join(str(error).split())
         raise DataError(
-            f"is not YAML: {reason}", where=str(path), fix="mend its indentation, quotes or brackets"
+            f"is not YAML: {reason}", where=str(path), fix="correct its indentation, quotes or brackets"
         ) from error
     return check_data_file(content, str(path))
 

@@ -69,7 +69,7 @@ def call_user(function: Any, *arguments: Any, where: str) -> Any:
     try:
         return function(*arguments)
     except Exception as error:
-        raise DataError(f"raised {type(error).__name__}: {error}", where=where, fix="mend the function") from error
+        raise DataError(f"raised {type(error).__name__}: {error}", where=where, fix="correct the function") from error
 
 
 def code_hash(function: Any) -> str:

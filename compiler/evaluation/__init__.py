@@ -3,7 +3,7 @@
 from graphpress.evaluation.evaluate import Score, evaluate, score_model
 from graphpress.evaluation.interval import Interval, drop_interval
 from graphpress.evaluation.metrics import Metric, resolve_metric
-from graphpress.evaluation.outputs import Judged
+from graphpress.evaluation.outputs import Predictions
 from graphpress.evaluation.sensitivity import DamageMeasure
 from graphpress.evaluation.service import EvaluationService
 from graphpress.evaluation.similarity import OutputAgreement, compare_outputs, sqnr
@@ -12,9 +12,9 @@ __all__ = [
     "DamageMeasure",
     "EvaluationService",
     "Interval",
-    "Judged",
     "Metric",
     "OutputAgreement",
+    "Predictions",
     "Score",
     "compare_outputs",
     "drop_interval",

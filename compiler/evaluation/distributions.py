@@ -1,7 +1,7 @@
 """What the outputs of a model mean: a distribution over classes, or plain numbers.
 
 The output that tells classes is the one that accuracy would be measured on. Whether it holds probabilities is read off
-its numbers, so that no spelling of Softmax has to be known.
+its numbers, so that no form of Softmax has to be known.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from graphpress.data.inputs import is_floating
-from graphpress.evaluation.outputs import Judged, class_output
+from graphpress.evaluation.outputs import Predictions, class_output
 
 _SUMS_TO_ONE = 1e-3
 
 
 def class_scores(outputs: Mapping[str, np.ndarray], rows: int) -> str | None:
     """The name of the output that holds floating-point scores of classes, ``rows`` × classes; None without one."""
-    name = class_output(Judged(outputs, None, None, rows, rows), None)
+    name = class_output(Predictions(outputs, None, None, rows, rows), None)
     return name if name is not None and is_floating(outputs[name].dtype) else None
 
 

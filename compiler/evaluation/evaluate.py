@@ -11,7 +11,7 @@ import numpy as np
 from graphpress.data import Batch, Samples
 from graphpress.errors import DataError, UsageError
 from graphpress.evaluation.metrics import Guess, Metric
-from graphpress.evaluation.outputs import Judged
+from graphpress.evaluation.outputs import Predictions
 from graphpress.ir import Model, save
 from graphpress.progress import Progress, Silent
 from graphpress.runtime import Infer, Session
@@ -69,11 +69,11 @@ def evaluate(
     counts, scores, note, guess = list[int](), list[np.ndarray](), "", None
     batches = -(-samples.count // samples.batch_size)
     for batch in (progress or Silent()).track(samples.counted_batches(), f"measuring {metric.name}", batches):
-        judged = _judge(run, batch, reference if metric.needs_reference else None)
+        predictions = _predict(run, batch, reference if metric.needs_reference else None)
         if not counts:
-            note, guess = metric.remark(judged), metric.guess(judged)
+            note, guess = metric.remark(predictions), metric.guess(predictions)
         counts.append(batch.count)
-        scores.append(metric.score(judged))
+        scores.append(metric.score(predictions))
     total = _total(metric, scores, counts)
     doubt = _doubt(total.value, guess) if reference is run else ""
     return replace(total, note="; ".join(filter(None, (doubt, note))))
@@ -90,10 +90,10 @@ def score_model(
         return evaluate(Session(file, threads=threads), samples, metric, reference, model=file, progress=progress)
 
 
-def _judge(run: Infer, batch: Batch, reference: Infer | None) -> Judged:
+def _predict(run: Infer, batch: Batch, reference: Infer | None) -> Predictions:
     outputs = run(batch.feed)
     wanted = None if reference is None else outputs if reference is run else reference(batch.feed)
-    return Judged(outputs, batch.labels, wanted, batch.count + batch.padding, batch.count)
+    return Predictions(outputs, batch.labels, wanted, batch.count + batch.padding, batch.count)
 
 
 def _doubt(value: float, guess: Guess | None) -> str:

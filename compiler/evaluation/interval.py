@@ -75,19 +75,19 @@ def newcombe(before: np.ndarray, after: np.ndarray, confidence: float) -> tuple[
 
 def wilson(share: float, n: int, z: float) -> tuple[float, float]:
     """Wilson's score interval of a proportion of ``n`` (E. B. Wilson, JASA 22, 1927)."""
-    centre = share + z * z / (2 * n)
+    center = share + z * z / (2 * n)
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return (centre - spread) / scale, (centre + spread) / scale
+    return (center - spread) / scale, (center + spread) / scale
 
 
 def paired_t(differences: np.ndarray, confidence: float) -> tuple[float, float]:
     """Student's interval of the mean of at least two differences."""
     n = differences.size
-    centre = float(differences.mean())
+    center = float(differences.mean())
     error = float(differences.std(ddof=1)) / math.sqrt(n)
     reach = _t_quantile(0.5 + confidence / 2, n - 1) * error
-    return centre - reach, centre + reach
+    return center - reach, center + reach
 
 
 def _joined(one: float, other: float, phi: float) -> float:

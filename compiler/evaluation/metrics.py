@@ -21,7 +21,7 @@ import numpy as np
 
 from graphpress.data import is_reference, load_object
 from graphpress.errors import DataError, UsageError, did_you_mean
-from graphpress.evaluation.outputs import Judged, class_count, class_output, compared, in_top, numeric, predicted
+from graphpress.evaluation.outputs import Predictions, class_count, class_output, compared, in_top, numeric, predicted
 from graphpress.evaluation.similarity import cosine, decibels, energies, overlap
 
 MAX_SQNR_DB = 200.0
@@ -45,11 +45,11 @@ def _mean(scores: np.ndarray) -> float:
     return float(scores.mean())
 
 
-def _no_remark(_: Judged) -> str:
+def _no_remark(_: Predictions) -> str:
     return ""
 
 
-def _no_guess(_: Judged) -> Guess | None:
+def _no_guess(_: Predictions) -> Guess | None:
     return None
 
 
@@ -69,13 +69,13 @@ class Metric:
     """
 
     name: str
-    score: Callable[[Judged], np.ndarray]
+    score: Callable[[Predictions], np.ndarray]
     needs_labels: bool = False
     needs_reference: bool = False
     reduce: Callable[[np.ndarray], float] = _mean
     of_model: Callable[[Path], float] | None = None
-    remark: Callable[[Judged], str] = _no_remark
-    guess: Callable[[Judged], Guess | None] = _no_guess
+    remark: Callable[[Predictions], str] = _no_remark
+    guess: Callable[[Predictions], Guess | None] = _no_guess
 
 
 def resolve_metric(name: str | Callable[..., Any] | None, has_labels: bool) -> Metric:
@@ -134,67 +134,69 @@ def _top_metric(name: str, k: int, output: str | None) -> Metric:
     )
 
 
-def _top(k: int, output: str | None, judged: Judged) -> np.ndarray:
-    name = class_output(judged, output)
+def _top(k: int, output: str | None, predictions: Predictions) -> np.ndarray:
+    name = class_output(predictions, output)
     if name is None:
         raise DataError(
             "no output tells classes: none is [N, classes] or integers [N]",
-            where=", ".join(f"{name} {list(array.shape)}" for name, array in judged.outputs.items()),
+            where=", ".join(f"{name} {list(array.shape)}" for name, array in predictions.outputs.items()),
             fix="name one with `top1@output`, or give a metric of your own as module:function",
         )
-    return in_top(judged.outputs[name], k, judged)
+    return in_top(predictions.outputs[name], k, predictions)
 
 
-def _guess(k: int, output: str | None, judged: Judged) -> Guess | None:
-    name = class_output(judged, output)
-    classes = None if name is None else class_count(judged.outputs[name], judged)
+def _guess(k: int, output: str | None, predictions: Predictions) -> Guess | None:
+    name = class_output(predictions, output)
+    classes = None if name is None else class_count(predictions.outputs[name], predictions)
     return Guess(k, classes) if classes is not None and classes > k else None
 
 
-def _choice_remark(metric: str, output: str | None, judged: Judged) -> str:
+def _choice_remark(metric: str, output: str | None, predictions: Predictions) -> str:
     """Which output the classes are read from, where there were several to choose from."""
-    name, several = class_output(judged, output), len(numeric(judged.outputs))
+    name, several = class_output(predictions, output), len(numeric(predictions.outputs))
     if output is not None or name is None or several == 1:
         return ""
     return f"{metric} is taken on output {name!r}, one of {several}: `{metric}@OUTPUT` takes another"
 
 
-def _agreement(output: str | None, judged: Judged) -> np.ndarray:
-    name = class_output(judged, output)
+def _agreement(output: str | None, predictions: Predictions) -> np.ndarray:
+    name = class_output(predictions, output)
     if name is None:
-        return _nearness(overlap, None, judged)
-    given, wanted = (predicted(outputs[name], judged) for outputs in (judged.outputs, judged.reference or {}))
+        return _nearness(overlap, None, predictions)
+    given, wanted = (
+        predicted(outputs[name], predictions) for outputs in (predictions.outputs, predictions.reference or {})
+    )
     if given.shape != wanted.shape:
-        return np.zeros(judged.count)
-    return _by_sample((given == wanted).reshape(given.shape[0], -1).mean(1), judged)
+        return np.zeros(predictions.count)
+    return _by_sample((given == wanted).reshape(given.shape[0], -1).mean(1), predictions)
 
 
-def _agreement_remark(metric: str, output: str | None, judged: Judged) -> str:
-    if class_output(judged, output) is not None:
-        return _choice_remark(metric, output, judged)
-    names = compared(judged.reference or {})
+def _agreement_remark(metric: str, output: str | None, predictions: Predictions) -> str:
+    if class_output(predictions, output) is not None:
+        return _choice_remark(metric, output, predictions)
+    names = compared(predictions.reference or {})
     outputs = f"output {names[0]!r}" if len(names) == 1 else f"all {len(names)} outputs"
     return f"no output is [N, classes]: agreement is the mean overlap 2 r.c / (|r|^2 + |c|^2) of {outputs}"
 
 
 def _nearness(
-    measure: Callable[[np.ndarray, np.ndarray], np.ndarray], output: str | None, judged: Judged
+    measure: Callable[[np.ndarray, np.ndarray], np.ndarray], output: str | None, predictions: Predictions
 ) -> np.ndarray:
     """Mean over outputs of a measure between rows."""
-    scores = [_by_sample(measure(*pair), judged) for pair in judged.pairs(output)]
+    scores = [_by_sample(measure(*pair), predictions) for pair in predictions.pairs(output)]
     if not scores:
         raise DataError("no output holds numbers", fix="give a metric of your own as module:function")
     return np.asarray(np.mean(scores, axis=0))
 
 
-def _by_sample(scores: np.ndarray, judged: Judged) -> np.ndarray:
+def _by_sample(scores: np.ndarray, predictions: Predictions) -> np.ndarray:
     """Scores of all samples, from those of an output that may lack the batch axis."""
-    return np.broadcast_to(scores, (judged.count,))
+    return np.broadcast_to(scores, (predictions.count,))
 
 
-def _energies(output: str | None, judged: Judged) -> np.ndarray:
+def _energies(output: str | None, predictions: Predictions) -> np.ndarray:
     """Energies of signal and noise by row; an output without batch axis counts once."""
-    return np.concatenate([energies(*pair) for pair in judged.pairs(output)])
+    return np.concatenate([energies(*pair) for pair in predictions.pairs(output)])
 
 
 def _sqnr_of(scores: np.ndarray) -> float:
@@ -226,12 +228,12 @@ def _required_parameters(function: Any, name: str) -> int:
     return len(required)
 
 
-def _user_score(function: Any, name: str, judged: Judged) -> np.ndarray:
-    outputs = {key: judged.cut(array) for key, array in judged.outputs.items()}
-    scores = _numbers(_called(function, name, outputs, judged.labels), name)
-    if scores.ndim > 1 or (scores.ndim == 1 and scores.shape[0] != judged.count):
+def _user_score(function: Any, name: str, predictions: Predictions) -> np.ndarray:
+    outputs = {key: predictions.cut(array) for key, array in predictions.outputs.items()}
+    scores = _numbers(_called(function, name, outputs, predictions.labels), name)
+    if scores.ndim > 1 or (scores.ndim == 1 and scores.shape[0] != predictions.count):
         raise DataError(
-            f"returned shape {list(scores.shape)} for {judged.count} samples",
+            f"returned shape {list(scores.shape)} for {predictions.count} samples",
             where=name,
             fix="return one score a sample, or one number",
         )
@@ -249,7 +251,7 @@ def _called(function: Any, name: str, *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except Exception as error:
-        raise DataError(f"raised {type(error).__name__}: {error}", where=name, fix="mend the metric") from error
+        raise DataError(f"raised {type(error).__name__}: {error}", where=name, fix="correct the metric") from error
 
 
 def _numbers(value: Any, name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ Outputs = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Judged:
+class Predictions:
     """One batch to be scored.
 
     Args:
@@ -83,34 +83,34 @@ def pick(outputs: Outputs, name: str) -> str:
     return name
 
 
-def class_output(judged: Judged, output: str | None) -> str | None:
+def class_output(predictions: Predictions, output: str | None) -> str | None:
     """The output that tells classes: the named one, else the first that is scores ``[N, classes]``, else the first
     that is integers ``[N]``.
 
     Extents of 1 behind these don't count in an only output, as global pooling leaves them. Among several outputs they
     do: there ``[N, anchors, 1]`` is a detector's scores of one class.
     """
-    found = numeric(judged.outputs)
+    found = numeric(predictions.outputs)
     if output is not None:
         return pick(found, output)
     shapes = {name: _trimmed(array) if len(found) == 1 else array for name, array in found.items()}
-    candidates = [name for name, array in shapes.items() if _tells_classes(array, judged.rows)]
+    candidates = [name for name, array in shapes.items() if _tells_classes(array, predictions.rows)]
     return min(candidates, key=lambda name: not is_floating(found[name].dtype), default=None)
 
 
-def predicted(array: np.ndarray, judged: Judged) -> np.ndarray:
+def predicted(array: np.ndarray, predictions: Predictions) -> np.ndarray:
     """Predicted classes: the argmax over the class axis, or the integers themselves; -1 where scores hold NaN.
 
     The class axis is the second, in outputs of rank 3 the last.
     """
-    scores = _trimmed(judged.real(array))
+    scores = _trimmed(predictions.real(array))
     if not is_floating(scores.dtype):
         return scores.astype(np.int64)
     axis = class_axis(scores)
     return np.where(np.isnan(scores).any(axis), -1, scores.argmax(axis))
 
 
-def in_top(array: np.ndarray, k: int, judged: Judged) -> np.ndarray:
+def in_top(array: np.ndarray, k: int, predictions: Predictions) -> np.ndarray:
     """Whether each label is among the ``k`` best classes, as 0/1 ``[count]``; the share of places for dense labels.
 
     Equal scores rank by index, as argmax has it. Dense labels outside the classes are void and don't count.
@@ -118,10 +118,10 @@ def in_top(array: np.ndarray, k: int, judged: Judged) -> np.ndarray:
     Raises:
         DataError: labels do not go with this output.
     """
-    labels = judged.labels
+    labels = predictions.labels
     if labels is None:
         raise DataError("the metric needs labels", fix="add `labels:` to the data, or take the metric `agreement`")
-    scores = _trimmed(judged.real(array))
+    scores = _trimmed(predictions.real(array))
     if not is_floating(scores.dtype):
         _check_labels(labels, scores.shape, None)
         return _share(scores == labels, np.ones(labels.shape, bool))
@@ -136,9 +136,9 @@ def in_top(array: np.ndarray, k: int, judged: Judged) -> np.ndarray:
     return _share(hit & valid, valid)
 
 
-def class_count(array: np.ndarray, judged: Judged) -> int | None:
+def class_count(array: np.ndarray, predictions: Predictions) -> int | None:
     """How many classes an output scores; None where it holds the predicted classes themselves."""
-    scores = _trimmed(judged.real(array))
+    scores = _trimmed(predictions.real(array))
     return scores.shape[class_axis(scores)] if is_floating(scores.dtype) and scores.ndim > 1 else None
 
 

@@ -22,7 +22,7 @@ class OutputAgreement:
         max_abs: largest absolute difference.
         max_rel: largest absolute difference, over the largest magnitude of the first model's output.
         cosine: cosine of the angle between both outputs, all feeds in one vector.
-        sqnr_db: signal-to-quantisation-noise ratio in dB; ``inf`` when they are equal.
+        sqnr_db: signal-to-quantization-noise ratio in dB; ``inf`` when they are equal.
     """
 
     name: str
@@ -33,7 +33,7 @@ class OutputAgreement:
 
 
 def sqnr(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Signal-to-quantisation-noise ratio in dB: ``10 log10(sum(r^2) / sum((r - c)^2))``.
+    """Signal-to-quantization-noise ratio in dB: ``10 log10(sum(r^2) / sum((r - c)^2))``.
 
     ``inf`` for equal arrays, ``-inf`` for a candidate that is not finite where the reference is.
 
@@ -99,7 +99,7 @@ def _ratio(products: np.ndarray, norms: np.ndarray, reference: np.ndarray, candi
     return np.where(equal, 1.0, np.nan_to_num(ratio, nan=0.0))
 
 
-class _Tally:
+class _Sums:
     """Running sums of one output over the feeds."""
 
     def __init__(self) -> None:
@@ -132,7 +132,7 @@ def compare_outputs(first: Infer, second: Infer, feeds: Iterable[Feed]) -> list[
     Raises:
         DataError: an output is missing in the second model, or has another shape there.
     """
-    tallies: dict[str, _Tally] = {}
+    sums: dict[str, _Sums] = {}
     for feed in feeds:
         wanted, given = first(feed), second(feed)
         for name, array in wanted.items():
@@ -142,5 +142,5 @@ def compare_outputs(first: Infer, second: Infer, feeds: Iterable[Feed]) -> list[
                 other = list(given[name].shape) if name in given else "missing"
                 raise DataError(f"output is {list(array.shape)} in the first model, {other} in the second", where=name)
             flat = (np.asarray(item, np.float64).ravel() for item in (array, given[name]))
-            tallies.setdefault(name, _Tally()).add(*flat)
-    return [tally.result(name) for name, tally in tallies.items()]
+            sums.setdefault(name, _Sums()).add(*flat)
+    return [total.result(name) for name, total in sums.items()]

@@ -1,8 +1,8 @@
-"""The graph IR: onnx_ir behind one door, with what compression needs beside it."""
+"""The graph IR: onnx_ir behind one interface, with what compression needs beside it."""
 
 from graphpress.ir.edit import Editor, forget_inner_types
 from graphpress.ir.files import clone, digest, from_proto, load, save, serialize, tensors, to_proto, weight_bytes
-from graphpress.ir.float_types import FLOAT_TYPES, lower_float_types
+from graphpress.ir.float_types import FLOAT_TYPES, materialize_float_types
 from graphpress.ir.index import OperatorIndex
 from graphpress.ir.node_view import NEWEST_OPSET, AxisError, Dims, NodeView, UnknownShapeError, normalize_axis
 from graphpress.ir.pattern import Match, Refusal, Rewrites, Rule, apply_rules
@@ -104,7 +104,7 @@ __all__ = [
     "is_standard",
     "label",
     "load",
-    "lower_float_types",
+    "materialize_float_types",
     "normalize_axis",
     "only_reader",
     "opset_of",

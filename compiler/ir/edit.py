@@ -1,4 +1,4 @@
-"""The one door that changes graphs.
+"""The one interface that changes graphs.
 
 Every helper keeps three invariants: a constant's array, shape and dtype change together; names of graph
 inputs and outputs never change; every value name is unique in the model.
@@ -54,7 +54,7 @@ class Editor:
     def add_constant(self, array: np.ndarray | TensorProtocol, name: str, graph: Graph | None = None) -> Value:
         """Add a constant (to the main graph unless told otherwise) and return its value.
 
-        It is an initialiser, or a ``Constant`` node in the body of a function, which has no initialisers.
+        It is an initializer, or a ``Constant`` node in the body of a function, which has no initializers.
         """
         owner = self.model.graph if graph is None else graph
         if owner in self._bodies:
@@ -105,7 +105,7 @@ class Editor:
     # -- changing -------------------------------------------------------------------------------------
 
     def set_constant(self, value: Value, array: np.ndarray | TensorProtocol) -> None:
-        """Give an initialiser new contents: array, shape and dtype at once, for every reader."""
+        """Give an initializer new contents: array, shape and dtype at once, for every reader."""
         tensor = _tensor(array)
         value.const_value = tensor
         value.shape = Shape(tensor.shape.numpy())
@@ -202,7 +202,7 @@ class Editor:
                 owner.outputs[index] = new
 
     def remove(self, *nodes: Node) -> None:
-        """Remove nodes whose outputs nobody reads, and the initialisers that only they read."""
+        """Remove nodes whose outputs nobody reads, and the initializers that only they read."""
         for node in nodes:
             inputs = list(node.inputs)
             _owner(node).remove(node, safe=True)
@@ -210,7 +210,7 @@ class Editor:
                 self.drop_if_unused(value)
 
     def drop_if_unused(self, value: Value | None) -> None:
-        """Drop an initialiser that has no reader left; public inputs and outputs stay."""
+        """Drop an initializer that has no reader left; public inputs and outputs stay."""
         if value is None or value.uses() or value.is_graph_output() or value.is_graph_input():
             return
         if value.is_initializer():

@@ -1,9 +1,9 @@
 """Reading and writing ONNX: a model file is untrusted input, and nothing is dropped silently.
 
-Reading normalises (``graphpress.ir.mend`` says what else): unsorted nodes are sorted, and initialisers that an IR
-version below 4 lists as inputs stop being inputs (they were constants all along; the model becomes IR version 4).
+Reading normalizes (``graphpress.ir.import_fixups`` says what else): unsorted nodes are sorted, and initializers that an
+IR version below 4 lists as inputs stop being inputs (they were constants all along; the model becomes IR version 4).
 Encodings, which files hold as text and tensors, are attached to the values and nodes that they belong to.
-What is not kept, because it says nothing: types of names that nothing in their graph defines, types of initialisers
+What is not kept, because it says nothing: types of names that nothing in their graph defines, types of initializers
 that repeat the tensor's own, checksums of external data, absent outputs at the end of a node's list.
 External data stays on disk, memory-mapped, and must lie inside the model's folder.
 """
@@ -27,7 +27,7 @@ from graphpress.ir.encoding.encoded_tensor import EncodedTensor
 from graphpress.ir.encoding.loading import read_encodings
 from graphpress.ir.encoding.saving import holds_encodings, write_encodings
 from graphpress.ir.external import fill, finder, in_memory, locate
-from graphpress.ir.mend import prepare, restore
+from graphpress.ir.import_fixups import prepare, restore
 from graphpress.ir.types import (
     AttributeType,
     DataType,
@@ -42,7 +42,7 @@ from graphpress.ir.types import (
 from graphpress.ir.values import TENSOR_TYPES, attributes_of, graphs, holds_graphs, subgraphs_of, with_subgraphs
 from graphpress.ir.verify import problems
 
-FIRST_IR_WITH_CONSTANT_INITIALISERS = 4
+FIRST_IR_WITH_CONSTANT_INITIALIZERS = 4
 PROTOBUF_LIMIT = 2_000_000_000
 """Protobuf messages end at 2 GiB; beyond this, weights go to ``model.onnx.data``."""
 MAPPED_BYTES = 1 << 28
@@ -135,11 +135,11 @@ def _read_types_of_function_inputs(proto: onnx.ModelProto, model: Model) -> None
 
 
 def _settle_constant_inputs(model: Model) -> None:
-    if model.ir_version >= FIRST_IR_WITH_CONSTANT_INITIALISERS:
+    if model.ir_version >= FIRST_IR_WITH_CONSTANT_INITIALIZERS:
         return
     inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
     model.graph.inputs[:] = inputs
-    model.ir_version = FIRST_IR_WITH_CONSTANT_INITIALISERS
+    model.ir_version = FIRST_IR_WITH_CONSTANT_INITIALIZERS
 
 
 def _declare_opsets_in_subgraphs(model: Model) -> None:
@@ -202,8 +202,8 @@ def weight_bytes(model: Model) -> int:
 
 
 def tensors(model: Model) -> Iterator[TensorProtocol]:
-    """Every constant tensor: initialisers and tensor attributes, in all graphs."""
-    for value in _initialisers(model):
+    """Every constant tensor: initializers and tensor attributes, in all graphs."""
+    for value in _initializers(model):
         if value.const_value is not None:
             yield value.const_value
     for graph in graphs(model):
@@ -213,7 +213,7 @@ def tensors(model: Model) -> Iterator[TensorProtocol]:
                     yield from (attribute.value,) if attribute.type == AttributeType.TENSOR else attribute.value
 
 
-def _initialisers(model: Model) -> Iterator[Value]:
+def _initializers(model: Model) -> Iterator[Value]:
     for graph in graphs(model):
         if isinstance(graph, onnx_ir.Graph):
             yield from graph.initializers.values()
@@ -260,7 +260,7 @@ def _serialize(stored: Model) -> bytes:
 
 
 def digest(model: Model) -> str:
-    """SHA-256 of everything in the model, in hexadecimal; external data, to which its serialised form only refers, too.
+    """SHA-256 of everything in the model, in hexadecimal; external data, to which its serialized form only refers, too.
 
     Raises:
         ModelError: the model is too large for one protobuf message.
@@ -291,7 +291,7 @@ def save(model: Model, path: str | os.PathLike[str], *, encodings: bool = True) 
     """
     file = Path(path)
     stored = _as_stored(model) if encodings else model
-    external = any(isinstance(value.const_value, ExternalTensor) for value in _initialisers(stored))
+    external = any(isinstance(value.const_value, ExternalTensor) for value in _initializers(stored))
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}-") as folder:
         aside = Path(folder) / file.name
         if external or weight_bytes(stored) > (PROTOBUF_LIMIT if stored is model else MAPPED_BYTES):
@@ -306,7 +306,7 @@ def save(model: Model, path: str | os.PathLike[str], *, encodings: bool = True) 
 
 def _save_with_data(model: Model, file: Path) -> list[tuple[TensorProtocol, TensorProtocol]]:
     """Write the model and its data; the model stays as it was. Returns the tensors, before and as saved."""
-    values = [value for value in _initialisers(model) if value.const_value is not None]
+    values = [value for value in _initializers(model) if value.const_value is not None]
     before = [value.const_value for value in values if value.const_value is not None]
     large = [tensor for tensor in before if tensor.nbytes > INLINE_BYTES and tensor.dtype != DataType.STRING]
     outside = dict(zip(map(id, large), _write_data(large, file.with_name(f"{file.name}.data")), strict=True))
@@ -344,7 +344,7 @@ def _follow(saved: Sequence[tuple[TensorProtocol, TensorProtocol]], file: Path, 
                 after.base_dir = target.parent
             replaced[id(before)] = after
             before.invalidate()
-    for value in _initialisers(model) if replaced else ():
+    for value in _initializers(model) if replaced else ():
         tensor = value.const_value
         if isinstance(tensor, EncodedTensor) and id(tensor.codes) in replaced:
             value.const_value = EncodedTensor(replaced[id(tensor.codes)], tensor.encoding, tensor.dtype, tensor.name)
@@ -359,6 +359,6 @@ def _encode(proto: onnx.ModelProto) -> bytes:
         raise ModelError(
             f"does not fit into one protobuf message ({error})",
             where="model",
-            fix="turn large constants in attributes into initialisers",
+            fix="turn large constants in attributes into initializers",
         ) from error
     return encoded

@@ -1,4 +1,4 @@
-"""Spell the float types that nodes were asked for: tensors of that type, and a Cast wherever two types meet.
+"""Write out the float types that nodes were asked for: tensors of that type, and a Cast wherever two types meet.
 
 A node with float type T reads and computes T; one without keeps float32. Every value has the type in which it is
 computed, so that a Cast stands only between a node that makes one type and one that wants another:
@@ -55,8 +55,8 @@ _NO_ROUNDING: Final = frozenset(
 integers themselves, and round nothing that it says."""
 
 
-def lower_float_types(model: Model, *, simulate: bool = False) -> int:
-    """Spell the float type of every node out, in place, and clear those annotations; run it after ``lower_qdq``.
+def materialize_float_types(model: Model, *, simulate: bool = False) -> int:
+    """Write out the float type of every node, in place, and clear those annotations; run it after ``materialize_qdq``.
 
     Graph inputs and outputs keep their public names and types, those of subgraphs too. The bodies of functions, which
     serve several types at once, keep theirs.
@@ -80,7 +80,7 @@ def lower_float_types(model: Model, *, simulate: bool = False) -> int:
     types = known_types(model) if asked else {}
     slots = {node: found for node, dtype in asked.items() if (found := _slots(node, dtype, types)) is not None}
     if slots:
-        _Spelling(model, types, {node: (asked[node], found) for node, found in slots.items()}, simulate).write()
+        _Materializer(model, types, {node: (asked[node], found) for node, found in slots.items()}, simulate).write()
     for graph in graphs(model):
         for node in graph:
             set_float_type(node, None)
@@ -128,8 +128,8 @@ def _holds_scale(node: Node, dtype: DataType) -> bool:
     return scale is None or bool(np.all(round_to(scale, dtype.name).astype(np.float32) == scale))
 
 
-class _Spelling:
-    """One model being spelt out: in which type each value is made, and its copies in other types.
+class _Materializer:
+    """One model being written out: in which type each value is made, and its copies in other types.
 
     A copy in a type is a constant or a Cast of that type; where the type is only simulated, a float32 value that
     holds what the type would, or the value itself where that holds nothing else.

@@ -1,6 +1,6 @@
 """The pattern engine: match / refuse with a reason / rewrite, driven by an operator index and a worklist.
 
-Each node at which a rule may fit is looked at once, and again only when a rewrite changed its neighbourhood, so that a
+Each node at which a rule may fit is looked at once, and again only when a rewrite changed its neighborhood, so that a
 rule set costs time linear in the graph plus its rewrites.
 """
 
@@ -53,7 +53,7 @@ class Match:
 class Rule(Protocol):
     """What the engine needs of a rule: where to look, whether it fits, how to rewrite."""
 
-    anchors: ClassVar[tuple[str, ...]]
+    root_ops: ClassVar[tuple[str, ...]]
     """Standard operators at which to try; an empty tuple means every node."""
 
     def match(self, node: Node) -> Match | Refusal | None:
@@ -76,7 +76,7 @@ class Rewrites:
 def apply_rules(model: Model, rules: Sequence[Rule], index: OperatorIndex | None = None) -> Rewrites:
     """Apply the rules to every graph of the model until none fits.
 
-    Subgraphs and function bodies are rewritten too; rules must not assume that a node's neighbours
+    Subgraphs and function bodies are rewritten too; rules must not assume that a node's neighbors
     live in the same graph, the editor takes care of names.
 
     Args:
@@ -119,7 +119,7 @@ def _apply_to_graph(body: Graph, worklist: list[Node], dispatch: _Dispatch, edit
 
 
 def _rewrite(rule: Rule, match: Match, node: Node, edit: Editor) -> Iterable[Node]:
-    """Rewrite and return the nodes worth another look: the old neighbours and what now reads their results."""
+    """Rewrite and return the nodes worth another look: the old neighbors and what now reads their results."""
     inputs = [value for value in node.inputs if value is not None]
     readers = [use.node for output in node.outputs for use in output.uses()]
     rule.rewrite(match, edit)
@@ -130,7 +130,7 @@ def _rewrite(rule: Rule, match: Match, node: Node, edit: Editor) -> Iterable[Nod
             near.append(producer)
         if len(value.uses()) <= FEW_READERS:
             near.extend(use.node for use in value.uses())
-    return [neighbour for neighbour in dict.fromkeys(near) if neighbour.graph is not None]
+    return [neighbor for neighbor in dict.fromkeys(near) if neighbor.graph is not None]
 
 
 class _Dispatch:
@@ -139,10 +139,10 @@ class _Dispatch:
     def __init__(self, rules: Sequence[Rule]) -> None:
         by_op_type: dict[str, list[Rule]] = {}
         for rule in rules:
-            for anchor in rule.anchors:
-                by_op_type.setdefault(anchor, []).append(rule)
+            for op_type in rule.root_ops:
+                by_op_type.setdefault(op_type, []).append(rule)
         self._by_op_type = by_op_type
-        self._everywhere = [rule for rule in rules if not rule.anchors]
+        self._everywhere = [rule for rule in rules if not rule.root_ops]
 
     @property
     def op_types(self) -> tuple[str, ...]:

@@ -60,8 +60,8 @@ def _node_line(node: Node) -> str:
 def _arithmetic(node: Node) -> str:
     """What the node was asked to compute in, and the float type of the rest where that is another."""
     request, rest = compute_request(node), float_type(node)
-    words = f" as {request}" if request else ""
-    return f"{words} in {rest}" if rest and rest != request else words
+    parts = f" as {request}" if request else ""
+    return f"{parts} in {rest}" if rest and rest != request else parts
 
 
 def _operand(node: Node, index: int) -> str:
@@ -74,12 +74,12 @@ def _marked(encoding: Encoding | None) -> str:
 
 
 def _attributes(node: Node) -> str:
-    words = [
+    parts = [
         f"{name}={_attribute(attribute)}"
         for name, attribute in sorted(node.attributes.items())
         if not isinstance(attribute, Attr) or attribute.type not in (AttributeType.GRAPH, AttributeType.GRAPHS)
     ]
-    return f" {{{', '.join(words)}}}" if words else ""
+    return f" {{{', '.join(parts)}}}" if parts else ""
 
 
 def _attribute(attribute: Attr) -> str:
@@ -103,8 +103,8 @@ def _contents(tensor: TensorProtocol | None) -> str:
         return ""
     array = tensor.numpy()
     is_float = np.issubdtype(array.dtype, np.floating)
-    words = [f"{one:.6g}" if is_float else str(one) for one in array.reshape(-1).tolist()]
-    return f" = {words[0] if array.ndim == 0 else '[' + ', '.join(words) + ']'}"
+    parts = [f"{one:.6g}" if is_float else str(one) for one in array.reshape(-1).tolist()]
+    return f" = {parts[0] if array.ndim == 0 else '[' + ', '.join(parts) + ']'}"
 
 
 def _type(value: Value) -> str:

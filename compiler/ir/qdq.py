@@ -1,12 +1,12 @@
-"""QuantizeLinear/DequantizeLinear pairs and annotations are two spellings of the same thing.
+"""QuantizeLinear/DequantizeLinear pairs and annotations are two forms of the same thing.
 
-``raise_qdq`` turns the pairs of an incoming model into pinned encodings; ``lower_qdq`` spells encodings as pairs:
+``import_qdq`` turns the pairs of an incoming model into pinned encodings; ``materialize_qdq`` writes encodings out:
 
     x ─ Q ─ DQ ─ conv      ⇄      x ─ conv,  with  encoding(x) = (scale, zero-point, …)
     integers ─ DQ ─ conv   ⇄      float constant that carries the integers as its payload
 
 A pair is left as nodes, with a reason, when its scale is computed at run time, when something else reads the
-integers, when the two halves disagree, or when what it quantises was quantised before.
+integers, when the two halves disagree, or when what it quantizes was quantized before.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ OUTPUT_TYPE_OPSET = 21
 # -- raising ----------------------------------------------------------------------------------------------
 
 
-def raise_qdq(model: Model) -> Rewrites:
-    """Turn Q/DQ pairs and dequantised constants into pinned encodings, in place; what stays has its reason."""
+def import_qdq(model: Model) -> Rewrites:
+    """Turn Q/DQ pairs and dequantized constants into pinned encodings, in place; what stays has its reason."""
     edit, done = Editor(model), Rewrites()
     for graph in graphs(model):
         if not isinstance(graph, Graph):
@@ -71,7 +71,7 @@ def raise_qdq(model: Model) -> Rewrites:
         for node in list(graph):
             if not is_standard(node, "DequantizeLinear"):
                 continue
-            refusal = _raise_one(node, edit)
+            refusal = _import_dequantize(node, edit)
             if refusal is None:
                 done.count += 1
             else:
@@ -79,14 +79,14 @@ def raise_qdq(model: Model) -> Rewrites:
     return done
 
 
-def _raise_one(dequantize: Node, edit: Editor) -> Refusal | None:
+def _import_dequantize(dequantize: Node, edit: Editor) -> Refusal | None:
     encoding = _encoding_of_node(dequantize)
     if isinstance(encoding, Refusal):
         return encoding
     integers = dequantize.inputs[0]
     assert integers is not None
     if is_constant(integers):
-        return _raise_constant(dequantize, integers, encoding, edit)
+        return _import_constant(dequantize, integers, encoding, edit)
     quantize = producer(integers, "QuantizeLinear")
     if quantize is None:
         return Refusal.at(dequantize, "its integers come from a computation", _STAYS)
@@ -94,10 +94,10 @@ def _raise_one(dequantize: Node, edit: Editor) -> Refusal | None:
         return Refusal.at(quantize, "its integers have another reader", _STAYS)
     if _encoding_of_node(quantize) != encoding:
         return Refusal.at(quantize, "it and its DequantizeLinear differ in scale, zero-point or axis", _STAYS)
-    return _raise_pair(quantize, dequantize, encoding, edit)
+    return _import_pair(quantize, dequantize, encoding, edit)
 
 
-def _raise_constant(dequantize: Node, integers: Value, encoding: AffineEncoding, edit: Editor) -> Refusal | None:
+def _import_constant(dequantize: Node, integers: Value, encoding: AffineEncoding, edit: Editor) -> Refusal | None:
     result, tensor = dequantize.outputs[0], _tensor_of(integers)
     if result.is_graph_output():
         return Refusal.at(dequantize, "its result is a graph output", _STAYS)
@@ -111,11 +111,11 @@ def _raise_constant(dequantize: Node, integers: Value, encoding: AffineEncoding,
     return None
 
 
-def _raise_pair(quantize: Node, dequantize: Node, encoding: AffineEncoding, edit: Editor) -> Refusal | None:
+def _import_pair(quantize: Node, dequantize: Node, encoding: AffineEncoding, edit: Editor) -> Refusal | None:
     source, result = quantize.inputs[0], dequantize.outputs[0]
     assert source is not None
     if read_encoding(quantize, 0) is not None:
-        return Refusal.at(quantize, "it quantises again what is quantised already", _STAYS)
+        return Refusal.at(quantize, "it quantizes again what is quantized already", _STAYS)
     if not edit.can_replace(result, source) or (result.is_graph_output() and len(source.uses()) > 1):
         return Refusal.at(dequantize, "its result is a graph output with another reader before it", _STAYS)
     default = encoding_of(source)
@@ -192,27 +192,27 @@ def _result_type(dequantize: Node) -> DataType:
     return scale.dtype or DataType.FLOAT
 
 
-# -- lowering ---------------------------------------------------------------------------------------------
+# -- materializing ---------------------------------------------------------------------------------------------
 
 
-def lower_qdq(model: Model) -> int:
-    """Spell every encoding as Q/DQ nodes, in place, and clear the annotations, float types apart.
+def materialize_qdq(model: Model) -> int:
+    """Write every encoding as Q/DQ nodes, in place, and clear the annotations, float types apart.
 
-    Those stay for ``lower_float_types``: a QuantizeLinear takes that of the node before it, a DequantizeLinear that of
+    Those stay for ``materialize_float_types``: a QuantizeLinear takes that of the node before it, a DequantizeLinear of
     its readers, of which each type has its own.
 
     Returns:
-        How many values were spelt out.
+        How many values were written out.
 
     Raises:
-        ModelError: a value lost its encoding to an edit after it was quantised.
+        ModelError: a value lost its encoding to an edit after it was quantized.
     """
     edit, count = Editor(model), 0
     for graph in graphs(model):
         if isinstance(graph, Graph):
             parameters = _Parameters(edit, graph)
             for value in list(values_of(graph)):
-                count += _lower_value(value, parameters)
+                count += _materialize_value(value, parameters)
             for node in graph:
                 kept = float_type(node)
                 clear_annotations(node)
@@ -235,7 +235,7 @@ class _Parameters:
         return constants
 
     def names_type(self, encoding: AffineEncoding) -> bool:
-        """Whether a quantiser names its type instead of giving a zero-point of it.
+        """Whether a quantizer names its type instead of giving a zero-point of it.
 
         It can from opset 21 on, and for floats it has to: ONNX Runtime 1.32 takes a zero-point of 0 for the lower
         end of the grid, and drops a Relu before it.
@@ -249,12 +249,12 @@ class _Parameters:
         return self._known[key]
 
 
-def _lower_value(value: Value, parameters: _Parameters) -> int:
+def _materialize_value(value: Value, parameters: _Parameters) -> int:
     if reason := invalidation_of(value):
         raise ModelError(
-            f"{value.name!r} was quantised and then changed ({reason})",
+            f"{value.name!r} was quantized and then changed ({reason})",
             where="encoding",
-            fix="quantise after the pass that changes it",
+            fix="quantize after the pass that changes it",
         )
     uses: dict[Encoding, dict[str | None, list[tuple[Node, int]]]] = {}
     for use in value.uses():
@@ -267,7 +267,7 @@ def _lower_value(value: Value, parameters: _Parameters) -> int:
         uses.setdefault(outside, {}).setdefault(None, [])
     clear_annotations(value)
     for encoding, by_type in uses.items():
-        for dtype, decoded in _spell(value, _materializable(encoding, value), list(by_type), parameters).items():
+        for dtype, decoded in _materialize(value, _materializable(encoding, value), list(by_type), parameters).items():
             for node, index in by_type[dtype]:
                 node.replace_input_with(index, decoded)
             if encoding == outside and dtype is None:
@@ -293,7 +293,7 @@ def _materializable(encoding: Encoding, value: Value) -> AffineEncoding:
     return affine
 
 
-def _spell(
+def _materialize(
     value: Value, encoding: AffineEncoding, dtypes: Sequence[str | None], parameters: _Parameters
 ) -> dict[str | None, Value]:
     """Insert Q and DQ (for a constant: its integers and DQ) and return the decoded value for readers of each type."""

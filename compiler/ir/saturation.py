@@ -1,6 +1,6 @@
-"""Activations that do what the saturating quantiser after them does anyway.
+"""Activations that do what the saturating quantizer after them does anyway.
 
-quantise(clip(x, low, high)) = quantise(x)      where low and high land on the ends of the integer grid, or beyond
+quantize(clip(x, low, high)) = quantize(x)      where low and high land on the ends of the integer grid, or beyond
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from graphpress.ir.values import graphs, input_of, is_standard, scalar
 
 
 def absorb_activations(model: Model) -> int:
-    """Drop each Relu or Clip whose only effect is that of the saturating quantiser after it, in place.
+    """Drop each Relu or Clip whose only effect is that of the saturating quantizer after it, in place.
 
-    Quantising to [qmin, qmax] clamps; when the activation's bounds themselves land on qmin and qmax (or outside),
-    quantise(activation(x)) = quantise(x) exactly.
+    Quantizing to [qmin, qmax] clamps; when the activation's bounds themselves land on qmin and qmax (or outside),
+    quantize(activation(x)) = quantize(x) exactly.
 
     Returns:
         How many were dropped.

@@ -38,7 +38,7 @@ class Signature:
     Args:
         inputs: formal inputs in order.
         outputs: formal outputs in order.
-        types: what each variable may stand for, by its name, in ONNX's spelling: ``tensor(float16)``.
+        types: what each variable may stand for, by its name, in ONNX's form: ``tensor(float16)``.
     """
 
     inputs: tuple[Parameter, ...]
@@ -47,7 +47,7 @@ class Signature:
 
     def allows(self, variable: str, dtype: DataType) -> bool:
         """Whether a variable may stand for tensors of a type."""
-        return _spelling(dtype) in self.types.get(variable, {variable})
+        return _onnx_name(dtype) in self.types.get(variable, {variable})
 
     @property
     def is_of_tensors(self) -> bool:
@@ -205,7 +205,7 @@ def _inferred(node: Node, index: int, types: dict[Value, DataType]) -> DataType 
         return DataType(named) if named else _type_under(node, signature, signature.inputs[1].variable, types)
     if formal.variable in signature.types:
         return _type_under(node, signature, formal.variable, types)
-    return next((one for one in DataType if _spelling(one) == formal.variable), None)
+    return next((one for one in DataType if _onnx_name(one) == formal.variable), None)
 
 
 def _type_under(node: Node, signature: Signature, variable: str, types: dict[Value, DataType]) -> DataType | None:
@@ -224,5 +224,5 @@ def _declared(value: Value) -> DataType | None:
     return value.dtype if isinstance(value.type, TensorType) else None
 
 
-def _spelling(dtype: DataType) -> str:
+def _onnx_name(dtype: DataType) -> str:
     return f"tensor({dtype.name.lower()})"

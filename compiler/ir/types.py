@@ -1,6 +1,6 @@
-"""The names of the graph IR: onnx_ir's own classes, under one door.
+"""The names of the graph IR: onnx_ir's own classes, under one interface.
 
-Only the modules of this room import ``onnx_ir``; everything else imports from ``graphpress.ir``.
+Only the modules of this package import ``onnx_ir``; everything else imports from ``graphpress.ir``.
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ def opset_of(node: Node) -> int | None:
 def is_constant(value: Value | None) -> bool:
     """Whether the value is known before the model runs.
 
-    An initialiser that is also a graph input can be overridden by the caller from IR version 4 on, so
-    it is not constant (loading turns those of earlier IR versions into plain initialisers).
+    An initializer that is also a graph input can be overridden by the caller from IR version 4 on, so
+    it is not constant (loading turns those of earlier IR versions into plain initializers).
     """
     if value is None or value.is_graph_input():
         return False

@@ -85,10 +85,10 @@ def _node_problems(
 def _constant_problems(value: Value) -> list[str]:
     tensor = value.const_value
     if tensor is None:
-        return [f"initialiser {label(value)} has no contents"]
+        return [f"initializer {label(value)} has no contents"]
     faults = []
     if value.dtype is not None and value.dtype != tensor.dtype:
-        faults.append(f"initialiser {label(value)} is declared {value.dtype} but holds {tensor.dtype}")
+        faults.append(f"initializer {label(value)} is declared {value.dtype} but holds {tensor.dtype}")
     if value.shape is not None and value.shape.is_static() and tuple(value.shape) != tuple(tensor.shape):
-        faults.append(f"initialiser {label(value)} is declared {list(value.shape)} but holds {list(tensor.shape)}")
+        faults.append(f"initializer {label(value)} is declared {list(value.shape)} but holds {list(tensor.shape)}")
     return faults

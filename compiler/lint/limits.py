@@ -43,9 +43,9 @@ def _breaks(node: Node, limit: Limit, settled: frozenset[Node]) -> bool:
     value = None if limit.input is None else input_of(node, limit.input)
     if value is None:
         return limit.scans
-    if limit.largest is not None:
+    if limit.max is not None:
         number = scalar(value)
-        return number is not None and number > limit.largest
+        return number is not None and number > limit.max
     return not is_settled(value, settled)
 
 

@@ -20,9 +20,9 @@ class Limit:
         attribute: has a value that is not among ``allowed``, or a text that contains ``without``.
         allowed, without: see ``attribute``; an attribute of which nothing is allowed must be absent.
         rank: the first input has another.
-        input: index of an input that is not constant, or a constant above ``largest``.
+        input: index of an input that is not constant, or a constant above ``max``.
         constant: says in the data that it is the first of these.
-        largest: see ``input``.
+        max: see ``input``.
         scans: holds for loops alone, where they stack what each round makes.
     """
 
@@ -37,7 +37,7 @@ class Limit:
     rank: int | None = None
     input: int | None = None
     constant: bool = False
-    largest: int | None = None
+    max: int | None = None
     scans: bool = False
 
 

@@ -111,7 +111,7 @@ class Pass:
         say, after hours of other passes.
 
         Raises:
-            GraphpressError: what the caller has to mend first.
+            GraphpressError: what the caller has to correct first.
         """
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
@@ -129,10 +129,10 @@ class Pass:
 class RewritePass(Pass):
     """A pass that is one rewrite rule: ``match`` and ``rewrite`` are all there is to write.
 
-    ``anchors`` are the standard operators at which ``match`` is tried (every node when empty).
+    ``root_ops`` are the standard operators at which ``match`` is tried (every node when empty).
     """
 
-    anchors: ClassVar[tuple[str, ...]] = ()
+    root_ops: ClassVar[tuple[str, ...]] = ()
 
     def match(self, node: Node) -> Match | Refusal | None:
         """Match, refusal with its reason, or None where this is not the pattern."""
@@ -147,8 +147,8 @@ class RewritePass(Pass):
         return sum(
             isinstance(self.match(node), Match)
             for indexed in index.graphs
-            for node in indexed.nodes(self.anchors)
-            if not self.anchors or is_standard(node)
+            for node in indexed.nodes(self.root_ops)
+            if not self.root_ops or is_standard(node)
         )
 
     def run(self, model: Model, context: Context) -> Outcome:

@@ -1,4 +1,4 @@
-"""Never worse: the artefact against the input model, interleaved and paired, before anything is delivered."""
+"""Never worse: the artifact against the input model, interleaved and paired, before anything is delivered."""
 
 from __future__ import annotations
 

@@ -14,28 +14,28 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from graphpress.analysis.shapes import infer_shapes
+from graphpress.driver.options import Verification
 from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
 from graphpress.ir import Model, OperatorIndex, Refusal, clone, verify
 from graphpress.manager.contract import Context, Feed, Outcome, Pass, RewritePass
-from graphpress.manager.judge import EvaluationResult
+from graphpress.manager.evaluator import EvaluationResult
+from graphpress.manager.pass_run import PassRun
 from graphpress.manager.recipe import EXPLICIT, Recipe
 from graphpress.manager.stages import Stage, stages_of
-from graphpress.manager.tally import Tally
 from graphpress.manager.verification import Probe
-from graphpress.options import Verification
 from graphpress.report.records import PassRecord, RefusalRecord, Verdict
-from graphpress.report.words import points
+from graphpress.report.sentences import points
 
-MOST_ROUNDS = 10
+MAX_ROUNDS = 10
 """A run of lossless passes that still changes after this many rounds is stopped, with a note."""
 
 LOGGER = logging.getLogger("graphpress")
 
 
-class Judge(Protocol):
+class Evaluator(Protocol):
     """Measures a model's metric against the budget."""
 
-    def judge(self, model: Model) -> EvaluationResult:
+    def evaluate(self, model: Model) -> EvaluationResult:
         """Whether the model may stay, and what was measured of it."""
         ...
 
@@ -67,24 +67,24 @@ class Run:
 
     Args:
         checkpoints: accepted states, the input model's first.
-        tallies: one per pass of the recipe.
+        pass_runs: one per pass of the recipe.
         missed: transactions that were rolled back for the budget, by the names of their passes.
     """
 
     checkpoints: list[Checkpoint]
-    tallies: list[Tally] = field(default_factory=list)
+    pass_runs: list[PassRun] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
 
     def records(self) -> list[PassRecord]:
         """One record per pass."""
-        return [tally.record() for tally in self.tallies]
+        return [pass_run.record() for pass_run in self.pass_runs]
 
     def refusals(self) -> list[RefusalRecord]:
         """Everything that could have been done and was not."""
         return [
-            RefusalRecord(pass_name=tally.one.name, where=refusal.where, why=refusal.why, fix=refusal.fix)
-            for tally in self.tallies
-            for refusal in tally.refusals
+            RefusalRecord(pass_name=pass_run.pass_.name, where=refusal.where, why=refusal.why, fix=refusal.fix)
+            for pass_run in self.pass_runs
+            for refusal in pass_run.refusals
         ]
 
 
@@ -94,14 +94,14 @@ class Manager:
 
     Args:
         context: what passes may know.
-        judge: measures lossy passes.
+        evaluator: measures lossy passes.
         probes: inputs for the check of lossless passes.
         verification: how often to check lossless passes numerically: never, once a run, or after each pass.
         deadline: moment (``time.monotonic``) after which no further pass starts.
     """
 
     context: Context
-    judge: Judge
+    evaluator: Evaluator
     probes: Sequence[Feed]
     verification: Verification = "final"
     deadline: float | None = None
@@ -113,42 +113,42 @@ class Manager:
         run = Run([Checkpoint(model)])
         self.context.decisions.setdefault(EXPLICIT, sorted(recipe.explicit))
         for stage in self.context.progress.track(stages_of(recipe.passes), "stages of passes"):
-            tallies = [
-                Tally(one, len(run.tallies) + index, transaction=stage.transaction)
+            pass_runs = [
+                PassRun(one, len(run.pass_runs) + index, transaction=stage.transaction)
                 for index, one in enumerate(stage.passes)
             ]
-            run.tallies += tallies
-            ready = [tally for tally in tallies if self._admit(tally, recipe)]
+            run.pass_runs += pass_runs
+            ready = [pass_run for pass_run in pass_runs if self._admit(pass_run, recipe)]
             if ready and stage.transaction is None:
                 run.checkpoints.append(self._run_lossless(ready, run.checkpoints[-1], recipe))
             elif ready:
                 self._run_transaction(stage, ready, run, recipe)
             index = OperatorIndex(run.checkpoints[-1].model)
-            for tally in tallies:
-                if not self._pays(tally.one, recipe):
-                    self._tell_what_does_not_pay(tally, index)
+            for pass_run in pass_runs:
+                if not self._pays(pass_run.pass_, recipe):
+                    self._tell_what_does_not_pay(pass_run, index)
         return run
 
-    def _admit(self, tally: Tally, recipe: Recipe) -> bool:
+    def _admit(self, pass_run: PassRun, recipe: Recipe) -> bool:
         """Whether the pass gets its turn at all."""
         if self._late():
-            tally.refuse_for_time()
+            pass_run.refuse_for_time()
             return False
-        return self._pays(tally.one, recipe)
+        return self._pays(pass_run.pass_, recipe)
 
     def _pays(self, one: Pass, recipe: Recipe) -> bool:
         """Whether the operator that the pass creates pays on the target, or was asked for all the same."""
         return one.emits is None or one.name in recipe.explicit or one.emits in self.context.target.fused_operators
 
-    def _tell_what_does_not_pay(self, tally: Tally, index: OperatorIndex) -> None:
+    def _tell_what_does_not_pay(self, pass_run: PassRun, index: OperatorIndex) -> None:
         """A fusion that was left out is worth a word only where the model has something for it."""
-        places = tally.one.count_matches(index) if isinstance(tally.one, RewritePass) else 1
-        if places and tally.status == "applied":
-            tally.refuse(
+        places = pass_run.pass_.count_matches(index) if isinstance(pass_run.pass_, RewritePass) else 1
+        if places and pass_run.status == "applied":
+            pass_run.refuse(
                 Refusal(
-                    tally.one.name,
+                    pass_run.pass_.name,
                     f"fusing into one operator does not pay on {self.context.target.name}",
-                    f"name {tally.one.name} in --passes to have it all the same ({places} places)",
+                    f"name {pass_run.pass_.name} in --passes to have it all the same ({places} places)",
                 )
             )
 
@@ -157,11 +157,11 @@ class Manager:
 
     # -- lossless ---------------------------------------------------------------------------------------
 
-    def _run_lossless(self, tallies: list[Tally], start: Checkpoint, recipe: Recipe) -> Checkpoint:
+    def _run_lossless(self, pass_runs: list[PassRun], start: Checkpoint, recipe: Recipe) -> Checkpoint:
         """Run to a fixed point, check, and drop whoever changes the outputs."""
         probe = None if self.verification == "none" else Probe.of(start.model, self.probes)
         after_each = probe if self.verification == "each" else None
-        active = list(tallies)
+        active = list(pass_runs)
         while True:
             model = clone(start.model)
             steps, failed = self._to_fixed_point(model, active, recipe, after_each)
@@ -169,67 +169,69 @@ class Manager:
                 failed = self._check(model, probe, start.model, steps)
             if failed is None:
                 break
-            active = [tally for tally in active if tally is not failed]
+            active = [pass_run for pass_run in active if pass_run is not failed]
             failed.status, failed.changes = "rolled_back", 0
-            for tally in active:
-                tally.changes = 0
+            for pass_run in active:
+                pass_run.changes = 0
         if probe is not None and probe.blind:
-            tallies[-1].note(f"not compared numerically: {probe.blind}")
-        changes = sum(tally.changes for tally in active)
+            pass_runs[-1].note(f"not compared numerically: {probe.blind}")
+        changes = sum(pass_run.changes for pass_run in active)
         if not changes:
             return start
         return Checkpoint(model, start.transactions, start.metric, start.verdict, start.changes + changes)
 
     def _to_fixed_point(
-        self, model: Model, active: list[Tally], recipe: Recipe, probe: Probe | None
-    ) -> tuple[list[Tally], Tally | None]:
+        self, model: Model, active: list[PassRun], recipe: Recipe, probe: Probe | None
+    ) -> tuple[list[PassRun], PassRun | None]:
         """Run the passes in turn until a whole round changes nothing; with a probe, compare after each change.
 
         Returns who changed something, in order, and who broke.
         """
-        steps: list[Tally] = []
+        steps: list[PassRun] = []
         index = OperatorIndex(model)
         quiet, turn = 0, 0
         while active and quiet < len(active):
-            tally = active[turn % len(active)]
-            if turn >= MOST_ROUNDS * len(active) or self._late():
+            pass_run = active[turn % len(active)]
+            if turn >= MAX_ROUNDS * len(active) or self._late():
                 self._stop(active, turn)
                 break
             turn += 1
-            refusal = tally.one.refuse(model, self.context)  # asked anew: a pass before may have removed the reason
-            if refusal is not None and not tally.changes:
-                tally.refuse(refusal)
+            refusal = pass_run.pass_.refuse(
+                model, self.context
+            )  # asked anew: a pass before may have removed the reason
+            if refusal is not None and not pass_run.changes:
+                pass_run.refuse(refusal)
                 quiet += 1
                 continue
-            tally.status = "applied"
-            outcome = self._try(tally, model, index, recipe)
-            if outcome is None or (outcome.changes and probe is not None and self._differs(tally, model, probe)):
-                return steps, tally
+            pass_run.status = "applied"
+            outcome = self._try(pass_run, model, index, recipe)
+            if outcome is None or (outcome.changes and probe is not None and self._differs(pass_run, model, probe)):
+                return steps, pass_run
             if outcome.changes:
-                steps.append(tally)
+                steps.append(pass_run)
             quiet = 0 if outcome.changes else quiet + 1
         return steps, None
 
-    def _stop(self, active: list[Tally], turn: int) -> None:
+    def _stop(self, active: list[PassRun], turn: int) -> None:
         """Say why the run ends at this turn; passes that had none yet did not run at all."""
-        tally = active[turn % len(active)]
+        pass_run = active[turn % len(active)]
         if not self._late():
-            tally.note(f"still changing after {MOST_ROUNDS} rounds: stopped")
+            pass_run.note(f"still changing after {MAX_ROUNDS} rounds: stopped")
         elif turn >= len(active):
-            tally.note("the time limit was reached: stopped")
+            pass_run.note("the time limit was reached: stopped")
         for one in active[turn:]:
             one.refuse_for_time()
 
-    def _differs(self, tally: Tally, model: Model, probe: Probe | None) -> bool:
+    def _differs(self, pass_run: PassRun, model: Model, probe: Probe | None) -> bool:
         """Whether the model is wrong right after this pass, in structure or against the probe; the note says how."""
         began = time.perf_counter()
         found = _fault(model, probe)
-        tally.verify_seconds += time.perf_counter() - began
+        pass_run.verify_seconds += time.perf_counter() - began
         if found is not None:
-            tally.note(f"dropped: {found}")
+            pass_run.note(f"dropped: {found}")
         return found is not None
 
-    def _check(self, model: Model, probe: Probe | None, start: Model, steps: list[Tally]) -> Tally | None:
+    def _check(self, model: Model, probe: Probe | None, start: Model, steps: list[PassRun]) -> PassRun | None:
         """Check the structure and, with a probe, the outputs; on a fault, who made it."""
         began = time.perf_counter()
         found = _fault(model, probe)
@@ -241,14 +243,14 @@ class Manager:
         (guilty or steps[-1]).verify_seconds += time.perf_counter() - began
         return guilty
 
-    def _bisect(self, start: Model, probe: Probe | None, steps: list[Tally]) -> int:
+    def _bisect(self, start: Model, probe: Probe | None, steps: list[PassRun]) -> int:
         """Index of the first step after which the model is at fault."""
         good, bad = 0, len(steps)
         while bad - good > 1:
             middle = (good + bad) // 2
             model = clone(start)
-            for tally in steps[:middle]:
-                tally.one.run(model, self.context)
+            for pass_run in steps[:middle]:
+                pass_run.pass_.run(model, self.context)
             if _fault(model, probe) is None:
                 good = middle
             else:
@@ -257,24 +259,24 @@ class Manager:
 
     # -- lossy ------------------------------------------------------------------------------------------
 
-    def _run_transaction(self, stage: Stage, tallies: list[Tally], run: Run, recipe: Recipe) -> None:
-        """Run a lossy pass and its recovery, then judge them together."""
+    def _run_transaction(self, stage: Stage, pass_runs: list[PassRun], run: Run, recipe: Recipe) -> None:
+        """Run a lossy pass and its recovery, then evaluate them together."""
         start = run.checkpoints[-1]
         model = clone(start.model)
         infer_shapes(model)
         self.context.start, self.context.kept = start.model, {}
-        changed = self._change(model, tallies, recipe)
+        changed = self._change(model, pass_runs, recipe)
         self.context.start, self.context.kept = None, {}
         if not changed:
             return
-        changes = sum(tally.changes for tally in tallies)
-        names = "+".join(tally.one.name for tally in tallies if tally.status == "applied")
-        result = self._judgement(model, tallies[-1])
+        changes = sum(pass_run.changes for pass_run in pass_runs)
+        names = "+".join(pass_run.pass_.name for pass_run in pass_runs if pass_run.status == "applied")
+        result = self._evaluation(model, pass_runs[-1])
         if result is None:
-            _roll_back(tallies)
+            _roll_back(pass_runs)
             return
         verdict = result.verdict
-        self._hook(recipe, "on_transaction", [tally.one for tally in tallies], model, verdict)
+        self._hook(recipe, "on_transaction", [pass_run.pass_ for pass_run in pass_runs], model, verdict)
         if result.passed:
             transactions = (*start.transactions, names)
             run.checkpoints.append(
@@ -282,80 +284,80 @@ class Manager:
             )
             return
         run.missed.append(names)
-        _roll_back(tallies)
+        _roll_back(pass_runs)
         if verdict is not None:
-            tallies[-1].note(
+            pass_runs[-1].note(
                 f"the metric fell by {points(verdict.drop)}, more than the {points(verdict.max_drop or 0.0)} allowed"
             )
 
-    def _change(self, model: Model, tallies: list[Tally], recipe: Recipe) -> bool:
+    def _change(self, model: Model, pass_runs: list[PassRun], recipe: Recipe) -> bool:
         """Run the passes of a transaction; False when nothing changed or one of them broke."""
-        for tally in tallies:
-            refusal = tally.one.refuse(model, self.context)
+        for pass_run in pass_runs:
+            refusal = pass_run.pass_.refuse(model, self.context)
             if refusal is not None:
-                tally.refuse(refusal)
-                if tally is tallies[0]:
-                    for other in tallies[1:]:
+                pass_run.refuse(refusal)
+                if pass_run is pass_runs[0]:
+                    for other in pass_runs[1:]:
                         other.note("nothing to recover from")
                     return False
                 continue
-            if self._try(tally, model, OperatorIndex(model), recipe) is None or self._differs(tally, model, None):
-                _roll_back(tallies)
+            if self._try(pass_run, model, OperatorIndex(model), recipe) is None or self._differs(pass_run, model, None):
+                _roll_back(pass_runs)
                 return False
-        return any(tally.changes for tally in tallies)
+        return any(pass_run.changes for pass_run in pass_runs)
 
-    def _judgement(self, model: Model, tally: Tally) -> EvaluationResult | None:
+    def _evaluation(self, model: Model, pass_run: PassRun) -> EvaluationResult | None:
         """The verdict, or None where the model cannot even be run. It is never replayed: the budget always applies."""
         began = time.perf_counter()
         try:
-            result = self.judge.judge(model)
+            result = self.evaluator.evaluate(model)
         except ModelError as error:
-            tally.note(f"dropped: the result cannot be run ({error.what})")
+            pass_run.note(f"dropped: the result cannot be run ({error.what})")
             return None
-        tally.measure_seconds += time.perf_counter() - began
-        tally.metric = result.metric
+        pass_run.measure_seconds += time.perf_counter() - began
+        pass_run.metric = result.metric
         return result
 
     # -- both -------------------------------------------------------------------------------------------
 
-    def _try(self, tally: Tally, model: Model, index: OperatorIndex, recipe: Recipe) -> Outcome | None:
+    def _try(self, pass_run: PassRun, model: Model, index: OperatorIndex, recipe: Recipe) -> Outcome | None:
         """Run one pass between its hooks. One that breaks must not take the others down: None, and a note says why.
 
         Args:
-            tally: the record of the pass, which grows.
+            pass_run: the record of the pass, which grows.
             model: changed in place.
             index: of the model, forgotten when the pass or a hook may have changed it.
             recipe: for its hooks.
 
         Raises:
-            GraphpressError: what a lossy pass says about the caller's data or options is the caller's to mend.
+            GraphpressError: what a lossy pass says about the caller's data or options is the caller's to correct.
         """
-        self._hook(recipe, "before_pass", tally.one, model)
+        self._hook(recipe, "before_pass", pass_run.pass_, model)
         if recipe.hooks:
             index.forget()
-        self.context.step = tally.position
-        self.context.index = index if isinstance(tally.one, RewritePass) else None
+        self.context.step = pass_run.position
+        self.context.index = index if isinstance(pass_run.pass_, RewritePass) else None
         began = time.perf_counter()
         try:
-            outcome = tally.one.run(model, self.context)
+            outcome = pass_run.pass_.run(model, self.context)
         except Exception as error:
-            if not tally.one.lossless and isinstance(error, (DataError, UsageError, BackendError)):
+            if not pass_run.pass_.lossless and isinstance(error, (DataError, UsageError, BackendError)):
                 raise
-            LOGGER.debug("the pass %s failed", tally.one.name, exc_info=True)
-            tally.note(f"dropped: it failed ({type(error).__name__}: {error})")
+            LOGGER.debug("the pass %s failed", pass_run.pass_.name, exc_info=True)
+            pass_run.note(f"dropped: it failed ({type(error).__name__}: {error})")
             return None
         finally:
             self.context.index = None
-        tally.seconds += time.perf_counter() - began
-        tally.changes += outcome.changes
-        tally.refusals = list(outcome.refusals)
+        pass_run.seconds += time.perf_counter() - began
+        pass_run.changes += outcome.changes
+        pass_run.refusals = list(outcome.refusals)
         for note in outcome.notes:
-            tally.note(note)
+            pass_run.note(note)
         if outcome.changes:
             index.forget()
-        if tally.nodes is None or tally.changes == outcome.changes:  # until its first change, and right after it
-            tally.nodes = index.count
-        self._hook(recipe, "after_pass", tally.one, model, outcome)
+        if pass_run.nodes is None or pass_run.changes == outcome.changes:  # until its first change, and right after it
+            pass_run.nodes = index.count
+        self._hook(recipe, "after_pass", pass_run.pass_, model, outcome)
         return outcome
 
     def _hook(self, recipe: Recipe, event: str, *arguments: Any) -> None:
@@ -370,14 +372,14 @@ class Manager:
             raise GraphpressError(
                 f"the hook failed ({type(error).__name__}: {error})",
                 where=event,
-                fix="mend the hook, or leave it out of the recipe",
+                fix="correct the hook, or leave it out of the recipe",
             ) from error
 
 
-def _roll_back(tallies: list[Tally]) -> None:
-    for tally in tallies:
-        if tally.status == "applied":
-            tally.status = "rolled_back"
+def _roll_back(pass_runs: list[PassRun]) -> None:
+    for pass_run in pass_runs:
+        if pass_run.status == "applied":
+            pass_run.status = "rolled_back"
 
 
 def _fault(model: Model, probe: Probe | None) -> str | None:

@@ -2,7 +2,7 @@
 
 A recipe file is YAML or JSON::
 
-    description: prune, win back, quantise
+    description: prune, win back, quantize
     passes:
       - cleanup                       # a pass or a built-in recipe
       - prune: {ratio: 0.5}           # with fields
@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.manager.contract import Pass
 from graphpress.manager.registry import load_pass, pass_names
-from graphpress.manager.syntax import Step, format_steps, parse_steps
+from graphpress.manager.syntax import PassCall, format_steps, parse_steps
 from graphpress.report.manifest import Manifest, read_manifest
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ HOOKS = ("before_pass", "after_pass", "on_transaction")
 EXPLICIT = "explicit"
 """Key of the recorded decision that says which passes were asked for by name."""
 
-MOST_NESTED = 8
+MAX_NESTED = 8
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class Recipe:
 
     def text(self) -> str:
         """The canonical ``--passes`` text: every pass by name, with the fields that differ from their defaults."""
-        return format_steps([Step(spelling_of(one), options_of(one)) for one in self.passes])
+        return format_steps([PassCall(reference_of(one), options_of(one)) for one in self.passes])
 
 
-def spelling_of(one: Pass) -> str:
+def reference_of(one: Pass) -> str:
     """How recipes name a pass: by its registered name, or as ``module:class`` where it is the user's own."""
     kind = type(one)
     if one.name in pass_names() and load_pass(one.name) is kind:
@@ -113,7 +113,7 @@ def from_name(name: str) -> Recipe:
         UsageError: there is no such recipe, or the file does not hold one.
     """
     if name in recipe_names():
-        return _recipe([Step(name, {})])
+        return _recipe([PassCall(name, {})])
     file = Path(name)
     if not file.is_file():
         raise UsageError(
@@ -138,11 +138,11 @@ def from_name(name: str) -> Recipe:
 
 def to_table(recipe: Recipe) -> dict[str, Any]:
     """The content of a recipe file for this pipeline (hooks left out: they are code)."""
-    named = ((spelling_of(one), options_of(one)) for one in recipe.passes)
+    named = ((reference_of(one), options_of(one)) for one in recipe.passes)
     return {"passes": [{name: options} if options else name for name, options in named]}
 
 
-def make_pass(step: Step) -> Pass:
+def make_pass(step: PassCall) -> Pass:
     """One pass from its name and fields.
 
     Raises:
@@ -170,10 +170,10 @@ def make_pass(step: Step) -> Pass:
     return made
 
 
-def _recipe(steps: Sequence[Step]) -> Recipe:
+def _recipe(steps: Sequence[PassCall]) -> Recipe:
     passes = _with_required([make_pass(step) for step in _expand(steps)])
     named = {step.name for step in steps}
-    return Recipe(passes, frozenset(one.name for one in passes if named & {one.name, spelling_of(one)}))
+    return Recipe(passes, frozenset(one.name for one in passes if named & {one.name, reference_of(one)}))
 
 
 def _with_required(passes: Sequence[Pass]) -> tuple[Pass, ...]:
@@ -182,7 +182,7 @@ def _with_required(passes: Sequence[Pass]) -> tuple[Pass, ...]:
     lossy = 0  # where the last lossy pass stands, or the beginning
     for one in passes:
         for name in one.requires:
-            needed = [make_pass(step) for step in _expand([Step(name, {})])]
+            needed = [make_pass(step) for step in _expand([PassCall(name, {})])]
             there = found[lossy:] if one.recovers else found
             if not {type(other) for other in needed} & {type(other) for other in there}:
                 found += needed
@@ -192,9 +192,9 @@ def _with_required(passes: Sequence[Pass]) -> tuple[Pass, ...]:
     return tuple(found)
 
 
-def _expand(steps: Sequence[Step], depth: int = 0) -> list[Step]:
+def _expand(steps: Sequence[PassCall], depth: int = 0) -> list[PassCall]:
     """Replace built-in recipes by their passes."""
-    found: list[Step] = []
+    found: list[PassCall] = []
     for step in steps:
         if step.name not in recipe_names():
             if ":" not in step.name and step.name not in pass_names():
@@ -205,7 +205,7 @@ def _expand(steps: Sequence[Step], depth: int = 0) -> list[Step]:
                 )
             found.append(step)
             continue
-        if step.fields or depth > MOST_NESTED:
+        if step.fields or depth > MAX_NESTED:
             raise UsageError(
                 f"the recipe {step.name!r} takes no fields",
                 where="--passes",
@@ -216,13 +216,13 @@ def _expand(steps: Sequence[Step], depth: int = 0) -> list[Step]:
     return found
 
 
-def _step_of(entry: Any, file: Path) -> Step:
+def _step_of(entry: Any, file: Path) -> PassCall:
     if isinstance(entry, str):
-        return Step(entry, {})
+        return PassCall(entry, {})
     if isinstance(entry, dict) and len(entry) == 1:
         name, given = next(iter(entry.items()))
         if isinstance(name, str) and (given is None or isinstance(given, dict)):
-            return Step(name, given or {})
+            return PassCall(name, given or {})
     raise UsageError(f"cannot read the entry {entry!r}", where=str(file), fix="write a name, or name: {field: value}")
 
 

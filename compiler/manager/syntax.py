@@ -1,4 +1,4 @@
-"""The command-line spelling of a pipeline: ``cleanup,prune{ratio=0.5,criterion=taylor},quantize``.
+"""The command-line form of a pipeline: ``cleanup,prune{ratio=0.5,criterion=taylor},quantize``.
 
 A pipeline is a comma-separated list of names, each with optional fields in braces. Values are YAML scalars or
 ``[…]`` lists. Parsing and printing are inverse to each other.
@@ -22,29 +22,29 @@ RATIO = re.compile(r"\d+:\d+")
 """YAML 1.1 would read 2:4 as a number to base sixty."""
 
 
-class Step(NamedTuple):
+class PassCall(NamedTuple):
     """One name of a pipeline with the fields given to it."""
 
     name: str
     fields: Mapping[str, Any]
 
 
-def parse_steps(text: str) -> list[Step]:
+def parse_steps(text: str) -> list[PassCall]:
     """Read a pipeline.
 
     Raises:
         UsageError: says at which part the text breaks off.
 
     >>> parse_steps("fuse, prune{ratio=0.5,layers=[a, b]}")
-    [Step(name='fuse', fields={}), Step(name='prune', fields={'ratio': 0.5, 'layers': ['a', 'b']})]
+    [PassCall(name='fuse', fields={}), PassCall(name='prune', fields={'ratio': 0.5, 'layers': ['a', 'b']})]
     """
     return [_step(part) for part in _split(text) if part]
 
 
-def format_steps(steps: list[Step]) -> str:
+def format_steps(steps: list[PassCall]) -> str:
     """Write a pipeline down, so that reading it gives the same steps.
 
-    >>> format_steps([Step("prune", {"ratio": 0.5}), Step("distill", {})])
+    >>> format_steps([PassCall("prune", {"ratio": 0.5}), PassCall("distill", {})])
     'prune{ratio=0.5},distill'
     """
     return ",".join(
@@ -58,7 +58,7 @@ def format_steps(steps: list[Step]) -> str:
     )
 
 
-def _step(part: str) -> Step:
+def _step(part: str) -> PassCall:
     name, brace, rest = part.partition("{")
     name = name.strip()
     if not name or (brace and not rest.rstrip().endswith("}")):
@@ -73,7 +73,7 @@ def _step(part: str) -> Step:
                 f"cannot read {item!r} in {part!r}", where="--passes", fix="write each field once, as field=value"
             )
         fields[key] = _value(value.strip(), part)
-    return Step(name, fields)
+    return PassCall(name, fields)
 
 
 def _value(text: str, part: str) -> Any:

@@ -1,6 +1,6 @@
 """The numeric check of lossless passes: same outputs on the same probe inputs, at a stated tolerance.
 
-An annotated model is compared as it would be delivered, its encodings spelt out: a pass that loses one is found out.
+An annotated model is compared as it would be delivered, its encodings written out: a pass that loses one is found out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from graphpress.errors import GraphpressError
 from graphpress.ir import Model, clone
-from graphpress.ir.qdq import lower_qdq
+from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Feed
 from graphpress.runtime import Session
 
@@ -21,7 +21,7 @@ TOLERANCE = {"float16": 2e-2, "float32": 1e-3, "float64": 1e-6}
 """Largest difference, as a fraction of the largest magnitude of that output (float32: rounding of reordered sums)."""
 
 QUANTIZED_TOLERANCE = 2e-2
-"""The same where values pass through quantisers: a rounding before one can move a value by a whole level."""
+"""The same where values pass through quantizers: a rounding before one can move a value by a whole level."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Probe:
     def of(cls, model: Model, feeds: Sequence[Feed]) -> Probe:
         """Run the model on the feeds and remember its answers."""
         try:
-            session, least = _spelt_out(model)
+            session, least = _materialized(model)
             expected = [session.run(feed) for feed in feeds]
             again = session.run(feeds[0])
         except GraphpressError as error:
@@ -58,7 +58,7 @@ class Probe:
         if self.blind:
             return None
         try:
-            session, _ = _spelt_out(model)
+            session, _ = _materialized(model)
             for feed, expected in zip(self.feeds, self.expected, strict=True):
                 if found := first_difference(expected, session.run(feed), self.least):
                     return found
@@ -67,11 +67,11 @@ class Probe:
         return None
 
 
-def _spelt_out(model: Model) -> tuple[Session, float]:
+def _materialized(model: Model) -> tuple[Session, float]:
     """A session of the model with its encodings as Q/DQ nodes, and the least tolerance that this asks for."""
-    spelt = clone(model)
-    encoded = lower_qdq(spelt)
-    return Session(spelt, optimization="basic"), QUANTIZED_TOLERANCE if encoded else 0.0
+    materialized = clone(model)
+    encoded = materialize_qdq(materialized)
+    return Session(materialized, optimization="basic"), QUANTIZED_TOLERANCE if encoded else 0.0
 
 
 def first_difference(expected: Mapping[str, Any], actual: Mapping[str, Any], least: float = 0.0) -> str | None:

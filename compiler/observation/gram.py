@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphpress.analysis.linear import LinearOp
-from graphpress.analysis.linear.rows import Sampling, rows_of, samples_of
+from graphpress.analysis.linear.rows import RowSampling, rows_of, samples_of
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Feed
 from graphpress.observation.stream import observe
@@ -166,7 +166,7 @@ class GramObserver:
 
 def pieces_of(
     op: LinearOp, data: np.ndarray, result: np.ndarray | None, positions: int | None, start: int
-) -> Iterator[tuple[np.ndarray, np.ndarray | None, Sampling]]:
+) -> Iterator[tuple[np.ndarray, np.ndarray | None, RowSampling]]:
     """Cut data (and a result that goes with it) by sample so that the rows of a piece stay small.
 
     Args:
@@ -177,15 +177,15 @@ def pieces_of(
         start: number of the first sample.
     """
     if not op.is_convolution:
-        yield data, result, Sampling(positions, start)
+        yield data, result, RowSampling(positions, start)
         return
     blocks, features, _ = op.matrix_shape
     places = int(np.prod(data.shape[2:])) * (4 if op.node.op_type == "ConvTranspose" else 1)
     wanted = places if positions is None else min(positions, places)
     step = max(1, _CHUNK_BYTES // max(1, wanted * blocks * features * data.itemsize))
     for first in range(0, len(data), step):
-        told = None if result is None else result[first : first + step]
-        yield data[first : first + step], told, Sampling(positions, start + first)
+        targets = None if result is None else result[first : first + step]
+        yield data[first : first + step], targets, RowSampling(positions, start + first)
 
 
 def input_moments(

@@ -20,7 +20,7 @@ RIDGE_STEPS = (1.0, 10.0, 100.0, 1000.0)
 """The ridge is tried times each of these; the samples held out say which is best."""
 
 _BLOCK = 128
-_MOST_ITERATIONS = 200
+_MAX_ITERATIONS = 200
 _TOLERANCE = 1e-8
 
 
@@ -137,7 +137,7 @@ def masked_solve(system: np.ndarray, right: np.ndarray, mask: np.ndarray) -> np.
     direction = preconditioned = residual * scale
     strength = np.einsum("bfo,bfo->bo", residual, preconditioned)
     goal = strength * _TOLERANCE**2
-    for _ in range(_MOST_ITERATIONS):
+    for _ in range(_MAX_ITERATIONS):
         if np.all(strength <= goal):
             break
         pushed = (system @ direction) * mask

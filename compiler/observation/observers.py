@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 BINS = 8192
-MOST_ELEMENTS_BINNED = 1 << 18
+MAX_ELEMENTS_BINNED = 1 << 18
 """A histogram looks at fewer than twice this many elements of one update, evenly spaced; extrema look at all."""
 
 
@@ -47,7 +47,7 @@ class HistogramObserver(MinMaxObserver):
         """Take in one batch."""
         super().update(array)
         flat = array.reshape(-1)
-        flat = flat[:: max(1, flat.size // MOST_ELEMENTS_BINNED)]
+        flat = flat[:: max(1, flat.size // MAX_ELEMENTS_BINNED)]
         largest = float(np.abs(flat).max(initial=0.0))
         if not np.isfinite(largest) or largest == 0.0:
             self.counts[BINS // 2] += flat.size if largest == 0.0 else 0
@@ -57,7 +57,7 @@ class HistogramObserver(MinMaxObserver):
         self.counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
 
     @property
-    def centres(self) -> np.ndarray:
+    def centers(self) -> np.ndarray:
         """The middle of each bin."""
         width = 2 * (self.radius or 1.0) / BINS
         return (np.arange(BINS) + 0.5) * width - (self.radius or 1.0)

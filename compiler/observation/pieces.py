@@ -11,7 +11,7 @@ from graphpress.data import Samples, batch_of
 from graphpress.errors import DataError
 from graphpress.ir import Model, dims_of
 from graphpress.manager.contract import Feed
-from graphpress.observation.stream import MOST_AT_A_TIME, Step, pieces
+from graphpress.observation.stream import MAX_AT_A_TIME, ChunkSize, pieces
 from graphpress.runtime import InputSpec
 
 
@@ -47,7 +47,7 @@ class Pieces:
         return cls(feeds, samples, tuple(inputs))
 
     def __iter__(self) -> Iterator[Mapping[str, np.ndarray]]:
-        left, step = self.samples, Step(MOST_AT_A_TIME)
+        left, step = self.samples, ChunkSize(MAX_AT_A_TIME)
         for feed in self.feeds:
             for piece in pieces(feed, self.inputs, step):
                 if left <= 0:

@@ -15,7 +15,7 @@ from graphpress.errors import ModelError
 from graphpress.ir import DataType, Model, Shape, TensorType, is_constant
 from graphpress.ir.encoding import FLOAT, override_output
 from graphpress.ir.extract import extract
-from graphpress.ir.qdq import lower_qdq
+from graphpress.ir.qdq import materialize_qdq
 from graphpress.observation.pieces import Pieces
 from graphpress.observation.waves import levels_of, reads
 from graphpress.runtime import Session
@@ -24,7 +24,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Segment:
-    """A part of a model, ready to run: encodings are spelt out, so that it computes what would be delivered.
+    """A part of a model, ready to run: encodings are written out, so that it computes what would be delivered.
 
     Args:
         model: not changed.
@@ -47,7 +47,7 @@ class Segment:
             value.shape = Shape([None] * array.ndim)
         for value in part.graph.outputs:
             override_output(value, FLOAT)
-        lower_qdq(part)
+        materialize_qdq(part)
         self._session = _loaded(part, threads)
         self._inputs = [spec.name for spec in self._session.inputs]
 
@@ -71,8 +71,8 @@ class Replay:
     """Runs one model level by level over the same pieces of data.
 
     Args:
-        model: may be changed between two calls of ``advance``, in and behind the anchors whose wave is next.
-        wave_of: wave of each anchor by the name of its first result.
+        model: may be changed between two calls of ``advance``, in and behind the layers whose wave is next.
+        wave_of: wave of each layer by the name of its first result.
         data: what it runs on.
         threads: threads of the runtime.
         budget: bytes of frontiers that may be kept.

@@ -15,7 +15,7 @@ from graphpress.observation.observers import Observer
 from graphpress.progress import Progress, Silent
 from graphpress.runtime import InputSpec, Session
 
-MOST_AT_A_TIME = 32
+MAX_AT_A_TIME = 32
 MEMORY_BUDGET = 256 << 20
 """Bytes of requested tensors alive at a time, as long as a single sample fits."""
 
@@ -44,7 +44,7 @@ def observe(
     session = Session(
         model, threads=threads, optimization="basic", extra_outputs=[name for name in observers if name not in inputs]
     )
-    seen, step = 0, Step()
+    seen, step = 0, ChunkSize()
     for feed in (progress or Silent()).track(feeds, "observing"):
         for piece in pieces(feed, session.inputs, step):
             tensors = {**defaults, **piece, **session.run(piece)}
@@ -66,17 +66,17 @@ def _defaults(model: Model) -> Iterator[tuple[str, TensorProtocol]]:
 
 
 @dataclass
-class Step:
+class ChunkSize:
     """How many samples to run at a time, as the last ones showed."""
 
     size: int = 1
 
     def fit(self, bytes_per_sample: float) -> None:
         """Keep within the memory budget."""
-        self.size = int(np.clip(MEMORY_BUDGET // max(bytes_per_sample, 1), 1, MOST_AT_A_TIME))
+        self.size = int(np.clip(MEMORY_BUDGET // max(bytes_per_sample, 1), 1, MAX_AT_A_TIME))
 
 
-def pieces(feed: Feed, inputs: Iterable[InputSpec], step: Step) -> Iterator[dict[str, np.ndarray]]:
+def pieces(feed: Feed, inputs: Iterable[InputSpec], step: ChunkSize) -> Iterator[dict[str, np.ndarray]]:
     """Cut a feed along the batch axis where the model leaves it open, else pass it whole."""
     count = batch_of(feed)
     open_batch = all(

@@ -1,8 +1,8 @@
 """In which order the layers of a network can be worked on, and what is known of the network in between.
 
-Anchors are the nodes that are changed one after the other. Wave w holds the anchors with w others on the longest way
+Layers are the nodes that are changed one after the other. Wave w holds the layers with w others on the longest way
 from the graph's inputs: those of one wave don't depend on one another and are worked on together. A value's level is
-the number of waves that have to be done before it is final: 0 where no anchor comes before it.
+the number of waves that have to be done before it is final: 0 where no layer comes before it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ def reads(node: Node) -> Iterator[Value]:
         yield from (value for value in subgraph.outputs if value.producer() is None or value.graph is not subgraph)
 
 
-def waves_of(graph: Graph, anchors: Sequence[Node], behind: Mapping[Node, Value] | None = None) -> list[list[Node]]:
-    """The anchors by wave, each wave in graph order.
+def waves_of(graph: Graph, layers: Sequence[Node], behind: Mapping[Node, Value] | None = None) -> list[list[Node]]:
+    """The layers by wave, each wave in graph order.
 
     Args:
-        graph: that holds the anchors.
-        anchors: the nodes to be worked on.
-        behind: values that have to be final before an anchor is worked on, although it does not read them; see
+        graph: that holds the layers.
+        layers: the nodes to be worked on.
+        behind: values that have to be final before a layer is worked on, although it does not read them; see
             ``can_wait``.
     """
-    wanted, behind = set(anchors), behind or {}
+    wanted, behind = set(layers), behind or {}
     level: dict[Value, int] = {}
     waves: dict[int, list[Node]] = {}
     for node in _ordered(graph, behind):
@@ -44,7 +44,7 @@ def waves_of(graph: Graph, anchors: Sequence[Node], behind: Mapping[Node, Value]
 
 
 def levels_of(graph: Graph, wave_of: Mapping[str, int]) -> dict[str, int]:
-    """The level of every value by name; anchors are given by the name of their first result, with their wave."""
+    """The level of every value by name; layers are given by the name of their first result, with their wave."""
     level = {value.name or "": 0 for value in graph.inputs}
     for node in graph:
         before = max((level.get(value.name or "", 0) for value in reads(node)), default=0)

@@ -1,6 +1,6 @@
-"""The table of operators: how axes flow, what it costs, where it quantises."""
+"""The table of operators: how axes flow, what it costs, where it quantizes."""
 
-from graphpress.ops.atoms import Atoms, Axes, Axis, Product
+from graphpress.ops.dependency import Axes, Axis, DependencyClasses, ProductConstraint
 from graphpress.ops.registry import FAMILIES, RuleRegistry, operator_key
 from graphpress.ops.spec import Flow, OpSpec, Quantization, Role, Work
 from graphpress.ops.table import OPERATORS, lookup, table
@@ -8,12 +8,12 @@ from graphpress.ops.table import OPERATORS, lookup, table
 __all__ = [
     "FAMILIES",
     "OPERATORS",
-    "Atoms",
     "Axes",
     "Axis",
+    "DependencyClasses",
     "Flow",
     "OpSpec",
-    "Product",
+    "ProductConstraint",
     "Quantization",
     "Role",
     "RuleRegistry",

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphpress.ir import NodeView
-from graphpress.ops.atoms import Axes, Axis
+from graphpress.ops.dependency import Axes, Axis
 from graphpress.ops.rules import same, stuck
 from graphpress.ops.shrink import Mask, Shrink, count_blocks
 from graphpress.ops.spec import Flow, OpSpec, Work
@@ -35,16 +35,16 @@ def entries() -> dict[str, OpSpec]:
 def _attention(flow: Flow) -> Sequence[Axes | None]:
     query = _heads(flow, 0, "q_num_heads")
     key, value = _heads(flow, 1, "kv_num_heads"), _heads(flow, 2, "kv_num_heads")
-    atoms = flow.atoms
+    classes = flow.classes
     for first, second in ((query[0], key[0]), (query[0], value[0]), (key[1], value[1]), (query[3], key[3])):
-        atoms.unite(first, second)
+        classes.unite(first, second)
     for sequence in (query[2], key[2], value[2]):
-        flow.freeze(sequence, "a sequence axis")
+        flow.pin(sequence, "a sequence axis")
     if len(query[1]) == len(key[1]):
-        atoms.unite(query[1], key[1])
+        classes.unite(query[1], key[1])
     else:
-        group, _ = atoms.split(query[1], len(key[1]), len(query[1]) // len(key[1]))
-        atoms.unite(group, key[1])
+        group, _ = classes.split(query[1], len(key[1]), len(query[1]) // len(key[1]))
+        classes.unite(group, key[1])
     _join_mask_and_past(flow, query, key, value)
     return _attention_results(flow, query, key, value)
 
@@ -55,7 +55,7 @@ def _heads(flow: Flow, index: int, attribute: str) -> tuple[Axis, Axis, Axis, Ax
     if len(axes) == 4:
         return axes[0], axes[1], axes[2], axes[3]
     count = flow.node.integer(attribute, 1)
-    heads, width = flow.atoms.split(axes[2], count, len(axes[2]) // count)
+    heads, width = flow.classes.split(axes[2], count, len(axes[2]) // count)
     return axes[0], heads, axes[1], width
 
 
@@ -63,20 +63,20 @@ def _join_mask_and_past(flow: Flow, query: Axes, key: Axes, value: Axes) -> None
     if flow.node.has(3):
         for axis, head in zip(reversed(flow.of(3)), (None, None, query[1], query[0]), strict=False):
             if head is None:
-                flow.freeze(axis, "a sequence axis")
+                flow.pin(axis, "a sequence axis")
             elif len(axis) == len(head):
-                flow.atoms.unite(axis, head)
+                flow.classes.unite(axis, head)
     for index, present in ((4, key), (5, value)):
         if flow.node.has(index):
             past = flow.of(index)
-            flow.freeze(past[2], "a sequence axis")
+            flow.pin(past[2], "a sequence axis")
             for place in (0, 1, 3):
-                flow.atoms.unite(past[place], present[place])
+                flow.classes.unite(past[place], present[place])
 
 
 def _attention_results(flow: Flow, query: Axes, key: Axes, value: Axes) -> Sequence[Axes | None]:
     shape = flow.node.output_shape()
-    flat = (query[0], query[2], flow.atoms.merge(query[1], value[3])) if len(shape) == 3 else None
+    flat = (query[0], query[2], flow.classes.merge(query[1], value[3])) if len(shape) == 3 else None
     results: list[Axes | None] = [flat or (query[0], query[1], query[2], value[3])]
     for index, present in ((1, key), (2, value)):
         if index < len(flow.node.output_shapes):
@@ -129,7 +129,7 @@ def _rotary(flow: Flow) -> Sequence[Axes | None]:
     if len(axes) == 4:
         _rotate(flow, axes[3])
     else:
-        _rotate(flow, flow.atoms.split(axes[2], heads, len(axes[2]) // heads)[1])
+        _rotate(flow, flow.classes.split(axes[2], heads, len(axes[2]) // heads)[1])
     return same(flow)
 
 
@@ -154,8 +154,8 @@ def _first_block(mask: Mask, blocks: int) -> Mask:
 def _rotate(flow: Flow, width: Axis) -> None:
     half = len(width) // 2
     first, second = (width[0::2], width[1::2]) if flow.node.integer("interleaved", 0) else (width[:half], width[half:])
-    flow.atoms.unite(first, second)
+    flow.classes.unite(first, second)
     for cache in (flow.of(1), flow.of(2)):
-        flow.atoms.unite(cache[-1], first)
+        flow.classes.unite(cache[-1], first)
         for axis in cache[:-1]:
-            flow.freeze(axis, "a position axis")
+            flow.pin(axis, "a position axis")

@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 
 from graphpress.ir import Node, NodeView
-from graphpress.ops.atoms import Axes, Axis
-from graphpress.ops.rules import freeze_inputs, given_axes, unite_axis, weighted
+from graphpress.ops.dependency import Axes, Axis
+from graphpress.ops.rules import given_axes, pin_inputs, unite_axis, weighted
 from graphpress.ops.shrink import Shrink, count_blocks
 from graphpress.ops.spec import AxesRule, CostRule, Flow, OpSpec, Work
 
@@ -39,7 +39,7 @@ def _conv(weight: int, bias: int | None) -> AxesRule:
     def rule(flow: Flow) -> Sequence[Axes | None]:
         data, kernel = flow.of(0), flow.of(weight)
         _join_groups(flow, data[1], kernel)
-        unite_axis(flow.atoms, kernel[0], *given_axes(flow, bias, _scales_of(flow, weight)))
+        unite_axis(flow.classes, kernel[0], *given_axes(flow, bias, _scales_of(flow, weight)))
         return [(data[0], kernel[0], *_spatial(flow, data, kernel))]
 
     return rule
@@ -49,24 +49,24 @@ def _join_groups(flow: Flow, channels: Axis, kernel: Axes) -> None:
     """Channels are (group, index); so are the kernel's output channels, and its axis 1 is the index."""
     groups = flow.node.integer("group", 1)
     if groups == 1:
-        flow.atoms.unite(channels, kernel[1])
+        flow.classes.unite(channels, kernel[1])
         return
-    group, index = flow.atoms.split(channels, groups, len(kernel[1]))
-    out_group, _ = flow.atoms.split(kernel[0], groups, len(kernel[0]) // groups)
-    flow.atoms.unite(group, out_group)
-    flow.atoms.unite(index, kernel[1])
+    group, index = flow.classes.split(channels, groups, len(kernel[1]))
+    out_group, _ = flow.classes.split(kernel[0], groups, len(kernel[0]) // groups)
+    flow.classes.unite(group, out_group)
+    flow.classes.unite(index, kernel[1])
 
 
 def _conv_transpose(flow: Flow) -> Sequence[Axes | None]:
     """The kernel is [inputs, outputs per group, ...]."""
     data, kernel = flow.of(0), flow.of(1)
     groups = flow.node.integer("group", 1)
-    flow.atoms.unite(data[1], kernel[0])
+    flow.classes.unite(data[1], kernel[0])
     out = kernel[1]
     if groups > 1:
-        group, _ = flow.atoms.split(kernel[0], groups, len(kernel[0]) // groups)
-        out = flow.atoms.merge(group, kernel[1])
-    unite_axis(flow.atoms, out, *given_axes(flow, 2))
+        group, _ = flow.classes.split(kernel[0], groups, len(kernel[0]) // groups)
+        out = flow.classes.merge(group, kernel[1])
+    unite_axis(flow.classes, out, *given_axes(flow, 2))
     return [(data[0], out, *_spatial(flow, data, kernel))]
 
 
@@ -79,11 +79,11 @@ def _fewer_groups(shrink: Shrink) -> None:
 
 def _spatial(flow: Flow, data: Axes, kernel: Axes) -> Axes:
     for axis in (*data[2:], *kernel[2:]):
-        flow.freeze(axis, "a spatial axis")
+        flow.pin(axis, "a spatial axis")
     if flow.node.op_type == "DeformConv":
-        freeze_inputs(flow, (2, 4), "an offset or mask")
+        pin_inputs(flow, (2, 4), "an offset or mask")
         if flow.node.integer("offset_group", 1) > 1:
-            flow.freeze(data[1], "a run of channels with one offset")
+            flow.pin(data[1], "a run of channels with one offset")
     return flow.fixed(flow.node.output_shape()[2:], "a spatial axis")
 
 

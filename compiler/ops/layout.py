@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphpress.ops.atoms import Axes, Axis
-from graphpress.ops.rules import freeze_inputs, keep_size, moving, passing, view, whole_axes
+from graphpress.ops.dependency import Axes, Axis
+from graphpress.ops.rules import keep_size, moving, passing, pin_inputs, view, whole_axes
 from graphpress.ops.semantics.slices import padded
 from graphpress.ops.shrink import Shrink
 from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec, Quantization, Role
@@ -33,7 +33,7 @@ def entries() -> dict[str, OpSpec]:
 
 
 def _reshape(flow: Flow) -> Sequence[Axes | None]:
-    return [flow.atoms.reshape(flow.of(0), flow.node.output_shape())]
+    return [flow.classes.reshape(flow.of(0), flow.node.output_shape())]
 
 
 def _smaller_target(shrink: Shrink) -> None:
@@ -66,7 +66,7 @@ def _transpose(flow: Flow) -> Sequence[Axes | None]:
 
 
 def _pad(flow: Flow) -> Sequence[Axes | None]:
-    """A padded axis gains positions of its own, in constant mode; other modes copy neighbours, so it stays whole."""
+    """A padded axis gains positions of its own, in constant mode; other modes copy neighbors, so it stays whole."""
     data, pads = flow.of(0), flow.node.integers("pads", 1)
     if pads is None or (flow.node.has(3) and flow.node.constant(3) is None):
         return keep_size(flow)
@@ -80,9 +80,9 @@ def _padded(flow: Flow, axis: Axis, before: int, after: int) -> Axis:
     if before == after == 0:
         return axis
     if min(before, after) >= 0 and flow.node.text("mode", "constant") == "constant":
-        atoms = flow.atoms
-        return np.concatenate([_extra(flow, before), axis, _extra(flow, after)]) if len(axis) else atoms.fresh(before)
-    flow.freeze(axis, "a padded axis")
+        classes = flow.classes
+        return np.concatenate([_extra(flow, before), axis, _extra(flow, after)]) if len(axis) else classes.fresh(before)
+    flow.pin(axis, "a padded axis")
     return flow.fixed([len(axis) + before + after], "a padded axis")[0]
 
 
@@ -103,8 +103,8 @@ def _fewer_pads(shrink: Shrink) -> None:
 
 
 def _extra(flow: Flow, count: int) -> Axis:
-    """Atoms of padding: one position too is free, unlike a whole axis of size one."""
-    return flow.atoms.fresh(count + 1)[1:] if count else np.zeros(0, np.int64)
+    """DependencyClasses of padding: one position too is free, unlike a whole axis of size one."""
+    return flow.classes.fresh(count + 1)[1:] if count else np.zeros(0, np.int64)
 
 
 def _tile(flow: Flow) -> Sequence[Axes | None]:
@@ -124,7 +124,9 @@ def _expand(flow: Flow) -> Sequence[Axes | None]:
         if len(axis) == size:
             result.append(axis)
         else:
-            result.append(flow.atoms.fresh(size) if constant or declared else flow.fixed([size], "a computed shape")[0])
+            result.append(
+                flow.classes.fresh(size) if constant or declared else flow.fixed([size], "a computed shape")[0]
+            )
     return [tuple(result)]
 
 
@@ -133,17 +135,17 @@ def _depth_to_space(flow: Flow) -> Sequence[Axes | None]:
     data, shape = flow.of(0), flow.node.output_shape()
     block = flow.node.integer("blocksize", 1) ** 2
     if flow.node.text("mode", "DCR") == "DCR":
-        blocks, channels = flow.atoms.split(data[1], block, shape[1])
+        blocks, channels = flow.classes.split(data[1], block, shape[1])
     else:
-        channels, blocks = flow.atoms.split(data[1], shape[1], block)
-    flow.freeze(blocks, "a block axis")
+        channels, blocks = flow.classes.split(data[1], shape[1], block)
+    flow.pin(blocks, "a block axis")
     return [(data[0], channels, *_space(flow, data, shape))]
 
 
 def _space_to_depth(flow: Flow) -> Sequence[Axes | None]:
     data, shape = flow.of(0), flow.node.output_shape()
     block = flow.fixed([flow.node.integer("blocksize", 1) ** 2], "a block axis")[0]
-    return [(data[0], flow.atoms.merge(block, data[1]), *_space(flow, data, shape))]
+    return [(data[0], flow.classes.merge(block, data[1]), *_space(flow, data, shape))]
 
 
 def _space(flow: Flow, data: Axes, shape: Sequence[int]) -> Axes:
@@ -156,7 +158,7 @@ def _trilu(flow: Flow) -> Sequence[Axes | None]:
 
 
 def _reverse_sequence(flow: Flow) -> Sequence[Axes | None]:
-    freeze_inputs(flow, [1], "a length")
+    pin_inputs(flow, [1], "a length")
     return [
         whole_axes(flow, [flow.node.integer("time_axis", 0), flow.node.integer("batch_axis", 1)], "a reversed axis")
     ]

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from graphpress.ir import Node, NodeView, int_attribute
-from graphpress.ops.atoms import Axes, Axis
+from graphpress.ops.dependency import Axes, Axis
 from graphpress.ops.rules import broadcast_axes, given_axes, unite_axis, unite_broadcast, weighted
 from graphpress.ops.semantics.einsum import Equation, parse_equation
 from graphpress.ops.spec import AxesRule, CostRule, Flow, OpSpec, Quantization, Role, Work
@@ -23,7 +23,7 @@ def entries() -> dict[str, OpSpec]:
         "MatMul": OpSpec(_matmul(1), _matmul_cost(1), weighted(1, None, _last)),
         "MatMulInteger": OpSpec(_matmul(1), _matmul_cost(1), weighted(1, None, _last)),
         "QLinearMatMul": OpSpec(_matmul(3), _matmul_cost(3), weighted(3, None, _last)),
-        "Einsum": OpSpec(_einsum, _einsum_cost, Quantization(Role.ANCHOR)),
+        "Einsum": OpSpec(_einsum, _einsum_cost, Quantization(Role.COMPUTE)),
     }
 
 
@@ -39,9 +39,9 @@ def _gemm(flow: Flow) -> Sequence[Axes | None]:
     a, b = flow.of(0), flow.of(1)
     rows, inner = reversed(a) if flow.node.integer("transA", 0) else a
     inner_b, columns = reversed(b) if flow.node.integer("transB", 0) else b
-    flow.atoms.unite(inner, inner_b)
+    flow.classes.unite(inner, inner_b)
     if flow.node.has(2):
-        unite_broadcast(flow.atoms, (rows, columns), flow.of(2))
+        unite_broadcast(flow.classes, (rows, columns), flow.of(2))
     return [(rows, columns)]
 
 
@@ -53,8 +53,8 @@ def _gemm_cost(node: NodeView) -> Work:
 def _matmul(second: int) -> AxesRule:
     def rule(flow: Flow) -> Sequence[Axes | None]:
         a, b = flow.of(0), flow.of(second)
-        flow.atoms.unite(a[-1], b[-2] if len(b) > 1 else b[0])
-        batch = broadcast_axes(flow.atoms, [a[:-2], b[:-2]]) if len(a) > 2 or len(b) > 2 else ()
+        flow.classes.unite(a[-1], b[-2] if len(b) > 1 else b[0])
+        batch = broadcast_axes(flow.classes, [a[:-2], b[:-2]]) if len(a) > 2 or len(b) > 2 else ()
         if flow.node.op_type != "MatMul":
             _join_scales(flow, second)
         return [(*batch, *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))]
@@ -66,8 +66,8 @@ def _join_scales(flow: Flow, second: int) -> None:
     """Scales and zero-points of an integer product: rows of the first operand, columns of the second."""
     of_a, of_b = ((1, 2), (4, 5)) if second == 3 else ((2,), (3,))
     a, b = flow.of(0), flow.of(second)
-    unite_axis(flow.atoms, a[-2] if len(a) > 1 else a[0], *given_axes(flow, None, of_a))
-    unite_axis(flow.atoms, b[-1], *given_axes(flow, None, of_b))
+    unite_axis(flow.classes, a[-2] if len(a) > 1 else a[0], *given_axes(flow, None, of_a))
+    unite_axis(flow.classes, b[-1], *given_axes(flow, None, of_b))
 
 
 def _matmul_cost(second: int) -> CostRule:
@@ -84,12 +84,12 @@ def _einsum(flow: Flow) -> Sequence[Axes | None]:
             seen[label] = seen.get(label, 0) + 1
         for label, axis in zip(labels, flow.of(index), strict=True):
             if label in bound and len(axis) > 1 and len(bound[label]) > 1:
-                flow.atoms.unite(bound[label], axis)
+                flow.classes.unite(bound[label], axis)
             elif label not in bound or len(bound[label]) == 1:
                 bound[label] = axis
     for label in bound.keys() - set(equation.result):
         if seen[label] == 1:
-            flow.freeze(bound[label], "an axis summed alone")
+            flow.pin(bound[label], "an axis summed alone")
     return [tuple(bound[label] for label in equation.result)]
 
 

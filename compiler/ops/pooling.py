@@ -1,4 +1,4 @@
-"""Pooling: batch and channels pass, space is frozen."""
+"""Pooling: batch and channels pass, space is pinned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from graphpress.ir import NodeView
-from graphpress.ops.atoms import Axes
+from graphpress.ops.dependency import Axes
 from graphpress.ops.rules import channels_pass, opaque, per_input, per_output
 from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec, Work
 

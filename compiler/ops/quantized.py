@@ -1,10 +1,10 @@
-"""Operators between float and integer grids: quantise, dequantise."""
+"""Operators between float and integer grids: quantize, dequantize."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphpress.ops.atoms import Axes
+from graphpress.ops.dependency import Axes
 from graphpress.ops.rules import per_input, stuck, unite_axis, whole_axes
 from graphpress.ops.spec import Flow, OpSpec
 
@@ -25,15 +25,15 @@ def _grid(flow: Flow) -> Sequence[Axes | None]:
         return [data]
     axis = flow.node.integer("axis", 1) % len(data)  # out of range where one scale holds for all: then it says nothing
     parameters = [flow.of(index) for index in (1, 2) if flow.node.has(index)]
-    unite_axis(flow.atoms, data[axis], *parameters)
+    unite_axis(flow.classes, data[axis], *parameters)
     if any(len(parameter) > 1 for parameter in parameters):
         whole_axes(flow, [axis], "a blocked axis")
         for parameter in parameters:
             for index, along in enumerate(parameter):
                 if len(along) == len(data[index]):
-                    flow.atoms.unite(along, data[index])
+                    flow.classes.unite(along, data[index])
                 else:
-                    flow.freeze(along, "a blocked axis")
+                    flow.pin(along, "a blocked axis")
     return [data]
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphpress.ir import NodeView
-from graphpress.ops.atoms import Axes, Axis
-from graphpress.ops.rules import freeze_inputs
+from graphpress.ops.dependency import Axes, Axis
+from graphpress.ops.rules import pin_inputs
 from graphpress.ops.semantics.recurrent import GATES
 from graphpress.ops.shrink import Shrink
 from graphpress.ops.spec import Flow, OpSpec, Quantization, Role, Work
@@ -30,7 +30,7 @@ def entries() -> dict[str, OpSpec]:
 def _recurrent(flow: Flow) -> Sequence[Axes | None]:
     data, weight, recurrence = flow.of(0), flow.of(1), flow.of(2)
     state, gates = recurrence[2], GATES[flow.node.op_type]
-    flow.atoms.unite(data[2], weight[2])
+    flow.classes.unite(data[2], weight[2])
     rows = [(weight[1], gates), (recurrence[1], gates)]
     directions = [weight[0], recurrence[0]]
     for index, count in ((3, 2 * gates), (7, _PEEPHOLES)):
@@ -41,8 +41,8 @@ def _recurrent(flow: Flow) -> Sequence[Axes | None]:
     for axis, count in rows:
         _tie_gates(flow, axis, count, state)
     for axis in (*directions, data[_time(flow.node)]):
-        flow.freeze(axis, "a direction or a step in time")
-    freeze_inputs(flow, [4], "a length")
+        flow.pin(axis, "a direction or a step in time")
+    pin_inputs(flow, [4], "a length")
     batch = data[1 - _time(flow.node)]
     for index in (5, 6):
         if flow.node.has(index):
@@ -58,13 +58,13 @@ def _time(node: NodeView) -> int:
 def _tie_gates(flow: Flow, axis: Axis, count: int, state: Axis) -> None:
     """Every gate has a row for each unit of the state."""
     for gate in axis.reshape(count, len(state)):
-        flow.atoms.unite(gate, state)
+        flow.classes.unite(gate, state)
 
 
 def _tie_states(flow: Flow, given: Axes, batch: Axis, state: Axis) -> None:
-    flow.atoms.unite(given[2], state)
-    flow.atoms.unite(given[1 - _time(flow.node)], batch)
-    flow.freeze(given[_time(flow.node)], "a direction")
+    flow.classes.unite(given[2], state)
+    flow.classes.unite(given[1 - _time(flow.node)], batch)
+    flow.pin(given[_time(flow.node)], "a direction")
 
 
 def _result(flow: Flow, index: int, batch: Axis, state: Axis) -> Axes | None:

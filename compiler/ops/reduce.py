@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphpress.ir import NodeView
-from graphpress.ops.atoms import Axes
-from graphpress.ops.rules import freeze_inputs, per_input, whole_axes
+from graphpress.ops.dependency import Axes
+from graphpress.ops.rules import per_input, pin_inputs, whole_axes
 from graphpress.ops.semantics.axes import reduced_axes
 from graphpress.ops.spec import MOVES_FIRST, OPAQUE, Flow, OpSpec, Quantization, Work
 
@@ -45,9 +45,9 @@ def _reduce(flow: Flow) -> Sequence[Axes | None]:
     if axes is None:
         whole_axes(flow, range(len(data)), "an axis that may be reduced")
         return [flow.fixed(flow.node.output_shape(), "an output")]
-    if flow.node.op_type == "ReduceMean":  # how LayerNormalization is spelt out
+    if flow.node.op_type == "ReduceMean":  # how LayerNormalization is written out
         for index in axes:
-            flow.atoms.freeze_statistics(data[index], f"statistics of ReduceMean {flow.node.name}".rstrip())
+            flow.classes.pin_statistics(data[index], f"statistics of ReduceMean {flow.node.name}".rstrip())
     else:
         whole_axes(flow, axes, "a reduced axis")
     return [_without(data, axes, bool(flow.node.integer("keepdims", 1)))]
@@ -82,7 +82,7 @@ def _top_k(flow: Flow) -> Sequence[Axes | None]:
     data = flow.of(0)
     axis = flow.node.axis(-1, len(data))
     whole_axes(flow, [axis], "a sorted axis")
-    freeze_inputs(flow, [1], "a count")
+    pin_inputs(flow, [1], "a count")
     kept = flow.fixed([flow.node.output_shape()[axis]], "a sorted axis")
     return [(*data[:axis], *kept, *data[axis + 1 :])] * len(flow.node.output_shapes)
 

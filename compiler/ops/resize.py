@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphpress.ops.atoms import Axes
-from graphpress.ops.rules import freeze_inputs, keep_size, per_output
+from graphpress.ops.dependency import Axes
+from graphpress.ops.rules import keep_size, per_output, pin_inputs
 from graphpress.ops.shrink import Shrink
 from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec
 
@@ -23,7 +23,7 @@ _SIZES = 3
 
 
 def _resize(flow: Flow) -> Sequence[Axes | None]:
-    freeze_inputs(flow, range(1, len(flow.axes)), "an input")
+    pin_inputs(flow, range(1, len(flow.axes)), "an input")
     return keep_size(flow)
 
 

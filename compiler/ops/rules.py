@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from graphpress.ir import Node, NodeView
-from graphpress.ops.atoms import Atoms, Axes, Axis
+from graphpress.ops.dependency import Axes, Axis, DependencyClasses
 from graphpress.ops.spec import CostRule, Flow, Quantization, Role, Work
 
 TRANSCENDENTAL = 8
@@ -48,39 +48,39 @@ def same(flow: Flow) -> Sequence[Axes | None]:
 def broadcast(flow: Flow) -> Sequence[Axes | None]:
     """Operands are aligned at the end; positions that meet are united."""
     operands = [flow.of(index) for index in range(len(flow.node.inputs)) if flow.node.has(index)]
-    return [broadcast_axes(flow.atoms, operands)] * len(flow.node.output_shapes)
+    return [broadcast_axes(flow.classes, operands)] * len(flow.node.output_shapes)
 
 
 def opaque(flow: Flow) -> Sequence[Axes | None]:
-    """All that is read and written is frozen."""
+    """All that is read and written is pinned."""
     return stuck(flow, "an input or output")
 
 
 def source(flow: Flow) -> Sequence[Axes | None]:
-    """Outputs do not depend on what the inputs hold, only on their shape or on nothing: frozen, inputs left free."""
+    """Outputs do not depend on what the inputs hold, only on their shape or on nothing: pinned, inputs left free."""
     return [None if shape is None else flow.fixed(shape, "an output") for shape in flow.node.output_shapes]
 
 
 def keep_size(flow: Flow) -> Sequence[Axes | None]:
-    """Axes of the first input whose size stays pass; the others are frozen, before and after."""
+    """Axes of the first input whose size stays pass; the others are pinned, before and after."""
     data, shape = flow.of(0), flow.node.output_shape()
     return [tuple(passing(flow, axis, size) for axis, size in zip(data, shape, strict=True))]
 
 
 def whole_axes(flow: Flow, axes: Sequence[int], reason: str) -> Axes:
-    """The axes of the first input, with some of them frozen."""
+    """The axes of the first input, with some of them pinned."""
     data = flow.of(0)
     for index in axes:
-        flow.freeze(data[index], reason)
+        flow.pin(data[index], reason)
     return data
 
 
 def channels_pass(flow: Flow) -> Sequence[Axes | None]:
-    """Batch and channel pass; the spatial axes are frozen on both sides, other inputs are frozen whole."""
+    """Batch and channel pass; the spatial axes are pinned on both sides, other inputs are pinned whole."""
     data = flow.of(0)
     for axis in data[2:]:
-        flow.freeze(axis, "a spatial axis")
-    freeze_inputs(flow, range(1, len(flow.axes)), "an input")
+        flow.pin(axis, "a spatial axis")
+    pin_inputs(flow, range(1, len(flow.axes)), "an input")
     return [
         (*data[:2], *flow.fixed(shape[2:], "a spatial axis")) if shape is not None else None
         for shape in flow.node.output_shapes
@@ -88,55 +88,55 @@ def channels_pass(flow: Flow) -> Sequence[Axes | None]:
 
 
 def passing(flow: Flow, axis: Axis, size: int) -> Axis:
-    """The axis itself if its size stays, else frozen on both sides."""
+    """The axis itself if its size stays, else pinned on both sides."""
     if len(axis) == size:
         return axis
-    flow.freeze(axis, "a resized axis")
+    flow.pin(axis, "a resized axis")
     return flow.fixed([size], "a resized axis")[0]
 
 
-def freeze_inputs(flow: Flow, indices: Sequence[int] | range, reason: str) -> None:
-    """Freeze every axis of these inputs, where present."""
+def pin_inputs(flow: Flow, indices: Sequence[int] | range, reason: str) -> None:
+    """Pin every axis of these inputs, where present."""
     for index in indices:
         for axis in (flow.axes[index] if index < len(flow.axes) else None) or ():
-            flow.freeze(axis, reason)
+            flow.pin(axis, reason)
 
 
 def stuck(flow: Flow, reason: str) -> Sequence[Axes | None]:
-    """Freeze all inputs; outputs are frozen too."""
-    freeze_inputs(flow, range(len(flow.axes)), reason)
+    """Pin all inputs; outputs are pinned too."""
+    pin_inputs(flow, range(len(flow.axes)), reason)
     return [None if shape is None else flow.fixed(shape, reason) for shape in flow.node.output_shapes]
 
 
-def broadcast_axes(atoms: Atoms, operands: Sequence[Axes]) -> Axes:
+def broadcast_axes(classes: DependencyClasses, operands: Sequence[Axes]) -> Axes:
     """The axes of a broadcast, aligned at the end, with what meets united."""
     rank = max(len(axes) for axes in operands)
-    return tuple(_meet(atoms, [axes[back] for axes in operands if len(axes) >= -back]) for back in range(-rank, 0))
+    return tuple(_meet(classes, [axes[back] for axes in operands if len(axes) >= -back]) for back in range(-rank, 0))
 
 
-def unite_broadcast(atoms: Atoms, target: Axes, operand: Axes | None) -> None:
+def unite_broadcast(classes: DependencyClasses, target: Axes, operand: Axes | None) -> None:
     """Unite a parameter with the trailing axes it is broadcast against."""
     if operand is not None:
-        broadcast_axes(atoms, [target, operand])
+        broadcast_axes(classes, [target, operand])
 
 
-def unite_axis(atoms: Atoms, axis: Axis, *parameters: Axes | None) -> None:
+def unite_axis(classes: DependencyClasses, axis: Axis, *parameters: Axes | None) -> None:
     """Unite one-dimensional parameters with the axis they belong to; those of one element serve every position."""
     for parameter in parameters:
         if parameter is not None and len(parameter) == 1 and len(parameter[0]) == len(axis):
-            atoms.unite(axis, parameter[0])
+            classes.unite(axis, parameter[0])
 
 
-def _meet(atoms: Atoms, axes: Sequence[Axis]) -> Axis:
+def _meet(classes: DependencyClasses, axes: Sequence[Axis]) -> Axis:
     wide = [axis for axis in axes if len(axis) != 1]
     for other in wide[1:]:
-        atoms.unite(wide[0], other)
+        classes.unite(wide[0], other)
     return wide[0] if wide else np.zeros(1, np.int64)
 
 
 def weighted(weight: int, bias: int | None, channel_axis: Callable[[Node, int], int]) -> Quantization:
     """The quantization of an operator that multiplies by weights, from the indices of its weight and bias."""
-    return Quantization(Role.ANCHOR, weight, bias, channel_axis=channel_axis)
+    return Quantization(Role.COMPUTE, weight, bias, channel_axis=channel_axis)
 
 
 def given_axes(flow: Flow, bias: int | None, others: Sequence[int] = ()) -> list[Axes]:

@@ -7,8 +7,8 @@ from itertools import accumulate
 
 import numpy as np
 
-from graphpress.ops.atoms import Axes
-from graphpress.ops.rules import freeze_inputs, moving, opaque, stuck, whole_axes
+from graphpress.ops.dependency import Axes
+from graphpress.ops.rules import moving, opaque, pin_inputs, stuck, whole_axes
 from graphpress.ops.semantics.slices import sliced
 from graphpress.ops.shrink import Shrink, ranks
 from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec, Quantization, Role
@@ -41,7 +41,7 @@ def _concat(flow: Flow) -> Sequence[Axes | None]:
     for part in parts[1:]:
         for index, other in enumerate(part):
             if index != axis:
-                flow.atoms.unite(parts[0][index], other)
+                flow.classes.unite(parts[0][index], other)
     joined = np.concatenate([part[axis] for part in parts])
     return [(*parts[0][:axis], joined, *parts[0][axis + 1 :])]
 
@@ -135,11 +135,11 @@ def _gather(flow: Flow) -> Sequence[Axes | None]:
     axis = flow.node.axis(0, len(data))
     indices = flow.node.constant(1)
     if indices is None or indices.ndim > 1 or indices.size > _LONGEST_INDEX:
-        flow.freeze(data[axis], "an axis indexed at run time" if indices is None else "an axis indexed by a table")
+        flow.pin(data[axis], "an axis indexed at run time" if indices is None else "an axis indexed by a table")
         return [(*data[:axis], *picked, *data[axis + 1 :])]
     taken = data[axis][indices.astype(np.int64)]
     if indices.ndim == 0:
-        flow.freeze(np.atleast_1d(taken), "a position picked")
+        flow.pin(np.atleast_1d(taken), "a position picked")
         return [(*data[:axis], *data[axis + 1 :])]
     return [(*data[:axis], taken, *data[axis + 1 :])]
 
@@ -158,7 +158,7 @@ def _other_indices(shrink: Shrink) -> None:
 def _one_hot(flow: Flow) -> Sequence[Axes | None]:
     indices, shape = flow.of(0), flow.node.output_shape()
     axis = flow.node.axis(-1, len(shape))
-    freeze_inputs(flow, [1, 2], "the depth or the pair of values")
+    pin_inputs(flow, [1, 2], "the depth or the pair of values")
     if len(indices) + 1 != len(shape):
         return stuck(flow, "an input or output")
     return [(*indices[:axis], *flow.fixed([shape[axis]], "an output"), *indices[axis:])]

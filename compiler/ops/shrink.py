@@ -29,7 +29,7 @@ class Shrink:
         node: the node.
         reads: masks of each input, None where the input loses nothing.
         writes: masks of each output.
-        edit: the door to change the node.
+        edit: the only way to change the node.
     """
 
     node: NodeView

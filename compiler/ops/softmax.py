@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphpress.ir import normalize_axis
-from graphpress.ops.atoms import Axes
+from graphpress.ops.dependency import Axes
 from graphpress.ops.rules import per_input
 from graphpress.ops.semantics.axes import softmax_axis
 from graphpress.ops.spec import Flow, OpSpec
@@ -21,5 +21,5 @@ def _softmax(flow: Flow) -> Sequence[Axes | None]:
     given, alone = softmax_axis(flow.node)
     first = normalize_axis(given, len(data))
     for axis in data[first : first + 1] if alone else data[first:]:
-        flow.freeze(axis, "the axis that is normalised")
+        flow.pin(axis, "the axis that is normalized")
     return [data]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphpress.ir import DataType, Shape, TensorType
-from graphpress.ops.atoms import Axes
+from graphpress.ops.dependency import Axes
 from graphpress.ops.rules import moving, opaque, per_output, same, source, view
 from graphpress.ops.shrink import Shrink
 from graphpress.ops.spec import Flow, OpSpec
@@ -36,7 +36,7 @@ def _filled(flow: Flow) -> Sequence[Axes | None]:
     sizes = flow.node.output_shape()
     fixed = flow.fixed(sizes, "a computed size")
     axes = zip(sizes, flow.declared(), fixed, strict=True)
-    return [tuple(flow.atoms.fresh(size) if declared else stuck for size, declared, stuck in axes)]
+    return [tuple(flow.classes.fresh(size) if declared else stuck for size, declared, stuck in axes)]
 
 
 def _smaller_target(shrink: Shrink) -> None:

@@ -1,4 +1,4 @@
-"""What the table says of an operator: how axes flow, what it costs, where it quantises, whether it folds."""
+"""What the table says of an operator: how axes flow, what it costs, where it quantizes, whether it folds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphpress.ir import Node, NodeView, UnknownShapeError, dims_of
-from graphpress.ops.atoms import Atoms, Axes
+from graphpress.ops.dependency import Axes, DependencyClasses
 
 if TYPE_CHECKING:
     from graphpress.ops.shrink import Shrink
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Flow:
-    """A node with the axes of what it reads, and the atoms they are made of."""
+    """A node with the axes of what it reads, and the classes they are made of."""
 
     node: NodeView
     axes: tuple[Axes | None, ...]
-    atoms: Atoms
+    classes: DependencyClasses
 
     def of(self, index: int) -> Axes:
         """The axes of an input.
@@ -42,12 +42,12 @@ class Flow:
         return [index < len(known) and known[index] is not None for index in range(rank)]
 
     def fixed(self, sizes: Sequence[int], reason: str) -> Axes:
-        """Frozen axes of these sizes."""
-        return tuple(self.atoms.frozen(size, f"{reason} of {self.node.op_type}") for size in sizes)
+        """Pinned axes of these sizes."""
+        return tuple(self.classes.pinned(size, f"{reason} of {self.node.op_type}") for size in sizes)
 
-    def freeze(self, axis: np.ndarray, reason: str) -> None:
-        """Freeze an axis that this operator needs whole."""
-        self.atoms.freeze(axis, f"{reason} of {self.node.op_type} {self.node.name}".rstrip())
+    def pin(self, axis: np.ndarray, reason: str) -> None:
+        """Pin an axis that this operator needs whole."""
+        self.classes.pin(axis, f"{reason} of {self.node.op_type} {self.node.name}".rstrip())
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Work:
 
 
 class Role(Enum):
-    """What an operator is to quantisation, by its nature and not by what a device has kernels for."""
+    """What an operator is to quantization, by its nature and not by what a device has kernels for."""
 
-    ANCHOR = "anchor"
+    COMPUTE = "compute"
     """Multiplies by weights (or contracts two tensors): integer arithmetic pays here."""
     MOVES_DATA = "moves_data"
     """Only moves or selects values: what it reads and writes share one encoding."""
@@ -80,11 +80,11 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Quantization:
-    """Where an operator quantises.
+    """Where an operator quantizes.
 
     Args:
         role: its nature.
-        weight: index of the input that holds weights, for anchors.
+        weight: index of the input that holds weights, for compute operators.
         bias: index of the input that is added to the accumulator, whose scale is derived.
         shared: indices of the inputs that share the encoding of the first output; None for every input.
         channel_axis: from the node and the rank of its weight, the weight's axis of output channels.
@@ -107,7 +107,7 @@ ELEMENTWISE = Quantization(Role.ELEMENTWISE)
 MOVES_FIRST = Quantization(Role.MOVES_DATA, shared=(0,))
 
 AxesRule = Callable[[Flow], Sequence[Axes | None]]
-"""Axes of the outputs from those of the inputs, uniting and freezing on the way."""
+"""Axes of the outputs from those of the inputs, uniting and pinning on the way."""
 
 CostRule = Callable[[NodeView], Work]
 """Work of one node from its shapes. Raises UnknownShapeError where one that it needs is missing."""
@@ -124,7 +124,7 @@ class OpSpec:
     Args:
         axes: how axes flow.
         cost: what it costs.
-        quantization: where it quantises.
+        quantization: where it quantizes.
         elementwise: each output element depends only on the input elements that broadcast to its position; no
             operand belongs to an axis of a certain number, so that all axes can be permuted alike.
         foldable: with constant inputs it gives the same constant every time.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphpress.report import words
+from graphpress.report import sentences
 from graphpress.report.records import LayerRecord, PassRecord, Report, plain
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ def _view(report: Report) -> dict[str, Any]:
     layers = plotted(report.layers)
     return {
         "report": report,
-        "words": words,
-        "outcome": words.outcome(report),
-        "rows": words.comparison(report),
+        "sentences": sentences,
+        "outcome": sentences.outcome(report),
+        "rows": sentences.comparison(report),
         "refusals": list(dict.fromkeys(report.refusals)),
         "bars": timeline(report.passes),
         "total_seconds": sum(_seconds(record) for record in report.passes),
@@ -95,7 +95,7 @@ def _macs_by_form(layers: Sequence[LayerRecord]) -> list[tuple[str, int]]:
     totals: dict[str, int] = {}
     for layer in layers:
         if layer.macs:
-            form = layer.became or words.UNCHECKED
+            form = layer.became or sentences.UNCHECKED
             totals[form] = totals.get(form, 0) + layer.macs
     return sorted(totals.items(), key=lambda item: -item[1])
 

@@ -107,7 +107,7 @@ class LayerRecord:
         asked: the arithmetic that was requested (``int8``, ``float32``, …).
         became: the arithmetic that it runs in; None where nobody could tell.
         seconds: measured time of one call.
-        sqnr: signal-to-quantisation-noise ratio of its output in dB.
+        sqnr: signal-to-quantization-noise ratio of its output in dB.
     """
 
     name: str

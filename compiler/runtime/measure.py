@@ -16,8 +16,8 @@ import numpy as np
 
 WARM_UP_SECONDS = 0.2
 SHORTEST_SAMPLE_SECONDS = 0.002
-LEAST_ROUNDS = 15
-MOST_ROUNDS_A_SECOND = 100
+MIN_ROUNDS = 15
+MAX_ROUNDS_A_SECOND = 100
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def compare_latency(a: Callable[[], object], b: Callable[[], object], *, seconds
     repeats = [_repeats(call) for call in (a, b)]
     times: list[tuple[float, float]] = []
     deadline = time.perf_counter() + seconds
-    most = int(MOST_ROUNDS_A_SECOND * seconds)
-    while len(times) < LEAST_ROUNDS or (time.perf_counter() < deadline and len(times) < most):
+    most = int(MAX_ROUNDS_A_SECOND * seconds)
+    while len(times) < MIN_ROUNDS or (time.perf_counter() < deadline and len(times) < most):
         if len(times) % 2:
             second = _time(b, repeats[1])
             first = _time(a, repeats[0])
@@ -72,8 +72,8 @@ def call_times(call: Callable[[], object], *, seconds: float, warm_up: float = W
     """Times of one call in seconds, for about ``seconds``, after a warm-up of so many seconds."""
     repeats, times = _repeats(call, warm_up), list[float]()
     deadline = time.perf_counter() + seconds
-    most = int(MOST_ROUNDS_A_SECOND * seconds)
-    while len(times) < LEAST_ROUNDS or (time.perf_counter() < deadline and len(times) < most):
+    most = int(MAX_ROUNDS_A_SECOND * seconds)
+    while len(times) < MIN_ROUNDS or (time.perf_counter() < deadline and len(times) < most):
         times.append(_time(call, repeats))
     return times
 

@@ -35,7 +35,7 @@ _NO_KERNEL = "give that node a type that a processor computes in (float32), or r
 _TYPE_ATTRIBUTES = ("dtype", "output_dtype", "to")
 """Attributes that name the type of a result."""
 
-MOST_THREADS = 256
+MAX_THREADS = 256
 """ONNX Runtime starts every thread at once, with its own stack."""
 
 Optimization = Literal["none", "basic", "all"]
@@ -85,11 +85,11 @@ class Session:
     ) -> None:
         import onnxruntime
 
-        if not 1 <= threads <= MOST_THREADS:
+        if not 1 <= threads <= MAX_THREADS:
             raise UsageError(
                 f"{threads} threads cannot be run",
                 where="--threads",
-                fix=f"give a number from 1 to {MOST_THREADS}; more than the cores gains nothing",
+                fix=f"give a number from 1 to {MAX_THREADS}; more than the cores gains nothing",
             )
         options = _options(threads, optimization, optimized_path)
         try:

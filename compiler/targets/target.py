@@ -3,8 +3,8 @@
 Four keys are not fields of ``Target``: ``like`` names a target to start from, whose keys hold where nothing else is
 said, but for its aliases and its peak rates; ``aliases`` are other names; each ``[[adjust]]`` applies, on this machine,
 where the processor lacks all of the features that it lists; and ``[options.NAME]`` is something that the user may
-choose in braces, ``jetson{jetpack=5.1}``: ``default`` names the word that holds without a choice, and every other key
-is a word with the table that it changes. A word's ``needs`` lists words of other options
+choose in braces, ``jetson{jetpack=5.1}``: ``default`` names the one that holds when none is given, and every other key
+is a choice with the table that it changes. A choice's ``needs`` lists choices of other options
 (``{jetpack = ["5.1", "6.0"]}``) without which it makes no sense. An option replaces that of the same name of the target
 it is ``like``; an empty one takes it away.
 """
@@ -31,20 +31,20 @@ class QuantizationPolicy:
     """Which integer form is fast on a target, and where.
 
     Args:
-        activations: dtype of quantised activations, ``uint8`` or ``int8``.
+        activations: dtype of quantized activations, ``uint8`` or ``int8``.
         symmetric_activations: zero-point fixed at the middle of the range.
-        weights: dtype of quantised weights.
+        weights: dtype of quantized weights.
         per_channel: one scale per output channel of a weight, else one a tensor.
         reduced_range: weights use 7 bits, for processors whose u8×s8 kernels saturate in 16 bits.
         bias: dtype of the bias of an integer convolution: ``int32``, or ``float32`` where the compiler wants it so.
-        anchors: operators whose integer kernel is the reason to quantise (they take weights or do the arithmetic).
-        companions: operators that have an integer kernel worth using between two quantised ones.
-        transparent: operators that only move or select values and read and write one shared scale.
-        residual_adds: of an Add behind a convolution or matrix product, only the other operand is quantised: the
+        compute_ops: operators whose integer kernel is the reason to quantize (weights, arithmetic).
+        quantizable_neighbors: operators that have an integer kernel worth using between two quantized ones.
+        pass_through_ops: operators that only move or select values and read and write one shared scale.
+        residual_adds: of an Add behind a convolution or matrix product, only the other operand is quantized: the
             product's accumulator flows into the addition unrounded.
         scales: float type that every scale must fit into without rounding: ``float32`` or ``float16``.
-        float_results: anchors whose integer kernel can return float, so that a last layer keeps its resolution.
-        float8_excluded: of ``transparent``, those that compute in a wider float between two 8-bit floats.
+        float_results: those whose integer kernel can return float, so that a last layer keeps its resolution.
+        float8_excluded: of ``pass_through_ops``, those that compute in a wider float between two 8-bit floats.
         float8_positions: positions of a convolution's kernel up to which it has float8 kernels; 0 for any number.
         weight_blocks: inputs of an output that may share a scale where kernels expand 4-bit weights on the fly, largest
             first.
@@ -56,9 +56,9 @@ class QuantizationPolicy:
     per_channel: bool = True
     reduced_range: bool = False
     bias: str = "int32"
-    anchors: tuple[str, ...] = ()
-    companions: tuple[str, ...] = ()
-    transparent: tuple[str, ...] = ()
+    compute_ops: tuple[str, ...] = ()
+    quantizable_neighbors: tuple[str, ...] = ()
+    pass_through_ops: tuple[str, ...] = ()
     residual_adds: bool = False
     scales: str = "float32"
     float_results: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ class Target:
     Args:
         name: as on the command line.
         description: one line for ``optimize targets``.
-        backend: the backend that makes the artefact.
+        backend: the backend that makes the artifact.
         this_machine: whether it is the machine at hand, so that measured figures are the target's own.
         opset_max: the newest operator set that its runtime reads.
         channel_multiple: channels come in multiples of this in its fastest kernels.
@@ -102,8 +102,8 @@ class Target:
         quantization: the integer forms it runs fast.
         sparsity: which zeros it makes use of.
         settings: what only its backend reads, and validates.
-        chosen: the word of each option of the target, defaults included.
-        spelled: how the command line names it: options that differ from their default stand in braces.
+        chosen: the choice of each option of the target, defaults included.
+        canonical_name: how the command line names it: options that differ from their default stand in braces.
     """
 
     name: str
@@ -122,7 +122,7 @@ class Target:
     sparsity: SparsityPolicy = SparsityPolicy()
     settings: dict[str, Any] = field(default_factory=dict)
     chosen: dict[str, str] = field(default_factory=dict)
-    spelled: str = ""
+    canonical_name: str = ""
 
 
 def target_names() -> list[str]:
@@ -134,18 +134,20 @@ def load_target(text: str) -> Target:
     """The target of that name or alias, with options in braces: ``jetson{jetpack=5.1,dla=on}``.
 
     Raises:
-        UsageError: there is none, or an option or word that it does not have; the message names the nearest.
+        UsageError: there is none, or an option or choice that it does not have; the message names the nearest.
     """
-    called, words = _parse(text)
+    called, choices = _parse(text)
     name = _known(called)
     table = _whole(name)
-    chosen = _choose(table["options"], words, called)
-    for option, word in chosen.items():
-        changes = table["options"][option][word]
+    chosen = _choose(table["options"], choices, called)
+    for option, choice in chosen.items():
+        changes = table["options"][option][choice]
         table = _merged(table, {key: value for key, value in changes.items() if key != "needs"})
-    others = [f"{option}={word}" for option, word in chosen.items() if word != table["options"][option]["default"]]
-    spelled = name + (f"{{{','.join(others)}}}" if others else "")
-    return _read({**table, "name": name, "chosen": chosen, "spelled": spelled})
+    others = [
+        f"{option}={choice}" for option, choice in chosen.items() if choice != table["options"][option]["default"]
+    ]
+    canonical_name = name + (f"{{{','.join(others)}}}" if others else "")
+    return _read({**table, "name": name, "chosen": chosen, "canonical_name": canonical_name})
 
 
 def aliases_of(name: str) -> list[str]:
@@ -164,12 +166,12 @@ class Option:
     """Something about a target that is for the user to choose.
 
     Args:
-        default: the word that holds without a choice.
-        words: every word, in the order of the file.
+        default: the choice that holds when none is given.
+        choices: every choice, in the order of the file.
     """
 
     default: str
-    words: tuple[str, ...]
+    choices: tuple[str, ...]
 
 
 def options_of(name: str) -> dict[str, Option]:
@@ -179,7 +181,7 @@ def options_of(name: str) -> dict[str, Option]:
         UsageError: there is none of that name.
     """
     options = _whole(_known(name))["options"]
-    return {option: Option(table["default"], _words(table)) for option, table in options.items()}
+    return {option: Option(table["default"], _choices(table)) for option, table in options.items()}
 
 
 def _known(name: str) -> str:
@@ -189,44 +191,44 @@ def _known(name: str) -> str:
         return real
     fix = did_you_mean(name, target_names())
     if "=" in name:  # a shell expands braces with a comma in them: jetson{jetpack=5.1,dla=on} never arrives
-        fix = "put it in quotes: 'NAME{option=word,…}'"
+        fix = "put it in quotes: 'NAME{option=choice,…}'"
     raise UsageError(f"unknown target {name!r}", where="--target", fix=fix)
 
 
-def _words(option: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(word for word in option if word != "default")
+def _choices(option: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(choice for choice in option if choice != "default")
 
 
 def _parse(text: str) -> tuple[str, dict[str, str]]:
-    """Name and words of ``jetson{jetpack=5.1,dla=on}``; words stay text, for 6.10 is no number."""
+    """Name and choices of ``jetson{jetpack=5.1,dla=on}``; choices stay text, for 6.10 is no number."""
     name, brace, rest = text.strip().partition("{")
-    words = {}
+    choices = {}
     for item in rest.removesuffix("}").split(",") if brace else ():
-        option, equals, word = (part.strip() for part in item.partition("="))
-        if not (option and equals and word and rest.endswith("}")) or option in words:
-            raise UsageError(f"cannot read {text!r}", where="--target", fix="write NAME{option=word,…}")
-        words[option] = word
-    return name, words
+        option, equals, choice = (part.strip() for part in item.partition("="))
+        if not (option and equals and choice and rest.endswith("}")) or option in choices:
+            raise UsageError(f"cannot read {text!r}", where="--target", fix="write NAME{option=choice,…}")
+        choices[option] = choice
+    return name, choices
 
 
-def _choose(options: dict[str, Any], words: dict[str, str], name: str) -> dict[str, str]:
-    """The word of every option, checked against what the others need."""
+def _choose(options: dict[str, Any], choices: dict[str, str], name: str) -> dict[str, str]:
+    """The choice of every option, checked against what the others need."""
     where = f"--target {name}"
-    for option, word in words.items():
+    for option, choice in choices.items():
         if option not in options:
             fix = did_you_mean(option, options) if options else "give the name alone"
             raise UsageError(f"there is no option {option!r}", where=where, fix=fix)
-        known = _words(options[option])
-        if word not in known:  # among versions, the nearest in spelling says nothing
-            fix = did_you_mean(word, known) if word.isalpha() else f"choose one of: {', '.join(known)}"
-            raise UsageError(f"{option} cannot be {word!r}", where=where, fix=fix)
-    chosen = {option: words.get(option, table["default"]) for option, table in options.items()}
-    for option, word in chosen.items():
-        for other, allowed in options[option][word].get("needs", {}).items():
+        known = _choices(options[option])
+        if choice not in known:  # among versions, the nearest name says nothing
+            fix = did_you_mean(choice, known) if choice.isalpha() else f"choose one of: {', '.join(known)}"
+            raise UsageError(f"{option} cannot be {choice!r}", where=where, fix=fix)
+    chosen = {option: choices.get(option, table["default"]) for option, table in options.items()}
+    for option, choice in chosen.items():
+        for other, allowed in options[option][choice].get("needs", {}).items():
             if chosen[other] not in allowed:
-                fitting = [one for one in _words(options[other]) if one in allowed]
+                fitting = [one for one in _choices(options[other]) if one in allowed]
                 raise UsageError(
-                    f"{option}={word} does not go with {other}={chosen[other]}",
+                    f"{option}={choice} does not go with {other}={chosen[other]}",
                     where=where,
                     fix=f"choose {other} from: {', '.join(fitting)}",
                 )
@@ -236,11 +238,11 @@ def _choose(options: dict[str, Any], words: dict[str, str], name: str) -> dict[s
 def _read(table: dict[str, Any]) -> Target:
     from pydantic import TypeAdapter
 
-    words = {key: value for key, value in table.items() if key not in ("aliases", "like", "adjust", "options")}
+    choices = {key: value for key, value in table.items() if key not in ("aliases", "like", "adjust", "options")}
     for adjustment in table.get("adjust", ()) if table.get("this_machine") else ():
         if not set(adjustment["lacks"]) & set(cpu_features()):
-            words = _merged(words, {key: value for key, value in adjustment.items() if key != "lacks"})
-    return TypeAdapter(Target).validate_python(words)
+            choices = _merged(choices, {key: value for key, value in adjustment.items() if key != "lacks"})
+    return TypeAdapter(Target).validate_python(choices)
 
 
 def _whole(name: str) -> dict[str, Any]:
@@ -249,7 +251,7 @@ def _whole(name: str) -> dict[str, Any]:
     base = _whole(table["like"]) if "like" in table else {}
     options = {**base.get("options", {}), **table.get("options", {})}
     inherited = {key: value for key, value in base.items() if key not in OF_ONE_DEVICE}
-    return {**_merged(inherited, table), "options": {option: words for option, words in options.items() if words}}
+    return {**_merged(inherited, table), "options": {option: choices for option, choices in options.items() if choices}}
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

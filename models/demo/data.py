@@ -1,6 +1,6 @@
 """The demo's data: scikit-learn's handwritten digits, split once and for all.
 
-1,797 images of 8x8 grey levels (UCI "Optical Recognition of Handwritten Digits", test part); 1,197 train and
+1,797 images of 8x8 gray levels (UCI "Optical Recognition of Handwritten Digits", test part); 1,197 train and
 calibrate, 600 are held out.
 """
 
@@ -15,7 +15,7 @@ SPLIT_SEED = 0
 
 
 def calibration() -> np.ndarray:
-    """The training images, without labels: float32 (1197, 1, 8, 8), grey levels 0 to 1.
+    """The training images, without labels: float32 (1197, 1, 8, 8), gray levels 0 to 1.
 
     Raises:
         DataError: scikit-learn is not installed.

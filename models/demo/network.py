@@ -1,4 +1,4 @@
-"""The demo network: a small residual CNN for 8x8 grey digits, about 76,000 parameters."""
+"""The demo network: a small residual CNN for 8x8 gray digits, about 76,000 parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def build(weights: Mapping[str, np.ndarray] | None = None) -> Model:
         weights: the trained state by parameter name; without it parameters are drawn at random.
 
     Returns:
-        A model from ``image`` (N, 1, 8, 8), grey levels 0 to 1, to ``logits`` (N, 10).
+        A model from ``image`` (N, 1, 8, 8), gray levels 0 to 1, to ``logits`` (N, 10).
     """
     narrow, wide = WIDTHS
     b = Builder("digits", weights=weights)

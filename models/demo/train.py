@@ -25,7 +25,7 @@ WEIGHT_DECAY = 1e-3
 
 
 class Unit(nn.Module):
-    """Convolution and batch normalisation."""
+    """Convolution and batch normalization."""
 
     def __init__(self, channels: tuple[int, int], kernel: int = 3, stride: int = 1, groups: int = 1) -> None:
         super().__init__()

@@ -80,15 +80,15 @@ def _results(nodes: Iterable[Node]) -> list[Value]:
 def _extract(
     nodes: Sequence[Node], known: Mapping[Value, np.ndarray], like: Model, outputs: Sequence[Value]
 ) -> tuple[Model, dict[Value, Value]]:
-    """A model of copies of these nodes, the known values they read being its initialisers; values by original."""
+    """A model of copies of these nodes, the known values they read being its initializers; values by original."""
     copies: dict[Value, Value] = {}
-    initialisers = []
+    initializers = []
     body = []
     for node in nodes:
         for value in node.inputs:
             if value is not None and value not in copies:
-                copies[value] = _initialiser(known[value], f"constant_{len(copies)}")
-                initialisers.append(copies[value])
+                copies[value] = _initializer(known[value], f"constant_{len(copies)}")
+                initializers.append(copies[value])
         for output in node.outputs:
             copies[output] = Value(name=f"result_{len(copies)}" if output.name else "")
         body.append(
@@ -104,14 +104,14 @@ def _extract(
         (),
         [copies[value] for value in outputs],
         nodes=body,
-        initializers=initialisers,
+        initializers=initializers,
         opset_imports=dict(like.opset_imports),
         name="constants",
     )
     return Model(graph, ir_version=like.ir_version), copies
 
 
-def _initialiser(array: np.ndarray, name: str) -> Value:
+def _initializer(array: np.ndarray, name: str) -> Value:
     tensor = Tensor(np.asarray(array, order="C"), name=name)
     return Value(name=name, shape=Shape(array.shape), type=TensorType(tensor.dtype), const_value=tensor)
 

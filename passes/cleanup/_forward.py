@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from graphpress.ir import Editor, Match, Node, Value
-from graphpress.passes.operands import can_read_through
+from graphpress.passes._operands import can_read_through
 
 
 def pass_through(node: Node, source: Value) -> Match | None:
     """A match that replaces the first result of ``node`` by ``source``, or None where the node is needed.
 
-    A graph output that repeats an input, an initialiser, another output or an outer value needs its node, and so do
+    A graph output that repeats an input, an initializer, another output or an outer value needs its node, and so do
     readers in an encoding of their own of what was rounded before.
     """
     if not can_read_through(node, source):

@@ -170,7 +170,7 @@ def _present(array: np.ndarray | None) -> np.ndarray:
 
 
 def _ints(node: Node, name: str, inputs: Arrays, index: int) -> tuple[int, ...] | None:
-    """An operand that older operator sets spell as an attribute."""
+    """An operand that older operator sets express as an attribute."""
     if input_of(node, index) is None:
         return ints_attribute(node, name)
     return tuple(int(item) for item in _present(inputs[index]).reshape(-1))

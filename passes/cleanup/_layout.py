@@ -9,7 +9,7 @@ import numpy as np
 from graphpress.ir import Node, Shape, Value, constant, input_of, is_standard, producer
 from graphpress.ir.encoding import encoding_of, is_annotated, is_encoded
 from graphpress.ops import lookup
-from graphpress.passes.operands import permutation
+from graphpress.passes._operands import permutation
 
 BOUND_TO_AXES = frozenset(("BatchNormalization", "Dropout"))
 """Elementwise in the table of operators, but with operands or results that are not aligned by broadcasting."""

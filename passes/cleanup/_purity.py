@@ -5,13 +5,13 @@ from __future__ import annotations
 from graphpress.ir import Node, constant, input_of, int_attribute, opset_of
 from graphpress.ops import lookup
 
-TRAINS_WHEN_TOLD = 7
+FIRST_WITH_TRAINING_MODE = 7
 """The first operator set whose Dropout is for inference unless it says otherwise."""
 
 
 def may_train(dropout: Node) -> bool:
     """Whether a Dropout drops something: up to opset 6 unless ``is_test`` is set, from 12 on if its input says so."""
-    if (opset_of(dropout) or TRAINS_WHEN_TOLD) < TRAINS_WHEN_TOLD:
+    if (opset_of(dropout) or FIRST_WITH_TRAINING_MODE) < FIRST_WITH_TRAINING_MODE:
         return int_attribute(dropout, "is_test", 0) == 0
     training = input_of(dropout, 2)
     flag = constant(training)

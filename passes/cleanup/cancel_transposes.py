@@ -2,7 +2,7 @@
 
     Transpose_q(f(Transpose_p(x), c)) = Transpose_r(f(x, c'))      with  r[i] = p[q[i]],  Transpose_p(c') = c
 
-When r is the identity, as around every layout conversion, eliminate_movement removes what is left.
+When r is the identity, as around every layout conversion, remove_noop_layout removes what is left.
 
 Left alone: a chain whose inner results have other readers, operands that are neither constant nor part of the chain,
 and, unless r is the identity, a first transpose that others read (nothing would be saved).
@@ -15,8 +15,8 @@ from typing import ClassVar
 
 from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, input_of, is_constant, producer
 from graphpress.manager.contract import RewritePass
+from graphpress.passes._operands import is_private, is_unread, permutation
 from graphpress.passes.cleanup._layout import can_reorder, follows_layout, reorder_shape, reordered, transposed
-from graphpress.passes.operands import is_private, is_unread, permutation
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class CancelTransposes(RewritePass):
     """Lossless: the same numbers, moved once or not at all."""
 
     name: ClassVar[str] = "cancel_transposes"
-    anchors: ClassVar[tuple[str, ...]] = ("Transpose",)
+    root_ops: ClassVar[tuple[str, ...]] = ("Transpose",)
 
     def match(self, node: Node) -> Match | Refusal | None:
         """Climb from a transpose through elementwise operators to the one before it."""

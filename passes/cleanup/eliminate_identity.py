@@ -33,7 +33,7 @@ class EliminateIdentity(RewritePass):
     """Lossless: the same numbers, one copy less."""
 
     name: ClassVar[str] = "eliminate_identity"
-    anchors: ClassVar[tuple[str, ...]] = ("Identity", "Dropout", "Cast", "CastLike", *SINGLE_OPERAND)
+    root_ops: ClassVar[tuple[str, ...]] = ("Identity", "Dropout", "Cast", "CastLike", *SINGLE_OPERAND)
 
     def match(self, node: Node) -> Match | Refusal | None:
         """Find an operator that changes nothing."""

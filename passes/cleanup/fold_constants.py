@@ -1,4 +1,4 @@
-"""Evaluate what depends on constants only, and turn ``Constant`` nodes into initialisers.
+"""Evaluate what depends on constants only, and turn ``Constant`` nodes into initializers.
 
     f(c₁, …, cₙ) = c      for constants cᵢ
 
@@ -7,8 +7,8 @@ makes superfluous is taken off. A blow-up (ConstantOfShape, Expand, Tile of a la
 allocated.
 
 Left alone without a word: random operators, QuantizeLinear and DequantizeLinear (they say how a constant is encoded),
-nodes with subgraphs, other domains, function bodies (they cannot hold initialisers), and what carries an encoding.
-Refused with a reason: what would outgrow the bound, and what ONNX Runtime cannot evaluate. An initialiser that is also
+nodes with subgraphs, other domains, function bodies (they cannot hold initializers), and what carries an encoding.
+Refused with a reason: what would outgrow the bound, and what ONNX Runtime cannot evaluate. An initializer that is also
 a graph input can be overridden by the caller and is no constant.
 """
 
@@ -79,7 +79,7 @@ def _may_fold(node: Node) -> bool:
 
 
 def _settle_constants(graph: Graph, edit: Editor) -> int:
-    """Make initialisers of the ``Constant`` nodes, except those that are graph outputs."""
+    """Make initializers of the ``Constant`` nodes, except those that are graph outputs."""
     constants = [
         node
         for node in graph

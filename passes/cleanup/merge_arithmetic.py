@@ -21,7 +21,7 @@ import numpy as np
 from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, input_of, producer
 from graphpress.ir.encoding import encoding_of, is_annotated
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.operands import is_private
+from graphpress.passes._operands import is_private
 
 SUMS, PRODUCTS = ("Add", "Sub"), ("Mul", "Div")
 
@@ -31,7 +31,7 @@ class MergeArithmetic(RewritePass):
     """Lossless up to rounding: one pass over the data less."""
 
     name: ClassVar[str] = "merge_arithmetic"
-    anchors: ClassVar[tuple[str, ...]] = (*SUMS, *PRODUCTS)
+    root_ops: ClassVar[tuple[str, ...]] = (*SUMS, *PRODUCTS)
 
     def match(self, node: Node) -> Match | Refusal | None:
         """Find two constants one after the other."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from graphpress.ir import DataType, Editor, Match, Model, Node, Refusal, input_of, producer, scalar
 from graphpress.manager.contract import Context, RewritePass
-from graphpress.passes.operands import is_private
+from graphpress.passes._operands import is_private
 
 Bounds = tuple[float, float]
 FLOATS = {
@@ -32,12 +32,14 @@ class MergeClips(RewritePass):
     """Lossless: the bounds are combined exactly, without arithmetic."""
 
     name: ClassVar[str] = "merge_clips"
-    anchors: ClassVar[tuple[str, ...]] = ("Clip", "Relu")
+    root_ops: ClassVar[tuple[str, ...]] = ("Clip", "Relu")
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
         """Before opset 11 the bounds are attributes."""
         if model.opset_imports.get("", 1) < 11:
-            return Refusal(self.name, "operator sets before 11 spell bounds as attributes", "convert to a newer opset")
+            return Refusal(
+                self.name, "operator sets before 11 express bounds as attributes", "convert to a newer opset"
+            )
         return None
 
     def match(self, node: Node) -> Match | Refusal | None:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from graphpress.ir import Editor, Match, Node, Refusal, Value, int_attribute, producer, rank_of
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.operands import is_private
+from graphpress.passes._operands import is_private
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class MergeConcats(RewritePass):
     """Lossless: the same pieces in the same order, copied once."""
 
     name: ClassVar[str] = "merge_concats"
-    anchors: ClassVar[tuple[str, ...]] = ("Concat",)
+    root_ops: ClassVar[tuple[str, ...]] = ("Concat",)
 
     def match(self, node: Node) -> Match | Refusal | None:
         """Find operands that are concatenations themselves."""

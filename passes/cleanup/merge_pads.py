@@ -25,7 +25,7 @@ from graphpress.ir import (
     string_attribute,
 )
 from graphpress.manager.contract import Context, RewritePass
-from graphpress.passes.operands import constant_ints, is_private
+from graphpress.passes._operands import constant_ints, is_private
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class MergePads(RewritePass):
     """Lossless: the same border, written once."""
 
     name: ClassVar[str] = "merge_pads"
-    anchors: ClassVar[tuple[str, ...]] = ("Pad",)
+    root_ops: ClassVar[tuple[str, ...]] = ("Pad",)
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
         """Before opset 11 the pads are attributes."""
         if model.opset_imports.get("", 1) < 11:
-            return Refusal(self.name, "operator sets before 11 spell pads as attributes", "convert to a newer opset")
+            return Refusal(self.name, "operator sets before 11 express pads as attributes", "convert to a newer opset")
         return None
 
     def match(self, node: Node) -> Match | Refusal | None:

@@ -9,7 +9,7 @@ constant target without zeros (0 copies a size of the operand, unless ``allowzer
 one unknown size, which becomes -1. A Flatten, Squeeze or Unsqueeze at the end is written as a Reshape then.
 
 Left alone: an inner reshape with another reader (nothing would be saved), and shapes with a size of 0.
-Operator sets before 5 are refused: they spell the target as an attribute.
+Operator sets before 5 are refused: they express the target as an attribute.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from graphpress.ir import (
     producer,
 )
 from graphpress.manager.contract import Context, RewritePass
+from graphpress.passes._operands import constant_ints, ints_operand, is_private, keeps_order
 from graphpress.passes.cleanup._forward import forward, pass_through
-from graphpress.passes.operands import constant_ints, ints_operand, is_private, keeps_order
 
 RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
@@ -42,12 +42,12 @@ class MergeReshapes(RewritePass):
     """Lossless: the same elements in the same order."""
 
     name: ClassVar[str] = "merge_reshapes"
-    anchors: ClassVar[tuple[str, ...]] = RESHAPES
+    root_ops: ClassVar[tuple[str, ...]] = RESHAPES
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
         """Before opset 5 a Reshape has no target input."""
         if model.opset_imports.get("", 1) < 5:
-            return Refusal(self.name, "operator sets before 5 spell shapes as attributes", "convert to a newer opset")
+            return Refusal(self.name, "operator sets before 5 express shapes as attributes", "convert to a newer opset")
         return None
 
     def match(self, node: Node) -> Match | Refusal | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from graphpress.ir import Editor, Match, Model, Node, Refusal, input_of, producer, rank_of
 from graphpress.manager.contract import Context, RewritePass
-from graphpress.passes.operands import constant_ints, is_private, normal_axes
+from graphpress.passes._operands import constant_ints, is_private, normal_axes
 
 Cut = tuple[int, int, int]
 """Start, end and step."""
@@ -26,12 +26,14 @@ class MergeSlices(RewritePass):
     """Lossless: the same elements, copied once."""
 
     name: ClassVar[str] = "merge_slices"
-    anchors: ClassVar[tuple[str, ...]] = ("Slice",)
+    root_ops: ClassVar[tuple[str, ...]] = ("Slice",)
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
         """Before opset 10 the bounds are attributes."""
         if model.opset_imports.get("", 1) < 10:
-            return Refusal(self.name, "operator sets before 10 spell bounds as attributes", "convert to a newer opset")
+            return Refusal(
+                self.name, "operator sets before 10 express bounds as attributes", "convert to a newer opset"
+            )
         return None
 
     def match(self, node: Node) -> Match | Refusal | None:

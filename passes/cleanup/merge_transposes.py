@@ -2,8 +2,8 @@
 
     Transpose_q(Transpose_p(x)) = Transpose_r(x)      with  r[i] = p[q[i]]
 
-When r is the identity, eliminate_movement removes what is left. Nothing is refused: the first transpose stays where
-others read it, and only the second one changes. A default order is spelt out first, so an unknown rank is no match.
+When r is the identity, remove_noop_layout removes what is left. Nothing is refused: the first transpose stays where
+others read it, and only the second one changes. A default order is written out first, so an unknown rank is no match.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import ClassVar
 from graphpress.ir import Editor, Match, Node, Refusal, input_of, producer
 from graphpress.ir.encoding import is_annotated, is_encoded
 from graphpress.manager.contract import RewritePass
-from graphpress.passes.operands import is_unread, permutation
+from graphpress.passes._operands import is_unread, permutation
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class MergeTransposes(RewritePass):
     """Lossless: the data moves once instead of twice."""
 
     name: ClassVar[str] = "merge_transposes"
-    anchors: ClassVar[tuple[str, ...]] = ("Transpose",)
+    root_ops: ClassVar[tuple[str, ...]] = ("Transpose",)
 
     def match(self, node: Node) -> Match | Refusal | None:
         """Find a transpose of a transpose."""

@@ -114,14 +114,14 @@ def _settle_target(node: Node, partials: Partials, edit: Editor) -> bool:
     wanted, sizes = partials.of(target), tokens_of(node.inputs[0])
     if wanted is None or wanted.ndim != 1:
         return False
-    settled = [_spelt(size, sizes, axis) for axis, size in enumerate(wanted)]
+    settled = [_written(size, sizes, axis) for axis, size in enumerate(wanted)]
     if settled.count(-1) > 1:
         return False
     edit.set_input(node, 1, edit.add_constant_for(node, np.array(settled, np.int64), target.name or "shape"))
     return True
 
 
-def _spelt(size: object, sizes: tuple[object, ...] | None, axis: int) -> int:
+def _written(size: object, sizes: tuple[object, ...] | None, axis: int) -> int:
     """A size as a Reshape target has it: known, 0 to copy the operand's at this axis, or -1."""
     if isinstance(size, int):
         return size

@@ -24,7 +24,7 @@ class SinkTransposes(RewritePass):
     """Lossless: the same numbers, moved once instead of several times."""
 
     name: ClassVar[str] = "sink_transposes"
-    anchors: ClassVar[tuple[str, ...]] = (
+    root_ops: ClassVar[tuple[str, ...]] = (
         "Concat",
         *(name for name, spec in table().items() if spec.elementwise),
     )

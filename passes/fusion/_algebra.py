@@ -1,4 +1,4 @@
-"""Normal forms of small scalar expressions, so that a pattern is written once for all the ways to spell it.
+"""Normal forms of small scalar expressions, so that a pattern is written once for all the ways to express it.
 
 A value is seen as a product of factors, as a polynomial in another value, or as one clamped to an interval. Every
 function adds the nodes that it looked through to ``seen``.
@@ -14,7 +14,7 @@ from graphpress.ir import Node, Value, has_one_use, input_of, producer
 from graphpress.passes.fusion._operands import bound, number, orders, with_number
 
 MAX_DEPTH = 6
-"""No activation is spelt in a longer chain; bounds the work on long chains of products."""
+"""No activation is written in a longer chain; bounds the work on long chains of products."""
 MAX_DEGREE = 4
 
 Polynomial = tuple[float, ...]
@@ -22,7 +22,7 @@ Polynomial = tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Product:
+class Monomial:
     """``coefficient`` times all ``factors``, none of which is a constant number."""
 
     coefficient: float
@@ -38,7 +38,7 @@ class Clamp:
     high: float = math.inf
 
 
-def product(node: Node, seen: list[Node], depth: int = MAX_DEPTH) -> Product | None:
+def product(node: Node, seen: list[Node], depth: int = MAX_DEPTH) -> Monomial | None:
     """The product that a Mul, or a Div by a number, computes; operands that nobody else reads are looked into."""
     if node.op_type == "Div":
         dividend, divisor = node.inputs
@@ -47,26 +47,26 @@ def product(node: Node, seen: list[Node], depth: int = MAX_DEPTH) -> Product | N
             return None
         seen.append(node)
         inner = _factor(dividend, seen, depth)
-        return Product(inner.coefficient / by, inner.factors)
+        return Monomial(inner.coefficient / by, inner.factors)
     if node.op_type != "Mul":
         return None
     seen.append(node)
     scaled = with_number(node)
     if scaled is not None:
         inner = _factor(scaled[0], seen, depth)
-        return Product(inner.coefficient * scaled[1], inner.factors)
+        return Monomial(inner.coefficient * scaled[1], inner.factors)
     operands = [_factor(value, seen, depth) for value in node.inputs if value is not None]
     factors = tuple(factor for operand in operands for factor in operand.factors)
-    return Product(math.prod(operand.coefficient for operand in operands), factors)
+    return Monomial(math.prod(operand.coefficient for operand in operands), factors)
 
 
-def _factor(value: Value, seen: list[Node], depth: int) -> Product:
+def _factor(value: Value, seen: list[Node], depth: int) -> Monomial:
     node = producer(value, "Mul", "Div")
     if node is not None and depth and has_one_use(value):
         factored = product(node, seen, depth - 1)
         if factored is not None:
             return factored
-    return Product(1.0, (value,))
+    return Monomial(1.0, (value,))
 
 
 def gated(node: Node) -> Iterator[tuple[float, Value, Value, list[Node]]]:

@@ -69,7 +69,7 @@ def fold(
     for neighbor in (_before(node, source), _behind(node)):
         outcome = _absorbed(neighbor, affine_for)
         if isinstance(outcome, LinearUpdate) and is_annotated(node):
-            return Refusal.at(node, "it is quantised already, or says how it reads an input", "fuse before quantising")
+            return Refusal.at(node, "it is quantized already, or says how it reads an input", "fuse before quantizing")
         if isinstance(outcome, LinearUpdate) and isinstance(neighbor, Neighbor):
             return Match(node=node, source=source, update=outcome, is_before=neighbor.is_before)
         if isinstance(outcome, Refusal):
@@ -125,7 +125,7 @@ def _unless_encoded(between: Value, op: LinearOp | Refusal | None, *, is_before:
     if not isinstance(op, LinearOp):
         return op
     if is_encoded(between) or is_overridden(between):
-        return Refusal.at(between, "it is quantised between the two", "fuse before quantising")
+        return Refusal.at(between, "it is quantized between the two", "fuse before quantizing")
     return Neighbor(op, is_before)
 
 
@@ -140,7 +140,7 @@ def foldable(node: Node) -> LinearOp | Refusal | None:
             return Refusal.at(stored, "the weight is not constant", "run fold_constants first")
         return None
     if any(read_encoding(node, index) is not None for index in range(1, len(node.inputs))):
-        return Refusal.at(node, "its weight or its bias is quantised", "fuse before quantising")
+        return Refusal.at(node, "its weight or its bias is quantized", "fuse before quantizing")
     if not is_floating(weight):
         return Refusal.at(stored, f"the weight is of type {weight.dtype}, which holds no fractions")
     if not has_one_use(stored):

@@ -1,4 +1,4 @@
-"""What the normalisations share: division by a root mean square, and the scale and shift behind it."""
+"""What the normalizations share: division by a root mean square, and the scale and shift behind it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from graphpress.ir import (
     producer,
     rank_of,
 )
+from graphpress.passes._operands import ints_operand, normal_axes
 from graphpress.passes.fusion._operands import number, only_reader_of_type, orders, with_number
-from graphpress.passes.operands import ints_operand, normal_axes
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Normalization:
 
     Args:
         value: what is divided by its root mean square.
-        axis: the first of the normalised axes, counted from the end.
+        axis: the first of the normalized axes, counted from the end.
         end: the last node of the expression.
         nodes: all nodes of the expression.
         source: ``value`` ahead of a Cast to float32 that is undone behind the division.
@@ -48,7 +48,7 @@ class Normalization:
 
 
 def root_mean_square_division(node: Node) -> Normalization | None:
-    """The normalisation whose division is ``node``, spelt  v/√m,  v·(1/√m)  or  v·m^(-1/2)."""
+    """The normalization whose division is ``node``, written  v/√m,  v·(1/√m)  or  v·m^(-1/2)."""
     seen: list[Node] = [node]
     for value, mean in _dividends(node, seen):
         add = producer(mean, "Add")
@@ -124,7 +124,7 @@ def last_axes(reduction: Node) -> int | None:
 
 
 def look_past_casts(normalization: Normalization) -> None:
-    """Extend a normalisation that is computed in float32 over the casts from and back to another float type."""
+    """Extend a normalization that is computed in float32 over the casts from and back to another float type."""
     into = producer(normalization.value, "Cast")
     after = only_reader_of_type(normalization.end, "Cast")
     if into is None or after is None or into.inputs[0] is None:
@@ -137,12 +137,12 @@ def look_past_casts(normalization: Normalization) -> None:
 
 
 def take_scale(normalization: Normalization) -> None:
-    """Extend a normalisation over the multiplication behind it, if that has a number for each normalised element."""
+    """Extend a normalization over the multiplication behind it, if that has a number for each normalized element."""
     normalization.scale = _take(normalization, "Mul")
 
 
 def take_bias(normalization: Normalization) -> None:
-    """Extend a scaled normalisation over the addition behind it, likewise."""
+    """Extend a scaled normalization over the addition behind it, likewise."""
     normalization.bias = _take(normalization, "Add")
 
 
@@ -159,7 +159,7 @@ def _take(normalization: Normalization, op_type: str) -> Value | None:
 
 
 def _spans(operand: Value, normalization: Normalization) -> bool:
-    """Whether the operand has just the normalised axes, in full size."""
+    """Whether the operand has just the normalized axes, in full size."""
     dims, mine = dims_of(normalization.value), dims_of(operand)
     if dims is None or mine is None or len(mine) != -normalization.axis or not is_constant(operand):
         return False
@@ -169,7 +169,7 @@ def _spans(operand: Value, normalization: Normalization) -> bool:
 def as_match(normalization: Normalization) -> Match | Refusal:
     """The match of an operator fusion, whose inputs ``operands`` makes."""
     if 0 in (dims_of(normalization.value) or ())[normalization.axis :]:
-        return Refusal.at(normalization.end, "there is nothing along the normalised axes")
+        return Refusal.at(normalization.end, "there is nothing along the normalized axes")
     ones = _unit_scale(normalization) if normalization.scale is None else None
     if isinstance(ones, Refusal):
         return ones
@@ -180,16 +180,16 @@ def as_match(normalization: Normalization) -> Match | Refusal:
 
 
 def _unit_scale(normalization: Normalization) -> np.ndarray | Refusal:
-    """Ones in the shape and type of the normalised axes, for a normalisation without a scale."""
+    """Ones in the shape and type of the normalized axes, for a normalization without a scale."""
     source = normalization.source or normalization.value
     dims = dims_of(source)
     if dims is None or any(dim is None for dim in dims[normalization.axis :]) or source.dtype is None:
-        return Refusal.at(normalization.end, f"the size of {label(source)} along the normalised axes is unknown")
+        return Refusal.at(normalization.end, f"the size of {label(source)} along the normalized axes is unknown")
     return np.ones([dim or 0 for dim in dims[normalization.axis :]], source.dtype.numpy())
 
 
 def operands(edit: Editor, normalization: Normalization, ones: np.ndarray | None) -> list[Value]:
-    """The inputs of the operator: the normalised value, the scale (ones where there is none), the bias if any."""
+    """The inputs of the operator: the normalized value, the scale (ones where there is none), the bias if any."""
     scale = normalization.scale
     if scale is None:
         assert ones is not None

@@ -13,7 +13,7 @@ from graphpress.manager.contract import RewritePass
 
 @dataclass(frozen=True)
 class OperatorFusion(RewritePass):
-    """A rule whose ``find`` recognises an expression; the rest is the same for all of them.
+    """A rule whose ``find`` recognizes an expression; the rest is the same for all of them.
 
     Class attributes:
         operator: the operator, which is ``emits`` too where it is for the target to say whether it pays.
@@ -26,7 +26,7 @@ class OperatorFusion(RewritePass):
     types: ClassVar[tuple[DataType, ...]] = (DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16)
 
     def find(self, node: Node) -> Match | Refusal | None:
-        """Recognise the expression around ``node``, whatever the model's operator set.
+        """Recognize the expression around ``node``, whatever the model's operator set.
 
         Returns:
             A match that holds ``end``, the node whose result the operator computes; ``nodes``, all that it replaces;
@@ -40,7 +40,7 @@ class OperatorFusion(RewritePass):
         return inputs
 
     def find_private(self, node: Node) -> Match | Refusal | None:
-        """What ``find`` recognises, refused when an inner value is read outside or in an encoding."""
+        """What ``find`` recognizes, refused when an inner value is read outside or in an encoding."""
         match = self.find(node)
         if not isinstance(match, Match):
             return match
@@ -84,13 +84,13 @@ def outside_reader(nodes: Iterable[Node], end: Node) -> Refusal | None:
 
 
 def encoded_within(nodes: Iterable[Node], end: Node) -> Refusal | None:
-    """A refusal that names what is quantised within an expression: one operator would not round there."""
+    """A refusal that names what is quantized within an expression: one operator would not round there."""
     for node in dict.fromkeys(nodes):
         if is_annotated(node):
-            return Refusal.at(node, "it is quantised already, or says how it reads an input", "fuse before quantising")
+            return Refusal.at(node, "it is quantized already, or says how it reads an input", "fuse before quantizing")
         for value in node.outputs if node is not end else ():
             if is_encoded(value) or is_overridden(value):
-                return Refusal.at(value, f"the inner value of {end.op_type} is quantised", "fuse before quantising")
+                return Refusal.at(value, f"the inner value of {end.op_type} is quantized", "fuse before quantizing")
     return None
 
 

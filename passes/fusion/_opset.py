@@ -1,4 +1,4 @@
-"""Whether a node keeps its meaning in a newer operator set, and the change of spelling that it needs there.
+"""Whether a node keeps its meaning in a newer operator set, and the change of form that it needs there.
 
 Each version of an operator is compared with the next by its schema: operands and attributes must keep their names,
 types and defaults, and what is new must be optional. The few versions that changed the meaning behind an unchanged
@@ -23,7 +23,7 @@ BEHAVES_DIFFERENTLY = {
     ("GroupNormalization", 21),  # a scale for each channel, not for each group
     ("Hardmax", 13),  # along one axis, not along all from it on
     ("PRelu", 7),  # the slope is aligned at the end, not with the channels
-    ("Resize", 11),  # pixels have centres
+    ("Resize", 11),  # pixels have centers
     ("RoiAlign", 16),  # likewise
 }
 """Versions with the signature of the one before and another meaning."""
@@ -51,7 +51,7 @@ Change = Callable[[Editor], None]
 
 
 def carry_over(node: Node, old: int, new: int) -> list[Change] | str:
-    """The changes that spell ``node``, written for operator set ``old``, in ``new``; or why there are none."""
+    """The changes that express ``node``, written for operator set ``old``, in ``new``; or why there are none."""
     versions = [version for version in _versions(node.op_type) if version <= new]
     if not versions:
         return f"{node.op_type} is no standard operator"
@@ -94,7 +94,7 @@ def _attributes_changed(given: set[str], before: onnx.defs.OpSchema, after: onnx
         known = before.attributes.get(name)
         if name in given:
             if known is not None and known.type != attribute.type:
-                return f"spells its attribute {name} in another type"
+                return f"expresses its attribute {name} in another type"
             continue
         if attribute.required and (known is None or not known.required):
             return f"requires the attribute {name}"

@@ -21,12 +21,12 @@ from graphpress.ir import Editor, Match, Node, Refusal, Value, constant, dims_of
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.fusion._linear import Neighbor, fold, is_floating, rewrite
 from graphpress.passes.fusion._operator import OperatorFusion
-from graphpress.passes.fusion.gelu import Gelu
-from graphpress.passes.fusion.hard_sigmoid import HardSigmoid
-from graphpress.passes.fusion.hard_swish import HardSwish
+from graphpress.passes.fusion.fuse_gelu import FuseGelu
+from graphpress.passes.fusion.fuse_hard_sigmoid import FuseHardSigmoid
+from graphpress.passes.fusion.fuse_hard_swish import FuseHardSwish
 
-ACTIVATIONS: tuple[OperatorFusion, ...] = (Gelu(), HardSwish(), HardSigmoid())
-"""Expressions that runtimes recognise and that may end in a number: without it they would not."""
+ACTIVATIONS: tuple[OperatorFusion, ...] = (FuseGelu(), FuseHardSwish(), FuseHardSigmoid())
+"""Expressions that runtimes recognize and that may end in a number: without it they would not."""
 NEGATION = ChannelAffine(-np.ones(1), np.zeros(1))
 
 
@@ -35,7 +35,7 @@ class FoldAffine(RewritePass):
     """Lossless up to rounding: one operation for each element less at run time."""
 
     name: ClassVar[str] = "fold_affine"
-    anchors: ClassVar[tuple[str, ...]] = ("Mul", "Div", "Add", "Sub", "Neg")
+    root_ops: ClassVar[tuple[str, ...]] = ("Mul", "Div", "Add", "Sub", "Neg")
 
     def match(self, node: Node) -> Match | Refusal | None:
         """Fits a negation, or a variable and a constant, beside a linear layer."""

@@ -39,15 +39,15 @@ class FoldBatchNorm(RewritePass):
     """Lossless up to rounding: one multiply-add for each element less at run time."""
 
     name: ClassVar[str] = "fold_batch_norm"
-    anchors: ClassVar[tuple[str, ...]] = ("BatchNormalization",)
+    root_ops: ClassVar[tuple[str, ...]] = ("BatchNormalization",)
 
     def match(self, node: Node) -> Match | Refusal | None:
-        """Fits a normalisation for inference next to a linear layer over the same channels."""
+        """Fits a normalization for inference next to a linear layer over the same channels."""
         source = node.inputs[0]
         return None if source is None else fold(node, source, lambda neighbor: _affine(node, neighbor))
 
     def rewrite(self, match: Match, edit: Editor) -> None:
-        """Change the layer's constants and drop the normalisation."""
+        """Change the layer's constants and drop the normalization."""
         rewrite(match, edit)
 
 
@@ -58,7 +58,7 @@ def _affine(norm: Node, neighbor: Neighbor) -> ChannelAffine | Refusal | None:
 
 
 def statistics(norm: Node) -> ChannelAffine | Refusal:
-    """What a normalisation for inference does to each channel."""
+    """What a normalization for inference does to each channel."""
     if missing := first_non_constant(norm.inputs[1:]):
         return Refusal.at(missing, "the statistic is not constant", "run fold_constants first")
     if _trains(norm):

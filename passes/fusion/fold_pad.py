@@ -37,8 +37,8 @@ from graphpress.ir import (
     string_attribute,
 )
 from graphpress.manager.contract import RewritePass
+from graphpress.passes._operands import NEVER_NEGATIVE, ints_operand, normal_axes
 from graphpress.passes.fusion._operator import encoded_within
-from graphpress.passes.operands import NEVER_NEGATIVE, ints_operand, normal_axes
 
 READERS = ("Conv", "AveragePool", "MaxPool")
 COUNTS_PADS = 7
@@ -50,7 +50,7 @@ class FoldPad(RewritePass):
     """Lossless: the padded copy of the tensor is never made."""
 
     name: ClassVar[str] = "fold_pad"
-    anchors: ClassVar[tuple[str, ...]] = ("Pad",)
+    root_ops: ClassVar[tuple[str, ...]] = ("Pad",)
 
     def match(self, node: Node) -> Match | Refusal | None:
         """Fits a Pad all of whose readers can pad by themselves."""
@@ -96,7 +96,7 @@ def _pads_of_both(pad: Node, reader: Node) -> list[int] | Refusal:
     own = _own_pads(pad, reader, added)
     if isinstance(own, Refusal):
         return own
-    if why := _obstacle(pad, reader, own, added):
+    if why := _refusal_reason(pad, reader, own, added):
         return Refusal.at(pad, why)
     return [a + b for a, b in zip(own, added, strict=True)]
 
@@ -158,7 +158,7 @@ def _extents(reader: Node) -> list[int]:
     return [(size - 1) * step + 1 for size, step in zip(window, dilations, strict=True)]
 
 
-def _obstacle(pad: Node, reader: Node, own: list[int], added: list[int]) -> str | None:
+def _refusal_reason(pad: Node, reader: Node, own: list[int], added: list[int]) -> str | None:
     """Why the reader's own padding does not stand for what the Pad fills in."""
     fill = _fill(pad)
     if fill is None:
@@ -176,10 +176,10 @@ def _obstacle(pad: Node, reader: Node, own: list[int], added: list[int]) -> str 
             return f"before opset {COUNTS_PADS} an average pooling cannot count its own padding"
         counted = bool(int_attribute(reader, "count_include_pad", 0))
         return None if counted or not any(own) else "the pooling does not count its own padding, but would this"
-    return _max_pool_obstacle(pad, reader, fill)
+    return _max_pool_refusal_reason(pad, reader, fill)
 
 
-def _max_pool_obstacle(pad: Node, reader: Node, fill: float) -> str | None:
+def _max_pool_refusal_reason(pad: Node, reader: Node, fill: float) -> str | None:
     if len(reader.outputs) > 1 and reader.outputs[1].uses():
         return "the pooling's indices count the padding"
     if any(step != 1 for step in ints_attribute(reader, "dilations") or ()):

@@ -16,39 +16,39 @@ from onnx.helper import OP_SET_ID_VERSION_MAP
 
 from graphpress.ir import Editor, Function, Graph, Match, Model, Refusal, graphs, is_standard
 from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.passes._kernels import choices_with_opset
 from graphpress.passes.fusion._operator import OperatorFusion
 from graphpress.passes.fusion._opset import Change, carry_over
-from graphpress.passes.fusion.attention import Attention
-from graphpress.passes.fusion.gelu import Gelu
-from graphpress.passes.fusion.group_norm import GroupNorm
-from graphpress.passes.fusion.hard_swish import HardSwish
-from graphpress.passes.fusion.layer_norm import LayerNorm
-from graphpress.passes.fusion.mish import Mish
-from graphpress.passes.fusion.rms_norm import RmsNorm
-from graphpress.passes.fusion.softmax import Softmax
-from graphpress.passes.fusion.swish import Swish
-from graphpress.passes.kernels import choices_with_opset
+from graphpress.passes.fusion.fuse_attention import FuseAttention
+from graphpress.passes.fusion.fuse_gelu import FuseGelu
+from graphpress.passes.fusion.fuse_group_norm import FuseGroupNorm
+from graphpress.passes.fusion.fuse_hard_swish import FuseHardSwish
+from graphpress.passes.fusion.fuse_layer_norm import FuseLayerNorm
+from graphpress.passes.fusion.fuse_mish import FuseMish
+from graphpress.passes.fusion.fuse_rms_norm import FuseRmsNorm
+from graphpress.passes.fusion.fuse_softmax import FuseSoftmax
+from graphpress.passes.fusion.fuse_swish import FuseSwish
 from graphpress.targets import Target
 
 STANDARD = ("", "ai.onnx")
 Owner = Graph | Function
 
 FUSIONS: tuple[type[OperatorFusion], ...] = (
-    Attention,
-    Gelu,
-    GroupNorm,
-    HardSwish,
-    LayerNorm,
-    Mish,
-    RmsNorm,
-    Softmax,
-    Swish,
+    FuseAttention,
+    FuseGelu,
+    FuseGroupNorm,
+    FuseHardSwish,
+    FuseLayerNorm,
+    FuseMish,
+    FuseRmsNorm,
+    FuseSoftmax,
+    FuseSwish,
 )
 
 
 @dataclass(frozen=True)
 class RaiseOpset(Pass):
-    """Lossless: the same operators in a newer spelling, so that later passes may use newer ones.
+    """Lossless: the same operators in a newer form, so that later passes may use newer ones.
 
     Args:
         to: the operator set to raise to, whatever there is to fuse; 0 lets the fusions decide.
@@ -94,13 +94,13 @@ def wanted_opset(model: Model, target: Target) -> int:
         for graph in graphs(model)
         for node in graph
         for rule in rules
-        if is_standard(node, *rule.anchors) and isinstance(rule.find_private(node), Match)
+        if is_standard(node, *rule.root_ops) and isinstance(rule.find_private(node), Match)
     )
     return max(opsets, default=0)
 
 
 def _plan(owners: list[Owner], wanted: int) -> tuple[list[Change], list[Refusal]]:
-    """The changes that spell every node in the wanted operator set, and the nodes for which there are none."""
+    """The changes that express every node in the wanted operator set, and the nodes for which there are none."""
     changes: list[Change] = []
     refusals: list[Refusal] = []
     for owner in owners:

@@ -11,7 +11,7 @@ import numpy as np
 
 from graphpress.ir import DataType, Model, Node, Value, constant, input_of, is_constant, is_standard, label
 from graphpress.ir.float_types import round_to
-from graphpress.passes.precision._plan import Plan, is_float, moves_data
+from graphpress.passes.precision._plan import PrecisionPlan, is_float, moves_data
 
 _ARITHMETIC = ("Abs", "Add", "Cast", "Clip", "Div", "MatMul", "Max", "Mean", "Min", "Mul", "Neg", "Pow", "ReduceL2",
                "ReduceMean", "ReduceSum", "ReduceSumSquare", "Sqrt", "Sub", "Sum", "Where")  # fmt: skip
@@ -22,7 +22,7 @@ _PLACES = {"GridSample": 1, "NonMaxSuppression": 0, "RoiAlign": 1}
 """Inputs that say where to look."""
 
 
-def strike_sizes(plan: Plan, model: Model) -> int:
+def strike_sizes(plan: PrecisionPlan, model: Model) -> int:
     """Strike out what follows from sizes of tensors alone: positions, shapes, the masks made of them.
 
     Returns:
@@ -41,11 +41,11 @@ def strike_sizes(plan: Plan, model: Model) -> int:
 
 
 def _is_setting(value: Value) -> bool:
-    """Whether it is a constant other than learnt weights, tables and queries: what follows from those is content."""
+    """Whether it is a constant other than learned weights, tables and queries: what follows from those is content."""
     return is_constant(value) and not (_is_matrix(value) and value.dtype == DataType.FLOAT)
 
 
-def strike_positions(plan: Plan, model: Model) -> None:
+def strike_positions(plan: PrecisionPlan, model: Model) -> None:
     """Strike out what computes positions: arithmetic whose result is an angle, is rounded, or says where to look."""
     for node in model.graph:
         if not is_standard(node):
@@ -61,10 +61,10 @@ def strike_positions(plan: Plan, model: Model) -> None:
                 _strike_before(before, plan, why)
 
 
-def strike_tiny_constants(plan: Plan) -> None:
+def strike_tiny_constants(plan: PrecisionPlan) -> None:
     """Keep in float32 what reads a constant that would become zero, and the arithmetic around it.
 
-    A 1e-12 that keeps a normalisation from dividing by zero would do so no more. What divides by the outcome or takes
+    A 1e-12 that keeps a normalization from dividing by zero would do so no more. What divides by the outcome or takes
     its root stays beside it, and so does what comes before: where so little is added, numbers as small matter.
     """
     for node in list(plan.nodes):
@@ -76,7 +76,7 @@ def strike_tiny_constants(plan: Plan) -> None:
                 break
 
 
-def _strike_behind(start: Node, plan: Plan) -> None:
+def _strike_behind(start: Node, plan: PrecisionPlan) -> None:
     waiting = [start]
     while waiting:
         node = waiting.pop()
@@ -88,7 +88,7 @@ def _strike_behind(start: Node, plan: Plan) -> None:
                 waiting += [use.node] if passes else []
 
 
-def _strike_before(start: Node, plan: Plan, why: str) -> None:
+def _strike_before(start: Node, plan: PrecisionPlan, why: str) -> None:
     """Strike out the arithmetic without weights that leads to a node and nowhere else."""
     waiting = [value for value in start.inputs if value is not None]
     while waiting:
@@ -108,7 +108,7 @@ def _vanishing(value: Value, dtype: str) -> float | None:
     return top if top > 0 and not np.any(round_to(np.array(top), dtype)) else None
 
 
-def _to_integer(node: Node, plan: Plan) -> bool:
+def _to_integer(node: Node, plan: PrecisionPlan) -> bool:
     to = plan.types.get(node.outputs[0]) if is_standard(node, "Cast") else None
     return to is not None and to.is_integer() and is_float(node.inputs[0], plan)
 

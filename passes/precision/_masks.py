@@ -13,13 +13,13 @@ from __future__ import annotations
 import numpy as np
 
 from graphpress.ir import Editor, Model, Node, Value, constant, is_standard, label
-from graphpress.passes.precision._plan import Plan, moves_data
+from graphpress.passes.precision._plan import PrecisionPlan, moves_data
 from graphpress.passes.precision._ranges import Ranges
 
 _SHARE = 0.25
 
 
-def raise_masks(plan: Plan, model: Model, ranges: Ranges) -> int:
+def raise_masks(plan: PrecisionPlan, model: Model, ranges: Ranges) -> int:
     """Raise every mask that does not fit, in place; the ranges follow.
 
     Returns:
@@ -29,7 +29,7 @@ def raise_masks(plan: Plan, model: Model, ranges: Ranges) -> int:
     masks = [value for value in ranges.known if ranges.is_negative_mask(value) and ways.end_in_softmax(value)]
     raised, count = set[Value](), 0
     for value in masks:
-        if _carries_raised(value, raised, ranges):
+        if _carries_imported(value, raised, ranges):
             ranges.known[value] = (-plan.limit / ranges.headroom, ranges.known[value][1])
             raised.add(value)
             continue
@@ -41,7 +41,7 @@ def raise_masks(plan: Plan, model: Model, ranges: Ranges) -> int:
     return count
 
 
-def _carries_raised(value: Value, raised: set[Value], ranges: Ranges) -> bool:
+def _carries_imported(value: Value, raised: set[Value], ranges: Ranges) -> bool:
     """Whether the value is made of raised masks, and of what fits anyway, by a node that only carries them."""
     node = value.producer()
     if (

@@ -19,13 +19,13 @@ from graphpress.ir.float_types import LARGEST, why_not
 from graphpress.ir.signatures import Slots, float_slots, known_types, reads_any_type
 from graphpress.manager.contract import Context
 from graphpress.ops import lookup
-from graphpress.passes.kernels import choices_with_opset
+from graphpress.passes._kernels import choices_with_opset
 
 _STAYS = "nothing: it computes as before"
 
 
 @dataclass
-class Plan:
+class PrecisionPlan:
     """The nodes of a model that are to compute in another type; those that may not are struck out one by one.
 
     Args:
@@ -63,17 +63,17 @@ class Plan:
         return LARGEST[self.dtype]
 
 
-def plan_of(model: Model, dtype: str) -> Plan:
+def plan_of(model: Model, dtype: str) -> PrecisionPlan:
     """All nodes of the main graph that compute in float32, those that were asked for the type already among them.
 
     Those inside subgraphs and functions keep what they have: nobody sees how large their values become.
     """
-    plan = Plan(dtype, known_types(model))
+    plan = PrecisionPlan(dtype, known_types(model))
     plan.nodes = {node: None for node in model.graph if float_type(node) in (None, dtype) and _computes(node, plan)}
     return plan
 
 
-def strike_unable(plan: Plan, keep: frozenset[str], context: Context) -> None:
+def strike_unable(plan: PrecisionPlan, keep: frozenset[str], context: Context) -> None:
     """Strike out what the user keeps, and operators that do not have the type."""
     for node in list(plan.nodes):
         if context.excluded(node):
@@ -91,7 +91,7 @@ def _newer(opset: int, context: Context) -> str:
     return choices_with_opset(context.target, opset, _STAYS)
 
 
-def _computes(node: Node, plan: Plan) -> bool:
+def _computes(node: Node, plan: PrecisionPlan) -> bool:
     """Whether the node makes float32, or compares it; not where it only follows its input (Shape) or is a constant."""
     if any(is_constant(output) for output in node.outputs):
         return False
@@ -102,7 +102,7 @@ def _computes(node: Node, plan: Plan) -> bool:
     return bool(reads) and not all(reads_any_type(node, index, kind, plan.types.get) for index in reads)
 
 
-def is_float(value: Value | None, plan: Plan) -> bool:
+def is_float(value: Value | None, plan: PrecisionPlan) -> bool:
     """Whether the value is a float32 tensor."""
     return value is not None and plan.types.get(value) == DataType.FLOAT
 
@@ -113,7 +113,7 @@ def moves_data(node: Node) -> bool:
     return spec is not None and spec.quantization.moves_data
 
 
-def strike_islands(plan: Plan) -> int:
+def strike_islands(plan: PrecisionPlan) -> int:
     """Strike out nodes that only move data between nodes that stay float32: two Casts would be all they bring.
 
     Returns:
@@ -122,7 +122,7 @@ def strike_islands(plan: Plan) -> int:
     worthwhile = {node for node in plan.nodes if not moves_data(node)}
     waiting = list(worthwhile)
     while waiting:
-        near = [node for node in _neighbours(waiting.pop()) if node in plan.nodes and node not in worthwhile]
+        near = [node for node in _neighbors(waiting.pop()) if node in plan.nodes and node not in worthwhile]
         worthwhile.update(near)
         waiting += near
     islands = [node for node in plan.nodes if node not in worthwhile]
@@ -131,7 +131,7 @@ def strike_islands(plan: Plan) -> int:
     return len(islands)
 
 
-def _neighbours(node: Node) -> Iterator[Node]:
+def _neighbors(node: Node) -> Iterator[Node]:
     for value in node.inputs:
         if value is not None and (before := value.producer()) is not None:
             yield before

@@ -10,7 +10,7 @@ import numpy as np
 from graphpress.ir import Model, Node, Value, constant, input_of, is_standard, label, producer
 from graphpress.manager.contract import Context
 from graphpress.observation import observe
-from graphpress.passes.precision._plan import Plan, moves_data
+from graphpress.passes.precision._plan import PrecisionPlan, moves_data
 
 Range = tuple[float, float]
 """Smallest and largest finite element."""
@@ -84,7 +84,7 @@ class Ranges:
         return low * self.headroom < -self.limit and high * self.headroom <= self.limit
 
 
-def ranges_of(plan: Plan, model: Model, context: Context, headroom: float, key: str) -> Ranges:
+def ranges_of(plan: PrecisionPlan, model: Model, context: Context, headroom: float, key: str) -> Ranges:
     """Ranges of everything that the nodes of the plan read and make.
 
     Follows the decision recorded under ``key`` where there is one, else records what was observed.
@@ -136,7 +136,7 @@ def _span(value: Value, known: dict[Value, Range]) -> Range | None:
     return known.get(value) if value in known or array is None or array.dtype.kind != "f" else finite_range(array)
 
 
-def strike_overflows(plan: Plan, ranges: Ranges) -> None:
+def strike_overflows(plan: PrecisionPlan, ranges: Ranges) -> None:
     """Keep in float32 every node that reads or makes a value which would become infinite."""
     for node in list(plan.nodes):
         inputs = [value for _, value in plan.inputs(node)]
@@ -156,7 +156,7 @@ def strike_overflows(plan: Plan, ranges: Ranges) -> None:
             plan.strike(node, f"what {node.op_type} sums up reaches {worst:.3g}, and {plan.dtype} ends before")
 
 
-def _from_integer(node: Node, plan: Plan) -> bool:
+def _from_integer(node: Node, plan: PrecisionPlan) -> bool:
     before = input_of(node, 0) if is_standard(node, "Cast") else None
     kind = None if before is None else plan.types.get(before)
     return kind is not None and kind.is_integer()

@@ -13,7 +13,7 @@ not an integer in them: their bias, their result. Nodes keep float32
 - whose operator has no such type at the model's operator set, and those that the user excludes or keeps.
 
 Masks of large negative numbers in front of a softmax are raised into range instead. The pass only annotates beside
-that: ``lower_float_types`` spells the types out.
+that: ``materialize_float_types`` expresses the types out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from graphpress.ir.encoding import compute_request, float_type, request_compute,
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.precision._exact import strike_positions, strike_sizes, strike_tiny_constants
 from graphpress.passes.precision._masks import raise_masks
-from graphpress.passes.precision._plan import Plan, plan_of, strike_islands, strike_unable
+from graphpress.passes.precision._plan import PrecisionPlan, plan_of, strike_islands, strike_unable
 from graphpress.passes.precision._ranges import ranges_of, strike_overflows
 
 KEPT = ("CumSum",)
@@ -78,7 +78,7 @@ class ReducePrecision(Pass):
         strike_overflows(plan, ranges)
         islands = strike_islands(plan)
         fresh, withdrawn = _annotate(plan, before)
-        said = [
+        candidates = [
             (True, f"{fresh} nodes in {self.to}"),
             (withdrawn, f"{withdrawn} nodes that had it are back in float32"),
             (raised, f"{raised} masks in front of a softmax raised into the range of {self.to}"),
@@ -86,10 +86,10 @@ class ReducePrecision(Pass):
             (islands, f"{islands} nodes that move float32 data stay as they are"),
             (context.calibration is None, "overflow of activations was not looked for: there is no calibration data"),
         ]
-        return Outcome(fresh + withdrawn + raised, plan.refusals, [note for holds, note in said if holds])
+        return Outcome(fresh + withdrawn + raised, plan.refusals, [note for holds, note in candidates if holds])
 
 
-def _annotate(plan: Plan, before: list[Node]) -> tuple[int, int]:
+def _annotate(plan: PrecisionPlan, before: list[Node]) -> tuple[int, int]:
     """Ask the nodes of the plan for its type, and no longer those that were asked before and are struck out.
 
     Returns:

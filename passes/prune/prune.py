@@ -32,7 +32,7 @@ from graphpress.passes.prune._steps import PruneHistory, PruneStep, composed
 from graphpress.passes.prune.criteria import (
     Combine,
     Criterion,
-    Normalise,
+    Normalize,
     Reduction,
     Role,
     Scores,
@@ -60,7 +60,7 @@ class Prune(Pass):
             is a speedup); auto takes uniform for a ratio, else latency.
         combine: how the places of a group make one score: sum, mean, max, first.
         roles: which constants are scored: those that write the units, that read them, elementwise ones.
-        normalise: how scores of different groups are made comparable: none, mean, max, l2, size, lamp.
+        normalize: how scores of different groups are made comparable: none, mean, max, l2, size, lamp.
         layers: only groups that are written by a layer whose name matches this regular expression.
         exclude: layers whose name matches stay as they are, with all that is tied to them.
         blocks: where channels come in blocks (grouped convolution, heads): whole blocks go, positions within every
@@ -84,7 +84,7 @@ class Prune(Pass):
     allocation: Literal["auto"] | Strategy = "auto"
     combine: Combine = "sum"
     roles: tuple[Role, ...] = ("reads",)
-    normalise: Normalise | None = None
+    normalize: Normalize | None = None
     layers: str = ""
     exclude: str = ""
     blocks: Blocks = "auto"
@@ -167,8 +167,8 @@ class Prune(Pass):
 
     def _criterion(self) -> Criterion:
         ranked = self._strategy() != "uniform"
-        normalise: Normalise = self.normalise or ("mean" if ranked else "none")
-        return load_criterion(self.criterion)(Reduction(self.combine, self.roles, normalise))
+        normalize: Normalize = self.normalize or ("mean" if ranked else "none")
+        return load_criterion(self.criterion)(Reduction(self.combine, self.roles, normalize))
 
     def _plan(self, model: Model, coupling: Coupling, scores: Scores, step: PruneStep, context: Context) -> CountPlan:
         strategy, curves = self._strategy(), dict[str, Curve]()
@@ -209,10 +209,10 @@ class Prune(Pass):
         coupling, chosen = self._coupled(model, context), self._chosen()[0]
         outcome.refusals += [
             Refusal(axis.where, f"its {axis.size} channels stay: {axis.why}", _REMEDIES.get(axis.why, _NO_REMEDY))
-            for axis in coupling.frozen
+            for axis in coupling.pinned
             if not axis.why.startswith(_PUBLIC)
         ]
-        if any(axis.why.startswith(_PUBLIC) for axis in coupling.frozen):
+        if any(axis.why.startswith(_PUBLIC) for axis in coupling.pinned):
             outcome.notes.append("the model's outputs keep their shape, and with it the layers that write them")
         wanted = [group for group in coupling.groups if _written_by(group, chosen)]
         outcome.refusals += [

@@ -1,1 +1,1 @@
-"""Quantisation passes: placement, observation, encodings."""
+"""Quantization passes: placement, observation, encodings."""

@@ -1,4 +1,4 @@
-"""Static quantisation to 8 bits after training, by annotation.
+"""Static quantization to 8 bits after training, by annotation.
 
     q = clamp(round(x / s) + z),   x ≈ s · (q − z)          (Jacob et al., arXiv 1712.05877, equation 1)
 
@@ -11,7 +11,7 @@ s = max|x| / 448 for weights and activations alike, saturating. Its steps grow w
 serves channels of unlike magnitude.
 
 The pass only annotates: which nodes, which uses and which integer types follow from the target's policy, and the
-backend spells the annotations in its own words.
+backend expresses the annotations in its own words.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from graphpress.errors import DataError, UsageError
 from graphpress.ir import Editor, Model, Refusal, Value, label
 from graphpress.ir.encoding import FLOAT8, request_compute
 from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.passes.kernels import targets_with
-from graphpress.passes.quantize.calibrate import Calibration, Method
-from graphpress.passes.quantize.encode import encode_activations, encode_bias, encode_constants
-from graphpress.passes.quantize.placement import Placement, place
+from graphpress.passes._kernels import targets_with
+from graphpress.passes.quantize._calibrate import Calibration, Method
+from graphpress.passes.quantize._encode import encode_activations, encode_bias, encode_constants
+from graphpress.passes.quantize._placement import Placement, place
 from graphpress.targets import QuantizationPolicy
 
 SMALLEST_OPSET = {"int8": 13, FLOAT8: 19}
@@ -62,7 +62,7 @@ class Quantize(Pass):
             )
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
-        """Needs data, kernels of the type, and an operator set that can spell it."""
+        """Needs data, kernels of the type, and an operator set that can express it."""
         opset, needed = model.graph.opset_imports.get("", 0), SMALLEST_OPSET[self.dtype]
         if self.dtype not in context.target.kernels:
             return Refusal(self.name, f"this target has no {self.dtype} kernels", targets_with(self.dtype))
@@ -115,12 +115,14 @@ class Quantize(Pass):
             per_channel=False,
             reduced_range=False,
             bias="float32",
-            transparent=tuple(op_type for op_type in policy.transparent if op_type not in policy.float8_excluded),
+            pass_through_ops=tuple(
+                op_type for op_type in policy.pass_through_ops if op_type not in policy.float8_excluded
+            ),
         )
 
 
 def _nothing(placement: Placement) -> Outcome:
-    return Outcome(0, placement.refusals, ["nothing was left to quantise that has an integer kernel on this target"])
+    return Outcome(0, placement.refusals, ["nothing was left to quantize that has an integer kernel on this target"])
 
 
 def _check_inputs(unusable: set[Value]) -> None:

@@ -1,4 +1,4 @@
-"""Weight-only quantisation: integers in memory, arithmetic in float.
+"""Weight-only quantization: integers in memory, arithmetic in float.
 
     y = x · (s ∘ q)      q integers of four or eight bits; one s for each block of K inputs of an output
 
@@ -8,7 +8,7 @@ shares a scale (symmetric, least squared error); in int8 all inputs of an output
 expand weights on the fly; other grids are expanded to float before the product, which saves no time.
 
 Only constant matrices of MatMul and Gemm. Refuses where no block divides K at least twice, where packed rows would
-end inside a byte (an odd number of outputs), and what is quantised already. Convolutions are left alone: their
+end inside a byte (an odd number of outputs), and what is quantized already. Convolutions are left alone: their
 kernels read float weights.
 """
 
@@ -32,8 +32,8 @@ from graphpress.ir.encoding import (
     set_encoding,
 )
 from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.passes.kernels import choices_with_opset, targets_with
-from graphpress.passes.quantize.blocks import block_encoding
+from graphpress.passes._kernels import choices_with_opset, targets_with
+from graphpress.passes.quantize._blocks import block_encoding
 
 SMALLEST_OPSET = {"int4": 21, "int8": 13}
 """From here on DequantizeLinear knows four bits and blocks, and an axis."""
@@ -71,14 +71,14 @@ class QuantizeWeights(Pass):
             )
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
-        """Needs kernels of the type, and an operator set that can spell its blocks."""
+        """Needs kernels of the type, and an operator set that can express its blocks."""
         target, needed = context.target, SMALLEST_OPSET[self.dtype]
         opset = model.graph.opset_imports.get("", 0)
         if self.dtype not in target.kernels:
             return Refusal(self.name, f"this target has no {self.dtype} kernels", targets_with(self.dtype))
         if target.opset_max < needed:
             why = f"{self.dtype} weights need opset {needed}, and this target reads at most {target.opset_max}"
-            return Refusal(self.name, why, choices_with_opset(target, needed, "quantise in another way"))
+            return Refusal(self.name, why, choices_with_opset(target, needed, "quantize in another way"))
         if opset < needed:
             return Refusal(
                 self.name, f"needs opset {needed}, the model has {opset}", f"run raise_opset{{to={needed}}} first"
@@ -149,7 +149,7 @@ def _refusal(node: Node, context: Context) -> Refusal | None:
     if not np.isfinite(weight).all():
         return Refusal.at(node, "its weight has infinite or undefined numbers", "check the model")
     if any(read_encoding(node, index) is not None for index in range(len(node.inputs))):
-        return Refusal.at(node, "it is quantised already", "start from the float model to quantise it anew")
+        return Refusal.at(node, "it is quantized already", "start from the float model to quantize it anew")
     return None
 
 

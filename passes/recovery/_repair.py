@@ -13,7 +13,7 @@ from graphpress.ir import Model, Node, Refusal, Value, label
 from graphpress.manager.contract import Context, Kept
 from graphpress.observation import LayerPiece, LayerWalk, Pieces, Wanted, can_wait, waves_of
 from graphpress.passes.recovery._damage import damaged
-from graphpress.passes.recovery._targets import Target, own_target, sum_target
+from graphpress.passes.recovery._targets import FitTarget, own_target, sum_target
 
 
 def nothing_before(name: str, context: Context) -> Refusal | None:
@@ -36,7 +36,7 @@ class RepairPlan:
 
     waves: list[list[Node]] = field(default_factory=list)
     layers: dict[Node, LinearOp] = field(default_factory=dict)
-    targets: dict[Node, Target] = field(default_factory=dict)
+    targets: dict[Node, FitTarget] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
 
 
@@ -76,9 +76,9 @@ def _damaged_layers(model: Model, start: Model, context: Context) -> tuple[dict[
 
 def _targets(
     layers: dict[Node, LinearOp], known: set[str | None], *, residual: bool
-) -> tuple[dict[Node, Target], dict[Node, Value]]:
+) -> tuple[dict[Node, FitTarget], dict[Node, Value]]:
     """What each layer aims at, and the other branch that has to be final before those that aim at a sum."""
-    targets, behind = dict[Node, Target](), dict[Node, Value]()
+    targets, behind = dict[Node, FitTarget](), dict[Node, Value]()
     for node in reversed(layers):
         result = node.outputs[0]
         target = sum_target(result) if residual else None
@@ -156,7 +156,7 @@ class _RepairTask:
     """Shows one layer to its repair."""
 
     node: Node
-    target: Target
+    target: FitTarget
     kept: Mapping[str, Kept]
     repair: Repair
     results: bool

@@ -27,13 +27,13 @@ from graphpress.ir import (
     rank_of,
 )
 from graphpress.manager.contract import Kept
-from graphpress.passes.kept import restrict
+from graphpress.passes._kept import restrict
 
 _SMALLEST = 1e-12
 
 
 @dataclass(frozen=True)
-class Target:
+class FitTarget:
     """What a layer aims at.
 
     Args:
@@ -59,12 +59,12 @@ class Target:
         return wanted
 
 
-def own_target(result: Value) -> Target:
+def own_target(result: Value) -> FitTarget:
     """The start model's result of the same node."""
-    return Target(label(result))
+    return FitTarget(label(result))
 
 
-def sum_target(result: Value) -> Target | None:
+def sum_target(result: Value) -> FitTarget | None:
     """The sum that the result goes into, or None where it goes elsewhere."""
     between: list[Node] = []
     value, maker = result, result.producer()
@@ -76,7 +76,7 @@ def sum_target(result: Value) -> Target | None:
         if is_standard(node, "Add") and not any(is_constant(operand) for operand in node.inputs):
             other = node.inputs[1 - use.idx]
             fits = other is not None and other is not value and rank_of(other) in (None, rank_of(value))
-            return Target(label(node.outputs[0]), other, node, tuple(between)) if fits else None
+            return FitTarget(label(node.outputs[0]), other, node, tuple(between)) if fits else None
         if not _is_affine(node, use.idx):
             return None
         between.append(node)

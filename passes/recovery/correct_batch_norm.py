@@ -2,7 +2,7 @@
 
     μ ← μ + E[x̂] − E[x],    σ² ← σ² · Var[x̂] / Var[x]        by channel, over samples and positions
 
-x̂ is what the changed model feeds the node, with the normalisations before already corrected, and x what the start model
+x̂ is what the changed model feeds the node, with the normalizations before already corrected, and x what the start model
 does: pruned or rounded layers give other means and variances than those that training left in the model. Where μ and σ²
 are those of x on this data, this is E[x̂] and Var[x̂]; where the calibration data is few or a little different, what
 training knew better stays. Outside a transaction, without a start model, it is E[x̂] and Var[x̂].
@@ -24,7 +24,7 @@ from graphpress.errors import UsageError
 from graphpress.ir import Editor, Model, Node, Refusal, constant, int_attribute, is_constant, is_standard, label
 from graphpress.manager.contract import Context, Kept, Outcome, Pass
 from graphpress.observation import LayerPiece, LayerWalk, Moments, Pieces, Wanted, waves_of
-from graphpress.passes.kept import restrict
+from graphpress.passes._kept import restrict
 from graphpress.passes.recovery._damage import damaged
 
 _MEAN, _VARIANCE = 3, 4
@@ -34,7 +34,7 @@ _CONSTANT = 1e-4
 
 @dataclass(frozen=True)
 class CorrectBatchNorm(Pass):
-    """Estimate the statistics of batch normalisations anew, on the calibration data.
+    """Estimate the statistics of batch normalizations anew, on the calibration data.
 
     Args:
         samples: calibration samples that are looked at, at most.
@@ -79,15 +79,15 @@ class CorrectBatchNorm(Pass):
             compares = walk.can_show(node, Wanted(reference=(label(node.inputs[0]),)))
             return _Statistics(node, context.kept.get(label(node.inputs[0])), compares, finish)
 
-        walk.run(begin, context.progress, "correcting normalisations")
+        walk.run(begin, context.progress, "correcting normalizations")
         changes = len(corrected)
         return Outcome(
-            changes, refusals, [f"statistics of {changes} normalisations estimated on {data.samples} samples"]
+            changes, refusals, [f"statistics of {changes} normalizations estimated on {data.samples} samples"]
         )
 
 
 class _Statistics:
-    """Moments of what a normalisation reads, in the changed model and, where it can be shown, in the start model."""
+    """Moments of what a normalization reads, in the changed model and, where it can be shown, in the start model."""
 
     def __init__(self, node: Node, kept: Kept | None, compares: bool, write: Callable[[Node, Moments], None]) -> None:
         self._node, self._kept, self._compares, self._write = node, kept, compares, write
@@ -106,7 +106,7 @@ class _Statistics:
 
 
 def _correctable(model: Model, context: Context) -> tuple[list[Node], list[Refusal]]:
-    """The normalisations that read something else than at the start of the transaction; all of them outside one."""
+    """The normalizations that read something else than at the start of the transaction; all of them outside one."""
     hurt = None if context.start is None else damaged(model, context.start)
     nodes, refusals = list[Node](), list[Refusal]()
     for node in model.graph:

@@ -38,7 +38,7 @@ _CONSTANT = 1e-4
 
 @dataclass(frozen=True)
 class CorrectBias(Pass):
-    """Take back the average shift of every layer's result that pruning, quantising or sparsifying made.
+    """Take back the average shift of every layer's result that pruning, quantizing or sparsifying made.
 
     Args:
         samples: calibration samples that are looked at, at most.

@@ -48,7 +48,7 @@ _NOTHING_TO_GAIN = 1e-5
 
 @dataclass(frozen=True)
 class Reconstruct(Pass):
-    """Repair weights by least squares towards the model before pruning, quantising or sparsifying; no training.
+    """Repair weights by least squares towards the model before pruning, quantizing or sparsifying; no training.
 
     Args:
         samples: calibration samples that are looked at, at most.
@@ -109,7 +109,7 @@ class _Problem:
         self._samples = 0
 
     def add(self, shown: Shown) -> None:
-        """Take in one piece: most samples to solve with, the others to judge by."""
+        """Take in one piece: most samples to solve with, the others to measure by."""
         if self.trouble is None:
             for data, target, sampling in pieces_of(self.op, shown.data, shown.target, self._positions, self._samples):
                 assert target is not None
@@ -132,7 +132,7 @@ class _Problem:
         self._write(self)
 
     @property
-    def judges(self) -> str:
+    def measured_on(self) -> str:
         """The samples on which errors are measured, in words."""
         return "samples held out" if self._held.count else "the samples themselves, too few to hold any out"
 
@@ -143,25 +143,25 @@ class _Problem:
         if self.trouble is not None or not self._seen.count:
             return None
         seen = Summary.of(self._seen)
-        judge = Summary.of(self._held) if self._held.count else seen
-        scale = max(float(judge.variance.sum() + np.square(judge.target).sum()), np.finfo(float).tiny)
-        self.before = self.after = float(judge.error(self._present).sum()) / scale
+        held_out = Summary.of(self._held) if self._held.count else seen
+        scale = max(float(held_out.variance.sum() + np.square(held_out.target).sum()), np.finfo(float).tiny)
+        self.before = self.after = float(held_out.error(self._present).sum()) / scale
         if self.before <= _NOTHING_TO_GAIN:
             return None
-        errors = {step: self._error(seen, judge, ridge * step) / scale for step in RIDGE_STEPS}
+        errors = {step: self._error(seen, held_out, ridge * step) / scale for step in RIDGE_STEPS}
         best = min(errors, key=lambda step: errors[step])
         if not errors[best] < self.before:
             return None
         self.after = errors[best]
-        whole = seen.with_rows_of(judge) if judge is not seen else seen
+        whole = seen.with_rows_of(held_out) if held_out is not seen else seen
         return self._fitted(whole, ridge * best)
 
-    def _error(self, seen: Summary, judge: Summary, ridge: float) -> float:
+    def _error(self, seen: Summary, held_out: Summary, ridge: float) -> float:
         update = self._fitted(seen, ridge)
         if update is None:
             return np.inf
         bias = self._present.bias if update.bias is None else update.bias
-        return float(judge.error(LinearParameters(update.matrix, bias)).sum())
+        return float(held_out.error(LinearParameters(update.matrix, bias)).sum())
 
     def _fitted(self, seen: Summary, ridge: float) -> LinearUpdate | None:
         moves_bias, mask = takes_shift(self.op), mask_of(self.op.weight)
@@ -177,7 +177,7 @@ class _Report:
         self._refusals = list(plan.refusals)
         self._before: list[float] = []
         self._after: list[float] = []
-        self._judges: dict[str, None] = {}
+        self._measured_on: dict[str, None] = {}
         self._changes = 0
 
     def take(self, problem: _Problem, better: LinearUpdate | None) -> None:
@@ -187,10 +187,10 @@ class _Report:
             return
         if better is None and problem.before > _NOTHING_TO_GAIN:
             self._refusals.append(
-                Refusal.at(problem.op.node, f"least squares does not lower its error on {problem.judges}")
+                Refusal.at(problem.op.node, f"least squares does not lower its error on {problem.measured_on}")
             )
         self._changes += better is not None
-        self._judges[problem.judges] = None
+        self._measured_on[problem.measured_on] = None
         self._before.append(problem.before)
         self._after.append(problem.after)
 
@@ -201,6 +201,6 @@ class _Report:
         before, after = float(np.mean(self._before)), float(np.mean(self._after))
         note = (
             f"{self._changes} of {len(self._before)} layers reconstructed; mean relative error of their results on "
-            f"{' and '.join(self._judges)} {before:.2%} → {after:.2%}"
+            f"{' and '.join(self._measured_on)} {before:.2%} → {after:.2%}"
         )
         return Outcome(self._changes, self._refusals, [note])

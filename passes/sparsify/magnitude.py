@@ -8,8 +8,8 @@ import numpy as np
 
 from graphpress.analysis.linear import LinearOp
 from graphpress.observation import Moments
+from graphpress.passes.sparsify._criterion import SparsityRule
 from graphpress.passes.sparsify._patterns import keep_in_blocks, keep_in_layer, zeroed
-from graphpress.passes.sparsify.criterion import Rule
 
 
 class Magnitude:
@@ -22,7 +22,7 @@ class Magnitude:
         scores: np.ndarray = np.abs(weight)
         return scores
 
-    def sparse(self, op: LinearOp, weight: np.ndarray, seen: Moments | None, rule: Rule) -> np.ndarray:
+    def sparse(self, op: LinearOp, weight: np.ndarray, seen: Moments | None, rule: SparsityRule) -> np.ndarray:
         """The weight with its smallest elements zero."""
         scores = self.scores(op, weight, seen)
         if rule.block is not None:

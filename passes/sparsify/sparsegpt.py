@@ -20,14 +20,14 @@ import numpy as np
 from graphpress.analysis.linear import LinearOp
 from graphpress.observation import Moments
 from graphpress.observation.least_squares import cholesky_solve
+from graphpress.passes.sparsify._criterion import SparsityRule
 from graphpress.passes.sparsify._patterns import lowest
-from graphpress.passes.sparsify.criterion import Rule
 
 DAMPING = 0.01
 RUN = 128
 """Features whose masks are chosen together, and after which the weights behind are brought up to date."""
 
-_MOST_TRIES = 8
+_MAX_TRIES = 8
 
 
 class SparseGpt:
@@ -35,7 +35,7 @@ class SparseGpt:
 
     needs: ClassVar[str] = "gram"
 
-    def sparse(self, op: LinearOp, weight: np.ndarray, seen: Moments | None, rule: Rule) -> np.ndarray:
+    def sparse(self, op: LinearOp, weight: np.ndarray, seen: Moments | None, rule: SparsityRule) -> np.ndarray:
         """The weight with zeros, and with what is left of it changed to make up for them."""
         assert seen is not None
         view = op.as_matrix(weight.astype(np.float64)).copy()
@@ -46,7 +46,7 @@ class SparseGpt:
         return op.from_matrix(view).astype(weight.dtype)
 
 
-def _pruned(weight: np.ndarray, gram: np.ndarray, rule: Rule) -> np.ndarray:
+def _pruned(weight: np.ndarray, gram: np.ndarray, rule: SparsityRule) -> np.ndarray:
     """The rows of ``[outputs, features]`` after algorithm 1."""
     features = len(gram)
     dead = np.diag(gram) == 0
@@ -89,7 +89,7 @@ def _lowest_of_block(
 def _factor(gram: np.ndarray) -> np.ndarray:
     """U with (gram + λI)⁻¹ = Uᵀ U, upper triangular."""
     mean, damping = float(np.diag(gram).mean()), DAMPING
-    for _ in range(_MOST_TRIES):
+    for _ in range(_MAX_TRIES):
         inverse = cholesky_solve(gram + damping * mean * np.eye(len(gram)), np.eye(len(gram)))
         if inverse is not None:
             try:

@@ -4,7 +4,7 @@ Which go is the criterion's to say: ``magnitude`` (no data), ``wanda`` or ``spar
 also changes what is left to make up for what goes). Layers are worked on from the input to the output, each on what the
 layers before, already sparse, feed it.
 
-Refuses layers whose weight is shared, encoded already (sparsify before quantising; zeros stay zeros on a symmetric
+Refuses layers whose weight is shared, encoded already (sparsify before quantizing; zeros stay zeros on a symmetric
 grid), or has a contracted axis that m does not divide.
 """
 
@@ -35,11 +35,11 @@ from graphpress.observation import (
     waves_of,
 )
 from graphpress.observation.gram import POSITIONS
+from graphpress.passes.sparsify._criterion import SparsityCriterion, SparsityRule
 from graphpress.passes.sparsify._patterns import keep_globally, zeroed
-from graphpress.passes.sparsify.criterion import Criterion, Rule
 from graphpress.passes.sparsify.magnitude import Magnitude
 from graphpress.passes.sparsify.sparsegpt import SparseGpt
-from graphpress.passes.sparsify.wanda import Wanda
+from graphpress.passes.sparsify.wanda import WandaSparsity
 from graphpress.targets import SparsityPolicy
 
 SAME_SIZE = "the file is as large as before, only a compressed download of it is smaller"
@@ -95,16 +95,16 @@ class Sparsify(Pass):
             raise UsageError("samples and positions must be at least 1", where=self.name, fix="leave them out")
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> SparsityRule:
         """Where the zeros go."""
         block = block_of(self.pattern)
         if block is not None:
-            return Rule(1 - block[0] / block[1], block)
-        return Rule(_HALF if self.sparsity is None else self.sparsity)
+            return SparsityRule(1 - block[0] / block[1], block)
+        return SparsityRule(_HALF if self.sparsity is None else self.sparsity)
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
         """Criteria that look at activations need data."""
-        if self._judge().needs != "nothing" and context.calibration is None:
+        if self._criterion().needs != "nothing" and context.calibration is None:
             return Refusal(
                 self.name,
                 f"criterion={self.criterion} needs calibration data",
@@ -119,16 +119,20 @@ class Sparsify(Pass):
             return Outcome(0, refusals, ["no layer has a weight that can be made sparse"])
         if self.scope == "global":
             refusals += self._globally(model, layers, context)
-        elif self._judge().needs == "nothing":
+        elif self._criterion().needs == "nothing":
             for op in layers.values():
                 self._write(model, op, self._sparse(op, None))
         else:
             refusals += self._layer_by_layer(model, layers, context)
         return Outcome(len(layers), refusals, [_share(layers), self._worth(context.target.sparsity)])
 
-    def _judge(self) -> Criterion:
-        judges: dict[str, Criterion] = {"magnitude": Magnitude(), "wanda": Wanda(), "sparsegpt": SparseGpt()}
-        return judges[self.criterion]
+    def _criterion(self) -> SparsityCriterion:
+        criteria: dict[str, SparsityCriterion] = {
+            "magnitude": Magnitude(),
+            "wanda": WandaSparsity(),
+            "sparsegpt": SparseGpt(),
+        }
+        return criteria[self.criterion]
 
     def _layers(self, model: Model, context: Context) -> tuple[dict[Node, LinearOp], list[Refusal]]:
         layers, refusals = dict[Node, LinearOp](), list[Refusal]()
@@ -144,7 +148,7 @@ class Sparsify(Pass):
     def _unfit(self, op: LinearOp) -> Refusal | None:
         block, channels = block_of(self.pattern), op.kernel_shape[1]
         if read_encoding(op.node, op.weight_index) is not None:
-            return Refusal.at(op.node, "its weight is quantised already", "sparsify before quantising")
+            return Refusal.at(op.node, "its weight is quantized already", "sparsify before quantizing")
         if block is not None and channels % block[1]:
             why = f"{block[1]} does not divide the {channels} input channels that an output reads"
             return Refusal.at(op.node, why)
@@ -157,13 +161,13 @@ class Sparsify(Pass):
         return f"the zeros save no time: {policy.no_gain}; {SAME_SIZE}"
 
     def _sparse(self, op: LinearOp, seen: Moments | None) -> np.ndarray:
-        return self._judge().sparse(op, op.stored_weight(), seen, self.rule)
+        return self._criterion().sparse(op, op.stored_weight(), seen, self.rule)
 
     def _globally(self, model: Model, layers: dict[Node, LinearOp], context: Context) -> list[Refusal]:
         """Compare the weights of all layers at once; what reads infinities stays dense."""
-        judge, moments = self._judge(), dict[str, Moments]()
-        assert isinstance(judge, Magnitude | Wanda)
-        if judge.needs != "nothing":
+        criterion, moments = self._criterion(), dict[str, Moments]()
+        assert isinstance(criterion, Magnitude | WandaSparsity)
+        if criterion.needs != "nothing":
             assert context.calibration is not None
             data = Pieces.of(model, context.calibration, self.samples)
             options = Observation(self.positions, context.threads, context.progress, full=False)
@@ -174,7 +178,8 @@ class Sparsify(Pass):
             del layers[node]
         weights = {node: op.stored_weight() for node, op in layers.items()}
         scores = {
-            node: judge.scores(op, weights[node], moments.get(label(node.outputs[0]))) for node, op in layers.items()
+            node: criterion.scores(op, weights[node], moments.get(label(node.outputs[0])))
+            for node, op in layers.items()
         }
         kept = keep_globally(scores, self.rule.share)
         for node, op in layers.items():
@@ -184,7 +189,7 @@ class Sparsify(Pass):
     def _layer_by_layer(self, model: Model, layers: dict[Node, LinearOp], context: Context) -> list[Refusal]:
         """Look at what each layer reads, make it sparse, go on; what reads infinities stays dense."""
         assert context.calibration is not None
-        refusals, full = list[Refusal](), self._judge().needs == "gram"
+        refusals, full = list[Refusal](), self._criterion().needs == "gram"
 
         def finish(op: LinearOp, moments: Moments) -> None:
             if moments.is_finite:

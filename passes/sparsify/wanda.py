@@ -1,4 +1,4 @@
-"""Wanda: the score of a weight is its magnitude times the norm of the feature that it reads.
+"""WandaSparsity: the score of a weight is its magnitude times the norm of the feature that it reads.
 
     S_ij = |W_ij| · ‖X_j‖₂        compared within each output i        (Sun et al., arXiv 2306.11695, equation 1)
 
@@ -14,11 +14,11 @@ import numpy as np
 
 from graphpress.analysis.linear import LinearOp
 from graphpress.observation import Moments
+from graphpress.passes.sparsify._criterion import SparsityRule
 from graphpress.passes.sparsify._patterns import keep_in_blocks, keep_in_rows, zeroed
-from graphpress.passes.sparsify.criterion import Rule
 
 
-class Wanda:
+class WandaSparsity:
     """Magnitude times input norm, compared within each output."""
 
     needs: ClassVar[str] = "diagonal"
@@ -29,7 +29,7 @@ class Wanda:
         norms = np.sqrt(seen.squares)[:, :, None]
         return op.from_matrix(np.abs(op.as_matrix(weight)) * norms)
 
-    def sparse(self, op: LinearOp, weight: np.ndarray, seen: Moments | None, rule: Rule) -> np.ndarray:
+    def sparse(self, op: LinearOp, weight: np.ndarray, seen: Moments | None, rule: SparsityRule) -> np.ndarray:
         """The weight with the elements of the lowest scores zero."""
         scores = self.scores(op, weight, seen)
         if rule.block is not None:

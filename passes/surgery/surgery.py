@@ -2,7 +2,7 @@
 
 The function takes an ``onnx_graphsurgeon.Graph``, changes it or returns another, and knows nothing of graphpress.
 What onnx-graphsurgeon cannot hold (metadata, encodings, int4 and float8 tensors, external data) rides beside, as
-``graphpress.bridge.graphsurgeon`` says. The result is checked: structure, the ONNX checker, the model's inputs.
+``graphpress.graphsurgeon.convert`` says. The result is checked: structure, the ONNX checker, the model's inputs.
 
 Operators that nothing here defines (plugins of a runtime) may be inserted, but then nothing here can run the model:
 refused where there is data to hold the model to, since nobody could tell whether it is still right.
@@ -18,19 +18,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from graphpress.analysis.shapes import infer_shapes
-from graphpress.bridge.graphsurgeon import from_graphsurgeon, load_graphsurgeon, lost_annotations, to_graphsurgeon
 from graphpress.data.user_code import call_user, code_hash, is_reference, load_object
+from graphpress.driver.prepare import prepare
 from graphpress.errors import DataError, ModelError, UsageError
+from graphpress.graphsurgeon.convert import from_graphsurgeon, load_graphsurgeon, lost_annotations, to_graphsurgeon
 from graphpress.ir import Model, Refusal, TensorProtocol, graphs, label, verify
 from graphpress.ir.foreign import foreign_nodes
 from graphpress.ir.skeleton import take_over, to_skeleton
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.surgery._checker import fault_of
-from graphpress.prepare import prepare
 
 DONE = "graphpress.surgeries"
 """Under this key a model in memory remembers which surgeries it underwent: a run of lossless passes has many rounds."""
-MOST_SHOWN = 4
+MAX_SHOWN = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class Surgery(Pass):
         try:
             return from_graphsurgeon(graph if returned is None else returned, like=model)
         except ModelError as error:
-            raise DataError(f"left no valid model: {error.what}", where=self.function, fix=_MEND) from error
+            raise DataError(f"left no valid model: {error.what}", where=self.function, fix=_FIX) from error
 
     def _check_result(self, result: Model, model: Model) -> None:
         verify(result)
@@ -118,7 +118,7 @@ class Surgery(Pass):
         infer_shapes(result)
         fault = fault_of(result)
         if fault and not fault_of(model):
-            raise DataError(f"left a model that is not valid ONNX: {fault}", where=self.function, fix=_MEND)
+            raise DataError(f"left a model that is not valid ONNX: {fault}", where=self.function, fix=_FIX)
 
     def _refuse_unknown(self, model: Model, result: Model, context: Context) -> Refusal | None:
         """Why the result is not taken where it can neither be run nor scored, and somebody wants it to be."""
@@ -127,11 +127,11 @@ class Surgery(Pass):
         return Refusal(
             label(foreign_nodes(result)[0]),
             f"{_operators(result)} can only run on the device: with it, nothing here can hold the model to its data",
-            "optimise first, then run surgery alone on the optimised model, without data",
+            "optimize first, then run surgery alone on the optimized model, without data",
         )
 
 
-_MEND = "mend the function; graph.cleanup().toposort() at its end removes what nothing reads any more"
+_FIX = "correct the function; graph.cleanup().toposort() at its end removes what nothing reads any more"
 
 
 def _notes(model: Model, result: Model) -> list[str]:
@@ -147,8 +147,8 @@ def _notes(model: Model, result: Model) -> list[str]:
 def _operators(model: Model) -> str:
     """Operators that nothing here defines, with their nodes."""
     nodes = foreign_nodes(model)
-    more = f" and {len(nodes) - MOST_SHOWN} more" if len(nodes) > MOST_SHOWN else ""
-    return ", ".join(f"{node.op_type} ({label(node)})" for node in nodes[:MOST_SHOWN]) + more
+    more = f" and {len(nodes) - MAX_SHOWN} more" if len(nodes) > MAX_SHOWN else ""
+    return ", ".join(f"{node.op_type} ({label(node)})" for node in nodes[:MAX_SHOWN]) + more
 
 
 def _differ(first: Model, second: Model) -> bool:

@@ -1,7 +1,7 @@
 """Where a graph can be cut in two at a single value: between layers, blocks of a residual network, and so on.
 
 A value is a *cut* when, once it is computed, nothing else that was computed before (nor any graph input) is read any
-more. Two neighbouring cuts enclose a block, which is a model with one input and one output. Linear in the graph.
+more. Two neighboring cuts enclose a block, which is a model with one input and one output. Linear in the graph.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def cuts(model: Model, counts: Callable[[Value], bool] = lambda value: True) -> 
     return found
 
 
-def learnt(model: Model, trains: Callable[[Value], bool]) -> set[Value]:
+def learned(model: Model, trains: Callable[[Value], bool]) -> set[Value]:
     """The floating-point values that depend on a weight: a mask or a position does not, nor does a shape."""
     found: set[Value] = set()
     for node in model.graph:

@@ -15,7 +15,7 @@ from graphpress.ir import Model, dims_of
 from graphpress.passes.training._outputs import Reading
 
 if TYPE_CHECKING:
-    from graphpress.bridge.pytorch.losses import Term
+    from graphpress.training.losses import Term
 
 
 def label_reading(readings: Sequence[Reading], labels: np.ndarray, model: Model) -> Reading:
@@ -79,7 +79,7 @@ def check_labels(labels: np.ndarray, reading: Reading, model: Model) -> None:
 
 def label_term(reading: Reading, weight: float, target: str) -> Term:
     """What is lost where an output differs from the labels."""
-    from graphpress.bridge.pytorch.losses import Term, label_loss, label_probabilities_loss, label_square
+    from graphpress.training.losses import Term, label_loss, label_probabilities_loss, label_square
 
     if reading.kind == "classes":
         return Term(weight, reading.value, target, partial(label_loss, axis=reading.axis))

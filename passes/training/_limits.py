@@ -27,12 +27,12 @@ def check_memory(model: Model, batch: int, parameters: Mapping[str, Any], where:
     Raises:
         UsageError: it does not.
     """
-    room = available_memory()
+    free = available_memory()
     needed = COPIES_OF_WEIGHTS * sum(one.numel() * one.element_size() for one in parameters.values())
     needed += COPIES_OF_ACTIVATIONS * _activation_bytes(model, batch)
-    if room is not None and needed > room:
+    if free is not None and needed > free:
         raise UsageError(
-            f"training with {batch} samples at a time needs about {_gigabytes(needed)}, {_gigabytes(room)} are free",
+            f"training with {batch} samples at a time needs about {_gigabytes(needed)}, {_gigabytes(free)} are free",
             where=where,
             fix=f"lower batch_size (now {batch})" if batch > 1 else "use a machine with more memory",
         )

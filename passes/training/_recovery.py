@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from graphpress.analysis.cost import model_cost
-from graphpress.bridge import Bridge, BridgeError, TrainableModel, load_bridge
 from graphpress.data.inputs import fixed_batch
 from graphpress.errors import BackendError, DataError, UsageError
 from graphpress.ir import Model, Refusal, Value, constant
@@ -25,16 +24,17 @@ from graphpress.ir.encoding import encoding_of
 from graphpress.ir.sparsity import fault_of, mask_of, set_sparsity, sparsity_of
 from graphpress.manager.contract import Context, Feed, Outcome, Pass
 from graphpress.passes.training._data import feeds_of, inputs_of
-from graphpress.passes.training._lessons import Lessons, scales
 from graphpress.passes.training._limits import check_memory, check_precision
+from graphpress.passes.training._target_cache import TargetCache, scales
 from graphpress.passes.training._teachers import digest_of
+from graphpress.torch_bridge.protocol import Bridge, BridgeError, TrainableModel, load_bridge
 
 if TYPE_CHECKING:
-    from graphpress.bridge.pytorch.augment import Augmentation
-    from graphpress.bridge.pytorch.checkpoint import Store
-    from graphpress.bridge.pytorch.data import TrainingData
-    from graphpress.bridge.pytorch.losses import Objective
-    from graphpress.bridge.pytorch.train_loop import Training
+    from graphpress.training.augment import Augmentation
+    from graphpress.training.checkpoint import Store
+    from graphpress.training.data import TrainingData
+    from graphpress.training.losses import Objective
+    from graphpress.training.train_loop import Training
 
 DEFAULT_MINUTES = 15.0
 FLIP_AGREEMENT = 0.85
@@ -44,16 +44,16 @@ FLIP_SAMPLES = 256
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingTask:
     """What is trained, towards what.
 
     Args:
         student: what learns.
         objective: the loss, from the scales of the targets.
         targets: what the teachers say of a feed.
-        judge: the class scores that somebody gives to a feed, for asking whether a mirrored image means the same.
+        classifier: the class scores that somebody gives to a feed, for asking whether a mirrored image means the same.
         blocks: inner values that the student is fed with.
-        labelled: the loss needs the labels of the data.
+        labeled: the loss needs the labels of the data.
         teachers: models that a state of the training depends on.
         notes: for the report.
     """
@@ -61,9 +61,9 @@ class Course:
     student: TrainableModel
     objective: Callable[[dict[str, float]], Objective]
     targets: Callable[[Feed], dict[str, np.ndarray]]
-    judge: Callable[[Feed], np.ndarray] | None
+    classifier: Callable[[Feed], np.ndarray] | None
     blocks: tuple[str, ...] = ()
-    labelled: bool = False
+    labeled: bool = False
     teachers: Sequence[Model] = ()
     notes: Sequence[str] = ()
 
@@ -103,7 +103,7 @@ class Recovery(Pass):
         if context.calibration is not None:
             pytorch()
 
-    def course(self, model: Model, context: Context, bridge: Bridge) -> Course:
+    def task(self, model: Model, context: Context, bridge: Bridge) -> TrainingTask:
         """What is trained, towards what."""
         raise NotImplementedError
 
@@ -123,18 +123,20 @@ class Recovery(Pass):
         bridge = pytorch()
         data = self._open(model, context)
         try:
-            course = self.course(model, context, bridge)
+            task = self.task(model, context, bridge)
         except BridgeError as error:
             return Outcome(0, [Refusal(error.where or self.name, error.what, error.fix)])
-        if not course.student.parameters:
+        if not task.student.parameters:
             return Outcome(0, [Refusal(self.name, "the model has no weights that can be trained", "leave it out")])
-        check_precision(course.student.parameters, self.name)
-        check_memory(model, self._per_call(model, data.count), course.student.parameters, self.name)
-        augmentation = self._augmentation(data, course, context)
-        store = self._store(model, context, course.teachers)
+        check_precision(task.student.parameters, self.name)
+        check_memory(model, self._per_call(model, data.count), task.student.parameters, self.name)
+        augmentation = self._augmentation(data, task, context)
+        store = self._store(model, context, task.teachers)
         found = store is not None and store.file.exists()
-        training = self._train(course, self._lessons(data, course, augmentation, context), store, began, model, context)
-        changes = write_back(bridge, course.student, model)
+        training = self._train(
+            task, self._target_cache(data, task, augmentation, context), store, began, model, context
+        )
+        changes = write_back(bridge, task.student, model)
         context.decisions[self._key(context)] = {
             "knots": training.knots,
             "flip": bool(augmentation is not None and augmentation.flip),
@@ -144,7 +146,7 @@ class Recovery(Pass):
         return Outcome(
             changes,
             notes=[
-                *course.notes,
+                *task.notes,
                 *_loss_notes(training, held_out=data.holds_out),
                 *_notes(training, augmentation, store, unreadable=found and not training.resumed),
             ],
@@ -152,20 +154,20 @@ class Recovery(Pass):
 
     def _train(
         self,
-        course: Course,
-        lessons: Lessons,
+        task: TrainingTask,
+        target_cache: TargetCache,
         store: Store | None,
         began: float,
         model: Model,
         context: Context,
     ) -> Training:
-        from graphpress.bridge.pytorch.train_loop import Settings, train
+        from graphpress.training.train_loop import Settings, train
 
         settings = Settings(
             steps=self.steps,
             minutes=DEFAULT_MINUTES if self.minutes is None and self.steps is None else self.minutes,
             learning_rate=self.learning_rate,
-            gentle=_is_quantised(model),
+            gentle=_is_quantized(model),
             optimizer=_fitting(model) if self.optimizer == "auto" else self.optimizer,
             patience=self.patience,
             threads=threads_of(context),
@@ -173,9 +175,9 @@ class Recovery(Pass):
             began=began,
         )
         return train(
-            course.student,
-            course.objective(scales(lessons.held_out())),
-            lessons,
+            task.student,
+            task.objective(scales(target_cache.held_out())),
+            target_cache,
             settings,
             progress=context.progress,
             store=store,
@@ -184,16 +186,16 @@ class Recovery(Pass):
             what=self.name,
         )
 
-    def _lessons(
-        self, data: TrainingData, course: Course, augmentation: Augmentation | None, context: Context
-    ) -> Lessons:
-        return Lessons(
+    def _target_cache(
+        self, data: TrainingData, task: TrainingTask, augmentation: Augmentation | None, context: Context
+    ) -> TargetCache:
+        return TargetCache(
             data,
-            course.targets,
+            task.targets,
             augmentation,
             context.seed,
-            blocks=course.blocks,
-            labelled=course.labelled,
+            blocks=task.blocks,
+            labeled=task.labeled,
             progress=context.progress,
             ahead=self.steps is None or self.steps * self.batch_size >= data.count,
         )
@@ -207,10 +209,10 @@ class Recovery(Pass):
         return f"{context.step}.{self.name}"
 
     def _open(self, model: Model, context: Context) -> TrainingData:
-        from graphpress.bridge.pytorch.data import Reading, open_data
+        from graphpress.training.data import ReadOptions, open_data
 
         assert context.calibration is not None
-        reading = Reading(
+        reading = ReadOptions(
             batch_size=self.batch_size,
             call_size=fixed_batch(inputs_of(model)),
             holdout=self.holdout,
@@ -222,9 +224,9 @@ class Recovery(Pass):
         """Samples that go through the model at once."""
         return fixed_batch(inputs_of(model)) or min(self.batch_size, count)
 
-    def _augmentation(self, data: TrainingData, course: Course, context: Context) -> Augmentation | None:
+    def _augmentation(self, data: TrainingData, task: TrainingTask, context: Context) -> Augmentation | None:
         """How images are varied, if at all."""
-        from graphpress.bridge.pytorch.augment import find_images
+        from graphpress.training.augment import find_images
 
         example = next(iter(data.held_out()))
         if self.augment == "none" or (self.augment == "auto" and not self.may_vary(example.labels)):
@@ -239,16 +241,16 @@ class Recovery(Pass):
                 where=f"{self.name}{{augment={self.augment}}}",
                 fix="leave augment out",
             )
-        return None if found is None else replace(found, flip=self._flips(found, data, course, context))
+        return None if found is None else replace(found, flip=self._flips(found, data, task, context))
 
-    def _flips(self, found: Augmentation, data: TrainingData, course: Course, context: Context) -> bool:
+    def _flips(self, found: Augmentation, data: TrainingData, task: TrainingTask, context: Context) -> bool:
         if self.augment != "auto":
             return self.augment == "flip"
         recorded = self._recorded(context).get("flip")
-        return _means_the_same(found, data, course) if recorded is None else bool(recorded)
+        return _means_the_same(found, data, task) if recorded is None else bool(recorded)
 
     def _store(self, model: Model, context: Context, teachers: Sequence[Model]) -> Store | None:
-        from graphpress.bridge.pytorch.checkpoint import Store
+        from graphpress.training.checkpoint import Store
 
         file = self._state_file(model, context, teachers)
         return None if file is None else Store(file, self.checkpoint_seconds)
@@ -280,7 +282,7 @@ def trains(context: Context) -> Callable[[Value], bool] | None:
     """Which constants are trained: those that no excluded node reads; None leaves it to the bridge."""
     if context.exclude is None:
         return None
-    from graphpress.bridge.pytorch.weights import is_trainable
+    from graphpress.torch_bridge.weights import is_trainable
 
     return lambda value: is_trainable(value) and not any(context.excluded(use.node) for use in value.uses())
 
@@ -316,25 +318,25 @@ def pytorch() -> Bridge:
 
 
 def _fitting(model: Model) -> Literal["adam", "sgd"]:
-    """The optimiser that suits the model: plain descent where most of the work is convolution, else Adam."""
+    """The optimizer that suits the model: plain descent where most of the work is convolution, else Adam."""
     layers = model_cost(model).layers
     total = sum(layer.macs for layer in layers)
     convolved = sum(layer.macs for layer in layers if layer.op == "Conv")
     return "sgd" if 2 * convolved > total else "adam"
 
 
-def _is_quantised(model: Model) -> bool:
+def _is_quantized(model: Model) -> bool:
     """Whether any weight lives on a grid, near which it should stay."""
     return any(encoding_of(value) is not None for value in model.graph.initializers.values())
 
 
-def _means_the_same(found: Augmentation, data: TrainingData, course: Course) -> bool:
-    """Whether images are to their judge of the same class when they are mirrored."""
-    if course.judge is None:
+def _means_the_same(found: Augmentation, data: TrainingData, task: TrainingTask) -> bool:
+    """Whether images are to their classifier of the same class when they are mirrored."""
+    if task.classifier is None:
         return False
     same = count = 0
     for example in data.held_out():
-        plain, mirrored = (course.judge(feed).argmax(1) for feed in (example.feed, found.flipped(example.feed)))
+        plain, mirrored = (task.classifier(feed).argmax(1) for feed in (example.feed, found.flipped(example.feed)))
         same, count = same + int((plain == mirrored).sum()), count + plain.size
         if count >= FLIP_SAMPLES:
             break
@@ -342,7 +344,7 @@ def _means_the_same(found: Augmentation, data: TrainingData, course: Course) -> 
 
 
 def _loss_notes(training: Training, *, held_out: bool) -> list[str]:
-    from graphpress.bridge.pytorch.train_loop import ALREADY_THERE
+    from graphpress.training.train_loop import ALREADY_THERE
 
     end = ", stopped early" if training.stopped_early else ""
     loss = "held-out loss" if held_out else "loss on the samples trained on, none being held out,"

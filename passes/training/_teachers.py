@@ -16,7 +16,7 @@ from graphpress.errors import DataError, ModelError, UsageError
 from graphpress.ir import Model, digest, dims_of, load, weight_bytes
 from graphpress.ir.files import PROTOBUF_LIMIT
 from graphpress.manager.contract import Feed, Kept
-from graphpress.passes.kept import restrict
+from graphpress.passes._kept import restrict
 from graphpress.passes.training._outputs import LossName, Reading, read_outputs
 from graphpress.runtime import Session
 
@@ -63,7 +63,7 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Panel:
+class TeacherEnsemble:
     """Several teachers, averaged where they say something about the same.
 
     Args:
@@ -74,15 +74,15 @@ class Panel:
 
     def targets(self, feed: Feed) -> dict[str, np.ndarray]:
         """What they say of these samples on average."""
-        said: dict[str, list[np.ndarray]] = {}
+        known: dict[str, list[np.ndarray]] = {}
         for teacher in self.teachers:
             for name, array in teacher.targets(feed).items():
-                said.setdefault(name, []).append(array)
-        return {name: arrays[0] if len(arrays) == 1 else _mean(name, arrays) for name, arrays in said.items()}
+                known.setdefault(name, []).append(array)
+        return {name: arrays[0] if len(arrays) == 1 else _mean(name, arrays) for name, arrays in known.items()}
 
 
 @dataclass(frozen=True)
-class Syllabus:
+class DistillationSpec:
     """What a student is taught.
 
     Args:
@@ -125,19 +125,19 @@ class Syllabus:
         kept = {FEATURE + name: self.kept[name] for name in self.features if name in self.kept}
         return Teacher(session, inputs, reads, kept)
 
-    def panel(self, teachers: Sequence[Model], start: Model, feed: Feed) -> Panel:
+    def ensemble(self, teachers: Sequence[Model], start: Model, feed: Feed) -> TeacherEnsemble:
         """Teachers of outputs, and the start for inner values.
 
         One model does for both where it answers as the only teacher does: before anything lossy was done, the start
-        is the original in simpler words.
+        is the original in a simpler form.
         """
         whole = [self.teacher(model) for model in teachers]
         if not self.features:
-            return Panel(whole)
+            return TeacherEnsemble(whole)
         both = self.teacher(start, features=True)
         if len(whole) == 1 and _agree(whole[0].targets(feed), both.targets(feed)):
-            return Panel([both])
-        return Panel([*whole, self.teacher(start, outputs=False, features=True)])
+            return TeacherEnsemble([both])
+        return TeacherEnsemble([*whole, self.teacher(start, outputs=False, features=True)])
 
 
 def _agree(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
@@ -149,12 +149,12 @@ def _agree(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bo
     )
 
 
-def judge_of(panel: Panel, readings: Sequence[Reading]) -> Callable[[Feed], np.ndarray] | None:
+def classifier_of(ensemble: TeacherEnsemble, readings: Sequence[Reading]) -> Callable[[Feed], np.ndarray] | None:
     """The class scores that they give, classes along the second axis; None unless classes are the one output."""
     if len(readings) != 1 or readings[0].kind != "classes":
         return None
     target, axis = OUTPUT + readings[0].output, readings[0].axis
-    return lambda feed: np.moveaxis(panel.targets(feed)[target], axis, 1)
+    return lambda feed: np.moveaxis(ensemble.targets(feed)[target], axis, 1)
 
 
 def load_teachers(paths: Sequence[str]) -> list[Model]:
@@ -174,7 +174,7 @@ def load_teachers(paths: Sequence[str]) -> list[Model]:
     return models
 
 
-def check_answers(said: Mapping[str, np.ndarray], readings: Sequence[Reading], model: Model) -> None:
+def check_answers(known: Mapping[str, np.ndarray], readings: Sequence[Reading], model: Model) -> None:
     """Check that teachers answer in the shapes of the student's outputs.
 
     Raises:
@@ -182,7 +182,7 @@ def check_answers(said: Mapping[str, np.ndarray], readings: Sequence[Reading], m
     """
     dims = {value.name: dims_of(value) for value in model.graph.outputs}
     for reading in readings:
-        shape, own = said[OUTPUT + reading.output].shape, dims[reading.output]
+        shape, own = known[OUTPUT + reading.output].shape, dims[reading.output]
         if not matches(shape, own):
             raise UsageError(
                 f"the teachers answer in shape {list(shape)}, the student in {describe(own)}",

@@ -17,7 +17,7 @@ learns what that makes of it; all blocks train side by side, and no gradient cro
 Outputs are the original model's, or the average of the teachers given. Inner values are those of the model that the
 transaction began with: values keep their names and meaning through a transaction, and removed channels are known.
 
-Refuses without data. What is no floating-point number, such as an argmax, cannot be learnt and is left alone.
+Refuses without data. What is no floating-point number, such as an argmax, cannot be learned and is left alone.
 """
 
 from __future__ import annotations
@@ -27,18 +27,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from graphpress.bridge import Bridge
 from graphpress.errors import UsageError
 from graphpress.ir import Model, Refusal, rank_of
 from graphpress.ir.extract import extract
 from graphpress.manager.contract import Context
-from graphpress.passes.training._blocks import Chain, borders, cuts, learnt
+from graphpress.passes.training._blocks import Chain, borders, cuts, learned
 from graphpress.passes.training._data import first_feed, input_names
 from graphpress.passes.training._labels import check_labels, label_reading
 from graphpress.passes.training._outputs import Reading, read_outputs
 from graphpress.passes.training._recovery import (
-    Course,
     Recovery,
+    TrainingTask,
     need_labels,
     threads_of,
     trains,
@@ -47,17 +46,18 @@ from graphpress.passes.training._teachers import (
     FEATURE,
     LABELS,
     OUTPUT,
-    Panel,
-    Syllabus,
+    DistillationSpec,
+    TeacherEnsemble,
     check_answers,
-    judge_of,
+    classifier_of,
     load_teachers,
 )
+from graphpress.torch_bridge.protocol import Bridge
 
 if TYPE_CHECKING:
-    from graphpress.bridge.pytorch.losses import Objective, Term
+    from graphpress.training.losses import Objective, Term
 
-MOST_FEATURES = 4
+MAX_FEATURES = 4
 USUAL_SPREAD = 10.0
 """Standard deviation of class scores up to which a temperature means what papers mean by it; where the teacher's scores
 are spread wider, it is raised in proportion, lest one class be certain whatever the temperature."""
@@ -65,7 +65,7 @@ are spread wider, it is raised in proportion, lest one class be certain whatever
 
 @dataclass(frozen=True)
 class Distill(Recovery):
-    """Train the model to answer as the original does, on unlabelled data.
+    """Train the model to answer as the original does, on unlabeled data.
 
     Args:
         minutes: stop after this long; 15 when neither minutes nor steps are given.
@@ -115,7 +115,7 @@ class Distill(Recovery):
             )
         if self.mode == "blockwise" and (self.features or self.attention or self.labels):
             raise UsageError(
-                "block by block, only what blocks compute is learnt",
+                "block by block, only what blocks compute is learned",
                 where=f"{self.name}{{mode=blockwise}}",
                 fix="leave features, attention and labels out",
             )
@@ -130,7 +130,7 @@ class Distill(Recovery):
         """The teacher sees what the student sees; labels must be of whole images."""
         return not self.labels or (labels is not None and labels.ndim == 1)
 
-    def course(self, model: Model, context: Context, bridge: Bridge) -> Course:
+    def task(self, model: Model, context: Context, bridge: Bridge) -> TrainingTask:
         """Outputs of the teachers, inner values of the start, labels of the data."""
         readings = read_outputs(model, self.loss)
         teachers = load_teachers(self.teachers) or [context.original]
@@ -139,27 +139,27 @@ class Distill(Recovery):
         features, start = self._features(model, context), _start(context)
         taps = sorted({reading.value for reading in readings} | set(features))
         student = bridge.to_framework(model, taps=taps, trainable=trains(context))
-        labelled = self._labelled(readings, model, context)
-        panel = self._panel(model, context, readings, features, teachers)
-        return Course(
+        labeled = self._labeled(readings, model, context)
+        ensemble = self._ensemble(model, context, readings, features, teachers)
+        return TrainingTask(
             student,
-            lambda scales: self._objective(readings, features, labelled, scales),
-            panel.targets,
-            judge_of(panel, readings),
-            labelled=labelled is not None,
+            lambda scales: self._objective(readings, features, labeled, scales),
+            ensemble.targets,
+            classifier_of(ensemble, readings),
+            labeled=labeled is not None,
             teachers=[*teachers, *([start] if features else [])],
             notes=[f"{len(features)} inner values taught: {', '.join(features)}"] if features else [],
         )
 
-    def _panel(
+    def _ensemble(
         self, model: Model, context: Context, readings: list[Reading], features: list[str], teachers: list[Model]
-    ) -> Panel:
-        syllabus = Syllabus(input_names(model), readings, self.loss, features, context.kept, threads_of(context))
+    ) -> TeacherEnsemble:
+        spec = DistillationSpec(input_names(model), readings, self.loss, features, context.kept, threads_of(context))
         feed = first_feed(context)
-        panel = syllabus.panel(teachers, _start(context), feed)
+        ensemble = spec.ensemble(teachers, _start(context), feed)
         if self.teachers:
-            check_answers(panel.targets(feed), readings, model)
-        return panel
+            check_answers(ensemble.targets(feed), readings, model)
+        return ensemble
 
     def _features(self, model: Model, context: Context) -> list[str]:
         """The inner values to learn from: a few of those that everything flows through, evenly spaced.
@@ -169,11 +169,11 @@ class Distill(Recovery):
         """
         if not self.features and not self.attention:
             return []
-        from graphpress.bridge.pytorch.weights import is_trainable
+        from graphpress.torch_bridge.weights import is_trainable
 
         known = {value.name for node in _start(context).graph for value in node.outputs}
         ranks = {value.name: rank_of(value) or 0 for node in model.graph for value in node.outputs}
-        taught = learnt(model, trains(context) or is_trainable)
+        taught = learned(model, trains(context) or is_trainable)
         found = [name for name in cuts(model, taught.__contains__) if name in known and ranks[name] > 2]
         if not found:
             raise UsageError(
@@ -181,10 +181,10 @@ class Distill(Recovery):
                 where=f"{self.name}{{features, attention}}",
                 fix="leave features and attention out",
             )
-        places = np.linspace(0, len(found) - 1, min(MOST_FEATURES, len(found)) + 1)[1:].astype(int)
+        places = np.linspace(0, len(found) - 1, min(MAX_FEATURES, len(found)) + 1)[1:].astype(int)
         return [found[at] for at in dict.fromkeys(places.tolist())]
 
-    def _labelled(self, readings: list[Reading], model: Model, context: Context) -> Reading | None:
+    def _labeled(self, readings: list[Reading], model: Model, context: Context) -> Reading | None:
         if not self.labels:
             return None
         labels = need_labels(context, f"{self.name}{{labels}}")
@@ -196,15 +196,15 @@ class Distill(Recovery):
         self,
         readings: list[Reading],
         features: list[str],
-        labelled: Reading | None,
+        labeled: Reading | None,
         scales: dict[str, float],
     ) -> Objective:
-        from graphpress.bridge.pytorch.losses import Objective, Term, attention_transfer, hint
         from graphpress.passes.training._labels import label_term
+        from graphpress.training.losses import Objective, Term, attention_transfer, hint
 
         terms = self._output_terms(readings, scales) if self.soft_labels else []
-        if labelled is not None:
-            terms.append(label_term(labelled, self.labels, LABELS))
+        if labeled is not None:
+            terms.append(label_term(labeled, self.labels, LABELS))
         guides = bool(terms)
         unit = _unit(readings, scales)
         for weight, loss in ((self.features, hint), (self.attention, attention_transfer)):
@@ -215,7 +215,7 @@ class Distill(Recovery):
     def _output_terms(self, readings: list[Reading], scales: dict[str, float]) -> list[Term]:
         from functools import partial
 
-        from graphpress.bridge.pytorch.losses import Term, normalised_square, soft_decisions, soft_labels
+        from graphpress.training.losses import Term, normalized_square, soft_decisions, soft_labels
 
         terms = []
         for reading in readings:
@@ -225,7 +225,7 @@ class Distill(Recovery):
                 temperature = self.temperature * max(1.0, np.sqrt(scales[target]) / USUAL_SPREAD)
                 loss = partial(soft_labels, temperature=temperature, axis=reading.axis)
             elif reading.kind == "values":
-                loss = partial(normalised_square, scale=scales[target])
+                loss = partial(normalized_square, scale=scales[target])
             terms.append(Term(self.soft_labels / len(readings), reading.value, target, loss))
         return terms
 
@@ -236,7 +236,7 @@ class Distill(Recovery):
         bridge: Bridge,
         readings: list[Reading],
         teachers: list[Model],
-    ) -> Course:
+    ) -> TrainingTask:
         """Every block by itself; the last one learns the outputs."""
         start = _start(context)
         whole = bridge.to_framework(model, trainable=trains(context))
@@ -255,12 +255,12 @@ class Distill(Recovery):
             raise UsageError(
                 "blocks share weights", where=f"{self.name}{{mode=blockwise}}", fix="leave mode=blockwise out"
             )
-        panel = self._panel(model, context, readings, found, teachers)
-        return Course(
+        ensemble = self._ensemble(model, context, readings, found, teachers)
+        return TrainingTask(
             Chain(blocks),
             lambda scales: self._block_objective(readings, found, scales),
-            panel.targets,
-            judge_of(panel, readings),
+            ensemble.targets,
+            classifier_of(ensemble, readings),
             blocks=tuple(found),
             teachers=[*teachers, start],
             notes=[f"{len(blocks)} blocks, each by itself"],
@@ -269,11 +269,11 @@ class Distill(Recovery):
     def _block_objective(self, readings: list[Reading], found: list[str], scales: dict[str, float]) -> Objective:
         from functools import partial
 
-        from graphpress.bridge.pytorch.losses import Objective, Term, normalised_square
+        from graphpress.training.losses import Objective, Term, normalized_square
 
         inner = [
             Term(
-                _unit(readings, scales), name, FEATURE + name, partial(normalised_square, scale=scales[FEATURE + name])
+                _unit(readings, scales), name, FEATURE + name, partial(normalized_square, scale=scales[FEATURE + name])
             )
             for name in found
         ]

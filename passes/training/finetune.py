@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from graphpress.bridge import Bridge
 from graphpress.ir import Model
 from graphpress.manager.contract import Context, Feed
 from graphpress.passes.training._data import input_names
 from graphpress.passes.training._labels import check_labels, label_reading, label_term
 from graphpress.passes.training._outputs import read_outputs
-from graphpress.passes.training._recovery import Course, Recovery, need_labels, threads_of, trains
-from graphpress.passes.training._teachers import LABELS, Panel, Syllabus, judge_of
+from graphpress.passes.training._recovery import Recovery, TrainingTask, need_labels, threads_of, trains
+from graphpress.passes.training._teachers import LABELS, DistillationSpec, TeacherEnsemble, classifier_of
+from graphpress.torch_bridge.protocol import Bridge
 
 if TYPE_CHECKING:
-    from graphpress.bridge.pytorch.losses import Objective
+    from graphpress.training.losses import Objective
 
 
 @dataclass(frozen=True)
 class Finetune(Recovery):
-    """Train the model on labelled calibration data.
+    """Train the model on labeled calibration data.
 
     Args:
         minutes: stop after this long; 15 when neither minutes nor steps are given.
@@ -50,21 +50,25 @@ class Finetune(Recovery):
         """A label of a whole image holds for the shifted image; one of a pixel does not."""
         return labels is not None and labels.ndim == 1
 
-    def course(self, model: Model, context: Context, bridge: Bridge) -> Course:
+    def task(self, model: Model, context: Context, bridge: Bridge) -> TrainingTask:
         """The labels alone; the original is asked only whether mirrored images mean the same."""
         labels = need_labels(context, self.name)
         readings = read_outputs(model)
         reading = label_reading(readings, labels, model)
         check_labels(labels, reading, model)
         student = bridge.to_framework(model, taps=[reading.value], trainable=trains(context))
-        original = Syllabus(input_names(model), [reading], threads=threads_of(context)).teacher(context.original)
+        original = DistillationSpec(input_names(model), [reading], threads=threads_of(context)).teacher(
+            context.original
+        )
 
         def objective(scales: dict[str, float]) -> Objective:
-            from graphpress.bridge.pytorch.losses import Objective
+            from graphpress.training.losses import Objective
 
             return Objective([label_term(reading, 1.0, LABELS)])
 
-        return Course(student, objective, _nothing, judge_of(Panel([original]), [reading]), labelled=True)
+        return TrainingTask(
+            student, objective, _nothing, classifier_of(TeacherEnsemble([original]), [reading]), labeled=True
+        )
 
 
 def _nothing(feed: Feed) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@
 
 ``trainable.module`` is a ``torch.nn.Module`` that computes what the graph computes: it is called with a mapping from
 input names to tensors and returns the outputs by name. ``trainable.parameters`` holds its weights by the name of
-their initialiser; encodings are fake-quantised. ``context`` is the pass's context: ``calibration`` gives feeds (and
+their initializer; encodings are fake-quantized. ``context`` is the pass's context: ``calibration`` gives feeds (and
 ``batches()`` feeds with labels), ``original`` is the input model, ``seed``, ``threads`` and ``progress`` are those of
 the run. The loop trains the parameters in place; what it returns is put into the report when it is text. When it
 returns, the weights are written back into the graph. If it raises, the graph is as it was.
@@ -45,6 +45,6 @@ class Train(Pass):
         loop = load_object(self.loop, error=UsageError)
         bridge = pytorch()
         trainable = bridge.to_framework(model, trainable=trains(context))
-        said = call_user(loop, trainable, context, where=self.loop)
+        note = call_user(loop, trainable, context, where=self.loop)
         changes = write_back(bridge, trainable, model)
-        return Outcome(changes, notes=[said] if isinstance(said, str) else [])
+        return Outcome(changes, notes=[note] if isinstance(note, str) else [])

@@ -32,7 +32,7 @@ NOT_LOWERED = {**WITHOUT_RULE, "com.microsoft:Gelu": FUSED}
 @pytest.fixture(scope="module")
 def translations():
     pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'")
-    from graphpress.bridge.pytorch.ops import TRANSLATIONS
+    from graphpress.torch_bridge.ops import TRANSLATIONS
 
     return TRANSLATIONS
 
@@ -80,11 +80,11 @@ def keys_of(module):
 
 
 @pytest.mark.parametrize(
-    "package", ["graphpress.ops", "graphpress.bridge.pytorch.ops", "graphpress.backends.tensorrt.network"]
+    "package", ["graphpress.ops", "graphpress.torch_bridge.ops", "graphpress.backends.tensorrt.network"]
 )
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_lists_an_operator_once(package, family):
-    if package == "graphpress.bridge.pytorch.ops":
+    if package == "graphpress.torch_bridge.ops":
         pytest.importorskip("torch")
     keys = keys_of(import_module(f"{package}.{family}"))
     assert keys

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = {
+FOLDERS = {
     "compiler": "graphpress",
     "passes": "graphpress/passes",
     "backends": "graphpress/backends",
@@ -28,11 +28,11 @@ pytestmark = [
 ]
 
 
-def shipped(room: str) -> set[str]:
-    """Files of a room, by their path in the wheel."""
-    files = (ROOT / room).rglob("*")
+def shipped(folder: str) -> set[str]:
+    """Files of a folder, by their path in the wheel."""
+    files = (ROOT / folder).rglob("*")
     return {
-        f"{ROOMS[room]}/{file.relative_to(ROOT / room).as_posix()}"
+        f"{FOLDERS[folder]}/{file.relative_to(ROOT / folder).as_posix()}"
         for file in files
         if file.is_file() and (file.suffix in SHIPPED or file.name == "py.typed") and "__pycache__" not in file.parts
     }
@@ -43,8 +43,8 @@ def names(tmp_path_factory):
     place = tmp_path_factory.mktemp("wheel")
     tree = place / "tree"
     tree.mkdir()
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, tree / room, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for folder in FOLDERS:
+        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         if (ROOT / file).is_file():
             shutil.copy(ROOT / file, tree)
@@ -56,13 +56,13 @@ def names(tmp_path_factory):
         return set(wheel.namelist())
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_file_of_a_room_is_in_the_wheel(names, room):
-    assert shipped(room) - names == set()
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_file_of_a_folder_is_in_the_wheel(names, folder):
+    assert shipped(folder) - names == set()
 
 
 def test_nothing_else_is_in_it(names):
-    expected = {name for room in ROOMS for name in shipped(room)}
+    expected = {name for folder in FOLDERS for name in shipped(folder)}
     assert {name for name in names if not name.split("/")[0].endswith(".dist-info")} - expected == set()
 
 

@@ -1,4 +1,4 @@
-"""What tests of the compiler share: tiny graphs, a small network on disk, data for it, backends of known behaviour."""
+"""What tests of the compiler share: tiny graphs, a small network on disk, data for it, backends of known behavior."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,7 @@ class SlowArtifact:
 
 
 class SlowBackend(OnnxRuntimeBackend):
-    """Slow on quantised models."""
+    """Slow on quantized models."""
 
     def compile(self, prepared, options, out):
         slow = any(node.op_type == "QuantizeLinear" for node in prepared.delivered.graph)
@@ -49,7 +49,7 @@ class SlowBackend(OnnxRuntimeBackend):
 
 
 class WordyBackend(OnnxRuntimeBackend):
-    """Writes a large file beside quantised models."""
+    """Writes a large file beside quantized models."""
 
     def compile(self, prepared, options, out):
         artifact = super().compile(prepared, options, out)

@@ -17,7 +17,7 @@ from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.backends.tensorrt.backend import TensorRTBackend
 from graphpress.cli.main import main
 from graphpress.ir import clone, load
-from graphpress.ir.qdq import lower_qdq
+from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager import registry
 from graphpress.runtime import InProcess, Session
 
@@ -93,7 +93,7 @@ class BoardBackend(Backend):
     def prepare(self, annotated, target):
         self.calls["prepare"] += 1
         delivered = clone(annotated)
-        lower_qdq(delivered)
+        materialize_qdq(delivered)
         return Prepared(annotated, delivered, simulation=delivered, private=self.calls["prepare"])
 
     def compile(self, prepared, options, out):
@@ -109,7 +109,7 @@ def board(monkeypatch):
     """The backend, registered under the name ``board``."""
     backend = BoardBackend()
     monkeypatch.setattr(registry, "load_backend", lambda name: backend)
-    monkeypatch.setattr("graphpress.job.load_backend", lambda name: backend)
+    monkeypatch.setattr("graphpress.driver.job.load_backend", lambda name: backend)
     yield backend
     for each in backend.boards:
         each.close()

@@ -1,7 +1,7 @@
 """Import and export without passes lose nothing: the message that comes out says what the one that went in said.
 
 Two messages are compared in a canonical form, which levels what the format leaves open (absent or empty words, order
-of metadata and of value infos) and what reading documents as normalised.
+of metadata and of value infos) and what reading documents as normalized.
 """
 
 from __future__ import annotations
@@ -373,10 +373,10 @@ def test_subgraphs_with_constants_and_outer_values():
     assert difference(parsed(text), there_and_back(parsed(text))) == ""
 
 
-# -- documented normalisations ------------------------------------------------------------------------------
+# -- documented normalizations ------------------------------------------------------------------------------
 
 
-def test_initialisers_among_the_inputs_of_old_files_become_constants():
+def test_initializers_among_the_inputs_of_old_files_become_constants():
     proto = with_weight(small())
     proto.ir_version = 3
     proto.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4]))
@@ -385,14 +385,14 @@ def test_initialisers_among_the_inputs_of_old_files_become_constants():
     assert difference(proto, after) == ""
 
 
-def test_initialisers_among_the_inputs_of_new_files_stay_overridable():
+def test_initializers_among_the_inputs_of_new_files_stay_overridable():
     proto = with_weight(small())
     proto.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4]))
     assert difference(proto, there_and_back(proto)) == ""
 
 
 @pytest.mark.parametrize("indices", [[1, 3], [[0, 1], [1, 1]]])
-def test_sparse_initialisers_become_dense(indices):
+def test_sparse_initializers_become_dense(indices):
     dims = [4] if np.ndim(indices) == 1 else [2, 2]
     values = helper.make_tensor("w", TensorProto.FLOAT, [2], [5.0, 7.0])
     proto = small()
@@ -417,7 +417,7 @@ def test_sparse_constants_become_dense_and_other_sparse_attributes_are_refused()
 
 
 @pytest.mark.parametrize(("dims", "index"), [([4], 9), ([4], -1), ([1 << 40], 0)])
-def test_malformed_or_vast_sparse_initialisers_are_refused(dims, index):
+def test_malformed_or_vast_sparse_initializers_are_refused(dims, index):
     values = helper.make_tensor("w", TensorProto.FLOAT, [1], [5.0])
     proto = small()
     places = numpy_helper.from_array(np.array([index], np.int64))
@@ -462,7 +462,7 @@ def test_nodes_out_of_order_are_sorted():
     ("fault", "message"),
     [
         (lambda proto: proto.graph.node.add(op_type="X", domain="nowhere", input=["x"], output=["z"]), "operator set"),
-        (lambda proto: proto.graph.initializer.append(proto.graph.initializer[0]), "two initialisers called 'w'"),
+        (lambda proto: proto.graph.initializer.append(proto.graph.initializer[0]), "two initializers called 'w'"),
         (lambda proto: proto.graph.initializer.append(TensorProto(data_type=1)), "no name"),
         (lambda proto: proto.graph.initializer[0].dims.append(2), "needs"),
         (lambda proto: proto.graph.initializer[0].dims.append(-1), "impossible shape"),
@@ -481,7 +481,7 @@ def test_what_cannot_be_kept_is_refused_with_the_reason(fault, message):
 # -- external data ------------------------------------------------------------------------------------------
 
 
-def test_external_data_in_initialisers_and_attributes(tmp_path):
+def test_external_data_in_initializers_and_attributes(tmp_path):
     weight = np.arange(4000, dtype=np.float32).reshape(1000, 4)
     proto = with_weight(small(), weight)
     proto.graph.initializer[0].metadata_props.add(key="k", value="v")

@@ -123,7 +123,7 @@ def assert_sound(model: Model) -> None:
 
 
 def parameters(model: Model) -> int:
-    """Elements of the floating-point initialisers, running statistics left out."""
+    """Elements of the floating-point initializers, running statistics left out."""
     return sum(
         math.prod(value.const_value.shape)
         for name, value in model.graph.initializers.items()

@@ -1,8 +1,8 @@
-"""Remedies that refusals name: they are targets as the command line takes them, and hold what they promise."""
+"""Remedies that refusals name: they are targets as the command line takes them, and hold what they name."""
 
 import pytest
 
-from graphpress.passes.kernels import choices_with_opset, targets_with
+from graphpress.passes._kernels import choices_with_opset, targets_with
 from graphpress.targets import load_target
 
 

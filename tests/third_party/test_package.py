@@ -84,7 +84,7 @@ def test_its_pass_is_listed_and_runs(command_line, site, model_file, tmp_path):
     assert b"seen" in (tmp_path / "out" / "model.onnx").read_bytes()
 
 
-def test_its_backend_writes_the_artefact(command_line, site, model_file, tmp_path):
+def test_its_backend_writes_the_artifact(command_line, site, model_file, tmp_path):
     words = ("--backend", "acme", "--target", "arm64", "--passes", "acme_stamp", "--threads", "3")
     done = command_line(model_file, *words, "--output", tmp_path / "out", site=[site])
     assert done.returncode == 0, done.stderr

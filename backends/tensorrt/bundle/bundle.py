@@ -21,24 +21,24 @@ from graphpress.backends.tensorrt.bundle.calibration import calibration_cache
 from graphpress.backends.tensorrt.bundle.commands import CALIBRATION
 from graphpress.backends.tensorrt.bundle.contents import Bundle, Form
 from graphpress.backends.tensorrt.bundle.expected import expected_json, readme
-from graphpress.backends.tensorrt.bundle.golden import MOST_SAMPLES, Feed, Golden, few, output_promises, portions
-from graphpress.backends.tensorrt.bundle.promises import Promise, promises, types_of
+from graphpress.backends.tensorrt.bundle.expected_precisions import ExpectedPrecision, expected_precisions, types_of
+from graphpress.backends.tensorrt.bundle.golden import MAX_SAMPLES, Feed, Golden, expected_outputs, few, portions
 from graphpress.backends.tensorrt.bundle.script import build_script
+from graphpress.driver.output import copy_model
 from graphpress.ir import Model, clone, forget_inner_types, save
-from graphpress.output import copy_model
 from graphpress.runtime import Session
 
 __all__ = [
     "Bundle",
+    "ExpectedPrecision",
     "Form",
-    "Promise",
     "complete_bundle",
-    "promises",
+    "expected_precisions",
     "write_models",
 ]
 
 SCRIPTS = ("build_engine.py", "run_engine.py", "verify.py")
-ENGINE = Path(__file__).parents[1] / "engine.py"
+DEVICE = Path(__file__).parents[1] / "device"
 
 
 def complete_bundle(out: Path, bundle: Bundle, models: Sequence[Path]) -> list[Path]:
@@ -53,7 +53,7 @@ def complete_bundle(out: Path, bundle: Bundle, models: Sequence[Path]) -> list[P
     """
     samples = _golden(bundle)
     files = [*models, *_write_golden(out, samples), *_write_scripts(out, bundle)]
-    outputs = output_promises(samples, types_of(bundle.annotated), dla=bundle.platform.dla)
+    outputs = expected_outputs(samples, types_of(bundle.annotated), dla=bundle.platform.dla)
     page, manifest = out / "README.md", out / "expected.json"
     page.write_text(readme(bundle, [file.relative_to(out).as_posix() for file in files]), encoding="utf-8")
     manifest.write_text(expected_json(bundle, samples, outputs, [*files, page]), encoding="utf-8")
@@ -87,8 +87,8 @@ def write_models(out: Path, bundle: Bundle) -> dict[Form, list[Path]]:
 def _golden(bundle: Bundle) -> list[Golden]:
     if not bundle.samples:
         return []
-    pieces = (part for feed in bundle.samples[:MOST_SAMPLES] for part in portions(feed, bundle.profile))
-    feeds = list(itertools.islice(pieces, MOST_SAMPLES))
+    pieces = (part for feed in bundle.samples[:MAX_SAMPLES] for part in portions(feed, bundle.profile))
+    feeds = list(itertools.islice(pieces, MAX_SAMPLES))
     delivered = _results(bundle.simulated, feeds, bundle.threads)
     original = _results(bundle.annotated, feeds, bundle.threads)  # annotations do not change what a graph computes
     return few([Golden(*arrays) for arrays in zip(feeds, delivered, original, strict=True)])
@@ -112,5 +112,5 @@ def _write_scripts(out: Path, bundle: Bundle) -> list[Path]:
     script = out / "build.sh"
     script.write_text(build_script(bundle.target, bundle.platform, bundle.ways), encoding="utf-8")
     script.chmod(0o755)
-    sources = [*(Path(__file__).parent / name for name in SCRIPTS), ENGINE]
+    sources = [DEVICE / name for name in (*SCRIPTS, "engine.py")]
     return [script, *(Path(shutil.copyfile(source, out / source.name)) for source in sources)]

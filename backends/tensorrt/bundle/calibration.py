@@ -1,4 +1,4 @@
-"""The calibration cache of TensorRT, with which a float model is quantised implicitly.
+"""The calibration cache of TensorRT, with which a float model is quantized implicitly.
 
     TRT-100300-EntropyCalibration2          the version that reads it, and the algorithm
     input: 3c010204                         a tensor, and its scale: the bytes of a float32, the highest first

@@ -147,21 +147,19 @@ def listed(help_text: str) -> frozenset[str]:
 
 def _typed(name: Literal["strong", "weak"], suffix: str, needs: Needs) -> Way:
     model, plan = f"model{suffix}.onnx", f"model{suffix}.plan"
-    types = tuple(word for word in TYPE_FLAGS if word in _allowed(needs.types)) if name == "weak" else ()
-    typing = [Flag(TYPE_FLAGS[word], needed=True) for word in types] if name == "weak" else [Flag("--stronglyTyped")]
+    types = tuple(dtype for dtype in TYPE_FLAGS if dtype in _allowed(needs.types)) if name == "weak" else ()
+    typing = [Flag(TYPE_FLAGS[dtype], needed=True) for dtype in types] if name == "weak" else [Flag("--stronglyTyped")]
     return Way(name, model, plan, types, _around(model, plan, typing, needs))
 
 
 def _accelerated(needs: Needs) -> Way:
-    """The accelerator takes one shape only: the usual one."""
+    """The accelerator takes one shape only: the optimum one."""
     model, plan, types = "model-float.onnx", "model-dla.plan", ("int8", "float16")
-    profile = {
-        name: ShapeRange(shapes.usual, shapes.usual, shapes.usual) for name, shapes in (needs.profile or {}).items()
-    }
+    profile = {name: ShapeRange(shapes.opt, shapes.opt, shapes.opt) for name, shapes in (needs.profile or {}).items()}
     typing = [
         Flag("--useDLACore=", needed=True, variable="core"),
         Flag("--allowGPUFallback", needed=True),
-        *(Flag(TYPE_FLAGS[word], needed=True) for word in types),
+        *(Flag(TYPE_FLAGS[dtype], needed=True) for dtype in types),
         Flag(f"--calib={CALIBRATION}", needed=True, variable="aside"),
         *_shapes(profile, "Calib"),
     ]
@@ -169,7 +167,7 @@ def _accelerated(needs: Needs) -> Way:
 
 
 def _allowed(types: Collection[str]) -> set[str]:
-    """Where something computes in integers, the rest may use float16: nobody quantises to keep float32 elsewhere."""
+    """Where something computes in integers, the rest may use float16: nobody quantizes to keep float32 elsewhere."""
     return {*types, "float16"} if "int8" in types else set(types)
 
 
@@ -189,13 +187,13 @@ def _around(model: str, plan: str, typing: Sequence[Flag], needs: Needs) -> tupl
 
 
 def _shapes(profile: Mapping[str, ShapeRange], suffix: str = "") -> list[Flag]:
-    """The optimisation profile as three flags, or that of calibration, which a tool may do without."""
+    """The optimization profile as three flags, or that of calibration, which a tool may do without."""
     if not profile:
         return []
     shapes = {
-        "min": [spec(name, range_.least) for name, range_ in profile.items()],
-        "opt": [spec(name, range_.usual) for name, range_ in profile.items()],
-        "max": [spec(name, range_.largest) for name, range_ in profile.items()],
+        "min": [spec(name, range_.min) for name, range_ in profile.items()],
+        "opt": [spec(name, range_.opt) for name, range_ in profile.items()],
+        "max": [spec(name, range_.max) for name, range_ in profile.items()],
     }
     return [Flag(f"--{which}Shapes{suffix}={','.join(specs)}", needed=not suffix) for which, specs in shapes.items()]
 

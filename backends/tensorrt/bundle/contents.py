@@ -11,7 +11,7 @@ import numpy as np
 
 from graphpress.backend import ShapeRange
 from graphpress.backends.tensorrt.bundle.commands import BUILDER_FLAGS, Needs, Way, ways_of
-from graphpress.backends.tensorrt.bundle.promises import Promise, is_sparse, types_of
+from graphpress.backends.tensorrt.bundle.expected_precisions import ExpectedPrecision, is_sparse, types_of
 from graphpress.backends.tensorrt.platform import Platform
 from graphpress.ir import Model
 from graphpress.targets import Target
@@ -29,12 +29,12 @@ class Bundle:
     Args:
         target: the device.
         platform: TensorRT on it.
-        models: the legalised models: ``strong`` and ``weak`` as the platform types networks, ``float`` for the DLA.
+        models: the legalized models: ``strong`` and ``weak`` as the platform types networks, ``float`` for the DLA.
         annotated: the float graph with its encodings: tells the DLA's ranges, 2:4 sparsity and the float outputs.
         simulated: what ONNX Runtime runs to tell what the device should say.
         profile: shapes of every input with open dimensions.
         samples: a few feeds.
-        layers: what was promised.
+        layers: what was expected.
         threads: threads of ONNX Runtime while it computes the golden outputs.
         unchanged: files to copy as ``model.onnx`` where the input model is delivered as it is; empty otherwise.
     """
@@ -46,7 +46,7 @@ class Bundle:
     simulated: Model
     profile: Mapping[str, ShapeRange] = field(default_factory=dict)
     samples: Sequence[Mapping[str, np.ndarray]] = ()
-    layers: Sequence[Promise] = ()
+    layers: Sequence[ExpectedPrecision] = ()
     threads: int = 1
     unchanged: Sequence[Path] = ()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from graphpress.backends.tensorrt.bundle.commands import BUILDER_FLAGS, CALIBRATION, TOOLS, Way, spec, usual_command
 from graphpress.backends.tensorrt.bundle.contents import Bundle
-from graphpress.backends.tensorrt.bundle.golden import Golden, OutputPromise
+from graphpress.backends.tensorrt.bundle.golden import ExpectedOutput, Golden
 from graphpress.backends.tensorrt.bundle.script import template
 from graphpress.report.manifest import file_record
 from graphpress.report.records import plain
@@ -22,7 +22,7 @@ WHAT = {
     "model.onnx": "the model in the typing that the device prefers",
     "model-strong.onnx": "the same, with every type written out",
     "model-weak.onnx": "the same in float32 with Q/DQ nodes, for networks that are weakly typed",
-    "model-float.onnx": "the same without quantisation, for the deep learning accelerator",
+    "model-float.onnx": "the same without quantization, for the deep learning accelerator",
     CALIBRATION: "the ranges that go with it",
     "build.sh": "builds the engine on the device",
     "build_engine.py": "does so through TensorRT's Python package, where the tool is missing",
@@ -33,9 +33,9 @@ WHAT = {
 
 
 def expected_json(
-    bundle: Bundle, samples: Sequence[Golden], outputs: Sequence[OutputPromise], files: Sequence[Path]
+    bundle: Bundle, samples: Sequence[Golden], outputs: Sequence[ExpectedOutput], files: Sequence[Path]
 ) -> str:
-    """The text of ``expected.json``: a versioned manifest of what was promised.
+    """The text of ``expected.json``: a versioned manifest of what was expected.
 
     Args:
         bundle: what was written.
@@ -67,11 +67,11 @@ def expected_json(
 def readme(bundle: Bundle, names: Sequence[str]) -> str:
     """The text of ``README.md``, for a folder with files of these names."""
     ways = bundle.ways
-    usual = ",".join(spec(name, shapes.usual) for name, shapes in bundle.profile.items())
-    shapes = f" {shlex.quote(f'--shapes={usual}')}" if usual else ""
+    optimum = ",".join(spec(name, shapes.opt) for name, shapes in bundle.profile.items())
+    shapes = f" {shlex.quote(f'--shapes={optimum}')}" if optimum else ""
     ready = [name for name in names if name.endswith(".plan")]
     return template("README.md.j2").render(
-        target=bundle.target.spelled,
+        target=bundle.target.canonical_name,
         tensorrt=bundle.platform.tensorrt,
         tool=TOOLS[bundle.platform.product],
         plan=ready[0] if ready else ways[0].plan,
@@ -87,7 +87,7 @@ def _way(way: Way) -> dict[str, Any]:
     return {
         "model": way.model,
         "plan": way.plan,
-        "flags": [BUILDER_FLAGS[word] for word in way.types],
+        "flags": [BUILDER_FLAGS[dtype] for dtype in way.types],
         "strong": way.name == "strong",
         "calibration": CALIBRATION if way.name == "dla" else None,
     }
@@ -106,4 +106,4 @@ def _what(name: str) -> str:
 def _rest(names: Sequence[str]) -> list[tuple[str, str]]:
     golden = any(name.startswith("golden/") for name in names)
     samples = [("golden/", "samples and what ONNX Runtime makes of them")] if golden else []
-    return [*samples, ("expected.json", "what was promised: layers, outputs, checksums")]
+    return [*samples, ("expected.json", "what was expected: layers, outputs, checksums")]

@@ -1,14 +1,14 @@
 """Golden samples: what the device is fed, and what it should say, within a bound that the compression itself sets.
 
 The device does not repeat ONNX Runtime bit by bit: it sums in another order and in another float type, and a value next
-to the edge of a quantisation step falls on the other side. How much that moves an output is of the size of what
-quantisation has moved it already, so that is the measure:
+to the edge of a quantization step falls on the other side. How much that moves an output is of the size of what
+quantization has moved it already, so that is the measure:
 
     moved = |delivered - original| / |delivered|            over all samples, Frobenius norms
     bound = 2 moved,  but at least the rounding of the float types in use, and at most one half
 
 where *original* is the model in float and *delivered* what ONNX Runtime makes of the compressed one. (Measured there:
-float16 in place of float32 around the same int8 grid moves ResNet-20 by 0.65 of what quantisation moved it, and
+float16 in place of float32 around the same int8 grid moves ResNet-20 by 0.65 of what quantization moved it, and
 MobileNet by 0.32; integer kernels in place of separate Q/DQ nodes move ResNet-20 by 0.48.) A wrong layout, a lost scale
 or a swapped weight moves an output by about its whole norm. A relative distance of e leaves a cosine of at least
 sqrt(1 - e^2), so that no bound of its own is set on it. Integers and truth values are compared by the share that
@@ -27,15 +27,15 @@ import numpy as np
 
 from graphpress.backend import ShapeRange
 from graphpress.data.inputs import is_floating, is_text
-from graphpress.evaluation.outputs import Judged, class_output
+from graphpress.evaluation.outputs import Predictions, class_output
 
 Feed = Mapping[str, np.ndarray]
 
-MOST_SAMPLES = 4
-MOST_BYTES = 16 << 20
+MAX_SAMPLES = 4
+MAX_BYTES = 16 << 20
 """Samples beyond the first are left out where all together would be larger."""
 
-LARGEST_BOUND = 0.5
+MAX_BOUND = 0.5
 ROUNDING = {"float32": 0.005, "int8": 0.01, "float16": 0.01, "bfloat16": 0.05, "float8e4m3fn": 0.1}
 """Relative distance that rounding alone explains after many layers, by the types that were asked for.
 
@@ -78,13 +78,13 @@ class Golden:
 
 
 @dataclass(frozen=True)
-class OutputPromise:
+class ExpectedOutput:
     """How near one output of the device comes.
 
     Args:
         name: the output.
         measure: ``relative`` distance of floats, ``share`` of integers that differ, or ``none`` where compression has
-            moved its very size (of a list of detections, say): nothing can be promised then.
+            moved its very size (of a list of detections, say): nothing can be expected then.
         moved: what the compression itself has moved, in that measure.
         bound: what passes.
         classes: it looks like class scores.
@@ -98,12 +98,12 @@ class OutputPromise:
 
 
 def portions(feed: Feed, profile: Mapping[str, ShapeRange]) -> list[Feed]:
-    """The feed in pieces of the usual batch, where every input has an open first axis; else whole."""
+    """The feed in pieces of the optimum batch, where every input has an open first axis; else whole."""
     rows = {len(array) for array in feed.values() if array.ndim}
-    usual = {profile[name].usual[0] for name in feed if name in profile and profile[name].usual}
-    if len(rows) != 1 or len(usual) != 1 or not all(name in profile and array.ndim for name, array in feed.items()):
+    optimum = {profile[name].opt[0] for name in feed if name in profile and profile[name].opt}
+    if len(rows) != 1 or len(optimum) != 1 or not all(name in profile and array.ndim for name, array in feed.items()):
         return [feed]
-    count, size = rows.pop(), usual.pop()
+    count, size = rows.pop(), optimum.pop()
     starts = range(0, count - size + 1, size)
     return [{name: array[start : start + size] for name, array in feed.items()} for start in starts] or [feed]
 
@@ -111,15 +111,15 @@ def portions(feed: Feed, profile: Mapping[str, ShapeRange]) -> list[Feed]:
 def few(samples: Sequence[Golden]) -> list[Golden]:
     """As many as stay small together, at least one."""
     kept, total = list[Golden](), 0
-    for sample in samples[:MOST_SAMPLES]:
+    for sample in samples[:MAX_SAMPLES]:
         total += sample.nbytes
-        if kept and total > MOST_BYTES:
+        if kept and total > MAX_BYTES:
             break
         kept.append(sample)
     return kept
 
 
-def output_promises(samples: Sequence[Golden], types: Collection[str], *, dla: bool = False) -> list[OutputPromise]:
+def expected_outputs(samples: Sequence[Golden], types: Collection[str], *, dla: bool = False) -> list[ExpectedOutput]:
     """One for every output that holds numbers.
 
     Args:
@@ -132,18 +132,18 @@ def output_promises(samples: Sequence[Golden], types: Collection[str], *, dla: b
     floor = max([ROUNDING["float32"], *(ROUNDING.get(name, 0.0) for name in types), DLA_ROUNDING if dla else 0.0])
     classes = _class_output(samples[0])
     names = [name for name, array in samples[0].delivered.items() if not is_text(array.dtype)]
-    return [_promise(name, samples, floor, name == classes) for name in names]
+    return [_expected_output(name, samples, floor, name == classes) for name in names]
 
 
-def _promise(name: str, samples: Sequence[Golden], floor: float, classes: bool) -> OutputPromise:
+def _expected_output(name: str, samples: Sequence[Golden], floor: float, classes: bool) -> ExpectedOutput:
     pairs = [(sample.delivered[name], sample.original[name]) for sample in samples]
     if not all(delivered.shape == original.shape for delivered, original in pairs):
-        return OutputPromise(name, "none", 0.0, 0.0)
+        return ExpectedOutput(name, "none", 0.0, 0.0)
     delivered, original = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
     floating = is_floating(delivered.dtype)
     moved = (_relative if floating else _share)(delivered, original)
-    bound = min(max(2 * moved, floor), LARGEST_BOUND)
-    return OutputPromise(name, "relative" if floating else "share", moved, bound, classes)
+    bound = min(max(2 * moved, floor), MAX_BOUND)
+    return ExpectedOutput(name, "relative" if floating else "share", moved, bound, classes)
 
 
 def _relative(reference: np.ndarray, other: np.ndarray) -> float:
@@ -159,7 +159,7 @@ def _share(reference: np.ndarray, other: np.ndarray) -> float:
 
 def _class_output(sample: Golden) -> str | None:
     rows = next((len(array) for array in sample.feed.values() if array.ndim), 1)
-    name = class_output(Judged(sample.delivered, None, None, rows, rows), None)
+    name = class_output(Predictions(sample.delivered, None, None, rows, rows), None)
     return name if name is not None and is_floating(sample.delivered[name].dtype) else None
 
 

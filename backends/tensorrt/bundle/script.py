@@ -21,7 +21,7 @@ def build_script(target: Target, platform: Platform, ways: Sequence[Way]) -> str
     """The text of ``build.sh``.
 
     Args:
-        target: whose other words stand for other versions of TensorRT.
+        target: whose other choices stand for other versions of TensorRT.
         platform: TensorRT on the device.
         ways: the ways to build, the preferred one first.
     """
@@ -43,14 +43,14 @@ def remedies(target: Target) -> list[str]:
     """For each TensorRT that an option of the target stands for, the version and the target as it is written."""
     by_version: dict[tuple[int, ...], str] = {}
     for name, option in options_of(target.name).items():
-        for word in option.words:
-            words = ",".join(f"{key}={chosen}" for key, chosen in {**target.chosen, name: word}.items())
+        for choice in option.choices:
+            choices = ",".join(f"{key}={chosen}" for key, chosen in {**target.chosen, name: choice}.items())
             try:
-                other = load_target(f"{target.name}{{{words}}}")
+                other = load_target(f"{target.name}{{{choices}}}")
             except UsageError:
-                continue  # a word that makes no sense beside the others
+                continue  # a choice that makes no sense beside the others
             version = platform_of(other).tensorrt
-            by_version.setdefault(tuple(int(part) for part in version.split(".")), f"{version} {other.spelled}")
+            by_version.setdefault(tuple(int(part) for part in version.split(".")), f"{version} {other.canonical_name}")
     return [line for _, line in sorted(by_version.items())]
 
 
@@ -72,4 +72,4 @@ def template(name: str) -> jinja2.Template:
 
 def _flag(flag: Flag) -> dict[str, str]:
     variable = f'"${flag.variable}"' if flag.variable else ""
-    return {"when": "needed" if flag.needed else "optional", "word": f"{shlex.quote(flag.text)}{variable}"}
+    return {"when": "needed" if flag.needed else "optional", "option": f"{shlex.quote(flag.text)}{variable}"}

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from graphpress.backends.tensorrt.lint.device import Device
 from graphpress.backends.tensorrt.lint.dla import dla_findings
 from graphpress.backends.tensorrt.lint.grids import grid_findings
+from graphpress.backends.tensorrt.lint.imported import pinned_findings
 from graphpress.backends.tensorrt.lint.operators import operator_findings
-from graphpress.backends.tensorrt.lint.pinned import pinned_findings
 from graphpress.backends.tensorrt.lint.products import integer_findings
 from graphpress.backends.tensorrt.lint.types import type_findings, uint8_findings
 from graphpress.ir import Model, Refusal
@@ -32,7 +32,7 @@ def lint(model: Model, target: Target, build_findings: Iterable[Refusal] = ()) -
     """Nodes that the target would refuse, or run otherwise than the model says; empty for a model that is fine.
 
     Args:
-        model: a materialized model: quantisation stands in Q/DQ nodes, float types in tensors. Not changed.
+        model: a materialized model: quantization stands in Q/DQ nodes, float types in tensors. Not changed.
         target: a target whose backend is tensorrt.
         build_findings: what a build found out. In which type a node computes is then known, and of nodes named there
             nothing is foretold.

@@ -37,7 +37,7 @@ class ReleaseLimit(Limit):
 
 
 @dataclass(frozen=True)
-class Product:
+class ParserVariant:
     """How the parser of another product differs.
 
     Args:
@@ -58,7 +58,7 @@ class Knowledge:
     microsoft: tuple[str, ...]
     first_release: Mapping[str, tuple[str, ...]]
     first_type: Mapping[str, str]
-    product: Mapping[str, Product]
+    product: Mapping[str, ParserVariant]
     limit: tuple[ReleaseLimit, ...]
 
     @cached_property
@@ -143,7 +143,7 @@ class Device:
         return "hardware" if narrow and dtype not in self.target.kernels else None
 
     @property
-    def _product(self) -> Product | None:
+    def _product(self) -> ParserVariant | None:
         return knowledge().product.get(self.platform.product)
 
 

@@ -30,12 +30,12 @@ from graphpress.ir import (
 )
 from graphpress.lint import Finding, degraded
 
-LARGEST_BATCH, LARGEST_DIMENSION = 4096, 8192
+MAX_BATCH, MAX_DIMENSION = 4096, 8192
 
 FALLS_BACK = "move it out of the part that the accelerator runs, or accept that the GPU computes it"
 
 NOT_LAYERS = ("Constant", "ConstantOfShape", "DequantizeLinear", "Identity", "QuantizeLinear", "Shape")
-"""What is gone before layers are placed: constants, shapes, and quantisation, which the calibration cache says."""
+"""What is gone before layers are placed: constants, shapes, and quantization, which the calibration cache says."""
 
 Dims = tuple[int | None, ...]
 
@@ -51,7 +51,7 @@ def dla_findings(model: Model, device: Device) -> Iterator[Finding]:
         if static_shape(value) is None:
             yield degraded(
                 value,
-                "the accelerator takes one shape only: the engine for it is built for the usual one of the profile",
+                "the accelerator takes one shape only: the engine for it is built for the optimum one of the profile",
                 "say which that is with --input-range, or fix the shape with --input-shape",
             )
     old = device.platform.capabilities == ("7.2",)
@@ -79,10 +79,10 @@ def _sizes(node: Node) -> str | None:
         if not dims:
             continue
         batch = prod(dim or 1 for dim in dims[:-3])  # whatever stands before channels, height and width
-        if batch > LARGEST_BATCH:
-            return f"a batch of {batch} is above {LARGEST_BATCH}"
-        if (largest := max(dim or 1 for dim in dims[-3:])) > LARGEST_DIMENSION:
-            return f"a dimension of {largest} is above {LARGEST_DIMENSION}"
+        if batch > MAX_BATCH:
+            return f"a batch of {batch} is above {MAX_BATCH}"
+        if (largest := max(dim or 1 for dim in dims[-3:])) > MAX_DIMENSION:
+            return f"a dimension of {largest} is above {MAX_DIMENSION}"
     return None
 
 
@@ -191,7 +191,7 @@ def _planes(node: Node) -> str | None:
 
 
 def _constant_weight(node: Node) -> str | None:
-    """Whether weights are constant, as such or behind the DQ of their quantisation."""
+    """Whether weights are constant, as such or behind the DQ of their quantization."""
     value = input_of(node, 1)
     before = None if value is None else value.producer()
     if before is not None and is_standard(before, "DequantizeLinear"):

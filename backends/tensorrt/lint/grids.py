@@ -14,7 +14,7 @@ from graphpress.backends.tensorrt.operands import DQ, Q, stored_type
 from graphpress.ir import Model, Node, constant, dims_of, graphs, input_of, int_attribute, is_constant, is_standard
 from graphpress.lint import Finding, degraded, fatal
 
-SYMMETRIC = "quantise symmetrically, with a zero-point of 0"
+SYMMETRIC = "quantize symmetrically, with a zero-point of 0"
 
 
 def grid_findings(model: Model, device: Device) -> Iterator[Finding]:
@@ -57,22 +57,22 @@ def _integers(node: Node) -> Iterator[Finding]:
         yield fatal(
             node,
             "its grid is uint8, which TensorRT reads as int8: everything above 127 saturates",
-            "quantise to int8",
+            "quantize to int8",
         )
     elif dtype == "int32":
-        yield fatal(node, "dequantises int32, which TensorRT does not", "keep the bias in float")
+        yield fatal(node, "dequantizes int32, which TensorRT does not", "keep the bias in float")
 
 
 def _scale(node: Node) -> Iterator[Finding]:
     scale = constant(input_of(node, 1))
     if scale is None:
-        yield degraded(node, "its scale is computed at run time: what reads it runs in float", "quantise statically")
+        yield degraded(node, "its scale is computed at run time: what reads it runs in float", "quantize statically")
         return
     if scale.size > 1 and node.op_type == Q and not is_constant(node.inputs[0]):
         # Seen: the convolution behind it runs in float16.
         yield degraded(
             node,
-            "quantises an activation with one scale a channel: what reads it runs in float",
+            "quantizes an activation with one scale a channel: what reads it runs in float",
             "use one scale for the tensor; weights may have one a channel",
         )
     if int_attribute(node, "block_size", 0):

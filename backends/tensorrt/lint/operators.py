@@ -63,11 +63,11 @@ def _foreign(node: Node, device: Device) -> str:
 def _remedy(node: Node, device: Device) -> str:
     """What helps against an unknown operator, the easiest first."""
     if node.op_type.startswith("QLinear") or node.op_type.endswith("Integer") or "DynamicQuantize" in node.op_type:
-        return "start from the float model, or export quantisation as QuantizeLinear and DequantizeLinear nodes"
+        return "start from the float model, or export quantization as QuantizeLinear and DequantizeLinear nodes"
     first_opset, used = _function_since(node.op_type), opset_of(node)
     older = ""
     if first_opset is not None and used is not None and first_opset <= used:
-        older = f"export with operator set {first_opset - 1}, which spells it out"
+        older = f"export with operator set {first_opset - 1}, which decomposes it"
     release = knowledge().since.get(node.op_type)
     newer = "" if release is None else f"choose a device with TensorRT {release} or newer"
     if release is not None and version(release) <= device.release:

@@ -1,4 +1,4 @@
-"""Products that quantisation was meant for and that run in float, and activations cut off from them.
+"""Products that quantization was meant for and that run in float, and activations cut off from them.
 
     conv(DQ(q), DQ(w), bias)    with  scale(w)  along the output channels,  q and w of one type,  bias in float
 
@@ -23,7 +23,7 @@ WEIGHT_ONLY = ("MatMul", "Gemm")
 
 
 def integer_findings(model: Model, device: Device) -> Iterator[Finding]:
-    """Every such place; none where the accelerator quantises by itself."""
+    """Every such place; none where the accelerator quantizes by itself."""
     if device.platform.dla:
         return
     for graph in graphs(model):
@@ -35,12 +35,12 @@ def integer_findings(model: Model, device: Device) -> Iterator[Finding]:
 
 def _product(node: Node, product: str) -> Iterator[Finding]:
     operands = [operand for _, operand in operands_of(node)]
-    quantised = [operand for operand in operands if operand.decoder is not None]
-    if not quantised or len(operands) < 2:
+    quantized = [operand for operand in operands if operand.decoder is not None]
+    if not quantized or len(operands) < 2:
         return
-    if len(quantised) < len(operands) and all(operand.stored for operand in quantised):
-        yield from _weights_alone(node, quantised[0])
-    elif not all(operand.blocked for operand in quantised):
+    if len(quantized) < len(operands) and all(operand.stored for operand in quantized):
+        yield from _weights_alone(node, quantized[0])
+    elif not all(operand.blocked for operand in quantized):
         yield from fallback_reasons(node, product)
 
 
@@ -49,8 +49,8 @@ def _weights_alone(node: Node, weight: Operand) -> Iterator[Finding]:
         # Seen: a kernel before it expands the weights to float16.
         yield degraded(
             node,
-            "its weights are quantised and its data is float: TensorRT expands them to float before it runs",
-            "quantise its data too, or leave it float",
+            "its weights are quantized and its data is float: TensorRT expands them to float before it runs",
+            "quantize its data too, or leave it float",
         )
     elif (weight.dtype == "int4" and not weight.blocked) or (weight.dtype == "int8" and weight.blocked):
         # Seen: expanded to float16 by a kernel of its own; int4 in blocks and int8 without stay as they are.
@@ -58,7 +58,7 @@ def _weights_alone(node: Node, weight: Operand) -> Iterator[Finding]:
         yield degraded(
             node,
             f"its {weight.dtype} weights {form} are expanded to float before it runs",
-            "quantise to int4 in blocks, or to int8 with one scale a channel",
+            "quantize to int4 in blocks, or to int8 with one scale a channel",
         )
 
 
@@ -76,5 +76,5 @@ def _cut_off(node: Node) -> Iterator[Finding]:
         yield degraded(
             encoders[0],
             f"stands between {node.op_type} and {activation.op_type}, which one kernel would compute",
-            f"quantise behind {activation.op_type}",
+            f"quantize behind {activation.op_type}",
         )

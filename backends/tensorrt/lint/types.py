@@ -43,9 +43,9 @@ def uint8_findings(model: Model, device: Device) -> Iterator[Finding]:
 
 def _instead(dtype: str, device: Device) -> str:
     if dtype.startswith(("float8", "float4", "int4")):
-        return "quantise to int8" if "int8" in device.target.kernels else "leave it float"
+        return "quantize to int8" if "int8" in device.target.kernels else "leave it float"
     if dtype.startswith("bfloat"):
         return "use float16"
     if dtype.startswith(("int", "uint")):
-        return "quantise to int8, or cast the tensor to int32"
+        return "quantize to int8, or cast the tensor to int32"
     return "keep such data outside the model"

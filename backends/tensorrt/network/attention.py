@@ -2,7 +2,7 @@
 
     y = softmax(softcap(√s·q (√s·k)ᵀ) + bias) v
 
-TensorRT's attention layer does it where there is one and nothing but a causal mask is asked for; the rest is spelt out
+TensorRT's attention layer does it where there is one and nothing but a causal mask is asked for; the rest is decomposed
 as products around a softmax, which TensorRT fuses by itself where it can. A query whose keys are all forbidden gives
 zero.
 """
@@ -45,7 +45,7 @@ def _attention(ctx: LoweringContext) -> Sequence[Result]:
     if _is_plain(ctx, key, value, attributes):
         result = _by_layer(ctx, *roots, value, attributes.causal)
     else:
-        result, shown = _spelt_out(ctx, *roots, value, attributes)
+        result, shown = _decomposed(ctx, *roots, value, attributes)
     if len(ctx.shape(0)) == 3:
         sizes = ctx.sizes(query)
         width = int(query.shape[1]) * int(value.shape[3])
@@ -114,7 +114,7 @@ def _by_layer(ctx: LoweringContext, query: Tensor, key: Tensor, value: Tensor, c
     return layer.get_output(0)
 
 
-def _spelt_out(
+def _decomposed(
     ctx: LoweringContext, query: Tensor, key: Tensor, value: Tensor, attributes: AttentionAttributes
 ) -> tuple[Tensor, Tensor]:
     """The result, and the scores at the stage that is shown."""

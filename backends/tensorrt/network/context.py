@@ -64,7 +64,7 @@ class LoweringContext(LayerBuilder):
         """
         array = self.node.constant(index)
         if array is None:
-            raise self.refuse(f"{role} (input {index}) is not constant", "fold constants, or make it an initialiser")
+            raise self.refuse(f"{role} (input {index}) is not constant", "fold constants, or make it an initializer")
         return array
 
     def known_integers(self, name: str, index: int, role: str = "") -> tuple[int, ...] | None:

@@ -1,6 +1,6 @@
 """Operators of several operands, element by element: arithmetic, comparison, logic, choice.
 
-What TensorRT has no layer for is spelt in those it has:
+What TensorRT has no layer for is written in those it has:
 
     a ≥ b           a > b or a = b                      (false for NaN, as it must be)
     mean(a, …)      (a + …) / n

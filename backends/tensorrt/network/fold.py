@@ -1,8 +1,8 @@
 """Shape arithmetic whose operands are known, evaluated before it becomes layers.
 
-What an exporter spells as Shape, Gather, Concat is a list of numbers where the shape is fixed, and many layers take
+What an exporter expresses as Shape, Gather, Concat is a list of numbers where the shape is fixed, and many layers take
 numbers only. Small integer, boolean and float32 constants are evaluated by ONNX's reference implementation; larger
-ones, other types (a quantised weight has its own layer) and anything random are left to TensorRT.
+ones, other types (a quantized weight has its own layer) and anything random are left to TensorRT.
 """
 
 from __future__ import annotations

@@ -143,7 +143,8 @@ class LayerBuilder:
         """
         if left.dtype != right.dtype:
             raise self.refuse(
-                f"its operands differ in type ({_word(left)} and {_word(right)})", "insert a Cast on one of them"
+                f"its operands differ in type ({_dtype_name(left)} and {_dtype_name(right)})",
+                "insert a Cast on one of them",
             )
         self._computable(left)
         left, right = self.aligned(left, right)
@@ -181,7 +182,7 @@ class LayerBuilder:
     def _computable(self, tensor: Tensor) -> Tensor:
         if not (is_float(tensor.dtype) or is_integer(tensor.dtype) or is_bool(tensor.dtype)):
             raise self.refuse(
-                f"TensorRT does not compute in {_word(tensor)}", "cast its operands, or quantise it with scales"
+                f"TensorRT does not compute in {_dtype_name(tensor)}", "cast its operands, or quantize it with scales"
             )
         return tensor
 
@@ -304,7 +305,7 @@ class LayerBuilder:
         return self.out("slice", vector, [index], [1], [1])
 
     def stack(self, sizes: Sequence[Size]) -> Tensor:
-        """Sizes as one vector of TensorRT's index type; neighbours that are known become one constant."""
+        """Sizes as one vector of TensorRT's index type; neighbors that are known become one constant."""
         parts: list[Tensor] = []
         run: list[int] = []
         for size in [*sizes, None]:
@@ -344,5 +345,5 @@ _ARITHMETIC: dict[str, Callable[[int, int], int]] = {
 }
 
 
-def _word(tensor: Tensor) -> str:
+def _dtype_name(tensor: Tensor) -> str:
     return onnx_type(tensor.dtype).name.lower()

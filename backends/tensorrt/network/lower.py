@@ -29,7 +29,7 @@ def lower_network(model: Model, trt: Any, network: Any, *, strong: bool = True) 
     The network keeps the arrays of the model's constants alive for as long as the Python object ``network`` lives.
 
     Args:
-        model: the model, with every type spelt out; constants must not change until the engine is built.
+        model: the model, with every type written out; constants must not change until the engine is built.
         trt: the module ``tensorrt`` or ``tensorrt_rtx``.
         network: an empty ``INetworkDefinition``.
         strong: whether the network is strongly typed.

@@ -2,7 +2,7 @@
 
     Gemm     α·A'B' + β·C
     MatMul   ranks made equal, vectors as TensorRT's vectors
-    Einsum   an ellipsis spelled out as letters, the result's axes always named
+    Einsum   an ellipsis written out as letters, the result's axes always named
 
 TensorRT multiplies floats only. A product of quantized operands is a float product between DQ and Q, of which it makes
 an integer kernel; products that stay integers are refused.
@@ -64,7 +64,7 @@ def _einsum(ctx: LoweringContext) -> Tensor:
 
 def _qlinear_matmul(ctx: LoweringContext) -> Tensor:
     if ctx.known(1, "the scale").size > 1:
-        raise ctx.refuse("TensorRT takes one scale for the left operand", "quantise it per tensor")
+        raise ctx.refuse("TensorRT takes one scale for the left operand", "quantize it per tensor")
     b = decoded(ctx, 3, max(ctx.rank(3) - 1, 0))
     return encoded(ctx, product(ctx, decoded(ctx, 0), b), 6)
 

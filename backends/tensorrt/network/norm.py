@@ -1,7 +1,7 @@
-"""Normalisations. Statistics are taken in single precision where ONNX asks for it (``stash_type``) and for halves.
+"""Normalizations. Statistics are taken in single precision where ONNX asks for it (``stash_type``) and for halves.
 
     BatchNormalization         x·s + t  with  s = γ / √(σ² + ε),  t = β - μ·s,  constants combined in double precision
-    LayerNormalization,        TensorRT's normalisation layer where scale and bias have the shape of the normalised axes
+    LayerNormalization,        TensorRT's normalization layer where scale and bias have the shape of the normalized axes
     Instance-, GroupNorm.
     RMSNormalization           x / √(mean x² + ε) · γ
     LpNormalization            x / ‖x‖, zero where x is all zero
@@ -25,7 +25,7 @@ from graphpress.ir import DataType, normalize_axis
 
 _SCALE_PER_CHANNEL_SINCE = 21
 """Before this operator set, GroupNormalization had a scale and a bias per group."""
-_LARGEST_LRN = 15
+_MAX_LRN = 15
 
 
 def entries() -> dict[str, Rule]:
@@ -61,9 +61,9 @@ def _batch_norm(ctx: LoweringContext) -> Tensor:
     parameters = [ctx.tensor(index) for index in range(1, 5)]
     wide = _wider(ctx, x.dtype, *(parameter.dtype for parameter in parameters))
     scale, bias, mean, variance = (_channels(ctx, ctx.cast(parameter, wide), rank) for parameter in parameters)
-    centred = ctx.elementwise("SUB", ctx.cast(x, wide), mean)
+    centered = ctx.elementwise("SUB", ctx.cast(x, wide), mean)
     factor = ctx.elementwise("PROD", scale, _inverse_root(ctx, variance, epsilon))
-    return ctx.cast(ctx.elementwise("SUM", ctx.elementwise("PROD", centred, factor), bias), x.dtype)
+    return ctx.cast(ctx.elementwise("SUM", ctx.elementwise("PROD", centered, factor), bias), x.dtype)
 
 
 def _per_channel(numbers: np.ndarray, rank: int, like: Tensor) -> np.ndarray:
@@ -86,7 +86,7 @@ def _inverse_root(ctx: LoweringContext, variance: Tensor, epsilon: float) -> Ten
     return ctx.unary("RECIP", ctx.unary("SQRT", shifted))
 
 
-# -- TensorRT's normalisation layer ---------------------------------------------------------------------------
+# -- TensorRT's normalization layer ---------------------------------------------------------------------------
 
 
 def _normalize(
@@ -114,19 +114,19 @@ def _layer_norm(ctx: LoweringContext) -> Sequence[Result]:
         bias = _filled(ctx, 0, own, scale) if bias is None else bias
         _, scale, bias = ctx.aligned(x, scale, bias)
         return [_normalize(ctx, x, scale, bias, axes)]
-    return _spelt_layer_norm(ctx, x, scale, bias, axes)
+    return _decomposed_layer_norm(ctx, x, scale, bias, axes)
 
 
-def _spelt_layer_norm(
+def _decomposed_layer_norm(
     ctx: LoweringContext, x: Tensor, scale: Tensor, bias: Tensor | None, axes: Sequence[int]
 ) -> Sequence[Result]:
     """The same in single steps, for parameters that are broadcast and for the statistics as outputs."""
     wide = ctx.cast(x, ctx.tensorrt_type(_stash(ctx)))
     mean = ctx.reduce("AVG", wide, axes)
-    centred = ctx.elementwise("SUB", wide, mean)
-    variance = ctx.reduce("AVG", ctx.elementwise("PROD", centred, centred), axes)
+    centered = ctx.elementwise("SUB", wide, mean)
+    variance = ctx.reduce("AVG", ctx.elementwise("PROD", centered, centered), axes)
     inverse = _inverse_root(ctx, variance, ctx.node.number("epsilon", 1e-5))
-    y = ctx.elementwise("PROD", ctx.cast(ctx.elementwise("PROD", centred, inverse), x.dtype), scale)
+    y = ctx.elementwise("PROD", ctx.cast(ctx.elementwise("PROD", centered, inverse), x.dtype), scale)
     return [y if bias is None else ctx.elementwise("SUM", y, bias), mean, inverse]
 
 
@@ -205,21 +205,21 @@ def _mean_variance(ctx: LoweringContext) -> Tensor:
     rank = len(x.shape)
     axes = [normalize_axis(axis, rank) for axis in ctx.node.integers("axes") or (0, 2, 3)]
     wide = ctx.cast(x, ctx.trt.DataType.FLOAT)
-    centred = ctx.elementwise("SUB", wide, ctx.reduce("AVG", wide, axes))
-    variance = ctx.reduce("AVG", ctx.elementwise("PROD", centred, centred), axes)
+    centered = ctx.elementwise("SUB", wide, ctx.reduce("AVG", wide, axes))
+    variance = ctx.reduce("AVG", ctx.elementwise("PROD", centered, centered), axes)
     spread = ctx.unary("SQRT", variance)
     shifted = ctx.elementwise("SUM", spread, ctx.like(1e-9, spread))
-    return ctx.cast(ctx.elementwise("DIV", centred, shifted), x.dtype)
+    return ctx.cast(ctx.elementwise("DIV", centered, shifted), x.dtype)
 
 
 def _local_response(ctx: LoweringContext) -> Tensor:
-    """Divided by (bias + alpha / size · sum of squares over neighbouring channels) ** beta."""
+    """Divided by (bias + alpha / size · sum of squares over neighboring channels) ** beta."""
     x, size = ctx.tensor(0), ctx.node.integer("size", 1)
     ctx.require_floats(x)
     sizes = ctx.sizes(x)
     wide = ctx.cast(x, ctx.trt.DataType.FLOAT)
     alpha, beta, bias = ctx.node.number("alpha", 1e-4), ctx.node.number("beta", 0.75), ctx.node.number("bias", 1.0)
-    if size % 2 and size <= _LARGEST_LRN:
+    if size % 2 and size <= _MAX_LRN:
         flat = ctx.reshape(wide, [sizes[0], sizes[1], ctx.product(sizes[2:]), 1])
         return ctx.cast(ctx.reshape(ctx.out("lrn", flat, size, alpha, beta, bias), sizes), x.dtype)
     flat = ctx.reshape(wide, [sizes[0], 1, sizes[1], ctx.product(sizes[2:])])

@@ -8,7 +8,7 @@ dilations. So padding is made such that whole steps just fit, wherever the size 
                  sums of windows divided by how many elements each holds
     LpPool       (n · mean |x|ᵖ) ^ (1/p), padding counted
 
-A dilated window is spelt out: one slice per tap, and the largest or the sum of them.
+A dilated window is written out: one slice per tap, and the largest or the sum of them.
 """
 
 from __future__ import annotations

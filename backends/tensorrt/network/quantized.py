@@ -1,4 +1,4 @@
-"""Quantisation as TensorRT has it: symmetric, onto int8, int4 or fp8.
+"""Quantization as TensorRT has it: symmetric, onto int8, int4 or fp8.
 
     Q   saturate(round(x / scale))        DQ   q · scale
 
@@ -18,7 +18,7 @@ from graphpress.ir import DataType
 
 _FOUR_BITS = (DataType.INT4, DataType.FLOAT4E2M1)
 _TYPES = (DataType.INT8, DataType.FLOAT8E4M3FN, *_FOUR_BITS)
-_SYMMETRIC = "quantise symmetrically to int8 (recipe int8)"
+_SYMMETRIC = "quantize symmetrically to int8 (recipe int8)"
 
 
 def entries() -> dict[str, Rule]:
@@ -79,7 +79,7 @@ def _check_grid(ctx: LoweringContext, dtype: DataType, zero_point: int) -> None:
         ModelError: the type is none of them, or the zero point is not zero.
     """
     if dtype not in _TYPES:
-        raise ctx.refuse(f"TensorRT has no quantisation with {dtype.name.lower()}", _SYMMETRIC)
+        raise ctx.refuse(f"TensorRT has no quantization with {dtype.name.lower()}", _SYMMETRIC)
     if ctx.node.has(zero_point) and np.any(ctx.known(zero_point, "the zero point").astype(np.float32)):
         raise ctx.refuse("TensorRT takes no zero point but zero", _SYMMETRIC)
 
@@ -101,7 +101,7 @@ def _check_blocks(ctx: LoweringContext, shape: tuple[int, ...], dtype: DataType)
         raise ctx.refuse("TensorRT takes an even number of four-bit elements only")
 
 
-# -- products of quantised operands ---------------------------------------------------------------------------
+# -- products of quantized operands ---------------------------------------------------------------------------
 
 
 def decoded(ctx: LoweringContext, first: int, axis: int = 0) -> Tensor:

@@ -23,7 +23,7 @@ from graphpress.ir import normalize_axis
 from graphpress.ops.semantics.axes import reduced_axes
 
 _PLAIN = {"ReduceMax": "MAX", "ReduceMean": "AVG", "ReduceMin": "MIN", "ReduceProd": "PROD", "ReduceSum": "SUM"}
-_LARGEST_K = 3840
+_MAX_K = 3840
 """What TensorRT's TopK takes."""
 
 
@@ -102,8 +102,8 @@ def _largest(
     if vector:
         tensor, axis = ctx.unsqueeze(tensor, [0]), 1
     known = count if isinstance(count, int) else 1
-    if known > _LARGEST_K:
-        raise ctx.refuse(f"it asks for {known} elements, TensorRT gives {_LARGEST_K} at most", "ask for fewer")
+    if known > _MAX_K:
+        raise ctx.refuse(f"it asks for {known} elements, TensorRT gives {_MAX_K} at most", "ask for fewer")
     layer = ctx.add("topk", tensor, getattr(ctx.trt.TopKOperation, operation), known, 1 << axis)
     if not isinstance(count, int):
         layer.set_input(1, count)

@@ -48,9 +48,9 @@ def softmax(ctx: LoweringContext, x: Tensor, axis: int) -> Tensor:
 
 
 def _log_softmax(ctx: LoweringContext, x: Tensor, axis: int) -> Tensor:
-    centred = ctx.elementwise("SUB", x, ctx.reduce("MAX", x, [axis]))
-    total = ctx.reduce("SUM", ctx.unary("EXP", centred), [axis])
-    return ctx.elementwise("SUB", centred, ctx.unary("LOG", total))
+    centered = ctx.elementwise("SUB", x, ctx.reduce("MAX", x, [axis]))
+    total = ctx.reduce("SUM", ctx.unary("EXP", centered), [axis])
+    return ctx.elementwise("SUB", centered, ctx.unary("LOG", total))
 
 
 def _hardmax(ctx: LoweringContext, x: Tensor, axis: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Operators of one operand, element by element: functions, activations, and the change of type.
 
-Most are one layer. The others are spelt in layers that compute the same:
+Most are one layer. The others are written in layers that compute the same:
 
     BitwiseNot  −x − 1 of signed integers
     Celu        max(0, x) + min(0, α·(exp(x/α) − 1))
@@ -9,7 +9,7 @@ Most are one layer. The others are spelt in layers that compute the same:
     Shrink      x + β where x < −λ, x − β where x > λ, else 0
     Swish       x · sigmoid(α·x)
 
-Integers of 8 bits are refused: TensorRT computes with them only between quantisation layers.
+Integers of 8 bits are refused: TensorRT computes with them only between quantization layers.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _converted(ctx: LoweringContext, dtype: DataType) -> Tensor:
         if kind not in _CAST and not (kind is DataType.UINT8 and source is not dtype):
             raise ctx.refuse(
                 f"TensorRT does not cast {source.name.lower()} to {dtype.name.lower()}",
-                "quantise with QuantizeLinear and DequantizeLinear, or cast to a type that TensorRT computes in",
+                "quantize with QuantizeLinear and DequantizeLinear, or cast to a type that TensorRT computes in",
             )
     tensor = ctx.tensor(0)
     return ctx.out("cast", tensor, ctx.tensorrt_type(dtype))

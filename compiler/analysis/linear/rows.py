@@ -5,7 +5,7 @@ the group, kernel position). A transposed convolution is a convolution of stride
 its elements, kernel turned around. Rows of a Gemm and a MatMul are the rows of the data.
 
 A convolution has as many rows a sample as its result has positions. Few of them say nearly as much as all: a
-``Sampling`` takes some of each sample, evenly spaced, beginning elsewhere in every sample.
+``RowSampling`` takes some of each sample, evenly spaced, beginning elsewhere in every sample.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True)
-class Sampling:
+class RowSampling:
     """Which rows of each sample are taken.
 
     Args:
@@ -45,10 +45,10 @@ class Sampling:
         return chosen
 
 
-ALL = Sampling()
+ALL = RowSampling()
 
 
-def rows_of(op: LinearOp, data: np.ndarray, sampling: Sampling = ALL) -> np.ndarray:
+def rows_of(op: LinearOp, data: np.ndarray, sampling: RowSampling = ALL) -> np.ndarray:
     """What the operator reads, as ``[blocks, rows, features]``; rows run over (sample, position).
 
     Raises:
@@ -61,7 +61,7 @@ def rows_of(op: LinearOp, data: np.ndarray, sampling: Sampling = ALL) -> np.ndar
     return _product_rows(op, data, sampling)
 
 
-def result_rows(op: LinearOp, result: np.ndarray, sampling: Sampling = ALL) -> np.ndarray:
+def result_rows(op: LinearOp, result: np.ndarray, sampling: RowSampling = ALL) -> np.ndarray:
     """What the operator computes, as ``[blocks, rows, outputs]``, row by row as ``rows_of``.
 
     The number of output channels may differ from that of the weight, as long as the blocks divide it.
@@ -79,7 +79,7 @@ def result_rows(op: LinearOp, result: np.ndarray, sampling: Sampling = ALL) -> n
 
 
 def samples_of(op: LinearOp, data: np.ndarray) -> int:
-    """How many samples a piece of data holds, as ``Sampling`` counts them."""
+    """How many samples a piece of data holds, as ``RowSampling`` counts them."""
     if op.node.op_type == "Gemm":
         return int(data.shape[int_attribute(op.node, "transA", 0)])
     if op.is_convolution:
@@ -169,7 +169,7 @@ def _transposed_padding(
     return tuple(pads[: len(data)]), tuple(whole[axis] - pads[axis] - pads[axis + len(data)] for axis in axes)
 
 
-def _windows(op: LinearOp, data: np.ndarray, sampling: Sampling) -> np.ndarray:
+def _windows(op: LinearOp, data: np.ndarray, sampling: RowSampling) -> np.ndarray:
     """im2col: ``[groups, samples · positions, channels of the group · kernel positions]``."""
     frame = _Frame.of(op, data.shape)
     samples = data.shape[0]
@@ -227,7 +227,7 @@ def _sliding(framed: np.ndarray, frame: _Frame) -> np.ndarray:
 # -- matrix products ------------------------------------------------------------------------------------------
 
 
-def _product_rows(op: LinearOp, array: np.ndarray, sampling: Sampling) -> np.ndarray:
+def _product_rows(op: LinearOp, array: np.ndarray, sampling: RowSampling) -> np.ndarray:
     """Rows of the last axis of a MatMul's data or result; axes along which the weight differs become blocks."""
     rows = _parted(op, array)
     chosen = sampling.chosen(rows.shape[1], rows.shape[2])

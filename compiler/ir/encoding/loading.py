@@ -35,7 +35,7 @@ from graphpress.ir.values import STANDARD_DOMAINS, graphs, label, values_of
 _FIX = "start from the original model: this one was annotated by another version, or changed by another tool"
 _OF_VALUES = (OUTPUT_KEY, INVALIDATED_KEY, SPARSITY_KEY, CODES_KEY)
 _OF_NODES = (COMPUTE_KEY, FLOAT_TYPE_KEY, STORED_KEY)
-_MOST_DIGITS = 6
+_MAX_DIGITS = 6
 
 
 def read_encodings(model: Model, find: Find | None = None) -> None:
@@ -88,7 +88,7 @@ def _read_value(value: Value, key: str, text: str, read: Callable[[str], Encodin
 def _read_node(node: Node, key: str, text: str, read: Callable[[str], Encoding]) -> None:
     stem, dot, index = key.rpartition(".")
     if VERSION_1.get(stem + dot, stem + dot) == USE_KEY and index.isascii() and index.isdigit():
-        if len(index) > _MOST_DIGITS:
+        if len(index) > _MAX_DIGITS:
             raise _unreadable(key, "no input has this number", node)
         del node.metadata_props[key]
         override_use(node, int(index), FLOAT if text == FLOAT else _parsed(text, read, node))

@@ -41,8 +41,8 @@ Keep = Callable[[np.ndarray], str]
 Find = Callable[[str], np.ndarray]
 """Returns the array of a name; raises ValueError where there is none."""
 
-_LARGEST_INTEGER: Final = 2**31 - 1
-_LARGEST_SCALE: Final = 3e38
+_MAX_INTEGER: Final = 2**31 - 1
+_MAX_SCALE: Final = 3e38
 _TYPES: Final[Mapping[str, type]] = {
     "dtype": str, "scale": str, "zero_point": str, "table": str, "axis": int, "block": int, "imported": bool,
     "derived": bool,
@@ -99,7 +99,7 @@ def from_text(text: str, find: Find) -> Encoding:
     for name, fact in facts.items():
         if name not in _FIELDS[kind] or type(fact) is not _TYPES[name]:
             raise ValueError(f"{name} is {fact!r}")
-        if isinstance(fact, int) and abs(fact) > _LARGEST_INTEGER:
+        if isinstance(fact, int) and abs(fact) > _MAX_INTEGER:
             raise ValueError(f"{name} is {fact!r}")
     if "dtype" not in facts:
         raise ValueError("it has no dtype")
@@ -153,9 +153,9 @@ def _from_version_1(facts: dict[str, Any]) -> AffineEncoding:
     try:
         blocked = shape or (-1 if facts.get("axis") is not None else ())
         numbers = {name: np.array(facts.pop(name)).reshape(blocked) for name in ("scale", "zero_point")}
-        if numbers["scale"].dtype.kind not in "iuf" or np.abs(numbers["scale"]).max(initial=0) > _LARGEST_SCALE:
+        if numbers["scale"].dtype.kind not in "iuf" or np.abs(numbers["scale"]).max(initial=0) > _MAX_SCALE:
             raise ValueError("its scales are no numbers")
-        if numbers["zero_point"].dtype.kind != "i" or np.abs(numbers["zero_point"]).max(initial=0) > _LARGEST_INTEGER:
+        if numbers["zero_point"].dtype.kind != "i" or np.abs(numbers["zero_point"]).max(initial=0) > _MAX_INTEGER:
             raise ValueError("its zero-points are no integers")
         axis, block, dtype = facts.pop("axis", None), facts.pop("block", 0), facts.pop("dtype")
         flags = {name: bool(facts.pop(old, False)) for name, old in (("imported", "pinned"), ("derived", "derived"))}

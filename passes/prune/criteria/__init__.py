@@ -12,13 +12,13 @@ from __future__ import annotations
 from importlib import import_module
 
 from graphpress.errors import UsageError, did_you_mean
-from graphpress.passes.prune.criteria.criterion import Criterion, Scores
-from graphpress.passes.prune.criteria.reduction import Combine, Normalise, Reduction, Role
+from graphpress.passes.prune.criteria._criterion import Criterion, Scores
+from graphpress.passes.prune.criteria._reduction import Combine, Normalize, Reduction, Role
 
 __all__ = [
     "Combine",
     "Criterion",
-    "Normalise",
+    "Normalize",
     "Reduction",
     "Role",
     "Scores",

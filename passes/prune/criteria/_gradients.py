@@ -22,13 +22,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graphpress.bridge import load_bridge
 from graphpress.data import Samples, batch_of
 from graphpress.errors import UsageError
 from graphpress.evaluation.distributions import are_probabilities, class_scores
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Context, Feed
 from graphpress.passes.prune.criteria._data import no_samples, some_samples
+from graphpress.torch_bridge.protocol import load_bridge
 
 Targets = Literal["labels", "sampled", "outputs"]
 
@@ -55,9 +55,9 @@ class GradientOptions:
 def stream_gradients(
     model: Model, names: Collection[str], context: Context, options: GradientOptions
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Of each micro-batch, its size and the gradients of its mean loss by the name of the initialiser.
+    """Of each micro-batch, its size and the gradients of its mean loss by the name of the initializer.
 
-    Names that are no trainable initialiser are absent. The arrays are overwritten by the next step.
+    Names that are no trainable initializer are absent. The arrays are overwritten by the next step.
 
     Raises:
         UsageError: no output can be differentiated.
@@ -175,7 +175,7 @@ def _micro_batches(
 ) -> Iterator[tuple[Feed, np.ndarray | None]]:
     dims = [value.shape for value in model.graph.inputs]
     is_open = all(dim is not None and len(dim) and not isinstance(dim[0], int) for dim in dims)
-    for feed, labels in _labelled(context, options):
+    for feed, labels in _labeled(context, options):
         rows = {len(array) if np.ndim(array) else 0 for array in feed.values()}
         count = rows.pop() if is_open and len(rows) == 1 else 0
         if not count:
@@ -185,7 +185,7 @@ def _micro_batches(
             yield {name: array[some] for name, array in feed.items()}, None if labels is None else labels[some]
 
 
-def _labelled(context: Context, options: GradientOptions) -> Iterator[tuple[Feed, np.ndarray | None]]:
+def _labeled(context: Context, options: GradientOptions) -> Iterator[tuple[Feed, np.ndarray | None]]:
     """Feeds with a label for each of their rows where there are labels."""
     data = context.calibration
     assert data is not None

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from graphpress.analysis.linear import LinearOp, linear_ops_of
 from graphpress.coupling import Coupling, Group, Place
 from graphpress.ir import label
+from graphpress.passes.prune.criteria._reduction import Reduction
 from graphpress.passes.prune.criteria._roles import chosen_places
-from graphpress.passes.prune.criteria.reduction import Reduction
 
 
 @dataclass(frozen=True)

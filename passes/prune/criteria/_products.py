@@ -11,8 +11,8 @@ from graphpress.coupling import Coupling
 from graphpress.ir import Model, Value, label
 from graphpress.manager.contract import Context
 from graphpress.passes.prune.criteria._gradients import GradientOptions, stream_gradients
+from graphpress.passes.prune.criteria._reduction import Share
 from graphpress.passes.prune.criteria._slices import Chosen, Shares, numbers, sizes_of, sum_slices
-from graphpress.passes.prune.criteria.reduction import Share
 
 Squared = Literal["element", "place", "group"]
 
@@ -29,7 +29,7 @@ def gate_moments(
     Args:
         model: not changed.
         coupling: its groups.
-        chosen: the places that count; those that are no trainable initialiser have no gradient and don't.
+        chosen: the places that count; those that are no trainable initializer have no gradient and don't.
         context: data, seed and threads.
         options: which gradients are taken.
         squared: each ``element`` by itself, then summed; the sum over each ``place``; or the sum over the whole

@@ -10,7 +10,7 @@ from __future__ import annotations
 from graphpress.analysis.linear import linear_op_of
 from graphpress.coupling import Group, Place
 from graphpress.ir import Node, int_attribute, is_standard, rank_of
-from graphpress.passes.prune.criteria.reduction import Reduction, Role
+from graphpress.passes.prune.criteria._reduction import Reduction, Role
 
 
 def roles_of(place: Place) -> frozenset[Role]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphpress.coupling import Coupling, Place
 from graphpress.ir import Value, constant
-from graphpress.passes.prune.criteria.reduction import Share
+from graphpress.passes.prune.criteria._reduction import Share
 
 Chosen = Mapping[str, list[Place]]
 """The places that count, by the name of their group."""

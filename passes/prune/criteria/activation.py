@@ -20,11 +20,11 @@ from graphpress.coupling import Coupling, Group, Place
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.ir import Model, dims_of, label
 from graphpress.manager.contract import Context
+from graphpress.passes.prune.criteria._criterion import Criterion
 from graphpress.passes.prune.criteria._moments import AxisMoments, observe_moments
+from graphpress.passes.prune.criteria._reduction import Share
 from graphpress.passes.prune.criteria._roles import data_axis
 from graphpress.passes.prune.criteria._slices import Shares, unit_sums
-from graphpress.passes.prune.criteria.criterion import Criterion
-from graphpress.passes.prune.criteria.reduction import Share
 
 Statistic = Literal["mean", "rms", "apoz"]
 

@@ -22,10 +22,10 @@ from graphpress.coupling import Coupling
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.ir import Model
 from graphpress.manager.contract import Context
+from graphpress.passes.prune.criteria._criterion import Criterion
 from graphpress.passes.prune.criteria._gradients import GradientOptions
 from graphpress.passes.prune.criteria._products import Squared, gate_moments
 from graphpress.passes.prune.criteria._slices import Shares
-from graphpress.passes.prune.criteria.criterion import Criterion
 
 
 @dataclass(frozen=True)

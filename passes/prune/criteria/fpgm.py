@@ -16,9 +16,9 @@ import numpy as np
 from graphpress.coupling import Coupling
 from graphpress.ir import Model
 from graphpress.manager.contract import Context
+from graphpress.passes.prune.criteria._criterion import Criterion
+from graphpress.passes.prune.criteria._reduction import Share
 from graphpress.passes.prune.criteria._slices import Shares, numbers, sizes_of, unit_rows
-from graphpress.passes.prune.criteria.criterion import Criterion
-from graphpress.passes.prune.criteria.reduction import Share
 
 _ROWS_AT_A_TIME = 1024
 """Rows of the matrix of distances alive at a time."""

@@ -13,8 +13,8 @@ import numpy as np
 from graphpress.coupling import Coupling
 from graphpress.ir import Model
 from graphpress.manager.contract import Context
+from graphpress.passes.prune.criteria._criterion import Criterion
 from graphpress.passes.prune.criteria._slices import Shares, numbers, sizes_of, sum_slices
-from graphpress.passes.prune.criteria.criterion import Criterion
 
 
 @dataclass(frozen=True)

@@ -27,15 +27,15 @@ from graphpress.coupling import Coupling
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Context
 from graphpress.observation import Moments, Observation, in_portions, input_moments
+from graphpress.passes.prune.criteria._criterion import Criterion
 from graphpress.passes.prune.criteria._data import some_samples
 from graphpress.passes.prune.criteria._linear import LinearPlace, linear_places
+from graphpress.passes.prune.criteria._reduction import Share
 from graphpress.passes.prune.criteria._slices import Shares, numbers, unit_share, unit_sums
-from graphpress.passes.prune.criteria.criterion import Criterion
-from graphpress.passes.prune.criteria.reduction import Share
 
 _GRAM_BYTES = 512 << 20
 """Bytes of Gram matrices alive at a time, as long as a single one fits."""
-_LEAST_DAMPING = 1e-10
+_MIN_DAMPING = 1e-10
 """Below this the inverse would be of rounding errors."""
 _TINY = np.finfo(np.float64).tiny
 
@@ -104,7 +104,7 @@ class _Layer:
         hessian = moments.covariance if has_bias else moments.gram
         matrix = op.matrix(numbers(op.weight)).astype(np.float64)
         power = float(np.einsum("bfo,bfo->", hessian @ matrix, matrix)) if options.relative else 1.0
-        damping = max(options.damping, _LEAST_DAMPING) * np.einsum("bff->b", hessian) / hessian.shape[1]
+        damping = max(options.damping, _MIN_DAMPING) * np.einsum("bff->b", hessian) / hessian.shape[1]
         return _Layer(op, matrix, hessian, damping, max(power, _TINY))
 
     def share(self, linear: LinearPlace, size: int) -> Share:

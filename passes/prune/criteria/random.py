@@ -11,9 +11,9 @@ import numpy as np
 from graphpress.coupling import Coupling
 from graphpress.ir import Model
 from graphpress.manager.contract import Context
+from graphpress.passes.prune.criteria._criterion import Criterion
+from graphpress.passes.prune.criteria._reduction import Share
 from graphpress.passes.prune.criteria._slices import Shares
-from graphpress.passes.prune.criteria.criterion import Criterion
-from graphpress.passes.prune.criteria.reduction import Share
 
 
 @dataclass(frozen=True)

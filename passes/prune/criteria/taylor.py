@@ -16,10 +16,10 @@ from typing import ClassVar
 from graphpress.coupling import Coupling
 from graphpress.ir import Model
 from graphpress.manager.contract import Context
+from graphpress.passes.prune.criteria._criterion import Criterion
 from graphpress.passes.prune.criteria._gradients import GradientOptions
 from graphpress.passes.prune.criteria._products import gate_moments
 from graphpress.passes.prune.criteria._slices import Shares
-from graphpress.passes.prune.criteria.criterion import Criterion
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from graphpress.coupling import Coupling
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Context
 from graphpress.observation import Observation, second_moments
+from graphpress.passes.prune.criteria._criterion import Criterion
 from graphpress.passes.prune.criteria._linear import LinearPlace, linear_places
 from graphpress.passes.prune.criteria._slices import Shares, numbers, unit_share
-from graphpress.passes.prune.criteria.criterion import Criterion
 
 
 @dataclass(frozen=True)

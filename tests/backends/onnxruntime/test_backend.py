@@ -1,4 +1,4 @@
-"""The ONNX Runtime backend: what it spells, writes, runs and reports."""
+"""The ONNX Runtime backend: what it expresses, writes, runs and reports."""
 
 from dataclasses import replace
 
@@ -8,12 +8,12 @@ import pytest
 
 from graphpress.backend import CompileOptions
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
+from graphpress.driver.prepare import prepare
 from graphpress.errors import ModelError
 from graphpress.ir import clone, serialize
 from graphpress.manager.contract import Context
 from graphpress.models import build
 from graphpress.passes.quantize.quantize import Quantize
-from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
@@ -33,7 +33,7 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def quantised(network):
+def quantized(network):
     model = clone(network)
     Quantize().run(model, Context(target=load_target("cpu"), original=network, calibration=[FEED]))
     return model
@@ -45,31 +45,31 @@ def test_it_is_available(backend):
     assert state.detail.startswith("onnxruntime ")
 
 
-def test_legalising_leaves_the_annotated_model_alone(backend, quantised):
-    before = serialize(quantised)
-    legal = backend.prepare(quantised, load_target("cpu")).delivered
-    assert serialize(quantised) == before
+def test_legalizing_leaves_the_annotated_model_alone(backend, quantized):
+    before = serialize(quantized)
+    legal = backend.prepare(quantized, load_target("cpu")).delivered
+    assert serialize(quantized) == before
     assert b"graphpress.encoding" not in serialize(legal)
     assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in legal.graph}
     onnx.checker.check_model(onnx.load_from_string(serialize(legal)), full_check=True)
 
 
-def test_public_names_and_types_stay(backend, network, quantised):
-    before, after = Session(network), Session(backend.prepare(quantised, load_target("cpu")).delivered)
+def test_public_names_and_types_stay(backend, network, quantized):
+    before, after = Session(network), Session(backend.prepare(quantized, load_target("cpu")).delivered)
     assert before.inputs == after.inputs
     assert before.output_names == after.output_names
 
 
-def test_the_artefact_runs_what_was_written(backend, quantised, tmp_path):
+def test_the_artifact_runs_what_was_written(backend, quantized, tmp_path):
     target = load_target("cpu")
-    artifact = backend.compile(backend.prepare(quantised, target), CompileOptions(target), tmp_path)
+    artifact = backend.compile(backend.prepare(quantized, target), CompileOptions(target), tmp_path)
     assert artifact.files == [tmp_path / "model.onnx"]
     np.testing.assert_array_equal(artifact.run(FEED)["logits"], Session(tmp_path / "model.onnx").run(FEED)["logits"])
 
 
-def test_it_reports_in_which_type_each_node_really_computes(backend, network, quantised, tmp_path):
+def test_it_reports_in_which_type_each_node_really_computes(backend, network, quantized, tmp_path):
     target = load_target("cpu")
-    for name, model, expected in (("float", network, "float32"), ("integer", quantised, "int8")):
+    for name, model, expected in (("float", network, "float32"), ("integer", quantized, "int8")):
         (tmp_path / name).mkdir()
         became = (
             backend.compile(backend.prepare(model, target), CompileOptions(target), tmp_path / name).findings().became
@@ -78,13 +78,13 @@ def test_it_reports_in_which_type_each_node_really_computes(backend, network, qu
         assert {became.get(one, "float32") for one in convolutions} == {expected}
 
 
-def test_the_spelling_costs_at_most_one_q_and_dq_a_value(backend, quantised):
-    legal = backend.prepare(quantised, load_target("cpu")).delivered
+def test_the_form_costs_at_most_one_q_and_dq_a_value(backend, quantized):
+    legal = backend.prepare(quantized, load_target("cpu")).delivered
     read = [node.inputs[0].name for node in legal.graph if node.op_type == "QuantizeLinear"]
     assert len(read) == len(set(read))
 
 
-def test_another_spelling_of_the_same_grid_gives_the_same(backend, network):
+def test_another_form_of_the_same_grid_gives_the_same(backend, network):
     """Signed and unsigned activations with the zero-point moved along."""
     outputs = []
     for dtype in ("uint8", "int8"):

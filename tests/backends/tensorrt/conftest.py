@@ -70,7 +70,7 @@ class Graph:
         return self.node("DequantizeLinear", integers, self.constant(scales), **attributes)
 
     def conv(self, value, *shape, name, op="Conv", axis=0, bias=True, **attributes):
-        """A quantised convolution."""
+        """A quantized convolution."""
         channels = shape[1] if op == "ConvTranspose" else shape[0]
         operands = [self.weight(*shape, axis=axis), *([self.noise(channels)] if bias else [])]
         return self.node(op, value, *operands, name=name, **attributes)

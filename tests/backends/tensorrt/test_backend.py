@@ -1,4 +1,4 @@
-"""The backend through the main door: what it leaves in the folder, what it says, and what it refuses."""
+"""The backend through the main job: what it leaves in the folder, what it says, and what it refuses."""
 
 import json
 from types import SimpleNamespace
@@ -60,8 +60,8 @@ def test_a_bundle_for_a_device_that_is_elsewhere(source, samples, tmp_path):
     assert report.result.latency_ms is None
     names = {one.name for one in folder.iterdir()}
     assert names >= {"build.sh", "verify.py", "engine.py", "expected.json", "README.md"}
-    promised = json.loads((folder / "expected.json").read_text())["layers"]
-    assert {(one["asked"], one["proxy"]) for one in promised if one["op"] == "Conv"} == {("int8", "int8")}
+    expected = json.loads((folder / "expected.json").read_text())["layers"]
+    assert {(one["asked"], one["proxy"]) for one in expected if one["op"] == "Conv"} == {("int8", "int8")}
     assert report.result.bytes == (folder / "model.onnx").stat().st_size
 
 
@@ -192,7 +192,7 @@ def test_an_open_dimension_of_which_nothing_is_known_is_an_error(tmp_path):
 def test_a_range_in_which_the_model_does_not_hold_is_an_error(tmp_path):
     """Its table of positions has 64 rows."""
     model = save(build("bert"), tmp_path / "bert.onnx")[0]
-    with pytest.raises(UsageError, match="does not hold at the largest shapes") as caught:
+    with pytest.raises(UsageError, match="does not hold at the max shapes") as caught:
         optimize(model, target="jetson", passes="cleanup", output=tmp_path / "out",
                  input_range=["input_ids=1x1:4x32:16x256"])  # fmt: skip
     assert "position" in caught.value.fix

@@ -5,8 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from graphpress.backends.tensorrt.layers import Layer, Nature, layers_of_engine, parse_layers, types_of_nodes
-from graphpress.backends.tensorrt.natures import natures_of
+from graphpress.backends.tensorrt.layers import (
+    EngineLayer,
+    QuantizationRole,
+    layers_of_engine,
+    parse_layers,
+    types_of_nodes,
+)
+from graphpress.backends.tensorrt.quantization_roles import quantization_roles
 from graphpress.ir import load
 
 HALF, FLOAT, BF16 = TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.BFLOAT16
@@ -27,7 +33,7 @@ I/O Tensors:
 
 def test_reads_the_list_of_layers():
     conv, tail = parse_layers(DUMP)
-    assert conv == Layer(
+    assert conv == EngineLayer(
         "conv_myl0_1",
         "correlation",
         ("Int8",),
@@ -35,7 +41,7 @@ def test_reads_the_list_of_layers():
         ("Half",),
         ("/block.0/conv [Conv]", "a, b/dq"),
     )
-    assert tail == Layer("tail", "shape_call", (), (), (), ())
+    assert tail == EngineLayer("tail", "shape_call", (), (), (), ())
 
 
 def test_words_may_stand_behind_the_name_of_a_node():
@@ -47,7 +53,7 @@ def test_words_may_stand_behind_the_name_of_a_node():
 
 @given(st.text())
 def test_other_text_holds_no_layers_and_does_no_harm(text):
-    assert all(isinstance(layer, Layer) for layer in parse_layers(text))
+    assert all(isinstance(layer, EngineLayer) for layer in parse_layers(text))
 
 
 @pytest.fixture
@@ -58,7 +64,7 @@ def types(compiled, tmp_path):
         result = compiled(network, capability)
         assert result.built, result.messages
         blind = types_of_nodes(result.layers)
-        return blind, types_of_nodes(result.layers, natures_of(load(tmp_path / "net.onnx")))
+        return blind, types_of_nodes(result.layers, quantization_roles(load(tmp_path / "net.onnx")))
 
     return of
 
@@ -69,7 +75,7 @@ def agree(found, **expected):
 
 
 @pytest.mark.parametrize("dtype", [HALF, FLOAT, BF16], ids=WORDS.get)
-def test_quantised_convolutions_of_every_shape(graph, types, dtype):
+def test_quantized_convolutions_of_every_shape(graph, types, dtype):
     net = graph((1, 32, 16, 16), dtype=dtype)
     same = {"pads": [1, 1, 1, 1]}
     x = net.grid("x")
@@ -102,7 +108,7 @@ def test_a_float_network_stays_float(graph, types, dtype):
     )
 
 
-def test_quantised_products(graph, types):
+def test_quantized_products(graph, types):
     net = graph((4, 64, 128))
     channels = net.node("MatMul", net.grid("x"), net.weight(128, 256, axis=1), name="channels")
     normed = net.node("Gelu", net.node("Add", channels, net.noise(256)), name="gelu")
@@ -113,8 +119,8 @@ def test_quantised_products(graph, types):
     agree(found, channels="int8", tensor="int8", summed_axis="float16", plain="float16", gelu="float16")
 
 
-def attention(net, quantised):
-    grid = net.grid if quantised else lambda value: value
+def attention(net, quantized):
+    grid = net.grid if quantized else lambda value: value
 
     def head(name, *perm):
         value = net.node("MatMul", net.grid("x"), net.weight(128, 128, axis=1), name=name)
@@ -128,15 +134,15 @@ def attention(net, quantised):
     return net.output(net.node("MatMul", net.grid(joined), net.weight(128, 128, axis=1), name="projection"))
 
 
-@pytest.mark.parametrize("quantised", [True, False])
-def test_attention(graph, types, quantised):
-    found = types(attention(graph((1, 64, 128)), quantised))
+@pytest.mark.parametrize("quantized", [True, False])
+def test_attention(graph, types, quantized):
+    found = types(attention(graph((1, 64, 128)), quantized))
     agree(found, **dict.fromkeys(("query", "key", "value", "projection"), "int8"))
-    agree(found[1:], **dict.fromkeys(("scores", "mixed"), "int8" if quantised else "float16"), softmax="float16")
+    agree(found[1:], **dict.fromkeys(("scores", "mixed"), "int8" if quantized else "float16"), softmax="float16")
 
 
 def test_a_product_whose_result_is_taken_apart_into_heads_loses_its_integers(graph, types):
-    """Seen in projections of query, key and value in one: the weights are cut instead, dequantised."""
+    """Seen in projections of query, key and value in one: the weights are cut instead, dequantized."""
     net = graph((1, 64, 128))
     sizes, heads = (net.constant(numbers, TensorProto.INT64) for numbers in ([128] * 3, [1, 64, 4, 32]))
     for name, axis in (("by_channel", 1), ("by_tensor", None)):
@@ -192,7 +198,7 @@ def test_what_has_no_integer_kernel_is_float(graph, types):
 
 
 def layer(kind, inputs, constants=(), outputs=("Half",), nodes=("node",)):
-    return Layer(kind, kind, inputs, constants, outputs, nodes)
+    return EngineLayer(kind, kind, inputs, constants, outputs, nodes)
 
 
 def test_the_layer_that_does_the_arithmetic_decides():
@@ -208,8 +214,11 @@ def test_a_generated_kernel_ends_accumulators_in_the_type_of_the_network():
 
 def test_only_what_reads_integers_shares_in_those_of_a_generated_kernel():
     shared = layer("kgen", ("Float", "Int8"), nodes=("add", "relu"))
-    natures = {"add": Nature("other", ("", "int8"), "float16"), "relu": Nature("other", ("",), "float16")}
-    assert types_of_nodes([shared], natures) == {"add": "int8", "relu": "float16"}
+    roles = {
+        "add": QuantizationRole("other", ("", "int8"), "float16"),
+        "relu": QuantizationRole("other", ("",), "float16"),
+    }
+    assert types_of_nodes([shared], roles) == {"add": "int8", "relu": "float16"}
 
 
 def test_reads_what_an_inspector_says_on_the_device():
@@ -233,5 +242,5 @@ def test_reads_what_an_inspector_says_on_the_device():
         },
     ]
     (conv,) = layers_of_engine(table)
-    assert conv == Layer("conv1 + relu1", "CaskConvolution", ("Int8",), ("Int8",), ("Half",), ("conv1", "relu1"))
+    assert conv == EngineLayer("conv1 + relu1", "CaskConvolution", ("Int8",), ("Int8",), ("Half",), ("conv1", "relu1"))
     assert types_of_nodes([conv])["conv1"] == "int8"

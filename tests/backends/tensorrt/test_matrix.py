@@ -42,7 +42,7 @@ def delivered(sources, name, out, **options):
     return optimize(file, data=data, output=out, max_drop=None, allow_worse=True, threads=1, **options)
 
 
-def broken_promises(report, kinds):
+def unmet_precisions(report, kinds):
     """Products that became something else than asked, without a reason in the report."""
     explained = {one.where for one in report.refusals}
     asked = [one for one in report.layers if one.macs and one.asked in kinds]
@@ -55,7 +55,7 @@ def test_builds_for_every_generation(sources, tmp_path, name, recipe):
     report = delivered(sources, name, tmp_path / "out", target=EVERY, recipe=recipe).report
     assert report.status == "delivered"
     assert any("checked on proxy SM80/86/89/120" in note for note in report.notes)
-    assert broken_promises(report, ("int8", "float16", "weight-only")) == []
+    assert unmet_precisions(report, ("int8", "float16", "weight-only")) == []
     if recipe == "int8-float16":
         assert any(one.became == "int8" and one.macs for one in report.layers)
 

@@ -57,7 +57,7 @@ def integer_bias(graph):
     return net.output(net.node("Conv", net.grid("x"), net.weight(8, 32, 3, 3), bias))
 
 
-def quantised_to(dtype):
+def quantized_to(dtype):
     def make(graph):
         net = graph()
         return net.output(net.grid("x", dtype=dtype, name="grid"))
@@ -90,18 +90,18 @@ def blocks_along(axis):
     return make
 
 
-def profile(least, usual, largest, name="x"):
-    return {"profile": {name: ShapeRange(least, usual, largest)}}
+def profile(low, middle, high, name="x"):
+    return {"profile": {name: ShapeRange(low, middle, high)}}
 
 
 INT32 = TensorProto.INT32
 OPEN = through("Relu", shape=("N", 8))
 SCALE, ZERO = ((0.1,), FLOAT), ((0,), TensorProto.INT8)
 CASES = {
-    "asymmetric": Case(asymmetric, "grid.q", "zero-point is not 0", "quantise the float original"),
+    "asymmetric": Case(asymmetric, "grid.q", "zero-point is not 0", "quantize the float original"),
     "int32 bias": Case(integer_bias, "bias", "Int32, and DequantizeLinear takes", "keep the value float"),
     "fp8 before SM89": Case(
-        quantised_to(TensorProto.FLOAT8E4M3FN), NOWHERE, "sm86) has no arithmetic in fp8", "recipe"
+        quantized_to(TensorProto.FLOAT8E4M3FN), NOWHERE, "sm86) has no arithmetic in fp8", "recipe"
     ),
     "int4 before SM80": Case(weights_of(TensorProto.INT4, block=32), NOWHERE, "sm75) has no", "int8", "7.5"),
     "missing profile": Case(OPEN, NOWHERE, "open dimensions", "--input-range"),
@@ -109,12 +109,12 @@ CASES = {
         OPEN, "x", "no shapes are given", "--input-range", options=profile((1, 8), (2, 8), (4, 8), "y")
     ),
     "profile not in order": Case(
-        OPEN, "x", "least ≤ usual ≤ largest", "--input-range", options=profile((4, 8), (2, 8), (1, 8))
+        OPEN, "x", "min ≤ opt ≤ max", "--input-range", options=profile((4, 8), (2, 8), (1, 8))
     ),
     "profile of another size": Case(OPEN, "x", "axis 1 is 8", "--input-range", options=profile((1, 9), (2, 9), (4, 9))),
     "profile of another rank": Case(OPEN, "x", "has 2 dimensions", "--input-range", options=profile((1,), (2,), (4,))),
     "unsupported operator": Case(through("Det", shape=(2, 8, 8)), "node", "parser has no Det", "surgery"),
-    "dynamic quantisation": Case(
+    "dynamic quantization": Case(
         through("DynamicQuantizeLinear", outputs=3, wanted=TensorProto.UINT8),
         "node",
         "no DynamicQuantizeLinear",
@@ -124,9 +124,9 @@ CASES = {
     "added types": Case(mixed("Add", (1, 8), (1, 8)), "node", "combines Half with Float", "Cast"),
     "multiplied types": Case(mixed("MatMul", (4, 8), (8, 8)), "node", "combines Half with Float", "Cast"),
     "convolved types": Case(mixed("Conv", (1, 8, 9, 9), (8, 8, 3, 3)), "node", "combines Half with Float", "Cast"),
-    "int16": Case(quantised_to(TensorProto.INT16), "grid.q (c1)", "is int16", "int8"),
+    "int16": Case(quantized_to(TensorProto.INT16), "grid.q (c1)", "is int16", "int8"),
     "uint4": Case(weights_of(TensorProto.UINT4, block=32), "DequantizeLinear_0 (c0)", "is uint4", "int4"),
-    "float8e5m2": Case(quantised_to(TensorProto.FLOAT8E5M2), "grid.q (c1)", "is float8e5m2", "int8"),
+    "float8e5m2": Case(quantized_to(TensorProto.FLOAT8E5M2), "grid.q (c1)", "is float8e5m2", "int8"),
     "uint8 weights": Case(weights_of(TensorProto.UINT8, axis=1), "DequantizeLinear_0", "reads UINT8", "int8"),
     "integer product": Case(mixed("MatMul", (8, 8), (8, 8), first=INT32, second=INT32), "node", "reads INT32", "cast"),
     "negative scale": Case(
@@ -159,7 +159,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_every_refusal_says_where_why_and_how_to_mend_it(graph, compiled, tmp_path, case):
+def test_every_refusal_says_where_why_and_how_to_fix_it(graph, compiled, tmp_path, case):
     result = compiled(case.make(graph), case.capability, **case.options)
     assert not result.built
     found = explain(result.messages, load(tmp_path / "net.onnx"))

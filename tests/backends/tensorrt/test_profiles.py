@@ -1,4 +1,4 @@
-"""Optimisation profiles: what is known of open dimensions, and what is refused."""
+"""Optimization profiles: what is known of open dimensions, and what is refused."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_the_batch_goes_from_one_to_sixteen():
 
 
 def test_a_larger_batch_in_the_samples_raises_the_most():
-    assert profile_of(model(x=[None, 3]), {}, [feed(x=(64, 3))])["x"].largest == (64, 3)
+    assert profile_of(model(x=[None, 3]), {}, [feed(x=(64, 3))])["x"].max == (64, 3)
 
 
 def test_other_dimensions_come_from_the_samples():
@@ -64,7 +64,7 @@ def test_nameless_first_axes_are_one_batch():
 def test_an_unknown_dimension_is_refused_with_the_option_that_gives_it():
     with pytest.raises(ModelError, match="nothing is known of dimension 1 of <N>x<T>") as caught:
         profile_of(model(tokens=["N", "T"]), {}, [])
-    assert "--input-range tokens=LEAST:USUAL:LARGEST" in caught.value.fix
+    assert "--input-range tokens=MIN:OPT:MAX" in caught.value.fix
 
 
 def test_an_unknown_rank_is_refused_unless_it_is_said():
@@ -89,7 +89,7 @@ def test_a_scalar_has_no_dimension_to_open():
 def test_every_sample_fits(shapes):
     found = profile_of(model(x=["N", "T"]), {}, [feed(x=shape) for shape in shapes])["x"]
     for shape in shapes:
-        assert all(low <= size <= high for low, size, high in zip(found.least, shape, found.largest, strict=True))
+        assert all(low <= size <= high for low, size, high in zip(found.min, shape, found.max, strict=True))
     assert all(low <= middle <= high for low, middle, high in zip(*found, strict=True))
 
 

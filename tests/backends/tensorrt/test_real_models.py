@@ -1,4 +1,4 @@
-"""The main job for a Jetson on real models: accuracy in ONNX Runtime, every promise checked with NVIDIA's compiler."""
+"""The main job for a Jetson on real models: accuracy in ONNX Runtime, every expected checked with NVIDIA's compiler."""
 
 import json
 import os
@@ -26,11 +26,11 @@ def for_jetson(model, data, out, **options):
     return optimize(Path(DATA) / f"{model}.onnx", target="jetson", data=data, output=out, threads=2, **options)
 
 
-def broken_promises(report):
+def unmet_precisions(report):
     """Products that were asked for int8 and became something else, without a reason in the report."""
     explained = {one.where for one in report.refusals}
     asked = [one for one in report.layers if one.op in PRODUCTS and one.asked == "int8"]
-    assert asked, "nothing was quantised"
+    assert asked, "nothing was quantized"
     return [one.name for one in asked if one.became != "int8" and one.name not in explained]
 
 
@@ -44,28 +44,28 @@ def broken_promises(report):
         ("mobilenet_v1_0.25_224", "imagenet500", 0.02),
     ],
 )
-def test_accuracy_holds_and_promises_are_kept(tmp_path, model, data, budget):
+def test_accuracy_holds_and_expected_precisions_are_kept(tmp_path, model, data, budget):
     result = for_jetson(model, Path(DATA) / f"{data}.yaml", tmp_path / "out", max_drop=budget, eval_limit=500)
     report = result.report
     assert result.status == "delivered"
     assert report.verdict.drop <= budget
-    assert broken_promises(report) == []
+    assert unmet_precisions(report) == []
     assert any("checked on proxy SM80/86" in note and "not executed" in note for note in report.notes)
     assert report.unverified
-    promised = json.loads((tmp_path / "out" / "expected.json").read_text())
-    assert {one["asked"] for one in promised["layers"]} >= {"int8", "float16"}
+    expected = json.loads((tmp_path / "out" / "expected.json").read_text())
+    assert {one["asked"] for one in expected["layers"]} >= {"int8", "float16"}
 
 
 @needs_compiler
 @pytest.mark.parametrize(("model", "least"), [("yunet_n_320_320", 22.0), ("basic_pitch_nmp", 20.0)])
-def test_noise_without_labels_and_promises_are_kept(tmp_path, unlabelled, model, least):
+def test_noise_without_labels_and_expected_precisions_are_kept(tmp_path, unlabeled, model, least):
     """In dB; about 2.5 dB below what was measured."""
     report = for_jetson(
-        model, unlabelled(model), tmp_path / "out", metric="sqnr", max_drop=None, allow_worse=True
+        model, unlabeled(model), tmp_path / "out", metric="sqnr", max_drop=None, allow_worse=True
     ).report
     assert report.status == "delivered"
     assert report.result.metric > least
-    assert broken_promises(report) == []
+    assert unmet_precisions(report) == []
     assert {layer.asked for layer in report.layers if layer.op == "Conv"} == {"int8"}
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from graphpress.backends.tensorrt import toolchain as room
+from graphpress.backends.tensorrt import toolchain
 from graphpress.backends.tensorrt.toolchain import Toolchain, availability, device_capability, find_toolchain, has_gpu
 
 
@@ -55,14 +55,14 @@ def test_a_package_that_has_no_builder_counts_as_absent(tmp_path, monkeypatch):
 
 def test_the_first_product_that_is_there_is_found(monkeypatch):
     there = {"tensorrt_rtx": module("tensorrt_rtx")}
-    monkeypatch.setattr(room, "_import", there.get)
+    monkeypatch.setattr(toolchain, "_import", there.get)
     assert find_toolchain().name == "tensorrt_rtx"
     there["tensorrt"] = module("tensorrt")
     assert find_toolchain().name == "tensorrt"
 
 
 def test_says_how_to_get_one(monkeypatch):
-    monkeypatch.setattr(room, "_import", lambda name: None)
+    monkeypatch.setattr(toolchain, "_import", lambda name: None)
     found = availability()
     assert (found.works, found.install) == (False, "pip install 'graphpress[tensorrt]'")
 
@@ -84,8 +84,8 @@ def ahead(name):
     ],
 )
 def test_says_what_it_can_do_here(monkeypatch, installed, gpu, works, words):
-    monkeypatch.setattr(room, "_import", {one.__name__: one for one in installed}.get)
-    monkeypatch.setattr(room, "device_capability", lambda: gpu)
+    monkeypatch.setattr(toolchain, "_import", {one.__name__: one for one in installed}.get)
+    monkeypatch.setattr(toolchain, "device_capability", lambda: gpu)
     found = availability()
     assert (found.works, words in found.detail) == (works, True), found
     assert bool(found.install) is not works
@@ -120,7 +120,7 @@ class Driver:
     ("driver", "capability"), [(None, None), (Driver(), "8.7"), (Driver(count=0), None), (Driver(code=100), None)]
 )
 def test_asks_the_driver_for_the_gpu(monkeypatch, driver, capability):
-    monkeypatch.setattr(room, "_load_driver", lambda: driver)
+    monkeypatch.setattr(toolchain, "_load_driver", lambda: driver)
     assert device_capability() == capability
     assert has_gpu() is (capability is not None)
 

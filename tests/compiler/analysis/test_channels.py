@@ -1,4 +1,4 @@
-"""What is tied to what, what is frozen and why."""
+"""What is tied to what, what is pinned and why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def named(model: ir.Model, channels: Channels, name: str) -> Any:
 
 
 def why(channels: Channels, axis: np.ndarray) -> set[str | None]:
-    return {channels.atoms.reason(int(atom)) for atom in axis}
+    return {channels.classes.reason(int(index)) for index in axis}
 
 
 def test_a_residual_add_ties_both_branches(build: Any) -> None:
@@ -30,14 +30,14 @@ def test_a_residual_add_ties_both_branches(build: Any) -> None:
     model = build.model(IMAGE, [build.conv(build("Add", stem, branch), 8, 2)])
     channels = propagate(model)
     first, second, third = (named(model, channels, name) for name in ("c0", "c2", "c4"))
-    roots = channels.atoms.resolve
+    roots = channels.classes.resolve
     assert roots(first[0]).all()
     assert (
         roots(first[0]).tolist() == roots(second[0]).tolist() == roots(second[1]).tolist() == roots(third[1]).tolist()
     )
 
 
-def test_inputs_and_outputs_are_frozen_with_their_names(build: Any) -> None:
+def test_inputs_and_outputs_are_pinned_with_their_names(build: Any) -> None:
     hidden = build.conv("x", 3, 8)
     model = build.model(IMAGE, [build.conv(hidden, 8, 2)])
     channels = propagate(model)
@@ -51,8 +51,8 @@ def test_concat_keeps_the_parts_apart(build: Any) -> None:
     parts = [build.conv("x", 3, 4), build.conv("x", 3, 6)]
     model = build.model(IMAGE, [build.conv(build("Concat", *parts, axis=1), 10, 2)])
     channels = propagate(model)
-    joined = channels.atoms.resolve(named(model, channels, "c4")[1])
-    first, second = (channels.atoms.resolve(named(model, channels, name)[0]) for name in ("c0", "c2"))
+    joined = channels.classes.resolve(named(model, channels, "c4")[1])
+    first, second = (channels.classes.resolve(named(model, channels, name)[0]) for name in ("c0", "c2"))
     assert joined.tolist() == [*first, *second]
     assert len(set(joined.tolist())) == 10
 
@@ -61,21 +61,21 @@ def test_flatten_into_gemm_repeats_a_channel_over_space(build: Any) -> None:
     flat = build("Flatten", build.conv("x", 3, 4))
     model = build.model(IMAGE, [build("Gemm", flat, build.weight(144, 2))])
     channels = propagate(model)
-    rows = channels.atoms.resolve(named(model, channels, "c2")[0]).reshape(4, 36)
+    rows = channels.classes.resolve(named(model, channels, "c2")[0]).reshape(4, 36)
     assert (rows == rows[:, :1]).all()
     assert len(set(rows[:, 0].tolist())) == 4
 
 
 def test_depthwise_convolution_needs_no_constraint_and_grouped_does(build: Any, new_build: Any) -> None:
     depthwise = build.model(IMAGE, [build.conv(build.conv(build.conv("x", 3, 8), 8, 8, 3, group=8), 8, 2)])
-    assert propagate(depthwise).atoms.products == []
+    assert propagate(depthwise).classes.products == []
     other = new_build(1)
     grouped = other.model(IMAGE, [other.conv(other.conv(other.conv("x", 3, 8), 8, 8, 3, group=2), 8, 2)])
-    assert [len(product.outer) for product in propagate(grouped).atoms.products] == [2, 2]
+    assert [len(product.outer) for product in propagate(grouped).classes.products] == [2, 2]
 
 
 @pytest.mark.parametrize("op_type", ["LayerNormalization", "RMSNormalization"])
-def test_statistics_freeze_unless_waived(op_type: str, build: Any) -> None:
+def test_statistics_pin_unless_waived(op_type: str, build: Any) -> None:
     hidden = build(op_type, build("MatMul", "x", build.weight(6, 10)), build.weight(10))
     model = build.model({"x": [2, 5, 6]}, [build("MatMul", hidden, build.weight(10, 3))])
     kept = propagate(model)
@@ -84,8 +84,8 @@ def test_statistics_freeze_unless_waived(op_type: str, build: Any) -> None:
     assert why(waived, named(model, waived, "c0")[1]) == {None}
 
 
-@pytest.mark.parametrize(("opset", "reason"), [(23, None), (11, "the axis that is normalised of Softmax n1")])
-def test_softmax_before_opset_13_normalises_all_axes_from_its_own_on(opset: int, reason: str, build: Any) -> None:
+@pytest.mark.parametrize(("opset", "reason"), [(23, None), (11, "the axis that is normalized of Softmax n1")])
+def test_softmax_before_opset_13_normalizes_all_axes_from_its_own_on(opset: int, reason: str, build: Any) -> None:
     hidden = build("Softmax", build("Transpose", build.conv("x", 3, 4), perm=[0, 2, 1, 3]), axis=1)
     hidden = build("Transpose", hidden, perm=[0, 2, 1, 3])
     build.nodes[1].name, build.nodes[2].name = "turn", "n1"
@@ -104,7 +104,7 @@ def test_an_operator_outside_the_table_freezes_what_it_reads(build: Any) -> None
     assert channels.notes[0] == "n1: no axis rule for Mystery"
 
 
-def test_what_a_subgraph_captures_is_frozen(build: Any) -> None:
+def test_what_a_subgraph_captures_is_pinned(build: Any) -> None:
     hidden = build.conv("x", 3, 4)
 
     def branch(name: str, op_type: str) -> onnx.GraphProto:
@@ -119,7 +119,7 @@ def test_what_a_subgraph_captures_is_frozen(build: Any) -> None:
     assert why(channels, named(model, channels, "c0")[0]) == {"a subgraph of n1"}
 
 
-def test_run_time_indices_freeze_only_the_indexed_axis(build: Any) -> None:
+def test_run_time_indices_pin_only_the_indexed_axis(build: Any) -> None:
     picked = build("ArgMax", "x", axis=1, keepdims=0)
     rows = build("Gather", build.weight(3, 10), picked, axis=0)
     model = build.model({"x": [2, 3, 5]}, [build("MatMul", rows, build.weight(10, 4))])
@@ -135,7 +135,7 @@ def test_integer_weights_shrink_and_integer_parameters_do_not(build: Any) -> Non
     hidden = build("Conv", "x", build("DequantizeLinear", kernel, scale, zero, axis=0))
     model = build.model(IMAGE, [build.conv(hidden, 8, 2)])
     channels = propagate(model)
-    roots = channels.atoms.resolve
+    roots = channels.classes.resolve
     assert roots(named(model, channels, "c2")[0]).all()
     assert roots(named(model, channels, "c2")[0]).tolist() == roots(named(model, channels, "c0")[0]).tolist()
 
@@ -160,4 +160,4 @@ def test_real_models_have_free_channels_and_no_unknown_node(name: str) -> None:
     channels = propagate(model)
     assert channels.notes == []
     weights = [axes for value, axes in channels.axes.items() if ir.is_constant(value)]
-    assert sum(bool(channels.atoms.resolve(axis).any()) for axes in weights for axis in axes) > 2
+    assert sum(bool(channels.classes.resolve(axis).any()) for axes in weights for axis in axes) > 2

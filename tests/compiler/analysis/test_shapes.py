@@ -149,7 +149,7 @@ def test_sizes_that_depend_on_data_are_left_out(build: Any) -> None:
     assert "v0" not in concrete_shapes(model)
 
 
-def test_an_overridable_initialiser_is_no_constant(build: Any) -> None:
+def test_an_overridable_initializer_is_no_constant(build: Any) -> None:
     target = build.constant(np.array([8]))
     proto = build.proto({"x": [2, 4]}, [build("Relu", build("Reshape", "x", build("Abs", target)))])
     proto.graph.input.append(helper.make_tensor_value_info(target, onnx.TensorProto.INT64, [1]))

@@ -68,9 +68,9 @@ def make_report():
 @pytest.fixture
 def api(monkeypatch):
     fake = FakeApi()
-    module = ModuleType("graphpress.api")
+    module = ModuleType("graphpress.driver.api")
     module.run = fake.run
-    monkeypatch.setitem(sys.modules, "graphpress.api", module)
+    monkeypatch.setitem(sys.modules, "graphpress.driver.api", module)
     return fake
 
 

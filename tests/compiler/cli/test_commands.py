@@ -18,7 +18,7 @@ from graphpress.errors import ModelError
 from graphpress.ir import save
 from graphpress.manager import registry
 from graphpress.manager.contract import Pass
-from graphpress.report.words import plural
+from graphpress.report.sentences import plural
 from graphpress.targets import target_names
 
 
@@ -49,7 +49,7 @@ def test_inspect_tells_which_channels_go_together(capsys, model_file):
     assert "units" in text
     assert "the graph output" in text
     groups = run_json(capsys, "inspect", model_file, "--groups")
-    assert {"groups", "frozen", "notes"} == groups.keys()
+    assert {"groups", "pinned", "notes"} == groups.keys()
     assert all(group["units"] > 1 and group["constants"] for group in groups["groups"])
 
 

@@ -12,7 +12,7 @@ from graphpress.cli.summary import summary
 from graphpress.errors import BackendError, DataError, ModelError, UsageError
 from graphpress.manager.recipe import from_text
 from graphpress.report.records import PassRecord, RefusalRecord, from_json, to_json
-from graphpress.report.words import NEXT_STEPS
+from graphpress.report.sentences import NEXT_STEPS
 
 DEFAULTS = {
     "target": "cpu", "backend": None, "data": None, "metric": None, "max_drop": 0.01, "recipe": None, "passes": None,
@@ -117,7 +117,7 @@ def test_interrupting_says_so_and_exits_130(api, capsys):
         (["inspct", "m.onnx"], "did you mean 'inspect'?"),
         (["targets", "cpuu"], "did you mean 'cpu'?"),
         (["targets", "cpuu"], "error: NAME: unknown target"),
-        (["passes", "quantise"], "error: NAME: unknown pass 'quantise'"),
+        (["passes", "quantis"], "error: NAME: unknown pass 'quantis'"),
         (["bench", "m.onnx", "--backend", "onnxruntim"], "did you mean 'onnxruntime'?"),
         (["m.onnx", "--max-drop", "1.5"], "0.01 is one point"),
         (["m.onnx", "--max-drop", "lots"], "neither a number nor 'none'"),
@@ -135,7 +135,7 @@ def test_interrupting_says_so_and_exits_130(api, capsys):
         (["m.onnx", "--verify", "maybe"], "none"),
         (["m.onnx", "--recipe", "int8", "--passes", "a"], "exclude each other"),
         (["a.onnx", "b.onnx"], "b.onnx"),
-        (["a.onnx", "--target", "jetsonjetpack=5.1", "jetsondla=on"], "put it in quotes: 'NAME{option=word,…}'"),
+        (["a.onnx", "--target", "jetsonjetpack=5.1", "jetsondla=on"], "put it in quotes: 'NAME{option=choice,…}'"),
         (["--target", "cpu"], "MODEL"),
         (["compare", "a.onnx"], "Missing argument"),
     ],
@@ -173,7 +173,7 @@ def test_the_summary_tells_it_all_in_plain_text(api, capsys):
     assert err == "working …\n"
     assert "\x1b" not in out
     for words in (
-        "Delivered: the optimised model is 4.00x smaller and 2.00x faster.",
+        "Delivered: the optimized model is 4.00x smaller and 2.00x faster.",
         "0.9100", "0.9080", "-0.20 points [-0.50, +0.10]", "1.00 MB",
         "top1 fell by 0.20 points on 5,000 samples, 95% interval of the drop -0.10 to +0.50",
         "at most 1.00 points allowed",
@@ -230,7 +230,7 @@ def test_debug_shows_what_the_compiler_logs(api, capsys):
         logging.getLogger("graphpress").debug("a pass broke")
         return real(*words)
 
-    sys.modules["graphpress.api"].run = run
+    sys.modules["graphpress.driver.api"].run = run
     assert main(["m.onnx"]) == 0
     assert "a pass broke" not in capsys.readouterr().err
     assert main(["m.onnx", "--debug"]) == 0

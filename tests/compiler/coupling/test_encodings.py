@@ -1,4 +1,4 @@
-"""Models that came quantised: scales go with their positions, blocks stay blocks, and what is left can be delivered."""
+"""Models that came quantized: scales go with their positions, blocks stay blocks, and what is left can be delivered."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from graphpress import ir
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.coupling import couple, remove
+from graphpress.driver.prepare import prepare
 from graphpress.ir.encoding import encoding_of, set_encoding
-from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
@@ -71,7 +71,7 @@ def test_an_axis_of_blocks_stays_whole_and_says_so(new_build: Any) -> None:
     build = new_build(3)
     model = ir.from_proto(build.proto({"x": (2, 6)}, [blocks_of_what_is_read(build)]))
     prepare(model, {})
-    assert any(one.size == 6 and "blocks" in one.why for one in couple(model).frozen)
+    assert any(one.size == 6 and "blocks" in one.why for one in couple(model).pinned)
 
 
 def delivered(model: ir.Model, feed: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which units form which group, what is frozen and why, and what happens where an axis is a table of blocks."""
+"""Which units form which group, what is pinned and why, and what happens where an axis is a table of blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_chain_of_convolutions_has_a_group_for_each_inner_width(build):
     hidden = build.conv(build.conv("x", 3, 8), 8, 6)
     coupling = couple(build.model(IMAGE, [build.conv(hidden, 6, 4)]))
     assert names(coupling) == {"c0[0]": 8, "c2[0]": 6}
-    assert [(one.where, one.size, one.why) for one in coupling.frozen] == [("c4[0]", 4, "the graph output v2")]
+    assert [(one.where, one.size, one.why) for one in coupling.pinned] == [("c4[0]", 4, "the graph output v2")]
     first = coupling["c0[0]"]
     assert [(place.value.name, place.axis) for place in first.constants] == [("c0", 0), ("c1", 0), ("c2", 1)]
     assert [node.name for node in first.writers] == ["n0"]
@@ -68,7 +68,7 @@ def test_an_input_that_a_rule_forgets_stays_whole(build, monkeypatch):
     hidden = build.conv("x", 3, 8)
     coupling = couple(build.model(IMAGE, [build.conv(hidden, 8, 4)]))
     assert "c1[0]" not in names(coupling)
-    assert "not followed" in coupling.channels.atoms.reason(int(next(
+    assert "not followed" in coupling.channels.classes.reason(int(next(
         axes[0][0] for value, axes in coupling.channels.axes.items() if value.name == "c1"
     )))  # fmt: skip
 
@@ -79,11 +79,11 @@ def test_blocks_must_be_a_known_word(build):
         couple(model, blocks="some")
 
 
-def test_left_alone_nodes_freeze_what_is_tied_to_them(build):
+def test_left_alone_nodes_pin_what_is_tied_to_them(build):
     model = build.model(IMAGE, [build.conv(build.conv(build.conv("x", 3, 8), 8, 6), 6, 4)])
     coupling = couple(model, left_alone=lambda node: "asked for" if node.name == "n1" else None)
     assert names(coupling) == {}
-    assert {one.why for one in coupling.frozen} == {"asked for", "the graph output v2"}
+    assert {one.why for one in coupling.pinned} == {"asked for", "the graph output v2"}
 
 
 def test_a_shared_bias_ties_layers_until_it_is_unshared(build):
@@ -140,10 +140,10 @@ def test_work_grows_with_the_graph_and_no_faster(work):
     assert work(lambda: prune(large)) < 1.5 * grown * work(lambda: prune(small))
 
 
-def test_initialisers_that_the_caller_may_override_are_named_with_the_reason(build):
+def test_initializers_that_the_caller_may_override_are_named_with_the_reason(build):
     proto = build.proto(IMAGE, [build.conv(build.conv("x", 3, 8), 8, 4)])
     for tensor in proto.graph.initializer:
         proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     coupling = couple(ir.from_proto(proto))
     assert coupling.groups == ()
-    assert ("c0[0]", "the graph input c0") in [(one.where, one.why) for one in coupling.frozen]
+    assert ("c0[0]", "the graph input c0") in [(one.where, one.why) for one in coupling.pinned]

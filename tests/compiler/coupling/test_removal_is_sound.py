@@ -131,7 +131,7 @@ def perceptron(b: Any) -> Any:
 
 
 def heads(b: Any) -> Any:
-    """Three heads of width four, spelt with Reshape and Transpose; queries and keys without bias."""
+    """Three heads of width four, written with Reshape and Transpose; queries and keys without bias."""
 
     def split_heads(value: str, order: list[int]) -> Any:
         return b("Transpose", b("Reshape", value, b.constant(np.array([0, 5, 3, 4]))), perm=order)

@@ -160,15 +160,15 @@ def broken(): raise KeyError("oops")
 
 
 @pytest.mark.parametrize(
-    ("name", "labelled"), [("array", 0), ("pair", 1), ("arrays", 1), ("feeds", 0), ("generator", 0)]
+    ("name", "labeled"), [("array", 0), ("pair", 1), ("arrays", 1), ("feeds", 0), ("generator", 0)]
 )
-def test_user_code_beside_the_data_file(tmp_path, name, labelled):
+def test_user_code_beside_the_data_file(tmp_path, name, labeled):
     (tmp_path / "helper.py").write_text("WIDTH = 8")
     (tmp_path / "mine.py").write_text(CODE)
     samples = load(tmp_path, f"evaluation: {{source: 'mine:{name}'}}").evaluation
     assert samples.count == 4
     assert all_of(samples).shape == all_of(samples).shape == (4, 3, 8, 8)
-    assert (samples.labels is not None) == bool(labelled)
+    assert (samples.labels is not None) == bool(labeled)
 
 
 def test_preprocessing_keys_in_order(tmp_path):

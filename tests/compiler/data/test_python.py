@@ -62,11 +62,11 @@ def read(samples, name="x"):
     ids=[
         "array",
         "arrays",
-        "labelled",
+        "labeled",
         "pair",
         "feeds",
         "bare",
-        "labelled feeds",
+        "labeled feeds",
         "generator",
         "reader",
         "loader",
@@ -137,7 +137,7 @@ def test_a_shuffling_loader_is_found_out():
 
 
 def test_a_one_shot_source_has_a_bound(monkeypatch):
-    monkeypatch.setattr(feeds_module, "MATERIALISE_BYTES", 100)
+    monkeypatch.setattr(feeds_module, "MATERIALIZE_BYTES", 100)
     with pytest.raises(DataError, match="only once"):
         load_dataset(({"x": row} for row in X), ONE)
 

@@ -1,4 +1,4 @@
-"""Confidence intervals: known examples, coverage, and behaviour at the edges."""
+"""Confidence intervals: known examples, coverage, and behavior at the edges."""
 
 import numpy as np
 import pytest

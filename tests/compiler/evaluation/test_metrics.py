@@ -70,7 +70,7 @@ def test_outputs_that_tell_classes():
     assert score("top1@scores", labels=predicted).value == 1
 
 
-def test_one_hot_labels_are_recognised():
+def test_one_hot_labels_are_recognized():
     with pytest.raises(DataError, match="do not go with") as caught:
         score("top1", labels=np.eye(6, dtype=int)[LABELS])
     assert "labels.argmax" in caught.value.fix

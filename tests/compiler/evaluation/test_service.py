@@ -45,8 +45,8 @@ def service(session, parts, metric=None, simulate=as_built):
         for name, (start, labels) in parts.items()
     }
     data = load_dataset(sections, session.inputs)
-    labelled = data.evaluation is not None and data.evaluation.labels is not None
-    return EvaluationService.of(data, resolve_metric(metric, labelled), session, simulate)
+    labeled = data.evaluation is not None and data.evaluation.labels is not None
+    return EvaluationService.of(data, resolve_metric(metric, labeled), session, simulate)
 
 
 ALL = {"calibration": (0, False), "evaluation": (10, True), "selection": (20, True)}

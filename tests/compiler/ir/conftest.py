@@ -9,10 +9,10 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 
-from graphpress.ir import Model, Node, Value, clone, from_proto, graphs, lower_float_types, problems, to_proto
+from graphpress.ir import Model, Node, Value, clone, from_proto, graphs, materialize_float_types, problems, to_proto
 from graphpress.ir.encoding import float_type, set_float_type
 from graphpress.ir.float_types import why_not
-from graphpress.ir.qdq import lower_qdq
+from graphpress.ir.qdq import materialize_qdq
 from graphpress.ir.signatures import known_types
 from graphpress.runtime import Session
 
@@ -88,11 +88,11 @@ def ask_for(model, dtype="float16", results=None):
     return model
 
 
-def lower_copy(model, simulate=False):
-    """A checked copy with its types spelt out."""
+def materialized_copy(model, simulate=False):
+    """A checked copy with its types written out."""
     copy = clone(model)
-    lower_qdq(copy)
-    lower_float_types(copy, simulate=simulate)
+    materialize_qdq(copy)
+    materialize_float_types(copy, simulate=simulate)
     assert problems(copy) == []
     check_proto(copy)
     assert all(float_type(node) is None for graph in graphs(copy) for node in graph)
@@ -129,8 +129,8 @@ def ask():
 
 
 @pytest.fixture(scope="session")
-def lowered():
-    return lower_copy
+def materialized():
+    return materialized_copy
 
 
 @pytest.fixture(scope="session")

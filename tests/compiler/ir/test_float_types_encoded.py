@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from graphpress.driver.prepare import prepare
 from graphpress.ir import (
     DataType,
     clone,
@@ -16,7 +17,6 @@ from graphpress.ir.encoding import FLOAT, AffineEncoding, override_use, set_enco
 from graphpress.ir.float_types import round_to
 from graphpress.models import build as build_family
 from graphpress.models import names
-from graphpress.prepare import prepare
 from graphpress.runtime import Session
 
 EYE = np.eye(4, dtype=np.float32) * 0.3
@@ -29,7 +29,7 @@ TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2}
 SCALE = float(np.float16(0.02))
 
 
-def quantised(build, opset, scale=SCALE):
+def quantized(build, opset, scale=SCALE):
     model = build(
         """(float[2,4] x) => (float[2,4] y) {
         r = Relu (x)
@@ -45,66 +45,66 @@ def quantised(build, opset, scale=SCALE):
 
 
 @pytest.mark.parametrize("opset", [19, 21, 23, 25])
-def test_scales_take_the_type_where_the_schema_lets_them(build, opset, ask, lowered, casts, agree):
-    model = quantised(build, opset)
-    after = lowered(ask(model))
+def test_scales_take_the_type_where_the_schema_lets_them(build, opset, ask, materialized, casts, agree):
+    model = quantized(build, opset)
+    after = materialized(ask(model))
     assert casts(after) == 2
     scales = {node.inputs[1].dtype for node in after.graph if "Linear" in node.op_type}
     assert scales == {DataType.FLOAT16}
-    agree(lowered(ask(clone(model), results=())), after, 1e-2)
+    agree(materialized(ask(clone(model), results=())), after, 1e-2)
 
 
-def test_narrow_types_and_blocks(build, run, ask, lowered, casts, agree):
+def test_narrow_types_and_blocks(build, run, ask, materialized, casts, agree):
     """Eight-bit floats in and out of a product, and four-bit weights in blocks, with scales of the type."""
-    model = quantised(build, 21)
+    model = quantized(build, 21)
     set_encoding(model.graph[0].outputs[0], AffineEncoding("float8e4m3fn", (SCALE,), (0,)))
     blocks = AffineEncoding("int4", ((SCALE,) * 4,) * 2, axis=0, block=2)
     set_encoding(model.graph.initializers["w"], blocks)
-    after = lowered(ask(model))
+    after = materialized(ask(model))
     assert casts(after) == 2
     assert {node.inputs[1].dtype for node in after.graph if "Linear" in node.op_type} == {DataType.FLOAT16}
-    agree(lowered(ask(clone(model), results=())), after, 2e-2)
+    agree(materialized(ask(clone(model), results=())), after, 2e-2)
 
 
 @pytest.mark.parametrize("opset", [13, 17])
-def test_before_opset_19_casts_stand_around(build, opset, ask, lowered, casts, agree):
-    model = quantised(build, opset)
-    after = lowered(ask(model))
+def test_before_opset_19_casts_stand_around(build, opset, ask, materialized, casts, agree):
+    model = quantized(build, opset)
+    after = materialized(ask(model))
     assert {node.inputs[1].dtype for node in after.graph if "Linear" in node.op_type} == {DataType.FLOAT}
-    assert casts(after) == 5  # x, r, r dequantised, w dequantised, y
-    agree(lowered(ask(clone(model), results=())), after, 1e-2)
+    assert casts(after) == 5  # x, r, r dequantized, w dequantized, y
+    agree(materialized(ask(clone(model), results=())), after, 1e-2)
 
 
-def test_a_scale_that_would_move_stays_float32(build, ask, lowered):
-    after = lowered(ask(quantised(build, 19, scale=0.0199999)))
+def test_a_scale_that_would_move_stays_float32(build, ask, materialized):
+    after = materialized(ask(quantized(build, 19, scale=0.0199999)))
     assert {node.inputs[1].dtype for node in after.graph if "Linear" in node.op_type} == {DataType.FLOAT}
 
 
-def test_each_float_type_has_its_own_dequantizer(build, ask, lowered, casts, operators, agree):
+def test_each_float_type_has_its_own_dequantizer(build, ask, materialized, casts, operators, agree):
     model = build("(float[4] x) => (float[4] y, float[4] z) { a = Relu (x)\n y = Exp (a)\n z = Tanh (a) }", opset=19)
     set_encoding(model.graph[0].outputs[0], AffineEncoding("int8", (SCALE,), (0,)))
-    after = lowered(ask(model, results={"a", "y"}))
+    after = materialized(ask(model, results={"a", "y"}))
     assert operators(after)["QuantizeLinear"] == 1
     scales = [node.inputs[1].dtype for node in after.graph if node.op_type == "DequantizeLinear"]
     assert sorted(scale.name for scale in scales) == ["FLOAT", "FLOAT16"]
     assert casts(after) == 2  # x in, y out
-    agree(lowered(model), after)
+    agree(materialized(model), after)
 
 
-def test_a_public_value_leaves_the_dequantizer_in_float32(build, ask, lowered, casts):
+def test_a_public_value_leaves_the_dequantizer_in_float32(build, ask, materialized, casts):
     model = build("(float[4] x) => (float[4] a, float[4] y) { a = Relu (x)\n y = Exp (a) }", opset=19)
     set_encoding(model.graph[0].outputs[0], AffineEncoding("int8", (SCALE,), (0,)))
-    after = lowered(ask(model))
+    after = materialized(ask(model))
     assert casts(after) == 2
     assert after.graph.outputs[0].producer().op_type == "DequantizeLinear"
     assert after.graph.outputs[0].dtype == DataType.FLOAT
 
 
-def test_float_readers_of_an_encoded_value(build, ask, lowered, operators, agree):
+def test_float_readers_of_an_encoded_value(build, ask, materialized, operators, agree):
     model = build("(float[4] x) => (float[4] y, float[4] z) { a = Relu (x)\n y = Exp (a)\n z = Tanh (a) }", opset=19)
     set_encoding(model.graph[0].outputs[0], AffineEncoding("int8", (SCALE,), (0,)))
     override_use(model.graph[2], 0, FLOAT)
-    after = lowered(ask(model))
+    after = materialized(ask(model))
     assert operators(after) == {"Cast": 3, "Relu": 1, "Exp": 1, "Tanh": 1, "QuantizeLinear": 1, "DequantizeLinear": 1}
     agree(model, after, 0.05)
 
@@ -113,10 +113,10 @@ def test_float_readers_of_an_encoded_value(build, ask, lowered, operators, agree
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_simulation_rounds_every_result(build, dtype, ask, lowered):
+def test_simulation_rounds_every_result(build, dtype, ask, materialized):
     model = build("(float[64] x) => (float[64] y) { a = Exp (x)\n y = Mul (a, w) }", w=np.float32(1.2345678))
     ask(model, dtype)
-    after = lowered(model, simulate=True)
+    after = materialized(model, simulate=True)
     assert {value.dtype for value in after.graph.initializers.values()} == {DataType.FLOAT}
     x = np.random.default_rng(0).normal(size=64).astype(np.float32)
 
@@ -130,26 +130,26 @@ def test_simulation_rounds_every_result(build, dtype, ask, lowered):
         np.testing.assert_array_equal(actual, rounded(actual))
 
 
-def test_simulation_does_not_round_what_is_only_moved(build, ask, lowered, casts):
+def test_simulation_does_not_round_what_is_only_moved(build, ask, materialized, casts):
     model = build("(float[2,4] x) => (float[4,2] y) { a = Exp (x)\n b = Relu (a)\n y = Transpose (b) }")
-    assert casts(lowered(ask(model, "bfloat16"), simulate=True)) == 4
+    assert casts(materialized(ask(model, "bfloat16"), simulate=True)) == 4
 
 
-def test_simulated_and_real_float16_agree(build, ask, lowered, agree):
-    model = quantised(build, 19)
+def test_simulated_and_real_float16_agree(build, ask, materialized, agree):
+    model = quantized(build, 19)
     ask(model)
-    agree(lowered(model), lowered(model, simulate=True), 3e-3)
+    agree(materialized(model), materialized(model, simulate=True), 3e-3)
 
 
 # -- whole models -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", [name for name in names() if name not in ("bert", "gpt", "llama", "chain", "nas")])
-def test_families(family, ask, lowered, casts):
+def test_families(family, ask, materialized, casts):
     """All but those with masks that float16 cannot hold: those are for the pass to raise."""
     model = build_family(family)
     prepare(model, {})
-    after = lowered(ask(model))
+    after = materialized(ask(model))
     assert all(value.dtype != DataType.FLOAT16 for value in (*after.graph.inputs, *after.graph.outputs))
     assert casts(after) >= 1
 
@@ -193,12 +193,12 @@ def small_models(draw):
 
 @given(model=small_models(), simulate=st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_any_mixture_of_typed_and_untyped_nodes(lowered, casts, model, simulate):
+def test_any_mixture_of_typed_and_untyped_nodes(materialized, casts, model, simulate):
     """Types meet without a needless pair of Casts, and results stay near those of float32 with the same grid."""
     plain = clone(model)
     for node in plain.graph:
         set_float_type(node, None)
-    reference, after = lowered(plain), lowered(model, simulate=simulate)
+    reference, after = materialized(plain), materialized(model, simulate=simulate)
     assert [(value.name, value.type) for value in after.graph.outputs] == [
         (value.name, value.type) for value in model.graph.outputs
     ]

@@ -14,7 +14,7 @@ from graphpress.models import build as build_family
 class DropIdentity:
     """Counts its looks; refuses at graph outputs."""
 
-    anchors: ClassVar[tuple[str, ...]] = ("Identity",)
+    root_ops: ClassVar[tuple[str, ...]] = ("Identity",)
     looks: list[str] = field(default_factory=list)
 
     def match(self, node):
@@ -34,7 +34,7 @@ class DropIdentity:
 class CancelNegs:
     """Neg(Neg(x)) = x: each rewrite brings the next pair together."""
 
-    anchors: ClassVar[tuple[str, ...]] = ("Neg",)
+    root_ops: ClassVar[tuple[str, ...]] = ("Neg",)
 
     def match(self, node):
         inner = producer(node.inputs[0], "Neg")
@@ -60,7 +60,7 @@ def test_rewrites_until_nothing_fits(build, run):
     assert apply_rules(model, [CancelNegs()]).count == 0
 
 
-def test_a_rewrite_wakes_its_neighbours_whichever_side_they_are_on(build):
+def test_a_rewrite_wakes_its_neighbors_whichever_side_they_are_on(build):
     """Abs(Neg Neg) nested: the outer pair fits only when the inner one is gone."""
     model = build(chain(["Abs", "Neg", "Identity", "Neg", "Neg", "Identity", "Neg"]))
     done = apply_rules(model, [DropIdentity(), CancelNegs()])
@@ -76,7 +76,7 @@ def test_refusals_are_reported_once_with_place_and_remedy(build):
 def test_a_refusal_that_a_later_rewrite_resolves_is_withdrawn(build):
     @dataclass
     class NeedsRelu:
-        anchors: ClassVar[tuple[str, ...]] = ("Abs",)
+        root_ops: ClassVar[tuple[str, ...]] = ("Abs",)
 
         def match(self, node):
             if producer(node.inputs[0], "Relu") is None:
@@ -101,7 +101,7 @@ def test_each_node_is_looked_at_once_where_nothing_changes(build):
     assert rule.looks == ["v2", "v3", "v4", "v5", "v6"]
 
 
-def test_an_operator_of_another_domain_is_no_anchor(build):
+def test_an_operator_of_another_domain_is_no_root_op(build):
     model = build("(float[2] x) => (float[2] y) { a = Relu (x) b = custom.Identity (a) y = Neg (b) }")
     rule = DropIdentity()
     assert apply_rules(model, [rule]).count == 0
@@ -122,7 +122,7 @@ def test_subgraphs_and_functions_are_rewritten(build):
     verify(model)
 
 
-def test_a_misspelt_part_of_a_match_is_named():
+def test_a_misspelled_part_of_a_match_is_named():
     with pytest.raises(AttributeError, match=r"\['conv'\], not 'cnov'"):
         _ = Match(conv=1).cnov
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from graphpress.ir import Editor, clone, from_proto, verify
 from graphpress.ir.encoding import AffineEncoding, encoding_of, integer_bounds, override_use, set_encoding
-from graphpress.ir.qdq import lower_qdq
+from graphpress.ir.qdq import materialize_qdq
 from graphpress.ir.saturation import absorb_activations
 from graphpress.runtime import Session
 
@@ -38,7 +38,7 @@ def test_absorbing_changes_no_bit(data):
     feed = {"x": np.float32(data.draw(st.lists(st.floats(-1e4, 1e4, width=32), min_size=8, max_size=8)))}
     outputs = []
     for one in (model, absorbed):
-        lower_qdq(one)
+        materialize_qdq(one)
         outputs.append(Session(one, optimization="none").run(feed)["y"])
     np.testing.assert_array_equal(outputs[1], outputs[0])
 

@@ -40,7 +40,7 @@ def halved(value):
     return array
 
 
-def test_it_survives_cloning_and_serialising(network, weight):
+def test_it_survives_cloning_and_serializing(network, weight):
     Editor(network).set_constant(weight, halved(weight))
     set_sparsity(weight, HALF)
     for copy in (clone(network), from_proto(to_proto(network))):

@@ -73,13 +73,13 @@ def test_a_constant_whose_declaration_is_not_that_of_its_tensor(build, value_of)
     value = value_of(model, "w")
     value.const_value = Tensor(np.ones((2, 3), np.float16), name="w")
     assert problems(model) == [
-        "initialiser w is declared FLOAT but holds FLOAT16",
-        "initialiser w is declared [3] but holds [2, 3]",
+        "initializer w is declared FLOAT but holds FLOAT16",
+        "initializer w is declared [3] but holds [2, 3]",
     ]
     value.shape = Shape(["N", 3])
     assert len(problems(model)) == 1
     value.const_value = None
-    assert problems(model) == ["initialiser w has no contents"]
+    assert problems(model) == ["initializer w has no contents"]
 
 
 def test_faults_in_functions_are_found(build, node_of):

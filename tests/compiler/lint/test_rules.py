@@ -82,7 +82,7 @@ def test_a_type_that_it_lacks_is_said_at_each_tensor():
         ({"outputs": 1}, "g (float[9] x, int64[1] k) => (float[N] v, int64[N] i) { v, i = TopK(x, k) }"),
         ({"inputs": 1}, "g (float[9] x, int64[1] k) => (float[N] v) { v, i = TopK(x, k) }"),
         ({"input": 1, "constant": True}, "g (float[9] x, int64[1] k) => (float[N] v) { v, i = TopK(x, k) }"),
-        ({"input": 1, "largest": 4}, "g (float[9] x) => (float[N] v) <int64[1] k = {5}> { v, i = TopK(x, k) }"),
+        ({"input": 1, "max": 4}, "g (float[9] x) => (float[N] v) <int64[1] k = {5}> { v, i = TopK(x, k) }"),
         ({"attribute": "largest", "allowed": (1,)},
          "g (float[9] x, int64[1] k) => (float[N] v) { v, i = TopK<largest = 0>(x, k) }"),
         ({"rank": 2}, "g (float[9] x, int64[1] k) => (float[N] v) { v, i = TopK(x, k) }"),

@@ -1,4 +1,4 @@
-"""A small network, passes of known behaviour, and a way to run pipelines on it."""
+"""A small network, passes of known behavior, and a way to run pipelines on it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from graphpress.errors import DataError
 from graphpress.evaluation import Score
 from graphpress.ir import Editor, Refusal, constant
 from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.manager.judge import EvaluationResult, NoJudge
+from graphpress.manager.evaluator import EvaluationResult, NoEvaluator
 from graphpress.manager.manager import Manager, Run
 from graphpress.manager.recipe import Recipe, from_passes
 from graphpress.models import build
@@ -154,17 +154,17 @@ class Fuses(Pass):
 
 
 @dataclass
-class WeightJudge:
+class WeightEvaluator:
     """Takes the largest weight of the first convolution for the metric."""
 
     budget: float = 0.1
     baseline: float | None = None
-    judged: list[float] = field(default_factory=list)
+    evaluated: list[float] = field(default_factory=list)
 
-    def judge(self, model):
+    def evaluate(self, model):
         conv = next(node for node in model.graph if node.op_type == "Conv")
         value = float(np.abs(constant(conv.inputs[1])).max())
-        self.judged.append(value)
+        self.evaluated.append(value)
         drop = abs(self.baseline - value) / self.baseline
         verdict = Verdict(drop=drop, low=drop, high=drop, max_drop=self.budget)
         return EvaluationResult(drop <= self.budget, score=Score(value, None, 1), verdict=verdict)
@@ -187,16 +187,16 @@ def first_weight() -> Callable[..., np.ndarray]:
 
 
 @pytest.fixture
-def judge(network) -> WeightJudge:
+def evaluator(network) -> WeightEvaluator:
     conv = next(node for node in network.graph if node.op_type == "Conv")
-    return WeightJudge(baseline=float(np.abs(constant(conv.inputs[1])).max()))
+    return WeightEvaluator(baseline=float(np.abs(constant(conv.inputs[1])).max()))
 
 
 @pytest.fixture
 def run(network) -> Callable[..., Run]:
     """Run passes (or a recipe) on the network with everything else at rest."""
 
-    def run_passes(*passes, judge=None, hooks=None, target=None, calibration=None, decisions=None, **settings):
+    def run_passes(*passes, evaluator=None, hooks=None, target=None, calibration=None, decisions=None, **settings):
         recipe = passes[0] if isinstance(passes[0], Recipe) else from_passes(passes)
         recipe = Recipe(recipe.passes, recipe.explicit, hooks or {})
         context = Context(
@@ -206,6 +206,6 @@ def run(network) -> Callable[..., Run]:
             decisions=decisions if decisions is not None else {},
         )
         probe = {"input": np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)}
-        return Manager(context, judge or NoJudge(), [probe], **settings).run(network, recipe)
+        return Manager(context, evaluator or NoEvaluator(), [probe], **settings).run(network, recipe)
 
     return run_passes

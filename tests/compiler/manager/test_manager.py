@@ -84,34 +84,34 @@ def test_a_model_that_cannot_run_on_the_probes_is_not_compared_and_says_so(run, 
 # -- lossy passes ----------------------------------------------------------------------------------------------
 
 
-def test_inside_the_budget_a_transaction_stays(run, passes, judge):
-    done = run(passes.Shrink(factor=0.95), judge=judge)
+def test_inside_the_budget_a_transaction_stays(run, passes, evaluator):
+    done = run(passes.Shrink(factor=0.95), evaluator=evaluator)
     assert statuses(done) == {"shrink": "applied"}
     assert done.checkpoints[-1].transactions == ("shrink",)
-    assert done.checkpoints[-1].metric == pytest.approx(0.95 * judge.baseline)
+    assert done.checkpoints[-1].metric == pytest.approx(0.95 * evaluator.baseline)
     assert done.missed == []
 
 
-def test_outside_the_budget_it_is_rolled_back_with_the_reason(run, passes, judge, network, first_weight):
-    done = run(passes.Shrink(), judge=judge)
+def test_outside_the_budget_it_is_rolled_back_with_the_reason(run, passes, evaluator, network, first_weight):
+    done = run(passes.Shrink(), evaluator=evaluator)
     assert statuses(done) == {"shrink": "rolled_back"}
     assert "fell by 50.00 points, more than the 10.00 points allowed" in notes(done, "shrink")
     assert done.missed == ["shrink"]
     np.testing.assert_array_equal(first_weight(done.checkpoints[-1].model), first_weight(network))
 
 
-def test_recovery_shares_the_verdict_of_what_it_repairs(run, passes, judge):
-    done = run(passes.Shrink(), passes.Recover(), judge=judge)
+def test_recovery_shares_the_verdict_of_what_it_repairs(run, passes, evaluator):
+    done = run(passes.Shrink(), passes.Recover(), evaluator=evaluator)
     assert statuses(done) == {"shrink": "applied", "recover": "applied"}
     assert done.checkpoints[-1].transactions == ("shrink+recover",)
-    assert len(judge.judged) == 1
+    assert len(evaluator.evaluated) == 1
 
 
-def test_a_transaction_is_rolled_back_whole_and_the_next_starts_from_before(run, passes, judge):
-    done = run(passes.Shrink(), passes.Recover(factor=1.1), passes.Shrink(factor=0.97), judge=judge)
+def test_a_transaction_is_rolled_back_whole_and_the_next_starts_from_before(run, passes, evaluator):
+    done = run(passes.Shrink(), passes.Recover(factor=1.1), passes.Shrink(factor=0.97), evaluator=evaluator)
     assert [record.status for record in done.records()] == ["rolled_back", "rolled_back", "applied"]
     assert [record.transaction for record in done.records()] == [0, 0, 1]
-    assert done.checkpoints[-1].metric == pytest.approx(0.97 * judge.baseline)
+    assert done.checkpoints[-1].metric == pytest.approx(0.97 * evaluator.baseline)
 
 
 def test_without_a_metric_lossy_passes_run_ungated(run, passes):
@@ -122,10 +122,10 @@ def test_without_a_metric_lossy_passes_run_ungated(run, passes):
 
 @pytest.mark.parametrize(("kind", "reason"), [("CrashingLossy", "it failed (IndexError"), ("Breaking", "dropped: ")])
 def test_a_lossy_pass_that_crashes_or_breaks_the_graph_is_rolled_back(
-    run, passes, judge, network, first_weight, kind, reason
+    run, passes, evaluator, network, first_weight, kind, reason
 ):
     broken = getattr(passes, kind)()
-    done = run(broken, passes.Recover(), passes.Shrink(factor=0.95), judge=judge)
+    done = run(broken, passes.Recover(), passes.Shrink(factor=0.95), evaluator=evaluator)
     assert [record.status for record in done.records()] == ["rolled_back", "rolled_back", "applied"]
     assert reason in notes(done, broken.name)
     np.testing.assert_allclose(first_weight(done.checkpoints[-1].model), 0.95 * first_weight(network), rtol=1e-6)
@@ -136,9 +136,9 @@ def test_what_a_pass_says_about_the_callers_data_reaches_the_caller(run, passes)
         run(passes.Infinite())
 
 
-def test_the_budget_applies_to_a_replay_too(run, passes, judge):
-    done = run(passes.Shrink(), judge=judge, decisions={"transaction.0": False})
-    again = run(passes.Shrink(), judge=judge, decisions={"transaction.0": True})
+def test_the_budget_applies_to_a_replay_too(run, passes, evaluator):
+    done = run(passes.Shrink(), evaluator=evaluator, decisions={"transaction.0": False})
+    again = run(passes.Shrink(), evaluator=evaluator, decisions={"transaction.0": True})
     assert statuses(done) == statuses(again) == {"shrink": "rolled_back"}
 
 
@@ -220,14 +220,14 @@ def test_a_lossless_pass_that_had_no_turn_is_refused_rather_than_applied(run, pa
 # -- hooks -------------------------------------------------------------------------------------------------
 
 
-def test_hooks_are_called_in_order(run, passes, judge):
+def test_hooks_are_called_in_order(run, passes, evaluator):
     calls = []
     hooks = {
         "before_pass": lambda one, model: calls.append(("before", one.name)),
         "after_pass": lambda one, model, outcome: calls.append(("after", one.name)),
         "on_transaction": lambda ones, model, verdict: calls.append(("on", [one.name for one in ones], verdict.drop)),
     }
-    run(passes.Shrink(), passes.Recover(), judge=judge, hooks=hooks)
+    run(passes.Shrink(), passes.Recover(), evaluator=evaluator, hooks=hooks)
     assert calls == [
         ("before", "shrink"),
         ("after", "shrink"),
@@ -237,11 +237,11 @@ def test_hooks_are_called_in_order(run, passes, judge):
     ]
 
 
-def test_before_pass_sees_the_model_that_the_pass_gets(run, passes, judge, first_weight):
+def test_before_pass_sees_the_model_that_the_pass_gets(run, passes, evaluator, first_weight):
     seen = []
     hooks = {"before_pass": lambda one, model: seen.append(float(np.abs(first_weight(model)).max()))}
-    run(passes.Shrink(), passes.Recover(), judge=judge, hooks=hooks)
-    assert seen == pytest.approx([judge.baseline, judge.baseline / 2])
+    run(passes.Shrink(), passes.Recover(), evaluator=evaluator, hooks=hooks)
+    assert seen == pytest.approx([evaluator.baseline, evaluator.baseline / 2])
 
 
 @pytest.mark.parametrize(

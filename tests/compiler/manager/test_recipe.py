@@ -137,11 +137,11 @@ def test_a_manifest_is_a_recipe_with_decisions(tmp_path):
 @pytest.mark.parametrize(
     ("text", "what", "fix"),
     [
-        ("quantise", "unknown pass 'quantise'", "did you mean 'quantize'?"),
+        ("quantis", "unknown pass 'quantis'", "did you mean 'quantize'?"),
         ("quantize{percentil=1}", "has no field 'percentil'", "did you mean 'percentile'?"),
         ("quantize{percentile=much}", "percentile", "optimize passes quantize"),
         ("quantize{calibration_method=magic}", "calibration_method", "optimize passes quantize"),
-        ("eliminate_dead{x=1}", "has no field 'x'", "no fields"),
+        ("dce{x=1}", "has no field 'x'", "no fields"),
         ("cleanup{x=1}", "takes no fields", "name the passes"),
         ("json:dumps", "is no pass", "subclass"),
     ],

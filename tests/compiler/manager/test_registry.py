@@ -103,5 +103,5 @@ def test_a_backend_that_fails_to_start_is_said(installed):
 @pytest.mark.parametrize("load", [registry.load_pass, registry.load_backend])
 def test_unknown_names_come_with_a_hint(load):
     with pytest.raises(UsageError) as raised:
-        load("quantise" if load is registry.load_pass else "onnxruntim")
+        load("quantis" if load is registry.load_pass else "onnxruntim")
     assert "did you mean" in raised.value.fix

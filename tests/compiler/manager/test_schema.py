@@ -35,7 +35,7 @@ def test_built_in_recipes_are_valid(validator, name):
 def test_the_example_is_valid(validator):
     validator.validate(
         {
-            "description": "prune, win back, quantise",
+            "description": "prune, win back, quantize",
             "passes": [
                 "cleanup",
                 {"quantize": {"percentile": 99.9}},
@@ -53,11 +53,11 @@ def test_the_example_is_valid(validator):
         {},
         {"passes": "cleanup"},
         {"passes": [], "stages": []},
-        {"passes": [{"quantise": {}}]},
+        {"passes": [{"quantis": {}}]},
         {"passes": [{"quantize": {"percentil": 1}}]},
         {"passes": [{"quantize": {"percentile": "much"}}]},
         {"passes": [{"quantize": {"calibration_method": "magic"}}]},
-        {"passes": [{"quantize": {}, "eliminate_dead": {}}]},
+        {"passes": [{"quantize": {}, "dce": {}}]},
         {"passes": [], "hooks": {"after": "x:y"}},
     ],
 )

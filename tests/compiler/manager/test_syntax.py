@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpress.errors import UsageError
-from graphpress.manager.syntax import Step, format_steps, parse_steps
+from graphpress.manager.syntax import PassCall, format_steps, parse_steps
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 SCALARS = (
@@ -23,11 +23,11 @@ SCALARS = (
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=6
 )
-STEPS = st.lists(st.builds(Step, NAMES, st.dictionaries(NAMES, VALUES, max_size=3)), max_size=4)
+STEPS = st.lists(st.builds(PassCall, NAMES, st.dictionaries(NAMES, VALUES, max_size=3)), max_size=4)
 
 
 def test_a_ratio_is_no_number_to_base_sixty():
-    assert parse_steps("sparsify{pattern=2:4}") == [Step("sparsify", {"pattern": "2:4"})]
+    assert parse_steps("sparsify{pattern=2:4}") == [PassCall("sparsify", {"pattern": "2:4"})]
 
 
 @given(STEPS)
@@ -45,14 +45,14 @@ def test_writing_is_canonical(steps):
     ("text", "steps"),
     [
         ("", []),
-        (" a , b ", [Step("a", {}), Step("b", {})]),
-        ("a{}", [Step("a", {})]),
-        ("a{x=1,y=0.5}", [Step("a", {"x": 1, "y": 0.5})]),
-        ("a{x=[1, 2],y=b}", [Step("a", {"x": [1, 2], "y": "b"})]),
-        ("a{x='b,}'}", [Step("a", {"x": "b,}"})]),
-        ('a{x="\\\\"},b', [Step("a", {"x": "\\"}), Step("b", {})]),
-        ("a{x=.inf}", [Step("a", {"x": math.inf})]),
-        ("my.module:Trim{x=yes}", [Step("my.module:Trim", {"x": True})]),
+        (" a , b ", [PassCall("a", {}), PassCall("b", {})]),
+        ("a{}", [PassCall("a", {})]),
+        ("a{x=1,y=0.5}", [PassCall("a", {"x": 1, "y": 0.5})]),
+        ("a{x=[1, 2],y=b}", [PassCall("a", {"x": [1, 2], "y": "b"})]),
+        ("a{x='b,}'}", [PassCall("a", {"x": "b,}"})]),
+        ('a{x="\\\\"},b', [PassCall("a", {"x": "\\"}), PassCall("b", {})]),
+        ("a{x=.inf}", [PassCall("a", {"x": math.inf})]),
+        ("my.module:Trim{x=yes}", [PassCall("my.module:Trim", {"x": True})]),
     ],
 )
 def test_reads(text, steps):
@@ -63,7 +63,7 @@ def test_reads(text, steps):
     "text",
     ["a{", "a}", "a{x}", "a{=1}", "a{x=1,x=2}", "{x=1}", "a{x=[1}", "a{x='}", "a{x=1}b", "a{x=1}{y=2}", 'a{x="\\q"}'],
 )
-def test_what_cannot_be_read_says_where_and_how_to_mend_it(text):
+def test_what_cannot_be_read_says_where_and_how_to_fix_it(text):
     with pytest.raises(UsageError) as raised:
         parse_steps(text)
     assert raised.value.where == "--passes"

@@ -44,17 +44,17 @@ def test_moments_are_numpys(blocks, dtype, mean):
     y = (x[..., :2] * 0.5 + RANDOM.normal(size=(blocks, 10_000, 2)) - mean).astype(dtype)
     seen = moments_of(x, y)
     for block in range(blocks):
-        wide, told = x[block].astype(np.float64), y[block].astype(np.float64)
+        wide, targets = x[block].astype(np.float64), y[block].astype(np.float64)
         np.testing.assert_allclose(seen.gram[block], wide.T @ wide / len(wide), rtol=1e-6, atol=1e-5)
         cross = seen.cross_covariance[block] + np.outer(seen.mean[block], seen.target_mean[block])
-        np.testing.assert_allclose(cross, wide.T @ told / len(wide), rtol=1e-6, atol=1e-5)
+        np.testing.assert_allclose(cross, wide.T @ targets / len(wide), rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(seen.covariance[block], np.cov(wide.T, bias=True), atol=1e-4)
         np.testing.assert_allclose(
-            seen.cross_covariance[block], np.cov(wide.T, told.T, bias=True)[:6, 6:], rtol=1e-4, atol=1e-4
+            seen.cross_covariance[block], np.cov(wide.T, targets.T, bias=True)[:6, 6:], rtol=1e-4, atol=1e-4
         )
-        np.testing.assert_allclose(seen.target_variance[block], told.var(axis=0), rtol=1e-4)
+        np.testing.assert_allclose(seen.target_variance[block], targets.var(axis=0), rtol=1e-4)
         np.testing.assert_allclose(seen.mean[block], wide.mean(axis=0), rtol=1e-6, atol=1e-6)
-        np.testing.assert_allclose(seen.target_mean[block], told.mean(axis=0), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(seen.target_mean[block], targets.mean(axis=0), rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(seen.squares[block], (wide**2).mean(axis=0), rtol=1e-5)
 
 

@@ -25,19 +25,19 @@ def network():
     return build("resnet", depth=8, stem="cifar", width=4, image=8, classes=4)
 
 
-def anchors_of(model):
+def layers_of(model):
     return [node for node in model.graph if linear_op_of(node) is not None]
 
 
 def everything(model, feed):
-    names = [label(value) for node in anchors_of(model) for value in (node.inputs[0], node.outputs[0])]
+    names = [label(value) for node in layers_of(model) for value in (node.inputs[0], node.outputs[0])]
     return {**feed, **Session(model, extra_outputs=[name for name in names if name not in feed]).run(feed)}
 
 
 def changed(network):
     copy = clone(network)
     edit = Editor(copy)
-    for node in anchors_of(copy):
+    for node in layers_of(copy):
         edit.own_constant(node, 1, constant(node.inputs[1]) * np.float32(0.9))
     return copy
 
@@ -82,9 +82,9 @@ def test_every_layer_is_shown_what_the_whole_models_compute(network, budget, cut
     feeds = [{"input": part} for part in np.split(data, np.cumsum(cut)[:-1])]
     model = changed(network)
     now, then = everything(model, {"input": data}), everything(network, {"input": data})
-    waves = waves_of(model.graph, anchors_of(model))
+    waves = waves_of(model.graph, layers_of(model))
     walk = LayerWalk(model, waves, Pieces.of(model, feeds, 100), network, budget=budget)
-    assert all(walk.can_show(node, own_values(node)) for node in anchors_of(model))
+    assert all(walk.can_show(node, own_values(node)) for node in layers_of(model))
     tasks = walked(walk, lambda node: Watched(own_values(node, result=True)))
     assert list(tasks) == [node for wave in waves for node in wave]
     for node, task in tasks.items():
@@ -96,13 +96,13 @@ def test_every_layer_is_shown_what_the_whole_models_compute(network, budget, cut
 
 def test_what_was_changed_shows_in_the_next_wave(network):
     model = clone(network)
-    first = waves_of(model.graph, anchors_of(model))[0][0]
+    first = waves_of(model.graph, layers_of(model))[0][0]
 
     def begin(node):
         zero = lambda: Editor(model).own_constant(first, 1, constant(first.inputs[1]) * 0)  # noqa: E731
         return Watched(Wanted((label(node.inputs[0]),)), zero if node is first else lambda: None)
 
-    walk = LayerWalk(model, waves_of(model.graph, anchors_of(model)), Pieces.of(model, [{"input": images(4)}], 4))
+    walk = LayerWalk(model, waves_of(model.graph, layers_of(model)), Pieces.of(model, [{"input": images(4)}], 4))
     tasks = walked(walk, begin)
     after = everything(model, {"input": images(4)})
     assert np.ptp(after[label(first.outputs[0])], axis=(0, 2, 3)).max() == 0
@@ -132,7 +132,7 @@ def test_a_layer_may_become_two(network, budget):
 
         return change
 
-    layers = [node for node in anchors_of(model) if node.op_type == "Conv"]
+    layers = [node for node in layers_of(model) if node.op_type == "Conv"]
     walk = LayerWalk(model, waves_of(model.graph, layers), Pieces.of(model, [{"input": images(4)}], 4), budget=budget)
     names = {node: label(node.inputs[0]) for node in layers}
     tasks = walked(walk, lambda node: Watched(Wanted((names[node],)), split(node)))
@@ -149,8 +149,8 @@ def test_the_example_in_the_documentation():
 
 
 def test_waves_hold_independent_layers(network):
-    waves = waves_of(network.graph, anchors_of(network))
-    assert sum(map(len, waves)) == len(anchors_of(network))
+    waves = waves_of(network.graph, layers_of(network))
+    assert sum(map(len, waves)) == len(layers_of(network))
     place = {node: wave for wave, nodes in enumerate(waves) for node in nodes}
     for node in place:
         for other in place:
@@ -159,18 +159,18 @@ def test_waves_hold_independent_layers(network):
 
 
 def test_a_layer_waits_for_what_it_is_told_to(network):
-    shortcut = next(node for node in anchors_of(network) if len(waves_of(network.graph, [node])) == 1)
-    last = anchors_of(network)[-1]
+    shortcut = next(node for node in layers_of(network) if len(waves_of(network.graph, [node])) == 1)
+    last = layers_of(network)[-1]
     assert can_wait(last, shortcut.outputs[0], {})
     assert not can_wait(shortcut, last.outputs[0], {})
-    nodes = anchors_of(network)
+    nodes = layers_of(network)
     waves = waves_of(network.graph, nodes, {nodes[2]: nodes[1].outputs[0]})
     place = {node: wave for wave, nodes in enumerate(waves) for node in nodes}
     assert place[nodes[2]] > place[nodes[1]]
 
 
 def test_values_that_are_not_final_are_not_shown(network):
-    waves = waves_of(network.graph, anchors_of(network))
+    waves = waves_of(network.graph, layers_of(network))
     walk = LayerWalk(network, waves, Pieces.of(network, [{"input": images(2)}], 2), network)
     first, last = waves[0][0], label(waves[-1][0].outputs[0])
     assert not walk.can_show(first, Wanted(inputs=(last,)))
@@ -179,7 +179,7 @@ def test_values_that_are_not_final_are_not_shown(network):
 
 
 def test_without_a_reference_model_nothing_of_it_is_shown(network):
-    waves = waves_of(network.graph, anchors_of(network))
+    waves = waves_of(network.graph, layers_of(network))
     walk = LayerWalk(network, waves, Pieces.of(network, [{"input": images(2)}], 2))
     assert not walk.can_show(waves[0][0], Wanted(reference=("input",)))
 
@@ -200,7 +200,7 @@ def test_no_data_is_an_error(network):
 def test_a_segment_computes_what_would_be_delivered(network):
     """An encoding rounds what its reader sees, and the value itself comes out as it is."""
     model = clone(network)
-    node = anchors_of(model)[1]
+    node = layers_of(model)[1]
     value, result = node.inputs[0], label(node.outputs[0])
     data = everything(model, {"input": images(2)})[label(value)]
     set_encoding(value, AffineEncoding("uint8", (float(data.max()) / 3,), (0,)))
@@ -223,7 +223,7 @@ def test_data_that_changes_from_one_reading_to_the_next(network, again, how):
             self.readings += 1
             yield from [{"input": images(1)}] * (2 if self.readings <= 2 else again)
 
-    waves = waves_of(network.graph, anchors_of(network))
+    waves = waves_of(network.graph, layers_of(network))
     walk = LayerWalk(network, waves, replace(Pieces.of(network, Changing(), 9), samples=9), network)
     with pytest.raises(DataError, match=f"gives {how} samples"):
         walk.run(lambda _: Watched(Wanted(("input",), ("input",))))

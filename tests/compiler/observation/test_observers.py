@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from graphpress.observation import HistogramObserver, MinMaxObserver
-from graphpress.observation.observers import BINS, MOST_ELEMENTS_BINNED
+from graphpress.observation.observers import BINS, MAX_ELEMENTS_BINNED
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
 BATCHES = st.lists(arrays.arrays(np.float32, st.integers(0, 50), elements=FLOATS), min_size=1, max_size=6)
@@ -99,11 +99,11 @@ def test_what_is_not_finite_shows_in_the_extrema(kind, bad):
 
 
 def test_large_batches_are_sampled_but_their_extrema_are_exact():
-    values = np.random.default_rng(0).normal(size=3 * MOST_ELEMENTS_BINNED).astype(np.float32)
+    values = np.random.default_rng(0).normal(size=3 * MAX_ELEMENTS_BINNED).astype(np.float32)
     values[1] = 100.0
     seen = watch([values])
     assert seen.high == 100.0
-    assert seen.counts.sum() <= 2 * MOST_ELEMENTS_BINNED
+    assert seen.counts.sum() <= 2 * MAX_ELEMENTS_BINNED
     assert abs(seen.percentile_range(99.0)[1] - np.percentile(values, 99.0)) < 0.05
 
 

@@ -57,13 +57,13 @@ def test_only_symmetric_operators_commute() -> None:
         ("QLinearConv", {}, 4, 3, 8, 0),
     ],
 )
-def test_anchors_know_their_weight(
+def test_compute_ops_know_their_weight(
     op_type: str, attributes: dict[str, int], rank: int, weight: int, bias: int | None, axis: int
 ) -> None:
     spec = lookup(op_type)
     assert spec is not None
     facts = spec.quantization
-    assert (facts.role, facts.weight, facts.bias) == (Role.ANCHOR, weight, bias)
+    assert (facts.role, facts.weight, facts.bias) == (Role.COMPUTE, weight, bias)
     assert facts.channel_axis is not None
     assert facts.channel_axis(node(op_type, 1, **attributes), rank) == axis
 

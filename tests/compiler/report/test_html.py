@@ -49,8 +49,8 @@ def test_a_real_browser_shows_it_without_errors(full_report, tmp_path):
     assert console(done.stderr) == []
     assert 'data-sorted="true 12 descending"' in done.stdout
     assert "<title>net.onnx on cpu · graphpress</title>" in done.stdout
-    for words in ("Delivered", "3.50x smaller and 2.01x faster", "rolled back", "another reader", "one &amp; only"):
-        assert words in done.stdout
+    for text in ("Delivered", "3.50x smaller and 2.01x faster", "rolled back", "another reader", "one &amp; only"):
+        assert text in done.stdout
 
 
 @needs_browser
@@ -88,7 +88,7 @@ def test_names_from_the_model_are_text_never_markup(full_report):
 
 def test_everything_is_told(full_report):
     page = render_html(full_report)
-    told = (
+    expected = (
         "0.9100",
         "0.9080",
         "fuse_swish",
@@ -96,13 +96,13 @@ def test_everything_is_told(full_report):
         "percentile = 99.99",
         "touches a graph output",
     )
-    assert [words for words in told if words not in page] == []
+    assert [text for text in expected if text not in page] == []
 
 
 def test_a_bare_report_says_what_is_missing(bare_report):
     page = render_html(bare_report)
-    for words in ("Kept the original", "No data was given", "No pass ran", "Nothing was refused", "No layers"):
-        assert words in page
+    for text in ("Kept the original", "No data was given", "No pass ran", "Nothing was refused", "No layers"):
+        assert text in page
 
 
 def test_a_missed_budget_says_what_to_try(full_report):

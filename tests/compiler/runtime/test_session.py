@@ -75,8 +75,8 @@ def test_external_data_is_found(network, feed, tmp_path):
 
 
 def test_the_graph_that_really_runs_can_be_written(network, tmp_path):
-    Session(network, optimized_path=tmp_path / "optimised.onnx")
-    assert onnx.load(tmp_path / "optimised.onnx").graph.node
+    Session(network, optimized_path=tmp_path / "optimized.onnx")
+    assert onnx.load(tmp_path / "optimized.onnx").graph.node
 
 
 @pytest.mark.parametrize(

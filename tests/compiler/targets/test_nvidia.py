@@ -16,11 +16,11 @@ from graphpress.targets import load_target, options_of, target_names
 NVIDIA = [name for name in target_names() if load_target(name).backend == "tensorrt"]
 
 CHOICES = [
-    f"{name}{{{option}={word}}}"
+    f"{name}{{{option}={choice}}}"
     for name in NVIDIA
     for option, one in options_of(name).items()
-    for word in one.words
-    if word != one.default and not (name == "dgpu" and option == "tensorrt")
+    for choice in one.choices
+    if choice != one.default and not (name == "dgpu" and option == "tensorrt")
 ]
 
 
@@ -48,10 +48,10 @@ def test_every_choice_is_whole(text):
     assert policy.symmetric_activations
     assert policy.activations == policy.weights == "int8"
     assert policy.bias == "float32"
-    assert set(policy.float_results) <= set(policy.anchors)
-    assert all(lookup(name).quantization.moves_data for name in policy.transparent)
-    assert all(lookup(name).quantization.weight is not None for name in policy.anchors)
-    assert not set(policy.companions) & {*policy.anchors, *policy.transparent}
+    assert set(policy.float_results) <= set(policy.compute_ops)
+    assert all(lookup(name).quantization.moves_data for name in policy.pass_through_ops)
+    assert all(lookup(name).quantization.weight is not None for name in policy.compute_ops)
+    assert not set(policy.quantizable_neighbors) & {*policy.compute_ops, *policy.pass_through_ops}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_the_accelerator_takes_every_layer_it_can(name, cores):
     platform = platform_of(target)
     assert (platform.dla, platform.dla_cores, platform.strong) == (True, cores, False)
     assert not target.quantization.residual_adds
-    assert "ConvTranspose" in target.quantization.anchors
+    assert "ConvTranspose" in target.quantization.compute_ops
     assert "dla" not in load_target(name).settings
 
 
@@ -138,12 +138,12 @@ def test_devices_without_an_accelerator_have_no_option_for_it(name):
         ("dgpu{tensorrt=10.3,generation=blackwell}", "generation=blackwell does not go with tensorrt=10.3", "10.13"),
         ("rtx{jetpack=6.2}", "there is no option 'jetpack'", "choose one of: route"),
         ("cpu{threads=4}", "there is no option 'threads'", "give the name alone"),
-        ("jetson{jetpack=6.2", "cannot read", "NAME{option=word"),
-        ("jetson{jetpack}", "cannot read", "NAME{option=word"),
-        ("jetson{jetpack=}", "cannot read", "NAME{option=word"),
-        ("jetson{jetpack=6.1,jetpack=6.2}", "cannot read", "NAME{option=word"),
-        ("jetson{jetpack=6.1}x", "cannot read", "NAME{option=word"),
-        ("jetson{}", "cannot read", "NAME{option=word"),
+        ("jetson{jetpack=6.2", "cannot read", "NAME{option=choice"),
+        ("jetson{jetpack}", "cannot read", "NAME{option=choice"),
+        ("jetson{jetpack=}", "cannot read", "NAME{option=choice"),
+        ("jetson{jetpack=6.1,jetpack=6.2}", "cannot read", "NAME{option=choice"),
+        ("jetson{jetpack=6.1}x", "cannot read", "NAME{option=choice"),
+        ("jetson{}", "cannot read", "NAME{option=choice"),
         ("jetsonn{jetpack=6.2}", "unknown target 'jetsonn'", "did you mean 'jetson'?"),
         ("jetsonjetpack=6.2", "unknown target", "put it in quotes"),
         ("", "unknown target ''", "choose one of"),
@@ -162,22 +162,22 @@ def test_space_around_words_does_not_matter():
 
 
 @pytest.mark.parametrize("text", ["jetson-orin", "jetson-orin{jetpack=5.1}", "dgpu{route=network,generation=ada}"])
-def test_a_target_knows_how_to_spell_itself(text):
+def test_a_target_knows_how_to_express_itself(text):
     target = load_target(text)
-    assert load_target(target.spelled) == target
-    assert target.spelled == text
+    assert load_target(target.canonical_name) == target
+    assert target.canonical_name == text
 
 
 def test_options_are_listed_with_their_default():
     options = options_of("jetson")
-    assert (options["jetpack"].default, options["dla"].words) == ("6.2", ("off", "on"))
+    assert (options["jetpack"].default, options["dla"].choices) == ("6.2", ("off", "on"))
     assert list(options_of("rtx")) == ["route"]
     with pytest.raises(UsageError, match="unknown target"):
         options_of("jetsonn")
 
 
-def test_stand_ins_compute_in_integers_what_the_device_does():
-    """SM75 builds Q/DQ in float32 networks without one integer kernel: it would prove nothing."""
+def test_proxies_compute_in_integers_what_the_device_does():
+    """SM75 builds Q/DQ in float32 networks without one integer kernel: it would show nothing."""
     assert platform_of(load_target("jetson-xavier")).proxies == ("8.0",)
     assert all("7.5" not in platform_of(load_target(text)).proxies for text in (*NVIDIA, *CHOICES))
 
@@ -185,7 +185,7 @@ def test_stand_ins_compute_in_integers_what_the_device_does():
 @pytest.mark.skipif("GRAPHPRESS_DATA" not in os.environ, reason="GRAPHPRESS_DATA is not set: no real models here")
 @pytest.mark.skipif(find_toolchain("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
 @pytest.mark.parametrize("text", ["jetson-xavier", "jetson-thor{jetpack=7.0}", "jetson{dla=on}"])
-def test_the_default_recipe_keeps_its_promises_on_the_stand_in(tmp_path, text):
+def test_the_default_recipe_keeps_its_expected_precisions_on_the_proxy(tmp_path, text):
     folder = Path(os.environ["GRAPHPRESS_DATA"])
     out = tmp_path / "out"
     report = optimize(

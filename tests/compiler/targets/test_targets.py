@@ -20,14 +20,14 @@ def test_every_target_is_whole(name):
     assert target.recipe in recipe_names()
     assert target.backend in backend_names()
     policy = target.quantization
-    for op_type in (*policy.anchors, *policy.companions, *policy.transparent):
+    for op_type in (*policy.compute_ops, *policy.quantizable_neighbors, *policy.pass_through_ops):
         assert lookup(op_type) is not None, op_type
-    assert set(policy.float_results) <= set(policy.anchors)
-    assert not set(policy.anchors) & {*policy.companions, *policy.transparent}
-    assert not set(policy.companions) & set(policy.transparent)
-    for op_type in policy.anchors:
+    assert set(policy.float_results) <= set(policy.compute_ops)
+    assert not set(policy.compute_ops) & {*policy.quantizable_neighbors, *policy.pass_through_ops}
+    assert not set(policy.quantizable_neighbors) & set(policy.pass_through_ops)
+    for op_type in policy.compute_ops:
         assert lookup(op_type).quantization.weight is not None
-    for op_type in policy.transparent:
+    for op_type in policy.pass_through_ops:
         assert lookup(op_type).quantization.moves_data, op_type
 
 
@@ -70,7 +70,7 @@ description = "a base"
 opset_max = 20
 aliases = ["b"]
 [quantization]
-anchors = ["Conv"]
+compute_ops = ["Conv"]
 bias = "float32"
 """
 
@@ -78,7 +78,7 @@ bias = "float32"
 def test_a_target_like_another_changes_only_what_it_says(folder):
     folder(base=BASE, child='like = "base"\ndescription = "a child"\n[quantization]\nbias = "int32"\n')
     child = load_target("child")
-    assert (child.opset_max, child.quantization.anchors, child.quantization.bias) == (20, ("Conv",), "int32")
+    assert (child.opset_max, child.quantization.compute_ops, child.quantization.bias) == (20, ("Conv",), "int32")
     assert aliases_of("child") == []
     assert load_target("b").name == "base"
 
@@ -89,7 +89,7 @@ def test_features_of_this_machine_adjust_it(folder, monkeypatch, features, reduc
     folder(here="this_machine = true\n" + text, elsewhere=text.replace('"b"', '"c"'))
     monkeypatch.setattr(module, "cpu_features", lambda: features)
     assert load_target("here").quantization.reduced_range is reduced
-    assert load_target("here").quantization.anchors == ("Conv",)
+    assert load_target("here").quantization.compute_ops == ("Conv",)
     assert load_target("elsewhere").quantization.reduced_range is False
 
 
@@ -117,7 +117,7 @@ def test_a_target_like_another_keeps_replaces_or_drops_its_options(folder):
     assert options_of("same") == options_of("base")
     assert list(options_of("fewer")) == ["release"]
     assert load_target("fewer").peak_gmacs == {"int8": 2.0}
-    assert options_of("other")["release"].words == ("3",)
+    assert options_of("other")["release"].choices == ("3",)
     assert load_target("other").opset_max == 25
 
 

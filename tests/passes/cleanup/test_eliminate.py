@@ -1,4 +1,4 @@
-"""eliminate_identity, eliminate_neutral and eliminate_movement: what goes, and what has to stay."""
+"""eliminate_identity, fold_identity_arithmetic and remove_noop_layout: what goes, and what has to stay."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from graphpress.passes.cleanup.eliminate_identity import EliminateIdentity
-from graphpress.passes.cleanup.eliminate_movement import EliminateMovement
-from graphpress.passes.cleanup.eliminate_neutral import EliminateNeutral
+from graphpress.passes.cleanup.fold_identity_arithmetic import FoldIdentityArithmetic
+from graphpress.passes.cleanup.remove_noop_layout import RemoveNoopLayout
 
 IDENTITIES = {
     "Identity": "Identity(a)",
@@ -102,12 +102,12 @@ def test_neutral_elements_go(build, clean, call, dtype):
         zero=np.array(0, numpy_type), one=np.array([1], numpy_type),
         zeros=np.zeros((1, 3), numpy_type), ones=np.ones((2, 1), numpy_type),
     )  # fmt: skip
-    assert clean(EliminateNeutral(), model).ops == ["Neg"]
+    assert clean(FoldIdentityArithmetic(), model).ops == ["Neg"]
 
 
 def test_neutral_logic_goes(build, clean):
     text = "(float[2] x) => (bool[2] y) { b = Less(x, x) c = And(b, yes) d = Or(no, c) y = Not(d) }"
-    assert clean(EliminateNeutral(), build(text, yes=np.array(True), no=np.array(False))).ops == ["Less", "Not"]
+    assert clean(FoldIdentityArithmetic(), build(text, yes=np.array(True), no=np.array(False))).ops == ["Less", "Not"]
 
 
 @pytest.mark.parametrize("call", ["Sub(zero, x)", "Div(one, x)", "Add(x, one)", "Mul(x, zero)"])
@@ -117,19 +117,19 @@ def test_what_is_not_neutral_stays(build, clean, call):
         zero=np.array(0, np.float32),
         one=np.array(1, np.float32),
     )
-    assert len(clean(EliminateNeutral(), model).ops) == 2
+    assert len(clean(FoldIdentityArithmetic(), model).ops) == 2
 
 
 def test_a_constant_that_widens_is_refused(build, clean):
     text = "(float[1,3] x) => (float[2,3] y) { a = Add(x, zeros) y = Neg(a) }"
-    done = clean(EliminateNeutral(), build(text, zeros=np.zeros((2, 3), np.float32)))
+    done = clean(FoldIdentityArithmetic(), build(text, zeros=np.zeros((2, 3), np.float32)))
     assert done.ops == ["Add", "Neg"]
     assert "could widen" in done.reasons
 
 
 def test_infinity_and_nan_pass_neutral_elements(build, clean):
     model = build("(float[4] x) => (float[4] y) { a = Mul(x, one) y = Identity(a) }", one=np.array(1, np.float32))
-    clean(EliminateNeutral(), model, feed={"x": np.array([np.inf, -np.inf, np.nan, -0.0], np.float32)})
+    clean(FoldIdentityArithmetic(), model, feed={"x": np.array([np.inf, -np.inf, np.nan, -0.0], np.float32)})
 
 
 @pytest.mark.parametrize("call", MOVEMENTS.values(), ids=MOVEMENTS.keys())
@@ -145,7 +145,7 @@ def test_movement_of_nothing_goes(build, clean, call):
         end=np.array([np.iinfo(np.int64).max]), shape=np.array([1, 2, 3, 4]), small=np.array([3, 1]),
         ones=np.ones(4, np.int64), factors=np.ones(4, np.float32),
     )  # fmt: skip
-    assert clean(EliminateMovement(), model).ops == ["Relu", "ReduceMax"]
+    assert clean(RemoveNoopLayout(), model).ops == ["Relu", "ReduceMax"]
 
 
 @pytest.mark.parametrize(
@@ -160,16 +160,16 @@ def test_movement_of_something_stays(build, clean, call):
         shift=np.array([0, 0, 1, 0, 0, 0, -1, 0]), twos=np.array([1, 1, 1, 2]), other=np.array([2, 1, 3, 3]),
         start=np.array([1]), end=np.array([3]),
     )  # fmt: skip
-    assert len(clean(EliminateMovement(), model).ops) == 4
+    assert len(clean(RemoveNoopLayout(), model).ops) == 4
 
 
-def test_old_spellings_with_attributes_are_understood(build, clean):
+def test_old_forms_with_attributes_are_understood(build, clean):
     model = build(
         "(float[2,3] x) => (float[2,3] y) "
         "{ a = Relu(x) b = Slice<starts=[0], ends=[9], axes=[1]>(a) c = Pad<pads=[0,0,0,0]>(b) y = Neg(c) }",
         opset=9,
     )
-    assert clean(EliminateMovement(), model).ops == ["Relu", "Neg"]
+    assert clean(RemoveNoopLayout(), model).ops == ["Relu", "Neg"]
 
 
 def test_a_function_is_cleaned_and_an_attribute_of_the_caller_is_left_alone(build, apply, run):

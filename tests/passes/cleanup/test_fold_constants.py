@@ -48,7 +48,7 @@ def test_constants_are_evaluated_as_the_runtime_would(build, clean, nodes):
     assert done.outcome.refusals == []
 
 
-def test_constant_nodes_become_initialisers_in_subgraphs_too(build, clean):
+def test_constant_nodes_become_initializers_in_subgraphs_too(build, clean):
     model = build(
         "(float[2] x, bool c) => (float[2] y) { k = Constant<value_float=2.0>() "
         "y = If(c)<then_branch = t () => (float[2] a) { m = Constant<value = float {3.0}>() a = Mul(x, m) }, "
@@ -88,7 +88,7 @@ def test_randomness_and_annotations_stay(build, apply, node):
     assert apply(FoldConstants(), model).changes == 0
 
 
-def test_an_initialiser_that_the_caller_may_override_is_not_folded():
+def test_an_initializer_that_the_caller_may_override_is_not_folded():
     graph = helper.make_graph(
         [helper.make_node("Neg", ["w"], ["n"]), helper.make_node("Add", ["x", "n"], ["y"])],
         "g",

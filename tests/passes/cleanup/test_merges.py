@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from graphpress.ir import constant
+from graphpress.passes.cleanup.fold_idempotent import FoldIdempotent
 from graphpress.passes.cleanup.merge_arithmetic import MergeArithmetic
 from graphpress.passes.cleanup.merge_clips import MergeClips
 from graphpress.passes.cleanup.merge_concats import MergeConcats
 from graphpress.passes.cleanup.merge_pads import MergePads
-from graphpress.passes.cleanup.merge_repeated import MergeRepeated
 from graphpress.passes.cleanup.merge_reshapes import MergeReshapes
 from graphpress.passes.cleanup.merge_slices import MergeSlices
 
@@ -32,10 +32,10 @@ def chain(first: str, second: str) -> str:
 @pytest.mark.parametrize(
     ("rule", "first", "second", "left"),
     [
-        (MergeRepeated(), "Relu(x)", "Relu(a)", ["Relu"]),
-        (MergeRepeated(), "Floor(x)", "Floor(a)", ["Floor"]),
-        (MergeRepeated(), "Neg(x)", "Neg(a)", []),
-        (MergeRepeated(), "Sigmoid(x)", "Relu(a)", ["Sigmoid"]),
+        (FoldIdempotent(), "Relu(x)", "Relu(a)", ["Relu"]),
+        (FoldIdempotent(), "Floor(x)", "Floor(a)", ["Floor"]),
+        (FoldIdempotent(), "Neg(x)", "Neg(a)", []),
+        (FoldIdempotent(), "Sigmoid(x)", "Relu(a)", ["Sigmoid"]),
         (MergeClips(), "Clip(x, zero, six)", "Clip(a, one, two)", ["Clip"]),
         (MergeClips(), "Clip(x, one, two)", "Clip(a, , zero)", ["Clip"]),
         (MergeClips(), "Relu(x)", "Clip(a, , six)", ["Clip"]),
@@ -64,8 +64,8 @@ def test_two_become_one(build, clean, rule, first, second, left):
 @pytest.mark.parametrize(
     ("rule", "first", "second"),
     [
-        (MergeRepeated(), "Exp(x)", "Exp(a)"),
-        (MergeRepeated(), "Tanh(x)", "Relu(a)"),
+        (FoldIdempotent(), "Exp(x)", "Exp(a)"),
+        (FoldIdempotent(), "Tanh(x)", "Relu(a)"),
         (MergeClips(), "Clip(x, six, one)", "Clip(a, zero, two)"),
         (MergeSlices(), "Slice(x, i1, i9, i1)", "Slice(a, i0, i1, i_1)"),
         (MergePads(), "Pad(x, border, one)", "Pad(a, border, zero)"),
@@ -154,7 +154,7 @@ def test_a_transpose_that_only_moves_an_axis_of_one_is_a_reshape(build, clean, s
 
 
 @pytest.mark.parametrize("rule", [MergeClips(), MergeSlices(), MergePads(), MergeReshapes()])
-def test_operator_sets_that_spell_operands_as_attributes_are_refused(build, rule):
+def test_operator_sets_that_express_operands_as_attributes_are_refused(build, rule):
     model = build("(float[2,3] x) => (float[2,3] y) { y = Relu(x) }", opset=4)
     refusal = rule.refuse(model, None)
     assert refusal is not None

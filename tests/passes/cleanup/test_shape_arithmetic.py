@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphpress.ir import constant
-from graphpress.passes.cleanup.eliminate_dead import EliminateDead
+from graphpress.passes.cleanup.dce import DeadCodeElimination
 from graphpress.passes.cleanup.shape_arithmetic import ShapeArithmetic
 
 WEIGHTS = {"i0": np.array(0), "i1": np.array(1), "v0": np.array([0]), "v1": np.array([1]), "v2": np.array([2]),
@@ -37,7 +37,7 @@ def test_known_sizes_of_a_partly_known_shape_become_constants(build, clean):
         "{ s = Shape(x) k = Gather(s, pick) f = Cast<to=1>(k) y = ReduceSum<keepdims=0>(f) }",
         **WEIGHTS,
     )
-    assert clean(EliminateDead(), clean(ShapeArithmetic(), model).model).ops == ["Cast", "ReduceSum"]
+    assert clean(DeadCodeElimination(), clean(ShapeArithmetic(), model).model).ops == ["Cast", "ReduceSum"]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_targets_with_one_unknown_size_become_constant(build, clean, nodes, targ
     model = build(
         f"(float[n,2,3,2] x) => (float[a,b] y) {{ s = Shape(x) {nodes} r = Reshape(x, t) y = Flatten(r) }}", **WEIGHTS
     )
-    done = clean(EliminateDead(), clean(ShapeArithmetic(), model).model)
+    done = clean(DeadCodeElimination(), clean(ShapeArithmetic(), model).model)
     assert done.ops == ["Reshape", "Flatten"]
     assert constant(done.model.graph[0].inputs[1]).tolist() == target
 

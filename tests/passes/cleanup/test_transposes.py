@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from graphpress.ir import constant, static_shape
 from graphpress.passes.cleanup._layout import reordered
 from graphpress.passes.cleanup.cancel_transposes import CancelTransposes
-from graphpress.passes.cleanup.eliminate_movement import EliminateMovement
 from graphpress.passes.cleanup.merge_transposes import MergeTransposes
+from graphpress.passes.cleanup.remove_noop_layout import RemoveNoopLayout
 from graphpress.passes.cleanup.sink_transposes import SinkTransposes
 
 TO_LAST, TO_FIRST = "Transpose<perm=[0,2,3,1]>", "Transpose<perm=[0,3,1,2]>"
@@ -37,7 +37,7 @@ def test_a_default_order_is_the_reverse(build, clean):
         MergeTransposes(),
         build("(float[2,3,4] x) => (float[2,3,4] y) { a = Transpose(x) b = Transpose(a) y = Neg(b) }"),
     )
-    assert clean(EliminateMovement(), done.model).ops == ["Neg"]
+    assert clean(RemoveNoopLayout(), done.model).ops == ["Neg"]
 
 
 def test_the_first_stays_where_others_read_it(build, clean):
@@ -54,7 +54,7 @@ def test_transposes_cancel_around_elementwise_operators(build, clean):
     )
     done = clean(CancelTransposes(), model)
     assert [static_shape(value) for node in done.model.graph for value in node.outputs] == [(1, 2, 3, 4)] * 5
-    assert clean(EliminateMovement(), done.model).ops == ["Mul", "Add", "Clip", "Neg"]
+    assert clean(RemoveNoopLayout(), done.model).ops == ["Mul", "Add", "Clip", "Neg"]
 
 
 def test_a_shared_constant_is_not_changed_for_others(build, clean):

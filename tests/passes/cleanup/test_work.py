@@ -10,7 +10,7 @@ import graphpress.passes.cleanup.shape_arithmetic
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.ir import Model, digest
 from graphpress.manager.contract import Context
-from graphpress.manager.judge import NoJudge
+from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
 from graphpress.manager.recipe import from_name
 from graphpress.targets import load_target
@@ -38,7 +38,7 @@ def cleanup(model: Model, **hooks):
     recipe = from_name("cleanup")
     recipe.hooks.update(hooks)
     context = Context(load_target("cpu"), model)
-    return Manager(context, NoJudge(), (), verification="none").run(model, recipe).checkpoints
+    return Manager(context, NoEvaluator(), (), verification="none").run(model, recipe).checkpoints
 
 
 def network(build, batch="2"):
@@ -61,7 +61,7 @@ def test_the_input_model_is_the_first_checkpoint_and_is_copied_once(build, count
 def test_rules_walk_anew_only_after_a_change(build, count):
     walks = count(graphpress.ir.index, "_walk")
     _, last = cleanup(network(build))
-    changing = 3  # eliminate_identity, merge_common, merge_repeated
+    changing = 3  # eliminate_identity, cse, fold_idempotent
     assert last.changes == changing
     assert len(walks) <= 1 + changing
 

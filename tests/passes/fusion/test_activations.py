@@ -1,17 +1,17 @@
-"""The rules that recognise an activation function, each in the spellings of exporters and in some nobody uses."""
+"""The rules that recognize an activation function, each in the forms of exporters and in some nobody uses."""
 
 import numpy as np
 import pytest
 
 from graphpress.ir import apply_rules, float_attribute, string_attribute
-from graphpress.passes.fusion.gelu import Gelu
-from graphpress.passes.fusion.hard_sigmoid import HardSigmoid
-from graphpress.passes.fusion.hard_swish import HardSwish
-from graphpress.passes.fusion.leaky_relu import LeakyRelu
-from graphpress.passes.fusion.min_max_to_clip import MinMaxToClip
-from graphpress.passes.fusion.mish import Mish
-from graphpress.passes.fusion.softplus import Softplus
-from graphpress.passes.fusion.swish import Swish
+from graphpress.passes.fusion.fuse_clip import FuseClip
+from graphpress.passes.fusion.fuse_gelu import FuseGelu
+from graphpress.passes.fusion.fuse_hard_sigmoid import FuseHardSigmoid
+from graphpress.passes.fusion.fuse_hard_swish import FuseHardSwish
+from graphpress.passes.fusion.fuse_leaky_relu import FuseLeakyRelu
+from graphpress.passes.fusion.fuse_mish import FuseMish
+from graphpress.passes.fusion.fuse_softplus import FuseSoftplus
+from graphpress.passes.fusion.fuse_swish import FuseSwish
 
 NUMBERS = {
     "zero": 0.0, "half": 0.5, "one": 1.0, "two": 2.0, "three": 3.0, "six": 6.0, "sixth": 1 / 6, "seven": 7.0,
@@ -29,46 +29,46 @@ def numbers(dtype=np.float32):
     return {name: np.array(value, dtype) for name, value in NUMBERS.items()}
 
 
-SPELLINGS = {
-    Gelu(): [
+VARIANTS = {
+    FuseGelu(): [
         "d = Div(x, root2) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)",
         "d = Mul(x, inverse_root2) e = Erf(d) a = Add(one, e) h = Mul(half, x) y = Mul(h, a)",
         "d = Div(x, root2) e = Erf(d) a = Add(e, one) h = Mul(a, half) y = Mul(x, h)",
         "d = Div(x, root2) e = Erf(d) h = Mul(e, half) a = Add(h, half) y = Mul(a, x)",
         "d = Div(x, root2) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Div(m, two)",
     ],
-    Swish(): ["s = Sigmoid(x) y = Mul(x, s)", "q = Mul(quick, x) s = Sigmoid(q) y = Mul(s, x)"],
-    Mish(): [
+    FuseSwish(): ["s = Sigmoid(x) y = Mul(x, s)", "q = Mul(quick, x) s = Sigmoid(q) y = Mul(s, x)"],
+    FuseMish(): [
         "p = Softplus(x) t = Tanh(p) y = Mul(x, t)",
         "p = Softplus(x) g = Greater(x, twenty) w = Where(g, x, p) t = Tanh(w) y = Mul(t, x)",
         "e = Exp(x) a = Add(e, one) l = Log(a) t = Tanh(l) y = Mul(x, t)",
     ],
-    Softplus(): [
+    FuseSoftplus(): [
         "e = Exp(x) a = Add(one, e) y = Log(a)",
         "p = Softplus(x) g = Greater(x, twenty) y = Where(g, x, p)",
     ],
-    HardSwish(): [
+    FuseHardSwish(): [
         "a = Add(x, three) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)",
         "a = Add(x, three) c = Clip(a, zero, six) d = Div(c, six) y = Mul(d, x)",
         "a = Add(x, three) r = Relu(a) c = Min(r, six) d = Mul(sixth, c) y = Mul(d, x)",
         "a = Mul(x, sixth) b = Add(a, half) c = Clip(b, zero, one) y = Mul(c, x)",
         "s = HardSigmoid<alpha=0.16666667, beta=0.5>(x) y = Mul(x, s)",
     ],
-    HardSigmoid(): [
+    FuseHardSigmoid(): [
         "a = Add(x, three) c = Clip(a, zero, six) y = Div(c, six)",
         "a = Div(x, two) b = Sub(a, half) y = Clip(b, zero, one)",
         "a = Sub(one, x) c = Max(a, zero) y = Min(c, one)",
     ],
-    LeakyRelu(): [
+    FuseLeakyRelu(): [
         "g = Greater(x, zero) m = Mul(x, tenth) y = Where(g, x, m)",
         "m = Mul(tenth, x) y = Max(x, m)",
     ],
 }
-CASES = [(rule, nodes) for rule, spellings in SPELLINGS.items() for nodes in spellings]
+CASES = [(rule, nodes) for rule, forms in VARIANTS.items() for nodes in forms]
 
 
 @pytest.mark.parametrize(("rule", "nodes"), CASES, ids=[f"{rule.name}-{nodes}" for rule, nodes in CASES])
-def test_every_spelling_becomes_one_operator(build, fuse, rule, nodes):
+def test_every_form_becomes_one_operator(build, fuse, rule, nodes):
     fused = fuse(rule, build(graph(nodes), opset=24, ir_version=11, **numbers()), atol=1e-6)
     assert fused.outcome.changes >= 1
     assert fused.ops == [rule.emits]
@@ -85,30 +85,30 @@ def test_every_spelling_becomes_one_operator(build, fuse, rule, nodes):
 )
 def test_tanh_form_of_gelu(build, fuse, nodes):
     text = graph(f"{nodes} t = Tanh(i) p = Add(t, one) h = Mul(x, half) y = Mul(h, p)")
-    fused = fuse(Gelu(), build(text, opset=20, **numbers()), atol=1e-6)
+    fused = fuse(FuseGelu(), build(text, opset=20, **numbers()), atol=1e-6)
     assert fused.ops == ["Gelu"]
     assert string_attribute(fused.model.graph.node(0), "approximate", "none") == "tanh"
 
 
 def test_keeps_the_slope_of_quick_gelu(build):
     model = build(graph("q = Mul(x, quick) s = Sigmoid(q) y = Mul(x, s)"), opset=24, ir_version=11, **numbers())
-    assert apply_rules(model, [Swish()]).count == 1
+    assert apply_rules(model, [FuseSwish()]).count == 1
     assert float_attribute(model.graph.node(0), "alpha", 1) == pytest.approx(1.702)
 
 
-def test_half_precision_constants_are_recognised(build):
+def test_half_precision_constants_are_recognized(build):
     nodes = "d = Div(x, root2) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)"
     model = build(graph(nodes, "float16"), opset=20, **numbers(np.float16))
-    assert apply_rules(model, [Gelu()]).count == 1
+    assert apply_rules(model, [FuseGelu()]).count == 1
 
 
 @pytest.mark.parametrize(
     ("rule", "nodes", "opset"),
     [
-        (Gelu(), SPELLINGS[Gelu()][0], 20),
-        (Swish(), SPELLINGS[Swish()][0], 24),
-        (Mish(), SPELLINGS[Mish()][0], 18),
-        (HardSwish(), SPELLINGS[HardSwish()][0], 14),
+        (FuseGelu(), VARIANTS[FuseGelu()][0], 20),
+        (FuseSwish(), VARIANTS[FuseSwish()][0], 24),
+        (FuseMish(), VARIANTS[FuseMish()][0], 18),
+        (FuseHardSwish(), VARIANTS[FuseHardSwish()][0], 14),
     ],
 )
 def test_refuses_in_an_older_operator_set(build, refusals, rule, nodes, opset):
@@ -119,12 +119,12 @@ def test_refuses_in_an_older_operator_set(build, refusals, rule, nodes, opset):
 @pytest.mark.parametrize(
     ("rule", "nodes", "inner"),
     [
-        (Gelu(), SPELLINGS[Gelu()][0], "e"),
-        (Swish(), SPELLINGS[Swish()][0], "s"),
-        (Mish(), SPELLINGS[Mish()][0], "p"),
-        (HardSwish(), SPELLINGS[HardSwish()][4], "s"),
-        (Softplus(), SPELLINGS[Softplus()][0], "e"),
-        (LeakyRelu(), SPELLINGS[LeakyRelu()][0], "m"),
+        (FuseGelu(), VARIANTS[FuseGelu()][0], "e"),
+        (FuseSwish(), VARIANTS[FuseSwish()][0], "s"),
+        (FuseMish(), VARIANTS[FuseMish()][0], "p"),
+        (FuseHardSwish(), VARIANTS[FuseHardSwish()][4], "s"),
+        (FuseSoftplus(), VARIANTS[FuseSoftplus()][0], "e"),
+        (FuseLeakyRelu(), VARIANTS[FuseLeakyRelu()][0], "m"),
     ],
 )
 @pytest.mark.parametrize("reader", ["graph output", "node"])
@@ -138,19 +138,19 @@ def test_refuses_when_an_inner_value_is_read_elsewhere(build, refusals, rule, no
 @pytest.mark.parametrize(
     ("rule", "nodes"),
     [
-        (Gelu(), "d = Div(x, two) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)"),
-        (Gelu(), "d = Div(x, root2) e = Erf(d) a = Add(e, two) m = Mul(x, a) y = Mul(m, half)"),
-        (Gelu(), "r = Relu(x) d = Div(x, root2) e = Erf(d) a = Add(e, one) m = Mul(r, a) y = Mul(m, half)"),
-        (Swish(), "r = Relu(x) s = Sigmoid(x) y = Mul(r, s)"),
-        (Swish(), "a = Add(x, one) s = Sigmoid(a) y = Mul(x, s)"),
-        (Mish(), "p = Softplus(x) g = Greater(x, two) w = Where(g, x, p) t = Tanh(w) y = Mul(t, x)"),
-        (HardSwish(), "a = Add(x, two) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)"),
-        (HardSwish(), "a = Add(x, three) c = Clip(a, zero, seven) m = Mul(x, c) y = Div(m, six)"),
-        (HardSigmoid(), "y = Clip(x, zero, one)"),
-        (HardSigmoid(), "a = Add(x, three) y = Clip(a, zero, six)"),
-        (LeakyRelu(), "m = Mul(x, two) y = Max(x, m)"),
-        (LeakyRelu(), "g = Greater(x, one) m = Mul(x, tenth) y = Where(g, x, m)"),
-        (MinMaxToClip(), "r = Relu(x) y = Min(r, x)"),
+        (FuseGelu(), "d = Div(x, two) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)"),
+        (FuseGelu(), "d = Div(x, root2) e = Erf(d) a = Add(e, two) m = Mul(x, a) y = Mul(m, half)"),
+        (FuseGelu(), "r = Relu(x) d = Div(x, root2) e = Erf(d) a = Add(e, one) m = Mul(r, a) y = Mul(m, half)"),
+        (FuseSwish(), "r = Relu(x) s = Sigmoid(x) y = Mul(r, s)"),
+        (FuseSwish(), "a = Add(x, one) s = Sigmoid(a) y = Mul(x, s)"),
+        (FuseMish(), "p = Softplus(x) g = Greater(x, two) w = Where(g, x, p) t = Tanh(w) y = Mul(t, x)"),
+        (FuseHardSwish(), "a = Add(x, two) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)"),
+        (FuseHardSwish(), "a = Add(x, three) c = Clip(a, zero, seven) m = Mul(x, c) y = Div(m, six)"),
+        (FuseHardSigmoid(), "y = Clip(x, zero, one)"),
+        (FuseHardSigmoid(), "a = Add(x, three) y = Clip(a, zero, six)"),
+        (FuseLeakyRelu(), "m = Mul(x, two) y = Max(x, m)"),
+        (FuseLeakyRelu(), "g = Greater(x, one) m = Mul(x, tenth) y = Where(g, x, m)"),
+        (FuseClip(), "r = Relu(x) y = Min(r, x)"),
     ],
 )
 def test_leaves_other_functions_alone(build, refusals, rule, nodes):
@@ -160,9 +160,9 @@ def test_leaves_other_functions_alone(build, refusals, rule, nodes):
 @pytest.mark.parametrize(
     ("rule", "nodes"),
     [
-        (HardSigmoid(), "m = Mul(x, tenth) a = Add(m, half) y = Clip(a, zero, one)"),
-        (LeakyRelu(), "g = Greater(x, zero) m = Mul(x, tenth) y = Where(g, x, m)"),
-        (Softplus(), "e = Exp(x) a = Add(e, one) y = Log(a)"),
+        (FuseHardSigmoid(), "m = Mul(x, tenth) a = Add(m, half) y = Clip(a, zero, one)"),
+        (FuseLeakyRelu(), "g = Greater(x, zero) m = Mul(x, tenth) y = Where(g, x, m)"),
+        (FuseSoftplus(), "e = Exp(x) a = Add(e, one) y = Log(a)"),
     ],
 )
 def test_leaves_double_alone(build, refusals, rule, nodes):
@@ -172,27 +172,27 @@ def test_leaves_double_alone(build, refusals, rule, nodes):
 
 def test_leaves_integers_alone(build, refusals):
     model = build(graph("m = Mul(x, zero) y = Max(x, m)", "int32"), zero=np.array(0, np.int32))
-    assert refusals(LeakyRelu(), model) == ["the fused operator does not compute in int32"]
+    assert refusals(FuseLeakyRelu(), model) == ["the fused operator does not compute in int32"]
 
 
 def test_a_scale_before_or_behind_the_function_stays(build, fuse):
     nodes = (
         "i = Mul(x, two) d = Div(i, root2) e = Erf(d) a = Add(e, one) m = Mul(i, a) h = Mul(m, half) y = Mul(h, two)"
     )
-    fused = fuse(Gelu(), build(graph(nodes), opset=20, **numbers()), atol=1e-6)
+    fused = fuse(FuseGelu(), build(graph(nodes), opset=20, **numbers()), atol=1e-6)
     assert fused.ops == ["Mul", "Gelu", "Mul"]
 
 
 @pytest.mark.parametrize("nodes", ["y = Min(x, half)", "y = Max(zero, x)", "m = Max(x, minus) y = Min(m, half)"])
 def test_minimum_and_maximum_become_clip(build, fuse, nodes):
-    assert set(fuse(MinMaxToClip(), build(graph(nodes), **numbers())).ops) == {"Clip"}
-    assert set(fuse(MinMaxToClip(), build(graph(nodes, "double"), **numbers(np.float64))).ops) == {"Clip"}
+    assert set(fuse(FuseClip(), build(graph(nodes), **numbers())).ops) == {"Clip"}
+    assert set(fuse(FuseClip(), build(graph(nodes, "double"), **numbers(np.float64))).ops) == {"Clip"}
 
 
 def test_minimum_needs_limits_as_inputs(build, refusals):
-    assert "needs opset 11" in refusals(MinMaxToClip(), build(graph("y = Min(x, half)"), opset=10, **numbers()))[0]
+    assert "needs opset 11" in refusals(FuseClip(), build(graph("y = Min(x, half)"), opset=10, **numbers()))[0]
 
 
 def test_a_number_with_more_axes_is_no_number(build, refusals):
     weights = numbers() | {"one": np.ones((1, 1, 1, 1), np.float32)}
-    assert refusals(Softplus(), build(graph("e = Exp(x) a = Add(one, e) y = Log(a)"), **weights)) == []
+    assert refusals(FuseSoftplus(), build(graph("e = Exp(x) a = Add(one, e) y = Log(a)"), **weights)) == []

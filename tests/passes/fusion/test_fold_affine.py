@@ -64,7 +64,7 @@ def test_folds_into_a_product_of_a_batch_of_rows(build, fuse):
         ("h = Mul(x, s) y = ConvTranspose(h, v)", ["ConvTranspose"]),
     ],
 )
-def test_folds_input_normalisation_into_the_convolution_behind(build, fuse, nodes, left):
+def test_folds_input_normalization_into_the_convolution_behind(build, fuse, nodes, left):
     weights = {"w": normal(4, 6, 3, 3), "v": normal(6, 4, 3, 3), "k": normal(6, 1, 1), "s": normal(1, 6, 1, 1)}
     assert fuse(FoldAffine(), build(f"(float[1,6,7,7] x) => (float y) {{ {nodes} }}", **weights)).ops == left
 

@@ -159,7 +159,7 @@ def test_refuses_what_leaves_the_range_of_the_type(build, refusals):
     assert "range of float16" in refusals(FoldBatchNorm(), model)[0]
 
 
-def test_leaves_a_normalisation_alone_that_has_no_layer_beside_it(build, refusals):
+def test_leaves_a_normalization_alone_that_has_no_layer_beside_it(build, refusals):
     model = build(graph("h = Relu(x) y = BatchNormalization(h, g, b, m, v)"), **statistics(6))
     assert refusals(FoldBatchNorm(), model) == []
 
@@ -198,7 +198,7 @@ def test_any_grouping(build, fuse, groups, ins, outs, kernel, transposed):
     assert fuse(FoldBatchNorm(), model).ops == [op]
 
 
-def test_mobilenet_loses_all_its_normalisations():
+def test_mobilenet_loses_all_its_normalizations():
     folder = os.environ.get("GRAPHPRESS_DATA")
     if not folder:
         pytest.skip("GRAPHPRESS_DATA is not set")

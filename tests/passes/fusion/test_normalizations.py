@@ -1,4 +1,4 @@
-"""The rules that recognise a normalisation or a softmax that is spelt out."""
+"""The rules that recognize a normalization or a softmax that is written out."""
 
 import re
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from graphpress.ir import float_attribute, int_attribute
-from graphpress.passes.fusion.group_norm import GroupNorm
-from graphpress.passes.fusion.layer_norm import LayerNorm
-from graphpress.passes.fusion.rms_norm import RmsNorm
-from graphpress.passes.fusion.softmax import Softmax
+from graphpress.passes.fusion.fuse_group_norm import FuseGroupNorm
+from graphpress.passes.fusion.fuse_layer_norm import FuseLayerNorm
+from graphpress.passes.fusion.fuse_rms_norm import FuseRmsNorm
+from graphpress.passes.fusion.fuse_softmax import FuseSoftmax
 
 GENERATOR = np.random.default_rng(5)
 AXIS = np.array([-1])
@@ -45,17 +45,17 @@ ROOTS = {
 @pytest.mark.parametrize("root", ROOTS)
 @pytest.mark.parametrize("tail", ["g = Mul(n, gamma) y = Add(g, beta)", "y = Mul(gamma, n)", "y = Identity(n)"])
 def test_layer_norm(build, fuse, root, tail):
-    fused = fuse(LayerNorm(), build(graph(CENTRE + ROOTS[root].format("d") + tail), **weights()), atol=1e-5)
+    fused = fuse(FuseLayerNorm(), build(graph(CENTRE + ROOTS[root].format("d") + tail), **weights()), atol=1e-5)
     assert [op for op in fused.ops if op != "Identity"] == ["LayerNormalization"]
     assert float_attribute(fused.model.graph.node(0), "epsilon", 0) == pytest.approx(1e-5)
 
 
 def test_layer_norm_in_opset_18_and_over_two_axes(build, fuse):
     one = re.sub(r"<axes=.*?>\((.)\)", r"(\1, axis)", CENTRE + ROOTS["sqrt"].format("d"))
-    fused = fuse(LayerNorm(), build(graph(one + "y = Mul(n, gamma)"), opset=18, **weights()), atol=1e-5)
+    fused = fuse(FuseLayerNorm(), build(graph(one + "y = Mul(n, gamma)"), opset=18, **weights()), atol=1e-5)
     assert fused.ops == ["LayerNormalization"]
     two = (CENTRE + ROOTS["sqrt"].format("d")).replace("[-1]", "[1,2]") + "y = Mul(n, row)"
-    fused = fuse(LayerNorm(), build(graph(two), **weights()), atol=1e-5)
+    fused = fuse(FuseLayerNorm(), build(graph(two), **weights()), atol=1e-5)
     assert int_attribute(fused.model.graph.node(0), "axis", 0) == -2
 
 
@@ -63,7 +63,7 @@ def test_layer_norm_in_opset_18_and_over_two_axes(build, fuse):
 @pytest.mark.parametrize("tail", ["y = Mul(n, gamma)", "g = Mul(gamma, n) y = Add(g, beta)", "y = Identity(n)"])
 def test_rms_norm(build, fuse, root, tail):
     nodes = re.sub(r"<axes=.*?>\(p\)", "(p, axis)", ROOTS[root].format("x"))
-    fused = fuse(RmsNorm(), build(graph(nodes + tail), opset=23, ir_version=11, **weights()), atol=1e-5)
+    fused = fuse(FuseRmsNorm(), build(graph(nodes + tail), opset=23, ir_version=11, **weights()), atol=1e-5)
     assert fused.ops[0] == "RMSNormalization"
     assert set(fused.ops[1:]) <= {"Add", "Identity"}
 
@@ -75,16 +75,16 @@ def test_casts_to_float_and_back_belong_to_the_operator(build, fuse):
     )
     arrays = weights() | {"half_gamma": GENERATOR.normal(size=8).astype(np.float16)}
     model = build(graph(nodes, "float16"), opset=23, ir_version=11, **arrays)
-    assert fuse(RmsNorm(), model, rtol=2e-3).ops == ["RMSNormalization"]
+    assert fuse(FuseRmsNorm(), model, rtol=2e-3).ops == ["RMSNormalization"]
 
 
 REFUSALS = [
-    (LayerNorm(), CENTRE + ROOTS["sqrt"].format("d") + "y = Mul(n, gamma)", {"opset": 13}, "needs opset 17"),
-    (LayerNorm(), CENTRE + ROOTS["sqrt"].format("d") + "g = Mul(n, gamma) y = Mul(g, s)", {}, "another reader"),
-    (LayerNorm(), CENTRE + ROOTS["sqrt"].format("d") + "y = Identity(n)", {"shape": "2,4,N"}, "is unknown"),
-    (RmsNorm(), ROOTS["sqrt"].format("x") + "y = Mul(n, gamma)", {"opset": 17}, "needs opset 23"),
-    (Softmax(), "e = Exp(x) t = ReduceSum<axes=[-1]>(e) y = Div(e, t)", {"opset": 11}, "needs opset 13"),
-    (Softmax(), "e = Exp(x) t = ReduceSum(e, axis) z = Div(e, t) y = Add(z, e)", {}, "another reader"),
+    (FuseLayerNorm(), CENTRE + ROOTS["sqrt"].format("d") + "y = Mul(n, gamma)", {"opset": 13}, "needs opset 17"),
+    (FuseLayerNorm(), CENTRE + ROOTS["sqrt"].format("d") + "g = Mul(n, gamma) y = Mul(g, s)", {}, "another reader"),
+    (FuseLayerNorm(), CENTRE + ROOTS["sqrt"].format("d") + "y = Identity(n)", {"shape": "2,4,N"}, "is unknown"),
+    (FuseRmsNorm(), ROOTS["sqrt"].format("x") + "y = Mul(n, gamma)", {"opset": 17}, "needs opset 23"),
+    (FuseSoftmax(), "e = Exp(x) t = ReduceSum<axes=[-1]>(e) y = Div(e, t)", {"opset": 11}, "needs opset 13"),
+    (FuseSoftmax(), "e = Exp(x) t = ReduceSum(e, axis) z = Div(e, t) y = Add(z, e)", {}, "another reader"),
 ]
 
 
@@ -97,13 +97,13 @@ def test_refuses_and_says_why(build, refusals, rule, nodes, options, reason):
 @pytest.mark.parametrize(
     ("rule", "nodes"),
     [
-        (LayerNorm(), (CENTRE + ROOTS["sqrt"].format("d")).replace("-1", "1") + "y = Neg(n)"),
-        (LayerNorm(), CENTRE.replace("-1", "1") + ROOTS["sqrt"].format("d") + "y = Neg(n)"),
-        (LayerNorm(), ROOTS["sqrt"].format("x") + "y = Neg(n)"),
-        (RmsNorm(), CENTRE + ROOTS["sqrt"].format("d") + "y = Neg(n)"),
-        (RmsNorm(), ROOTS["sqrt"].format("x").replace("n = Div(x,", "a = Abs(x) n = Div(a,") + "y = Neg(n)"),
-        (Softmax(), "e = Exp(x) t = ReduceSum<keepdims=0>(e, axis) u = Unsqueeze(t, axis) y = Div(e, u)"),
-        (Softmax(), "e = Exp(x) t = ReduceSum(e) y = Div(e, t)"),
+        (FuseLayerNorm(), (CENTRE + ROOTS["sqrt"].format("d")).replace("-1", "1") + "y = Neg(n)"),
+        (FuseLayerNorm(), CENTRE.replace("-1", "1") + ROOTS["sqrt"].format("d") + "y = Neg(n)"),
+        (FuseLayerNorm(), ROOTS["sqrt"].format("x") + "y = Neg(n)"),
+        (FuseRmsNorm(), CENTRE + ROOTS["sqrt"].format("d") + "y = Neg(n)"),
+        (FuseRmsNorm(), ROOTS["sqrt"].format("x").replace("n = Div(x,", "a = Abs(x) n = Div(a,") + "y = Neg(n)"),
+        (FuseSoftmax(), "e = Exp(x) t = ReduceSum<keepdims=0>(e, axis) u = Unsqueeze(t, axis) y = Div(e, u)"),
+        (FuseSoftmax(), "e = Exp(x) t = ReduceSum(e) y = Div(e, t)"),
     ],
 )
 def test_leaves_other_functions_alone(build, refusals, rule, nodes):
@@ -118,7 +118,7 @@ def test_leaves_other_functions_alone(build, refusals, rule, nodes):
     ],
 )
 def test_softmax(build, fuse, nodes):
-    assert fuse(Softmax(), build(graph(nodes), **weights())).ops == ["Softmax"]
+    assert fuse(FuseSoftmax(), build(graph(nodes), **weights())).ops == ["Softmax"]
 
 
 GROUPS = (
@@ -142,15 +142,15 @@ def group_weights(**changes):
 @pytest.mark.parametrize("back", ["b = Reshape(i, shape)", "z = Shape(x) b = Reshape(i, z)"])
 def test_group_norm(build, fuse, back):
     model = build(graph(GROUPS.format(back=back), shape="2,6,3,3"), opset=21, **group_weights())
-    fused = fuse(GroupNorm(), model, atol=1e-5)
+    fused = fuse(FuseGroupNorm(), model, atol=1e-5)
     assert [op for op in fused.ops if op != "Shape"] == ["GroupNormalization"]
 
 
 def test_group_norm_refuses_and_leaves_alone(build, refusals):
     text = graph(GROUPS.format(back="b = Reshape(i, shape)"), shape="2,6,3,3")
-    assert "needs opset 21" in refusals(GroupNorm(), build(text, opset=17, **group_weights()))[0]
+    assert "needs opset 21" in refusals(FuseGroupNorm(), build(text, opset=17, **group_weights()))[0]
     read = text.replace("float y)", "float y, float[2,2,27] r)")
-    assert "another reader" in refusals(GroupNorm(), build(read, opset=21, **group_weights()))[0]
+    assert "another reader" in refusals(FuseGroupNorm(), build(read, opset=21, **group_weights()))[0]
     over_samples = {"into": np.array([1, 2, -1])}
     for changes in ({"ones": np.full(2, 2, np.float32)}, {"gamma": np.ones((1, 3, 1), np.float32)}, over_samples):
-        assert refusals(GroupNorm(), build(text, opset=21, **group_weights(**changes))) == []
+        assert refusals(FuseGroupNorm(), build(text, opset=21, **group_weights(**changes))) == []

@@ -6,8 +6,8 @@ from onnx.backend.test.case.node import collect_testcases
 
 from graphpress.ir import clone, from_proto, opset_of, to_proto, verify
 from graphpress.manager.contract import Context
+from graphpress.passes.fusion.fuse_rms_norm import FuseRmsNorm
 from graphpress.passes.fusion.raise_opset import FUSIONS, RaiseOpset
-from graphpress.passes.fusion.rms_norm import RmsNorm
 from graphpress.runtime import Session
 from graphpress.targets import Target
 
@@ -38,7 +38,7 @@ def test_raises_as_far_as_the_paying_fusion_needs(build, fuse):
     feed = {"x": np.random.default_rng(0).normal(size=(2, 4, 8)).astype(np.float32)}
     np.testing.assert_allclose(Session(model).run(feed)["y"], before.run(feed)["y"], rtol=1e-5)
     assert raise_it(model, target("RMSNormalization")).changes == 0
-    assert fuse(RmsNorm(), model).ops == ["RMSNormalization"]
+    assert fuse(FuseRmsNorm(), model).ops == ["RMSNormalization"]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_keeps_tensors_and_metadata(build):
     assert model.graph.node(0).metadata_props["note"] == "kept"
 
 
-SPELLINGS = [
+VARIANTS = [
     ("y = Clip<min=0.0, max=6.0>(x)", 6),
     ("y = Pad<pads=[0,0,1,0,0,1], value=2.0>(x)", 2),
     ("s = ReduceSum<axes=[1], keepdims=0>(x) y = Unsqueeze<axes=[1]>(s)", 11),
@@ -75,8 +75,8 @@ SPELLINGS = [
 ]
 
 
-@pytest.mark.parametrize(("nodes", "opset"), SPELLINGS)
-def test_spells_operators_the_newer_way(build, nodes, opset):
+@pytest.mark.parametrize(("nodes", "opset"), VARIANTS)
+def test_expresses_operators_the_newer_way(build, nodes, opset):
     model = build(f"(float[2,4,8] x) => (float y) {{ {nodes} }}", opset=opset, ir_version=8)
     raised = clone(model)
     assert raise_it(raised, to=23).refusals == []

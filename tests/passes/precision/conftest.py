@@ -1,4 +1,4 @@
-"""Graphs from text, annotated by the pass and spelt out, in float32's company."""
+"""Graphs from text, annotated by the pass and written out, in float32's company."""
 
 from dataclasses import dataclass, field
 
@@ -8,16 +8,16 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 
-from graphpress.ir import Model, clone, from_proto, lower_float_types, problems, to_proto, verify
+from graphpress.driver.prepare import prepare
+from graphpress.ir import Model, clone, from_proto, materialize_float_types, problems, to_proto, verify
 from graphpress.ir.encoding import float_type
-from graphpress.ir.qdq import lower_qdq
+from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Context, Outcome
-from graphpress.manager.judge import NoJudge
+from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
 from graphpress.manager.recipe import from_name
 from graphpress.models import build as build_family
 from graphpress.passes.precision.reduce_precision import ReducePrecision
-from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
@@ -63,10 +63,10 @@ class Reduced:
         return {refusal.where: refusal.why for refusal in self.outcome.refusals}
 
     def legal(self, simulate: bool = False) -> Model:
-        """Spelt out and checked; public names and types are as before."""
+        """Written out and checked; public names and types are as before."""
         legal = clone(self.model)
-        lower_qdq(legal)
-        lower_float_types(legal, simulate=simulate)
+        materialize_qdq(legal)
+        materialize_float_types(legal, simulate=simulate)
         assert problems(legal) == []
         proto = to_proto(legal)
         onnx.checker.check_model(proto, full_check=True)
@@ -111,7 +111,7 @@ def cleaned_family(family: str, **options) -> Model:
     recipe = from_name("int8")
     lossless = type(recipe)(tuple(one for one in recipe.passes if one.lossless))
     context = Context(target=load_target("jetson"), original=model)
-    manager = Manager(context, NoJudge(), feeds_for(model, 1), verification="none")
+    manager = Manager(context, NoEvaluator(), feeds_for(model, 1), verification="none")
     return manager.run(model, lossless).checkpoints[-1].model
 
 

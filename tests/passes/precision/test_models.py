@@ -5,16 +5,16 @@ import re
 import numpy as np
 import pytest
 
+from graphpress.driver.prepare import prepare
 from graphpress.ir import clone, graphs
 from graphpress.ir.encoding import compute_request, float_type
 from graphpress.manager.contract import Context
-from graphpress.manager.judge import NoJudge
+from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
 from graphpress.manager.recipe import from_name
 from graphpress.models import build as build_family
 from graphpress.passes.fusion.raise_opset import RaiseOpset
 from graphpress.passes.quantize.quantize import Quantize
-from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
@@ -79,10 +79,10 @@ def test_integers_and_float16(cleaned, feeds, reduce, family, order):
     data = feeds(model)
     context = Context(target=load_target("jetson"), original=model, calibration=data)
     RaiseOpset(to=19).run(model, context)
-    quantised = clone(model)
-    Quantize().run(quantised, context)
+    quantized = clone(model)
+    Quantize().run(quantized, context)
     if order == "after":
-        done = reduce(quantised, data)
+        done = reduce(quantized, data)
     else:
         done = reduce(model, data)
         Quantize().run(done.model, context)
@@ -94,7 +94,7 @@ def test_integers_and_float16(cleaned, feeds, reduce, family, order):
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             around = (node.inputs[0].producer(), *(use.node for use in node.outputs[0].uses()))
             assert all(one is None or one.op_type != "Cast" for one in around)
-    floats, halves = (one.legal() for one in (reduce(quantised, data, exclude=EVERYTHING), done))
+    floats, halves = (one.legal() for one in (reduce(quantized, data, exclude=EVERYTHING), done))
     for feed in data[:2]:
         expected, actual, simulated = (Session(one).run(feed) for one in (floats, halves, done.legal(simulate=True)))
         for name, one in expected.items():
@@ -108,7 +108,7 @@ def test_recipes_run_from_the_raw_model(feeds, recipe):
     model = build_family("resnet")
     prepare(model, {})
     context = Context(target=load_target("dgpu{tensorrt=11.4}"), original=clone(model), calibration=feeds(model))
-    run = Manager(context, NoJudge(), feeds(model, 1), verification="none").run(model, from_name(recipe))
+    run = Manager(context, NoEvaluator(), feeds(model, 1), verification="none").run(model, from_name(recipe))
     done = run.checkpoints[-1].model
     assert {float_type(node) for node in done.graph} == {recipe}
 

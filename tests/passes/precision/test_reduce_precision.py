@@ -166,7 +166,7 @@ NORM = """(float[N,4] x) => (float[N,4] y) {
 
 
 @pytest.mark.parametrize("data", [True, False])
-def test_a_small_epsilon_keeps_its_normalisation(build, reduce, data):
+def test_a_small_epsilon_keeps_its_normalization(build, reduce, data):
     model = build(NORM, w=W, axis=np.array([1]), eps=np.float32(1e-12))
     feeds = [{"x": np.zeros((1, 4), np.float32)}, {"x": np.full((1, 4), 1e-4, np.float32)}]
     done = reduce(model, feeds, data=data)

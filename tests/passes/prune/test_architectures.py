@@ -73,7 +73,7 @@ CASES = [
     Case("mobilevit"),
     Case("nas", {"nodes": 300, "width": 24}),
     Case("pointnet"),
-    Case("poolformer", {"width": 32}, 0.62, "the axis that is normalised of InstanceNormalization"),
+    Case("poolformer", {"width": 32}, 0.62, "the axis that is normalized of InstanceNormalization"),
     Case("recommender", {"entries": 8, "hidden": 128, "width": 32}),
     Case("repvgg"),
     Case("res2net"),
@@ -103,7 +103,7 @@ def test_half_of_every_group(case, pruning):
     assert pruned.coupling.channels.notes == []
     assert pruned.parameters_kept() <= case.most
     if case.why:
-        assert [frozen for frozen in pruned.coupling.frozen if case.why in frozen.why]
+        assert [pinned for pinned in pruned.coupling.pinned if case.why in pinned.why]
     for batch in (1, 3):
         feed = pruning.feed(model, batch)
         before, after = Session(model).run(feed), Session(pruned.model).run(feed)
@@ -156,7 +156,7 @@ def test_tables_of_blocks(name, blocks, seed, pruning):
 
 @pytest.mark.parametrize("name", ["conformer", "convnext", "detr", "mobilevit", "swin"])
 def test_statistics_may_be_let_go(name, pruning):
-    """The width that layer norms normalise shrinks too; what the model computes changes by definition."""
+    """The width that layer norms normalize shrinks too; what the model computes changes by definition."""
     model = build(name)
     pruned = pruning.by(model, pruning.half, keep_statistics=False)
     pruning.check(pruned)

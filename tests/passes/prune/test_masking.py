@@ -13,6 +13,7 @@ from graphpress.cache import ContentCache
 from graphpress.coupling import couple, remove, unshare
 from graphpress.data import load_dataset
 from graphpress.data.feeds import FeedSamples
+from graphpress.driver.prepare import prepare
 from graphpress.errors import DataError, UsageError
 from graphpress.evaluation.sensitivity import LOST
 from graphpress.ir import clone, from_proto, load, verify
@@ -21,7 +22,6 @@ from graphpress.models import build
 from graphpress.passes.cleanup.fold_constants import FoldConstants
 from graphpress.passes.prune._masking import damage, mask
 from graphpress.passes.prune.criteria import load_criterion
-from graphpress.prepare import prepare
 from graphpress.runtime import InputSpec, Session
 from graphpress.targets import load_target
 

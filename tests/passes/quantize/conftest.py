@@ -1,4 +1,4 @@
-"""Small graphs from text, quantised with made-up data and spelt for ONNX Runtime."""
+"""Small graphs from text, quantized with made-up data and written for ONNX Runtime."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -10,11 +10,11 @@ import pytest
 from onnx import numpy_helper
 
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
+from graphpress.driver.prepare import prepare
 from graphpress.ir import Model, Node, Value, clone, from_proto, verify
 from graphpress.ir.encoding import AffineEncoding, compute_request, encoding_of, read_encoding
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.quantize.quantize import Quantize
-from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import QuantizationPolicy, Target, load_target
 
@@ -36,7 +36,7 @@ def random_feeds(model: Model, count: int = 8, seed: int = 0) -> list[dict[str, 
 
 
 @dataclass
-class Quantised:
+class Quantized:
     """A model after the pass."""
 
     before: Model
@@ -73,7 +73,7 @@ class Quantised:
         return OnnxRuntimeBackend().prepare(self.model, load_target("cpu")).delivered
 
     def sqnr(self) -> dict[str, float]:
-        """Signal to quantisation noise of each output, in dB, over all feeds."""
+        """Signal to quantization noise of each output, in dB, over all feeds."""
         floats, integers = Session(self.before), Session(self.legal())
         signal: dict[str, float] = {}
         noise: dict[str, float] = {}
@@ -103,8 +103,8 @@ def jetson() -> Target:
 
 
 @pytest.fixture(scope="session")
-def quantise(policy) -> Callable[..., Quantised]:
-    """Quantise a model on random feeds (or given ones)."""
+def quantize(policy) -> Callable[..., Quantized]:
+    """Quantize a model on random feeds (or given ones)."""
 
     def run(
         model: Model,
@@ -113,14 +113,14 @@ def quantise(policy) -> Callable[..., Quantised]:
         one: Pass | None = None,
         target: Target | None = None,
         **changes,
-    ) -> Quantised:
+    ) -> Quantized:
         target = target or replace(load_target("cpu"), quantization=replace(policy, **changes))
         calibration = list(random_feeds(model) if feeds is None else feeds)
         context = Context(target=target, original=model, calibration=calibration, exclude=exclude)
         after = clone(model)
         outcome = (one or Quantize()).run(after, context)
         verify(after)
-        return Quantised(model, after, outcome, calibration)
+        return Quantized(model, after, outcome, calibration)
 
     return run
 

@@ -1,14 +1,14 @@
-"""Ranges of activations: looked at only where there is something to quantise, remembered by content."""
+"""Ranges of activations: looked at only where there is something to quantize, remembered by content."""
 
 import numpy as np
 import onnx
 import pytest
 
 from graphpress.cache import ContentCache
+from graphpress.driver.prepare import prepare
 from graphpress.ir import load, to_proto
 from graphpress.manager.contract import Context
 from graphpress.passes.quantize.quantize import Quantize
-from graphpress.prepare import prepare
 from graphpress.targets import load_target
 
 CONV = "(float[N,3,8,8] x) => (float[N,4,8,8] y) { y = Conv<pads=[1,1,1,1]>(x, w, b) }"
@@ -62,8 +62,8 @@ def test_the_cache_knows_external_weights_by_content(external, tmp_path):
     assert after["y"] == pytest.approx([2 * one for one in before["y"]], rel=0.05)
 
 
-def test_without_anything_to_quantise_the_data_is_not_looked_at(build):
+def test_without_anything_to_quantize_the_data_is_not_looked_at(build):
     model, feeds = build("(int64[N] x) => (int64[N] y) { y = Add(x, x) }"), Feeds()
     outcome = Quantize().run(model, Context(target=load_target("cpu"), original=model, calibration=feeds))
     assert outcome.changes == feeds.rounds == 0
-    assert "nothing was left to quantise" in outcome.notes[0]
+    assert "nothing was left to quantize" in outcome.notes[0]

@@ -13,9 +13,9 @@ from graphpress.ir import load, save, serialize
 from graphpress.ir.encoding import AffineEncoding, encoding_of, representable
 from graphpress.manager.contract import Context
 from graphpress.observation import HistogramObserver
-from graphpress.passes.quantize.encode import weight_encoding
+from graphpress.passes.quantize._encode import weight_encoding
+from graphpress.passes.quantize._ranges import activation_encoding, mse_range
 from graphpress.passes.quantize.quantize import Quantize
-from graphpress.passes.quantize.ranges import activation_encoding, mse_range
 from graphpress.targets import QuantizationPolicy, load_target
 
 POLICY = QuantizationPolicy()
@@ -77,9 +77,9 @@ def test_a_weight_grid_is_its_largest_magnitude_by_127(weight, data):
         assert scale == pytest.approx(magnitude / 127, rel=1e-6) if magnitude > 1e-30 else scale > 0
 
 
-def test_everything_that_is_spelt_out_is_the_definition(build, quantise, weights):
+def test_everything_that_is_written_out_is_the_definition(build, quantize, weights):
     weight, bias = weights.of(4, 3, 3, 3), weights.of(4, seed=1)
-    done = quantise(build(CONV, w=weight, b=bias), one=Quantize(calibration_method="minmax"))
+    done = quantize(build(CONV, w=weight, b=bias), one=Quantize(calibration_method="minmax"))
     data = np.concatenate([feed["x"] for feed in done.feeds]).astype(np.float64)
     scale_x = np.float32((data.max() - data.min()) / 255)
     assert done.encoding("x").scale == pytest.approx(scale_x, rel=1e-6)
@@ -100,11 +100,11 @@ def test_everything_that_is_spelt_out_is_the_definition(build, quantise, weights
     assert done.sqnr()["y"] > 35
 
 
-def test_a_large_bias_widens_its_weight_scale_instead_of_overflowing(build, quantise, weights):
+def test_a_large_bias_widens_its_weight_scale_instead_of_overflowing(build, quantize, weights):
     weight = weights.of(4, 3, 3, 3)
     weight[1] *= 1e-9
     bias = np.float32([0.1, 3.0, 0.0, -0.1])
-    done = quantise(build(CONV, w=weight, b=bias))
+    done = quantize(build(CONV, w=weight, b=bias))
     scale = np.array(done.read("y", 1).scale)
     plain = np.abs(weight).max(axis=(1, 2, 3)) / 127
     np.testing.assert_allclose(scale[[0, 2, 3]], plain[[0, 2, 3]], rtol=1e-6)
@@ -115,34 +115,34 @@ def test_a_large_bias_widens_its_weight_scale_instead_of_overflowing(build, quan
     assert done.sqnr()["y"] > 30
 
 
-def test_one_scale_a_tensor(build, quantise, weights):
-    done = quantise(build(CONV, w=weights.of(4, 3, 3, 3), b=weights.of(4)), one=Quantize(per_channel=False))
+def test_one_scale_a_tensor(build, quantize, weights):
+    done = quantize(build(CONV, w=weights.of(4, 3, 3, 3), b=weights.of(4)), one=Quantize(per_channel=False))
     assert done.encoding("w").axis is None
     assert done.encoding("w").scale.size == done.encoding("b").scale.size == 1
     assert done.sqnr()["y"] > 30
 
 
-def test_a_large_bias_widens_a_scale_for_the_whole_tensor(build, quantise, weights):
-    done = quantise(
+def test_a_large_bias_widens_a_scale_for_the_whole_tensor(build, quantize, weights):
+    done = quantize(
         build(CONV, w=1e-9 * weights.of(4, 3, 3, 3), b=np.float32([1, 2, 3, 4])), one=Quantize(per_channel=False)
     )
     assert done.read("y", 1).scale.size == 1
     assert done.sqnr()["y"] > 30
 
 
-def test_without_saturating_kernels_weights_use_seven_bits(build, quantise, weights):
-    done = quantise(build(CONV, w=weights.of(4, 3, 3, 3), b=weights.of(4)), reduced_range=True)
+def test_without_saturating_kernels_weights_use_seven_bits(build, quantize, weights):
+    done = quantize(build(CONV, w=weights.of(4, 3, 3, 3), b=weights.of(4)), reduced_range=True)
     assert np.abs(initializers(done.legal())["w_quantized"].astype(int)).max() == 63
     assert done.sqnr()["y"] > 30
 
 
-def test_a_float_bias_stays_where_the_target_wants_it_so(build, quantise, weights):
-    done = quantise(build(CONV, w=weights.of(4, 3, 3, 3), b=weights.of(4)), bias="float32")
+def test_a_float_bias_stays_where_the_target_wants_it_so(build, quantize, weights):
+    done = quantize(build(CONV, w=weights.of(4, 3, 3, 3), b=weights.of(4)), bias="float32")
     assert done.encoding("b") is None
 
 
-def test_a_shared_bias_is_derived_for_each_reader(build, quantise, weights):
-    done = quantise(
+def test_a_shared_bias_is_derived_for_each_reader(build, quantize, weights):
+    done = quantize(
         build(
             "(float[N,4,8,8] x) => (float[N,4,8,8] y) "
             "{ a = Conv<pads=[1,1,1,1]>(x, w, b) y = Conv<pads=[1,1,1,1]>(a, v, b) }",
@@ -157,10 +157,10 @@ def test_a_shared_bias_is_derived_for_each_reader(build, quantise, weights):
     assert done.sqnr()["y"] > 25
 
 
-def test_channels_of_zeros_do_no_harm(build, quantise, weights):
+def test_channels_of_zeros_do_no_harm(build, quantize, weights):
     weight = weights.of(4, 3, 3, 3)
     weight[2] = 0
-    assert quantise(build(CONV, w=weight, b=np.zeros(4, np.float32))).sqnr()["y"] > 30
+    assert quantize(build(CONV, w=weight, b=np.zeros(4, np.float32))).sqnr()["y"] > 30
 
 
 def squared_error(values, observed):
@@ -185,12 +185,12 @@ def test_the_range_of_least_error_has_the_least_error(outliers, shape):
     assert found <= squared_error(values, whole)
 
 
-def test_a_percentile_leaves_out_what_minmax_keeps(build, quantise, weights):
+def test_a_percentile_leaves_out_what_minmax_keeps(build, quantize, weights):
     model = build(CONV, w=weights.of(4, 3, 3, 3), b=weights.of(4))
     feed = np.random.default_rng(0).normal(size=(64, 3, 8, 8)).astype(np.float32)
     feed[0, 0, 0, 0] = 30.0
     top = {
-        method: quantise(model, [{"x": feed}], one=Quantize(calibration_method=method, percentile=99.9))
+        method: quantize(model, [{"x": feed}], one=Quantize(calibration_method=method, percentile=99.9))
         .encoding("x")
         .representable[1]
         for method in ("minmax", "mse", "percentile")
@@ -200,27 +200,27 @@ def test_a_percentile_leaves_out_what_minmax_keeps(build, quantise, weights):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_undefined_values_are_an_error_of_the_data(build, quantise, weights, bad):
+def test_undefined_values_are_an_error_of_the_data(build, quantize, weights, bad):
     feed = np.full((2, 3, 8, 8), bad, np.float32)
     with pytest.raises(DataError, match="infinite or undefined") as raised:
-        quantise(build(CONV, w=weights.of(4, 3, 3, 3), b=weights.of(4)), [{"x": feed}])
+        quantize(build(CONV, w=weights.of(4, 3, 3, 3), b=weights.of(4)), [{"x": feed}])
     assert raised.value.where == "x"
 
 
-def test_a_node_that_reads_infinities_of_the_model_s_own_making_stays_float(build, quantise, weights):
+def test_a_node_that_reads_infinities_of_the_model_s_own_making_stays_float(build, quantize, weights):
     graph = (
         "(float[N,3,8,8] x) => (float[N,4,8,8] y) "
         "{ a = Conv<pads=[1,1,1,1]>(x, w, b) z = Relu(x) l = Log(z) c = Conv<pads=[1,1,1,1]>(l, w, b) y = Add(a, c) }"
     )
-    done = quantise(
+    done = quantize(
         build(graph, w=weights.of(4, 3, 3, 3), b=weights.of(4)), [{"x": np.zeros((2, 3, 8, 8), np.float32)}]
     )
     assert "infinite" in done.refused["l"]
     assert done.integer == {"a"}
 
 
-def test_an_annotated_model_is_saved_loaded_and_spelt_to_the_same_bytes(build, quantise, weights, tmp_path):
-    done = quantise(
+def test_an_annotated_model_is_saved_loaded_and_written_to_the_same_bytes(build, quantize, weights, tmp_path):
+    done = quantize(
         build(
             "(float[N,3,8,8] x) => (float[N,4,8,8] y, float[N,4,8,8] z) "
             "{ e = Erf(x) a = Conv<pads=[1,1,1,1]>(e, w, b) r = Relu(a) y = Conv<pads=[1,1,1,1]>(r, v) z = Exp(r) }",

@@ -1,4 +1,4 @@
-"""Eight-bit floats: the grid, the kernels that targets have, and the spelling that runtimes agree on."""
+"""Eight-bit floats: the grid, the kernels that targets have, and the form that runtimes agree on."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import pytest
 
 from graphpress.ir import clone
 from graphpress.ir.encoding import FLOAT8, compute_request
-from graphpress.ir.qdq import lower_qdq
+from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Context
 from graphpress.passes.quantize.quantize import Quantize
 from graphpress.runtime import Session
@@ -24,10 +24,10 @@ def ada():
 
 
 @pytest.fixture
-def on_ada(build, quantise, weights, ada):
+def on_ada(build, quantize, weights, ada):
     def run(body, opset=21, one=FLOAT8_PASS, size=8, **constants):
         text = f"(float[N,4,{size},{size}] x) => (float[N,4,{size},{size}] y) {{ {body} }}"
-        return quantise(build(text, opset=opset, w=weights.of(4, 4, 3, 3), **constants), one=one, target=ada)
+        return quantize(build(text, opset=opset, w=weights.of(4, 4, 3, 3), **constants), one=one, target=ada)
 
     return run
 
@@ -70,19 +70,19 @@ def test_numerics_against_the_definition(on_ada):
 
 
 @pytest.mark.parametrize("opset", [19, 20, 21, 24])
-def test_quantisers_name_their_type_where_they_can(on_ada, opset):
+def test_quantizers_name_their_type_where_they_can(on_ada, opset):
     done = on_ada(f"a = Conv{PADS}(x, w) r = Relu(a) y = Conv{PADS}(r, w)", opset=opset)
     legal = done.legal()
-    quantisers = [node for node in legal.graph if node.op_type == "QuantizeLinear"]
-    assert len(quantisers) == 2
-    for node in quantisers:
+    quantizers = [node for node in legal.graph if node.op_type == "QuantizeLinear"]
+    assert len(quantizers) == 2
+    for node in quantizers:
         assert ("output_dtype" in node.attributes) == (opset >= 21)
         assert len(node.inputs) == (2 if opset >= 21 else 3)
     if opset >= 21:
         assert done.sqnr()["y"] > 22
 
 
-def test_a_relu_before_a_quantiser_is_kept_by_the_runtime(on_ada):
+def test_a_relu_before_a_quantizer_is_kept_by_the_runtime(on_ada):
     """ONNX Runtime takes a zero-point of 0 for the lower end of the grid."""
     legal = on_ada(f"a = Conv{PADS}(x, w) r = Relu(a) y = Conv{PADS}(r, w)").legal()
     feed = {"x": np.random.default_rng(0).normal(size=(2, 4, 8, 8)).astype(np.float32)}
@@ -123,6 +123,6 @@ def test_an_old_operator_set_is_refused_with_the_remedy(build, weights, ada):
 
 def test_the_integers_of_a_weight_are_stored_as_eight_bit_floats(on_ada):
     legal = clone(on_ada(f"y = Conv{PADS}(x, w)").model)
-    assert lower_qdq(legal) == 2
+    assert materialize_qdq(legal) == 2
     stored = {value.const_value.dtype.name for value in legal.graph.initializers.values()}
     assert stored == {"FLOAT", "FLOAT8E4M3FN"}

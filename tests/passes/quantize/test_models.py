@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 
 from graphpress.analysis.linear import linear_op_of
+from graphpress.driver.prepare import prepare
 from graphpress.ir.encoding import read_encoding
 from graphpress.manager.contract import Context
-from graphpress.manager.judge import NoJudge
+from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
 from graphpress.manager.recipe import from_name
 from graphpress.models import build as build_family
 from graphpress.passes.fusion.raise_opset import RaiseOpset
 from graphpress.passes.quantize.quantize import Quantize
-from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
-LEAST_SQNR = {"resnet": 30, "mobilenet_v2": 25, "unet": 24, "bert": 31, "vit": 36, "vgg": 28, "densenet": 37}
+MIN_SQNR = {"resnet": 30, "mobilenet_v2": 25, "unet": 24, "bert": 31, "vit": 36, "vgg": 28, "densenet": 37}
 """In dB, on the noisiest output; about 3 dB below what was measured."""
 
 
@@ -35,12 +35,12 @@ def feeds_for(model, count=8):
 
 
 def cleaned(model):
-    """Through the clean-up and fusions that come before quantisation by default."""
+    """Through the clean-up and fusions that come before quantization by default."""
     target = load_target("cpu")
     prepare(model, {})
     recipe = from_name("int8")
     lossless = type(recipe)(tuple(one for one in recipe.passes if one.lossless))
-    manager = Manager(Context(target=target, original=model), NoJudge(), feeds_for(model, 1), verification="none")
+    manager = Manager(Context(target=target, original=model), NoEvaluator(), feeds_for(model, 1), verification="none")
     return manager.run(model, lossless).checkpoints[-1].model
 
 
@@ -49,15 +49,15 @@ def raised(model):
     return model
 
 
-@pytest.mark.parametrize("family", LEAST_SQNR)
-def test_noise_and_placement(quantise, family):
+@pytest.mark.parametrize("family", MIN_SQNR)
+def test_noise_and_placement(quantize, family):
     model = cleaned(build_family(family))
-    done = quantise(model, feeds_for(model), one=Quantize())
+    done = quantize(model, feeds_for(model), one=Quantize())
     convolutions = {node.outputs[0].name for node in model.graph if node.op_type == "Conv"}
     assert convolutions <= done.integer
     assert done.outcome.changes > 0
     worst = min(done.sqnr().values())
-    assert worst > LEAST_SQNR[family], f"{worst:.1f} dB"
+    assert worst > MIN_SQNR[family], f"{worst:.1f} dB"
 
 
 JETSON_SQNR = {
@@ -75,10 +75,10 @@ FLOAT_ONLY = ("LayerNormalization", "RMSNormalization", "Softmax", "Gelu")
 
 
 @pytest.mark.parametrize("family", JETSON_SQNR)
-def test_what_tensorrt_wants_of_quantisers(quantise, jetson, family):
+def test_what_tensorrt_wants_of_quantizers(quantize, jetson, family):
     """Symmetric, along output channels, none at biases, behind activations, one scale for a concatenation."""
     model = raised(cleaned(build_family(family)))
-    done = quantise(model, feeds_for(model), target=jetson)
+    done = quantize(model, feeds_for(model), target=jetson)
     for node in done.model.graph:
         for index, value in enumerate(node.inputs):
             encoding = None if value is None else read_encoding(node, index)

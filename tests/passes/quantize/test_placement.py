@@ -11,8 +11,8 @@ CONV = "(float[N,3,8,8] x) => (float[N,4,8,8] y)"
 PADS = "<pads=[1,1,1,1]>"
 
 
-def test_an_anchor_reads_integers_and_a_last_convolution_writes_them(build, quantise, weights):
-    done = quantise(build(f"{CONV} {{ y = Conv{PADS}(x, w, b) }}", w=weights.of(4, 3, 3, 3), b=weights.of(4)))
+def test_a_compute_op_reads_integers_and_a_last_convolution_writes_them(build, quantize, weights):
+    done = quantize(build(f"{CONV} {{ y = Conv{PADS}(x, w, b) }}", w=weights.of(4, 3, 3, 3), b=weights.of(4)))
     assert done.integer == {"y"}
     assert done.encoding("x").dtype == done.encoding("y").dtype == "uint8"
     assert done.encoding("w").dtype == "int8"
@@ -21,21 +21,21 @@ def test_an_anchor_reads_integers_and_a_last_convolution_writes_them(build, quan
 
 
 @pytest.mark.parametrize("op", ["Gemm(x, w, b)", "MatMul(x, w)"])
-def test_a_last_matrix_product_returns_float(build, quantise, weights, op):
-    done = quantise(build(f"(float[N,6] x) => (float[N,5] y) {{ y = {op} }}", w=weights.of(6, 5), b=weights.of(5)))
+def test_a_last_matrix_product_returns_float(build, quantize, weights, op):
+    done = quantize(build(f"(float[N,6] x) => (float[N,5] y) {{ y = {op} }}", w=weights.of(6, 5), b=weights.of(5)))
     assert done.integer == {"y"}
     assert done.encoding("x") is not None
     assert done.encoding("y") is None
 
 
-def test_a_matrix_product_between_two_writes_integers(build, quantise, weights):
-    done = quantise(build("(float[N,6] x) => (float[N,6] y) { h = MatMul(x, w) y = MatMul(h, w) }", w=weights.of(6, 6)))
+def test_a_matrix_product_between_two_writes_integers(build, quantize, weights):
+    done = quantize(build("(float[N,6] x) => (float[N,6] y) { h = MatMul(x, w) y = MatMul(h, w) }", w=weights.of(6, 6)))
     assert done.encoding("h") is not None
 
 
 @pytest.mark.parametrize("activation", ["Relu(c)", "Clip(c, zero, six)"])
-def test_an_activation_behind_an_anchor_is_absorbed(build, quantise, weights, activation):
-    done = quantise(
+def test_an_activation_behind_a_compute_op_is_absorbed(build, quantize, weights, activation):
+    done = quantize(
         build(
             f"{CONV} {{ c = Conv{PADS}(x, w) r = {activation} y = Conv{PADS}(r, v) }}",
             w=weights.of(4, 3, 3, 3),
@@ -51,9 +51,9 @@ def test_an_activation_behind_an_anchor_is_absorbed(build, quantise, weights, ac
     assert done.sqnr()["y"] > 30
 
 
-def test_an_activation_that_saturation_does_not_do_stays(build, quantise, weights):
-    """Clip to [-1, 1]: the range of its result begins at -1, and the quantiser's zero is inside."""
-    done = quantise(
+def test_an_activation_that_saturation_does_not_do_stays(build, quantize, weights):
+    """Clip to [-1, 1]: the range of its result begins at -1, and the quantizer's zero is inside."""
+    done = quantize(
         build(
             f"{CONV} {{ c = Conv{PADS}(x, w) r = Clip(c, low, high) s = Sigmoid(r) y = Add(s, r) }}",
             w=weights.of(4, 3, 3, 3),
@@ -64,8 +64,8 @@ def test_an_activation_that_saturation_does_not_do_stays(build, quantise, weight
     assert done.sqnr()["y"] > 30
 
 
-def test_a_residual_add_is_integer(build, quantise, weights):
-    done = quantise(
+def test_a_residual_add_is_integer(build, quantize, weights):
+    done = quantize(
         build(
             "(float[N,4,8,8] x) => (float[N,4,8,8] y) "
             f"{{ a = Conv{PADS}(x, w) r = Relu(a) b = Conv{PADS}(r, w) s = Add(b, r) t = Relu(s) "
@@ -78,8 +78,8 @@ def test_a_residual_add_is_integer(build, quantise, weights):
     assert done.encoding("s") is None
 
 
-def test_a_float_island_reads_and_writes_float(build, quantise, weights):
-    done = quantise(
+def test_a_float_island_reads_and_writes_float(build, quantize, weights):
+    done = quantize(
         build(
             f"(float[N,4,8,8] x) => (float[N,4,8,8] y) {{ a = Conv{PADS}(x, w) b = Erf(a) y = Conv{PADS}(b, w) }}",
             w=weights.of(4, 4, 3, 3),
@@ -92,8 +92,8 @@ def test_a_float_island_reads_and_writes_float(build, quantise, weights):
     assert kinds.count("QuantizeLinear") == 4
 
 
-def test_a_float_value_is_read_encoded_by_integer_nodes_only(build, quantise, weights):
-    done = quantise(
+def test_a_float_value_is_read_encoded_by_integer_nodes_only(build, quantize, weights):
+    done = quantize(
         build(
             "(float[N,4,8,8] x) => (float[N,4,8,8] y, float[N,4,8,8] z) "
             f"{{ e = Erf(x) y = Conv{PADS}(e, w) z = Exp(e) }}",
@@ -105,8 +105,8 @@ def test_a_float_value_is_read_encoded_by_integer_nodes_only(build, quantise, we
     assert done.sqnr()["z"] > 150
 
 
-def test_a_graph_output_that_integers_read_stays_exact_outside(build, quantise, weights):
-    done = quantise(
+def test_a_graph_output_that_integers_read_stays_exact_outside(build, quantize, weights):
+    done = quantize(
         build(
             f"(float[N,4,8,8] x) => (float[N,4,8,8] e, float[N,4,8,8] y) {{ e = Erf(x) y = Conv{PADS}(e, w) }}",
             w=weights.of(4, 4, 3, 3),
@@ -116,8 +116,8 @@ def test_a_graph_output_that_integers_read_stays_exact_outside(build, quantise, 
     assert 25 < done.sqnr()["y"] < 100
 
 
-def test_a_weight_that_is_a_graph_output_stays_exact_outside(build, quantise, weights):
-    done = quantise(
+def test_a_weight_that_is_a_graph_output_stays_exact_outside(build, quantize, weights):
+    done = quantize(
         build(f"(float[N,4,8,8] x) => (float[N,4,8,8] y, float[4,4,3,3] w) {{ y = Conv{PADS}(x, w) }}",
               w=weights.of(4, 4, 3, 3))
     )  # fmt: skip
@@ -126,8 +126,8 @@ def test_a_weight_that_is_a_graph_output_stays_exact_outside(build, quantise, we
     np.testing.assert_array_equal(Session(done.legal()).run(feed)["w"], weights.of(4, 4, 3, 3))
 
 
-def test_a_value_of_unknown_rank_is_named(build, quantise, weights):
-    done = quantise(
+def test_a_value_of_unknown_rank_is_named(build, quantize, weights):
+    done = quantize(
         build(f"(float[N,4,8,8] x, int64[R] s) => (float[N,4,8,8] y) {{ u = Reshape(x, s) y = Conv{PADS}(u, w) }}",
               w=weights.of(4, 4, 3, 3)),
         feeds=[],
@@ -135,8 +135,8 @@ def test_a_value_of_unknown_rank_is_named(build, quantise, weights):
     assert done.refused == {"u": "its type and rank are not known"}
 
 
-def test_companions_and_movers_need_integers_on_both_sides(build, quantise, weights):
-    done = quantise(
+def test_neighbors_and_movers_need_integers_on_both_sides(build, quantize, weights):
+    done = quantize(
         build(
             "(float[N,4,8,8] x) => (float[N,4,4,4] y) "
             f"{{ p = AveragePool<kernel_shape=[2,2],strides=[2,2]>(x) a = Conv{PADS}(p, w) y = Sigmoid(a) }}",
@@ -157,9 +157,9 @@ def test_companions_and_movers_need_integers_on_both_sides(build, quantise, weig
         "Concat<axis=1>(a, a)",
     ],
 )
-def test_data_movers_share_one_range(build, quantise, weights, mover):
+def test_data_movers_share_one_range(build, quantize, weights, mover):
     out = 8 if "Concat" in mover else 4
-    done = quantise(
+    done = quantize(
         build(
             f"(float[N,4,8,8] x) => (float[N,4,h,w] y) {{ a = Conv{PADS}(x, w) m = {mover} y = Conv{PADS}(m, v) }}",
             w=weights.of(4, 4, 3, 3),
@@ -179,7 +179,7 @@ def test_data_movers_share_one_range(build, quantise, weights, mover):
     assert done.sqnr()["y"] > 25
 
 
-def test_sizes_that_a_mover_reads_at_run_time_are_no_activations(build, quantise, weights):
+def test_sizes_that_a_mover_reads_at_run_time_are_no_activations(build, quantize, weights):
     model = build(
         f"(float[1,4,8,8] x, float[4] scales) => (float[1,4,h,w] y) {{ a = Conv{PADS}(x, w) "
         f'm = Resize<mode="nearest">(a, , scales) y = Conv{PADS}(m, w) }}',
@@ -189,13 +189,13 @@ def test_sizes_that_a_mover_reads_at_run_time_are_no_activations(build, quantise
         "x": np.random.default_rng(0).normal(size=(1, 4, 8, 8)).astype(np.float32),
         "scales": np.float32([1, 1, 1.5, 2]),
     }
-    done = quantise(model, [feed])
+    done = quantize(model, [feed])
     assert done.encoding("scales") is None
     assert done.sqnr()["y"] > 25
 
 
-def test_a_padding_value_lies_inside_the_shared_range(build, quantise, weights):
-    done = quantise(
+def test_a_padding_value_lies_inside_the_shared_range(build, quantize, weights):
+    done = quantize(
         build(
             "(float[N,4,8,8] x) => (float[N,4,h,w] y) "
             f"{{ a = Conv{PADS}(x, w) m = Pad(a, pads, fill) y = Conv{PADS}(m, w) }}",
@@ -208,20 +208,20 @@ def test_a_padding_value_lies_inside_the_shared_range(build, quantise, weights):
     assert done.sqnr()["y"] > 20
 
 
-def test_excluded_nodes_stay_float_and_read_float_weights(build, quantise, weights):
+def test_excluded_nodes_stay_float_and_read_float_weights(build, quantize, weights):
     model = build(
         f"(float[N,4,8,8] x) => (float[N,4,8,8] y) {{ a = Conv{PADS}(x, w) y = Conv{PADS}(a, w) }}",
         w=weights.of(4, 4, 3, 3),
     )
-    done = quantise(model, exclude=re.compile("Conv_y"))
+    done = quantize(model, exclude=re.compile("Conv_y"))
     assert done.integer == {"a"}
     assert done.refused["Conv_y"] == "excluded by the user"
     assert done.read("a", 1) is not None
     assert done.read("y", 1) is None
 
 
-def test_two_readers_of_one_weight_may_want_it_along_other_axes(build, quantise, weights):
-    done = quantise(
+def test_two_readers_of_one_weight_may_want_it_along_other_axes(build, quantize, weights):
+    done = quantize(
         build(
             "(float[N,6] x) => (float[N,6] y) { h = MatMul(x, w) y = Gemm<transB=1>(h, w) }",
             w=weights.of(6, 6),
@@ -248,17 +248,17 @@ def test_two_readers_of_one_weight_may_want_it_along_other_axes(build, quantise,
         ("(double[N,6] x) => (double[N,5] y) { y = MatMul(x, d) }", "MatMul_y", "float32"),
     ],
 )
-def test_anchors_without_an_integer_kernel_are_refused(build, quantise, weights, text, where, why):
+def test_compute_ops_without_an_integer_kernel_are_refused(build, quantize, weights, text, where, why):
     model = build(text, k=weights.of(6, 5), b=weights.of(5), d=weights.of(6, 5).astype(np.float64))
     feeds = None if "float[" in text else [{"x": np.ones((2, 6))}]
-    done = quantise(model, feeds)
+    done = quantize(model, feeds)
     assert done.integer == set()
     assert done.outcome.changes == 0
     assert why in done.refused[where]
 
 
-def test_what_is_quantised_already_stays_as_it_is(build, quantise, weights):
-    done = quantise(
+def test_what_is_quantized_already_stays_as_it_is(build, quantize, weights):
+    done = quantize(
         build(
             f"(float[N,4,8,8] x) => (float[N,4,8,8] y) {{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) "
             f"w = DequantizeLinear(iw, t) a = Conv{PADS}(d, w) "
@@ -274,13 +274,13 @@ def test_what_is_quantised_already_stays_as_it_is(build, quantise, weights):
     for name in ("x", "a"):
         assert done.encoding(name).imported
         assert done.encoding(name).scale == pytest.approx(0.05)
-    assert {"Conv_a", "Conv_b"} <= {where for where, why in done.refused.items() if "quantised already" in why}
+    assert {"Conv_a", "Conv_b"} <= {where for where, why in done.refused.items() if "quantized already" in why}
     assert done.integer == {"a", "e", "y"}  # a came so
     legal = done.legal()
     assert any(init.const_value.dtype.name == "INT8" for init in legal.graph.initializers.values())
 
 
-def test_a_graph_without_anchors_is_left_alone(build, quantise):
-    done = quantise(build("(float[N,4] x) => (float[N,4] y) { a = Add(x, x) y = Relu(a) }"))
+def test_a_graph_without_compute_ops_is_left_alone(build, quantize):
+    done = quantize(build("(float[N,4] x) => (float[N,4] y) { a = Add(x, x) y = Relu(a) }"))
     assert done.outcome.changes == 0
     assert "integer kernel" in done.outcome.notes[0]

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphpress.driver.prepare import prepare
 from graphpress.errors import UsageError
 from graphpress.ir import Editor, clone
 from graphpress.ir.encoding import compute_request, dequantize_array, encoding_of, fits, quantize_array, read_encoding
-from graphpress.ir.qdq import lower_qdq
+from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Context
 from graphpress.models import build as build_family
 from graphpress.passes.fusion.raise_opset import RaiseOpset
-from graphpress.passes.quantize.blocks import block_encoding
+from graphpress.passes.quantize._blocks import block_encoding
 from graphpress.passes.quantize.quantize_weights import QuantizeWeights
-from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
@@ -169,7 +169,7 @@ def test_blocks_of_zeros_do_no_harm():
 @pytest.mark.parametrize(("dtype", "least"), [("int4", 9), ("int8", 33)])
 @pytest.mark.parametrize("family", ["bert", "gpt", "vit"])
 def test_transformers_compute_what_the_rounded_weights_say(family, dtype, least, newest):
-    """ONNX Runtime on the spelt model against itself on float weights that were rounded here."""
+    """ONNX Runtime on the written model against itself on float weights that were rounded here."""
     model = build_family(family)
     prepare(model, {})
     context = Context(target=newest, original=model)
@@ -184,7 +184,7 @@ def test_transformers_compute_what_the_rounded_weights_say(family, dtype, least,
         if encoding := encodings.get(node.name):
             weight = node.inputs[1].const_value.numpy()
             edit.own_constant(node, 1, dequantize_array(quantize_array(weight, encoding), encoding))
-    lower_qdq(legal)
+    materialize_qdq(legal)
     random = np.random.default_rng(0)
     sizes = {"batch": 2, "N": 2}
     feed = {}
@@ -217,7 +217,7 @@ def test_numerics_in_float64(encode, dtype, transposed):
     matrix = integers * scale
     data = np.random.default_rng(0).normal(size=(5, 256)).astype(np.float32)
     expected = data.astype(np.float64) @ (matrix.T if transposed else matrix) + bias
-    lower_qdq(model)
+    materialize_qdq(model)
     stored = {value.const_value.dtype.name for value in model.graph.initializers.values()}
     assert dtype.upper() in stored
     np.testing.assert_allclose(

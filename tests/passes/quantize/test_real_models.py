@@ -1,4 +1,4 @@
-"""Trained models with labelled data, end to end: baseline, accuracy, integer layers, size."""
+"""Trained models with labeled data, end to end: baseline, accuracy, integer layers, size."""
 
 import json
 import os
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import graphpress
+from graphpress.driver.prepare import prepare
 from graphpress.ir import clone, load
 from graphpress.manager.contract import Context
 from graphpress.passes.fusion.raise_opset import RaiseOpset
-from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
@@ -96,17 +96,17 @@ def made_up(model):
     ("model", "convolutions", "least"),
     [("yunet_n_320_320.onnx", 59, 20.0), ("basic_pitch_nmp.onnx", 32, 8.0)],
 )
-def test_models_without_labels_go_through_at_a_stated_noise(optimize, unlabelled, model, convolutions, least):
+def test_models_without_labels_go_through_at_a_stated_noise(optimize, unlabeled, model, convolutions, least):
     """In dB; Basic Pitch computes its spectrogram by convolutions, whose range eight bits do not span."""
-    report = optimize(model, unlabelled(model), metric="sqnr", max_drop=None, allow_worse=True).report
+    report = optimize(model, unlabeled(model), metric="sqnr", max_drop=None, allow_worse=True).report
     assert report.status == "delivered"
     assert arithmetic(report, "Conv") == {"int8": convolutions}
     assert report.result.metric > least
 
 
 @pytest.mark.parametrize("model", ["yunet_n_320_320.onnx", "basic_pitch_nmp.onnx"])
-def test_by_default_they_agree_with_the_original(optimize, unlabelled, model):
-    report = optimize(model, unlabelled(model)).report
+def test_by_default_they_agree_with_the_original(optimize, unlabeled, model):
+    report = optimize(model, unlabeled(model)).report
     assert report.baseline.metric == pytest.approx(1.0)
     assert report.result.metric > 0.99
 
@@ -123,7 +123,7 @@ def test_by_default_they_agree_with_the_original(optimize, unlabelled, model):
     ],
 )
 @pytest.mark.parametrize("opset", [19, 21])
-def test_every_model_is_raised_to_where_halves_and_blocks_are_spelt(model, opset):
+def test_every_model_is_raised_to_where_halves_and_blocks_are_written(model, opset):
     before = load(DATA / model)
     prepare(before, {})
     after = clone(before)

@@ -8,7 +8,7 @@ import pytest
 from graphpress.ir import clone
 from graphpress.ir.encoding import compute_request, encoding_of, output_encoding, read_encoding
 from graphpress.ir.saturation import absorb_activations
-from graphpress.passes.quantize.residual import accumulations
+from graphpress.passes.quantize._residual import accumulations
 
 PADS = "<pads=[1,1,1,1]>"
 PRODUCTS = ("Conv", "MatMul", "Gemm")
@@ -19,10 +19,10 @@ def image(body, out="y"):
 
 
 @pytest.fixture
-def on_jetson(build, quantise, weights, jetson):
+def on_jetson(build, quantize, weights, jetson):
     def run(text, **constants):
         model = build(text, opset=19, w=weights.of(4, 4, 3, 3), **constants)
-        done = quantise(model, target=jetson)
+        done = quantize(model, target=jetson)
         assert min(done.sqnr().values()) > 20
         return done
 
@@ -56,48 +56,48 @@ def test_of_two_products_the_first_is_written_and_the_second_adds(on_jetson):
     assert done.encoding("b") is None
 
 
-def test_a_bias_added_to_a_product_is_part_of_it(build, quantise, weights, jetson):
+def test_a_bias_added_to_a_product_is_part_of_it(build, quantize, weights, jetson):
     text = (
         "(float[N,5,6] x) => (float[N,5,6] y) { m = MatMul(x, w) b = Add(m, c) r = Relu(b) n = MatMul(r, w) "
         "k = Add(c, n) s = Add(k, r) y = MatMul(s, w) }"
     )
-    done = quantise(build(text, opset=19, w=weights.of(6, 6), c=weights.of(6)), target=jetson)
+    done = quantize(build(text, opset=19, w=weights.of(6, 6), c=weights.of(6)), target=jetson)
     assert done.integer == {"m", "n", "y"}
     assert [done.encoding(name) for name in ("m", "b", "c", "n", "k")] == [None] * 5
     assert done.read("s", 1) == done.encoding("r")
     assert done.read("s", 0) is None
 
 
-def test_a_float_stream_stays_float(build, quantise, weights, jetson):
-    """A transformer's: nobody reads it in integers but through a normalisation."""
+def test_a_float_stream_stays_float(build, quantize, weights, jetson):
+    """A transformer's: nobody reads it in integers but through a normalization."""
     text = (
         "(float[N,5,6] x) => (float[N,5,6] y) { l = LayerNormalization(x, g) m = MatMul(l, w) s = Add(m, x) "
         "k = LayerNormalization(s, g) n = MatMul(k, w) y = Add(s, n) }"
     )
-    done = quantise(build(text, opset=19, w=weights.of(6, 6), g=np.ones(6, np.float32)), target=jetson)
+    done = quantize(build(text, opset=19, w=weights.of(6, 6), g=np.ones(6, np.float32)), target=jetson)
     assert done.integer == {"m", "n"}
     assert [done.encoding(name) for name in ("x", "m", "s", "n", "y")] == [None] * 5
     assert done.encoding("l") is not None
 
 
-def test_a_stream_that_begins_at_a_product_stays_float(build, quantise, weights, jetson):
-    """The patches of an image, say: a normalisation reads them in float, so the addition does too."""
+def test_a_stream_that_begins_at_a_product_stays_float(build, quantize, weights, jetson):
+    """The patches of an image, say: a normalization reads them in float, so the addition does too."""
     text = (
         "(float[2,5,6] x) => (float[2,5,6] y) { e = MatMul(x, w) v = Reshape(e, shape) "
         "l = LayerNormalization(v, g) m = MatMul(l, w) s = Add(m, v) y = MatMul(s, w) }"
     )
     constants = {"w": weights.of(6, 6), "g": np.ones(6, np.float32), "shape": np.int64([2, 5, 6])}
-    done = quantise(build(text, opset=19, **constants), target=jetson)
+    done = quantize(build(text, opset=19, **constants), target=jetson)
     assert done.integer == {"e", "m", "y"}
     assert [done.encoding("e"), done.encoding("v")] == [None, None]
 
 
-def test_a_view_between_product_and_addition_changes_nothing(build, quantise, weights, jetson):
+def test_a_view_between_product_and_addition_changes_nothing(build, quantize, weights, jetson):
     text = (
         "(float[2,6,6] x) => (float[2,6,6] y) { a = MatMul(x, w) r = Relu(a) m = MatMul(r, w) "
         "v = Reshape(m, shape) s = Add(v, r) y = MatMul(s, w) }"
     )
-    done = quantise(build(text, opset=19, w=weights.of(6, 6), shape=np.int64([2, 6, 6])), target=jetson)
+    done = quantize(build(text, opset=19, w=weights.of(6, 6), shape=np.int64([2, 6, 6])), target=jetson)
     assert done.integer == {"a", "m", "y"}
     assert done.encoding("v") is None
     assert done.read("s", 1) is not None
@@ -125,18 +125,18 @@ def test_movers_behind_an_addition_move_integers(on_jetson):
     assert done.encoding("y") is None
 
 
-def test_an_excluded_addition_reads_float(build, quantise, weights, jetson):
+def test_an_excluded_addition_reads_float(build, quantize, weights, jetson):
     body = f"e = Erf(x) b = Conv{PADS}(e, w) s = Add(b, e) y = Conv{PADS}(s, w)"
     model = build(image(body), opset=19, w=weights.of(4, 4, 3, 3))
-    assert quantise(model, target=jetson).read("s", 1) is not None
-    done = quantise(model, target=jetson, exclude=re.compile("Add"))
+    assert quantize(model, target=jetson).read("s", 1) is not None
+    done = quantize(model, target=jetson, exclude=re.compile("Add"))
     assert [done.read("s", index) for index in range(2)] == [None, None]
 
 
-def test_behind_a_float_product_nothing_is_encoded(build, quantise, weights, jetson):
+def test_behind_a_float_product_nothing_is_encoded(build, quantize, weights, jetson):
     body = f"a = Conv{PADS}(x, w) r = Relu(a) b = Conv{PADS}(r, w) s = Add(b, r) y = Conv{PADS}(s, w)"
     model = build(image(body), opset=19, w=weights.of(4, 4, 3, 3))
-    done = quantise(model, target=jetson, exclude=re.compile("Conv_b"))
+    done = quantize(model, target=jetson, exclude=re.compile("Conv_b"))
     assert done.integer == {"a", "y"}
     assert done.encoding("r") is None
 
@@ -153,7 +153,7 @@ def test_a_graph_output_is_what_the_kernel_held_before_it_rounded(on_jetson):
     assert output_encoding(done.value("a")) is None
 
 
-def test_an_activation_stays_before_a_quantiser_whose_zero_is_in_the_middle(on_jetson):
+def test_an_activation_stays_before_a_quantizer_whose_zero_is_in_the_middle(on_jetson):
     done = on_jetson(image(f"a = Conv{PADS}(x, w) r = Relu(a) y = Conv{PADS}(r, w)"))
     assert done.encoding("r").zero_point == 0
     assert absorb_activations(clone(done.model)) == 0

@@ -9,10 +9,10 @@ import pytest
 from onnx import numpy_helper
 
 from graphpress.coupling import couple, remove
+from graphpress.driver.prepare import prepare
 from graphpress.ir import Model, Value, clone, from_proto, verify
 from graphpress.manager.contract import Context, Kept, Outcome, Pass
 from graphpress.models import build
-from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 

@@ -1,4 +1,4 @@
-"""Statistics of normalisations follow what they read."""
+"""Statistics of normalizations follow what they read."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def normal(*shape):
 
 @pytest.fixture
 def damaged(of_text, case):
-    """The layer in front of a normalisation became half as large; its statistics are those of the data."""
+    """The layer in front of a normalization became half as large; its statistics are those of the data."""
     x, weight = normal(200, 3, 4, 4), normal(4, 3, 1, 1)
     result = np.einsum("nchw,oc->nohw", x, weight[:, :, 0, 0]) * np.float32(1)
     own = {
@@ -31,7 +31,7 @@ def damaged(of_text, case):
 
 
 @pytest.mark.parametrize("in_transaction", [True, False])
-def test_the_normalisation_undoes_the_change(damaged, in_transaction):
+def test_the_normalization_undoes_the_change(damaged, in_transaction):
     assert damaged.error() > 0.05
     assert damaged.repair(CorrectBatchNorm(), **({} if in_transaction else {"start": None})).changes == 1
     assert damaged.error() < 1e-3
@@ -59,7 +59,7 @@ def test_a_pruned_network(pruned):
     assert damaged.error() < before
 
 
-def test_folded_normalisations_are_refused(pruned, of_text, case):
+def test_folded_normalizations_are_refused(pruned, of_text, case):
     text = "(float[n,4] x) => (float[n,4] y) { y = MatMul(x, w) }"
     plain = of_text(text, w=normal(4, 4))
     outcome = case(plain, plain, [{"x": normal(8, 4)}]).repair(CorrectBatchNorm())

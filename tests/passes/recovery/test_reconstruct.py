@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from graphpress.coupling import couple, remove
+from graphpress.driver.prepare import prepare
 from graphpress.errors import UsageError
 from graphpress.ir import clone, constant, load
 from graphpress.ir.encoding import encoding_of
@@ -17,7 +18,6 @@ from graphpress.passes.cleanup.fold_constants import FoldConstants
 from graphpress.passes.quantize.quantize import Quantize
 from graphpress.passes.recovery.reconstruct import Reconstruct
 from graphpress.passes.sparsify.sparsify import Sparsify
-from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
@@ -216,7 +216,7 @@ def test_a_trained_network_wins_back_most_of_its_accuracy(case):
     prepare(start, {})
     FoldConstants().run(start, Context(load_target("cpu"), start))
     images = np.load(DATA / "cifar10_lossless_train5292_test500.npz")
-    train, test = normalised(images["x_train"][:500]), {"input": normalised(images["x_test"])}
+    train, test = normalized(images["x_train"][:500]), {"input": normalized(images["x_test"])}
     model = clone(start)
     coupling = couple(model)
     kept = remove(model, coupling, {group.name: largest(group, 0.7) for group in coupling.groups})
@@ -231,7 +231,7 @@ def test_a_trained_network_wins_back_most_of_its_accuracy(case):
     assert accuracy() > 0.7
 
 
-def normalised(pixels):
+def normalized(pixels):
     scaled = (pixels.astype(np.float32) / 255 - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 

@@ -18,11 +18,11 @@ from graphpress.manager.contract import Context
 from graphpress.models import build
 from graphpress.observation import Moments
 from graphpress.passes.quantize.quantize import Quantize
+from graphpress.passes.sparsify._criterion import SparsityRule
 from graphpress.passes.sparsify._patterns import keep_globally, keep_in_blocks, lowest
-from graphpress.passes.sparsify.criterion import Rule
 from graphpress.passes.sparsify.sparsegpt import DAMPING, SparseGpt, _pruned
 from graphpress.passes.sparsify.sparsify import Sparsify
-from graphpress.passes.sparsify.wanda import Wanda
+from graphpress.passes.sparsify.wanda import WandaSparsity
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
@@ -158,7 +158,7 @@ def test_wanda_is_its_equation(gemm):
     weight, rows = RANDOM.normal(size=(5, 12)).astype(np.float32), RANDOM.normal(size=(64, 12)).astype(np.float32)
     rows *= np.arange(1, 13, dtype=np.float32)
     layer, seen = linear(gemm, rows, weight)
-    found = Wanda().sparse(layer, weight, seen, Rule(0.5))
+    found = WandaSparsity().sparse(layer, weight, seen, SparsityRule(0.5))
     scores = np.abs(weight) * np.linalg.norm(rows, axis=0)
     for row, score in zip(found, scores, strict=True):
         assert set(np.flatnonzero(row == 0)) == set(np.argsort(score)[:6])
@@ -182,12 +182,12 @@ def test_sparsegpt_is_its_algorithm(gemm):
     weight = RANDOM.normal(size=(5, 12)).astype(np.float32)
     rows = (RANDOM.normal(size=(256, 12)) @ RANDOM.normal(size=(12, 12))).astype(np.float32)
     layer, seen = linear(gemm, rows, weight)
-    found = SparseGpt().sparse(layer, weight, seen, Rule(0.5))
+    found = SparseGpt().sparse(layer, weight, seen, SparsityRule(0.5))
     expected = sparsegpt_by_the_book(weight, rows.astype(np.float64), 0.5)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("rule", [Rule(0.5), Rule(0.5, (2, 4)), Rule(0.25, (3, 4))], ids=str)
+@pytest.mark.parametrize("rule", [SparsityRule(0.5), SparsityRule(0.5, (2, 4)), SparsityRule(0.25, (3, 4))], ids=str)
 def test_compensation_lowers_the_error(rule):
     """Not of every matrix, for later columns may lose what they took over, but clearly of twenty."""
     ratios = []
@@ -205,7 +205,7 @@ def test_features_that_are_never_seen_go_first(gemm):
     weight, rows = RANDOM.normal(size=(4, 8)).astype(np.float32), RANDOM.normal(size=(64, 8)).astype(np.float32)
     rows[:, 3] = 0
     layer, seen = linear(gemm, rows, weight)
-    found = SparseGpt().sparse(layer, weight, seen, Rule(0.5))
+    found = SparseGpt().sparse(layer, weight, seen, SparsityRule(0.5))
     assert not found[:, 3].any()
     assert np.isfinite(found).all()
 
@@ -233,14 +233,14 @@ def test_grouped_transposed_and_batched_layers(family):
         assert not sparsity_problems(model)
 
 
-def test_quantised_weights_are_refused_and_zeros_survive_quantising(network, feeds):
+def test_quantized_weights_are_refused_and_zeros_survive_quantizing(network, feeds):
     model, _ = sparsified(network, feeds, Sparsify())
     context = Context(load_target("cpu"), network, calibration=feeds)
     Quantize().run(model, context)
     assert not sparsity_problems(model)
     outcome = Sparsify().run(model, context)
     assert outcome.changes == 0
-    assert all("quantised already" in refusal.why for refusal in outcome.refusals)
+    assert all("quantized already" in refusal.why for refusal in outcome.refusals)
 
 
 def test_excluded_layers_stay(network, feeds):

@@ -59,7 +59,7 @@ def plugin(graph):
 
 
 def pairs(graph):
-    """Quantise the input by hand."""
+    """Quantize the input by hand."""
     x = graph.nodes[0].inputs[0]
     grid = [gs.Constant("scale", np.array(0.1, np.float32)), gs.Constant("zero", np.array(0, np.int8))]
     q, d = gs.Variable("x_q", np.int8, x.shape), gs.Variable("x_d", np.float32, x.shape)
@@ -158,7 +158,7 @@ def test_lost_annotations_are_said(functions, model):
     assert outcome.notes == ["annotations were lost with values that were removed, renamed or changed: w"]
 
 
-def test_quantisers_become_encodings(functions, model):
+def test_quantizers_become_encodings(functions, model):
     Surgery(function=f"{functions}:pairs").run(model, context(model))
     assert op_types(model) == ["MatMul", "Relu"]
     encoding = encoding_of(model.graph.inputs[0])
@@ -263,7 +263,7 @@ def test_it_is_judged_on_the_metric(optimize, functions, tmp_path):
 
 
 def test_one_that_says_it_is_lossless_is_checked_and_runs_once(optimize, functions, tmp_path):
-    result = optimize(f"surgery{{function='{functions}:double',lossless=true}},merge_common")
+    result = optimize(f"surgery{{function='{functions}:double',lossless=true}},cse")
     assert result.status == "delivered"
     assert op_types(load(tmp_path / "out" / "model.onnx")) == ["Mul", "MatMul", "Relu"]
     result = optimize(f"surgery{{function='{functions}:triple',lossless=true}}")

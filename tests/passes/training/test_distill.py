@@ -10,13 +10,11 @@ torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'graphpr
 
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
-from graphpress.bridge import Availability, BridgeError
-from graphpress.bridge.pytorch.bridge import PytorchBridge
 from graphpress.errors import BackendError, DataError, UsageError
 from graphpress.ir import clone, constant, save, verify
 from graphpress.ir.encoding import encoding_of
 from graphpress.ir.sparsity import sparsity_of, sparsity_problems
-from graphpress.manager.judge import NoJudge
+from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
 from graphpress.manager.recipe import from_passes
 from graphpress.models import build
@@ -27,6 +25,8 @@ from graphpress.passes.training import _limits
 from graphpress.passes.training.distill import Distill
 from graphpress.runtime import Session
 from graphpress.targets import load_target
+from graphpress.torch_bridge.bridge import PytorchBridge
+from graphpress.torch_bridge.protocol import Availability, BridgeError
 
 SHORT = {"batch_size": 16, "augment": "none", "patience": None}
 
@@ -217,7 +217,7 @@ def test_images_where_there_are_none(context_of, damage):
     assert distill(augment="auto").run(student, context_of(model, data=feed)).changes
 
 
-def test_quantised_weights_train(network, damaged, context_of, distance):
+def test_quantized_weights_train(network, damaged, context_of, distance):
     context = context_of(target=load_target("x86-avx512-vnni"))
     Quantize().run(damaged, context)
     before = clone(damaged)
@@ -230,7 +230,7 @@ def test_quantised_weights_train(network, damaged, context_of, distance):
     assert distance(network, legal[1]) < 0.9 * distance(network, legal[0])
 
 
-def test_quantised_weights_keep_near_by_themselves(network, context_of):
+def test_quantized_weights_keep_near_by_themselves(network, context_of):
     """Rounding needs adjusting, not relearning: the rate that we choose is lower, and does no harm."""
     context = context_of(target=load_target("x86-avx512-vnni"))
     student = clone(network)
@@ -296,7 +296,7 @@ def test_in_one_transaction_with_pruning(network, context_of, distance, weights,
     context = context_of(start=None)
     before = weights(network)
     passes = [Prune(ratio=0.25), distill(learning_rate=1e30, loss="mse") if fails else distill(steps=20)]
-    manager = Manager(context, NoJudge(), [next(iter(context.calibration))])
+    manager = Manager(context, NoEvaluator(), [next(iter(context.calibration))])
     if fails:
         with pytest.raises(UsageError, match="no number"):
             manager.run(network, from_passes(passes))

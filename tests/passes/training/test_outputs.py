@@ -1,11 +1,11 @@
 import onnx.parser
 import pytest
 
+from graphpress.driver.prepare import prepare
 from graphpress.ir import from_proto
 from graphpress.models import build
-from graphpress.passes.training._blocks import borders, cuts, learnt
+from graphpress.passes.training._blocks import borders, cuts, learned
 from graphpress.passes.training._outputs import Reading, read_outputs
-from graphpress.prepare import prepare
 
 
 def model_of(text, opset=17):
@@ -76,7 +76,7 @@ def test_what_depends_on_no_weight_may_pass_beside_a_cut():
         "{ s = Neg(x) n = Neg(m) a = MatMul(s, w) b = Add(a, n) c = MatMul(b, w) d = Add(c, n) y = Abs(d) }"
     )
     assert cuts(model) == ["d"]
-    behind = learnt(model, lambda value: value.name == "w")
+    behind = learned(model, lambda value: value.name == "w")
     assert cuts(model, behind.__contains__) == ["a", "b", "c", "d"]
 
 

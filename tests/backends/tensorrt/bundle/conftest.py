@@ -1,4 +1,4 @@
-"""What tests of bundles share: bundles of a small network, and stand-ins for the tools of each TensorRT generation."""
+"""What tests of bundles share: bundles of a small network, and fakes of the tools of each TensorRT generation."""
 
 import os
 import shutil
@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphpress.backends.tensorrt.bundle.bundle import Bundle, complete_bundle, promises, write_models
+from graphpress.backends.tensorrt.bundle.bundle import Bundle, complete_bundle, expected_precisions, write_models
 from graphpress.backends.tensorrt.platform import platform_of
 from graphpress.backends.tensorrt.profiles import profile_of
+from graphpress.driver.prepare import prepare
 from graphpress.ir import clone
-from graphpress.ir.qdq import lower_qdq
+from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Context
 from graphpress.models import build
 from graphpress.passes.quantize.quantize import Quantize
-from graphpress.prepare import prepare
 from graphpress.targets import load_target
 
 FEED = {"input": np.random.default_rng(0).normal(size=(4, 3, 16, 16)).astype(np.float32)}
@@ -83,7 +83,7 @@ echo "$@" >>"$TRTEXEC_LOG"
 
 
 def tool_text(generation: str) -> str:
-    """The source of a stand-in for trtexec."""
+    """The source of a fake trtexec."""
     version, options = LISTED[generation]
     banner = f"echo '&&&& RUNNING TensorRT.trtexec [TensorRT {version}] [b26] #' \"$0 $*\"" if version else "true"
     names = " ".join(["--help", *(option.partition("=")[0] for option in options)])
@@ -91,7 +91,7 @@ def tool_text(generation: str) -> str:
     return TOOL.format(banner=banner, help=lines, options=names)
 
 
-def quantised(target):
+def quantized(target):
     """A network of eight layers, and the same with the target's encodings."""
     network = build("resnet", depth=8, stem="cifar", width=8, image=16, batch_norm=False)
     prepare(network, {})
@@ -104,9 +104,9 @@ def make_bundle(text: str) -> Bundle:
     """A bundle for a target, as it is written on the command line."""
     target = load_target(text)
     platform = platform_of(target)
-    network, annotated = quantised(target)
+    network, annotated = quantized(target)
     legal = clone(annotated)
-    lower_qdq(legal)
+    materialize_qdq(legal)
     return Bundle(
         target=target,
         platform=platform,
@@ -115,7 +115,7 @@ def make_bundle(text: str) -> Bundle:
         simulated=legal,
         profile=profile_of(annotated, {}, [FEED]),
         samples=[FEED],
-        layers=promises(annotated),
+        layers=expected_precisions(annotated),
     )
 
 
@@ -157,7 +157,7 @@ def written(bundles, tmp_path):
 
 @pytest.fixture
 def tool(tmp_path):
-    """Put a stand-in for trtexec into a folder of its own, and return it."""
+    """Put a fake trtexec into a folder of its own, and return it."""
 
     def put(generation: str) -> Path:
         file = tmp_path / f"TensorRT {generation}" / "trtexec"

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from graphpress.backends.tensorrt.bundle import build_engine
+from graphpress.backends.tensorrt.device import build_engine
 
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="needs tensorrt_rtx: pip install graphpress[tensorrt]"
@@ -99,6 +99,6 @@ def test_a_flag_that_is_gone_is_refused():
         build_engine.set_types(package("11.4"), None, WEAK)
 
 
-def test_implicit_quantisation_that_is_gone_is_refused():
-    with pytest.raises(build_engine.CannotBuildError, match="no implicit quantisation"):
+def test_implicit_quantization_that_is_gone_is_refused():
+    with pytest.raises(build_engine.CannotBuildError, match="no implicit quantization"):
         build_engine.calibrate(package("11.4"), None, {"calibration": "calibration.cache"}, 0)

@@ -12,11 +12,12 @@ import onnx
 import pytest
 
 from graphpress.backend import ShapeRange
-from graphpress.backends.tensorrt.bundle.bundle import promises, write_models
+from graphpress.backends.tensorrt.bundle.bundle import expected_precisions, write_models
 from graphpress.backends.tensorrt.bundle.commands import Needs, ways_of
 from graphpress.backends.tensorrt.bundle.expected import readme
-from graphpress.backends.tensorrt.bundle.promises import is_sparse, types_of
+from graphpress.backends.tensorrt.bundle.expected_precisions import is_sparse, types_of
 from graphpress.backends.tensorrt.platform import platform_of
+from graphpress.driver.prepare import prepare
 from graphpress.errors import DataError
 from graphpress.ir import clone
 from graphpress.ir.encoding import set_float_type
@@ -24,7 +25,6 @@ from graphpress.ir.sparsity import Sparsity, set_sparsity
 from graphpress.manager.contract import Context
 from graphpress.models import build
 from graphpress.passes.quantize.quantize_weights import QuantizeWeights
-from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
@@ -70,14 +70,14 @@ def test_the_same_bundle_gives_the_same_bytes(bundles, tmp_path, target, write_b
     assert contents[0] == contents[1]
 
 
-def test_the_manifest_says_what_was_promised(bundles, written):
+def test_the_manifest_says_what_is_expected(bundles, written):
     folder, bundle = written("jetson"), bundles("jetson")
     table = json.loads((folder / "expected.json").read_text())
     assert table["bundle_version"] == 1
     assert (table["target"], table["tensorrt"], table["options"]["jetpack"]) == ("jetson-orin", "10.3", "6.2")
     assert list(table["ways"]) == ["strong", "weak"]
-    assert table["profile"] == {"input": {"least": [1, 3, 16, 16], "usual": [1, 3, 16, 16], "largest": [16, 3, 16, 16]}}
-    assert [layer["name"] for layer in table["layers"]] == [promise.name for promise in bundle.layers]
+    assert table["profile"] == {"input": {"min": [1, 3, 16, 16], "opt": [1, 3, 16, 16], "max": [16, 3, 16, 16]}}
+    assert [layer["name"] for layer in table["layers"]] == [expected.name for expected in bundle.layers]
     assert {layer["asked"] for layer in table["layers"]} == {"int8"}
     assert {layer["proxy"] for layer in table["layers"]} == {None}
     for name, digest in table["files"].items():
@@ -85,7 +85,7 @@ def test_the_manifest_says_what_was_promised(bundles, written):
     assert set(table["files"]) == names(folder) - {"expected.json"}
 
 
-def test_the_golden_samples_are_of_the_usual_batch_and_of_both_models(bundles, written):
+def test_the_golden_samples_are_of_the_optimum_batch_and_of_both_models(bundles, written):
     folder, bundle = written("jetson"), bundles("jetson")
     with np.load(folder / "golden" / "sample-2.npz") as sample:
         feed = {"input": sample["input.0"]}
@@ -138,12 +138,12 @@ def test_sparse_weights_switch_sparse_kernels_on(bundles, tmp_path, write_bundle
     assert json.loads((tmp_path / "expected.json").read_text())["sparse"]
 
 
-def test_promises_are_of_what_was_asked(bundles):
+def test_expected_precisions_are_of_what_was_asked(bundles):
     annotated = clone(bundles("jetson").annotated)
     relu = next(node for node in annotated.graph if node.op_type == "Relu")
     set_float_type(relu, "float16")
     conv = next(node for node in annotated.graph if node.op_type == "Conv")
-    found = {one.name: one for one in promises(annotated, {conv.name: "int8"})}
+    found = {one.name: one for one in expected_precisions(annotated, {conv.name: "int8"})}
     assert (found[relu.name].asked, found[relu.name].proxy) == ("float16", None)
     assert (found[conv.name].asked, found[conv.name].proxy, found[conv.name].op) == ("int8", "int8", "Conv")
     assert types_of(annotated) == ["float16", "int8"]

@@ -75,7 +75,7 @@ def test_version_numbers_are_nvidias(version, number):
     assert version_number(version) == number
 
 
-def test_every_quantised_activation_of_a_network_has_its_scale(bundles, written):
+def test_every_quantized_activation_of_a_network_has_its_scale(bundles, written):
     folder, bundle = written("jetson{dla=on}"), bundles("jetson{dla=on}")
     first, *lines = (folder / "calibration.cache").read_text().splitlines()
     assert first == "TRT-100300-EntropyCalibration2"

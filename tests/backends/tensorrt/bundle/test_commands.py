@@ -81,7 +81,7 @@ def test_the_profile_becomes_three_flags():
     assert "--maxShapes=x:8x3,'mask:0':8" in found
 
 
-def test_the_accelerator_takes_the_usual_shape_only():
+def test_the_accelerator_takes_the_optimum_shape_only():
     platform = Platform("10.3", typing=("weak",), dla=True, dla_cores=2)
     found = flags(platform, profile={"x": ShapeRange((1, 3), (2, 3), (8, 3))})
     assert {"--minShapes=x:2x3", "--optShapes=x:2x3", "--maxShapes=x:2x3"} <= set(found)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from graphpress.backend import ShapeRange
-from graphpress.backends.tensorrt.bundle import verify
-from graphpress.backends.tensorrt.bundle.golden import MOST_BYTES, Golden, few, output_promises, portions
+from graphpress.backends.tensorrt.bundle.golden import MAX_BYTES, Golden, expected_outputs, few, portions
+from graphpress.backends.tensorrt.device import verify
 
 RANDOM = np.random.default_rng(0)
 
@@ -36,53 +36,53 @@ def scores(moved: float, classes: int = 10):
     ],
 )
 def test_the_bound_follows_what_was_moved(moved, types, bound):
-    promise = output_promises([scores(moved)], types)[0]
-    assert promise.moved == pytest.approx(moved, abs=1e-6)
-    assert promise.bound == pytest.approx(bound, rel=1e-5)
-    assert promise.measure == "relative"
+    expected = expected_outputs([scores(moved)], types)[0]
+    assert expected.moved == pytest.approx(moved, abs=1e-6)
+    assert expected.bound == pytest.approx(bound, rel=1e-5)
+    assert expected.measure == "relative"
 
 
 def test_the_accelerator_is_given_more_room():
-    assert output_promises([scores(0.0)], ["int8"], dla=True)[0].bound == 0.1
+    assert expected_outputs([scores(0.0)], ["int8"], dla=True)[0].bound == 0.1
 
 
 def test_integers_are_compared_by_the_share_that_differs():
     one, other = np.arange(10)[None], np.arange(10)[None] * (np.arange(10) != 3)
-    promise = output_promises([sample({"y": one}, {"y": other})], [])[0]
-    assert (promise.measure, promise.moved, promise.bound) == ("share", 0.1, 0.2)
+    expected = expected_outputs([sample({"y": one}, {"y": other})], [])[0]
+    assert (expected.measure, expected.moved, expected.bound) == ("share", 0.1, 0.2)
 
 
 def test_classes_are_scores_of_several():
-    assert output_promises([scores(0.0)], [])[0].classes
-    assert not output_promises([sample({"y": np.zeros((1, 4, 4), np.float32)}, {"y": np.zeros((1, 4, 4))})], [])[
+    assert expected_outputs([scores(0.0)], [])[0].classes
+    assert not expected_outputs([sample({"y": np.zeros((1, 4, 4), np.float32)}, {"y": np.zeros((1, 4, 4))})], [])[
         0
     ].classes
-    assert not output_promises([sample({"y": np.array([3])}, {"y": np.array([3])})], [])[0].classes
+    assert not expected_outputs([sample({"y": np.array([3])}, {"y": np.array([3])})], [])[0].classes
 
 
 def test_text_is_not_compared():
     words = np.array([["a"]], dtype=object)
-    assert output_promises([sample({"y": words}, {"y": words})], []) == []
+    assert expected_outputs([sample({"y": words}, {"y": words})], []) == []
 
 
 def test_zero_and_infinite_outputs_have_a_bound():
     zero, infinite = np.zeros((1, 2), np.float32), np.array([[np.inf, 1.0]], np.float32)
-    promises = output_promises([sample({"a": zero, "b": infinite}, {"a": zero, "b": infinite})], [])
-    assert [promise.bound for promise in promises] == [0.005, 0.005]
+    expected = expected_outputs([sample({"a": zero, "b": infinite}, {"a": zero, "b": infinite})], [])
+    assert [output.bound for output in expected] == [0.005, 0.005]
 
 
-def test_where_compression_moves_the_size_of_an_output_nothing_is_promised_of_it():
+def test_where_compression_moves_the_size_of_an_output_nothing_is_expected_of_it():
     one, other = np.ones((3, 4), np.float32), np.ones((2, 4), np.float32)
-    promise = output_promises([sample({"y": one}, {"y": other})], [])[0]
-    assert (promise.measure, promise.moved) == ("none", 0.0)
-    judged = verify.compare(asdict(promise), [{"delivered": {"y": one}}], [{"y": np.ones((4, 4))}])
-    assert judged.verdict == "unknown"
+    expected = expected_outputs([sample({"y": one}, {"y": other})], [])[0]
+    assert (expected.measure, expected.moved) == ("none", 0.0)
+    item = verify.compare(asdict(expected), [{"delivered": {"y": one}}], [{"y": np.ones((4, 4))}])
+    assert item.verdict == "unknown"
 
 
 def test_few_samples_stay_small():
-    large = Golden({"x": np.zeros(MOST_BYTES * 3 // 8, np.uint8)}, {}, {})
+    large = Golden({"x": np.zeros(MAX_BYTES * 3 // 8, np.uint8)}, {}, {})
     assert len(few([large] * 4)) == 2
-    assert len(few([Golden({"x": np.zeros(2 * MOST_BYTES, np.uint8)}, {}, {})] * 3)) == 1
+    assert len(few([Golden({"x": np.zeros(2 * MAX_BYTES, np.uint8)}, {}, {})] * 3)) == 1
     assert len(few([sample({}, {})] * 9)) == 4
 
 
@@ -95,7 +95,7 @@ def test_the_file_holds_arrays_by_their_number():
         assert file["delivered.1"].dtype == np.float16
 
 
-def test_a_feed_is_cut_into_the_usual_batch():
+def test_a_feed_is_cut_into_the_optimum_batch():
     profile = {"x": ShapeRange((1, 3), (2, 3), (8, 3)), "y": ShapeRange((1,), (2,), (8,))}
     feed = {"x": np.arange(15).reshape(5, 3), "y": np.arange(5)}
     found = portions(feed, profile)

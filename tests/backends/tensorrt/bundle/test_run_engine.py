@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graphpress.backends.tensorrt.bundle import commands
-from graphpress.backends.tensorrt.bundle.run_engine import TOOLS, CannotRunError, Plan, layers, read_outputs, run
+from graphpress.backends.tensorrt.device.run_engine import TOOLS, CannotRunError, EngineFile, layers, read_outputs, run
 
 
 def test_numbers_that_are_not_finite_are_read(tmp_path):
@@ -28,14 +28,14 @@ def answer(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("version", "size"), [("8.5.2", 4), ("10.3.0", 8), ("11.4.1.5", 8), ("1.7", 8)])
 def test_old_versions_read_integers_of_32_bits(tool, answer, tmp_path, monkeypatch, version, size):
     monkeypatch.setenv("TRTEXEC_KEEPS", str(tmp_path / "kept.bin"))
-    plan = Plan(tmp_path / "model.plan", [], version, "tensorrt_rtx" if version == "1.7" else "tensorrt")
+    plan = EngineFile(tmp_path / "model.plan", [], version, "tensorrt_rtx" if version == "1.7" else "tensorrt")
     found = run(plan, [{"ids": np.arange(5, dtype=np.int64)}], str(tool("10.3")), "")
     np.testing.assert_array_equal(found[0]["y"], [3])
     assert (tmp_path / "kept.bin").stat().st_size == 5 * size
 
 
 def test_names_with_colons_are_quoted(tool, answer, tmp_path):
-    plan = Plan(tmp_path / "model.plan", ["x:0"], "10.3")
+    plan = EngineFile(tmp_path / "model.plan", ["x:0"], "10.3")
     run(plan, [{"x:0": np.zeros((2, 3), np.float32), "s": np.zeros((), np.float32)}], str(tool("10.3")), "")
     asked = answer.read_text()
     assert "--shapes='x:0':2x3 " in asked
@@ -44,12 +44,12 @@ def test_names_with_colons_are_quoted(tool, answer, tmp_path):
 
 
 def test_the_tool_that_built_it_is_known(tool, answer, tmp_path):
-    assert run(Plan(tmp_path / "model.plan", [], "10.3"), [{}], "", str(tool("10.3"))) == [{"y": np.array([3])}]
+    assert run(EngineFile(tmp_path / "model.plan", [], "10.3"), [{}], "", str(tool("10.3"))) == [{"y": np.array([3])}]
 
 
 def test_a_tool_that_is_not_there_is_named(tmp_path):
     with pytest.raises(CannotRunError, match="/nowhere/trtexec cannot be run"):
-        run(Plan(tmp_path / "model.plan", [], "10.3"), [{}], "/nowhere/trtexec", "")
+        run(EngineFile(tmp_path / "model.plan", [], "10.3"), [{}], "/nowhere/trtexec", "")
 
 
 def test_each_product_has_its_own_tool(tool, answer, tmp_path, monkeypatch):
@@ -57,15 +57,15 @@ def test_each_product_has_its_own_tool(tool, answer, tmp_path, monkeypatch):
     assert {product: names[0] for product, names in TOOLS.items()} == commands.TOOLS
     monkeypatch.setenv("PATH", str(tool("10.3").parent), prepend=":")
     with pytest.raises(CannotRunError, match="no tensorrt_rtx; from Python: "):
-        run(Plan(tmp_path / "model.plan", [], "1.7", "tensorrt_rtx"), [{}], "", "")
+        run(EngineFile(tmp_path / "model.plan", [], "1.7", "tensorrt_rtx"), [{}], "", "")
 
 
 def test_where_neither_way_works_both_reasons_are_told(tool, answer, tmp_path, monkeypatch):
     monkeypatch.setenv("TRTEXEC_FAILS", "yes")
     with pytest.raises(CannotRunError, match=r"Engine could not be created from network; from Python: \w+"):
-        run(Plan(tmp_path / "model.plan", [], "10.3"), [{}], "", str(tool("10.3")))
+        run(EngineFile(tmp_path / "model.plan", [], "10.3"), [{}], "", str(tool("10.3")))
 
 
 def test_an_engine_that_cannot_be_asked_is_said_to_be(tmp_path):
     with pytest.raises(CannotRunError, match=r"Error: \S"):
-        layers(Plan(tmp_path / "none.plan", [], "10.3"))
+        layers(EngineFile(tmp_path / "none.plan", [], "10.3"))

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphpress.backends.tensorrt import engine
-from graphpress.backends.tensorrt.bundle import build_engine, run_engine, verify
+from graphpress.backends.tensorrt.device import build_engine, engine, run_engine, verify
 
 ALONE = (verify, run_engine, build_engine, engine)
 TARGET = "jetson{jetpack=6.2}"
@@ -63,7 +62,7 @@ def folder(written):
 
 @pytest.fixture
 def nodes(bundles):
-    return [promise.name for promise in bundles(TARGET).layers]
+    return [expected.name for expected in bundles(TARGET).layers]
 
 
 @pytest.fixture
@@ -182,7 +181,7 @@ def edit(folder: Path, change) -> None:
         ("weight-only", None, "FP16", "unknown"),
     ],
 )
-def test_promises_of_every_kind(folder, nodes, layers, asked, proxy, became, verdict):
+def test_expected_precisions_of_every_kind(folder, nodes, layers, asked, proxy, became, verdict):
     edit(folder, lambda table: table.update(layers=[{"name": "n", "op": "Conv", "asked": asked, "proxy": proxy}]))
     _, items = verdicts(folder, *layers(layer("n", became, Weights=None)))
     assert by_kind(items, "layer") == {"n": verdict}
@@ -250,7 +249,7 @@ def test_too_few_outputs_are_refused(folder, outputs):
 
 
 def test_after_a_build_the_tool_runs_the_engine(folder, tool, shell, tmp_path, monkeypatch):
-    """``build.sh`` and ``verify.py`` together, with a stand-in that answers with what it is given."""
+    """``build.sh`` and ``verify.py`` together, with a fake that answers with what it is given."""
     trtexec = tool("10.3")
     assert shell(folder, trtexec=trtexec).returncode == 0
     with np.load(folder / "golden" / "sample-0.npz") as golden:
@@ -306,7 +305,7 @@ from typing import NamedTuple, Any
 class CannotRunError(Exception):
     pass
 
-class Plan(NamedTuple):
+class EngineFile(NamedTuple):
     file: Any
     open_inputs: Any
     version: str

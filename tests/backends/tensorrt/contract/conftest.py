@@ -1,4 +1,4 @@
-"""The Python API of each TensorRT that we promise to work with, read from its real bindings."""
+"""The Python API of each TensorRT that we expected to work with, read from its real bindings."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What we use of TensorRT's Python API exists in every version that we promise to work with, or is asked for first.
+"""What we use of TensorRT's Python API exists in every version that we expected to work with, or is asked for first.
 
 The code is read, not run: every attribute of the module, of a network, builder, configuration, parser or layer, and
 every member of an enumeration by its name.
@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-ROOM = Path(__file__).resolve().parents[4] / "backends" / "tensorrt"
-FILES = sorted(ROOM.rglob("*.py"))
+PACKAGE = Path(__file__).resolve().parents[4] / "backends" / "tensorrt"
+FILES = sorted(PACKAGE.rglob("*.py"))
 WEAK = ("10.3", "10.9", "10.13")
 """Versions whose networks may be weakly typed: precision flags and calibrators."""
 
@@ -57,8 +57,8 @@ AVAILABLE = {
 """Classes with their attributes, and the versions that have them: what feature detection rests on."""
 
 REFUSED_WITHOUT = {
-    "add_attention": "spelt out in matrix products and a softmax before 11",
-    "add_attention_v2": "spelt out in matrix products and a softmax before 11",
+    "add_attention": "written out in matrix products and a softmax before 11",
+    "add_attention_v2": "written out in matrix products and a softmax before 11",
     "add_cumulative": "refused before 10.9, by name",
     "add_normalization_v2": "add_normalization before 11",
 }
@@ -174,7 +174,7 @@ def uses_in(file: Path, tree: ast.Module) -> Iterator[Use]:
     asked = {name for node in ast.walk(tree) for name in asked_in(node)}
     calls = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
-        place = f"{file.relative_to(ROOM)}:{getattr(node, 'lineno', 0)}"
+        place = f"{file.relative_to(PACKAGE)}:{getattr(node, 'lineno', 0)}"
         for owner, name in (*mentioned(node), *by_word(node, tables)):
             call = node if isinstance(node, ast.Call) else calls.get(id(node))
             keywords = tuple(one.arg for one in call.keywords if one.arg) if call else ()

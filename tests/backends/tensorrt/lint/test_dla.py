@@ -36,7 +36,7 @@ RUNS = {
 }
 
 FALLS_BACK = {
-    "Gelu spelt out": (lambda net: one(net, "Erf"), "it has no Erf"),
+    "Gelu written out": (lambda net: one(net, "Erf"), "it has no Erf"),
     "global pooling": (lambda net: one(net, "GlobalAveragePool"), "it has no GlobalAveragePool"),
     "large kernel": (lambda net: one(net, "Conv", np.ones((8, 32, 33, 1)), shape=(1, 32, 64, 8)), "kernel of 33"),
     "large stride": (lambda net: one(net, "Conv", KERNEL, strides=[9, 9]), "stride of 9 is outside 1 to 8"),
@@ -98,7 +98,7 @@ def test_of_open_dimensions_the_accelerator_takes_the_usual_sizes_alone(net):
     assert lint(made.model, load_target("jetson")) == []
 
 
-def test_quantisation_is_no_layer(net):
+def test_quantization_is_no_layer(net):
     made = net(IMAGE, opset=17, dtype=T.FLOAT)
     made.output(made.node("Conv", made.grid("x"), made.weight((32, 32, 3, 3)), name="n"))
     assert lint(made.model, load_target(ON)) == []

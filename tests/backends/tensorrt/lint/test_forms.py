@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from graphpress.backends.tensorrt.legalise import strong_form, weak_form
+from graphpress.backends.tensorrt.legalize import strong_form, weak_form
 from graphpress.backends.tensorrt.lint import lint, unsupported
 from graphpress.backends.tensorrt.platform import platform_of
+from graphpress.driver.prepare import prepare
 from graphpress.ir import graphs
 from graphpress.manager.contract import Context
-from graphpress.manager.judge import NoJudge
+from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
 from graphpress.manager.recipe import from_name
 from graphpress.models import build, names
-from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
@@ -36,7 +36,7 @@ def legal(name, target, recipe):
     model = build(name)
     prepare(model, {})
     assert unsupported(model, target) == []
-    manager = Manager(Context(target, model, calibration=feeds(model)), NoJudge(), (), "none")
+    manager = Manager(Context(target, model, calibration=feeds(model)), NoEvaluator(), (), "none")
     result = manager.run(model, from_name(recipe)).checkpoints[-1].model
     form = strong_form(result) if platform_of(target).strong else weak_form(result)
     return form, sum(node.op_type == "DequantizeLinear" for graph in graphs(form) for node in graph)

@@ -44,11 +44,11 @@ def given(name, shape, dtype=T.FLOAT16):
 @pytest.mark.parametrize(
     ("target", "op_type", "opset", "fix"),
     [
-        ("jetson{jetpack=5.1}", "LayerNormalization", 17, "operator set 16, which spells it out, or choose a device"),
+        ("jetson{jetpack=5.1}", "LayerNormalization", 17, "operator set 16, which decomposes it, or choose a device"),
         ("jetson-xavier", "IsInf", 16, "TensorRT 8.6 or newer"),
         ("jetson{jetpack=6.0}", "Hardmax", 13, "TensorRT 9.2 or newer"),
         ("jetson{jetpack=6.0}", "Gelu", 20, "operator set 19"),
-        ("jetson", "Mish", 18, "operator set 17, which spells it out, or choose a device with TensorRT 10.6"),
+        ("jetson", "Mish", 18, "operator set 17, which decomposes it, or choose a device with TensorRT 10.6"),
         ("jetson-thor", "Swish", 24, "operator set 23"),
         ("dgpu{tensorrt=10.9}", "Attention", 23, "TensorRT 10.14 or newer"),
         ("jetson", "Det", 11, "surgery"),

@@ -26,7 +26,7 @@ def conv(
     dtype=T.FLOAT16,
     **attributes,
 ):
-    """A convolution and its activation; ``data`` and ``weight`` say how they are quantised, False for not."""
+    """A convolution and its activation; ``data`` and ``weight`` say how they are quantized, False for not."""
     made = net(opset=opset, dtype=dtype)
     source = "x" if data is False else made.grid("x", **(data or {}))
     kernel = made.constant(np.ones(shape)) if weight is False else made.weight(shape, **(weight or {}))
@@ -81,7 +81,7 @@ BAD = {
     "zero-point of 128": Case(
         lambda net: conv(net, data={"dtype": T.UINT8, "zero": 128}), "QuantizeLinear_0", "symmetric grids only"
     ),
-    "int32 bias": Case(lambda net: conv(net, bias=integer_bias), "DequantizeLinear_3", "dequantises int32"),
+    "int32 bias": Case(lambda net: conv(net, bias=integer_bias), "DequantizeLinear_3", "dequantizes int32"),
     "int16": Case(lambda net: conv(net, data={"dtype": T.INT16}, opset=21), "QuantizeLinear_0", "no tensors of int16"),
     "float8e5m2": Case(
         lambda net: conv(net, data={"dtype": T.FLOAT8E5M2}), "QuantizeLinear_0", "no tensors of float8e5m2"
@@ -217,7 +217,7 @@ GOOD = {
     "two activations": lambda net: product(
         net, lambda made: matmul(made, made.node("Transpose", made.grid("x"), perm=[1, 0]))
     ),
-    "weights behind a quantiser": lambda net: product(
+    "weights behind a quantizer": lambda net: product(
         net, lambda made: matmul(made, made.grid(made.constant(np.ones((64, 64))), np.full(64, 0.01), axis=1))
     ),
     "behind casts": lambda net: product(
@@ -301,7 +301,7 @@ def test_a_pair_between_a_convolution_and_its_activation(net, verdict):
     made = conv(net, between=True)
     (found,) = lint(made.model, load_target("jetson"))
     assert found.where == "QuantizeLinear_4"
-    assert found.fix == "quantise behind Relu"
+    assert found.fix == "quantize behind Relu"
     assert verdict(made).types["product"] == "int8"
 
 
@@ -322,7 +322,7 @@ def test_int8_wants_groups_of_four(net, shape, group, fine):
     assert lint(conv(net, shape=shape, group=group).model, load_target("rtx")) == []
 
 
-def test_the_accelerator_quantises_by_itself(net):
+def test_the_accelerator_quantizes_by_itself(net):
     found = lint(conv(net, weight={"axis": 1}).model, load_target("jetson{dla=on}"))
     assert found == []
 

@@ -1,4 +1,4 @@
-"""The layers that take more than a line of numpy: convolutions, pools, products, normalisations, resampling.
+"""The layers that take more than a line of numpy: convolutions, pools, products, normalizations, resampling.
 
 Each function takes TensorRT's module, the layer and the arrays that it reads.
 """
@@ -30,8 +30,8 @@ def _space(layer: Any, x: np.ndarray, fill: float, size: Any) -> tuple[torch.Ten
             total = max(0, (-(-length // strides[axis]) - 1) * strides[axis] + extent - length)
             pads.append((total // 2, total - total // 2) if mode == "SAME_UPPER" else (total - total // 2, total // 2))
         else:
-            room = length + pre[axis] + post[axis] - extent
-            extra = -room % strides[axis] if mode == "EXPLICIT_ROUND_UP" else 0
+            span = length + pre[axis] + post[axis] - extent
+            extra = -span % strides[axis] if mode == "EXPLICIT_ROUND_UP" else 0
             pads.append((pre[axis], post[axis] + extra))
     flat = [one for pair in reversed(pads) for one in pair]
     return torch.nn.functional.pad(_wide(x), flat, value=fill), pads
@@ -119,8 +119,8 @@ def _normalization(trt: Any, layer: Any, x: np.ndarray, scale: np.ndarray, bias:
         count = groups if groups > 1 else x.shape[1]
         assert scale.shape[1] == (x.shape[1] if layer.is_v2 or groups == 1 else groups)
         wide, axes = wide.reshape(x.shape[0], count, -1), (2,)
-    centred = wide - wide.mean(axes, keepdims=True)
-    normal = centred / np.sqrt((centred**2).mean(axes, keepdims=True) + layer.epsilon)
+    centered = wide - wide.mean(axes, keepdims=True)
+    normal = centered / np.sqrt((centered**2).mean(axes, keepdims=True) + layer.epsilon)
     if not layer.is_v2 and groups > 1:
         scale, bias = (np.repeat(one, x.shape[1] // groups, 1) for one in (scale, bias))
     return normal.reshape(x.shape) * scale.astype(np.float32) + bias.astype(np.float32)
@@ -194,8 +194,8 @@ def _resize(trt: Any, layer: Any, x: np.ndarray, shape: np.ndarray | None = None
 def _nms(trt: Any, layer: Any, boxes: np.ndarray, scores: np.ndarray, limit: np.ndarray, *rest: np.ndarray) -> Any:
     overlap, least = rest
     if layer.bounding_box_format.name == "CENTER_SIZES":
-        centre, half = boxes[..., :2], boxes[..., 2:] / 2
-        boxes = np.concatenate([centre - half, centre + half], -1)
+        center, half = boxes[..., :2], boxes[..., 2:] / 2
+        boxes = np.concatenate([center - half, center + half], -1)
     low, high = np.minimum(boxes[..., :2], boxes[..., 2:]), np.maximum(boxes[..., :2], boxes[..., 2:])
     found = []
     for batch, kind in np.ndindex(scores.shape[0], scores.shape[2]):

@@ -61,7 +61,7 @@ def test_plain_attention_is_one_layer(bench, one_node, shared, is_causal, querie
 
 @pytest.mark.parametrize("missing", [("add_attention_v2",), ("add_attention", "add_attention_v2")])
 @pytest.mark.parametrize("cached", [True, False])
-def test_older_versions_spell_it_out(bench, one_node, lower_without, missing, cached):
+def test_older_versions_express_it_out(bench, one_node, lower_without, missing, cached):
     feed = operands(shared=2)
     past = {"past_key": normal(2, 2, 3, 8), "past_value": normal(2, 2, 3, 8)} if cached else {}
     order = ["q", "k", "v", "", *past] if cached else ["q", "k", "v"]

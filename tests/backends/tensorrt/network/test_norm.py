@@ -1,4 +1,4 @@
-"""Normalisations lowered to TensorRT compute what ONNX Runtime computes, with statistics in single precision."""
+"""Normalizations lowered to TensorRT compute what ONNX Runtime computes, with statistics in single precision."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def kinds(network):
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 5), (2, 3, 4, 5), (1, 3, 2, 4, 5)])
 @pytest.mark.parametrize("constant", [True, False])
-def test_batch_normalisation(bench, one_node, shape, constant):
+def test_batch_normalization(bench, one_node, shape, constant):
     x, parameters = normal(*shape), statistics(3)
     if constant:
         bench.agrees(one_node("BatchNormalization", {"x": x}, parameters, epsilon=0.01, open_axes=[0]), {"x": x})
@@ -52,21 +52,21 @@ def test_training_is_refused(bench, one_node):
 
 @pytest.mark.parametrize("axis", [-1, 1, 2, 0])
 @pytest.mark.parametrize("bias", [True, False])
-def test_layer_normalisation(bench, one_node, axis, bias):
+def test_layer_normalization(bench, one_node, axis, bias):
     x = normal(2, 3, 4, 5)
     constants = {"scale": normal(*x.shape[axis:])} | ({"bias": normal(*x.shape[axis:])} if bias else {})
     network = bench.agrees(one_node("LayerNormalization", {"x": x}, constants, axis=axis), {"x": x})
     assert "NORMALIZATION" in kinds(network)
 
 
-def test_layer_normalisation_gives_its_statistics(bench, one_node):
+def test_layer_normalization_gives_its_statistics(bench, one_node):
     x = normal(2, 3, 4)
     model = one_node("LayerNormalization", {"x": x}, {"scale": normal(4), "bias": normal(4)}, outputs=3)
     network = bench.agrees(model, {"x": x})
     assert "NORMALIZATION" not in kinds(network)
 
 
-def test_layer_normalisation_with_parameters_that_are_broadcast(bench, one_node):
+def test_layer_normalization_with_parameters_that_are_broadcast(bench, one_node):
     x = normal(2, 3, 4)
     model = one_node("LayerNormalization", {"x": x}, {"scale": normal(1, 4), "bias": normal(1)}, axis=1)
     bench.agrees(model, {"x": x})
@@ -80,14 +80,14 @@ def test_halves_are_summed_in_single_precision(bench, one_node, op_type):
     (result,) = bench.run(network, {"x": x})
     assert result.dtype == np.float16
     wide = x.astype(np.float64)
-    centred = wide if op_type.startswith("RMS") else wide - wide.mean(-1, keepdims=True)
+    centered = wide if op_type.startswith("RMS") else wide - wide.mean(-1, keepdims=True)
     scale = model.graph.initializer[0]
-    expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True)) * np.frombuffer(scale.raw_data, np.float16)
+    expected = centered / np.sqrt((centered**2).mean(-1, keepdims=True)) * np.frombuffer(scale.raw_data, np.float16)
     np.testing.assert_allclose(result.astype(np.float64), expected, rtol=5e-3, atol=5e-3)
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 6), (2, 4, 5, 6), (1, 4, 3, 4, 5)])
-def test_instance_normalisation(bench, one_node, shape):
+def test_instance_normalization(bench, one_node, shape):
     x = normal(*shape)
     constants = {"scale": normal(4), "bias": normal(4)}
     model = one_node("InstanceNormalization", {"x": x}, constants, open_axes=[0], epsilon=0.01)
@@ -97,7 +97,7 @@ def test_instance_normalisation(bench, one_node, shape):
 @pytest.mark.parametrize("opset", [18, 21])
 @pytest.mark.parametrize("missing", [(), ("add_normalization_v2",)])
 @pytest.mark.parametrize("shape", [(2, 6, 5), (2, 6, 4, 5)])
-def test_group_normalisation_of_both_operator_sets_and_both_layers(
+def test_group_normalization_of_both_operator_sets_and_both_layers(
     bench, one_node, lower_without, opset, missing, shape
 ):
     x, groups = normal(*shape), 3
@@ -107,8 +107,8 @@ def test_group_normalisation_of_both_operator_sets_and_both_layers(
     network = lower_without(model, *missing)
     (result,) = bench.run(network, {"x": x})
     data = x.reshape(2, groups, -1)
-    centred = data - data.mean(2, keepdims=True)
-    plain = (centred / np.sqrt((centred**2).mean(2, keepdims=True) + 1e-5)).reshape(shape)
+    centered = data - data.mean(2, keepdims=True)
+    plain = (centered / np.sqrt((centered**2).mean(2, keepdims=True) + 1e-5)).reshape(shape)
     channels = [np.repeat(one, 6 // size).reshape(-1, *(1,) * (len(shape) - 2)) for one in (scale, bias)]
     np.testing.assert_allclose(result, plain * channels[0] + channels[1], rtol=1e-4, atol=1e-5)
     assert bench.build(network) > 0
@@ -130,7 +130,7 @@ def test_local_response_of_any_window(bench, one_node, size, shape):
 
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("axis", [0, -1])
-def test_what_is_all_zero_stays_zero_in_lp_normalisation(bench, one_node, order, axis):
+def test_what_is_all_zero_stays_zero_in_lp_normalization(bench, one_node, order, axis):
     x = normal(3, 4)
     x[1], x[:, 2] = 0, 0
     network = bench.lower(from_proto(one_node("LpNormalization", {"x": x}, p=order, axis=axis), where="test"))
@@ -139,7 +139,7 @@ def test_what_is_all_zero_stays_zero_in_lp_normalisation(bench, one_node, order,
     np.testing.assert_allclose(result, x / np.where(size == 0, 1, size), rtol=1e-5)
 
 
-def test_mean_variance_normalisation_of_halves(bench, one_node):
+def test_mean_variance_normalization_of_halves(bench, one_node):
     x = (normal(2, 3, 4, 5) * 300).astype(np.float16)
     network = bench.lower(from_proto(one_node("MeanVarianceNormalization", {"x": x}), where="test"))
     (result,) = bench.run(network, {"x": x})

@@ -57,7 +57,7 @@ REFUSED: Mapping[str, tuple[str, ...]] = {
     # the parser takes the network, the builder then refuses it
     "with a scale per block only": ("test_quantizelinear_float4e2m1",),
     # an integer type that TensorRT reads as another
-    "no quantisation with uint8": ("test_quantizelinear*",),
+    "no quantization with uint8": ("test_quantizelinear*",),
     # random numbers, and operators that no trained model has
     "would not draw the numbers": ("test_bernoulli_*expanded",),
     "it has no rule": ("test_*window*", "test_stft*"),
@@ -74,7 +74,7 @@ class Case:
     sets: tuple[tuple[dict[str, Any], dict[str, Any]], ...]
 
     def with_constants(self) -> Case | None:
-        """All inputs but the first as initialisers, where there are others."""
+        """All inputs but the first as initializers, where there are others."""
         model = onnx.ModelProto.FromString(self.model.SerializeToString())
         known = self.sets[0][0]
         fixed = {

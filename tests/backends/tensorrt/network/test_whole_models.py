@@ -8,8 +8,8 @@ import pytest
 from graphpress.backend import ShapeRange
 from graphpress.backends.tensorrt.build import BuildRequest, build
 from graphpress.backends.tensorrt.layers import types_of_nodes
-from graphpress.backends.tensorrt.legalise import strong_form
-from graphpress.backends.tensorrt.natures import natures_of
+from graphpress.backends.tensorrt.legalize import strong_form
+from graphpress.backends.tensorrt.quantization_roles import quantization_roles
 from graphpress.ir import clone, save
 from graphpress.manager.contract import Context
 from graphpress.manager.recipe import from_text
@@ -109,7 +109,7 @@ def test_both_routes_multiply_in_the_same_types(trt, tmp_path, kind, name):
     for route in ("parser", "network"):
         result = build(BuildRequest(file, capability, profile=profile_of(model), route=route))
         assert result.built, [message.text for message in result.messages]
-        types = types_of_nodes(result.layers, natures_of(model))
+        types = types_of_nodes(result.layers, quantization_roles(model))
         found[route] = {node: each for node, each in types.items() if operators.get(node) in PRODUCTS}
     assert found["network"] == found["parser"]
     assert sum(each == kind for each in found["network"].values()) >= LEAST[kind][name]

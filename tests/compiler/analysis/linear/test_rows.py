@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from graphpress.analysis.linear import linear_op_of
-from graphpress.analysis.linear.rows import Sampling, result_rows, rows_of, samples_of
+from graphpress.analysis.linear.rows import RowSampling, result_rows, rows_of, samples_of
 from graphpress.errors import GraphpressError
 from graphpress.ir import from_proto
 from graphpress.runtime import Session
@@ -143,7 +143,7 @@ def test_a_bias_that_differs_from_row_to_row_is_none():
 def test_sampled_rows_are_some_of_all(groups):
     data = normal(3, 4, 6, 6)
     op, result = agrees(one_node("Conv", data, normal(4, 4 // groups, 3, 3), group=groups), data)
-    sampling = Sampling(5)
+    sampling = RowSampling(5)
     some, told = rows_of(op, data, sampling), result_rows(op, result, sampling)
     assert some.shape[:2] == told.shape[:2] == (groups, 15)
     np.testing.assert_allclose(some @ op.matrix(), told, atol=1e-4)
@@ -154,11 +154,11 @@ def test_sampled_rows_are_some_of_all(groups):
 def test_a_stream_in_pieces_gives_the_rows_of_the_whole():
     data = normal(6, 4, 6, 6)
     op = linear_op_of(one_node("Conv", data, normal(4, 4, 3, 3)).graph[0])
-    pieces = [rows_of(op, data[start : start + 2], Sampling(5, start)) for start in (0, 2, 4)]
-    np.testing.assert_array_equal(np.concatenate(pieces, axis=1), rows_of(op, data, Sampling(5)))
+    pieces = [rows_of(op, data[start : start + 2], RowSampling(5, start)) for start in (0, 2, 4)]
+    np.testing.assert_array_equal(np.concatenate(pieces, axis=1), rows_of(op, data, RowSampling(5)))
 
 
 def test_sampling_reaches_every_position():
-    chosen = Sampling(4).chosen(200, 49)
+    chosen = RowSampling(4).chosen(200, 49)
     assert set(chosen.ravel()) == set(range(49))
     assert all(len(set(row)) == 4 for row in chosen)

@@ -23,7 +23,7 @@ from graphpress.ir.encoding import (
     set_encoding,
 )
 from graphpress.ir.encoding.encoded_tensor import packed
-from graphpress.ir.qdq import lower_qdq
+from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Context
 from graphpress.observation.replay import Segment
 from graphpress.passes.cleanup.fold_constants import FoldConstants
@@ -46,7 +46,7 @@ def chosen(build):
 def delivered_codes(model):
     """The integers that the first product reads once Q/DQ nodes are written out."""
     copy = clone(model)
-    lower_qdq(copy)
+    materialize_qdq(copy)
     verify(copy)
     (node,) = (node for node in copy.graph if node.op_type == "DequantizeLinear")
     return node.inputs[0].const_value.numpy()
@@ -116,8 +116,8 @@ def test_an_edit_of_the_floats_takes_them_away_and_says_so(chosen):
     Editor(model).set_constant(weight, weight.const_value.numpy())
     assert encoding_of(weight) is None
     assert invalidation_of(weight) == "its contents were replaced"
-    with pytest.raises(ModelError, match="was quantised and then changed"):
-        lower_qdq(model)
+    with pytest.raises(ModelError, match="was quantized and then changed"):
+        materialize_qdq(model)
 
 
 def test_an_edit_for_one_reader_leaves_the_others_their_codes(build):
@@ -164,14 +164,14 @@ def test_what_no_backend_materializes_is_an_error(network, unspoken_encoding):
     set_encoding(network.graph.initializers["w"], unspoken_encoding)
     verify(network)
     with pytest.raises(ModelError, match=f"no backend materializes the encoding {unspoken_encoding.label} of 'w'"):
-        lower_qdq(network)
+        materialize_qdq(network)
 
 
 def test_a_dynamic_activation_is_an_error_until_a_backend_says_it(network):
     override_use(network.graph[0], 0, dynamic_encoding("uint8"))
     verify(network)
     with pytest.raises(ModelError, match="no backend materializes the encoding dynamic-uint8 of 'x'"):
-        lower_qdq(network)
+        materialize_qdq(network)
 
 
 def test_the_nearest_entry_is_chosen_number_by_number():

@@ -15,14 +15,14 @@ from graphpress.errors import ModelError
 from graphpress.ir import clone, from_proto, serialize, to_proto, verify
 from graphpress.ir.encoding import AffineEncoding, CodebookEncoding, encode_array, override_use, set_codes, set_encoding
 from graphpress.ir.printer import print_model
-from graphpress.ir.qdq import lower_qdq
+from graphpress.ir.qdq import materialize_qdq
 from graphpress.ir.sparsity import SPARSITY_KEY
 
 BAD_INPUT = 3
 BLOCKS = AffineEncoding("int4", np.ones((2, 6)), axis=0, block=32)
 CODEBOOK = CodebookEncoding("uint4", np.linspace(-1, 1, 11))
 KEYS = (
-    "graphpress.encoding.v2", "graphpress.encoding.v1", "graphpress.encoding.v3", "graphpress.output.v1",
+    "graphpress.encoding.v2", "graphpress.encoding.v1", "graphpress.encoding.v3", "graphpress.driver.output.v1",
     "graphpress.invalidated.v1", "graphpress.codes.v2", "graphpress.stored.v2", "graphpress.use.v2.0",
     "graphpress.use.v2.1", "graphpress.use.v2.99", "graphpress.use.v2.", "graphpress.use.v2.99999999999999999999",
     "graphpress.use.v1.1", "graphpress.compute.v1", "graphpress.float.v1", SPARSITY_KEY, "graphpress.", "other",
@@ -138,7 +138,7 @@ def test_whatever_a_file_says_it_loads_and_verifies_or_is_a_bad_model(build, enc
         print_model(model)
         serialize(model)
         with contextlib.suppress(ModelError):
-            lower_qdq(clone(model))
+            materialize_qdq(clone(model))
 
     refusals = []
     check()

@@ -9,9 +9,9 @@ import pytest
 from onnx import numpy_helper
 
 from graphpress.coupling import Coupling, Group, couple
+from graphpress.driver.prepare import prepare
 from graphpress.ir import Model, from_proto
 from graphpress.manager.contract import Context
-from graphpress.prepare import prepare
 from graphpress.targets import load_target
 
 WIDTH, INNER, CLASSES = 8, 12, 5
@@ -27,7 +27,7 @@ _PLAIN = """(float[N,3,8,8] x) => (float[N,5] y) {
     y = Gemm<transB=1>(f, w3, b3)
 }"""
 
-_NORMALISED = _PLAIN.replace("(x, w1, b1)", "(x, w1)").replace(
+_NORMALIZED = _PLAIN.replace("(x, w1, b1)", "(x, w1)").replace(
     "r = Relu(a)", "n = BatchNormalization(a, gamma, beta, mean, var) r = Relu(n)"
 )
 
@@ -101,7 +101,7 @@ def case() -> Callable[..., Case]:
 
 
 @pytest.fixture
-def normalised() -> Callable[..., Case]:
+def normalized() -> Callable[..., Case]:
     """The same network with a BatchNormalization behind the first convolution."""
 
     def build(gamma: np.ndarray) -> Case:
@@ -110,7 +110,7 @@ def normalised() -> Callable[..., Case]:
         random = np.random.default_rng(3)
         weights |= {"gamma": gamma.astype(np.float32), "beta": random.normal(size=WIDTH).astype(np.float32)}
         weights |= {"mean": np.zeros(WIDTH, np.float32), "var": np.ones(WIDTH, np.float32)}
-        return Case(model_of(_NORMALISED, **weights), feeds_of(), weights)
+        return Case(model_of(_NORMALIZED, **weights), feeds_of(), weights)
 
     return build
 

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'graphpr
 
 from graphpress.coupling import couple, unshare
 from graphpress.data import load_dataset
+from graphpress.driver.prepare import prepare
 from graphpress.errors import UsageError
 from graphpress.ir import clone, load, save
 from graphpress.manager.contract import Context
@@ -19,7 +20,6 @@ from graphpress.passes.cleanup.fold_constants import FoldConstants
 from graphpress.passes.prune._masking import mask
 from graphpress.passes.prune.criteria import Reduction, load_criterion
 from graphpress.passes.prune.criteria._roles import roles_of
-from graphpress.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 

@@ -8,9 +8,9 @@ from onnx import numpy_helper, parser
 
 from graphpress import ir
 from graphpress.coupling import couple
+from graphpress.driver.prepare import prepare
 from graphpress.manager.contract import Context
 from graphpress.passes.prune.criteria import load_criterion
-from graphpress.prepare import prepare
 from graphpress.targets import load_target
 
 TEXT = """<ir_version: 10, opset_import: ["" : 21]>

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graphpress.passes.prune.criteria import Reduction, load_criterion
-from graphpress.passes.prune.criteria.reduction import ROLES
+from graphpress.passes.prune.criteria._reduction import ROLES
 
 USELESS = [2, 5]
 
@@ -65,12 +65,12 @@ def test_faint_channels_by_every_fisher(options, case):
     assert lowest(case(faint).score(load_criterion("fisher")(**options))["w1[0]"]) == USELESS
 
 
-def test_faint_scales_of_normalisations(normalised):
+def test_faint_scales_of_normalizations(normalized):
     gamma = np.linspace(1, 2, 8) * np.where(np.arange(8) % 2, -1, 1)
     gamma[USELESS] *= 1e-3
-    scores = normalised(gamma).score(load_criterion("batch_norm")())
+    scores = normalized(gamma).score(load_criterion("batch_norm")())
     np.testing.assert_allclose(scores.pop("w1[0]"), np.abs(gamma), rtol=1e-6)
-    assert not scores  # the second group has no normalisation: nothing is said of it
+    assert not scores  # the second group has no normalization: nothing is said of it
 
 
 def test_two_equal_channels_can_stand_in_for_each_other(case):

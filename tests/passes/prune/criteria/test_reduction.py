@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from graphpress.passes.prune.criteria.reduction import Reduction, Share
+from graphpress.passes.prune.criteria._reduction import Reduction, Share
 
 ONE, TWO = np.array([1.0, 4.0, 2.0]), np.array([3.0, 0.0, 4.0])
 SHARES = [Share(ONE, np.full(3, 2)), Share(TWO, np.full(3, 4))]
@@ -21,7 +21,7 @@ def test_combine(combine, wanted):
 
 
 @pytest.mark.parametrize(
-    ("normalise", "wanted"),
+    ("normalize", "wanted"),
     [
         ("none", ONE),
         ("mean", ONE / ONE.mean()),
@@ -31,29 +31,29 @@ def test_combine(combine, wanted):
         ("lamp", [1 / 21, 1, 4 / 20]),
     ],
 )
-def test_normalise(normalise, wanted):
-    np.testing.assert_allclose(Reduction(normalise=normalise)(SHARES[:1]), wanted)
+def test_normalize(normalize, wanted):
+    np.testing.assert_allclose(Reduction(normalize=normalize)(SHARES[:1]), wanted)
 
 
 def test_size_weighs_every_place_alike():
-    np.testing.assert_allclose(Reduction(normalise="size")(SHARES), ONE / 2 + TWO / 4)
+    np.testing.assert_allclose(Reduction(normalize="size")(SHARES), ONE / 2 + TWO / 4)
 
 
 finite = arrays(np.float64, st.integers(1, 12), elements=st.just(0.0) | st.floats(1e-6, 1e6))
 
 
 @given(finite, st.sampled_from(["none", "mean", "max", "l2", "lamp"]))
-def test_normalising_keeps_order_and_zeros(scores, normalise):
-    result = Reduction(normalise=normalise)([Share(scores, np.ones(len(scores)))])
+def test_normalizing_keeps_order_and_zeros(scores, normalize):
+    result = Reduction(normalize=normalize)([Share(scores, np.ones(len(scores)))])
     assert np.isfinite(result).all()
     order = np.argsort(scores, kind="stable")
     assert (np.diff(result[order]) >= -1e-12 * max(result.max(), 1)).all()
 
 
 @given(finite)
-def test_normalised_groups_are_alike_whatever_their_scale(scores):
+def test_normalized_groups_are_alike_whatever_their_scale(scores):
     share, larger = (Share(scores * factor, np.ones(len(scores))) for factor in (1.0, 1024.0))
-    for normalise in ("mean", "max", "l2"):
+    for normalize in ("mean", "max", "l2"):
         np.testing.assert_allclose(
-            Reduction(normalise=normalise)([share]), Reduction(normalise=normalise)([larger]), rtol=1e-9, atol=1e-300
+            Reduction(normalize=normalize)([share]), Reduction(normalize=normalize)([larger]), rtol=1e-9, atol=1e-300
         )

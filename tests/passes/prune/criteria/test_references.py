@@ -65,7 +65,7 @@ def test_random_depends_on_seed_and_group_alone(case):
     np.testing.assert_array_equal(alone["w2[0]"], first["w2[0]"])
 
 
-def test_folded_normalisations_are_refused(case):
+def test_folded_normalizations_are_refused(case):
     with pytest.raises(UsageError, match="folded"):
         case().score(load_criterion("batch_norm")())
 
@@ -128,8 +128,8 @@ def test_obs_is_the_error_after_least_squares(mlp):
 
 
 def test_relative_errors_are_fractions_of_the_power(mlp):
-    centred = hidden(mlp) - hidden(mlp).mean(0)
-    power = np.square(centred @ mlp.weights["v"].T).sum() / len(centred)
+    centered = hidden(mlp) - hidden(mlp).mean(0)
+    power = np.square(centered @ mlp.weights["v"].T).sum() / len(centered)
     absolute, relative = (
         mlp.score(load_criterion("obs")(damping=1e-9, relative=relative))["w[0]"] for relative in (False, True)
     )

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from graphpress.backend import Availability
-from graphpress.bridge.pytorch.bridge import PytorchBridge
 from graphpress.errors import BackendError, DataError, UsageError
 from graphpress.passes.prune.criteria import Criterion, Reduction, criterion_names, load_criterion
+from graphpress.torch_bridge.bridge import PytorchBridge
 
 NAMES = [
     "activation",
@@ -79,7 +79,7 @@ def test_gradients_say_how_to_get_the_framework(case, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "words", [{"combine": "summ"}, {"normalise": "average"}, {"roles": ("write",)}], ids=lambda words: next(iter(words))
+    "words", [{"combine": "summ"}, {"normalize": "average"}, {"roles": ("write",)}], ids=lambda words: next(iter(words))
 )
 def test_words_of_the_reduction_are_checked(words):
     with pytest.raises(UsageError, match=r"did you mean|choose one of"):

@@ -1,0 +1,93 @@
+"""The forms of a model that TensorRT takes, each made of one canonical form.
+
+    strong     every type stands in the model: float16 tensors, Q/DQ with scales of the same type. TensorRT 10 and
+               later build exactly that.
+    weak       float32 with Q/DQ; flags allow the rest to run in float16. All that TensorRT 8 understands.
+    implicit   plain float32; ranges come from a calibration cache. What the deep learning accelerator wants.
+
+Whatever came as Q/DQ nodes stands in encodings first, and encodings in TensorRT's form (``pinned``): unsigned integers
+around their middle become signed ones around 0, a bias in int32 becomes float.
+
+The Q/DQ forms share one grid: scales are numbers that float16 holds exactly. Those that a model brings along may be
+others. Their Q/DQ nodes keep float32 in the strong form too, with casts around them, so that no grid moves; TensorRT
+fuses them all the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphpress.backends.tensorrt.canonicalize import canonicalize
+from graphpress.ir import Graph, Model, clone, graphs, materialize_float_types
+from graphpress.ir.encoding import clear_annotations, float_type, set_float_type
+from graphpress.ir.qdq import import_qdq, materialize_qdq
+
+LACKED_BY_ONNX_RUNTIME = frozenset({"bfloat16"})
+"""Float types in which it has no kernels on a processor."""
+
+
+@dataclass(frozen=True)
+class CanonicalForm:
+    """A model with its quantization in encodings, Q/DQ nodes as far as they can be, written as TensorRT reads it.
+
+    Args:
+        model: what every other form is made of.
+        changed: whether any encoding was written otherwise before: the Q/DQ forms are not the model that was given.
+    """
+
+    model: Model
+    changed: bool
+
+
+def canonical_form(model: Model) -> CanonicalForm:
+    """The form of which all others are made."""
+    copy = clone(model)
+    import_qdq(copy)
+    return CanonicalForm(copy, canonicalize(copy) > 0)
+
+
+def strong_form(canonical: Model) -> Model:
+    """A copy with every type written out."""
+    return _typed_form(canonical, simulate=False)
+
+
+def weak_form(canonical: Model) -> Model:
+    """A copy in float32 with Q/DQ nodes."""
+    form = clone(canonical)
+    for graph in graphs(form):
+        for node in graph:
+            set_float_type(node, None)
+    materialize_qdq(form)
+    return form
+
+
+def implicit_form(canonical: Model) -> Model:
+    """A copy in plain float32: encodings are left out, what was quantized stands as it was before."""
+    form = clone(canonical)
+    for graph in graphs(form):
+        constants = graph.initializers.values() if isinstance(graph, Graph) else ()
+        computed = (value for node in graph for value in node.outputs)
+        for item in (*graph.inputs, *constants, *computed, *graph):
+            clear_annotations(item)
+    return form
+
+
+def runs_in_onnx_runtime(canonical: Model) -> bool:
+    """Whether ONNX Runtime has kernels for every float type of the strong form.
+
+    Where it has, that form itself is what tells the device's results. In float16, too: ONNX Runtime fuses Q/DQ into
+    integer kernels as TensorRT does, where rounding every dequantized value would be harsher than either.
+    """
+    return not LACKED_BY_ONNX_RUNTIME & {float_type(node) for graph in graphs(canonical) for node in graph}
+
+
+def rounded_form(canonical: Model) -> Model:
+    """A copy that computes in float32 and rounds each value to the float type that the strong form has there."""
+    return _typed_form(canonical, simulate=True)
+
+
+def _typed_form(canonical: Model, *, simulate: bool) -> Model:
+    form = clone(canonical)
+    materialize_qdq(form)
+    materialize_float_types(form, simulate=simulate)
+    return form

@@ -1,0 +1,1 @@
+"""The main job from a model file to a folder with a better one: options, resolving, running, choosing, delivering."""

@@ -1,0 +1,149 @@
+"""Never worse: of the states that passed their checks, the latest that is no worse than the input model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from graphpress.backend import Artifact, Findings, OffersRunner, Prepared, runner_of
+from graphpress.driver.job import Job
+from graphpress.errors import ModelError
+from graphpress.manager.gate import SLOWER, Comparison
+from graphpress.manager.manager import Checkpoint, Run
+from graphpress.runtime import InProcess, PairedTiming, compare_latency
+
+ORIGINAL = "original"
+DECISION = "delivered"
+LONG_SECONDS = 12.0
+MEASURED_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A state of the graph that may be delivered.
+
+    Args:
+        checkpoint: the state, which passed its checks.
+        prepared: the same as the backend works with it.
+    """
+
+    checkpoint: Checkpoint
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What will be delivered.
+
+    Args:
+        candidate: the state of the graph; None for the input model as it is.
+        artifact: what the backend made of it.
+        comparison: against the input model; None for the input model itself.
+        findings: in which type each node really computes, and what else the backend has to say.
+        place: where the artifact runs, if it offers a runner of its own; "" else.
+        latency_ms: median time of one call in that place.
+        dropped: transactions that were given up because the result was worse with them, and why, latest first.
+    """
+
+    candidate: Candidate | None
+    artifact: Artifact
+    comparison: Comparison | None
+    findings: Findings = field(default_factory=Findings)
+    place: str = ""
+    latency_ms: float | None = None
+    dropped: tuple[tuple[str, str], ...] = ()
+
+
+def choose(job: Job, run: Run, scratch: Path) -> Choice:
+    """Compile and compare from the last accepted state backwards; below ``scratch`` lie the compiled candidates.
+
+    Raises:
+        ModelError: the backend can compile nothing, not even the input model.
+    """
+    dropped: list[tuple[str, str]] = []
+    candidates = _one_per_transaction(run.checkpoints)
+    gated = any(not one.lossless and one.gated for one in job.recipe.passes) and not job.options.allow_worse
+    recorded = job.context.decisions.get(DECISION)
+    for checkpoint in reversed(candidates):
+        if not checkpoint.changes:
+            break
+        folder = scratch / f"candidate-{len(checkpoint.transactions)}"
+        folder.mkdir()
+        word = "+".join(checkpoint.transactions) or "lossless"
+        try:
+            candidate = _candidate(job, checkpoint)
+            artifact = job.backend.compile(candidate.prepared, job.compile_options(), folder)
+        except ModelError as error:
+            dropped.append((_last(checkpoint), f"nothing that runs ({error.what})"))
+            continue
+        comparison = compare(job, artifact)
+        worse = comparison.worse if gated else ""
+        if not worse and not checkpoint.transactions and dropped and not _better(comparison):
+            worse = "neither faster nor smaller"
+        if recorded is not None:
+            worse = "" if recorded == word else worse or "not chosen in the recorded run"
+        if not worse:
+            job.context.decisions[DECISION] = word
+            return _chosen(job, candidate, artifact, comparison, dropped)
+        dropped.append((_last(checkpoint), worse))
+        shutil.rmtree(folder)
+    job.context.decisions[DECISION] = ORIGINAL
+    folder = scratch / ORIGINAL
+    folder.mkdir()
+    artifact = job.backend.compile(job.prepare(job.original), job.compile_options(unchanged=True), folder)
+    return _chosen(job, None, artifact, None, dropped)
+
+
+def _candidate(job: Job, checkpoint: Checkpoint) -> Candidate:
+    """A state with its forms: those that were scored, where it was; else they are made now."""
+    scored = None if checkpoint.result is None else checkpoint.result.prepared
+    return Candidate(checkpoint, scored or job.prepare(checkpoint.model))
+
+
+def _chosen(
+    job: Job,
+    candidate: Candidate | None,
+    artifact: Artifact,
+    comparison: Comparison | None,
+    dropped: Sequence[tuple[str, str]],
+) -> Choice:
+    """What is known of the artifact, asked while its files lie where it was compiled."""
+    place, latency = "", None
+    if isinstance(artifact, OffersRunner):
+        place = artifact.runner.place
+        latency = 1e3 * median(artifact.runner.measure([job.single], seconds=MEASURED_SECONDS))
+    return Choice(candidate, artifact, comparison, artifact.findings(), place, latency, tuple(dropped))
+
+
+def _last(checkpoint: Checkpoint) -> str:
+    """What is given up when this state is."""
+    return checkpoint.transactions[-1] if checkpoint.transactions else "clean-up"
+
+
+def compare(job: Job, artifact: Artifact) -> Comparison:
+    """Time the artifact against the input model, where it runs in this process, and compare their sizes."""
+    timing: PairedTiming | None = None
+    runner = runner_of(artifact, runs_here=job.runs_here)
+    if isinstance(runner, InProcess):
+        feed = job.single
+        timing = compare_latency(lambda: job.session.run(feed), lambda: runner.run(feed))
+        if timing.low <= SLOWER < timing.high:  # too close to call: look longer, so that chance decides less
+            timing = compare_latency(lambda: job.session.run(feed), lambda: runner.run(feed), seconds=LONG_SECONDS)
+    return Comparison(timing, size_of_original(job), artifact.bytes)
+
+
+def size_of_original(job: Job) -> int:
+    """Bytes of the input model with its external data."""
+    return sum(record.bytes for record in job.files)
+
+
+def _better(comparison: Comparison) -> bool:
+    return comparison.faster or comparison.bytes_after < comparison.bytes_before
+
+
+def _one_per_transaction(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """The last state for each set of accepted transactions: lossless passes behind one belong to it."""
+    return list({checkpoint.transactions: checkpoint for checkpoint in checkpoints}.values())

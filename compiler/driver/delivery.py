@@ -1,0 +1,258 @@
+"""From the states that passed to the folder on disk: model, report, page and manifest, in place in one rename."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_seconds
+from graphpress.analysis.shapes import concrete_shapes
+from graphpress.driver.choice import Candidate, Choice, choose, size_of_original
+from graphpress.driver.job import Job
+from graphpress.driver.output import staged
+from graphpress.evaluation import Score
+from graphpress.ir import count_nodes, graphs
+from graphpress.ir.encoding import compute_requests
+from graphpress.manager.evaluator import verdict_on
+from graphpress.manager.manager import Run
+from graphpress.report.environment import environment
+from graphpress.report.html import write_html
+from graphpress.report.manifest import Manifest, file_records, write_manifest
+from graphpress.report.records import (
+    Figures,
+    LayerRecord,
+    PassRecord,
+    RefusalRecord,
+    Report,
+    SpeedVerdict,
+    Status,
+    to_json,
+)
+from graphpress.runtime import median_latency
+
+
+def deliver(job: Job, run: Run, began: float) -> tuple[Report, tuple[Path, ...]]:
+    """Choose, measure, write.
+
+    Args:
+        job: the run.
+        run: what the manager made of it.
+        began: ``time.perf_counter`` at the start of the whole.
+
+    Returns:
+        The report, and the files that were written.
+    """
+    with staged(job.output) as folder:
+        scratch = folder / ".candidates"
+        scratch.mkdir()
+        choice = choose(job, run, scratch)
+        size = choice.artifact.bytes
+        _move(choice.artifact.files, folder)
+        shutil.rmtree(scratch)
+        report = _report(job, run, choice, size)
+        report = replace(report, seconds=time.perf_counter() - began)
+        (folder / "report.json").write_text(to_json(report), encoding="utf-8")
+        write_html(report, folder / "report.html")
+        write_manifest(_manifest(job, folder), folder / "manifest.json")
+        names = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
+    return report, tuple(job.output / name for name in names)
+
+
+def _move(files: Sequence[Path], folder: Path) -> None:
+    """Move files, the model first, keeping the folders between them."""
+    root = files[0].parent
+    for file in files:
+        place = folder / file.relative_to(root)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(file, place)
+
+
+# -- the report -------------------------------------------------------------------------------------------
+
+
+def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
+    baseline_score = job.final_baseline
+    candidate = choice.candidate
+    score = baseline_score if candidate is None else _score(job, candidate)
+    before = model_cost(job.original, concrete_shapes(job.original, job.shapes))
+    after = before if candidate is None else model_cost(candidate.checkpoint.model)
+    timing = None if choice.comparison is None else choice.comparison.timing
+    latency = _baseline_latency(job) if timing is None else timing.a_ms
+    result_latency = _result_latency(choice, latency)
+    original_nodes = count_nodes(job.original)
+    result_nodes = original_nodes if candidate is None else count_nodes(candidate.prepared.delivered)
+    return Report(
+        model=job.path.name,
+        target=job.target.canonical_name,
+        backend=job.backend_name,
+        status=_status(run, choice),
+        baseline=_figures(before, baseline_score, latency, size_of_original(job), original_nodes),
+        result=_figures(after, score, result_latency, size, result_nodes),
+        metric_name=None if job.metric is None else job.metric.name,
+        threads=job.threads,
+        passes=tuple(_records(run, choice)),
+        refusals=(*_import_refusals(job), *run.refusals(), *_backend_refusals(job, choice)),
+        layers=tuple(_layers(choice, after)),
+        verdict=(
+            None if baseline_score is None or score is None else verdict_on(baseline_score, score, job.options.max_drop)
+        ),
+        speed=None
+        if timing is None
+        else SpeedVerdict(ratio=timing.ratio, low=timing.low, high=timing.high, rounds=timing.rounds),
+        modelled_ms=_modelled_ms(job, after),
+        modelled_baseline_ms=_modelled_ms(job, before),
+        dropped_for_worse=tuple(f"{name}: {why}" for name, why in choice.dropped),
+        notes=(*_notes(job), *_latency_notes(job, choice), *choice.findings.notes),
+        unverified=tuple(choice.findings.unverified),
+        seed=job.options.seed,
+        environment=environment(),
+    )
+
+
+def _status(run: Run, choice: Choice) -> Status:
+    if run.missed:
+        return "budget_not_met"
+    return "kept_original" if choice.candidate is None else "delivered"
+
+
+def _baseline_latency(job: Job) -> float | None:
+    """Latency of the input model when nothing was compared with it; None where the target is another machine."""
+    return median_latency(lambda: job.session.run(job.single)) if job.runs_here else None
+
+
+def _result_latency(choice: Choice, baseline: float | None) -> float | None:
+    """Latency in the place that the artifact runs in; of the input model delivered as it is, that of the baseline."""
+    if choice.place:
+        return choice.latency_ms
+    timing = None if choice.comparison is None else choice.comparison.timing
+    return baseline if timing is None else timing.b_ms
+
+
+def _score(job: Job, candidate: Candidate) -> Score | None:
+    """The final figure of a candidate."""
+    result = candidate.checkpoint.result
+    return job.score(candidate.prepared, None if result is None else result.score)
+
+
+def _figures(cost: ModelCost, score: Score | None, latency: float | None, size: int, nodes: int) -> Figures:
+    return Figures(
+        metric=None if score is None else score.value,
+        latency_ms=latency,
+        parameters=cost.parameters,
+        macs=cost.macs,
+        bytes=size,
+        nodes=nodes,
+    )
+
+
+def _records(run: Run, choice: Choice) -> list[PassRecord]:
+    """The passes' records; those that the never-worse gate gave up, with the clean-up behind them, are rolled back."""
+    accepted = dict.fromkeys(
+        pass_run.transaction
+        for pass_run in run.pass_runs
+        if pass_run.transaction is not None and pass_run.status == "applied" and pass_run.changes
+    )
+    given_up = dict(zip([*reversed(accepted), None], (why for _, why in choice.dropped), strict=False))
+    why = given_up.get(None)  # the clean-up before the first transaction
+    records = []
+    for pass_run in run.pass_runs:
+        if pass_run.transaction is not None:
+            why = given_up.get(pass_run.transaction, why)
+        record = pass_run.record()
+        if record.status == "applied" and pass_run.changes and why is not None:
+            record = replace(record, status="rolled_back", notes=(*record.notes, f"dropped: the result was {why}"))
+        records.append(record)
+    return records
+
+
+def _import_refusals(job: Job) -> list[RefusalRecord]:
+    return [RefusalRecord(pass_name="import", where=one.where, why=one.why, fix=one.fix) for one in job.kept_nodes]
+
+
+def _backend_refusals(job: Job, choice: Choice) -> list[RefusalRecord]:
+    return [
+        RefusalRecord(pass_name=job.backend_name, where=one.where, why=one.why, fix=one.fix)
+        for one in choice.findings.refusals
+    ]
+
+
+def _layers(choice: Choice, cost: ModelCost) -> list[LayerRecord]:
+    """Every node that multiplies or was asked for something: what it was asked for and what it became."""
+    asked = {} if choice.candidate is None else compute_requests(choice.candidate.checkpoint.model)
+    return [
+        LayerRecord(
+            name=one.name,
+            op=one.op,
+            macs=one.macs,
+            asked=asked.get(one.name, one.arithmetic),
+            became=_became(choice, one, one.name in asked),
+        )
+        for one in cost.layers
+        if one.macs or one.name in asked
+    ]
+
+
+def _became(choice: Choice, layer: LayerCost, asked: bool) -> str | None:
+    """What a node became: what the backend found; a node that vanished into another is fused; None when unknown."""
+    found = choice.findings.became
+    if not found:
+        return None if asked else layer.arithmetic
+    return found.get(layer.name, "fused" if asked else layer.arithmetic)
+
+
+def _modelled_ms(job: Job, cost: ModelCost) -> float | None:
+    seconds = None if job.runs_here else roofline_seconds(cost, job.target)
+    return None if seconds is None else 1e3 * seconds
+
+
+def _notes(job: Job) -> list[str]:
+    notes = list(job.data.notes)
+    if job.final_baseline is not None and job.final_baseline.note:
+        notes.append(job.final_baseline.note)
+    if job.metric is None:
+        notes.append("no data was given: the metric was not measured")
+    if job.context.exclude and not any(job.context.excluded(node) for graph in graphs(job.model) for node in graph):
+        notes.append(f"--exclude {job.context.exclude.pattern!r} matches no node")
+    return notes
+
+
+def _latency_notes(job: Job, choice: Choice) -> list[str]:
+    """Where latency was measured, if that is not the usual place."""
+    if choice.place:
+        return [f"latency was measured on {choice.place}; that of the input model was not measured there"]
+    return [] if job.runs_here else ["the target is not this machine: latency was not measured"]
+
+
+# -- the manifest -----------------------------------------------------------------------------------------
+
+
+def _manifest(job: Job, folder: Path) -> Manifest:
+    return Manifest(
+        recipe=job.recipe.text(),
+        target=job.target.canonical_name,
+        backend=job.backend_name,
+        seed=job.options.seed,
+        threads=job.threads,
+        options=_recorded_options(job),
+        decisions=job.context.decisions,
+        inputs=job.files,
+        outputs=file_records(folder.iterdir(), folder),
+        data=job.data.fingerprints(),
+    )
+
+
+def _recorded_options(job: Job) -> dict[str, Any]:
+    left_out = ("data", "output", "force", "cache_dir", "recipe", "passes", "target", "backend", "seed", "threads")
+    return {
+        name: _printable(value)
+        for name, value in asdict(replace(job.options, data=None, passes=None)).items()
+        if name not in left_out
+    }
+
+
+def _printable(value: Any) -> Any:
+    return f"{value.__module__}:{value.__qualname__}" if isinstance(value, Callable) else value  # type: ignore[arg-type]

@@ -1,0 +1,276 @@
+"""What an ONNX message may say and onnx_ir would drop: converted before reading, put back after writing, or refused.
+
+Converted: sparse constants become dense ones (bounded), attributes of the first IR version get the type that their
+contents imply, the alias ``ai.onnx`` of the standard domain becomes the empty string, and a file of IR version 1 or 2
+without operator sets declares version 1, which it meant. Put back: types that onnx_ir has no class for, such as maps.
+Refused, with the reason: training information, names given twice, tensors whose contents are not what their shape says.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Hashable, Iterable, Iterator
+from typing import TypeVar
+
+import onnx
+from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
+from google.protobuf.message import Message  # type: ignore[import-untyped]
+from onnx import AttributeProto, TensorProto, helper
+
+from graphpress.errors import ModelError
+from graphpress.ir.contents import CHECKER, check_contents, dense
+
+T = TypeVar("T", bound=Hashable)
+Body = onnx.GraphProto | onnx.FunctionProto
+
+FIRST_IR_WITH_OPERATOR_SETS = 3
+FIRST_IR_WITH_DEVICES = 11
+TYPE_KEY = "graphpress/type.v1"
+"""Under this key a value keeps the type that onnx_ir has no class for, so that it survives clones and edits."""
+
+_STANDARD = ("", "ai.onnx")
+_PLAIN = (
+    AttributeProto.INT, AttributeProto.INTS, AttributeProto.FLOAT, AttributeProto.FLOATS, AttributeProto.STRING,
+    AttributeProto.STRINGS,
+)  # fmt: skip
+_MESSAGE, _STRING = FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_STRING
+_FIELDS = {
+    "f": AttributeProto.FLOAT, "i": AttributeProto.INT, "s": AttributeProto.STRING, "t": AttributeProto.TENSOR,
+    "g": AttributeProto.GRAPH, "floats": AttributeProto.FLOATS, "ints": AttributeProto.INTS,
+    "strings": AttributeProto.STRINGS, "tensors": AttributeProto.TENSORS, "graphs": AttributeProto.GRAPHS,
+}  # fmt: skip
+
+
+# -- before reading -----------------------------------------------------------------------------------------
+
+
+def prepare(proto: onnx.ModelProto, where: str) -> None:
+    """Make a message, in place, one that onnx_ir reads without loss.
+
+    Raises:
+        ModelError: what cannot be kept, and where.
+    """
+    _check_strings(proto, where)
+    _refuse_what_cannot_be_kept(proto, where)
+    for owner in (proto, *proto.functions):
+        _settle_operator_sets(owner, where)
+    if not proto.opset_import and proto.ir_version < FIRST_IR_WITH_OPERATOR_SETS:
+        proto.opset_import.add(domain="", version=1)
+    for body in _bodies(proto):
+        for attribute in (attribute for node in body.node for attribute in node.attribute):
+            _settle_attribute(attribute, where)
+        if isinstance(body, onnx.GraphProto):
+            _densify(body, where)
+            _check_initializers(body, where)
+            for info in _value_infos(body):
+                _set_type_aside(info)
+
+
+def _bodies(proto: onnx.ModelProto) -> Iterator[Body]:
+    """The graph, the functions, and the graphs within."""
+    pending: list[Body] = [proto.graph, *proto.functions]
+    while pending:
+        body = pending.pop()
+        yield body
+        for node in body.node:
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    pending.append(attribute.g)
+                pending.extend(attribute.graphs)
+
+
+def _check_strings(proto: onnx.ModelProto, where: str) -> None:
+    """Whether every string is UTF-8: protobuf hands out the others as bytes, or fails when they are looked at."""
+    pending: list[Message] = [proto]
+    while pending:
+        for field, value in pending.pop().ListFields():
+            kind = field.type
+            if kind == _MESSAGE:
+                if isinstance(value, Message):
+                    pending.append(value)
+                else:
+                    pending.extend(value)
+            elif kind == _STRING and not _are_words(value):
+                raise ModelError(
+                    f"a {field.name!r} in it is not text",
+                    where=where,
+                    fix="export the model again; the file may be damaged",
+                )
+
+
+def _are_words(value: str | bytes | Iterable[str | bytes]) -> bool:
+    try:
+        return isinstance(value, str) or (not isinstance(value, bytes) and all(isinstance(one, str) for one in value))
+    except UnicodeDecodeError:
+        return False
+
+
+def _refuse_what_cannot_be_kept(proto: onnx.ModelProto, where: str) -> None:
+    if proto.training_info:
+        raise ModelError(
+            "holds training information, which would be lost",
+            where=where,
+            fix="remove it first: del model.training_info[:]",
+        )
+    devices = proto.configuration or any(node.device_configurations for body in _bodies(proto) for node in body.node)
+    if devices and proto.ir_version < FIRST_IR_WITH_DEVICES:
+        raise ModelError(
+            f"has device configurations, which IR version {proto.ir_version} does not know",
+            where=where,
+            fix=f"set ir_version to {FIRST_IR_WITH_DEVICES} or remove them",
+        )
+    identities = [(function.domain, function.name, function.overload) for function in proto.functions]
+    for identity in _repeated(identities):
+        raise ModelError(f"defines the function {'::'.join(filter(None, identity))} twice", where=where, fix=CHECKER)
+
+
+def _settle_operator_sets(owner: onnx.ModelProto | onnx.FunctionProto, where: str) -> None:
+    versions: dict[str, int] = {}
+    for one in owner.opset_import:
+        domain = "" if one.domain in _STANDARD else one.domain
+        if versions.setdefault(domain, one.version) != one.version:
+            raise ModelError(f"declares two versions of opset {domain or 'ai.onnx'!r}", where=where, fix=CHECKER)
+        one.domain = domain
+
+
+def _settle_attribute(attribute: AttributeProto, where: str) -> None:
+    if attribute.type == AttributeProto.UNDEFINED and not attribute.ref_attr_name:
+        given = [name for name in _FIELDS if _is_set(attribute, name)]
+        if len(given) != 1:
+            raise ModelError(f"attribute {attribute.name!r} has no type", where=where, fix=CHECKER)
+        attribute.type = _FIELDS[given[0]]
+    if attribute.type in _PLAIN:
+        return
+    if attribute.type == AttributeProto.SPARSE_TENSOR and attribute.name == "sparse_value":
+        constant = dense(attribute.sparse_tensor, where)
+        attribute.Clear()
+        attribute.name, attribute.type = "value", AttributeProto.TENSOR
+        attribute.t.CopyFrom(constant)
+    elif attribute.type in (AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS):
+        raise ModelError(
+            f"attribute {attribute.name!r} is a sparse tensor, which would be lost", where=where, fix="store it dense"
+        )
+    for tensor in [attribute.t] if attribute.type == AttributeProto.TENSOR else attribute.tensors:
+        check_contents(tensor, f"{where}, attribute {attribute.name!r}")
+
+
+_TENSORS = (AttributeProto.TENSOR, AttributeProto.TENSORS)
+
+
+def _is_set(attribute: AttributeProto, name: str) -> bool:
+    return bool(getattr(attribute, name)) if name.endswith("s") and name != "s" else attribute.HasField(name)
+
+
+# -- constants ----------------------------------------------------------------------------------------------
+
+
+def _densify(graph: onnx.GraphProto, where: str) -> None:
+    for sparse in graph.sparse_initializer:
+        graph.initializer.append(dense(sparse, where))
+        for info in _value_infos(graph):
+            if info.name == sparse.values.name and info.type.HasField("sparse_tensor_type"):
+                kind = info.type.sparse_tensor_type
+                info.type.CopyFrom(helper.make_tensor_type_proto(kind.elem_type, tuple(sparse.dims)))
+    del graph.sparse_initializer[:]
+
+
+def _check_initializers(graph: onnx.GraphProto, where: str) -> None:
+    names = [tensor.name for tensor in graph.initializer]
+    if "" in names:
+        raise ModelError(f"initializer number {names.index('')} has no name", where=where, fix=CHECKER)
+    for name in _repeated(names):
+        raise ModelError(f"has two initializers called {name!r}", where=where, fix=CHECKER)
+    for tensor in graph.initializer:
+        check_contents(tensor, f"{where}, initializer {tensor.name!r}")
+
+
+def _repeated(items: Iterable[T]) -> Iterator[T]:
+    seen: set[T] = set()
+    for item in items:
+        if item in seen:
+            yield item
+        seen.add(item)
+
+
+# -- types --------------------------------------------------------------------------------------------------
+
+
+def _value_infos(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
+    yield from graph.input
+    yield from graph.output
+    yield from graph.value_info
+
+
+def _set_type_aside(info: onnx.ValueInfoProto) -> None:
+    if info.HasField("type") and not _is_known(info.type):
+        text = base64.b64encode(info.type.SerializeToString(deterministic=True)).decode("ascii")
+        info.metadata_props.add(key=TYPE_KEY, value=text)
+        info.ClearField("type")
+
+
+def _is_known(kind: onnx.TypeProto) -> bool:
+    """Whether onnx_ir has a class for the type, down to its elements."""
+    field = kind.WhichOneof("value")
+    if field in ("sequence_type", "optional_type"):
+        return _is_known(getattr(kind, field).elem_type)
+    if field in ("tensor_type", "sparse_tensor_type"):
+        return bool(getattr(kind, field).HasField("elem_type"))
+    return field is None and not kind.denotation
+
+
+# -- after writing ------------------------------------------------------------------------------------------
+
+
+def restore(proto: onnx.ModelProto) -> None:
+    """Put back, in place, what was set aside, and take out what onnx_ir says twice."""
+    for body in _bodies(proto):
+        for attribute in (attribute for node in body.node for attribute in node.attribute):
+            for tensor in (attribute.t, *attribute.tensors) if attribute.type in _TENSORS else ():
+                _say_metadata_once(tensor)
+        if isinstance(body, onnx.GraphProto):
+            for tensor in body.initializer:
+                _say_metadata_once(tensor)
+            for info in _value_infos(body):
+                _put_type_back(info)
+            _drop_repeated_types(body)
+            _annotate_once(body)
+
+
+def _say_metadata_once(tensor: TensorProto) -> None:
+    if len(tensor.metadata_props) > 1:
+        entries = sorted({entry.key: entry.value for entry in tensor.metadata_props}.items())
+        del tensor.metadata_props[:]
+        for key, value in entries:
+            tensor.metadata_props.add(key=key, value=value)
+
+
+def _put_type_back(info: onnx.ValueInfoProto) -> None:
+    kept = [entry for entry in info.metadata_props if entry.key != TYPE_KEY]
+    for entry in info.metadata_props:
+        if entry.key == TYPE_KEY and not info.HasField("type"):
+            info.type.ParseFromString(base64.b64decode(entry.value))
+    if len(kept) < len(info.metadata_props):
+        del info.metadata_props[:]
+        info.metadata_props.extend(kept)
+
+
+def _drop_repeated_types(graph: onnx.GraphProto) -> None:
+    """An initializer states its own shape and type: no second statement that says no more."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    kept = [info for info in graph.value_info if info.name not in tensors or _says_more(info, tensors[info.name])]
+    if len(kept) < len(graph.value_info):
+        del graph.value_info[:]
+        graph.value_info.extend(kept)
+
+
+def _says_more(info: onnx.ValueInfoProto, tensor: TensorProto) -> bool:
+    own = helper.make_tensor_value_info(tensor.name, tensor.data_type, tuple(tensor.dims))
+    return bool(info.SerializeToString(deterministic=True) != own.SerializeToString(deterministic=True))
+
+
+def _annotate_once(graph: onnx.GraphProto) -> None:
+    annotations = {annotation.tensor_name: annotation for annotation in graph.quantization_annotation}
+    if len(annotations) < len(graph.quantization_annotation):
+        kept = list(annotations.values())
+        del graph.quantization_annotation[:]
+        graph.quantization_annotation.extend(kept)

@@ -1,0 +1,287 @@
+"""A report as sentences and formatted figures, the same for the terminal and the page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from graphpress.report.records import PassRecord, Report, SpeedVerdict, Verdict
+
+UNKNOWN = "–"
+UNCHECKED = "not checked"
+ABOUT_THE_SAME = "about the same"
+FASTER_OR_SLOWER = ("faster", "slower")
+
+_TITLES = {
+    "delivered": "Delivered",
+    "kept_original": "Kept the original",
+    "budget_not_met": "Accuracy budget not met",
+}
+
+NEXT_STEPS = (
+    "allow more with --max-drop",
+    "leave out sensitive layers with --exclude REGEX",
+    "give more calibration data",
+    "ask a pass for less (prune{ratio=0.3}), or let it recover (reconstruct, distill)",
+    "try --passes 'cleanup,quantize{calibration_method=percentile}'",
+)
+"""What to do about an accuracy budget that was not met."""
+
+_FAILED = "dropped: it failed ("
+_SAME = 0.005
+"""Figures that differ by less are about the same."""
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One figure before and after.
+
+    Args:
+        label: what it is.
+        before, after: formatted values.
+        change: the change as text; empty where one of the two is unknown.
+        share: after / before, for a bar; None where it has no meaning.
+        better: True when it improved, False when it got worse, None for neither.
+    """
+
+    label: str
+    before: str
+    after: str
+    change: str = ""
+    share: float | None = None
+    better: bool | None = None
+
+
+def title(report: Report) -> str:
+    """The outcome in a few words."""
+    return _TITLES[report.status]
+
+
+def outcome(report: Report) -> str:
+    """The outcome in one sentence, with what it means for ``model.onnx``."""
+    if report.status == "kept_original":
+        return "nothing better was found: model.onnx is the input model"
+    if report.status == "budget_not_met":
+        kept = "the passes asked for cost more accuracy than allowed; model.onnx is the best model inside the budget"
+        return f"{kept}: it {'is the input model' if _unchanged(report) else _gains(report)}"
+    unchecked = report.verdict is None and any(record.transaction is not None for record in report.passes)
+    doubt = "; without data its accuracy is not checked" if unchecked and report.result.metric is None else ""
+    asked = dict.fromkeys(one.name for one in report.passes if one.status == "refused" and one.transaction is not None)
+    refused = f"; refused, for the reason below: {', '.join(asked)}" if asked else ""
+    return f"the optimized model {_gains(report)}{doubt}{refused}"
+
+
+def budget(report: Report) -> str:
+    """The accuracy verdict in one sentence, its interval included; empty without one."""
+    verdict = report.verdict
+    if verdict is None:
+        return ""
+    allowed = "no limit" if verdict.max_drop is None else f"at most {points(verdict.max_drop)} allowed"
+    moved = (
+        f"{'fell' if verdict.drop > 0 else 'rose'} by {points(abs(verdict.drop))}" if verdict.drop else "is the same"
+    )
+    interval = ""
+    if verdict.low is not None and verdict.high is not None:
+        interval = f", {verdict.confidence:.0%} interval of the drop {signed(verdict.low)} to {signed(verdict.high)}"
+    samples = f" on {plural(verdict.samples, 'sample')}" if verdict.samples else ""
+    return f"{report.metric_name} {moved}{samples}{interval}; {allowed}{'' if _unchanged(report) else _doubt(verdict)}"
+
+
+def speed(report: Report) -> str:
+    """The paired timing in one sentence, and what it means for "never slower"; empty when nothing was timed."""
+    timing = report.speed
+    if timing is None:
+        return ""
+    place = "beyond" if timing.low > timing.slower_above else "within"
+    verdict = f"; {place} the tolerance of never slower: a lower bound of at most {timing.slower_above:.2f}"
+    return (
+        f"time ratio {timing.ratio:.3f} (95% interval {timing.low:.3f} to {timing.high:.3f}, "
+        f"{timing.rounds} paired rounds, {plural(report.threads, 'thread')}){verdict if timing.high >= 1 else ''}"
+    )
+
+
+def precisions(report: Report) -> list[tuple[str, list[tuple[str, int]]]]:
+    """For each arithmetic that was asked for, what how many layers became; the most first.
+
+    None for the input model, of which nobody asked anything.
+    """
+    if _unchanged(report):
+        return []
+    found: dict[str, Counter[str]] = {}
+    for layer in report.layers:
+        if layer.asked != "float32":
+            found.setdefault(layer.asked, Counter())[layer.became or UNCHECKED] += 1
+    return [(asked, became.most_common()) for asked, became in sorted(found.items(), key=lambda one: -one[1].total())]
+
+
+def precision_summary(report: Report) -> str:
+    """The same in a sentence; empty where nothing was asked for."""
+    return "; ".join(
+        f"asked for {asked} {sum(count for _, count in became)}, became "
+        + ", ".join(f"{kind} {count}" for kind, count in became)
+        for asked, became in precisions(report)
+    )
+
+
+def dropped(report: Report) -> str:
+    """What the never-worse check left out, and how to have it all the same; empty when it left out nothing."""
+    if not report.dropped_for_worse:
+        return ""
+    names = ", ".join(report.dropped_for_worse)
+    slower = f"slower means a time ratio whose lower bound is above {SpeedVerdict.slower_above:.2f}"
+    return f"left out by the never-worse check ({slower}; --allow-worse keeps what is slower or larger): {names}"
+
+
+def failure(record: PassRecord) -> str:
+    """The exception that ended a pass, in words; empty for a pass that did not break."""
+    found = next((note for note in record.notes if note.startswith(_FAILED)), "")
+    return found.removeprefix(_FAILED).removesuffix(")")
+
+
+def comparison(report: Report) -> list[ComparisonRow]:
+    """The before/after table."""
+    before, after = report.baseline, report.result
+    rows = [_metric_row(report)] if report.metric_name else []
+    if before.latency_ms is not None or after.latency_ms is not None:
+        rows.append(_latency_row(report))
+    rows.append(_row("file size", before.bytes, after.bytes, size, ("smaller", "larger")))
+    rows.append(_row("parameters", before.parameters, after.parameters, count, ("fewer", "more")))
+    rows.append(_row("MACs", before.macs, after.macs, count, ("fewer", "more")))
+    rows.append(_nodes_row(report))
+    if report.modelled_ms is not None:
+        label = f"least time on {report.target}, modelled"
+        rows.append(_row(label, report.modelled_baseline_ms, report.modelled_ms, milliseconds, FASTER_OR_SLOWER))
+    return rows
+
+
+def times(value: float) -> str:
+    """A ratio with three significant digits: 1.52x."""
+    return f"{value:.2f}x" if value < 100 else f"{value:.0f}x"
+
+
+def plural(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> plural(1, "sample"), plural(5000, "sample")
+    ('1 sample', '5,000 samples')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def points(drop: float) -> str:
+    """A fraction in points: 0.01 is one point."""
+    return f"{100 * drop:.2f} points"
+
+
+def signed(drop: float) -> str:
+    """A drop in points with its sign; zero has a plus."""
+    return f"{round(100 * drop, 2) + 0.0:+.2f}"
+
+
+def fraction(value: float | None) -> str:
+    """A metric's value."""
+    return UNKNOWN if value is None else f"{value:.4f}"
+
+
+def milliseconds(value: float | None) -> str:
+    """A time in milliseconds, three significant digits."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:.3g} ms" if value < 1000 else f"{value:,.0f} ms"
+
+
+def seconds(value: float | None) -> str:
+    """A time in seconds."""
+    return UNKNOWN if value is None else f"{value:.2f} s"
+
+
+def size(value: float | None) -> str:
+    """A size in bytes with a decimal prefix."""
+    return UNKNOWN if value is None else f"{_scaled(value)}B"
+
+
+def count(value: float | None) -> str:
+    """A count: exact below ten thousand, else with a prefix."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:,.0f}" if value < 10_000 else _scaled(value).rstrip()
+
+
+def _scaled(value: float) -> str:
+    for prefix, unit in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= unit:
+            return f"{value / unit:.2f} {prefix}"
+    return f"{value:.0f} "
+
+
+def _metric_row(report: Report) -> ComparisonRow:
+    label, before, after = report.metric_name or "metric", report.baseline.metric, report.result.metric
+    if before is None or after is None:
+        return ComparisonRow(label, fraction(before), fraction(after))
+    drop = before - after
+    change = f"{signed(-drop)} points" if drop else "same"
+    better = None if drop == 0 else drop < 0
+    verdict = report.verdict
+    if drop and verdict is not None and verdict.low is not None and verdict.high is not None:
+        change += f" [{signed(-verdict.high)}, {signed(-verdict.low)}]"
+        better = None if verdict.low <= 0 <= verdict.high else better
+    return ComparisonRow(label, fraction(before), fraction(after), change, None, better)
+
+
+def _doubt(verdict: Verdict) -> str:
+    """That the samples are too few for the budget, where they are."""
+    if verdict.max_drop is None or verdict.low is None or verdict.high is None:
+        return ""
+    if not verdict.low <= verdict.max_drop < verdict.high:
+        return ""
+    few = f": {plural(verdict.samples, 'sample')} cannot tell {points(verdict.max_drop)}" if verdict.samples else ""
+    return f"; the interval reaches beyond the budget{few}"
+
+
+def _unchanged(report: Report) -> bool:
+    """Whether the input model was kept, of which no sample can be in doubt."""
+    return report.baseline == report.result
+
+
+def _row(
+    label: str, before: float | None, after: float | None, form: Callable[[float | None], str], labels: tuple[str, str]
+) -> ComparisonRow:
+    row = ComparisonRow(label, form(before), form(after))
+    return _changed(row, after / before, labels) if before and after else row
+
+
+def _latency_row(report: Report) -> ComparisonRow:
+    """The change is the paired ratio, which is steadier than the quotient of two medians."""
+    before, after, timing = report.baseline.latency_ms, report.result.latency_ms, report.speed
+    if timing is None:
+        return _row("latency", before, after, milliseconds, FASTER_OR_SLOWER)
+    row = ComparisonRow("latency", milliseconds(before), milliseconds(after))
+    if timing.low <= 1 <= timing.high:
+        return replace(row, change=ABOUT_THE_SAME, share=timing.ratio)
+    return _changed(row, timing.ratio, FASTER_OR_SLOWER)
+
+
+def _changed(row: ComparisonRow, share: float, labels: tuple[str, str]) -> ComparisonRow:
+    """The row with its change as text: the first where the figure fell to this share, else the second."""
+    if share == 1:
+        return replace(row, change="same", share=share)
+    if abs(1 / share - 1) < _SAME:
+        return replace(row, change=ABOUT_THE_SAME, share=share)
+    change = f"{times(1 / share)} {labels[0]}" if share < 1 else f"{times(share)} {labels[1]}"
+    return replace(row, change=change, share=share, better=share < 1)
+
+
+def _nodes_row(report: Report) -> ComparisonRow:
+    """Fewer nodes are better; more are not worse, since Q/DQ pairs that the runtime absorbs count too."""
+    row = _row("nodes", report.baseline.nodes, report.result.nodes, count, ("fewer", "more"))
+    return row if row.better else replace(row, better=None)
+
+
+def _gains(report: Report) -> str:
+    """What became better, and what became worse with it."""
+    rows = {row.label: row for row in comparison(report)}
+    changed = [rows[label] for label in ("file size", "latency") if label in rows and rows[label].better is not None]
+    if changed:
+        return f"is {' and '.join(row.change for row in changed)}"
+    return f"has {rows['nodes'].change} nodes" if rows["nodes"].better else "is neither smaller nor faster"

@@ -1,0 +1,41 @@
+"""Under what conditions a training runs: threads, repeatable arithmetic, and words for memory that runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from graphpress.errors import UsageError
+from graphpress.torch_bridge.protocol import BridgeError
+
+
+@contextmanager
+def exact(threads: int) -> Iterator[None]:
+    """Torch with this many threads and repeatable algorithms; both as before at the end."""
+    deterministic: Any = torch.utils.deterministic  # a module with a property, which type stubs do not know
+    threads_before, was_exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = deterministic.fill_uninitialized_memory
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads_before)
+        torch.use_deterministic_algorithms(was_exact, warn_only=warned)
+        deterministic.fill_uninitialized_memory = filled
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Say what to do when memory runs out; torch has no class for it on a processor."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, BridgeError) as error:  # the bridge names the node that failed
+        if not isinstance(error, MemoryError) and "allocate" not in str(error):
+            raise
+        raise UsageError("memory ran out", where="training", fix="lower batch_size") from error

@@ -1,0 +1,50 @@
+"""Where a type has kernels, or a runtime reads an operator set, that this target lacks: remedies that refusals name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphpress.errors import UsageError
+from graphpress.targets import Target, load_target, target_summaries
+from graphpress.targets.target import options_of
+
+
+def targets_with(dtype: str) -> str:
+    """The remedy for a target without kernels of a type: the targets that have them.
+
+    Args:
+        dtype: by its ONNX name in lower case.
+    """
+    names = [
+        choice for name, _, _ in target_summaries() for choice in _choices(name, lambda target: dtype in target.kernels)
+    ]
+    return f"quantize in another way, or for one of the targets that have them: {', '.join(names)}"
+
+
+def choices_with_opset(target: Target, opset: int, otherwise: str) -> str:
+    """The remedy for a target whose runtime is too old for an operator set: the choices of newer ones.
+
+    Args:
+        target: one that reads older operator sets only.
+        opset: what is needed.
+        otherwise: what to do where no choice of this target reads it.
+    """
+    choices = _choices(target.name, lambda choice: choice.opset_max >= opset)
+    return f"choose a newer runtime: {', '.join(choices)}" if choices else otherwise
+
+
+def _choices(name: str, suits: Callable[[Target], bool]) -> list[str]:
+    """The target itself where it suits, else with a choice of an option that makes it suit; none of an unknown one."""
+    if (plain := _loaded(name)) is None:
+        return []
+    if suits(plain):
+        return [name]
+    names = (f"{name}{{{option}={choice}}}" for option, known in options_of(name).items() for choice in known.choices)
+    return [text for text in names if (target := _loaded(text)) is not None and suits(target)]
+
+
+def _loaded(text: str) -> Target | None:
+    try:
+        return load_target(text)
+    except UsageError:  # this choice needs another option, or the target was made in Python
+        return None

@@ -1,0 +1,101 @@
+"""From what each place of a group says of its units to one score a unit.
+
+A group of coupled channels has many places: rows of the weight that writes it, columns of the weights that read it,
+norm parameters. Each gives its own scores; ``combine`` makes one of them (Fang et al., DepGraph, arXiv 2301.12900,
+section 3.3). Scores of different groups have different scales; ``normalize`` makes them comparable, for a ranking over
+the whole model. Within one group no choice of ``normalize`` but ``size`` changes the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from graphpress.errors import UsageError, did_you_mean
+
+Role = Literal["writes", "reads", "elementwise"]
+Combine = Literal["sum", "mean", "max", "first"]
+Normalize = Literal["none", "mean", "max", "l2", "size", "lamp"]
+
+ROLES: tuple[Role, ...] = get_args(Role)
+_TINY = np.finfo(np.float64).tiny
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one place of a group says of its units.
+
+    Args:
+        scores: ``(units,)`` float64, higher = more important.
+        elements: ``(units,)``, how many numbers each score was made from.
+    """
+
+    scores: np.ndarray
+    elements: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """How the places of a group make one score a unit, and how groups are made comparable.
+
+    Args:
+        combine: sum, mean or maximum over the places, or the first place alone.
+        roles: which constants count: weights that write the units, weights that read them, elementwise parameters
+            (biases, norm parameters). A group that has none of these is judged by all of its constants.
+        normalize: ``none``; divide by the group's ``mean``, ``max`` or ``l2`` norm; ``size``: divide what each place
+            says by the count of numbers it was made from; ``lamp``: divide each squared score by the sum of those not
+            below it (Lee et al., LAMP, arXiv 2010.07611, equation 3).
+
+    Raises:
+        UsageError: a word that is none of these.
+    """
+
+    combine: Combine = "sum"
+    roles: tuple[Role, ...] = ("reads",)
+    normalize: Normalize = "none"
+
+    def __post_init__(self) -> None:
+        _check("combine", self.combine, get_args(Combine))
+        _check("normalize", self.normalize, get_args(Normalize))
+        for role in self.roles:
+            _check("roles", role, ROLES)
+
+    def __call__(self, shares: Sequence[Share]) -> np.ndarray:
+        """One score a unit, ``(units,)`` float64, from at least one share."""
+        table = np.stack([self._sized(share) for share in shares])
+        return self._normalized(_combined(table, self.combine))
+
+    def _sized(self, share: Share) -> np.ndarray:
+        return share.scores / np.maximum(share.elements, 1) if self.normalize == "size" else share.scores
+
+    def _normalized(self, scores: np.ndarray) -> np.ndarray:
+        if self.normalize == "lamp":
+            return _lamp(scores)
+        scale = {"mean": np.abs(scores).mean(), "max": np.abs(scores).max(), "l2": np.linalg.norm(scores)}
+        return np.asarray(scores / max(float(scale.get(self.normalize, 1.0)), _TINY))
+
+
+def _combined(table: np.ndarray, how: Combine) -> np.ndarray:
+    if how == "first":
+        return np.asarray(table[0])
+    if how == "max":
+        return np.asarray(table.max(axis=0))
+    return np.asarray(table.sum(axis=0) / (len(table) if how == "mean" else 1))
+
+
+def _lamp(scores: np.ndarray) -> np.ndarray:
+    """The best unit of every group scores 1, so that a ranking over all groups never empties one."""
+    order = np.argsort(scores, kind="stable")
+    squares = np.square(scores[order])
+    not_below = np.cumsum(squares[::-1])[::-1]
+    result: np.ndarray = np.empty_like(squares)
+    result[order] = squares / np.maximum(not_below, _TINY)
+    return result
+
+
+def _check(field: str, word: str, known: tuple[str, ...]) -> None:
+    if word not in known:
+        raise UsageError(f"{word!r} is no choice", where=field, fix=did_you_mean(word, known))

@@ -1,0 +1,132 @@
+"""Samples with what the teachers say of them: kept in memory where that is possible, asked anew where images vary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphpress.errors import DataError
+from graphpress.manager.contract import Feed
+from graphpress.passes.training._teachers import FEATURE, LABELS
+from graphpress.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from graphpress.training.augment import Augmentation
+    from graphpress.training.data import Example, TrainingData
+
+MAX_BYTES = 1 << 30
+"""What teachers say is remembered up to this size."""
+
+Targets = Callable[[Feed], Mapping[str, np.ndarray]]
+
+
+class TargetCache:
+    """Where the training loop's samples come from.
+
+    Args:
+        data: the samples.
+        targets: what the teachers say of a feed.
+        augmentation: varies the images; None leaves them as they are.
+        seed: of the variation.
+        blocks: names of the inner values that the student is fed beside the inputs, as the teacher has them.
+        labeled: the data's labels are wanted as well.
+        progress: is told how far the questions ahead are.
+        ahead: ask the teachers about every sample before the training where there is room to remember it. The samples
+            go to them in their own order: in another company the last bits of an answer may be others.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        targets: Targets,
+        augmentation: Augmentation | None,
+        seed: int,
+        *,
+        blocks: tuple[str, ...] = (),
+        labeled: bool = False,
+        progress: Progress | None = None,
+        ahead: bool = True,
+    ) -> None:
+        self._data, self._targets, self._augmentation, self._seed = data, targets, augmentation, seed
+        self._blocks, self._labeled = blocks, labeled
+        self._known = _ask_about_all(data, targets, progress or Silent()) if ahead and augmentation is None else None
+        self._held: list[Example] | None = None
+
+    def batch(self, step: int) -> list[Example]:
+        """The samples of a step, a function of the step alone."""
+        examples = self._data.batch(step)
+        if self._augmentation is not None:
+            examples = [
+                replace(example, feed=self._augmentation(example.feed, (self._seed, 2, step, at)))
+                for at, example in enumerate(examples)
+            ]
+        return [self._taught(example) for example in examples]
+
+    def held_out(self) -> Iterator[Example]:
+        """The samples on which training is measured, never varied."""
+        if self._held is not None:
+            yield from self._held
+            return
+        kept: list[Example] | None = []
+        size = 0
+        for example in self._data.held_out():
+            taught = self._taught(example)
+            size += sum(array.nbytes for part in (taught.feed, taught.targets) for array in part.values())
+            if kept is not None and size <= MAX_BYTES:
+                kept.append(taught)
+            else:
+                kept = None
+            yield taught
+        self._held = kept
+
+    def _taught(self, example: Example) -> Example:
+        if self._known is not None and example.rows is not None:
+            targets: Mapping[str, np.ndarray] = {name: array[example.rows] for name, array in self._known.items()}
+        else:
+            targets = self._targets(example.feed)
+        if self._labeled and example.labels is not None:
+            targets = {**targets, LABELS: example.labels}
+        feed = {**example.feed, **{name: targets[FEATURE + name] for name in self._blocks}}
+        return replace(example, feed=feed, targets=targets)
+
+
+def _ask_about_all(data: TrainingData, targets: Targets, progress: Progress) -> dict[str, np.ndarray] | None:
+    """What the teachers say of every sample; None where that is too much, or samples cannot be told apart in it."""
+    known: dict[str, np.ndarray] = {}
+    for example in progress.track(data.in_order(), "asking the teacher"):
+        answers = targets(example.feed)
+        if not known:
+            each = sum(array.nbytes for array in answers.values()) / example.count
+            if each * data.count > MAX_BYTES:
+                return None
+            known = {name: np.empty((data.count, *array.shape[1:]), array.dtype) for name, array in answers.items()}
+        for name, array in answers.items():
+            if array.shape != (example.count, *known[name].shape[1:]) or example.rows is None:
+                return None
+            known[name][example.rows] = array
+    return known or None
+
+
+def scales(examples: Iterator[Example], most: int = 1024) -> dict[str, float]:
+    """The variance of each target over the first samples, in which differences are measured; 1 for what never varies.
+
+    Raises:
+        DataError: there are no samples.
+    """
+    sums: dict[str, np.ndarray] = {}
+    count = 0
+    for example in examples:
+        for name, array in example.targets.items():
+            if array.dtype.kind == "f":
+                wide = array.astype(np.float64)
+                sums[name] = sums.get(name, np.zeros(3)) + np.array([wide.size, wide.sum(), np.square(wide).sum()])
+        count += example.count
+        if count >= most:
+            break
+    if not count:
+        raise DataError("holds no samples", where="calibration data", fix="give at least one feed")
+    found = {name: float(square / size - (total / size) ** 2) for name, (size, total, square) in sums.items()}
+    return {name: variance if variance > 1e-12 else 1.0 for name, variance in found.items()}

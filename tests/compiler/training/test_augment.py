@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from graphpress.training.augment import Augmentation, find_images
+
+IMAGES = np.random.default_rng(0).normal(size=(6, 3, 16, 24)).astype(np.float32)
+
+
+def test_what_is_an_image():
+    floats = dict.fromkeys(("x", "n"), True)
+    assert find_images({"x": (2, 3, 8, 8), "n": (2,)}, floats) == Augmentation("x", channels_first=True)
+    assert find_images({"x": (2, 32, 32, 1), "n": (2, 5)}, floats) == Augmentation("x", channels_first=False)
+    assert find_images({"x": (2, 3, 8, 4), "n": (2,)}, floats) is None, "too small"
+    assert find_images({"x": (2, 16, 8, 8), "n": (2,)}, floats) is None, "features, no image"
+    assert find_images({"x": (2, 128), "n": (2,)}, floats) is None
+    assert find_images({"x": (2, 3, 8, 8), "n": (2, 3, 8, 8)}, floats) is None, "which of the two?"
+    assert find_images({"x": (2, 3, 8, 8), "n": (2,)}, {"x": False, "n": True}) is None, "integers are no image"
+
+
+@pytest.mark.parametrize("channels_first", [True, False])
+def test_shifts_stay_within_the_image(channels_first):
+    images = IMAGES if channels_first else IMAGES.transpose(0, 2, 3, 1)
+    changed = Augmentation("x", channels_first)({"x": images}, (0, 1))["x"]
+    changed = changed if channels_first else changed.transpose(0, 3, 1, 2)
+    assert changed.shape == IMAGES.shape
+    inner = changed[:, :, 2:-2, 3:-3]
+    found = [
+        any(
+            np.array_equal(inner[at], IMAGES[at, :, 2 + down : 14 + down, 3 + right : 21 + right])
+            for down in range(-2, 3)
+            for right in range(-3, 4)
+        )
+        for at in range(len(IMAGES))
+    ]
+    assert all(found)
+
+
+def test_a_function_of_the_seed():
+    vary = Augmentation("x", channels_first=True, flip=True)
+    one, same, other = (vary({"x": IMAGES}, (0, step))["x"] for step in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_flips_are_a_matter_of_choice():
+    def mirrored(flip):
+        images = np.zeros((64, 1, 8, 8), np.float32)
+        images[..., :4] = 1
+        return (Augmentation("x", channels_first=True, flip=flip)({"x": images}, (0,))["x"][:, 0, 0, 0] == 0).sum()
+
+    assert mirrored(False) == 0
+    assert 16 < mirrored(True) < 48
+
+
+def test_flipped_mirrors_all():
+    flipped = Augmentation("x", channels_first=True).flipped({"x": IMAGES})["x"]
+    np.testing.assert_array_equal(flipped, IMAGES[..., ::-1])
