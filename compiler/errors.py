@@ -57,7 +57,7 @@ class BackendError(GraphpressError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint that names the nearest known word, or lists all of them.
 
-    >>> did_you_mean("quantize", ["prune", "quantize"])
+    >>> did_you_mean("quantise", ["prune", "quantize"])
     "did you mean 'quantize'?"
     """
     choices = sorted(known)

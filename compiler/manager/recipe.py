@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.manager.contract import Pass
-from graphpress.manager.registry import load_pass, pass_names
+from graphpress.manager.registry import load_pass, pass_names, unknown_pass
 from graphpress.manager.syntax import PassCall, format_steps, parse_steps
 from graphpress.report.manifest import Manifest, read_manifest
 
@@ -198,11 +198,7 @@ def _expand(steps: Sequence[PassCall], depth: int = 0) -> list[PassCall]:
     for step in steps:
         if step.name not in recipe_names():
             if ":" not in step.name and step.name not in pass_names():
-                raise UsageError(
-                    f"unknown pass {step.name!r}",
-                    where="--passes",
-                    fix=did_you_mean(step.name, [*pass_names(), *recipe_names()]),
-                )
+                raise unknown_pass(step.name, [*pass_names(), *recipe_names()])
             found.append(step)
             continue
         if step.fields or depth > MAX_NESTED:

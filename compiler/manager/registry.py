@@ -5,6 +5,7 @@ Nothing is imported until its name is asked for. A name that two packages claim 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -74,6 +75,39 @@ OWN_BACKENDS = {
 }
 
 
+RENAMED_PASSES = {
+    "attention": "fuse_attention",
+    "drop_zero_states": "drop_default_states",
+    "eliminate_dead": "dce",
+    "eliminate_movement": "remove_noop_layout",
+    "eliminate_neutral": "fold_identity_arithmetic",
+    "gelu": "fuse_gelu",
+    "gemm_transpose": "fuse_gemm_transpose",
+    "group_norm": "fuse_group_norm",
+    "hard_sigmoid": "fuse_hard_sigmoid",
+    "hard_swish": "fuse_hard_swish",
+    "layer_norm": "fuse_layer_norm",
+    "leaky_relu": "fuse_leaky_relu",
+    "matmul_add": "fuse_matmul_add",
+    "merge_common": "cse",
+    "merge_repeated": "fold_idempotent",
+    "min_max_to_clip": "fuse_clip",
+    "mish": "fuse_mish",
+    "rms_norm": "fuse_rms_norm",
+    "softmax": "fuse_softmax",
+    "softplus": "fuse_softplus",
+    "swish": "fuse_swish",
+}
+"""What passes of earlier versions are called now, for whoever still has the old name in a recipe."""
+
+
+def unknown_pass(name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that no pass has: it says what a renamed pass is called now, else which name is near."""
+    renamed = RENAMED_PASSES.get(name)
+    fix = did_you_mean(name, known) if renamed is None else f"it is called {renamed} now"
+    return UsageError(f"unknown pass {name!r}", where="--passes", fix=fix)
+
+
 def pass_names() -> list[str]:
     """Every pass that can be named, sorted."""
     return sorted(_table(PASS_GROUP))
@@ -87,7 +121,7 @@ def load_pass(name: str) -> type[Any]:
     """
     table = _table(PASS_GROUP)
     if name not in table:
-        raise UsageError(f"unknown pass {name!r}", where="--passes", fix=did_you_mean(name, table))
+        raise unknown_pass(name, table)
     from graphpress.manager.contract import Pass
 
     kind: type[Any] = _import(name, table[name])

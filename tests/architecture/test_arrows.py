@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ TORCH_PACKAGES = ("compiler/torch_bridge/", "compiler/training/")
 """Their modules may import torch when they are loaded; nothing may load them but code that runs."""
 
 TORCH_MODULES, TORCH_FREE = ("graphpress.torch_bridge", "graphpress.training"), "graphpress.torch_bridge.protocol"
+
+MODELS = "graphpress.models"
 
 LONGEST = 500
 
@@ -132,3 +135,13 @@ def test_everything_imports_without_the_heavy_libraries():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 10
+
+
+def test_one_class_per_name():
+    """A public class name has one meaning in the whole project; models are builders with names of their own."""
+    homes = defaultdict(list)
+    for file in FILES:
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and not is_of(module_of(file), MODELS):
+                homes[node.name].append(module_of(file))
+    assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}

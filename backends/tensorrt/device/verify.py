@@ -49,7 +49,7 @@ MOVERS = ("Reformat", "NoOp", "Constant", "Shuffle", "Shape", "Signal", "Wait")
 """Kinds of layers that only move data: the types in which they do so say nothing of the arithmetic."""
 
 
-class Item(NamedTuple):
+class CheckItem(NamedTuple):
     """One thing that was looked at.
 
     Args:
@@ -107,7 +107,7 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check(options: argparse.Namespace) -> list[Item]:
+def check(options: argparse.Namespace) -> list[CheckItem]:
     """Everything that can be checked."""
     expected = read_json(FOLDER / "expected.json")
     if not isinstance(expected, dict) or expected.get("bundle_version") != BUNDLE_VERSION:
@@ -119,14 +119,14 @@ def check(options: argparse.Namespace) -> list[Item]:
 # -- files -----------------------------------------------------------------------------------------------------
 
 
-def check_files(expected: Any) -> list[Item]:
+def check_files(expected: Any) -> list[CheckItem]:
     """Each file against its checksum."""
     items = []
     for name, digest in sorted(expected["files"].items()):
         file = FOLDER / name
         actual = sha256(file) if file.is_file() else None
         detail = "as written" if actual == digest else "is missing" if actual is None else "was changed: copy it again"
-        items.append(Item("file", name, "pass" if actual == digest else "fail", detail))
+        items.append(CheckItem("file", name, "pass" if actual == digest else "fail", detail))
     return items
 
 
@@ -142,18 +142,20 @@ def sha256(file: Path) -> str:
 # -- layers ----------------------------------------------------------------------------------------------------
 
 
-def check_layers(expected: Any, options: argparse.Namespace, built: Any) -> list[Item]:
+def check_layers(expected: Any, options: argparse.Namespace, built: Any) -> list[CheckItem]:
     """What each layer was asked for against what it became."""
     plan = plan_of(expected, options, built)
     try:
         layers = listed(expected, options, built, plan)
     except NeedsDeviceError as error:
-        return [Item("layer", wanted["name"], "needs_device", str(error)) for wanted in expected["layers"]]
+        return [CheckItem("layer", wanted["name"], "needs_device", str(error)) for wanted in expected["layers"]]
     types = became([layer for layer in layers if isinstance(layer, dict)])
     items = [check_layer(wanted, types.get(wanted["name"])) for wanted in expected["layers"]]
     accelerated = [way["plan"] for name, way in expected["ways"].items() if name == "dla"]
     if items and plan.name not in accelerated and not any(types.get(wanted["name"]) for wanted in expected["layers"]):
-        items.append(Item("layer", "(all)", "incomplete", "none is told: build with --profilingVerbosity=detailed"))
+        items.append(
+            CheckItem("layer", "(all)", "incomplete", "none is told: build with --profilingVerbosity=detailed")
+        )
     return items
 
 
@@ -239,35 +241,37 @@ def type_of(text: str) -> str | None:
     return next((name for name, pattern in TYPES.items() if re.search(pattern, text, re.IGNORECASE)), None)
 
 
-def check_layer(expectation: Any, types: list[str] | None) -> Item:
+def check_layer(expectation: Any, types: list[str] | None) -> CheckItem:
     """One layer: the expectation holds where some layer that does the node computes in what was asked."""
     name, asked, proxy = expectation["name"], expectation["asked"], expectation["proxy"]
     if not types:
         why = "not in the list: fused into another" if types is None else "in a block that does not tell its types"
-        return Item("layer", name, "unknown", f"asked {asked}; {why}")
+        return CheckItem("layer", name, "unknown", f"asked {asked}; {why}")
     if asked == "weight-only":
-        return Item("layer", name, "unknown", f"asked {asked}; computes in {'/'.join(types)}, stored is not told")
+        return CheckItem("layer", name, "unknown", f"asked {asked}; computes in {'/'.join(types)}, stored is not told")
     if asked in types or asked not in WIDTH or WIDTH[types[0]] < WIDTH[asked]:
         verdict = "pass"
     elif proxy is not None and proxy != asked:
         verdict = "known"
     else:
         verdict = "fail" if asked in CHECKED else "differs"
-    return Item("layer", name, verdict, f"asked {asked}, became {'/'.join(types)}")
+    return CheckItem("layer", name, verdict, f"asked {asked}, became {'/'.join(types)}")
 
 
 # -- outputs ---------------------------------------------------------------------------------------------------
 
 
-def check_outputs(expected: Any, options: argparse.Namespace, built: Any) -> list[Item]:
+def check_outputs(expected: Any, options: argparse.Namespace, built: Any) -> list[CheckItem]:
     """Each output over all golden samples."""
     if not expected["outputs"]:
-        return [Item("output", "(all)", "unknown", "there are no golden samples")]
+        return [CheckItem("output", "(all)", "unknown", "there are no golden samples")]
     samples = [read_golden(expected, name) for name in expected["golden"]]
     try:
         results = recorded(options.outputs, samples) if options.outputs else run(expected, options, built, samples)
     except NeedsDeviceError as error:
-        return [Item("output", expectation["name"], "needs_device", str(error)) for expectation in expected["outputs"]]
+        return [
+            CheckItem("output", expectation["name"], "needs_device", str(error)) for expectation in expected["outputs"]
+        ]
     return [compare(expectation, samples, results) for expectation in expected["outputs"]]
 
 
@@ -294,17 +298,17 @@ def recorded(files: list[Path], samples: list[Any]) -> list[Any]:
         raise CannotCheckError(f"outputs cannot be read: {error}") from error
 
 
-def compare(expectation: Any, samples: list[Any], results: list[Any]) -> Item:
+def compare(expectation: Any, samples: list[Any], results: list[Any]) -> CheckItem:
     """One output: its distance from the golden one, and its classes where these are no close call."""
     name = expectation["name"]
     if any(name not in result for result in results):
-        return Item("output", name, "fail", "the engine has no such output")
+        return CheckItem("output", name, "fail", "the engine has no such output")
     if expectation["measure"] == "none":
-        return Item("output", name, "unknown", "its size hangs on the data: compression alone has changed it")
+        return CheckItem("output", name, "unknown", "its size hangs on the data: compression alone has changed it")
     pairs = [(sample["delivered"][name], np.asarray(results[at][name])) for at, sample in enumerate(samples)]
     for wanted, actual in pairs:
         if wanted.shape != actual.shape:
-            return Item("output", name, "fail", f"is {list(actual.shape)}, not {list(wanted.shape)}")
+            return CheckItem("output", name, "fail", f"is {list(actual.shape)}, not {list(wanted.shape)}")
     golden, device = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
     distance = relative(golden, device) if expectation["measure"] == "relative" else share(golden, device)
     good = distance <= expectation["bound"]
@@ -313,7 +317,7 @@ def compare(expectation: Any, samples: list[Any], results: list[Any]) -> Item:
         agree, clear = classes(samples, results, name)
         good = good and agree == clear
         detail += f"; class agrees on {agree} of {clear} clear samples"
-    return Item("output", name, "pass" if good else "fail", detail)
+    return CheckItem("output", name, "pass" if good else "fail", detail)
 
 
 def relative(wanted: Any, actual: Any) -> float:
@@ -382,7 +386,7 @@ def read_json(file: Path) -> Any:
         raise CannotCheckError(f"{file} cannot be read: {error}") from error
 
 
-def show(items: list[Item], status: int) -> None:
+def show(items: list[CheckItem], status: int) -> None:
     """A line for everything but what is as it should be and says nothing more, and a summary."""
     for item in items:
         if item.kind != "file" or item.verdict != "pass":

@@ -94,7 +94,7 @@ def _any(node: Node) -> str | None:
 
 
 @dataclass(frozen=True)
-class Window:
+class WindowBounds:
     """Bounds of what slides over an image, each from and to, inclusive; None where it has no such attribute."""
 
     kernel: tuple[int, int]
@@ -113,9 +113,9 @@ class Window:
         )
 
 
-CONVOLUTION = Window(kernel=(1, 32), padding=(0, 31), stride=(1, 8), dilation=(1, 32))
-DECONVOLUTION = Window(kernel=(1, 32), padding=(0, 0), stride=(1, 32), dilation=(1, 1))
-POOLING = Window(kernel=(1, 8), padding=(0, 7), stride=(1, 16))
+CONVOLUTION = WindowBounds(kernel=(1, 32), padding=(0, 31), stride=(1, 8), dilation=(1, 32))
+DECONVOLUTION = WindowBounds(kernel=(1, 32), padding=(0, 0), stride=(1, 32), dilation=(1, 1))
+POOLING = WindowBounds(kernel=(1, 8), padding=(0, 7), stride=(1, 16))
 
 
 def _convolution(node: Node) -> str | None:

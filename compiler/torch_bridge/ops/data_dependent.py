@@ -27,7 +27,7 @@ def _non_zero(ctx: TranslationContext) -> Kernel:
 
 
 @dataclass(frozen=True)
-class Limits:
+class SuppressionLimits:
     """What a box must satisfy to be kept: at most ``count`` a class, an overlap and a least score."""
 
     count: int
@@ -45,7 +45,7 @@ def _suppress(ctx: TranslationContext) -> Kernel:
         overlap: Tensor | None = None,
         least: Tensor | None = None,
     ) -> Tensor:
-        limits = Limits(
+        limits = SuppressionLimits(
             count=0 if count is None else int(count.detach()),
             overlap=0.0 if overlap is None else float(overlap.detach()),
             score=None if least is None else float(least.detach()),
@@ -69,7 +69,7 @@ def corners(boxes: Tensor, centered: bool) -> Tensor:
     return torch.cat([torch.minimum(first, second), torch.maximum(first, second)], 1)
 
 
-def suppress(boxes: Tensor, scores: Tensor, limits: Limits) -> Tensor:
+def suppress(boxes: Tensor, scores: Tensor, limits: SuppressionLimits) -> Tensor:
     """Indices of the boxes that stay, best first: each that overlaps none that is better by more than the limit."""
     order = scores.argsort(descending=True, stable=True)
     if limits.score is not None:

@@ -138,6 +138,8 @@ def test_a_manifest_is_a_recipe_with_decisions(tmp_path):
     ("text", "what", "fix"),
     [
         ("quantis", "unknown pass 'quantis'", "did you mean 'quantize'?"),
+        ("gelu", "unknown pass 'gelu'", "it is called fuse_gelu now"),
+        ("cleanup,merge_common", "unknown pass 'merge_common'", "it is called cse now"),
         ("quantize{percentil=1}", "has no field 'percentil'", "did you mean 'percentile'?"),
         ("quantize{percentile=much}", "percentile", "optimize passes quantize"),
         ("quantize{calibration_method=magic}", "calibration_method", "optimize passes quantize"),

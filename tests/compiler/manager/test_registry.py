@@ -105,3 +105,15 @@ def test_unknown_names_come_with_a_hint(load):
     with pytest.raises(UsageError) as raised:
         load("quantis" if load is registry.load_pass else "onnxruntim")
     assert "did you mean" in raised.value.fix
+
+
+def test_renamed_passes_are_passes_of_today_and_no_old_name_is_taken_again():
+    assert set(registry.RENAMED_PASSES.values()) <= set(registry.OWN_PASSES)
+    assert not set(registry.RENAMED_PASSES) & set(registry.OWN_PASSES)
+
+
+@pytest.mark.parametrize(("old", "new"), registry.RENAMED_PASSES.items())
+def test_an_old_name_is_answered_with_the_new_one(old, new):
+    with pytest.raises(UsageError) as raised:
+        registry.load_pass(old)
+    assert raised.value.fix == f"it is called {new} now"
