@@ -1,8 +1,9 @@
 """The graph IR: onnx_ir behind one interface, with what compression needs beside it."""
 
 from graphpress.ir.edit import Editor, forget_inner_types
+from graphpress.ir.encoding import FLOAT_TYPES
 from graphpress.ir.files import clone, digest, from_proto, load, save, serialize, tensors, to_proto, weight_bytes
-from graphpress.ir.float_types import FLOAT_TYPES, materialize_float_types
+from graphpress.ir.float_types import materialize_float_types
 from graphpress.ir.index import OperatorIndex
 from graphpress.ir.node_view import NEWEST_OPSET, AxisError, Dims, NodeView, UnknownShapeError, normalize_axis
 from graphpress.ir.pattern import Match, Refusal, Rewrites, Rule, apply_rules

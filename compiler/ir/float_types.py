@@ -21,7 +21,7 @@ import numpy as np
 
 from graphpress.errors import ModelError
 from graphpress.ir.edit import Editor
-from graphpress.ir.encoding import float_type, set_float_type
+from graphpress.ir.encoding import FLOAT_TYPES, float_type, set_float_type
 from graphpress.ir.signatures import Slots, Unable, float_slots, known_types, reads_any_type
 from graphpress.ir.types import (
     DataType,
@@ -39,8 +39,6 @@ from graphpress.ir.values import constant, graphs, input_of, is_constant, is_sta
 
 LARGEST: Final = {"float16": 65504.0, "bfloat16": (2 - 2**-7) * 2.0**127}
 """The largest finite number of each type that a node of a float32 model can be asked to compute in."""
-
-FLOAT_TYPES: Final = tuple(LARGEST)
 
 _FLOAT: Final = DataType.FLOAT
 

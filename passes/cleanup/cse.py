@@ -33,7 +33,7 @@ from graphpress.ir import (
     is_standard,
     subgraphs_of,
 )
-from graphpress.ir.encoding import annotations_of
+from graphpress.ir.encoding import EncodedTensor, annotations_of
 from graphpress.ir.values import holds_graphs, tensor_of
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.ops import lookup
@@ -136,7 +136,7 @@ class _Contents:
         beginning = self._beginnings.get(value)
         if beginning is None or self._alike[beginning] < 2 or value.const_value is None:
             return None
-        return (beginning, _digest(value.const_value), annotations_of(value))
+        return (beginning, _contents(value.const_value), annotations_of(value))
 
     def attribute_key(self, attribute: Attr) -> Hashable:
         """Equal for attributes that are exactly equal, the sign of a zero and the bits of a NaN included."""
@@ -166,6 +166,11 @@ def _beginning(value: Value) -> Hashable:
     tensor = value.const_value
     assert tensor is not None
     return (_outline(value), tensor.numpy().reshape(-1)[:8].tobytes())
+
+
+def _contents(tensor: TensorProtocol) -> Hashable:
+    """Equal for tensors of equal contents: of codes those, for the floats that they stand for may coincide."""
+    return (tensor.encoding, _digest(tensor.codes)) if isinstance(tensor, EncodedTensor) else _digest(tensor)
 
 
 def _digest(tensor: TensorProtocol) -> bytes:

@@ -42,6 +42,7 @@ from graphpress.ir.encoding.encoded_tensor import EncodedTensor, codes_of, set_c
 from graphpress.ir.encoding.grids import FLOAT8, bits_of, integer_bounds, integer_dtype
 from graphpress.ir.encoding.kinds import Encoding, fits, static_affine
 from graphpress.ir.encoding.requests import (
+    FLOAT_TYPES,
     WEIGHT_ONLY,
     compute_request,
     compute_requests,
@@ -55,6 +56,7 @@ from graphpress.ir.encoding.slicing import compress, sliced_encoding, sliced_ten
 __all__ = [
     "FLOAT",
     "FLOAT8",
+    "FLOAT_TYPES",
     "PREFIX",
     "WEIGHT_ONLY",
     "AffineEncoding",

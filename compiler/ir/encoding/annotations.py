@@ -13,7 +13,7 @@ sentence anyway stands in ``metadata_props``, under versioned keys:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -159,7 +159,7 @@ def _keep_reading(node: Node, index: int, encoding: Encoding | Override) -> None
 
 def annotations_of(item: Node | Value) -> frozenset[tuple[str, Hashable]]:
     """Everything of ours on a node or value, by key: equal where two of them are annotated alike."""
-    return frozenset((*_texts(item), *((key, encoding) for key, encoding in _objects(item))))
+    return frozenset((*texts_of(item), *_objects(item)))
 
 
 def is_annotated(item: Node | Value) -> bool:
@@ -177,18 +177,19 @@ def copy_annotations(source: Value, target: Value) -> None:
 
 def clear_annotations(item: Node | Value) -> None:
     """Remove everything of ours from a node or value."""
-    for key, _ in list(_texts(item)):
+    for key, _ in texts_of(item):
         del item.metadata_props[key]
     for key in (_ENCODING, _USES):
         item.meta.pop(key, None)
 
 
-def _texts(item: Node | Value) -> Iterator[tuple[str, str]]:
-    return (entry for entry in item.metadata_props.items() if entry[0].startswith(PREFIX))
+def texts_of(item: Node | Value) -> list[tuple[str, str]]:
+    """What is written of ours beside a node or value, by key."""
+    return [entry for entry in item.metadata_props.items() if entry[0].startswith(PREFIX)]
 
 
-def _objects(item: Node | Value) -> Iterator[tuple[str, Encoding | Override]]:
+def _objects(item: Node | Value) -> list[tuple[str, Encoding | Override]]:
     if isinstance(item, Node):
-        return ((f"{_USES}.{index}", override) for index, override in overrides_of(item).items())
+        return [(f"{_USES}.{index}", override) for index, override in overrides_of(item).items()]
     encoding = encoding_of(item)
-    return iter(()) if encoding is None else iter([(_ENCODING, encoding)])
+    return [] if encoding is None else [(_ENCODING, encoding)]

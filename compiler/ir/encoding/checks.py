@@ -7,12 +7,9 @@ from collections.abc import Iterator
 from graphpress.ir.encoding.annotations import encoding_of, overrides_of
 from graphpress.ir.encoding.encoded_tensor import EncodedTensor
 from graphpress.ir.encoding.kinds import Encoding
-from graphpress.ir.encoding.requests import float_type
+from graphpress.ir.encoding.requests import FLOAT_TYPES, float_type
 from graphpress.ir.types import Model, Node, Value
 from graphpress.ir.values import dims_of, graphs, label, values_of
-
-FLOAT_TYPES = ("float16", "bfloat16")
-"""Types beside float32 that a node can be asked to compute in."""
 
 
 def encoding_problems(model: Model) -> list[str]:

@@ -16,12 +16,12 @@ from graphpress.ir.encoding.annotations import (
     FLOAT,
     INVALIDATED_KEY,
     OUTPUT_KEY,
-    PREFIX,
     copy_annotations,
     encoding_of,
     invalidate_encoding,
     override_use,
     set_encoding,
+    texts_of,
 )
 from graphpress.ir.encoding.decoders import decoder_of
 from graphpress.ir.encoding.encoded_tensor import EncodedTensor
@@ -30,7 +30,7 @@ from graphpress.ir.encoding.requests import COMPUTE_KEY, FLOAT_TYPE_KEY
 from graphpress.ir.encoding.text import CODES_KEY, ENCODING_KEY, STORED_KEY, USE_KEY, VERSION_1, Find, from_text
 from graphpress.ir.sparsity import SPARSITY_KEY
 from graphpress.ir.types import Attr, DataType, Graph, Model, Node, TensorProtocol, Value
-from graphpress.ir.values import STANDARD_DOMAINS, graphs, label, values_of
+from graphpress.ir.values import graphs, label, opset_of, values_of
 
 _FIX = "start from the original model: this one was annotated by another version, or changed by another tool"
 _OF_VALUES = (OUTPUT_KEY, INVALIDATED_KEY, SPARSITY_KEY, CODES_KEY)
@@ -66,15 +66,11 @@ def _read_annotations(model: Model, find: Find) -> None:
 
     for graph in graphs(model):
         for value in values_of(graph):
-            for key, text in _own_texts(value):
+            for key, text in texts_of(value):
                 _read_value(value, key, text, read)
         for node in graph:
-            for key, text in _own_texts(node):
+            for key, text in texts_of(node):
                 _read_node(node, key, text, read)
-
-
-def _own_texts(item: Node | Value) -> list[tuple[str, str]]:
-    return [entry for entry in item.metadata_props.items() if entry[0].startswith(PREFIX)]
 
 
 def _read_value(value: Value, key: str, text: str, read: Callable[[str], Encoding]) -> None:
@@ -179,14 +175,11 @@ def _decoded(node: Node, graph: Graph, numbers: _Numbers) -> Value:
 
 def _decodes(node: Node, encoding: Encoding, text: str) -> bool:
     """Whether the node computes what its text says."""
-    facts, opsets = json.loads(text), {} if node.graph is None else node.graph.opset_imports
-    opset = next((opsets[domain] for domain in STANDARD_DOMAINS if domain in opsets), 0)
-    decoder = decoder_of(encoding, DataType.FLOAT, opset)
+    facts, decoder = json.loads(text), decoder_of(encoding, DataType.FLOAT, opset_of(node) or 0)
     operands = [facts[name] for name in ("scale", "zero_point") if name in facts]
     return (
         decoder is not None
-        and node.domain in STANDARD_DOMAINS
-        and node.op_type == decoder.op_type
+        and (node.domain, node.op_type) == ("", decoder.op_type)
         and [None if value is None else value.name for value in node.inputs[1:]] == operands
         and {name: _number(attribute) for name, attribute in node.attributes.items()} == decoder.attributes
     )

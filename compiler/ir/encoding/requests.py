@@ -13,6 +13,8 @@ from graphpress.ir.values import graphs
 
 COMPUTE_KEY: Final = "graphpress.compute.v1"
 FLOAT_TYPE_KEY: Final = "graphpress.float.v1"
+FLOAT_TYPES: Final = ("float16", "bfloat16")
+"""Types beside float32 that a node of a float32 model can be asked to compute in."""
 WEIGHT_ONLY: Final = "weight-only"
 """Request for compressed weights with arithmetic in floats."""
 

@@ -22,7 +22,7 @@ from graphpress.ir.encoding.encoded_tensor import EncodedTensor, packed
 from graphpress.ir.encoding.kinds import Encoding
 from graphpress.ir.encoding.text import CODES_KEY, ENCODING_KEY, STORED_KEY, USE_KEY, Keep, to_text, zero_points
 from graphpress.ir.types import DataType, Graph, Model, Node, TensorProtocol, TensorType, Value
-from graphpress.ir.values import STANDARD_DOMAINS, graphs, values_of
+from graphpress.ir.values import graphs, values_of
 
 NUMBERS = "graphpress.numbers/"
 """Names of the initializers that hold scales, zero-points, tables and codes begin so."""
@@ -104,8 +104,7 @@ def _store_constants(graph: Graph, numbers: _Numbers) -> None:
     encoded = {value for value in graph.initializers.values() if _is_held_as_codes(value)}
     if not encoded:
         return
-    opset = next((graph.opset_imports[domain] for domain in STANDARD_DOMAINS if domain in graph.opset_imports), 0)
-    values, decoding = list(graph.initializers.values()), []
+    opset, values, decoding = graph.opset_imports.get("", 0), list(graph.initializers.values()), []
     for value in values:
         tensor = value.const_value
         if isinstance(tensor, EncodedTensor) and value in encoded:

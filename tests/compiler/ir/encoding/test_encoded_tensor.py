@@ -26,6 +26,7 @@ from graphpress.ir.encoding.encoded_tensor import packed
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Context
 from graphpress.observation.replay import Segment
+from graphpress.passes.cleanup.cse import CommonSubexpressionElimination
 from graphpress.passes.cleanup.fold_constants import FoldConstants
 from graphpress.targets import load_target
 
@@ -108,6 +109,17 @@ def test_removing_positions_keeps_the_codes_of_the_others(chosen):
     np.testing.assert_array_equal(delivered_codes(model), codes[:, keep])
     assert encoding_of(model.graph.initializers["w"]) == AffineEncoding("int8", GRID.scale[keep], axis=1)
     assert isinstance(model.graph.initializers["w"].const_value, EncodedTensor)
+
+
+def test_constants_of_equal_floats_and_other_codes_are_not_merged(build):
+    weights = {name: np.float32([1, 2]) for name in "abc"}
+    model = build("(float[2] x) => (float[2] y) { h = Add (x, a) i = Add (h, b) y = Add (i, c) }", **weights)
+    grid = AffineEncoding("int32", 1.0)
+    for name, code in (("a", 2**25), ("b", 2**25 + 1), ("c", 2**25)):
+        set_codes(model.graph.initializers[name], np.int32([code, 7]), grid)
+    CommonSubexpressionElimination().run(model, Context(load_target("cpu"), model))
+    held = {name: value.const_value.codes.numpy()[0] for name, value in model.graph.initializers.items()}
+    assert held == {"a": 2**25, "b": 2**25 + 1}
 
 
 def test_an_edit_of_the_floats_takes_them_away_and_says_so(chosen):

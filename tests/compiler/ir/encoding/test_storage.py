@@ -1,13 +1,18 @@
 """Encodings in files: every kind goes and comes back, constants as the codes that they are, numbers once."""
 
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
+from graphpress.cli.main import main
 from graphpress.errors import ModelError
-from graphpress.ir import DataType, clone, digest, from_proto, load, save, serialize, to_proto, verify
+from graphpress.ir import DataType, Editor, clone, digest, from_proto, load, save, serialize, to_proto, verify
 from graphpress.ir.encoding import (
     AffineEncoding,
     CodebookEncoding,
@@ -240,3 +245,60 @@ def test_annotations_of_a_later_version_are_an_error(build):
     model.graph.inputs[0].metadata_props["graphpress.encoding.v3"] = "{}"
     with pytest.raises(ModelError, match="another version"):
         from_proto(to_proto(model))
+
+
+def test_inspect_shows_every_kind(network, encoding, tmp_path, capsys):
+    set_encoding(network.graph.initializers["w"], encoding)
+    save(network, tmp_path / "m.onnx")
+    assert main(["inspect", str(tmp_path / "m.onnx")]) == 0
+    assert f"h = MatMul(x, w:{encoding.label})" in capsys.readouterr().out
+
+
+# -- large ones -----------------------------------------------------------------------------------------------
+
+LOAD_AND_SAVE = """
+import sys
+from pathlib import Path
+from graphpress.ir import load, save, verify
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
+before, file = peak(), Path(sys.argv[1])
+model = load(file)
+verify(model)
+save(model, file.with_name("again.onnx"))
+print(peak() - before)
+"""
+
+
+@pytest.fixture(scope="module")
+def large_file(tmp_path_factory):
+    """Three weights of 4096×4096 in int4 blocks of 32: 30 MiB."""
+    names = ["x", "a", "b", "y"]
+    nodes = [helper.make_node("MatMul", [names[index], f"w{index}"], [names[index + 1]]) for index in range(3)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4096]) for name in ("x", "y")]
+    weights = [helper.make_tensor(f"w{index}", TensorProto.FLOAT, [1], [0.0]) for index in range(3)]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
+    model = from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+    random, edit = np.random.default_rng(0), Editor(model)
+    for value in model.graph.initializers.values():
+        edit.set_constant(value, np.broadcast_to(np.float32(0), (4096, 4096)))
+        encoding = AffineEncoding("int4", random.uniform(0.1, 1, (128, 4096)), axis=0, block=32)
+        set_codes(value, random.integers(-8, 8, (4096, 4096), np.int8), encoding)
+    file = tmp_path_factory.mktemp("large") / "large.onnx"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("graphpress.ir.files.MAPPED_BYTES", 0)
+        save(model, file)
+    return file
+
+
+def test_a_large_file_holds_codes_and_scales_and_no_more(large_file):
+    size = sum(file.stat().st_size for file in large_file.parent.glob("large.onnx*"))
+    codes, scales = 4096 * 4096 // 2, 128 * 4096 * 4
+    assert 0 <= size - 3 * (codes + scales) < 4096
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
+def test_a_large_model_is_loaded_and_saved_in_little_more_than_its_size(large_file):
+    done = subprocess.run([sys.executable, "-c", LOAD_AND_SAVE, large_file], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1.3 * large_file.with_name("large.onnx.data").stat().st_size
+    assert large_file.with_name("again.onnx.data").read_bytes() == large_file.with_name("large.onnx.data").read_bytes()
