@@ -7,7 +7,7 @@ In memory an annotation is an immutable object attached to its value or node, wh
 copied to read it. Files hold annotations as text and tensors (``graphpress.ir.encoding.storage``). What is a word or a
 sentence anyway stands in ``metadata_props``, under versioned keys:
 
-    value  graphpress.driver.output.v1          "float" when a graph output is read as float in spite of its encoding
+    value  graphpress.output.v1          "float" when a graph output is read as float in spite of its encoding
     value  graphpress.invalidated.v1     why the value lost its encoding
 """
 
@@ -21,7 +21,7 @@ from graphpress.ir.encoding.kinds import Encoding
 from graphpress.ir.types import Node, Value
 
 PREFIX: Final = "graphpress."
-OUTPUT_KEY: Final = "graphpress.driver.output.v1"
+OUTPUT_KEY: Final = "graphpress.output.v1"
 INVALIDATED_KEY: Final = "graphpress.invalidated.v1"
 FLOAT: Final = "float"
 Override = Literal["float"]

@@ -22,7 +22,7 @@ BAD_INPUT = 3
 BLOCKS = AffineEncoding("int4", np.ones((2, 6)), axis=0, block=32)
 CODEBOOK = CodebookEncoding("uint4", np.linspace(-1, 1, 11))
 KEYS = (
-    "graphpress.encoding.v2", "graphpress.encoding.v1", "graphpress.encoding.v3", "graphpress.driver.output.v1",
+    "graphpress.encoding.v2", "graphpress.encoding.v1", "graphpress.encoding.v3", "graphpress.output.v1",
     "graphpress.invalidated.v1", "graphpress.codes.v2", "graphpress.stored.v2", "graphpress.use.v2.0",
     "graphpress.use.v2.1", "graphpress.use.v2.99", "graphpress.use.v2.", "graphpress.use.v2.99999999999999999999",
     "graphpress.use.v1.1", "graphpress.compute.v1", "graphpress.float.v1", SPARSITY_KEY, "graphpress.", "other",
