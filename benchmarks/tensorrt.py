@@ -21,7 +21,7 @@ from graphpress import load, optimize, save
 from graphpress.backend import ShapeRange
 from graphpress.backends.tensorrt.aot_check import keeps
 from graphpress.backends.tensorrt.build import BuildRequest, build
-from graphpress.backends.tensorrt.layers import types_of_nodes
+from graphpress.backends.tensorrt.engine_layers import types_of_nodes
 from graphpress.backends.tensorrt.profiles import profile_of
 from graphpress.backends.tensorrt.quantization_roles import quantization_roles
 from graphpress.data import synthetic_samples

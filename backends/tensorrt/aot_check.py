@@ -14,8 +14,8 @@ from pathlib import Path
 
 from graphpress.backend import Findings
 from graphpress.backends.tensorrt.build import BuildRequest, BuildResult, build
+from graphpress.backends.tensorrt.engine_layers import STORAGE, TYPES, EngineLayer, QuantizationRole, types_of_nodes
 from graphpress.backends.tensorrt.integer_products import fallback_reasons, heads_reason
-from graphpress.backends.tensorrt.layers import STORAGE, TYPES, EngineLayer, QuantizationRole, types_of_nodes
 from graphpress.backends.tensorrt.messages import contradiction, explain, remarks, warnings_of
 from graphpress.backends.tensorrt.platform import Platform
 from graphpress.backends.tensorrt.quantization_roles import nodes_by_name, quantization_roles

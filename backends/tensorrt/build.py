@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from graphpress.backends.tensorrt.layers import EngineLayer
+from graphpress.backends.tensorrt.engine_layers import EngineLayer
 from graphpress.errors import BackendError, ModelError
 
 if TYPE_CHECKING:  # the building process has no need of the graph's library, which takes longest to import

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from graphpress.analysis.shapes import infer_shapes
-from graphpress.backends.tensorrt.layers import QuantizationRole
+from graphpress.backends.tensorrt.engine_layers import QuantizationRole
 from graphpress.backends.tensorrt.operands import is_product, operands_of, spec_of
 from graphpress.ir import Model, Node, graphs
 from graphpress.ops import Role

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from graphpress.backends.tensorrt.build import BuildRequest, BuildResult, Message, request_from_json
-from graphpress.backends.tensorrt.layers import HEADING, EngineLayer, layers_of_engine, parse_layers
+from graphpress.backends.tensorrt.engine_layers import HEADING, EngineLayer, layers_of_engine, parse_layers
 from graphpress.backends.tensorrt.toolchain import INSTALL, Toolchain, find_toolchain, has_gpu
 from graphpress.errors import BackendError, GraphpressError
 

@@ -1,4 +1,4 @@
-"""Elementwise operators of several operands: an output element depends on the elements that broadcast to its position.
+"""Elementwise operators of several operands: an output element depends on the elements that broadcast to it.
 
 Axes: operands are aligned at the end and what meets is united. Cost: a fixed number of operations per element, a
 transcendental function counting as several.

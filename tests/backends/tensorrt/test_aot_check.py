@@ -7,7 +7,7 @@ from onnx import TensorProto
 
 from graphpress.backends.tensorrt.aot_check import check_ahead_of_time, compare, keeps
 from graphpress.backends.tensorrt.build import BuildRequest, BuildResult, build
-from graphpress.backends.tensorrt.layers import EngineLayer
+from graphpress.backends.tensorrt.engine_layers import EngineLayer
 from graphpress.backends.tensorrt.platform import Platform
 from graphpress.backends.tensorrt.toolchain import INSTALL, Toolchain
 from graphpress.errors import BackendError, ModelError

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from graphpress.backend import ShapeRange
 from graphpress.backends.tensorrt.build import BuildRequest, build, request_from_json, to_json
-from graphpress.backends.tensorrt.layers import types_of_nodes
+from graphpress.backends.tensorrt.engine_layers import types_of_nodes
 from graphpress.errors import BackendError, ModelError
 
 FLOAT = TensorProto.FLOAT

@@ -15,7 +15,7 @@ from graphpress import optimize
 from graphpress.backends.tensorrt.backend import TensorRTBackend
 from graphpress.backends.tensorrt.build import BuildRequest, build
 from graphpress.backends.tensorrt.canonicalize import canonical_encoding, canonicalize
-from graphpress.backends.tensorrt.layers import types_of_nodes
+from graphpress.backends.tensorrt.engine_layers import types_of_nodes
 from graphpress.backends.tensorrt.legalize import (
     canonical_form,
     implicit_form,

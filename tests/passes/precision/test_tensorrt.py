@@ -3,7 +3,7 @@
 import pytest
 
 from graphpress.backends.tensorrt.build import BuildRequest, build
-from graphpress.backends.tensorrt.layers import types_of_nodes
+from graphpress.backends.tensorrt.engine_layers import types_of_nodes
 from graphpress.backends.tensorrt.profiles import profile_of
 from graphpress.backends.tensorrt.toolchain import find_toolchain
 from graphpress.ir import save

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from graphpress.backends.tensorrt.build import BuildRequest, build
-from graphpress.backends.tensorrt.layers import types_of_nodes
+from graphpress.backends.tensorrt.engine_layers import types_of_nodes
 from graphpress.backends.tensorrt.lint.check import MATERIALIZED
 from graphpress.backends.tensorrt.lint.device import Device
 from graphpress.backends.tensorrt.lint.products import integer_findings

@@ -7,7 +7,7 @@ import pytest
 
 from graphpress.backend import ShapeRange
 from graphpress.backends.tensorrt.build import BuildRequest, build
-from graphpress.backends.tensorrt.layers import types_of_nodes
+from graphpress.backends.tensorrt.engine_layers import types_of_nodes
 from graphpress.backends.tensorrt.legalize import strong_form
 from graphpress.backends.tensorrt.quantization_roles import quantization_roles
 from graphpress.ir import clone, save

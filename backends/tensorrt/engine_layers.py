@@ -50,7 +50,7 @@ FLOATS: Final = ("Half", "BFloat16", "Float")
 
 _GENERATED = ("kgen", "runtime_fusion")
 _AUXILIARY = ("cast", "memset", "move", "noop", "reformat", "reshape", "shape_call", "shuffle")
-_NAMES = {theirs: name for name, theirs in TYPES.items()}
+_NAMES = {dtype: name for name, dtype in TYPES.items()}
 _FIELD = re.compile(r", (LayerType|Inputs|Constants|Outputs|TacticName|StreamId|Metadata): ")
 _TYPE = re.compile(r"Datatype: (\w+)")
 
@@ -118,7 +118,7 @@ def layers_of_engine(table: Sequence[Mapping[str, Any]]) -> list[EngineLayer]:
 def types_of_nodes(
     layers: Sequence[EngineLayer], roles: Mapping[str, QuantizationRole] | None = None
 ) -> dict[str, str]:
-    """In which type each ONNX node computes, by name, by ONNX's names; nodes that no layer names are left out.
+    """In which type each ONNX node computes, by name, by ONNX's names of types; nodes that no layer names are left out.
 
     A kernel that multiplies float activations by narrow weights computes in float: a product in it is called after
     its weights where nothing computes in their type (``int4``), else ``int8-weights`` or ``float8e4m3fn-weights``.
@@ -151,9 +151,13 @@ def _inspected(entry: dict[str, Any]) -> EngineLayer:
     weights = entry.get("Weights")
     stored = type_of(str(weights.get("Type"))) if isinstance(weights, dict) else None
     constants = (*types("Constants"), *([_NAMES[stored]] if stored in _NAMES else []))
-    kind = str(entry.get("LayerType", ""))
     return EngineLayer(
-        str(entry.get("Name", "")), kind, types("Inputs"), constants, types("Outputs"), tuple(nodes_of(entry))
+        name=str(entry.get("Name", "")),
+        kind=str(entry.get("LayerType", "")),
+        inputs=types("Inputs"),
+        constants=constants,
+        outputs=types("Outputs"),
+        nodes=tuple(nodes_of(entry)),
     )
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from graphpress.backends.tensorrt.layers import (
+from graphpress.backends.tensorrt.engine_layers import (
     EngineLayer,
     QuantizationRole,
     layers_of_engine,
