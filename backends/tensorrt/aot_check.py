@@ -194,7 +194,7 @@ def _checked(built: Mapping[str, BuildResult], asked: Mapping[str, str], toolcha
 
 
 def _silent(built: Mapping[str, BuildResult], asked: Mapping[str, str]) -> list[str]:
-    """Engines that list no layers although something was asked of them: they prove nothing."""
+    """Engines that list no layers although something was asked of them: they show nothing."""
     return [proxy for proxy, result in built.items() if asked and not result.layers]
 
 
