@@ -58,10 +58,10 @@ def check_contents(tensor: TensorProto, where: str) -> None:
     if tensor.data_location == TensorProto.EXTERNAL:
         _check_place(tensor, where)
         return
-    expected, found = _expected_and_found(tensor)
-    if expected != found:
+    expected, actual = _expected_and_found(tensor)
+    if expected != actual:
         raise ModelError(
-            f"holds {found} bytes or elements where its shape {list(tensor.dims)} needs {expected}",
+            f"holds {actual} bytes or elements where its shape {list(tensor.dims)} needs {expected}",
             where=where,
             fix="export the model again; the file may be damaged",
         )

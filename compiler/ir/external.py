@@ -78,12 +78,12 @@ def _locate_tensor(tensor: ExternalTensor, where: str, root: Path | None) -> Non
             )
         if not target.is_file():
             raise ModelError(f"{data} is missing", where=place, fix=_COPY)
-        found = target.stat()
+        status = target.stat()
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{data} cannot be read ({error})", where=place, fix=_COPY) from error
-    if found.st_nlink > 1:
+    if status.st_nlink > 1:
         raise ModelError(f"{data} is a hard link, which may lead outside the model's folder", where=place, fix=_COPY)
-    if offset + length > found.st_size:
+    if offset + length > status.st_size:
         raise ModelError(f"{data} is shorter than the model says", where=place, fix="copy the data file again")
     tensor.base_dir = root
 
@@ -137,5 +137,5 @@ def _exchanged(attribute: Attr, change: Callable[[TensorProtocol], TensorProtoco
     if attribute.type not in (AttributeType.TENSOR, AttributeType.TENSORS):
         return attribute
     single = attribute.type == AttributeType.TENSOR
-    value = change(attribute.as_tensor()) if single else [change(one) for one in attribute.as_tensors()]
+    value = change(attribute.as_tensor()) if single else [change(tensor) for tensor in attribute.as_tensors()]
     return Attr(attribute.name, attribute.type, value, doc_string=attribute.doc_string)

@@ -27,6 +27,7 @@ from graphpress.ir.encoding.encoded_tensor import EncodedTensor
 from graphpress.ir.encoding.loading import read_encodings
 from graphpress.ir.encoding.saving import holds_encodings, write_encodings
 from graphpress.ir.external import fill, finder, in_memory, locate
+from graphpress.ir.garbage import paused_collection
 from graphpress.ir.import_fixups import prepare, restore
 from graphpress.ir.types import (
     AttributeType,
@@ -82,6 +83,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     return from_proto(proto, where=str(path), folder=file.parent)
 
 
+@paused_collection()
 def from_proto(
     proto: onnx.ModelProto,
     *,
@@ -188,6 +190,7 @@ def _innermost(error: BaseException) -> str:
 # -- in memory ----------------------------------------------------------------------------------------------
 
 
+@paused_collection()
 def clone(model: Model) -> Model:
     """An independent copy of the graph; the tensors, which are immutable, are shared."""
     copy = model.clone()
@@ -222,6 +225,7 @@ def _initializers(model: Model) -> Iterator[Value]:
 # -- writing ------------------------------------------------------------------------------------------------
 
 
+@paused_collection()
 def to_proto(model: Model, *, encodings: bool = True) -> onnx.ModelProto:
     """The model as a protobuf message; external tensors stay references to their files.
 

@@ -76,9 +76,11 @@ def materialize_float_types(model: Model, *, simulate: bool = False) -> int:
         if (dtype := _asked_type(node)) is not None
     }
     types = known_types(model) if asked else {}
-    slots = {node: found for node, dtype in asked.items() if (found := _slots(node, dtype, types)) is not None}
+    slots = {node: converted for node, dtype in asked.items() if (converted := _slots(node, dtype, types)) is not None}
     if slots:
-        _Materializer(model, types, {node: (asked[node], found) for node, found in slots.items()}, simulate).write()
+        _Materializer(
+            model, types, {node: (asked[node], converted) for node, converted in slots.items()}, simulate
+        ).write()
     for graph in graphs(model):
         for node in graph:
             set_float_type(node, None)
@@ -93,8 +95,8 @@ def why_not(node: Node, dtype: str, types: dict[Value, DataType]) -> Unable | No
         dtype: one of ``FLOAT_TYPES``.
         types: of all values, as ``known_types`` finds them.
     """
-    found = float_slots(node, DataType[dtype.upper()], types.get)
-    return found if isinstance(found, Unable) else None
+    converted = float_slots(node, DataType[dtype.upper()], types.get)
+    return converted if isinstance(converted, Unable) else None
 
 
 def round_to(array: np.ndarray, dtype: str) -> np.ndarray:
@@ -116,8 +118,8 @@ def _asked_type(node: Node) -> DataType | None:
 
 
 def _slots(node: Node, dtype: DataType, types: dict[Value, DataType]) -> Slots | None:
-    found = float_slots(node, dtype, types.get)
-    return None if isinstance(found, Unable) or not _holds_scale(node, dtype) else found
+    converted = float_slots(node, dtype, types.get)
+    return None if isinstance(converted, Unable) or not _holds_scale(node, dtype) else converted
 
 
 def _holds_scale(node: Node, dtype: DataType) -> bool:
@@ -141,8 +143,10 @@ class _Materializer:
         simulate: bool,
     ) -> None:
         self._edit, self._types, self._slots, self._simulate = Editor(model), types, slots, simulate
-        self._reads = {(node, index): dtype for node, (dtype, found) in slots.items() for index in found.inputs}
-        self._made = {node.outputs[index]: dtype for node, (dtype, found) in slots.items() for index in found.outputs}
+        self._reads = {(node, index): dtype for node, (dtype, converted) in slots.items() for index in converted.inputs}
+        self._made = {
+            node.outputs[index]: dtype for node, (dtype, converted) in slots.items() for index in converted.outputs
+        }
         self._copies: dict[tuple[Value, DataType], Value] = {}
 
     def write(self) -> None:

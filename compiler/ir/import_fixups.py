@@ -100,7 +100,7 @@ def _check_strings(proto: onnx.ModelProto, where: str) -> None:
 
 def _are_words(value: str | bytes | Iterable[str | bytes]) -> bool:
     try:
-        return isinstance(value, str) or (not isinstance(value, bytes) and all(isinstance(one, str) for one in value))
+        return isinstance(value, str) or (not isinstance(value, bytes) and all(isinstance(word, str) for word in value))
     except UnicodeDecodeError:
         return False
 
@@ -126,11 +126,11 @@ def _refuse_what_cannot_be_kept(proto: onnx.ModelProto, where: str) -> None:
 
 def _settle_operator_sets(owner: onnx.ModelProto | onnx.FunctionProto, where: str) -> None:
     versions: dict[str, int] = {}
-    for one in owner.opset_import:
-        domain = "" if one.domain in _STANDARD else one.domain
-        if versions.setdefault(domain, one.version) != one.version:
+    for declared in owner.opset_import:
+        domain = "" if declared.domain in _STANDARD else declared.domain
+        if versions.setdefault(domain, declared.version) != declared.version:
             raise ModelError(f"declares two versions of opset {domain or 'ai.onnx'!r}", where=where, fix=CHECKER)
-        one.domain = domain
+        declared.domain = domain
 
 
 def _settle_attribute(attribute: AttributeProto, where: str) -> None:

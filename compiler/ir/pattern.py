@@ -43,8 +43,8 @@ class Refusal:
 class Match:
     """What a rule found, by the names it chose: ``Match(conv=conv, norm=norm).conv``."""
 
-    def __init__(self, **found: Any) -> None:
-        self.__dict__.update(found)
+    def __init__(self, **parts: Any) -> None:
+        self.__dict__.update(parts)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"the match holds {sorted(self.__dict__)}, not {name!r}")

@@ -91,7 +91,7 @@ def _attribute(attribute: Attr) -> str:
     if attribute.type == AttributeType.FLOAT:
         return f"{attribute.as_float():.6g}"
     if attribute.type == AttributeType.FLOATS:
-        return "[" + ", ".join(f"{one:.6g}" for one in attribute.as_floats()) + "]"
+        return "[" + ", ".join(f"{number:.6g}" for number in attribute.as_floats()) + "]"
     if attribute.type == AttributeType.INTS:
         return str(list(attribute.as_ints()))
     return str(attribute.value)
@@ -103,7 +103,7 @@ def _contents(tensor: TensorProtocol | None) -> str:
         return ""
     array = tensor.numpy()
     is_float = np.issubdtype(array.dtype, np.floating)
-    parts = [f"{one:.6g}" if is_float else str(one) for one in array.reshape(-1).tolist()]
+    parts = [f"{element:.6g}" if is_float else str(element) for element in array.reshape(-1).tolist()]
     return f" = {parts[0] if array.ndim == 0 else '[' + ', '.join(parts) + ']'}"
 
 

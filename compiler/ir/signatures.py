@@ -53,7 +53,9 @@ class Signature:
     def is_of_tensors(self) -> bool:
         """Whether everything that it reads and makes can be a tensor."""
         variables = (formal.variable for formal in (*self.inputs, *self.outputs))
-        return all(any(kind.startswith("tensor(") for kind in self.types.get(one, {one})) for one in variables)
+        return all(
+            any(kind.startswith("tensor(") for kind in self.types.get(variable, {variable})) for variable in variables
+        )
 
 
 class Unable(NamedTuple):
@@ -147,9 +149,9 @@ def _signature(op_type: str, opset: int) -> Signature | None:
     except onnx.defs.SchemaError:
         return None
     return Signature(
-        tuple(Parameter(one.name, one.type_str) for one in schema.inputs),
-        tuple(Parameter(one.name, one.type_str) for one in schema.outputs),
-        {one.type_param_str: frozenset(one.allowed_type_strs) for one in schema.type_constraints},
+        tuple(Parameter(formal.name, formal.type_str) for formal in schema.inputs),
+        tuple(Parameter(formal.name, formal.type_str) for formal in schema.outputs),
+        {formal.type_param_str: frozenset(formal.allowed_type_strs) for formal in schema.type_constraints},
     )
 
 
@@ -205,7 +207,7 @@ def _inferred(node: Node, index: int, types: dict[Value, DataType]) -> DataType 
         return DataType(named) if named else _type_under(node, signature, signature.inputs[1].variable, types)
     if formal.variable in signature.types:
         return _type_under(node, signature, formal.variable, types)
-    return next((one for one in DataType if _onnx_name(one) == formal.variable), None)
+    return next((dtype for dtype in DataType if _onnx_name(dtype) == formal.variable), None)
 
 
 def _type_under(node: Node, signature: Signature, variable: str, types: dict[Value, DataType]) -> DataType | None:

@@ -17,6 +17,7 @@ from graphpress.analysis.shapes import infer_shapes
 from graphpress.driver.options import Verification
 from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
 from graphpress.ir import Model, OperatorIndex, Refusal, clone, verify
+from graphpress.ir.garbage import paused_collection
 from graphpress.manager.contract import Context, Feed, Outcome, Pass, RewritePass
 from graphpress.manager.evaluator import EvaluationResult
 from graphpress.manager.pass_run import PassRun
@@ -164,7 +165,8 @@ class Manager:
         active = list(pass_runs)
         while True:
             model = clone(start.model)
-            steps, failed = self._to_fixed_point(model, active, recipe, after_each)
+            with paused_collection():  # what passes drop is of the model that the stage began with, and held by it
+                steps, failed = self._to_fixed_point(model, active, recipe, after_each)
             if failed is None and after_each is None and steps:
                 failed = self._check(model, probe, start.model, steps)
             if failed is None:

@@ -36,13 +36,13 @@ def result_bytes(nodes: Sequence[Node], known: Mapping[Value, np.ndarray], like:
 
 def evaluate(nodes: Sequence[Node], known: Mapping[Value, np.ndarray], like: Model) -> Evaluation:
     """Run nodes (in order) that read nothing but ``known`` values and each other's results."""
-    found = Evaluation()
-    _evaluate_into(found, list(nodes), known, like)
-    return found
+    evaluation = Evaluation()
+    _evaluate_into(evaluation, list(nodes), known, like)
+    return evaluation
 
 
-def _evaluate_into(found: Evaluation, nodes: list[Node], known: Mapping[Value, np.ndarray], like: Model) -> None:
-    available = {**known, **found.arrays}
+def _evaluate_into(evaluation: Evaluation, nodes: list[Node], known: Mapping[Value, np.ndarray], like: Model) -> None:
+    available = {**known, **evaluation.arrays}
     ready: list[Node] = []
     produced: set[Value] = set()
     for node in nodes:
@@ -50,18 +50,18 @@ def _evaluate_into(found: Evaluation, nodes: list[Node], known: Mapping[Value, n
             ready.append(node)
             produced.update(node.outputs)
         else:
-            found.failures[node] = "an operand could not be evaluated"
+            evaluation.failures[node] = "an operand could not be evaluated"
     if not ready:
         return
     try:
-        found.arrays.update(_run(ready, available, like))
+        evaluation.arrays.update(_run(ready, available, like))
     except GraphpressError as error:
         if len(ready) == 1:
-            found.failures[ready[0]] = f"ONNX Runtime refuses it: {error.what}"
+            evaluation.failures[ready[0]] = f"ONNX Runtime refuses it: {error.what}"
             return
         half = len(ready) // 2
-        _evaluate_into(found, ready[:half], known, like)
-        _evaluate_into(found, ready[half:], known, like)
+        _evaluate_into(evaluation, ready[:half], known, like)
+        _evaluate_into(evaluation, ready[half:], known, like)
 
 
 def _run(nodes: Sequence[Node], known: Mapping[Value, np.ndarray], like: Model) -> dict[Value, np.ndarray]:

@@ -133,17 +133,17 @@ def _range(node: Node, inputs: Arrays) -> np.ndarray | None:
 
 
 def _where(node: Node, inputs: Arrays) -> np.ndarray | None:
-    condition, one, other = (_present(array) for array in inputs)
-    return _small(np.where, condition, one, other)
+    condition, chosen, other = (_present(array) for array in inputs)
+    return _small(np.where, condition, chosen, other)
 
 
-def _divide(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    if one.dtype.kind == "f":
-        return np.asarray(np.divide(one, other))
-    if np.any(other == 0):
+def _divide(dividend: np.ndarray, divisor: np.ndarray) -> np.ndarray:
+    if dividend.dtype.kind == "f":
+        return np.asarray(np.divide(dividend, divisor))
+    if np.any(divisor == 0):
         raise ValueError("a division by zero")
-    quotient = np.abs(one) // np.abs(other)
-    return np.asarray(np.where((one < 0) != (other < 0), -quotient, quotient)).astype(one.dtype)
+    quotient = np.abs(dividend) // np.abs(divisor)
+    return np.asarray(np.where((dividend < 0) != (divisor < 0), -quotient, quotient)).astype(dividend.dtype)
 
 
 def _elementwise(function: Callable[..., np.ndarray], kinds: str = "iuf") -> Kernel:

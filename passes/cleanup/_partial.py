@@ -127,14 +127,14 @@ def _shape_or_size(node: Node) -> np.ndarray | None:
     return _array(tokens[start:end])
 
 
-def _combine(operator: Callable[[int, int], int], one: np.ndarray, other: np.ndarray) -> np.ndarray | None:
+def _combine(operator: Callable[[int, int], int], first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
     def each(a: object, b: object) -> int | Token:
         if isinstance(a, int) and isinstance(b, int):
             return operator(a, b)
         return Token(object())
 
     try:
-        pairs = np.broadcast(one, other)
+        pairs = np.broadcast(first, second)
         return _array([each(a, b) for a, b in pairs]).reshape(pairs.shape)
     except (ValueError, ZeroDivisionError):
         return None

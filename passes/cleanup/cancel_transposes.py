@@ -30,10 +30,10 @@ class CancelTransposes(RewritePass):
         """Climb from a transpose through elementwise operators to the one before it."""
         outer = permutation(node)
         chain = _chain_above(input_of(node, 0), node)
-        found = transposed(_variable(chain[-1])) if chain else None
-        if outer is None or found is None or len(outer) != len(found[1]):
+        above = transposed(_variable(chain[-1])) if chain else None
+        if outer is None or above is None or len(outer) != len(above[1]):
             return None  # a constant in between may have more axes
-        first, inner = found
+        first, inner = above
         order = [inner[axis] for axis in outer]
         saves = order == sorted(order) or is_private(first.outputs[0])
         operands = [value for link in chain for value in link.inputs if value is not first.outputs[0]]

@@ -14,6 +14,7 @@ a graph input can be overridden by the caller and is no constant.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,7 +33,7 @@ from graphpress.ir import (
     constant,
     is_constant,
     is_standard,
-    weight_bytes,
+    tensors,
     with_subgraphs,
 )
 from graphpress.ir.encoding import encoding_of, is_annotated, is_encoded
@@ -117,7 +118,7 @@ class _Growth:
     @cached_property
     def total(self) -> int:
         """Bytes by which the model is larger than the original; never below 0 at the start."""
-        return max(0, weight_bytes(self.model) - weight_bytes(self.original))
+        return max(0, _added_bytes(self.model, self.original))
 
     def admits(self, node: Node, added: int, sizes: dict[Value, int]) -> bool:
         """Whether folding ``node``, which adds so many bytes, stays within the bound; counts it if so."""
@@ -137,6 +138,15 @@ class _Growth:
     def _is_last_reader(self, value: Value, node: Node) -> bool:
         left = self.unread.get(value, len(value.uses()))
         return left == sum(operand is value for operand in node.inputs) and not value.is_graph_output()
+
+
+def _added_bytes(model: Model, original: Model) -> int:
+    """Bytes by which the constants of a model outweigh those of another; what both hold need not be measured."""
+    now, before = list(tensors(model)), list(tensors(original))
+    surplus = Counter(map(id, now))
+    surplus.subtract(map(id, before))
+    held = {id(tensor): tensor for tensor in (*now, *before)}
+    return sum(count * held[key].nbytes for key, count in surplus.items() if count)
 
 
 @dataclass
@@ -168,12 +178,12 @@ class _Folds:
     def _find_at_runtime(self, nodes: list[Node]) -> None:
         sizes = result_bytes(nodes, self.arrays, self.model)
         admitted = list(self._admitted(nodes, sizes))
-        found = evaluate_at_runtime(admitted, self.arrays, self.model) if admitted else None
+        evaluation = evaluate_at_runtime(admitted, self.arrays, self.model) if admitted else None
         for node in admitted:
-            if found is not None and node not in found.failures:
-                self._fold(node, {output: found.arrays[output] for output in node.outputs if output.name})
-            elif found is not None:
-                self.refusals.append(Refusal.at(node, found.failures[node]))
+            if evaluation is not None and node not in evaluation.failures:
+                self._fold(node, {output: evaluation.arrays[output] for output in node.outputs if output.name})
+            elif evaluation is not None:
+                self.refusals.append(Refusal.at(node, evaluation.failures[node]))
 
     def _admitted(self, nodes: Iterable[Node], sizes: dict[Value, int | None]) -> Iterable[Node]:
         """The nodes whose results are of a known size that fits, and that read no result of another."""

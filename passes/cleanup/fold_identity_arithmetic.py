@@ -31,10 +31,10 @@ class FoldIdentityArithmetic(RewritePass):
 
     def match(self, node: Node) -> Match | Refusal | None:
         """Find an operand that is neutral everywhere."""
-        found = _neutral_operand(node)
-        if found is None:
+        operands = _neutral_operand(node)
+        if operands is None:
             return None
-        source, neutral = found
+        source, neutral = operands
         array = constant(neutral)
         if array is None or not broadcast_keeps_shape(source, array.shape):
             return Refusal.at(
@@ -53,11 +53,11 @@ def _neutral_operand(node: Node) -> tuple[Value, Value] | None:
     """The operand that passes through and the neutral one."""
     if "axis" in node.attributes or "broadcast" in node.attributes:
         return None  # operator sets before 7 broadcast by attribute
-    one, other = input_of(node, 0), input_of(node, 1)
-    if one is None or other is None:
+    left, right = input_of(node, 0), input_of(node, 1)
+    if left is None or right is None:
         return None
-    if all_equal(other, NEUTRAL[node.op_type]):
-        return one, other
-    if node.op_type in EITHER_SIDE and all_equal(one, NEUTRAL[node.op_type]):
-        return other, one
+    if all_equal(right, NEUTRAL[node.op_type]):
+        return left, right
+    if node.op_type in EITHER_SIDE and all_equal(left, NEUTRAL[node.op_type]):
+        return right, left
     return None

@@ -63,15 +63,15 @@ class MergeArithmetic(RewritePass):
 
 
 def _operand_and_constant(node: Node) -> tuple[Value, np.ndarray] | None:
-    one, other = input_of(node, 0), input_of(node, 1)
-    if one is None or other is None or node.attributes:
+    variable, operand = input_of(node, 0), input_of(node, 1)
+    if variable is None or operand is None or node.attributes:
         return None
-    if node.op_type in ("Add", "Mul") and constant(one) is not None:
-        one, other = other, one
-    array = None if encoding_of(other) is not None or is_annotated(node) else constant(other)
-    if array is None or array.dtype.kind != "f" or constant(one) is not None:
+    if node.op_type in ("Add", "Mul") and constant(variable) is not None:
+        variable, operand = operand, variable
+    array = None if encoding_of(operand) is not None or is_annotated(node) else constant(operand)
+    if array is None or array.dtype.kind != "f" or constant(variable) is not None:
         return None
-    return one, array
+    return variable, array
 
 
 def _combined(first: str, a: np.ndarray, second: str, b: np.ndarray) -> np.ndarray:

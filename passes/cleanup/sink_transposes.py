@@ -33,8 +33,8 @@ class SinkTransposes(RewritePass):
         """Find operands that are all transposed in the same way."""
         if not follows_layout(node) and not (is_standard(node, "Concat") and not is_annotated(node)):
             return None
-        found = {value: transposed(value) for value in node.inputs if value is not None}
-        moved = {value: pair for value, pair in found.items() if pair is not None}
+        transposes = {value: transposed(value) for value in node.inputs if value is not None}
+        moved = {value: pair for value, pair in transposes.items() if pair is not None}
         orders = {order for _, order in moved.values()}
         vanishing = [first for value, (first, _) in moved.items() if _reads_alone(node, value)]
         if len(orders) != 1 or len(vanishing) < 2:
