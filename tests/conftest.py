@@ -14,13 +14,13 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from graphpress import torch_bridge
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.coupling import Coupling, Keep, couple, remove, unshare
 from graphpress.errors import BackendError
 from graphpress.ir import Model, Value, clone, constant, from_proto, is_constant, serialize, to_proto
 from graphpress.manager.contract import Kept
 from graphpress.runtime import Session
-from graphpress.torch_bridge.protocol import load_bridge
 
 
 @pytest.hookimpl(wrapper=True)
@@ -29,7 +29,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     try:
         return (yield)
     except BackendError as error:
-        if "graphpress[torch]" not in (error.fix or "") or load_bridge().available().works:
+        if "graphpress[torch]" not in (error.fix or "") or torch_bridge.available().works:
             raise
         pytest.skip(f"{error.what}: {error.fix}")
 

@@ -1,4 +1,4 @@
-"""The PyTorch bridge: models to modules and back. It loads without torch, to be able to say that torch is missing."""
+"""Models to modules and back. It loads without torch, to be able to say that torch is missing."""
 
 from __future__ import annotations
 
@@ -6,27 +6,41 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from graphpress.backend import Availability
 from graphpress.errors import BackendError
 from graphpress.ir import Model, Value
+from graphpress.torch_bridge.weights import is_trainable, may_train
 
 if TYPE_CHECKING:
     import torch
 
     from graphpress.torch_bridge.module import GraphModule
-    from graphpress.torch_bridge.protocol import TrainableModel
 
 INSTALL = "pip install 'graphpress[torch]'"
 
 
+class TrainableModel(Protocol):
+    """Anything that trains like a model: ``TorchModel``, or several of its parts in a row."""
+
+    @property
+    def module(self) -> Any:
+        """What computes: called with a mapping from input names to tensors, it returns outputs and taps by name."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The trainable parameters by the name of their initializer."""
+        ...
+
+
 @dataclass(frozen=True)
-class PytorchModel:
+class TorchModel:
     """A model as a PyTorch module.
 
     Args:
-        module: what computes.
+        module: what computes: called with a mapping from input names to tensors, it returns outputs and taps by name.
         parameters: its trainable parameters by the name of their initializer.
     """
 
@@ -34,57 +48,61 @@ class PytorchModel:
     parameters: Mapping[str, torch.nn.Parameter]
 
 
-class PytorchBridge:
-    """Carries models into PyTorch and trained weights back."""
+def available() -> Availability:
+    """Whether torch can be imported, with the reason and the install command where not."""
+    try:
+        import torch
+    except Exception as error:  # a broken install fails in many ways
+        return Availability(False, _reason(error), INSTALL)
+    return Availability(True, torch.__version__)
 
-    name: str = "pytorch"
 
-    def available(self) -> Availability:
-        """Whether torch can be imported, with the reason and the install command where not."""
-        try:
-            import torch
-        except Exception as error:  # a broken install fails in many ways
-            return Availability(False, _reason(error), INSTALL)
-        return Availability(True, torch.__version__)
+def to_module(
+    model: Model, *, taps: Sequence[str] = (), trainable: Callable[[Value], bool] | None = None
+) -> TorchModel:
+    """The model as a differentiable module. The model is not changed, and may be changed afterwards.
 
-    def to_framework(
-        self, model: Model, *, taps: Sequence[str] = (), trainable: Callable[[Value], bool] | None = None
-    ) -> PytorchModel:
-        """The model as a differentiable module; see ``protocol.Bridge``.
+    Args:
+        model: what to carry over; encodings become fake quantization with straight-through gradients.
+        taps: names of values that are returned beside the graph outputs.
+        trainable: which float constants to train; None for every one that is a weight.
 
-        Raises:
-            BackendError: torch is not installed.
-            BridgeError: operators without a translation, each named; a tap that is no value of the graph.
-        """
-        self._check()
-        from graphpress.torch_bridge.module import GraphModule
-        from graphpress.torch_bridge.weights import is_trainable, may_train
+    Raises:
+        BackendError: torch is not installed.
+        BridgeError: operators without a translation, each named; a tap that is no value of the graph.
+    """
+    _check()
+    from graphpress.torch_bridge.module import GraphModule
 
-        asked = trainable
+    @cache
+    def trains(value: Value) -> bool:
+        return is_trainable(value) if trainable is None else may_train(value) and trainable(value)
 
-        @cache
-        def trains(value: Value) -> bool:
-            return is_trainable(value) if asked is None else may_train(value) and asked(value)
+    module = GraphModule(model, taps, trains)
+    return TorchModel(module, dict(module.named_parameters()))
 
-        module = GraphModule(model, taps, trains)
-        return PytorchModel(module, dict(module.named_parameters()))
 
-    def write_back(self, trained: TrainableModel, model: Model) -> int:
-        """Write the parameters into the initializers of the same names; see ``protocol.Bridge``.
+def write_back(trained: TrainableModel, model: Model) -> int:
+    """Write the parameters into the initializers of the same names, in place; encodings are kept and renewed.
 
-        Raises:
-            BackendError: torch is not installed.
-            BridgeError: an initializer is missing or of another shape, or a parameter is not finite.
-        """
-        self._check()
-        from graphpress.torch_bridge.write_back import write_back
+    Returns:
+        How many constants were written. Those that did not change are not.
 
-        return write_back(trained.parameters, model)
+    Raises:
+        BackendError: torch is not installed.
+        BridgeError: an initializer is missing or of another shape, or a parameter is not finite. The model is
+            untouched then.
+    """
+    _check()
+    from graphpress.torch_bridge.write_parameters import write_parameters
 
-    def _check(self) -> None:
-        here = self.available()
-        if not here.works:
-            raise BackendError(f"PyTorch is not available ({here.detail})", where="bridge", fix=here.install)
+    return write_parameters(trained.parameters, model)
+
+
+def _check() -> None:
+    here = available()
+    if not here.works:
+        raise BackendError(f"PyTorch is not available ({here.detail})", where="torch_bridge", fix=here.install)
 
 
 def _reason(error: Exception) -> str:

@@ -29,7 +29,7 @@ from graphpress.ir import Node, Value, input_of, is_constant, label
 from graphpress.ir.encoding import FLOAT8, AffineEncoding, Encoding, read_encoding, representable_like, static_affine
 from graphpress.ops import lookup
 from graphpress.torch_bridge.context import Kernel
-from graphpress.torch_bridge.protocol import BridgeError
+from graphpress.torch_bridge.errors import BridgeError
 from graphpress.torch_bridge.tensors import to_tensor
 
 

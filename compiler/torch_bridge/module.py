@@ -9,8 +9,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from graphpress.ir import Model, Value, constant
+from graphpress.torch_bridge.errors import BridgeError
 from graphpress.torch_bridge.program import execute
-from graphpress.torch_bridge.protocol import BridgeError
 from graphpress.torch_bridge.tensors import to_tensor
 from graphpress.torch_bridge.translate import translate
 

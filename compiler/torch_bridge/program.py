@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphpress.torch_bridge.context import Kernel
-from graphpress.torch_bridge.protocol import BridgeError
+from graphpress.torch_bridge.errors import BridgeError
 
 ABSENT = 0
 """The slot that is always None: what an absent optional input reads."""

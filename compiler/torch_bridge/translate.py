@@ -33,10 +33,10 @@ from graphpress.ir import (
 from graphpress.ir.encoding import Encoding, codes_of, decode_array, encode_array, output_encoding, read_encoding
 from graphpress.ops.semantics import InvalidAttributeError
 from graphpress.torch_bridge.context import Body, Kernel, TranslationContext, UntranslatableError
+from graphpress.torch_bridge.errors import BridgeError
 from graphpress.torch_bridge.fake_quantize import as_affine, fixed_grid, following_grid, leader_of
 from graphpress.torch_bridge.ops import TRANSLATIONS
 from graphpress.torch_bridge.program import ABSENT, Instruction, execute, with_frees
-from graphpress.torch_bridge.protocol import BridgeError
 from graphpress.torch_bridge.tensors import to_array, to_tensor
 
 MAX_FOLDED = 1 << 20

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from graphpress.errors import UsageError
-from graphpress.torch_bridge.protocol import BridgeError
+from graphpress.torch_bridge import BridgeError
 
 
 @contextmanager

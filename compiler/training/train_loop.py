@@ -21,7 +21,7 @@ from torch import Tensor
 
 from graphpress.errors import UsageError
 from graphpress.progress import Progress
-from graphpress.torch_bridge.protocol import TrainableModel
+from graphpress.torch_bridge import TrainableModel
 from graphpress.torch_bridge.tensors import to_tensor
 from graphpress.training.checkpoint import Store
 from graphpress.training.conditions import exact, memory_errors

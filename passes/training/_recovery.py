@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from graphpress import torch_bridge
 from graphpress.analysis.cost import model_cost
 from graphpress.data.inputs import fixed_batch
 from graphpress.errors import BackendError, DataError, UsageError
@@ -27,7 +28,7 @@ from graphpress.passes.training._data import feeds_of, inputs_of
 from graphpress.passes.training._limits import check_memory, check_precision
 from graphpress.passes.training._target_cache import TargetCache, scales
 from graphpress.passes.training._teachers import digest_of
-from graphpress.torch_bridge.protocol import Bridge, BridgeError, TrainableModel, load_bridge
+from graphpress.torch_bridge import BridgeError, TrainableModel
 
 if TYPE_CHECKING:
     from graphpress.training.augment import Augmentation
@@ -101,9 +102,9 @@ class Recovery(Pass):
     def check(self, context: Context) -> None:
         """Training needs the framework, where there is data to train on."""
         if context.calibration is not None:
-            pytorch()
+            need_torch()
 
-    def task(self, model: Model, context: Context, bridge: Bridge) -> TrainingTask:
+    def task(self, model: Model, context: Context) -> TrainingTask:
         """What is trained, towards what."""
         raise NotImplementedError
 
@@ -120,10 +121,10 @@ class Recovery(Pass):
             UsageError: fields that do not fit the model, a loss that is no number any more, too little memory.
         """
         began = time.monotonic()
-        bridge = pytorch()
+        need_torch()
         data = self._open(model, context)
         try:
-            task = self.task(model, context, bridge)
+            task = self.task(model, context)
         except BridgeError as error:
             return Outcome(0, [Refusal(error.where or self.name, error.what, error.fix)])
         if not task.student.parameters:
@@ -136,7 +137,7 @@ class Recovery(Pass):
         training = self._train(
             task, self._target_cache(data, task, augmentation, context), store, began, model, context
         )
-        changes = write_back(bridge, task.student, model)
+        changes = write_back(task.student, model)
         context.decisions[self._key(context)] = {
             "knots": training.knots,
             "flip": bool(augmentation is not None and augmentation.flip),
@@ -282,7 +283,7 @@ def trains(context: Context) -> Callable[[Value], bool] | None:
     """Which constants are trained: those that no excluded node reads; None leaves it to the bridge."""
     if context.exclude is None:
         return None
-    from graphpress.torch_bridge.weights import is_trainable
+    from graphpress.torch_bridge import is_trainable
 
     return lambda value: is_trainable(value) and not any(context.excluded(use.node) for use in value.uses())
 
@@ -293,10 +294,10 @@ def masks_of(model: Model) -> dict[str, np.ndarray]:
     return {name: mask for name, mask in found if mask is not None}
 
 
-def write_back(bridge: Bridge, student: TrainableModel, model: Model) -> int:
+def write_back(student: TrainableModel, model: Model) -> int:
     """Write the weights back; a weight that is still as sparse as it was said to be is said so again."""
     sparse = {value: sparsity_of(value) for value in model.graph.initializers.values()}
-    changes = bridge.write_back(student, model)
+    changes = torch_bridge.write_back(student, model)
     for value, sparsity in sparse.items():
         array = constant(value)
         if sparsity is not None and array is not None and fault_of(array, sparsity) is None:
@@ -304,17 +305,15 @@ def write_back(bridge: Bridge, student: TrainableModel, model: Model) -> int:
     return changes
 
 
-def pytorch() -> Bridge:
-    """The bridge to PyTorch.
+def need_torch() -> None:
+    """Refuse to train where PyTorch is missing.
 
     Raises:
         BackendError: torch is not installed.
     """
-    bridge = load_bridge("pytorch")
-    here = bridge.available()
+    here = torch_bridge.available()
     if not here.works:
-        raise BackendError(f"training needs PyTorch ({here.detail})", where="bridge", fix=here.install)
-    return bridge
+        raise BackendError(f"training needs PyTorch ({here.detail})", where="torch_bridge", fix=here.install)
 
 
 def _fitting(model: Model) -> Literal["adam", "sgd"]:

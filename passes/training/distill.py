@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from graphpress import torch_bridge
 from graphpress.errors import UsageError
 from graphpress.ir import Model, Refusal, rank_of
 from graphpress.ir.extract import extract
@@ -52,7 +53,6 @@ from graphpress.passes.training._teachers import (
     classifier_of,
     load_teachers,
 )
-from graphpress.torch_bridge.protocol import Bridge
 
 if TYPE_CHECKING:
     from graphpress.training.losses import Objective, Term
@@ -130,15 +130,15 @@ class Distill(Recovery):
         """The teacher sees what the student sees; labels must be of whole images."""
         return not self.labels or (labels is not None and labels.ndim == 1)
 
-    def task(self, model: Model, context: Context, bridge: Bridge) -> TrainingTask:
+    def task(self, model: Model, context: Context) -> TrainingTask:
         """Outputs of the teachers, inner values of the start, labels of the data."""
         readings = read_outputs(model, self.loss)
         teachers = load_teachers(self.teachers) or [context.original]
         if self.mode == "blockwise":
-            return self._blockwise(model, context, bridge, readings, teachers)
+            return self._blockwise(model, context, readings, teachers)
         features, start = self._features(model, context), _start(context)
         taps = sorted({reading.value for reading in readings} | set(features))
-        student = bridge.to_framework(model, taps=taps, trainable=trains(context))
+        student = torch_bridge.to_module(model, taps=taps, trainable=trains(context))
         labeled = self._labeled(readings, model, context)
         ensemble = self._ensemble(model, context, readings, features, teachers)
         return TrainingTask(
@@ -169,7 +169,7 @@ class Distill(Recovery):
         """
         if not self.features and not self.attention:
             return []
-        from graphpress.torch_bridge.weights import is_trainable
+        from graphpress.torch_bridge import is_trainable
 
         known = {value.name for node in _start(context).graph for value in node.outputs}
         ranks = {value.name: rank_of(value) or 0 for node in model.graph for value in node.outputs}
@@ -233,20 +233,19 @@ class Distill(Recovery):
         self,
         model: Model,
         context: Context,
-        bridge: Bridge,
         readings: list[Reading],
         teachers: list[Model],
     ) -> TrainingTask:
         """Every block by itself; the last one learns the outputs."""
         start = _start(context)
-        whole = bridge.to_framework(model, trainable=trains(context))
+        whole = torch_bridge.to_module(model, trainable=trains(context))
         known = {value.name for node in start.graph for value in node.outputs}
         found = borders(model, whole.parameters, known.__contains__)
         inputs = [input_names(model), *([name] for name in found)]
         outputs = [*([name] for name in found), [reading.output for reading in readings]]
         taps = sorted({reading.value for reading in readings})
         blocks = [
-            bridge.to_framework(
+            torch_bridge.to_module(
                 extract(model, begin, end), taps=taps if end is outputs[-1] else (), trainable=trains(context)
             )
             for begin, end in zip(inputs, outputs, strict=True)

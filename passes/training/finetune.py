@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from graphpress import torch_bridge
 from graphpress.ir import Model
 from graphpress.manager.contract import Context, Feed
 from graphpress.passes.training._data import input_names
@@ -21,7 +22,6 @@ from graphpress.passes.training._labels import check_labels, label_reading, labe
 from graphpress.passes.training._outputs import read_outputs
 from graphpress.passes.training._recovery import Recovery, TrainingTask, need_labels, threads_of, trains
 from graphpress.passes.training._teachers import LABELS, DistillationSpec, TeacherEnsemble, classifier_of
-from graphpress.torch_bridge.protocol import Bridge
 
 if TYPE_CHECKING:
     from graphpress.training.losses import Objective
@@ -50,13 +50,13 @@ class Finetune(Recovery):
         """A label of a whole image holds for the shifted image; one of a pixel does not."""
         return labels is not None and labels.ndim == 1
 
-    def task(self, model: Model, context: Context, bridge: Bridge) -> TrainingTask:
+    def task(self, model: Model, context: Context) -> TrainingTask:
         """The labels alone; the original is asked only whether mirrored images mean the same."""
         labels = need_labels(context, self.name)
         readings = read_outputs(model)
         reading = label_reading(readings, labels, model)
         check_labels(labels, reading, model)
-        student = bridge.to_framework(model, taps=[reading.value], trainable=trains(context))
+        student = torch_bridge.to_module(model, taps=[reading.value], trainable=trains(context))
         original = DistillationSpec(input_names(model), [reading], threads=threads_of(context)).teacher(
             context.original
         )

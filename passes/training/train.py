@@ -15,11 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from graphpress import torch_bridge
 from graphpress.data.user_code import call_user, is_reference, load_object
 from graphpress.errors import UsageError
 from graphpress.ir import Model
 from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.passes.training._recovery import pytorch, trains, write_back
+from graphpress.passes.training._recovery import need_torch, trains, write_back
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Train(Pass):
                 f"{self.loop!r} names no function", where=f"{self.name}{{loop}}", fix="write loop=module:function"
             )
         loop = load_object(self.loop, error=UsageError)
-        bridge = pytorch()
-        trainable = bridge.to_framework(model, trainable=trains(context))
+        need_torch()
+        trainable = torch_bridge.to_module(model, trainable=trains(context))
         note = call_user(loop, trainable, context, where=self.loop)
-        changes = write_back(bridge, trainable, model)
+        changes = write_back(trainable, model)
         return Outcome(changes, notes=[note] if isinstance(note, str) else [])

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from graphpress import torch_bridge
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("compiler", "passes", "backends", "models")
 FILES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
@@ -21,7 +23,9 @@ SCRIPTS = ("models/demo/train.py",)
 TORCH_PACKAGES = ("compiler/torch_bridge/", "compiler/training/")
 """Their modules may import torch when they are loaded; nothing may load them but code that runs."""
 
-TORCH_MODULES, TORCH_FREE = ("graphpress.torch_bridge", "graphpress.training"), "graphpress.torch_bridge.protocol"
+TORCH_BRIDGE, TENSORS = "graphpress.torch_bridge", "graphpress.torch_bridge.tensors"
+BRIDGE_API = frozenset(f"{TORCH_BRIDGE}.{name}" for name in torch_bridge.__all__)
+"""All that others import of the bridge; training converts tensors with it besides."""
 
 MODELS = "graphpress.models"
 
@@ -76,8 +80,12 @@ def test_each_library_has_one_importer(file):
             assert place.startswith(("compiler/runtime/", "backends/onnxruntime/")), (
                 "run models through graphpress.runtime"
             )
-        needs_torch = any(is_of(module, package) for package in TORCH_MODULES) and not is_of(module, TORCH_FREE)
-        if needs_torch and not place.startswith(TORCH_PACKAGES):
+        if is_of(module, TORCH_BRIDGE) and not place.startswith("compiler/torch_bridge/"):
+            by_training = is_of(module, TENSORS) and place.startswith("compiler/training/")
+            assert module in {TORCH_BRIDGE, *BRIDGE_API} or by_training, (
+                f"{module} is no part of the bridge's interface"
+            )
+        if is_of(module, "graphpress.training") and not place.startswith("compiler/training/"):
             assert not at_load, f"{module} imports torch: import it where it is used"
         if is_of(module, "torch") and place.startswith(TORCH_PACKAGES):
             continue

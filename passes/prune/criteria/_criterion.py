@@ -85,8 +85,8 @@ class Criterion(ABC):
 
 
 def _check_bridge(name: str) -> None:
-    from graphpress.torch_bridge.protocol import load_bridge
+    from graphpress import torch_bridge
 
-    availability = load_bridge().available()
+    availability = torch_bridge.available()
     if not availability.works:
         raise BackendError(availability.detail, where=f"criterion {name}", fix=availability.install)

@@ -22,13 +22,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from graphpress import torch_bridge
 from graphpress.data import Samples, batch_of
 from graphpress.errors import UsageError
 from graphpress.evaluation.distributions import are_probabilities, class_scores
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Context, Feed
 from graphpress.passes.prune.criteria._data import no_samples, some_samples
-from graphpress.torch_bridge.protocol import load_bridge
 
 Targets = Literal["labels", "sampled", "outputs"]
 
@@ -65,7 +65,7 @@ def stream_gradients(
     """
     import torch
 
-    trained = load_bridge().to_framework(model, trainable=lambda value: value.name in names)
+    trained = torch_bridge.to_module(model, trainable=lambda value: value.name in names)
     parameters = {name: trained.parameters[name] for name in sorted(names) if name in trained.parameters}
     if not parameters:
         return

@@ -8,10 +8,10 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 
+from graphpress import torch_bridge
 from graphpress.ir import Model, Value, clone, from_proto
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.runtime import Session
-from graphpress.torch_bridge.protocol import load_bridge
 
 
 def build_model(text: str, opset: int = 17, functions: str = "", **weights: np.ndarray) -> Model:
@@ -110,4 +110,4 @@ def shaken():
 @pytest.fixture
 def bridge():
     pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'").set_num_threads(1)
-    return load_bridge()
+    return torch_bridge

@@ -23,11 +23,11 @@ import pytest
 from onnx.backend.test.case.node import collect_testcases
 from onnx.reference import ReferenceEvaluator
 
+from graphpress import torch_bridge
 from graphpress.ir import from_proto
 from graphpress.ir.values import STANDARD_DOMAINS
 from graphpress.ops import table
 from graphpress.runtime import Session
-from graphpress.torch_bridge.protocol import load_bridge
 
 torch = pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'")
 
@@ -147,7 +147,7 @@ def _known(graph: onnx.GraphProto, names: set[str]) -> Iterator[bool]:
 
 
 def module_of(case: Case) -> Any:
-    return load_bridge().to_framework(from_proto(case.proto, where=case.name)).module
+    return torch_bridge.to_module(from_proto(case.proto, where=case.name)).module
 
 
 def array(value: Any) -> np.ndarray:
@@ -333,7 +333,7 @@ def test_whole_networks_compute_what_the_runtime_does(name: str) -> None:
     generator = np.random.default_rng(0)
     feed = {one.name: generator.random(one.dims, np.float32) for one in session.inputs}
     with torch.no_grad():
-        got = load_bridge().to_framework(model).module({each: tensors(one) for each, one in feed.items()})
+        got = torch_bridge.to_module(model).module({each: tensors(one) for each, one in feed.items()})
     for output, wanted in session.run(feed).items():
         np.testing.assert_allclose(to_array(got[output]), wanted, rtol=1e-4, atol=1e-5)
 

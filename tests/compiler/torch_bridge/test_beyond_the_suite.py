@@ -12,9 +12,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, parser
 
+from graphpress import torch_bridge
 from graphpress.ir import Model, from_proto
 from graphpress.runtime import Session
-from graphpress.torch_bridge.protocol import load_bridge
 
 torch = pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'")
 
@@ -39,7 +39,7 @@ def one_node(op_type: str, feed: Feed, outputs: Mapping[str, int], **attributes:
 
 
 def module_of(model: Model) -> Any:
-    return load_bridge().to_framework(model).module
+    return torch_bridge.to_module(model).module
 
 
 def run(model: Model, feed: Feed) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def test_a_choice_reads_weights_from_outside(condition: bool) -> None:
     feed = {"c": np.array(condition), "x": normal(2, 2)}
     model = parsed(CHOICE)
     assert_like_the_runtime(model, feed)
-    trained = load_bridge().to_framework(model, trainable=lambda value: value.name == "w")
+    trained = torch_bridge.to_module(model, trainable=lambda value: value.name == "w")
     trained.module({name: torch.from_numpy(array) for name, array in feed.items()})["y"].sum().backward()
     assert trained.parameters["w"].grad.abs().min() > 0
 

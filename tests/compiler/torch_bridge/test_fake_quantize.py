@@ -29,8 +29,8 @@ from graphpress.ir.qdq import import_qdq, materialize_qdq
 
 torch = pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'")
 
+from graphpress.torch_bridge import BridgeError
 from graphpress.torch_bridge.fake_quantize import fixed_grid, following_grid, renewed
-from graphpress.torch_bridge.protocol import BridgeError
 
 BYTES = AffineEncoding("uint8", (0.05,), (120,))
 
@@ -150,14 +150,14 @@ def steps_apart(got, wanted, step):
 
 def test_a_module_computes_what_the_written_model_does(convolution, bridge, made_up, run, materialized):
     feed = made_up(convolution, 3)
-    got = run(bridge.to_framework(convolution).module, feed)
+    got = run(bridge.to_module(convolution).module, feed)
     assert steps_apart(got, materialized(convolution, feed), 0.06) <= 1.001
     levels = got["y"] / np.float32(0.06)
     assert np.abs(levels - levels.round()).max() < 1e-4
 
 
 def test_every_weight_trains_through_its_encoding(convolution, bridge, made_up):
-    trained = bridge.to_framework(convolution)
+    trained = bridge.to_module(convolution)
     trained.module({name: torch.from_numpy(one) for name, one in made_up(convolution).items()})[
         "y"
     ].square().sum().backward()
@@ -167,7 +167,7 @@ def test_every_weight_trains_through_its_encoding(convolution, bridge, made_up):
 def test_what_was_trained_is_written_back_with_its_encodings(
     convolution, bridge, made_up, run, materialized, shaken, find
 ):
-    trained, feed = bridge.to_framework(convolution), made_up(convolution, 3)
+    trained, feed = bridge.to_module(convolution), made_up(convolution, 3)
     shaken(trained, 0.5)
     assert bridge.write_back(trained, convolution) == 2
     assert steps_apart(run(trained.module, feed), materialized(convolution, feed), 0.06) <= 1.001
@@ -182,15 +182,15 @@ def test_what_was_trained_is_written_back_with_its_encodings(
 
 
 def test_a_module_of_what_was_written_is_the_same_module(convolution, bridge, made_up, run, shaken):
-    trained, feed = bridge.to_framework(convolution), made_up(convolution)
+    trained, feed = bridge.to_module(convolution), made_up(convolution)
     shaken(trained, 0.5)
     bridge.write_back(trained, convolution)
-    again = run(bridge.to_framework(convolution).module, feed)
+    again = run(bridge.to_module(convolution).module, feed)
     np.testing.assert_array_equal(again["y"], run(trained.module, feed)["y"])
 
 
 def test_a_bias_that_stays_follows_its_weight(convolution, bridge, find):
-    trained = bridge.to_framework(convolution, trainable=lambda value: value.name == "w")
+    trained = bridge.to_module(convolution, trainable=lambda value: value.name == "w")
     before = encoding_of(find(convolution, "b"))
     with torch.no_grad():
         trained.parameters["w"].mul_(2)
@@ -207,16 +207,16 @@ def test_a_use_may_read_float_or_another_grid(build, bridge, made_up, run, mater
     override_use(nodes["Neg"], 0, FLOAT)
     override_use(nodes["Relu"], 0, AffineEncoding("int8", (0.5,), (0,)))
     feed = made_up(model)
-    got, wanted = run(bridge.to_framework(model).module, feed), materialized(model, feed)
+    got, wanted = run(bridge.to_module(model).module, feed), materialized(model, feed)
     for name in wanted:
         np.testing.assert_allclose(got[name], wanted[name], atol=1e-6)
     override_output(nodes["Abs"].outputs[0], FLOAT)
-    np.testing.assert_array_equal(run(bridge.to_framework(model).module, feed)["a"], np.abs(feed["x"]))
+    np.testing.assert_array_equal(run(bridge.to_module(model).module, feed)["a"], np.abs(feed["x"]))
 
 
 def test_a_tap_is_what_was_computed_before_the_grid(convolution, bridge, made_up, run):
     feed = made_up(convolution)
-    got = run(bridge.to_framework(convolution, taps=["r"]).module, feed)
+    got = run(bridge.to_module(convolution, taps=["r"]).module, feed)
     assert (got["r"] != -got["y"]).any()
 
 
@@ -227,7 +227,7 @@ def test_a_shared_weight_keeps_the_encoding_of_each_use(build, bridge, made_up, 
     peak = float(np.abs(weight).max())
     set_encoding(input_of(first, 1), AffineEncoding("int8", (peak / 127,), (0,)))
     override_use(second, 1, AffineEncoding("int4", (peak / 7,), (0,)))
-    trained, feed = bridge.to_framework(model), made_up(model)
+    trained, feed = bridge.to_module(model), made_up(model)
     shaken(trained, 0.5)
     bridge.write_back(trained, model)
     assert [read_encoding(node, 1).dtype for node in (first, second)] == ["int8", "int4"]
@@ -241,7 +241,7 @@ def test_encodings_that_came_with_the_model_stay(convolution, bridge, made_up, r
     weight = next(value for value in model.graph.initializers.values() if encoding_of(value) and len(value.shape) == 4)
     before = encoding_of(weight)
     assert before.imported
-    trained, feed = bridge.to_framework(model), made_up(model, 3)
+    trained, feed = bridge.to_module(model), made_up(model, 3)
     assert steps_apart(run(trained.module, feed), materialized(convolution, feed), 0.06) <= 1.001
     shaken(trained, 0.5)
     bridge.write_back(trained, model)
@@ -251,7 +251,7 @@ def test_encodings_that_came_with_the_model_stay(convolution, bridge, made_up, r
 
 def test_constants_that_do_not_train_are_on_their_grid(convolution, bridge, made_up, run, materialized):
     feed = made_up(convolution)
-    module = bridge.to_framework(convolution, trainable=lambda value: False).module
+    module = bridge.to_module(convolution, trainable=lambda value: False).module
     assert steps_apart(run(module, feed), materialized(convolution, feed), 0.06) <= 1.001
 
 
@@ -262,7 +262,7 @@ def test_what_has_no_fake_quantization_is_an_error(build, bridge, encoding):
     model = build("(float[2] x) => (float[2] y) { y = Neg (x) }")
     override_use(model.graph[0], 0, encoding)
     with pytest.raises(BridgeError, match=f"the encoding {encoding.label} has no fake quantization"):
-        bridge.to_framework(model)
+        bridge.to_module(model)
 
 
 def test_a_codebook_of_a_constant_that_does_not_train_is_decoded(build, bridge, made_up, run):
@@ -270,7 +270,7 @@ def test_a_codebook_of_a_constant_that_does_not_train_is_decoded(build, bridge, 
     model = build("(float[2,4] x) => (float[2,4] y) { y = MatMul (x, w) }", w=weight)
     encoding, feed = CodebookEncoding("uint2", np.array([-1.0, 0.0, 1.0])), made_up(model)
     set_encoding(model.graph.initializers["w"], encoding)
-    module = bridge.to_framework(model, trainable=lambda value: False).module
+    module = bridge.to_module(model, trainable=lambda value: False).module
     np.testing.assert_allclose(run(module, feed)["y"], feed["x"] @ round_trip(weight, encoding), rtol=1e-5)
 
 

@@ -15,7 +15,7 @@ from onnx.backend.test.case.node import collect_testcases
 from onnx.numpy_helper import from_array
 
 from graphpress.ir import from_proto
-from graphpress.torch_bridge.protocol import BridgeError
+from graphpress.torch_bridge import BridgeError
 
 torch = pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'")
 
@@ -69,11 +69,11 @@ def test_constant_operands_give_what_operands_at_run_time_do(bridge, operator):
         names = [info.name for info in case.model.graph.input]
         feed = {name: to_tensor(np.asarray(one)) for name, one in zip(names, case.data_sets[0][0], strict=True)}
         try:
-            wanted = bridge.to_framework(from_proto(case.model)).module(feed)
+            wanted = bridge.to_module(from_proto(case.model)).module(feed)
         except BridgeError:
             continue
         for trainable in (lambda value: True, lambda value: False):
-            module = bridge.to_framework(from_proto(with_constants(case)), trainable=trainable).module
+            module = bridge.to_module(from_proto(with_constants(case)), trainable=trainable).module
             got = module({names[0]: feed[names[0]]})
             for name, one in wanted.items():
                 torch.testing.assert_close(got[name].detach(), one, rtol=1e-5, atol=1e-6, equal_nan=True, msg=case.name)

@@ -10,7 +10,7 @@ import pytest
 from graphpress import models
 from graphpress.ir import load
 from graphpress.runtime import Session
-from graphpress.torch_bridge.protocol import BridgeError
+from graphpress.torch_bridge import BridgeError
 
 torch = pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'")
 
@@ -51,7 +51,7 @@ def test_real_models_compute_the_same_and_train(bridge, made_up, run, deviation,
 
 
 def check_there_and_back(bridge, made_up, run, deviation, shaken, model, tolerance=1e-5):
-    feed, trained = made_up(model), bridge.to_framework(model)
+    feed, trained = made_up(model), bridge.to_module(model)
     assert deviation(run(trained.module, feed), Session(model, optimization="none").run(feed)) < tolerance
     outputs = trained.module({name: torch.from_numpy(array) for name, array in feed.items()})
     sum(one.float().square().sum() for one in outputs.values()).backward()
@@ -63,7 +63,7 @@ def check_there_and_back(bridge, made_up, run, deviation, shaken, model, toleran
 
 def test_the_batch_is_free(bridge, made_up, run, deviation):
     model = models.build("mobilenet_v3")
-    module = bridge.to_framework(model).module
+    module = bridge.to_module(model).module
     for batch in (1, 3):
         feed = made_up(model, batch)
         assert deviation(run(module, feed), Session(model).run(feed)) < 1e-5
@@ -77,14 +77,14 @@ def test_shapes_that_are_computed(build, bridge, made_up, run, deviation):
         zero=np.array(0), zeros=np.array([0]), minus=np.array([-1]),
     )  # fmt: skip
     feed = made_up(model, 3)
-    assert deviation(run(bridge.to_framework(model).module, feed), Session(model).run(feed)) == 0
+    assert deviation(run(bridge.to_module(model).module, feed), Session(model).run(feed)) == 0
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 2e-3), ("double", 1e-14)])
 def test_other_floats_run_in_their_type(build, bridge, made_up, run, deviation, dtype, tolerance):
     array = np.random.default_rng(0).normal(size=(5, 3)).astype("float16" if dtype == "float16" else "float64")
     model = build(f"({dtype}[2,5] x) => ({dtype}[2,3] y) {{ z = Gemm (x, w) e = Exp (z) y = Sqrt (e) }}", w=array)
-    feed, trained = made_up(model), bridge.to_framework(model)
+    feed, trained = made_up(model), bridge.to_module(model)
     got = run(trained.module, feed)
     assert got["y"].dtype == array.dtype == trained.parameters["w"].detach().numpy().dtype
     assert deviation(got, Session(model).run(feed)) < tolerance
@@ -96,7 +96,7 @@ def test_statistics_are_stored_ones_and_nothing_is_dropped(build, bridge, made_u
             n = BatchNormalization (x, s, b, m, v) y = Dropout (n, r) }""",
         s=np.float32([1, 2]), b=np.float32([0, 1]), m=np.float32([3, 4]), v=np.float32([1, 9]), r=np.float32(0.5),
     )  # fmt: skip
-    feed, module = made_up(model), bridge.to_framework(model).module
+    feed, module = made_up(model), bridge.to_module(model).module
     for mode in (True, False):
         assert deviation(run(module.train(mode), feed), Session(model).run(feed)) < 1e-6
 
@@ -110,7 +110,7 @@ def test_functions_and_what_they_are_given(build, bridge, made_up, run, deviatio
         w=np.ones((2, 3), np.float32),
     )
     feed = made_up(model)
-    got = run(bridge.to_framework(model).module, feed)
+    got = run(bridge.to_module(model).module, feed)
     np.testing.assert_allclose(got["y"], feed["x"] * 4 * 6, rtol=1e-6)
 
 
@@ -122,7 +122,7 @@ def test_calls_of_a_function_do_not_share_what_depends_on_the_call(build, bridge
             d = LeakyRelu <alpha: float = @slope> (k)
             c = Add (a, d) }""",
     )
-    got = run(bridge.to_framework(model).module, {"x": np.zeros(3, np.float32)})
+    got = run(bridge.to_module(model).module, {"x": np.zeros(3, np.float32)})
     assert (got["y"].tolist(), got["z"].tolist()) == ([-0.5, -1, -2], [-0.25, -0.5, -1])
 
 
@@ -140,25 +140,25 @@ def two_layers(build):
 def test_taps_are_returned_beside_the_outputs(build, bridge, made_up, run, deviation):
     model = two_layers(build)
     feed = made_up(model)
-    got = run(bridge.to_framework(model, taps=["a", "b", "x", "w1", "y"]).module, feed)
+    got = run(bridge.to_module(model, taps=["a", "b", "x", "w1", "y"]).module, feed)
     assert set(got) == {"y", "a", "b", "x", "w1"}
     assert deviation(got, Session(model, extra_outputs=["a", "b"], optimization="none").run(feed)) < 1e-6
 
 
 def test_a_tap_that_is_no_value(build, bridge):
     with pytest.raises(BridgeError, match="no value 'nowhere'"):
-        bridge.to_framework(two_layers(build), taps=["nowhere"])
+        bridge.to_module(two_layers(build), taps=["nowhere"])
 
 
 def test_parameters_are_those_of_the_module(build, bridge):
-    trained = bridge.to_framework(two_layers(build))
+    trained = bridge.to_module(two_layers(build))
     assert set(trained.parameters) == {"w1", "w2"} == set(trained.module.state_dict())
     assert all(one is trained.parameters[name] for name, one in trained.module.named_parameters())
 
 
 def test_names_with_dots_are_kept(bridge):
     model = models.build("resnet")
-    names = set(bridge.to_framework(model).parameters)
+    names = set(bridge.to_module(model).parameters)
     assert names <= set(model.graph.initializers)
     assert any("." in name for name in names)
 
@@ -167,7 +167,7 @@ def test_a_shared_initializer_is_one_parameter(build, bridge):
     model = build(
         "(float[2,3] x) => (float[2,3] y) { a = MatMul (x, w) y = MatMul (a, w) }", w=np.eye(3, dtype=np.float32)
     )
-    trained = bridge.to_framework(model)
+    trained = bridge.to_module(model)
     trained.module({"x": torch.ones(2, 3)})["y"].sum().backward()
     assert len(list(trained.module.parameters())) == 1
     assert trained.parameters["w"].grad.abs().sum() > 0
@@ -175,7 +175,7 @@ def test_a_shared_initializer_is_one_parameter(build, bridge):
 
 def test_state_is_saved_and_loaded(build, bridge, shaken):
     model = two_layers(build)
-    one, other = bridge.to_framework(model), bridge.to_framework(model)
+    one, other = bridge.to_module(model), bridge.to_module(model)
     shaken(one)
     other.module.load_state_dict(one.module.state_dict())
     feed = {"x": torch.ones(1, 3)}
@@ -183,7 +183,7 @@ def test_state_is_saved_and_loaded(build, bridge, shaken):
 
 
 def test_copies_are_independent(build, bridge, shaken):
-    trained = bridge.to_framework(two_layers(build))
+    trained = bridge.to_module(two_layers(build))
     feed = {"x": torch.ones(1, 3)}
     before = trained.module(feed)["y"]
     copied = copy.deepcopy(trained.module)
@@ -194,7 +194,7 @@ def test_copies_are_independent(build, bridge, shaken):
 
 def test_the_model_may_change_afterwards(build, bridge):
     model = two_layers(build)
-    trained = bridge.to_framework(model)
+    trained = bridge.to_module(model)
     with torch.no_grad():
         trained.parameters["w1"].zero_()
     assert model.graph.initializers["w1"].const_value.numpy().any()
@@ -206,7 +206,7 @@ def test_an_input_with_a_default_may_be_left_out(bridge, find):
     from graphpress.ir import from_proto
 
     text = '<ir_version: 10, opset_import: ["": 17]> g (float[2] x, float[2] d) => (float[2] y) <float[2] d = {1, 2}>'
-    module = bridge.to_framework(from_proto(onnx.parser.parse_model(text + "{ y = Add (x, d) }"))).module
+    module = bridge.to_module(from_proto(onnx.parser.parse_model(text + "{ y = Add (x, d) }"))).module
     x = torch.zeros(2)
     assert module({"x": x})["y"].tolist() == [1, 2]
     assert module({"x": x, "d": x})["y"].tolist() == [0, 0]
@@ -216,7 +216,7 @@ def test_results_are_let_go_after_their_last_reader(build, bridge):
     import weakref
 
     nodes = " ".join(f"a{i + 1} = Abs (a{i})" for i in range(20))
-    module = bridge.to_framework(build(f"(float[4] a0) => (float[4] a20) {{ {nodes} }}")).module
+    module = bridge.to_module(build(f"(float[4] a0) => (float[4] a20) {{ {nodes} }}")).module
     alive, most = [], 0
 
     def counted(kernel):
@@ -243,7 +243,7 @@ def test_results_are_let_go_after_their_last_reader(build, bridge):
 def test_all_nodes_without_a_translation_are_named_at_once(build, bridge):
     model = build("(float[2] x) => (float[2] y) { a = custom.One (x) b = Relu (a) c = custom.Two (b) y = Abs (c) }")
     with pytest.raises(BridgeError) as caught:
-        bridge.to_framework(model)
+        bridge.to_module(model)
     said = str(caught.value)
     assert [word in said for word in ("2 nodes", "One", "Two", "Relu")] == [True, True, True, False]
 
@@ -251,17 +251,17 @@ def test_all_nodes_without_a_translation_are_named_at_once(build, bridge):
 def test_a_form_that_cannot_be_expressed_says_why(build, bridge):
     model = build("(float[2] x) => (string[2] y) { y = Cast <to = 8> (x) }")
     with pytest.raises(BridgeError, match="a cast to strings"):
-        bridge.to_framework(model)
+        bridge.to_module(model)
 
 
 def test_a_missing_input_is_named(build, bridge):
     with pytest.raises(BridgeError, match="input 'x' is missing"):
-        bridge.to_framework(two_layers(build)).module({})
+        bridge.to_module(two_layers(build)).module({})
 
 
 def test_a_node_that_fails_is_named(build, bridge):
     model = build("(float[N,3] x) => (float[N,2] y) { y = MatMul (x, w) }", w=np.ones((3, 2), np.float32))
     model.graph[0].name = "the_product"
     with pytest.raises(BridgeError, match="the_product") as caught:
-        bridge.to_framework(model).module({"x": torch.ones(2, 5)})
+        bridge.to_module(model).module({"x": torch.ones(2, 5)})
     assert isinstance(caught.value.__cause__, RuntimeError)

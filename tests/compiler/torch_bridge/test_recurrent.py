@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from graphpress import torch_bridge
 from graphpress.ir import Model, from_proto
 from graphpress.runtime import Session
-from graphpress.torch_bridge.protocol import load_bridge
 
 torch = pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'")
 
@@ -55,7 +55,7 @@ def layer(op_type: str, given: tuple[str, ...], attributes: dict[str, Any]) -> t
 
 def assert_runs_like_the_runtime(op_type: str, given: tuple[str, ...] = (), **attributes: Any) -> None:
     model, feed = layer(op_type, given, attributes)
-    module = load_bridge().to_framework(model).module
+    module = torch_bridge.to_module(model).module
     got = module({name: torch.from_numpy(array) for name, array in feed.items()})
     for name, wanted in Session(model).run(feed).items():
         np.testing.assert_allclose(got[name].numpy(), wanted, rtol=1e-5, atol=1e-5)
@@ -105,9 +105,9 @@ def test_batch_first_is_the_same_with_axes_exchanged(op_type: str) -> None:
     model, feed = layer(op_type, given, {"direction": "bidirectional"})
     swapped, _ = layer(op_type, given, {"direction": "bidirectional", "layout": 1})
     tensors = {name: torch.from_numpy(array) for name, array in feed.items()}
-    one = load_bridge().to_framework(model).module(tensors)
+    one = torch_bridge.to_module(model).module(tensors)
     tensors |= {name: tensors[name].transpose(0, 1) for name in ("x", "hidden")}
-    other = load_bridge().to_framework(swapped).module(tensors)
+    other = torch_bridge.to_module(swapped).module(tensors)
     assert torch.equal(other["y"], one["y"].permute(2, 0, 1, 3))
     assert torch.equal(other["last"], one["last"].transpose(0, 1))
 
@@ -117,7 +117,7 @@ def test_batch_first_is_the_same_with_axes_exchanged(op_type: str) -> None:
 def test_gradients_through_time(op_type: str, direction: str) -> None:
     given = ("bias", "lengths", "hidden", *(("cell", "peepholes") if op_type == "LSTM" else ()))
     model, feed = layer(op_type, given, {"direction": direction})
-    module = load_bridge().to_framework(model).module.double()
+    module = torch_bridge.to_module(model).module.double()
     lengths = torch.from_numpy(feed.pop("lengths"))
     names = list(feed)
     floats = [torch.from_numpy(array).double().requires_grad_() for array in feed.values()]

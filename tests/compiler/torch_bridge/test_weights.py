@@ -46,14 +46,14 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_trained_are_places_where_numbers_are_learned(build, bridge, case):
     text, weights, trained = CASES[case]
-    assert set(bridge.to_framework(build(text, **weights)).parameters) == trained
+    assert set(bridge.to_module(build(text, **weights)).parameters) == trained
 
 
 def test_the_caller_may_choose(build, bridge):
     model = build(CASES["convolution"][0], **CASES["convolution"][1])
-    assert set(bridge.to_framework(model, trainable=lambda value: value.name == "b").parameters) == {"b"}
+    assert set(bridge.to_module(model, trainable=lambda value: value.name == "b").parameters) == {"b"}
 
 
 def test_the_caller_cannot_choose_integers(build, bridge):
     model = build(CASES["integers"][0], **CASES["integers"][1])
-    assert not bridge.to_framework(model, trainable=lambda value: True).parameters
+    assert not bridge.to_module(model, trainable=lambda value: True).parameters

@@ -7,10 +7,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
+from graphpress import torch_bridge
 from graphpress.errors import DataError, ModelError
 from graphpress.ir import from_proto
 from graphpress.runtime import Session
-from graphpress.torch_bridge.protocol import load_bridge
 
 torch = pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'")
 
@@ -35,7 +35,7 @@ def check(op_type, x, constants=(), outputs=1, opset=21, tolerance=1e-5, **attri
     except (ModelError, DataError, ValueError):
         assume(False)
         raise
-    got = load_bridge().to_framework(from_proto(proto)).module({"x": torch.from_numpy(x)})
+    got = torch_bridge.to_module(from_proto(proto)).module({"x": torch.from_numpy(x)})
     for name, one in wanted.items():
         assume(one.size)
         np.testing.assert_allclose(got[name].detach().numpy(), one, rtol=tolerance, atol=tolerance, err_msg=name)

@@ -5,7 +5,7 @@ import pytest
 
 from graphpress import models
 from graphpress.ir import clone, load, save, serialize, verify
-from graphpress.torch_bridge.protocol import BridgeError
+from graphpress.torch_bridge import BridgeError
 
 torch = pytest.importorskip("torch", reason="the bridge needs PyTorch: pip install 'graphpress[torch]'")
 
@@ -20,7 +20,7 @@ def model(build):
 
 
 def test_only_what_changed_is_written(model, bridge):
-    trained = bridge.to_framework(model)
+    trained = bridge.to_module(model)
     untouched = model.graph.initializers["w1"].const_value
     assert bridge.write_back(trained, model) == 0
     with torch.no_grad():
@@ -30,7 +30,7 @@ def test_only_what_changed_is_written(model, bridge):
 
 
 def test_it_goes_into_a_clone_too_and_leaves_the_original(model, bridge, shaken):
-    before, copied, trained = serialize(model), clone(model), bridge.to_framework(model)
+    before, copied, trained = serialize(model), clone(model), bridge.to_module(model)
     shaken(trained)
     assert bridge.write_back(trained, copied) == 2
     assert serialize(model) == before != serialize(copied)
@@ -38,7 +38,7 @@ def test_it_goes_into_a_clone_too_and_leaves_the_original(model, bridge, shaken)
 
 
 def test_later_steps_do_not_reach_the_model(model, bridge, shaken):
-    trained = bridge.to_framework(model)
+    trained = bridge.to_module(model)
     shaken(trained)
     bridge.write_back(trained, model)
     written = serialize(model)
@@ -47,7 +47,7 @@ def test_later_steps_do_not_reach_the_model(model, bridge, shaken):
 
 
 def test_types_stay_when_the_module_trained_in_another(model, bridge, shaken):
-    trained = bridge.to_framework(model)
+    trained = bridge.to_module(model)
     trained.module.double()
     shaken(trained)
     bridge.write_back(trained, model)
@@ -58,7 +58,7 @@ def test_the_result_is_saved_and_loaded(bridge, shaken, run, made_up, deviation,
     from graphpress.runtime import Session
 
     model = models.build("resnet")
-    trained = bridge.to_framework(model)
+    trained = bridge.to_module(model)
     shaken(trained)
     bridge.write_back(trained, model)
     save(model, tmp_path / "model.onnx")
@@ -70,7 +70,7 @@ def test_the_result_is_saved_and_loaded(bridge, shaken, run, made_up, deviation,
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_what_is_not_finite_is_refused_and_nothing_written(model, bridge, number):
-    before, trained = serialize(model), bridge.to_framework(model)
+    before, trained = serialize(model), bridge.to_module(model)
     with torch.no_grad():
         trained.parameters["w1"].mul_(2)
         trained.parameters["w2"][0, 0] = number
@@ -80,7 +80,7 @@ def test_what_is_not_finite_is_refused_and_nothing_written(model, bridge, number
 
 
 def test_another_model_is_refused(model, bridge, build):
-    trained = bridge.to_framework(model)
+    trained = bridge.to_module(model)
     other = build("(float[N,3] x) => (float[N,4] y) { y = MatMul (x, w1) }", w1=np.zeros((3, 5), np.float32))
     with pytest.raises(BridgeError, match=r"w1: it is \(3, 5\) in the model and \(3, 4\) in PyTorch"):
         bridge.write_back(trained, other)

@@ -8,7 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'graphpress[torch]'")
 
+from graphpress import torch_bridge
 from graphpress.analysis.shapes import infer_shapes
+from graphpress.backend import Availability
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.errors import BackendError, DataError, UsageError
 from graphpress.ir import clone, constant, save, verify
@@ -25,8 +27,7 @@ from graphpress.passes.training import _limits
 from graphpress.passes.training.distill import Distill
 from graphpress.runtime import Session
 from graphpress.targets import load_target
-from graphpress.torch_bridge.bridge import PytorchBridge
-from graphpress.torch_bridge.protocol import Availability, BridgeError
+from graphpress.torch_bridge import BridgeError
 
 SHORT = {"batch_size": 16, "augment": "none", "patience": None}
 
@@ -259,18 +260,18 @@ def test_zeros_of_sparse_weights_stay(network, context_of, distance):
 
 def test_without_torch(damaged, context_of, monkeypatch):
     absent = Availability(False, "torch is not installed", "pip install 'graphpress[torch]'")
-    monkeypatch.setattr(PytorchBridge, "available", lambda self: absent)
+    monkeypatch.setattr(torch_bridge, "available", lambda: absent)
     with pytest.raises(BackendError, match="needs PyTorch") as raised:
         distill().run(damaged, context_of())
     assert raised.value.fix == "pip install 'graphpress[torch]'"
 
 
 def test_what_the_bridge_cannot_translate_is_a_refusal(damaged, context_of, monkeypatch, weights):
-    def refuse(self, *arguments, **options):
+    def refuse(*arguments, **options):
         raise BridgeError("no translation of Strange", where="node 7", fix="leave training out")
 
     before = weights(damaged)
-    monkeypatch.setattr(PytorchBridge, "to_framework", refuse)
+    monkeypatch.setattr(torch_bridge, "to_module", refuse)
     outcome = distill().run(damaged, context_of())
     assert (outcome.changes, outcome.refusals[0].where, outcome.refusals[0].fix) == (0, "node 7", "leave training out")
     assert weights(damaged) == before

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
+from graphpress import torch_bridge
 from graphpress.backend import Availability
 from graphpress.errors import BackendError, DataError, UsageError
 from graphpress.passes.prune.criteria import Criterion, Reduction, criterion_names, load_criterion
-from graphpress.torch_bridge.bridge import PytorchBridge
 
 NAMES = [
     "activation",
@@ -73,7 +73,7 @@ def test_weights_that_are_no_numbers_are_named(name, case):
 
 def test_gradients_say_how_to_get_the_framework(case, monkeypatch):
     absent = Availability(False, "torch is not installed", "pip install 'graphpress[torch]'")
-    monkeypatch.setattr(PytorchBridge, "available", lambda self: absent)
+    monkeypatch.setattr(torch_bridge, "available", lambda: absent)
     with pytest.raises(BackendError, match=r"graphpress\[torch\]"):
         case().score(load_criterion("taylor")())
 

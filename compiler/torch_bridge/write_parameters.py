@@ -15,8 +15,8 @@ from torch import Tensor
 from graphpress import ops
 from graphpress.ir import Editor, Graph, Model, Node, Value, constant, graphs, input_of, readers
 from graphpress.ir.encoding import AffineEncoding, encoding_of, override_use, read_encoding, set_encoding, static_affine
+from graphpress.torch_bridge.errors import BridgeError
 from graphpress.torch_bridge.fake_quantize import leader_of, renewed
-from graphpress.torch_bridge.protocol import BridgeError
 from graphpress.torch_bridge.tensors import to_array
 
 _FIX = "write back into the model that the parameters came from, or a clone of it"
@@ -40,7 +40,7 @@ class _Renewal:
     index: int = 0
 
 
-def write_back(parameters: Mapping[str, Tensor], model: Model) -> int:
+def write_parameters(parameters: Mapping[str, Tensor], model: Model) -> int:
     """Write parameters that changed, in place.
 
     Returns:
