@@ -12,8 +12,7 @@ import numpy as np
 import onnx
 
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
-from graphpress.driver.output import copy_model
-from graphpress.ir import Model, clone, forget_inner_types, save
+from graphpress.ir import Model, clone, copy_model, forget_inner_types, save
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.ir.saturation import absorb_activations
 from graphpress.runtime import Session

@@ -15,8 +15,8 @@ import numpy as np
 from graphpress.cache import ContentCache
 from graphpress.ir import Model, digest
 from graphpress.progress import Progress, Silent
-from graphpress.report.environment import environment
 from graphpress.runtime import InputSpec, Session, median_latency
+from graphpress.runtime.environment import environment
 
 C = TypeVar("C")
 

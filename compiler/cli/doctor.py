@@ -13,7 +13,7 @@ import click
 from graphpress.cli.options import debug_option, json_option
 from graphpress.cli.text import echo_json, table
 from graphpress.errors import GraphpressError
-from graphpress.report.environment import library_versions, machine
+from graphpress.runtime.environment import library_versions, machine
 
 DISTRIBUTION = "graphpress"
 

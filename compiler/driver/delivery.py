@@ -19,7 +19,6 @@ from graphpress.ir import count_nodes, graphs
 from graphpress.ir.encoding import compute_requests
 from graphpress.manager.evaluator import verdict_on
 from graphpress.manager.manager import Run
-from graphpress.report.environment import environment
 from graphpress.report.html import write_html
 from graphpress.report.manifest import Manifest, file_records, write_manifest
 from graphpress.report.records import (
@@ -33,6 +32,7 @@ from graphpress.report.records import (
     to_json,
 )
 from graphpress.runtime import median_latency
+from graphpress.runtime.environment import environment
 
 
 def deliver(job: Job, run: Run, began: float) -> tuple[Report, tuple[Path, ...]]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from graphpress.errors import UsageError
-
-MODEL = "model.onnx"
 
 
 def default_folder(model: Path, target: str) -> Path:
@@ -43,16 +41,6 @@ def check_folder(folder: Path, force: bool, inputs: Iterable[Path]) -> None:
             where=str(folder),
             fix="choose another --output (output=), or replace it with --force (force=True)",
         )
-
-
-def copy_model(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Copy a model file as ``folder/model.onnx``, and what lies beside it under the names that it refers to."""
-    root = files[0].parent
-    places = [folder / MODEL, *(folder / file.relative_to(root) for file in files[1:])]
-    for file, place in zip(files, places, strict=True):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, place)
-    return places
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,8 @@ PROTOBUF_LIMIT = 2_000_000_000
 """Protobuf messages end at 2 GiB; beyond this, weights go to ``model.onnx.data``."""
 MAPPED_BYTES = 1 << 28
 """The same for models with encodings, which nobody runs: beyond this, their weights are mapped when they are read."""
+DELIVERED = "model.onnx"
+"""What a delivered model file is called."""
 INLINE_BYTES = 256
 """Constants up to this size stay in the model file even when the others go to ``model.onnx.data``."""
 
@@ -306,6 +309,16 @@ def save(model: Model, path: str | os.PathLike[str], *, encodings: bool = True) 
         for name in reversed(names):
             aside.with_name(name).replace(file.with_name(name))
     return [file.with_name(name) for name in names]
+
+
+def copy_model(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Copy a model file as ``folder/model.onnx``, and what lies beside it under the names that it refers to."""
+    root = files[0].parent
+    places = [folder / DELIVERED, *(folder / file.relative_to(root) for file in files[1:])]
+    for file, place in zip(files, places, strict=True):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
+    return places
 
 
 def _save_with_data(model: Model, file: Path) -> list[tuple[TensorProtocol, TensorProtocol]]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphpress.errors import UsageError
-from graphpress.report.environment import library_versions, machine
 from graphpress.report.records import plain
+from graphpress.runtime.environment import library_versions, machine
 
 if TYPE_CHECKING:
     from graphpress.ir import Model

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from graphpress.errors import UsageError, did_you_mean
-from graphpress.report.environment import cpu_features
+from graphpress.runtime.environment import cpu_features
 
 FOLDER = Path(__file__).parent
 
