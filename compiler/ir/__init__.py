@@ -2,7 +2,18 @@
 
 from graphpress.ir.edit import Editor, forget_inner_types
 from graphpress.ir.encoding import FLOAT_TYPES
-from graphpress.ir.files import clone, copy_model, digest, from_proto, load, save, serialize, tensors, to_proto, weight_bytes
+from graphpress.ir.files import (
+    clone,
+    copy_model,
+    digest,
+    from_proto,
+    load,
+    save,
+    serialize,
+    tensors,
+    to_proto,
+    weight_bytes,
+)
 from graphpress.ir.float_types import materialize_float_types
 from graphpress.ir.index import OperatorIndex
 from graphpress.ir.node_view import NEWEST_OPSET, AxisError, Dims, NodeView, UnknownShapeError, normalize_axis
