@@ -15,5 +15,5 @@ def commands(readme: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    found = commands((Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"))
-    print(found[MARKS[sys.argv[1]]])
+    blocks = commands((Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"))
+    print(blocks[MARKS[sys.argv[1]]])

@@ -90,17 +90,17 @@ class Bench:
         metric = resolve_metric("top1", has_labels=True)
         return {name: round(evaluate(session, samples, metric).value, 4) for name, samples in self.tests.items()}
 
-    def runs(self, one: Prune, seed: int, recovery: dict[str, Pass]) -> Iterator[dict[str, Any]]:
+    def runs(self, pruning: Prune, seed: int, recovery: dict[str, Pass]) -> Iterator[dict[str, Any]]:
         """The score after the pruning and after each recovery, all in one transaction."""
         model, context = clone(self.clean), self.context(seed)
         context.start = clone(self.clean)
-        for stage, step in {"pruned": one, **recovery}.items():
+        for stage, step in {"pruned": pruning, **recovery}.items():
             began = time.perf_counter()
             step.run(model, context)
             seconds = time.perf_counter() - began
-            yield {"model": self.name, "criterion": one.criterion, "allocation": one.allocation, "seed": seed,
+            yield {"model": self.name, "criterion": pruning.criterion, "allocation": pruning.allocation, "seed": seed,
                    "stage": stage, "factor": round(self.macs / model_cost(model).macs, 3), "seconds": round(seconds, 1),
-                   "steps": one.steps, "threads": self.threads, **self.top1(model)}  # fmt: skip
+                   "steps": pruning.steps, "threads": self.threads, **self.top1(model)}  # fmt: skip
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -112,12 +112,12 @@ def measure(arguments: argparse.Namespace) -> None:
             for factor in map(float, arguments.factors.split(",")):
                 for criterion in arguments.criteria.split(","):
                     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-                        one = Prune(macs_kept=1 / factor, criterion=criterion, allocation=arguments.allocation,
+                        pruning = Prune(macs_kept=1 / factor, criterion=criterion, allocation=arguments.allocation,
                                     steps=arguments.steps)  # fmt: skip
                         recovery: dict[str, Pass] = {"least squares": Reconstruct()}
                         if arguments.minutes:
                             recovery["distilled"] = Distill(minutes=arguments.minutes)
-                        for line in bench.runs(one, seed, recovery):
+                        for line in bench.runs(pruning, seed, recovery):
                             print(json.dumps({"asked": factor, "minutes": arguments.minutes, **line}), flush=True)
 
 
@@ -129,11 +129,11 @@ def tabulate(file: Path) -> None:
         cells[key][line["stage"]].append(line)
     stages = ("pruned", "least squares", "distilled")
     print("| model | MACs | criterion | allocation | " + " | ".join(stages) + " |\n|---|---|---|---|---|---|---|")
-    for (model, asked, criterion, allocation, minutes), found in cells.items():
-        if "original" in found:
-            print(f"| {model} | 1x | – | – | {_cell(found['original'])} | | |")
+    for (model, asked, criterion, allocation, minutes), by_stage in cells.items():
+        if "original" in by_stage:
+            print(f"| {model} | 1x | – | – | {_cell(by_stage['original'])} | | |")
             continue
-        columns = [_cell(found[stage]) if stage in found else "" for stage in stages]
+        columns = [_cell(by_stage[stage]) if stage in by_stage else "" for stage in stages]
         columns[-1] += f" in {minutes:g} min" if columns[-1] else ""
         print(f"| {model} | {asked}x | {criterion} | {allocation} | {' | '.join(columns)} |")
 

@@ -28,9 +28,9 @@ DATA = Path(os.environ.get("GRAPHPRESS_DATA", ""))
 RESNETS = ((18, 1.5), (18, 2.0), (50, 2.0))
 
 
-def ratio(one: Path, other: Path, feed: dict[str, np.ndarray], threads: int) -> str:
-    """Times as fast as ``one``, with its interval."""
-    first, second = Session(one, threads=threads), Session(other, threads=threads)
+def ratio(baseline: Path, candidate: Path, feed: dict[str, np.ndarray], threads: int) -> str:
+    """How many times as fast as the baseline the candidate is, with its interval."""
+    first, second = Session(baseline, threads=threads), Session(candidate, threads=threads)
     timing = compare_latency(lambda: first.run(feed), lambda: second.run(feed), seconds=6)
     return f"{1 / timing.ratio:.2f}x ({1 / timing.high:.2f} to {1 / timing.low:.2f})"
 

@@ -61,10 +61,10 @@ def row(name: str, recipe: str, capability: str, file: Path, report: Any) -> str
     result = build(BuildRequest(file, capability=capability, profile=profile, product="tensorrt_rtx"))
     head = f"| {name} | {recipe} | SM{capability.replace('.', '')} |"
     if not result.built:
-        said = next((one.text for one in result.messages if "error" in one.severity), "no reason given")
+        said = next((message.text for message in result.messages if "error" in message.severity), "no reason given")
         return f"{head} refused: {said[-100:]} | | | | | |"
     became = types_of_nodes(result.layers, quantization_roles(load(file)))
-    asked = {one.name: one.asked for one in report.layers if one.macs and one.asked != "float32"}
+    asked = {layer.name: layer.asked for layer in report.layers if layer.macs and layer.asked != "float32"}
     kept = sum(name in became and keeps(kind, became[name]) for name, kind in asked.items())
     fused = sum(name not in became for name in asked)
     return (

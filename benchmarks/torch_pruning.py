@@ -93,11 +93,11 @@ def prune(original: ResNet20, ratio: float, inner_only: bool = True) -> ResNet20
 
 def macs(model: ResNet20) -> int:
     """Multiply-accumulates of one image, additions of biases not counted."""
-    found, counted = [0], copy.deepcopy(model)
+    counts, counted = [0], copy.deepcopy(model)
     for layer in layers_of(counted):
-        layer.register_forward_hook(lambda one, _, y: found.append(y.numel() * one.weight[0].numel()))
+        layer.register_forward_hook(lambda module, _, y: counts.append(y.numel() * module.weight[0].numel()))
     counted(torch.zeros(1, 3, 32, 32))
-    return sum(found)
+    return sum(counts)
 
 
 def prune_to(original: ResNet20, factor: float) -> tuple[ResNet20, float]:
@@ -128,8 +128,8 @@ def batches(images: Tensor) -> Iterator[Tensor]:
 def distil(model: nn.Module, teacher: nn.Module, images: Tensor, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train for the time given; how far it came."""
     limit, rate, steps = 60 * arguments.minutes, RATES[arguments.optimizer], 0
-    for one in (model, teacher):  # takes a fifth less time
-        one.to(memory_format=torch.channels_last)
+    for network in (model, teacher):  # takes a fifth less time
+        network.to(memory_format=torch.channels_last)
     optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), rate)
     if arguments.optimizer == "sgd":
         optimizer = torch.optim.SGD(model.parameters(), rate, momentum=0.9, nesterov=True)

@@ -239,7 +239,7 @@ def _name(constants: tuple[Place, ...]) -> str:
 
 def _writers(place: Place) -> list[Node]:
     """The linear operators whose weight this is, if the units are their outputs."""
-    return [one.node for one in linear_ops_of(place.value) if one.out_axis == place.axis]
+    return [layer.node for layer in linear_ops_of(place.value) if layer.out_axis == place.axis]
 
 
 def _unique(name: str, names: set[str]) -> str:

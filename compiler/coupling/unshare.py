@@ -43,4 +43,4 @@ def _is_vector(value: Value) -> bool:
 
 
 def _is_kernel(value: Value, model: Model) -> bool:
-    return any(one.node.graph is model.graph for one in linear_ops_of(value))
+    return any(layer.node.graph is model.graph for layer in linear_ops_of(value))

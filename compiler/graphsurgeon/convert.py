@@ -158,16 +158,16 @@ def _held_values() -> type[Any]:
 def _constants(graph: gs.Graph) -> list[gs.Constant]:
     """Every constant of the graph, its subgraphs and functions, those in attributes included; each once."""
     surgeon = load_graphsurgeon()
-    found: dict[int, Any] = {}
+    constants: dict[int, Any] = {}
     pending: list[Any] = [graph, *graph.functions]
     while pending:
         owner = pending.pop()
         tensors = [*owner.inputs, *owner.outputs]
         for node in owner.nodes:
             tensors += [*node.inputs, *node.outputs, *node.attrs.values()]
-            pending += [one for one in node.attrs.values() if isinstance(one, surgeon.Graph)]
-        found.update((id(one), one) for one in tensors if isinstance(one, surgeon.Constant))
-    return list(found.values())
+            pending += [attribute for attribute in node.attrs.values() if isinstance(attribute, surgeon.Graph)]
+        constants.update((id(tensor), tensor) for tensor in tensors if isinstance(tensor, surgeon.Constant))
+    return list(constants.values())
 
 
 def _export(
@@ -212,7 +212,7 @@ def _reference(
         return values
     else:
         values = _as_exported(constant)
-        tensor = next((one for one in known.get(constant.name, ()) if _equal(values, one)), None)
+        tensor = next((original for original in known.get(constant.name, ()) if _equal(values, original)), None)
         if tensor is None and values.dtype.kind not in "OSU":
             tensor = Tensor(values)
     reference = object.__new__(LazyValues)
@@ -245,8 +245,8 @@ def _equal(array: np.ndarray, tensor: TensorProtocol) -> bool:
         return False
     if array.dtype == object:
         return bool(np.array_equal(array, tensor.numpy()))
-    one, other = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (array, tensor.numpy()))
-    return bool(np.array_equal(one, other))
+    bits, tensor_bits = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (array, tensor.numpy()))
+    return bool(np.array_equal(bits, tensor_bits))
 
 
 def _place(tensor: TensorProto) -> str:
@@ -255,12 +255,12 @@ def _place(tensor: TensorProto) -> str:
 
 def _initializers(model: Model) -> dict[str, list[TensorProtocol]]:
     """Every initializer's tensor by name; several where graphs within have constants of one name."""
-    found: dict[str, list[TensorProtocol]] = {}
+    tensors: dict[str, list[TensorProtocol]] = {}
     for graph in graphs(model):
         for name, value in graph.initializers.items() if isinstance(graph, Graph) else ():
             if value.const_value is not None:
-                found.setdefault(name, []).append(value.const_value)
-    return found
+                tensors.setdefault(name, []).append(value.const_value)
+    return tensors
 
 
 # -- what the graph cannot hold -----------------------------------------------------------------------------
@@ -284,7 +284,7 @@ def _invalidate_changed(model: Model, like: Model) -> None:
     before = _initializers(like)
     for graph in graphs(model):
         for name, value in graph.initializers.items() if isinstance(graph, Graph) else ():
-            if name in before and not any(value.const_value is one for one in before[name]):
+            if name in before and not any(value.const_value is original for original in before[name]):
                 invalidate_encoding(value, "its contents were replaced")
                 set_sparsity(value, None)
 

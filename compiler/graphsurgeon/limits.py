@@ -27,7 +27,7 @@ def narrow(proto: onnx.ModelProto) -> None:
     for body in _bodies([proto.graph, *proto.functions]):
         for node in body.node:
             _join_overload(node, "op_type")
-            kept = [one for one in node.attribute if one.type not in _BEYOND and _is_text(one)]
+            kept = [attribute for attribute in node.attribute if attribute.type not in _BEYOND and _is_text(attribute)]
             if len(kept) < len(node.attribute):
                 del node.attribute[:]
                 node.attribute.extend(kept)
@@ -45,19 +45,20 @@ def _join_overload(item: onnx.FunctionProto | onnx.NodeProto, field: str) -> Non
 
 def encode_overloads(proto: onnx.ModelProto, ours: onnx.ModelProto) -> None:
     """The opposite of what narrowing does with overloads, in place."""
-    known = {(one.domain, f"{one.name}:{one.overload}"): one for one in ours.functions if one.overload}
+    overloaded = [function for function in ours.functions if function.overload]
+    known = {(original.domain, f"{original.name}:{original.overload}"): original for original in overloaded}
     for function in proto.functions:
-        if found := known.get((function.domain, function.name)):
-            function.name, function.overload = found.name, found.overload
+        if original := known.get((function.domain, function.name)):
+            function.name, function.overload = original.name, original.overload
     for body in _bodies([proto.graph, *proto.functions]):
         for node in body.node:
-            if found := known.get((node.domain, node.op_type)):
-                node.op_type, node.overload = found.name, found.overload
+            if original := known.get((node.domain, node.op_type)):
+                node.op_type, node.overload = original.name, original.overload
 
 
 def _is_text(attribute: AttributeProto) -> bool:
     try:
-        return all(isinstance(one.decode(), str) for one in (attribute.s, *attribute.strings))
+        return all(isinstance(text.decode(), str) for text in (attribute.s, *attribute.strings))
     except UnicodeDecodeError:
         return False
 
@@ -97,14 +98,14 @@ def _settle_node(before: onnx.NodeProto, node: onnx.NodeProto) -> None:
     own = dict(enumerate(before.input))
     same = {f"{USE_KEY}{index}" for index, name in enumerate(node.input) if own.get(index) == name}
     _keep(node.metadata_props, lambda entry: not entry.key.startswith(USE_KEY) or entry.key in same)
-    subgraphs = {one.name: one.g for one in before.attribute if one.HasField("g")}
+    subgraphs = {attribute.name: attribute.g for attribute in before.attribute if attribute.HasField("g")}
     for attribute in node.attribute:
         if attribute.HasField("g") and attribute.name in subgraphs:
             settle(subgraphs[attribute.name], attribute.g)
 
 
 def _keep(field: Any, wanted: Any) -> None:
-    kept = [one for one in field if wanted(one)]
+    kept = [entry for entry in field if wanted(entry)]
     if len(kept) < len(field):
         del field[:]
         field.extend(kept)

@@ -42,13 +42,13 @@ def _kind(node: onnx.NodeProto) -> tuple[str, str, str]:
 def _merge_field(merged: Message, field: FieldDescriptor, ours: Message, base: Message, theirs: Message) -> None:
     name = field.name
     if field.is_repeated:
-        own, was, now = (list(getattr(one, name)) for one in (ours, base, theirs))
+        own, was, now = (list(getattr(message, name)) for message in (ours, base, theirs))
         chosen = own if now == was else _merge_lists(own, was, now) if field.message_type is not None else now
         getattr(merged, name).extend(chosen)
     elif _present(base, field) == _present(theirs, field) and getattr(base, name) == getattr(theirs, name):
         _copy(merged, field, ours)
-    elif field.message_type is not None and all(_present(one, field) for one in (ours, base, theirs)):
-        getattr(merged, name).CopyFrom(merge(*(getattr(one, name) for one in (ours, base, theirs))))
+    elif field.message_type is not None and all(_present(message, field) for message in (ours, base, theirs)):
+        getattr(merged, name).CopyFrom(merge(*(getattr(message, name) for message in (ours, base, theirs))))
     else:
         _copy(merged, field, theirs)
 
@@ -70,32 +70,34 @@ def _merge_lists(ours: Sequence[Message], base: Sequence[Message], theirs: Seque
     """Their elements in their order, merged with those of the same key; behind them what the tool had dropped."""
     own, was = keyed(ours), keyed(base)
     now = keyed(theirs)
-    kept = [merge(own[key], was[key], one) if key in own and key in was else one for key, one in now.items()]
-    return kept + [one for key, one in own.items() if key not in was and key not in now]
+    kept = [
+        merge(own[key], was[key], element) if key in own and key in was else element for key, element in now.items()
+    ]
+    return kept + [element for key, element in own.items() if key not in was and key not in now]
 
 
 def keyed(items: Iterable[Message]) -> dict[Hashable, Any]:
     """The elements of a list by what identifies them: a name, or the values that a nameless node computes."""
     listed = list(items)
-    names = Counter(one.name for one in listed if isinstance(one, onnx.NodeProto))
-    found: dict[Hashable, Any] = {}
-    for index, one in enumerate(listed):
-        key = _key(one, names)
-        found[index if key is None or key in found else key] = one
-    return found
+    names = Counter(item.name for item in listed if isinstance(item, onnx.NodeProto))
+    by_key: dict[Hashable, Any] = {}
+    for index, item in enumerate(listed):
+        key = _key(item, names)
+        by_key[index if key is None or key in by_key else key] = item
+    return by_key
 
 
-def _key(one: Message, node_names: Counter[str]) -> Hashable:
-    if isinstance(one, onnx.NodeProto):
-        return one.name if one.name and node_names[one.name] == 1 else (tuple(one.output) or None)
-    if isinstance(one, onnx.FunctionProto):
-        return one.domain, one.name, one.overload
-    if isinstance(one, onnx.OperatorSetIdProto):
-        return (one.domain,)
-    if isinstance(one, onnx.StringStringEntryProto):
-        return one.key
-    if isinstance(one, onnx.TensorAnnotation):
-        return one.tensor_name
-    if isinstance(one, onnx.ValueInfoProto | onnx.TensorProto | onnx.AttributeProto | onnx.GraphProto):
-        return one.name
+def _key(element: Message, node_names: Counter[str]) -> Hashable:
+    if isinstance(element, onnx.NodeProto):
+        return element.name if element.name and node_names[element.name] == 1 else (tuple(element.output) or None)
+    if isinstance(element, onnx.FunctionProto):
+        return element.domain, element.name, element.overload
+    if isinstance(element, onnx.OperatorSetIdProto):
+        return (element.domain,)
+    if isinstance(element, onnx.StringStringEntryProto):
+        return element.key
+    if isinstance(element, onnx.TensorAnnotation):
+        return element.tensor_name
+    if isinstance(element, onnx.ValueInfoProto | onnx.TensorProto | onnx.AttributeProto | onnx.GraphProto):
+        return element.name
     return None

@@ -21,6 +21,6 @@ def findings(rules: Iterable[Rule[S]], model: Model, support: S) -> Iterator[Fin
         yield from rule(model, support)
 
 
-def refusals(found: Iterable[Finding]) -> list[Refusal]:
+def refusals(findings: Iterable[Finding]) -> list[Refusal]:
     """Where, why and what to do, each once, in order."""
-    return list(dict.fromkeys(finding.refusal for finding in found))
+    return list(dict.fromkeys(finding.refusal for finding in findings))

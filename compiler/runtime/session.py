@@ -173,8 +173,8 @@ def _has_half(model: Model | Path | str) -> bool:
         or any(value.dtype == half for value in loaded.graph.inputs)
         or any(
             int_attribute(node, name, 0) == half
-            for one in graphs(loaded)
-            for node in one
+            for graph in graphs(loaded)
+            for node in graph
             for name in _TYPE_ATTRIBUTES
             if is_standard(node)
         )

@@ -26,24 +26,24 @@ def cuts(model: Model, counts: Callable[[Value], bool] = lambda value: True) -> 
     ending: dict[int, list[Value]] = {}
     for value, at in last.items():
         ending.setdefault(at, []).append(value)
-    found = []
+    names = []
     for at, node in enumerate(nodes):
         alive.update(value for value in node.outputs if value in last and not is_constant(value))
         alive.difference_update(ending.get(at, ()))
         if len(alive) == 1:
             (value,) = alive
             if value in node.outputs and not value.is_graph_output() and _is_float(value):
-                found.append(value.name or "")
-    return found
+                names.append(value.name or "")
+    return names
 
 
 def learned(model: Model, trains: Callable[[Value], bool]) -> set[Value]:
     """The floating-point values that depend on a weight: a mask or a position does not, nor does a shape."""
-    found: set[Value] = set()
+    reached: set[Value] = set()
     for node in model.graph:
-        if any(value in found or trains(value) for value in _read_by(node)):
-            found.update(value for value in node.outputs if _is_float(value))
-    return found
+        if any(value in reached or trains(value) for value in _read_by(node)):
+            reached.update(value for value in node.outputs if _is_float(value))
+    return reached
 
 
 def borders(model: Model, trained: Mapping[str, Any], usable: Callable[[str], bool]) -> list[str]:
@@ -81,7 +81,7 @@ class Chain:
     @property
     def parameters(self) -> dict[str, Any]:
         """All of them by name."""
-        return {name: one for block in self.blocks for name, one in block.parameters.items()}
+        return {name: parameter for block in self.blocks for name, parameter in block.parameters.items()}
 
     def module(self, feed: Mapping[str, Any]) -> dict[str, Any]:
         """What every block makes of the teacher's values."""

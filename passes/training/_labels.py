@@ -27,9 +27,9 @@ def label_reading(readings: Sequence[Reading], labels: np.ndarray, model: Model)
     Raises:
         UsageError: it cannot be told.
     """
-    found = [reading for reading in readings if reading.kind == "classes"] or list(readings)
-    if len(found) == 1 or (found and found[0].kind == "classes"):
-        return _understood(found[0], labels, model)
+    candidates = [reading for reading in readings if reading.kind == "classes"] or list(readings)
+    if len(candidates) == 1 or (candidates and candidates[0].kind == "classes"):
+        return _understood(candidates[0], labels, model)
     fitting = [fit for reading in readings if (fit := _fitted(reading, labels, model)) is not None]
     if len(fitting) == 1:
         return fitting[0]

@@ -28,7 +28,7 @@ def check_memory(model: Model, batch: int, parameters: Mapping[str, Any], where:
         UsageError: it does not.
     """
     free = available_memory()
-    needed = COPIES_OF_WEIGHTS * sum(one.numel() * one.element_size() for one in parameters.values())
+    needed = COPIES_OF_WEIGHTS * sum(parameter.numel() * parameter.element_size() for parameter in parameters.values())
     needed += COPIES_OF_ACTIVATIONS * _activation_bytes(model, batch)
     if free is not None and needed > free:
         raise UsageError(
@@ -44,7 +44,7 @@ def check_precision(parameters: Mapping[str, Any], where: str) -> None:
     Raises:
         UsageError: some are in half precision, where most steps round to nothing.
     """
-    half = [name for name, one in parameters.items() if one.element_size() < FLOAT_BYTES]
+    half = [name for name, parameter in parameters.items() if parameter.element_size() < FLOAT_BYTES]
     if half:
         raise UsageError(
             f"{len(half)} weights are in half precision, {half[0]!r} for one",
@@ -55,15 +55,15 @@ def check_precision(parameters: Mapping[str, Any], where: str) -> None:
 
 def available_memory() -> int | None:
     """Bytes that are free, to this process's control group too; None where the system does not tell."""
-    found = []
+    free = []
     try:
         entries = dict(line.split(":", 1) for line in MEMORY_FILE.read_text(encoding="ascii").splitlines())
-        found.append(int(entries["MemAvailable"].split()[0]) * 1024)
+        free.append(int(entries["MemAvailable"].split()[0]) * 1024)
         most, used = (file.read_text(encoding="ascii").strip() for file in GROUP_FILES)
-        found.append(int(most) - int(used))
+        free.append(int(most) - int(used))
     except (OSError, KeyError, ValueError):
         pass
-    return min(found, default=None)
+    return min(free, default=None)
 
 
 def _activation_bytes(model: Model, batch: int) -> int:
@@ -73,12 +73,12 @@ def _activation_bytes(model: Model, batch: int) -> int:
         dims = dims_of(value)
         if not is_constant(value) and dims and all(dim is not None for dim in dims[1:]):
             shapes[value.name or ""] = (dims[0] or batch, *(dim for dim in dims[1:] if dim is not None))
-    found = concrete_shapes(model, shapes)
+    concrete = concrete_shapes(model, shapes)
     return sum(
-        math.prod(found[value.name]) * ((value.dtype.bitwidth + 7) // 8 if value.dtype else 4)
+        math.prod(concrete[value.name]) * ((value.dtype.bitwidth + 7) // 8 if value.dtype else 4)
         for node in model.graph
         for value in node.outputs
-        if value.name in found and not is_constant(value)
+        if value.name in concrete and not is_constant(value)
     )
 
 

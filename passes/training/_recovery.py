@@ -133,7 +133,7 @@ class Recovery(Pass):
         check_memory(model, self._per_call(model, data.count), task.student.parameters, self.name)
         augmentation = self._augmentation(data, task, context)
         store = self._store(model, context, task.teachers)
-        found = store is not None and store.file.exists()
+        stored = store is not None and store.file.exists()
         training = self._train(
             task, self._target_cache(data, task, augmentation, context), store, began, model, context
         )
@@ -149,7 +149,7 @@ class Recovery(Pass):
             notes=[
                 *task.notes,
                 *_loss_notes(training, held_out=data.holds_out),
-                *_notes(training, augmentation, store, unreadable=found and not training.resumed),
+                *_notes(training, augmentation, store, unreadable=stored and not training.resumed),
             ],
         )
 
@@ -203,8 +203,8 @@ class Recovery(Pass):
 
     def _recorded(self, context: Context) -> dict[str, Any]:
         """What a recorded run decided."""
-        found: dict[str, Any] = context.decisions.get(self._key(context), {})
-        return found
+        decisions: dict[str, Any] = context.decisions.get(self._key(context), {})
+        return decisions
 
     def _key(self, context: Context) -> str:
         return f"{context.step}.{self.name}"
@@ -232,23 +232,25 @@ class Recovery(Pass):
         example = next(iter(data.held_out()))
         if self.augment == "none" or (self.augment == "auto" and not self.may_vary(example.labels)):
             return None
-        found = find_images(
+        augmentation = find_images(
             {name: array.shape for name, array in example.feed.items()},
             {name: array.dtype.kind == "f" for name, array in example.feed.items()},
         )
-        if found is None and self.augment != "auto":
+        if augmentation is None and self.augment != "auto":
             raise UsageError(
                 "the model has no input that holds images, or several",
                 where=f"{self.name}{{augment={self.augment}}}",
                 fix="leave augment out",
             )
-        return None if found is None else replace(found, flip=self._flips(found, data, task, context))
+        return (
+            None if augmentation is None else replace(augmentation, flip=self._flips(augmentation, data, task, context))
+        )
 
-    def _flips(self, found: Augmentation, data: TrainingData, task: TrainingTask, context: Context) -> bool:
+    def _flips(self, augmentation: Augmentation, data: TrainingData, task: TrainingTask, context: Context) -> bool:
         if self.augment != "auto":
             return self.augment == "flip"
         recorded = self._recorded(context).get("flip")
-        return _means_the_same(found, data, task) if recorded is None else bool(recorded)
+        return _means_the_same(augmentation, data, task) if recorded is None else bool(recorded)
 
     def _store(self, model: Model, context: Context, teachers: Sequence[Model]) -> Store | None:
         from graphpress.training.checkpoint import Store
@@ -263,7 +265,7 @@ class Recovery(Pass):
             return None
         import torch
 
-        digests = [digest_of(one) for one in (model, *teachers)]
+        digests = [digest_of(network) for network in (model, *teachers)]
         if None in digests:
             return None
 
@@ -290,8 +292,8 @@ def trains(context: Context) -> Callable[[Value], bool] | None:
 
 def masks_of(model: Model) -> dict[str, np.ndarray]:
     """Where the sparse weights differ from zero: their zeros stay zeros."""
-    found = ((name, mask_of(value)) for name, value in model.graph.initializers.items())
-    return {name: mask for name, mask in found if mask is not None}
+    masks = ((name, mask_of(value)) for name, value in model.graph.initializers.items())
+    return {name: mask for name, mask in masks if mask is not None}
 
 
 def write_back(student: TrainableModel, model: Model) -> int:
@@ -329,13 +331,15 @@ def _is_quantized(model: Model) -> bool:
     return any(encoding_of(value) is not None for value in model.graph.initializers.values())
 
 
-def _means_the_same(found: Augmentation, data: TrainingData, task: TrainingTask) -> bool:
+def _means_the_same(augmentation: Augmentation, data: TrainingData, task: TrainingTask) -> bool:
     """Whether images are to their classifier of the same class when they are mirrored."""
     if task.classifier is None:
         return False
     same = count = 0
     for example in data.held_out():
-        plain, mirrored = (task.classifier(feed).argmax(1) for feed in (example.feed, found.flipped(example.feed)))
+        plain, mirrored = (
+            task.classifier(feed).argmax(1) for feed in (example.feed, augmentation.flipped(example.feed))
+        )
         same, count = same + int((plain == mirrored).sum()), count + plain.size
         if count >= FLIP_SAMPLES:
             break

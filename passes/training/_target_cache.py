@@ -128,5 +128,5 @@ def scales(examples: Iterator[Example], most: int = 1024) -> dict[str, float]:
             break
     if not count:
         raise DataError("holds no samples", where="calibration data", fix="give at least one feed")
-    found = {name: float(square / size - (total / size) ** 2) for name, (size, total, square) in sums.items()}
-    return {name: variance if variance > 1e-12 else 1.0 for name, variance in found.items()}
+    variances = {name: float(square / size - (total / size) ** 2) for name, (size, total, square) in sums.items()}
+    return {name: variance if variance > 1e-12 else 1.0 for name, variance in variances.items()}

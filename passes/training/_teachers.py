@@ -51,15 +51,15 @@ class Teacher:
             DataError: something that is no number.
         """
         outputs = self.session.run({theirs: feed[own] for own, theirs in self.inputs.items()})
-        found = {name: restrict(outputs[value], self.kept.get(name)) for name, value in self.reads.items()}
-        for name, array in found.items():
+        targets = {name: restrict(outputs[value], self.kept.get(name)) for name, value in self.reads.items()}
+        for name, array in targets.items():
             if not np.isfinite(array).all():
                 raise DataError(
                     "is infinite or undefined on the calibration data",
                     where=f"the teacher's {self.reads[name]!r}",
                     fix="check the data and its preprocessing, or train with loss=mse",
                 )
-        return found
+        return targets
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,12 @@ class DistillationSpec:
         return TeacherEnsemble([*whole, self.teacher(start, outputs=False, features=True)])
 
 
-def _agree(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
+def _agree(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:
     """Whether two teachers say the same of outputs, but for rounding."""
     return all(
-        array.shape == other[name].shape
-        and float(np.square(array - other[name]).mean()) <= ROUNDING * max(float(array.var()), ROUNDING)
-        for name, array in one.items()
+        array.shape == second[name].shape
+        and float(np.square(array - second[name]).mean()) <= ROUNDING * max(float(array.var()), ROUNDING)
+        for name, array in first.items()
     )
 
 

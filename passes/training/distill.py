@@ -174,15 +174,15 @@ class Distill(Recovery):
         known = {value.name for node in _start(context).graph for value in node.outputs}
         ranks = {value.name: rank_of(value) or 0 for node in model.graph for value in node.outputs}
         taught = learned(model, trains(context) or is_trainable)
-        found = [name for name in cuts(model, taught.__contains__) if name in known and ranks[name] > 2]
-        if not found:
+        names = [name for name in cuts(model, taught.__contains__) if name in known and ranks[name] > 2]
+        if not names:
             raise UsageError(
                 "the model has no inner value of rank 3 or more that everything flows through",
                 where=f"{self.name}{{features, attention}}",
                 fix="leave features and attention out",
             )
-        places = np.linspace(0, len(found) - 1, min(MAX_FEATURES, len(found)) + 1)[1:].astype(int)
-        return [found[at] for at in dict.fromkeys(places.tolist())]
+        places = np.linspace(0, len(names) - 1, min(MAX_FEATURES, len(names)) + 1)[1:].astype(int)
+        return [names[at] for at in dict.fromkeys(places.tolist())]
 
     def _labeled(self, readings: list[Reading], model: Model, context: Context) -> Reading | None:
         if not self.labels:
@@ -240,9 +240,9 @@ class Distill(Recovery):
         start = _start(context)
         whole = torch_bridge.to_module(model, trainable=trains(context))
         known = {value.name for node in start.graph for value in node.outputs}
-        found = borders(model, whole.parameters, known.__contains__)
-        inputs = [input_names(model), *([name] for name in found)]
-        outputs = [*([name] for name in found), [reading.output for reading in readings]]
+        boundaries = borders(model, whole.parameters, known.__contains__)
+        inputs = [input_names(model), *([name] for name in boundaries)]
+        outputs = [*([name] for name in boundaries), [reading.output for reading in readings]]
         taps = sorted({reading.value for reading in readings})
         blocks = [
             torch_bridge.to_module(
@@ -250,22 +250,24 @@ class Distill(Recovery):
             )
             for begin, end in zip(inputs, outputs, strict=True)
         ]
-        if len({name for block in blocks for name in block.parameters}) < sum(len(one.parameters) for one in blocks):
+        if len({name for block in blocks for name in block.parameters}) < sum(
+            len(block.parameters) for block in blocks
+        ):
             raise UsageError(
                 "blocks share weights", where=f"{self.name}{{mode=blockwise}}", fix="leave mode=blockwise out"
             )
-        ensemble = self._ensemble(model, context, readings, found, teachers)
+        ensemble = self._ensemble(model, context, readings, boundaries, teachers)
         return TrainingTask(
             Chain(blocks),
-            lambda scales: self._block_objective(readings, found, scales),
+            lambda scales: self._block_objective(readings, boundaries, scales),
             ensemble.targets,
             classifier_of(ensemble, readings),
-            blocks=tuple(found),
+            blocks=tuple(boundaries),
             teachers=[*teachers, start],
             notes=[f"{len(blocks)} blocks, each by itself"],
         )
 
-    def _block_objective(self, readings: list[Reading], found: list[str], scales: dict[str, float]) -> Objective:
+    def _block_objective(self, readings: list[Reading], boundaries: list[str], scales: dict[str, float]) -> Objective:
         from functools import partial
 
         from graphpress.training.losses import Objective, Term, normalized_square
@@ -274,7 +276,7 @@ class Distill(Recovery):
             Term(
                 _unit(readings, scales), name, FEATURE + name, partial(normalized_square, scale=scales[FEATURE + name])
             )
-            for name in found
+            for name in boundaries
         ]
         return Objective([*inner, *self._output_terms(readings, scales)])
 
