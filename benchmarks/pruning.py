@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from graphpress.manager.contract import Context, Pass
 from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
 from graphpress.manager.recipe import from_name
+from graphpress.manager.transaction import Transaction
 from graphpress.passes.prune.criteria import criterion_names
 from graphpress.passes.prune.prune import Prune
 from graphpress.passes.recovery.reconstruct import Reconstruct
@@ -92,8 +94,8 @@ class Bench:
 
     def runs(self, pruning: Prune, seed: int, recovery: dict[str, Pass]) -> Iterator[dict[str, Any]]:
         """The score after the pruning and after each recovery, all in one transaction."""
-        model, context = clone(self.clean), self.context(seed)
-        context.start = clone(self.clean)
+        model = clone(self.clean)
+        context = replace(self.context(seed), transaction=Transaction(clone(self.clean)))
         for stage, step in {"pruned": pruning, **recovery}.items():
             began = time.perf_counter()
             step.run(model, context)

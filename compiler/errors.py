@@ -7,8 +7,13 @@ Each class carries the exit code of the command line (0 done, 2 usage, 3 bad mod
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import ClassVar
+import inspect
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import ClassVar, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class GraphpressError(Exception):
@@ -63,3 +68,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(choices)}"
+
+
+def refuse_unknown_keywords(function: Callable[P, T]) -> Callable[P, T]:
+    """Let a call with a keyword that the function does not have raise a ``UsageError`` that names the nearest."""
+    known = list(inspect.signature(function).parameters)
+
+    @wraps(function)
+    def checked(*arguments: P.args, **keywords: P.kwargs) -> T:
+        for name in keywords:
+            if name not in known:
+                raise UsageError(f"unknown option {name!r}", where=function.__name__, fix=did_you_mean(name, known))
+        return function(*arguments, **keywords)
+
+    return checked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpress.manager.contract import Kept
+from graphpress.coupling.kept import Kept
 
 
 def restrict(array: np.ndarray, kept: Kept | None) -> np.ndarray:

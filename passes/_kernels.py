@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from graphpress.errors import UsageError
-from graphpress.targets import Target, load_target, target_summaries
-from graphpress.targets.target import options_of
+from graphpress.targets import Target, load_target, options_of, target_summaries
 
 
 def targets_with(dtype: str) -> str:

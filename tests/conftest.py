@@ -17,9 +17,9 @@ from onnx import helper, numpy_helper
 from graphpress import torch_bridge
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.coupling import Coupling, Keep, couple, remove, unshare
+from graphpress.coupling.kept import Kept
 from graphpress.errors import BackendError
 from graphpress.ir import Model, Value, clone, constant, from_proto, is_constant, serialize, to_proto
-from graphpress.manager.contract import Kept
 from graphpress.runtime import Session
 
 

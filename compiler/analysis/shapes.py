@@ -90,6 +90,30 @@ def concrete_shapes(model: Model, input_shapes: Mapping[str, Dims] | None = None
     return best | _constant_shapes(model)
 
 
+def known_shapes(model: Model, before: Mapping[str, Dims]) -> dict[str, Dims]:
+    """Static shapes after a change that left every value its shape; cheap, because nothing is inferred.
+
+    Args:
+        model: the changed model.
+        before: static shapes before the change, by value name.
+
+    Returns:
+        Those of ``before``, and of new values those that they carry, with symbols as in ``concrete_shapes``. A new
+        value without a shape, or with a symbol that no input has, is missing.
+    """
+    sizes = _bind_symbols(model, {}, _Defaults(DEFAULT_LENGTHS[0]))
+    shapes = {**before, **_constant_shapes(model)}
+    for graph in graphs(model):
+        for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
+            if value.name is None or value.shape is None or value.name in shapes:
+                continue
+            dims = [dim if isinstance(dim, int) else sizes.get(dim.value or "") for dim in value.shape]
+            known = tuple(dim for dim in dims if dim is not None)
+            if len(known) == len(dims):
+                shapes[value.name] = known
+    return shapes
+
+
 @dataclass
 class _Defaults:
     """Sizes of axes about which nothing is said; remembers whether the default length was asked for."""

@@ -125,7 +125,9 @@ class Benchmark:
 
 def _text(results: list[Measurement], bench: Benchmark) -> str:
     threads = sentences.plural(bench.threads, "thread")
-    rows = [(one.backend, sentences.milliseconds(one.latency_ms), _ratio(one), one.detail) for one in results]
+    rows = [
+        (result.backend, sentences.milliseconds(result.latency_ms), _ratio(result), result.detail) for result in results
+    ]
     figures = table(rows, head=("backend", f"latency, {threads}", "time / ONNX Runtime", ""), right=(1,))
     if bench.target.this_machine:
         return figures
@@ -133,5 +135,5 @@ def _text(results: list[Measurement], bench: Benchmark) -> str:
     return f"measured on this machine, not on {name}: the rules are those of {name}, the times are not\n\n{figures}"
 
 
-def _ratio(one: Measurement) -> str:
-    return sentences.UNKNOWN if one.ratio is None else f"{one.ratio:.3f} [{one.low:.3f}, {one.high:.3f}]"
+def _ratio(result: Measurement) -> str:
+    return sentences.UNKNOWN if result.ratio is None else f"{result.ratio:.3f} [{result.low:.3f}, {result.high:.3f}]"

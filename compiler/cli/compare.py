@@ -12,8 +12,9 @@ from graphpress.cli.options import debug_option, json_option, seconds_option, th
 from graphpress.cli.text import echo_json, printable, table
 from graphpress.cli.types import FILLED
 from graphpress.errors import UsageError
+from graphpress.manager.records import SpeedVerdict
 from graphpress.report import sentences
-from graphpress.report.records import Figures, Report, SpeedVerdict
+from graphpress.report.records import Figures, Report
 
 if TYPE_CHECKING:
     from graphpress.data import Samples
@@ -58,7 +59,7 @@ class ModelComparison:
 def compare(a: str, b: str, data: str | None, limit: int, threads: int, seconds: float, as_json: bool) -> None:
     """Compare size, cost, outputs and latency of two models."""
     from graphpress.cli.feeds import samples_for
-    from graphpress.driver.job import first_samples
+    from graphpress.driver.inputs import first_samples
     from graphpress.evaluation import compare_outputs
     from graphpress.runtime import Session, compare_latency
 
@@ -82,7 +83,7 @@ def figures(path: Path, latency_ms: float) -> Figures:
     """
     from graphpress.analysis.cost import model_cost
     from graphpress.ir import load
-    from graphpress.report.manifest import model_records
+    from graphpress.manager.manifest import model_records
 
     model = load(path)
     cost = model_cost(model)
@@ -122,8 +123,14 @@ def _text(result: ModelComparison, a: str, b: str) -> str:
         f"batch {result.batch}, {sentences.plural(result.threads, 'thread')})"
     )
     outputs = [
-        (printable(one.name), f"{one.sqnr_db:.1f} dB", f"{one.cosine:.6f}", f"{one.max_abs:.3g}", f"{one.max_rel:.3g}")
-        for one in result.outputs
+        (
+            printable(output.name),
+            f"{output.sqnr_db:.1f} dB",
+            f"{output.cosine:.6f}",
+            f"{output.max_abs:.3g}",
+            f"{output.max_rel:.3g}",
+        )
+        for output in result.outputs
     ]
     figures = table(rows, head=("", a, b, ""), right=(1, 2))
     agreement = table(

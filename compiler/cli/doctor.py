@@ -48,7 +48,7 @@ def doctor(as_json: bool) -> None:
     if as_json:
         echo_json({"versions": versions, "machine": machine(), "backends": backends, "extras": extras})
         return
-    click.echo(_section("Versions", [(name, found or "not installed") for name, found in versions.items()]))
+    click.echo(_section("Versions", [(name, installed or "not installed") for name, installed in versions.items()]))
     click.echo(_section("Machine", list(machine().items())))
     click.echo(_section("Backends", [_row(state) for state in backends]))
     click.echo(_section("Extras", [_row(state) for state in extras]).rstrip("\n"))
@@ -82,9 +82,9 @@ def extra_states(requirements: Iterable[str]) -> Iterable[Component]:
         if extra and name and name[0] != DISTRIBUTION and _for_this_machine(requirement):
             wanted.setdefault(extra[1], []).append(name[0])
     for extra_name, names in wanted.items():
-        found = library_versions(tuple(names))
-        missing = [name for name, version in found.items() if version is None]
-        detail = f"missing {', '.join(missing)}" if missing else ", ".join(f"{n} {v}" for n, v in found.items())
+        versions = library_versions(tuple(names))
+        missing = [name for name, version in versions.items() if version is None]
+        detail = f"missing {', '.join(missing)}" if missing else ", ".join(f"{n} {v}" for n, v in versions.items())
         if extra_name in BACKEND_EXTRAS and extra_name not in backend_names():
             yield Component(extra_name, not missing, f"{detail} (for a backend that is not built yet)")
             continue

@@ -96,7 +96,7 @@ def _group_table(coupling: Coupling) -> str:
     if not rows:
         parts.append("no channels can be removed")
     if coupling.pinned:
-        pinned = [(printable(one.where), str(one.size), printable(one.why)) for one in coupling.pinned]
+        pinned = [(printable(pin.where), str(pin.size), printable(pin.why)) for pin in coupling.pinned]
         parts.append(table(pinned, head=("pinned", "size", "why"), right=(1,)))
     parts += [f"not followed: {printable(note)}" for note in coupling.channels.notes]
     return "\n\n".join(parts)

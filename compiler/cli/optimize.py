@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -33,10 +32,11 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
     "Target",
     "--target",
     type=FILLED,
-    metavar="NAME",
+    metavar="NAME|FILE",
     default="cpu",
     show_default=True,
-    help="Device the model is for, options in braces: jetson{jetpack=5.1}; `optimize targets` lists them.",
+    help="Device the model is for, options in braces: jetson{jetpack=5.1}, or a target file: ./board.toml; "
+    "`optimize targets` lists those that have a name.",
 )
 @_option("Target", "--backend", type=FILLED, metavar="NAME", help="What runs it there, if not the target's own choice.")
 @_option(
@@ -154,10 +154,11 @@ def optimize(ctx: click.Context, /, model: str, as_json: bool, quiet: bool, **op
     from graphpress.cli.progress import progress_on_stderr
     from graphpress.driver.api import run
     from graphpress.driver.options import Options
+    from graphpress.driver.source import ModelFile
 
     quietly = redirect_stdout(sys.stderr) if as_json else nullcontext()  # the user's code may print
     with quietly, progress_on_stderr(silent=quiet or as_json) as progress:
-        result = run(Path(model), Options(**options), progress)
+        result = run(ModelFile.at(model), Options(**options), progress)
     if as_json:
         _print_json(result)
     elif not quiet:

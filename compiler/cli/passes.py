@@ -12,6 +12,7 @@ import click
 
 from graphpress.cli.options import argument, debug_option, json_option
 from graphpress.cli.text import echo_json, table
+from graphpress.plugins import OURS, NamedFile
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,15 @@ class PassDoc:
 @debug_option
 def passes(name: str | None, as_json: bool) -> None:
     """List the passes, or the options of one; of a recipe, its passes."""
-    from graphpress.manager.recipe import BUILT_IN, recipe_names
+    from graphpress.manager.recipe_file import named_recipes
     from graphpress.manager.registry import load_pass, pass_names
 
-    if name in set(recipe_names()) - set(pass_names()):
-        text = (BUILT_IN / f"{name}.yaml").read_text("utf-8")
+    if name in set(named_recipes()) - set(pass_names()):
+        text = named_recipes()[name].file.read_text("utf-8")
         echo_json(yaml_table(text)) if as_json else click.echo(text.rstrip("\n"))
         return
     with argument("NAME"):
-        docs = [describe(one, load_pass(one)) for one in ([name] if name else pass_names())]
+        docs = [describe(each, load_pass(each)) for each in ([name] if name else pass_names())]
     if as_json:
         echo_json(docs[0] if name else docs)
     elif name:
@@ -71,7 +72,9 @@ def describe(name: str, kind: type[Any]) -> PassDoc:
     text = getdoc(kind) or ""
     helps = argument_docs(text)
     options = tuple(
-        FieldDoc(one.name, _type(one), _default(one), helps.get(one.name, "")) for one in fields(kind) if one.init
+        FieldDoc(field.name, _type(field), _default(field), helps.get(field.name, ""))
+        for field in fields(kind)
+        if field.init
     )
     return PassDoc(name, _summary(kind), kind.lossless, kind.recovers, kind.needs_data, options)
 
@@ -86,17 +89,24 @@ def _summary(kind: type[Any]) -> str:
 def argument_docs(docstring: str) -> dict[str, str]:
     """Help by argument from the ``Args:`` section of a docstring whose indentation was cleaned."""
     section = re.search(r"^Args:\n((?:[ ]{4}.*\n?|\s*\n)+)", docstring, re.MULTILINE)
-    found = {}
+    helps = {}
     for names, help in re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.MULTILINE):
-        found.update(dict.fromkeys(re.split(r",\s*", names), " ".join(help.split())))
-    return found
+        helps.update(dict.fromkeys(re.split(r",\s*", names), " ".join(help.split())))
+    return helps
 
 
 def _recipes() -> list[tuple[str, str]]:
-    from graphpress.manager.recipe import BUILT_IN, recipe_names
+    from graphpress.manager.recipe_file import named_recipes
 
-    tables = {name: yaml_table((BUILT_IN / f"{name}.yaml").read_text("utf-8")) for name in recipe_names()}
-    return [(name, str(table.get("description", ""))) for name, table in tables.items()]
+    tables = {name: yaml_table(source.file.read_text("utf-8")) for name, source in named_recipes().items()}
+    return [
+        (name, _with_origin(str(table.get("description", "")), named_recipes()[name])) for name, table in tables.items()
+    ]
+
+
+def _with_origin(description: str, source: NamedFile) -> str:
+    """The description, with the package that brings the recipe where that is not ours."""
+    return description if source.origin == OURS else f"{description} (from {source.origin})"
 
 
 def yaml_table(text: str) -> dict[str, Any]:
@@ -107,15 +117,15 @@ def yaml_table(text: str) -> dict[str, Any]:
     return table
 
 
-def _type(one: Field[Any]) -> str:
+def _type(field: Field[Any]) -> str:
     """The annotation; a choice of words as these words."""
-    return re.sub(r"Literal\[(.*?)\]", lambda choice: choice[1].replace(", ", " | "), str(one.type))
+    return re.sub(r"Literal\[(.*?)\]", lambda choice: choice[1].replace(", ", " | "), str(field.type))
 
 
-def _default(one: Field[Any]) -> str | None:
-    if one.default is not MISSING:
-        return repr(one.default)
-    return repr(one.default_factory()) if one.default_factory is not MISSING else None
+def _default(field: Field[Any]) -> str | None:
+    if field.default is not MISSING:
+        return repr(field.default)
+    return repr(field.default_factory()) if field.default_factory is not MISSING else None
 
 
 def _kind(doc: PassDoc) -> str:
@@ -127,7 +137,7 @@ def _one(doc: PassDoc, kind: type[Any]) -> str:
     head = f"{click.style(doc.name, bold=True)} ({_kind(doc)})\n{doc.summary}"
     if not doc.fields:
         return f"{head}\n\nIt has no options."
-    rows = [(one.name, one.type, one.default or "(required)", one.help) for one in doc.fields]
+    rows = [(option.name, option.type, option.default or "(required)", option.help) for option in doc.fields]
     example = f"\n\nFor example: --passes '{_example(doc.name, kind)}'"
     return f"{head}\n\n{table(rows, head=('option', 'type', 'default', 'meaning'))}{example}"
 
@@ -136,5 +146,5 @@ def _example(name: str, kind: type[Any]) -> str:
     """The pass as ``--passes`` takes it, with its first option written out."""
     from graphpress.manager.syntax import PassCall, format_steps
 
-    first = next(one for one in fields(kind) if one.init)
+    first = next(field for field in fields(kind) if field.init)
     return format_steps([PassCall(name, {first.name: None if first.default is MISSING else first.default})])

@@ -51,7 +51,7 @@ def _remarks(report: Report) -> Iterator[str]:
         yield sentence
     yield from _passes_undone(report)
     yield from (f"note: {note}" for note in report.notes)
-    yield from (f"not verified here: {one}" for one in report.unverified)
+    yield from (f"not verified here: {gap}" for gap in report.unverified)
     yield from _refusals(report)
 
 
@@ -76,9 +76,9 @@ def _refusals(report: Report) -> Iterator[str]:
     for refusal in refusals:
         place = "" if refusal.where in ("", refusal.pass_name) else f" at {refusal.where}"
         places.setdefault((refusal.why, refusal.fix), []).append(f"{refusal.pass_name}{place}")
-    for (why, fix), found in list(places.items())[:MAX_REASONS]:
-        shown = ", ".join(found[:MAX_PLACES]) + (
-            f" and {len(found) - MAX_PLACES} more" if len(found) > MAX_PLACES else ""
+    for (why, fix), where in list(places.items())[:MAX_REASONS]:
+        shown = ", ".join(where[:MAX_PLACES]) + (
+            f" and {len(where) - MAX_PLACES} more" if len(where) > MAX_PLACES else ""
         )
         yield f"  {shown}: {why}{f' – {fix}' if fix else ''}"
     if len(places) > MAX_REASONS:

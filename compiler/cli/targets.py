@@ -8,7 +8,8 @@ import click
 
 from graphpress.cli.options import argument, debug_option, json_option
 from graphpress.cli.text import echo_json, table
-from graphpress.targets import Option, aliases_of, load_target, options_of, target_summaries
+from graphpress.plugins import OURS
+from graphpress.targets import Option, aliases_of, load_target, options_of, origin_of, target_summaries
 
 
 @click.command("targets")
@@ -18,20 +19,25 @@ from graphpress.targets import Option, aliases_of, load_target, options_of, targ
 def targets(name: str | None, as_json: bool) -> None:
     """List the devices to compile for, or show one.
 
-    A target with options takes choices for them in braces: jetson{jetpack=5.1}.
+    A target with options takes choices for them in braces: jetson{jetpack=5.1}. The path of a target file is a target
+    too: ./board.toml.
     """
     if name is not None:
         _show(name, as_json)
     elif as_json:
-        echo_json([{"name": name, "backend": backend, "description": words, "aliases": aliases_of(name),
-                    "options": _options(name)} for name, backend, words in target_summaries()])  # fmt: skip
+        echo_json([_summary(*summary) for summary in target_summaries()])
     else:
         _list()
 
 
+def _summary(name: str, backend: str, description: str) -> dict[str, Any]:
+    known = {"name": name, "backend": backend, "description": description}
+    return known | {"aliases": aliases_of(name), "options": _options(name), "origin": origin_of(name)}
+
+
 def _list() -> None:
     """Every target, and below them the options of those that have some."""
-    rows = [(_with_aliases(name), backend, words) for name, backend, words in target_summaries()]
+    rows = [(_with_aliases(name), backend, _with_origin(name, words)) for name, backend, words in target_summaries()]
     click.echo(table(rows, head=("target", "backend", "description")))
     options = [(name, _shown(options_of(name))) for name, _, _ in target_summaries()]
     click.echo()
@@ -39,7 +45,10 @@ def _list() -> None:
 
 
 def _options(name: str) -> dict[str, dict[str, Any]]:
-    return {option: {"default": one.default, "words": list(one.choices)} for option, one in options_of(name).items()}
+    return {
+        option: {"default": choices.default, "words": list(choices.choices)}
+        for option, choices in options_of(name).items()
+    }
 
 
 def _shown(options: dict[str, Option]) -> str:
@@ -56,17 +65,24 @@ def _with_aliases(name: str) -> str:
     return f"{name} ({', '.join(aliases)})" if aliases else name
 
 
+def _with_origin(name: str, words: str) -> str:
+    """The description, with the package that brings the target where that is not ours."""
+    return words if origin_of(name) == OURS else f"{words} (from {origin_of(name)})"
+
+
 def _show(name: str, as_json: bool) -> None:
-    from graphpress.report.records import plain
+    from graphpress.plain import plain
 
     with argument("NAME"):
         fields = plain(load_target(name))
-    fields["aliases"] = aliases_of(fields["name"])
-    fields["options"] = _options(fields["name"])
+    called = fields["canonical_name"].partition("{")[0]
+    fields["aliases"] = aliases_of(called)
+    fields["options"] = _options(called)
+    fields["origin"] = origin_of(called) or called
     if as_json:
         echo_json(fields)
         return
-    fields["options"] = _shown(options_of(fields["name"])) or "–"
+    fields["options"] = _shown(options_of(called)) or "–"
     for group in ("quantization", "settings"):
         fields.update({f"{group}.{key}": value for key, value in fields.pop(group).items()})
     click.echo(table([(key, _word(value)) for key, value in fields.items()]))

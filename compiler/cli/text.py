@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from graphpress.report.records import plain
+from graphpress.plain import plain
 
 
 def table(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), right: Sequence[int] = ()) -> str:
@@ -33,7 +33,7 @@ def printable(text: str) -> str:
     >>> print(printable("conv\x1b[2J\n"), end="")
     conv\x1b[2J
     """
-    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
 
 
 def echo_json(item: Any) -> None:

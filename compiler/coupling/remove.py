@@ -13,6 +13,7 @@ import numpy as np
 
 from graphpress.analysis.views import view_of
 from graphpress.coupling.groups import Coupling
+from graphpress.coupling.kept import Kept
 from graphpress.errors import GraphpressError
 from graphpress.ir import (
     Editor,
@@ -35,7 +36,6 @@ from graphpress.ir.encoding import (
     sliced_encoding,
     sliced_tensor,
 )
-from graphpress.manager.contract import Kept
 from graphpress.ops import lookup
 from graphpress.ops.shrink import Masks, Shrink
 

@@ -1,25 +1,30 @@
-"""The main job, whatever interface it comes through: a model file in; a folder with a better one and its report out."""
+"""The main job, whatever interface it comes through: a model in; a folder with a better one and its report out."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from graphpress.driver.delivery import deliver
 from graphpress.driver.job import open_job
-from graphpress.driver.options import Options
-from graphpress.errors import UsageError, did_you_mean
+from graphpress.driver.options import Data, Options
+from graphpress.driver.source import AnyModel, ModelFile, opened
+from graphpress.errors import refuse_unknown_keywords
+from graphpress.manager.contract import Pass
+from graphpress.manager.verification import Verification
 from graphpress.progress import Progress, Silent
 from graphpress.report.records import Report, Status
+
+Hooks = Mapping[str, Callable[..., None]]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run left behind.
+    """What a run left behind; ``print`` shows it in short, a notebook as a table.
 
     Args:
         report: what ``report.json`` holds.
@@ -36,50 +41,109 @@ class Result:
         """The outcome: ``delivered``, ``kept_original`` or ``budget_not_met``."""
         return self.report.status
 
+    def __str__(self) -> str:
+        from graphpress.report.brief import brief_text
 
+        return brief_text(self.report, self.output)
+
+    def _repr_html_(self) -> str:
+        from graphpress.report.brief import brief_html
+
+        return brief_html(self.report, self.output)
+
+
+@refuse_unknown_keywords
 def optimize(
-    model: str | os.PathLike[str],
+    model: AnyModel,
     *,
-    hooks: Mapping[str, Callable[..., None]] | None = None,
+    target: str = "cpu",
+    backend: str | None = None,
+    data: Data | None = None,
+    metric: str | Callable[..., Any] | None = None,
+    max_drop: float | None = 0.01,
+    recipe: str | os.PathLike[str] | None = None,
+    passes: str | Sequence[Pass] | None = None,
+    output: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    allow_worse: bool = False,
+    exclude: str | None = None,
+    input_shape: Sequence[str] = (),
+    input_range: Sequence[str] = (),
+    threads: int | None = None,
+    seed: int = 0,
+    time_limit: float | None = None,
+    eval_limit: int | None = None,
+    verify: Verification = "final",
+    cache_dir: str | os.PathLike[str] | None = None,
+    hooks: Hooks | None = None,
     progress: Progress | None = None,
-    **options: Any,
 ) -> Result:
     """Compile a model for a target.
 
         result = graphpress.optimize("model.onnx", target="cpu", data="data.yaml", max_drop=0.01, output="out")
 
-    The keywords are the fields of ``Options``: target, backend, data, metric, max_drop, recipe, passes, output, force,
-    allow_worse, exclude, input_shape, threads, seed, time_limit, eval_limit, verify, cache_dir.
-
     Args:
-        model: path of the ONNX file.
+        model: path of an ONNX file, an ``onnx.ModelProto`` or an ``onnx_ir.Model``, which stay as they are.
+        target: name of the device, with options in braces, or the path of a target file.
+        backend: backend to use in place of the target's own.
+        data: a data file, an .npz, arrays, feeds or a ``CalibrationDataReader``; None for no data.
+        metric: a metric's name, ``module:function`` or a callable; None for top1 with labels, else agreement.
+        max_drop: the accuracy budget, a fraction (0.01 is one point); None waives it.
+        recipe: a built-in recipe, a recipe file, or a manifest to replay; None for the target's own.
+        passes: a pipeline as text or pass objects, in place of a recipe.
+        output: folder to write; None for ``MODEL-TARGET`` in the working directory.
+        force: replace a folder that is not empty.
+        allow_worse: deliver what is slower or larger than the input model, too.
+        exclude: nodes whose name matches this regular expression stay as they are in lossy passes.
+        input_shape: ``NAME=1x3x224x224`` each, to fix open dimensions.
+        input_range: ``NAME=1x3x224x224:8x3x224x224:16x3x224x224`` each: minimum, optimum and maximum shape of an input
+            with open dimensions, for compilers that tune for them.
+        threads: threads of the runtime; None for all cores.
+        seed: of everything random.
+        time_limit: seconds after which no further pass starts.
+        eval_limit: at most this many samples measure the metric, evenly spaced.
+        verify: when to compare the outputs of lossless passes with those before.
+        cache_dir: folder that keeps expensive results by content.
         hooks: the user's functions: ``before_pass(pass, model)``, ``after_pass(pass, model, outcome)`` and
             ``on_transaction(passes, model, verdict)``.
         progress: where long work tells how far it is.
-        **options: as above; ``help(graphpress.Options)`` says what each means.
 
     Raises:
         GraphpressError: a subclass says what is wrong with the call, the model, the data or the backend.
     """
-    unknown = set(options) - set(Options.__dataclass_fields__)
-    if unknown:
-        word = min(unknown)
-        raise UsageError(
-            f"unknown option {word!r}", where="optimize", fix=did_you_mean(word, Options.__dataclass_fields__)
-        )
-    return run(Path(model), Options(**options), progress or Silent(), hooks or {})
+    options = Options(
+        target=target,
+        backend=backend,
+        data=data,
+        metric=metric,
+        max_drop=max_drop,
+        recipe=recipe,
+        passes=passes,
+        output=output,
+        force=force,
+        allow_worse=allow_worse,
+        exclude=exclude,
+        input_shape=input_shape,
+        input_range=input_range,
+        threads=threads,
+        seed=seed,
+        time_limit=time_limit,
+        eval_limit=eval_limit,
+        verify=verify,
+        cache_dir=cache_dir,
+    )
+    with opened(model) as file:
+        return run(file, options, progress or Silent(), hooks or {})
 
 
-def run(
-    path: Path, options: Options, progress: Progress, hooks: Mapping[str, Callable[..., None]] | None = None
-) -> Result:
+def run(file: ModelFile, options: Options, progress: Progress, hooks: Hooks | None = None) -> Result:
     """Do the whole job; ``optimize`` with the options as one object.
 
     Raises:
         GraphpressError: as ``optimize``.
     """
     began = time.perf_counter()
-    job = open_job(path, options, progress, hooks or {})
-    outcome = job.manager().run(job.model, job.recipe)
+    job = open_job(file, options, progress, hooks or {})
+    outcome = job.manager().run(job.inputs.model, job.config.recipe)
     report, files = deliver(job, outcome, began)
-    return Result(report, job.output, files)
+    return Result(report, job.config.output, files)

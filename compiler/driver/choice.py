@@ -64,10 +64,10 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
         ModelError: the backend can compile nothing, not even the input model.
     """
     dropped: list[tuple[str, str]] = []
-    candidates = _one_per_transaction(run.checkpoints)
-    gated = any(not one.lossless and one.gated for one in job.recipe.passes) and not job.options.allow_worse
+    config = job.config
+    gated = any(not pass_.lossless and pass_.gated for pass_ in config.recipe.passes) and not config.options.allow_worse
     recorded = job.context.decisions.get(DECISION)
-    for checkpoint in reversed(candidates):
+    for checkpoint in reversed(_last_of_each_transaction(run.checkpoints)):
         if not checkpoint.changes:
             break
         folder = scratch / f"candidate-{len(checkpoint.transactions)}"
@@ -75,7 +75,7 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
         word = "+".join(checkpoint.transactions) or "lossless"
         try:
             candidate = _candidate(job, checkpoint)
-            artifact = job.backend.compile(candidate.prepared, job.compile_options(), folder)
+            artifact = config.backend.compile(candidate.prepared, job.compile_options(), folder)
         except ModelError as error:
             dropped.append((_last(checkpoint), f"nothing that runs ({error.what})"))
             continue
@@ -93,7 +93,8 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
     job.context.decisions[DECISION] = ORIGINAL
     folder = scratch / ORIGINAL
     folder.mkdir()
-    artifact = job.backend.compile(job.prepare(job.original), job.compile_options(unchanged=True), folder)
+    original = job.prepare(job.inputs.original)
+    artifact = config.backend.compile(original, job.compile_options(unchanged=True), folder)
     return _chosen(job, None, artifact, None, dropped)
 
 
@@ -114,7 +115,7 @@ def _chosen(
     place, latency = "", None
     if isinstance(artifact, OffersRunner):
         place = artifact.runner.place
-        latency = 1e3 * median(artifact.runner.measure([job.single], seconds=MEASURED_SECONDS))
+        latency = 1e3 * median(artifact.runner.measure([job.inputs.single], seconds=MEASURED_SECONDS))
     return Choice(candidate, artifact, comparison, artifact.findings(), place, latency, tuple(dropped))
 
 
@@ -128,22 +129,17 @@ def compare(job: Job, artifact: Artifact) -> Comparison:
     timing: PairedTiming | None = None
     runner = runner_of(artifact, runs_here=job.runs_here)
     if isinstance(runner, InProcess):
-        feed = job.single
-        timing = compare_latency(lambda: job.session.run(feed), lambda: runner.run(feed))
+        session, feed = job.inputs.session, job.inputs.single
+        timing = compare_latency(lambda: session.run(feed), lambda: runner.run(feed))
         if timing.low <= SLOWER < timing.high:  # too close to call: look longer, so that chance decides less
-            timing = compare_latency(lambda: job.session.run(feed), lambda: runner.run(feed), seconds=LONG_SECONDS)
-    return Comparison(timing, size_of_original(job), artifact.bytes)
-
-
-def size_of_original(job: Job) -> int:
-    """Bytes of the input model with its external data."""
-    return sum(record.bytes for record in job.files)
+            timing = compare_latency(lambda: session.run(feed), lambda: runner.run(feed), seconds=LONG_SECONDS)
+    return Comparison(timing, job.inputs.original_bytes, artifact.bytes)
 
 
 def _better(comparison: Comparison) -> bool:
     return comparison.faster or comparison.bytes_after < comparison.bytes_before
 
 
-def _one_per_transaction(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+def _last_of_each_transaction(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     """The last state for each set of accepted transactions: lossless passes behind one belong to it."""
     return list({checkpoint.transactions: checkpoint for checkpoint in checkpoints}.values())

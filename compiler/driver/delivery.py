@@ -10,27 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_seconds
-from graphpress.analysis.shapes import concrete_shapes
-from graphpress.driver.choice import Candidate, Choice, choose, size_of_original
+from graphpress.driver.choice import Candidate, Choice, choose
 from graphpress.driver.job import Job
 from graphpress.driver.output import staged
+from graphpress.runtime.environment import environment
 from graphpress.evaluation import Score
-from graphpress.ir import count_nodes, graphs
+from graphpress.ir import Refusal, count_nodes, graphs
 from graphpress.ir.encoding import compute_requests
 from graphpress.manager.evaluator import verdict_on
 from graphpress.manager.manager import Run
+from graphpress.manager.manifest import Manifest, file_records, write_manifest
+from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict
 from graphpress.report.html import write_html
-from graphpress.report.manifest import Manifest, file_records, write_manifest
-from graphpress.report.records import (
-    Figures,
-    LayerRecord,
-    PassRecord,
-    RefusalRecord,
-    Report,
-    SpeedVerdict,
-    Status,
-    to_json,
-)
+from graphpress.report.records import Figures, LayerRecord, Report, Status, to_json
 from graphpress.runtime import median_latency
 from graphpress.runtime.environment import environment
 
@@ -46,7 +38,7 @@ def deliver(job: Job, run: Run, began: float) -> tuple[Report, tuple[Path, ...]]
     Returns:
         The report, and the files that were written.
     """
-    with staged(job.output) as folder:
+    with staged(job.config.output) as folder:
         scratch = folder / ".candidates"
         scratch.mkdir()
         choice = choose(job, run, scratch)
@@ -59,7 +51,7 @@ def deliver(job: Job, run: Run, began: float) -> tuple[Report, tuple[Path, ...]]
         write_html(report, folder / "report.html")
         write_manifest(_manifest(job, folder), folder / "manifest.json")
         names = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
-    return report, tuple(job.output / name for name in names)
+    return report, tuple(job.config.output / name for name in names)
 
 
 def _move(files: Sequence[Path], folder: Path) -> None:
@@ -78,27 +70,29 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
     baseline_score = job.final_baseline
     candidate = choice.candidate
     score = baseline_score if candidate is None else _score(job, candidate)
-    before = model_cost(job.original, concrete_shapes(job.original, job.shapes))
+    before = model_cost(job.inputs.original, job.original_shapes)
     after = before if candidate is None else model_cost(candidate.checkpoint.model)
     timing = None if choice.comparison is None else choice.comparison.timing
     latency = _baseline_latency(job) if timing is None else timing.a_ms
     result_latency = _result_latency(choice, latency)
-    original_nodes = count_nodes(job.original)
+    original_nodes = count_nodes(job.inputs.original)
     result_nodes = original_nodes if candidate is None else count_nodes(candidate.prepared.delivered)
     return Report(
-        model=job.path.name,
-        target=job.target.canonical_name,
-        backend=job.backend_name,
+        model=job.inputs.file.name,
+        target=job.config.target.canonical_name,
+        backend=job.config.backend_name,
         status=_status(run, choice),
-        baseline=_figures(before, baseline_score, latency, size_of_original(job), original_nodes),
+        baseline=_figures(before, baseline_score, latency, job.inputs.original_bytes, original_nodes),
         result=_figures(after, score, result_latency, size, result_nodes),
-        metric_name=None if job.metric is None else job.metric.name,
-        threads=job.threads,
+        metric_name=None if job.inputs.metric is None else job.inputs.metric.name,
+        threads=job.config.threads,
         passes=tuple(_records(run, choice)),
         refusals=(*_import_refusals(job), *run.refusals(), *_backend_refusals(job, choice)),
         layers=tuple(_layers(choice, after)),
         verdict=(
-            None if baseline_score is None or score is None else verdict_on(baseline_score, score, job.options.max_drop)
+            None
+            if baseline_score is None or score is None
+            else verdict_on(baseline_score, score, job.config.options.max_drop)
         ),
         speed=None
         if timing is None
@@ -108,7 +102,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         dropped_for_worse=tuple(f"{name}: {why}" for name, why in choice.dropped),
         notes=(*_notes(job), *_latency_notes(job, choice), *choice.findings.notes),
         unverified=tuple(choice.findings.unverified),
-        seed=job.options.seed,
+        seed=job.config.options.seed,
         environment=environment(),
     )
 
@@ -121,7 +115,7 @@ def _status(run: Run, choice: Choice) -> Status:
 
 def _baseline_latency(job: Job) -> float | None:
     """Latency of the input model when nothing was compared with it; None where the target is another machine."""
-    return median_latency(lambda: job.session.run(job.single)) if job.runs_here else None
+    return median_latency(lambda: job.inputs.session.run(job.inputs.single)) if job.runs_here else None
 
 
 def _result_latency(choice: Choice, baseline: float | None) -> float | None:
@@ -159,10 +153,9 @@ def _records(run: Run, choice: Choice) -> list[PassRecord]:
     given_up = dict(zip([*reversed(accepted), None], (why for _, why in choice.dropped), strict=False))
     why = given_up.get(None)  # the clean-up before the first transaction
     records = []
-    for pass_run in run.pass_runs:
+    for pass_run, record in zip(run.pass_runs, run.records(), strict=True):
         if pass_run.transaction is not None:
             why = given_up.get(pass_run.transaction, why)
-        record = pass_run.record()
         if record.status == "applied" and pass_run.changes and why is not None:
             record = replace(record, status="rolled_back", notes=(*record.notes, f"dropped: the result was {why}"))
         records.append(record)
@@ -170,14 +163,15 @@ def _records(run: Run, choice: Choice) -> list[PassRecord]:
 
 
 def _import_refusals(job: Job) -> list[RefusalRecord]:
-    return [RefusalRecord(pass_name="import", where=one.where, why=one.why, fix=one.fix) for one in job.kept_nodes]
+    return [_refusal("import", refusal) for refusal in job.inputs.kept_nodes]
 
 
 def _backend_refusals(job: Job, choice: Choice) -> list[RefusalRecord]:
-    return [
-        RefusalRecord(pass_name=job.backend_name, where=one.where, why=one.why, fix=one.fix)
-        for one in choice.findings.refusals
-    ]
+    return [_refusal(job.config.backend_name, refusal) for refusal in choice.findings.refusals]
+
+
+def _refusal(source: str, refusal: Refusal) -> RefusalRecord:
+    return RefusalRecord(pass_name=source, where=refusal.where, why=refusal.why, fix=refusal.fix)
 
 
 def _layers(choice: Choice, cost: ModelCost) -> list[LayerRecord]:
@@ -185,37 +179,38 @@ def _layers(choice: Choice, cost: ModelCost) -> list[LayerRecord]:
     asked = {} if choice.candidate is None else compute_requests(choice.candidate.checkpoint.model)
     return [
         LayerRecord(
-            name=one.name,
-            op=one.op,
-            macs=one.macs,
-            asked=asked.get(one.name, one.arithmetic),
-            became=_became(choice, one, one.name in asked),
+            name=layer.name,
+            op=layer.op,
+            macs=layer.macs,
+            asked=asked.get(layer.name, layer.arithmetic),
+            became=_became(choice, layer, layer.name in asked),
         )
-        for one in cost.layers
-        if one.macs or one.name in asked
+        for layer in cost.layers
+        if layer.macs or layer.name in asked
     ]
 
 
 def _became(choice: Choice, layer: LayerCost, asked: bool) -> str | None:
     """What a node became: what the backend found; a node that vanished into another is fused; None when unknown."""
-    found = choice.findings.became
-    if not found:
+    became = choice.findings.became
+    if not became:
         return None if asked else layer.arithmetic
-    return found.get(layer.name, "fused" if asked else layer.arithmetic)
+    return became.get(layer.name, "fused" if asked else layer.arithmetic)
 
 
 def _modelled_ms(job: Job, cost: ModelCost) -> float | None:
-    seconds = None if job.runs_here else roofline_seconds(cost, job.target)
+    seconds = None if job.runs_here else roofline_seconds(cost, job.config.target)
     return None if seconds is None else 1e3 * seconds
 
 
 def _notes(job: Job) -> list[str]:
-    notes = list(job.data.notes)
+    notes = list(job.inputs.data.notes)
     if job.final_baseline is not None and job.final_baseline.note:
         notes.append(job.final_baseline.note)
-    if job.metric is None:
+    if job.inputs.metric is None:
         notes.append("no data was given: the metric was not measured")
-    if job.context.exclude and not any(job.context.excluded(node) for graph in graphs(job.model) for node in graph):
+    nodes = (node for graph in graphs(job.inputs.model) for node in graph)
+    if job.context.exclude and not any(job.context.excluded(node) for node in nodes):
         notes.append(f"--exclude {job.context.exclude.pattern!r} matches no node")
     return notes
 
@@ -232,16 +227,16 @@ def _latency_notes(job: Job, choice: Choice) -> list[str]:
 
 def _manifest(job: Job, folder: Path) -> Manifest:
     return Manifest(
-        recipe=job.recipe.text(),
-        target=job.target.canonical_name,
-        backend=job.backend_name,
-        seed=job.options.seed,
-        threads=job.threads,
+        recipe=job.config.recipe.text(),
+        target=job.config.target.canonical_name,
+        backend=job.config.backend_name,
+        seed=job.config.options.seed,
+        threads=job.config.threads,
         options=_recorded_options(job),
         decisions=job.context.decisions,
-        inputs=job.files,
+        inputs=job.inputs.records,
         outputs=file_records(folder.iterdir(), folder),
-        data=job.data.fingerprints(),
+        data=job.inputs.data.fingerprints(),
     )
 
 
@@ -249,7 +244,7 @@ def _recorded_options(job: Job) -> dict[str, Any]:
     left_out = ("data", "output", "force", "cache_dir", "recipe", "passes", "target", "backend", "seed", "threads")
     return {
         name: _printable(value)
-        for name, value in asdict(replace(job.options, data=None, passes=None)).items()
+        for name, value in asdict(replace(job.config.options, data=None, passes=None)).items()
         if name not in left_out
     }
 

@@ -1,28 +1,33 @@
-"""Everything that can be asked of a run, by the words of the command line."""
+"""Everything that can be asked of a run, under the names of the command line."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Protocol, runtime_checkable
 
-from graphpress.errors import UsageError, did_you_mean
+from graphpress.data import Dataset
+from graphpress.errors import UsageError
+from graphpress.manager.contract import Pass
+from graphpress.manager.verification import Verification
+from graphpress.validation import MismatchError, check_fields
 
-if TYPE_CHECKING:
-    from graphpress.manager.contract import Pass
+MINIMUM = {"max_drop": 0, "time_limit": 0, "threads": 1, "eval_limit": 1, "seed": 0}
+"""Least value of each option that is a number; None leaves one out."""
 
-Verification = Literal["none", "final", "each"]
 
-MINIMUM: dict[str, tuple[type, float]] = {
-    "max_drop": (Real, 0),
-    "time_limit": (Real, 0),
-    "threads": (Integral, 1),
-    "eval_limit": (Integral, 1),
-    "seed": (Integral, 0),
-}
-"""Kind and minimum of each option that is a number; None leaves one out."""
+@runtime_checkable
+class DataReader(Protocol):
+    """ONNX Runtime's ``CalibrationDataReader``: a feed a call, None at the end."""
+
+    def get_next(self) -> Any:
+        """The next feed."""
+        ...
+
+
+Data = str | os.PathLike[str] | Dataset | DataReader | Iterable[Any]
+"""Where samples come from: a data file or an .npz; arrays, by input or alone; feeds; a reader."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Options:
     """Options of a run.
 
     Args:
-        target: name of the device.
+        target: name of the device, with options in braces, or the path of a target file.
         backend: backend to use in place of the target's own.
         data: a data file, an .npz, arrays, feeds or a ``CalibrationDataReader``; None for no data.
         metric: a metric's name, ``module:function`` or a callable; None for top1 with labels, else agreement.
@@ -57,10 +62,10 @@ class Options:
 
     target: str = "cpu"
     backend: str | None = None
-    data: Any = None
+    data: Data | None = None
     metric: str | Callable[..., Any] | None = None
     max_drop: float | None = 0.01
-    recipe: str | None = None
+    recipe: str | os.PathLike[str] | None = None
     passes: str | Sequence[Pass] | None = None
     output: str | os.PathLike[str] | None = None
     force: bool = False
@@ -76,15 +81,14 @@ class Options:
     cache_dir: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        for name, (kind, minimum) in MINIMUM.items():
-            value: Any = getattr(self, name)
-            is_number = isinstance(value, kind)
-            if value is not None and not (is_number and value >= minimum):
-                number = "whole number" if kind is Integral else "number"
-                raise UsageError(f"{value!r} cannot be used", where=name, fix=f"give a {number}, {minimum} or more")
-        words = get_args(Verification)
-        if self.verify not in words:
-            raise UsageError(f"unknown word {self.verify!r}", where="verify", fix=did_you_mean(str(self.verify), words))
         for name in ("input_shape", "input_range"):
             if isinstance(getattr(self, name), str):
                 raise UsageError("is a single text", where=name, fix='give a list: ["NAME=1x3x224x224"]')
+        try:
+            check_fields(self)
+        except MismatchError as mismatch:
+            raise UsageError(mismatch.what, where=mismatch.field, fix=mismatch.fix) from mismatch
+        for name, minimum in MINIMUM.items():
+            value: Any = getattr(self, name)
+            if value is not None and not value >= minimum:
+                raise UsageError(f"cannot be {value!r}", where=name, fix=f"give {minimum} or more")

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from graphpress.errors import UsageError
+from graphpress.targets.sources import is_path
 
 
 def default_folder(model: Path, target: str) -> Path:
-    """``MODEL-TARGET`` in the working directory, without the target's options."""
-    return Path(f"{model.stem}-{target.partition('{')[0].strip()}")
+    """``MODEL-TARGET`` in the working directory, without the target's options or folder."""
+    called = target.partition("{")[0].strip()
+    return Path(f"{model.stem}-{Path(called).stem if is_path(called) else called}")
 
 
 def check_folder(folder: Path, force: bool, inputs: Iterable[Path]) -> None:

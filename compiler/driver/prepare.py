@@ -96,7 +96,7 @@ def _request_pinned(model: Model) -> None:
             if weight is None or input_of(node, weight) is None:
                 continue
             operands = [read_encoding(node, index) for index in (0, weight)]
-            if all(one is not None and one.dtype in EIGHT_BITS for one in operands):
+            if all(encoding is not None and encoding.dtype in EIGHT_BITS for encoding in operands):
                 request_compute(node, "int8")
 
 

@@ -3,47 +3,48 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from graphpress.cache import ContentCache
+from graphpress.errors import UsageError
 from graphpress.evaluation import EvaluationService
 from graphpress.ir import Editor, Match, Model, Node, OperatorIndex, Refusal, apply_rules, is_standard
+from graphpress.manager.transaction import Transaction
 from graphpress.progress import Progress, Silent
 from graphpress.targets import Target
+from graphpress.validation import MismatchError, check_fields
 
 Feed = Mapping[str, np.ndarray]
 """One call's inputs: array by input name, the batch axis included."""
 
 
-Kept = tuple[np.ndarray | None, ...]
-"""Positions of each axis that are still there; None for an axis that is whole."""
-
-
-@dataclass
+@dataclass(frozen=True)
 class Context:
-    """What a pass may know beside the graph.
+    """What a pass may know beside the graph: the facts of the run, its stores, and the place of the pass in it.
 
     Args:
         target: where the model will run.
         original: the model as it came in, not to be changed.
         calibration: feeds of the calibration data, iterable any number of times; None without data.
         exclude: nodes whose name matches stay as they are in lossy passes.
-        decisions: choices that rest on measurement, by key. A pass that measures looks here first and records what
-            it decided, so that the same inputs with the same decisions give the same bytes.
+        seed: of everything random.
+        threads: threads of the runtime.
+        progress: where long work tells how far it is.
+        decisions: a store that passes write to: choices that rest on measurement, by key. A pass that measures looks
+            here first and records what it decided, so that the same inputs with the same decisions give the same bytes.
         cache: keeps expensive results by content; None outside a run.
         checkpoints: folder where long work keeps its state, to be taken up after an interruption; None for nowhere.
         step: position of the running pass in its recipe, for the keys of decisions.
         index: of the model as it stands, which saves a rewrite rule the walk over operators that it does not anchor at;
             None where nobody keeps one.
-        start: the model at the start of the running transaction, not to be changed; None outside one. A recovery pass
-            repairs towards it: values keep their names through a transaction.
-        kept: what the transaction removed so far: for a value by name, one entry per axis, which is the kept
-            positions of that axis in ``start`` (increasing), or None where the axis is whole.
+        transaction: what the running pass shares with its recovery, or with what it recovers from; None for a lossless
+            pass, and for one on its own.
         evaluation: measures the user's metric and damage on samples that a pass may choose by; None without data.
     """
 
@@ -59,8 +60,7 @@ class Context:
     checkpoints: Path | None = None
     step: int = 0
     index: OperatorIndex | None = None
-    start: Model | None = None
-    kept: dict[str, Kept] = field(default_factory=dict)
+    transaction: Transaction | None = None
     evaluation: EvaluationService | None = None
 
     def excluded(self, node: Node) -> bool:
@@ -106,6 +106,22 @@ class Pass:
     emits: ClassVar[str | None] = None
     requires: ClassVar[tuple[str, ...]] = ()
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if own := vars(cls).get("__post_init__"):
+            cls.__post_init__ = _behind_the_check(own)  # type: ignore[assignment, method-assign]
+
+    def __post_init__(self) -> None:
+        """Check the fields against their annotations. What a subclass checks beyond that comes behind it.
+
+        Raises:
+            UsageError: a value of the wrong kind, or a word that is none of the field's.
+        """
+        try:
+            check_fields(self)
+        except MismatchError as mismatch:
+            raise field_error(type(self), mismatch) from mismatch
+
     def check(self, context: Context) -> None:
         """Raise at once what would otherwise end the run when the turn of this pass comes: a library that is absent,
         say, after hours of other passes.
@@ -123,6 +139,24 @@ class Pass:
     def run(self, model: Model, context: Context) -> Outcome:
         """Change ``model`` in place."""
         raise NotImplementedError
+
+
+def field_error(kind: type[Pass], mismatch: MismatchError) -> UsageError:
+    """What is wrong with a field of a pass, for whoever gave it."""
+    name = kind.name or kind.__name__
+    fix = f"{mismatch.fix}; see `optimize passes {name}`"
+    return UsageError(f"{mismatch.field} {mismatch.what}", where=name, fix=fix)
+
+
+def _behind_the_check(own: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A subclass's own check, behind that of the fields' types."""
+
+    @wraps(own)
+    def post_init(self: Pass) -> None:
+        Pass.__post_init__(self)
+        own(self)
+
+    return post_init
 
 
 @dataclass(frozen=True)

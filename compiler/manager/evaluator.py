@@ -9,8 +9,8 @@ from graphpress.backend import Prepared
 from graphpress.data import Samples
 from graphpress.evaluation import Metric, Score, drop_interval, score_model
 from graphpress.ir import Model
+from graphpress.manager.records import Verdict
 from graphpress.progress import Progress
-from graphpress.report.records import Verdict
 from graphpress.runtime import Infer
 
 CONFIDENCE = 0.95

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphpress.report.records import SpeedVerdict
+from graphpress.manager.records import SpeedVerdict
 from graphpress.runtime import PairedTiming
 
 SLOWER = SpeedVerdict.slower_above

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from graphpress.analysis.shapes import infer_shapes
-from graphpress.driver.options import Verification
+from graphpress.analysis.model_size import model_size
+from graphpress.analysis.shapes import infer_shapes, known_shapes
 from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
-from graphpress.ir import Model, OperatorIndex, Refusal, clone, verify
+from graphpress.ir import Dims, Model, OperatorIndex, Refusal, clone, verify
 from graphpress.ir.garbage import paused_collection
 from graphpress.manager.contract import Context, Feed, Outcome, Pass, RewritePass
 from graphpress.manager.evaluator import EvaluationResult
 from graphpress.manager.pass_run import PassRun
 from graphpress.manager.recipe import EXPLICIT, Recipe
+from graphpress.manager.records import PassRecord, RefusalRecord, Verdict, points
 from graphpress.manager.stages import Stage, stages_of
-from graphpress.manager.verification import Probe
-from graphpress.report.records import PassRecord, RefusalRecord, Verdict
-from graphpress.report.sentences import points
+from graphpress.manager.transaction import Transaction
+from graphpress.manager.verification import Probe, Verification
 
 MAX_ROUNDS = 10
 """A run of lossless passes that still changes after this many rounds is stopped, with a note."""
@@ -52,6 +52,7 @@ class Checkpoint:
         verdict: of the last accepted transaction.
         changes: how many changes led here.
         result: what came of measuring this very model; None where it was not.
+        shapes: static shapes of its values by name, as far as they are known.
     """
 
     model: Model
@@ -60,6 +61,7 @@ class Checkpoint:
     verdict: Verdict | None = None
     changes: int = 0
     result: EvaluationResult | None = None
+    shapes: Mapping[str, Dims] = field(default_factory=dict)
 
 
 @dataclass
@@ -78,7 +80,13 @@ class Run:
 
     def records(self) -> list[PassRecord]:
         """One record per pass."""
-        return [pass_run.record() for pass_run in self.pass_runs]
+        first = self.checkpoints[0]
+        size, records = model_size(first.model, known_shapes(first.model, first.shapes)), []
+        for pass_run in self.pass_runs:
+            records.append(pass_run.record(size))
+            if pass_run.status == "applied" and pass_run.size is not None:
+                size = pass_run.size
+        return records
 
     def refusals(self) -> list[RefusalRecord]:
         """Everything that could have been done and was not."""
@@ -99,6 +107,7 @@ class Manager:
         probes: inputs for the check of lossless passes.
         verification: how often to check lossless passes numerically: never, once a run, or after each pass.
         deadline: moment (``time.monotonic``) after which no further pass starts.
+        shapes: static shapes of the model's values by name, for the sizes in the records.
     """
 
     context: Context
@@ -106,17 +115,20 @@ class Manager:
     probes: Sequence[Feed]
     verification: Verification = "final"
     deadline: float | None = None
+    shapes: Mapping[str, Dims] = field(default_factory=dict)
 
     def run(self, model: Model, recipe: Recipe) -> Run:
         """Run the recipe on copies of the model, which is the first checkpoint itself: don't change it afterwards."""
-        for one in recipe.passes:
-            one.check(self.context)
-        run = Run([Checkpoint(model)])
+        for pass_ in recipe.passes:
+            pass_.check(self.context)
+        run = Run([Checkpoint(model, shapes=self.shapes)])
         self.context.decisions.setdefault(EXPLICIT, sorted(recipe.explicit))
         for stage in self.context.progress.track(stages_of(recipe.passes), "stages of passes"):
             pass_runs = [
-                PassRun(one, len(run.pass_runs) + index, transaction=stage.transaction)
-                for index, one in enumerate(stage.passes)
+                PassRun(
+                    pass_, len(run.pass_runs) + index, transaction=stage.transaction, shapes=run.checkpoints[-1].shapes
+                )
+                for index, pass_ in enumerate(stage.passes)
             ]
             run.pass_runs += pass_runs
             ready = [pass_run for pass_run in pass_runs if self._admit(pass_run, recipe)]
@@ -137,9 +149,10 @@ class Manager:
             return False
         return self._pays(pass_run.pass_, recipe)
 
-    def _pays(self, one: Pass, recipe: Recipe) -> bool:
+    def _pays(self, pass_: Pass, recipe: Recipe) -> bool:
         """Whether the operator that the pass creates pays on the target, or was asked for all the same."""
-        return one.emits is None or one.name in recipe.explicit or one.emits in self.context.target.fused_operators
+        pays = pass_.emits is None or pass_.emits in self.context.target.fused_operators
+        return pays or pass_.name in recipe.explicit
 
     def _tell_what_does_not_pay(self, pass_run: PassRun, index: OperatorIndex) -> None:
         """A fusion that was left out is worth a word only where the model has something for it."""
@@ -174,13 +187,13 @@ class Manager:
             active = [pass_run for pass_run in active if pass_run is not failed]
             failed.status, failed.changes = "rolled_back", 0
             for pass_run in active:
-                pass_run.changes = 0
+                pass_run.restart()
         if probe is not None and probe.blind:
             pass_runs[-1].note(f"not compared numerically: {probe.blind}")
         changes = sum(pass_run.changes for pass_run in active)
         if not changes:
             return start
-        return Checkpoint(model, start.transactions, start.metric, start.verdict, start.changes + changes)
+        return replace(start, model=model, changes=start.changes + changes, result=None)
 
     def _to_fixed_point(
         self, model: Model, active: list[PassRun], recipe: Recipe, probe: Probe | None
@@ -199,17 +212,20 @@ class Manager:
                 break
             turn += 1
             refusal = pass_run.pass_.refuse(
-                model, self.context
+                model, self._context_of(pass_run)
             )  # asked anew: a pass before may have removed the reason
             if refusal is not None and not pass_run.changes:
                 pass_run.refuse(refusal)
                 quiet += 1
                 continue
             pass_run.status = "applied"
-            outcome = self._try(pass_run, model, index, recipe)
+            if recipe.hooks:  # which may change the model
+                index.forget()
+            outcome = self._try(pass_run, model, recipe, self._context_of(pass_run, index=index))
             if outcome is None or (outcome.changes and probe is not None and self._differs(pass_run, model, probe)):
                 return steps, pass_run
             if outcome.changes:
+                index.forget()
                 steps.append(pass_run)
             quiet = 0 if outcome.changes else quiet + 1
         return steps, None
@@ -221,27 +237,27 @@ class Manager:
             pass_run.note(f"still changing after {MAX_ROUNDS} rounds: stopped")
         elif turn >= len(active):
             pass_run.note("the time limit was reached: stopped")
-        for one in active[turn:]:
-            one.refuse_for_time()
+        for late in active[turn:]:
+            late.refuse_for_time()
 
     def _differs(self, pass_run: PassRun, model: Model, probe: Probe | None) -> bool:
         """Whether the model is wrong right after this pass, in structure or against the probe; the note says how."""
         began = time.perf_counter()
-        found = _fault(model, probe)
+        fault = _fault(model, probe)
         pass_run.verify_seconds += time.perf_counter() - began
-        if found is not None:
-            pass_run.note(f"dropped: {found}")
-        return found is not None
+        if fault is not None:
+            pass_run.note(f"dropped: {fault}")
+        return fault is not None
 
     def _check(self, model: Model, probe: Probe | None, start: Model, steps: list[PassRun]) -> PassRun | None:
         """Check the structure and, with a probe, the outputs; on a fault, who made it."""
         began = time.perf_counter()
-        found = _fault(model, probe)
+        fault = _fault(model, probe)
         guilty = None
-        if found is not None:
+        if fault is not None:
             first = self._bisect(start, probe, steps)
             guilty = steps[first]
-            guilty.note(f"dropped: {found}")
+            guilty.note(f"dropped: {fault}")
         (guilty or steps[-1]).verify_seconds += time.perf_counter() - began
         return guilty
 
@@ -252,7 +268,7 @@ class Manager:
             middle = (good + bad) // 2
             model = clone(start)
             for pass_run in steps[:middle]:
-                pass_run.pass_.run(model, self.context)
+                pass_run.pass_.run(model, self._context_of(pass_run))
             if _fault(model, probe) is None:
                 good = middle
             else:
@@ -266,10 +282,7 @@ class Manager:
         start = run.checkpoints[-1]
         model = clone(start.model)
         infer_shapes(model)
-        self.context.start, self.context.kept = start.model, {}
-        changed = self._change(model, pass_runs, recipe)
-        self.context.start, self.context.kept = None, {}
-        if not changed:
+        if not self._change(model, pass_runs, recipe, Transaction(start.model)):
             return
         changes = sum(pass_run.changes for pass_run in pass_runs)
         names = "+".join(pass_run.pass_.name for pass_run in pass_runs if pass_run.status == "applied")
@@ -281,8 +294,9 @@ class Manager:
         self._hook(recipe, "on_transaction", [pass_run.pass_ for pass_run in pass_runs], model, verdict)
         if result.passed:
             transactions = (*start.transactions, names)
+            shapes = next(pass_run.shapes for pass_run in reversed(pass_runs) if pass_run.changes)
             run.checkpoints.append(
-                Checkpoint(model, transactions, result.metric, verdict, start.changes + changes, result)
+                Checkpoint(model, transactions, result.metric, verdict, start.changes + changes, result, shapes)
             )
             return
         run.missed.append(names)
@@ -292,10 +306,10 @@ class Manager:
                 f"the metric fell by {points(verdict.drop)}, more than the {points(verdict.max_drop or 0.0)} allowed"
             )
 
-    def _change(self, model: Model, pass_runs: list[PassRun], recipe: Recipe) -> bool:
+    def _change(self, model: Model, pass_runs: list[PassRun], recipe: Recipe, transaction: Transaction) -> bool:
         """Run the passes of a transaction; False when nothing changed or one of them broke."""
         for pass_run in pass_runs:
-            refusal = pass_run.pass_.refuse(model, self.context)
+            refusal = pass_run.pass_.refuse(model, self._context_of(pass_run, transaction=transaction))
             if refusal is not None:
                 pass_run.refuse(refusal)
                 if pass_run is pass_runs[0]:
@@ -303,7 +317,8 @@ class Manager:
                         other.note("nothing to recover from")
                     return False
                 continue
-            if self._try(pass_run, model, OperatorIndex(model), recipe) is None or self._differs(pass_run, model, None):
+            context = self._context_of(pass_run, transaction=transaction)
+            if self._try(pass_run, model, recipe, context) is None or self._differs(pass_run, model, None):
                 _roll_back(pass_runs)
                 return False
         return any(pass_run.changes for pass_run in pass_runs)
@@ -322,43 +337,42 @@ class Manager:
 
     # -- both -------------------------------------------------------------------------------------------
 
-    def _try(self, pass_run: PassRun, model: Model, index: OperatorIndex, recipe: Recipe) -> Outcome | None:
+    def _context_of(
+        self, pass_run: PassRun, *, index: OperatorIndex | None = None, transaction: Transaction | None = None
+    ) -> Context:
+        """What this pass may know: only a rewrite rule has a use for the index of the model."""
+        index = index if isinstance(pass_run.pass_, RewritePass) else None
+        return replace(self.context, step=pass_run.position, index=index, transaction=transaction)
+
+    def _try(self, pass_run: PassRun, model: Model, recipe: Recipe, context: Context) -> Outcome | None:
         """Run one pass between its hooks. One that breaks must not take the others down: None, and a note says why.
 
         Args:
             pass_run: the record of the pass, which grows.
             model: changed in place.
-            index: of the model, forgotten when the pass or a hook may have changed it.
             recipe: for its hooks.
+            context: what the pass may know.
 
         Raises:
             GraphpressError: what a lossy pass says about the caller's data or options is the caller's to correct.
         """
         self._hook(recipe, "before_pass", pass_run.pass_, model)
-        if recipe.hooks:
-            index.forget()
-        self.context.step = pass_run.position
-        self.context.index = index if isinstance(pass_run.pass_, RewritePass) else None
         began = time.perf_counter()
         try:
-            outcome = pass_run.pass_.run(model, self.context)
+            outcome = pass_run.pass_.run(model, context)
         except Exception as error:
             if not pass_run.pass_.lossless and isinstance(error, (DataError, UsageError, BackendError)):
                 raise
             LOGGER.debug("the pass %s failed", pass_run.pass_.name, exc_info=True)
             pass_run.note(f"dropped: it failed ({type(error).__name__}: {error})")
             return None
-        finally:
-            self.context.index = None
         pass_run.seconds += time.perf_counter() - began
         pass_run.changes += outcome.changes
         pass_run.refusals = list(outcome.refusals)
         for note in outcome.notes:
             pass_run.note(note)
         if outcome.changes:
-            index.forget()
-        if pass_run.nodes is None or pass_run.changes == outcome.changes:  # until its first change, and right after it
-            pass_run.nodes = index.count
+            pass_run.measure(model)
         self._hook(recipe, "after_pass", pass_run.pass_, model, outcome)
         return outcome
 

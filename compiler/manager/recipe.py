@@ -1,36 +1,22 @@
-"""Recipes: pipelines in a file, by built-in name, as ``--passes`` text or in Python; four forms of one thing.
-
-A recipe file is YAML or JSON::
-
-    description: prune, win back, quantize
-    passes:
-      - cleanup                       # a pass or a built-in recipe
-      - prune: {ratio: 0.5}           # with fields
-      - my_package.passes:Trim        # user code, by module:class
-    hooks:
-      after_pass: my_package.log:after_pass
-
-``recipe.schema.json`` beside this module describes it for editors.
-"""
+"""Recipes: pipelines in a file, by name, as ``--passes`` text or in Python; four forms of one thing."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from graphpress.errors import UsageError, did_you_mean
-from graphpress.manager.contract import Pass
+from graphpress.manager.contract import Pass, field_error
+from graphpress.manager.manifest import Manifest, read_manifest
+from graphpress.manager.recipe_file import named_recipes, parse_recipe, read_recipe, read_table, recipe_names
 from graphpress.manager.registry import load_pass, pass_names, unknown_pass
 from graphpress.manager.syntax import PassCall, format_steps, parse_steps
-from graphpress.report.manifest import Manifest, read_manifest
+from graphpress.validation import MismatchError, build
 
 T = TypeVar("T")
 
-BUILT_IN = Path(__file__).parent.parent / "recipes"
-HOOKS = ("before_pass", "after_pass", "on_transaction")
 EXPLICIT = "explicit"
 """Key of the recorded decision that says which passes were asked for by name."""
 
@@ -58,31 +44,26 @@ class Recipe:
 
     def text(self) -> str:
         """The canonical ``--passes`` text: every pass by name, with the fields that differ from their defaults."""
-        return format_steps([PassCall(reference_of(one), options_of(one)) for one in self.passes])
+        return format_steps([PassCall(reference_of(pass_), options_of(pass_)) for pass_ in self.passes])
 
 
-def reference_of(one: Pass) -> str:
+def reference_of(pass_: Pass) -> str:
     """How recipes name a pass: by its registered name, or as ``module:class`` where it is the user's own."""
-    kind = type(one)
-    if one.name in pass_names() and load_pass(one.name) is kind:
-        return one.name
+    kind = type(pass_)
+    if pass_.name in pass_names() and load_pass(pass_.name) is kind:
+        return pass_.name
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def options_of(one: Pass) -> dict[str, Any]:
+def options_of(pass_: Pass) -> dict[str, Any]:
     """The fields of a pass that differ from their defaults."""
-    found = {}
-    for item in fields(one):
-        value = getattr(one, item.name)
+    given = {}
+    for item in fields(pass_):
+        value = getattr(pass_, item.name)
         default = item.default_factory() if item.default_factory is not MISSING else item.default
         if value != default:
-            found[item.name] = list(value) if isinstance(value, tuple) else value
-    return found
-
-
-def recipe_names() -> list[str]:
-    """The built-in recipes, sorted."""
-    return sorted(file.stem for file in BUILT_IN.glob("*.yaml"))
+            given[item.name] = list(value) if isinstance(value, tuple) else value
+    return given
 
 
 def from_text(text: str) -> Recipe:
@@ -97,7 +78,7 @@ def from_text(text: str) -> Recipe:
 def from_passes(passes: Iterable[Pass]) -> Recipe:
     """From pass objects, in Python."""
     chosen = _some(list(passes))
-    return Recipe(_with_required(chosen), frozenset(one.name for one in chosen))
+    return Recipe(_with_required(chosen), frozenset(pass_.name for pass_ in chosen))
 
 
 def _some(steps: list[T]) -> list[T]:
@@ -107,39 +88,27 @@ def _some(steps: list[T]) -> list[T]:
 
 
 def from_name(name: str) -> Recipe:
-    """A built-in recipe, or a recipe file (YAML or JSON), or a manifest to replay.
+    """A recipe that has a name, or a recipe file (YAML or JSON), or a manifest to replay.
 
     Raises:
         UsageError: there is no such recipe, or the file does not hold one.
     """
     if name in recipe_names():
-        return _recipe([PassCall(name, {})])
+        return replace(
+            _recipe([PassCall(name, {})], whole_run=True), hooks=read_recipe(named_recipes()[name].file).hooks
+        )
     file = Path(name)
     if not file.is_file():
         raise UsageError(
             f"no recipe {name!r}", where="--recipe", fix=f"give a file, or {did_you_mean(name, recipe_names())}"
         )
-    table = _read(file)
+    table = read_table(file)
     if "manifest_version" in table:
         manifest = read_manifest(file)
         explicit = frozenset(manifest.decisions.get(EXPLICIT, ()))
         return replace(from_text(manifest.recipe), explicit=explicit, decisions=manifest.decisions, manifest=manifest)
-    unknown = set(table) - {"description", "passes", "hooks"}
-    if unknown or not isinstance(table.get("passes"), list):
-        word = sorted(unknown)[0] if unknown else "passes"
-        raise UsageError(
-            f"unknown key {word!r}" if unknown else "has no list of passes",
-            where=str(file),
-            fix=did_you_mean(word, ("description", "passes", "hooks")),
-        )
-    recipe = _recipe([_step_of(entry, file) for entry in table["passes"]])
-    return Recipe(recipe.passes, recipe.explicit, _hooks(table.get("hooks") or {}, file))
-
-
-def to_table(recipe: Recipe) -> dict[str, Any]:
-    """The content of a recipe file for this pipeline (hooks left out: they are code)."""
-    named = ((reference_of(one), options_of(one)) for one in recipe.passes)
-    return {"passes": [{name: options} if options else name for name, options in named]}
+    content = parse_recipe(table, file)
+    return replace(_recipe(content.steps), hooks=content.hooks)
 
 
 def make_pass(step: PassCall) -> Pass:
@@ -148,8 +117,6 @@ def make_pass(step: PassCall) -> Pass:
     Raises:
         UsageError: unknown pass, unknown field, or a value of the wrong kind.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     kind = _user_class(step.name) if ":" in step.name else load_pass(step.name)
     known = [item.name for item in fields(kind)]
     for key in step.fields:
@@ -160,109 +127,80 @@ def make_pass(step: PassCall) -> Pass:
                 fix=did_you_mean(key, known) if known else "it has no fields",
             )
     try:
-        made: Pass = TypeAdapter(kind).validate_python(dict(step.fields))
-    except (ValidationError, ValueError, TypeError) as error:
+        return build(kind, step.fields, from_text=True)
+    except MismatchError as mismatch:
+        raise field_error(kind, mismatch) from mismatch
+    except (ValueError, TypeError) as error:  # what a third party's pass says about its own fields
         raise UsageError(
-            f"the pass {step.name!r} cannot be made: {_first_fault(error)}",
+            f"the pass {step.name!r} cannot be made: {error}",
             where="--passes",
             fix=f"see `optimize passes {step.name}`",
         ) from error
-    return made
 
 
-def _recipe(steps: Sequence[PassCall]) -> Recipe:
-    passes = _with_required([make_pass(step) for step in _expand(steps)])
+def _recipe(steps: Sequence[PassCall], whole_run: bool = False) -> Recipe:
+    passes = _with_required([make_pass(step) for step in _expand(steps, whole_run)])
     named = {step.name for step in steps}
-    return Recipe(passes, frozenset(one.name for one in passes if named & {one.name, reference_of(one)}))
+    return Recipe(passes, frozenset(pass_.name for pass_ in passes if named & {pass_.name, reference_of(pass_)}))
 
 
 def _with_required(passes: Sequence[Pass]) -> tuple[Pass, ...]:
     """Put before each pass what it requires, but for recipes of which a pass stands there already."""
-    found: list[Pass] = []
+    pipeline: list[Pass] = []
     lossy = 0  # where the last lossy pass stands, or the beginning
-    for one in passes:
-        for name in one.requires:
-            needed = [make_pass(step) for step in _expand([PassCall(name, {})])]
-            there = found[lossy:] if one.recovers else found
+    for pass_ in passes:
+        for name in pass_.requires:
+            needed = [make_pass(inner) for inner in _expand([PassCall(name, {})])]
+            there = pipeline[lossy:] if pass_.recovers else pipeline
             if not {type(other) for other in needed} & {type(other) for other in there}:
-                found += needed
-        if not one.lossless and not one.recovers:
-            lossy = len(found)
-        found.append(one)
-    return tuple(found)
+                pipeline += needed
+        if not pass_.lossless and not pass_.recovers:
+            lossy = len(pipeline)
+        pipeline.append(pass_)
+    return tuple(pipeline)
 
 
-def _expand(steps: Sequence[PassCall], depth: int = 0) -> list[PassCall]:
-    """Replace built-in recipes by their passes."""
-    found: list[PassCall] = []
+def _expand(steps: Sequence[PassCall], whole_run: bool = False, depth: int = 0) -> list[PassCall]:
+    """Replace recipes that have a name by their passes.
+
+    Args:
+        steps: passes and recipes.
+        whole_run: they are all that runs, so that a recipe may bring hooks.
+        depth: how many recipes stand around these steps.
+    """
+    expanded: list[PassCall] = []
     for step in steps:
-        if step.name not in recipe_names():
-            if ":" not in step.name and step.name not in pass_names():
-                raise unknown_pass(step.name, [*pass_names(), *recipe_names()])
-            found.append(step)
-            continue
-        if step.fields or depth > MAX_NESTED:
-            raise UsageError(
-                f"the recipe {step.name!r} takes no fields",
-                where="--passes",
-                fix="name the passes that you want to set fields of",
-            )
-        file = BUILT_IN / f"{step.name}.yaml"
-        found += _expand([_step_of(entry, file) for entry in _read(file)["passes"]], depth + 1)
-    return found
+        if step.name in recipe_names():
+            expanded += _expand(_steps_of(step, whole_run, depth), False, depth + 1)
+        elif ":" in step.name or step.name in pass_names():
+            expanded.append(step)
+        else:
+            raise unknown_pass(step.name, [*pass_names(), *recipe_names()])
+    return expanded
 
 
-def _step_of(entry: Any, file: Path) -> PassCall:
-    if isinstance(entry, str):
-        return PassCall(entry, {})
-    if isinstance(entry, dict) and len(entry) == 1:
-        name, given = next(iter(entry.items()))
-        if isinstance(name, str) and (given is None or isinstance(given, dict)):
-            return PassCall(name, given or {})
-    raise UsageError(f"cannot read the entry {entry!r}", where=str(file), fix="write a name, or name: {field: value}")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        text = file.read_text(encoding="utf-8")
-        table = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+def _steps_of(step: PassCall, whole_run: bool, depth: int) -> tuple[PassCall, ...]:
+    """What stands in a recipe that has a name."""
+    content = read_recipe(named_recipes()[step.name].file)
+    if step.fields or depth > MAX_NESTED:
         raise UsageError(
-            f"not readable as a recipe ({str(error).splitlines()[0]})", where=str(file), fix="write it as YAML or JSON"
-        ) from error
-    if not isinstance(table, dict):
-        raise UsageError("holds no table", where=str(file), fix="begin it with `passes:`")
-    return table
-
-
-def _hooks(table: Any, file: Path) -> dict[str, Callable[..., None]]:
-    from graphpress.data.user_code import load_object
-
-    if not isinstance(table, dict):
-        raise UsageError("hooks is no table", where=str(file), fix="write event: module:function")
-    for event in table:
-        if event not in HOOKS:
-            raise UsageError(f"unknown hook {event!r}", where=str(file), fix=did_you_mean(str(event), HOOKS))
-    return {
-        event: load_object(str(reference), folder=file.parent, error=UsageError) for event, reference in table.items()
-    }
+            f"the recipe {step.name!r} takes no fields" if step.fields else f"the recipe {step.name!r} holds itself",
+            where="--passes",
+            fix="name the passes that you want to set fields of" if step.fields else "take it out of its own file",
+        )
+    if content.hooks and not whole_run:
+        raise UsageError(
+            f"the recipe {step.name!r} has hooks, which are for whole runs",
+            where="--passes",
+            fix=f"run it alone with --recipe {step.name}, or name its passes",
+        )
+    return content.steps
 
 
 def _user_class(reference: str) -> type[Pass]:
     from graphpress.data.user_code import load_object
 
-    found = load_object(reference, error=UsageError)
-    if not (isinstance(found, type) and issubclass(found, Pass)):
+    kind = load_object(reference, error=UsageError)
+    if not (isinstance(kind, type) and issubclass(kind, Pass)):
         raise UsageError(f"{reference!r} is no pass", where="--passes", fix="name a subclass of graphpress.Pass")
-    return found
-
-
-def _first_fault(error: Exception) -> str:
-    from pydantic import ValidationError
-
-    if isinstance(error, ValidationError):
-        fault = error.errors()[0]
-        return f"{'.'.join(str(one) for one in fault['loc'])}: {fault['msg']}"
-    return str(error)
+    return kind

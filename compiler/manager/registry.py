@@ -1,17 +1,16 @@
-"""Passes and backends by name: a lazy table of our own plus entry points that third parties use.
+"""Passes and backends by name: a lazy table of our own, and what other packages add through entry points.
 
-Nothing is imported until its name is asked for. A name that two packages claim raises and names both.
+Nothing is imported until its name is asked for.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from graphpress.errors import UsageError, did_you_mean
+from graphpress.plugins import OURS, Entry, installed
 
 PASS_GROUP = "graphpress.passes"
 BACKEND_GROUP = "graphpress.backends"
@@ -110,7 +109,7 @@ def unknown_pass(name: str, known: Iterable[str]) -> UsageError:
 
 def pass_names() -> list[str]:
     """Every pass that can be named, sorted."""
-    return sorted(_table(PASS_GROUP))
+    return sorted(_entries(PASS_GROUP))
 
 
 def load_pass(name: str) -> type[Any]:
@@ -119,24 +118,38 @@ def load_pass(name: str) -> type[Any]:
     Raises:
         UsageError: there is none, or its package cannot be imported.
     """
-    table = _table(PASS_GROUP)
+    table = _entries(PASS_GROUP)
     if name not in table:
         raise unknown_pass(name, table)
     from graphpress.manager.contract import Pass
 
-    kind: type[Any] = _import(name, table[name])
+    kind: type[Any] = table[name].load()
     if not (isinstance(kind, type) and issubclass(kind, Pass)) or kind.name != name:
         raise UsageError(
-            f"{table[name]} is no pass of the name {name!r}",
+            f"{table[name].reference} is no pass of the name {name!r}",
             where=f"entry points {PASS_GROUP}",
             fix="derive it from graphpress.Pass, and call entry point and class attribute `name` the same",
         )
     return kind
 
 
+def pass_classes() -> dict[str, Entry]:
+    """Every pass by the name of its class: ours, and of other packages those that no other claims, sorted."""
+    entries = _entries(PASS_GROUP).values()
+    names = Counter(class_name(entry) for entry in entries)
+    ours = {class_name(entry): entry for entry in entries if entry.origin == OURS}
+    theirs = {class_name(entry): entry for entry in entries if names[class_name(entry)] == 1}
+    return dict(sorted((theirs | ours).items()))
+
+
+def class_name(entry: Entry) -> str:
+    """The name of the class that an entry refers to."""
+    return entry.reference.partition(":")[2]
+
+
 def backend_names() -> list[str]:
     """Every backend that can be named, sorted; whether one works here is its own to say."""
-    return sorted(_table(BACKEND_GROUP))
+    return sorted(_entries(BACKEND_GROUP))
 
 
 def load_backend(name: str) -> Any:
@@ -145,10 +158,10 @@ def load_backend(name: str) -> Any:
     Raises:
         UsageError: there is none, or its package cannot be imported.
     """
-    table = _table(BACKEND_GROUP)
+    table = _entries(BACKEND_GROUP)
     if name not in table:
         raise UsageError(f"unknown backend {name!r}", where="--backend", fix=did_you_mean(name, table))
-    kind = _import(name, table[name])
+    kind = table[name].load()
     try:
         return kind()
     except Exception as error:  # third-party code
@@ -159,29 +172,7 @@ def load_backend(name: str) -> Any:
         ) from error
 
 
-@cache
-def _table(group: str) -> dict[str, str]:
-    table = dict(OWN_PASSES if group == PASS_GROUP else OWN_BACKENDS)
-    origin = dict.fromkeys(table, "graphpress")
-    for point in sorted(entry_points(group=group), key=lambda point: (point.name, point.value)):
-        package = point.dist.name if point.dist is not None else point.value
-        if table.get(point.name, point.value) != point.value:
-            raise UsageError(
-                f"the name {point.name!r} is claimed by {origin[point.name]} and by {package}",
-                where=f"entry points {group}",
-                fix="uninstall one of the two packages",
-            )
-        table[point.name], origin[point.name] = point.value, package
-    return table
-
-
-def _import(name: str, reference: str) -> Any:
-    module, _, attribute = reference.partition(":")
-    try:
-        return getattr(import_module(module), attribute)
-    except Exception as error:  # third-party code runs while it is imported
-        raise UsageError(
-            f"{name!r} cannot be loaded from {reference} ({type(error).__name__}: {error})",
-            where="entry points",
-            fix="reinstall the package that provides it",
-        ) from error
+def _entries(group: str) -> dict[str, Entry]:
+    """Everything of a group by name: our own, and what other packages add."""
+    own = OWN_PASSES if group == PASS_GROUP else OWN_BACKENDS
+    return {name: Entry(name, reference) for name, reference in own.items()} | installed(group, own)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from graphpress.manager.recipe import HOOKS
+from graphpress.manager.recipe_file import HOOKS
 from graphpress.manager.registry import OWN_PASSES, load_pass, pass_names
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

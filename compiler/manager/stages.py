@@ -25,16 +25,16 @@ def stages_of(passes: Iterable[Pass]) -> list[Stage]:
     """Group a pipeline: every lossy pass opens a transaction, which the recovery passes behind it join."""
     stages: list[Stage] = []
     transactions = 0
-    for one in passes:
+    for pass_ in passes:
         last = stages[-1] if stages else None
         joins = last is not None and (
-            (one.recovers and last.transaction is not None) or (one.lossless and last.transaction is None)
+            (pass_.recovers and last.transaction is not None) or (pass_.lossless and last.transaction is None)
         )
         if joins and last is not None:
-            stages[-1] = Stage((*last.passes, one), last.transaction)
-        elif one.lossless and not one.recovers:
-            stages.append(Stage((one,)))
+            stages[-1] = Stage((*last.passes, pass_), last.transaction)
+        elif pass_.lossless and not pass_.recovers:
+            stages.append(Stage((pass_,)))
         else:
-            stages.append(Stage((one,), transactions))
+            stages.append(Stage((pass_,), transactions))
             transactions += 1
     return stages

@@ -96,9 +96,9 @@ def _value_text(value: Any) -> str:
     if isinstance(value, str):
         return value if WORD.fullmatch(value) and yaml.safe_load(value) == value else _quoted(value)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_quoted(key)}: {_value_text(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{_quoted(key)}: {_value_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_value_text(one) for one in value) + "]"
+        return "[" + ", ".join(_value_text(item) for item in value) + "]"
     if isinstance(value, float) and not math.isfinite(value):
         return {math.inf: ".inf", -math.inf: "-.inf"}.get(value, ".nan")
     if isinstance(value, float) and "e" in repr(value):  # YAML 1.1 reads 1e-05 as a word
@@ -109,7 +109,7 @@ def _value_text(value: Any) -> str:
 
 def _quoted(text: str) -> str:
     """A JSON string, but that YAML knows no surrogate pairs."""
-    return '"' + "".join(json.dumps(one)[1:-1] if one <= "\uffff" else f"\\U{ord(one):08x}" for one in text) + '"'
+    return '"' + "".join(json.dumps(char)[1:-1] if char <= "\uffff" else f"\\U{ord(char):08x}" for char in text) + '"'
 
 
 def _split(text: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from graphpress.ir import Model, clone
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Feed
 from graphpress.runtime import Session
+
+Verification = Literal["none", "final", "each"]
+"""When to compare the outputs of lossless passes with those before: never, once a run of passes, after each pass."""
 
 TOLERANCE = {"float16": 2e-2, "float32": 1e-3, "float64": 1e-6}
 """Largest difference, as a fraction of the largest magnitude of that output (float32: rounding of reordered sums)."""
@@ -60,8 +63,8 @@ class Probe:
         try:
             session, _ = _materialized(model)
             for feed, expected in zip(self.feeds, self.expected, strict=True):
-                if found := first_difference(expected, session.run(feed), self.least):
-                    return found
+                if difference := first_difference(expected, session.run(feed), self.least):
+                    return difference
         except GraphpressError as error:
             return str(error)
         return None
@@ -78,31 +81,34 @@ def first_difference(expected: Mapping[str, Any], actual: Mapping[str, Any], lea
     """The first output that differs beyond the tolerance (and ``least``), in words, or None."""
     if list(expected) != list(actual):
         return f"outputs are {list(actual)}, not {list(expected)}"
-    for name, one in expected.items():
-        if found := _difference(one, actual[name], least):
-            return f"output {name!r} {found}"
+    for name, array in expected.items():
+        if difference := _difference(array, actual[name], least):
+            return f"output {name!r} {difference}"
     return None
 
 
-def _difference(one: Any, other: Any, least: float) -> str | None:
-    if isinstance(one, (list, tuple)) or isinstance(other, (list, tuple)):
-        if not isinstance(one, (list, tuple)) or not isinstance(other, (list, tuple)) or len(one) != len(other):
+def _difference(expected: Any, actual: Any, least: float) -> str | None:
+    sequences = [isinstance(value, (list, tuple)) for value in (expected, actual)]
+    if any(sequences):
+        if not all(sequences) or len(expected) != len(actual):
             return "is another sequence"
-        return next((found for pair in zip(one, other, strict=True) if (found := _difference(*pair, least))), None)
-    if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray):
-        return None if str(one) == str(other) else "differs"
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return f"is {other.dtype}{list(other.shape)}, not {one.dtype}{list(one.shape)}"
-    if one.dtype.kind not in "fc":
-        return None if np.array_equal(one, other) else f"differs in {int(np.sum(one != other))} of {one.size} elements"
-    if not np.array_equal(np.isfinite(one), np.isfinite(other)):
+        differences = (_difference(*pair, least) for pair in zip(expected, actual, strict=True))
+        return next(filter(None, differences), None)
+    if not isinstance(expected, np.ndarray) or not isinstance(actual, np.ndarray):
+        return None if str(expected) == str(actual) else "differs"
+    if expected.shape != actual.shape or expected.dtype != actual.dtype:
+        return f"is {actual.dtype}{list(actual.shape)}, not {expected.dtype}{list(expected.shape)}"
+    if expected.dtype.kind not in "fc":
+        unlike = int(np.sum(expected != actual))
+        return f"differs in {unlike} of {expected.size} elements" if unlike else None
+    if not np.array_equal(np.isfinite(expected), np.isfinite(actual)):
         return "is finite in other places"
-    finite = np.isfinite(one)
-    if not np.array_equal(one[~finite], other[~finite], equal_nan=True):
+    finite = np.isfinite(expected)
+    if not np.array_equal(expected[~finite], actual[~finite], equal_nan=True):
         return "is infinite with another sign, or undefined"
     if not finite.any():
         return None
-    a, b = one[finite].astype(np.complex128), other[finite].astype(np.complex128)
+    a, b = expected[finite].astype(np.complex128), actual[finite].astype(np.complex128)
     worst, scale = float(np.abs(a - b).max()), float(np.abs(a).max())
-    allowed = max(TOLERANCE.get(one.dtype.name, 1e-3), least) * max(scale, 1e-6)
+    allowed = max(TOLERANCE.get(expected.dtype.name, 1e-3), least) * max(scale, 1e-6)
     return None if worst <= allowed else f"differs by {worst:.3g} where its largest value is {scale:.3g}"

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphpress.manager.records import PassRecord
+from graphpress.plain import plain
 from graphpress.report import sentences
-from graphpress.report.records import LayerRecord, PassRecord, Report, plain
+from graphpress.report.records import LayerRecord, Report
 
 if TYPE_CHECKING:
     import jinja2

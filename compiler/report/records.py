@@ -1,4 +1,4 @@
-"""What a run has to tell, as plain records that mirror ``report.json`` key for key.
+"""What a job has to tell, as plain records that mirror ``report.json`` key for key.
 
 Figures that could not be measured are None and become ``null``; so does a float that is not finite, because JSON
 has no word for it. The attributes are named like the JSON keys, but for ``RefusalRecord.pass_name``, whose key is
@@ -8,23 +8,19 @@ has no word for it. The attributes are named like the JSON keys, but for ``Refus
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import PurePath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from graphpress.errors import UsageError
+from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict, Verdict
+from graphpress.plain import KEYS, plain
 
 SCHEMA_VERSION = 1
 
 Status = Literal["delivered", "kept_original", "budget_not_met"]
-PassStatus = Literal["applied", "refused", "rolled_back"]
 
 T = TypeVar("T")
-
-_RENAMED = {"pass_name": "pass"}
-"""Attributes whose JSON key is a Python keyword."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,55 +45,6 @@ class Figures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PassRecord:
-    """What one pass did.
-
-    Args:
-        name: the pass, as recipes call it.
-        status: ``applied`` (also with nothing to change, which a note says), ``refused`` or ``rolled_back``.
-        options: its fields that differ from their defaults.
-        seconds: time of the pass itself; ``verify_seconds`` and ``measure_seconds`` come on top.
-        metric: the metric after it, where one was measured.
-        changes: how many changes it made.
-        nodes, parameters, macs, bytes: the model after it.
-        transaction: number of the transaction it belongs to; None for a pass on its own.
-        notes: sentences for the reader.
-    """
-
-    name: str
-    status: PassStatus
-    seconds: float = 0.0
-    verify_seconds: float = 0.0
-    measure_seconds: float = 0.0
-    metric: float | None = None
-    notes: Sequence[str] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-    changes: int = 0
-    nodes: int | None = None
-    parameters: int | None = None
-    macs: int | None = None
-    bytes: int | None = None
-    transaction: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefusalRecord:
-    """Something a pass could have done and did not.
-
-    Args:
-        pass_name: the pass; ``pass`` in JSON.
-        where: node or value concerned.
-        why: the reason.
-        fix: what to do about it.
-    """
-
-    pass_name: str
-    where: str
-    why: str
-    fix: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class LayerRecord:
     """One layer of the result.
 
@@ -117,43 +64,6 @@ class LayerRecord:
     became: str | None = "float32"
     seconds: float | None = None
     sqnr: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """The accuracy budget and how sure its verdict is.
-
-    Args:
-        drop: how much the metric fell, a fraction; negative when it rose.
-        low, high: the interval of the drop at ``confidence``.
-        samples: how many samples it rests on.
-        max_drop: the budget; None when it was waived.
-    """
-
-    drop: float
-    low: float | None
-    high: float | None
-    confidence: float = 0.95
-    samples: int = 0
-    max_drop: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeedVerdict:
-    """Paired, interleaved timing of the result against the input model.
-
-    Args:
-        ratio: median of result time / input time; below 1 the result is faster.
-        low, high: the interval of that median.
-        rounds: paired measurements.
-        slower_above: the never-worse gate's tolerance: the result is worse where even ``low`` lies above this.
-    """
-
-    ratio: float
-    low: float
-    high: float
-    rounds: int = 0
-    slower_above: float = 1.03
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,29 +140,6 @@ def from_json(text: str) -> Report:
         raise UsageError(f"malformed report ({error})", where="report.json", fix="write the report again") from error
 
 
-def plain(item: Any) -> Any:
-    """Records, tuples, paths and numpy scalars as the plain values of JSON; floats that are not finite become None.
-
-    >>> plain({"ratio": float("nan"), "file": PurePath("out"), "names": ("a", "b")})
-    {'ratio': None, 'file': 'out', 'names': ['a', 'b']}
-    """
-    if is_dataclass(item) and not isinstance(item, type):
-        return {_RENAMED.get(one.name, one.name): plain(getattr(item, one.name)) for one in fields(item)}
-    if isinstance(item, Mapping):
-        return {str(key): plain(value) for key, value in item.items()}
-    if isinstance(item, float):
-        return float(item) if math.isfinite(item) else None
-    if item is None or isinstance(item, (bool, int, str)):
-        return item
-    if isinstance(item, PurePath):
-        return str(item)
-    if hasattr(item, "tolist"):
-        return plain(item.tolist())
-    if isinstance(item, Iterable):
-        return [plain(value) for value in item]
-    return str(item)
-
-
 def _report(table: Mapping[str, Any]) -> Report:
     values = dict(table)
     values["baseline"] = _record(Figures, table.get("baseline") or {})
@@ -265,6 +152,6 @@ def _report(table: Mapping[str, Any]) -> Report:
 
 
 def _record(kind: type[T], table: Mapping[str, Any]) -> T:
-    known = {_RENAMED.get(one.name, one.name): one.name for one in fields(kind)}  # type: ignore[arg-type]
+    known = {KEYS.get(field.name, field.name): field.name for field in fields(kind)}  # type: ignore[arg-type]
     values = {known[key]: value for key, value in table.items() if key in known}
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from graphpress.report.records import PassRecord, Report, SpeedVerdict, Verdict
+from graphpress.manager.records import PassRecord, SpeedVerdict, Verdict, points
+from graphpress.report.records import Report
 
 UNKNOWN = "–"
 UNCHECKED = "not checked"
@@ -65,9 +66,10 @@ def outcome(report: Report) -> str:
     if report.status == "budget_not_met":
         kept = "the passes asked for cost more accuracy than allowed; model.onnx is the best model inside the budget"
         return f"{kept}: it {'is the input model' if _unchanged(report) else _gains(report)}"
-    unchecked = report.verdict is None and any(record.transaction is not None for record in report.passes)
-    doubt = "; without data its accuracy is not checked" if unchecked and report.result.metric is None else ""
-    asked = dict.fromkeys(one.name for one in report.passes if one.status == "refused" and one.transaction is not None)
+    lossy = [record for record in report.passes if record.transaction is not None]
+    unchecked = lossy and report.verdict is None and report.result.metric is None
+    doubt = "; without data its accuracy is not checked" if unchecked else ""
+    asked = dict.fromkeys(record.name for record in lossy if record.status == "refused")
     refused = f"; refused, for the reason below: {', '.join(asked)}" if asked else ""
     return f"the optimized model {_gains(report)}{doubt}{refused}"
 
@@ -108,11 +110,12 @@ def precisions(report: Report) -> list[tuple[str, list[tuple[str, int]]]]:
     """
     if _unchanged(report):
         return []
-    found: dict[str, Counter[str]] = {}
+    counters: dict[str, Counter[str]] = {}
     for layer in report.layers:
         if layer.asked != "float32":
-            found.setdefault(layer.asked, Counter())[layer.became or UNCHECKED] += 1
-    return [(asked, became.most_common()) for asked, became in sorted(found.items(), key=lambda one: -one[1].total())]
+            counters.setdefault(layer.asked, Counter())[layer.became or UNCHECKED] += 1
+    by_count = sorted(counters.items(), key=lambda item: -item[1].total())
+    return [(asked, became.most_common()) for asked, became in by_count]
 
 
 def precision_summary(report: Report) -> str:
@@ -135,8 +138,8 @@ def dropped(report: Report) -> str:
 
 def failure(record: PassRecord) -> str:
     """The exception that ended a pass, in words; empty for a pass that did not break."""
-    found = next((note for note in record.notes if note.startswith(_FAILED)), "")
-    return found.removeprefix(_FAILED).removesuffix(")")
+    note = next((note for note in record.notes if note.startswith(_FAILED)), "")
+    return note.removeprefix(_FAILED).removesuffix(")")
 
 
 def comparison(report: Report) -> list[ComparisonRow]:
@@ -167,11 +170,6 @@ def plural(number: int, noun: str) -> str:
     ('1 sample', '5,000 samples')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def points(drop: float) -> str:
-    """A fraction in points: 0.01 is one point."""
-    return f"{100 * drop:.2f} points"
 
 
 def signed(drop: float) -> str:

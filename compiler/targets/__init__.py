@@ -1,16 +1,8 @@
-"""Targets are data: one TOML file each, beside this module."""
+"""Targets are data: a TOML file each, beside this module, in another package, or the user's own."""
 
-from graphpress.targets.target import (
-    Option,
-    QuantizationPolicy,
-    SparsityPolicy,
-    Target,
-    aliases_of,
-    load_target,
-    options_of,
-    target_names,
-    target_summaries,
-)
+from graphpress.targets.load import load_target, options_of, target_summaries
+from graphpress.targets.sources import aliases_of, origin_of, target_names
+from graphpress.targets.target import Option, QuantizationPolicy, SparsityPolicy, Target
 
 __all__ = [
     "Option",
@@ -20,6 +12,7 @@ __all__ = [
     "aliases_of",
     "load_target",
     "options_of",
+    "origin_of",
     "target_names",
     "target_summaries",
 ]

@@ -9,8 +9,8 @@ import numpy as np
 
 from graphpress.allocation import Goal
 from graphpress.coupling import Coupling, Group
+from graphpress.coupling.kept import Kept
 from graphpress.ir import Value, label
-from graphpress.manager.contract import Kept
 
 
 @dataclass
@@ -66,17 +66,3 @@ class PruneStep:
     goal: Goal
     key: str
     history: PruneHistory
-
-
-def composed(before: Mapping[str, Kept], now: Mapping[str, Kept]) -> dict[str, Kept]:
-    """Kept positions counted in the model as it was at first, after one more removal."""
-    return {
-        name: tuple(
-            _then(first, second) for first, second in zip(before.get(name, (None,) * len(kept)), kept, strict=True)
-        )
-        for name, kept in now.items()
-    }
-
-
-def _then(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
-    return second if first is None else first if second is None else first[second]

@@ -21,6 +21,7 @@ import numpy as np
 from graphpress.allocation import Curve, Goal, Kind
 from graphpress.coupling import Blocks, Coupling, Group, Keep, couple, remove, unshare
 from graphpress.coupling.cost import GroupCosts, Totals
+from graphpress.coupling.kept import composed
 from graphpress.errors import UsageError
 from graphpress.ir import Model, Node, Refusal, clone, label
 from graphpress.manager.contract import Context, Outcome, Pass
@@ -28,7 +29,7 @@ from graphpress.passes.prune._limits import Limits
 from graphpress.passes.prune._masking import damage
 from graphpress.passes.prune._plan import CountPlan, KeptCounts, Strategy
 from graphpress.passes.prune._speed import allocate
-from graphpress.passes.prune._steps import PruneHistory, PruneStep, composed
+from graphpress.passes.prune._steps import PruneHistory, PruneStep
 from graphpress.passes.prune.criteria import (
     Combine,
     Criterion,
@@ -148,8 +149,9 @@ class Prune(Pass):
         whole = costs.full
         costs.keep_all(allocation.counts)
         kept = remove(model, coupling, _keep(scores, allocation.counts))
-        for positions in (context.kept, step.history.kept):
-            positions.update(composed(positions, kept))
+        step.history.kept.update(composed(step.history.kept, kept))
+        if context.transaction is not None:
+            context.transaction.keep(kept)
         summary = _summary(len(coupling.groups), whole, costs.totals)
         _report(outcome, coupling, allocation, f"step {step.number}: {summary}" if self.steps > 1 else summary)
         return allocation

@@ -32,7 +32,9 @@ class Calibration:
     method: Method
     percentile: float
 
-    def ranges(self, model: Model, placement: Placement, context: Context, key: str) -> Ranges:
+    def ranges(
+        self, model: Model, placement: Placement, policy: QuantizationPolicy, context: Context, key: str
+    ) -> Ranges:
         """The range of every activation of the placement; values that share a range have the same.
 
         Follows the decision recorded under ``key`` where there is one, else records it.
@@ -40,13 +42,12 @@ class Calibration:
         wanted = {label(value) for value in placement.activations}
         recorded: Ranges | None = context.decisions.get(key)
         if recorded is None or not wanted <= set(recorded):
-            recorded = context.decisions[key] = self._remembered(model, placement, context)
+            recorded = context.decisions[key] = self._remembered(model, placement, policy, context)
         return {name: None if (bounds := recorded[name]) is None else (bounds[0], bounds[1]) for name in wanted}
 
-    def _remembered(self, model: Model, placement: Placement, context: Context) -> Ranges:
+    def _remembered(self, model: Model, placement: Placement, policy: QuantizationPolicy, context: Context) -> Ranges:
         """The observed ranges, from the cache where the same model has seen the same data before."""
         fingerprint = getattr(context.calibration, "fingerprint", None)
-        policy = context.target.quantization
         if context.cache is None or fingerprint is None or weight_bytes(model) > PROTOBUF_LIMIT:
             return self._observed(model, placement, policy, context)
         wanted = sorted(label(value) for value in placement.activations)

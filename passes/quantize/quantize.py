@@ -75,12 +75,11 @@ class Quantize(Pass):
     def run(self, model: Model, context: Context) -> Outcome:
         """Place, observe, encode."""
         policy = self._policy(context.target.quantization)
-        context = replace(context, target=replace(context.target, quantization=policy))
         placement = place(model.graph, policy, context)
         if not placement.nodes:
             return _nothing(placement)
         calibration = Calibration(self.calibration_method, self.percentile)
-        ranges = calibration.ranges(model, placement, context, f"{context.step}.{self.name}.ranges")
+        ranges = calibration.ranges(model, placement, policy, context, f"{context.step}.{self.name}.ranges")
         unusable = {value for value in placement.activations if ranges[label(value)] is None}
         if unusable:
             _check_inputs(unusable)

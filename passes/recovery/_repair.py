@@ -9,8 +9,9 @@ from typing import Protocol
 import numpy as np
 
 from graphpress.analysis.linear import LinearOp, as_read, changeable_linear_op
+from graphpress.coupling.kept import Kept
 from graphpress.ir import Model, Node, Refusal, Value, label
-from graphpress.manager.contract import Context, Kept
+from graphpress.manager.contract import Context
 from graphpress.observation import LayerPiece, LayerWalk, Pieces, Wanted, can_wait, waves_of
 from graphpress.passes.recovery._damage import damaged
 from graphpress.passes.recovery._targets import FitTarget, own_target, sum_target
@@ -18,7 +19,7 @@ from graphpress.passes.recovery._targets import FitTarget, own_target, sum_targe
 
 def nothing_before(name: str, context: Context) -> Refusal | None:
     """Why a pass that repairs towards the start of its transaction cannot, or None."""
-    if context.start is None:
+    if context.transaction is None:
         return Refusal(name, "there is no model to repair towards", "put it behind prune, quantize or sparsify")
     return None
 
@@ -48,9 +49,10 @@ def plan_repair(model: Model, context: Context, *, residual: bool) -> RepairPlan
         context: of the pass.
         residual: aim at the sum behind a residual addition where there is one.
     """
-    assert context.start is not None
-    layers, refusals = _damaged_layers(model, context.start, context)
-    targets, behind = _targets(layers, _results(context.start), residual=residual)
+    assert context.transaction is not None
+    start = context.transaction.start
+    layers, refusals = _damaged_layers(model, start, context)
+    targets, behind = _targets(layers, _results(start), residual=residual)
     return RepairPlan(waves_of(model.graph, list(layers), behind), layers, targets, refusals)
 
 
@@ -138,15 +140,17 @@ def repair(
 ) -> None:
     """Walk through the layers of a plan: ``begin`` makes the repair of each."""
     assert context.calibration is not None
+    assert context.transaction is not None
+    start, kept = context.transaction.start, context.transaction.kept
     data = Pieces.of(model, context.calibration, options.samples)
-    walk = LayerWalk(model, plan.waves, data, context.start, threads=context.threads)
+    walk = LayerWalk(model, plan.waves, data, start, threads=context.threads)
 
     def task(node: Node) -> _RepairTask:
-        aimed = _RepairTask(node, plan.targets[node], context.kept, begin(plan.layers[node]), options.results)
+        aimed = _RepairTask(node, plan.targets[node], kept, begin(plan.layers[node]), options.results)
         if walk.can_show(node, aimed.wants):
             return aimed
         own = own_target(node.outputs[0])  # the other branch is not final yet after all
-        return _RepairTask(node, own, context.kept, aimed.repair, options.results)
+        return _RepairTask(node, own, kept, aimed.repair, options.results)
 
     walk.run(task, context.progress, options.title)
 

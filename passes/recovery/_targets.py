@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphpress.analysis.linear import as_read, constant_operand
+from graphpress.coupling.kept import Kept
 from graphpress.ir import (
     Node,
     Value,
@@ -26,7 +27,6 @@ from graphpress.ir import (
     label,
     rank_of,
 )
-from graphpress.manager.contract import Kept
 from graphpress.passes._kept import restrict
 
 _SMALLEST = 1e-12

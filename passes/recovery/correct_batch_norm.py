@@ -20,9 +20,10 @@ from typing import ClassVar
 import numpy as np
 
 from graphpress.analysis.linear.rows import by_channel
+from graphpress.coupling.kept import Kept
 from graphpress.errors import UsageError
 from graphpress.ir import Editor, Model, Node, Refusal, constant, int_attribute, is_constant, is_standard, label
-from graphpress.manager.contract import Context, Kept, Outcome, Pass
+from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.observation import LayerPiece, LayerWalk, Moments, Pieces, Wanted, waves_of
 from graphpress.passes._kept import restrict
 from graphpress.passes.recovery._damage import damaged
@@ -66,7 +67,9 @@ class CorrectBatchNorm(Pass):
         assert context.calibration is not None
         nodes, refusals = _correctable(model, context)
         data, edit, corrected = Pieces.of(model, context.calibration, self.samples), Editor(model), list[Node]()
-        walk = LayerWalk(model, waves_of(model.graph, nodes), data, context.start, threads=context.threads)
+        transaction = context.transaction
+        start = None if transaction is None else transaction.start
+        walk = LayerWalk(model, waves_of(model.graph, nodes), data, start, threads=context.threads)
 
         def finish(node: Node, moments: Moments) -> None:
             if moments.is_finite:
@@ -76,8 +79,9 @@ class CorrectBatchNorm(Pass):
                 refusals.append(Refusal.at(node, "it reads infinite or undefined values"))
 
         def begin(node: Node) -> _Statistics:
-            compares = walk.can_show(node, Wanted(reference=(label(node.inputs[0]),)))
-            return _Statistics(node, context.kept.get(label(node.inputs[0])), compares, finish)
+            name = label(node.inputs[0])
+            kept = None if transaction is None else transaction.kept.get(name)
+            return _Statistics(node, kept, walk.can_show(node, Wanted(reference=(name,))), finish)
 
         walk.run(begin, context.progress, "correcting normalizations")
         changes = len(corrected)
@@ -107,7 +111,7 @@ class _Statistics:
 
 def _correctable(model: Model, context: Context) -> tuple[list[Node], list[Refusal]]:
     """The normalizations that read something else than at the start of the transaction; all of them outside one."""
-    hurt = None if context.start is None else damaged(model, context.start)
+    hurt = None if context.transaction is None else damaged(model, context.transaction.start)
     nodes, refusals = list[Node](), list[Refusal]()
     for node in model.graph:
         if not is_standard(node, "BatchNormalization") or context.excluded(node):

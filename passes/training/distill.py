@@ -154,7 +154,8 @@ class Distill(Recovery):
     def _ensemble(
         self, model: Model, context: Context, readings: list[Reading], features: list[str], teachers: list[Model]
     ) -> TeacherEnsemble:
-        spec = DistillationSpec(input_names(model), readings, self.loss, features, context.kept, threads_of(context))
+        kept = {} if context.transaction is None else context.transaction.kept
+        spec = DistillationSpec(input_names(model), readings, self.loss, features, kept, threads_of(context))
         feed = first_feed(context)
         ensemble = spec.ensemble(teachers, _start(context), feed)
         if self.teachers:
@@ -283,7 +284,7 @@ class Distill(Recovery):
 
 def _start(context: Context) -> Model:
     """The model whose inner values the student's go with."""
-    return context.start or context.original
+    return context.original if context.transaction is None else context.transaction.start
 
 
 def _unit(readings: list[Reading], scales: dict[str, float]) -> float:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from graphpress import ir
+from graphpress import ir, plugins
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.ir import Editor, constant, save
 from graphpress.manager import registry
@@ -115,10 +115,10 @@ def backends(monkeypatch):
     """Make the backends above available under the names ``slow`` and ``wordy``."""
     for name, kind in {"slow": SlowBackend, "wordy": WordyBackend}.items():
         monkeypatch.setitem(registry.OWN_BACKENDS, name, f"{kind.__module__}:{kind.__name__}")
-    registry._table.cache_clear()
+    plugins._entries.cache_clear()
     yield
     monkeypatch.undo()
-    registry._table.cache_clear()
+    plugins._entries.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -109,7 +109,7 @@ def board(monkeypatch):
     """The backend, registered under the name ``board``."""
     backend = BoardBackend()
     monkeypatch.setattr(registry, "load_backend", lambda name: backend)
-    monkeypatch.setattr("graphpress.driver.job.load_backend", lambda name: backend)
+    monkeypatch.setattr("graphpress.driver.config.load_backend", lambda name: backend)
     yield backend
     for each in backend.boards:
         each.close()

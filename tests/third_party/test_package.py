@@ -108,11 +108,54 @@ def test_doctor_names_it(command_line, site):
     assert "acme 1.0" in command_line("doctor", site=[site]).stdout
 
 
+def test_its_target_and_recipe_are_listed_with_their_origin(command_line, site):
+    listed = {target["name"]: target for target in json.loads(command_line("targets", "--json", site=[site]).stdout)}
+    assert (listed["acme_board"]["origin"], listed["acme_board"]["aliases"]) == ("graphpress-acme", ["acme"])
+    assert "the board that Acme sells (from graphpress-acme)" in command_line("targets", site=[site]).stdout
+    assert "clean up, then stamp (from graphpress-acme)" in command_line("passes", site=[site]).stdout
+    assert "acme_stamp" in command_line("passes", "acme_stamped", site=[site]).stdout
+
+
+@pytest.mark.parametrize("called", ["acme_board", "acme{memory=large}", "path", "copy"])
+def test_its_target_brings_backend_and_recipe(command_line, site, model_file, tmp_path, called):
+    file = site / "graphpress_acme" / "board.toml"
+    (tmp_path / "own").mkdir()
+    shutil.copy(file, tmp_path / "own" / "bench.toml")
+    target = {"path": str(file), "copy": "own/bench.toml{memory=large}"}.get(called, called)
+    done = command_line(model_file, "--target", target, "--threads", "3", "--output", "out", site=[site])
+    assert done.returncode == 0, done.stderr
+    name = {"path": "board", "copy": "bench"}.get(called, "acme_board")
+    assert (tmp_path / "out" / "acme.txt").read_text() == f"{name}, 3 threads\n"
+    assert b"stamped" in (tmp_path / "out" / "model.onnx").read_bytes()
+    again = command_line(model_file, "--recipe", "out/manifest.json", "--output", "again", site=[site])
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "again" / "model.onnx").read_bytes() == (tmp_path / "out" / "model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("recipe", ["acme_stamped", "path"])
+def test_its_recipe_runs_by_name_and_by_path(command_line, site, model_file, tmp_path, recipe):
+    given = str(site / "graphpress_acme" / "stamped.yaml") if recipe == "path" else recipe
+    done = command_line(model_file, "--recipe", given, "--output", "out", site=[site])
+    assert done.returncode == 0, done.stderr
+    assert b"stamped" in (tmp_path / "out" / "model.onnx").read_bytes()
+
+
+def test_a_target_without_its_file_is_said(command_line, site, tmp_path):
+    install(
+        copy_as(tmp_path, "graphpress-bolt", **{"graphpress_acme:board.toml": "graphpress_acme:absent.toml"}),
+        tmp_path / "bolt",
+    )
+    done = command_line("targets", site=[tmp_path / "bolt"])
+    assert done.returncode == 2
+    assert "there is no such file" in done.stderr
+    assert "reinstall graphpress-bolt" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("replaced", "names"),
     [
         ({"graphpress_acme.stamp:Stamp": "graphpress_acme.other:Stamp"}, ("graphpress-acme", "graphpress-bolt")),
-        ({"acme_stamp": "quantize"}, ("graphpress", "graphpress-bolt")),
+        ({"acme_stamp ": "quantize "}, ("graphpress", "graphpress-bolt")),
     ],
 )
 def test_two_packages_with_one_name_are_both_named(command_line, site, model_file, tmp_path, replaced, names):

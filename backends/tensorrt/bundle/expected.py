@@ -13,8 +13,8 @@ from graphpress.backends.tensorrt.bundle.commands import BUILDER_FLAGS, CALIBRAT
 from graphpress.backends.tensorrt.bundle.contents import Bundle
 from graphpress.backends.tensorrt.bundle.golden import ExpectedOutput, Golden
 from graphpress.backends.tensorrt.bundle.script import template
-from graphpress.report.manifest import file_record
-from graphpress.report.records import plain
+from graphpress.manager.manifest import file_record
+from graphpress.plain import plain
 
 BUNDLE_VERSION = 1
 

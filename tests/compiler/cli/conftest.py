@@ -11,7 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from graphpress.report.records import Figures, PassRecord, RefusalRecord, Report, SpeedVerdict, Verdict
+from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict, Verdict
+from graphpress.report.records import Figures, Report
 
 
 @dataclass

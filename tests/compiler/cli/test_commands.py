@@ -192,6 +192,7 @@ def test_targets_lists_them_all(capsys):
     targets = {target["name"]: target for target in run_json(capsys, "targets")}
     assert set(targets) <= set(target_names())
     assert targets["cpu"]["options"] == {}
+    assert {target["origin"] for target in targets.values()} == {"graphpress"}
     assert targets["jetson-orin"]["options"]["dla"] == {"default": "off", "words": ["off", "on"]}
     assert "jetpack=6.2|5.1|6.0|6.1|7.2, dla=off|on" in text
 

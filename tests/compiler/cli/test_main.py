@@ -9,9 +9,11 @@ import pytest
 
 from graphpress.cli.main import main
 from graphpress.cli.summary import summary
+from graphpress.driver.source import ModelFile
 from graphpress.errors import BackendError, DataError, ModelError, UsageError
 from graphpress.manager.recipe import from_text
-from graphpress.report.records import PassRecord, RefusalRecord, from_json, to_json
+from graphpress.manager.records import PassRecord, RefusalRecord
+from graphpress.report.records import from_json, to_json
 from graphpress.report.sentences import NEXT_STEPS
 
 DEFAULTS = {
@@ -23,7 +25,7 @@ DEFAULTS = {
 
 def test_a_bare_model_runs_the_default_command_with_the_defaults(api):
     assert main(["m.onnx"]) == 0
-    assert api.calls == [(Path("m.onnx"), DEFAULTS)]
+    assert api.calls == [(ModelFile.at("m.onnx"), DEFAULTS)]
 
 
 def test_options_may_come_before_the_model_and_all_reach_the_api(api):
@@ -42,7 +44,7 @@ def test_options_may_come_before_the_model_and_all_reach_the_api(api):
 
 def test_a_file_named_like_a_command_is_given_with_its_folder(api):
     assert main(["./inspect"]) == 0
-    assert api.calls[0][0] == Path("inspect")
+    assert api.calls[0][0] == ModelFile.at("inspect")
 
 
 @pytest.mark.parametrize(("status", "code"), [("delivered", 0), ("kept_original", 0), ("budget_not_met", 4)])

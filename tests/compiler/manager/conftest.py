@@ -15,8 +15,8 @@ from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.manager.evaluator import EvaluationResult, NoEvaluator
 from graphpress.manager.manager import Manager, Run
 from graphpress.manager.recipe import Recipe, from_passes
+from graphpress.manager.records import Verdict
 from graphpress.models import build
-from graphpress.report.records import Verdict
 from graphpress.targets import Target
 
 

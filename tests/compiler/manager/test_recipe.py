@@ -11,19 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphpress.errors import UsageError
+from graphpress.manager import recipe, recipe_file
 from graphpress.manager.contract import Pass
+from graphpress.manager.manifest import Manifest, write_manifest
 from graphpress.manager.recipe import (
-    BUILT_IN,
     Recipe,
     from_name,
     from_passes,
     from_text,
     options_of,
-    recipe_names,
-    to_table,
+    reference_of,
 )
+from graphpress.manager.recipe_file import FOLDER, recipe_names
 from graphpress.manager.registry import load_pass, pass_names
-from graphpress.report.manifest import Manifest, write_manifest
+from graphpress.plugins import NamedFile
 
 QUANTIZE = st.fixed_dictionaries(
     {},
@@ -49,6 +50,12 @@ def pipelines(draw):
     return tuple(load_pass(name)(**(draw(QUANTIZE) if name == "quantize" else {})) for name in names)
 
 
+def table_of(recipe):
+    """The content of a recipe file for a pipeline."""
+    named = [(reference_of(step), options_of(step)) for step in recipe.passes]
+    return {"passes": [{name: fields} if fields else name for name, fields in named]}
+
+
 @settings(deadline=None)
 @given(pipelines())
 def test_python_text_and_file_hold_the_same_passes(tmp_path_factory, passes):
@@ -56,7 +63,7 @@ def test_python_text_and_file_hold_the_same_passes(tmp_path_factory, passes):
     assert from_text(recipe.text()).passes == recipe.passes
     for suffix, write in ((".yaml", yaml.safe_dump), (".json", json.dumps)):
         file = tmp_path_factory.mktemp("recipes") / f"recipe{suffix}"
-        file.write_text(write(to_table(recipe)), encoding="utf-8")
+        file.write_text(write(table_of(recipe)), encoding="utf-8")
         assert from_name(str(file)).passes == recipe.passes
         assert from_name(str(file)).text() == recipe.text()
 
@@ -72,7 +79,7 @@ def test_built_in_recipes_load_and_have_a_description(name):
     recipe = from_name(name)
     assert recipe.passes
     assert recipe.explicit == frozenset()
-    assert yaml.safe_load((BUILT_IN / f"{name}.yaml").read_text())["description"]
+    assert yaml.safe_load((FOLDER / f"{name}.yaml").read_text())["description"]
 
 
 def names(text):
@@ -115,7 +122,7 @@ def test_user_code_is_named_by_module_and_class(tmp_path, monkeypatch):
 def test_tuples_go_through_text_and_file():
     recipe = from_passes([Trim(ratio=0.25, layers=("a", "b"))])
     assert recipe.text() == f"{Trim.__module__}:Trim{{ratio=0.25,layers=[a, b]}}"
-    assert to_table(recipe)["passes"][0] == {f"{Trim.__module__}:Trim": {"ratio": 0.25, "layers": ["a", "b"]}}
+    assert table_of(recipe)["passes"][0] == {f"{Trim.__module__}:Trim": {"ratio": 0.25, "layers": ["a", "b"]}}
 
 
 def test_hooks_are_named_in_the_file(tmp_path):
@@ -186,6 +193,35 @@ def test_a_hook_that_is_not_there_is_said(tmp_path):
     file.write_text("passes: []\nhooks: {after_pass: 'no_such_module_here:f'}")
     with pytest.raises(UsageError, match="no_such_module_here"):
         from_name(str(file))
+
+
+@pytest.fixture
+def named(tmp_path, monkeypatch):
+    """A recipe of another package, by name."""
+
+    def write(text):
+        (tmp_path / "acme.yaml").write_text(text)
+        source = NamedFile("acme", tmp_path / "acme.yaml", "acme")
+        table = {**recipe_file.named_recipes(), "acme": source}
+        for module in (recipe_file, recipe):
+            monkeypatch.setattr(module, "named_recipes", lambda: table)
+
+    return write
+
+
+def test_a_recipe_of_another_package_brings_its_hooks_where_it_is_the_whole_run(named, tmp_path):
+    (tmp_path / "acme_hooks.py").write_text("def after(*arguments):\n    return 'called'\n")
+    named("passes: [cleanup]\nhooks: {after_pass: 'acme_hooks:after'}\n")
+    assert from_name("acme").hooks["after_pass"]() == "called"
+    assert from_name("acme").passes == from_name("cleanup").passes
+    with pytest.raises(UsageError, match="has hooks, which are for whole runs"):
+        from_text("acme,quantize")
+
+
+def test_a_recipe_that_holds_itself_is_refused(named):
+    named("passes: [acme]")
+    with pytest.raises(UsageError, match="holds itself"):
+        from_name("acme")
 
 
 def test_an_unknown_recipe_names_the_nearest():

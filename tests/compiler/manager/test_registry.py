@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 
+from graphpress import plugins
 from graphpress.errors import UsageError
 from graphpress.manager import registry
 from graphpress.manager.contract import Pass
@@ -30,12 +31,12 @@ def installed(monkeypatch):
             SimpleNamespace(name=name, value=value, dist=SimpleNamespace(name=package))
             for package, name, value in points
         ]
-        monkeypatch.setattr(registry, "entry_points", lambda group: found)
-        registry._table.cache_clear()
+        monkeypatch.setattr(plugins, "entry_points", lambda group: found)
+        plugins._entries.cache_clear()
 
     yield install
     monkeypatch.undo()
-    registry._table.cache_clear()
+    plugins._entries.cache_clear()
 
 
 @pytest.mark.parametrize("name", sorted(registry.OWN_PASSES))

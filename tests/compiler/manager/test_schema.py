@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import graphpress.manager.schema
-from graphpress.manager.recipe import BUILT_IN, recipe_names
+from graphpress.manager.recipe_file import FOLDER, recipe_names
 from graphpress.manager.schema import published, schema
 
 FILE = Path(graphpress.manager.schema.__file__).with_name("recipe.schema.json")
@@ -29,7 +29,7 @@ def test_the_published_file_is_the_one_that_the_passes_give():
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_built_in_recipes_are_valid(validator, name):
-    validator.validate(yaml.safe_load((BUILT_IN / f"{name}.yaml").read_text()))
+    validator.validate(yaml.safe_load((FOLDER / f"{name}.yaml").read_text()))
 
 
 def test_the_example_is_valid(validator):

@@ -1,14 +1,7 @@
 import pytest
 
-from graphpress.report.records import (
-    Figures,
-    LayerRecord,
-    PassRecord,
-    RefusalRecord,
-    Report,
-    SpeedVerdict,
-    Verdict,
-)
+from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict, Verdict
+from graphpress.report.records import Figures, LayerRecord, Report
 
 EVIL = "<script>document.title='owned'</script>"
 

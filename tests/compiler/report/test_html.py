@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from graphpress.manager.records import PassRecord
 from graphpress.report.html import plotted, render_html, timeline, write_html
-from graphpress.report.records import LayerRecord, PassRecord
+from graphpress.report.records import LayerRecord
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [

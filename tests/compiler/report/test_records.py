@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpress.errors import UsageError
-from graphpress.report.records import Figures, PassRecord, Report, from_json, plain, to_json
+from graphpress.manager.records import PassRecord
+from graphpress.plain import plain
+from graphpress.report.records import Figures, Report, from_json, to_json
 
 FIXED_KEYS = {
     "schema_version", "model", "target", "backend", "status", "baseline", "result", "metric_name", "threads",

@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from graphpress.manager.records import PassRecord, SpeedVerdict, Verdict
 from graphpress.report import sentences
-from graphpress.report.records import Figures, PassRecord, SpeedVerdict, Verdict
+from graphpress.report.records import Figures
 
 EVEN = SpeedVerdict(ratio=1.001, low=0.99, high=1.01)
 

@@ -5,11 +5,10 @@ import tomllib
 import pytest
 
 from graphpress.errors import UsageError
-from graphpress.manager.recipe import recipe_names
+from graphpress.manager.recipe_file import recipe_names
 from graphpress.manager.registry import backend_names
 from graphpress.ops import lookup
-from graphpress.targets import aliases_of, load_target, options_of, target_names, target_summaries
-from graphpress.targets import target as module
+from graphpress.targets import aliases_of, load, load_target, options_of, sources, target_names, target_summaries
 
 
 @pytest.mark.parametrize("name", target_names())
@@ -47,6 +46,11 @@ def test_an_unknown_target_comes_with_a_hint():
     assert raised.value.fix == "did you mean 'raspberrypi4'?"
 
 
+def forget():
+    for cached in (sources.named, sources._aliases):
+        cached.cache_clear()
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Targets of a test's own."""
@@ -55,14 +59,12 @@ def folder(tmp_path, monkeypatch):
         for name, text in tables.items():
             tomllib.loads(text)
             (tmp_path / f"{name}.toml").write_text(text)
-        for cached in (module._tables, module._aliases):
-            cached.cache_clear()
+        forget()
 
-    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    monkeypatch.setattr(sources, "FOLDER", tmp_path)
     yield write
     monkeypatch.undo()
-    for cached in (module._tables, module._aliases):
-        cached.cache_clear()
+    forget()
 
 
 BASE = """
@@ -87,7 +89,7 @@ def test_a_target_like_another_changes_only_what_it_says(folder):
 def test_features_of_this_machine_adjust_it(folder, monkeypatch, features, reduced):
     text = BASE + '[[adjust]]\nlacks = ["avx512_vnni"]\nquantization = {reduced_range = true}\n'
     folder(here="this_machine = true\n" + text, elsewhere=text.replace('"b"', '"c"'))
-    monkeypatch.setattr(module, "cpu_features", lambda: features)
+    monkeypatch.setattr(load, "cpu_features", lambda: features)
     assert load_target("here").quantization.reduced_range is reduced
     assert load_target("here").quantization.compute_ops == ("Conv",)
     assert load_target("elsewhere").quantization.reduced_range is False

@@ -12,6 +12,7 @@ from graphpress.analysis.cost import model_cost
 from graphpress.errors import UsageError
 from graphpress.manager.contract import Context
 from graphpress.manager.recipe import from_text
+from graphpress.manager.transaction import Transaction
 from graphpress.models import build
 from graphpress.passes.prune.prune import Prune
 from graphpress.runtime import Session
@@ -19,7 +20,7 @@ from graphpress.targets import load_target
 
 
 def context(model: ir.Model, **more) -> Context:
-    return Context(load_target("cpu"), model, **more)
+    return Context(load_target("cpu"), model, transaction=Transaction(model), **more)
 
 
 def pruned(model: ir.Model, prune: Prune, **more):
@@ -48,7 +49,7 @@ def test_half_of_every_group_by_default(network):
     smaller, outcome, about = pruned(network, Prune())
     halved = 0
     for name, value in smaller.graph.initializers.items():
-        for axis, positions in enumerate(about.kept.get(name, ())):
+        for axis, positions in enumerate(about.transaction.kept.get(name, ())):
             if positions is not None:
                 assert value.shape[axis] == len(positions) == network.graph.initializers[name].shape[axis] // 2
                 halved += 1
@@ -94,7 +95,7 @@ def test_least_important_channels_go():
     weight[:, [1, 4, 6, 7]] *= 1e-3
     edit.set_constant(second.inputs[1], weight)
     _, _, about = pruned(model, Prune(ratio=0.5, criterion="l2"))
-    assert set(about.kept[first.inputs[1].name][0]) == {0, 2, 3, 5}
+    assert set(about.transaction.kept[first.inputs[1].name][0]) == {0, 2, 3, 5}
 
 
 def test_steps_go_the_same_way_in_turns(network):
@@ -102,7 +103,7 @@ def test_steps_go_the_same_way_in_turns(network):
     thrice, _, about = pruned(network, Prune(macs_kept=0.5, allocation="uniform", steps=3))
     assert model_cost(thrice).macs == pytest.approx(model_cost(once).macs, rel=0.06)
     for name, value in thrice.graph.initializers.items():
-        kept = about.kept.get(name)
+        kept = about.transaction.kept.get(name)
         if kept is None or name not in network.graph.initializers:
             continue
         original = ir.constant(network.graph.initializers[name])
@@ -116,7 +117,7 @@ def test_steps_go_the_same_way_in_turns(network):
 @pytest.mark.parametrize("allocation", ["uniform", "global", "latency"])
 def test_the_floor_holds_over_all_steps(network, goal, allocation):
     _, outcome, about = pruned(network, Prune(**goal, allocation=allocation, steps=3, floor=0.5))
-    for name, kept in about.kept.items():
+    for name, kept in about.transaction.kept.items():
         before = network.graph.initializers.get(name)
         for axis, positions in enumerate(kept if before is not None else ()):
             assert positions is None or 2 * len(positions) >= before.shape[axis]

@@ -9,9 +9,11 @@ import pytest
 from onnx import numpy_helper
 
 from graphpress.coupling import couple, remove
+from graphpress.coupling.kept import Kept
 from graphpress.driver.prepare import prepare
 from graphpress.ir import Model, Value, clone, from_proto, verify
-from graphpress.manager.contract import Context, Kept, Outcome, Pass
+from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.manager.transaction import Transaction
 from graphpress.models import build
 from graphpress.runtime import Session
 from graphpress.targets import load_target
@@ -41,7 +43,8 @@ class Case:
     def repair(self, one: Pass, **context) -> Outcome:
         """Run a recovery pass on a copy, in place of the model."""
         self.model = clone(self.model)
-        settings = {"start": self.start, "kept": dict(self.kept), "calibration": self.feeds} | context
+        transaction = Transaction(self.start, dict(self.kept))
+        settings = {"transaction": transaction, "calibration": self.feeds} | context
         about = Context(target=load_target("cpu"), original=self.start, **settings)
         refusal = one.refuse(self.model, about)
         self.outcome = Outcome(0, [refusal]) if refusal else one.run(self.model, about)

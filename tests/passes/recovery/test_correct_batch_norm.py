@@ -33,7 +33,7 @@ def damaged(of_text, case):
 @pytest.mark.parametrize("in_transaction", [True, False])
 def test_the_normalization_undoes_the_change(damaged, in_transaction):
     assert damaged.error() > 0.05
-    assert damaged.repair(CorrectBatchNorm(), **({} if in_transaction else {"start": None})).changes == 1
+    assert damaged.repair(CorrectBatchNorm(), **({} if in_transaction else {"transaction": None})).changes == 1
     assert damaged.error() < 1e-3
     before = constant(damaged.start.graph.initializers["m"]), constant(damaged.start.graph.initializers["v"])
     np.testing.assert_allclose(constant(damaged.weight("m")), before[0] * 0.5, atol=1e-5)

@@ -8,6 +8,7 @@ from graphpress.ir import clone, constant, label
 from graphpress.ir.encoding import encoding_of
 from graphpress.ir.sparsity import sparsity_problems
 from graphpress.manager.contract import Context
+from graphpress.manager.transaction import Transaction
 from graphpress.passes.quantize.quantize import Quantize
 from graphpress.passes.recovery.correct_bias import CorrectBias
 from graphpress.passes.sparsify.sparsify import Sparsify
@@ -107,7 +108,7 @@ def test_behind_quantize_and_behind_sparsify(pruned):
 def test_biases_are_what_the_target_wants_and_scales_fit_its_type(pruned, name, encoded):
     case = pruned("resnet", depth=8, stem="cifar", width=8, image=8, classes=4, opset=19)
     model = clone(case.start)
-    about = Context(load_target(name), case.start, calibration=case.feeds, start=case.start)
+    about = Context(load_target(name), case.start, calibration=case.feeds, transaction=Transaction(case.start))
     Quantize().run(model, about)
     assert CorrectBias().run(model, about).changes > 0
     layers = [node for node in model.graph if node.op_type == "Conv"]

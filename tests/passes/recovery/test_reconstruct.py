@@ -153,7 +153,7 @@ def test_a_layer_that_cannot_get_better_stays_as_it_is(pruned):
 
 @pytest.mark.parametrize(
     ("context", "reason"),
-    [({"start": None}, "no model to repair towards"), ({"calibration": None}, "calibration data")],
+    [({"transaction": None}, "no model to repair towards"), ({"calibration": None}, "calibration data")],
 )
 def test_it_refuses_without_start_or_data(pair, context, reason):
     assert reason in pair.repair(Reconstruct(), **context).refusals[0].why

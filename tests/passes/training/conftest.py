@@ -8,6 +8,7 @@ from graphpress.cache import ContentCache
 from graphpress.data.feeds import FeedSamples
 from graphpress.ir import Editor, clone, constant
 from graphpress.manager.contract import Context
+from graphpress.manager.transaction import Transaction
 from graphpress.models import build
 from graphpress.runtime import Session
 from graphpress.targets import Target
@@ -70,7 +71,7 @@ def context_of(network, images, tmp_path):
             decisions={} if decisions is None else decisions,
             cache=ContentCache(tmp_path / "cache") if cache else None,
             checkpoints=tmp_path / "checkpoints" if cache else None,
-            start=rest.pop("start", original),
+            transaction=rest.pop("transaction", Transaction(original)),
             **rest,
         )
 

@@ -66,7 +66,7 @@ def test_a_pruned_model_with_features_of_the_channels_that_were_kept(network, co
     context = context_of()
     student = clone(network)
     Prune(ratio=0.25).run(student, context)
-    assert context.kept
+    assert context.transaction.kept
     infer_shapes(student)
     before = distance(network, student)
     for fields in ({"features": 1.0}, {"mode": "blockwise"}):
@@ -294,7 +294,7 @@ def test_a_model_that_answers_as_its_teacher_is_left_alone(network, context_of, 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_in_one_transaction_with_pruning(network, context_of, distance, weights, fails):
-    context = context_of(start=None)
+    context = context_of(transaction=None)
     before = weights(network)
     passes = [Prune(ratio=0.25), distill(learning_rate=1e30, loss="mse") if fails else distill(steps=20)]
     manager = Manager(context, NoEvaluator(), [next(iter(context.calibration))])

@@ -22,6 +22,7 @@ from graphpress.analysis.shapes import infer_shapes
 from graphpress.data.feeds import FeedSamples
 from graphpress.ir import load, save
 from graphpress.manager.contract import Context
+from graphpress.manager.transaction import Transaction
 from graphpress.passes.training.distill import Distill
 from graphpress.runtime import Session
 from graphpress.targets import Target
@@ -29,7 +30,8 @@ folder = Path(sys.argv[1])
 original, student = load(folder / "original.onnx"), load(folder / "student.onnx")
 infer_shapes(student)
 samples = FeedSamples([{"input": np.load(folder / "images.npy")}], Session(original).inputs)
-context = Context(Target("test", "a target"), original, samples, checkpoints=folder / "checkpoints", start=original)
+settings = {"checkpoints": folder / "checkpoints", "transaction": Transaction(original)}
+context = Context(Target("test", "a target"), original, samples, **settings)
 outcome = Distill(**FIELDS).run(student, context)
 save(student, folder / "trained.onnx")
 print(outcome.notes)

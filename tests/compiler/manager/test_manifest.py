@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from graphpress.errors import UsageError
 from graphpress.ir import load
-from graphpress.report.manifest import (
+from graphpress.manager.manifest import (
     Manifest,
     changed_inputs,
     file_record,

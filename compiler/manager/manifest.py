@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphpress.errors import UsageError
-from graphpress.report.records import plain
+from graphpress.plain import plain
 from graphpress.runtime.environment import library_versions, machine
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def file_record(file: Path, folder: Path | None = None) -> FileRecord:
 
 def file_records(files: Iterable[Path], folder: Path) -> tuple[FileRecord, ...]:
     """Records of files below ``folder``, sorted by name; folders among them are walked."""
-    every = {one for file in files for one in (file.rglob("*") if file.is_dir() else (file,)) if one.is_file()}
+    every = {entry for file in files for entry in (file.rglob("*") if file.is_dir() else (file,)) if entry.is_file()}
     return tuple(sorted((file_record(file, folder) for file in every), key=lambda record: record.name))
 
 
@@ -102,10 +102,10 @@ def changed_inputs(manifest: Manifest, now: Iterable[FileRecord]) -> list[str]:
 
     The model file is matched by its place in the list, not its name: a renamed model is the same model.
     """
-    found = list(now)
-    by_name = {record.name: record.sha256 for record in found}
-    if found and manifest.inputs:
-        by_name[manifest.inputs[0].name] = found[0].sha256
+    records = list(now)
+    by_name = {record.name: record.sha256 for record in records}
+    if records and manifest.inputs:
+        by_name[manifest.inputs[0].name] = records[0].sha256
     return [record.name for record in manifest.inputs if by_name.get(record.name) != record.sha256]
 
 

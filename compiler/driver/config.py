@@ -1,0 +1,152 @@
+"""The first step of a run: what its options mean. Names are looked up and words are read; no model is opened yet."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from graphpress.backend import Backend
+from graphpress.cache import ContentCache
+from graphpress.driver.options import Options
+from graphpress.driver.output import check_folder, default_folder
+from graphpress.driver.prepare import parse_input_shapes
+from graphpress.driver.source import ModelFile
+from graphpress.errors import BackendError, UsageError, did_you_mean
+from graphpress.manager.manifest import Manifest
+from graphpress.manager.recipe import Recipe, from_name, from_passes, from_text
+from graphpress.manager.recipe_file import HOOKS
+from graphpress.manager.registry import load_backend
+from graphpress.targets import Target, load_target
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What the options of a run mean.
+
+    Args:
+        options: as given, or as recorded where a manifest is replayed and the call leaves them at their defaults.
+        target, backend, recipe: as looked up.
+        backend_name: how the backend is called.
+        exclude: nodes whose name matches stay as they are in lossy passes.
+        shapes: input shapes that the user fixed.
+        output: folder to write, which may be written.
+        threads: threads of the runtime.
+        cache: keeps expensive results by content.
+    """
+
+    options: Options
+    target: Target
+    backend: Backend
+    backend_name: str
+    recipe: Recipe
+    exclude: re.Pattern[str] | None
+    shapes: Mapping[str, tuple[int, ...]]
+    output: Path
+    threads: int
+    cache: ContentCache
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where long work keeps its state: in the cache where there is one, else beside the output."""
+        if self.cache.folder is not None:
+            return self.cache.folder / "training"
+        return self.output.parent / f".{self.output.name}-checkpoint"
+
+
+def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[..., None]]) -> RunConfig:
+    """Look up everything that the options name.
+
+    Args:
+        file: the model, which is not opened.
+        options: as given.
+        hooks: the user's functions by event.
+
+    Raises:
+        UsageError: a name, a word or a folder that cannot be used.
+        BackendError: the backend does not work here.
+    """
+    recipe = _recipe(options, load_target(options.target), hooks)
+    options = _replayed(options, recipe.manifest)
+    target = load_target(options.target)
+    backend_name = options.backend or target.backend
+    config = RunConfig(
+        options=options,
+        target=target,
+        backend=_available(backend_name),
+        backend_name=backend_name,
+        recipe=recipe,
+        exclude=_pattern(options.exclude),
+        shapes=parse_input_shapes(options.input_shape),
+        output=default_folder(file.path, options.target) if options.output is None else Path(options.output),
+        threads=options.threads or os.cpu_count() or 1,
+        cache=ContentCache(None if options.cache_dir is None else Path(options.cache_dir)),
+    )
+    check_folder(config.output, options.force, [file.path, *_data_files(options.data)])
+    return config
+
+
+def _recipe(options: Options, target: Target, hooks: Mapping[str, Callable[..., None]]) -> Recipe:
+    if options.recipe is not None and options.passes is not None:
+        raise UsageError("both a recipe and passes were given", where="--passes", fix="give one of them")
+    if isinstance(options.passes, str):
+        recipe = from_text(options.passes)
+    elif options.passes is not None:
+        recipe = from_passes(options.passes)
+    else:
+        recipe = from_name(os.fspath(options.recipe or target.recipe))
+    for event in hooks:
+        if event not in HOOKS:
+            raise UsageError(f"unknown hook {event!r}", where="hooks", fix=did_you_mean(event, HOOKS))
+    return replace(recipe, hooks={**recipe.hooks, **hooks})
+
+
+def _replayed(options: Options, manifest: Manifest | None) -> Options:
+    """What the call leaves at its default is as it was in the recorded run."""
+    if manifest is None:
+        return options
+    recorded = {
+        **manifest.options,
+        "target": manifest.target,
+        "backend": manifest.backend,
+        "seed": manifest.seed,
+        "threads": manifest.threads,
+    }
+    default = Options()
+    return replace(
+        options,
+        **{
+            name: value
+            for name, value in recorded.items()
+            if hasattr(default, name) and getattr(options, name) == getattr(default, name)
+        },
+    )
+
+
+def _available(name: str) -> Backend:
+    backend: Backend = load_backend(name)
+    state = backend.available()
+    if not state.works:
+        raise BackendError(
+            f"the backend {name!r} is not available: {state.detail}",
+            where="--backend",
+            fix=state.install or "see `optimize doctor`",
+        )
+    return backend
+
+
+def _data_files(data: Any) -> list[Path]:
+    """The data file, where the data is one: it must not lie in a folder that is about to be replaced."""
+    return [Path(data)] if isinstance(data, (str, os.PathLike)) else []
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if text is None else re.compile(text)
+    except re.error as error:
+        raise UsageError(
+            f"not a regular expression ({error})", where="--exclude", fix="escape special characters"
+        ) from error

@@ -1,0 +1,172 @@
+"""The second step of a run: the model and the data, opened, and whether they go together and with the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from graphpress.backend import ShapeRange
+from graphpress.data import Dataset, load_dataset, synthetic_samples
+from graphpress.driver.config import RunConfig
+from graphpress.driver.options import Options
+from graphpress.driver.prepare import parse_input_ranges, prepare
+from graphpress.driver.source import ModelFile
+from graphpress.errors import ModelError, UsageError
+from graphpress.evaluation import Metric, resolve_metric
+from graphpress.ir import Model, Refusal, clone, label, load
+from graphpress.ir.foreign import foreign_nodes
+from graphpress.manager.contract import Feed
+from graphpress.manager.manifest import FileRecord, Manifest, changed_inputs, model_records
+from graphpress.runtime import InputSpec, Session
+from graphpress.targets import load_target
+
+PROBE_SAMPLES = 4
+MAX_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What a run works on.
+
+    Args:
+        file: the model file.
+        records: digests of the model file and its external data.
+        original: the model as it is in the file.
+        model: the same, prepared for passes.
+        kept_nodes: Q/DQ nodes of the file that stay nodes, with the reason.
+        specs: what the result wants to be fed, fixed shapes included.
+        session: the input model in ONNX Runtime: the baseline of everything.
+        data: the user's data, its parts None without.
+        metric: what is measured; None without data.
+        probes: inputs for the check of lossless passes, of few samples.
+        ranges: what the user said of input shapes that stay open.
+    """
+
+    file: ModelFile
+    records: tuple[FileRecord, ...]
+    original: Model
+    model: Model
+    kept_nodes: tuple[Refusal, ...]
+    specs: tuple[InputSpec, ...]
+    session: Session
+    data: Dataset
+    metric: Metric | None
+    probes: tuple[Feed, ...]
+    ranges: Mapping[str, ShapeRange]
+
+    @property
+    def single(self) -> Feed:
+        """One sample, for measuring latency."""
+        return first_samples(self.probes[0], self.specs, 1)
+
+    @property
+    def files(self) -> list[Path]:
+        """The model file, then its external data."""
+        folder = self.file.path.parent
+        return [self.file.path, *(folder / record.name for record in self.records[1:])]
+
+    @property
+    def original_bytes(self) -> int:
+        """Bytes of the input model with its external data."""
+        return sum(record.bytes for record in self.records)
+
+
+def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
+    """Open the model and the data.
+
+    Raises:
+        ModelError: the model cannot be read or run.
+        DataError: the data cannot be read, or does not go with the model.
+        UsageError: shapes or a metric that do not go with them, or a manifest of other inputs.
+    """
+    original = load(file.path)
+    records = file.renamed(model_records(file.path, original))
+    model = clone(original)
+    kept_nodes = tuple(prepare(model, config.shapes))
+    ranges = parse_input_ranges(config.options.input_range, model)
+    session = _open_session(file, model, config.threads)
+    specs = tuple(replace(spec, dims=config.shapes.get(spec.name, spec.dims)) for spec in session.inputs)
+    data = load_dataset(config.options.data, specs, limit=config.options.eval_limit)
+    _check_recorded(config.recipe.manifest, records, data, config.options)
+    return RunInputs(
+        file=file,
+        records=records,
+        original=original,
+        model=model,
+        kept_nodes=kept_nodes,
+        specs=specs,
+        session=session,
+        data=data,
+        metric=_metric(config.options, data),
+        probes=_probes(specs, data, config),
+        ranges=ranges,
+    )
+
+
+def _open_session(file: ModelFile, model: Model, threads: int) -> Session:
+    """The input model in ONNX Runtime, which measures everything against it."""
+    try:
+        return Session(file.path, threads=threads)
+    except ModelError as error:
+        if not (foreign := foreign_nodes(model)):
+            raise
+        names = listed([f"{node.op_type} ({label(node)})" for node in foreign])
+        raise ModelError(
+            f"only the device has the operators {names}: nothing here can run the model, or measure it",
+            where=str(file.path),
+            fix="optimize the model as it is without them, and insert them afterwards (--passes surgery{function=…})",
+        ) from error
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return ", ".join(names[:MAX_SHOWN]) + more
+
+
+def first_samples(feed: Feed, inputs: Sequence[InputSpec], count: int) -> Feed:
+    """The first samples of a feed, where every input leaves its batch axis open; else the whole feed."""
+    open_batch = all(spec.dims and not isinstance(spec.dims[0], int) for spec in inputs)
+    sizes = {len(array) for array in feed.values() if array.ndim}
+    if not open_batch or len(sizes) != 1:
+        return feed
+    return {name: array[:count] for name, array in feed.items()}
+
+
+def _check_recorded(
+    manifest: Manifest | None, records: tuple[FileRecord, ...], data: Dataset, options: Options
+) -> None:
+    """Recorded decisions are those of one model, data and target; others need their own."""
+    if manifest is None:
+        return
+    given = data.fingerprints()
+    changed = [
+        *changed_inputs(manifest, records),
+        *(f"{part} data" for part in manifest.data if manifest.data[part] != given.get(part)),
+    ]
+    if load_target(options.target).canonical_name != load_target(manifest.target).canonical_name:
+        changed.append(f"target ({manifest.target})")
+    if changed:
+        raise UsageError(
+            f"was recorded with another {', '.join(changed)}",
+            where=str(options.recipe),
+            fix="give what the recorded run was given, or its passes anew with --passes",
+        )
+
+
+def _metric(options: Options, data: Dataset) -> Metric | None:
+    if data.evaluation is None:
+        if options.metric is not None:
+            raise UsageError("a metric needs data", where="--metric", fix="give --data FILE")
+        return None
+    return resolve_metric(options.metric, data.evaluation.labels is not None)
+
+
+def _probes(specs: Sequence[InputSpec], data: Dataset, config: RunConfig) -> tuple[Feed, ...]:
+    made_up = synthetic_samples(specs, 2, config.options.seed, input_shapes=config.shapes)
+    feeds = iter(data.calibration or data.evaluation or made_up)
+    first = first_samples(next(feeds), specs, PROBE_SAMPLES)
+    more = PROBE_SAMPLES - 1 if all(len(array) == 1 for array in first.values() if array.ndim) else 0
+    return (first, *islice(feeds, more))

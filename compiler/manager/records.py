@@ -1,0 +1,101 @@
+"""What a run of passes has to tell, as plain records: the report takes them as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+PassStatus = Literal["applied", "refused", "rolled_back"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassRecord:
+    """What one pass did.
+
+    Args:
+        name: the pass, as recipes call it.
+        status: ``applied`` (also with nothing to change, which a note says), ``refused`` or ``rolled_back``.
+        options: its fields that differ from their defaults.
+        seconds: time of the pass itself; ``verify_seconds`` and ``measure_seconds`` come on top.
+        metric: the metric after it, where one was measured.
+        changes: how many changes it made.
+        nodes, parameters, macs, bytes: the model after it (its first change, where it made several); ``bytes`` is the
+            size of its weights. None for a pass that was refused, ``macs`` also where a shape is unknown.
+        transaction: number of the transaction it belongs to; None for a pass on its own.
+        notes: sentences for the reader.
+    """
+
+    name: str
+    status: PassStatus
+    seconds: float = 0.0
+    verify_seconds: float = 0.0
+    measure_seconds: float = 0.0
+    metric: float | None = None
+    notes: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    changes: int = 0
+    nodes: int | None = None
+    parameters: int | None = None
+    macs: int | None = None
+    bytes: int | None = None
+    transaction: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusalRecord:
+    """Something a pass could have done and did not.
+
+    Args:
+        pass_name: the pass; ``pass`` in JSON.
+        where: node or value concerned.
+        why: the reason.
+        fix: what to do about it.
+    """
+
+    pass_name: str
+    where: str
+    why: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The accuracy budget and how sure its verdict is.
+
+    Args:
+        drop: how much the metric fell, a fraction; negative when it rose.
+        low, high: the interval of the drop at ``confidence``.
+        samples: how many samples it rests on.
+        max_drop: the budget; None when it was waived.
+    """
+
+    drop: float
+    low: float | None
+    high: float | None
+    confidence: float = 0.95
+    samples: int = 0
+    max_drop: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedVerdict:
+    """Paired, interleaved timing of the result against the input model.
+
+    Args:
+        ratio: median of result time / input time; below 1 the result is faster.
+        low, high: the interval of that median.
+        rounds: paired measurements.
+        slower_above: the never-worse gate's tolerance: the result is worse where even ``low`` lies above this.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    rounds: int = 0
+    slower_above: float = 1.03
+
+
+def points(drop: float) -> str:
+    """A fraction in points: 0.01 is one point."""
+    return f"{100 * drop:.2f} points"
