@@ -13,7 +13,6 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from graphpress.cache import ContentCache
-from graphpress.runtime.environment import environment
 from graphpress.ir import Model, digest
 from graphpress.progress import Progress, Silent
 from graphpress.runtime import InputSpec, Session, median_latency

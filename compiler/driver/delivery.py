@@ -13,7 +13,6 @@ from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_
 from graphpress.driver.choice import Candidate, Choice, choose
 from graphpress.driver.job import Job
 from graphpress.driver.output import staged
-from graphpress.runtime.environment import environment
 from graphpress.evaluation import Score
 from graphpress.ir import Refusal, count_nodes, graphs
 from graphpress.ir.encoding import compute_requests

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from graphpress.runtime.environment import cpu_features
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.plugins import NamedFile
+from graphpress.runtime.environment import cpu_features
 from graphpress.targets.check import FILE_KEYS
 from graphpress.targets.sources import merged, named, source_of, whole_table
 from graphpress.targets.target import Option, Target
