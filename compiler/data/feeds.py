@@ -116,10 +116,10 @@ class FeedSamples(Samples):
         count = next((array.shape[0] for array in feed.values() if array.ndim), 1) if self._common else 1
         if count == 0:
             raise DataError("is an empty feed", where=where, fix="leave it out")
-        found = None if labels is None else np.atleast_1d(to_array(labels, where))
-        if found is not None and found.shape[0] != count:
-            raise DataError(f"{found.shape[0]} labels for {count} samples", where=where)
-        return Batch(feed, found, count)
+        targets = None if labels is None else np.atleast_1d(to_array(labels, where))
+        if targets is not None and targets.shape[0] != count:
+            raise DataError(f"{targets.shape[0]} labels for {count} samples", where=where)
+        return Batch(feed, targets, count)
 
     def _arrays(self, content: Any, where: str) -> dict[str, Any]:
         names = [spec.name for spec in self._inputs]

@@ -13,7 +13,7 @@ Feed = Mapping[str, np.ndarray]
 """One call's inputs: array by input name, the batch axis included."""
 
 Dims = tuple[int | str | None, ...] | None
-"""Extents of an input: an int when static, a name or None when they are free; None where not even their number is said.
+"""Extents of an input: an int when static, a name or None when they are free; None where the rank is unknown.
 """
 
 

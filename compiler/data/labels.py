@@ -31,12 +31,12 @@ def from_names(names: Sequence[str], pattern: str, where: str) -> np.ndarray:
         ) from error
     if compiled.groups < 1:
         raise DataError(f"{pattern!r} has no group", where=where, fix="put parentheses round the label: ^(\\d+)_")
-    found = [compiled.search(name) or compiled.search(name.rsplit("/", 1)[-1]) for name in names]
-    for name, match in zip(names, found, strict=True):
+    matches = [compiled.search(name) or compiled.search(name.rsplit("/", 1)[-1]) for name in names]
+    for name, match in zip(names, matches, strict=True):
         if match is None or match.group(1) is None:
             raise DataError(f"the name {name!r} does not match {pattern!r}", where=where, fix="correct from_name")
-    words = [match.group(1) for match in found if match is not None]
-    return np.array([int(word) for word in words]) if all(map(_is_integer, words)) else np.array(words, dtype=object)
+    texts = [match.group(1) for match in matches if match is not None]
+    return np.array([int(text) for text in texts]) if all(map(_is_integer, texts)) else np.array(texts, dtype=object)
 
 
 def read_labels(path: Path, spec: LabelSpec) -> np.ndarray:
@@ -64,10 +64,10 @@ def read_labels(path: Path, spec: LabelSpec) -> np.ndarray:
 
 
 def finish(labels: np.ndarray, classes: Sequence[str] | None, count: int, where: str) -> np.ndarray:
-    """Labels as numbers, one a record: words become indices into ``classes``, ``[n, 1]`` becomes ``[n]``.
+    """Labels as numbers, one a record: class names become indices into ``classes``, ``[n, 1]`` becomes ``[n]``.
 
     Raises:
-        DataError: their number differs from ``count``, or they are words that ``classes`` does not name.
+        DataError: their number differs from ``count``, or they are class names that ``classes`` does not list.
     """
     if labels.ndim == 0 or labels.shape[0] != count:
         raise DataError(
@@ -85,20 +85,20 @@ def finish(labels: np.ndarray, classes: Sequence[str] | None, count: int, where:
 
 
 def _indices(labels: np.ndarray, classes: Sequence[str] | None, where: str) -> np.ndarray:
-    found = sorted({str(word) for word in labels.ravel()})
+    names = sorted({str(name) for name in labels.ravel()})
     if classes is None:
-        few = ", ".join(found[:5])
+        few = ", ".join(names[:5])
         raise DataError(
-            f"labels are words ({few}), and their order is not known",
+            f"labels are text ({few}), and their order is not known",
             where=where,
             fix=f"add `classes: [{few}]` to labels, in the order of the model's outputs",
         )
-    unknown = [word for word in found if word not in classes]
+    unknown = [name for name in names if name not in classes]
     if unknown:
         raise DataError(f"label {unknown[0]!r} is none of classes", where=where, fix=f"classes: {list(classes)}")
-    order = {word: at for at, word in enumerate(classes)}
-    return np.array([order[str(word)] for word in labels.ravel()], np.int64).reshape(labels.shape)
+    order = {name: at for at, name in enumerate(classes)}
+    return np.array([order[str(name)] for name in labels.ravel()], np.int64).reshape(labels.shape)
 
 
-def _is_integer(word: str) -> bool:
-    return re.fullmatch(r"[+-]?\d+", word) is not None
+def _is_integer(text: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+", text) is not None

@@ -60,7 +60,7 @@ def load_dataset(
 
     A single set of samples serves as calibration (at most 512 evenly spaced samples, labels unused) and as evaluation.
     So does a data file with only one of both parts: without ``evaluation``, the metric is taken on the calibration
-    samples. Either is said in ``notes``.
+    samples. ``notes`` records either.
 
     Raises:
         DataError: the data cannot be read or does not go with the model's inputs.
@@ -85,10 +85,10 @@ def _parts(spec: Any, inputs: tuple[ModelInput, ...], batch: int | None) -> Data
         return _from_file(read_data_file(Path(spec)), Path(spec).parent, str(spec), inputs, batch)
     if isinstance(spec, Mapping) and _is_sectioned(spec, inputs):
         return _from_sections(spec, inputs, batch)
-    return Dataset(evaluation=_one_set(spec, inputs, batch))
+    return Dataset(evaluation=_single_part(spec, inputs, batch))
 
 
-def _one_set(spec: Any, inputs: tuple[ModelInput, ...], batch: int | None) -> Samples:
+def _single_part(spec: Any, inputs: tuple[ModelInput, ...], batch: int | None) -> Samples:
     """Samples from a bare source or a Python object."""
     if not isinstance(spec, (str, Path)):
         return PartReader(inputs, Path(), "data", batch=batch).from_object(spec, Part(f"data ({type(spec).__name__})"))
@@ -108,7 +108,7 @@ def _from_sections(spec: Mapping[str, Any], inputs: tuple[ModelInput, ...], batc
     """A data file as a mapping, in which a part may also be a Python object."""
     objects = {name: spec[name] for name in _PARTS if name in spec and not _is_part(spec[name])}
     rest = {name: value for name, value in spec.items() if name not in objects}
-    opened = {name: _one_set(value, inputs, batch) for name, value in objects.items()}
+    opened = {name: _single_part(value, inputs, batch) for name, value in objects.items()}
     has_file = bool(set(rest) & set(_PARTS))
     if not has_file and rest.get("preprocess"):
         raise DataError("preprocess is for parts with a source", where="data", fix="preprocess the arrays yourself")

@@ -1,4 +1,4 @@
-"""Which of a source's arrays feeds which input when nobody says so, and what is said of the rest."""
+"""Which of a source's arrays feeds which input where the data file does not say, and notes on the others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from graphpress.errors import DataError
 
 LABELS = "labels"
-"""The name under which labels are found in a bare source."""
+"""The name of the labels' array in a bare source."""
 
 
 def matched(inputs: Sequence[str], stored: Sequence[str], labels: str | None, where: str) -> dict[str, str]:
@@ -33,7 +33,7 @@ def matched(inputs: Sequence[str], stored: Sequence[str], labels: str | None, wh
 
 
 def matching_notes(chosen: dict[str, str], stored: Sequence[str], labels: str | None, where: str) -> tuple[str, ...]:
-    """What the report should say of arrays that were matched without being named, or not at all.
+    """Notes for the report on arrays that were matched without being named, or not at all.
 
     Args:
         chosen: array by input, as ``matched`` gives it.
@@ -52,7 +52,7 @@ def matching_notes(chosen: dict[str, str], stored: Sequence[str], labels: str | 
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known word that ``name`` may be a slip of."""
+    """The known name that ``name`` may be a typing error for."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
 
 

@@ -39,7 +39,7 @@ class PartReader:
         folder: what paths and modules are relative to.
         where: the data file, for messages.
         preprocess: options by input name.
-        batch: samples a call, when the user says so.
+        batch: samples a call, where the user gives it.
     """
 
     inputs: tuple[ModelInput, ...]
@@ -136,7 +136,7 @@ class PartReader:
         notes: tuple[str, ...] = ()
         if part.inputs:
             self._check_names(part.inputs)
-            chosen = {name: _one_name(array, path) for name, array in part.inputs.items()}
+            chosen = {name: _single_name(array, path) for name, array in part.inputs.items()}
         else:
             chosen = matched(self._names(), stored, own, str(path))
             notes = matching_notes(chosen, stored, own, part.source)
@@ -304,7 +304,7 @@ def _label_spec(part: Part) -> LabelSpec | None:
     return LabelSpec(array=part.labels)
 
 
-def _one_name(array: str | int | list[str | int], path: Path) -> str:
+def _single_name(array: str | int | list[str | int], path: Path) -> str:
     if isinstance(array, list):
         raise DataError(f"one array an input, not {array}", where=str(path), fix="name a single array")
     return str(array)
@@ -316,8 +316,8 @@ def _flat(columns: Iterable[ColumnName | list[ColumnName]]) -> list[ColumnName]:
 
 def _batch_size(feed: Mapping[str, np.ndarray]) -> int:
     """The default batch, smaller where a feed of it would be large."""
-    one = max(1, sum(array.nbytes for array in feed.values()))
-    return max(1, min(DEFAULT_BATCH, BATCH_BYTES // one))
+    sample_bytes = max(1, sum(array.nbytes for array in feed.values()))
+    return max(1, min(DEFAULT_BATCH, BATCH_BYTES // sample_bytes))
 
 
 def _source(value: Any, where: str) -> ArraySource:

@@ -41,7 +41,7 @@ class Preprocessor:
     Args:
         dims: the input's extents, the batch axis included.
         dtype: the input's element type.
-        options: the data file's words for this input.
+        options: the data file's ``preprocess`` section for this input.
         is_image: records are decoded images, channels last.
         function: the user's function, already imported.
     """
@@ -73,13 +73,13 @@ class Preprocessor:
             raise DataError(
                 f"holds NaN or infinities, as {self.dtype}",
                 where=where,
-                fix="check the file and its preprocessing; where they are meant, say `finite: false` under preprocess",
+                fix="check the file and its preprocessing; where they are meant, set `finite: false` under preprocess",
             )
         return Sample(array, sample.stacked)
 
     def _channels_last(self, record: np.ndarray, where: str) -> tuple[np.ndarray, bool]:
         """The record with its channels last, and whether it has channels at all."""
-        if not (self.is_image or self._speaks_of_channels()):
+        if not (self.is_image or self._needs_channels()):
             return record, False
         axes = self.options.layout or self.dims
         rank = 3 if self.is_image else record.ndim if axes is None else len(axes) - 1
@@ -95,13 +95,13 @@ class Preprocessor:
             )
         return np.moveaxis(record, self._source_axis(), -1), True
 
-    def _speaks_of_channels(self) -> bool:
+    def _needs_channels(self) -> bool:
         options = self.options
         per_channel = any(isinstance(value, list) and len(value) > 1 for value in (options.mean, options.std))
         return per_channel or any((options.layout, options.resize, options.crop, options.color))
 
     def _source_axis(self) -> int:
-        """The record's channel axis: its layout's word, an image's last, or where the model has it."""
+        """The record's channel axis: as its layout has it, an image's last, or where the model has it."""
         if self.options.layout:
             return self.options.layout.index("C") - 1
         return -1 if self.is_image else channel_axis(self.dims) - 1

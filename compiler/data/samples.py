@@ -38,7 +38,7 @@ class Samples(ABC):
         labels: ``[count, ...]``, or None.
         count: number of samples.
         batch_size: the most samples a feed holds.
-        notes: what the report should say about them.
+        notes: for the report.
     """
 
     labels: np.ndarray | None
@@ -98,7 +98,7 @@ class ColumnSamples(Samples):
         batch_size: the most samples a feed holds.
         padded: the model fixes the batch size, so that the last feed is filled up.
         spec: how the data is read, for the fingerprint.
-        notes: what the report should say about them.
+        notes: for the report.
     """
 
     columns: tuple[Column, ...]
@@ -172,8 +172,8 @@ def evenly_spaced(count: int, limit: int) -> np.ndarray:
     return np.arange(kept) * count // max(kept, 1)
 
 
-def _stackable(one: _Row, other: _Row) -> bool:
+def _stackable(first: _Row, second: _Row) -> bool:
     return all(
-        first.stacked and second.stacked and first.array.shape == second.array.shape
-        for first, second in zip(one, other, strict=True)
+        left.stacked and right.stacked and left.array.shape == right.array.shape
+        for left, right in zip(first, second, strict=True)
     )

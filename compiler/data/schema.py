@@ -27,7 +27,7 @@ class LabelSpec:
         array: array or column in ``source``, needed when it holds several.
         column: column of the part's own table, by name or index; the long form of ``labels: column``.
         from_name: regular expression whose first group, searched in an image's relative path, is the label.
-        classes: names of the classes in index order, for labels that are words.
+        classes: names of the classes in index order, for labels that are text.
     """
 
     __pydantic_config__: ClassVar[Any] = _STRICT
@@ -164,7 +164,7 @@ def check_data_file(content: Any, where: str) -> DataFile:
 
 
 def _check_values(name: str, options: Preprocess, where: str) -> None:
-    """What types alone don't say: sizes are positive, numbers finite, nothing is divided by zero."""
+    """What the types alone do not express: sizes are positive, numbers finite, nothing is divided by zero."""
     where = f"{where}, preprocess of {name!r}"
     for key, size in (("resize", options.resize), ("crop", options.crop)):
         if size is not None and min(size if isinstance(size, tuple) else (size,)) < 1:

@@ -1,6 +1,6 @@
 """Sources: numbered records, read as they are asked for.
 
-A source of images holds file names and decodes on the way past, so memory does not grow with their number.
+A source of images holds file names and decodes image by image, so memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ def image_names(path: Path) -> tuple[str, ...]:
         DataError: it cannot be read, or holds no image.
     """
     with reading(path):
-        found = _files_in(path)
-    names = tuple(sorted(name for name in found if _is_image(name)))
+        files = _files_in(path)
+    names = tuple(sorted(name for name in files if _is_image(name)))
     if not names:
         raise DataError("holds no images", where=str(path), fix=f"images end in {', '.join(IMAGE_SUFFIXES)}")
     return names

@@ -12,7 +12,7 @@ from graphpress.data.samples import Batch, Samples, evenly_spaced
 from graphpress.errors import DataError, UsageError, did_you_mean
 
 _FREE_SIZES = {"batch": 1, "other": 8}
-_WORDS = np.array(["", "a", "graph", "press", "0"], dtype=object)
+_TEXTS = np.array(["", "a", "graph", "press", "0"], dtype=object)
 
 
 class SyntheticSamples(Samples):
@@ -60,7 +60,7 @@ def synthetic_samples(
     *,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Samples:
-    """Random probe feeds: floats from a standard normal, integers 0 or 1, booleans, short words.
+    """Random probe feeds: floats from a standard normal, integers 0 or 1, booleans, short strings.
 
     Small non-negative integers are valid as token ids, masks, lengths and indices alike.
 
@@ -107,9 +107,9 @@ def resolve_shapes(inputs: Sequence[ModelInput], given: Mapping[str, tuple[int, 
 
 
 def random_array(shape: tuple[int, ...], dtype: np.dtype, rng: np.random.Generator) -> np.ndarray:
-    """Values that any model can digest, of one shape and dtype."""
+    """Values that any model accepts, of one shape and dtype."""
     if is_text(dtype):
-        return rng.choice(_WORDS, size=shape)
+        return rng.choice(_TEXTS, size=shape)
     if is_floating(dtype):
         return rng.standard_normal(shape).astype(dtype)
     return rng.integers(0, 2, size=shape).astype(dtype)

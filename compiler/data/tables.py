@@ -48,11 +48,11 @@ class Table:
         Raises:
             DataError: one of them holds text.
         """
-        found = [self.column(name) for name in names]
-        for name, column in zip(names, found, strict=True):
+        columns = [self.column(name) for name in names]
+        for name, column in zip(names, columns, strict=True):
             if column.dtype == object:
                 raise DataError(f"column {name!r} holds text", where=self.where, fix="list numeric columns only")
-        return np.stack(found, axis=1)
+        return np.stack(columns, axis=1)
 
     def _position(self, name: ColumnName) -> int:
         width = len(self.rows[0]) if self.rows else len(self.header or ())

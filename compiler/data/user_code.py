@@ -36,7 +36,7 @@ def load_object(reference: str, folder: Path | None = None, error: type[Graphpre
     module_name, _, name = reference.partition(":")
     place = (folder or Path.cwd()).resolve()
     with on_path(place):
-        _forget_namesake(module_name, place)
+        _drop_stale_module(module_name, place)
         try:
             module = importlib.import_module(module_name)
         except Exception as cause:
@@ -88,7 +88,7 @@ def on_path(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def _forget_namesake(module_name: str, place: Path) -> None:
+def _drop_stale_module(module_name: str, place: Path) -> None:
     """Drop an imported module that another folder's file of this name left behind."""
     own = place / f"{module_name.replace('.', '/')}.py"
     loaded = sys.modules.get(module_name)

@@ -1,6 +1,6 @@
 """What the outputs of a model mean: a distribution over classes, or plain numbers.
 
-The output that tells classes is the one that accuracy would be measured on. Whether it holds probabilities is read off
+The output that scores classes is the one that accuracy would be measured on. Whether it holds probabilities is read off
 its numbers, so that no form of Softmax has to be known.
 """
 
@@ -23,7 +23,7 @@ def class_scores(outputs: Mapping[str, np.ndarray], rows: int) -> str | None:
 
 
 def log_probabilities(scores: np.ndarray) -> np.ndarray:
-    """``(rows, classes)`` float64 from logits, or from probabilities, which are told by their sums."""
+    """``(rows, classes)`` float64 from logits, or from probabilities, which are recognized by their sums."""
     wide = scores.reshape(len(scores), -1).astype(np.float64)
     if are_probabilities(wide):
         return np.log(np.maximum(wide, np.finfo(np.float32).tiny))

@@ -52,7 +52,7 @@ def evaluate(
         metric: as ``resolve_metric`` gives it.
         reference: runs the original model, for metrics that compare; pass ``run`` itself to score the original.
         model: path of the model's file, for metrics that take one.
-        progress: where to tell how far it is.
+        progress: shows how far it is.
 
     Raises:
         DataError: there are no samples, or outputs and labels do not go together.
@@ -97,7 +97,7 @@ def _predict(run: Infer, batch: Batch, reference: Infer | None) -> Predictions:
 
 
 def _doubt(value: float, guess: Guess | None) -> str:
-    """What a figure of the original says of data it was not trained for: wrong preprocessing, labels numbered anew."""
+    """A warning where the original's figure suggests unsuitable data: wrong preprocessing, labels numbered anew."""
     if guess is None or value > guess.value:
         return ""
     return (

@@ -90,8 +90,8 @@ def paired_t(differences: np.ndarray, confidence: float) -> tuple[float, float]:
     return center - reach, center + reach
 
 
-def _joined(one: float, other: float, phi: float) -> float:
-    return math.sqrt(max(0.0, one * one - 2 * phi * one * other + other * other))
+def _joined(first: float, second: float, phi: float) -> float:
+    return math.sqrt(max(0.0, first * first - 2 * phi * first * second + second * second))
 
 
 def _phi(before: np.ndarray, after: np.ndarray) -> float:

@@ -1,7 +1,7 @@
 """Metrics: what ``--metric`` names, as functions from one batch's outputs to scores.
 
-Higher is better. A metric of the user's own, as ``module:function`` or a Python callable, takes one of two forms, told
-apart by the number of its required parameters:
+Higher is better. A metric of the user's own, as ``module:function`` or a Python callable, takes one of two forms,
+distinguished by the number of its required parameters:
 
 - ``fn(outputs, labels)`` is called batch by batch with the outputs by name, cut to the real samples, and the labels
   (or None). It returns one score a sample, which gives the verdict its interval, or one number for the batch.
@@ -25,7 +25,7 @@ from graphpress.evaluation.outputs import Predictions, class_count, class_output
 from graphpress.evaluation.similarity import cosine, decibels, energies, overlap
 
 MAX_SQNR_DB = 200.0
-"""What the metric ``sqnr`` says of equal outputs, so that drops stay finite."""
+"""What the metric ``sqnr`` is for equal outputs, so that drops stay finite."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Metric:
         needs_reference: it compares with the original model's outputs.
         reduce: from the scores of all samples to the figure.
         of_model: instead of all this, the figure of the model in a file.
-        remark: what the report should say, given the first batch.
+        remark: a note for the report, given the first batch.
         guess: what guessing would be worth, given the first batch; None where that makes no sense.
     """
 
@@ -138,7 +138,7 @@ def _top(k: int, output: str | None, predictions: Predictions) -> np.ndarray:
     name = class_output(predictions, output)
     if name is None:
         raise DataError(
-            "no output tells classes: none is [N, classes] or integers [N]",
+            "no output scores classes: none is [N, classes] or integers [N]",
             where=", ".join(f"{name} {list(array.shape)}" for name, array in predictions.outputs.items()),
             fix="name one with `top1@output`, or give a metric of your own as module:function",
         )

@@ -1,4 +1,4 @@
-"""What a model says, read out of its outputs: predicted classes, and how near two models' outputs are."""
+"""What the outputs of a model mean: predicted classes, and how near two models' outputs are."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def numeric(outputs: Outputs) -> dict[str, np.ndarray]:
 
 def compared(outputs: Outputs) -> list[str]:
     """The outputs by which two models are compared: those of floating point, else all that hold numbers."""
-    found = numeric(outputs)
-    return [name for name, array in found.items() if is_floating(array.dtype)] or list(found)
+    arrays = numeric(outputs)
+    return [name for name, array in arrays.items() if is_floating(array.dtype)] or list(arrays)
 
 
 def pick(outputs: Outputs, name: str) -> str:
@@ -84,18 +84,18 @@ def pick(outputs: Outputs, name: str) -> str:
 
 
 def class_output(predictions: Predictions, output: str | None) -> str | None:
-    """The output that tells classes: the named one, else the first that is scores ``[N, classes]``, else the first
-    that is integers ``[N]``.
+    """The output that scores or predicts classes: the named one, else the first of scores ``[N, classes]``, else the
+    first of integers ``[N]``.
 
     Extents of 1 behind these don't count in an only output, as global pooling leaves them. Among several outputs they
     do: there ``[N, anchors, 1]`` is a detector's scores of one class.
     """
-    found = numeric(predictions.outputs)
+    arrays = numeric(predictions.outputs)
     if output is not None:
-        return pick(found, output)
-    shapes = {name: _trimmed(array) if len(found) == 1 else array for name, array in found.items()}
-    candidates = [name for name, array in shapes.items() if _tells_classes(array, predictions.rows)]
-    return min(candidates, key=lambda name: not is_floating(found[name].dtype), default=None)
+        return pick(arrays, output)
+    shapes = {name: _trimmed(array) if len(arrays) == 1 else array for name, array in arrays.items()}
+    candidates = [name for name, array in shapes.items() if _holds_classes(array, predictions.rows)]
+    return min(candidates, key=lambda name: not is_floating(arrays[name].dtype), default=None)
 
 
 def predicted(array: np.ndarray, predictions: Predictions) -> np.ndarray:
@@ -147,7 +147,7 @@ def class_axis(scores: np.ndarray) -> int:
     return 2 if scores.ndim == 3 else min(1, scores.ndim - 1)
 
 
-def _tells_classes(array: np.ndarray, rows: int) -> bool:
+def _holds_classes(array: np.ndarray, rows: int) -> bool:
     if not array.ndim or array.shape[0] != rows:
         return False
     if is_floating(array.dtype):

@@ -2,12 +2,12 @@
 
     damage(model) = E D(reference, model)    over some samples
 
-D is the Kullback-Leibler divergence between the predicted distributions where an output tells classes, else the squared
-error of the outputs relative to their power, averaged over the outputs. Both are zero for an unchanged model and mean
-the same whatever was changed, so that an allocation can trade one layer for another (Li et al., arXiv 1608.08710,
-section 3.2, with divergence in place of accuracy: it needs no labels and resolves more).
+D is the Kullback-Leibler divergence between the predicted distributions where an output scores classes, else the
+squared error of the outputs relative to their power, averaged over the outputs. Both are zero for an unchanged model
+and mean the same whatever was changed, so that an allocation can trade one layer for another (Li et al., arXiv
+1608.08710, section 3.2, with divergence in place of accuracy: it needs no labels and resolves more).
 
-The reference is run once. What it was fed and what it answered is kept, in bounded memory:
+The reference is run once. Its feeds and outputs are kept, in bounded memory:
 
     measure = DamageMeasure.of(Session(original), feeds)
     damage = {(layer, bits): measure.damage(with_bits(layer, bits)) for layer in layers for bits in (8, 4)}
@@ -42,7 +42,7 @@ _Pairs = Iterator[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]
 
 
 def as_it_is(model: Model) -> Model:
-    """The simulation of a model that computes what it says: one without encodings."""
+    """The simulation of a model without encodings: itself."""
     return model
 
 
@@ -52,8 +52,8 @@ class DamageMeasure:
 
     Args:
         feeds: what the reference was fed.
-        outputs: its answers, by name.
-        classes: name of the output that tells classes, if one does.
+        outputs: what it returned, by name.
+        classes: name of the output that scores classes, if one does.
         power: by compared output, the sum of its squares.
         threads: of the runtime.
         simulate: turns an annotated model into one that computes what would be delivered.
@@ -87,7 +87,7 @@ class DamageMeasure:
             where: for what damage is measured, in errors.
 
         Raises:
-            DataError: there are no feeds, or the reference answers with NaN.
+            DataError: there are no feeds, or the reference's outputs hold NaN.
         """
         kept, outputs, size = list[Feed](), list[Mapping[str, np.ndarray]](), 0
         for feed in feeds:
@@ -148,9 +148,9 @@ def _divergence(pairs: _Pairs, name: str) -> float:
 def _powers(outputs: Iterable[Mapping[str, np.ndarray]]) -> dict[str, float]:
     """By output, the sum of its squares over all feeds."""
     power: dict[str, float] = {}
-    for answer in outputs:
-        for name in compared(answer):
-            power[name] = power.get(name, 0.0) + _energy(answer[name])
+    for returned in outputs:
+        for name in compared(returned):
+            power[name] = power.get(name, 0.0) + _energy(returned[name])
     return power
 
 

@@ -6,7 +6,7 @@ Both are taken on samples that a pass may choose by:
     the calibration part    otherwise
 
 never on the evaluation part, which gives the final figure: it would no longer be held out. (Where the data has only one
-part, ``graphpress.data`` lets it serve as both, and says in the report that the figure flatters.)
+part, ``graphpress.data`` lets it serve as both, and a note in the report warns that the figure flatters.)
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class EvaluationService:
                 computed once for all passes.
 
         Raises:
-            DataError: there are no samples, or the reference answers with NaN.
+            DataError: there are no samples, or the reference's outputs hold NaN.
         """
         if reference is None:
             return self._from_original

@@ -82,7 +82,7 @@ def cosine(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
 
 
 def overlap(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
-    """``2 r.c / (|r|^2 + |c|^2)`` of each pair of rows: 1 when equal, and unlike the cosine it minds scale.
+    """``2 r.c / (|r|^2 + |c|^2)`` of each pair of rows: 1 when equal, and unlike the cosine it depends on scale.
 
     It is ``1 - |r - c|^2 / (|r|^2 + |c|^2)``, so it also serves rows of a single value.
     """

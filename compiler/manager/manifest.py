@@ -1,4 +1,4 @@
-"""``manifest.json``: what a run rested on and what it wrote, enough to run it again to the same bytes.
+"""``manifest.json``: what a run was based on and what it wrote, enough to run it again to the same bytes.
 
 The same inputs with the same recorded decisions give the same outputs; ``optimize MODEL --recipe manifest.json``
 replays them, and ``changed_inputs`` says whether the model is still the one that was recorded.
@@ -49,7 +49,7 @@ class Manifest:
         recipe: the passes in the canonical text form, as ``--passes`` takes them.
         target, backend, seed, threads: as the run used them.
         options: every other option that matters, by its Python name.
-        decisions: choices that rested on measurement, by key.
+        decisions: choices that were made by measurement, by key.
         inputs: the model file first, then its external data.
         outputs: every file that was written, the manifest itself excepted.
         data: fingerprint of each part of the data (``calibration``, ``evaluation``, ``selection``).
@@ -98,7 +98,7 @@ def model_records(path: Path, model: Model) -> tuple[FileRecord, ...]:
 
 
 def changed_inputs(manifest: Manifest, now: Iterable[FileRecord]) -> list[str]:
-    """Names of recorded inputs whose content is another one now, or which are not there any more.
+    """Names of recorded inputs whose content has changed, or which are missing.
 
     The model file is matched by its place in the list, not its name: a renamed model is the same model.
     """

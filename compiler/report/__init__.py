@@ -1,1 +1,1 @@
-"""What a job tells: the records of ``report.json``, its sentences, and the HTML page."""
+"""What a job reports: the records of ``report.json``, its sentences, and the HTML page."""

@@ -1,7 +1,7 @@
-"""What a job has to tell, as plain records that mirror ``report.json`` key for key.
+"""The report of a job as plain records that mirror ``report.json`` key for key.
 
-Figures that could not be measured are None and become ``null``; so does a float that is not finite, because JSON
-has no word for it. The attributes are named like the JSON keys, but for ``RefusalRecord.pass_name``, whose key is
+Figures that could not be measured are None and become ``null``; so does a float that is not finite, which
+JSON cannot hold. The attributes are named like the JSON keys, but for ``RefusalRecord.pass_name``, whose key is
 ``pass``.
 """
 
@@ -30,7 +30,7 @@ class Figures:
     Args:
         metric: value of the metric, a fraction (0.91 is 91 %).
         latency_ms: median time of one call in milliseconds.
-        parameters: elements of all weights (constants that say how to move data are none).
+        parameters: elements of all weights (not of constants that only steer data movement, as shapes and axes do).
         macs: multiply-accumulates of one call.
         bytes: size of the model file with its external data.
         nodes: nodes of all graphs.
@@ -52,7 +52,7 @@ class LayerRecord:
         name, op: the node and its operator.
         macs: multiply-accumulates of one call.
         asked: the arithmetic that was requested (``int8``, ``float32``, …).
-        became: the arithmetic that it runs in; None where nobody could tell.
+        became: the arithmetic that it runs in; None where it is not known.
         seconds: measured time of one call.
         sqnr: signal-to-quantization-noise ratio of its output in dB.
     """
@@ -68,7 +68,7 @@ class LayerRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything a run has to tell. The first eleven fields are fixed keys of ``report.json``, the rest are extras.
+    """Everything a run reports. The first eleven fields are fixed keys of ``report.json``, the rest are extras.
 
     Args:
         model: the input model's file name.

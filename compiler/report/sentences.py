@@ -106,7 +106,7 @@ def speed(report: Report) -> str:
 def precisions(report: Report) -> list[tuple[str, list[tuple[str, int]]]]:
     """For each arithmetic that was asked for, what how many layers became; the most first.
 
-    None for the input model, of which nobody asked anything.
+    Empty for the input model, for which no arithmetic was requested.
     """
     if _unchanged(report):
         return []
@@ -137,7 +137,7 @@ def dropped(report: Report) -> str:
 
 
 def failure(record: PassRecord) -> str:
-    """The exception that ended a pass, in words; empty for a pass that did not break."""
+    """The exception that ended a pass, as text; empty for a pass that did not break."""
     note = next((note for note in record.notes if note.startswith(_FAILED)), "")
     return note.removeprefix(_FAILED).removesuffix(")")
 

@@ -84,7 +84,7 @@ def test_slice_applies_to_labels_too(folder):
     np.testing.assert_array_equal(all_of(samples), pictures()[::2].transpose(0, 3, 1, 2))
 
 
-def test_a_slice_beyond_the_end_is_said(folder):
+def test_a_slice_beyond_the_end_is_noted(folder):
     dataset = load(folder, "evaluation: {source: images.zip, slice: [1, 99]}")
     assert dataset.evaluation.count == 4
     assert "5 records" in dataset.notes[0]
@@ -191,7 +191,7 @@ def test_resize_shorter_side_or_exactly(tmp_path, resize, shape):
     np.testing.assert_array_equal(sample, wanted.transpose(2, 0, 1))
 
 
-def test_one_part_serves_for_both_and_says_so(folder):
+def test_one_part_serves_for_both_with_a_note(folder):
     only_evaluation = load(folder, "evaluation: {source: images, labels: {source: y.npy}}")
     assert only_evaluation.calibration.count == 5
     assert "no calibration part" in only_evaluation.notes[0]
@@ -261,7 +261,7 @@ BAD_FILES = [
     ("evaluation: {source: images, labels: {from_name: '^x(.)'}}", "does not match"),
     ("evaluation: {source: images, labels: {from_name: '('}}", "regular expression"),
     ("evaluation: {source: images, labels: {from_name: '.'}}", "no group"),
-    ("evaluation: {source: images, labels: {from_name: '(png)'}}", "labels are words"),
+    ("evaluation: {source: images, labels: {from_name: '(png)'}}", "labels are text"),
     ("evaluation: {source: images, slice: [9, 12]}", "no samples"),
     ("evaluation: {source: images, slice: [0]}", "slice"),
     ("evaluation: {source: images, slice: [0, 2, 0]}", "slice"),
@@ -382,17 +382,17 @@ def test_values_that_are_no_numbers_are_named(tmp_path, bad):
         (["images", "labels"], ["array 'images' feeds input 'x'"]),
     ],
 )
-def test_what_is_matched_unasked_or_left_over_is_said(tmp_path, arrays, notes):
+def test_what_is_matched_unasked_or_left_over_is_noted(tmp_path, arrays, notes):
     contents = {"x": np.ones((3, 3, 8, 8)), "images": np.ones((3, 3, 8, 8))}
     np.savez(tmp_path / "x.npz", **{name: contents.get(name, np.arange(3)) for name in arrays})
     dataset = load_dataset(tmp_path / "x.npz", image_input())
-    found = [note for note in dataset.notes if "array" in note]
-    assert len(found) == len(notes)
-    assert all(wanted in note and "x.npz" in note for wanted, note in zip(notes, found, strict=True))
+    matched = [note for note in dataset.notes if "array" in note]
+    assert len(matched) == len(notes)
+    assert all(wanted in note and "x.npz" in note for wanted, note in zip(notes, matched, strict=True))
     assert (dataset.evaluation.labels is not None) == ("labels" in arrays)
 
 
-def test_labels_that_a_data_file_does_not_take_are_said_once(tmp_path):
+def test_labels_that_a_data_file_does_not_take_are_noted_once(tmp_path):
     np.savez(tmp_path / "x.npz", x=np.ones((3, 3, 8, 8)), labels=np.arange(3))
     notes = load(tmp_path, "calibration: {source: x.npz}\nevaluation: {source: x.npz}").notes
     assert notes == ("x.npz: array 'labels' is not used; `labels: labels` in the data file takes it",)

@@ -43,7 +43,7 @@ def test_imagenet(metric, expected):
     assert dataset.calibration.count == 125
 
 
-def test_forgotten_preprocessing_is_said(tmp_path):
+def test_forgotten_preprocessing_is_reported(tmp_path):
     text = (Path(FOLDER) / "imagenet500.yaml").read_text()
     file = tmp_path / "data.yaml"
     file.write_text(
@@ -105,7 +105,7 @@ def test_grey_images_without_channels(tmp_path):
 
 
 def test_sentences_and_labels(tmp_path):
-    (tmp_path / "words.py").write_text(
+    (tmp_path / "tokens.py").write_text(
         "import numpy as np\n"
         "def encode(text):\n"
         "    assert isinstance(text, str)\n"
@@ -114,7 +114,7 @@ def test_sentences_and_labels(tmp_path):
     file = tmp_path / "data.yaml"
     file.write_text(
         f"evaluation: {{source: {FOLDER}/sst2_dev.tsv, inputs: {{ids: sentence}}, labels: label}}\n"
-        "preprocess: {ids: {function: 'words:encode'}}\n"
+        "preprocess: {ids: {function: 'tokens:encode'}}\n"
     )
     dataset = load_dataset(file, [InputSpec("ids", np.dtype(np.int64), ("N", "T"))])
     assert dataset.evaluation.count == 6735

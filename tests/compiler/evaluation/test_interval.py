@@ -35,12 +35,12 @@ def test_known_intervals(cells, low, high):
     assert interval.high == pytest.approx(high, abs=1e-4)
 
 
-cells = st.tuples(*[st.integers(0, 40)] * 4).filter(lambda found: sum(found) > 0)
+cells = st.tuples(*[st.integers(0, 40)] * 4).filter(lambda table: sum(table) > 0)
 
 
 @given(cells, st.sampled_from([0.8, 0.95, 0.99]))
-def test_bounds_hold_the_drop_and_turn_round_with_the_pair(found, confidence):
-    first, second = paired(*found)
+def test_bounds_hold_the_drop_and_turn_round_with_the_pair(table, confidence):
+    first, second = paired(*table)
     there, back = drop_interval(first, second, confidence), drop_interval(second, first, confidence)
     assert -1 <= there.low <= there.drop + 1e-12
     assert there.drop - 1e-12 <= there.high <= 1

@@ -115,11 +115,11 @@ def test_a_detector_agrees_by_all_its_outputs():
     result = score("agreement", off, reference=detector)
     assert result.value == pytest.approx((1 + 1 - 1) / 3)
     assert "of all 3 outputs" in result.note
-    with pytest.raises(DataError, match="no output tells classes"):
+    with pytest.raises(DataError, match="no output scores classes"):
         score("top1", detector, labels=LABELS)
 
 
-def test_an_original_no_better_than_chance_is_said():
+def test_an_original_no_better_than_chance_is_noted():
     far, right = (X.argmax(1) + 1) % 6, X.argmax(1)
     worst = score("top1", labels=far, reference=identity)
     assert worst.value == 0
@@ -135,7 +135,7 @@ def test_an_original_no_better_than_chance_is_said():
 
 
 @pytest.mark.parametrize("batch", ["N", 7])
-def test_agreement_without_classes_falls_back_and_says_so(batch):
+def test_agreement_without_classes_falls_back_with_a_note(batch):
     def dense(feed):
         return {"map": feed["x"].reshape(-1, 2, 3), "one": feed["x"][:, :1]}
 
@@ -240,7 +240,7 @@ def test_metrics_that_cannot_be(name, reason):
     [
         (identity, LABELS + 1, "top1", "run from 1 to 6"),
         (identity, LABELS[:, None].repeat(2, 1), "top1", "do not go with"),
-        (lambda feed: {"y": feed["x"][:, :1]}, LABELS, "top1", "no output tells classes"),
+        (lambda feed: {"y": feed["x"][:, :1]}, LABELS, "top1", "no output scores classes"),
         (identity, LABELS, lambda outputs, labels: np.ones(3), "for 32 samples"),
         (identity, LABELS, lambda outputs, labels: "good", "returned str"),
         (identity, LABELS, lambda outputs, labels: outputs["none"], "raised KeyError"),

@@ -87,7 +87,7 @@ def test_names_from_the_model_are_text_never_markup(full_report):
     assert "<b>head</b>" not in page
 
 
-def test_everything_is_told(full_report):
+def test_everything_is_shown(full_report):
     page = render_html(full_report)
     expected = (
         "0.9100",
@@ -100,13 +100,13 @@ def test_everything_is_told(full_report):
     assert [text for text in expected if text not in page] == []
 
 
-def test_a_bare_report_says_what_is_missing(bare_report):
+def test_a_bare_report_names_what_is_missing(bare_report):
     page = render_html(bare_report)
     for text in ("Kept the original", "No data was given", "No pass ran", "Nothing was refused", "No layers"):
         assert text in page
 
 
-def test_a_missed_budget_says_what_to_try(full_report):
+def test_a_missed_budget_lists_what_to_try(full_report):
     page = render_html(replace(full_report, status="budget_not_met"))
     assert "<li>allow more with --max-drop</li>" in page
     assert unbalanced(page) == []

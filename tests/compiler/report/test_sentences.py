@@ -9,7 +9,7 @@ from graphpress.report.records import Figures
 EVEN = SpeedVerdict(ratio=1.001, low=0.99, high=1.01)
 
 
-def test_a_delivered_model_tells_its_gains(full_report):
+def test_a_delivered_model_names_its_gains(full_report):
     assert sentences.title(full_report) == "Delivered"
     assert sentences.outcome(full_report) == "the optimized model is 3.50x smaller and 2.01x faster"
 
@@ -59,11 +59,11 @@ def test_the_change_of_latency_is_the_paired_ratio(full_report, speed, change, b
         ),
     ],
 )
-def test_what_never_slower_means_is_said_where_it_matters(full_report, speed, ending):
+def test_what_never_slower_means_is_explained_where_it_matters(full_report, speed, ending):
     assert sentences.speed(replace(full_report, speed=speed)).endswith(ending)
 
 
-def test_no_drop_at_all_is_said_plainly(full_report):
+def test_no_drop_at_all_is_stated_plainly(full_report):
     verdict = Verdict(drop=0.0, low=-0.0004, high=0.0004, samples=9, max_drop=0.01)
     same = replace(full_report, result=full_report.baseline, verdict=verdict)
     assert sentences.budget(same).startswith("top1 is the same on 9 samples, 95% interval of the drop -0.04 to +0.04")
@@ -124,7 +124,7 @@ def test_a_modelled_latency_is_compared_with_a_modelled_one(full_report):
     assert (modelled.before, modelled.after, modelled.change) == ("0.5 ms", "0.2 ms", "2.50x faster")
 
 
-def test_the_budget_in_words(full_report, bare_report):
+def test_the_budget_as_a_sentence(full_report, bare_report):
     assert sentences.budget(bare_report) == ""
     assert sentences.budget(full_report) == (
         "top1 fell by 0.20 points on 10,000 samples, "
@@ -145,7 +145,7 @@ def test_the_budget_in_words(full_report, bare_report):
         (Verdict(drop=0.005, low=-0.01, high=0.02, max_drop=0.01), ""),
     ],
 )
-def test_a_budget_that_the_samples_cannot_tell_is_said(full_report, verdict, doubt):
+def test_a_budget_that_the_samples_cannot_resolve_is_reported(full_report, verdict, doubt):
     text = sentences.budget(replace(full_report, verdict=verdict))
     assert text.endswith(f" allowed; the interval reaches beyond the budget{doubt}")
     assert "1 samples" not in text
@@ -170,7 +170,7 @@ def test_what_was_left_out_says_how_to_keep_it(full_report, bare_report):
     assert sentences.dropped(bare_report) == ""
 
 
-def test_a_pass_that_broke_is_told_from_one_that_was_rolled_back():
+def test_a_pass_that_broke_is_distinguished_from_one_that_was_rolled_back():
     broke = PassRecord(name="p", status="rolled_back", notes=("dropped: it failed (KeyError: 'w')",))
     assert sentences.failure(broke) == "KeyError: 'w'"
     assert sentences.failure(PassRecord(name="p", status="rolled_back", notes=("top1 fell",))) == ""
