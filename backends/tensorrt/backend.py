@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from graphpress.backend import (
     Artifact,
     Availability,
@@ -36,13 +34,13 @@ from graphpress.backends.tensorrt.lint import lint, unsupported
 from graphpress.backends.tensorrt.platform import Platform, platform_of
 from graphpress.backends.tensorrt.profiles import profile_of
 from graphpress.backends.tensorrt.toolchain import INSTALL, Product, availability, device_capability, find_toolchain
+from graphpress.data import Feed
 from graphpress.errors import BackendError
 from graphpress.ir import Model, Node, Refusal, label
 from graphpress.ir.encoding import compute_requests
 from graphpress.ir.foreign import foreign_nodes
 from graphpress.targets import Target, load_target
 
-Feed = Mapping[str, np.ndarray]
 RANGE = "--input-range changes it"
 AHEAD_OF_TIME = "tensorrt_rtx"
 PROXY = "rtx"

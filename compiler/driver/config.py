@@ -11,9 +11,9 @@ from typing import Any
 
 from graphpress.backend import Backend
 from graphpress.cache import ContentCache
+from graphpress.driver.input_shapes import parse_input_shapes
 from graphpress.driver.options import Options
 from graphpress.driver.output import check_folder, default_folder
-from graphpress.driver.prepare import parse_input_shapes
 from graphpress.driver.source import ModelFile
 from graphpress.errors import BackendError, UsageError, did_you_mean
 from graphpress.manager.manifest import Manifest

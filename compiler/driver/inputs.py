@@ -8,17 +8,17 @@ from itertools import islice
 from pathlib import Path
 
 from graphpress.backend import ShapeRange
-from graphpress.data import Dataset, load_dataset, synthetic_samples
+from graphpress.data import Dataset, Feed, load_dataset, synthetic_samples
 from graphpress.driver.config import RunConfig
+from graphpress.driver.input_shapes import parse_input_ranges
 from graphpress.driver.options import Options
-from graphpress.driver.prepare import parse_input_ranges, prepare
 from graphpress.driver.source import ModelFile
 from graphpress.errors import ModelError, UsageError
 from graphpress.evaluation import Metric, resolve_metric
 from graphpress.ir import Model, Refusal, clone, label, load
 from graphpress.ir.foreign import foreign_nodes
-from graphpress.manager.contract import Feed
 from graphpress.manager.manifest import FileRecord, Manifest, changed_inputs, model_records
+from graphpress.manager.prepare import prepare
 from graphpress.runtime import InputSpec, Session
 from graphpress.targets import load_target
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from graphpress.cache import ContentCache
+from graphpress.data import Feed
 from graphpress.errors import UsageError
 from graphpress.evaluation import EvaluationService
 from graphpress.ir import Editor, Match, Model, Node, OperatorIndex, Refusal, apply_rules, is_standard
@@ -19,9 +18,6 @@ from graphpress.manager.transaction import Transaction
 from graphpress.progress import Progress, Silent
 from graphpress.targets import Target
 from graphpress.validation import MismatchError, check_fields
-
-Feed = Mapping[str, np.ndarray]
-"""One call's inputs: array by input name, the batch axis included."""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from typing import Any, Protocol
 
 from graphpress.analysis.model_size import model_size
 from graphpress.analysis.shapes import infer_shapes, known_shapes
+from graphpress.data import Feed
 from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
 from graphpress.ir import Dims, Model, OperatorIndex, Refusal, clone, verify
 from graphpress.ir.garbage import paused_collection
-from graphpress.manager.contract import Context, Feed, Outcome, Pass, RewritePass
+from graphpress.manager.contract import Context, Outcome, Pass, RewritePass
 from graphpress.manager.evaluator import EvaluationResult
 from graphpress.manager.pass_run import PassRun
 from graphpress.manager.recipe import EXPLICIT, Recipe

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from graphpress.data import Feed
 from graphpress.errors import GraphpressError
 from graphpress.ir import Model, clone
 from graphpress.ir.qdq import materialize_qdq
-from graphpress.manager.contract import Feed
 from graphpress.runtime import Session
 
 Verification = Literal["none", "final", "each"]

@@ -17,8 +17,8 @@ import numpy as np
 
 from graphpress.analysis.linear import LinearOp
 from graphpress.analysis.linear.rows import RowSampling, rows_of, samples_of
+from graphpress.data import Feed
 from graphpress.ir import Model, label
-from graphpress.manager.contract import Feed
 from graphpress.observation.stream import observe
 from graphpress.progress import Progress
 

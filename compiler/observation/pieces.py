@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphpress.data import Samples, batch_of
+from graphpress.data import Feed, Samples, batch_of
 from graphpress.errors import DataError
 from graphpress.ir import Model, dims_of
-from graphpress.manager.contract import Feed
 from graphpress.observation.stream import MAX_AT_A_TIME, ChunkSize, pieces
 from graphpress.runtime import InputSpec
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphpress.data import batch_of
+from graphpress.data import Feed, batch_of
 from graphpress.errors import DataError
 from graphpress.ir import Model, TensorProtocol
-from graphpress.manager.contract import Feed
 from graphpress.observation.observers import Observer
 from graphpress.progress import Progress, Silent
 from graphpress.runtime import InputSpec, Session

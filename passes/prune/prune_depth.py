@@ -27,6 +27,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphpress.analysis.shapes import concrete_shapes
+from graphpress.data import Feed
 from graphpress.data.inputs import is_floating
 from graphpress.errors import UsageError
 from graphpress.evaluation.outputs import compared
@@ -48,7 +49,7 @@ from graphpress.ir import (
     readers,
     subgraphs_of,
 )
-from graphpress.manager.contract import Context, Feed, Outcome, Pass
+from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.prune._probe import probe_feed
 from graphpress.passes.prune.criteria._data import no_samples, some_samples
 from graphpress.runtime import Session

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from graphpress.data import Feed
 from graphpress.data.inputs import has_common_batch
 from graphpress.errors import DataError
 from graphpress.ir import Model, dims_of, is_constant
-from graphpress.manager.contract import Context, Feed
+from graphpress.manager.contract import Context
 from graphpress.runtime import InputSpec
 
 

@@ -18,12 +18,13 @@ import numpy as np
 
 from graphpress import torch_bridge
 from graphpress.analysis.cost import model_cost
+from graphpress.data import Feed
 from graphpress.data.inputs import fixed_batch
 from graphpress.errors import BackendError, DataError, UsageError
 from graphpress.ir import Model, Refusal, Value, constant
 from graphpress.ir.encoding import encoding_of
 from graphpress.ir.sparsity import fault_of, mask_of, set_sparsity, sparsity_of
-from graphpress.manager.contract import Context, Feed, Outcome, Pass
+from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.training._data import feeds_of, inputs_of
 from graphpress.passes.training._limits import check_memory, check_precision
 from graphpress.passes.training._target_cache import TargetCache, scales

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphpress.data import Feed
 from graphpress.errors import DataError
-from graphpress.manager.contract import Feed
 from graphpress.passes.training._teachers import FEATURE, LABELS
 from graphpress.progress import Progress, Silent
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from graphpress.coupling.kept import Kept
+from graphpress.data import Feed
 from graphpress.data.inputs import describe, matches
 from graphpress.errors import DataError, ModelError, UsageError
 from graphpress.ir import Model, digest, dims_of, load, weight_bytes
 from graphpress.ir.files import PROTOBUF_LIMIT
-from graphpress.manager.contract import Feed
 from graphpress.passes._kept import restrict
 from graphpress.passes.training._outputs import LossName, Reading, read_outputs
 from graphpress.runtime import Session

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from graphpress import torch_bridge
+from graphpress.data import Feed
 from graphpress.ir import Model
-from graphpress.manager.contract import Context, Feed
+from graphpress.manager.contract import Context
 from graphpress.passes.training._data import input_names
 from graphpress.passes.training._labels import check_labels, label_reading, label_term
 from graphpress.passes.training._outputs import read_outputs

@@ -17,9 +17,10 @@ FOLDERS = {
 
 LAYERS = (
     ("errors",),
-    ("cache", "environment", "plain", "plugins", "progress", "validation"),
+    ("cache", "plain", "plugins", "progress", "validation"),
     ("data", "ir"),
-    ("graphsurgeon", "ops", "runtime", "targets"),
+    ("graphsurgeon", "ops", "runtime"),
+    ("targets",),
     ("analysis", "backend", "evaluation", "lint"),
     ("allocation", "coupling", "observation", "torch_bridge"),
     ("training",),

@@ -8,11 +8,11 @@ import onnx.shape_inference
 import pytest
 from onnx import numpy_helper
 
-from graphpress.driver.prepare import prepare
 from graphpress.ir import Model, clone, from_proto, verify
 from graphpress.ir.encoding import FLOAT, AffineEncoding, override_use, set_encoding
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Context
+from graphpress.manager.prepare import prepare
 from graphpress.manager.recipe import from_text
 from graphpress.runtime import Session
 from graphpress.targets import Target

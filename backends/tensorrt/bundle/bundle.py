@@ -22,8 +22,9 @@ from graphpress.backends.tensorrt.bundle.commands import CALIBRATION
 from graphpress.backends.tensorrt.bundle.contents import Bundle, Form
 from graphpress.backends.tensorrt.bundle.expected import expected_json, readme
 from graphpress.backends.tensorrt.bundle.expected_precisions import ExpectedPrecision, expected_precisions, types_of
-from graphpress.backends.tensorrt.bundle.golden import MAX_SAMPLES, Feed, Golden, expected_outputs, few, portions
+from graphpress.backends.tensorrt.bundle.golden import MAX_SAMPLES, Golden, expected_outputs, few, portions
 from graphpress.backends.tensorrt.bundle.script import build_script
+from graphpress.data import Feed
 from graphpress.ir import Model, clone, copy_model, forget_inner_types, save
 from graphpress.runtime import Session
 

@@ -26,10 +26,9 @@ from typing import Literal
 import numpy as np
 
 from graphpress.backend import ShapeRange
+from graphpress.data import Feed
 from graphpress.data.inputs import is_floating, is_text
 from graphpress.evaluation.outputs import Predictions, class_output
-
-Feed = Mapping[str, np.ndarray]
 
 MAX_SAMPLES = 4
 MAX_BYTES = 16 << 20

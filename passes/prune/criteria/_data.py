@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from graphpress.data import Samples, batch_of
+from graphpress.data import Feed, Samples, batch_of
 from graphpress.errors import DataError
-from graphpress.manager.contract import Feed
 
 
 def some_samples(data: Iterable[Feed], limit: int) -> Iterable[Feed]:

@@ -8,10 +8,10 @@ import pytest
 
 from graphpress.backend import CompileOptions
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
-from graphpress.driver.prepare import prepare
 from graphpress.errors import ModelError
 from graphpress.ir import clone, serialize
 from graphpress.manager.contract import Context
+from graphpress.manager.prepare import prepare
 from graphpress.models import build
 from graphpress.passes.quantize.quantize import Quantize
 from graphpress.runtime import Session

@@ -25,7 +25,6 @@ from graphpress.backends.tensorrt.legalize import (
 )
 from graphpress.backends.tensorrt.toolchain import find_toolchain
 from graphpress.cli.main import main
-from graphpress.driver.prepare import prepare
 from graphpress.ir import (
     DataType,
     Editor,
@@ -54,6 +53,7 @@ from graphpress.ir.encoding import (
 from graphpress.manager.contract import Context
 from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
+from graphpress.manager.prepare import prepare
 from graphpress.manager.recipe import from_text
 from graphpress.models import build as build_family
 from graphpress.runtime import Session

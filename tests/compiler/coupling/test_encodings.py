@@ -10,8 +10,8 @@ import pytest
 from graphpress import ir
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.coupling import couple, remove
-from graphpress.driver.prepare import prepare
 from graphpress.ir.encoding import encoding_of, set_encoding
+from graphpress.manager.prepare import prepare
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 

@@ -5,10 +5,11 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 
-from graphpress.driver.prepare import parse_input_ranges, parse_input_shapes, prepare
+from graphpress.driver.input_shapes import parse_input_ranges, parse_input_shapes
 from graphpress.errors import UsageError
 from graphpress.ir import from_proto
 from graphpress.ir.encoding import compute_request, encoding_of
+from graphpress.manager.prepare import prepare
 
 
 def model(text, **weights):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from graphpress.driver.prepare import prepare
 from graphpress.errors import ModelError
 from graphpress.ir import (
     DataType,
@@ -17,6 +16,7 @@ from graphpress.ir.encoding import set_float_type
 from graphpress.ir.float_types import why_not
 from graphpress.ir.printer import print_model
 from graphpress.ir.signatures import known_types
+from graphpress.manager.prepare import prepare
 from graphpress.models import build as build_family
 
 EYE = np.eye(4, dtype=np.float32) * 0.3

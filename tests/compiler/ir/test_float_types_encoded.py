@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from graphpress.driver.prepare import prepare
 from graphpress.ir import (
     DataType,
     clone,
@@ -15,6 +14,7 @@ from graphpress.ir import (
 )
 from graphpress.ir.encoding import FLOAT, AffineEncoding, override_use, set_encoding, set_float_type
 from graphpress.ir.float_types import round_to
+from graphpress.manager.prepare import prepare
 from graphpress.models import build as build_family
 from graphpress.models import names
 from graphpress.runtime import Session

@@ -8,13 +8,13 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 
-from graphpress.driver.prepare import prepare
 from graphpress.ir import Model, clone, from_proto, materialize_float_types, problems, to_proto, verify
 from graphpress.ir.encoding import float_type
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Context, Outcome
 from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
+from graphpress.manager.prepare import prepare
 from graphpress.manager.recipe import from_name
 from graphpress.models import build as build_family
 from graphpress.passes.precision.reduce_precision import ReducePrecision

@@ -5,12 +5,12 @@ import re
 import numpy as np
 import pytest
 
-from graphpress.driver.prepare import prepare
 from graphpress.ir import clone, graphs
 from graphpress.ir.encoding import compute_request, float_type
 from graphpress.manager.contract import Context
 from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
+from graphpress.manager.prepare import prepare
 from graphpress.manager.recipe import from_name
 from graphpress.models import build as build_family
 from graphpress.passes.fusion.raise_opset import RaiseOpset

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from graphpress.data import load_dataset
-from graphpress.driver.prepare import prepare
 from graphpress.evaluation import evaluate, resolve_metric
 from graphpress.ir import load
 from graphpress.ir.encoding import float_type
 from graphpress.manager.contract import Context
+from graphpress.manager.prepare import prepare
 from graphpress.passes.fusion.raise_opset import RaiseOpset
 from graphpress.passes.quantize.quantize import Quantize
 from graphpress.runtime import Session

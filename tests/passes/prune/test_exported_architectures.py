@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphpress.driver.prepare import prepare
 from graphpress.ir import load
+from graphpress.manager.prepare import prepare
 from graphpress.runtime import Session
 
 TOLERANCE = 1e-4

@@ -13,11 +13,11 @@ from graphpress.cache import ContentCache
 from graphpress.coupling import couple, remove, unshare
 from graphpress.data import load_dataset
 from graphpress.data.feeds import FeedSamples
-from graphpress.driver.prepare import prepare
 from graphpress.errors import DataError, UsageError
 from graphpress.evaluation.sensitivity import LOST
 from graphpress.ir import clone, from_proto, load, verify
 from graphpress.manager.contract import Context
+from graphpress.manager.prepare import prepare
 from graphpress.models import build
 from graphpress.passes.cleanup.fold_constants import FoldConstants
 from graphpress.passes.prune._masking import damage, mask

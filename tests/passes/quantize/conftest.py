@@ -10,10 +10,10 @@ import pytest
 from onnx import numpy_helper
 
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
-from graphpress.driver.prepare import prepare
 from graphpress.ir import Model, Node, Value, clone, from_proto, verify
 from graphpress.ir.encoding import AffineEncoding, compute_request, encoding_of, read_encoding
 from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.manager.prepare import prepare
 from graphpress.passes.quantize.quantize import Quantize
 from graphpress.runtime import Session
 from graphpress.targets import QuantizationPolicy, Target, load_target

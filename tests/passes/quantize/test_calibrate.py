@@ -5,9 +5,9 @@ import onnx
 import pytest
 
 from graphpress.cache import ContentCache
-from graphpress.driver.prepare import prepare
 from graphpress.ir import load, to_proto
 from graphpress.manager.contract import Context
+from graphpress.manager.prepare import prepare
 from graphpress.passes.quantize.quantize import Quantize
 from graphpress.targets import load_target
 

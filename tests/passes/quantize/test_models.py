@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from graphpress.analysis.linear import linear_op_of
-from graphpress.driver.prepare import prepare
 from graphpress.ir.encoding import read_encoding
 from graphpress.manager.contract import Context
 from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
+from graphpress.manager.prepare import prepare
 from graphpress.manager.recipe import from_name
 from graphpress.models import build as build_family
 from graphpress.passes.fusion.raise_opset import RaiseOpset

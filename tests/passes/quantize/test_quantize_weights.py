@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphpress.driver.prepare import prepare
 from graphpress.errors import UsageError
 from graphpress.ir import Editor, clone
 from graphpress.ir.encoding import compute_request, dequantize_array, encoding_of, fits, quantize_array, read_encoding
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Context
+from graphpress.manager.prepare import prepare
 from graphpress.models import build as build_family
 from graphpress.passes.fusion.raise_opset import RaiseOpset
 from graphpress.passes.quantize._blocks import block_encoding

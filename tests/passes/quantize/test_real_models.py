@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import graphpress
-from graphpress.driver.prepare import prepare
 from graphpress.ir import clone, load
 from graphpress.manager.contract import Context
+from graphpress.manager.prepare import prepare
 from graphpress.passes.fusion.raise_opset import RaiseOpset
 from graphpress.runtime import Session
 from graphpress.targets import load_target

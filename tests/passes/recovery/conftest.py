@@ -10,9 +10,9 @@ from onnx import numpy_helper
 
 from graphpress.coupling import couple, remove
 from graphpress.coupling.kept import Kept
-from graphpress.driver.prepare import prepare
 from graphpress.ir import Model, Value, clone, from_proto, verify
 from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.manager.prepare import prepare
 from graphpress.manager.transaction import Transaction
 from graphpress.models import build
 from graphpress.runtime import Session

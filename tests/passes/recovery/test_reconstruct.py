@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from graphpress.coupling import couple, remove
-from graphpress.driver.prepare import prepare
 from graphpress.errors import UsageError
 from graphpress.ir import clone, constant, load
 from graphpress.ir.encoding import encoding_of
 from graphpress.ir.sparsity import sparsity_of, sparsity_problems
 from graphpress.manager.contract import Context
+from graphpress.manager.prepare import prepare
 from graphpress.passes.cleanup.fold_constants import FoldConstants
 from graphpress.passes.quantize.quantize import Quantize
 from graphpress.passes.recovery.reconstruct import Reconstruct

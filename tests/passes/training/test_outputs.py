@@ -1,8 +1,8 @@
 import onnx.parser
 import pytest
 
-from graphpress.driver.prepare import prepare
 from graphpress.ir import from_proto
+from graphpress.manager.prepare import prepare
 from graphpress.models import build
 from graphpress.passes.training._blocks import borders, cuts, learned
 from graphpress.passes.training._outputs import Reading, read_outputs

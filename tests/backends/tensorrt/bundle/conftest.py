@@ -11,10 +11,10 @@ import pytest
 from graphpress.backends.tensorrt.bundle.bundle import Bundle, complete_bundle, expected_precisions, write_models
 from graphpress.backends.tensorrt.platform import platform_of
 from graphpress.backends.tensorrt.profiles import profile_of
-from graphpress.driver.prepare import prepare
 from graphpress.ir import clone
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Context
+from graphpress.manager.prepare import prepare
 from graphpress.models import build
 from graphpress.passes.quantize.quantize import Quantize
 from graphpress.targets import load_target

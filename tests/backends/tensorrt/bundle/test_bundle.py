@@ -17,12 +17,12 @@ from graphpress.backends.tensorrt.bundle.commands import Needs, ways_of
 from graphpress.backends.tensorrt.bundle.expected import readme
 from graphpress.backends.tensorrt.bundle.expected_precisions import is_sparse, types_of
 from graphpress.backends.tensorrt.platform import platform_of
-from graphpress.driver.prepare import prepare
 from graphpress.errors import DataError
 from graphpress.ir import clone
 from graphpress.ir.encoding import set_float_type
 from graphpress.ir.sparsity import Sparsity, set_sparsity
 from graphpress.manager.contract import Context
+from graphpress.manager.prepare import prepare
 from graphpress.models import build
 from graphpress.passes.quantize.quantize_weights import QuantizeWeights
 from graphpress.runtime import Session

@@ -6,11 +6,11 @@ import pytest
 from graphpress.backends.tensorrt.legalize import strong_form, weak_form
 from graphpress.backends.tensorrt.lint import lint, unsupported
 from graphpress.backends.tensorrt.platform import platform_of
-from graphpress.driver.prepare import prepare
 from graphpress.ir import graphs
 from graphpress.manager.contract import Context
 from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
+from graphpress.manager.prepare import prepare
 from graphpress.manager.recipe import from_name
 from graphpress.models import build, names
 from graphpress.runtime import Session

@@ -6,7 +6,7 @@ from onnx import TensorProto as T
 
 from graphpress.backends.tensorrt.legalize import canonical_form, weak_form
 from graphpress.backends.tensorrt.lint import lint, unsupported
-from graphpress.driver.prepare import prepare
+from graphpress.manager.prepare import prepare
 from graphpress.targets import load_target
 
 SYMMETRIC = {"dtype": T.UINT8, "zero": 128}

@@ -9,9 +9,9 @@ import pytest
 from onnx import numpy_helper
 
 from graphpress.coupling import Coupling, Group, couple
-from graphpress.driver.prepare import prepare
 from graphpress.ir import Model, from_proto
 from graphpress.manager.contract import Context
+from graphpress.manager.prepare import prepare
 from graphpress.targets import load_target
 
 WIDTH, INNER, CLASSES = 8, 12, 5

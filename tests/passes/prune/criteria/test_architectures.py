@@ -11,10 +11,10 @@ torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'graphpr
 
 from graphpress.coupling import couple, unshare
 from graphpress.data import load_dataset
-from graphpress.driver.prepare import prepare
 from graphpress.errors import UsageError
 from graphpress.ir import clone, load, save
 from graphpress.manager.contract import Context
+from graphpress.manager.prepare import prepare
 from graphpress.models import build
 from graphpress.passes.cleanup.fold_constants import FoldConstants
 from graphpress.passes.prune._masking import mask

@@ -8,8 +8,8 @@ from onnx import numpy_helper, parser
 
 from graphpress import ir
 from graphpress.coupling import couple
-from graphpress.driver.prepare import prepare
 from graphpress.manager.contract import Context
+from graphpress.manager.prepare import prepare
 from graphpress.passes.prune.criteria import load_criterion
 from graphpress.targets import load_target
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from graphpress.analysis.shapes import infer_shapes
-from graphpress.backend import ShapeRange
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.ir import Editor, Model, Refusal, Shape, SymbolicDim, graphs, input_of
 from graphpress.ir.encoding import read_encoding, request_compute
@@ -13,61 +12,6 @@ from graphpress.ir.qdq import import_qdq
 from graphpress.ops import lookup
 
 EIGHT_BITS = ("int8", "uint8")
-
-
-def parse_input_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Read ``NAME=1x3x224x224`` options.
-
-    Raises:
-        UsageError: one is not of that form.
-
-    >>> parse_input_shapes(["x=1x3x8x8"])
-    {'x': (1, 3, 8, 8)}
-    """
-    shapes = {}
-    for text in texts:
-        name, equals, dims = text.rpartition("=")
-        form = "NAME=1x3x224x224"
-        if not equals:
-            raise UsageError(f"cannot read {text!r}", where="--input-shape", fix=f"write {form}")
-        shapes[name] = _parse_dims(dims, "--input-shape", form)
-    return shapes
-
-
-def _parse_dims(text: str, option: str, form: str) -> tuple[int, ...]:
-    """The sizes in ``1x3x224x224``; none in an empty text."""
-    parts = text.split("x") if text else []
-    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
-        raise UsageError(f"cannot read {text!r}", where=option, fix=f"write {form}, sizes as 1x3x224x224")
-    return tuple(int(part) for part in parts)
-
-
-def parse_input_ranges(texts: Sequence[str], model: Model) -> dict[str, ShapeRange]:
-    """Read ``NAME=1x3x8x8:4x3x8x8:16x3x8x8`` options: minimum, optimum and maximum shape of an input.
-
-    Raises:
-        UsageError: one is not of that form, names no input of the model, or its shapes are not in order.
-    """
-    inputs = {value.name or "": value for value in model.graph.inputs}
-    ranges: dict[str, ShapeRange] = {}
-    for text in texts:
-        name, _, shapes = text.rpartition("=")
-        parts = shapes.split(":")
-        if len(parts) != 3:
-            raise UsageError(f"cannot read {text!r}", where="--input-range", fix="write NAME=MIN:OPT:MAX")
-        if name not in inputs:
-            raise UsageError(f"the model has no input {name!r}", where="--input-range", fix=did_you_mean(name, inputs))
-        minimum, optimum, maximum = (_parse_dims(part, "--input-range", "NAME=MIN:OPT:MAX") for part in parts)
-        if not len(minimum) == len(optimum) == len(maximum) or any(
-            not low <= middle <= high for low, middle, high in zip(minimum, optimum, maximum, strict=True)
-        ):
-            raise UsageError(f"{shapes!r} is not in order", where="--input-range", fix="write NAME=MIN:OPT:MAX")
-        declared = inputs[name].shape
-        if declared is not None:
-            for shape in (minimum, optimum, maximum):
-                _check_dims(f"--input-range {name}", declared, shape)
-        ranges[name] = ShapeRange(minimum, optimum, maximum)
-    return ranges
 
 
 def prepare(model: Model, input_shapes: Mapping[str, tuple[int, ...]]) -> list[Refusal]:
@@ -109,7 +53,7 @@ def _fix_inputs(model: Model, input_shapes: Mapping[str, tuple[int, ...]]) -> No
             raise UsageError(f"the model has no input {name!r}", where="--input-shape", fix=did_you_mean(name, inputs))
         declared = inputs[name].shape
         if declared is not None:
-            _check_dims(f"--input-shape {name}", declared, dims)
+            check_dims(f"--input-shape {name}", declared, dims)
             sizes.update(_symbols(declared, dims))
         inputs[name].shape = Shape(dims)
     for graph in graphs(model) if sizes else ():
@@ -124,7 +68,12 @@ def _symbols(declared: Shape, dims: Sequence[int]) -> Iterator[tuple[str, int]]:
             yield old.value, new
 
 
-def _check_dims(option: str, declared: Shape, dims: tuple[int, ...]) -> None:
+def check_dims(option: str, declared: Shape, dims: tuple[int, ...]) -> None:
+    """Whether sizes that a user gives fit what the model declares.
+
+    Raises:
+        UsageError: they contradict it.
+    """
     fits = len(declared) == len(dims) and all(
         old == new for old, new in zip(declared, dims, strict=True) if isinstance(old, int)
     )
