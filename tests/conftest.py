@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, settings
 from onnx import helper, numpy_helper
 
 from graphpress import torch_bridge
@@ -21,6 +22,10 @@ from graphpress.coupling.kept import Kept
 from graphpress.errors import BackendError
 from graphpress.ir import Model, Value, clone, constant, from_proto, is_constant, serialize, to_proto
 from graphpress.runtime import Session
+
+# How fast inputs are generated depends on how busy the machine is, and says nothing of the code.
+settings.register_profile("graphpress", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("graphpress")
 
 
 @pytest.hookimpl(wrapper=True)
