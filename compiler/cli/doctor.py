@@ -13,7 +13,6 @@ import click
 from graphpress.cli.options import debug_option, json_option
 from graphpress.cli.text import echo_json, table
 from graphpress.errors import GraphpressError
-from graphpress.runtime.environment import library_versions, machine
 
 DISTRIBUTION = "graphpress"
 
@@ -43,6 +42,8 @@ class Component:
 @debug_option
 def doctor(as_json: bool) -> None:
     """Tell what works here and how to get the rest."""
+    from graphpress.runtime.environment import library_versions, machine
+
     backends, extras = list(backend_states()), list(extra_states(requires(DISTRIBUTION) or ()))
     versions = library_versions()
     if as_json:
@@ -74,6 +75,7 @@ def extra_states(requirements: Iterable[str]) -> Iterable[Component]:
     ['torch']
     """
     from graphpress.manager.registry import backend_names
+    from graphpress.runtime.environment import library_versions
 
     wanted: dict[str, list[str]] = {}
     for requirement in requirements:

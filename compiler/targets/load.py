@@ -7,7 +7,6 @@ from typing import Any
 
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.plugins import NamedFile
-from graphpress.runtime.environment import cpu_features
 from graphpress.targets.check import FILE_KEYS
 from graphpress.targets.sources import merged, named, source_of, whole_table
 from graphpress.targets.target import Option, Target
@@ -107,6 +106,8 @@ def _choose(options: dict[str, Any], choices: dict[str, str], name: str) -> dict
 
 
 def _read(table: dict[str, Any], file: Path) -> Target:
+    from graphpress.runtime.environment import cpu_features
+
     values = {key: value for key, value in table.items() if key not in FILE_KEYS}
     for adjustment in table.get("adjust", ()) if table.get("this_machine") else ():
         if not set(adjustment["lacks"]) & set(cpu_features()):

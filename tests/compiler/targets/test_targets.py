@@ -8,7 +8,7 @@ from graphpress.errors import UsageError
 from graphpress.manager.recipe_file import recipe_names
 from graphpress.manager.registry import backend_names
 from graphpress.ops import lookup
-from graphpress.targets import aliases_of, load, load_target, options_of, sources, target_names, target_summaries
+from graphpress.targets import aliases_of, load_target, options_of, sources, target_names, target_summaries
 
 
 @pytest.mark.parametrize("name", target_names())
@@ -89,7 +89,7 @@ def test_a_target_like_another_changes_only_what_it_says(folder):
 def test_features_of_this_machine_adjust_it(folder, monkeypatch, features, reduced):
     text = BASE + '[[adjust]]\nlacks = ["avx512_vnni"]\nquantization = {reduced_range = true}\n'
     folder(here="this_machine = true\n" + text, elsewhere=text.replace('"b"', '"c"'))
-    monkeypatch.setattr(load, "cpu_features", lambda: features)
+    monkeypatch.setattr("graphpress.runtime.environment.cpu_features", lambda: features)
     assert load_target("here").quantization.reduced_range is reduced
     assert load_target("here").quantization.compute_ops == ("Conv",)
     assert load_target("elsewhere").quantization.reduced_range is False
