@@ -22,7 +22,7 @@ def constant_ints(value: Value | None) -> tuple[int, ...] | None:
 def ints_operand(node: Node, name: str, index: int) -> tuple[int, ...] | None:
     """Integers that older operator sets take as attribute ``name`` and newer ones as input ``index``.
 
-    None when they are absent or not constant; ``has_operand`` tells these apart.
+    None when they are absent or not constant; ``has_operand`` distinguishes the two.
     """
     listed = ints_attribute(node, name)
     return listed if listed is not None else constant_ints(input_of(node, index))
@@ -77,7 +77,7 @@ def all_equal(value: Value | None, number: float) -> bool:
 def is_private(value: Value) -> bool:
     """Whether the value exists for one reader alone, who reads it as it is, and so need not exist.
 
-    Nor may maker or reader be annotated: what they say of their own inputs would be lost, or be said of other inputs.
+    Nor may maker or reader be annotated: the encodings of their own inputs would be lost, or apply to other inputs.
     """
     maker = value.producer()
     return (

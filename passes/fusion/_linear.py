@@ -63,7 +63,7 @@ def fold(
 ) -> Match | Refusal | None:
     """How the affine ``node`` can go into the operator that computes its ``source``, or into the one that reads it.
 
-    ``affine_for`` says what the node does to the channels of that operator; the match is for ``rewrite``.
+    ``affine_for`` is what the node does to the channels of that operator; the match is for ``rewrite``.
     """
     refusal = None
     for neighbor in (_before(node, source), _behind(node)):

@@ -47,7 +47,7 @@ def with_number(node: Node) -> tuple[Value, float] | None:
 
 
 def is_close(actual: float, expected: float, value: Value) -> bool:
-    """Whether a constant of the model is the expected one, as far as the type of ``value`` can tell."""
+    """Whether a constant of the model is the expected one, up to the precision of the type of ``value``."""
     tolerance = 4e-3 if value.dtype in HALF_TYPES else 2e-5
     return abs(actual - expected) <= tolerance * max(abs(expected), 1e-3)
 

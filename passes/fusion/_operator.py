@@ -16,7 +16,7 @@ class OperatorFusion(RewritePass):
     """A rule whose ``find`` recognizes an expression; the rest is the same for all of them.
 
     Class attributes:
-        operator: the operator, which is ``emits`` too where it is for the target to say whether it pays.
+        operator: the operator, which is ``emits`` too where the target's data decides whether it pays.
         opset: the operator set in which it is new.
         types: of the result. An operator with numbers as attributes keeps them in float32, too coarse for double.
     """

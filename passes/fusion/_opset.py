@@ -122,7 +122,7 @@ def _single_axis(node: Node) -> list[Change] | str:
 
 
 def _count_outputs(node: Node) -> Change:
-    """The change that lets a Split into equal parts say how many there are."""
+    """The change that states the number of parts of a Split into equal ones."""
 
     def change(edit: Editor) -> None:
         if input_of(node, 1) is None:

@@ -31,7 +31,7 @@ from graphpress.manager.contract import RewritePass
 from graphpress.passes.fusion._linear import Neighbor, fold, rewrite
 
 OPSET_WITHOUT_TEST_MODE = 7
-"""From here on a BatchNormalization computes for inference unless it says otherwise."""
+"""From here on a BatchNormalization computes for inference unless ``training_mode`` is set."""
 
 
 @dataclass(frozen=True)

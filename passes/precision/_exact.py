@@ -19,7 +19,7 @@ _ARITHMETIC = ("Abs", "Add", "Cast", "Clip", "Div", "MatMul", "Max", "Mean", "Mi
 _ANGLES = ("Cos", "Sin", "Tan")
 _GRIDS = ("Ceil", "Floor", "Mod", "Round")
 _PLACES = {"GridSample": 1, "NonMaxSuppression": 0, "RoiAlign": 1}
-"""Inputs that say where to look."""
+"""Inputs that hold positions."""
 
 
 def strike_sizes(plan: PrecisionPlan, model: Model) -> int:
@@ -46,7 +46,7 @@ def _is_setting(value: Value) -> bool:
 
 
 def strike_positions(plan: PrecisionPlan, model: Model) -> None:
-    """Strike out what computes positions: arithmetic whose result is an angle, is rounded, or says where to look."""
+    """Strike out what computes positions: arithmetic whose result is an angle, is rounded, or is a position."""
     for node in model.graph:
         if not is_standard(node):
             continue

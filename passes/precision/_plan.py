@@ -64,7 +64,7 @@ class PrecisionPlan:
 
 
 def plan_of(model: Model, dtype: str) -> PrecisionPlan:
-    """All nodes of the main graph that compute in float32, those that were asked for the type already among them.
+    """All nodes of the main graph that compute in float32, those with a request for the type already among them.
 
     Those inside subgraphs and functions keep what they have: nobody sees how large their values become.
     """

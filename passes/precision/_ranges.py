@@ -75,8 +75,8 @@ class Ranges:
     def excess(self, value: Value) -> float | None:
         """The magnitude by which the value would become infinite; None where it fits."""
         largest = self.largest(value)
-        room = 1.0 if constant(value) is not None else self.headroom
-        return largest if largest * room > self.limit else None
+        headroom = 1.0 if constant(value) is not None else self.headroom
+        return largest if largest * headroom > self.limit else None
 
     def is_negative_mask(self, value: Value) -> bool:
         """Whether it is only below that the value does not fit."""

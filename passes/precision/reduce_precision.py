@@ -13,7 +13,7 @@ not an integer in them: their bias, their result. Nodes keep float32
 - whose operator has no such type at the model's operator set, and those that the user excludes or keeps.
 
 Masks of large negative numbers in front of a softmax are raised into range instead. The pass only annotates beside
-that: ``materialize_float_types`` expresses the types out.
+that: ``materialize_float_types`` writes the types out.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class ReducePrecision(Pass):
 
 
 def _annotate(plan: PrecisionPlan, before: list[Node]) -> tuple[int, int]:
-    """Ask the nodes of the plan for its type, and no longer those that were asked before and are struck out.
+    """Request the type of the nodes of the plan, and no longer of those that had a request and are struck out.
 
     Returns:
         How many nodes got the type, and how many lost it.

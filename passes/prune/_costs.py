@@ -20,7 +20,7 @@ class CountCosts:
 
     Args:
         costs: of the model, by group; in seconds as well where the goal is a speed-up.
-        goal: says which of its totals counts.
+        goal: which of its totals counts.
     """
 
     def __init__(self, costs: GroupCosts, goal: Goal) -> None:

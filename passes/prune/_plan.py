@@ -35,7 +35,7 @@ class KeptCounts:
         counts: kept units by group name, in graph order.
         kept: the fraction of the whole model's cost that stays, in terms of the goal.
         shortfall: why the goal is not met, with the best that can be reached; None where it is.
-        notes: sentences for the report.
+        notes: for the report.
     """
 
     counts: dict[str, int]
@@ -96,7 +96,7 @@ class CountPlan:
         return replace(self, goal=Goal("speedup", 1 / budget, self.goal.where))
 
     def _exact_ratio(self, sizes: Sizes, model: CountCosts, costs: GroupCosts) -> KeptCounts:
-        """The fraction asked for of every group; rounding to whole units is no shortfall, a floor is."""
+        """The requested fraction of every group; rounding to whole units is no shortfall, a floor is."""
         budget = self.goal.budget
         model.resize(sizes_at(sizes, budget))
         bound = any(self.limits.min_units(name, size) > budget * size for name, size in costs.sizes.items())

@@ -141,7 +141,7 @@ def residual_blocks(model: Model, context: Context) -> tuple[list[Block], list[R
 
     Args:
         model: not changed.
-        context: says which nodes are excluded.
+        context: holds which nodes are excluded.
     """
     search = _Search(model)
     blocks, refusals = [], []
@@ -171,7 +171,7 @@ class _Search:
         first, second = (value for value in add.inputs if value is not None)
         if first is second or is_constant(first) or is_constant(second):
             return None
-        skip = 0 if self._born(first) < self._born(second) else 1
+        skip = 0 if self._position(first) < self._position(second) else 1
         came_in, branch = (first, second) if skip == 0 else (second, first)
         if any(_differ(came_in, add.outputs[0], shapes) for shapes in self.shapes):
             return None
@@ -194,13 +194,13 @@ class _Search:
             return "nothing would be left between the public names of an input and an output"
         return None
 
-    def _born(self, value: Value) -> int:
+    def _position(self, value: Value) -> int:
         node = value.producer()
         return -1 if node is None else self.number.get(node, -1)
 
     def _between(self, came_in: Value, branch: Value) -> tuple[Node, ...]:
         """Nodes on a path from one value to the other, in graph order; none where there is no path."""
-        since = self._born(came_in)
+        since = self._position(came_in)
         pending, ancestors = [branch], set[Node]()
         while pending:
             node = pending.pop().producer()
@@ -286,10 +286,10 @@ def _squares(array: np.ndarray, whole: np.ndarray) -> tuple[float, float]:
 def _gated(model: Model, blocks: Sequence[Block]) -> tuple[Model, list[tuple[str, np.dtype]]]:
     """A copy with one more scalar input a block, by which its branch is multiplied."""
     copy = clone(model)
-    edit, twins = Editor(copy), dict(zip(model.graph, copy.graph, strict=True))
+    edit, copies = Editor(copy), dict(zip(model.graph, copy.graph, strict=True))
     gates = []
     for block in blocks:
-        add, index = twins[block.add], 1 - block.skip
+        add, index = copies[block.add], 1 - block.skip
         branch = add.inputs[index]
         assert branch is not None
         dtype = branch.dtype or block.add.outputs[0].dtype or DataType.FLOAT

@@ -51,7 +51,7 @@ class Placement:
         activations: values to encode, each with the encoded uses; a value that an integer node computes is read
             encoded by everybody, one that a float node computes only by the integer nodes.
         range_of: the value whose range each of them shares (itself, mostly).
-        refusals: compute_ops that stay float, with the reason.
+        refusals: compute operators that stay float, with the reason.
         skips: for additions inside the kernel of a product, the index of the operand that they read from memory.
     """
 
@@ -228,7 +228,7 @@ def _is_encoded(node: Node) -> bool:
 
 
 def _is_control_input(node: Node) -> bool:
-    """Whether inputs behind the first say how to move data instead of being data."""
+    """Whether inputs behind the first are parameters of a movement (indices, sizes) instead of data."""
     spec = lookup(node.op_type)
     return spec is not None and spec.quantization.moves_data and spec.quantization.shared is not None
 

@@ -11,7 +11,7 @@ s = max|x| / 448 for weights and activations alike, saturating. Its steps grow w
 serves channels of unlike magnitude.
 
 The pass only annotates: which nodes, which uses and which integer types follow from the target's policy, and the
-backend expresses the annotations in its own words.
+backend expresses the annotations in its own form.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     y = x · (s ∘ q)      q integers of four or eight bits; one s for each block of K inputs of an output
 
-Matrix products with few rows, those of a language model that writes word by word, wait for their weights: a quarter
+Matrix products with few rows, those of a language model that writes token by token, wait for their weights: a quarter
 of the bytes is a quarter of the time, and activations need no ranges and so no data. In int4 a block of inputs
 shares a scale (symmetric, least squared error); in int8 all inputs of an output do. That is what kernels read that
 expand weights on the fly; other grids are expanded to float before the product, which saves no time.

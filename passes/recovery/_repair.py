@@ -100,7 +100,7 @@ class Shown:
     Args:
         data: what it reads, as it reads it.
         target: what it should compute.
-        result: what it computes as it is; None unless asked for.
+        result: what it computes as it is; None unless requested.
     """
 
     data: np.ndarray
@@ -126,7 +126,7 @@ class RepairOptions:
 
     Args:
         samples: calibration samples that are looked at, at most.
-        title: what to tell of the progress.
+        title: of the progress bar.
         results: show what a layer computes as it is, too.
     """
 

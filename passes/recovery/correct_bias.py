@@ -92,14 +92,14 @@ class _Means:
 
     def __init__(self, op: LinearOp, write: Callable[[_Means], None]) -> None:
         self.op, self._present, self._write = op, parameters_of(op), write
-        self._trouble = ""
+        self._failure = ""
         self._moments = Moments(full=False)
 
     def add(self, shown: Shown) -> None:
         """Take in one piece."""
         assert shown.result is not None
-        if self._trouble or shown.result.shape != shown.target.shape:
-            self._trouble = f"its result is of another shape than the start model's {list(shown.target.shape)}"
+        if self._failure or shown.result.shape != shown.target.shape:
+            self._failure = f"its result is of another shape than the start model's {list(shown.target.shape)}"
             return
         channels = self.op.channel_axis
         self._moments.add(by_channel(shown.result, channels), by_channel(shown.target, channels))
@@ -110,8 +110,8 @@ class _Means:
 
     def refusal(self) -> Refusal | None:
         """Why this layer stays as it is, or None."""
-        if self._trouble:
-            return Refusal.at(self.op.node, self._trouble)
+        if self._failure:
+            return Refusal.at(self.op.node, self._failure)
         if not self._moments.is_finite:
             return Refusal.at(self.op.node, "it computes, or should compute, infinite or undefined values")
         if self.op.matrix_shape[0] > 1 and not self.op.is_convolution:

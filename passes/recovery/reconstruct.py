@@ -103,19 +103,19 @@ class _Problem:
 
     def __init__(self, op: LinearOp, positions: int, write: Callable[[_Problem], None]) -> None:
         self.op, self.before, self.after = op, 0.0, 0.0
-        self.trouble: str | None = None
+        self.failure: str | None = None
         self._present, self._positions, self._write = parameters_of(op), positions, write
         self._seen, self._held = Moments(), Moments()
         self._samples = 0
 
     def add(self, shown: Shown) -> None:
         """Take in one piece: most samples to solve with, the others to measure by."""
-        if self.trouble is None:
+        if self.failure is None:
             for data, target, sampling in pieces_of(self.op, shown.data, shown.target, self._positions, self._samples):
                 assert target is not None
                 x, y = rows_of(self.op, data, sampling), result_rows(self.op, target, sampling)
                 if x.shape[:2] != y.shape[:2] or y.shape[2] != self.op.matrix_shape[2]:
-                    self.trouble = f"its result is of another shape than the start model's {list(target.shape)}"
+                    self.failure = f"its result is of another shape than the start model's {list(target.shape)}"
                     return
                 self._add_rows(x, y, sampling.start + np.arange(samples_of(self.op, data)))
         self._samples += samples_of(self.op, shown.data)
@@ -133,14 +133,14 @@ class _Problem:
 
     @property
     def measured_on(self) -> str:
-        """The samples on which errors are measured, in words."""
+        """The samples on which errors are measured, as text for the report."""
         return "samples held out" if self._held.count else "the samples themselves, too few to hold any out"
 
     def solve(self, ridge: float) -> LinearUpdate | None:
-        """The layer with better weights, or None where there are none (``trouble`` says if something is wrong)."""
-        if self.trouble is None and not (self._seen.is_finite and (not self._held.count or self._held.is_finite)):
-            self.trouble = "it reads or should compute infinite or undefined values"
-        if self.trouble is not None or not self._seen.count:
+        """The layer with better weights, or None where there are none (``failure`` holds the reason)."""
+        if self.failure is None and not (self._seen.is_finite and (not self._held.count or self._held.is_finite)):
+            self.failure = "it reads or should compute infinite or undefined values"
+        if self.failure is not None or not self._seen.count:
             return None
         seen = Summary.of(self._seen)
         held_out = Summary.of(self._held) if self._held.count else seen
@@ -182,8 +182,8 @@ class _Report:
 
     def take(self, problem: _Problem, better: LinearUpdate | None) -> None:
         """Count one layer."""
-        if problem.trouble is not None:
-            self._refusals.append(Refusal.at(problem.op.node, problem.trouble))
+        if problem.failure is not None:
+            self._refusals.append(Refusal.at(problem.op.node, problem.failure))
             return
         if better is None and problem.before > _NOTHING_TO_GAIN:
             self._refusals.append(

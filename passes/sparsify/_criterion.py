@@ -28,11 +28,11 @@ class SparsityCriterion(Protocol):
     """One way to choose what goes.
 
     Attributes:
-        needs: moments of the layer's input that it asks for: none, the diagonal of the Gram matrix, or all of it.
+        needs: moments of the layer's input that it reads: none, the diagonal of the Gram matrix, or all of it.
     """
 
     needs: ClassVar[str]
 
     def sparse(self, op: LinearOp, weight: np.ndarray, seen: Moments | None, rule: SparsityRule) -> np.ndarray:
-        """The weight with its zeros, in its own shape; ``seen`` is as ``needs`` says."""
+        """The weight with its zeros, in its own shape; ``seen`` holds what ``needs`` names."""
         ...

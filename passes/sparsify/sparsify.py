@@ -1,6 +1,6 @@
 """Set weights to zero, anywhere or n in every m along the contracted axis, and annotate them as sparse.
 
-Which go is the criterion's to say: ``magnitude`` (no data), ``wanda`` or ``sparsegpt`` (calibration data; sparsegpt
+Which go is the criterion's choice: ``magnitude`` (no data), ``wanda`` or ``sparsegpt`` (calibration data; sparsegpt
 also changes what is left to make up for what goes). Layers are worked on from the input to the output, each on what the
 layers before, already sparse, feed it.
 
@@ -155,7 +155,7 @@ class Sparsify(Pass):
         return None
 
     def _worth(self, policy: SparsityPolicy) -> str:
-        """What the target makes of the zeros, in a sentence."""
+        """What the target makes of the zeros, for the report."""
         if self.pattern in policy.patterns:
             return f"the target has kernels for {self.pattern} sparse weights: {policy.gain}; {SAME_SIZE}"
         return f"the zeros save no time: {policy.no_gain}; {SAME_SIZE}"
@@ -237,7 +237,7 @@ class _Observed:
 
 
 def _share(layers: Mapping[Node, LinearOp]) -> str:
-    """How much of the weights is zero, in a sentence."""
+    """How much of the weights is zero, for the report."""
     weights = [op.stored_weight() for op in layers.values()]
     zeros = 1 - sum(np.count_nonzero(weight) for weight in weights) / max(1, sum(weight.size for weight in weights))
     return f"{zeros:.1%} of the weights of {len(layers)} layers are zero"

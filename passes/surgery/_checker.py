@@ -17,7 +17,7 @@ _WIDEST = 16
 
 
 def fault_of(model: Model) -> str:
-    """What the ONNX checker says against the model, on one line; empty when it is valid."""
+    """What the ONNX checker objects to in the model, on one line; empty when it is valid."""
     proto, _ = to_skeleton(model)
     foreign = {(node.domain, node.op_type) for node in foreign_nodes(model)}
     proto.opset_import.add(domain=_ASIDE, version=1)

@@ -5,7 +5,7 @@ What onnx-graphsurgeon cannot hold (metadata, encodings, int4 and float8 tensors
 ``graphpress.graphsurgeon.convert`` says. The result is checked: structure, the ONNX checker, the model's inputs.
 
 Operators that nothing here defines (plugins of a runtime) may be inserted, but then nothing here can run the model:
-refused where there is data to hold the model to, since nobody could tell whether it is still right.
+refused where there is data to measure the model on, since nothing would show whether it is still right.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAX_SHOWN = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Surgery(Pass):
-    """Lossy unless said otherwise: judged on the metric like a pass that prunes.
+    """Lossy unless ``lossless`` is set: judged on the metric like a pass that prunes.
 
     Args:
         function: ``module:function``, looked for in the working directory first; it is given a graph of
@@ -76,7 +76,7 @@ class Surgery(Pass):
         return Outcome(1, refusals, notes)
 
     def _compare_code(self, context: Context) -> list[str]:
-        """Record which code operated; a sentence where a recorded run had other code."""
+        """Record the digest of the code; a note where a recorded run had other code."""
         digest = code_hash(self._load())
         same = context.decisions.setdefault(f"surgery.{self.function}", digest) == digest
         return [] if same else [f"the code of {self.function} is not that of the recorded run"]

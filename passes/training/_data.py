@@ -1,4 +1,4 @@
-"""The calibration data as training reads it: sample by sample where samples can be told apart."""
+"""The calibration data as training reads it: sample by sample where samples can be separated."""
 
 from __future__ import annotations
 

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 def label_reading(readings: Sequence[Reading], labels: np.ndarray, model: Model) -> Reading:
-    """The output that labels are for: the first that tells classes, else the only one, or the only one that they fit.
+    """The output that labels are for: the first of class scores, else the only one, or the only one that they fit.
 
-    Labels say more than shapes do: values with one integer label a position are class scores, as those of a
+    Labels show more than shapes do: values with one integer label a position are class scores, as those of a
     segmentation without its Softmax; what only looks like class scores are values where a label is as many numbers.
 
     Raises:
-        UsageError: it cannot be told.
+        UsageError: several outputs are possible, or none.
     """
     candidates = [reading for reading in readings if reading.kind == "classes"] or list(readings)
     if len(candidates) == 1 or (candidates and candidates[0].kind == "classes"):
-        return _understood(candidates[0], labels, model)
+        return _corrected(candidates[0], labels, model)
     fitting = [fit for reading in readings if (fit := _fitted(reading, labels, model)) is not None]
     if len(fitting) == 1:
         return fitting[0]
@@ -91,8 +91,8 @@ def _dims(reading: Reading, model: Model) -> tuple[int | None, ...] | None:
     return dims_of(next(value for value in model.graph.outputs if value.name == reading.output))
 
 
-def _understood(reading: Reading, labels: np.ndarray, model: Model) -> Reading:
-    """The reading of an output as its labels show it to be meant."""
+def _corrected(reading: Reading, labels: np.ndarray, model: Model) -> Reading:
+    """The reading of an output, corrected by what its labels show."""
     dims = _dims(reading, model)
     if dims is None or reading.value != reading.output:  # a Softmax or Sigmoid leaves no doubt
         return reading

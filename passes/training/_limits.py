@@ -54,7 +54,7 @@ def check_precision(parameters: Mapping[str, Any], where: str) -> None:
 
 
 def available_memory() -> int | None:
-    """Bytes that are free, to this process's control group too; None where the system does not tell."""
+    """Bytes that are free, to this process's control group too; None where the system does not report it."""
     free = []
     try:
         entries = dict(line.split(":", 1) for line in MEMORY_FILE.read_text(encoding="ascii").splitlines())

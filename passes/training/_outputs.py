@@ -6,8 +6,8 @@
     everything else                                  values: compared by mean squared difference
 
 Class scores are ``[N, classes]`` with at least two classes (extents of 1 behind them, as global pooling leaves, don't
-count), or ``[N, length, classes]`` straight out of a matrix product. With several outputs nobody can tell scores from
-boxes, and a distribution made of four coordinates says nothing: values are right for both. An output that was made
+count), or ``[N, length, classes]`` straight out of a matrix product. With several outputs scores look like boxes, and a
+distribution made of four coordinates is meaningless: values are right for both. An output that was made
 unit length is an embedding: values, too.
 """
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 DEFAULT_MINUTES = 15.0
 FLIP_AGREEMENT = 0.85
 """Share of images that must be of the same class to the teacher when they are mirrored, for mirrored ones to be used
-unasked. Letters and digits stay far below it."""
+by default. Letters and digits stay far below it."""
 FLIP_SAMPLES = 256
 
 
@@ -52,8 +52,8 @@ class TrainingTask:
     Args:
         student: what learns.
         objective: the loss, from the scales of the targets.
-        targets: what the teachers say of a feed.
-        classifier: the class scores that somebody gives to a feed, for asking whether a mirrored image means the same.
+        targets: the teachers' targets for a feed.
+        classifier: the class scores that a model gives to a feed, to see whether mirrored images keep their class.
         blocks: inner values that the student is fed with.
         labeled: the loss needs the labels of the data.
         teachers: models that a state of the training depends on.
@@ -298,7 +298,7 @@ def masks_of(model: Model) -> dict[str, np.ndarray]:
 
 
 def write_back(student: TrainableModel, model: Model) -> int:
-    """Write the weights back; a weight that is still as sparse as it was said to be is said so again."""
+    """Write the weights back; a weight that still has the sparsity it was annotated with keeps the annotation."""
     sparse = {value: sparsity_of(value) for value in model.graph.initializers.values()}
     changes = torch_bridge.write_back(student, model)
     for value, sparsity in sparse.items():

@@ -1,4 +1,4 @@
-"""Samples with what the teachers say of them: kept in memory where that is possible, asked anew where images vary."""
+"""Samples with the teachers' targets: cached in memory where that is possible, computed anew where images vary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from graphpress.training.data import Example, TrainingData
 
 MAX_BYTES = 1 << 30
-"""What teachers say is remembered up to this size."""
+"""Targets are cached up to this size."""
 
 Targets = Callable[[Feed], Mapping[str, np.ndarray]]
 
@@ -28,14 +28,14 @@ class TargetCache:
 
     Args:
         data: the samples.
-        targets: what the teachers say of a feed.
+        targets: the teachers' targets for a feed.
         augmentation: varies the images; None leaves them as they are.
         seed: of the variation.
         blocks: names of the inner values that the student is fed beside the inputs, as the teacher has them.
         labeled: the data's labels are wanted as well.
-        progress: is told how far the questions ahead are.
-        ahead: ask the teachers about every sample before the training where there is room to remember it. The samples
-            go to them in their own order: in another company the last bits of an answer may be others.
+        progress: shows how far the computation ahead of the training is.
+        ahead: compute the targets of every sample before the training where they fit into the cache. The samples run in
+            their own order: in a batch of others the last bits of a target may differ.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class TargetCache:
     ) -> None:
         self._data, self._targets, self._augmentation, self._seed = data, targets, augmentation, seed
         self._blocks, self._labeled = blocks, labeled
-        self._known = _ask_about_all(data, targets, progress or Silent()) if ahead and augmentation is None else None
+        self._known = _compute_all(data, targets, progress or Silent()) if ahead and augmentation is None else None
         self._held: list[Example] | None = None
 
     def batch(self, step: int) -> list[Example]:
@@ -63,7 +63,7 @@ class TargetCache:
                 replace(example, feed=self._augmentation(example.feed, (self._seed, 2, step, at)))
                 for at, example in enumerate(examples)
             ]
-        return [self._taught(example) for example in examples]
+        return [self._with_targets(example) for example in examples]
 
     def held_out(self) -> Iterator[Example]:
         """The samples on which training is measured, never varied."""
@@ -73,16 +73,16 @@ class TargetCache:
         kept: list[Example] | None = []
         size = 0
         for example in self._data.held_out():
-            taught = self._taught(example)
-            size += sum(array.nbytes for part in (taught.feed, taught.targets) for array in part.values())
+            complete = self._with_targets(example)
+            size += sum(array.nbytes for part in (complete.feed, complete.targets) for array in part.values())
             if kept is not None and size <= MAX_BYTES:
-                kept.append(taught)
+                kept.append(complete)
             else:
                 kept = None
-            yield taught
+            yield complete
         self._held = kept
 
-    def _taught(self, example: Example) -> Example:
+    def _with_targets(self, example: Example) -> Example:
         if self._known is not None and example.rows is not None:
             targets: Mapping[str, np.ndarray] = {name: array[example.rows] for name, array in self._known.items()}
         else:
@@ -93,8 +93,8 @@ class TargetCache:
         return replace(example, feed=feed, targets=targets)
 
 
-def _ask_about_all(data: TrainingData, targets: Targets, progress: Progress) -> dict[str, np.ndarray] | None:
-    """What the teachers say of every sample; None where that is too much, or samples cannot be told apart in it."""
+def _compute_all(data: TrainingData, targets: Targets, progress: Progress) -> dict[str, np.ndarray] | None:
+    """The targets of every sample; None where they are too large, or have no axis of samples."""
     known: dict[str, np.ndarray] = {}
     for example in progress.track(data.in_order(), "asking the teacher"):
         answers = targets(example.feed)

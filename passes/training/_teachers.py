@@ -1,4 +1,4 @@
-"""Teachers: models that say what a student should answer. They run in ONNX Runtime and need no gradient.
+"""Teachers: models whose outputs are a student's targets. They run in ONNX Runtime and need no gradient.
 
 Several teachers are averaged where they are compared: scores before their softmax, which is the geometric mean of
 their distributions (Hinton, Vinyals & Dean 2015, section 3, allow either mean), and values as they are.
@@ -24,7 +24,7 @@ from graphpress.runtime import Session
 OUTPUT = "output:"
 FEATURE = "feature:"
 LABELS = "labels"
-"""Targets have names of their own: what an output, a feature or the labels say."""
+"""Prefixes of the names of targets: of an output, of an inner value; and the name of the labels."""
 ROUNDING = 1e-6
 """Mean squared difference, in units of the variance, up to which answers are the same."""
 
@@ -46,10 +46,10 @@ class Teacher:
     kept: Mapping[str, Kept]
 
     def targets(self, feed: Feed) -> dict[str, np.ndarray]:
-        """What it says of these samples.
+        """Its targets for these samples.
 
         Raises:
-            DataError: something that is no number.
+            DataError: some are infinite or NaN.
         """
         outputs = self.session.run({theirs: feed[own] for own, theirs in self.inputs.items()})
         targets = {name: restrict(outputs[value], self.kept.get(name)) for name, value in self.reads.items()}
@@ -65,7 +65,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class TeacherEnsemble:
-    """Several teachers, averaged where they say something about the same.
+    """Several teachers, averaged where they give the same target.
 
     Args:
         teachers: at least one.
@@ -74,7 +74,7 @@ class TeacherEnsemble:
     teachers: Sequence[Teacher]
 
     def targets(self, feed: Feed) -> dict[str, np.ndarray]:
-        """What they say of these samples on average."""
+        """Their targets for these samples, averaged."""
         known: dict[str, list[np.ndarray]] = {}
         for teacher in self.teachers:
             for name, array in teacher.targets(feed).items():
@@ -84,7 +84,7 @@ class TeacherEnsemble:
 
 @dataclass(frozen=True)
 class DistillationSpec:
-    """What a student is taught.
+    """Which values of a student are trained towards a teacher's.
 
     Args:
         inputs: its inputs.
@@ -142,7 +142,7 @@ class DistillationSpec:
 
 
 def _agree(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:
-    """Whether two teachers say the same of outputs, but for rounding."""
+    """Whether the targets of two teachers are equal up to rounding."""
     return all(
         array.shape == second[name].shape
         and float(np.square(array - second[name]).mean()) <= ROUNDING * max(float(array.var()), ROUNDING)

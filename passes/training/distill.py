@@ -166,7 +166,7 @@ class Distill(Recovery):
         """The inner values to learn from: a few of those that everything flows through, evenly spaced.
 
         Raises:
-            UsageError: they were asked for, and there is none.
+            UsageError: they were requested, and there is none.
         """
         if not self.features and not self.attention:
             return []
@@ -174,8 +174,8 @@ class Distill(Recovery):
 
         known = {value.name for node in _start(context).graph for value in node.outputs}
         ranks = {value.name: rank_of(value) or 0 for node in model.graph for value in node.outputs}
-        taught = learned(model, trains(context) or is_trainable)
-        names = [name for name in cuts(model, taught.__contains__) if name in known and ranks[name] > 2]
+        depends = learned(model, trains(context) or is_trainable)
+        names = [name for name in cuts(model, depends.__contains__) if name in known and ranks[name] > 2]
         if not names:
             raise UsageError(
                 "the model has no inner value of rank 3 or more that everything flows through",

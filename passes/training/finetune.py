@@ -3,8 +3,8 @@
     loss = cross-entropy with class indices, or with labels of sigmoids; ‖s − label‖² for anything else
 
 Needs labels in the calibration part of the data, for a sample or for every position of it. With several outputs, they
-are for the first that tells classes, else for the only one that they fit. Distillation needs none, and is mostly
-better: a teacher says more than a label.
+are for the first that holds class scores, else for the only one that they fit. Distillation needs none, and is mostly
+better: a teacher's scores hold more information than a label.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Finetune(Recovery):
         return labels is not None and labels.ndim == 1
 
     def task(self, model: Model, context: Context) -> TrainingTask:
-        """The labels alone; the original is asked only whether mirrored images mean the same."""
+        """The labels alone; the original only classifies mirrored images."""
         labels = need_labels(context, self.name)
         readings = read_outputs(model)
         reading = label_reading(readings, labels, model)
@@ -73,5 +73,5 @@ class Finetune(Recovery):
 
 
 def _nothing(feed: Feed) -> dict[str, np.ndarray]:
-    """What teachers say when there are none."""
+    """The targets of no teachers."""
     return {}

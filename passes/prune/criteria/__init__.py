@@ -1,6 +1,6 @@
 """Importance criteria of structured pruning: which units of a coupled group matter least.
 
-Each is one frozen dataclass in one module, named here and imported when asked for.
+Each is one frozen dataclass in one module, named here and imported on first use.
 
 >>> from graphpress.passes.prune.criteria import load_criterion
 >>> load_criterion("l2")().needs_data

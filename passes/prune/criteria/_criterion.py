@@ -41,10 +41,10 @@ class Criterion(ABC):
 
     @abstractmethod
     def shares(self, model: Model, coupling: Coupling, context: Context) -> Shares:
-        """What each place says of the units, by group; a group that cannot be judged is absent or has none."""
+        """The scores of the units at each place, by group; a group that cannot be judged is absent or has none."""
 
     def score(self, model: Model, coupling: Coupling, context: Context) -> Scores:
-        """Scores of every group that the criterion can judge; who prunes leaves the others whole and says so.
+        """Scores of every group that the criterion can judge; pruning leaves the others whole and reports them.
 
         Args:
             model: not changed.
@@ -69,7 +69,7 @@ class Criterion(ABC):
         return scores
 
     def check(self, context: Context) -> None:
-        """Ask whether the criterion can work here at all; raises as ``score`` does."""
+        """Check whether the criterion can work here at all; raises as ``score`` does."""
         if self.needs_data and context.calibration is None:
             raise UsageError(
                 "needs calibration data",

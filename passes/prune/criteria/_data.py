@@ -10,7 +10,7 @@ from graphpress.errors import DataError
 
 
 def some_samples(data: Iterable[Feed], limit: int) -> Iterable[Feed]:
-    """Whole feeds with about ``limit`` samples: evenly spaced where the data can tell, else the first.
+    """Whole feeds with about ``limit`` samples: evenly spaced where the data has a length, else the first.
 
     They can be read as often as the data.
     """

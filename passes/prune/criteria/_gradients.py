@@ -4,7 +4,7 @@ The derivative by a gate that scales unit u where it is written or read is the s
 weight (Euler's identity for a linear operator): weights and their gradients are all that gates need, at any operator.
 
 The loss is the negative log-likelihood of targets. The model against itself has no gradient, so that without labels
-targets are drawn, seeded, from a distribution around what the model says. The mean square of such gradients is the
+targets are drawn, seeded, from a distribution around the model's outputs. The mean square of such gradients is the
 Fisher information of that distribution:
 
     labels   the data's, where there is one class a sample; else as ``outputs``
@@ -96,10 +96,10 @@ def stream_gradients(
 
 @dataclass(frozen=True)
 class _Likelihood:
-    """How likely targets are under what the model says.
+    """How likely targets are under the model's outputs.
 
     Args:
-        classes: the output that tells classes, if one does.
+        classes: the output that holds class scores, if one does.
         probabilities: it holds these, not their logarithms.
         scales: root mean square of each output, of which a Gaussian's deviation is made.
         targets: where they come from.

@@ -1,4 +1,4 @@
-"""From what each place of a group says of its units to one score a unit.
+"""From the scores of the units at each place of a group to one score a unit.
 
 A group of coupled channels has many places: rows of the weight that writes it, columns of the weights that read it,
 norm parameters. Each gives its own scores; ``combine`` makes one of them (Fang et al., DepGraph, arXiv 2301.12900,
@@ -26,7 +26,7 @@ _TINY = np.finfo(np.float64).tiny
 
 @dataclass(frozen=True)
 class Share:
-    """What one place of a group says of its units.
+    """The scores of a group's units at one place.
 
     Args:
         scores: ``(units,)`` float64, higher = more important.
@@ -50,7 +50,7 @@ class Reduction:
             below it (Lee et al., LAMP, arXiv 2010.07611, equation 3).
 
     Raises:
-        UsageError: a word that is none of these.
+        UsageError: a choice that is none of these.
     """
 
     combine: Combine = "sum"
@@ -96,6 +96,6 @@ def _lamp(scores: np.ndarray) -> np.ndarray:
     return result
 
 
-def _check(field: str, word: str, known: tuple[str, ...]) -> None:
-    if word not in known:
-        raise UsageError(f"{word!r} is no choice", where=field, fix=did_you_mean(word, known))
+def _check(field: str, choice: str, known: tuple[str, ...]) -> None:
+    if choice not in known:
+        raise UsageError(f"{choice!r} is no choice", where=field, fix=did_you_mean(choice, known))

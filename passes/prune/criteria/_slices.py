@@ -13,7 +13,7 @@ from graphpress.passes.prune.criteria._reduction import Share
 Chosen = Mapping[str, list[Place]]
 """The places that count, by the name of their group."""
 Shares = dict[str, list[Share]]
-"""What the places of each group say, in the order of the places."""
+"""The scores at the places of each group, in the order of the places."""
 
 
 def sum_slices(chosen: Chosen, sizes: Mapping[str, int], measure: Callable[[Value], np.ndarray]) -> Shares:

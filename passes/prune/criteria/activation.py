@@ -34,7 +34,7 @@ class Activation(Criterion):
     """Strength of the features.
 
     Args:
-        reduction: how the features of a group make one score; its roles say nothing here.
+        reduction: how the features of a group make one score; its roles are not used here.
         statistic: ``mean`` absolute value, root mean square (``rms``), or how often it is not zero (``apoz``).
 
     Raises:
