@@ -1,9 +1,9 @@
 """Ahead-of-time check: the model is built for GPUs like the device, and what each layer became is compared
-with what it was asked to be.
+with what was requested.
 
 An engine for another compute capability does not show what the device will do. But it is NVIDIA's own compiler that
 reads the model, fuses it and chooses types; what it refuses here the device refuses too, as a rule. What was checked,
-and on what, stands in the findings; what only the device can tell stands there as unverified.
+and on what, stands in the findings; what only the device can show stands there as unverified.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def check_ahead_of_time(
         platform: whose proxies to build for.
         asked: by node name, the arithmetic that was requested (``int8``, ``weight-only``, ``float16``, …).
         toolchain: the TensorRT that is installed here; None for none.
-        plans: folder that keeps the engines, as ``model-sm86.plan``; None where only the answer matters.
+        plans: folder that keeps the engines, as ``model-sm86.plan``; None where only the result matters.
 
     Raises:
         ModelError: it builds for no proxy at all; the message says which node stands in the way.
@@ -123,7 +123,7 @@ def compare(
     strong: bool = True,
     product: str = "",
 ) -> Findings:
-    """What the nodes of a model became in one or several engines, against what was asked.
+    """What the nodes of a model became in one or several engines, against what was requested.
 
     Args:
         layers: of each engine, by the place it was built for, as messages shall call it.
@@ -136,21 +136,21 @@ def compare(
     roles, nodes = quantization_roles(model), nodes_by_name(model)
     if not strong:
         roles = {name: replace(role, float_type="") for name, role in roles.items()}
-    wishes = {name: wish for name, wish in sorted(asked.items()) if strong or wish not in FLOATS}
-    became = {place: _settled(types_of_nodes(listed, roles), wishes, roles) for place, listed in layers.items()}
+    requests = {name: dtype for name, dtype in sorted(asked.items()) if strong or dtype not in FLOATS}
+    became = {place: _settled(types_of_nodes(listed, roles), requests, roles) for place, listed in layers.items()}
     names = sorted({name for table in became.values() for name in table})
     return Findings(
-        became={name: _telling(wishes.get(name), [t[name] for t in became.values() if name in t]) for name in names},
-        refusals=list(_broken(wishes, became, roles, nodes, product)),
+        became={name: _decisive(requests.get(name), [t[name] for t in became.values() if name in t]) for name in names},
+        refusals=list(_broken(requests, became, roles, nodes, product)),
         unverified=[
-            *(["which float type the flags of a weakly typed network lead to"] if len(wishes) < len(asked) else []),
-            *_vanished([name for name in wishes if roles.get(name, QuantizationRole()).kind == "product"], became),
+            *(["which float type the flags of a weakly typed network lead to"] if len(requests) < len(asked) else []),
+            *_vanished([name for name in requests if roles.get(name, QuantizationRole()).kind == "product"], became),
         ],
     )
 
 
 def keeps(asked: str, became: str) -> bool:
-    """Whether a node became what it was asked to be.
+    """Whether a node became what was requested.
 
     >>> keeps("int8", "int8"), keeps("weight-only", "int4"), keeps("int8", "int8-weights")
     (True, True, False)
@@ -194,7 +194,7 @@ def _checked(built: Mapping[str, BuildResult], asked: Mapping[str, str], toolcha
 
 
 def _silent(built: Mapping[str, BuildResult], asked: Mapping[str, str]) -> list[str]:
-    """Engines that list no layers although something was asked of them: they show nothing."""
+    """Engines that list no layers although something was requested of them: they show nothing."""
     return [proxy for proxy, result in built.items() if asked and not result.layers]
 
 
@@ -205,7 +205,7 @@ def _without_layers(built: Mapping[str, BuildResult], asked: Mapping[str, str], 
 
 
 def _vanished(products: Sequence[str], became: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    """Products of which no engine that lists its layers says anything."""
+    """Products that no engine names although it lists its layers."""
     listed = [table for table in became.values() if table]
     lost = [name for name in products if listed and not any(name in table for table in listed)]
     if lost:
@@ -229,7 +229,7 @@ def _effort(built: Mapping[str, BuildResult]) -> str:
 def _settled(
     table: Mapping[str, str], asked: Mapping[str, str], roles: Mapping[str, QuantizationRole]
 ) -> dict[str, str]:
-    """What is no product computes in float on what it reads narrow: asked for float, it became that."""
+    """What is no product computes in float on what it reads narrow: a request for float holds."""
     return {
         name: role.float_type
         if (role := roles.get(name, QuantizationRole())).kind != "product" and asked.get(name) == role.float_type
@@ -238,9 +238,9 @@ def _settled(
     }
 
 
-def _telling(wish: str | None, dtypes: Sequence[str]) -> str:
-    """What became of a node: where it is not what was asked, if there is such a place."""
-    return next((dtype for dtype in dtypes if wish is not None and not keeps(wish, dtype)), dtypes[0])
+def _decisive(requested: str | None, dtypes: Sequence[str]) -> str:
+    """What became of a node: where that is not what was requested, if there is such a place."""
+    return next((dtype for dtype in dtypes if requested is not None and not keeps(requested, dtype)), dtypes[0])
 
 
 def _broken(
@@ -250,15 +250,15 @@ def _broken(
     nodes: Mapping[str, Node],
     product: str,
 ) -> Iterator[Refusal]:
-    """Nodes that became something else than asked; what vanished broke no expected."""
-    for name, wish in asked.items():
+    """Nodes that became something else than requested; what vanished broke no expectation."""
+    for name, requested in asked.items():
         there = {place: table[name] for place, table in became.items() if name in table}
-        broken = {place: dtype for place, dtype in there.items() if not keeps(wish, dtype)}
+        broken = {place: dtype for place, dtype in there.items() if not keeps(requested, dtype)}
         if broken and name in nodes:
-            why, fix = _reason(wish, nodes[name], roles[name], product)
+            why, fix = _reason(requested, nodes[name], roles[name], product)
             where = "" if len(broken) == len(there) else f" for {'/'.join(broken)}"
             dtype = "/".join(dict.fromkeys(broken.values()))
-            yield Refusal(name, f"asked for {wish}, becomes {dtype}{where}: {why}", fix)
+            yield Refusal(name, f"asked for {requested}, becomes {dtype}{where}: {why}", fix)
 
 
 def _reason(asked: str, node: Node, role: QuantizationRole, product: str) -> tuple[str, str]:

@@ -44,7 +44,7 @@ from graphpress.targets import Target, load_target
 RANGE = "--input-range changes it"
 AHEAD_OF_TIME = "tensorrt_rtx"
 PROXY = "rtx"
-"""The target of that product: what it cannot take says nothing of other devices."""
+"""The target of that product: what it cannot take shows nothing about other devices."""
 PLAN = "model.plan"
 NEXT = {
     "build": "next: copy the folder to the device, and there run `bash build.sh && python3 verify.py`",
@@ -75,7 +75,7 @@ class TensorRTBackend(Backend):
 
         Raises:
             ModelError: nothing is known of an open dimension.
-            UsageError: the target says nothing of TensorRT, or what was said of shapes contradicts itself.
+            UsageError: the target has no settings for TensorRT, or the ranges of shapes contradict each other.
         """
         platform_of(options.target)
         _profile(model, options)
@@ -86,7 +86,7 @@ class TensorRTBackend(Backend):
         form.
 
         Raises:
-            UsageError: the target says nothing of TensorRT.
+            UsageError: the target has no settings for TensorRT.
         """
         strong, canonical = platform_of(target).strong, canonical_form(annotated)
         delivered = strong_form(canonical.model) if strong else weak_form(canonical.model)
@@ -99,7 +99,7 @@ class TensorRTBackend(Backend):
 
         Raises:
             ModelError: TensorRT refuses the model, or nothing is known of an open dimension.
-            UsageError: the target says nothing of TensorRT.
+            UsageError: the target has no settings for TensorRT.
         """
         bundle = _bundle(prepared, options)
         written = list(write_models(out, bundle).values())
@@ -183,7 +183,7 @@ class TensorRTArtifact:
 
 
 def _bundle(prepared: Prepared, options: CompileOptions) -> Bundle:
-    """Everything that goes into the folder, but for what an engine will tell."""
+    """Everything that goes into the folder, but for what an engine will show."""
     canonical: CanonicalForm = prepared.private
     platform, profile = platform_of(options.target), _profile(canonical.model, options)
     return Bundle(
@@ -223,7 +223,7 @@ def _complete(bundle: Bundle, models: list[Path], known: Findings, *, built_here
 
 
 def _with_advice(known: Findings, bundle: Bundle, delivered: Model, *, built_here: bool) -> Findings:
-    """What is known of an engine, with what the linter foretells, and with what to do next."""
+    """What is known of an engine, with what the linter predicts, and with what to do next."""
     platform = bundle.platform
     step = "run" if built_here else "build" if platform.built_on_device else "load"
     unseen = [ON_THE_ACCELERATOR] if platform.dla else []
@@ -239,12 +239,12 @@ def _with_advice(known: Findings, bundle: Bundle, delivered: Model, *, built_her
 
 
 def _profile(model: Model, options: CompileOptions) -> dict[str, ShapeRange]:
-    """Shapes of open inputs, from what was said and from data; what was made up for want of data says nothing."""
+    """Shapes of open inputs, from the ranges given and from data; samples made up for want of data don't count."""
     return profile_of(model, options.ranges, () if options.made_up else options.samples)
 
 
 def _within(samples: Sequence[Feed], profile: Mapping[str, ShapeRange]) -> list[Feed]:
-    """The samples that an engine of this profile takes: of others it can say nothing."""
+    """The samples that an engine of this profile takes."""
     return [feed for feed in samples if all(_fits(feed[name].shape, shapes) for name, shapes in profile.items())]
 
 
@@ -254,7 +254,7 @@ def _fits(shape: Sequence[int], shapes: ShapeRange) -> bool:
 
 
 def _tuned(profile: Mapping[str, ShapeRange]) -> list[str]:
-    """What shapes the engine will take, in a sentence: what is outside is refused on the device."""
+    """What shapes the engine will take, for the report: what is outside is refused on the device."""
     parts = [f"{name} {_sizes(shapes.min)} to {_sizes(shapes.max)}" for name, shapes in profile.items()]
     return [f"the engine takes {', '.join(parts)} ({RANGE})"] if parts else []
 

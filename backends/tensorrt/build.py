@@ -1,4 +1,4 @@
-"""Building an engine: what is asked of TensorRT, and what it answers. The work runs in a process of its own.
+"""Building an engine: the request to TensorRT, and its result. The work runs in a process of its own.
 
 A build can take gigabytes and, on a bad network, the whole process with it; a separate one gives the memory back
 and turns a crash into a message.
@@ -35,7 +35,7 @@ class BuildRequest:
         route: through TensorRT's own ONNX parser, or lowered from the graph to its network API.
         flags: builder flags by name (``FP16``, ``INT8``, ``SPARSE_WEIGHTS``), for weakly typed networks.
         strong: strongly typed, where the TensorRT at hand has the choice.
-        plan: where to write the engine; None when only the answer matters.
+        plan: where to write the engine; None when only the result matters.
         timing_cache: file to read and write what was timed; None for none.
         workspace: bytes of scratch memory that tactics may use; 0 for TensorRT's default.
         product: ``tensorrt`` or ``tensorrt_rtx``; "" for whichever is installed.
@@ -57,7 +57,7 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class Message:
-    """One thing TensorRT said.
+    """One message of TensorRT.
 
     Args:
         severity: ``internal_error``, ``error``, ``warning``, ``info`` or ``verbose``.
@@ -79,7 +79,7 @@ class BuildResult:
     Args:
         built: whether there is an engine.
         messages: warnings and errors, in order.
-        layers: the engine's layers with their types, where TensorRT told them.
+        layers: the engine's layers with their types, where TensorRT listed them.
         bytes: size of the engine.
         seconds: time of parsing and building.
         peak_bytes: resident memory of the building process at its peak.
@@ -96,11 +96,11 @@ class BuildResult:
 def build(request: BuildRequest) -> BuildResult:
     """Build in a process of its own.
 
-    A model that TensorRT refuses is no error here: the result says that nothing was built, and its messages why.
+    A model that TensorRT refuses is no error here: the result shows that nothing was built, and its messages why.
 
     Raises:
-        BackendError: TensorRT is absent, cannot do what is asked at all, died, or ran out of time; the message carries
-            the last of what it said.
+        BackendError: TensorRT is absent, cannot do what is requested at all, died, or ran out of time; the message
+            holds the last lines of its output.
         ModelError: the model cannot be lowered to its network, on the route ``network``.
     """
     command = [sys.executable, "-m", "graphpress.backends.tensorrt.worker"]
@@ -120,7 +120,7 @@ def build(request: BuildRequest) -> BuildResult:
             where=str(request.model),
             fix="exclude the nodes that it last spoke of (--exclude), and report it to NVIDIA with the model",
         )
-    return _answer(json.loads(done.stdout))
+    return _result(json.loads(done.stdout))
 
 
 def to_json(request: BuildRequest) -> str:
@@ -141,7 +141,7 @@ def request_from_json(fields: dict[str, Any]) -> BuildRequest:
     )
 
 
-def _answer(report: dict[str, Any]) -> BuildResult:
+def _result(report: dict[str, Any]) -> BuildResult:
     """The result, or the error that the worker met."""
     if "error" in report:
         kind = {"ModelError": ModelError}.get(report["error"].pop("kind"), BackendError)

@@ -9,7 +9,7 @@ become a single product. So a node's type is that of the layer which does its ar
                          are scales that come before the product: it multiplies in float
     kgen                 everything else; attention whole, too, which multiplies in the type that it reads
 
-What is no product counts as narrow when what it reads, or what it moves, is stored so. Kernels' names say nothing
+What is no product counts as narrow when what it reads, or what it moves, is stored so. Kernels' names are not
 reliable and are not read.
 """
 
@@ -44,7 +44,7 @@ ARITHMETIC: Final = ("FP4", "FP8", "Int8")
 """Narrow types that kernels multiply in."""
 
 STORAGE: Final = ("FP4", "Int4")
-"""Types of weights whose name alone says that nothing but the weights is stored in them."""
+"""Types of weights whose name alone shows that nothing but the weights is stored in them."""
 
 FLOATS: Final = ("Half", "BFloat16", "Float")
 
@@ -81,7 +81,7 @@ class EngineLayer:
 
 @dataclass(frozen=True)
 class QuantizationRole:
-    """What the model itself says of a node, to settle what its layers leave open.
+    """What the model itself shows about a node, to settle what its layers leave open.
 
     Args:
         kind: ``product`` (multiplies by weights, or two activations), ``mover`` (only moves values), or ``other``.
@@ -101,15 +101,15 @@ class QuantizationRole:
 
 
 def parse_layers(dump: str) -> list[EngineLayer]:
-    """The layers of the message that begins ``Layers:``; what else it says is left out."""
+    """The layers of the message that begins ``Layers:``; what else it holds is left out."""
     return [_layer(line) for line in dump.split("\n") if line.startswith("Name: ") and ", LayerType: " in line]
 
 
 def layers_of_engine(table: Sequence[Mapping[str, Any]]) -> list[EngineLayer]:
-    """The layers that an engine's inspector lists on the device; those that do not tell their types are left out.
+    """The layers that an engine's inspector lists on the device; those without types are left out.
 
-    Blocks do not (``ForeignNode``), nor does anything where shapes are open and none were set, nor an engine that was
-    built to tell names alone.
+    Blocks have none (``ForeignNode``), nor has anything where shapes are open and none were set, nor an engine that
+    was built to list names alone.
     """
     layers = [_inspected(dict(entry)) for entry in table if "ForeignNode" not in str(entry.get("Name"))]
     return [layer for layer in layers if layer.inputs or layer.outputs]
@@ -125,14 +125,14 @@ def types_of_nodes(
 
     Args:
         layers: the engine's.
-        roles: by node name, what the strongly typed model says of it. Without, only the layers speak: a node that
+        roles: by node name, what the strongly typed model shows about it. Without, only the layers count: a node that
             shares a generated kernel with others is taken to compute in the narrowest type that the kernel reads.
     """
-    doing: dict[str, list[EngineLayer]] = {}
+    layers_of: dict[str, list[EngineLayer]] = {}
     for layer in layers:
         for node in layer.nodes:
-            doing.setdefault(node, []).append(layer)
-    return {node: _type(_arithmetic(doers), (roles or {}).get(node)) for node, doers in doing.items()}
+            layers_of.setdefault(node, []).append(layer)
+    return {node: _type(_arithmetic(computing), (roles or {}).get(node)) for node, computing in layers_of.items()}
 
 
 def _layer(line: str) -> EngineLayer:

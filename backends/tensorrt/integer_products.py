@@ -1,4 +1,4 @@
-"""Why a product does not compute in integers, as far as the model shows: what the linter foretells, and the reason
+"""Why a product does not compute in integers, as far as the model shows: what the linter predicts, and the reason
 that the ahead-of-time check gives for what it saw.
 
     Σₖ (sₓ·qₓ[k]) (s_w·q_w[k]) = sₓ·s_w · Σₖ qₓ[k]·q_w[k]

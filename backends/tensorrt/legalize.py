@@ -75,7 +75,7 @@ def implicit_form(canonical: Model) -> Model:
 def runs_in_onnx_runtime(canonical: Model) -> bool:
     """Whether ONNX Runtime has kernels for every float type of the strong form.
 
-    Where it has, that form itself is what tells the device's results. In float16, too: ONNX Runtime fuses Q/DQ into
+    Where it has, that form itself simulates the device. In float16, too: ONNX Runtime fuses Q/DQ into
     integer kernels as TensorRT does, where rounding every dequantized value would be harsher than either.
     """
     return not LACKED_BY_ONNX_RUNTIME & {float_type(node) for graph in graphs(canonical) for node in graph}

@@ -1,4 +1,4 @@
-"""What TensorRT says when it refuses a model, in sentences that name the node, the reason and the remedy.
+"""TensorRT's messages when it refuses a model, as refusals that name the node, the reason and the remedy.
 
 A message is matched against a table of patterns. One that no pattern knows is passed on as it is: nothing that
 TensorRT said is lost. Left out is what only repeats another message, writes out the node that it is about, or says
@@ -197,18 +197,20 @@ def explain(messages: Sequence[Message], model: Model | None = None) -> list[Ref
 
     Args:
         messages: of a build that failed.
-        model: what was built, to tell operators and types; None where it cannot be read.
+        model: what was built, to look up operators and types; None where it cannot be read.
     """
     errors = [message for message in messages if "error" in message.severity]
-    spoken = [message for message in errors if not _repeats(message, errors) and not FRAME.search(message.text)]
-    relevant = [replace(message, text=text) for message in spoken if (text := _without_gpu(message.text))] or spoken
+    informative = [message for message in errors if not _repeats(message, errors) and not FRAME.search(message.text)]
+    relevant = [
+        replace(message, text=text) for message in informative if (text := _without_gpu(message.text))
+    ] or informative
     names = {} if model is None else nodes_by_name(model)
     refusals = dict.fromkeys(_explain(message, model, names) for message in relevant)
     return list(refusals) or [Refusal(NOWHERE, "it builds no engine and does not say why", GENERIC_FIX)]
 
 
 def warnings_of(messages: Sequence[Message], model: Model) -> list[Refusal]:
-    """Warnings that mean that the engine computes something else than the model says."""
+    """Warnings that mean that the engine computes something else than the model defines."""
     if not any(UINT8.search(message.text) for message in messages):
         return []
     return [
@@ -236,18 +238,18 @@ def contradiction(messages: Sequence[Message]) -> UsageError | None:
 
 
 def remarks(messages: Sequence[Message]) -> list[str]:
-    """Other warnings, in TensorRT's words, each once; those that mean nothing are left out."""
+    """Other warnings, as TensorRT's text, each once; those that mean nothing are left out."""
     texts = (message.text.strip() for message in messages if message.severity == "warning")
     return list(dict.fromkeys(text for text in texts if not HARMLESS.search(text) and not UINT8.search(text)))
 
 
 def _without_gpu(text: str) -> str:
-    """A message without its lines that only say that there is no GPU."""
+    """A message without its lines that only report that there is no GPU."""
     return "\n".join(line for line in text.strip().splitlines() if not WITHOUT_GPU.search(line))
 
 
 def _repeats(message: Message, errors: Sequence[Message]) -> bool:
-    """Whether an error of the parser, which names the node, says the same."""
+    """Whether an error of the parser, which names the node, repeats it."""
     text = message.text.strip()
     return not message.node and any(
         other.node and (text in other.text or text.endswith(other.text.strip()))

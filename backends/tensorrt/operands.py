@@ -1,7 +1,7 @@
 """What a node multiplies: which of its operands stand as narrow integers, and along which axis their scales run.
 
 An operand is narrow when it comes out of a dequantizer, directly or through nodes that only move values or change
-their float type. Its axes are followed through those nodes as far as they can be told.
+their float type. Its axes are followed through those nodes as far as they are known.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Operand:
 
 
 def spec_of(node: Node) -> OpSpec | None:
-    """What the table of operators says of a standard node."""
+    """The entry of a standard node in the table of operators."""
     return lookup(node.op_type) if is_standard(node) else None
 
 
@@ -72,7 +72,7 @@ def operand_of(value: Value) -> Operand:
     """Follow a value back through what only moves data or changes its float type, and its axes with it."""
     rank, here = rank_of(value), value
     axes = None if rank is None else list(range(rank))  # axes[i]: where axis i of `here` lies in the operand
-    while (node := here.producer()) is not None and not is_standard(node, DQ, Q) and _passes_on(node):
+    while (node := here.producer()) is not None and not is_standard(node, DQ, Q) and _is_passed_through(node):
         source = node.inputs[0]
         assert source is not None
         axes = _before(node, axes)
@@ -108,12 +108,12 @@ def moves_data(node: Node) -> bool:
     return spec is not None and spec.quantization.moves_data
 
 
-def _passes_on(node: Node) -> bool:
+def _is_passed_through(node: Node) -> bool:
     return bool(node.inputs) and node.inputs[0] is not None and (moves_data(node) or is_standard(node, "Cast"))
 
 
 def _before(node: Node, axes: list[int] | None) -> list[int] | None:
-    """The map of axes in front of a node, where it can be told."""
+    """The map of axes in front of a node, where it is known."""
     if axes is None:
         return None
     if is_standard(node, "Transpose"):

@@ -1,4 +1,4 @@
-"""What the target's data says about TensorRT on the device: the table ``[settings]``, validated."""
+"""TensorRT on the device, as the target's data describes it: the table ``[settings]``, validated."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Platform:
 
     @cached_property
     def strong(self) -> bool:
-        """Whether the model itself says every type."""
+        """Whether the model itself declares every type."""
         return self.typing[0] == "strong"
 
 
@@ -51,7 +51,7 @@ def platform_of(target: Target) -> Platform:
     """The settings of a target for this backend.
 
     Raises:
-        UsageError: the target says nothing of TensorRT, or something that makes no sense.
+        UsageError: the target has no settings for TensorRT, or invalid ones.
     """
     from pydantic import TypeAdapter, ValidationError
 

@@ -1,9 +1,9 @@
 """Optimization profiles: between which shapes of its open inputs an engine is tuned.
 
     first axis     the batch: from 1, tuned for 1, up to the larger of 16 and what the samples hold
-    other axes     what was said of them in ranges, else what the samples hold: min, median, max
+    other axes     the range given for them, else what the samples hold: min, median, max
 
-Axes of the same symbol have the same sizes, whichever input says them, and are the batch only where all of them come
+Axes of the same symbol have the same sizes, whichever input has them, and are the batch only where all of them come
 first. Refuses an axis of which nothing is known, and
 an input whose number of axes is not even known, for a guess would be an engine that rejects the user's inputs.
 """
@@ -37,8 +37,8 @@ def profile_of(
 
     Args:
         model: the model that will be built.
-        ranges: by input, what the user said.
-        samples: feeds, for what the user did not say.
+        ranges: by input, as the user gave them.
+        samples: feeds, for what has no range.
 
     Raises:
         ModelError: nothing is known of an open dimension, or not even how many an input has.

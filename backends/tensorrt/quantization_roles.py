@@ -1,4 +1,4 @@
-"""What a materialized model says of each node: what it does, and which of its operands stand as narrow integers."""
+"""The role of each node of a materialized model: what it does, and which of its operands stand as narrow integers."""
 
 from __future__ import annotations
 

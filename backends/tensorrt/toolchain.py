@@ -32,7 +32,7 @@ class Toolchain:
 
     Args:
         name: ``tensorrt`` or ``tensorrt_rtx``.
-        version: as the package says.
+        version: as the package states it.
         module: the imported package.
     """
 
@@ -85,7 +85,7 @@ class Toolchain:
         return hasattr(getattr(self.module, class_name, None), attribute)
 
     def creation_flags(self, strong: bool) -> int:
-        """Bits for ``create_network``: explicit batch where that is a choice, strongly typed where asked."""
+        """Bits for ``create_network``: explicit batch where that is a choice, strongly typed where requested."""
         kinds = self.module.NetworkDefinitionCreationFlag
         wanted = ["EXPLICIT_BATCH", *(["STRONGLY_TYPED"] if strong else [])]
         return sum(1 << int(getattr(kinds, name)) for name in wanted if name in self._creation_flags)
@@ -98,7 +98,7 @@ class Toolchain:
 
 
 def find_toolchain(product: str | None = None) -> Toolchain | None:
-    """The TensorRT that is installed: the product asked for, or the first of those that import; None for none.
+    """The TensorRT that is installed: the requested product, or the first of those that import; None for none.
 
     A package that is there but cannot load its libraries (the one on PyPI without NVIDIA's index) counts as absent.
     """
@@ -109,7 +109,7 @@ def find_toolchain(product: str | None = None) -> Toolchain | None:
 
 
 def availability() -> Availability:
-    """Whether any TensorRT works here, in a sentence; without a GPU only one that builds ahead of time does."""
+    """Whether any TensorRT works here, as text; without a GPU only one that builds ahead of time does."""
     from graphpress.backend import Availability
 
     toolchains = [toolchain for toolchain in map(find_toolchain, PRODUCTS) if toolchain is not None]
@@ -131,7 +131,7 @@ def has_gpu() -> bool:
 
 
 def device_capability() -> str | None:
-    """Compute capability of the first CUDA device, such as ``8.7``, asked of the driver; None without one."""
+    """Compute capability of the first CUDA device, such as ``8.7``, read from the driver; None without one."""
     driver = _load_driver()
     if driver is None or driver.cuInit(0) != 0:
         return None

@@ -1,10 +1,10 @@
-"""The process that builds: a request as JSON on its standard input, the answer as JSON on its standard output.
+"""The process that builds: a request as JSON on its standard input, the result as JSON on its standard output.
 
-    python -m graphpress.backends.tensorrt.worker < request.json > answer.json
+    python -m graphpress.backends.tensorrt.worker < request.json > result.json
 
-TensorRT prints what it likes to standard output, and dies of what it does not like. So the answer goes out through a
-copy of that descriptor while the descriptor itself leads to standard error, and warnings are said there as they come:
-if the process dies, what it last said remains.
+TensorRT prints what it likes to standard output, and dies of what it does not like. So the result goes out through a
+copy of that descriptor while the descriptor itself leads to standard error, where messages are printed as they come:
+if the process dies, the last of them remain.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from graphpress.backends.tensorrt.toolchain import INSTALL, Toolchain, find_tool
 from graphpress.errors import BackendError, GraphpressError
 
 SEVERITIES: Final = ("internal_error", "error", "warning", "info", "verbose")
-WORTH_SAYING: Final = ("internal_error", "error", "warning")
+REPORTED: Final = ("internal_error", "error", "warning")
 
 
 def main() -> int:
-    """Answer one request."""
+    """Read a request, build, write the result."""
     request = request_from_json(json.loads(sys.stdin.read()))
-    answer = os.dup(1)
+    output = os.dup(1)
     os.dup2(2, 1)
     try:
         report: dict[str, Any] = {"result": asdict(Build(find(request.product), request).run())}
     except GraphpressError as error:
         report = {"error": {"kind": type(error).__name__, "what": error.what, "where": error.where, "fix": error.fix}}
-    with os.fdopen(answer, "w", encoding="utf-8") as stream:
+    with os.fdopen(output, "w", encoding="utf-8") as stream:
         json.dump(report, stream)
     return 0
 
@@ -60,13 +60,13 @@ class Build:
         self.toolchain, self.request, self.trt = toolchain, request, toolchain.module
         self.messages: list[Message] = []
         self.dump = ""
-        self.logger = _listener(self.trt, self._hear)
+        self.logger = _listener(self.trt, self._on_message)
         self.builder = self._start()
         self.network = self.builder.create_network(toolchain.creation_flags(request.strong))
         self.config = self.builder.create_builder_config()
 
     def run(self) -> BuildResult:
-        """Read the model, set the options, build, and say what came of it."""
+        """Read the model, set the options, build, and return what came of it."""
         self._check()
         start = time.perf_counter()
         plan = self._plan()
@@ -82,21 +82,21 @@ class Build:
             peak_bytes=peak_bytes(),
         )
 
-    # -- what it says -------------------------------------------------------------------------------------------
+    # -- messages -----------------------------------------------------------------------------------------------
 
-    def _hear(self, severity: Any, text: str) -> None:
+    def _on_message(self, severity: Any, text: str) -> None:
         name = SEVERITIES[min(int(severity), len(SEVERITIES) - 1)]
         if text.startswith(HEADING):
             self.dump = text
-        elif name in WORTH_SAYING:
-            self._say(Message(name, text))
+        elif name in REPORTED:
+            self._report(Message(name, text))
 
-    def _say(self, message: Message) -> None:
+    def _report(self, message: Message) -> None:
         self.messages.append(message)
         print(f"{message.severity}: {message.text}", file=sys.stderr, flush=True)
 
     def _layers(self, plan: Any) -> list[EngineLayer]:
-        """As the builder told them; else, on the device itself, as the engine's inspector does."""
+        """As the builder listed them; else, on the device itself, as the engine's inspector does."""
         if self.dump:
             return parse_layers(self.dump)
         if self.request.capability or not has_gpu():
@@ -107,10 +107,10 @@ class Build:
             with Engine(bytes(memoryview(plan)), self.trt) as engine:
                 return layers_of_engine(engine.layers())
         except EngineError as error:
-            self._say(Message("warning", f"the engine does not tell its layers: {error}"))
+            self._report(Message("warning", f"the engine does not tell its layers: {error}"))
             return []
 
-    # -- what it does -------------------------------------------------------------------------------------------
+    # -- steps --------------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
         request, title = self.request, self.toolchain.title
@@ -156,9 +156,9 @@ class Build:
         parser = self.trt.OnnxParser(self.network, self.logger)
         parsed = parser.parse_from_file(os.fspath(self.request.model))
         for index in range(parser.num_errors):
-            self._say(_parser_message(parser.get_error(index)))
+            self._report(_parser_message(parser.get_error(index)))
         if parsed and not self.network.num_outputs:
-            self._say(Message("error", "the parser read no output: this is no ONNX model"))
+            self._report(Message("error", "the parser read no output: this is no ONNX model"))
         return bool(parsed and self.network.num_outputs)
 
     def _lower(self) -> bool:
@@ -196,28 +196,28 @@ class Build:
                 self.request.timing_cache.write_bytes(memoryview(kept))
 
 
-def _listener(trt: Any, hear: Callable[[Any, str], None]) -> Any:
+def _listener(trt: Any, on_message: Callable[[Any, str], None]) -> Any:
     class Listener(trt.ILogger):  # type: ignore[misc]
-        """Hears everything."""
+        """Passes every message on."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
         def log(self, severity: Any, msg: str) -> None:
-            hear(severity, msg)
+            on_message(severity, msg)
 
     return Listener()
 
 
 def _parser_message(error: Any) -> Message:
-    """What the parser found; which node it is about, newer versions tell."""
+    """What the parser found; newer versions name the node it is about."""
     node = error.node_name() if hasattr(error, "node_name") else ""
     operator = error.node_operator() if hasattr(error, "node_operator") else ""
     return Message("error", error.desc(), node, operator)
 
 
 def peak_bytes() -> int:
-    """Resident memory of this process at its peak; 0 where the system does not tell."""
+    """Resident memory of this process at its peak; 0 where the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -3,8 +3,8 @@
     TRT-100300-EntropyCalibration2          the version that reads it, and the algorithm
     input: 3c010204                         a tensor, and its scale: the bytes of a float32, the highest first
 
-One scale a tensor, symmetric, eight bits. Tensors without such an encoding are left out: TensorRT says so and computes
-them in float. Weights are not in it: TensorRT finds their scales itself.
+One scale a tensor, symmetric, eight bits. Tensors without such an encoding are left out: TensorRT reports them and
+computes them in float. Weights are not in it: TensorRT finds their scales itself.
 """
 
 from __future__ import annotations

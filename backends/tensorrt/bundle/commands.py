@@ -38,7 +38,7 @@ TYPE_FLAGS: Final = {
 BUILD_ONLY: Final = ("--skipInference", "--buildOnly")
 """To build and not to measure; each version lists one of them."""
 ONE_RUN: Final = ("--warmUp=0", "--duration=0", "--iterations=1")
-"""Where shapes are open, the list of layers tells types only for the shapes of a run."""
+"""Where shapes are open, the list of layers holds types only for the shapes of a run."""
 
 BUILDER_FLAGS: Final = {
     "int8": "INT8",
@@ -56,7 +56,7 @@ UNLISTED: Final[Mapping[tuple[int, ...], frozenset[str]]] = {
     (10,): frozenset({"--buildOnly"}),
     (11,): frozenset({*TYPE_FLAGS.values(), "--stronglyTyped", "--calib", "--buildOnly"}),
 }
-"""What the help does not list from each release on, for command lines written where there is no tool to ask."""
+"""What the help does not list from each release on, for command lines written where there is no tool to run."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Needs:
     """What the flags depend on, beside the platform.
 
     Args:
-        types: types beside float32 that nodes were asked to use.
+        types: types beside float32 that are requested of nodes.
         profile: shapes of every input with open dimensions.
         workspace_mib: scratch memory that tactics may use; 0 for the tool's default.
         sparse: weights are 2:4 sparse.
@@ -123,7 +123,7 @@ def ways_of(platform: Platform, needs: Needs) -> list[Way]:
 
 
 def command_line(way: Way, tool: str, lists: Callable[[str], bool]) -> list[str]:
-    """The arguments, the tool first, for one whose help lists what ``lists`` says."""
+    """The arguments, the tool first, for one whose help lists what ``lists`` accepts."""
     values: dict[Variable | None, str] = {"aside": "", "core": "0", None: ""}
     return [tool, *(f"{flag.text}{values[flag.variable]}" for flag in way.flags if lists(flag.option))]
 
@@ -141,7 +141,7 @@ def usual_command(way: Way, platform: Platform) -> str:
 
 
 def listed(help_text: str) -> frozenset[str]:
-    """The options that a tool's help lists: names at the start of a line, not those that its sentences mention."""
+    """The options that a tool's help lists: names at the start of a line, not those that its descriptions mention."""
     return frozenset(re.findall(r"^ {0,4}(--\w+)(?=[ =,]|$)", help_text, re.MULTILINE))
 
 

@@ -30,8 +30,8 @@ class Bundle:
         target: the device.
         platform: TensorRT on it.
         models: the legalized models: ``strong`` and ``weak`` as the platform types networks, ``float`` for the DLA.
-        annotated: the float graph with its encodings: tells the DLA's ranges, 2:4 sparsity and the float outputs.
-        simulated: what ONNX Runtime runs to tell what the device should say.
+        annotated: the float graph with its encodings: source of the DLA's ranges, 2:4 sparsity and the float outputs.
+        simulated: what ONNX Runtime runs for the outputs expected of the device.
         profile: shapes of every input with open dimensions.
         samples: a few feeds.
         layers: what was expected.
@@ -70,7 +70,7 @@ class Bundle:
 
     @property
     def builder_flags(self) -> list[str]:
-        """What the builder must be allowed, by TensorRT's names; strongly typed networks say their types themselves."""
+        """What the builder must be allowed, by TensorRT's names; strongly typed networks declare their types."""
         types = next(way.types for way in self.ways if way.name == self.platform.typing[0])
         return [*(BUILDER_FLAGS[dtype] for dtype in types), *(["SPARSE_WEIGHTS"] if self.sparse else [])]
 

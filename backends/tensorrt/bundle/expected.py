@@ -1,4 +1,4 @@
-"""What ``verify.py`` holds the device to, and the page that says what to do with the folder."""
+"""What ``verify.py`` compares the device with, and the page of instructions for the folder."""
 
 from __future__ import annotations
 

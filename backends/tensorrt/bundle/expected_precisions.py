@@ -12,7 +12,7 @@ from graphpress.ir.sparsity import sparsity_of
 
 @dataclass(frozen=True)
 class ExpectedPrecision:
-    """What one layer was asked to compute in.
+    """The type requested of one layer.
 
     Args:
         name, op: the ONNX node.
@@ -27,7 +27,7 @@ class ExpectedPrecision:
 
 
 def expected_precisions(annotated: Model, became: Mapping[str, str] | None = None) -> list[ExpectedPrecision]:
-    """One for every node of the main graph that was asked for something.
+    """One for every node of the main graph that has a request.
 
     Args:
         annotated: the graph with its requests.
@@ -43,7 +43,7 @@ def expected_precisions(annotated: Model, became: Mapping[str, str] | None = Non
 
 
 def types_of(annotated: Model) -> list[str]:
-    """Types beside float32 that nodes were asked to use, or read their operands in, sorted."""
+    """Types beside float32 that are requested of nodes, or that they read their operands in, sorted."""
     nodes = [node for graph in graphs(annotated) for node in graph]
     asked = {dtype for node in nodes for dtype in (compute_request(node), float_type(node)) if dtype is not None}
     read = (read_encoding(node, index) for node in nodes for index in range(len(node.inputs)))

@@ -1,4 +1,4 @@
-"""Golden samples: what the device is fed, and what it should say, within a bound that the compression itself sets.
+"""Golden samples: what the device is fed, and what it should return, within a bound that the compression itself sets.
 
 The device does not repeat ONNX Runtime bit by bit: it sums in another order and in another float type, and a value next
 to the edge of a quantization step falls on the other side. How much that moves an output is of the size of what
@@ -36,7 +36,7 @@ MAX_BYTES = 16 << 20
 
 MAX_BOUND = 0.5
 ROUNDING = {"float32": 0.005, "int8": 0.01, "float16": 0.01, "bfloat16": 0.05, "float8e4m3fn": 0.1}
-"""Relative distance that rounding alone explains after many layers, by the types that were asked for.
+"""Relative distance that rounding alone explains after many layers, by the types that were requested.
 
 Float32 products may run in TF32, of 10 bits; beside int8 the rest may run in float16.
 """

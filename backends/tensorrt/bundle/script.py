@@ -1,4 +1,4 @@
-"""The build script of a bundle, written from the same flags as everything else that speaks of them."""
+"""The build script of a bundle, written from the same flags as everything else that names them."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def calibrate(trt: Any, config: Any, way: Any, core: int) -> Any:
 
 
 def add_profile(builder: Any, config: Any, profile: Any, fixed: bool) -> None:
-    """Say between which shapes the engine is tuned; the accelerator takes the optimum one only."""
+    """Set the shapes between which the engine is tuned; the accelerator takes the optimum one only."""
     if not profile:
         return
     added = builder.create_optimization_profile()
@@ -177,7 +177,7 @@ def use_timing_cache(config: Any) -> Any:
 def inspect(trt: Any, logger: Any, plan: Any, profile: Any) -> Any:
     """The layers of the engine as JSON; None where it cannot be loaded here.
 
-    Where shapes are open, it tells types only for those of a context.
+    Where shapes are open, it lists types only for those of a context.
     """
     engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
     if engine is None:

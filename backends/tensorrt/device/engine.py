@@ -1,7 +1,7 @@
 """Run and measure a TensorRT engine, with numpy, TensorRT's Python package and the GPU's driver alone.
 
 This file stands by itself, so that it can be copied beside an engine: Python 3.8, no other file of this project. It
-speaks to the driver (``libcuda``) rather than to the CUDA runtime: wherever a GPU works the driver is there, always
+calls the driver (``libcuda``) rather than to the CUDA runtime: wherever a GPU works the driver is there, always
 under the same name. Outputs whose size only the data decide are refused.
 
     from engine import Engine
@@ -194,7 +194,7 @@ class Engine:
         return times
 
     def layers(self) -> list[dict[str, Any]]:
-        """The engine's layers, as its inspector tells them; types are told only if it was built to tell them.
+        """The engine's layers, as its inspector lists them; with types only if it was built to list them.
 
         Where shapes are open, types are those for the optimum shapes of the engine's profile.
         """
@@ -242,14 +242,14 @@ class Engine:
         return bool(optimum) and all(self._context.set_input_shape(name, shape) for name, shape in optimum.items())
 
     def _prepare(self, feed: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Inputs on the GPU, room for outputs there and here."""
+        """Inputs on the GPU, memory for outputs there and here."""
         for name, array in check_feed(self.ports, feed).items():
             if not self._context.set_input_shape(name, array.shape):
                 raise self._error(
                     f"the engine takes no input {name!r} of shape {list(array.shape)}",
                     "build it with a profile that holds this shape",
                 )
-            self._driver.upload(self._room(name, array.nbytes), array)
+            self._driver.upload(self._reserve(name, array.nbytes), array)
         results = {}
         for port in self.ports:
             if not port.is_input:
@@ -257,12 +257,12 @@ class Engine:
                 if -1 in shape:
                     raise EngineError(f"the size of output {port.name!r} depends on the data: run it with trtexec")
                 results[port.name] = np.empty(shape, port.dtype)
-                self._room(port.name, results[port.name].nbytes)
+                self._reserve(port.name, results[port.name].nbytes)
         for name, (pointer, _) in self._held.items():
             self._context.set_tensor_address(name, pointer)
         return results
 
-    def _room(self, name: str, size: int) -> int:
+    def _reserve(self, name: str, size: int) -> int:
         """Memory on the GPU for a tensor, that of the last run where it is large enough."""
         pointer, held = self._held.get(name, (0, -1))
         if held < size:
@@ -350,7 +350,7 @@ def _listener(trt: Any, messages: list[str]) -> Any:
     worst = int(trt.ILogger.Severity.ERROR)
 
     class Listener(trt.ILogger):  # type: ignore[misc]
-        """Hears everything, keeps what went wrong."""
+        """Keeps the messages of what went wrong."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)

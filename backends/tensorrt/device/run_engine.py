@@ -15,7 +15,7 @@ import numpy as np
 
 FOLDER = Path(__file__).resolve().parent
 FIRST_WITH_INT64 = 10
-"""Earlier versions of TensorRT turn inputs of 64-bit integers into 32-bit ones, and no tool tells it of an engine."""
+"""Earlier versions of TensorRT turn inputs of 64-bit integers into 32-bit ones, and no tool shows it of an engine."""
 TOOLS = {
     "tensorrt": ("trtexec", "/usr/src/tensorrt/bin/trtexec"),
     "tensorrt_rtx": ("tensorrt_rtx",),

@@ -1,7 +1,7 @@
 """Check the engine of this folder on the device: files, layers and outputs, against expected.json and golden/.
 
     files      as they were written (checksums)
-    layers     what was expected int8 or float8 computes in it, as the engine's own list of layers says
+    layers     what was expected int8 or float8 computes in it, as the engine's own list of layers shows
     outputs    within the bound of each output of what ONNX Runtime made of the same samples
 
 Needs Python 3.8 and numpy, and to run the engine TensorRT's Python package or trtexec. A check that needs the device
@@ -46,7 +46,7 @@ CHECKED = ("int8", "float8e4m3fn")
 """A layer that was expected one of these must compute in it; a float type is for TensorRT to widen."""
 
 MOVERS = ("Reformat", "NoOp", "Constant", "Shuffle", "Shape", "Signal", "Wait")
-"""Kinds of layers that only move data: the types in which they do so say nothing of the arithmetic."""
+"""Kinds of layers that only move data: the types in which they do so show nothing about the arithmetic."""
 
 
 class CheckItem(NamedTuple):
@@ -55,9 +55,9 @@ class CheckItem(NamedTuple):
     Args:
         kind: ``file``, ``layer`` or ``output``.
         name: which.
-        verdict: ``pass``, ``fail``, ``needs_device``, or what is neither: ``unknown`` (the engine does not tell),
+        verdict: ``pass``, ``fail``, ``needs_device``, or what is neither: ``unknown`` (the engine does not show it),
             ``differs`` (in a float type, which is TensorRT's choice), ``known`` (as on the proxy, and reported);
-            ``incomplete`` where nothing at all is told.
+            ``incomplete`` where nothing at all is listed.
         detail: for people.
     """
 
@@ -143,7 +143,7 @@ def sha256(file: Path) -> str:
 
 
 def check_layers(expected: Any, options: argparse.Namespace, built: Any) -> list[CheckItem]:
-    """What each layer was asked for against what it became."""
+    """What was requested of each layer against what it became."""
     plan = plan_of(expected, options, built)
     try:
         layers = listed(expected, options, built, plan)
@@ -188,7 +188,7 @@ def plan_of(expected: Any, options: argparse.Namespace, built: Any) -> Path:
 
 
 def became(layers: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """For each ONNX node the types in which layers that do it compute, narrowest first; empty where none tells."""
+    """For each ONNX node the types in which layers that do it compute, narrowest first; empty where none lists them."""
     types: dict[str, set[str]] = {}
     for layer in layers:
         kind = arithmetic(layer)
@@ -212,15 +212,15 @@ def nodes_of(layer: dict[str, Any]) -> list[str]:
 
 
 def names_in(metadata: str) -> list[str]:
-    """Names of nodes in brackets; a name may hold brackets itself, and words may stand behind them."""
+    """Names of nodes in brackets; a name may hold brackets itself, and text may stand behind them."""
     parts = metadata.split("[ONNX Layer: ")[1:]
     return [part.rpartition("]")[0] or part.strip() for part in parts]
 
 
 def arithmetic(layer: dict[str, Any]) -> str | None:
-    """The type in which a layer computes: the narrowest that it reads; None where it does not tell.
+    """The type in which a layer computes: the narrowest that it reads; None where it lists none.
 
-    Weights count where the list tells their type: float weights beside int8 inputs make a float kernel.
+    Weights count where the list holds their type: float weights beside int8 inputs make a float kernel.
     """
     if layer.get("LayerType") in MOVERS or "ForeignNode" in str(layer.get("Name")):
         return None
@@ -242,7 +242,7 @@ def type_of(text: str) -> str | None:
 
 
 def check_layer(expectation: Any, types: list[str] | None) -> CheckItem:
-    """One layer: the expectation holds where some layer that does the node computes in what was asked."""
+    """One layer: the expectation holds where some layer that does the node computes in what was requested."""
     name, asked, proxy = expectation["name"], expectation["asked"], expectation["proxy"]
     if not types:
         why = "not in the list: fused into another" if types is None else "in a block that does not tell its types"
@@ -387,7 +387,7 @@ def read_json(file: Path) -> Any:
 
 
 def show(items: list[CheckItem], status: int) -> None:
-    """A line for everything but what is as it should be and says nothing more, and a summary."""
+    """A line for everything but what is as it should be without a detail, and a summary."""
     for item in items:
         if item.kind != "file" or item.verdict != "pass":
             print(f"{item.verdict:12} {item.kind:7} {item.name}: {item.detail}")

@@ -1,4 +1,4 @@
-"""What the target's TensorRT would refuse, or quietly compute otherwise than asked, found without any toolchain."""
+"""What the target's TensorRT would refuse, or quietly compute otherwise than requested, found without any toolchain."""
 
 from graphpress.backends.tensorrt.lint.check import lint, unsupported
 

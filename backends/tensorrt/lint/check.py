@@ -1,7 +1,7 @@
 """The linter: every rule over every graph of a model.
 
 A finding is fatal where the parser or the builder gives no engine, or one that computes something else; the others are
-nodes that run, but in another type or on another device than the model says. Each names a node, the reason, and what
+nodes that run, but in another type or on another device than requested. Each names a node, the reason, and what
 to do about it.
 """
 
@@ -29,19 +29,19 @@ MATERIALIZED: tuple[Rule[Device], ...] = (*ALWAYS, mixture_findings, dla_finding
 
 
 def lint(model: Model, target: Target, build_findings: Iterable[Refusal] = ()) -> list[Refusal]:
-    """Nodes that the target would refuse, or run otherwise than the model says; empty for a model that is fine.
+    """Nodes that the target would refuse, or run otherwise than requested; empty for a model that is fine.
 
     Args:
         model: a materialized model: quantization stands in Q/DQ nodes, float types in tensors. Not changed.
         target: a target whose backend is tensorrt.
         build_findings: what a build found out. In which type a node computes is then known, and of nodes named there
-            nothing is foretold.
+            nothing is predicted.
     """
     device, known = Device.of(target), {refusal.where for refusal in build_findings}
-    foretold = (
+    predicted = (
         finding for finding in integer_findings(model, device) if finding.fatal or finding.refusal.where not in known
     )
-    return refusals([*findings(MATERIALIZED, model, device), *foretold])
+    return refusals([*findings(MATERIALIZED, model, device), *predicted])
 
 
 def unsupported(model: Model, target: Target) -> list[Refusal]:

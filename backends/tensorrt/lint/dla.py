@@ -35,7 +35,7 @@ MAX_BATCH, MAX_DIMENSION = 4096, 8192
 FALLS_BACK = "move it out of the part that the accelerator runs, or accept that the GPU computes it"
 
 NOT_LAYERS = ("Constant", "ConstantOfShape", "DequantizeLinear", "Identity", "QuantizeLinear", "Shape")
-"""What is gone before layers are placed: constants, shapes, and quantization, which the calibration cache says."""
+"""What is gone before layers are placed: constants, shapes, and quantization, which the calibration cache holds."""
 
 Dims = tuple[int | None, ...]
 
@@ -44,7 +44,7 @@ Limit = Callable[[Node], str | None]
 
 
 def dla_findings(model: Model, device: Device) -> Iterator[Finding]:
-    """Open dimensions, and nodes that fall back to the GPU; nothing where the accelerator is not asked for."""
+    """Open dimensions, and nodes that fall back to the GPU; nothing where the accelerator is not requested."""
     if not device.platform.dla:
         return
     for value in model.graph.inputs:

@@ -17,7 +17,7 @@ FIX = (
 
 
 def pinned_findings(model: Model, device: Device) -> Iterator[Finding]:
-    """Each value that the model itself says to quantize in a way that no legal form can say again."""
+    """Each value that the model itself quantizes in a way that no legal form can express."""
     for value, encoding in _readings(model):
         if encoding.imported and (why := _why_not(value, encoding, device)):
             yield fatal(value, why, FIX)

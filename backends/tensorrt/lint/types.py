@@ -16,7 +16,7 @@ CARRIES_UINT8 = ("Cast", "CastLike", "QuantizeLinear", "DequantizeLinear")
 
 
 def _missing(where: Node | Value, dtype: str, device: Device) -> Finding | None:
-    """What is to be said of a tensor of this type."""
+    """The finding about a tensor of this type."""
     if dtype == IMPORTED_AS_FLOAT32:
         return degraded(where, "is float64, which TensorRT computes in float32", "export the model in float32")
     lacking = device.lacks_type(dtype)

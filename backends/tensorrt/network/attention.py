@@ -2,7 +2,7 @@
 
     y = softmax(softcap(√s·q (√s·k)ᵀ) + bias) v
 
-TensorRT's attention layer does it where there is one and nothing but a causal mask is asked for; the rest is decomposed
+TensorRT's attention layer does it where there is one and nothing but a causal mask is needed; the rest is decomposed
 as products around a softmax, which TensorRT fuses by itself where it can. A query whose keys are all forbidden gives
 zero.
 """
@@ -84,11 +84,11 @@ def _scaled(ctx: LoweringContext, query: Tensor, key: Tensor, given: float | Non
     return ctx.elementwise("PROD", query, factors[0]), ctx.elementwise("PROD", key, factors[1])
 
 
-def _precision(ctx: LoweringContext, query: Tensor, asked: DataType | None) -> Any:
-    """The type in which the softmax is taken: as asked for, if that is wider than the query's."""
-    if asked is None:
+def _precision(ctx: LoweringContext, query: Tensor, requested: DataType | None) -> Any:
+    """The type in which the softmax is taken: as requested, if that is wider than the query's."""
+    if requested is None:
         return query.dtype
-    wanted: Any = ctx.tensorrt_type(asked)
+    wanted: Any = ctx.tensorrt_type(requested)
     return wanted if _WIDER.get(wanted.name, 0) > _WIDER[query.dtype.name] else query.dtype
 
 
@@ -123,18 +123,18 @@ def _decomposed(
     capped = _capped(ctx, scores, attributes.softcap) if attributes.softcap else scores
     bias = _bias(ctx, query, key, attributes)
     biased = capped if bias is None else ctx.elementwise("SUM", capped, bias)
-    wide, seen, blind = _precision(ctx, query, attributes.precision), biased, None
-    if bias is not None and _may_be_blind(ctx, attributes):
-        blind = _is_lowest(ctx, ctx.reduce("MAX", bias, [3]))
-        seen = ctx.select(blind, ctx.like(0, biased), biased)
+    wide, seen, all_masked = _precision(ctx, query, attributes.precision), biased, None
+    if bias is not None and _may_be_all_masked(ctx, attributes):
+        all_masked = _is_lowest(ctx, ctx.reduce("MAX", bias, [3]))
+        seen = ctx.select(all_masked, ctx.like(0, biased), biased)
     weights = ctx.cast(softmax(ctx, ctx.cast(seen, wide), 3), query.dtype)
-    if blind is not None:
-        weights = ctx.select(blind, ctx.like(0, weights), weights)
+    if all_masked is not None:
+        weights = ctx.select(all_masked, ctx.like(0, weights), weights)
     stages = (scores, capped, biased, weights)
     return ctx.matmul(weights, value), stages[attributes.shown]
 
 
-def _may_be_blind(ctx: LoweringContext, attributes: AttentionAttributes) -> bool:
+def _may_be_all_masked(ctx: LoweringContext, attributes: AttentionAttributes) -> bool:
     """Whether a query may see no key at all; looking back without an end it sees the first."""
     return ctx.node.has(_MASK) or ctx.node.has(_VALID) or attributes.behind >= 0
 

@@ -1,4 +1,4 @@
-"""One node being lowered: what it reads, what it says, and the layers it becomes.
+"""One node being lowered: its inputs, its attributes, and the layers it becomes.
 
 A rule takes a ``LoweringContext`` and gives the tensors of the node's outputs; an array in place of a tensor is an
 output that is known already, which becomes a constant only where a layer reads it. A rule refuses by
@@ -60,7 +60,7 @@ class LoweringContext(LayerBuilder):
         """The array of an input that must be known.
 
         Raises:
-            ModelError: it is absent or computed at run time; ``role`` says what it is in the message.
+            ModelError: it is absent or computed at run time; ``role`` names it in the message.
         """
         array = self.node.constant(index)
         if array is None:

@@ -104,7 +104,7 @@ def _loop(ctx: LoweringContext) -> list[Result]:
     graph = ctx.node.graph("body")
     body = _Body(ctx, graph)
     number, going, *carried = graph.inputs
-    endless = _goes_on(graph)
+    endless = _is_endless(graph)
     count = _count(ctx, endless)
     states = [body.carry(ctx.tensor(index), value) for index, value in enumerate(carried, start=2)]
     if len(graph.outputs) > 1 + len(states) and (count is None or not endless):
@@ -122,7 +122,7 @@ def _loop(ctx: LoweringContext) -> list[Result]:
     return _finished(body, states, results, count)
 
 
-def _goes_on(graph: Graph) -> bool:
+def _is_endless(graph: Graph) -> bool:
     """Whether the condition, once true, stays true: the body hands it on, or gives true always."""
     value = graph.outputs[0]
     while (node := producer(value, "Identity")) is not None and node.inputs[0] is not None:
@@ -132,7 +132,7 @@ def _goes_on(graph: Graph) -> bool:
 
 
 def _count(ctx: LoweringContext, endless: bool) -> Tensor | None:
-    """The number of iterations at most; none where the condition is false at first and never asked again."""
+    """The number of iterations at most; none where the condition is false at first and never computed again."""
     if not ctx.node.has(0):
         return None
     count = ctx.as_scalar(ctx.as_index(ctx.tensor(0)))

@@ -7,7 +7,7 @@ What TensorRT has no layer for is written in those it has:
     a mod b         a − b·⌊a/b⌋ of integers; with fmod=1 the quotient is cut instead
     SwiGLU(a, b)    a · sigmoid(α·a) · b
 
-Operands have one type, as ONNX asks for; the one exception is the exponent of Pow, which is cast to the type of the
+Operands have one type, as ONNX requires; the one exception is the exponent of Pow, which is cast to the type of the
 base.
 Refused: the other bitwise operators on integers, fmod of floats (its quotient would be rounded), and 8-bit integers.
 """

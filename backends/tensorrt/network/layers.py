@@ -1,6 +1,6 @@
 """Layers of one ONNX node: what TensorRT's network API makes awkward, made once.
 
-Ranks are made equal before tensors meet, which TensorRT asks for and ONNX does not. A size is an ``int`` where it is
+Ranks are made equal before tensors meet, which TensorRT requires and ONNX does not. A size is an ``int`` where it is
 known and otherwise a tensor of one integer that TensorRT computes from shapes at run time; whatever takes sizes takes
 both. Types are never changed here: operands that differ are an error of the graph.
 """
@@ -125,7 +125,7 @@ class LayerBuilder:
         return self.constant_tensor(np.array(number, onnx_type(dtype).numpy()))
 
     def like(self, number: float, tensor: Tensor, rank: int | None = None) -> Tensor:
-        """A constant number of the type of ``tensor``, with as many axes (of size 1) as it or as ``rank`` says."""
+        """A constant number of the type of ``tensor``, with as many axes (of size 1) as it, or ``rank`` ones."""
         shape = [1] * (len(tensor.shape) if rank is None else rank)
         return self.constant_tensor(np.full(shape, number, onnx_type(tensor.dtype).numpy()))
 
@@ -164,7 +164,7 @@ class LayerBuilder:
         return layer.get_output(0)
 
     def matmul(self, a: Tensor, b: Tensor, flip_a: bool = False, flip_b: bool = False) -> Tensor:
-        """The product of matrices of equal rank, each transposed where it says so."""
+        """The product of matrices of equal rank, each transposed where its flag is set."""
         operation = self.trt.MatrixOperation
         flips = [operation.TRANSPOSE if flip else operation.NONE for flip in (flip_a, flip_b)]
         return self.out("matrix_multiply", a, flips[0], b, flips[1])

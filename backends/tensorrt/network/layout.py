@@ -107,16 +107,16 @@ def _space_to_depth(ctx: LoweringContext) -> Tensor:
 
 
 def _expand(ctx: LoweringContext) -> Tensor:
-    """ONNX broadcasts both ways: the target may say 1 where the tensor has more."""
+    """ONNX broadcasts both ways: the target may have 1 where the tensor has more."""
     tensor, target = ctx.tensor(0), ctx.vector(1)
     rank = max(len(tensor.shape), len(target))
     tensor = ctx.unsqueeze(tensor, range(rank - len(tensor.shape)))
     wanted: list[Size] = [*[1] * (rank - len(target)), *target]
     own = ctx.sizes(tensor)
-    return ctx.expand(tensor, [_meet(ctx, *pair) for pair in zip(own, wanted, strict=True)])
+    return ctx.expand(tensor, [_broadcast_size(ctx, *pair) for pair in zip(own, wanted, strict=True)])
 
 
-def _meet(ctx: LoweringContext, own: Size, wanted: Size) -> Size:
+def _broadcast_size(ctx: LoweringContext, own: Size, wanted: Size) -> Size:
     """The size that two sizes broadcast to."""
     for size, other in ((own, wanted), (wanted, own)):
         if isinstance(size, int):

@@ -106,7 +106,7 @@ def _lower(node: Node, scope: Scope) -> Sequence[Result]:
         raise ctx.refuse(str(error)) from error
     except AxisError as error:
         raise ctx.refuse(str(error), "correct the axis") from error
-    except RuntimeError as error:  # a rule asked for the shape of a tensor that is impossible
+    except RuntimeError as error:  # a rule read the shape of a tensor that is impossible
         raise ctx.refuse(f"TensorRT does not take what it reads ({str(error).splitlines()[0]})") from error
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # operands that the standard does not allow
         raise ctx.refuse(
@@ -132,7 +132,7 @@ def _fold(node: Node, scope: Scope) -> list[np.ndarray] | None:
 
 
 def _check(node: Node, value: Value, tensor: Any) -> None:
-    """TensorRT infers a shape when asked for it, and finds the faults of a layer then."""
+    """TensorRT infers a shape when it is read, and finds the faults of a layer then."""
     try:
         tuple(tensor.shape)
     except (RuntimeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Normalizations. Statistics are taken in single precision where ONNX asks for it (``stash_type``) and for halves.
+"""Normalizations. Statistics are taken in single precision where ONNX requires it (``stash_type``) and for halves.
 
     BatchNormalization         x·s + t  with  s = γ / √(σ² + ε),  t = β - μ·s,  constants combined in double precision
     LayerNormalization,        TensorRT's normalization layer where scale and bias have the shape of the normalized axes

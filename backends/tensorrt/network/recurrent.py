@@ -1,7 +1,7 @@
 """Recurrent layers as one loop of TensorRT's, which runs both directions at once.
 
-What they compute says ``graphpress.ops.semantics.recurrent``. W x and the bias of all steps are computed before the
-loop.
+What they compute stands in ``graphpress.ops.semantics.recurrent``. W x and the bias of all steps are computed before
+the loop.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def _by_way(cell: _Cell, seen: Tensor, time: Size) -> list[Tensor]:
 def _through_time(
     cell: _Cell, step: Step, seen: Sequence[Tensor], state: State, time: Size, ways: Sequence[bool]
 ) -> tuple[Tensor, State]:
-    """Results [time, directions, batch, width] and last states; ``ways`` says which directions read backwards."""
+    """Results [time, directions, batch, width] and last states; ``ways`` holds which directions read backwards."""
     ctx, trt = cell.ctx, cell.ctx.trt
     lengths = ctx.optional(_LENGTHS)
     if lengths is not None:

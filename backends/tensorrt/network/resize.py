@@ -1,4 +1,4 @@
-"""Resize and Upsample: one resize layer, told the scales where they are known and the sizes otherwise.
+"""Resize and Upsample: one resize layer, given the scales where they are known and the sizes otherwise.
 
 Nearest, linear and cubic; coordinates by half pixels, by corners, or asymmetric. PyTorch's half pixels differ in one
 place only: an axis of one pixel reads position 0, which TensorRT calls the upper selector. TensorFlow's nearest pixel
@@ -107,7 +107,7 @@ def _check_corners(ctx: LoweringContext, shape: tuple[int, ...], scales: np.ndar
 
 
 def _sizes(ctx: LoweringContext, shape: tuple[int, ...], axes: list[int], aspect: str) -> list[Size]:
-    """The sizes asked for; where the aspect ratio stays, the scale of the tightest (or widest) axis holds for all."""
+    """The requested sizes; where the aspect ratio stays, the scale of the tightest (or widest) axis holds for all."""
     if aspect == "stretch":
         return ctx.vector(3)
     wanted = ctx.known(3, "the sizes")

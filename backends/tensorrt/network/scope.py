@@ -1,6 +1,6 @@
 """What the names of one graph stand for while it is lowered: tensors of the network, or arrays that are known.
 
-A value is an array as long as nobody asks for its tensor; then it becomes one constant layer, which all its readers
+A value is an array as long as no rule needs its tensor; then it becomes one constant layer, which all its readers
 share. A subgraph has a scope of its own inside that of the graph around it.
 """
 
@@ -23,7 +23,7 @@ class Construction:
     Args:
         trt: the module ``tensorrt`` or ``tensorrt_rtx``.
         network: its ``INetworkDefinition``.
-        strong: whether every tensor has the type that the graph says, whatever the builder would like.
+        strong: whether every tensor has the type that the graph declares, whatever the builder prefers.
         lower: lowers the nodes of a graph into a scope.
         held: arrays that the network views.
         names: tensor names that are taken.

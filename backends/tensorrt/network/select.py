@@ -56,7 +56,7 @@ def _split(ctx: LoweringContext) -> list[Result]:
 
 
 def _parts(ctx: LoweringContext, whole: Size) -> list[Size]:
-    """The sizes asked for; else equal ones, of which the last may be smaller."""
+    """The requested sizes; else equal ones, of which the last may be smaller."""
     attribute = ctx.node.integers("split")
     if attribute is not None:
         return list(attribute)
