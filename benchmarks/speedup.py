@@ -1,10 +1,10 @@
-"""Speed-ups asked for and measured, alone and with int8; and what a pruned MobileNet still agrees with.
+"""Speed-ups requested and measured, alone and with int8; and what a pruned MobileNet still agrees with.
 
     GRAPHPRESS_DATA=... python benchmarks/speedup.py [--threads 2] [--minutes 4]
 
 ResNets have random weights: speed does not depend on them. For each, every ratio is paired and interleaved against the
 model named in the column, after everything has been written to files. MobileNetV1-0.25 is the trained one; every second
-of the 500 images is there for recovery, without its label, and the others tell top-1 and agreement with the original.
+of the 500 images is there for recovery, without its label; the others measure top-1 and agreement with the original.
 """
 
 from __future__ import annotations
@@ -42,23 +42,24 @@ def compiled(model: Path, passes: str, out: Path, **options: Any) -> Path:
 
 
 def resnets(threads: int, folder: Path) -> None:
-    """Asked and measured, in float and behind int8."""
-    print("| model | threads | asked | pruned against the original | pruned int8 against int8 |\n|---|---|---|---|---|")
+    """Requested and measured, in float and behind int8."""
+    print("| model | threads | requested | pruned against the original | pruned int8 against int8 |")
+    print("|---|---|---|---|---|")
     data = {"x": np.random.default_rng(0).normal(size=(8, 3, 224, 224)).astype(np.float32)}
-    for depth, asked in RESNETS:
+    for depth, requested in RESNETS:
         model = folder / f"resnet{depth}.onnx"
         save(build("resnet", depth=depth, width=64, image=224, classes=1000), model)
         name = Session(model).inputs[0].name
         np.savez(folder / "images.npz", **{name: data["x"]})
         feed = {name: data["x"][:1]}
         about = {"threads": threads, "data": {"calibration": folder / "images.npz"}}
-        prune = f"prune{{speedup={asked}}}"
+        prune = f"prune{{speedup={requested}}}"
         files = [
-            compiled(model, passes, folder / f"{depth}-{asked}-{index}", **about)
+            compiled(model, passes, folder / f"{depth}-{requested}-{index}", **about)
             for index, passes in enumerate((prune, "cleanup,fuse,quantize", f"{prune},fuse,quantize"))
         ]
         cells = [ratio(model, files[0], feed, threads), ratio(files[1], files[2], feed, threads)]
-        print(f"| ResNet-{depth} | {threads} | {asked}x | {' | '.join(cells)} |", flush=True)
+        print(f"| ResNet-{depth} | {threads} | {requested}x | {' | '.join(cells)} |", flush=True)
 
 
 def mobilenet(threads: int, minutes: float, folder: Path) -> None:

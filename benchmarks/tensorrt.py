@@ -1,10 +1,10 @@
-"""Engines built ahead of time for GPUs that are not here: what is asked for, what it becomes, what the build costs.
+"""Engines built ahead of time for GPUs that are not here: what is requested, what it becomes, what the build costs.
 
     python benchmarks/tensorrt.py [--models resnet50 bert ...] [--recipes float16 ...] [--capabilities 8.6 ...]
 
 For each model and recipe: the legalized model built with NVIDIA's own compiler for each compute capability. Columns:
-layers that multiply and were asked for something narrower than float32, those that became it, those that the engine
-does not name (fused into others), seconds, peak memory of the building process, engine.
+layers that multiply and should be narrower than float32, those that became it, those that the engine does not name
+(fused into others), seconds, peak memory of the building process, engine.
 Nothing is executed: there is no latency in this table.
 """
 
@@ -61,14 +61,14 @@ def row(name: str, recipe: str, capability: str, file: Path, report: Any) -> str
     result = build(BuildRequest(file, capability=capability, profile=profile, product="tensorrt_rtx"))
     head = f"| {name} | {recipe} | SM{capability.replace('.', '')} |"
     if not result.built:
-        said = next((message.text for message in result.messages if "error" in message.severity), "no reason given")
-        return f"{head} refused: {said[-100:]} | | | | | |"
+        reason = next((message.text for message in result.messages if "error" in message.severity), "no reason given")
+        return f"{head} refused: {reason[-100:]} | | | | | |"
     became = types_of_nodes(result.layers, quantization_roles(load(file)))
-    asked = {layer.name: layer.asked for layer in report.layers if layer.macs and layer.asked != "float32"}
-    kept = sum(name in became and keeps(kind, became[name]) for name, kind in asked.items())
-    fused = sum(name not in became for name in asked)
+    requested = {layer.name: layer.asked for layer in report.layers if layer.macs and layer.asked != "float32"}
+    kept = sum(name in became and keeps(kind, became[name]) for name, kind in requested.items())
+    fused = sum(name not in became for name in requested)
     return (
-        f"{head} {len(asked)} | {kept} | {fused} | {result.seconds:.1f} | {result.peak_bytes / 2**20:.0f} | "
+        f"{head} {len(requested)} | {kept} | {fused} | {result.seconds:.1f} | {result.peak_bytes / 2**20:.0f} | "
         f"{result.bytes / 1e6:.1f} |"
     )
 
@@ -78,7 +78,7 @@ def main() -> None:
     for option, known in (("models", tuple(MODELS)), ("recipes", RECIPES), ("capabilities", CAPABILITIES)):
         parser.add_argument(f"--{option}", nargs="+", choices=known, default=known)
     options = parser.parse_args()
-    print("| model | recipe | built for | asked | became it | vanished | seconds | peak MiB | engine MB |")
+    print("| model | recipe | built for | requested | became it | vanished | seconds | peak MiB | engine MB |")
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for name in options.models:

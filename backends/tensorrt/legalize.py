@@ -5,8 +5,8 @@
     weak       float32 with Q/DQ; flags allow the rest to run in float16. All that TensorRT 8 understands.
     implicit   plain float32; ranges come from a calibration cache. What the deep learning accelerator wants.
 
-Whatever came as Q/DQ nodes stands in encodings first, and encodings in TensorRT's form (``pinned``): unsigned integers
-around their middle become signed ones around 0, a bias in int32 becomes float.
+Whatever came as Q/DQ nodes stands in encodings first, and encodings in TensorRT's form (``canonicalize``): unsigned
+integers around their middle become signed ones around 0, a bias in int32 becomes float.
 
 The Q/DQ forms share one grid: scales are numbers that float16 holds exactly. Those that a model brings along may be
 others. Their Q/DQ nodes keep float32 in the strong form too, with casts around them, so that no grid moves; TensorRT
