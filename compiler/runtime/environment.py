@@ -38,7 +38,7 @@ def cpu_features() -> list[str]:
 
 def environment() -> dict[str, str]:
     """Library versions and the machine as one table for the report."""
-    return {name: found or "not installed" for name, found in library_versions().items()} | machine()
+    return {name: version or "not installed" for name, version in library_versions().items()} | machine()
 
 
 def _version(name: str) -> str | None:
