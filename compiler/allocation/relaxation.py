@@ -147,8 +147,8 @@ def _improved(instance: Instance, picks: np.ndarray) -> np.ndarray:
     """Change one item's choice at a time to what fits and does least damage, until nothing does less."""
     picks, items = picks.copy(), np.arange(len(picks))
     while len(picks):
-        room = instance.limits - instance.costs_of(picks)
-        fits = (instance.costs - instance.costs[items, picks][:, None] <= room).all(2)
+        slack = instance.limits - instance.costs_of(picks)
+        fits = (instance.costs - instance.costs[items, picks][:, None] <= slack).all(2)
         gain = np.where(fits, instance.damage[items, picks][:, None] - instance.damage, 0.0)
         item, pick = np.unravel_index(gain.argmax(), gain.shape)
         changed = picks.copy()

@@ -116,7 +116,7 @@ def known_shapes(model: Model, before: Mapping[str, Dims]) -> dict[str, Dims]:
 
 @dataclass
 class _Defaults:
-    """Sizes of axes about which nothing is said; remembers whether the default length was asked for."""
+    """Sizes of axes about which nothing is known; remembers whether the default length was used."""
 
     length: int
     used: bool = False

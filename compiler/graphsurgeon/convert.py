@@ -88,7 +88,7 @@ def from_graphsurgeon(graph: gs.Graph, like: Model | None = None) -> Model:
 
 
 def lost_annotations(before: Model, after: Model) -> list[str]:
-    """Which values and nodes lost annotations of ours between two models, in words; none when nothing was lost."""
+    """Which values and nodes lost annotations of ours between two models, as sentences; none when nothing was lost."""
     sentences = []
     for word, old, new in zip(("values", "nodes"), _annotations(before), _annotations(after), strict=True):
         if lost := [name for name, keys in old.items() if keys - new.get(name, set())]:

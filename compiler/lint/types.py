@@ -38,7 +38,7 @@ def type_rule(missing: Callable[[Node | Value, str, S], Finding | None]) -> Rule
     """The rule that finds tensors of a type that is not there, at the node that makes or first reads them.
 
     Args:
-        missing: what is to be said of a tensor of a type, called by that node or input; None where it is fine.
+        missing: the finding about a tensor of a type, called by that node or input; None where it is fine.
     """
 
     def type_findings(model: Model, support: S) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from graphpress.observation.stream import observe
 from graphpress.progress import Progress
 
 POSITIONS = 32
-"""Rows that are taken of each sample of a convolution, unless told otherwise."""
+"""Rows that are taken of each sample of a convolution, unless another number is given."""
 
 GRAM_BUDGET = 1 << 30
 """Bytes of Gram matrices that are summed at a time, as long as a single one fits."""

@@ -20,7 +20,7 @@ def library_versions(names: tuple[str, ...] = LIBRARIES) -> dict[str, str | None
 
 
 def machine() -> dict[str, str]:
-    """The machine at hand in words: Python, system, processor, the features that matter, and cores."""
+    """The machine at hand as text: Python, system, processor, the features that matter, and cores."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -1,4 +1,4 @@
-"""What can be said of a linear operator in numbers alone: its matrix and bias, and an affine map of its channels."""
+"""A linear operator in numbers alone: its matrix and bias, and an affine map of its channels."""
 
 from __future__ import annotations
 

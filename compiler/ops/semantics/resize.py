@@ -60,7 +60,7 @@ def has_coordinates(node: NodeView) -> bool:
 
 
 def resized(sizes: Sequence[int], have: Sequence[int], aspect: str) -> tuple[list[int], list[float]]:
-    """Sizes and factors of a Resize that is told sizes.
+    """Sizes and factors of a Resize that is given sizes.
 
     Args:
         sizes: what is asked for.

@@ -129,8 +129,8 @@ class Window:
         result = []
         for axis, (before, after) in enumerate(self.padding):
             stride, extent, size = self.strides[axis], self.extent[axis], self.size[axis]
-            room = size + before + after - extent
-            steps = -(-room // stride) if self.ceil else room // stride
+            slack = size + before + after - extent
+            steps = -(-slack // stride) if self.ceil else slack // stride
             if self.ceil and steps * stride >= size + before:
                 steps -= 1
             result.append((before, steps * stride + extent - size - before))
