@@ -37,12 +37,12 @@ def prepared(family, **sizes):
 
 
 def masks(coupling, counts, rng):
-    found = {}
+    by_group = {}
     for group in coupling.groups:
         mask = np.zeros(group.size, bool)
         mask[rng.permutation(group.size)[: counts[group.name]]] = True
-        found[group.name] = mask
-    return found
+        by_group[group.name] = mask
+    return by_group
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -71,7 +71,7 @@ def test_an_axis_of_blocks_stays_whole_and_says_so(new_build: Any) -> None:
     build = new_build(3)
     model = ir.from_proto(build.proto({"x": (2, 6)}, [blocks_of_what_is_read(build)]))
     prepare(model, {})
-    assert any(one.size == 6 and "blocks" in one.why for one in couple(model).pinned)
+    assert any(axis.size == 6 and "blocks" in axis.why for axis in couple(model).pinned)
 
 
 def delivered(model: ir.Model, feed: dict[str, np.ndarray]) -> np.ndarray:

@@ -22,7 +22,7 @@ def test_a_chain_of_convolutions_has_a_group_for_each_inner_width(build):
     hidden = build.conv(build.conv("x", 3, 8), 8, 6)
     coupling = couple(build.model(IMAGE, [build.conv(hidden, 6, 4)]))
     assert names(coupling) == {"c0[0]": 8, "c2[0]": 6}
-    assert [(one.where, one.size, one.why) for one in coupling.pinned] == [("c4[0]", 4, "the graph output v2")]
+    assert [(axis.where, axis.size, axis.why) for axis in coupling.pinned] == [("c4[0]", 4, "the graph output v2")]
     first = coupling["c0[0]"]
     assert [(place.value.name, place.axis) for place in first.constants] == [("c0", 0), ("c1", 0), ("c2", 1)]
     assert [node.name for node in first.writers] == ["n0"]
@@ -83,7 +83,7 @@ def test_left_alone_nodes_pin_what_is_tied_to_them(build):
     model = build.model(IMAGE, [build.conv(build.conv(build.conv("x", 3, 8), 8, 6), 6, 4)])
     coupling = couple(model, left_alone=lambda node: "asked for" if node.name == "n1" else None)
     assert names(coupling) == {}
-    assert {one.why for one in coupling.pinned} == {"asked for", "the graph output v2"}
+    assert {axis.why for axis in coupling.pinned} == {"asked for", "the graph output v2"}
 
 
 def test_a_shared_bias_ties_layers_until_it_is_unshared(build):
@@ -146,4 +146,4 @@ def test_initializers_that_the_caller_may_override_are_named_with_the_reason(bui
         proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     coupling = couple(ir.from_proto(proto))
     assert coupling.groups == ()
-    assert ("c0[0]", "the graph input c0") in [(one.where, one.why) for one in coupling.pinned]
+    assert ("c0[0]", "the graph input c0") in [(axis.where, axis.why) for axis in coupling.pinned]

@@ -152,7 +152,7 @@ def rotary(b: Any) -> Any:
     angles = b.random.normal(size=(2, 5, 2)).astype(np.float32)
     cosine, sine = b.constant(np.cos(angles)), b.constant(np.sin(angles))
     query, key, value = (b("MatMul", "x", b.weight(6, 12)) for _ in range(3))
-    query, key = (b("RotaryEmbedding", one, cosine, sine, num_heads=3) for one in (query, key))
+    query, key = (b("RotaryEmbedding", vector, cosine, sine, num_heads=3) for vector in (query, key))
     mixed = b("Attention", query, key, value, q_num_heads=3, kv_num_heads=3, scale=0.5)
     return {"x": (2, 5, 6)}, [b("MatMul", mixed, b.weight(12, 6))]
 
@@ -185,8 +185,8 @@ def test_zeroing_equals_removing(graph: Graph, blocks: Any, new_build: Any) -> N
         kept = remove(smaller, couple(smaller, blocks=blocks), keep)
         assert ir.problems(smaller) == []
         zeroed = zero(model, kept)
-        for one, other in zip(run(zeroed, feed), run(smaller, feed), strict=True):
-            np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-4)
+        for masked, removed in zip(run(zeroed, feed), run(smaller, feed), strict=True):
+            np.testing.assert_allclose(removed, masked, rtol=1e-4, atol=1e-4)
 
 
 def test_a_constant_node_is_cut_where_it_stands(new_build: Any) -> None:

@@ -26,10 +26,10 @@ def outputs(model: Model) -> Mapping[str, np.ndarray]:
     return session.run({name: np.ones(shape, np.float32) for name, shape in dims.items()})
 
 
-def same(one: Model, proto: onnx.ModelProto) -> None:
-    found = outputs(one)
+def same(model: Model, proto: onnx.ModelProto) -> None:
+    actual = outputs(model)
     for name, array in outputs(from_proto(proto)).items():
-        assert np.array_equal(found[name], array)
+        assert np.array_equal(actual[name], array)
 
 
 def test_what_graphsurgeon_exports_by_itself_is_whole():
@@ -57,12 +57,14 @@ def operate(graph: gs.Graph, steps: list[tuple[str, int]]) -> None:
             source = inner[number % len(inner)]
             target = gs.Variable(f"copied{count}", source.dtype, source.shape)
             for reader in list(source.outputs):
-                reader.inputs = [target if one is source else one for one in reader.inputs]
+                reader.inputs = [target if tensor is source else tensor for tensor in reader.inputs]
             graph.nodes.append(gs.Node("Identity", f"copy{count}", inputs=[source], outputs=[target]))
         elif step == "remove":
             for node in [node for node in graph.nodes if node.op == "Relu" and node.outputs[0].outputs][:1]:
                 for reader in list(node.outputs[0].outputs):
-                    reader.inputs = [node.inputs[0] if one is node.outputs[0] else one for one in reader.inputs]
+                    reader.inputs = [
+                        node.inputs[0] if tensor is node.outputs[0] else tensor for tensor in reader.inputs
+                    ]
     graph.cleanup().toposort()
 
 

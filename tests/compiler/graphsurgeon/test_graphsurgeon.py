@@ -105,7 +105,9 @@ def test_families_come_back_bit_for_bit(family):
     model = build(family)
     back = there_and_back(model)
     assert serialize(back) == serialize(model)
-    assert all(one is other for one, other in zip(tensors(back), tensors(model), strict=True)), "a tensor was copied"
+    assert all(after is before for after, before in zip(tensors(back), tensors(model), strict=True)), (
+        "a tensor was copied"
+    )
 
 
 @pytest.mark.skipif("GRAPHPRESS_DATA" not in os.environ, reason="GRAPHPRESS_DATA names the folder of real models")
@@ -215,7 +217,7 @@ def test_it_comes_back_beside_a_change_elsewhere(change):
         readers = list(x.outputs)
         copied = graph.layer(op="Identity", name="copy", inputs=[x], outputs=[gs.Variable("copied")])[0]
         for reader in readers:
-            reader.inputs = [copied if one is x else one for one in reader.inputs]
+            reader.inputs = [copied if tensor is x else tensor for tensor in reader.inputs]
 
     back = to_proto(there_and_back(model, insert))
     wanted = to_proto(model)

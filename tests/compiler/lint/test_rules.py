@@ -64,16 +64,16 @@ def test_silent_on_what_it_reads():
     ],
 )
 def test_what_it_does_not_read_is_fatal(text, opset, why, fix):
-    (found,) = lint(text, opset=opset)
-    assert found.fatal
-    assert why in found.refusal.why
-    assert fix in found.refusal.fix
+    (finding,) = lint(text, opset=opset)
+    assert finding.fatal
+    assert why in finding.refusal.why
+    assert fix in finding.refusal.fix
 
 
 def test_a_type_that_it_lacks_is_said_at_each_tensor():
-    found = lint("g (double[2] x) => (double[2] y) { y = Relu(x) }")
-    assert [(one.fatal, "float64 slowly" in one.refusal.why) for one in found] == [(False, True)] * 2
-    assert len(refusals([*found, *found])) == 2
+    findings = lint("g (double[2] x) => (double[2] y) { y = Relu(x) }")
+    assert [(finding.fatal, "float64 slowly" in finding.refusal.why) for finding in findings] == [(False, True)] * 2
+    assert len(refusals([*findings, *findings])) == 2
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_a_type_that_it_lacks_is_said_at_each_tensor():
 )  # fmt: skip
 def test_each_kind_of_limit(limit, text):
     toy = Toy(limits={"TopK": (Limit(("TopK",), "is not so general", "do otherwise", **limit),)})
-    (found,) = lint(text, toy)
-    assert found.refusal.why == "Toy 1.0's TopK is not so general"
+    (finding,) = lint(text, toy)
+    assert finding.refusal.why == "Toy 1.0's TopK is not so general"
     assert lint(text) == []
 
 
 def test_nodes_that_will_fold_are_left_out_before_folding():
     text = "g (float[2] x) => (float[2] y) { s = Shape(x) e = Erf(s) y = Relu(x) }"
     plain = "g (float[2] x) => (float[2] y) <float[2] c = {1, 2}> { e = Erf(c) y = Add(x, e) }"
-    assert [one.refusal.why for one in lint(plain)] == ["Toy 1.0 does not know Erf"]
+    assert [finding.refusal.why for finding in lint(plain)] == ["Toy 1.0 does not know Erf"]
     assert lint(plain, Toy(before_folding=True)) == []
     assert lint(text, Toy(before_folding=True)) == []

@@ -33,7 +33,7 @@ def test_inputs_and_outputs_are_described():
             "{ y = Relu(x) j = Abs(i) c = Not(b) t = Identity(s) }"
         )
     )
-    assert [(one.name, one.dtype, one.dims) for one in session.inputs] == [
+    assert [(spec.name, spec.dtype, spec.dims) for spec in session.inputs] == [
         ("x", np.float32, ("N", 3)),
         ("i", np.int64, (2,)),
         ("b", np.bool_, ()),
@@ -46,13 +46,13 @@ def test_inputs_and_outputs_are_described():
 def test_an_unknown_rank_is_no_scalar(tmp_path, as_file):
     graph = model("(float[] x, float s) => (float[] y) { y = Add(x, s) }")
     session = Session(save(graph, tmp_path / "m.onnx")[0] if as_file else graph)
-    assert [(one.name, one.dims) for one in session.inputs] == [("x", None), ("s", ())]
+    assert [(spec.name, spec.dims) for spec in session.inputs] == [("x", None), ("s", ())]
 
 
 @pytest.mark.parametrize("optimization", ["none", "basic", "all"])
 def test_a_model_and_its_file_give_the_same(network, feed, tmp_path, optimization):
     (file,) = save(network, tmp_path / "net.onnx")
-    from_memory, from_file = (Session(one, optimization=optimization) for one in (network, file))
+    from_memory, from_file = (Session(source, optimization=optimization) for source in (network, file))
     np.testing.assert_array_equal(from_memory.run(feed)["logits"], from_file(feed)["logits"])
 
 

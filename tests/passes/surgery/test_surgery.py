@@ -53,9 +53,9 @@ def triple(graph):
 
 def plugin(graph):
     """What TensorRT users do: an operator without a domain."""
-    found = [gs.Variable("found", np.int32, ["N", 1]), gs.Variable("boxes", np.float32, ["N", 5, 4])]
-    graph.layer(op="EfficientNMS_TRT", name="nms", inputs=graph.outputs, outputs=found, attrs={"max_output_boxes": 5})
-    graph.outputs = found
+    outputs = [gs.Variable("found", np.int32, ["N", 1]), gs.Variable("boxes", np.float32, ["N", 5, 4])]
+    graph.layer(op="EfficientNMS_TRT", name="nms", inputs=graph.outputs, outputs=outputs, attrs={"max_output_boxes": 5})
+    graph.outputs = outputs
 
 
 def pairs(graph):
@@ -291,7 +291,7 @@ def test_the_report_says_why_a_plugin_was_refused(optimize, functions, tmp_path)
     result = optimize(f"surgery{{function='{functions}:plugin'}}", data=tmp_path / "data.npz")
     assert result.status == "kept_original"
     table = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert [one["where"] for one in table["refusals"]] == ["nms"]
+    assert [refusal["where"] for refusal in table["refusals"]] == ["nms"]
 
 
 def test_a_bundle_with_a_plugin_says_what_nobody_checked(optimize, functions, tmp_path):

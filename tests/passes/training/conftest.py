@@ -83,9 +83,9 @@ def distance(images):
     """How far the outputs of two models are apart on the images, relative to the first's."""
 
     def measure(original, model, feed=None):
-        one, other = (Session(each).run(feed or {"input": images}) for each in (original, model))
-        name = next(iter(one))
-        return float(np.square(one[name] - other[name]).mean() / one[name].var())
+        expected, actual = (Session(each).run(feed or {"input": images}) for each in (original, model))
+        name = next(iter(expected))
+        return float(np.square(expected[name] - actual[name]).mean() / expected[name].var())
 
     return measure
 

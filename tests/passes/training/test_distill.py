@@ -89,14 +89,14 @@ def test_several_teachers_are_averaged(network, damaged, context_of, distance, t
     other = build("resnet", depth=8, stem="cifar", width=4, image=8, classes=4, seed=3)
     for name, model in (("a", network), ("b", other)):
         save(model, tmp_path / f"{name}.onnx")
-    one, both = clone(damaged), clone(damaged)
+    single, both = clone(damaged), clone(damaged)
     first, second = str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")
-    distill(teachers=(first,)).run(one, context_of())
+    distill(teachers=(first,)).run(single, context_of())
     distill(teachers=(first, second)).run(both, context_of())
     plain = clone(damaged)
     distill().run(plain, context_of())
-    assert distance(plain, one) < 1e-9, "the file holds the original"
-    assert distance(other, both) < distance(other, one)
+    assert distance(plain, single) < 1e-9, "the file holds the original"
+    assert distance(other, both) < distance(other, single)
 
 
 def test_a_teacher_that_does_not_fit(damaged, context_of, tmp_path):

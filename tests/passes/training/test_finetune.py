@@ -102,7 +102,7 @@ def test_labels_are_for_the_output_that_they_fit(context_of):
     infer_shapes(model)
     readings = read_outputs(model)
     assert [reading.kind for reading in readings] == ["values", "values"]
-    found = label_reading(readings, random.integers(0, 3, 16), model)
-    assert (found.output, found.kind, found.axis) == ("logits", "classes", 1)
+    reading = label_reading(readings, random.integers(0, 3, 16), model)
+    assert (reading.output, reading.kind, reading.axis) == ("logits", "classes", 1)
     with pytest.raises(UsageError, match=r"2 outputs, of which labels of shape \[16, 5\] fit 0"):
         label_reading(readings, random.integers(0, 3, (16, 5)), model)

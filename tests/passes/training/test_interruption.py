@@ -82,29 +82,29 @@ def test_killed_and_taken_up(folder, damaged, context_of, weights):
 
 def test_other_trainings_have_states_of_their_own(damaged, context_of, images, tmp_path):
     context = context_of(cache=True)
-    one = Distill(steps=3)
+    distillation = Distill(steps=3)
     files = {
-        one._state_file(damaged, context, [context.original]),
+        distillation._state_file(damaged, context, [context.original]),
         Distill(steps=4)._state_file(damaged, context, [context.original]),
-        one._state_file(context.original, context, [context.original]),
-        one._state_file(damaged, context, [damaged]),
-        one._state_file(damaged, context_of(cache=True, seed=1), [context.original]),
-        one._state_file(damaged, context_of(cache=True, data={"input": images[:32]}), [context.original]),
+        distillation._state_file(context.original, context, [context.original]),
+        distillation._state_file(damaged, context, [damaged]),
+        distillation._state_file(damaged, context_of(cache=True, seed=1), [context.original]),
+        distillation._state_file(damaged, context_of(cache=True, data={"input": images[:32]}), [context.original]),
     }
     assert len(files) == 6
     same = Distill(steps=3, checkpoint_seconds=1.0)._state_file(damaged, context_of(cache=True), [context.original])
     assert same in files
-    assert one._state_file(damaged, context_of(), [context.original]) is None
+    assert distillation._state_file(damaged, context_of(), [context.original]) is None
 
 
 def test_a_broken_state_is_no_obstacle(damaged, context_of):
     context = context_of(cache=True)
-    one = Distill(steps=3, batch_size=16)
-    file = one._state_file(damaged, context, [context.original])
+    distillation = Distill(steps=3, batch_size=16)
+    file = distillation._state_file(damaged, context, [context.original])
     file.parent.mkdir(parents=True)
     file.write_bytes(b"half a state")
     first = constant(next(iter(damaged.graph.initializers.values()))).copy()
-    outcome = one.run(damaged, context)
+    outcome = distillation.run(damaged, context)
     assert outcome.changes
     assert "could not be read" in " ".join(outcome.notes)
     assert not np.array_equal(first, constant(next(iter(damaged.graph.initializers.values()))))
