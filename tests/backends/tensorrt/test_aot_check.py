@@ -34,13 +34,13 @@ def whys(findings):
 def test_what_was_kept_is_said_with_what_it_was_checked_on(graph, aot_check, rtx):
     net = graph((1, 8, 16, 16))
     conv = net.node("Relu", net.conv(net.grid("x"), 8, 8, 3, 3, name="conv"), name="relu")
-    found = aot_check(net.output(conv), conv="int8", relu="float16", gone="int8")
-    assert found.became["conv"] == "int8"
-    assert found.became["relu"] == "float16"
-    assert "gone" not in found.became
-    assert found.refusals == []
-    assert found.notes[0] == f"checked on proxy SM80/86 with {rtx.title}; not executed"
-    assert any("on the device" in one for one in found.unverified)
+    findings = aot_check(net.output(conv), conv="int8", relu="float16", gone="int8")
+    assert findings.became["conv"] == "int8"
+    assert findings.became["relu"] == "float16"
+    assert "gone" not in findings.became
+    assert findings.refusals == []
+    assert findings.notes[0] == f"checked on proxy SM80/86 with {rtx.title}; not executed"
+    assert any("on the device" in item for item in findings.unverified)
 
 
 @pytest.mark.parametrize("wish", ["int8", "float16"])
@@ -49,9 +49,9 @@ def test_an_addition_of_integers_to_an_accumulator_keeps_either_precision(graph,
     net = graph((1, 8, 16, 16))
     skip = net.grid("x")
     added = net.node("Add", net.conv(skip, 8, 8, 1, 1, name="conv"), skip, name="residual")
-    found = aot_check(net.output(net.conv(net.grid(added), 8, 8, 1, 1, name="next")), residual=wish)
-    assert found.became["residual"] == wish
-    assert found.refusals == []
+    findings = aot_check(net.output(net.conv(net.grid(added), 8, 8, 1, 1, name="next")), residual=wish)
+    assert findings.became["residual"] == wish
+    assert findings.refusals == []
 
 
 def test_what_was_not_kept_is_refused_with_the_reason(graph, aot_check):
@@ -62,11 +62,11 @@ def test_what_was_not_kept_is_refused_with_the_reason(graph, aot_check):
     summed = net.conv(net.grid(active), 8, 8, 3, 3, name="summed", axis=1)
     scaled = net.conv(net.grid(summed, scale=[0.05] * 8, axis=1), 8, 8, 1, 1, name="scaled")
     added = net.node("Add", net.grid(scaled, name="g"), net.grid(net.node("Sigmoid", scaled)), name="added")
-    found = aot_check(
+    findings = aot_check(
         net.output(added),
         **dict.fromkeys(("transposed", "float_weights", "float_input", "summed", "scaled", "added"), "int8"),
     )
-    reasons = whys(found)
+    reasons = whys(findings)
     assert "no integer kernel for ConvTranspose" in reasons["transposed"][0]
     assert "its weights 'c" in reasons["float_weights"][0]
     assert "its input 'float_weights.0' is float" in reasons["float_input"][0]
@@ -94,25 +94,25 @@ def test_weights_alone(graph, aot_check):
     kept = net.node("MatMul", "x", net.weight(256, 64, dtype=INT4, block=64), name="kept")
     expanded = net.node("MatMul", kept, net.weight(64, 64, axis=1, dtype=INT4), name="expanded")
     eight = net.node("MatMul", expanded, net.weight(64, 64, axis=1), name="eight")
-    found = aot_check(net.output(eight), kept="weight-only", expanded="weight-only", eight="weight-only")
-    assert (found.became["kept"], found.became["eight"]) == ("int4", "int8-weights")
-    assert whys(found).keys() == {"expanded"}
+    findings = aot_check(net.output(eight), kept="weight-only", expanded="weight-only", eight="weight-only")
+    assert (findings.became["kept"], findings.became["eight"]) == ("int4", "int8-weights")
+    assert whys(findings).keys() == {"expanded"}
 
 
 def test_proxies_that_differ_are_told_apart(graph, aot_check):
     net = graph((1, 32, 16, 16))
     net.output(net.conv(net.grid("x"), 32, 32, 3, 3, name="conv"))
-    found = aot_check(net, Platform("10.3", proxies=("7.5", "8.6")), conv="int8")
-    assert found.became["conv"] == "float16"
-    assert "for SM75" in whys(found)["conv"][0]
+    findings = aot_check(net, Platform("10.3", proxies=("7.5", "8.6")), conv="int8")
+    assert findings.became["conv"] == "float16"
+    assert "for SM75" in whys(findings)["conv"][0]
 
 
 def test_a_proxy_that_does_not_build_is_noted_and_all_of_them_are_an_error(graph, aot_check):
     net = graph((1, 32, 16, 16))
     net.output(net.node("Conv", net.grid("x", dtype=FP8), net.weight(32, 32, 3, 3, dtype=FP8), name="conv"))
-    found = aot_check(net, Platform("10.3", proxies=("8.6", "8.9")), conv="float8e4m3fn")
-    assert found.became["conv"] == "float8e4m3fn"
-    assert "does not build for SM86: TensorRT: the GPU (sm86) has no arithmetic in fp8_e4m3" in found.notes
+    findings = aot_check(net, Platform("10.3", proxies=("8.6", "8.9")), conv="float8e4m3fn")
+    assert findings.became["conv"] == "float8e4m3fn"
+    assert "does not build for SM86: TensorRT: the GPU (sm86) has no arithmetic in fp8_e4m3" in findings.notes
     with pytest.raises(ModelError, match=r"refuses the model for SM80.*no arithmetic in fp8_e4m3") as raised:
         aot_check(net, conv="float8e4m3fn")
     assert "recipe" in raised.value.fix
@@ -144,18 +144,18 @@ def test_warnings_that_change_the_result_are_refusals(graph, aot_check):
     ],
 )
 def test_without_a_compiler_nothing_is_claimed(tmp_path, toolchain, platform, reason):
-    found = check_ahead_of_time(BuildRequest(tmp_path / "model.onnx"), platform, {"conv": "int8"}, toolchain)
-    assert (found.became, found.notes, found.refusals) == ({}, (), ())
-    assert "not checked" in found.unverified[0]
-    assert reason in found.unverified[0]
+    findings = check_ahead_of_time(BuildRequest(tmp_path / "model.onnx"), platform, {"conv": "int8"}, toolchain)
+    assert (findings.became, findings.notes, findings.refusals) == ({}, (), ())
+    assert "not checked" in findings.unverified[0]
+    assert reason in findings.unverified[0]
 
 
 def test_without_a_proxy_like_the_device_nothing_is_claimed(rtx, tmp_path):
-    found = check_ahead_of_time(
+    findings = check_ahead_of_time(
         BuildRequest(tmp_path / "model.onnx"), Platform("8.5", proxies=("7.2",)), {"conv": "int8"}, rtx
     )
-    assert "none of which is like the device" in found.unverified[0]
-    assert found.became == {}
+    assert "none of which is like the device" in findings.unverified[0]
+    assert findings.became == {}
 
 
 def test_float_types_of_a_weakly_typed_network_are_left_to_the_device(graph, tmp_path):
@@ -163,10 +163,10 @@ def test_float_types_of_a_weakly_typed_network_are_left_to_the_device(graph, tmp
     conv = net.node("Conv", "x", net.noise(8, 8, 3, 3), name="conv")
     model = load(net.output(conv).save(tmp_path))
     layers = {"the GPU at hand": [EngineLayer("conv", "CaskConvolution", ("Half",), ("Half",), ("Half",), ("conv",))]}
-    found = compare(layers, model, {"conv": "bfloat16"}, strong=False)
-    assert found.became == {"conv": "float16"}
-    assert found.refusals == []
-    assert "weakly typed" in found.unverified[0]
+    findings = compare(layers, model, {"conv": "bfloat16"}, strong=False)
+    assert findings.became == {"conv": "float16"}
+    assert findings.refusals == []
+    assert "weakly typed" in findings.unverified[0]
 
 
 @pytest.mark.parametrize(
@@ -197,29 +197,29 @@ def answering(monkeypatch, **answers):
     """Let builds for a capability give these answers, and others the real one."""
 
     def answer(request):
-        found = answers.get(f"SM{request.capability.replace('.', '')}", build)
-        return found(request) if callable(found) else found
+        answer = answers.get(f"SM{request.capability.replace('.', '')}", build)
+        return answer(request) if callable(answer) else answer
 
     monkeypatch.setattr("graphpress.backends.tensorrt.aot_check.build", answer)
 
 
 def test_engines_that_list_no_layers_prove_nothing(convolution, rtx, monkeypatch):
     answering(monkeypatch, SM80=BuildResult(built=True), SM86=BuildResult(built=True))
-    found = check_ahead_of_time(convolution, ORIN, {"conv": "int8"}, rtx)
-    assert found.notes[0] == f"built, no more, on proxy SM80/86 with {rtx.title}; not executed"
-    assert found.unverified[0] == f"in which types the layers compute for SM80/SM86: {rtx.title} does not list them"
+    findings = check_ahead_of_time(convolution, ORIN, {"conv": "int8"}, rtx)
+    assert findings.notes[0] == f"built, no more, on proxy SM80/86 with {rtx.title}; not executed"
+    assert findings.unverified[0] == f"in which types the layers compute for SM80/SM86: {rtx.title} does not list them"
     answering(monkeypatch, SM80=BuildResult(built=True))
-    found = check_ahead_of_time(convolution, ORIN, {"conv": "int8"}, rtx)
-    assert found.notes[0].startswith("checked on proxy SM86 with")
-    assert found.became == {"conv": "int8"} | found.became
+    findings = check_ahead_of_time(convolution, ORIN, {"conv": "int8"}, rtx)
+    assert findings.notes[0].startswith("checked on proxy SM86 with")
+    assert findings.became == {"conv": "int8"} | findings.became
     assert check_ahead_of_time(convolution, ORIN, {}, rtx).notes[0].startswith("checked on proxy SM80/86")
 
 
 def test_a_product_that_no_layer_names_is_not_verified(convolution, rtx, monkeypatch):
     other = EngineLayer("other", "gemm", ("Half",), (), ("Half",), ("another",))
     answering(monkeypatch, SM80=BuildResult(built=True, layers=[other]), SM86=BuildResult(built=True, layers=[other]))
-    found = check_ahead_of_time(convolution, ORIN, {"conv": "int8", "gone": "int8"}, rtx)
-    assert "what became of conv: no layer of an engine names it" in found.unverified
+    findings = check_ahead_of_time(convolution, ORIN, {"conv": "int8", "gone": "int8"}, rtx)
+    assert "what became of conv: no layer of an engine names it" in findings.unverified
 
 
 def test_a_check_that_dies_stops_no_delivery(convolution, rtx, tmp_path, monkeypatch):
@@ -227,11 +227,11 @@ def test_a_check_that_dies_stops_no_delivery(convolution, rtx, tmp_path, monkeyp
         raise BackendError("TensorRT's process died by signal SIGKILL", where="model.onnx", fix="-")
 
     answering(monkeypatch, SM80=die)
-    found = check_ahead_of_time(convolution, ORIN, {"conv": "int8"}, rtx)
-    assert found.notes[0].startswith("checked on proxy SM86 with")
-    assert found.unverified[0] == "not checked for SM80: TensorRT's process died by signal SIGKILL"
+    findings = check_ahead_of_time(convolution, ORIN, {"conv": "int8"}, rtx)
+    assert findings.notes[0].startswith("checked on proxy SM86 with")
+    assert findings.unverified[0] == "not checked for SM80: TensorRT's process died by signal SIGKILL"
     answering(monkeypatch, SM80=die, SM86=die)
-    found = check_ahead_of_time(convolution, ORIN, {"conv": "int8"}, rtx)
-    assert (list(found.notes), found.became, len(found.unverified)) == ([], {}, 3)
+    findings = check_ahead_of_time(convolution, ORIN, {"conv": "int8"}, rtx)
+    assert (list(findings.notes), findings.became, len(findings.unverified)) == ([], {}, 3)
     with pytest.raises(BackendError, match="died"):
         check_ahead_of_time(convolution, ORIN, {"conv": "int8"}, rtx, tmp_path)

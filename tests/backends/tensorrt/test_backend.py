@@ -58,10 +58,10 @@ def test_a_bundle_for_a_device_that_is_elsewhere(source, samples, tmp_path):
     assert any("checked on proxy SM80/86" in note for note in report.notes)
     assert report.unverified
     assert report.result.latency_ms is None
-    names = {one.name for one in folder.iterdir()}
+    names = {file.name for file in folder.iterdir()}
     assert names >= {"build.sh", "verify.py", "engine.py", "expected.json", "README.md"}
     expected = json.loads((folder / "expected.json").read_text())["layers"]
-    assert {(one["asked"], one["proxy"]) for one in expected if one["op"] == "Conv"} == {("int8", "int8")}
+    assert {(layer["asked"], layer["proxy"]) for layer in expected if layer["op"] == "Conv"} == {("int8", "int8")}
     assert report.result.bytes == (folder / "model.onnx").stat().st_size
 
 
@@ -89,18 +89,18 @@ def test_engines_that_are_portable_are_built_here(source, samples, tmp_path, rou
     target = f"rtx{{route={route}}}"
     result = optimize(source, target=target, data=samples, output=tmp_path / "out", allow_worse=True)
     assert (LOWERED in result.report.notes) == (route == "network")
-    assert {one.became for one in result.report.layers if one.op == "Conv"} == {"int8"}
-    plans = {one.name for one in (tmp_path / "out").glob("*.plan")}
+    assert {layer.became for layer in result.report.layers if layer.op == "Conv"} == {"int8"}
+    plans = {file.name for file in (tmp_path / "out").glob("*.plan")}
     assert plans == {"model-sm86.plan", "model-sm89.plan", "model-sm120.plan"}
-    assert {f"out/{name}" for name in plans} <= {str(one.relative_to(tmp_path)) for one in result.files}
+    assert {f"out/{name}" for name in plans} <= {str(file.relative_to(tmp_path)) for file in result.files}
 
 
 def test_without_a_compiler_it_writes_the_bundle_and_claims_nothing(source, samples, tmp_path, monkeypatch):
     monkeypatch.setattr("graphpress.backends.tensorrt.backend.find_toolchain", lambda *_: None)
     report = optimize(source, target="jetson", data=samples, output=tmp_path / "out", allow_worse=True).report
     assert (tmp_path / "out" / "build.sh").is_file()
-    assert any("not checked: TensorRT is not installed here" in one for one in report.unverified)
-    assert {one.became for one in report.layers if one.asked == "int8"} == {None}
+    assert any("not checked: TensorRT is not installed here" in item for item in report.unverified)
+    assert {layer.became for layer in report.layers if layer.asked == "int8"} == {None}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_what_the_device_cannot_take_is_refused_before_any_work(tmp_path, text, 
 def test_what_only_the_stand_in_lacks_is_no_refusal(tmp_path):
     model = model_of(tmp_path, "g (float[1, 4] x) => (float[2, N] y) { n = NonZero(x) y = Cast<to = 1>(n) }")
     report = optimize(model, target="jetson", passes="cleanup", output=tmp_path / "out").report
-    assert any("not checked" in one and "NonZero" in one for one in report.unverified)
+    assert any("not checked" in item and "NonZero" in item for item in report.unverified)
     with pytest.raises(ModelError, match="NonZero"):
         optimize(model, target="rtx", passes="cleanup", output=tmp_path / "rtx")
 
@@ -208,7 +208,7 @@ def test_samples_outside_the_range_of_shapes_are_no_golden_ones(source, samples,
         source, target="jetson", data=samples, output=tmp_path / "b", allow_worse=True,
         input_range=["input=32x3x32x32:32x3x32x32:64x3x32x32"],
     )  # fmt: skip
-    assert any("no sample lies in the range" in one for one in outside.report.unverified)
+    assert any("no sample lies in the range" in item for item in outside.report.unverified)
     assert not list((tmp_path / "b").glob("golden/*.npz"))
 
 

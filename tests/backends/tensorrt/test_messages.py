@@ -39,8 +39,8 @@ def through(op, *, shape=(4, 8), dtype=FLOAT, outputs=1, wanted=None, constants=
     def make(graph):
         net = graph(shape, dtype=dtype)
         names = [value if isinstance(value, str) else net.constant(*value) for value in constants]
-        found = net.node(op, "x", *names, name="node", outputs=outputs, **attributes)
-        return net.output(found if outputs == 1 else found[0], dtype=wanted)
+        results = net.node(op, "x", *names, name="node", outputs=outputs, **attributes)
+        return net.output(results if outputs == 1 else results[0], dtype=wanted)
 
     return make
 
@@ -162,9 +162,11 @@ CASES = {
 def test_every_refusal_says_where_why_and_how_to_fix_it(graph, compiled, tmp_path, case):
     result = compiled(case.make(graph), case.capability, **case.options)
     assert not result.built
-    found = explain(result.messages, load(tmp_path / "net.onnx"))
-    assert (found[0].where, case.why in found[0].why, case.fix in found[0].fix) == (case.where, True, True), found
-    assert not any("TensorRT says" in one.why or "usable GPU" in one.why for one in found)
+    refusals = explain(result.messages, load(tmp_path / "net.onnx"))
+    assert (refusals[0].where, case.why in refusals[0].why, case.fix in refusals[0].fix) == (case.where, True, True), (
+        refusals
+    )
+    assert not any("TensorRT says" in refusal.why or "usable GPU" in refusal.why for refusal in refusals)
 
 
 @pytest.mark.parametrize("content", [b"garbage", b""])
@@ -175,13 +177,13 @@ def test_what_is_no_model_is_named_so(compiled, tmp_path, content):
 
 
 def test_a_value_from_nowhere_is_named_though_the_model_cannot_be_read(graph, compiled):
-    (found,) = explain(compiled(through("Add", constants=["nowhere"])(graph)).messages)
-    assert (found.where, found.why) == ("node", "it reads a value that nothing before it computes")
+    (refusal,) = explain(compiled(through("Add", constants=["nowhere"])(graph)).messages)
+    assert (refusal.where, refusal.why) == ("node", "it reads a value that nothing before it computes")
 
 
 def test_a_missing_file_is_named(compiled, tmp_path):
-    (found,) = explain(compiled(tmp_path / "none.onnx").messages)
-    assert (found.where, found.why) == (str(tmp_path / "none.onnx"), "there is no such file")
+    (refusal,) = explain(compiled(tmp_path / "none.onnx").messages)
+    assert (refusal.where, refusal.why) == (str(tmp_path / "none.onnx"), "there is no such file")
 
 
 def test_each_faulty_node_is_explained_once(graph, compiled, tmp_path):
@@ -189,15 +191,15 @@ def test_each_faulty_node_is_explained_once(graph, compiled, tmp_path):
     sequence = net.node("SequenceConstruct", "x", "x", name="pack")
     net.output(net.node("ConcatFromSequence", sequence, name="unpack", axis=0))
     messages = compiled(net).messages
-    assert [one.where for one in explain(messages, load(tmp_path / "net.onnx"))] == ["pack", "unpack"]
+    assert [refusal.where for refusal in explain(messages, load(tmp_path / "net.onnx"))] == ["pack", "unpack"]
 
 
 def test_uint8_is_silently_read_as_int8_and_that_is_said(graph, compiled, tmp_path):
     net = graph()
     result = compiled(net.output(net.conv(net.grid("x", dtype=TensorProto.UINT8, name="grid"), 8, 32, 3, 3, name="c")))
-    found = warnings_of(result.messages, load(tmp_path / "net.onnx"))
+    warnings = warnings_of(result.messages, load(tmp_path / "net.onnx"))
     assert result.built
-    assert [one.where for one in found] == ["grid.q", "grid.dq"]
+    assert [warning.where for warning in warnings] == ["grid.q", "grid.dq"]
     assert remarks(result.messages) == []
 
 
@@ -232,7 +234,7 @@ def test_the_node_that_an_unknown_message_speaks_of_is_found_in_the_model(graph,
     model = load(net.output(net.node("Relu", net.node("Exp", "x", name="first"), name="second")).save(tmp_path))
     speaks = Message("error", "INetwork::f: Error Code 4: API Usage Error (second: strange. In f at x.cpp:1)")
     counts = Message("error", "In node 1 (parseNode): UNSUPPORTED_NODE: strange")
-    assert [explain([one], model)[0].where for one in (speaks, counts)] == ["second", "second"]
+    assert [explain([message], model)[0].where for message in (speaks, counts)] == ["second", "second"]
 
 
 def test_a_failure_without_a_word_is_still_a_reason():
@@ -244,10 +246,10 @@ def test_errors_of_a_machine_without_gpu_are_heard_only_where_they_are_all_there
     assert "no usable GPU" in explain([noise])[0].why
     net = graph((1, 3), dtype=FLOAT)
     net.output(net.node("MatMul", "x", net.noise(4, 5), name="matmul"))
-    (found,) = explain([*compiled(net).messages, noise], load(tmp_path / "net.onnx"))
-    assert found.where == "matmul"
-    assert "must match" in found.why
-    assert "cuda" not in found.why.lower()
+    (refusal,) = explain([*compiled(net).messages, noise], load(tmp_path / "net.onnx"))
+    assert refusal.where == "matmul"
+    assert "must match" in refusal.why
+    assert "cuda" not in refusal.why.lower()
 
 
 def test_a_refusal_can_be_raised():

@@ -52,13 +52,13 @@ def test_what_the_user_says_counts_first():
 
 def test_the_same_symbol_has_the_same_sizes():
     ranges = {"ids": ShapeRange((1, 8), (2, 16), (8, 32))}
-    found = profile_of(model(ids=["N", "T"], mask=["N", 1, "T"]), ranges, [])
-    assert found["mask"] == ShapeRange((1, 1, 8), (2, 1, 16), (8, 1, 32))
+    profile = profile_of(model(ids=["N", "T"], mask=["N", 1, "T"]), ranges, [])
+    assert profile["mask"] == ShapeRange((1, 1, 8), (2, 1, 16), (8, 1, 32))
 
 
 def test_nameless_first_axes_are_one_batch():
-    found = profile_of(model(x=[None, 3], y=[None, 5]), {"x": ShapeRange((1, 3), (2, 3), (4, 3))}, [])
-    assert found["y"] == ShapeRange((1, 5), (2, 5), (4, 5))
+    profile = profile_of(model(x=[None, 3], y=[None, 5]), {"x": ShapeRange((1, 3), (2, 3), (4, 3))}, [])
+    assert profile["y"] == ShapeRange((1, 5), (2, 5), (4, 5))
 
 
 def test_an_unknown_dimension_is_refused_with_the_option_that_gives_it():
@@ -87,16 +87,16 @@ def test_a_scalar_has_no_dimension_to_open():
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 500)), min_size=1, max_size=6))
 def test_every_sample_fits(shapes):
-    found = profile_of(model(x=["N", "T"]), {}, [feed(x=shape) for shape in shapes])["x"]
+    profile = profile_of(model(x=["N", "T"]), {}, [feed(x=shape) for shape in shapes])["x"]
     for shape in shapes:
-        assert all(low <= size <= high for low, size, high in zip(found.min, shape, found.max, strict=True))
-    assert all(low <= middle <= high for low, middle, high in zip(*found, strict=True))
+        assert all(low <= size <= high for low, size, high in zip(profile.min, shape, profile.max, strict=True))
+    assert all(low <= middle <= high for low, middle, high in zip(*profile, strict=True))
 
 
 def test_a_symbol_that_comes_first_in_one_input_only_is_no_batch():
     """Else the same dimension would have different sizes in two inputs, and no shape would fit both."""
     samples = [feed(x=(1, length), time=(length, 2)) for length in (7, 9)]
-    found = profile_of(model(x=["N", "T"], time=["T", 2]), {}, samples)
-    assert found == {"x": ShapeRange((1, 7), (1, 9), (16, 9)), "time": ShapeRange((7, 2), (9, 2), (9, 2))}
+    profile = profile_of(model(x=["N", "T"], time=["T", 2]), {}, samples)
+    assert profile == {"x": ShapeRange((1, 7), (1, 9), (16, 9)), "time": ShapeRange((7, 2), (9, 2), (9, 2))}
     with pytest.raises(ModelError, match="nothing is known of dimension"):
         profile_of(model(x=["N", "T"], time=["T", 2]), {}, [])

@@ -63,8 +63,8 @@ def test_the_first_product_that_is_there_is_found(monkeypatch):
 
 def test_says_how_to_get_one(monkeypatch):
     monkeypatch.setattr(toolchain, "_import", lambda name: None)
-    found = availability()
-    assert (found.works, found.install) == (False, "pip install 'graphpress[tensorrt]'")
+    here = availability()
+    assert (here.works, here.install) == (False, "pip install 'graphpress[tensorrt]'")
 
 
 def ahead(name):
@@ -84,11 +84,11 @@ def ahead(name):
     ],
 )
 def test_says_what_it_can_do_here(monkeypatch, installed, gpu, works, words):
-    monkeypatch.setattr(toolchain, "_import", {one.__name__: one for one in installed}.get)
+    monkeypatch.setattr(toolchain, "_import", {module.__name__: module for module in installed}.get)
     monkeypatch.setattr(toolchain, "device_capability", lambda: gpu)
-    found = availability()
-    assert (found.works, words in found.detail) == (works, True), found
-    assert bool(found.install) is not works
+    here = availability()
+    assert (here.works, words in here.detail) == (works, True), here
+    assert bool(here.install) is not works
 
 
 def test_capabilities_are_in_order_of_their_numbers():

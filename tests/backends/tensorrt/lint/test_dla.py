@@ -11,7 +11,7 @@ ON = "jetson{dla=on}"
 IMAGE = (1, 32, 16, 16)
 
 
-def one(net, op_type, *constants, shape=IMAGE, others=(), **attributes):
+def single(net, op_type, *constants, shape=IMAGE, others=(), **attributes):
     made = net(shape, opset=17, dtype=T.FLOAT)
     operands = ["x", *(made.input(f"x{index}", other) for index, other in enumerate(others))]
     operands += [
@@ -23,45 +23,45 @@ def one(net, op_type, *constants, shape=IMAGE, others=(), **attributes):
 KERNEL = np.ones((32, 32, 3, 3))
 
 RUNS = {
-    "convolution": lambda net: one(net, "Conv", KERNEL, pads=[1, 1, 1, 1]),
-    "deconvolution": lambda net: one(net, "ConvTranspose", np.ones((32, 8, 2, 2)), strides=[2, 2]),
-    "pooling": lambda net: one(net, "MaxPool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2]),
-    "addition": lambda net: one(net, "Add", others=[IMAGE]),
-    "scaling by channel": lambda net: one(net, "Mul", others=[(1, 32, 1, 1)]),
-    "relu6": lambda net: one(net, "Clip", 0.0, 6.0),
-    "joining channels": lambda net: one(net, "Concat", others=[IMAGE], axis=1),
-    "enlarging": lambda net: one(net, "Resize", np.array([], np.float32), np.float32([1, 1, 2, 2]), mode="nearest"),
-    "cutting": lambda net: one(net, "Slice", np.array([0]), np.array([8]), np.array([2])),
-    "product": lambda net: one(net, "Gemm", np.ones((64, 8)), shape=(4, 64)),
+    "convolution": lambda net: single(net, "Conv", KERNEL, pads=[1, 1, 1, 1]),
+    "deconvolution": lambda net: single(net, "ConvTranspose", np.ones((32, 8, 2, 2)), strides=[2, 2]),
+    "pooling": lambda net: single(net, "MaxPool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2]),
+    "addition": lambda net: single(net, "Add", others=[IMAGE]),
+    "scaling by channel": lambda net: single(net, "Mul", others=[(1, 32, 1, 1)]),
+    "relu6": lambda net: single(net, "Clip", 0.0, 6.0),
+    "joining channels": lambda net: single(net, "Concat", others=[IMAGE], axis=1),
+    "enlarging": lambda net: single(net, "Resize", np.array([], np.float32), np.float32([1, 1, 2, 2]), mode="nearest"),
+    "cutting": lambda net: single(net, "Slice", np.array([0]), np.array([8]), np.array([2])),
+    "product": lambda net: single(net, "Gemm", np.ones((64, 8)), shape=(4, 64)),
 }
 
 FALLS_BACK = {
-    "Gelu written out": (lambda net: one(net, "Erf"), "it has no Erf"),
-    "global pooling": (lambda net: one(net, "GlobalAveragePool"), "it has no GlobalAveragePool"),
-    "large kernel": (lambda net: one(net, "Conv", np.ones((8, 32, 33, 1)), shape=(1, 32, 64, 8)), "kernel of 33"),
-    "large stride": (lambda net: one(net, "Conv", KERNEL, strides=[9, 9]), "stride of 9 is outside 1 to 8"),
-    "volumes": (lambda net: one(net, "Conv", np.ones((8, 4, 1, 1, 1)), shape=(1, 4, 4, 4, 4)), "images only"),
-    "weights at run time": (lambda net: one(net, "Conv", others=[(32, 32, 3, 3)]), "its weight is no constant"),
+    "Gelu written out": (lambda net: single(net, "Erf"), "it has no Erf"),
+    "global pooling": (lambda net: single(net, "GlobalAveragePool"), "it has no GlobalAveragePool"),
+    "large kernel": (lambda net: single(net, "Conv", np.ones((8, 32, 33, 1)), shape=(1, 32, 64, 8)), "kernel of 33"),
+    "large stride": (lambda net: single(net, "Conv", KERNEL, strides=[9, 9]), "stride of 9 is outside 1 to 8"),
+    "volumes": (lambda net: single(net, "Conv", np.ones((8, 4, 1, 1, 1)), shape=(1, 4, 4, 4, 4)), "images only"),
+    "weights at run time": (lambda net: single(net, "Conv", others=[(32, 32, 3, 3)]), "its weight is no constant"),
     "padded deconvolution": (
-        lambda net: one(net, "ConvTranspose", np.ones((32, 8, 3, 3)), pads=[1, 1, 1, 1]),
+        lambda net: single(net, "ConvTranspose", np.ones((32, 8, 3, 3)), pads=[1, 1, 1, 1]),
         "padding of 1 is outside 0 to 0",
     ),
-    "grouped deconvolution": (lambda net: one(net, "ConvTranspose", np.ones((32, 1, 2, 2)), group=32), "no groups"),
-    "large window": (lambda net: one(net, "MaxPool", kernel_shape=[9, 9]), "window of 9"),
+    "grouped deconvolution": (lambda net: single(net, "ConvTranspose", np.ones((32, 1, 2, 2)), group=32), "no groups"),
+    "large window": (lambda net: single(net, "MaxPool", kernel_shape=[9, 9]), "window of 9"),
     "averages without the padding": (
-        lambda net: one(net, "AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        lambda net: single(net, "AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
         "count the padding",
     ),
-    "clipping elsewhere": (lambda net: one(net, "Clip", -1.0, 1.0), "clips from 0"),
-    "joining rows": (lambda net: one(net, "Concat", others=[IMAGE], axis=2), "along channels only"),
-    "broadcasting rows": (lambda net: one(net, "Add", others=[(1, 1, 1, 16)]), "one value a channel"),
+    "clipping elsewhere": (lambda net: single(net, "Clip", -1.0, 1.0), "clips from 0"),
+    "joining rows": (lambda net: single(net, "Concat", others=[IMAGE], axis=2), "along channels only"),
+    "broadcasting rows": (lambda net: single(net, "Add", others=[(1, 1, 1, 16)]), "one value a channel"),
     "broken enlargement": (
-        lambda net: one(net, "Resize", np.array([], np.float32), np.float32([1, 1, 1.5, 1.5]), mode="nearest"),
+        lambda net: single(net, "Resize", np.array([], np.float32), np.float32([1, 1, 1.5, 1.5]), mode="nearest"),
         "whole numbers up to 32",
     ),
     "cutting at run time": (lambda net: cut_at_run_time(net), "its range is open"),
-    "large dimension": (lambda net: one(net, "Relu", shape=(1, 1, 1, 9000)), "dimension of 9000 is above 8192"),
-    "large batch": (lambda net: one(net, "Relu", shape=(5000, 1, 4, 4)), "batch of 5000 is above 4096"),
+    "large dimension": (lambda net: single(net, "Relu", shape=(1, 1, 1, 9000)), "dimension of 9000 is above 8192"),
+    "large batch": (lambda net: single(net, "Relu", shape=(5000, 1, 4, 4)), "batch of 5000 is above 4096"),
 }
 
 
@@ -80,21 +80,21 @@ def test_what_it_runs(net, name):
 def test_what_falls_back_is_named(net, name, fatal):
     make, why = FALLS_BACK[name]
     model = make(net).model
-    (found,) = lint(model, load_target(ON))
-    assert found.where == "n"
-    assert why in found.why
-    assert "the GPU computes it" in found.fix
+    (refusal,) = lint(model, load_target(ON))
+    assert refusal.where == "n"
+    assert why in refusal.why
+    assert "the GPU computes it" in refusal.fix
     assert fatal(model, load_target(ON)) == []
     assert lint(model, load_target("jetson")) == []
 
 
 def test_of_open_dimensions_the_accelerator_takes_the_usual_sizes_alone(net):
-    made = one(net, "Add", shape=("batch", 32, 16, 16), others=[("batch", 32, 1, 1)])
-    found = lint(made.model, load_target(ON))
-    assert [item.where for item in found] == ["x", "x0"]
-    assert "one shape only" in found[0].why
-    assert "--input-range" in found[0].fix
-    assert "--input-shape" in found[0].fix
+    made = single(net, "Add", shape=("batch", 32, 16, 16), others=[("batch", 32, 1, 1)])
+    refusals = lint(made.model, load_target(ON))
+    assert [item.where for item in refusals] == ["x", "x0"]
+    assert "one shape only" in refusals[0].why
+    assert "--input-range" in refusals[0].fix
+    assert "--input-shape" in refusals[0].fix
     assert lint(made.model, load_target("jetson")) == []
 
 
@@ -106,6 +106,6 @@ def test_quantization_is_no_layer(net):
 
 @pytest.mark.parametrize(("target", "fine"), [(ON, True), ("jetson-xavier{dla=on}", False)])
 def test_xavier_has_fewer_layers(net, target, fine):
-    found = lint(one(net, "Softmax", axis=1).model, load_target(target))
-    assert (found == []) is fine
-    assert fine or "Xavier has no Softmax" in found[0].why
+    refusals = lint(single(net, "Softmax", axis=1).model, load_target(target))
+    assert (refusals == []) is fine
+    assert fine or "Xavier has no Softmax" in refusals[0].why

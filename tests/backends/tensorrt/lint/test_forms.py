@@ -62,8 +62,8 @@ def test_silent_on_float8(name):
 
 def test_most_of_a_convolutional_network_runs_on_the_accelerator():
     form, _ = legal("resnet", load_target("jetson{dla=on}"), "int8")
-    found = lint(form, load_target("jetson{dla=on}"))
-    assert {one.where for one in found} == {"input", "/fc/GlobalAveragePool", "/fc/Flatten"}
+    refusals = lint(form, load_target("jetson{dla=on}"))
+    assert {refusal.where for refusal in refusals} == {"input", "/fc/GlobalAveragePool", "/fc/Flatten"}
 
 
 @pytest.mark.parametrize("name", names())

@@ -68,20 +68,20 @@ def test_nothing_illegal_is_left(net):
 @pytest.mark.parametrize("name", HAS_NONE)
 def test_what_has_no_words_is_refused(net, name, target):
     options, where, why = HAS_NONE[name]
-    (found,) = unsupported(model_of(net, **options), load_target(target))
-    assert where in (None, found.where)
-    assert why in found.why
-    assert "start from the float model" in found.fix
-    assert "extra_options={'ActivationSymmetric': True}" in found.fix
+    (refusal,) = unsupported(model_of(net, **options), load_target(target))
+    assert where in (None, refusal.where)
+    assert why in refusal.why
+    assert "start from the float model" in refusal.fix
+    assert "extra_options={'ActivationSymmetric': True}" in refusal.fix
 
 
 @pytest.mark.parametrize(("target", "fine"), [("jetson", True), ("jetson{jetpack=5.1}", False)])
 def test_narrow_weights_where_they_are_known(net, target, fine):
     model = model_of(net, **SUPPORTED["uint4 weights around 8"])
     model.graph.opset_imports[""] = 17
-    found = unsupported(model, load_target(target))
-    assert (found == []) is fine
-    assert fine or "came quantized to int4, which TensorRT 8.5 does not read" in found[0].why
+    refusals = unsupported(model, load_target(target))
+    assert (refusals == []) is fine
+    assert fine or "came quantized to int4, which TensorRT 8.5 does not read" in refusals[0].why
 
 
 @pytest.mark.parametrize("data", [{"dtype": T.UINT8, "zero": 121}, {"dtype": T.FLOAT8E5M2, "zero": 0}])
@@ -89,5 +89,5 @@ def test_pairs_that_stay_nodes_count_too(net, data):
     made = net(dtype=T.FLOAT16)
     model = made.output(made.node("Relu", made.grid("x", **data))).model
     assert prepare(model, {})
-    found = unsupported(model, load_target("jetson"))
-    assert {one.where for one in found} >= {"QuantizeLinear_0"}
+    refusals = unsupported(model, load_target("jetson"))
+    assert {refusal.where for refusal in refusals} >= {"QuantizeLinear_0"}

@@ -16,7 +16,7 @@ from graphpress.targets import load_target
 I64 = T.INT64
 
 
-def one(net, op_type, *inputs, shape=(4, 64), opset=19, dtype=T.FLOAT16, domain="", outputs=1, **attributes):
+def single(net, op_type, *inputs, shape=(4, 64), opset=19, dtype=T.FLOAT16, domain="", outputs=1, **attributes):
     made = net(shape, opset=opset, dtype=dtype, domains=(domain,) if domain else ())
     if domain:
         attributes["domain"] = domain
@@ -59,10 +59,10 @@ def given(name, shape, dtype=T.FLOAT16):
     ],
 )
 def test_an_unknown_operator_comes_with_what_helps(net, target, op_type, opset, fix):
-    found = unsupported(one(net, op_type, opset=opset).model, load_target(target))
-    assert found[-1].where == "n"
-    assert f"does not know {op_type}" in found[-1].why
-    assert fix in found[-1].fix
+    refusals = unsupported(single(net, op_type, opset=opset).model, load_target(target))
+    assert refusals[-1].where == "n"
+    assert f"does not know {op_type}" in refusals[-1].why
+    assert fix in refusals[-1].fix
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_an_unknown_operator_comes_with_what_helps(net, target, op_type, opset, 
     ],
 )
 def test_a_known_operator_is_fine(net, target, op_type, opset):
-    assert unsupported(one(net, op_type, opset=opset).model, load_target(target)) == []
+    assert unsupported(single(net, op_type, opset=opset).model, load_target(target)) == []
 
 
 @pytest.mark.parametrize(
@@ -91,36 +91,36 @@ def test_a_known_operator_is_fine(net, target, op_type, opset):
     ],
 )
 def test_operators_of_onnx_runtime(net, target, op_type, fine):
-    made = one(net, op_type, opset=17, domain="com.microsoft")
+    made = single(net, op_type, opset=17, domain="com.microsoft")
     assert (unsupported(made.model, load_target(target)) == []) is fine
 
 
 def test_an_operator_of_ones_own_is_refused_whatever_it_is_called(net):
-    (strange,) = unsupported(one(net, "Whirl", domain="acme").model, load_target("jetson"))
+    (strange,) = unsupported(single(net, "Whirl", domain="acme").model, load_target("jetson"))
     assert "does not know acme::Whirl" in strange.why
     assert "plugin_version" in strange.fix
-    (namesake,) = unsupported(one(net, "Relu", domain="acme").model, load_target("jetson"))
+    (namesake,) = unsupported(single(net, "Relu", domain="acme").model, load_target("jetson"))
     assert "it looks at no domain" in namesake.why
 
 
 @pytest.mark.parametrize("attributes", [{"plugin_version": "1"}, {"plugin_namespace": "acme"}])
 def test_a_node_that_asks_for_a_plugin_is_left_alone(net, attributes):
-    assert unsupported(one(net, "Whirl", domain="acme", **attributes).model, load_target("jetson")) == []
+    assert unsupported(single(net, "Whirl", domain="acme", **attributes).model, load_target("jetson")) == []
 
 
 @pytest.mark.parametrize(("target", "fine"), [("jetson", True), ("rtx", False)])
 def test_plugins_of_nvidias_library(net, target, fine):
-    assert (unsupported(one(net, "EfficientNMS_TRT").model, load_target(target)) == []) is fine
+    assert (unsupported(single(net, "EfficientNMS_TRT").model, load_target(target)) == []) is fine
 
 
 @pytest.mark.parametrize(("target", "fine"), [("jetson", True), ("jetson{jetpack=6.0}", False)])
 def test_functions_came_with_tensorrt_9(net, target, fine):
-    made = one(net, "Twice", opset=17, domain="acme")
+    made = single(net, "Twice", opset=17, domain="acme")
     proto = made.proto
     body = [helper.make_node("Add", ["a", "a"], ["b"])]
     proto.functions.append(helper.make_function("acme", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
-    found = unsupported(from_proto(proto), load_target(target))
-    assert [item.fix for item in found] == ([] if fine else ["inline them (onnx.inliner) before"])
+    refusals = unsupported(from_proto(proto), load_target(target))
+    assert [item.fix for item in refusals] == ([] if fine else ["inline them (onnx.inliner) before"])
 
 
 def test_nodes_of_subgraphs_count(net):
@@ -160,10 +160,10 @@ def test_shapes_that_are_known_fold_away(net):
     [("jetson{jetpack=5.1}", 18, 17), ("jetson", 22, 21), ("jetson-thor", 25, 24), ("jetson{jetpack=7.2}", 25, None)],
 )
 def test_an_operator_set_that_is_too_new(net, target, opset, limit):
-    model = one(net, "Relu", opset=opset).model
-    found = unsupported(model, load_target(target))
-    assert [f"reads up to {limit}" in item.why for item in found] == ([] if limit is None else [True])
-    assert lint(model, load_target(target)) == found
+    model = single(net, "Relu", opset=opset).model
+    refusals = unsupported(model, load_target(target))
+    assert [f"reads up to {limit}" in item.why for item in refusals] == ([] if limit is None else [True])
+    assert lint(model, load_target(target)) == refusals
 
 
 # -- limits ---------------------------------------------------------------------------------------------------
@@ -172,13 +172,13 @@ IMAGE = (1, 32, 16, 16)
 SCALES = constant([1, 1, 2, 2], T.FLOAT)
 
 LIMITS = {
-    "indices of pooling": lambda net: one(net, "MaxPool", shape=IMAGE, outputs=2, kernel_shape=[2, 2]),
-    "dilated pooling": lambda net: one(net, "AveragePool", shape=IMAGE, kernel_shape=[2, 2], dilations=[2, 2]),
-    "statistics of a norm": lambda net: one(
+    "indices of pooling": lambda net: single(net, "MaxPool", shape=IMAGE, outputs=2, kernel_shape=[2, 2]),
+    "dilated pooling": lambda net: single(net, "AveragePool", shape=IMAGE, kernel_shape=[2, 2], dilations=[2, 2]),
+    "statistics of a norm": lambda net: single(
         net, "LayerNormalization", constant(np.ones(64)), constant(np.zeros(64)), outputs=3
     ),
-    "antialias": lambda net: one(net, "Resize", absent, SCALES, shape=IMAGE, mode="linear", antialias=1),
-    "aspect ratio": lambda net: one(
+    "antialias": lambda net: single(net, "Resize", absent, SCALES, shape=IMAGE, mode="linear", antialias=1),
+    "aspect ratio": lambda net: single(
         net,
         "Resize",
         absent,
@@ -189,7 +189,7 @@ LIMITS = {
         axes=[2, 3],
         keep_aspect_ratio_policy="not_larger",
     ),
-    "crop while resizing": lambda net: one(
+    "crop while resizing": lambda net: single(
         net,
         "Resize",
         constant([0, 0, 0, 0, 1, 1, 1, 1], T.FLOAT),
@@ -198,14 +198,14 @@ LIMITS = {
         mode="linear",
         coordinate_transformation_mode="tf_crop_and_resize",
     ),
-    "scattered sums": lambda net: one(
+    "scattered sums": lambda net: single(
         net, "ScatterND", constant([[0], [1]], I64), given("updates", (2, 64)), reduction="add"
     ),
-    "scattered sums of elements": lambda net: one(
+    "scattered sums of elements": lambda net: single(
         net, "ScatterElements", constant(np.zeros((2, 64)), I64), given("updates", (2, 64)), reduction="add"
     ),
-    "dropout while training": lambda net: one(net, "Dropout", absent, constant(True, T.BOOL)),
-    "norm while training": lambda net: one(
+    "dropout while training": lambda net: single(net, "Dropout", absent, constant(True, T.BOOL)),
+    "norm while training": lambda net: single(
         net,
         "BatchNormalization",
         *[constant(np.ones(32))] * 4,
@@ -214,8 +214,8 @@ LIMITS = {
         outputs=3,
     ),
     "too many of the largest": lambda net: largest(net, 4000),
-    "axes at run time": lambda net: one(net, "ReduceSum", given("axes", (1,), I64)),
-    "capped attention": lambda net: one(
+    "axes at run time": lambda net: single(net, "ReduceSum", given("axes", (1,), I64)),
+    "capped attention": lambda net: single(
         net,
         "Attention",
         given("k", (1, 4, 16)),
@@ -237,9 +237,9 @@ def largest(net, count):
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_a_limit_of_an_operator_is_named(net, name):
-    found = unsupported(LIMITS[name](net).model, load_target("rtx"))
-    assert {item.where for item in found} == {"n"}
-    assert all(item.fix for item in found)
+    refusals = unsupported(LIMITS[name](net).model, load_target("rtx"))
+    assert {item.where for item in refusals} == {"n"}
+    assert all(item.fix for item in refusals)
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -249,8 +249,8 @@ def test_tensorrt_agrees_on_limits(net, verdict, name):
 
 def test_within_the_limits_all_is_fine(net, verdict):
     for made in (
-        one(net, "MaxPool", shape=IMAGE, kernel_shape=[2, 2]),
-        one(net, "Resize", absent, SCALES, shape=IMAGE, mode="linear"),
+        single(net, "MaxPool", shape=IMAGE, kernel_shape=[2, 2]),
+        single(net, "Resize", absent, SCALES, shape=IMAGE, mode="linear"),
         largest(net, 3000),
     ):
         assert unsupported(made.model, load_target("rtx")) == []
@@ -261,16 +261,16 @@ def test_within_the_limits_all_is_fine(net, verdict):
     ("target", "fine"), [("jetson{jetpack=6.0}", False), ("jetson", False), ("jetson-thor", True), ("rtx", True)]
 )
 def test_a_limit_that_a_release_lifted(net, target, fine):
-    made = one(net, "Einsum", given("y", (2, 8, 4)), shape=(2, 4, 8), opset=17, equation="...ij,...jk->...ik")
-    found = unsupported(made.model, load_target(target))
+    made = single(net, "Einsum", given("y", (2, 8, 4)), shape=(2, 4, 8), opset=17, equation="...ij,...jk->...ik")
+    refusals = unsupported(made.model, load_target(target))
     if target == "jetson-thor":
         assert version(load_target(target).settings["tensorrt"]) >= version("10.12")
-    assert (found == []) is fine
+    assert (refusals == []) is fine
 
 
 @pytest.mark.parametrize(("target", "fine"), [("jetson", False), ("rtx", True)])
 def test_a_limit_of_one_product(net, target, fine):
-    made = one(net, "GridSample", given("grid", (1, 4, 4, 4, 3)), shape=(1, 2, 4, 4, 4), opset=20, mode="linear")
+    made = single(net, "GridSample", given("grid", (1, 4, 4, 4, 3)), shape=(1, 2, 4, 4, 4), opset=20, mode="linear")
     assert (unsupported(made.model, load_target(target)) == []) is fine
 
 
@@ -306,8 +306,8 @@ def repeat(net, *, fixed, stacked):
     ],
 )
 def test_loops_stack_a_known_number_of_results(net, target, fixed, stacked, fine):
-    found = unsupported(repeat(net, fixed=fixed, stacked=stacked).model, load_target(target))
-    assert [item.where for item in found] == ([] if fine else ["n"])
+    refusals = unsupported(repeat(net, fixed=fixed, stacked=stacked).model, load_target(target))
+    assert [item.where for item in refusals] == ([] if fine else ["n"])
 
 
 # -- the data file --------------------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ def test_every_operator_of_the_data_is_one_of_the_standard():
 
 def test_no_release_forgets_an_operator():
     chosen = ["5.1", "6.0", "6.1", "7.2"]
-    known = [Device.of(load_target(f"jetson{{jetpack={one}}}")).operators for one in chosen]
+    known = [Device.of(load_target(f"jetson{{jetpack={version}}}")).operators for version in chosen]
     assert all(older <= newer for older, newer in pairwise(known))
     assert len(known[0]) > 120
 
@@ -344,6 +344,6 @@ def test_operators_that_rtx_knows_and_cannot_build(net, verdict):
     scores, most = boxes.input("scores", (1, 3, 100)), boxes.constant([10], I64)
     bounds = [boxes.constant([bound], T.FLOAT) for bound in (0.5, 0.1)]
     boxes.output(boxes.node("NonMaxSuppression", "x", scores, most, *bounds, name="n"), I64)
-    for made in (boxes, one(net, "NonZero")):
+    for made in (boxes, single(net, "NonZero")):
         assert [item.where for item in unsupported(made.model, load_target("rtx"))] == ["n"]
         assert not verdict(made).built

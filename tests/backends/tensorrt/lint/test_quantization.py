@@ -254,9 +254,9 @@ STORED = {
 def test_names_the_node_and_the_reason(net, name, fatal):
     case = BAD[name]
     model, target = case.make(net).model, load_target(case.target)
-    found = lint(model, target)
-    assert (found[0].where, case.why in found[0].why) == (case.where, True)
-    assert all(one.fix for one in found)
+    refusals = lint(model, target)
+    assert (refusals[0].where, case.why in refusals[0].why) == (case.where, True)
+    assert all(refusal.fix for refusal in refusals)
     assert bool(fatal(model, target)) is case.fatal
 
 
@@ -285,9 +285,9 @@ def test_tensorrt_keeps_small_weights(net, verdict, name):
 
 
 def test_uint8_would_be_read_as_int8(net):
-    found = lint(conv(net, data={"dtype": T.UINT8}).model, load_target("jetson"))
-    assert [one.where for one in found] == ["QuantizeLinear_0", "DequantizeLinear_1"]
-    assert "which TensorRT reads as int8" in found[0].why
+    refusals = lint(conv(net, data={"dtype": T.UINT8}).model, load_target("jetson"))
+    assert [refusal.where for refusal in refusals] == ["QuantizeLinear_0", "DequantizeLinear_1"]
+    assert "which TensorRT reads as int8" in refusals[0].why
 
 
 def test_a_grid_without_a_type_is_uint8(net):
@@ -299,9 +299,9 @@ def test_a_grid_without_a_type_is_uint8(net):
 
 def test_a_pair_between_a_convolution_and_its_activation(net, verdict):
     made = conv(net, between=True)
-    (found,) = lint(made.model, load_target("jetson"))
-    assert found.where == "QuantizeLinear_4"
-    assert found.fix == "quantize behind Relu"
+    (refusal,) = lint(made.model, load_target("jetson"))
+    assert refusal.where == "QuantizeLinear_4"
+    assert refusal.fix == "quantize behind Relu"
     assert verdict(made).types["product"] == "int8"
 
 
@@ -311,20 +311,20 @@ def test_follows_the_axis_of_scales_through_a_transposition(net, order):
         made = net((1, 8, 16, 16))
         kernel = made.node("Transpose", made.weight((8, 8, 8, 8), axis=axis), perm=order)
         made.output(made.node("Conv", made.grid("x"), kernel, name="product"))
-        found = lint(made.model, load_target("jetson"))
-        assert (found == []) is (axis == order[0])
+        refusals = lint(made.model, load_target("jetson"))
+        assert (refusals == []) is (axis == order[0])
 
 
 @pytest.mark.parametrize(("shape", "group", "fine"), [((32, 2, 3, 3), 16, False), ((64, 1, 3, 3), 32, True)])
 def test_int8_wants_groups_of_four(net, shape, group, fine):
-    found = lint(conv(net, shape=shape, group=group).model, load_target("jetson"))
-    assert [one.where for one in found] == ([] if fine else ["product"])
+    refusals = lint(conv(net, shape=shape, group=group).model, load_target("jetson"))
+    assert [refusal.where for refusal in refusals] == ([] if fine else ["product"])
     assert lint(conv(net, shape=shape, group=group).model, load_target("rtx")) == []
 
 
 def test_the_accelerator_quantizes_by_itself(net):
-    found = lint(conv(net, weight={"axis": 1}).model, load_target("jetson{dla=on}"))
-    assert found == []
+    refusals = lint(conv(net, weight={"axis": 1}).model, load_target("jetson{dla=on}"))
+    assert refusals == []
 
 
 @pytest.mark.parametrize(
@@ -332,24 +332,24 @@ def test_the_accelerator_quantizes_by_itself(net):
 )
 def test_the_accelerator_gets_no_range_of_other_grids(net, data, fatal):
     model = conv(net, data=data, opset=21).model
-    (found,) = lint(model, load_target("jetson{dla=on}"))
-    assert found.where == "QuantizeLinear_0"
-    assert "runs in float on the accelerator" in found.why
+    (refusal,) = lint(model, load_target("jetson{dla=on}"))
+    assert refusal.where == "QuantizeLinear_0"
+    assert "runs in float on the accelerator" in refusal.why
     assert fatal(model, load_target("jetson{dla=on}")) == []
 
 
 def test_what_a_build_has_shown_is_not_foretold(net):
     model, target = conv(net, weight=False).model, load_target("jetson")
-    (found,) = lint(model, target)
-    assert lint(model, target, [Refusal("another", "", "")]) == [found]
-    assert lint(model, target, [Refusal(found.where, "asked for int8, becomes float16", "")]) == []
+    (refusal,) = lint(model, target)
+    assert lint(model, target, [Refusal("another", "", "")]) == [refusal]
+    assert lint(model, target, [Refusal(refusal.where, "asked for int8, becomes float16", "")]) == []
 
 
 def test_what_gives_no_engine_is_said_whatever_a_stand_in_built(net, fatal):
     made = conv(net, data={"dtype": T.FLOAT8E4M3FN}).model
-    found = fatal(made, load_target("rtx-ada"))
-    assert found
-    assert set(found) <= set(lint(made, load_target("rtx-ada"), found))
+    refusals = fatal(made, load_target("rtx-ada"))
+    assert refusals
+    assert set(refusals) <= set(lint(made, load_target("rtx-ada"), refusals))
 
 
 def test_float8_where_there_is_float8(net, verdict):

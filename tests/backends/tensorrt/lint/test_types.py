@@ -29,9 +29,9 @@ def cast(net, dtype):
     ],
 )
 def test_bfloat16(net, target, why, fatal):
-    found = fatal(relu(net, T.BFLOAT16, 17).model, load_target(target))
-    assert {item.where for item in found} == (set() if why is None else {"x", "conv", "relu"})
-    assert all(item.why == why and item.fix == "use float16" for item in found)
+    refusals = fatal(relu(net, T.BFLOAT16, 17).model, load_target(target))
+    assert {item.where for item in refusals} == (set() if why is None else {"x", "conv", "relu"})
+    assert all(item.why == why and item.fix == "use float16" for item in refusals)
 
 
 def test_bfloat16_on_turing_gives_no_engine(net, verdict):
@@ -40,9 +40,9 @@ def test_bfloat16_on_turing_gives_no_engine(net, verdict):
 
 @pytest.mark.parametrize("dtype", [T.INT16, T.UINT16, T.UINT32, T.UINT64])
 def test_integers_that_no_release_has(net, dtype):
-    found = unsupported(cast(net, dtype).model, load_target("jetson"))
-    assert [item.where for item in found] == ["x"]
-    assert "has no tensors of" in found[0].why
+    refusals = unsupported(cast(net, dtype).model, load_target("jetson"))
+    assert [item.where for item in refusals] == ["x"]
+    assert "has no tensors of" in refusals[0].why
 
 
 def test_tensorrt_agrees_on_int16(net, verdict):
@@ -72,9 +72,9 @@ def test_float64_is_computed_in_float32(net, verdict, fatal):
     made = relu(net, T.DOUBLE)
     target = load_target("jetson")
     assert fatal(made.model, target) == []
-    found = lint(made.model, target)
-    assert [item.where for item in found] == ["x", "conv", "relu"]
-    assert "computes in float32" in found[0].why
+    refusals = lint(made.model, target)
+    assert [item.where for item in refusals] == ["x", "conv", "relu"]
+    assert "computes in float32" in refusals[0].why
     assert verdict(made).built
 
 
@@ -83,9 +83,9 @@ def test_float64_at_the_edges_of_a_network(net, target):
     made = net((4, 64), dtype=T.DOUBLE)
     inner = made.node("Relu", made.node("Cast", "x", name="in", to=T.FLOAT), name="relu")
     made.output(made.node("Cast", inner, name="out", to=T.DOUBLE))
-    found = lint(made.model, load_target(target))
-    assert [item.where for item in found] == ["x", "out"]
-    assert all(item.fix == "export the model in float32" for item in found)
+    refusals = lint(made.model, load_target(target))
+    assert [item.where for item in refusals] == ["x", "out"]
+    assert all(item.fix == "export the model in float32" for item in refusals)
 
 
 @pytest.mark.parametrize("op_type", ["Add", "MatMul", "Concat", "Where", "LayerNormalization"])
@@ -100,9 +100,9 @@ def test_operands_of_two_types(net, verdict, op_type, fatal):
     if op_type == "LayerNormalization":
         operands = ["x", made.constant(np.ones(64), T.FLOAT)]
     made.output(made.node(op_type, *operands, name="n", **attributes))
-    (found,) = fatal(made.model, load_target("rtx"))
-    assert found.where == "n"
-    assert "its operands are float16 and float32" in found.why
+    (refusal,) = fatal(made.model, load_target("rtx"))
+    assert refusal.where == "n"
+    assert "its operands are float16 and float32" in refusal.why
     assert not verdict(made).built
 
 
