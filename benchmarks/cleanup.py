@@ -42,7 +42,7 @@ CHAIN_SIZES = (1_000, 4_000, 16_000, 64_000)
 
 
 class _Torchvision:
-    """Stands in for torchvision, which pytorchcv imports for transforms and detectors that are not used here."""
+    """A substitute for torchvision, which pytorchcv imports for transforms and detectors that are not used here."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:

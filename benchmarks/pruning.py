@@ -141,12 +141,12 @@ def tabulate(file: Path) -> None:
 
 
 def _cell(lines: list[dict[str, Any]]) -> str:
-    words = []
+    texts = []
     for name in ("exact", "jpeg"):
         values = [100 * line[name] for line in lines]
         spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        words.append(f"{statistics.mean(values):.1f}{spread}")
-    return f"{words[0]} ({words[1]})"
+        texts.append(f"{statistics.mean(values):.1f}{spread}")
+    return f"{texts[0]} ({texts[1]})"
 
 
 if __name__ == "__main__":

@@ -139,9 +139,9 @@ def distil(model: nn.Module, teacher: nn.Module, images: Tensor, arguments: argp
             break
         optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * spent / limit)) / 2
         with torch.no_grad():
-            taught = functional.log_softmax(teacher(batch) / TEMPERATURE, 1)
-        told = functional.log_softmax(model(batch) / TEMPERATURE, 1)
-        loss = TEMPERATURE**2 * functional.kl_div(told, taught, reduction="batchmean", log_target=True)
+            target = functional.log_softmax(teacher(batch) / TEMPERATURE, 1)
+        prediction = functional.log_softmax(model(batch) / TEMPERATURE, 1)
+        loss = TEMPERATURE**2 * functional.kl_div(prediction, target, reduction="batchmean", log_target=True)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), LONGEST_GRADIENT)
@@ -162,7 +162,7 @@ def measure(arguments: argparse.Namespace) -> None:
         bench = Bench("resnet20", arguments.threads, Path(folder))
         images = torch.from_numpy(np.load(train_images(Path(folder), "input"))["input"])
 
-    def tell(model: nn.Module, stage: str, **more: Any) -> None:
+    def report(model: nn.Module, stage: str, **more: Any) -> None:
         top1 = resolve_metric("top1", has_labels=True)
         scores = {key: round(evaluate(lambda feed: run(model, feed), samples, top1).value, 4)
                   for key, samples in bench.tests.items()}  # fmt: skip
@@ -173,17 +173,17 @@ def measure(arguments: argparse.Namespace) -> None:
     session, feed = Session(bench.original, threads=arguments.threads), {"input": images[:64].numpy()}
     gap = float(np.abs(run(original, feed)["logits"] - session.run(feed)["logits"]).max())
     assert gap < 1e-4, f"the torch module differs from the file by {gap}"
-    tell(original, "original", macs=macs(original), train_images=len(images), gap=gap)
+    report(original, "original", macs=macs(original), train_images=len(images), gap=gap)
     try:
         whole = prune(original, 0.3, inner_only=False)
-        tell(whole, "all layers, ratio 0.3", factor=round(macs(original) / macs(whole), 3))
+        report(whole, "all layers, ratio 0.3", factor=round(macs(original) / macs(whole), 3))
     except Exception as error:  # the peer's failure is a result, too
         print(json.dumps({"stage": "all layers, ratio 0.3", "fails": f"{type(error).__name__}: {error}"}), flush=True)
     model, ratio = prune_to(original, arguments.factor)
     reached = {"asked": arguments.factor, "factor": round(macs(original) / macs(model), 3), "ratio": ratio}
-    tell(model, "pruned", **reached)
+    report(model, "pruned", **reached)
     if arguments.minutes:
-        tell(model, "distilled", **reached, **distil(model, original, images, arguments))
+        report(model, "distilled", **reached, **distil(model, original, images, arguments))
 
 
 if __name__ == "__main__":

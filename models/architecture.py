@@ -21,7 +21,7 @@ class Architecture:
         seed: of the parameters; the same arguments give the same bytes.
 
     Raises:
-        UsageError: a size that is not positive, or a word that is none of the choices.
+        UsageError: a size that is not positive, or a text that is none of the choices.
     """
 
     batch: int | str = "batch"

@@ -56,11 +56,11 @@ class Bert(Architecture):
         return b.finish()
 
     def _embed(self, b: Builder, ids: str, kinds: str) -> str:
-        words = b.node("Gather", transformer.embedding(b, "word", (self.vocabulary, self.width)), ids)
+        tokens = b.node("Gather", transformer.embedding(b, "word", (self.vocabulary, self.width)), ids)
         types = b.node("Gather", transformer.embedding(b, "token_type", (2, self.width)), kinds)
         positions = b.slice(b.constant(np.arange(self.longest)[None], "position_ids"), 0, b.size(ids, 1), axis=1)
         places = b.node("Gather", transformer.embedding(b, "position", (self.longest, self.width)), positions)
-        return self._norm(b, "norm", b.node("Add", b.node("Add", words, types), places))
+        return self._norm(b, "norm", b.node("Add", b.node("Add", tokens, types), places))
 
     def _layer(self, b: Builder, x: str, bias: str, block: transformer.Block) -> str:
         with b.scope("attention"):

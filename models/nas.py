@@ -56,15 +56,15 @@ class Nas(Architecture):
 
     def _cell(self, b: Builder, states: list[tuple[str, int]], stride: int) -> str:
         """Bring two states to the cell's width, combine earlier results pairwise, and concatenate the sums."""
-        found = [
+        results = [
             b.conv_norm(f"adapt{index}", b.node("Relu", state), Conv((channels, self.width), 1, stride))
             for index, (state, channels) in enumerate(states)
         ]
         for block in range(_BLOCKS):
             with b.scope(f"block{block}"):
-                operands = [self._operation(b, side, found) for side in ("left", "right")]
-                found.append(b.node("Mul", b.node("Add", *operands), b.literal(0.7)))
-        return b.node("Concat", *found[-_BLOCKS:], axis=1)
+                operands = [self._operation(b, side, results) for side in ("left", "right")]
+                results.append(b.node("Mul", b.node("Add", *operands), b.literal(0.7)))
+        return b.node("Concat", *results[-_BLOCKS:], axis=1)
 
     def _operation(self, b: Builder, side: str, states: list[str]) -> str:
         name = _OPERATIONS[b.random.integers(len(_OPERATIONS))]

@@ -70,8 +70,8 @@ class PoolFormer(Architecture):
     def _norm(self, b: Builder, name: str, x: str, channels: int) -> str:
         with b.scope(name):
             flat = b.node("Reshape", x, b.literal([0, 1, -1]))
-            one, zero = (b.constant(np.full(1, number, np.float32)) for number in (1, 0))
-            flat = b.node("InstanceNormalization", flat, one, zero, epsilon=1e-5)
+            ones, zeros = (b.constant(np.full(1, number, np.float32)) for number in (1, 0))
+            flat = b.node("InstanceNormalization", flat, ones, zeros, epsilon=1e-5)
             x = b.node("Reshape", flat, b.node("Shape", x))
             scale = b.parameter("weight", b.random.uniform(0.9, 1.1, (channels, 1, 1)))
             return b.node("Add", b.node("Mul", x, scale), b.weight((channels, 1, 1), channels, 0.05, "bias"))

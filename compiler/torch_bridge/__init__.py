@@ -1,4 +1,4 @@
-"""A model as a PyTorch module, and back: the whole interface. Training stands on it (``graphpress.training``).
+"""A model as a PyTorch module, and back: the whole interface. Training builds on it (``graphpress.training``).
 
     student = torch_bridge.to_module(model, taps=["h"])     # encodings become fake quantization
     ...                                                     # train student.parameters

@@ -1,4 +1,4 @@
-"""Models to modules and back. It loads without torch, to be able to say that torch is missing."""
+"""Models to modules and back. It loads without torch, to report where torch is missing."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ Body = Callable[[Sequence[Any], Sequence[Any]], list[Any]]
 
 
 class UntranslatableError(Exception):
-    """A translation cannot express this node; the text says why. Whoever translates the graph names the node."""
+    """A translation cannot express this node; the text is the reason. Whoever translates the graph names the node."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Translated:
         steps: what to run.
         size: how many slots there are.
         inputs: slot by name of graph input.
-        constants: slot of each constant as it stands, and what it holds: a value that trains, or an array.
+        constants: slot of each constant, and what it holds: a value that trains, or an array.
         outputs: slot by name of graph output and of tap.
     """
 
@@ -270,7 +270,7 @@ class _Scope:
         try:
             with torch.no_grad():
                 result = kernel(*[None if array is None else to_tensor(array) for array in fixed])
-        except Exception:  # at run time it will say so
+        except Exception:  # it fails again at run time, where it is reported
             return False
         results = result if isinstance(result, tuple) else (result,)
         tensors = [tensor for tensor in results if isinstance(tensor, Tensor)]

@@ -19,7 +19,7 @@ from graphpress.ops import lookup
 from graphpress.ops.spec import Role
 
 MASK = 1e4
-"""Numbers from here on stand for infinity: what is added to attention scores to hide them."""
+"""Numbers from here on count as infinity: what is added to attention scores to hide them."""
 
 _LEARNED = {
     "BatchNormalization": (1, 2), "InstanceNormalization": (1, 2), "GroupNormalization": (1, 2),

@@ -84,7 +84,7 @@ def _change(name: str, parameter: Tensor, owner: Value | None) -> _Change:
 
 def _renewals(changes: Mapping[Value, _Change]) -> list[_Renewal]:
     """Encodings of what changed, and derived ones that follow it."""
-    found: list[_Renewal] = []
+    renewals: list[_Renewal] = []
     for value in dict.fromkeys([*changes, *_biases(changes)]):
         default, overridden = static_affine(encoding_of(value)), []
         for use in value.uses():
@@ -92,14 +92,14 @@ def _renewals(changes: Mapping[Value, _Change]) -> list[_Renewal]:
             if encoding is not None and encoding != default:
                 overridden.append(_Renewal(value, _renewed(value, encoding, [use.node], changes), use.node, use.idx))
         if default is not None:
-            found.append(_Renewal(value, _renewed(value, default, readers(value), changes)))
-        found += overridden
-    return found
+            renewals.append(_Renewal(value, _renewed(value, default, readers(value), changes)))
+        renewals += overridden
+    return renewals
 
 
 def _biases(changes: Mapping[Value, _Change]) -> list[Value]:
     """Biases whose scale is derived from that of a weight that changed."""
-    found = []
+    biases = []
     for value in changes:
         for use in value.uses():
             spec = ops.lookup(use.node.op_type, use.node.domain)
@@ -108,8 +108,8 @@ def _biases(changes: Mapping[Value, _Change]) -> list[Value]:
             bias = input_of(use.node, spec.quantization.bias)
             encoding = None if bias is None else read_encoding(use.node, spec.quantization.bias)
             if bias is not None and encoding is not None and encoding.derived:
-                found.append(bias)
-    return found
+                biases.append(bias)
+    return biases
 
 
 def _renewed(

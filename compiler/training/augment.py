@@ -72,12 +72,12 @@ def find_images(shapes: Mapping[str, tuple[int, ...]], floating: Mapping[str, bo
         shapes: of one feed, by input.
         floating: whether an input is of floating point.
     """
-    found = [
+    augmentations = [
         Augmentation(name, channels_first)
         for name, shape in shapes.items()
         if floating[name] and (channels_first := _layout(shape)) is not None
     ]
-    return found[0] if len(found) == 1 else None
+    return augmentations[0] if len(augmentations) == 1 else None
 
 
 def _layout(shape: tuple[int, ...]) -> bool | None:

@@ -1,4 +1,4 @@
-"""Under what conditions a training runs: threads, repeatable arithmetic, and words for memory that runs out."""
+"""Under what conditions a training runs: threads, repeatable arithmetic, and an error for memory that runs out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def exact(threads: int) -> Iterator[None]:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Say what to do when memory runs out; torch has no class for it on a processor."""
+    """Report memory that runs out as an error with its remedy; torch has no class for it on a processor."""
     try:
         yield
     except (MemoryError, RuntimeError, BridgeError) as error:  # the bridge names the node that failed

@@ -79,12 +79,12 @@ class ReadOptions:
     most_bytes: int = 2 << 30
 
     def held_out(self, count: int) -> int:
-        """How many of the samples are held out: none where that would leave too few to say anything."""
+        """How many of the samples are held out: none where they would be too few to measure a loss on."""
         return min(int(count * self.holdout), self.most_held_out)
 
 
 Feeds = Callable[[], Iterable[tuple[Arrays, np.ndarray | None, int]]]
-"""Reads the data anew: feeds, labels of their samples or None, and how many samples they hold. A count of 0 says that
+"""Reads the data anew: feeds, labels of their samples or None, and how many samples they hold. A count of 0 means that
 the feed as a whole is one sample."""
 
 
@@ -127,8 +127,8 @@ class _Bucket:
 
     def closed(self) -> _Samples:
         arrays = {name: np.concatenate([feed[name] for feed in self.feeds]) for name in self.feeds[0]}
-        found = [labels for labels in self.labels if labels is not None]
-        joined = np.concatenate(found) if len(found) == len(self.labels) else None
+        present = [labels for labels in self.labels if labels is not None]
+        joined = np.concatenate(present) if len(present) == len(self.labels) else None
         self.feeds.clear()
         return _Samples(arrays, joined, self.whole)
 
@@ -290,18 +290,18 @@ class Streamed:
         for start in range(0, len(group), size):
             part = group[start : start + size]
             part = [part[at % len(part)] for at in range(size)]
-            feed = {name: np.concatenate([one.feed[name] for one in part]) for name in part[0].feed}
-            found = [one.labels for one in part if one.labels is not None]
-            yield Example(feed, np.concatenate(found) if len(found) == len(part) else None, len(part))
+            feed = {name: np.concatenate([example.feed[name] for example in part]) for name in part[0].feed}
+            present = [example.labels for example in part if example.labels is not None]
+            yield Example(feed, np.concatenate(present) if len(present) == len(part) else None, len(part))
 
 
 def _single(feed: Arrays, labels: np.ndarray | None, row: int | None) -> Example:
-    """One sample of a feed, or the feed as a whole; ``rows`` tells them apart until samples are joined."""
+    """One sample of a feed, or the feed as a whole; ``rows`` distinguishes them until samples are joined."""
     if row is None:
         return Example(feed, labels, 1)
-    one = slice(row, row + 1)
-    cut = {name: array[one].copy() for name, array in feed.items()}
-    return Example(cut, None if labels is None else labels[one], 1, np.zeros(1, np.int64))
+    only = slice(row, row + 1)
+    cut = {name: array[only].copy() for name, array in feed.items()}
+    return Example(cut, None if labels is None else labels[only], 1, np.zeros(1, np.int64))
 
 
 def _shuffled(samples: Iterator[Example], size: int, random: np.random.Generator) -> Iterator[Example]:

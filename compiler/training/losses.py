@@ -29,7 +29,7 @@ def soft_labels(student: Tensor, teacher: Tensor, temperature: float, axis: int)
 
 
 def soft_decisions(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL between the Bernoulli distributions that independent sigmoid scores stand for: mean over all scores."""
+    """KL between the Bernoulli distributions that independent sigmoid scores define: mean over all scores."""
     wanted = teacher.sigmoid()
     cross = functional.binary_cross_entropy_with_logits(student, wanted)
     return cross - functional.binary_cross_entropy_with_logits(teacher, wanted)
@@ -98,8 +98,8 @@ class Term:
         student: name of the student's value that it reads.
         target: name of the target that it is compared with.
         loss: of the two.
-        guides: it shows the way early on: its weight falls to zero in the course of the training, and it does not
-            count when held-out data is measured.
+        guides: it guides the start: its weight falls to zero during the training, and it does not count when
+             held-out data is measured.
     """
 
     weight: float

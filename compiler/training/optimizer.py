@@ -59,7 +59,7 @@ def make_optimizer(
 def step(optimizer: torch.optim.Optimizer) -> None:
     """One step. Plain descent takes a gradient of bounded length; Adam does not care for its size."""
     if isinstance(optimizer, torch.optim.SGD):
-        members = [one for group in optimizer.param_groups for one in group["params"]]
+        members = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         torch.nn.utils.clip_grad_norm_(members, MAX_GRADIENT, foreach=True)
     optimizer.step()
 
@@ -75,5 +75,7 @@ def _rates(name: OptimizerName, parameters: Sequence[Tensor], gentle: bool) -> l
     share = GENTLE if gentle else 1.0
     if name == "sgd":
         return [share * SHARE_OF_LENGTH * max(math.sqrt(sum(squares)), SMALLEST_RMS)] * len(parameters)
-    sizes = [math.sqrt(square / max(one.numel(), 1)) for one, square in zip(parameters, squares, strict=True)]
+    sizes = [
+        math.sqrt(square / max(parameter.numel(), 1)) for parameter, square in zip(parameters, squares, strict=True)
+    ]
     return [share * RELATIVE_RATE * 2.0 ** round(math.log2(max(size, SMALLEST_RMS))) for size in sizes]

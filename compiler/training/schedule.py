@@ -3,7 +3,7 @@
     factor(p) = warm(p) · (1 + cos πp) / 2          p = progress from 0 to 1   (Loshchilov & Hutter 2017, equation 5)
 
 A training bounded by steps has p = step / steps. One bounded by time cannot ask the clock at every step and still be
-repeatable, so it asks now and then how many steps the rest of the time is good for, and notes the answer down: a
+repeatable, so it asks now and then how many steps the rest of the time is good for, and records the answer: a
 *knot* (step, steps still to come). Between knots progress is a straight line that reaches 1 when the steps run out;
 at a knot it only changes its slope. Given the knots, everything is a function of the step, on any machine.
 """

@@ -140,8 +140,8 @@ def train(
         loss: what to lower.
         source: samples with targets.
         settings: how.
-        progress: is told of every hundredth.
-        store: keeps the state against interruption; a state found there is taken up.
+        progress: notified of every hundredth.
+        store: keeps the state against interruption; a state that it holds is taken up.
         knots: the plan of an earlier training that is to be repeated step by step.
         masks: by parameter, true where it may differ from zero; parameters without one are free.
         what: the training's name for the progress bar.
@@ -200,13 +200,14 @@ class _Loop:
         self.masks: list[Tensor] = []
 
     def mask(self, masks: Mapping[str, np.ndarray]) -> None:
-        """Keep parameters at zero where their mask says so."""
-        pairs = [(one, masks[name]) for name, one in zip(self.names, self.parameters, strict=True) if name in masks]
-        self.masked = [one for one, _ in pairs]
-        self.masks = [torch.from_numpy(mask).to(one.dtype) for one, mask in pairs]
+        """Keep parameters at zero where their mask is false."""
+        parameters = dict(zip(self.names, self.parameters, strict=True))
+        pairs = [(parameter, masks[name]) for name, parameter in parameters.items() if name in masks]
+        self.masked = [parameter for parameter, _ in pairs]
+        self.masks = [torch.from_numpy(mask).to(parameter.dtype) for parameter, mask in pairs]
         _lay_out(self.masks)
 
-    # -- the course of a training ---------------------------------------------------------------------
+    # -- from start to end ----------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Take up an interrupted training, or measure where this one starts."""
@@ -227,7 +228,7 @@ class _Loop:
             set_rate(self.optimizer, learning_rate_factor(now))
             self._descend(now)
             self.step += 1
-            self._look_around()
+            self._finish_step()
 
     def end(self) -> Training:
         """Measure a last time, and leave the best weights in place."""
@@ -304,7 +305,7 @@ class _Loop:
         targets = {name: _tensor(array) for name, array in example.targets.items()}
         return self.loss(self.module(feed), targets, progress=progress)
 
-    def _look_around(self) -> None:
+    def _finish_step(self) -> None:
         """Measure and save where that is due, and plan the rest anew where the time is what bounds it."""
         is_due = self.plan.progress(self.step) >= self.next_measure and self.step - self.measured_at >= MIN_BETWEEN
         if is_due:
@@ -322,18 +323,18 @@ class _Loop:
         for example in self.source.held_out():
             total += self._loss(example, None).item() * example.count
             count += example.count
-        found = total / max(count, 1)
-        if not np.isfinite(found):
+        loss = total / max(count, 1)
+        if not np.isfinite(loss):
             self._slow_down()
         self.measured_at = self.step
         self.next_measure = self.plan.progress(self.step) + 1.0 / EVALUATIONS
-        if found < self.best:
-            self.best, self.best_step = found, self.step
+        if loss < self.best:
+            self.best, self.best_step = loss, self.step
             self.kept = [parameter.detach().clone() for parameter in self.parameters]
         if not self.step:
             return
-        self.waited = 0 if found < self.lowest else self.waited + 1
-        self.lowest = min(self.lowest, found)
+        self.waited = 0 if loss < self.lowest else self.waited + 1
+        self.lowest = min(self.lowest, loss)
 
     def _replan(self) -> None:
         """How many steps are still to come, by the clock and by patience."""

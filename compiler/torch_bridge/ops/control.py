@@ -1,6 +1,6 @@
 """Control flow: If, Loop and Scan run the steps of their subgraphs, which are differentiable as any others are.
 
-What a condition or a trip count says passes no gradient.
+No gradient passes through a condition or a trip count.
 """
 
 from __future__ import annotations

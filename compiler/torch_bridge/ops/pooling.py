@@ -93,7 +93,7 @@ def _max_unpool(ctx: TranslationContext) -> Kernel:
 
 
 def _average_pool(ctx: TranslationContext) -> Kernel:
-    """Padding counts only where ``count_include_pad`` says so; what a rounded-up last window adds never does."""
+    """Padding counts only where ``count_include_pad`` is set; what a rounded-up last window adds never does."""
     attributes, size = WindowAttributes.of(ctx.node), ctx.node.integers("kernel_shape") or ()
     with_padding = ctx.node.flag("count_include_pad")
 

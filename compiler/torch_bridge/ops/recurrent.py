@@ -1,4 +1,4 @@
-"""Recurrent layers, differentiable through time. What they compute says ``graphpress.ops.semantics.recurrent``."""
+"""Recurrent layers, differentiable through time. ``graphpress.ops.semantics.recurrent`` defines what they compute."""
 
 from __future__ import annotations
 

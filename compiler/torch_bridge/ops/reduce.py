@@ -86,7 +86,7 @@ def _root(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
 
 
 def _reduction(reduce: Reduction) -> Translation:
-    """Without axes everything is reduced, or nothing if ``noop_with_empty_axes`` says so."""
+    """Without axes everything is reduced, or nothing if ``noop_with_empty_axes`` is set."""
 
     def translate(ctx: TranslationContext) -> Kernel:
         read, keep = ctx.reader(1, "axes"), ctx.node.flag("keepdims", True)
@@ -106,7 +106,7 @@ def _reduction(reduce: Reduction) -> Translation:
 
 
 def _arg(ctx: TranslationContext, find: Callable[[Tensor, int, bool], Tensor]) -> Kernel:
-    """Torch does not say which of several equal ones it finds; the first is the least of their positions."""
+    """Torch does not define which of several equal ones it finds; the first is the least of their positions."""
     axis, keep = ctx.node.integer("axis", 0), ctx.node.flag("keepdims", True)
     largest, last = find is torch.argmax, ctx.node.flag("select_last_index")
 

@@ -67,7 +67,7 @@ def _slice(ctx: TranslationContext) -> Kernel:
 
 
 def cut(data: Tensor, axis: int, start: int, end: int, step: int) -> Tensor:
-    """Positions from ``start`` to before ``end`` of one axis, both counted from the front and clamped as ONNX says."""
+    """Positions from ``start`` to before ``end`` of an axis, counted from the front and clamped as ONNX defines."""
     size = data.shape[axis]
     taken = sliced(start, end, step, size)
     if step < 0:

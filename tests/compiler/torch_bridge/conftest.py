@@ -36,8 +36,8 @@ def run_module(module: Any, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     import torch
 
     with torch.no_grad():
-        found = module({name: torch.from_numpy(array) for name, array in feed.items()})
-    return {name: tensor.detach().numpy() for name, tensor in found.items()}
+        outputs = module({name: torch.from_numpy(array) for name, array in feed.items()})
+    return {name: tensor.detach().numpy() for name, tensor in outputs.items()}
 
 
 def run_lowered(model: Model, feed: Mapping[str, np.ndarray], outputs: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -51,8 +51,8 @@ def difference(got: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) 
     """The largest deviation of any output, relative to that output's largest number (at least 1)."""
     assert got.keys() >= wanted.keys()
     return max(
-        float(np.abs(got[name].astype(np.float64) - one).max(initial=0) / max(1, np.abs(one).max(initial=0)))
-        for name, one in wanted.items()
+        float(np.abs(got[name].astype(np.float64) - array).max(initial=0) / max(1, np.abs(array).max(initial=0)))
+        for name, array in wanted.items()
     )
 
 

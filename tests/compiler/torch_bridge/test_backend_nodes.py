@@ -102,9 +102,9 @@ class Case:
 
     def feed(self, inputs: Sequence[Any], convert: Callable[[Any], Any]) -> dict[str, Any]:
         """Inputs by name, those that are absent left out."""
-        held = {one.name for one in self.proto.graph.initializer}
-        names = [one.name for one in self.proto.graph.input if one.name not in held]
-        return {name: convert(one) for name, one in zip(names, inputs, strict=True)}
+        held = {tensor.name for tensor in self.proto.graph.initializer}
+        names = [info.name for info in self.proto.graph.input if info.name not in held]
+        return {name: convert(value) for name, value in zip(names, inputs, strict=True)}
 
 
 @cache
@@ -113,25 +113,25 @@ def cases() -> list[Case]:
     np.random.seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = sorted(collect_testcases(None), key=lambda case: case.name)
+        collected = sorted(collect_testcases(None), key=lambda case: case.name)
     names = set(table()) | set(TRANSLATIONS.rules)
     return [
-        Case(one.name.removeprefix("test_"), one.model, one.data_sets)
-        for one in found
-        if one.model is not None and all(_known(one.model.graph, names))
+        Case(case.name.removeprefix("test_"), case.model, case.data_sets)
+        for case in collected
+        if case.model is not None and all(_known(case.model.graph, names))
     ]
 
 
 def shipped_cases(kind: str) -> list[Case]:
     """Models that come with the suite as files, in operator sets 6 to 9: old forms of operators, with weights."""
-    found = []
+    cases = []
     for folder in sorted((SHIPPED / kind).iterdir()):
         data_sets = [
             (_arrays(each, "input"), _arrays(each, "output")) for each in sorted(folder.glob("test_data_set_*"))
         ]
         name = f"{kind}/{folder.name.removeprefix('test_')}"
-        found.append(Case(name, onnx.load(folder / "model.onnx"), data_sets))
-    return found
+        cases.append(Case(name, onnx.load(folder / "model.onnx"), data_sets))
+    return cases
 
 
 def _arrays(folder: Path, kind: str) -> list[np.ndarray]:
@@ -157,7 +157,7 @@ def array(value: Any) -> np.ndarray:
 def tensors(value: Any) -> Any:
     if value is None:
         return None
-    return [tensors(one) for one in value] if isinstance(value, list) else to_tensor(array(value))
+    return [tensors(part) for part in value] if isinstance(value, list) else to_tensor(array(value))
 
 
 def is_exception(what: str, case: Case) -> bool:
@@ -166,17 +166,17 @@ def is_exception(what: str, case: Case) -> bool:
 
 def faults(what: str, chosen: Sequence[Case]) -> list[str]:
     """Cases that fail and are no exception, and exceptions that do not fail."""
-    check, found = CHECKS[what], []
+    check, failures = CHECKS[what], []
     for case in chosen:
         try:
             fault = check(case)
         except Exception as error:
             fault = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         if fault is not None and not is_exception(what, case):
-            found.append(f"{case.name}: {fault}")
+            failures.append(f"{case.name}: {fault}")
         elif fault is None and is_exception(what, case):
-            found.append(f"{case.name}: passes, and is listed among the exceptions")
-    return found
+            failures.append(f"{case.name}: passes, and is listed among the exceptions")
+    return failures
 
 
 # -- forward ----------------------------------------------------------------------------------------------------
@@ -198,8 +198,8 @@ def check_forward(case: Case) -> str | None:
 def assert_same(got: Any, wanted: Any, *, values: bool = True) -> None:
     if isinstance(wanted, list):
         assert len(got) == len(wanted)
-        for one, other in zip(got, wanted, strict=True):
-            assert_same(one, other)
+        for given, expected in zip(got, wanted, strict=True):
+            assert_same(given, expected)
         return
     wanted, got = array(wanted), to_array(got)
     expected = to_tensor(wanted)
@@ -237,20 +237,20 @@ class Function:
 
     def results(self, floats: Mapping[str, Any]) -> list[Any]:
         outputs = self.module({**self.fixed, **floats})
-        flat = [one for name in sorted(outputs) for one in _flat(outputs[name])]
-        return [one for one in flat if one.is_floating_point() and one.element_size() > 1]
+        flat = [tensor for name in sorted(outputs) for tensor in _flat(outputs[name])]
+        return [tensor for tensor in flat if tensor.is_floating_point() and tensor.element_size() > 1]
 
 
 def _flat(value: Any) -> list[Any]:
-    return [part for one in value for part in _flat(one)] if isinstance(value, list) else [value]
+    return [tensor for part in value for tensor in _flat(part)] if isinstance(value, list) else [value]
 
 
 def check_gradient(case: Case) -> str | None:
     """What is wrong with the gradients, or None."""
     feed = case.feed(case.data_sets[0][0], tensors)
     held = HELD.get(case.operator or "", set())
-    floats = {name: one.double() for name, one in feed.items() if _is_float(one) and name not in held}
-    function = Function(module_of(case).double(), {name: one for name, one in feed.items() if name not in floats})
+    floats = {name: tensor.double() for name, tensor in feed.items() if _is_float(tensor) and name not in held}
+    function = Function(module_of(case).double(), {name: value for name, value in feed.items() if name not in floats})
     generator = torch.Generator().manual_seed(0)
     for name, tensor in floats.items():
         nudge = NUDGE * (1 + torch.rand(tensor.shape, generator=generator, dtype=torch.float64))
@@ -277,8 +277,8 @@ def gradients(function: Function, floats: Mapping[str, Any]) -> dict[str, Any]:
     if not total.requires_grad:
         return {name: torch.zeros_like(tensor) for name, tensor in floats.items()}
     flown = torch.autograd.grad(total, list(floats.values()), allow_unused=True, materialize_grads=True)
-    if all(one.isfinite().all() for one in function.results(floats)):
-        assert all(one.isfinite().all() for one in flown), "a gradient is not finite"
+    if all(tensor.isfinite().all() for tensor in function.results(floats)):
+        assert all(tensor.isfinite().all() for tensor in flown), "a gradient is not finite"
     return dict(zip(floats, flown, strict=True))
 
 
@@ -331,9 +331,9 @@ def test_whole_networks_compute_what_the_runtime_does(name: str) -> None:
     model = from_proto(onnx.load(SHIPPED / "light" / f"light_{name}.onnx"))
     session = Session(model)
     generator = np.random.default_rng(0)
-    feed = {one.name: generator.random(one.dims, np.float32) for one in session.inputs}
+    feed = {spec.name: generator.random(spec.dims, np.float32) for spec in session.inputs}
     with torch.no_grad():
-        got = torch_bridge.to_module(model).module({each: tensors(one) for each, one in feed.items()})
+        got = torch_bridge.to_module(model).module({name: tensors(array) for name, array in feed.items()})
     for output, wanted in session.run(feed).items():
         np.testing.assert_allclose(to_array(got[output]), wanted, rtol=1e-4, atol=1e-5)
 

@@ -163,11 +163,11 @@ def test_random_numbers(op_type: str, feed: Feed, attributes: dict[str, Any], me
     torch.manual_seed(0)
     free = module_of(one_node(op_type, feed, {"y": FLOAT}, **attributes))
     tensors = {name: torch.from_numpy(array) for name, array in feed.items()}
-    one, other = free(tensors)["y"], free(tensors)["y"]
-    assert one.shape == (100, 50)
-    assert not torch.equal(one, other)
-    assert abs(float(one.mean()) - mean) < 5 * deviation / 5000**0.5
-    assert abs(float(one.std()) / deviation - 1) < 0.05
+    first, second = free(tensors)["y"], free(tensors)["y"]
+    assert first.shape == (100, 50)
+    assert not torch.equal(first, second)
+    assert abs(float(first.mean()) - mean) < 5 * deviation / 5000**0.5
+    assert abs(float(first.std()) / deviation - 1) < 0.05
     seeded = module_of(one_node(op_type, feed, {"y": FLOAT}, seed=7.5, **attributes))
     assert torch.equal(seeded(tensors)["y"], seeded(tensors)["y"])
 

@@ -38,7 +38,7 @@ BYTES = AffineEncoding("uint8", (0.05,), (120,))
 def grids():
     """Encodings of a (4, 6) tensor: per tensor, per axis, in blocks."""
 
-    def one(dtype, axis, block):
+    def encoding(dtype, axis, block):
         shape = () if axis is None else ([4, 6][axis],)
         if block:
             shape = (4, -(-6 // block)) if axis == 1 else (-(-4 // block), 6)
@@ -54,7 +54,7 @@ def grids():
 
     dtypes = st.sampled_from(["int8", "uint8", "int16", "uint16", "int4", "uint4", "int32"])
     places = st.sampled_from([(None, 0), (0, 0), (1, 0), (1, 2), (1, 4), (0, 3)])
-    return st.builds(lambda dtype, place: one(dtype, *place), dtypes, places)
+    return st.builds(lambda dtype, place: encoding(dtype, *place), dtypes, places)
 
 
 @settings(deadline=None, max_examples=60)
@@ -138,7 +138,7 @@ def convolution(build):
     values = {value.name: value for node in model.graph for value in (*node.inputs, *node.outputs)}
     set_encoding(values["x"], AffineEncoding("uint8", (0.03,), (128,)))
     set_encoding(values["w"], AffineEncoding("int8", scale, (0,) * 4, axis=0))
-    derived = tuple(float(np.float32(0.03) * np.float32(one)) for one in scale)
+    derived = tuple(float(np.float32(0.03) * np.float32(factor)) for factor in scale)
     set_encoding(values["b"], AffineEncoding("int32", derived, (0,) * 4, axis=0, derived=True))
     set_encoding(values["r"], AffineEncoding("uint8", (0.06,), (0,)))
     return model
@@ -158,10 +158,10 @@ def test_a_module_computes_what_the_written_model_does(convolution, bridge, made
 
 def test_every_weight_trains_through_its_encoding(convolution, bridge, made_up):
     trained = bridge.to_module(convolution)
-    trained.module({name: torch.from_numpy(one) for name, one in made_up(convolution).items()})[
+    trained.module({name: torch.from_numpy(array) for name, array in made_up(convolution).items()})[
         "y"
     ].square().sum().backward()
-    assert all(one.grad.abs().sum() > 0 for one in trained.parameters.values())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in trained.parameters.values())
 
 
 def test_what_was_trained_is_written_back_with_its_encodings(

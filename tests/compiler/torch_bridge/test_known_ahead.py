@@ -32,7 +32,7 @@ def cases():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         collected = collect_testcases(None)
-    found = defaultdict(list)
+    by_operator = defaultdict(list)
     for case in collected:
         if case.model is None or len(case.model.graph.node) != 1 or not case.data_sets:
             continue
@@ -43,8 +43,8 @@ def cases():
             and len(inputs) > 1
             and all(map(_plain, inputs))
         ):
-            found[node.op_type].append(case)
-    return found
+            by_operator[node.op_type].append(case)
+    return by_operator
 
 
 def _plain(array):
@@ -67,7 +67,7 @@ def test_constant_operands_give_what_operands_at_run_time_do(bridge, operator):
     checked = 0
     for case in cases()[operator]:
         names = [info.name for info in case.model.graph.input]
-        feed = {name: to_tensor(np.asarray(one)) for name, one in zip(names, case.data_sets[0][0], strict=True)}
+        feed = {name: to_tensor(np.asarray(array)) for name, array in zip(names, case.data_sets[0][0], strict=True)}
         try:
             wanted = bridge.to_module(from_proto(case.model)).module(feed)
         except BridgeError:
@@ -75,7 +75,9 @@ def test_constant_operands_give_what_operands_at_run_time_do(bridge, operator):
         for trainable in (lambda value: True, lambda value: False):
             module = bridge.to_module(from_proto(with_constants(case)), trainable=trainable).module
             got = module({names[0]: feed[names[0]]})
-            for name, one in wanted.items():
-                torch.testing.assert_close(got[name].detach(), one, rtol=1e-5, atol=1e-6, equal_nan=True, msg=case.name)
+            for name, expected in wanted.items():
+                torch.testing.assert_close(
+                    got[name].detach(), expected, rtol=1e-5, atol=1e-6, equal_nan=True, msg=case.name
+                )
         checked += 1
     assert checked

@@ -54,8 +54,11 @@ def check_there_and_back(bridge, made_up, run, deviation, shaken, model, toleran
     feed, trained = made_up(model), bridge.to_module(model)
     assert deviation(run(trained.module, feed), Session(model, optimization="none").run(feed)) < tolerance
     outputs = trained.module({name: torch.from_numpy(array) for name, array in feed.items()})
-    sum(one.float().square().sum() for one in outputs.values()).backward()
-    assert sum(one.grad is not None for one in trained.parameters.values()) >= 0.9 * len(trained.parameters) - 1
+    sum(output.float().square().sum() for output in outputs.values()).backward()
+    assert (
+        sum(parameter.grad is not None for parameter in trained.parameters.values())
+        >= 0.9 * len(trained.parameters) - 1
+    )
     shaken(trained)
     assert bridge.write_back(trained, model) > 0
     assert deviation(run(trained.module, feed), Session(model, optimization="none").run(feed)) < tolerance
@@ -153,7 +156,7 @@ def test_a_tap_that_is_no_value(build, bridge):
 def test_parameters_are_those_of_the_module(build, bridge):
     trained = bridge.to_module(two_layers(build))
     assert set(trained.parameters) == {"w1", "w2"} == set(trained.module.state_dict())
-    assert all(one is trained.parameters[name] for name, one in trained.module.named_parameters())
+    assert all(parameter is trained.parameters[name] for name, parameter in trained.module.named_parameters())
 
 
 def test_names_with_dots_are_kept(bridge):
@@ -175,11 +178,11 @@ def test_a_shared_initializer_is_one_parameter(build, bridge):
 
 def test_state_is_saved_and_loaded(build, bridge, shaken):
     model = two_layers(build)
-    one, other = bridge.to_module(model), bridge.to_module(model)
-    shaken(one)
-    other.module.load_state_dict(one.module.state_dict())
+    first, second = bridge.to_module(model), bridge.to_module(model)
+    shaken(first)
+    second.module.load_state_dict(first.module.state_dict())
     feed = {"x": torch.ones(1, 3)}
-    assert torch.equal(one.module(feed)["y"], other.module(feed)["y"])
+    assert torch.equal(first.module(feed)["y"], second.module(feed)["y"])
 
 
 def test_copies_are_independent(build, bridge, shaken):
@@ -224,7 +227,7 @@ def test_results_are_let_go_after_their_last_reader(build, bridge):
             nonlocal most
             result = kernel(*operands)
             alive.append(weakref.ref(result))
-            most = max(most, sum(one() is not None for one in alive))
+            most = max(most, sum(reference() is not None for reference in alive))
             return result
 
         return run
@@ -248,7 +251,7 @@ def test_all_nodes_without_a_translation_are_named_at_once(build, bridge):
     assert [word in said for word in ("2 nodes", "One", "Two", "Relu")] == [True, True, True, False]
 
 
-def test_a_form_that_cannot_be_expressed_says_why(build, bridge):
+def test_a_form_that_cannot_be_expressed_is_refused_with_the_reason(build, bridge):
     model = build("(float[2] x) => (string[2] y) { y = Cast <to = 8> (x) }")
     with pytest.raises(BridgeError, match="a cast to strings"):
         bridge.to_module(model)

@@ -105,11 +105,11 @@ def test_batch_first_is_the_same_with_axes_exchanged(op_type: str) -> None:
     model, feed = layer(op_type, given, {"direction": "bidirectional"})
     swapped, _ = layer(op_type, given, {"direction": "bidirectional", "layout": 1})
     tensors = {name: torch.from_numpy(array) for name, array in feed.items()}
-    one = torch_bridge.to_module(model).module(tensors)
+    plain = torch_bridge.to_module(model).module(tensors)
     tensors |= {name: tensors[name].transpose(0, 1) for name in ("x", "hidden")}
-    other = torch_bridge.to_module(swapped).module(tensors)
-    assert torch.equal(other["y"], one["y"].permute(2, 0, 1, 3))
-    assert torch.equal(other["last"], one["last"].transpose(0, 1))
+    transposed = torch_bridge.to_module(swapped).module(tensors)
+    assert torch.equal(transposed["y"], plain["y"].permute(2, 0, 1, 3))
+    assert torch.equal(transposed["last"], plain["last"].transpose(0, 1))
 
 
 @pytest.mark.parametrize("direction", ["reverse", "bidirectional"])

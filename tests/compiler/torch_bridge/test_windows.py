@@ -19,15 +19,17 @@ FUZZ = settings(deadline=None, max_examples=60, derandomize=True)
 
 def check(op_type, x, constants=(), outputs=1, opset=21, tolerance=1e-5, **attributes):
     """One node on ``x``, its other operands constant (None: absent)."""
-    names = ["x", *("" if one is None else f"c{index}" for index, one in enumerate(constants))]
+    names = ["x", *("" if array is None else f"c{index}" for index, array in enumerate(constants))]
     results = [f"y{index}" for index in range(outputs)]
-    node = helper.make_node(op_type, names, results, **{key: one for key, one in attributes.items() if one is not None})
+    node = helper.make_node(
+        op_type, names, results, **{key: setting for key, setting in attributes.items() if setting is not None}
+    )
     graph = helper.make_graph(
         [node],
         "g",
         [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, x.shape)],
         [helper.make_value_info(name, onnx.TypeProto()) for name in results],
-        [numpy_helper.from_array(one, f"c{index}") for index, one in enumerate(constants) if one is not None],
+        [numpy_helper.from_array(array, f"c{index}") for index, array in enumerate(constants) if array is not None],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     try:
@@ -36,9 +38,9 @@ def check(op_type, x, constants=(), outputs=1, opset=21, tolerance=1e-5, **attri
         assume(False)
         raise
     got = torch_bridge.to_module(from_proto(proto)).module({"x": torch.from_numpy(x)})
-    for name, one in wanted.items():
-        assume(one.size)
-        np.testing.assert_allclose(got[name].detach().numpy(), one, rtol=tolerance, atol=tolerance, err_msg=name)
+    for name, expected in wanted.items():
+        assume(expected.size)
+        np.testing.assert_allclose(got[name].detach().numpy(), expected, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
 def numbers(*shape):
@@ -83,14 +85,14 @@ def test_transposed_convolution(window, groups, size, extra):
 @given(window=windows(), wanted=st.integers(0, 2), size=st.integers(3, 6))
 def test_transposed_convolution_of_a_size(window, wanted, size):
     rank, attributes = window
-    attributes = {key: one for key, one in attributes.items() if key not in ("auto_pad", "pads")}
+    attributes = {key: setting for key, setting in attributes.items() if key not in ("auto_pad", "pads")}
     x, weight = numbers(1, 2, *[size] * rank), numbers(2, 3, *attributes["kernel_shape"])
     dilations = attributes.get("dilations", [1] * rank)
     whole = [
         stride * (size - 1) + (kernel - 1) * dilation + 1
         for stride, kernel, dilation in zip(attributes["strides"], attributes["kernel_shape"], dilations, strict=True)
     ]
-    shape = [max(one - wanted, 1) for one in whole]
+    shape = [max(size - wanted, 1) for size in whole]
     check("ConvTranspose", x, [weight], output_shape=shape, tolerance=1e-4, **attributes)
 
 
@@ -152,5 +154,5 @@ def test_resize(mode, coordinates, rounding, sizes, by_scale):
 )
 def test_pad(mode, pads, axes):
     if mode != "constant":
-        pads = [max(one, 0) for one in pads]
+        pads = [max(pad, 0) for pad in pads]
     check("Pad", numbers(4, 5), [np.array(pads), np.float32(3.5), np.array(axes)], mode=mode)

@@ -24,7 +24,7 @@ def test_shifts_stay_within_the_image(channels_first):
     changed = changed if channels_first else changed.transpose(0, 3, 1, 2)
     assert changed.shape == IMAGES.shape
     inner = changed[:, :, 2:-2, 3:-3]
-    found = [
+    matches = [
         any(
             np.array_equal(inner[at], IMAGES[at, :, 2 + down : 14 + down, 3 + right : 21 + right])
             for down in range(-2, 3)
@@ -32,14 +32,14 @@ def test_shifts_stay_within_the_image(channels_first):
         )
         for at in range(len(IMAGES))
     ]
-    assert all(found)
+    assert all(matches)
 
 
 def test_a_function_of_the_seed():
     vary = Augmentation("x", channels_first=True, flip=True)
-    one, same, other = (vary({"x": IMAGES}, (0, step))["x"] for step in (1, 1, 2))
-    np.testing.assert_array_equal(one, same)
-    assert not np.array_equal(one, other)
+    first, again, other = (vary({"x": IMAGES}, (0, step))["x"] for step in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
 
 
 def test_flips_are_a_matter_of_choice():

@@ -110,9 +110,9 @@ def test_the_same_again_gives_the_same_bytes():
 
 
 def test_calls_of_a_batch_add_up():
-    (one, _), (four, _) = run(), run(source=FakeSource(parts=4))
-    for name, parameter in one.parameters.items():
-        torch.testing.assert_close(parameter, four.parameters[name], rtol=1e-3, atol=1e-4)
+    (whole, _), (in_parts, _) = run(), run(source=FakeSource(parts=4))
+    for name, parameter in whole.parameters.items():
+        torch.testing.assert_close(parameter, in_parts.parameters[name], rtol=1e-3, atol=1e-4)
 
 
 def test_an_interrupted_training_is_taken_up_to_the_same_bytes(tmp_path):
@@ -166,8 +166,7 @@ def test_a_rate_of_our_own_is_lowered_when_the_loss_blows_up():
     bad = iter([False] * 20 + [True] + [False] * 1000)
 
     def loss(values, targets, *, progress=None):
-        found = square(values, targets)
-        return found * (float("nan") if progress is not None and next(bad) else 1.0)
+        return square(values, targets) * (float("nan") if progress is not None and next(bad) else 1.0)
 
     _, done = run(loss=loss)
     assert done.slowed == 1
@@ -189,7 +188,7 @@ def test_torch_is_left_as_it_was():
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
 
 
-def test_progress_is_told_in_hundredths():
+def test_progress_is_reported_in_hundredths():
     told = []
 
     class Watch:
@@ -262,8 +261,7 @@ def test_a_training_that_was_slowed_down_is_taken_up(tmp_path):
         bad = iter([False] * 20 + [True] + [False] * 1000)
 
         def loss(values, targets, *, progress=None):
-            found = square(values, targets)
-            return found * (float("nan") if progress is not None and next(bad) else 1.0)
+            return square(values, targets) * (float("nan") if progress is not None and next(bad) else 1.0)
 
         return loss
 

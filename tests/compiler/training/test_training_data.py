@@ -7,13 +7,13 @@ from graphpress.training.data import ReadOptions, Stored, Streamed, open_data
 
 def feeds_of(*sizes, start=0, shape=(2,)):
     """Feeds of so many samples, each sample full of its own number."""
-    found, at = [], start
+    feeds, at = [], start
     for size in sizes:
         numbers = np.arange(at, at + size, dtype=np.float32)
         array = np.broadcast_to(numbers.reshape(-1, *[1] * len(shape)), (size, *shape)).copy()
-        found.append(({"x": array}, np.arange(at, at + size), size))
+        feeds.append(({"x": array}, np.arange(at, at + size), size))
         at += size
-    return found
+    return feeds
 
 
 def numbers(examples):
@@ -38,9 +38,9 @@ def test_every_sample_is_trained_on_or_held_out(most_bytes):
 
 def test_a_batch_is_a_function_of_its_step(most_bytes):
     reading = ReadOptions(batch_size=4, most_bytes=most_bytes, seed=3)
-    one, other = (open_data(lambda: feeds_of(30), reading) for _ in range(2))
-    forward = [numbers(one.batch(step)) for step in range(20)]
-    assert [numbers(other.batch(step)) for step in (17, 3, 4, 0)] == [forward[step] for step in (17, 3, 4, 0)]
+    first, second = (open_data(lambda: feeds_of(30), reading) for _ in range(2))
+    forward = [numbers(first.batch(step)) for step in range(20)]
+    assert [numbers(second.batch(step)) for step in (17, 3, 4, 0)] == [forward[step] for step in (17, 3, 4, 0)]
 
 
 def test_seeds_give_other_orders(most_bytes):
