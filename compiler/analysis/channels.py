@@ -135,8 +135,8 @@ class _Walk:
 
     def _give_up(self, flow: Flow, reason: str) -> Sequence[Axes | None]:
         self.channels.notes.append(reason)
-        self.classes.stuck(flow.axes, (), reason)
-        return [None if shape is None else self.classes.stuck((), shape, reason) for shape in flow.node.output_shapes]
+        self.classes.pin_all(flow.axes, (), reason)
+        return [None if shape is None else self.classes.pin_all((), shape, reason) for shape in flow.node.output_shapes]
 
     def _settle(self, axis: np.ndarray) -> np.ndarray:
         """An axis of size one cannot shrink; whatever was alone on it stays."""

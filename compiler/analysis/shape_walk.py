@@ -1,4 +1,4 @@
-"""Complete shapes node by node where inference over the whole graph got stuck.
+"""Complete shapes node by node where inference over the whole graph did not complete.
 
 One walk in graph order: shape arithmetic (small tensors that depend on shapes and constants only) is evaluated, and
 each node whose result is still unknown is inferred again with the values its inputs are now known to have.

@@ -1,7 +1,6 @@
 """Coupled groups: the units of a graph that can be removed, and every slice of every tensor that goes with each.
 
-A *unit* is a component of classes: a channel, a head, a position of a hidden axis, with everything tied to it. Units
-that lie along exactly the same axes of the same tensors are interchangeable and form a *group*: the 64 channels of a
+A *unit* is a dependency class: a channel, a head, a position of a hidden axis, with all that depends on it. Units that lie along exactly the same axes of the same tensors are interchangeable and form a *group*: the 64 channels of a
 convolution, the inner width of one MLP, the heads of one attention. What reads a Concat sees the groups of all its
 parts side by side; a Split cuts the units of one axis into several groups.
 """
@@ -170,7 +169,7 @@ class _Incidence:
     Args:
         values: value and axis index of each axis that has a free position.
         starts: offsets of these axes in ``roots``, and the end.
-        roots: for every position of them the representative of its component, 0 where pinned.
+        roots: for every position of them the representative of its class, 0 where pinned.
         group_of: by representative, the number of the group or -1.
         unit_of: by representative, the number within the group.
         sizes: units per group.

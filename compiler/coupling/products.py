@@ -1,12 +1,12 @@
-"""ProductConstraint constraints made independent: which side of each split axis may lose positions.
+"""Product constraints made independent: which side of each split axis may lose positions.
 
 ``flat[i, j]`` is kept iff ``outer[i]`` and ``inner[j]`` both are (a reshape, a grouped convolution, heads). As long as
-both sides can lose positions, choices are conjunctions and not classes; pinning one side makes them classes again:
+both sides can lose positions, choices are conjunctions, which classes cannot express; with one side pinned they can:
 
     outer pinned:  flat[i, j] goes with inner[j]: the same positions go within every block
     inner pinned:  flat[i, j] goes with outer[i]: whole blocks go
 
-Some constraints are decided by what is pinned already. The others fall into clusters that share components; in each,
+Some constraints are decided by what is pinned already. The others fall into clusters that share classes; in each,
 a few strategies are tried on a small copy of the union-find that holds nothing but the cluster, and the one that
 leaves the fewest parameters, were half of everything removable to go, is carried out.
 """
@@ -39,7 +39,7 @@ def settle(channels: Channels, blocks: Blocks) -> None:
     """Pin one side of every product constraint, in place; none is left afterwards.
 
     Raises:
-        UsageError: ``blocks`` is no such word.
+        UsageError: ``blocks`` is none of these.
     """
     if blocks not in get_args(Blocks):
         raise UsageError(f"no such choice {blocks!r}", where="blocks", fix=did_you_mean(blocks, get_args(Blocks)))
@@ -60,10 +60,10 @@ def _force(classes: DependencyClasses, product: ProductConstraint) -> bool:
     rows, columns = len(product.outer), len(product.inner)
     outer, inner = classes.resolve(product.outer), classes.resolve(product.inner)
     table = classes.resolve(product.flat).reshape(rows, columns)
-    stuck = table == 0
-    if stuck.any():  # what stays keeps its row and its column
-        _pin(classes, product.outer[stuck.any(axis=1)], product, product.flat)
-        _pin(classes, product.inner[stuck.any(axis=0)], product, product.flat)
+    pinned = table == 0
+    if pinned.any():  # what stays keeps its row and its column
+        _pin(classes, product.outer[pinned.any(axis=1)], product, product.flat)
+        _pin(classes, product.inner[pinned.any(axis=0)], product, product.flat)
         outer, inner = classes.resolve(product.outer), classes.resolve(product.inner)
     if not outer.any() or (columns > 1 and (table == table[:1]).all()):
         _within(classes, product)
@@ -117,7 +117,7 @@ def _carry_out(classes: DependencyClasses, cluster: Sequence[ProductConstraint],
 
 
 def _clusters(classes: DependencyClasses, products: Sequence[ProductConstraint]) -> list[list[ProductConstraint]]:
-    """Constraints that share a component, in order."""
+    """Constraints that share a class, in order."""
     roots = [_free_roots(classes, product) for product in products]
     links = DependencyClasses()
     places = links.fresh(len(products) + 1)[1:]
@@ -173,7 +173,7 @@ class _Mass:
     def _left(
         self, cluster: Sequence[ProductConstraint], roots: np.ndarray, touched: Iterable[int], side: _Side
     ) -> float:
-        """Parameters left after a trial on a copy that knows these components alone (and 0 for the rest)."""
+        """Parameters left after a trial on a copy that knows these classes alone (and 0 for the rest)."""
         trial = DependencyClasses()
         local = np.concatenate([[0], trial.fresh(len(roots) + 1)[1:]])
 
@@ -194,7 +194,7 @@ class _Mass:
 
 
 def _half(axis: Axis) -> float:
-    """Positions left of an axis when half of its removable components go (the last one never does)."""
+    """Positions left of an axis when half of its removable classes go (the last one never does)."""
     free = axis[axis > 0]
     count = len(np.unique(free))
     alone = count == 1 and len(free) == len(axis)

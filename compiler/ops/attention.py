@@ -16,7 +16,7 @@ import numpy as np
 
 from graphpress.ir import NodeView
 from graphpress.ops.dependency import Axes, Axis
-from graphpress.ops.rules import same, stuck
+from graphpress.ops.rules import pin_all, same
 from graphpress.ops.shrink import Mask, Shrink, count_blocks
 from graphpress.ops.spec import Flow, OpSpec, Work
 
@@ -125,7 +125,7 @@ def _rotary(flow: Flow) -> Sequence[Axes | None]:
         0,
         len(axes[-1]) // (1 if len(axes) == 4 else heads),
     ):
-        return stuck(flow, "a partly rotated width")
+        return pin_all(flow, "a partly rotated width")
     if len(axes) == 4:
         _rotate(flow, axes[3])
     else:

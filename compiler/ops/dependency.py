@@ -1,8 +1,9 @@
-"""Dependency classes: which positions along the axes of which tensors must live or die together.
+"""Dependency classes: which positions along the axes of which tensors must be kept or removed together.
 
-A tensor is a tuple of axes; an axis is an integer array with one class index per position. Positions of one
-class are kept or removed together. Classes are the elements of a union-find over numpy arrays; a component may be
-pinned, with the reason. Class 0 is always pinned and stands for every axis of size one.
+A tensor is a tuple of axes; an axis is an integer array with the number of a class for each position. Positions of one
+class are kept or removed together. Classes are merged in a union-find over numpy arrays: several numbers may name one
+class, and the smallest of them represents it. A class may be pinned, with the reason. Class 0 is always pinned: it is
+that of every axis of size one.
 
 Where a reshape splits or merges axes, the choice is a conjunction: position ``(i, j)`` of the flat axis is kept iff
 ``outer[i]`` and ``inner[j]`` both are. Each such ``ProductConstraint`` is recorded, for whoever chooses what to keep.
@@ -16,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 Axis = np.ndarray
-"""Classes of one axis: int64, one per position."""
+"""Class numbers along one axis: int64, one per position."""
 
 Axes = tuple[np.ndarray, ...]
-"""Classes of a tensor: one array per axis."""
+"""Class numbers of a tensor: one array per axis."""
 
 MAX_FLAT = 1 << 22
 """Positions of the longest axis that a reshape tracks; longer ones are pinned."""
@@ -41,7 +42,7 @@ class DependencyClasses:
 
     Args:
         keep_statistics: pin axes over which a normalization takes statistics. When false they stay free, and
-            who removes positions answers for the change (or corrects the statistics).
+            whoever removes positions accounts for the change (or corrects the statistics).
     """
 
     def __init__(self, *, keep_statistics: bool = True) -> None:
@@ -64,13 +65,13 @@ class DependencyClasses:
         return np.zeros(size, np.int64) if size <= 1 else self._new(size)
 
     def pinned(self, size: int, reason: str) -> Axis:
-        """An axis whose positions all stay, with the reason; asking again for a reason costs no further index."""
+        """An axis whose positions all stay, with the reason; asking again for a reason costs no further class."""
         if size <= 1:
             return np.zeros(size, np.int64)
         if reason not in self._shared:
-            index = self._new(1)
-            self.pin(index, reason)
-            self._shared[reason] = int(index[0])
+            number = self._new(1)
+            self.pin(number, reason)
+            self._shared[reason] = int(number[0])
         return np.full(size, self._shared[reason], np.int64)
 
     def _new(self, size: int) -> Axis:
@@ -85,7 +86,7 @@ class DependencyClasses:
     # -- asking -------------------------------------------------------------------------------------------
 
     def find(self, axis: Axis) -> Axis:
-        """The representative of each index's component, the smallest index in it."""
+        """The representative of each position's class: the smallest number that names it."""
         root = self._parent[axis]
         while True:
             above = self._parent[root]
@@ -96,7 +97,7 @@ class DependencyClasses:
         return np.asarray(root)
 
     def resolve(self, axis: Axis) -> Axis:
-        """As ``find``, with 0 for every pinned class."""
+        """As ``find``, with 0 where the class is pinned."""
         root = self.find(axis)
         return np.where(self._why[root] == _NOT_PINNED, root, 0)
 
@@ -104,37 +105,38 @@ class DependencyClasses:
         """Whether each position must stay: a boolean array."""
         return np.asarray(self._why[self.find(axis)] != _NOT_PINNED)
 
-    def reason(self, index: int) -> str | None:
-        """Why this class is pinned, or None when it is not."""
-        why = int(self._why[self.find(np.array([index]))[0]])
+    def reason(self, number: int) -> str | None:
+        """Why the class of this number is pinned, or None when it is not."""
+        why = int(self._why[self.find(np.array([number]))[0]])
         return None if why == _NOT_PINNED else self._reasons[why]
 
-    # -- tying --------------------------------------------------------------------------------------------
+    # -- uniting ------------------------------------------------------------------------------------------
 
     def unite(self, first: Axis, second: Axis) -> None:
-        """Tie positions pairwise; both axes have the same length. A pinned side pins the other, with its reason.
+        """Merge the classes of positions pairwise; both axes have the same length. A pinned class pins the other, with
+        its reason.
 
-        Two that are pinned already need no tie, and keep their own reasons.
+        Two that are pinned already are not merged, and keep their own reasons.
         """
         left, right = self.find(first), self.find(second)
         free = (self._why[left] == _NOT_PINNED) | (self._why[right] == _NOT_PINNED)
         left, right = left[free], right[free]
         touched = np.concatenate([left, right])
-        stuck = touched[self._why[touched] != _NOT_PINNED]
+        pinned = touched[self._why[touched] != _NOT_PINNED]
         while (differ := left != right).any():
             low, high = np.minimum(left, right)[differ], np.maximum(left, right)[differ]
             np.minimum.at(self._parent, high, low)
             left, right = self.find(low), self.find(high)
-        self._pass_on_reasons(stuck)
+        self._pass_on_reasons(pinned)
 
-    def _pass_on_reasons(self, stuck: Axis) -> None:
-        """What used to be pinned pins the component it is in now, unless that has a reason already."""
-        root = self.find(stuck)
+    def _pass_on_reasons(self, pinned: Axis) -> None:
+        """A class that was pinned pins the one it was merged into, unless that has a reason already."""
+        root = self.find(pinned)
         missing = self._why[root] == _NOT_PINNED
-        self._why[root[missing]] = self._why[stuck[missing]]
+        self._why[root[missing]] = self._why[pinned[missing]]
 
     def pin(self, axis: Axis, reason: str) -> None:
-        """Every position stays. The first reason given to a component is the one it keeps."""
+        """Every position stays. A class keeps the first reason that it was given."""
         root = self.find(axis)
         free = root[self._why[root] == _NOT_PINNED]
         if free.size:
@@ -180,7 +182,7 @@ class DependencyClasses:
     def reshape(self, axes: Axes, shape: Sequence[int]) -> Axes:
         """The axes of a tensor of these ``axes`` seen in another shape with as many elements."""
         if 0 in shape:
-            return self.stuck((axes,), shape, "an axis without positions")
+            return self.pin_all((axes,), shape, "an axis without positions")
         blocks = _blocks([len(axis) for axis in axes], shape)
         result = [np.zeros(1, np.int64)] * len(shape)
         for before, after in blocks:
@@ -195,7 +197,7 @@ class DependencyClasses:
 
     def _refold(self, parts: Sequence[Axis], sizes: Sequence[int]) -> list[Axis]:
         if int(np.prod(sizes)) > MAX_FLAT:
-            return list(self.stuck((tuple(parts),), sizes, f"a reshape through more than {MAX_FLAT} positions"))
+            return list(self.pin_all((tuple(parts),), sizes, f"a reshape through more than {MAX_FLAT} positions"))
         flat = parts[0]
         for part in parts[1:]:
             flat = self.merge(flat, part)
@@ -205,9 +207,9 @@ class DependencyClasses:
             unfolded.append(axis)
         return [*unfolded, flat]
 
-    # -- giving up ----------------------------------------------------------------------------------------
+    # -- pinning whole tensors ----------------------------------------------------------------------------
 
-    def stuck(self, read: Sequence[Axes | None], shape: Sequence[int], reason: str) -> Axes:
+    def pin_all(self, read: Sequence[Axes | None], shape: Sequence[int], reason: str) -> Axes:
         """Pin all that was read, and return pinned axes of this shape."""
         for axes in read:
             for axis in axes or ():

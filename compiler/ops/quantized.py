@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphpress.ops.dependency import Axes
-from graphpress.ops.rules import per_input, stuck, unite_axis, whole_axes
+from graphpress.ops.rules import per_input, pin_all, unite_axis, whole_axes
 from graphpress.ops.spec import Flow, OpSpec
 
 
@@ -39,4 +39,4 @@ def _grid(flow: Flow) -> Sequence[Axes | None]:
 
 def _dynamic(flow: Flow) -> Sequence[Axes | None]:
     """The grid is that of the whole tensor's range."""
-    return stuck(flow, "a tensor whose range is taken")
+    return pin_all(flow, "a tensor whose range is taken")

@@ -53,7 +53,7 @@ def broadcast(flow: Flow) -> Sequence[Axes | None]:
 
 def opaque(flow: Flow) -> Sequence[Axes | None]:
     """All that is read and written is pinned."""
-    return stuck(flow, "an input or output")
+    return pin_all(flow, "an input or output")
 
 
 def source(flow: Flow) -> Sequence[Axes | None]:
@@ -102,7 +102,7 @@ def pin_inputs(flow: Flow, indices: Sequence[int] | range, reason: str) -> None:
             flow.pin(axis, reason)
 
 
-def stuck(flow: Flow, reason: str) -> Sequence[Axes | None]:
+def pin_all(flow: Flow, reason: str) -> Sequence[Axes | None]:
     """Pin all inputs; outputs are pinned too."""
     pin_inputs(flow, range(len(flow.axes)), reason)
     return [None if shape is None else flow.fixed(shape, reason) for shape in flow.node.output_shapes]

@@ -8,7 +8,7 @@ from itertools import accumulate
 import numpy as np
 
 from graphpress.ops.dependency import Axes
-from graphpress.ops.rules import moving, opaque, pin_inputs, stuck, whole_axes
+from graphpress.ops.rules import moving, opaque, pin_all, pin_inputs, whole_axes
 from graphpress.ops.semantics.slices import sliced
 from graphpress.ops.shrink import Shrink, ranks
 from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec, Quantization, Role
@@ -160,5 +160,5 @@ def _one_hot(flow: Flow) -> Sequence[Axes | None]:
     axis = flow.node.axis(-1, len(shape))
     pin_inputs(flow, [1, 2], "the depth or the pair of values")
     if len(indices) + 1 != len(shape):
-        return stuck(flow, "an input or output")
+        return pin_all(flow, "an input or output")
     return [(*indices[:axis], *flow.fixed([shape[axis]], "an output"), *indices[axis:])]

@@ -36,7 +36,7 @@ def _filled(flow: Flow) -> Sequence[Axes | None]:
     sizes = flow.node.output_shape()
     fixed = flow.fixed(sizes, "a computed size")
     axes = zip(sizes, flow.declared(), fixed, strict=True)
-    return [tuple(flow.classes.fresh(size) if declared else stuck for size, declared, stuck in axes)]
+    return [tuple(flow.classes.fresh(size) if declared else pinned for size, declared, pinned in axes)]
 
 
 def _smaller_target(shrink: Shrink) -> None:

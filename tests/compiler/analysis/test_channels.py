@@ -21,7 +21,7 @@ def named(model: ir.Model, channels: Channels, name: str) -> Any:
 
 
 def why(channels: Channels, axis: np.ndarray) -> set[str | None]:
-    return {channels.classes.reason(int(index)) for index in axis}
+    return {channels.classes.reason(int(number)) for number in axis}
 
 
 def test_a_residual_add_ties_both_branches(build: Any) -> None:

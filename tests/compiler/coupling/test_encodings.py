@@ -67,7 +67,7 @@ def test_what_is_left_is_on_the_grid_that_it_was_on(graph: Any, new_build: Any) 
     np.testing.assert_allclose(delivered(smaller, feed), delivered(zeroed(model, kept), feed), rtol=1e-5, atol=1e-6)
 
 
-def test_an_axis_of_blocks_stays_whole_and_says_so(new_build: Any) -> None:
+def test_an_axis_of_blocks_stays_whole_with_the_reason(new_build: Any) -> None:
     build = new_build(3)
     model = ir.from_proto(build.proto({"x": (2, 6)}, [blocks_of_what_is_read(build)]))
     prepare(model, {})

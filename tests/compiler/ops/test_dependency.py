@@ -25,16 +25,16 @@ def test_components_are_those_of_a_naive_union(batches: list[list[tuple[int, int
         if batch:
             first, second = np.array(batch).T
             classes.unite(axis[first], axis[second])
-        for one, other in batch:
-            old, new = naive[other], naive[one]
+        for left, right in batch:
+            old, new = naive[right], naive[left]
             naive = [new if name == old else name for name in naive]
     roots = classes.find(axis)
-    stuck = {naive[index] for index in pinned}
-    for one in range(20):
-        assert bool(classes.is_pinned(axis[one : one + 1])[0]) == (naive[one] in stuck)
-        for other in range(20):
-            if naive[one] not in stuck and naive[other] not in stuck:
-                assert (roots[one] == roots[other]) == (naive[one] == naive[other])
+    fixed = {naive[index] for index in pinned}
+    for left in range(20):
+        assert bool(classes.is_pinned(axis[left : left + 1])[0]) == (naive[left] in fixed)
+        for right in range(20):
+            if naive[left] not in fixed and naive[right] not in fixed:
+                assert (roots[left] == roots[right]) == (naive[left] == naive[right])
 
 
 def test_what_is_pinned_already_keeps_its_own_reason() -> None:
@@ -51,7 +51,7 @@ def test_the_first_reason_stays() -> None:
     classes.pin(first, "a graph output")
     classes.unite(first, second)
     classes.pin(second, "something else")
-    assert [classes.reason(int(index)) for index in second] == ["a graph output"] * 3
+    assert [classes.reason(int(number)) for number in second] == ["a graph output"] * 3
     assert classes.reason(int(classes.fresh(2)[0])) is None
 
 
