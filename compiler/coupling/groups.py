@@ -1,6 +1,7 @@
 """Coupled groups: the units of a graph that can be removed, and every slice of every tensor that goes with each.
 
-A *unit* is a dependency class: a channel, a head, a position of a hidden axis, with all that depends on it. Units that lie along exactly the same axes of the same tensors are interchangeable and form a *group*: the 64 channels of a
+A *unit* is a dependency class: a channel, a head, a position of a hidden axis, with all that depends on it. Units that
+lie along exactly the same axes of the same tensors are interchangeable and form a *group*: the 64 channels of a
 convolution, the inner width of one MLP, the heads of one attention. What reads a Concat sees the groups of all its
 parts side by side; a Split cuts the units of one axis into several groups.
 """

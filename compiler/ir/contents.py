@@ -1,4 +1,4 @@
-"""Tensors of a message: whether they hold what their shape says, and dense ones for sparse ones."""
+"""Tensors of a message: whether they hold as many elements as their shape has, and dense ones for sparse ones."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def dense(sparse: onnx.SparseTensorProto, where: str) -> TensorProto:
 
 
 def check_contents(tensor: TensorProto, where: str) -> None:
-    """Check that the tensor has as many elements as its shape says; nobody has to ask again.
+    """Check that the tensor has as many elements as its shape; later readers rely on it.
 
     Raises:
         ModelError: it has not, or its type, shape or place in a file is impossible.

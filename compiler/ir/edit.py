@@ -52,7 +52,7 @@ class Editor:
         return name
 
     def add_constant(self, array: np.ndarray | TensorProtocol, name: str, graph: Graph | None = None) -> Value:
-        """Add a constant (to the main graph unless told otherwise) and return its value.
+        """Add a constant (to the main graph by default) and return its value.
 
         It is an initializer, or a ``Constant`` node in the body of a function, which has no initializers.
         """
@@ -90,7 +90,7 @@ class Editor:
     ) -> Node:
         """Insert a node ahead of ``before`` or behind ``after``; its outputs have fresh names and, as yet, no type."""
         beside = before if before is not None else after
-        assert beside is not None, "say where the node goes"
+        assert beside is not None, "the node needs a place"
         stem = name or f"{beside.name or beside.op_type}_{op_type}"
         node = onnx_ir.node(op_type, inputs, _given(attributes), domain=domain, num_outputs=outputs)
         node.name = self.fresh_name(stem)
@@ -156,7 +156,7 @@ class Editor:
     # -- replacing and removing -----------------------------------------------------------------------
 
     def can_replace(self, old: Value, new: Value) -> bool:
-        """Whether ``new`` can stand in for ``old`` everywhere, graph outputs and their names included."""
+        """Whether ``new`` can replace ``old`` everywhere, graph outputs and their names included."""
         if not old.is_graph_output():
             return True
         producer = new.producer()
@@ -169,17 +169,18 @@ class Editor:
         )
 
     def replace(self, old: Value, new: Value) -> None:
-        """Let every reader of ``old`` read ``new``; a graph output keeps its public name, words and declared type.
+        """Let every reader of ``old`` read ``new``; a graph output keeps its public name, metadata and declared
+        type.
 
         Encodings that the readers read in are handed over.
 
         Raises:
-            ValueError: when ``can_replace`` says no; ask first.
+            ValueError: ``can_replace`` is false; check it first.
         """
         if old is new:
             return
         if not self.can_replace(old, new):
-            raise ValueError(f"{new.name!r} cannot stand in for the graph output {old.name!r}")
+            raise ValueError(f"{new.name!r} cannot replace the graph output {old.name!r}")
         hand_over_encoding(old, new)
         if old.is_graph_output():
             self.replace_output(old, new)
@@ -224,7 +225,7 @@ class Editor:
 
 
 def forget_inner_types(model: Model) -> None:
-    """Forget what shape inference says of inner values, in place: whoever loads the model infers it again.
+    """Drop the inferred types of inner values, in place: whoever loads the model infers them again.
 
     What standard operators compute can be inferred; the declared types of others, of graph outputs and of annotated
     values stay.

@@ -84,7 +84,7 @@ def _locate_tensor(tensor: ExternalTensor, where: str, root: Path | None) -> Non
     if status.st_nlink > 1:
         raise ModelError(f"{data} is a hard link, which may lead outside the model's folder", where=place, fix=_COPY)
     if offset + length > status.st_size:
-        raise ModelError(f"{data} is shorter than the model says", where=place, fix="copy the data file again")
+        raise ModelError(f"{data} is shorter than the model declares", where=place, fix="copy the data file again")
     tensor.base_dir = root
 
 

@@ -1,10 +1,10 @@
 """Reading and writing ONNX: a model file is untrusted input, and nothing is dropped silently.
 
-Reading normalizes (``graphpress.ir.import_fixups`` says what else): unsorted nodes are sorted, and initializers that an
+Reading normalizes (the rest is in ``graphpress.ir.import_fixups``): unsorted nodes are sorted, and initializers that an
 IR version below 4 lists as inputs stop being inputs (they were constants all along; the model becomes IR version 4).
 Encodings, which files hold as text and tensors, are attached to the values and nodes that they belong to.
-What is not kept, because it says nothing: types of names that nothing in their graph defines, types of initializers
-that repeat the tensor's own, checksums of external data, absent outputs at the end of a node's list.
+What is not kept, because it holds no information: types of names that nothing in their graph defines, types of
+initializers that repeat the tensor's own, checksums of external data, absent outputs at the end of a node's list.
 External data stays on disk, memory-mapped, and must lie inside the model's folder.
 """
 
@@ -48,13 +48,13 @@ FIRST_IR_WITH_CONSTANT_INITIALIZERS = 4
 PROTOBUF_LIMIT = 2_000_000_000
 """Protobuf messages end at 2 GiB; beyond this, weights go to ``model.onnx.data``."""
 MAPPED_BYTES = 1 << 28
-"""The same for models with encodings, which nobody runs: beyond this, their weights are mapped when they are read."""
+"""The same for models with encodings, which no runtime loads: beyond this, their weights are mapped when read."""
 DELIVERED = "model.onnx"
 """What a delivered model file is called."""
 INLINE_BYTES = 256
 """Constants up to this size stay in the model file even when the others go to ``model.onnx.data``."""
 
-# What onnx_ir warns of is an error here, with place and remedy: no second line where nobody set up logging.
+# What onnx_ir warns of is an error here, with place and remedy: no second line where logging is not set up.
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
 

@@ -1,7 +1,7 @@
 """Write out the float types that nodes were asked for: tensors of that type, and a Cast wherever two types meet.
 
 A node with float type T reads and computes T; one without keeps float32. Every value has the type in which it is
-computed, so that a Cast stands only between a node that makes one type and one that wants another:
+computed, so that a Cast is only between a node that makes one type and one that wants another:
 
     x ─ Conv ─ Relu ─ y      ⇄      x ─ Cast(T) ─ Conv ─ Relu ─ Cast(float32) ─ y          (x, y: public, float32)
 
@@ -50,7 +50,7 @@ _NO_ROUNDING: Final = frozenset(
     }
 )  # fmt: skip
 """Operators whose results are numbers that they read. A DequantizeLinear is among them: integer kernels multiply the
-integers themselves, and round nothing that it says."""
+integers themselves, and its result is not rounded."""
 
 
 def materialize_float_types(model: Model, *, simulate: bool = False) -> int:

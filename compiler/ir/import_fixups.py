@@ -1,9 +1,9 @@
-"""What an ONNX message may say and onnx_ir would drop: converted before reading, put back after writing, or refused.
+"""What an ONNX message may hold and onnx_ir would drop: converted before reading, put back after writing, or refused.
 
 Converted: sparse constants become dense ones (bounded), attributes of the first IR version get the type that their
 contents imply, the alias ``ai.onnx`` of the standard domain becomes the empty string, and a file of IR version 1 or 2
 without operator sets declares version 1, which it meant. Put back: types that onnx_ir has no class for, such as maps.
-Refused, with the reason: training information, names given twice, tensors whose contents are not what their shape says.
+Refused, with the reason: training information, names given twice, tensors whose contents do not fit their shape.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _check_strings(proto: onnx.ModelProto, where: str) -> None:
                     pending.append(value)
                 else:
                     pending.extend(value)
-            elif kind == _STRING and not _are_words(value):
+            elif kind == _STRING and not _is_text(value):
                 raise ModelError(
                     f"a {field.name!r} in it is not text",
                     where=where,
@@ -98,9 +98,9 @@ def _check_strings(proto: onnx.ModelProto, where: str) -> None:
                 )
 
 
-def _are_words(value: str | bytes | Iterable[str | bytes]) -> bool:
+def _is_text(value: str | bytes | Iterable[str | bytes]) -> bool:
     try:
-        return isinstance(value, str) or (not isinstance(value, bytes) and all(isinstance(word, str) for word in value))
+        return isinstance(value, str) or (not isinstance(value, bytes) and all(isinstance(item, str) for item in value))
     except UnicodeDecodeError:
         return False
 
@@ -222,21 +222,21 @@ def _is_known(kind: onnx.TypeProto) -> bool:
 
 
 def restore(proto: onnx.ModelProto) -> None:
-    """Put back, in place, what was set aside, and take out what onnx_ir says twice."""
+    """Put back, in place, what was set aside, and take out what onnx_ir writes twice."""
     for body in _bodies(proto):
         for attribute in (attribute for node in body.node for attribute in node.attribute):
             for tensor in (attribute.t, *attribute.tensors) if attribute.type in _TENSORS else ():
-                _say_metadata_once(tensor)
+                _write_metadata_once(tensor)
         if isinstance(body, onnx.GraphProto):
             for tensor in body.initializer:
-                _say_metadata_once(tensor)
+                _write_metadata_once(tensor)
             for info in _value_infos(body):
                 _put_type_back(info)
             _drop_repeated_types(body)
             _annotate_once(body)
 
 
-def _say_metadata_once(tensor: TensorProto) -> None:
+def _write_metadata_once(tensor: TensorProto) -> None:
     if len(tensor.metadata_props) > 1:
         entries = sorted({entry.key: entry.value for entry in tensor.metadata_props}.items())
         del tensor.metadata_props[:]
@@ -255,15 +255,15 @@ def _put_type_back(info: onnx.ValueInfoProto) -> None:
 
 
 def _drop_repeated_types(graph: onnx.GraphProto) -> None:
-    """An initializer states its own shape and type: no second statement that says no more."""
+    """An initializer has its own shape and type: drop a value info that adds nothing."""
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-    kept = [info for info in graph.value_info if info.name not in tensors or _says_more(info, tensors[info.name])]
+    kept = [info for info in graph.value_info if info.name not in tensors or _adds_facts(info, tensors[info.name])]
     if len(kept) < len(graph.value_info):
         del graph.value_info[:]
         graph.value_info.extend(kept)
 
 
-def _says_more(info: onnx.ValueInfoProto, tensor: TensorProto) -> bool:
+def _adds_facts(info: onnx.ValueInfoProto, tensor: TensorProto) -> bool:
     own = helper.make_tensor_value_info(tensor.name, tensor.data_type, tuple(tensor.dims))
     return bool(info.SerializeToString(deterministic=True) != own.SerializeToString(deterministic=True))
 

@@ -18,7 +18,7 @@ class IndexedGraph:
         graph: the graph or the function.
         owner: the node that holds it as an attribute; None for the main graph and for functions.
         outer: the graph around it.
-        positions: place of each node in the graph, by operator and then by node; domains are not told apart.
+        positions: place of each node in the graph, by operator and then by node; domains are not distinguished.
     """
 
     graph: Graph | Function
@@ -48,7 +48,7 @@ class IndexedGraph:
 
 
 class OperatorIndex:
-    """Where each operator stands in a model; the walk is made when something is asked for.
+    """Where each operator is in a model; the walk is made when something is asked for.
 
     Whoever changes the model calls ``forget`` when done. A removed node that is still listed has no graph any more.
     """

@@ -16,7 +16,7 @@ def to_light_proto(model: Model, most_elements: int) -> onnx.ModelProto:
     The model is not changed, and nothing of it is copied but what the message holds.
 
     Args:
-        model: as it stands.
+        model: what to convert.
         most_elements: constants of up to this many stay, with their contents even where those lie in a file.
     """
     graph = model.graph

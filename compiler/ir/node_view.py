@@ -30,11 +30,11 @@ Dims = tuple[int, ...]
 """A static shape."""
 
 NEWEST_OPSET = 1_000
-"""Stands for a graph that declares no standard operator set: rules as of today."""
+"""That of a graph that declares no standard operator set: the newest rules."""
 
 
 class UnknownShapeError(Exception):
-    """A rule asked for a shape that is not known; whoever called it falls back and says so."""
+    """A rule asked for a shape that is not known; the caller falls back, and reports it."""
 
 
 class AxisError(IndexError):
@@ -142,7 +142,7 @@ class NodeView:
 
     @property
     def output_count(self) -> int:
-        """How many outputs are named: trailing ones that are not, nobody reads."""
+        """How many outputs are named: trailing ones without a name have no readers."""
         return max((index for index, value in enumerate(self.node.outputs, 1) if value.name), default=0)
 
     def uses_output(self, index: int) -> bool:
@@ -175,7 +175,7 @@ class NodeView:
         return int_attribute(self, name, default)
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """An integer attribute that says yes or no, or its default."""
+        """A boolean attribute, which ONNX stores as an integer, or its default."""
         return bool(int_attribute(self, name, default))
 
     def number(self, name: str, default: float) -> float:

@@ -25,7 +25,7 @@ class Refusal:
     """Why a rewrite that looked possible was not made.
 
     Args:
-        where: name of the node or value that stands in the way.
+        where: name of the node or value that prevents it.
         why: the reason, one clause.
         fix: what the user can do about it; empty when nothing.
     """
@@ -82,7 +82,7 @@ def apply_rules(model: Model, rules: Sequence[Rule], index: OperatorIndex | None
     Args:
         model: changed in place.
         rules: at each node the first that fits is applied.
-        index: of the model as it stands; made here when it is not given.
+        index: of the model before the rewrites; made here when it is not given.
     """
     edit = Editor(model)
     done = Rewrites()

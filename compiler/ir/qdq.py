@@ -137,7 +137,7 @@ def _import_pair(quantize: Node, dequantize: Node, encoding: AffineEncoding, edi
 
 
 def _encoding_of_node(node: Node) -> AffineEncoding | Refusal:
-    """What a Q or DQ node says, or why it cannot be an annotation."""
+    """The encoding of a Q or DQ node, or why it cannot be an annotation."""
     scale = constant(input_of(node, 1))
     if scale is None:
         return Refusal.at(node, "its scale is computed at run time", _STAYS)
@@ -228,7 +228,7 @@ class _Parameters:
         self._known: dict[Hashable, Value] = {}
 
     def of(self, encoding: AffineEncoding, stem: str) -> list[Value]:
-        """The constants for scale and zero-point of an encoding; no zero-point where its type is said otherwise."""
+        """The constants for scale and zero-point of an encoding; no zero-point where an attribute names its type."""
         constants = [self._constant(encoding.scale, f"{stem}_scale")]
         if not self.names_type(encoding):
             constants.append(self._constant(zero_points(encoding), f"{stem}_zero_point"))
@@ -278,7 +278,7 @@ def _materialize_value(value: Value, parameters: _Parameters) -> int:
 
 
 def _materializable(encoding: Encoding, value: Value) -> AffineEncoding:
-    """The encoding as one that Q/DQ nodes can say.
+    """The encoding as one that Q/DQ nodes can express.
 
     Raises:
         ModelError: it is a codebook, a cast, or dynamic.

@@ -1,8 +1,8 @@
-"""Which inputs and outputs of a node carry one type, as the schemas of ONNX say.
+"""Which inputs and outputs of a node carry one type, by the schemas of ONNX.
 
-A formal parameter of an operator is typed by a variable (``T``), with the types that it may stand for, or by one type.
-What a node computes in follows: all its inputs and outputs under one variable change type together, and those that
-stand under another (the scales of a Resize, the indices of a Gather) do not.
+A formal parameter of an operator is typed by a variable (``T``), with the types that it may take, or by one type.
+What a node computes in follows: all its inputs and outputs under one variable change type together, and those
+under another (the scales of a Resize, the indices of a Gather) do not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TypeOf = Callable[[Value], DataType | None]
 """The element type of a value; None for one that is unknown or no tensor."""
 
 _SETTINGS: Final = {"Dropout": ("ratio",), "Resize": ("roi",)}
-"""Inputs that say how to compute instead of being data: a coarser type would gain nothing."""
+"""Inputs that control the computation instead of being data: a coarser type would gain nothing."""
 
 
 class Parameter(NamedTuple):
@@ -33,12 +33,12 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True)
 class Signature:
-    """What the schema of an operator says of types.
+    """The types in the schema of an operator.
 
     Args:
         inputs: formal inputs in order.
         outputs: formal outputs in order.
-        types: what each variable may stand for, by its name, in ONNX's form: ``tensor(float16)``.
+        types: the types that each variable may take, by its name, in ONNX's form: ``tensor(float16)``.
     """
 
     inputs: tuple[Parameter, ...]
@@ -46,7 +46,7 @@ class Signature:
     types: dict[str, frozenset[str]]
 
     def allows(self, variable: str, dtype: DataType) -> bool:
-        """Whether a variable may stand for tensors of a type."""
+        """Whether a variable may take tensors of a type."""
         return _onnx_name(dtype) in self.types.get(variable, {variable})
 
     @property
@@ -74,7 +74,7 @@ class Slots:
 
 
 def float_slots(node: Node, dtype: DataType, type_of: TypeOf) -> Slots | Unable:
-    """Where ``node``, as it stands in float32, would carry ``dtype`` if it computed in that; else why it cannot.
+    """Where ``node``, which is in float32, would carry ``dtype`` if it computed in that; else why it cannot.
 
     Args:
         node: any.
@@ -156,7 +156,7 @@ def _signature(op_type: str, opset: int) -> Signature | None:
 
 
 def _formal(formals: tuple[Parameter, ...], index: int) -> Parameter | None:
-    """The parameter at a position; the last one of a variadic operator stands for all that follow."""
+    """The parameter at a position; the last one of a variadic operator covers all that follow."""
     return formals[min(index, len(formals) - 1)] if formals else None
 
 

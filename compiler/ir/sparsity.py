@@ -1,10 +1,10 @@
-"""Sparsity: an annotation of a weight that says where its zeros are, beside its encoding.
+"""Sparsity: an annotation of a weight that states where its zeros are, beside its encoding.
 
     unstructured      zeros anywhere
     n:m               of every m consecutive elements along the contracted axis at most n differ from zero
 
-The zeros themselves stand in the weight; the annotation (versioned, in ``metadata_props``) says that they are meant,
-and which rule they follow. Whoever edits the weight loses it, and says so anew where the rule still holds.
+The zeros themselves are in the weight; the annotation (versioned, in ``metadata_props``) states that they are intended,
+and which rule they follow. An edit of the weight drops it; the pass annotates anew where the rule still holds.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ def block_of(pattern: str) -> tuple[int, int] | None:
     """
     if pattern == UNSTRUCTURED:
         return None
-    found = _BLOCK.fullmatch(pattern)
-    if found is None or int(found[1]) >= int(found[2]):
+    match = _BLOCK.fullmatch(pattern)
+    if match is None or int(match[1]) >= int(match[2]):
         raise UsageError(
             f"unknown pattern {pattern!r}", where="pattern", fix="give 'unstructured', or n:m such as 2:4, n below m"
         )
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def sparsity_of(value: Value) -> Sparsity | None:
@@ -108,7 +108,7 @@ def mask_of(value: Value) -> np.ndarray | None:
 
 
 def fault_of(array: np.ndarray, sparsity: Sparsity) -> str | None:
-    """Why the array does not follow the rule, in words; None where it does."""
+    """Why the array does not follow the rule; None where it does."""
     zeros = 1.0 - np.count_nonzero(array) / max(array.size, 1)
     if zeros < sparsity.zeros - 1e-9:
         return f"{zeros:.1%} of it is zero, not {sparsity.zeros:.1%}"
@@ -129,7 +129,7 @@ def used_in_blocks(array: np.ndarray, axis: int, size: int) -> np.ndarray:
 
 
 def sparsity_problems(model: Model) -> list[str]:
-    """Values whose annotation says more than holds, with the reason; empty when all is well."""
+    """Values that break the rule of their annotation, with the reason; empty when all is well."""
     problems = []
     for value in (value for graph in graphs(model) for value in values_of(graph)):
         sparsity = sparsity_of(value)

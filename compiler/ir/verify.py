@@ -1,4 +1,4 @@
-"""The structural verifier: says which node or value breaks which rule."""
+"""The structural verifier: which node or value breaks which rule."""
 
 from __future__ import annotations
 

@@ -148,22 +148,24 @@ def _runner(model: Model, original: Session) -> Infer:
 
 
 def _named(session: Session, feed: Any) -> dict[str, Any]:
-    return feed if isinstance(feed, dict) else dict(zip((one.name for one in session.inputs), feed, strict=False))
+    return feed if isinstance(feed, dict) else dict(zip((spec.name for spec in session.inputs), feed, strict=False))
 
 
 def _made_up(session: Session) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(0)
     return {
-        one.name: generator.random([size if isinstance(size, int) else 2 for size in one.dims or ()]).astype(one.dtype)
-        for one in session.inputs
+        spec.name: generator.random([size if isinstance(size, int) else 2 for size in spec.dims or ()]).astype(
+            spec.dtype
+        )
+        for spec in session.inputs
     }
 
 
 def assert_same(got: Any, wanted: Any) -> None:
     if isinstance(wanted, list):
         assert len(got) == len(wanted)
-        for one, other in zip(got, wanted, strict=True):
-            assert_same(one, other)
+        for given, expected in zip(got, wanted, strict=True):
+            assert_same(given, expected)
     elif isinstance(wanted, np.ndarray):
         assert got.dtype == wanted.dtype
         assert got.shape == wanted.shape

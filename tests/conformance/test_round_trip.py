@@ -1,4 +1,4 @@
-"""Import and export without passes lose nothing: the message that comes out says what the one that went in said.
+"""Import and export without passes lose nothing: the message that comes out holds what the one that went in held.
 
 Two messages are compared in a canonical form, which levels what the format leaves open (absent or empty words, order
 of metadata and of value infos) and what reading documents as normalized.
@@ -46,8 +46,8 @@ def canonical(proto: onnx.ModelProto) -> onnx.ModelProto:
 def _level(message: Message) -> None:
     for field, value in message.ListFields():
         if field.message_type is not None:
-            for one in [value] if isinstance(value, Message) else value:
-                _level(one)
+            for part in [value] if isinstance(value, Message) else value:
+                _level(part)
         if field.name == "data_location" and value == TensorProto.DEFAULT:
             message.ClearField(field.name)
         if value == "" or (field.name == "model_version" and value == 0):
@@ -74,7 +74,7 @@ def _level_graph(graph: onnx.GraphProto) -> None:
     keep(graph.value_info, lambda info: info.name not in public and (info.name in outputs or info.name in tensors))
     keep(graph.value_info, lambda info: info.name not in tensors or info != described(tensors[info.name]))
     for field in (graph.value_info, graph.quantization_annotation):
-        items = sorted(field, key=lambda one: one.name if hasattr(one, "name") else one.tensor_name)
+        items = sorted(field, key=lambda item: item.name if hasattr(item, "name") else item.tensor_name)
         del field[:]
         field.extend(items)
 
@@ -84,7 +84,7 @@ def described(tensor: TensorProto) -> onnx.ValueInfoProto:
 
 
 def keep(field: Any, wanted: Any) -> None:
-    kept = [one for one in field if wanted(one)]
+    kept = [item for item in field if wanted(item)]
     del field[:]
     field.extend(kept)
 
@@ -97,10 +97,10 @@ def there_and_back(proto: onnx.ModelProto, where: str = "model", folder: Path | 
 
 def difference(before: onnx.ModelProto, after: onnx.ModelProto) -> str:
     """The first lines that differ, or nothing."""
-    one, other = canonical(before), canonical(after)
-    if one.SerializeToString(deterministic=True) == other.SerializeToString(deterministic=True):
+    first, second = canonical(before), canonical(after)
+    if first.SerializeToString(deterministic=True) == second.SerializeToString(deterministic=True):
         return ""
-    lines = zip(str(one).splitlines(), str(other).splitlines(), strict=False)
+    lines = zip(str(first).splitlines(), str(second).splitlines(), strict=False)
     return next((f"{a.strip()} became {b.strip()}" for a, b in lines if a != b), "one is longer than the other")
 
 
@@ -123,8 +123,8 @@ def shipped_models(kind: str) -> Iterator[tuple[str, onnx.ModelProto]]:
 
 
 def faults(models: Iterator[tuple[str, onnx.ModelProto]]) -> list[str]:
-    found = [(name, difference(model, there_and_back(model, name))) for name, model in models]
-    return [f"{name}: {fault}" for name, fault in found if fault]
+    differences = [(name, difference(model, there_and_back(model, name))) for name, model in models]
+    return [f"{name}: {fault}" for name, fault in differences if fault]
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
@@ -146,8 +146,8 @@ def test_built_models_come_back_and_compute_the_same_bits(family):
     same_bits(model, after)
 
 
-def same_bits(one: Any, other: Any) -> None:
-    sessions = [Session(model, optimization="none") for model in (one, other)]
+def same_bits(first: Any, second: Any) -> None:
+    sessions = [Session(model, optimization="none") for model in (first, second)]
     random = np.random.default_rng(0)
     feed = {
         spec.name: (random.random([dim if isinstance(dim, int) else 2 for dim in spec.dims]) * 1.5).astype(spec.dtype)
@@ -244,7 +244,7 @@ def test_a_function_defined_twice_is_refused():
         from_proto(proto)
 
 
-def test_words_beside_the_graph():
+def test_texts_beside_the_graph():
     proto = with_weight(small())
     proto.producer_name, proto.producer_version, proto.domain = "maker", "1.2", "org.example"
     proto.model_version, proto.doc_string = 7, "a model"
@@ -270,7 +270,7 @@ def test_types_and_denotations_of_values():
     assert difference(proto, there_and_back(proto)) == ""
 
 
-def test_a_value_info_that_repeats_its_tensor_is_said_once():
+def test_a_value_info_that_repeats_its_tensor_is_written_once():
     proto = with_weight(small())
     proto.graph.value_info.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4]))
     assert not there_and_back(proto).graph.value_info
@@ -440,7 +440,7 @@ def test_the_first_ir_version_has_attributes_without_type_and_no_operator_sets()
     del proto.opset_import[:]
     after = there_and_back(proto)
     assert after.graph.node[0].attribute[0].type == onnx.AttributeProto.INTS
-    assert [(one.domain, one.version) for one in after.opset_import] == [("", 1)]
+    assert [(entry.domain, entry.version) for entry in after.opset_import] == [("", 1)]
 
 
 def test_the_alias_of_the_standard_domain():

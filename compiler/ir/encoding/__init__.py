@@ -1,7 +1,7 @@
 """Encodings: compression as an annotation of values and uses, not as extra nodes.
 
-What an encoding is (``kinds``), where it stands (``annotations``), what it computes (``arithmetic``), constants that
-are held as codes (``encoded_tensor``), what nodes are asked to compute in (``requests``), how files hold all of it
+What an encoding is (``kinds``), where it is attached (``annotations``), what it computes (``arithmetic``), constants
+held as codes (``encoded_tensor``), what nodes are asked to compute in (``requests``), how files hold all of it
 (``saving``, ``loading``), and whether it is sound (``checks``).
 """
 

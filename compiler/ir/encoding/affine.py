@@ -71,7 +71,7 @@ class AffineEncoding(ByContent):
 
     @cached_property
     def grid(self) -> Hashable:
-        """What decides which reals the codes stand for; where it came from does not."""
+        """What decides which reals the codes decode to; where it came from does not."""
         return tuple(map(content_of, (self.dtype, self.scale, self.zero_point, self.axis, self.block)))
 
     @property
@@ -85,7 +85,7 @@ class AffineEncoding(ByContent):
 
     @cached_property
     def fault(self) -> str | None:
-        """Why nothing can be read in it, in words; None where it is sound."""
+        """Why the encoding is unsound; None where it is sound."""
         if self.dtype not in (*INTEGERS, FLOAT8):
             return f"has codes of the unknown type {self.dtype!r}"
         if self.zero_point.shape != self.scale.shape:
@@ -112,6 +112,6 @@ def dynamic_encoding(dtype: str, axis: int | None = None) -> AffineEncoding:
 
     Args:
         dtype: type of the codes.
-        axis: the axis along which ranges differ (tokens, say); None for one range a tensor.
+        axis: the axis along which ranges differ (such as tokens); None for one range a tensor.
     """
     return AffineEncoding(dtype, np.zeros(0, np.float32), np.zeros(0, np.int32), axis)

@@ -1,11 +1,11 @@
-"""Where encodings stand: on values and on their uses, not as extra nodes.
+"""Where encodings are attached: to values and to their uses, not as extra nodes.
 
 A value has a default encoding, which every reader sees; a *use* (node, input index) may override it, with another
 encoding or with plain float. The graph stays a float graph: passes that fuse, prune or search need not know.
 
 In memory an annotation is an immutable object attached to its value or node, which clones share; nothing is parsed or
-copied to read it. Files hold annotations as text and tensors (``graphpress.ir.encoding.storage``). What is a word or a
-sentence anyway stands in ``metadata_props``, under versioned keys:
+copied to read it. Files hold annotations as text and tensors (``graphpress.ir.encoding.saving``). What is
+text anyway is in ``metadata_props``, under versioned keys:
 
     value  graphpress.output.v1          "float" when a graph output is read as float in spite of its encoding
     value  graphpress.invalidated.v1     why the value lost its encoding
@@ -50,7 +50,7 @@ def set_encoding(value: Value, encoding: Encoding | None) -> None:
 
 
 def invalidate_encoding(value: Value, reason: str) -> None:
-    """Drop the encodings of a value that changed, also those of its uses; materialization will say so."""
+    """Drop the encodings of a value that changed, also those of its uses; materialization reports it."""
     stale = value.meta.pop(_ENCODING, None) is not None
     for use in value.uses():
         if override_of(use.node, use.idx) not in (None, FLOAT):
@@ -80,13 +80,13 @@ def read_encoding(node: Node, index: int) -> Encoding | None:
 
 
 def overrides_of(node: Node) -> Mapping[int, Encoding | Override]:
-    """What the node says of its inputs in spite of their defaults, by index; read-only."""
+    """The overrides of the node's inputs, by index; read-only."""
     overrides: Mapping[int, Encoding | Override] = node.meta.data.get(_USES, _NO_USES)
     return overrides
 
 
 def override_of(node: Node, index: int) -> Encoding | Override | None:
-    """What the node says of one input in spite of its default, or None where it says nothing."""
+    """The override of one input, or None where its default holds."""
     return overrides_of(node).get(index)
 
 
@@ -102,7 +102,7 @@ def override_use(node: Node, index: int, encoding: Encoding | Override | None) -
 
 
 def is_overridden(value: Value) -> bool:
-    """Whether a reader says of its own in which encoding, or that as float, it reads the value."""
+    """Whether a reader overrides the encoding in which it reads the value."""
     return any(override_of(use.node, use.idx) is not None for use in value.uses())
 
 
@@ -163,7 +163,7 @@ def annotations_of(item: Node | Value) -> frozenset[tuple[str, Hashable]]:
 
 
 def is_annotated(item: Node | Value) -> bool:
-    """Whether the node says how it reads its inputs or what it computes in, or the value how it is read."""
+    """Whether the node has overrides or requests, or the value an encoding or other annotations."""
     attached = item.meta.data
     return _ENCODING in attached or _USES in attached or any(key.startswith(PREFIX) for key in item.metadata_props)
 

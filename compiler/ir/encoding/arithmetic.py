@@ -1,6 +1,6 @@
 """From reals to codes and back, for every kind of encoding.
 
-Affine encodings compute exactly as ONNX's QuantizeLinear and DequantizeLinear define it. What is said of integers holds
+Affine encodings compute exactly as ONNX's QuantizeLinear and DequantizeLinear define it. What holds for integers holds
 for the numbers of an 8-bit float likewise: they are a grid with unequal steps.
 """
 
@@ -32,7 +32,7 @@ def encode_array(array: np.ndarray, encoding: Encoding) -> np.ndarray:
 
 
 def decode_array(codes: np.ndarray, encoding: Encoding, dtype: np.dtype | type = np.float32) -> np.ndarray:
-    """The reals that codes stand for, in a float type.
+    """The reals that codes decode to, in a float type.
 
     Raises:
         ModelError: the encoding is dynamic.
@@ -57,12 +57,12 @@ def codes_shape(shape: tuple[int, ...], encoding: Encoding) -> tuple[int, ...]:
 
 
 def decoded_shape(shape: tuple[int, ...], encoding: Encoding) -> tuple[int, ...]:
-    """The shape of the tensor that codes of a shape stand for: the opposite of ``codes_shape``."""
+    """The shape of the tensor that codes of a shape decode to: the opposite of ``codes_shape``."""
     return tuple(size * part for size, part in zip(shape, _tile(encoding, len(shape)), strict=False))
 
 
 def _tile(encoding: Encoding, rank: int) -> tuple[int, ...]:
-    """For each axis, how many elements along it one code stands for."""
+    """For each axis, how many elements along it one code decodes to."""
     vector = encoding.vector if isinstance(encoding, CodebookEncoding) else ()
     return (*[1] * (rank - len(vector)), *vector)
 
@@ -93,7 +93,7 @@ def to_grid(steps: np.ndarray, zero_point: np.ndarray | int, encoding: AffineEnc
 
 
 def dequantize_array(codes: np.ndarray, encoding: AffineEncoding, dtype: np.dtype | type = np.float32) -> np.ndarray:
-    """The real numbers that the codes stand for."""
+    """The real numbers that the codes decode to."""
     _check_static(encoding)
     scale, zero_point = _spread(encoding, encoding.scale, codes.shape), _offset(encoding, codes.shape)
     wide = {"int32": np.int64, FLOAT8: np.float32}.get(encoding.dtype, np.int32)

@@ -34,7 +34,7 @@ class CastEncoding(ByContent):
 
     @property
     def grid(self) -> Hashable:
-        """What decides which reals the codes stand for."""
+        """What decides which reals the codes decode to."""
         return self.content
 
     @property
@@ -43,12 +43,12 @@ class CastEncoding(ByContent):
         return f"cast-{self.dtype}"
 
     def indivisible_axes(self, rank: int) -> tuple[int, ...]:
-        """None: every element stands for itself."""
+        """None: every element is rounded by itself."""
         return ()
 
     @property
     def fault(self) -> str | None:
-        """Why nothing can be read in it, in words; None where it is sound."""
+        """Why the encoding is unsound; None where it is sound."""
         return None if self.dtype in CAST_TYPES else f"rounds to the unknown type {self.dtype!r}"
 
     def misfit(self, dims: tuple[int | None, ...]) -> str | None:

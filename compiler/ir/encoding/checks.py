@@ -1,4 +1,4 @@
-"""Whether the encodings of a model are sound and fit what they stand on: values, uses, constants held as codes."""
+"""Whether the encodings of a model are sound and fit what carries them: values, uses, constants held as codes."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def _node_problems(node: Node) -> Iterator[str]:
 
 
 def _misreading(encoding: Encoding, value: Value) -> str | None:
-    """Why the value cannot be read in the encoding, in words."""
+    """Why the value cannot be read in the encoding."""
     if encoding.fault is not None:
         return encoding.fault
     if value.dtype is not None and not value.dtype.is_floating_point():
-        return f"stands on numbers of type {value.dtype}"
+        return f"is on numbers of type {value.dtype}"
     dims = dims_of(value)
     return None if dims is None else encoding.misfit(dims)

@@ -22,7 +22,7 @@ class CodebookEncoding(ByContent):
 
     Args:
         dtype: type of the codes: ``uint2``, ``uint4``, ``uint8`` or ``uint16``.
-        table: float32 ``[entries, *vector]``. Entries that are vectors of rank k stand for tiles of the last k axes:
+        table: float32 ``[entries, *vector]``. Entries that are vectors of rank k decode to tiles of the last k axes:
             codes have the shape of the tensor with those axes divided by the vector's.
         scale: float32; a scalar, ``[n]`` for the n indices of ``axis``, or the shape of the blocks.
         axis: the axis along which scales differ; None for one scale a tensor.
@@ -57,7 +57,7 @@ class CodebookEncoding(ByContent):
 
     @property
     def grid(self) -> Hashable:
-        """What decides which reals the codes stand for."""
+        """What decides which reals the codes decode to."""
         return self.content
 
     @property
@@ -72,7 +72,7 @@ class CodebookEncoding(ByContent):
 
     @cached_property
     def fault(self) -> str | None:
-        """Why nothing can be read in it, in words; None where it is sound."""
+        """Why the encoding is unsound; None where it is sound."""
         if self.dtype not in INDEX_TYPES:
             return f"has indices of the unknown type {self.dtype!r}"
         if not self.table.ndim or not self.table.size or len(self.table) > 2 ** bits_of(self.dtype):
@@ -93,10 +93,10 @@ class CodebookEncoding(ByContent):
 
 
 def binary_encoding(scale: np.ndarray, axis: int | None = None) -> CodebookEncoding:
-    """Signs times a scale: code 0 stands for -scale, 1 for +scale."""
+    """Signs times a scale: code 0 decodes to -scale, 1 to +scale."""
     return CodebookEncoding("uint2", np.array([-1.0, 1.0]), scale, axis)
 
 
 def ternary_encoding(scale: np.ndarray, axis: int | None = None) -> CodebookEncoding:
-    """Signs and zero times a scale: codes 0, 1, 2 stand for -scale, 0, +scale."""
+    """Signs and zero times a scale: codes 0, 1, 2 decode to -scale, 0, +scale."""
     return CodebookEncoding("uint2", np.array([-1.0, 0.0, 1.0]), scale, axis)

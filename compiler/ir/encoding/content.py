@@ -48,7 +48,7 @@ def content_of(field: object) -> Hashable:
 
 
 def read_only(array: np.ndarray, dtype: type) -> np.ndarray:
-    """The array in this type, as one that nobody can write to."""
+    """The array in this type, as a read-only one."""
     typed: np.ndarray = np.asarray(array, dtype, order="C")
     if typed.flags.writeable:
         typed = typed.copy()
@@ -65,7 +65,7 @@ def grain_label(axis: int | None, block: int) -> str:
 
 
 def scale_fault(scale: np.ndarray, axis: int | None, block: int) -> str | None:
-    """Why the scales are no sound ones of this axis and block, in words; None where they are."""
+    """Why the scales are unsound for this axis and block; None where they are sound."""
     if block < 0 or (block and axis is None):
         return f"has blocks of {block} along axis {axis}"
     rank = scale.ndim

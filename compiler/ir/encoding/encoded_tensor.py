@@ -44,7 +44,7 @@ class EncodedTensor(LazyTensor):
 
     @cached_property
     def fault(self) -> str | None:
-        """Why the codes cannot be decoded, in words; None where they can. Looks at every code of a codebook, once."""
+        """Why the codes cannot be decoded; None where they can. Looks at every code of a codebook, once."""
         encoding = self.encoding
         if encoding.fault is not None:
             return encoding.fault
@@ -96,7 +96,7 @@ def set_codes(value: Value, codes: np.ndarray, encoding: Encoding) -> None:
 
 
 def packed(codes: np.ndarray, dtype: DataType) -> TensorProtocol:
-    """An array as a tensor that takes no more memory than it says: integers under 8 bits share bytes."""
+    """An array as a tensor that takes no more memory than its bits: integers under 8 bits share bytes."""
     bits = int(dtype.bitwidth)
     if bits >= 8:
         return onnx_ir.Tensor(codes, dtype)

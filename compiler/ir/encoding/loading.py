@@ -1,7 +1,7 @@
 """From encodings in a file to those in memory: what ``saving`` wrote, taken out of the graph and attached again.
 
-A file is untrusted: whatever cannot be what ``saving`` writes is an error of the model. Whether the encodings are sound
-and fit, the verifier says.
+A file is untrusted: whatever cannot be what ``saving`` writes is an error of the model. The verifier checks
+whether the encodings are sound and fit.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MAX_DIGITS = 6
 
 
 def read_encodings(model: Model, find: Find | None = None) -> None:
-    """Attach what the file says, in place, and make constants of the nodes that decode them.
+    """Attach the encodings of the file, in place, and make constants of the nodes that decode them.
 
     Args:
         model: as it was deserialized.
@@ -159,7 +159,7 @@ def _restore_constants(graph: Graph, numbers: _Numbers) -> None:
 def _decoded(node: Node, graph: Graph, numbers: _Numbers) -> Value:
     """The constant that a node decodes."""
     text, result, codes = node.metadata_props[STORED_KEY], node.outputs[0], node.inputs[0]
-    encoding = _parsed(text, lambda words: from_text(words, numbers.find), node)
+    encoding = _parsed(text, lambda content: from_text(content, numbers.find), node)
     tensor = None if codes is None or codes.graph is not graph or codes.is_graph_input() else codes.const_value
     if tensor is None or encoding.fault is not None or not _decodes(node, encoding, text):
         raise _unreadable(text, encoding.fault or "the node does not decode it so", node)
@@ -174,7 +174,7 @@ def _decoded(node: Node, graph: Graph, numbers: _Numbers) -> Value:
 
 
 def _decodes(node: Node, encoding: Encoding, text: str) -> bool:
-    """Whether the node computes what its text says."""
+    """Whether the node computes what its text declares."""
     facts, decoder = json.loads(text), decoder_of(encoding, DataType.FLOAT, opset_of(node) or 0)
     operands = [facts[name] for name in ("scale", "zero_point") if name in facts]
     return (
@@ -190,7 +190,7 @@ def _number(attribute: Attr) -> object:
 
 
 def _take_codes(value: Value, numbers: _Numbers) -> None:
-    """Hold a constant as the codes that stand beside its floats; where somebody changed those, they do not hold."""
+    """Hold a constant as the codes that are kept beside its floats, unless the floats were changed since."""
     text = value.metadata_props.pop(CODES_KEY)
     floats = value.const_value
     try:
@@ -199,7 +199,7 @@ def _take_codes(value: Value, numbers: _Numbers) -> None:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise _unreadable(text, str(error), value) from error
     if floats is None or encoding.fault is not None:
-        raise _unreadable(text, encoding.fault or "it stands on no constant", value)
+        raise _unreadable(text, encoding.fault or "it is not on a constant", value)
     held = EncodedTensor(codes, encoding, floats.dtype, value.name)
     if held.fault is not None:
         raise _unreadable(text, held.fault, value)

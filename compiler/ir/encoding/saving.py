@@ -2,7 +2,7 @@
 
 Arrays become initializers of the main graph, each content once, under reserved names. A constant that is held as codes
 becomes the codes and the operator that decodes them, where the operator set has one: the file holds what the model
-holds, and says the same to every reader. One that nobody reads in an encoding is a float constant like any other.
+holds, and means the same to every reader. One that nobody reads in an encoding is a float constant like any other.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _decoding_node(value: Value, tensor: EncodedTensor, decoder: Decoder, graph:
 
 
 def _store_beside(value: Value, tensor: EncodedTensor, numbers: _Numbers) -> None:
-    """Keep the codes of a constant whose floats stand in the file."""
+    """Keep the codes of a constant whose floats are in the file."""
     codes = numbers.add(tensor.codes, numbers.main_graph).name
     text = {"codes": codes, "encoding": to_text(tensor.encoding, numbers.keep)}
     value.metadata_props[CODES_KEY] = json.dumps(text, separators=(",", ":"))

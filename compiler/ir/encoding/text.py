@@ -5,12 +5,12 @@
     {"kind":"codebook","dtype":"uint4","table":"graphpress.numbers/1","scale":"graphpress.numbers/2","axis":0}
     {"kind":"cast","dtype":"bfloat16"}
 
-Zero-points that are all 0 are left out. Where the text stands:
+Zero-points that are all 0 are left out. Where the text is:
 
     value  graphpress.encoding.v2        the default encoding
-    node   graphpress.use.v2.<index>     the override of one use; the word "float" for none
+    node   graphpress.use.v2.<index>     the override of one use; "float" for none
     node   graphpress.stored.v2          the node decodes a constant from its codes: it becomes that constant again
-    value  graphpress.codes.v2           codes that no operator could decode stand beside the floats (JSON of both)
+    value  graphpress.codes.v2           codes that no operator could decode, kept beside the floats (JSON of both)
 
 Version 1 held the numbers themselves; it is still read.
 """
@@ -85,7 +85,7 @@ def zero_points(encoding: AffineEncoding) -> np.ndarray:
 
 
 def from_text(text: str, find: Find) -> Encoding:
-    """The encoding that ``to_text`` wrote. Whether it is sound, it says itself (``fault``).
+    """The encoding that ``to_text`` wrote. Its ``fault`` states whether it is sound.
 
     Raises:
         ValueError: the text is none, or an array is missing or of another type.
@@ -147,7 +147,7 @@ def _typed(name: str, find: Find, dtype: type | np.dtype) -> np.ndarray:
 
 
 def _from_version_1(facts: dict[str, Any]) -> AffineEncoding:
-    """What files of version 1 say: ``shared`` went, ``pinned`` is called imported."""
+    """The encoding in a file of version 1: ``shared`` is gone, ``pinned`` is now ``imported``."""
     shape = facts.pop("scale_shape", ())
     facts.pop("shared", None)
     try:

@@ -175,7 +175,7 @@ def test_missing_external_data(fails, external):
 
 def test_short_external_data(fails, external):
     (external.parent / "w.bin").write_bytes(b"\0" * 10)
-    fails(external, code=BAD_INPUT, says="shorter than the model says")
+    fails(external, code=BAD_INPUT, says="shorter than the model declares")
 
 
 IMPOSSIBLE = [{"offset": -8}, {"length": 4}, {"length": -1}, {"offset": 1 << 40}, {"length": 1 << 60}]

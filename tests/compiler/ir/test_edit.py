@@ -28,12 +28,12 @@ W = np.arange(3, dtype=np.float32)
 
 
 def names(model):
-    found = []
+    listed = []
     for graph in graphs(model):
-        found += [value.name for value in graph.inputs]
-        found += getattr(graph, "initializers", {})
-        found += [output.name for node in graph for output in node.outputs]
-    return found
+        listed += [value.name for value in graph.inputs]
+        listed += getattr(graph, "initializers", {})
+        listed += [output.name for node in graph for output in node.outputs]
+    return listed
 
 
 def test_fresh_names_are_unique_also_against_subgraphs_and_functions(build):
@@ -69,7 +69,7 @@ def test_set_constant_changes_contents_shape_and_type_together(build, value_of):
     verify(model)
 
 
-def test_set_constant_invalidates_every_encoding_and_says_so(build, value_of, node_of):
+def test_set_constant_invalidates_every_encoding_with_the_reason(build, value_of, node_of):
     model = build(CHAIN, w=W)
     weight, reader = value_of(model, "w"), node_of(model, "y")
     set_encoding(weight, S8)
@@ -109,7 +109,7 @@ def test_own_constant_drops_the_old_constant_node_and_can_add_an_input(build, no
     edit = Editor(model)
     edit.own_constant(node, 1, np.float32(0))
     edit.own_constant(node, 2, np.float32(6))
-    assert [one.op_type for one in model.graph] == ["Clip"]
+    assert [node.op_type for node in model.graph] == ["Clip"]
     assert [float(constant(value)) for value in node.inputs[1:]] == [0, 6]
     verify(model)
 
@@ -120,17 +120,17 @@ def test_own_constant_of_a_constant_that_is_a_graph_output_makes_a_copy(build, n
     np.testing.assert_array_equal(model.graph.initializers["w"].const_value.numpy(), W)
 
 
-def test_replace_keeps_the_public_name_words_and_type(build, node_of):
+def test_replace_keeps_the_public_name_metadata_and_type(build, node_of):
     model = build("(float[2,3] x) => (float[N,3] y) { a = Relu (x) y = Identity (a) b = Neg (a) z = custom.Op (b) }")
     old = model.graph.outputs[0]
     old.doc_string = "the logits"
-    old.metadata_props["user"] = "words"
+    old.metadata_props["user"] = "text"
     edit = Editor(model)
     edit.replace(old, node_of(model, "a").outputs[0])
     edit.remove(old.producer())
     output = model.graph.outputs[0]
     assert (output.name, output.producer().op_type, output.doc_string) == ("y", "Relu", "the logits")
-    assert output.metadata_props["user"] == "words"
+    assert output.metadata_props["user"] == "text"
     assert str(output.shape[0]) == "N"
     verify(model)
 
@@ -154,7 +154,7 @@ def test_replace_refuses_what_would_change_a_public_name(build, node_of):
     y, z = model.graph.outputs
     assert not edit.can_replace(y, model.graph.inputs[0])
     assert not edit.can_replace(y, z)
-    with pytest.raises(ValueError, match="cannot stand in for the graph output 'y'"):
+    with pytest.raises(ValueError, match="cannot replace the graph output 'y'"):
         edit.replace(y, z)
     assert edit.can_replace(node_of(model, "v").outputs[0], z)
 

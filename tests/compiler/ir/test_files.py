@@ -40,10 +40,10 @@ def contents(model):
     return {name: value.const_value.numpy().copy() for name, value in model.graph.initializers.items()}
 
 
-def assert_equal_contents(one, other):
-    assert one.keys() == other.keys()
-    for name, array in one.items():
-        np.testing.assert_array_equal(other[name], array)
+def assert_equal_contents(first, second):
+    assert first.keys() == second.keys()
+    for name, array in first.items():
+        np.testing.assert_array_equal(second[name], array)
 
 
 def test_beyond_the_limit_weights_go_beside(model, tmp_path, small_limit, run):
@@ -197,8 +197,8 @@ def test_large_external_weights_take_no_memory(tmp_path):
     infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", infos[:1], infos[1:], [weight])
     (tmp_path / "m.onnx").write_bytes(helper.make_model(graph, ir_version=10).SerializeToString())
-    words = [sys.executable, "-c", textwrap.dedent(MEMORY), str(tmp_path / "m.onnx")]
-    grown, peak = map(int, subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
+    command = [sys.executable, "-c", textwrap.dedent(MEMORY), str(tmp_path / "m.onnx")]
+    grown, peak = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     assert (tmp_path / "m.onnx.copy.data").stat().st_size == size
     assert grown < size / 8
     assert peak < size / 4

@@ -144,9 +144,10 @@ def test_why_not(build, text, opset, reason):
     model = build(f"(float[1,2,4] x, float[1,1,2] s, int64[2] i) => (y) {{ {text} }}", opset=opset)
     dtype = "bfloat16" if "bfloat16" in reason else "float16"
     types = known_types(model)
-    found = [one for node in model.graph if (one := why_not(node, dtype, types)) is not None]
-    assert any(reason in one.why for one in found), found
-    assert [one.opset for one in found if one.opset] == ([22] if "from 22 on" in reason else [])
+    refusals = [why_not(node, dtype, types) for node in model.graph]
+    reasons = [refusal for refusal in refusals if refusal is not None]
+    assert any(reason in each.why for each in reasons), reasons
+    assert [each.opset for each in reasons if each.opset] == ([22] if "from 22 on" in reason else [])
 
 
 def test_a_node_that_cannot_stays_as_it_is(build, materialized):

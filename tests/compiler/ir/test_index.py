@@ -38,7 +38,7 @@ def test_lists_the_nodes_of_several_operators_as_the_graph_has_them(nested):
     assert body.nodes(("Softmax",)) == []
 
 
-def test_holds_until_it_is_told_of_a_change(nested):
+def test_holds_until_it_is_notified_of_a_change(nested):
     index = OperatorIndex(nested)
     assert index.count == 9
     relu = nested.graph.node(1)

@@ -122,7 +122,7 @@ def test_subgraphs_and_functions_are_rewritten(build):
     verify(model)
 
 
-def test_a_misspelled_part_of_a_match_is_named():
+def test_a_misnamed_part_of_a_match_is_named():
     with pytest.raises(AttributeError, match=r"\['conv'\], not 'cnov'"):
         _ = Match(conv=1).cnov
 

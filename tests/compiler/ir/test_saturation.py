@@ -15,9 +15,9 @@ from graphpress.runtime import Session
 
 def clamp(build, op, encoding, low=None, high=None):
     operands = {"low": low, "high": high} if op == "Clip" else {}
-    words = "".join(f", {name if value is not None else ''}" for name, value in operands.items())
+    operand_list = "".join(f", {name if value is not None else ''}" for name, value in operands.items())
     constants = {name: np.float32(value) for name, value in operands.items() if value is not None}
-    model = build(f"(float[N] x) => (float[N] y) {{ h = Neg (x) a = {op} (h{words}) y = Neg (a) }}", **constants)
+    model = build(f"(float[N] x) => (float[N] y) {{ h = Neg (x) a = {op} (h{operand_list}) y = Neg (a) }}", **constants)
     set_encoding(model.graph[1].outputs[0], encoding)
     return model
 
@@ -37,9 +37,9 @@ def test_absorbing_changes_no_bit(data):
     verify(absorbed)
     feed = {"x": np.float32(data.draw(st.lists(st.floats(-1e4, 1e4, width=32), min_size=8, max_size=8)))}
     outputs = []
-    for one in (model, absorbed):
-        materialize_qdq(one)
-        outputs.append(Session(one, optimization="none").run(feed)["y"])
+    for variant in (model, absorbed):
+        materialize_qdq(variant)
+        outputs.append(Session(variant, optimization="none").run(feed)["y"])
     np.testing.assert_array_equal(outputs[1], outputs[0])
 
 

@@ -50,7 +50,7 @@ def test_an_absent_input_reads_nothing(build, node_of):
     assert read_encoding(node, 1) is None
 
 
-def test_invalidation_says_why_and_is_lifted_by_a_new_encoding(model, node_of):
+def test_invalidation_keeps_the_reason_and_is_lifted_by_a_new_encoding(model, node_of):
     value = node_of(model, "a").outputs[0]
     invalidate_encoding(value, "changed")
     assert invalidation_of(value) is None
@@ -63,13 +63,13 @@ def test_invalidation_says_why_and_is_lifted_by_a_new_encoding(model, node_of):
     assert invalidation_of(value) is None
 
 
-def test_clearing_leaves_the_words_of_others(model, node_of):
+def test_clearing_leaves_the_metadata_of_others(model, node_of):
     node = node_of(model, "b")
-    node.metadata_props["user"] = "words"
+    node.metadata_props["user"] = "text"
     request_compute(node, "int8")
     override_use(node, 0, U8)
     clear_annotations(node)
-    assert dict(node.metadata_props) == {"user": "words"}
+    assert dict(node.metadata_props) == {"user": "text"}
     assert read_encoding(node, 0) is None
     assert compute_request(node) is None
 

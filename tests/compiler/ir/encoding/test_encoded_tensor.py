@@ -122,7 +122,7 @@ def test_constants_of_equal_floats_and_other_codes_are_not_merged(build):
     assert held == {"a": 2**25, "b": 2**25 + 1}
 
 
-def test_an_edit_of_the_floats_takes_them_away_and_says_so(chosen):
+def test_an_edit_of_the_floats_takes_them_away_with_the_reason(chosen):
     model, _ = chosen
     weight = model.graph.initializers["w"]
     Editor(model).set_constant(weight, weight.const_value.numpy())
@@ -179,7 +179,7 @@ def test_what_no_backend_materializes_is_an_error(network, unspoken_encoding):
         materialize_qdq(network)
 
 
-def test_a_dynamic_activation_is_an_error_until_a_backend_says_it(network):
+def test_a_dynamic_activation_is_an_error_until_a_backend_expresses_it(network):
     override_use(network.graph[0], 0, dynamic_encoding("uint8"))
     verify(network)
     with pytest.raises(ModelError, match="no backend materializes the encoding dynamic-uint8 of 'x'"):

@@ -92,7 +92,7 @@ def test_a_dynamic_encoding_has_no_numbers():
         (CastEncoding("int8"), "unknown type 'int8'"),
     ],
 )
-def test_what_is_unsound_says_why(encoding, why):
+def test_what_is_unsound_has_a_reason(encoding, why):
     assert why in encoding.fault
     assert not fits(encoding, (2, 2))
 
@@ -108,7 +108,7 @@ def test_what_is_unsound_says_why(encoding, why):
         (CodebookEncoding("uint2", np.ones((4, 2, 2))), (4,), "do not tile"),
     ],
 )
-def test_what_does_not_fit_says_why(encoding, dims, why):
+def test_what_does_not_fit_has_a_reason(encoding, dims, why):
     assert encoding.fault is None
     assert why in encoding.misfit(dims)
 

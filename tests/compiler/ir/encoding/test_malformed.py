@@ -119,7 +119,7 @@ def mutate(draw, proto):
 
 
 @pytest.mark.parametrize("opset", [21, 13])
-def test_whatever_a_file_says_it_loads_and_verifies_or_is_a_bad_model(build, encoding, opset):
+def test_whatever_a_file_holds_it_loads_and_verifies_or_is_a_bad_model(build, encoding, opset):
     original = annotated(build, encoding, opset)
 
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -152,11 +152,11 @@ def refused(build, tmp_path, capfd):
 
     def check(proto, says):
         onnx.save(proto, tmp_path / "m.onnx")
-        for words in (
+        for arguments in (
             ["inspect", str(tmp_path / "m.onnx")],
             [str(tmp_path / "m.onnx"), "--output", str(tmp_path / "o")],
         ):
-            assert main(words) == BAD_INPUT
+            assert main(arguments) == BAD_INPUT
             text = capfd.readouterr().err
             assert text.count("error:") == 1, text
             assert "Traceback" not in text
@@ -198,7 +198,7 @@ def test_a_code_beyond_the_table(build, refused):
     refused(proto, "has the code 15, and its table 11 entries")
 
 
-def test_a_node_that_decodes_otherwise_than_it_says(build, refused):
+def test_a_node_that_decodes_otherwise_than_it_declares(build, refused):
     proto = annotated(build, AffineEncoding("int8", np.ones(6), axis=1))
     proto.graph.node[0].attribute[0].i = 0
     refused(proto, "the node does not decode it so")
