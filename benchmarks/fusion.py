@@ -124,7 +124,7 @@ def constants() -> dict[str, np.ndarray]:
     return arrays | {name: np.array(shape) for name, shape in shapes.items()}
 
 
-def spelt_out(case: Case) -> Model:
+def decomposed(case: Case) -> Model:
     """The model of a case as an exporter would write it, in a new operator set."""
     text = f'<ir_version: 11, opset_import: ["": 24]> g ({case.inputs}) => (float[] y) {{ {case.nodes} }}'
     proto = onnx.parser.parse_model(text)
@@ -142,7 +142,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{'operator':20} {'':24} {'written out':>10} {'fused':>10}   ratio (95 %)        nodes")
     for case in CASES:
-        before = spelt_out(case)
+        before = decomposed(case)
         after = clone(before)
         changes = case.rule.run(after, Context(load_target("cpu"), before)).changes
         assert changes, f"{case.rule.name} does not fire"

@@ -34,7 +34,7 @@ def test_the_seam_imports_no_framework():
     in_a_process_of_its_own("import sys, graphpress.torch_bridge; assert 'torch' not in sys.modules")
 
 
-def test_without_torch_the_bridge_says_how_to_get_it():
+def test_without_torch_the_error_names_the_install_command():
     in_a_process_of_its_own(WITHOUT_TORCH)
 
 
