@@ -28,9 +28,9 @@ def locate(model: Model, where: str, folder: Path | None) -> None:
                 if isinstance(value.const_value, ExternalTensor):
                     _locate_tensor(value.const_value, where, root)
         for node in graph:
-            tensors = [attribute for attribute in attributes_of(node) if attribute.type in TENSOR_TYPES]
-            for attribute in tensors:
-                node.attributes[attribute.name] = _attribute_in_memory(attribute, where, root)
+            for attribute in attributes_of(node):
+                if attribute.type in TENSOR_TYPES:
+                    node.attributes[attribute.name] = _attribute_in_memory(attribute, where, root)
 
 
 def _attribute_in_memory(attribute: Attr, where: str, root: Path | None) -> Attr:

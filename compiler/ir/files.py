@@ -209,10 +209,11 @@ def weight_bytes(model: Model) -> int:
 
 def tensors(model: Model) -> Iterator[TensorProtocol]:
     """Every constant tensor: initializers and tensor attributes, in all graphs."""
-    for value in _initializers(model):
-        if value.const_value is not None:
-            yield value.const_value
     for graph in graphs(model):
+        if isinstance(graph, onnx_ir.Graph):
+            for value in graph.initializers.values():
+                if value.const_value is not None:
+                    yield value.const_value
         for node in graph:
             for attribute in attributes_of(node):
                 if attribute.type in TENSOR_TYPES and not attribute.is_ref():

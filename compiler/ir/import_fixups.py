@@ -34,6 +34,8 @@ _PLAIN = (
     AttributeProto.STRINGS,
 )  # fmt: skip
 _MESSAGE, _STRING = FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_STRING
+_SOUND = (str, int, float)
+"""What protobuf returns as one of these is no string, or one that it could decode."""
 _FIELDS = {
     "f": AttributeProto.FLOAT, "i": AttributeProto.INT, "s": AttributeProto.STRING, "t": AttributeProto.TENSOR,
     "g": AttributeProto.GRAPH, "floats": AttributeProto.FLOATS, "ints": AttributeProto.INTS,
@@ -57,8 +59,12 @@ def prepare(proto: onnx.ModelProto, where: str) -> None:
     if not proto.opset_import and proto.ir_version < FIRST_IR_WITH_OPERATOR_SETS:
         proto.opset_import.add(domain="", version=1)
     for body in _bodies(proto):
-        for attribute in (attribute for node in body.node for attribute in node.attribute):
-            _settle_attribute(attribute, where)
+        if proto.ir_version < FIRST_IR_WITH_DEVICES and any(node.device_configurations for node in body.node):
+            raise _unknown_devices(proto, where)
+        for node in body.node:
+            for attribute in node.attribute:
+                if attribute.type not in _PLAIN:
+                    _settle_attribute(attribute, where)
         if isinstance(body, onnx.GraphProto):
             _densify(body, where)
             _check_initializers(body, where)
@@ -74,6 +80,8 @@ def _bodies(proto: onnx.ModelProto) -> Iterator[Body]:
         yield body
         for node in body.node:
             for attribute in node.attribute:
+                if attribute.type in _PLAIN:
+                    continue
                 if attribute.HasField("g"):
                     pending.append(attribute.g)
                 pending.extend(attribute.graphs)
@@ -84,6 +92,8 @@ def _check_strings(proto: onnx.ModelProto, where: str) -> None:
     pending: list[Message] = [proto]
     while pending:
         for field, value in pending.pop().ListFields():
+            if type(value) in _SOUND:
+                continue
             kind = field.type
             if kind == _MESSAGE:
                 if isinstance(value, Message):
@@ -98,9 +108,9 @@ def _check_strings(proto: onnx.ModelProto, where: str) -> None:
                 )
 
 
-def _is_text(value: str | bytes | Iterable[str | bytes]) -> bool:
+def _is_text(value: bytes | Iterable[str | bytes]) -> bool:
     try:
-        return isinstance(value, str) or (not isinstance(value, bytes) and all(isinstance(item, str) for item in value))
+        return not isinstance(value, bytes) and set(map(type, value)) <= {str}
     except UnicodeDecodeError:
         return False
 
@@ -112,16 +122,19 @@ def _refuse_what_cannot_be_kept(proto: onnx.ModelProto, where: str) -> None:
             where=where,
             fix="remove it first: del model.training_info[:]",
         )
-    devices = proto.configuration or any(node.device_configurations for body in _bodies(proto) for node in body.node)
-    if devices and proto.ir_version < FIRST_IR_WITH_DEVICES:
-        raise ModelError(
-            f"has device configurations, which IR version {proto.ir_version} does not know",
-            where=where,
-            fix=f"set ir_version to {FIRST_IR_WITH_DEVICES} or remove them",
-        )
+    if proto.configuration and proto.ir_version < FIRST_IR_WITH_DEVICES:
+        raise _unknown_devices(proto, where)
     identities = [(function.domain, function.name, function.overload) for function in proto.functions]
     for identity in _repeated(identities):
         raise ModelError(f"defines the function {'::'.join(filter(None, identity))} twice", where=where, fix=CHECKER)
+
+
+def _unknown_devices(proto: onnx.ModelProto, where: str) -> ModelError:
+    return ModelError(
+        f"has device configurations, which IR version {proto.ir_version} does not know",
+        where=where,
+        fix=f"set ir_version to {FIRST_IR_WITH_DEVICES} or remove them",
+    )
 
 
 def _settle_operator_sets(owner: onnx.ModelProto | onnx.FunctionProto, where: str) -> None:
@@ -139,8 +152,6 @@ def _settle_attribute(attribute: AttributeProto, where: str) -> None:
         if len(given) != 1:
             raise ModelError(f"attribute {attribute.name!r} has no type", where=where, fix=CHECKER)
         attribute.type = _FIELDS[given[0]]
-    if attribute.type in _PLAIN:
-        return
     if attribute.type == AttributeProto.SPARSE_TENSOR and attribute.name == "sparse_value":
         constant = dense(attribute.sparse_tensor, where)
         attribute.Clear()
@@ -224,9 +235,11 @@ def _is_known(kind: onnx.TypeProto) -> bool:
 def restore(proto: onnx.ModelProto) -> None:
     """Put back, in place, what was set aside, and take out what onnx_ir writes twice."""
     for body in _bodies(proto):
-        for attribute in (attribute for node in body.node for attribute in node.attribute):
-            for tensor in (attribute.t, *attribute.tensors) if attribute.type in _TENSORS else ():
-                _write_metadata_once(tensor)
+        for node in body.node:
+            for attribute in node.attribute:
+                if attribute.type in _TENSORS:
+                    for tensor in (attribute.t, *attribute.tensors):
+                        _write_metadata_once(tensor)
         if isinstance(body, onnx.GraphProto):
             for tensor in body.initializer:
                 _write_metadata_once(tensor)
@@ -245,6 +258,8 @@ def _write_metadata_once(tensor: TensorProto) -> None:
 
 
 def _put_type_back(info: onnx.ValueInfoProto) -> None:
+    if not info.metadata_props:
+        return
     kept = [entry for entry in info.metadata_props if entry.key != TYPE_KEY]
     for entry in info.metadata_props:
         if entry.key == TYPE_KEY and not info.HasField("type"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +25,7 @@ class IndexedGraph:
     graph: Graph | Function
     owner: Node | None = None
     outer: IndexedGraph | None = None
-    positions: dict[str, dict[Node, int]] = field(default_factory=dict)
+    positions: defaultdict[str, dict[Node, int]] = field(default_factory=lambda: defaultdict(dict))
 
     @property
     def body(self) -> Graph:
@@ -76,7 +77,7 @@ def _walk(indexed: IndexedGraph) -> Iterator[IndexedGraph]:
     yield indexed
     holders = []
     for place, node in enumerate(indexed.graph):
-        indexed.positions.setdefault(node.op_type, {})[node] = place
+        indexed.positions[node.op_type][node] = place
         if holds_graphs(node):
             holders.append(node)
     for node in holders:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from graphpress.errors import GraphpressError
 from graphpress.ir.encoding.checks import encoding_problems
 from graphpress.ir.sparsity import sparsity_problems
 from graphpress.ir.types import Function, Graph, Model, Node, Value
 from graphpress.ir.values import STANDARD_DOMAINS, label, subgraphs_of
+
+STANDARD = frozenset(STANDARD_DOMAINS)
 
 
 class InvalidGraphError(GraphpressError):
@@ -29,14 +33,20 @@ def problems(model: Model) -> list[str]:
     """Every broken rule: use before definition, names that are missing or given twice, undeclared operator sets,
     constants whose declared shape or type is not that of their tensor, encodings and sparsity that do not hold.
     """
-    faults = _graph_problems(model.graph, set(), model.opset_imports, {f[:2] for f in model.functions})
+    functions = {identifier[:2] for identifier in model.functions}
+    faults = _graph_problems(model.graph, set(), _domains(model.opset_imports), functions)
     for function in model.functions.values():
-        faults += _graph_problems(function, set(), function.opset_imports, {f[:2] for f in model.functions})
+        faults += _graph_problems(function, set(), _domains(function.opset_imports), functions)
     return faults + encoding_problems(model) + sparsity_problems(model)
 
 
+def _domains(opsets: Iterable[str]) -> set[str]:
+    """The domains for which operator sets are declared: either name of the standard one stands for both."""
+    return {*opsets, *(() if STANDARD.isdisjoint(opsets) else STANDARD)}
+
+
 def _graph_problems(
-    graph: Graph | Function, outer: set[Value], opsets: dict[str, int], functions: set[tuple[str, str]]
+    graph: Graph | Function, outer: set[Value], domains: set[str], functions: set[tuple[str, str]]
 ) -> list[str]:
     faults: list[str] = []
     visible = set(outer)
@@ -57,9 +67,9 @@ def _graph_problems(
             if not value.is_graph_input():
                 define(value)
     for node in graph:
-        faults += _node_problems(node, visible, opsets, functions)
+        faults += _node_problems(node, visible, domains, functions)
         for subgraph in subgraphs_of(node):
-            faults += _graph_problems(subgraph, visible, opsets, functions)
+            faults += _graph_problems(subgraph, visible, domains, functions)
         for output in node.outputs:
             if output.name != "":
                 define(output)
@@ -67,17 +77,13 @@ def _graph_problems(
     return faults
 
 
-def _node_problems(
-    node: Node, visible: set[Value], opsets: dict[str, int], functions: set[tuple[str, str]]
-) -> list[str]:
+def _node_problems(node: Node, visible: set[Value], domains: set[str], functions: set[tuple[str, str]]) -> list[str]:
     faults = [
         f"{label(node)} reads {label(value)}, which nothing before it computes"
         for value in node.inputs
         if value is not None and value not in visible
     ]
-    aliases = STANDARD_DOMAINS if node.domain in STANDARD_DOMAINS else (node.domain,)
-    declared = any(domain in opsets for domain in aliases)
-    if not declared and (node.domain, node.op_type) not in functions:
+    if node.domain not in domains and (node.domain, node.op_type) not in functions:
         faults.append(f"{label(node)} is of domain {node.domain!r}, for which no operator set is declared")
     return faults
 

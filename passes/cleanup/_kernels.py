@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from graphpress.ir import Node, input_of, int_attribute, ints_attribute
+from graphpress.ir.values import tensor_of
 from graphpress.passes.cleanup._reshape import resolve_target
 
 Arrays = Sequence[np.ndarray | None]
@@ -121,7 +122,7 @@ def _expand(node: Node, inputs: Arrays) -> np.ndarray:
 
 def _constant_of_shape(node: Node, inputs: Arrays) -> np.ndarray:
     attribute = node.attributes.get("value")
-    fill = np.zeros(1, np.float32) if attribute is None else attribute.as_tensor().numpy()
+    fill = np.zeros(1, np.float32) if attribute is None else tensor_of(attribute).numpy()
     return np.broadcast_to(fill.reshape(()), tuple(int(size) for size in _present(inputs[0])))
 
 

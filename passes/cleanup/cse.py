@@ -128,7 +128,9 @@ class _Contents:
         ]
         outlines = {value: _outline(value) for value in values}
         alike = Counter(outlines.values())
-        self._beginnings = {value: _beginning(value) for value, outline in outlines.items() if alike[outline] > 1}
+        self._beginnings = {
+            value: (outline, _first_elements(value)) for value, outline in outlines.items() if alike[outline] > 1
+        }
         self._alike = Counter(self._beginnings.values())
 
     def key(self, value: Value) -> Hashable | None:
@@ -159,13 +161,13 @@ def _outline(value: Value) -> Hashable:
     tensor = value.const_value
     if tensor is None:
         return None
-    return (value.dtype or tensor.dtype, tuple(tensor.shape if value.shape is None else value.shape))
+    dtype = int(value.dtype or tensor.dtype)  # an enumeration's members are hashed in Python, and slowly
+    return (dtype, tuple(tensor.shape if value.shape is None else value.shape))
 
 
-def _beginning(value: Value) -> Hashable:
-    tensor = value.const_value
-    assert tensor is not None
-    return (_outline(value), tensor.numpy().reshape(-1)[:8].tobytes())
+def _first_elements(value: Value) -> bytes:
+    assert value.const_value is not None
+    return value.const_value.numpy().reshape(-1)[:8].tobytes()
 
 
 def _contents(tensor: TensorProtocol) -> Hashable:

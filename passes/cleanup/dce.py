@@ -10,7 +10,7 @@ says whether it is training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,11 +32,12 @@ class DeadCodeElimination(Pass):
         changes = _drop_uncalled_functions(model)
         bodies: list[Graph | Function] = [model.graph, *model.functions.values()]
         changes += sum(_drop_dead_nodes(body, edit) for body in bodies)
-        for graph in graphs(model):
+        remaining = list(graphs(model))
+        for graph in remaining:
             version = _opset_of(graph, model)
             changes += sum(_trim_outputs(node, version) for node in graph)
             changes += _drop_unread_initializers(graph, edit)
-        return Outcome(changes + _drop_unused_imports(model))
+        return Outcome(changes + _drop_unused_imports(model, remaining))
 
 
 def _drop_dead_nodes(graph: Graph | Function, edit: Editor) -> int:
@@ -123,9 +124,9 @@ def _nodes_within(graph: Graph | Function) -> Iterator[Node]:
     return (node for inner in with_subgraphs(graph) for node in inner)
 
 
-def _drop_unused_imports(model: Model) -> int:
+def _drop_unused_imports(model: Model, remaining: Sequence[Graph | Function]) -> int:
     used = {"", *(function.domain for function in model.functions.values())}
-    used.update(node.domain for graph in graphs(model) for node in graph)
+    used.update(node.domain for graph in remaining for node in graph)
     unused = [domain for domain in model.opset_imports if domain not in used and domain != "ai.onnx"]
     for domain in unused:
         del model.opset_imports[domain]

@@ -63,10 +63,11 @@ class FoldConstants(Pass):
         """Fold in the main graph and in the subgraphs, the outer ones first."""
         outcome = Outcome()
         edit = Editor(model)
-        if not any(_may_fold(node) for graph in with_subgraphs(model.graph) for node in graph):
+        bodies = list(with_subgraphs(model.graph))
+        if not any(_may_fold(node) for graph in bodies for node in graph):
             return outcome
         growth = _Growth(self.max_growth_bytes, model, context.original)
-        for graph in list(with_subgraphs(model.graph)):
+        for graph in bodies:
             outcome.changes += _settle_constants(graph, edit)
             folds = _Folds(model, growth, outcome.refusals)
             folds.find(graph)

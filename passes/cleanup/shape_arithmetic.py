@@ -13,6 +13,7 @@ Functions are left alone: their shapes differ from call to call.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -47,21 +48,22 @@ class ShapeArithmetic(Pass):
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Infer shapes, then walk each graph once, the outer ones first."""
-        if not _may_simplify(model):
+        bodies = list(with_subgraphs(model.graph))
+        if not _may_simplify(model, bodies):
             return Outcome()
         infer_shapes(model)
         edit = Editor(model)
         partials = Partials()
-        changes = sum(_simplify(graph, partials, edit) for graph in list(with_subgraphs(model.graph)))
+        changes = sum(_simplify(graph, partials, edit) for graph in bodies)
         return Outcome(changes)
 
 
-def _may_simplify(model: Model) -> bool:
+def _may_simplify(model: Model, bodies: Sequence[Graph]) -> bool:
     """Whether there is a shape to infer or anything to work out: if not, inference is time for nothing."""
     symbols = {str(dim) for value in model.graph.inputs for dim in value.shape or () if not isinstance(dim, int)}
     return any(
         _computes_shapes(node) or any(_is_open(output, symbols) for output in node.outputs if output.name)
-        for graph in with_subgraphs(model.graph)
+        for graph in bodies
         for node in graph
     )
 

@@ -8,23 +8,25 @@ from graphpress.ir.encoding.annotations import encoding_of, overrides_of
 from graphpress.ir.encoding.encoded_tensor import EncodedTensor
 from graphpress.ir.encoding.kinds import Encoding
 from graphpress.ir.encoding.requests import FLOAT_TYPES, float_type
-from graphpress.ir.types import Model, Node, Value
+from graphpress.ir.types import Model, Node, TensorProtocol, Value
 from graphpress.ir.values import dims_of, graphs, label, values_of
 
 
 def encoding_problems(model: Model) -> list[str]:
     """Every annotation that is unsound or does not fit, with the reason; empty when all is well."""
     problems: list[str] = []
-    for graph in graphs(model):
+    for graph in graphs(model):  # of which nearly every value and node says nothing
         for value in values_of(graph):
-            problems += _value_problems(value)
+            encoding, tensor = encoding_of(value), value.const_value
+            if encoding is not None or tensor is not None:
+                problems += _value_problems(value, encoding, tensor)
         for node in graph:
-            problems += _node_problems(node)
+            if overrides_of(node) or float_type(node) is not None:
+                problems += _node_problems(node)
     return problems
 
 
-def _value_problems(value: Value) -> Iterator[str]:
-    encoding, tensor = encoding_of(value), value.const_value
+def _value_problems(value: Value, encoding: Encoding | None, tensor: TensorProtocol | None) -> Iterator[str]:
     if encoding is not None and (why := _misreading(encoding, value)):
         yield f"the encoding of {label(value)} {why}"
     if isinstance(tensor, EncodedTensor) and tensor.fault is not None:
