@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,22 +145,24 @@ def test_constants_that_are_nodes_are_masked_too():
     np.testing.assert_array_equal(bias.const_value.numpy(), [0, 0, 0, 0, 0, 6, 7, 8, 9, 10])
 
 
+def with_data(prepared, calibration):
+    model, coupling, context = prepared
+    return model, coupling, replace(context, calibration=calibration)
+
+
 def test_data_is_asked_for(mlp):
-    mlp[2].calibration = None
     with pytest.raises(UsageError, match="calibration data"):
-        run(mlp, (0.5,))
+        run(with_data(mlp, None), (0.5,))
 
 
 def test_empty_data_is_refused(mlp):
-    mlp[2].calibration = []
     with pytest.raises(DataError, match="empty"):
-        run(mlp, (0.5,))
+        run(with_data(mlp, []), (0.5,))
 
 
 def test_data_that_is_no_number_is_refused(mlp):
-    mlp[2].calibration = [{"x": np.full((4, 6), np.nan, np.float32)}]
     with pytest.raises(DataError, match="no numbers"):
-        run(mlp, (0.5,))
+        run(with_data(mlp, [{"x": np.full((4, 6), np.nan, np.float32)}]), (0.5,))
 
 
 def test_outputs_that_are_no_numbers_are_lost(mlp):
@@ -172,8 +175,9 @@ def test_outputs_that_are_no_numbers_are_lost(mlp):
 
 def test_curves_are_kept_by_content(mlp, tmp_path):
     model, coupling, context = mlp
-    context.calibration = FeedSamples(context.calibration, [InputSpec("x", np.dtype(np.float32), ("N", 6))])
-    context.cache = ContentCache(tmp_path)
+    samples = FeedSamples(context.calibration, [InputSpec("x", np.dtype(np.float32), ("N", 6))])
+    context = replace(context, calibration=samples, cache=ContentCache(tmp_path))
+    mlp = model, coupling, context
     run(mlp, (0.25, 0.5))
     entries = list(tmp_path.iterdir())
     assert len(entries) == 1
@@ -192,7 +196,7 @@ def test_a_trained_network_suffers_most_where_its_residual_stream_is_cut():
     context = Context(load_target("cpu"), model)
     FoldConstants().run(model, context)
     data = load_dataset(DATA / "cifar10.yaml", Session(model).inputs)
-    context.calibration = data.calibration.spread(64)
+    context = replace(context, calibration=data.calibration.spread(64))
     curves = run((model, couple(model), context), (0.25, 0.5))
     assert len(curves) == 12
     stream = next(iter(curves))

@@ -1,7 +1,7 @@
 """A small network with two prunable groups, one of which has units that do next to nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx.parser
@@ -64,10 +64,7 @@ class Case:
         return self.coupling.groups[0]
 
     def score(self, criterion, **changes) -> dict[str, np.ndarray]:
-        context = self.context
-        for name, value in changes.items():
-            setattr(context, name, value)
-        return criterion.score(self.model, self.coupling, context)
+        return criterion.score(self.model, self.coupling, replace(self.context, **changes))
 
 
 def weights_of(seed: int = 0) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """Criteria on graphs with attention, grouped and depthwise convolution, dense connections, shuffles, embeddings."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,7 @@ def prepared(pruning):
         context = Context(load_target("cpu"), model)
         FoldConstants().run(model, context)
         unshare(model)
-        context.calibration = [pruning.feed(model, length=8)]
-        return model, couple(model), context
+        return model, couple(model), replace(context, calibration=[pruning.feed(model, length=8)])
 
     return make
 
@@ -112,7 +112,7 @@ def resnet20():
     context = Context(load_target("cpu"), model)
     FoldConstants().run(model, context)
     data = load_dataset(DATA / "cifar10.yaml", Session(model).inputs, limit=300)
-    context.calibration = data.calibration.spread(128)
+    context = replace(context, calibration=data.calibration.spread(128))
     return model, couple(model), context, data.evaluation
 
 
