@@ -28,7 +28,7 @@ def choices_with_opset(target: Target, opset: int, otherwise: str) -> str:
         opset: what is needed.
         otherwise: what to do where no choice of this target reads it.
     """
-    choices = _choices(target.name, lambda choice: choice.opset_max >= opset)
+    choices = _choices(target.called, lambda choice: choice.opset_max >= opset)
     return f"choose a newer runtime: {', '.join(choices)}" if choices else otherwise
 
 

@@ -74,8 +74,8 @@ def _show(name: str, as_json: bool) -> None:
     from graphpress.plain import plain
 
     with argument("NAME"):
-        fields = plain(load_target(name))
-    called = fields["canonical_name"].partition("{")[0]
+        target = load_target(name)
+    fields, called = plain(target), target.called
     fields["aliases"] = aliases_of(called)
     fields["options"] = _options(called)
     fields["origin"] = origin_of(called) or called
@@ -83,7 +83,7 @@ def _show(name: str, as_json: bool) -> None:
         echo_json(fields)
         return
     fields["options"] = _shown(options_of(called)) or "–"
-    for group in ("quantization", "settings"):
+    for group in ("quantization", "sparsity", "settings"):
         fields.update({f"{group}.{key}": value for key, value in fields.pop(group).items()})
     click.echo(table([(key, _word(value)) for key, value in fields.items()]))
 

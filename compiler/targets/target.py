@@ -104,6 +104,11 @@ class Target:
     chosen: dict[str, str] = field(default_factory=dict)
     canonical_name: str = ""
 
+    @property
+    def called(self) -> str:
+        """Its name without options, or the path of its file: what a choice in braces is written behind."""
+        return self.canonical_name.partition("{")[0] or self.name
+
 
 @dataclass(frozen=True)
 class Option:

@@ -27,3 +27,11 @@ def test_a_target_that_has_them_by_choice_is_named_with_it():
 )
 def test_choices_with_a_newer_operator_set(target, words):
     assert choices_with_opset(load_target(target), 22, "leave it") == words
+
+
+def test_choices_of_a_file_are_written_behind_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "board.toml").write_text('like = "jetson"')
+    assert choices_with_opset(load_target("board.toml"), 22, "leave it") == (
+        "choose a newer runtime: board.toml{jetpack=7.2}"
+    )

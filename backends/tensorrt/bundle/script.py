@@ -42,11 +42,11 @@ def build_script(target: Target, platform: Platform, ways: Sequence[Way]) -> str
 def remedies(target: Target) -> list[str]:
     """For each TensorRT that an option of the target stands for, the version and the target as it is written."""
     by_version: dict[tuple[int, ...], str] = {}
-    for name, option in options_of(target.name).items():
+    for name, option in options_of(target.called).items():
         for choice in option.choices:
             choices = ",".join(f"{key}={chosen}" for key, chosen in {**target.chosen, name: choice}.items())
             try:
-                other = load_target(f"{target.name}{{{choices}}}")
+                other = load_target(f"{target.called}{{{choices}}}")
             except UsageError:
                 continue  # a choice that makes no sense beside the others
             version = platform_of(other).tensorrt

@@ -199,7 +199,7 @@ def test_targets_lists_them_all(capsys):
 
 def test_one_target_in_full(capsys):
     text = run(capsys, "targets", "cpu")
-    for words in ("onnxruntime", "opset_max", "quantization.weights", "per_channel"):
+    for words in ("onnxruntime", "opset_max", "quantization.weights", "per_channel", "sparsity.patterns"):
         assert words in text
     assert run_json(capsys, "targets", "cpu")["quantization"]["weights"] == "int8"
 

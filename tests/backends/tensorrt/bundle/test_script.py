@@ -9,6 +9,8 @@ import subprocess
 import pytest
 
 from graphpress.backends.tensorrt.bundle.commands import command_line, listed
+from graphpress.backends.tensorrt.bundle.script import remedies
+from graphpress.targets import load_target
 
 TARGETS = ("jetson{jetpack=5.1}", "jetson{jetpack=6.2}", "jetson{dla=on}", "jetson{jetpack=7.2}", "dgpu", "rtx")
 GENERATIONS = ("8.5", "8.6", "10.3", "10.13", "11.4")
@@ -196,3 +198,11 @@ def test_help_lists_the_options(written, shell):
     done = shell(written("jetson"), "--help")
     assert done.returncode == 0
     assert all(option in done.stdout for option in ("--typing", "--dla", "--trtexec", "--dry-run"))
+
+
+def test_another_version_of_a_target_file_is_written_behind_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "board.toml").write_text('like = "jetson"')
+    lines = remedies(load_target("./board.toml"))
+    assert "8.5 board.toml{jetpack=5.1}" in lines
+    assert [line.replace("board.toml", "jetson-orin") for line in lines] == remedies(load_target("jetson"))
