@@ -6,13 +6,18 @@ import re
 import sys
 from dataclasses import MISSING, Field, dataclass, fields
 from inspect import getdoc
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import click
 
 from graphpress.cli.options import argument, debug_option, json_option
 from graphpress.cli.text import echo_json, table
 from graphpress.plugins import OURS, NamedFile
+from graphpress.validation import annotations_of
+
+SAMPLES: dict[Any, Any] = {float: 0.5, int: 1, bool: True}
+"""What an example gives an option that has no default to show."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,8 @@ class FieldDoc:
     """One option of a pass.
 
     Args:
-        name, type: as in its dataclass.
+        name: as in its dataclass.
+        type: its annotation, words to choose from written out.
         default: its default as written in Python; None where it must be given.
         help: what its docstring says.
     """
@@ -70,9 +76,9 @@ def passes(name: str | None, as_json: bool) -> None:
 def describe(name: str, kind: type[Any]) -> PassDoc:
     """A pass in words, from its fields, class attributes and docstring."""
     text = getdoc(kind) or ""
-    helps = argument_docs(text)
+    helps, annotations = argument_docs(text), annotations_of(kind)
     options = tuple(
-        FieldDoc(field.name, _type(field), _default(field), helps.get(field.name, ""))
+        FieldDoc(field.name, _type(annotations[field.name]), _default(field), helps.get(field.name, ""))
         for field in fields(kind)
         if field.init
     )
@@ -117,9 +123,17 @@ def yaml_table(text: str) -> dict[str, Any]:
     return table
 
 
-def _type(field: Field[Any]) -> str:
-    """The annotation; a choice of words as these words."""
-    return re.sub(r"Literal\[(.*?)\]", lambda choice: choice[1].replace(", ", " | "), str(field.type))
+def _type(annotation: Any) -> str:
+    """The annotation as Python writes it; a choice of words as these words."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    if origin in (Union, UnionType):
+        return " | ".join(map(_type, arguments))
+    if annotation in (NoneType, Ellipsis):
+        return "None" if annotation is NoneType else "..."
+    inside = f"[{', '.join(map(_type, arguments))}]" if arguments else ""
+    return f"{getattr(origin or annotation, '__name__', annotation)}{inside}"
 
 
 def _default(field: Field[Any]) -> str | None:
@@ -143,8 +157,20 @@ def _one(doc: PassDoc, kind: type[Any]) -> str:
 
 
 def _example(name: str, kind: type[Any]) -> str:
-    """The pass as ``--passes`` takes it, with its first option written out."""
+    """The pass as ``--passes`` takes it, with the options that it needs, or else its first, written out."""
     from graphpress.manager.syntax import PassCall, format_steps
 
-    first = next(field for field in fields(kind) if field.init)
-    return format_steps([PassCall(name, {first.name: None if first.default is MISSING else first.default})])
+    options = [field for field in fields(kind) if field.init]
+    shown = [field for field in options if _default(field) is None] or options[:1]
+    return format_steps([PassCall(name, {field.name: _sample(field, annotations_of(kind)) for field in shown})])
+
+
+def _sample(field: Field[Any], annotations: dict[str, Any]) -> Any:
+    """A value to show: the default where it says something, else one of the kind, or the name in capitals."""
+    if field.default is not MISSING and field.default is not None:
+        return field.default
+    annotation = annotations[field.name]
+    for kind in get_args(annotation) or (annotation,):
+        if kind in SAMPLES:
+            return SAMPLES[kind]
+    return field.name.upper()

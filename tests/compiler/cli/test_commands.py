@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from graphpress.errors import ModelError
 from graphpress.ir import save
 from graphpress.manager import registry
 from graphpress.manager.contract import Pass
+from graphpress.manager.recipe import from_text
 from graphpress.report.sentences import plural
 from graphpress.targets import target_names
 
@@ -272,6 +274,26 @@ def test_a_pass_is_described_by_its_dataclass():
         ("high", "None", "the two ends."),
     ]
     assert (doc.summary, doc.lossless, doc.needs_data) == ("Trims things.", False, True)
+
+
+def test_choices_are_written_out(capsys):
+    types = {name: {field["name"]: field["type"] for field in run_json(capsys, "passes", name)["fields"]}
+             for name in ("quantize", "prune")}  # fmt: skip
+    assert types["quantize"]["calibration_method"] == "minmax | percentile | mse"
+    assert types["prune"]["allocation"] == "auto | uniform | global | sensitivity | latency"
+    assert types["prune"]["roles"] == "tuple[writes | reads | elementwise, ...]"
+    assert types["prune"]["multiple"] == "int | None"
+
+
+@pytest.mark.parametrize("name", registry.pass_names())
+def test_the_example_of_a_pass_can_be_read(capsys, name):
+    text = run(capsys, "passes", name)
+    example = re.search("--passes '(.*)'", text)
+    if example is None:
+        assert "It has no options" in text
+    else:
+        assert "null" not in example[1]
+        assert from_text(example[1]).passes[-1].name == name
 
 
 def test_a_pass_with_a_file_of_its_own_is_described_by_the_file():
