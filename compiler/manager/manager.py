@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from graphpress.analysis.model_size import model_size
+from graphpress.analysis.model_size import ModelSize, model_size
 from graphpress.analysis.shapes import infer_shapes, known_shapes
 from graphpress.data import Feed
 from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
@@ -82,11 +82,14 @@ class Run:
     def records(self) -> list[PassRecord]:
         """One record per pass."""
         first = self.checkpoints[0]
-        size, records = model_size(first.model, known_shapes(first.model, first.shapes)), []
+        size = model_size(first.model, known_shapes(first.model, first.shapes))
+        stages: dict[Model, ModelSize] = {}
+        records = []
         for pass_run in self.pass_runs:
-            records.append(pass_run.record(size))
-            if pass_run.status == "applied" and pass_run.size is not None:
-                size = pass_run.size
+            after = pass_run.size_after(size, stages)
+            records.append(pass_run.record(after))
+            if pass_run.status == "applied":
+                size = after
         return records
 
     def refusals(self) -> list[RefusalRecord]:
@@ -194,6 +197,8 @@ class Manager:
         changes = sum(pass_run.changes for pass_run in active)
         if not changes:
             return start
+        for pass_run in active:
+            pass_run.result = model
         return replace(start, model=model, changes=start.changes + changes, result=None)
 
     def _to_fixed_point(

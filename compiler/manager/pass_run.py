@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from graphpress.analysis.model_size import ModelSize, model_size
 from graphpress.analysis.shapes import concrete_shapes, known_shapes
-from graphpress.ir import Dims, Model, Refusal
+from graphpress.ir import Dims, Model, Refusal, count_nodes
 from graphpress.manager.contract import Pass
 from graphpress.manager.recipe import options_of
 from graphpress.manager.records import PassRecord, PassStatus
@@ -17,10 +17,15 @@ from graphpress.manager.records import PassRecord, PassStatus
 class PassRun:
     """The record of a pass while it grows.
 
+    Counting parameters and multiply-accumulates takes longer than most lossless passes do. They are therefore counted
+    where the record is asked for, once for all lossless passes of a stage, in the model with which the stage ended.
+
     Args:
         shapes: static shapes of the model's values by name, as far as they are known: before the pass, and after it
-            once it changed something.
-        size: of the model right after its first change.
+            once a lossy one changed something.
+        nodes: of the model right after its first change.
+        size: of the model right after its first change, for a lossy pass.
+        result: with which its stage ended, for a lossless pass that changed something.
     """
 
     pass_: Pass
@@ -35,7 +40,9 @@ class PassRun:
     refusals: list[Refusal] = field(default_factory=list)
     transaction: int | None = None
     shapes: Mapping[str, Dims] = field(default_factory=dict)
+    nodes: int | None = None
     size: ModelSize | None = None
+    result: Model | None = None
 
     def note(self, text: str) -> None:
         """Say something once."""
@@ -51,23 +58,37 @@ class PassRun:
         self.refuse(Refusal(self.pass_.name, "the time limit was reached before it", "raise --time-limit"))
 
     def measure(self, model: Model) -> None:
-        """Take the size of the model after a change: exactly where the pass may have changed shapes."""
-        if self.size is None:
-            lossless = self.transaction is None
-            self.shapes = known_shapes(model, self.shapes) if lossless else concrete_shapes(model)
+        """Take the size of the model after a change: all of it exactly where the pass may have changed shapes."""
+        if self.nodes is not None:
+            return
+        self.nodes = count_nodes(model)
+        if self.transaction is not None:
+            self.shapes = concrete_shapes(model)
             self.size = model_size(model, self.shapes)
 
     def restart(self) -> None:
         """Forget what it changed: the passes run again, without one that broke."""
-        self.changes, self.size = 0, None
+        self.changes, self.nodes = 0, None
 
-    def record(self, before: ModelSize) -> PassRecord:
-        """The finished record.
+    def size_after(self, before: ModelSize, stages: dict[Model, ModelSize]) -> ModelSize:
+        """The size of the model after the pass.
 
         Args:
             before: the model before it, which is how a pass that changed nothing left it.
+            stages: sizes that were counted already, by the result of a stage; grows.
         """
-        size = None if self.status == "refused" else self.size or before
+        if self.result is None or self.nodes is None:
+            return self.size or before
+        if self.result not in stages:
+            stages[self.result] = model_size(self.result, known_shapes(self.result, self.shapes))
+        return replace(stages[self.result], nodes=self.nodes)
+
+    def record(self, size: ModelSize) -> PassRecord:
+        """The finished record.
+
+        Args:
+            size: of the model after it.
+        """
         notes = list(self.notes)
         if self.status == "applied" and not self.changes:
             notes.append("nothing to change")
@@ -81,6 +102,6 @@ class PassRun:
             notes=tuple(notes),
             options=options_of(self.pass_),
             changes=self.changes,
-            **({} if size is None else asdict(size)),
+            **({} if self.status == "refused" else asdict(size)),
             transaction=self.transaction,
         )

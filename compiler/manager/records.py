@@ -21,7 +21,9 @@ class PassRecord:
         metric: the metric after it, where one was measured.
         changes: how many changes it made.
         nodes, parameters, macs, bytes: the model after it (its first change, where it made several); ``bytes`` is the
-            size of its weights. None for a pass that was refused, ``macs`` also where a shape is unknown.
+            size of its weights. Of a lossless pass that changed something, all but ``nodes`` are those of the model
+            after the whole run of lossless passes. None for a pass that was refused, ``macs`` also where a shape is
+            unknown.
         transaction: number of the transaction it belongs to; None for a pass on its own.
         notes: sentences for the reader.
     """

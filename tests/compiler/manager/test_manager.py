@@ -1,6 +1,7 @@
 """What the manager does with passes that work, lie, crash, refuse, miss the budget or never stop."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -291,6 +292,43 @@ def test_records_tell_how_large_the_model_is_after_each_pass(run, passes, networ
     assert after.nodes == unchanged.nodes == before.nodes - 1
     assert size_of(unchanged) == size_of(after)
     assert (refused.nodes, refused.macs, refused.parameters, refused.bytes) == (None,) * 4
+
+
+def test_lossless_passes_are_counted_once_in_the_result_of_their_stage(run, passes, network, monkeypatch):
+    infer_shapes(network)
+
+    class Cut(passes.Harmless):
+        name = "cut"
+        op_type = "Relu"
+
+        def run(self, model, context):
+            nodes = [node for node in model.graph if node.op_type == self.op_type]
+            for node in nodes[:1] if len(model.graph) > len(network.graph) - 2 else ():
+                edit = Editor(model)
+                edit.replace(node.outputs[0], node.inputs[0])
+                edit.remove(node)
+                return Outcome(1)
+            return Outcome()
+
+    class CutBatchNorm(Cut):
+        name = "cut_batch_norm"
+        op_type = "BatchNormalization"
+
+    counted = []
+
+    def counting(*arguments):
+        counted.append(arguments)
+        return model_size(*arguments)
+
+    monkeypatch.setattr("graphpress.manager.pass_run.model_size", counting)
+    done = run(Cut(), CutBatchNorm(), verification="none")
+    assert not counted
+    first, second = done.records()
+    result = done.checkpoints[-1].model
+    assert len(counted) == 1
+    assert size_of(second) == model_size(result, concrete_shapes(result))
+    assert size_of(first) == replace(size_of(second), nodes=second.nodes + 1)
+    assert second.parameters < model_size(network, concrete_shapes(network)).parameters
 
 
 def test_what_is_rolled_back_leaves_no_trace_in_the_sizes(run, passes, evaluator, network):
