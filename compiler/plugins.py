@@ -113,21 +113,34 @@ class NamedFile:
 
     Args:
         name: as users write it.
-        file: where it lies.
+        place: where it lies, or the entry of the package that brings it, which is not looked for until it is used.
         origin: the distribution that brings it; empty for a file of the user's own.
     """
 
     name: str
-    file: Path
+    place: Path | Entry
     origin: str = ""
+
+    @property
+    def file(self) -> Path:
+        """Where it lies.
+
+        Raises:
+            UsageError: the package that brings it has no such file.
+        """
+        return self.place if isinstance(self.place, Path) else self.place.file()
+
+    def __str__(self) -> str:
+        """The file, with the package that brings it where that is not ours: the place of an error."""
+        return f"{self.file} (from {self.origin})" if self.origin not in ("", OURS) else str(self.file)
 
 
 def named_files(folder: Path, suffix: str, group: str) -> dict[str, NamedFile]:
     """Our own files of one kind and those of other packages, by name, sorted.
 
     Raises:
-        UsageError: two packages claim one name, or a file is not there.
+        UsageError: two packages claim one name.
     """
     own = {file.stem: NamedFile(file.stem, file, OURS) for file in folder.glob(f"*{suffix}")}
-    theirs = {name: NamedFile(name, entry.file(), entry.origin) for name, entry in installed(group, own).items()}
+    theirs = {name: NamedFile(name, entry, entry.origin) for name, entry in installed(group, own).items()}
     return dict(sorted((own | theirs).items()))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graphpress.cli.options import debug_option, json_option, seconds_option, threads_option
-from graphpress.cli.text import echo_json, table
+from graphpress.cli.text import echo_json, one_line, table
 from graphpress.cli.types import FILLED
 from graphpress.errors import BackendError, ModelError, UsageError
 from graphpress.report import sentences
@@ -62,12 +62,30 @@ class Measurement:
 @debug_option
 def bench(model: str, backend: str | None, as_json: bool, **settings: Any) -> None:
     """Measure a model on the backends that are here."""
+    from graphpress.manager.registry import load_backend
+
+    instances = {backend: load_backend(backend)} if backend else _every_backend()
+    bench = Benchmark(Path(model), **settings)
+    results = [
+        Measurement(name, one_line(instance))
+        if isinstance(instance, UsageError)
+        else bench.measure(name, instance, must_work=backend is not None)
+        for name, instance in instances.items()
+    ]
+    echo_json(results) if as_json else click.echo(_text(results, bench))
+
+
+def _every_backend() -> dict[str, Backend | UsageError]:
+    """An instance of each backend, or why its package gives none."""
     from graphpress.manager.registry import backend_names, load_backend
 
-    instances = {name: load_backend(name) for name in ([backend] if backend else backend_names())}
-    bench = Benchmark(Path(model), **settings)
-    results = [bench.measure(name, instance, must_work=backend is not None) for name, instance in instances.items()]
-    echo_json(results) if as_json else click.echo(_text(results, bench))
+    instances: dict[str, Backend | UsageError] = {}
+    for name in backend_names():
+        try:
+            instances[name] = load_backend(name)
+        except UsageError as error:
+            instances[name] = error
+    return instances
 
 
 class Benchmark:

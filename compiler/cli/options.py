@@ -28,8 +28,12 @@ seconds_option = click.option(
 
 @contextmanager
 def argument(name: str) -> Iterator[None]:
-    """Errors about a word that was given as this argument name it, not the option that takes such words elsewhere."""
+    """Errors about a word that was given as this argument name it, not the option that takes such words elsewhere.
+
+    Where an error names a file, that is where it stays.
+    """
     try:
         yield
     except UsageError as error:
-        raise UsageError(error.what, where=name, fix=error.fix) from error
+        where = name if error.where.startswith("--") else error.where
+        raise UsageError(error.what, where=where, fix=error.fix) from error

@@ -12,7 +12,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 
 from graphpress.cli.options import argument, debug_option, json_option
-from graphpress.cli.text import echo_json, table
+from graphpress.cli.text import echo_json, one_line, table
+from graphpress.errors import UsageError
 from graphpress.plugins import OURS, NamedFile
 from graphpress.validation import annotations_of
 
@@ -58,19 +59,42 @@ def passes(name: str | None, as_json: bool) -> None:
     from graphpress.manager.recipe_file import named_recipes
     from graphpress.manager.registry import load_pass, pass_names
 
+    if name is None:
+        _list(as_json)
+        return
     if name in set(named_recipes()) - set(pass_names()):
         text = named_recipes()[name].file.read_text("utf-8")
         echo_json(yaml_table(text)) if as_json else click.echo(text.rstrip("\n"))
         return
     with argument("NAME"):
-        docs = [describe(each, load_pass(each)) for each in ([name] if name else pass_names())]
+        kind = load_pass(name)
+    doc = describe(name, kind)
+    echo_json(doc) if as_json else click.echo(_one(doc, kind))
+
+
+def _list(as_json: bool) -> None:
+    """Every pass and recipe; one that its package does not really bring is said to be broken."""
+    docs, broken = _every_pass()
     if as_json:
-        echo_json(docs[0] if name else docs)
-    elif name:
-        click.echo(_one(docs[0], load_pass(name)))
-    else:
-        click.echo(table([(doc.name, _kind(doc), doc.summary) for doc in docs], head=("pass", "kind", "what it does")))
-        click.echo("\n" + table(_recipes(), head=("recipe", "what it does")))
+        echo_json([*docs, *({"name": name, "error": why} for name, why in broken)])
+        return
+    click.echo(table([(doc.name, _kind(doc), doc.summary) for doc in docs], head=("pass", "kind", "what it does")))
+    click.echo("\n" + table(_recipes(), head=("recipe", "what it does")))
+    if broken:
+        click.echo("\n" + table(broken, head=("pass", "broken: it cannot be used")))
+
+
+def _every_pass() -> tuple[list[PassDoc], list[tuple[str, str]]]:
+    """What there is to know of each pass, and of those that cannot be loaded the name and why."""
+    from graphpress.manager.registry import load_pass, pass_names
+
+    docs, broken = [], []
+    for name in pass_names():
+        try:
+            docs.append(describe(name, load_pass(name)))
+        except UsageError as error:
+            broken.append((name, one_line(error)))
+    return docs, broken
 
 
 def describe(name: str, kind: type[Any]) -> PassDoc:
@@ -104,10 +128,18 @@ def argument_docs(docstring: str) -> dict[str, str]:
 def _recipes() -> list[tuple[str, str]]:
     from graphpress.manager.recipe_file import named_recipes
 
-    tables = {name: yaml_table(source.file.read_text("utf-8")) for name, source in named_recipes().items()}
-    return [
-        (name, _with_origin(str(table.get("description", "")), named_recipes()[name])) for name, table in tables.items()
-    ]
+    return [(name, _recipe_words(source)) for name, source in named_recipes().items()]
+
+
+def _recipe_words(source: NamedFile) -> str:
+    """The description of a recipe, or why there is none."""
+    from graphpress.manager.recipe_file import read_table
+
+    try:
+        description = str(read_table(source.file).get("description", ""))
+    except UsageError as error:
+        return f"broken: {one_line(error)}"
+    return _with_origin(description, source)
 
 
 def _with_origin(description: str, source: NamedFile) -> str:

@@ -7,9 +7,17 @@ from typing import Any
 import click
 
 from graphpress.cli.options import argument, debug_option, json_option
-from graphpress.cli.text import echo_json, table
+from graphpress.cli.text import echo_json, one_line, table
 from graphpress.plugins import OURS
-from graphpress.targets import Option, aliases_of, load_target, options_of, origin_of, target_summaries
+from graphpress.targets import (
+    Option,
+    aliases_of,
+    broken_targets,
+    load_target,
+    options_of,
+    origin_of,
+    target_summaries,
+)
 
 
 @click.command("targets")
@@ -25,7 +33,8 @@ def targets(name: str | None, as_json: bool) -> None:
     if name is not None:
         _show(name, as_json)
     elif as_json:
-        echo_json([_summary(*summary) for summary in target_summaries()])
+        broken = [{"name": name, "error": one_line(error)} for name, error in broken_targets().items()]
+        echo_json([*(_summary(*summary) for summary in target_summaries()), *broken])
     else:
         _list()
 
@@ -42,6 +51,9 @@ def _list() -> None:
     options = [(name, _shown(options_of(name))) for name, _, _ in target_summaries()]
     click.echo()
     click.echo(table([row for row in options if row[1]], head=("target", "options in braces, the default first")))
+    if broken := [(name, one_line(error)) for name, error in broken_targets().items()]:
+        click.echo()
+        click.echo(table(broken, head=("target", "broken: it cannot be used")))
 
 
 def _options(name: str) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from graphpress.errors import GraphpressError
 from graphpress.plain import plain
 
 
@@ -34,6 +35,11 @@ def printable(text: str) -> str:
     conv\x1b[2J
     """
     return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+
+
+def one_line(error: GraphpressError) -> str:
+    """An error in the row of a table: where, what, and the remedy."""
+    return f"{error.where}: {error.what}; fix: {error.fix}"
 
 
 def echo_json(item: Any) -> None:

@@ -1,6 +1,6 @@
 """Targets are data: a TOML file each, beside this module, in another package, or the user's own."""
 
-from graphpress.targets.load import load_target, options_of, target_summaries
+from graphpress.targets.load import broken_targets, load_target, options_of, target_summaries
 from graphpress.targets.sources import aliases_of, origin_of, target_names
 from graphpress.targets.target import Option, QuantizationPolicy, SparsityPolicy, Target
 
@@ -10,6 +10,7 @@ __all__ = [
     "SparsityPolicy",
     "Target",
     "aliases_of",
+    "broken_targets",
     "load_target",
     "options_of",
     "origin_of",

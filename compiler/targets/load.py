@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from graphpress.errors import UsageError, did_you_mean
@@ -33,15 +32,32 @@ def load_target(text: str) -> Target:
         f"{option}={choice}" for option, choice in chosen.items() if choice != table["options"][option]["default"]
     ]
     canonical_name = _name_or_path(source) + (f"{{{','.join(others)}}}" if others else "")
-    return _read({**table, "name": source.name, "chosen": chosen, "canonical_name": canonical_name}, source.file)
+    return _read({**table, "name": source.name, "chosen": chosen, "canonical_name": canonical_name}, source)
 
 
 def target_summaries() -> list[tuple[str, str, str]]:
-    """Name, backend and description of each target that has a name, sorted; quick, for no target is made."""
-    tables = {name: whole_table(source) for name, source in named().items()}
+    """Name, backend and description of each target that has a name, sorted; quick, for no target is made.
+
+    Those that cannot be used are left out: ``broken_targets`` says which.
+    """
+    tables = {name: whole_table(source) for name, source in named().items() if _error_in(source) is None}
     return [
         (name, table.get("backend", Target.backend), table.get("description", "")) for name, table in tables.items()
     ]
+
+
+def broken_targets() -> dict[str, UsageError]:
+    """The targets that cannot be used, sorted, each with the error that naming it raises."""
+    errors = {name: _error_in(source) for name, source in named().items()}
+    return {name: error for name, error in errors.items() if error is not None}
+
+
+def _error_in(source: NamedFile) -> UsageError | None:
+    try:
+        whole_table(source)
+    except UsageError as error:
+        return error
+    return None
 
 
 def options_of(called: str) -> dict[str, Option]:
@@ -105,7 +121,7 @@ def _choose(options: dict[str, Any], choices: dict[str, str], name: str) -> dict
     return chosen
 
 
-def _read(table: dict[str, Any], file: Path) -> Target:
+def _read(table: dict[str, Any], source: NamedFile) -> Target:
     from graphpress.runtime.environment import cpu_features
 
     values = {key: value for key, value in table.items() if key not in FILE_KEYS}
@@ -115,4 +131,4 @@ def _read(table: dict[str, Any], file: Path) -> Target:
     try:
         return build(Target, values)
     except MismatchError as mismatch:  # a field that neither this file nor those that it is like gives
-        raise UsageError(f"{mismatch.field} {mismatch.what}", where=str(file), fix=mismatch.fix) from mismatch
+        raise UsageError(f"{mismatch.field} {mismatch.what}", where=str(source), fix=mismatch.fix) from mismatch

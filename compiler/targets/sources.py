@@ -78,22 +78,25 @@ def whole_table(source: NamedFile, behind: tuple[Path, ...] = ()) -> dict[str, A
     Raises:
         UsageError: a file that is no target file, or targets that are like one another in a circle.
     """
-    table = read_table(source.file)
+    table = read_table(source)
     base: dict[str, Any] = {}
     if "like" in table:
-        other = _like(table["like"], source.file)
+        other = _like(table["like"], source)
         behind = (*behind, source.file.resolve())
         if other.file.resolve() in behind:
-            raise UsageError("is like itself, by way of others", where=str(source.file), fix="break the circle")
+            raise UsageError("is like itself, by way of others", where=str(source), fix="break the circle")
         base = whole_table(other, behind)
     options = {**base.get("options", {}), **table.get("options", {})}
     inherited = {key: value for key, value in base.items() if key not in OF_ONE_DEVICE}
     return {**merged(inherited, table), "options": {option: choices for option, choices in options.items() if choices}}
 
 
-def _like(called: str, file: Path) -> NamedFile:
+def _like(called: str, source: NamedFile) -> NamedFile:
     """What a target file starts from: a name, or a path relative to the file."""
-    return source_of(str(file.parent / called) if is_path(called) else called)
+    try:
+        return source_of(str(source.file.parent / called) if is_path(called) else called)
+    except UsageError as error:
+        raise UsageError(f"cannot be like {called!r}: {error.what}", where=str(source), fix=error.fix) from error
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -115,33 +118,41 @@ def named() -> dict[str, NamedFile]:
 def _aliases() -> dict[str, str]:
     table: dict[str, str] = {}
     for name, source in named().items():
-        for alias in read_table(source.file).get("aliases", ()):
+        for alias in _own_aliases(source):
             if alias in named() or alias in table:
                 raise UsageError(
                     f"the alias {alias!r} of {name} is taken by {table.get(alias, alias)}",
-                    where=str(source.file),
+                    where=str(source),
                     fix="choose another alias",
                 )
             table[alias] = name
     return table
 
 
-def read_table(file: Path) -> dict[str, Any]:
+def _own_aliases(source: NamedFile) -> tuple[str, ...]:
+    """What a file says; a broken one breaks no other target."""
+    try:
+        return tuple(read_table(source).get("aliases", ()))
+    except UsageError:
+        return ()
+
+
+def read_table(source: NamedFile) -> dict[str, Any]:
     """The table in a target file, its keys checked.
 
     Raises:
         UsageError: it cannot be read, or holds a key or a value that means nothing.
     """
-    return _read_table(file, file.stat().st_mtime_ns)
+    return _read_table(source, source.file.stat().st_mtime_ns)
 
 
 @cache
-def _read_table(file: Path, changed: int) -> dict[str, Any]:
+def _read_table(source: NamedFile, changed: int) -> dict[str, Any]:
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = tomllib.loads(source.file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(
-            f"not readable as a target ({error})", where=str(file), fix="write it as TOML; see docs/targets.md"
+            f"not readable as a target ({error})", where=str(source), fix="write it as TOML; see docs/targets.md"
         ) from error
-    check_table(table, str(file))
+    check_table(table, str(source))
     return table

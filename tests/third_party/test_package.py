@@ -145,10 +145,29 @@ def test_a_target_without_its_file_is_said(command_line, site, tmp_path):
         copy_as(tmp_path, "graphpress-bolt", **{"graphpress_acme:board.toml": "graphpress_acme:absent.toml"}),
         tmp_path / "bolt",
     )
-    done = command_line("targets", site=[tmp_path / "bolt"])
+    done = command_line("targets", "acme_board", site=[tmp_path / "bolt"])
     assert done.returncode == 2
     assert "there is no such file" in done.stderr
     assert "reinstall graphpress-bolt" in done.stderr
+
+
+def test_what_is_broken_in_a_package_breaks_nothing_else(command_line, model_file, tmp_path):
+    broken = {"acme.stamp:Stamp": "acme.absent:Stamp", "acme.backend:": "acme.absent:", ":stamped": ":absent"}
+    folder = copy_as(tmp_path, "graphpress-bolt", **broken)
+    board = folder / "graphpress_acme" / "board.toml"
+    board.write_text(board.read_text().replace("{ memory_bytes = 1_000_000 }", "3"))
+    site = tmp_path / "bolt"
+    install(folder, site)
+    place = f"{site / 'graphpress_acme' / 'board.toml'} (from graphpress-bolt): options.memory.small cannot be 3"
+    listed = {name: command_line(name, site=[site]) for name in ("targets", "passes")}
+    assert [done.returncode for done in listed.values()] == [0, 0]
+    assert place in listed["targets"].stdout
+    assert "raspberrypi5" in listed["targets"].stdout
+    assert listed["passes"].stdout.count("reinstall graphpress-bolt") == 2
+    assert command_line("targets", "cpu", site=[site]).returncode == 0
+    assert place in command_line("targets", "acme_board", site=[site]).stderr
+    timed = command_line("bench", model_file, "--seconds", "0.1", site=[site])
+    assert (timed.returncode, "reinstall graphpress-bolt" in timed.stdout) == (0, True), timed.stderr
 
 
 @pytest.mark.parametrize(

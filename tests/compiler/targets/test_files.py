@@ -88,7 +88,7 @@ def test_a_file_that_changed_is_read_again(board):
             "needs an option 'b'",
             "choose one of",
         ),
-        ('like = "cpus"', "unknown target 'cpus'", "did you mean 'cpu'?"),
+        ('like = "cpus"', "board.toml: cannot be like 'cpus': unknown target 'cpus'", "did you mean 'cpu'?"),
         ('like = "board.toml"', "is like itself", "circle"),
         ("like = 3", "like cannot be 3", "give a text"),
         ("=", "not readable as a target", "TOML"),
