@@ -7,12 +7,14 @@ protocols, accept everything.
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from graphpress.errors import UsageError, did_you_mean
 
@@ -31,6 +33,50 @@ class MismatchError(Exception):
     def __init__(self, field: str, what: str, fix: str) -> None:
         self.field, self.what, self.fix = field, what, fix
         super().__init__(f"{field} {what}: {fix}")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What a field takes beyond its type: ``Annotated[int, at_least(1)]``.
+
+    Args:
+        accepts: whether it takes a value of that type.
+        what: what it takes, in words: ``at least 1``.
+        schema: what JSON Schema says of it: ``{"minimum": 1}``.
+    """
+
+    accepts: Callable[[Any], bool]
+    what: str
+    schema: Mapping[str, Any] = field(default_factory=dict)
+
+    def __get_pydantic_json_schema__(self, kind: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """How pydantic writes a field with this constraint."""
+        return {**handler(kind), **self.schema}
+
+
+def at_least(bound: int) -> Constraint:
+    """Finite numbers from a bound on."""
+    return Constraint(lambda value: bound <= value < math.inf, f"at least {bound}", {"minimum": bound})
+
+
+def above(bound: int) -> Constraint:
+    """Finite numbers above a bound."""
+    return Constraint(lambda value: bound < value < math.inf, f"above {bound}", {"exclusiveMinimum": bound})
+
+
+def words(*choices: str) -> Constraint:
+    """Some words, for a field that the program itself may fill with others; else a ``Literal`` says it."""
+    return Constraint(choices.__contains__, " or ".join(map(repr, choices)), {"enum": list(choices)})
+
+
+def matching(pattern: str, what: str) -> Constraint:
+    """Texts of one form; ``what`` describes it."""
+    return Constraint(lambda text: re.fullmatch(pattern, text) is not None, what, {"pattern": f"^{pattern}$"})
+
+
+def not_empty() -> Constraint:
+    """Lists that hold something."""
+    return Constraint(lambda items: len(items) > 0, "at least one", {"minItems": 1})
 
 
 def check_fields(instance: Any) -> None:
@@ -87,7 +133,7 @@ def annotations_of(kind: Any) -> dict[str, Any]:
         UsageError: an annotation names something that is not there when the program runs.
     """
     try:
-        hints = get_type_hints(kind)
+        hints = get_type_hints(kind, include_extras=True)
     except NameError as error:
         raise UsageError(
             f"the annotations of its fields cannot be read ({error})",
@@ -104,6 +150,8 @@ def conform(value: Any, annotation: Any, field: str, from_text: bool = False) ->
         MismatchError: it is something else.
     """
     origin = get_origin(annotation)
+    if origin is Annotated:
+        return _constrained(value, get_args(annotation), field, from_text)
     if origin in (Union, UnionType):
         return _one_of(value, get_args(annotation), field, from_text)
     if origin is Literal:
@@ -130,12 +178,16 @@ def describe(annotation: Any) -> str:
     ('a number or None', "a list, each item 'a' or 'b'")
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return describe(arguments[0])
     if origin in (Union, UnionType):
         return " or ".join(dict.fromkeys(describe(choice) for choice in arguments))
     if origin is Literal:
         return " or ".join(repr(word) for word in arguments)
     if origin in (tuple, list, Sequence):
         return f"a list, each item {describe(arguments[0])}"
+    if is_dataclass(annotation):
+        return "a table"
     return _WORDS.get(origin or annotation) or str(getattr(annotation, "__name__", annotation))
 
 
@@ -151,6 +203,17 @@ _WORDS: dict[Any, str] = {
     os.PathLike: "a path",
     Iterable: "something to iterate over",
 }
+
+
+def _constrained(value: Any, arguments: Sequence[Any], field: str, from_text: bool) -> Any:
+    """A value of the first argument's kind that the constraints among the others accept."""
+    converted = conform(value, arguments[0], field, from_text)
+    for constraint in arguments[1:]:
+        if isinstance(constraint, Constraint) and not constraint.accepts(converted):
+            choices = constraint.schema.get("enum")
+            fix = did_you_mean(converted, choices) if choices else f"give {constraint.what}"
+            raise MismatchError(field, f"cannot be {value!r}", fix)
+    return converted
 
 
 def _mismatch(value: Any, annotation: Any, field: str) -> MismatchError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
     config = RunConfig(
         options=options,
         target=target,
-        backend=_available(backend_name),
+        backend=_available(backend_name, options, target),
         backend_name=backend_name,
         recipe=recipe,
         exclude=_pattern(options.exclude),
@@ -97,7 +98,8 @@ def _recipe(options: Options, target: Target, hooks: Mapping[str, Callable[..., 
     elif options.passes is not None:
         recipe = from_passes(options.passes)
     else:
-        recipe = from_name(os.fspath(options.recipe or target.recipe))
+        with _said_by(target, "recipe", given=options.recipe is not None):
+            recipe = from_name(os.fspath(options.recipe or target.recipe))
     for event in hooks:
         if event not in HOOKS:
             raise UsageError(f"unknown hook {event!r}", where="hooks", fix=did_you_mean(event, HOOKS))
@@ -126,8 +128,20 @@ def _replayed(options: Options, manifest: Manifest | None) -> Options:
     )
 
 
-def _available(name: str) -> Backend:
-    backend: Backend = load_backend(name)
+@contextmanager
+def _said_by(target: Target, key: str, *, given: bool) -> Iterator[None]:
+    """A word that no option was given for stands in the target: an error about it names that, not the option."""
+    try:
+        yield
+    except UsageError as error:
+        if given or not error.where.startswith("--"):
+            raise
+        raise UsageError(f"{key}: {error.what}", where=target.called, fix=error.fix) from error
+
+
+def _available(name: str, options: Options, target: Target) -> Backend:
+    with _said_by(target, "backend", given=options.backend is not None):
+        backend: Backend = load_backend(name)
     state = backend.available()
     if not state.works:
         raise BackendError(

@@ -53,6 +53,8 @@ def _check_option(option: Mapping[str, Any], place: str) -> None:
         return
     _require(option, "default", place)
     choices = [choice for choice in option if choice != "default"]
+    if not choices:
+        raise MismatchError(place, "has no word to choose", "add one with the table that it changes: WORD = {}")
     if option["default"] not in choices:
         raise MismatchError(
             f"{place}.default", f"cannot be {option['default']!r}", did_you_mean(str(option["default"]), choices)

@@ -3,7 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from graphpress.targets.operators import OPERATORS
+from graphpress.validation import Constraint, above, at_least, matching, not_empty, words
+
+Operator = Annotated[str, words(*sorted(OPERATORS))]
+FloatType = Annotated[str, words("float32", "float16")]
+ElementType = Annotated[
+    str,
+    words(
+        *("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "int4", "int2"),
+        *("uint64", "uint32", "uint16", "uint8", "uint4", "uint2"),
+        *("float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "float4e2m1"),
+    ),
+]
+"""By its ONNX name in lower case."""
+
+NEWEST_OPSET = 28
+"""The newest operator set that a released ONNX has."""
+
+Opset = Annotated[
+    int,
+    at_least(1),
+    Constraint(lambda opset: opset <= NEWEST_OPSET, f"at most {NEWEST_OPSET}", {"maximum": NEWEST_OPSET}),
+]
+Positive = Annotated[int, at_least(1)]
+Count = Annotated[int, at_least(0)]
+Pattern = Annotated[str, matching("[1-9][0-9]*:[1-9][0-9]*", "n:m, such as 2:4")]
 
 
 @dataclass(frozen=True)
@@ -30,21 +57,21 @@ class QuantizationPolicy:
             first.
     """
 
-    activations: str = "uint8"
+    activations: Annotated[str, words("uint8", "int8")] = "uint8"
     symmetric_activations: bool = False
-    weights: str = "int8"
+    weights: Annotated[str, words("int8")] = "int8"
     per_channel: bool = True
     reduced_range: bool = False
-    bias: str = "int32"
-    compute_ops: tuple[str, ...] = ()
-    quantizable_neighbors: tuple[str, ...] = ()
-    pass_through_ops: tuple[str, ...] = ()
+    bias: Annotated[str, words("int32", "float32")] = "int32"
+    compute_ops: tuple[Operator, ...] = ()
+    quantizable_neighbors: tuple[Operator, ...] = ()
+    pass_through_ops: tuple[Operator, ...] = ()
     residual_adds: bool = False
-    scales: str = "float32"
-    float_results: tuple[str, ...] = ()
-    float8_excluded: tuple[str, ...] = ()
-    float8_positions: int = 0
-    weight_blocks: tuple[int, ...] = (128, 64, 32)
+    scales: FloatType = "float32"
+    float_results: tuple[Operator, ...] = ()
+    float8_excluded: tuple[Operator, ...] = ()
+    float8_positions: Count = 0
+    weight_blocks: Annotated[tuple[Positive, ...], not_empty()] = (128, 64, 32)
 
 
 @dataclass(frozen=True)
@@ -57,7 +84,7 @@ class SparsityPolicy:
         no_gain: why other zeros save no time, likewise.
     """
 
-    patterns: tuple[str, ...] = ()
+    patterns: tuple[Pattern, ...] = ()
     gain: str = ""
     no_gain: str = "nothing is known of kernels for sparse weights"
 
@@ -90,14 +117,14 @@ class Target:
     description: str
     backend: str = "onnxruntime"
     this_machine: bool = False
-    opset_max: int = 21
-    channel_multiple: int = 1
-    fused_operators: tuple[str, ...] = ()
+    opset_max: Opset = 21
+    channel_multiple: Positive = 1
+    fused_operators: tuple[Operator, ...] = ()
     recipe: str = "int8"
-    memory_bytes: int = 0
-    peak_gmacs: dict[str, float] = field(default_factory=dict)
-    bandwidth_gbs: float = 0.0
-    kernels: tuple[str, ...] = ("float32", "int8")
+    memory_bytes: Count = 0
+    peak_gmacs: dict[ElementType, Annotated[float, above(0)]] = field(default_factory=dict)
+    bandwidth_gbs: Annotated[float, at_least(0)] = 0.0
+    kernels: Annotated[tuple[ElementType, ...], not_empty()] = ("float32", "int8")
     quantization: QuantizationPolicy = QuantizationPolicy()
     sparsity: SparsityPolicy = SparsityPolicy()
     settings: dict[str, Any] = field(default_factory=dict)

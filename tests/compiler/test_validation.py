@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import pytest
@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpress.errors import UsageError
-from graphpress.validation import MismatchError, build, check_fields, conform, describe
+from graphpress.validation import (
+    MismatchError,
+    above,
+    at_least,
+    build,
+    check_fields,
+    conform,
+    describe,
+    matching,
+    not_empty,
+    words,
+)
 
 
 class Walks(Protocol):
@@ -85,7 +96,7 @@ def test_what_an_annotation_takes(value, annotation, expected):
         ([1], dict[str, float], "x", "give a table"),
         (3, Callable[..., Any], "x", "give a function"),
         ({"dept": 2}, Inner, "x.dept", "did you mean 'depth'?"),
-        (3, Inner, "x", "give Inner"),
+        (3, Inner, "x", "give a table"),
     ],
 )
 def test_what_it_does_not_take_is_said_with_the_remedy(value, annotation, field, fix):
@@ -148,3 +159,25 @@ def test_every_value_is_taken_or_refused_and_taking_twice_changes_nothing(value)
 def test_annotations_in_words():
     assert describe(float | None) == "a number or None"
     assert describe(tuple[Literal["a", "b"], ...]) == "a list, each item 'a' or 'b'"
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "fix"),
+    [
+        (0, Annotated[int, at_least(1)], "give at least 1"),
+        (float("nan"), Annotated[float, at_least(0)], "give at least 0"),
+        (0, Annotated[float, above(0)], "give above 0"),
+        ("b", Annotated[str, words("a")], "choose one of: a"),
+        ("2-4", Annotated[str, matching("[0-9]:[0-9]", "n:m")], "give n:m"),
+        ([], Annotated[tuple[int, ...], not_empty()], "give at least one"),
+        ("3", Annotated[int, at_least(1)], "give a whole number"),
+    ],
+)
+def test_a_constraint_is_held_after_the_type(value, annotation, fix):
+    with pytest.raises(MismatchError) as raised:
+        conform(value, annotation, "x")
+    assert raised.value.fix == fix
+
+
+def test_what_a_constraint_accepts_is_converted_as_its_type_says():
+    assert conform([1, 2], Annotated[tuple[Annotated[int, at_least(1)], ...], not_empty()], "x") == (1, 2)

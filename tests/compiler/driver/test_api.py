@@ -304,3 +304,18 @@ def test_excluded_nodes_stay_float(optimize):
     became = {layer.name: layer.became for layer in result.report.layers if layer.op == "Conv"}
     assert {kind for name, kind in became.items() if "layer1" in name} == {"float32"}
     assert {kind for name, kind in became.items() if "layer1" not in name} == {"int8"}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('backend = "tensort"', "backend: unknown backend 'tensort'"),
+        ('recipe = "int9"', "recipe: no recipe 'int9'"),
+    ],
+)
+def test_a_word_of_a_target_file_that_is_none_is_said_of_the_file(optimize, tmp_path, line, said):
+    board = tmp_path / "board.toml"
+    board.write_text(f'like = "cpu"\n{line}')
+    with pytest.raises(UsageError) as raised:
+        optimize(target=str(board), recipe=None)
+    assert str(raised.value).startswith(f"{board}: {said}"), raised.value

@@ -92,6 +92,35 @@ def test_a_file_that_changed_is_read_again(board):
         ('like = "board.toml"', "is like itself", "circle"),
         ("like = 3", "like cannot be 3", "give a text"),
         ("=", "not readable as a target", "TOML"),
+        *(
+            (f'description = "a"\n{key} = {value}', f"board.toml: {key}{place} cannot be {said}", fix)
+            for key, place, value, said, fix in (
+                ("quantization.activations", "", '"uint9"', "'uint9'", "did you mean 'uint8'?"),
+                ("quantization.activations", "", '"float32"', "'float32'", "choose one of: int8, uint8"),
+                ("quantization.weights", "", '"int4"', "'int4'", "'int8'"),
+                ("quantization.bias", "", '"int16"', "'int16'", "'int32'"),
+                ("quantization.scales", "", '"float17"', "'float17'", "'float16'"),
+                ("quantization.compute_ops", "[0]", '["Convv"]', "'Convv'", "'Conv'"),
+                ("quantization.weight_blocks", "[0]", "[0]", "0", "give at least 1"),
+                ("quantization.weight_blocks", "", "[]", "[]", "give at least one"),
+                ("quantization.float8_positions", "", "-1", "-1", "give at least 0"),
+                ("quantization", "", "3", "3", "give a table"),
+                ("sparsity.patterns", "[0]", '["foo"]', "'foo'", "give n:m, such as 2:4"),
+                ("opset_max", "", "-3", "-3", "give at least 1"),
+                ("opset_max", "", "99", "99", "give at most"),
+                ("kernels", "[0]", '["float33"]', "'float33'", "'float32'"),
+                ("kernels", "", "[]", "[]", "give at least one"),
+                ("fused_operators", "[0]", '["Gelu2"]', "'Gelu2'", "'Gelu'"),
+                ("channel_multiple", "", "0", "0", "give at least 1"),
+                ("memory_bytes", "", "-1", "-1", "give at least 0"),
+                ("bandwidth_gbs", "", "nan", "nan", "give at least 0"),
+                ("bandwidth_gbs", "", "inf", "inf", "give at least 0"),
+                ("bandwidth_gbs", "", "-1.5", "-1.5", "give at least 0"),
+                ("peak_gmacs.float32", "", "0", "0", "give above 0"),
+                ("peak_gmacs", "'s key", "{ float33 = 1 }", "'float33'", "'float32'"),
+            )
+        ),
+        ('[options.a]\ndefault = "x"', "options.a has no word to choose", "add one"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(board, text, said, fix):
