@@ -23,6 +23,7 @@ import onnx_ir
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 
 from graphpress.errors import ModelError
+from graphpress.ir.annotation_text import START_OVER
 from graphpress.ir.contents import CHECKER
 from graphpress.ir.encoding.encoded_tensor import EncodedTensor
 from graphpress.ir.encoding.loading import read_encodings
@@ -42,7 +43,7 @@ from graphpress.ir.types import (
     Value,
 )
 from graphpress.ir.values import TENSOR_TYPES, attributes_of, graphs, holds_graphs, subgraphs_of, with_subgraphs
-from graphpress.ir.verify import problems
+from graphpress.ir.verify import annotation_problems, structure_problems
 
 FIRST_IR_WITH_CONSTANT_INITIALIZERS = 4
 PROTOBUF_LIMIT = 2_000_000_000
@@ -123,11 +124,11 @@ def from_proto(
     _sort(model, where)
     try:
         read_encodings(model, None if held is None else finder(held))
-        faults = problems(model)
+        broken, annotated = structure_problems(model), annotation_problems(model)
     except ModelError as error:
         raise ModelError(error.what, where=f"{where}, {error.where}", fix=error.fix) from error
-    if faults:
-        raise ModelError("; ".join(faults[:3]), where=where, fix=CHECKER)
+    if faults := broken + annotated:
+        raise ModelError("; ".join(faults[:3]), where=where, fix=CHECKER if broken else START_OVER)
     return model
 
 

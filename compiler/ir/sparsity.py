@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 
 from graphpress.errors import ModelError, UsageError
+from graphpress.ir.annotation_text import START_OVER, check_fields, facts_of
 from graphpress.ir.types import Model, Value
 from graphpress.ir.values import constant, graphs, label, values_of
 
@@ -76,16 +77,14 @@ def sparsity_of(value: Value) -> Sparsity | None:
         return None
     try:
         return _parsed(text)
-    except (ValueError, TypeError, RecursionError, UsageError) as error:
-        raise ModelError(
-            f"unreadable sparsity {text[:80]!r} ({error})",
-            where=label(value),
-            fix="the model was annotated by another version: start from the original model",
-        ) from error
+    except (ValueError, UsageError) as error:
+        raise ModelError(f"unreadable sparsity {text[:80]!r} ({error})", where=label(value), fix=START_OVER) from error
 
 
 def _parsed(text: str) -> Sparsity:
-    sparsity = Sparsity(**json.loads(text))
+    facts = facts_of(text)
+    check_fields(facts, "pattern", "axis", "zeros")
+    sparsity = Sparsity(**facts)
     if type(sparsity.pattern) is not str or type(sparsity.axis) is not int or type(sparsity.zeros) not in (int, float):
         raise ValueError("pattern, axis or zeros are of another type")
     if not 0 <= sparsity.zeros <= 1 or abs(sparsity.axis) > _LARGEST or (sparsity.block or (0, 0))[1] > _LARGEST:

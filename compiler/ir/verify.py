@@ -30,14 +30,24 @@ def verify(model: Model) -> None:
 
 
 def problems(model: Model) -> list[str]:
-    """Every broken rule: use before definition, names that are missing or given twice, undeclared operator sets,
-    constants whose declared shape or type is not that of their tensor, encodings and sparsity that do not hold.
+    """Every broken rule: of the structure first, then of the annotations."""
+    return structure_problems(model) + annotation_problems(model)
+
+
+def structure_problems(model: Model) -> list[str]:
+    """Use before definition, names that are missing or given twice, undeclared operator sets, constants whose declared
+    shape or type is not that of their tensor.
     """
     functions = {identifier[:2] for identifier in model.functions}
     faults = _graph_problems(model.graph, set(), _domains(model.opset_imports), functions)
     for function in model.functions.values():
         faults += _graph_problems(function, set(), _domains(function.opset_imports), functions)
-    return faults + encoding_problems(model) + sparsity_problems(model)
+    return faults
+
+
+def annotation_problems(model: Model) -> list[str]:
+    """Encodings and sparsity that do not hold."""
+    return encoding_problems(model) + sparsity_problems(model)
 
 
 def _domains(opsets: Iterable[str]) -> set[str]:

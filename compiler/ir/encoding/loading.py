@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from graphpress.errors import ModelError
+from graphpress.ir.annotation_text import START_OVER, check_fields, facts_of
 from graphpress.ir.encoding.annotations import (
     FLOAT,
     INVALIDATED_KEY,
@@ -32,7 +33,6 @@ from graphpress.ir.sparsity import SPARSITY_KEY
 from graphpress.ir.types import Attr, DataType, Graph, Model, Node, TensorProtocol, Value
 from graphpress.ir.values import graphs, label, opset_of, values_of
 
-_FIX = "start from the original model: this one was annotated by another version, or changed by another tool"
 _OF_VALUES = (OUTPUT_KEY, INVALIDATED_KEY, SPARSITY_KEY, CODES_KEY)
 _OF_NODES = (COMPUTE_KEY, FLOAT_TYPE_KEY, STORED_KEY)
 _MAX_DIGITS = 6
@@ -100,7 +100,7 @@ def _parsed(text: str, read: Callable[[str], Encoding], item: Node | Value) -> E
 
 
 def _unreadable(text: str, why: str, item: Node | Value) -> ModelError:
-    return ModelError(f"unreadable encoding {text[:120]!r} ({why})", where=label(item), fix=_FIX)
+    return ModelError(f"unreadable encoding {text[:120]!r} ({why})", where=label(item), fix=START_OVER)
 
 
 class _Numbers:
@@ -194,9 +194,12 @@ def _take_codes(value: Value, numbers: _Numbers) -> None:
     text = value.metadata_props.pop(CODES_KEY)
     floats = value.const_value
     try:
-        facts = json.loads(text)
+        facts = facts_of(text)
+        check_fields(facts, "codes", "encoding")
+        if not all(isinstance(fact, str) for fact in facts.values()):
+            raise ValueError("its codes or its encoding are no text")
         codes, encoding = numbers.tensor(facts["codes"]), from_text(facts["encoding"], numbers.find)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except ValueError as error:
         raise _unreadable(text, str(error), value) from error
     if floats is None or encoding.fault is not None:
         raise _unreadable(text, encoding.fault or "it is not on a constant", value)

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from graphpress.ir.annotation_text import facts_of
 from graphpress.ir.encoding.affine import AffineEncoding, dynamic_encoding
 from graphpress.ir.encoding.cast import CastEncoding
 from graphpress.ir.encoding.codebook import CodebookEncoding
@@ -90,7 +91,7 @@ def from_text(text: str, find: Find) -> Encoding:
     Raises:
         ValueError: the text is none, or an array is missing or of another type.
     """
-    facts = _facts(text)
+    facts = facts_of(text)
     kind = facts.pop("kind", None)
     if kind == "quantized":
         return _from_version_1(facts)
@@ -104,16 +105,6 @@ def from_text(text: str, find: Find) -> Encoding:
     if "dtype" not in facts:
         raise ValueError("it has no dtype")
     return _of_kind(kind, facts, find)
-
-
-def _facts(text: str) -> dict[str, Any]:
-    try:
-        facts = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    if not isinstance(facts, dict):
-        raise ValueError("it is no JSON object")
-    return facts
 
 
 def _of_kind(kind: str, facts: dict[str, Any], find: Find) -> Encoding:
@@ -159,8 +150,10 @@ def _from_version_1(facts: dict[str, Any]) -> AffineEncoding:
             raise ValueError("its zero-points are no integers")
         axis, block, dtype = facts.pop("axis", None), facts.pop("block", 0), facts.pop("dtype")
         flags = {name: bool(facts.pop(old, False)) for name, old in (("imported", "pinned"), ("derived", "derived"))}
-    except (TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{error} (version 1)") from error
+    except KeyError as error:
+        raise ValueError(f"it has no {error.args[0]} (version 1)") from error
+    except (TypeError, OverflowError, RecursionError) as error:
+        raise ValueError("its scales or zero-points cannot be read (version 1)") from error
     if facts or type(dtype) is not str or type(block) is not int or type(axis) not in (int, type(None)):
         raise ValueError("it is no encoding of version 1")
     return AffineEncoding(dtype, numbers["scale"].astype(np.float32), numbers["zero_point"], axis, block, **flags)

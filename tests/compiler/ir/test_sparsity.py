@@ -93,3 +93,22 @@ def test_an_unreadable_annotation_is_an_error(weight):
     weight.metadata_props[SPARSITY_KEY] = '{"rank": 3}'
     with pytest.raises(ModelError, match="unreadable sparsity"):
         sparsity_of(weight)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "it is no JSON"),
+        ("[1]", "it is no JSON object"),
+        ("3.5", "it is no JSON object"),
+        ('{"axis":0,"zeros":0.5}', "it has no pattern"),
+        ('{"pattern":"2:4","axis":0,"zeros":0.5,"kind":"x"}', "it has the unknown field 'kind'"),
+        ('{"pattern":"2:4","axis":"0","zeros":0.5}', "pattern, axis or zeros are of another type"),
+    ],
+)
+def test_it_says_in_plain_words_what_is_unreadable(weight, text, why):
+    weight.metadata_props[SPARSITY_KEY] = text
+    with pytest.raises(ModelError) as raised:
+        sparsity_of(weight)
+    assert raised.value.what.endswith(f"({why})")
+    assert "start from the original model" in raised.value.fix

@@ -174,6 +174,26 @@ def test_two_scales_along_axis_seven_of_a_weight_of_two_axes(build, refused):
     text = '{"kind":"quantized","dtype":"int8","scale":[0.1,0.2],"zero_point":[0,0],"axis":7}'
     model.graph.initializers["w"].metadata_props["graphpress.encoding.v1"] = text
     refused(to_proto(model), "the encoding of w has scales along axis 7, and the tensor has 2 axes")
+    with pytest.raises(ModelError) as raised:
+        from_proto(to_proto(model))
+    assert "start from the original model" in raised.value.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("0.5", "it is no JSON object"),
+        ("{}", "it has no codes"),
+        ('{"codes":"a","encoding":"b","kind":1}', "it has the unknown field 'kind'"),
+        ('{"codes":{},"encoding":[]}', "its codes or its encoding are no text"),
+    ],
+)
+def test_codes_beside_floats_that_are_none(build, text, why):
+    model = build("(float[2,6] x) => (float[2,4] y) { y = MatMul (x, w) }", w=np.ones((6, 4), np.float32))
+    model.graph.initializers["w"].metadata_props["graphpress.codes.v2"] = text
+    with pytest.raises(ModelError) as raised:
+        from_proto(to_proto(model))
+    assert raised.value.what.endswith(f"({why})")
 
 
 @pytest.mark.parametrize("text", TEXTS[:8])
