@@ -24,6 +24,7 @@ Strategy = Literal["uniform", "global", "sensitivity", "latency"]
     latency       least damage for what it saves, by the scores of the units that go
 """
 
+NOTHING_REMOVED = "nothing was removed"
 ASK_FOR_LESS = "ask for less, lower `floor`, or exclude fewer layers"
 
 

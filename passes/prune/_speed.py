@@ -17,7 +17,7 @@ from graphpress.coupling.cost import GroupCosts, Price
 from graphpress.errors import UsageError
 from graphpress.ir import Model, Refusal
 from graphpress.manager.contract import Context
-from graphpress.passes.prune._plan import ASK_FOR_LESS, CountPlan, KeptCounts
+from graphpress.passes.prune._plan import ASK_FOR_LESS, NOTHING_REMOVED, CountPlan, KeptCounts
 from graphpress.passes.prune._prices import measured_price, modelled_price
 from graphpress.passes.prune._probe import probe_feed
 from graphpress.runtime import Session, median_latency
@@ -100,9 +100,12 @@ def _measured(plan: CountPlan, model: Model, costs: GroupCosts, context: Context
         return chosen.counts, chosen.shortfall is None
 
     def measure(counts: dict[str, int]) -> float:
+        if counts == costs.sizes:  # the model as it is: what a measurement would differ by is noise
+            return 1.0
         return latency_ratio(session, realize(counts), feed, context.threads)
 
-    return _conclusion(plan.goal, match_ratio(plan.goal.budget, counts_for, measure, context.progress))
+    trials = match_ratio(plan.goal.budget, counts_for, measure, context.progress)
+    return _conclusion(plan.goal, trials, costs.sizes)
 
 
 def _price(
@@ -113,13 +116,14 @@ def _price(
     return measured_price(costs, plan.limits, whole, bench, context.progress)
 
 
-def _conclusion(goal: Goal, trials: list[Trial[int]]) -> KeptCounts:
+def _conclusion(goal: Goal, trials: list[Trial[int]], sizes: Mapping[str, int]) -> KeptCounts:
     """The trial nearest to the goal, and whether that is near enough."""
     best = nearest(trials, goal.budget)
-    note = f"{goal.describe(best.ratio)} measured after {len(trials)} round{'s' if len(trials) > 1 else ''}"
+    removed = best.choices != sizes
+    rounds = f"{len(trials)} round{'s' if len(trials) > 1 else ''}"
+    notes = (f"{goal.describe(best.ratio)} measured after {rounds}",) if removed else ()
     shortfall = None
     if not is_near_enough(best.ratio, goal.budget):
-        reached = goal.describe(best.ratio)
-        why = f"{goal.describe(goal.budget)} was not reached: the best that was measured is {reached}"
-        shortfall = Refusal("prune", why, ASK_FOR_LESS)
-    return KeptCounts(best.choices, best.ratio, shortfall, (note,))
+        reached = f"the best that was measured is {goal.describe(best.ratio)}" if removed else NOTHING_REMOVED
+        shortfall = Refusal("prune", f"{goal.describe(goal.budget)} was not reached: {reached}", ASK_FOR_LESS)
+    return KeptCounts(best.choices, best.ratio, shortfall, notes)

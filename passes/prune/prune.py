@@ -27,7 +27,7 @@ from graphpress.ir import Model, Node, Refusal, clone, label
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.prune._limits import Limits
 from graphpress.passes.prune._masking import damage
-from graphpress.passes.prune._plan import CountPlan, KeptCounts, Strategy
+from graphpress.passes.prune._plan import NOTHING_REMOVED, CountPlan, KeptCounts, Strategy
 from graphpress.passes.prune._speed import allocate
 from graphpress.passes.prune._steps import PruneHistory, PruneStep
 from graphpress.passes.prune.criteria import (
@@ -112,13 +112,17 @@ class Prune(Pass):
         unshare(model)
         outcome, goal, left, history = Outcome(), self._goal(), 1.0, PruneHistory()
         shortfall: Refusal | None = None
+        scored = False
         for number in range(1, self.steps + 1):
             stays = goal.budget ** (number / self.steps) / left
             step = PruneStep(number, goal.towards(stays), f"{context.step}.{self.name}.{number}", history)
             done = self._step(model, context, step, outcome)
             if done is None:
                 break
-            left, shortfall = left * done.kept, done.shortfall
+            left, shortfall, scored = left * done.kept, done.shortfall, True
+        if scored and shortfall is None and not outcome.changes and goal.budget < 1:
+            why = f"{goal.describe(goal.budget)} was not reached: {NOTHING_REMOVED}"
+            outcome.refusals.append(Refusal(self.name, why, "ask for more"))
         if shortfall is not None:
             outcome.refusals.append(shortfall if self.steps == 1 else self._in_all(goal, left, shortfall))
         outcome.refusals, outcome.notes = list(dict.fromkeys(outcome.refusals)), list(dict.fromkeys(outcome.notes))

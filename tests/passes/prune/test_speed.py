@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -91,6 +92,16 @@ def test_gives_the_best_of_its_rounds_and_says_what_is_missing(network, costs, r
     assert chosen.kept == 0.7
     assert clock.asked <= speedup.ROUNDS
     assert "the best that was measured is speedup 1.429" in chosen.shortfall.why
+
+
+def test_a_model_of_which_nothing_goes_is_not_timed_and_does_not_reach_the_goal(network, costs, realize, clock):
+    clock.ratios = [0.3] * 6
+    chosen = allocate(replace(PLAN, limits=Limits(floor=1.0)), network, costs, context(network), realize)
+    assert chosen.counts == costs.sizes
+    assert clock.asked == 0
+    assert chosen.kept == 1.0
+    assert chosen.notes == ()
+    assert "speedup 2.000 was not reached: nothing was removed" in chosen.shortfall.why
 
 
 def test_a_replay_follows_the_decision_and_measures_nothing(network, costs, realize, clock):
