@@ -94,6 +94,7 @@ def _show(name: str, as_json: bool) -> None:
     if as_json:
         echo_json(fields)
         return
+    del fields["digest"]
     fields["options"] = _shown(options_of(called)) or "–"
     for group in ("quantization", "sparsity", "settings"):
         fields.update({f"{group}.{key}": value for key, value in fields.pop(group).items()})

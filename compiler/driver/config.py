@@ -72,7 +72,7 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
     """
     recipe = _recipe(options, load_target(options.target), hooks)
     options = _replayed(options, recipe.manifest)
-    target = load_target(options.target)
+    target = _target(options, recipe.manifest)
     backend_name = options.backend or target.backend
     config = RunConfig(
         options=options,
@@ -88,6 +88,20 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
     )
     check_folder(config.output, options.force, [file.path, *_data_files(options.data)])
     return config
+
+
+def _target(options: Options, manifest: Manifest | None) -> Target:
+    """The target; that of a recorded run may be a file that is not where this one is started."""
+    try:
+        return load_target(options.target)
+    except UsageError as error:
+        if manifest is None or options.target != manifest.target:
+            raise
+        raise UsageError(
+            f"its target cannot be used: {error.what}",
+            where=f"{options.recipe}: target {manifest.target}",
+            fix="a path counts from the folder in which the run was recorded: replay it there, or give --target FILE",
+        ) from error
 
 
 def _recipe(options: Options, target: Target, hooks: Mapping[str, Callable[..., None]]) -> Recipe:

@@ -228,6 +228,7 @@ def _manifest(job: Job, folder: Path) -> Manifest:
     return Manifest(
         recipe=job.config.recipe.text(),
         target=job.config.target.canonical_name,
+        target_digest=job.config.target.digest,
         backend=job.config.backend_name,
         seed=job.config.options.seed,
         threads=job.config.threads,

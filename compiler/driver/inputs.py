@@ -146,7 +146,7 @@ def _check_recorded(
         *changed_inputs(manifest, records),
         *(f"{part} data" for part in manifest.data if manifest.data[part] != given.get(part)),
     ]
-    if load_target(options.target).canonical_name != load_target(manifest.target).canonical_name:
+    if not _is_recorded_target(options.target, manifest):
         changed.append(f"target ({manifest.target})")
     if changed:
         raise UsageError(
@@ -154,6 +154,14 @@ def _check_recorded(
             where=str(options.recipe),
             fix="give what the recorded run was given, or its passes anew with --passes",
         )
+
+
+def _is_recorded_target(called: str, manifest: Manifest) -> bool:
+    """By its content; by its name where the manifest holds no more."""
+    target = load_target(called)
+    if manifest.target_digest:
+        return target.digest == manifest.target_digest
+    return target.canonical_name == load_target(manifest.target).canonical_name
 
 
 def _metric(options: Options, data: Dataset) -> Metric | None:

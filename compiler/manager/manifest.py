@@ -47,7 +47,8 @@ class Manifest:
 
     Args:
         recipe: the passes in the canonical text form, as ``--passes`` takes them.
-        target, backend, seed, threads: as the run used them.
+        target, backend, seed, threads: as the run used them; the path of a target file as it was given.
+        target_digest: ``Target.digest``; empty in manifests of versions that did not record it.
         options: every other option that matters, by its Python name.
         decisions: choices that were made by measurement, by key.
         inputs: the model file first, then its external data.
@@ -60,6 +61,7 @@ class Manifest:
     recipe: str
     target: str
     backend: str
+    target_digest: str = ""
     seed: int = 0
     threads: int = 1
     options: dict[str, Any] = field(default_factory=dict)

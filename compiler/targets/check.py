@@ -9,7 +9,7 @@ from graphpress.errors import UsageError, did_you_mean
 from graphpress.targets.target import Target
 from graphpress.validation import MismatchError, annotations_of, conform
 
-NOT_FROM_FILES = ("name", "chosen", "canonical_name")
+NOT_FROM_FILES = ("name", "chosen", "canonical_name", "digest")
 """Fields of ``Target`` that follow from how it is called."""
 
 FILE_KEYS: dict[str, Any] = {

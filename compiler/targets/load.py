@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from graphpress.errors import UsageError, did_you_mean
@@ -32,7 +34,10 @@ def load_target(text: str) -> Target:
         f"{option}={choice}" for option, choice in chosen.items() if choice != table["options"][option]["default"]
     ]
     canonical_name = _name_or_path(source) + (f"{{{','.join(others)}}}" if others else "")
-    return _read({**table, "name": source.name, "chosen": chosen, "canonical_name": canonical_name}, source)
+    return _read(
+        {**table, "name": source.name, "chosen": chosen, "canonical_name": canonical_name, "digest": _digest(table)},
+        source,
+    )
 
 
 def target_summaries() -> list[tuple[str, str, str]]:
@@ -44,6 +49,12 @@ def target_summaries() -> list[tuple[str, str, str]]:
     return [
         (name, table.get("backend", Target.backend), table.get("description", "")) for name, table in tables.items()
     ]
+
+
+def _digest(table: dict[str, Any]) -> str:
+    """Of what a table says, before adjustments to this machine; descriptions, names and other choices do not count."""
+    said = {key: value for key, value in table.items() if key not in ("description", "aliases", "like", "options")}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def broken_targets() -> dict[str, UsageError]:

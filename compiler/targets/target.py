@@ -111,6 +111,7 @@ class Target:
         settings: what only its backend reads, and validates.
         chosen: the choice of each option of the target, defaults included.
         canonical_name: how the command line names it: options that differ from their default stand in braces.
+        digest: of all that its file says of the device under these choices, to tell when it has changed.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Target:
     settings: dict[str, Any] = field(default_factory=dict)
     chosen: dict[str, str] = field(default_factory=dict)
     canonical_name: str = ""
+    digest: str = ""
 
     @property
     def called(self) -> str:

@@ -319,3 +319,23 @@ def test_a_word_of_a_target_file_that_is_none_is_said_of_the_file(optimize, tmp_
     with pytest.raises(UsageError) as raised:
         optimize(target=str(board), recipe=None)
     assert str(raised.value).startswith(f"{board}: {said}"), raised.value
+
+
+def test_a_replay_notices_that_a_target_file_changed_or_is_not_here(optimize, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    board = tmp_path / "board.toml"
+    board.write_text('like = "cpu"\nopset_max = 20')
+    first = optimize(target="./board.toml", recipe="cleanup", max_drop=None)
+    manifest = str(first.output / "manifest.json")
+    board.write_text('like = "cpu"\nopset_max = 20\ndescription = "in other words"')
+    optimize(recipe=manifest)
+    moved = board.rename(tmp_path / "moved.toml")
+    with pytest.raises(
+        UsageError, match=r"target board\.toml: its target cannot be used: no such target file"
+    ) as raised:
+        optimize(recipe=manifest)
+    assert "the folder in which the run was recorded" in raised.value.fix
+    optimize(target=str(moved), recipe=manifest)
+    moved.rename(board).write_text('like = "cpu"\nopset_max = 19')
+    with pytest.raises(UsageError, match=r"recorded with another target \(board\.toml\)"):
+        optimize(recipe=manifest)
