@@ -200,6 +200,7 @@ _WORDS: dict[Any, str] = {
     dict: "a table",
     Mapping: "a table",
     Callable: "a function",
+    type: "a class",
     os.PathLike: "a path",
     Iterable: "something to iterate over",
 }

@@ -66,11 +66,15 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Import a pass when it is first used."""
-    from graphpress.manager.registry import load_pass, pass_classes
+    from graphpress.manager.registry import load_pass, own_classes, pass_classes, unknown_class
 
-    entry = None if name.startswith("_") else pass_classes().get(name)
-    if entry is None:
+    if name == "__all__":
+        return own_classes()
+    if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    entry = pass_classes().get(name)
+    if entry is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}: {unknown_class(name)}")
     kind = globals()[name] = load_pass(entry.name)
     return kind
 
@@ -78,4 +82,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from graphpress.manager.registry import pass_classes
 
-    return sorted({*globals(), *pass_classes()})
+    return list(pass_classes())

@@ -57,6 +57,12 @@ def platform_of(target: Target) -> Platform:
 
     from graphpress.errors import UsageError
 
+    if not target.settings:
+        raise UsageError(
+            f"the target {target.name} has no TensorRT settings",
+            where=f"--target {target.name}",
+            fix="choose a target whose backend is tensorrt (`optimize targets`)",
+        )
     try:
         return TypeAdapter(Platform).validate_python(target.settings)
     except ValidationError as error:

@@ -17,8 +17,8 @@ from graphpress.errors import UsageError
 from graphpress.plugins import OURS, NamedFile
 from graphpress.validation import annotations_of
 
-SAMPLES: dict[Any, Any] = {float: 0.5, int: 1, bool: True}
-"""What an example gives an option that has no default to show."""
+SAMPLES: dict[Any, Any] = {float: 0.5, int: 1, bool: True, str: "module:function"}
+"""What an example gives an option that has no default to show; what must be text is the user's code."""
 
 
 @dataclass(frozen=True)

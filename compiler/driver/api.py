@@ -14,10 +14,11 @@ from graphpress.driver.job import open_job
 from graphpress.driver.options import Data, Options
 from graphpress.driver.source import AnyModel, ModelFile, opened
 from graphpress.errors import refuse_unknown_keywords
-from graphpress.manager.contract import Pass
+from graphpress.manager.recipe import Passes
 from graphpress.manager.verification import Verification
 from graphpress.progress import Progress, Silent
 from graphpress.report.records import Report, Status
+from graphpress.targets import Target
 
 Hooks = Mapping[str, Callable[..., None]]
 
@@ -56,13 +57,13 @@ class Result:
 def optimize(
     model: AnyModel,
     *,
-    target: str = "cpu",
+    target: str | os.PathLike[str] | Target = "cpu",
     backend: str | None = None,
     data: Data | None = None,
     metric: str | Callable[..., Any] | None = None,
     max_drop: float | None = 0.01,
     recipe: str | os.PathLike[str] | None = None,
-    passes: str | Sequence[Pass] | None = None,
+    passes: Passes | None = None,
     output: str | os.PathLike[str] | None = None,
     force: bool = False,
     allow_worse: bool = False,
@@ -84,13 +85,13 @@ def optimize(
 
     Args:
         model: path of an ONNX file, an ``onnx.ModelProto`` or an ``onnx_ir.Model``, which stay as they are.
-        target: name of the device, with options in braces, or the path of a target file.
+        target: name of the device, with options in braces; the path of a target file; or a target that was loaded.
         backend: backend to use in place of the target's own.
         data: a data file, an .npz, arrays, feeds or a ``CalibrationDataReader``; None for no data.
         metric: a metric's name, ``module:function`` or a callable; None for top1 with labels, else agreement.
         max_drop: the accuracy budget, a fraction (0.01 is one point); None waives it.
         recipe: a built-in recipe, a recipe file, or a manifest to replay; None for the target's own.
-        passes: a pipeline as text or pass objects, in place of a recipe.
+        passes: a pipeline in place of a recipe: as text, a pass, or a list of passes and texts.
         output: folder to write; None for ``MODEL-TARGET`` in the working directory.
         force: replace a folder that is not empty.
         allow_worse: deliver what is slower or larger than the input model, too.

@@ -18,10 +18,11 @@ from graphpress.driver.output import check_folder, default_folder
 from graphpress.driver.source import ModelFile
 from graphpress.errors import BackendError, UsageError, did_you_mean
 from graphpress.manager.manifest import Manifest
-from graphpress.manager.recipe import Recipe, from_name, from_passes, from_text
+from graphpress.manager.recipe import Recipe, from_name, from_passes
 from graphpress.manager.recipe_file import HOOKS
 from graphpress.manager.registry import load_backend
 from graphpress.targets import Target, load_target
+from graphpress.targets.load import target_text
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
     options = _replayed(options, recipe.manifest)
     target = _target(options, recipe.manifest)
     backend_name = options.backend or target.backend
+    called = target_text(options.target)
     config = RunConfig(
         options=options,
         target=target,
@@ -82,7 +84,7 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
         recipe=recipe,
         exclude=_pattern(options.exclude),
         shapes=parse_input_shapes(options.input_shape),
-        output=default_folder(file.path, options.target) if options.output is None else Path(options.output),
+        output=default_folder(file.path, called) if options.output is None else Path(options.output),
         threads=options.threads or os.cpu_count() or 1,
         cache=ContentCache(None if options.cache_dir is None else Path(options.cache_dir)),
     )
@@ -107,9 +109,7 @@ def _target(options: Options, manifest: Manifest | None) -> Target:
 def _recipe(options: Options, target: Target, hooks: Mapping[str, Callable[..., None]]) -> Recipe:
     if options.recipe is not None and options.passes is not None:
         raise UsageError("both a recipe and passes were given", where="--passes", fix="give one of them")
-    if isinstance(options.passes, str):
-        recipe = from_text(options.passes)
-    elif options.passes is not None:
+    if options.passes is not None:
         recipe = from_passes(options.passes)
     else:
         with _said_by(target, "recipe", given=options.recipe is not None):

@@ -9,8 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from graphpress.data import Dataset
 from graphpress.errors import UsageError
-from graphpress.manager.contract import Pass
+from graphpress.manager.recipe import Passes
 from graphpress.manager.verification import Verification
+from graphpress.targets import Target
+from graphpress.targets.load import target_text
 from graphpress.validation import MismatchError, check_fields
 
 MINIMUM = {"max_drop": 0, "time_limit": 0, "threads": 1, "eval_limit": 1, "seed": 0}
@@ -35,13 +37,13 @@ class Options:
     """Options of a run.
 
     Args:
-        target: name of the device, with options in braces, or the path of a target file.
+        target: name of the device, with options in braces; the path of a target file; or a target that was loaded.
         backend: backend to use in place of the target's own.
         data: a data file, an .npz, arrays, feeds or a ``CalibrationDataReader``; None for no data.
         metric: a metric's name, ``module:function`` or a callable; None for top1 with labels, else agreement.
         max_drop: the accuracy budget, a fraction (0.01 is one point); None waives it.
         recipe: a built-in recipe, a recipe file, or a manifest to replay; None for the target's own.
-        passes: a pipeline as text or pass objects, in place of a recipe.
+        passes: a pipeline in place of a recipe: as text, a pass, or a list of passes and texts.
         output: folder to write; None for ``MODEL-TARGET`` in the working directory.
         force: replace a folder that is not empty.
         allow_worse: deliver what is slower or larger than the input model, too.
@@ -60,13 +62,13 @@ class Options:
         UsageError: a number or a word that makes no sense.
     """
 
-    target: str = "cpu"
+    target: str | os.PathLike[str] | Target = "cpu"
     backend: str | None = None
     data: Data | None = None
     metric: str | Callable[..., Any] | None = None
     max_drop: float | None = 0.01
     recipe: str | os.PathLike[str] | None = None
-    passes: str | Sequence[Pass] | None = None
+    passes: Passes | None = None
     output: str | os.PathLike[str] | None = None
     force: bool = False
     allow_worse: bool = False
@@ -88,6 +90,7 @@ class Options:
             check_fields(self)
         except MismatchError as mismatch:
             raise UsageError(mismatch.what, where=mismatch.field, fix=mismatch.fix) from mismatch
+        object.__setattr__(self, "target", target_text(self.target))
         for name, minimum in MINIMUM.items():
             value: Any = getattr(self, name)
             if value is not None and not value >= minimum:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from graphpress.errors import ModelError, UsageError
+from graphpress.errors import GraphpressError, ModelError, UsageError
 from graphpress.ir import Model, clone, save
 from graphpress.manager.manifest import FileRecord
 
@@ -57,7 +57,13 @@ def opened(model: AnyModel) -> Iterator[ModelFile]:
         yield ModelFile.at(model)
         return
     with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:
-        yield ModelFile(_written(model, Path(scratch) / "model.onnx"), IN_MEMORY)
+        file = ModelFile(_written(model, Path(scratch) / "model.onnx"), IN_MEMORY)
+        try:
+            yield file
+        except GraphpressError as error:  # the user knows no such file
+            texts = (error.what, error.where, error.fix)
+            what, where, fix = (text.replace(str(file.path), file.name) for text in texts)
+            raise type(error)(what, where=where, fix=fix) from error
 
 
 def _written(model: onnx.ModelProto | Model, file: Path) -> Path:

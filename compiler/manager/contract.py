@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from abc import ABCMeta
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from graphpress.cache import ContentCache
 from graphpress.data import Feed
-from graphpress.errors import UsageError
+from graphpress.errors import UsageError, did_you_mean
 from graphpress.evaluation import EvaluationService
 from graphpress.ir import Editor, Match, Model, Node, OperatorIndex, Refusal, apply_rules, is_standard
 from graphpress.manager.transaction import Transaction
 from graphpress.progress import Progress, Silent
 from graphpress.targets import Target
 from graphpress.validation import MismatchError, check_fields
+
+P = TypeVar("P", bound="Pass")
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,36 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
+class PassType(ABCMeta):
+    """The type of pass classes: a call with options that the pass does not have says which it has."""
+
+    def __call__(cls: type[P], *values: Any, **options: Any) -> P:  # type: ignore[misc]
+        """The pass with these options.
+
+        Raises:
+            UsageError: an unknown option, a missing one, or too many values; or what the pass says of its options.
+        """
+        signature = inspect.signature(cls)
+        try:
+            signature.bind(*values, **options)
+        except TypeError as error:
+            known = signature.parameters
+            unknown = next((name for name in options if name not in known), None)
+            if unknown is None:
+                raise UsageError(str(error), where=cls.__name__, fix=f"see help({cls.__name__})") from error
+            fix = did_you_mean(unknown, known) if known else "it has no fields"
+            raise field_error(cls, MismatchError(unknown, "is not known", fix)) from error
+        return type.__call__(cls, *values, **options)  # type: ignore[no-any-return]
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """That of the constructor, for ``help`` and completion."""
+        own = inspect.signature(cls.__init__)  # type: ignore[misc]
+        return own.replace(parameters=list(own.parameters.values())[1:], return_annotation=inspect.Signature.empty)
+
+
 @dataclass(frozen=True)
-class Pass:
+class Pass(metaclass=PassType):
     """Base of all passes. Stateless: everything mutable lives in locals or in the context.
 
     Class attributes:

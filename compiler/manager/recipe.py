@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.manager.contract import Pass, field_error
@@ -16,6 +16,11 @@ from graphpress.manager.syntax import PassCall, format_steps, parse_steps
 from graphpress.validation import MismatchError, build
 
 T = TypeVar("T")
+
+AnyPass: TypeAlias = str | Pass | type[Pass]
+"""Passes as text, one made, or a class to be made with its defaults."""
+Passes: TypeAlias = AnyPass | Sequence[AnyPass]
+"""A pipeline, as Python gives it."""
 
 EXPLICIT = "explicit"
 """Key of the recorded decision that says which passes were asked for by name."""
@@ -75,10 +80,26 @@ def from_text(text: str) -> Recipe:
     return _recipe(_some(parse_steps(text)))
 
 
-def from_passes(passes: Iterable[Pass]) -> Recipe:
-    """From pass objects, in Python."""
-    chosen = _some(list(passes))
-    return Recipe(_with_required(chosen), frozenset(pass_.name for pass_ in chosen))
+def from_passes(passes: Passes) -> Recipe:
+    """From Python: a pass, its class, the ``--passes`` syntax, or a list of such.
+
+    Raises:
+        UsageError: no pass, or a class of something else; else as ``from_text``.
+    """
+    items = [passes] if isinstance(passes, (str, type, Pass)) else list(passes)
+    recipes = [_item(item) for item in _some(items)]
+    chosen = [pass_ for recipe in recipes for pass_ in recipe.passes]
+    return Recipe(_with_required(chosen), frozenset().union(*(recipe.explicit for recipe in recipes)))
+
+
+def _item(item: AnyPass) -> Recipe:
+    """One item of a pipeline, without what it requires."""
+    if isinstance(item, str):
+        return _named(_some(parse_steps(item)))
+    if isinstance(item, type) and not issubclass(item, Pass):
+        raise UsageError(f"{item.__name__} is no pass", where="passes", fix="name a subclass of graphpress.Pass")
+    pass_ = item() if isinstance(item, type) else item
+    return Recipe((pass_,), frozenset({pass_.name}))
 
 
 def _some(steps: list[T]) -> list[T]:
@@ -139,7 +160,13 @@ def make_pass(step: PassCall) -> Pass:
 
 
 def _recipe(steps: Sequence[PassCall], whole_run: bool = False) -> Recipe:
-    passes = _with_required([make_pass(step) for step in _expand(steps, whole_run)])
+    recipe = _named(steps, whole_run)
+    return replace(recipe, passes=_with_required(recipe.passes))
+
+
+def _named(steps: Sequence[PassCall], whole_run: bool = False) -> Recipe:
+    """The passes of these steps, without what they require."""
+    passes = tuple(make_pass(step) for step in _expand(steps, whole_run))
     named = {step.name for step in steps}
     return Recipe(passes, frozenset(pass_.name for pass_ in passes if named & {pass_.name, reference_of(pass_)}))
 

@@ -142,6 +142,19 @@ def pass_classes() -> dict[str, Entry]:
     return dict(sorted((theirs | ours).items()))
 
 
+def own_classes() -> list[str]:
+    """The names of our own passes' classes, sorted."""
+    return sorted(reference.partition(":")[2] for reference in OWN_PASSES.values())
+
+
+def unknown_class(name: str) -> str:
+    """What to do about a name that no pass's class has: what a renamed one is called now, else which name is near."""
+    for before, now in RENAMED_PASSES.items():
+        if before.replace("_", "") == name.lower():
+            return f"it is called {OWN_PASSES[now].partition(':')[2]} now"
+    return did_you_mean(name, pass_classes())
+
+
 def class_name(entry: Entry) -> str:
     """The name of the class that an entry refers to."""
     return entry.reference.partition(":")[2]

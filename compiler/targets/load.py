@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import Any
 
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.plugins import NamedFile
 from graphpress.targets.check import FILE_KEYS
-from graphpress.targets.sources import merged, named, source_of, whole_table
+from graphpress.targets.sources import is_path, merged, named, source_of, whole_table
 from graphpress.targets.target import Option, Target
 from graphpress.validation import MismatchError, build
 
 
-def load_target(text: str) -> Target:
+def load_target(text: str | os.PathLike[str] | Target) -> Target:
     """The target of that name, alias or file, with options in braces.
 
     Args:
         text: ``jetson{jetpack=5.1,dla=on}``; what ends in ``.toml`` or holds a slash is the path of a target file.
+            So is a path object; a target that was loaded is loaded anew.
 
     Raises:
         UsageError: there is none, its file is wrong, or it has no such option or choice; the message names the nearest.
     """
-    called, choices = _parse(text)
+    called, choices = _parse(target_text(text))
     source = source_of(called)
     table = whole_table(source)
     chosen = _choose(table["options"], choices, called)
@@ -38,6 +40,26 @@ def load_target(text: str) -> Target:
         {**table, "name": source.name, "chosen": chosen, "canonical_name": canonical_name, "digest": _digest(table)},
         source,
     )
+
+
+def target_text(target: str | os.PathLike[str] | Target) -> str:
+    """What a target is called: text as it is, a path as text, a loaded target by its name and choices.
+
+    Raises:
+        UsageError: it is something else, or a target that is not what its name stands for.
+    """
+    if isinstance(target, str):
+        return target
+    if isinstance(target, os.PathLike):
+        path = os.fspath(target)
+        return path if is_path(path) else f"./{path}"
+    if not isinstance(target, Target):
+        raise UsageError(f"cannot be {target!r}", where="target", fix="give the name of a target or a path")
+    if load_target(target.canonical_name) != target:
+        raise UsageError(
+            f"differs from what {target.canonical_name!r} stands for", where="target", fix="write it as a target file"
+        )
+    return target.canonical_name
 
 
 def target_summaries() -> list[tuple[str, str, str]]:

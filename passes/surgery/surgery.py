@@ -43,11 +43,17 @@ class Surgery(Pass):
         lossless: whether the outputs stay the same, which is then checked numerically instead of on the metric.
     """
 
-    function: str = ""
+    function: str
     lossless: bool = False  # type: ignore[misc]  # the user knows
 
     name: ClassVar[str] = "surgery"
     gated: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not is_reference(self.function):
+            raise UsageError(
+                f"{self.function!r} names no function", where="surgery", fix="write surgery{function=module:function}"
+            )
 
     def check(self, context: Context) -> None:
         """Raise at once when onnx-graphsurgeon or the function is missing."""
@@ -82,12 +88,6 @@ class Surgery(Pass):
         return [] if same else [f"the code of {self.function} is not that of the recorded run"]
 
     def _load(self) -> Any:
-        if not is_reference(self.function):
-            raise UsageError(
-                f"{self.function!r} names no function" if self.function else "needs a function",
-                where="surgery",
-                fix="write surgery{function=module:function}",
-            )
         return load_object(self.function, error=UsageError)
 
     def _operate(self, model: Model) -> Model:

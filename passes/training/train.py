@@ -35,14 +35,16 @@ class Train(Pass):
     lossless: ClassVar[bool] = False
     recovers: ClassVar[bool] = True
 
-    loop: str = ""
+    loop: str
 
-    def run(self, model: Model, context: Context) -> Outcome:
-        """Load the loop, run it, write the weights back."""
+    def __post_init__(self) -> None:
         if not is_reference(self.loop):
             raise UsageError(
                 f"{self.loop!r} names no function", where=f"{self.name}{{loop}}", fix="write loop=module:function"
             )
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Load the loop, run it, write the weights back."""
         loop = load_object(self.loop, error=UsageError)
         need_torch()
         trainable = torch_bridge.to_module(model, trainable=trains(context))

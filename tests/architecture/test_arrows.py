@@ -132,7 +132,9 @@ for name in {heavy!r}:
 for name in {modules!r}:
     importlib.import_module(name)
 from graphpress.manager.registry import backend_names, load_backend, load_pass, pass_names
-print(len([load_pass(name)() for name in pass_names()] + [load_backend(name) for name in backend_names()]))
+needed = {{"surgery": {{"function": "m:f"}}, "train": {{"loop": "m:f"}}}}
+passes = [load_pass(name)(**needed.get(name, {{}})) for name in pass_names()]
+print(len(passes + [load_backend(name) for name in backend_names()]))
 """
 
 

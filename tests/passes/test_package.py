@@ -1,9 +1,13 @@
 """``graphpress.passes.NAME``: every pass that is registered, lazily, with types for whoever checks them."""
 
 import ast
+import copy
+import pickle
+import pydoc
 import subprocess
 import sys
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +15,10 @@ import pytest
 
 import graphpress.passes
 from graphpress import plugins
+from graphpress.errors import UsageError
 from graphpress.manager.contract import Pass
 from graphpress.manager.registry import OWN_PASSES, load_pass, pass_classes
+from graphpress.passes import Quantize, Surgery, Train
 
 SOURCE = Path(graphpress.passes.__file__)
 
@@ -41,6 +47,58 @@ def test_importing_the_package_loads_no_pass():
     code = "import sys, graphpress.passes; print([n for n in sys.modules if n.startswith('graphpress.passes.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_star_imports_our_own_passes():
+    names = {}
+    exec("from graphpress.passes import *", names)
+    assert {"Quantize", "Prune", "Train"} <= set(names)
+    assert set(graphpress.passes.__all__) == {reference.partition(":")[2] for reference in OWN_PASSES.values()}
+
+
+def test_the_package_shows_nothing_but_passes():
+    assert dir(graphpress.passes) == sorted(pass_classes())
+    assert "class Quantize" in pydoc.render_doc(graphpress.passes, renderer=pydoc.plaintext)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("Quantise", "did you mean 'Quantize'"),
+        ("Gelu", "it is called FuseGelu now"),
+        ("MergeCommon", "it is called CommonSubexpressionElimination now"),
+    ],
+)
+def test_an_unknown_name_comes_with_a_hint(name, hint):
+    with pytest.raises(AttributeError, match=hint):
+        getattr(graphpress.passes, name)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda: Quantize(calibration_methd="mse"), "did you mean 'calibration_method'"),
+        (lambda: Trim(ratio=1), "it has no fields"),
+        (lambda: Trim(1), "too many positional arguments"),
+        (lambda: Train(), "missing a required argument: 'loop'"),
+        (lambda: Surgery(), "missing a required argument: 'function'"),
+        (lambda: Train("nowhere"), "names no function"),
+    ],
+)
+def test_a_pass_that_is_made_wrongly_says_how(wrong, says):
+    with pytest.raises(UsageError) as raised:
+        wrong()
+    assert says in str(raised.value)
+
+
+def test_a_pass_has_the_signature_of_its_fields():
+    assert list(signature(Quantize).parameters) == [field.name for field in fields(Quantize)]
+    assert "calibration_method" in pydoc.render_doc(Quantize, renderer=pydoc.plaintext).split("\n")[3]
+
+
+def test_a_pass_is_copied_and_pickled():
+    train = Train("module:loop")
+    assert pickle.loads(pickle.dumps(train)) == copy.deepcopy(train) == train
 
 
 @pytest.mark.parametrize("name", ["Quantizer", "__wrapped__"])

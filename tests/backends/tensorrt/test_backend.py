@@ -170,7 +170,7 @@ def test_an_engine_is_loaded_by_the_product_that_built_it(rtx, tmp_path, monkeyp
 
 
 def test_a_target_of_another_backend_is_refused(source, tmp_path):
-    with pytest.raises(UsageError, match="says nothing usable to TensorRT"):
+    with pytest.raises(UsageError, match="the target cpu has no TensorRT settings"):
         optimize(source, target="cpu", backend="tensorrt", output=tmp_path / "out")
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,12 @@ from graphpress import ModelError, UsageError
 from graphpress.driver.options import Options
 from graphpress.errors import GraphpressError
 from graphpress.ir import load, save, serialize
+from graphpress.manager.recipe import from_passes
 from graphpress.models import build
-from graphpress.passes import Distill, Prune, Quantize, QuantizeWeights, ReducePrecision, Sparsify
+from graphpress.passes import DeadCodeElimination, Distill, Prune, Quantize, QuantizeWeights, ReducePrecision, Sparsify
 from graphpress.report.html import render_html
+from graphpress.targets import load_target
+from graphpress.targets.load import target_text
 
 
 @pytest.fixture
@@ -114,7 +117,7 @@ def test_the_keywords_are_the_options_with_their_types_defaults_and_words():
         ({"target": 3}, "target: cannot be 3", "give a text"),
         ({"data": 5}, "data: cannot be 5", "give a text or a path"),
         ({"verify": "eech"}, "verify: cannot be 'eech'", "did you mean 'each'?"),
-        ({"passes": [Quantize]}, "passes", "a list, each item Pass"),
+        ({"passes": [3]}, "passes", "a list, each item a text or Pass"),
         ({"force": "no"}, "force: cannot be 'no'", "give true or false"),
         ({"outptu": "x"}, "unknown option 'outptu'", "did you mean 'output'?"),
         ({"recipe": "clean-up"}, "no recipe 'clean-up'", "did you mean 'cleanup'?"),
@@ -205,3 +208,54 @@ def test_errors_say_what_where_and_how_to_fix_it(file):
     with pytest.raises(GraphpressError) as raised:
         graphpress.optimize(file, threads=0)
     assert (raised.value.what, raised.value.where, raised.value.fix) == ("cannot be 0", "threads", "give 1 or more")
+
+
+# -- targets and pipelines as Python objects ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "passes"),
+    [
+        (["cse", DeadCodeElimination()], ["cse", "dce"]),
+        ([DeadCodeElimination, "cse,fuse_gelu"], ["dce", "cse", "fuse_gelu"]),
+        (DeadCodeElimination(), ["dce"]),
+        (DeadCodeElimination, ["dce"]),
+    ],
+)
+def test_a_pipeline_mixes_names_and_passes(given, passes):
+    recipe = from_passes(Options(passes=given).passes)
+    assert [pass_.name for pass_ in recipe.passes] == passes
+    assert recipe.explicit == set(passes)
+
+
+def test_a_required_pass_that_stands_in_another_item_is_not_repeated():
+    mixed, text = from_passes(["cleanup", "quantize"]), from_passes("cleanup,quantize")
+    assert mixed == text
+
+
+@pytest.mark.parametrize(
+    ("given", "says"), [(["gelu"], "it is called fuse_gelu now"), ([int], "int is no pass"), ([], "names no pass")]
+)
+def test_a_pipeline_of_something_else(given, says):
+    with pytest.raises(UsageError) as raised:
+        from_passes(given)
+    assert says in str(raised.value)
+
+
+def test_a_target_is_a_name_a_path_or_an_object(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("board.toml").write_text('like = "cpu"\n')
+    assert target_text(load_target("jetson{jetpack=5.1}")) == "jetson-orin{jetpack=5.1}"
+    assert load_target(Path("board.toml")) == load_target("board.toml")
+    assert target_text(load_target("board.toml")) == "board.toml"
+    with pytest.raises(UsageError, match="differs from what 'cpu' stands for"):
+        target_text(replace(load_target("cpu"), opset_max=13))
+    with pytest.raises(UsageError, match="cannot be 3"):
+        load_target(3)
+
+
+def test_an_error_about_a_model_in_memory_names_no_file():
+    with pytest.raises(ModelError) as raised:
+        graphpress.optimize(onnx.ModelProto())
+    assert raised.value.where == "in memory"
+    assert "graphpress-" not in str(raised.value)

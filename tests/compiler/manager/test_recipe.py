@@ -35,6 +35,8 @@ QUANTIZE = st.fixed_dictionaries(
     },
 )
 
+NEEDED = {"surgery": {"function": "module:function"}, "train": {"loop": "module:function"}}
+
 
 @dataclass(frozen=True)
 class Trim(Pass):
@@ -47,7 +49,7 @@ class Trim(Pass):
 @st.composite
 def pipelines(draw):
     names = draw(st.lists(st.sampled_from(pass_names()), min_size=1, max_size=5))
-    return tuple(load_pass(name)(**(draw(QUANTIZE) if name == "quantize" else {})) for name in names)
+    return tuple(load_pass(name)(**(draw(QUANTIZE) if name == "quantize" else NEEDED.get(name, {}))) for name in names)
 
 
 def table_of(recipe):

@@ -309,5 +309,5 @@ def test_its_text_is_canonical():
 
 
 def test_without_a_function_it_is_a_usage_error(optimize):
-    with pytest.raises(UsageError, match="needs a function"):
+    with pytest.raises(UsageError, match="function is missing"):
         optimize("surgery")
