@@ -186,7 +186,7 @@ def describe(annotation: Any) -> str:
         return " or ".join(repr(word) for word in arguments)
     if origin in (tuple, list, Sequence):
         return f"a list, each item {describe(arguments[0])}"
-    if is_dataclass(annotation):
+    if is_dataclass(annotation) and fields(annotation):
         return "a table"
     return _WORDS.get(origin or annotation) or str(getattr(annotation, "__name__", annotation))
 

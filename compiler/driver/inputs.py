@@ -21,6 +21,7 @@ from graphpress.manager.manifest import FileRecord, Manifest, changed_inputs, mo
 from graphpress.manager.prepare import prepare
 from graphpress.runtime import InputSpec, Session
 from graphpress.targets import load_target
+from graphpress.targets.load import target_text
 
 PROBE_SAMPLES = 4
 MAX_SHOWN = 3
@@ -146,7 +147,7 @@ def _check_recorded(
         *changed_inputs(manifest, records),
         *(f"{part} data" for part in manifest.data if manifest.data[part] != given.get(part)),
     ]
-    if not _is_recorded_target(options.target, manifest):
+    if not _is_recorded_target(target_text(options.target), manifest):
         changed.append(f"target ({manifest.target})")
     if changed:
         raise UsageError(
