@@ -129,7 +129,12 @@ def from_name(name: str) -> Recipe:
         explicit = frozenset(manifest.decisions.get(EXPLICIT, ()))
         return replace(from_text(manifest.recipe), explicit=explicit, decisions=manifest.decisions, manifest=manifest)
     content = parse_recipe(table, file)
-    return replace(_recipe(content.steps), hooks=content.hooks)
+    try:
+        return replace(_recipe(content.steps), hooks=content.hooks)
+    except UsageError as error:
+        if error.where != "--passes":
+            raise
+        raise UsageError(error.what, where=name, fix=error.fix) from error
 
 
 def make_pass(step: PassCall) -> Pass:

@@ -67,13 +67,10 @@ def read_recipe(file: Path) -> RecipeFile:
 
 def parse_recipe(table: dict[str, Any], file: Path) -> RecipeFile:
     """The recipe in the table of a file; ``read_recipe`` of what is read already."""
-    unknown = sorted(set(table) - set(KEYS))
-    if unknown or not isinstance(table.get("passes"), list):
-        raise UsageError(
-            f"unknown key {unknown[0]!r}" if unknown else "has no list of passes",
-            where=str(file),
-            fix=did_you_mean(unknown[0] if unknown else "passes", KEYS),
-        )
+    if unknown := sorted(set(table) - set(KEYS)):
+        raise UsageError(f"unknown key {unknown[0]!r}", where=str(file), fix=did_you_mean(unknown[0], KEYS))
+    if not isinstance(table.get("passes"), list):
+        raise UsageError("has no list of passes", where=str(file), fix="write one, such as `passes: [cleanup]`")
     steps = tuple(_step(entry, file) for entry in table["passes"])
     return RecipeFile(steps, str(table.get("description", "")), _hooks(table.get("hooks") or {}, file))
 

@@ -234,3 +234,21 @@ def test_an_unknown_recipe_names_the_nearest():
 def test_no_recipe_folder_is_taken_for_a_recipe(tmp_path):
     with pytest.raises(UsageError):
         from_name(str(Path(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "fix"),
+    [
+        ("passes: [gelu]", "unknown pass 'gelu'", "it is called fuse_gelu now"),
+        ("passes: [{quantize: {percentle: 99}}]", "has no field 'percentle'", "percentile"),
+        ("passes: quantize", "has no list of passes", "passes: [cleanup]"),
+    ],
+)
+def test_what_is_wrong_in_a_file_names_the_file(tmp_path, text, what, fix):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        from_name(str(file))
+    assert what in caught.value.what
+    assert fix in (caught.value.fix or "")
+    assert caught.value.where == str(file)
