@@ -1,4 +1,13 @@
-"""Running graphs in ONNX Runtime, the reference: sessions and paired measurement."""
+"""Running graphs in ONNX Runtime, the reference: sessions and paired measurement.
+
+Only this package imports onnxruntime. Its telemetry is turned off before that, for this process and its children: from
+the import on it writes a device id and the paths and names of models into the user's cache and temporary folders, and
+``disable_telemetry_events()`` comes too late.
+"""
+
+import os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 from graphpress.runtime.measure import PairedTiming, call_times, compare_latency, median_latency
 from graphpress.runtime.runner import Infer, InProcess, Runner
