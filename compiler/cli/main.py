@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from graphpress.cli.supervisor import supervise
+
 BUG = 1
 INTERRUPTED = 130
 TERMINATED = 143
@@ -17,12 +19,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: words after the program's name; those of the process by default.
+        arguments: words after the program's name, to run in this process; None for the program itself, which runs
+            the words of the process in a child of its own.
 
     Returns:
         The exit code. Errors are printed, never raised.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    return supervise(_run, sys.argv[1:]) if arguments is None else _run(arguments)
+
+
+def _run(words: Sequence[str]) -> int:
     try:
         with _heeding_termination():
             from graphpress.cli.program import run

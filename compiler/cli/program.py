@@ -18,6 +18,7 @@ from graphpress.cli.inspect import inspect
 from graphpress.cli.optimize import optimize
 from graphpress.cli.passes import passes
 from graphpress.cli.targets import targets
+from graphpress.progress import doing
 
 CLOSED_PIPE = 141
 """As of a program that SIGPIPE ends: 128 + 13."""
@@ -45,11 +46,14 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     callback=_show_version,
     help="Show the version and exit.",
 )
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Compile a trained ONNX model into a smaller, faster one that is still right.
 
     MODEL is an .onnx file. The result, a report and a manifest go into one folder.
     """
+    if ctx.invoked_subcommand in cli.commands:
+        ctx.with_resource(doing(f"running `{PROGRAM} {ctx.invoked_subcommand}`"))
 
 
 for _command in (inspect, compare, bench, targets, passes, doctor):

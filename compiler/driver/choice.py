@@ -13,6 +13,7 @@ from graphpress.driver.job import Job
 from graphpress.errors import ModelError
 from graphpress.manager.gate import SLOWER, Comparison
 from graphpress.manager.manager import Checkpoint, Run
+from graphpress.progress import doing
 from graphpress.runtime import InProcess, PairedTiming, compare_latency
 
 ORIGINAL = "original"
@@ -74,12 +75,14 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
         folder.mkdir()
         word = "+".join(checkpoint.transactions) or "lossless"
         try:
-            candidate = _candidate(job, checkpoint)
-            artifact = config.backend.compile(candidate.prepared, job.compile_options(), folder)
+            with doing(f"compiling the result of {_last(checkpoint)}"):
+                candidate = _candidate(job, checkpoint)
+                artifact = config.backend.compile(candidate.prepared, job.compile_options(), folder)
         except ModelError as error:
             dropped.append((_last(checkpoint), f"nothing that runs ({error.what})"))
             continue
-        comparison = compare(job, artifact)
+        with doing(f"timing the result of {_last(checkpoint)}"):
+            comparison = compare(job, artifact)
         worse = comparison.worse if gated else ""
         if not worse and not checkpoint.transactions and dropped and not _better(comparison):
             worse = "neither faster nor smaller"
@@ -93,8 +96,9 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
     job.context.decisions[DECISION] = ORIGINAL
     folder = scratch / ORIGINAL
     folder.mkdir()
-    original = job.prepare(job.inputs.original)
-    artifact = config.backend.compile(original, job.compile_options(unchanged=True), folder)
+    with doing("compiling the input model"):
+        original = job.prepare(job.inputs.original)
+        artifact = config.backend.compile(original, job.compile_options(unchanged=True), folder)
     return _chosen(job, None, artifact, None, dropped)
 
 

@@ -20,6 +20,7 @@ from graphpress.manager.evaluator import verdict_on
 from graphpress.manager.manager import Run
 from graphpress.manager.manifest import Manifest, file_records, write_manifest
 from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict
+from graphpress.progress import doing
 from graphpress.report.html import write_html
 from graphpress.report.records import Figures, LayerRecord, Report, Status, to_json
 from graphpress.runtime import median_latency
@@ -37,7 +38,7 @@ def deliver(job: Job, run: Run, began: float) -> tuple[Report, tuple[Path, ...]]
     Returns:
         The report, and the files that were written.
     """
-    with staged(job.config.output) as folder:
+    with staged(job.config.output) as folder, doing("delivering"):
         scratch = folder / ".candidates"
         scratch.mkdir()
         choice = choose(job, run, scratch)

@@ -19,6 +19,7 @@ from graphpress.ir import Model, Refusal, clone, label, load
 from graphpress.ir.foreign import foreign_nodes
 from graphpress.manager.manifest import FileRecord, Manifest, changed_inputs, model_records
 from graphpress.manager.prepare import prepare
+from graphpress.progress import doing
 from graphpress.runtime import InputSpec, Session
 from graphpress.targets import load_target
 from graphpress.targets.load import target_text
@@ -82,14 +83,16 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         DataError: the data cannot be read, or does not go with the model.
         UsageError: shapes or a metric that do not go with them, or a manifest of other inputs.
     """
-    original = load(file.path)
+    with doing(f"reading {file.name}"):
+        original = load(file.path)
     records = file.renamed(model_records(file.path, original))
     model = clone(original)
     kept_nodes = tuple(prepare(model, config.shapes))
     ranges = parse_input_ranges(config.options.input_range, model)
     session = _open_session(file, model, config.threads)
     specs = tuple(replace(spec, dims=config.shapes.get(spec.name, spec.dims)) for spec in session.inputs)
-    data = load_dataset(config.options.data, specs, limit=config.options.eval_limit)
+    with doing("reading the data"):
+        data = load_dataset(config.options.data, specs, limit=config.options.eval_limit)
     _check_recorded(config.recipe.manifest, records, data, config.options)
     return RunInputs(
         file=file,

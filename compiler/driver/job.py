@@ -20,7 +20,7 @@ from graphpress.ir import Dims, Model, Refusal
 from graphpress.manager.contract import Context
 from graphpress.manager.evaluator import MetricEvaluator, NoEvaluator
 from graphpress.manager.manager import Evaluator, Manager
-from graphpress.progress import Progress
+from graphpress.progress import Progress, doing
 from graphpress.targets import Target
 
 
@@ -130,9 +130,10 @@ class Job:
         inputs = self.inputs
         assert inputs.metric is not None
         progress = self.context.progress
-        return evaluate(
-            inputs.session, samples, inputs.metric, inputs.session, model=inputs.file.path, progress=progress
-        )
+        with doing(f"measuring {inputs.file.name}"):
+            return evaluate(
+                inputs.session, samples, inputs.metric, inputs.session, model=inputs.file.path, progress=progress
+            )
 
 
 def open_job(file: ModelFile, options: Options, progress: Progress, hooks: Mapping[str, Callable[..., None]]) -> Job:

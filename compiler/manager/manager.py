@@ -27,6 +27,7 @@ from graphpress.manager.records import PassRecord, RefusalRecord, Verdict, point
 from graphpress.manager.stages import Stage, stages_of
 from graphpress.manager.transaction import Transaction
 from graphpress.manager.verification import Probe, Verification
+from graphpress.progress import doing
 
 MAX_ROUNDS = 10
 """A run of lossless passes that still changes after this many rounds is stopped, with a note."""
@@ -177,7 +178,8 @@ class Manager:
 
     def _run_lossless(self, pass_runs: list[PassRun], start: Checkpoint, recipe: Recipe) -> Checkpoint:
         """Run to a fixed point, check, and drop whoever changes the outputs."""
-        probe = None if self.verification == "none" else Probe.of(start.model, self.probes)
+        with doing("running the model as the lossless passes find it"):
+            probe = None if self.verification == "none" else Probe.of(start.model, self.probes)
         after_each = probe if self.verification == "each" else None
         active = list(pass_runs)
         while True:
@@ -333,7 +335,8 @@ class Manager:
         """The verdict, or None where the model cannot even be run. It is never replayed: the budget always applies."""
         began = time.perf_counter()
         try:
-            result = self.evaluator.evaluate(model)
+            with doing(f"evaluating the result of {pass_run.pass_.name}"):
+                result = self.evaluator.evaluate(model)
         except ModelError as error:
             pass_run.note(f"dropped: the result cannot be run ({error.what})")
             return None
@@ -365,7 +368,8 @@ class Manager:
         self._hook(recipe, "before_pass", pass_run.pass_, model)
         began = time.perf_counter()
         try:
-            outcome = pass_run.pass_.run(model, context)
+            with doing(f"running the pass {pass_run.pass_.name}"):
+                outcome = pass_run.pass_.run(model, context)
         except Exception as error:
             if not pass_run.pass_.lossless and isinstance(error, (DataError, UsageError, BackendError)):
                 raise
@@ -410,4 +414,5 @@ def _fault(model: Model, probe: Probe | None) -> str | None:
         verify(model)
     except GraphpressError as error:
         return error.what
-    return None if probe is None else probe.difference(model)
+    with doing("running the model as the lossless passes leave it"):
+        return None if probe is None else probe.difference(model)

@@ -25,6 +25,7 @@ from graphpress.ir import (
     to_proto,
 )
 from graphpress.ir.files import PROTOBUF_LIMIT
+from graphpress.progress import doing
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -93,7 +94,10 @@ class Session:
             )
         options = _options(threads, optimization, optimized_path)
         try:
-            with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:
+            with (
+                doing(f"loading {_name(model)} into ONNX Runtime"),
+                tempfile.TemporaryDirectory(prefix="graphpress-") as scratch,
+            ):
                 source = _source(model, extra_outputs, Path(scratch), options)
                 self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
                     source,

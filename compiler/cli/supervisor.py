@@ -1,0 +1,203 @@
+"""A command in a child process, so that native code that crashes ends in a message and an exit code.
+
+A model from elsewhere can make ONNX Runtime, or any other native library, abort or touch memory that is not its own;
+Python cannot catch that. So the command line forks before it imports anything: the child does the work, and this
+process waits, hands on the signals that it gets, and tells how the child died. The child writes each stage of its work
+(``graphpress.progress.doing``) into a page of memory that both share, so the message can name it. What native code
+prints is held back until the end, and not shown when it crashed, unless ``--debug`` asks for it.
+
+Where there is no fork, the command runs in this process.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+BAD_INPUT = 3
+"""Exit code of a crash: nearly always the model brought it about."""
+OUT_OF_MEMORY = 6
+
+CRASHES = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP", "SIGKILL")
+"""How a process dies of itself; SIGKILL is what the kernel sends when memory runs out."""
+
+HANDED_ON = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGTSTP")
+"""Signals that are meant for the work, and so for the child."""
+
+SHOW_CURSOR = "\r\x1b[K\x1b[?25h"
+"""What a progress bar would have done at its end, beside vanishing."""
+
+STAGE_BYTES = 4096
+SAME_INTERRUPT_SECONDS = 0.5
+_PR_SET_PDEATHSIG = 1
+
+Command = Callable[[Sequence[str]], int]
+
+
+def supervise(command: Command, words: Sequence[str]) -> int:
+    """Run a command in a child process.
+
+    Args:
+        command: takes the words, and returns the exit code.
+        words: of the command line, without the program's name.
+
+    Returns:
+        The exit code, in this process; a crash has been told by then.
+
+    Raises:
+        SystemExit: in the child, with the exit code.
+    """
+    if not hasattr(os, "fork"):
+        return command(words)
+    page = mmap.mmap(-1, STAGE_BYTES)
+    noise = None if "--debug" in words else _new_noise()
+    _flush()
+    parent = os.getpid()
+    with _signals_held():
+        child = os.fork()
+        if child == 0:
+            _begin_child(parent, page, noise)
+        else:
+            _hand_on_signals(child)
+    if child == 0:
+        sys.exit(command(words))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code >= 0:
+        _show(noise)
+        return code
+    return _died_of(signal.Signals(-code), _stage_in(page), words)
+
+
+# -- in the child ---------------------------------------------------------------------------------------------
+
+
+def _begin_child(parent: int, page: mmap.mmap, noise: int | None) -> None:
+    _die_with(parent)
+    _write_stages(page)
+    if noise is not None:
+        _hold_back(noise)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _Interrupt())
+
+
+def _die_with(parent: int) -> None:
+    """End at once when the parent does, however that ends."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _write_stages(page: mmap.mmap) -> None:
+    from graphpress.progress import STAGE_WRITER
+
+    def write(stage: str) -> None:
+        page[:] = stage.encode("utf-8", "replace")[:STAGE_BYTES].ljust(STAGE_BYTES, b"\0")
+
+    STAGE_WRITER.set(write)
+
+
+def _hold_back(noise: int) -> None:
+    """Native code, which knows stderr by its number, writes elsewhere from now on; Python writes where it wrote."""
+    stream = sys.stderr
+    direct = os.dup(stream.fileno())
+    sys.stderr = open(direct, "w", buffering=1, encoding=stream.encoding, errors=stream.errors)  # noqa: SIM115
+    os.dup2(noise, stream.fileno())
+
+
+class _Interrupt:
+    """Takes Ctrl-C, which a terminal sends to parent and child, and which the parent hands on, for one interrupt."""
+
+    def __init__(self) -> None:
+        self._last = -SAME_INTERRUPT_SECONDS
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self._last >= SAME_INTERRUPT_SECONDS:
+            self._last = now
+            raise KeyboardInterrupt
+
+
+# -- in the parent --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals wait until both processes are ready for them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _present(HANDED_ON))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _hand_on_signals(child: int) -> None:
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(child, number)
+        if number == signal.SIGTSTP:
+            os.kill(os.getpid(), signal.SIGSTOP)  # the shell waits for this process to stop, too
+
+    for number in _present(HANDED_ON):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, hand_on)
+
+
+def _died_of(number: signal.Signals, stage: str, words: Sequence[str]) -> int:
+    if number not in _present(CRASHES):  # it was meant to end, and ends in the eyes of the shell as it did
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    if sys.stderr is not None and sys.stderr.isatty():
+        sys.stderr.write(SHOW_CURSOR)
+    from graphpress.cli.failure import Failure, report
+
+    when = f" while {stage}" if stage else ""
+    if number == signal.SIGKILL:
+        what, code = f"it was killed{when}, most likely because memory ran out", OUT_OF_MEMORY
+        fix = "use a machine with more free memory, or ask for less: fewer samples (--eval-limit), a smaller batch"
+    else:
+        what, code = f"a native library crashed ({number.name}){when}", BAD_INPUT
+        fix = "run again with --debug to see what it said; if the model is sound, report it to the library's authors"
+    return report(Failure(what, code, fix=fix), words)
+
+
+def _stage_in(page: mmap.mmap) -> str:
+    return page[:].rstrip(b"\0").decode("utf-8", "replace")
+
+
+# -- both -----------------------------------------------------------------------------------------------------
+
+
+def _present(names: Sequence[str]) -> list[signal.Signals]:
+    """The signals of these names that the system has."""
+    return [signal.Signals[name] for name in names if hasattr(signal, name)]
+
+
+def _new_noise() -> int | None:
+    """A file in memory for what native code prints; None where there is no such thing or no stderr."""
+    if sys.stderr is None or not hasattr(os, "memfd_create"):
+        return None
+    return os.memfd_create("stderr of native code")
+
+
+def _show(noise: int | None) -> None:
+    """Print what was held back."""
+    if noise is None:
+        return
+    os.lseek(noise, 0, os.SEEK_SET)
+    with suppress(OSError):  # nobody reads it any more
+        while text := os.read(noise, 1 << 16):
+            os.write(2, text)
+
+
+def _flush() -> None:
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
