@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
     from graphpress.driver.api import Result, optimize
     from graphpress.driver.options import Options
-    from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
+    from graphpress.errors import (
+        BackendError,
+        DataError,
+        GraphpressError,
+        ModelError,
+        PassError,
+        ResourceError,
+        UsageError,
+    )
     from graphpress.ir import Editor, Match, Model, Node, Refusal, Value, load, save
     from graphpress.manager.contract import Context, Outcome, Pass, RewritePass
     from graphpress.report.records import Report
@@ -45,9 +53,11 @@ __all__ = [
     "Options",
     "Outcome",
     "Pass",
+    "PassError",
     "Prepared",
     "Refusal",
     "Report",
+    "ResourceError",
     "Result",
     "RewritePass",
     "Runner",
@@ -64,7 +74,10 @@ __all__ = [
 _HOME = {
     **dict.fromkeys(("Result", "optimize"), "driver.api"),
     **dict.fromkeys(("Artifact", "Availability", "Backend", "CompileOptions", "Findings", "Prepared"), "backend"),
-    **dict.fromkeys(("BackendError", "DataError", "GraphpressError", "ModelError", "UsageError"), "errors"),
+    **dict.fromkeys(
+        ("BackendError", "DataError", "GraphpressError", "ModelError", "PassError", "ResourceError", "UsageError"),
+        "errors",
+    ),
     **dict.fromkeys(("Editor", "Match", "Model", "Node", "Refusal", "Value", "load", "save"), "ir"),
     **dict.fromkeys(("Context", "Outcome", "Pass", "RewritePass"), "manager.contract"),
     "Options": "driver.options",

@@ -5,26 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from graphpress.errors import UsageError
-
 
 class ContentCache:
-    """JSON values in a folder, or nowhere when no folder was given."""
+    """JSON values in a folder, or nowhere when no folder was given.
+
+    A cache only saves time: one that cannot be read or written is done without from then on, and ``fault`` says why.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+        self.fault = ""
+        """Why nothing is kept any more, in a sentence; empty while all is well."""
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise UsageError(
-                    f"cannot be made ({error.strerror})",
-                    where=str(folder),
-                    fix="give --cache-dir a folder that can be written",
-                ) from error
+                self._give_up(error)
 
     @property
     def folder(self) -> Path | None:
@@ -32,12 +32,15 @@ class ContentCache:
         return self._folder
 
     def get(self, *key: str) -> Any:
-        """The value stored under this key, or None (an unreadable entry counts as absent)."""
+        """The value stored under this key, or None (a damaged entry counts as absent)."""
         if self._folder is None:
             return None
         try:
             return json.loads(self._file(key).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
+            return None
+        except OSError as error:
+            self._give_up(error)
             return None
 
     def put(self, value: Any, *key: str) -> None:
@@ -46,9 +49,25 @@ class ContentCache:
             return
         file = self._file(key)
         aside = file.with_suffix(f".{os.getpid()}.tmp")
-        aside.write_text(json.dumps(value), encoding="utf-8")
-        aside.replace(file)
+        text = json.dumps(value)
+        try:
+            aside.write_text(text, encoding="utf-8")
+            aside.replace(file)
+        except OSError as error:
+            self._give_up(error)
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
+
+    def _give_up(self, error: OSError) -> None:
+        self.fault = without_cache(self._folder, error)
+        self._folder = None
 
     def _file(self, key: tuple[str, ...]) -> Path:
         assert self._folder is not None
         return self._folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.json"
+
+
+def without_cache(place: Path | None, error: Exception) -> str:
+    """A warning that nothing is kept in a place any more, and why."""
+    reason = getattr(error, "strerror", None) or error
+    return f"nothing is kept in {place} any more ({reason}): what it would have saved is computed anew"

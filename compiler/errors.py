@@ -1,16 +1,22 @@
 """Errors a person can act on: what is wrong, where, and how to fix it.
 
 Each class carries the exit code of the command line (0 done, 2 usage, 3 bad model or data,
-4 budget not met, 5 backend unavailable). Anything else that escapes is a bug of ours.
+4 budget not met, 5 backend unavailable, 6 a fault of the machine). Anything else that escapes is a bug of ours.
+
+A fault of the machine comes in many forms: an ``OSError``, a ``MemoryError``, what native libraries make of either,
+and errors of ours that had one for a cause. ``resource_fault`` recognizes them all.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
 import inspect
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import wraps
-from typing import ClassVar, ParamSpec, TypeVar
+from typing import ClassVar, NamedTuple, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,6 +63,154 @@ class BackendError(GraphpressError):
     """The backend that was asked for is not available here."""
 
     exit_code = 5
+
+
+class PassError(GraphpressError):
+    """A pass broke, which is a bug of that pass, in a run that was to be strict about it."""
+
+    exit_code = 1
+
+
+class ResourceError(GraphpressError):
+    """The machine lacks what the run needs: memory, space on a disk, files that may be open, a permission."""
+
+    exit_code = 6
+
+
+class _Resource(NamedTuple):
+    """What a machine can lack.
+
+    Args:
+        fix: what to do about it.
+        numbers: what the system calls it.
+        words: what libraries call it that have no class for it, in lower case; beside the system's own words.
+        what: what to call it; the words of the system without.
+        where: in what it shows where the system names no file.
+    """
+
+    fix: str
+    numbers: tuple[int, ...]
+    words: tuple[str, ...] = ()
+    what: str = ""
+    where: str = ""
+
+
+NO_MEMORY = "memory ran out"
+_PERMISSION = _Resource("check its permissions, or choose another place", (errno.EACCES, errno.EPERM, errno.EROFS))
+_MEMORY = _Resource(
+        "use a machine with more free memory, or ask for less: fewer samples (--eval-limit), a smaller batch",
+        (errno.ENOMEM,),
+        (
+            "bad_alloc", "bad allocation", "failed to allocate", "unable to allocate", "can't allocate",
+            "could not allocate", "tried to allocate", "out of memory", "not enough memory", "failed to map segment",
+            "memory exhausted",
+        ),
+    NO_MEMORY,
+)  # fmt: skip
+_RESOURCES = (
+    _MEMORY,
+    _PERMISSION,
+    _Resource(
+        "free some space, or choose another place: --output, --cache-dir, TMPDIR",
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        ("no usable temporary directory",),
+        where="while writing",
+    ),
+    _Resource("allow more open files: ulimit -n 4096", (errno.EMFILE, errno.ENFILE)),
+    _Resource("allow more processes (ulimit -u), or lower --threads", (errno.EAGAIN,), ("can't start new thread",)),
+    _Resource("check the disk", (errno.EIO,)),
+)
+
+
+def resource_fault(error: BaseException, where: str = "") -> ResourceError | None:
+    """The fault of the machine that an exception amounts to, or that it was raised from; None for any other.
+
+    A file that an error of ours says may not be read stays that error: it is a matter of the file.
+
+    Args:
+        error: any.
+        where: the place concerned, if it is known better than by the file that the exception names.
+
+    >>> resource_fault(RuntimeError("std::bad_alloc")).what
+    'memory ran out'
+    >>> resource_fault(ValueError("axis 3 of 2")) is None
+    True
+    """
+    ours = False
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, ResourceError):
+            return current if current is error else ResourceError(current.what, where=current.where, fix=current.fix)
+        if isinstance(current, GraphpressError):
+            ours, where = True, where or current.where
+        elif (resource := _lacking(current)) is not None:
+            if ours and resource is _PERMISSION:
+                return None
+            what = resource.what or getattr(current, "strerror", None) or _first_line(current)
+            return ResourceError(what, where=where or _file_of(current) or resource.where, fix=resource.fix)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return None
+
+
+def _lacking(error: BaseException) -> _Resource | None:
+    if isinstance(error, MemoryError):
+        return _MEMORY
+    if isinstance(error, OSError) and error.errno is not None:
+        known = next((resource for resource in _RESOURCES if error.errno in resource.numbers), None)
+        if known is not None or error.errno != errno.ENOENT or error.filename is not None:
+            return known  # what remains is how the library reports that no temporary folder can be written
+    if not isinstance(error, (RuntimeError, ImportError, OSError)) and type(error).__module__ == "builtins":
+        return None  # only native code reports such a thing in words
+    text = str(error)
+    return next((resource for resource in _RESOURCES if _is_named(resource, text)), None)
+
+
+def _is_named(resource: _Resource, text: str) -> bool:
+    lower = text.lower()
+    system = (os.strerror(number) for number in resource.numbers)
+    return any(word in lower for word in resource.words) or any(words in text for words in system)
+
+
+def _file_of(error: BaseException) -> str:
+    file = getattr(error, "filename", None)
+    return os.fsdecode(file) if isinstance(file, (str, bytes, os.PathLike)) else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def reraise_resource_fault(error: BaseException, where: str = "") -> None:
+    """What whoever handles any exception at all calls first: a fault of the machine is not theirs to handle.
+
+    Args:
+        error: any.
+        where: as for ``resource_fault``.
+
+    Raises:
+        ResourceError: it is one.
+    """
+    fault = resource_fault(error, where)
+    if fault is error:
+        raise error
+    if fault is not None:
+        raise fault from error
+
+
+@contextmanager
+def resource_faults() -> Iterator[None]:
+    """Give the faults of the machine that end the block their class, whatever they came as.
+
+    Raises:
+        ResourceError: one ended it.
+    """
+    try:
+        yield
+    except ResourceError:
+        raise
+    except Exception as error:
+        reraise_resource_fault(error)
+        raise
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from graphpress.backends.tensorrt.engine_layers import EngineLayer
-from graphpress.errors import BackendError, ModelError
+from graphpress.errors import BackendError, ModelError, ResourceError
 
 if TYPE_CHECKING:  # the building process has no need of the graph's library, which takes longest to import
     from graphpress.backend import ShapeRange
@@ -102,6 +102,7 @@ def build(request: BuildRequest) -> BuildResult:
         BackendError: TensorRT is absent, cannot do what is requested at all, died, or ran out of time; the message
             holds the last lines of its output.
         ModelError: the model cannot be lowered to its network, on the route ``network``.
+        ResourceError: the machine lacks what the build takes.
     """
     command = [sys.executable, "-m", "graphpress.backends.tensorrt.worker"]
     try:
@@ -144,7 +145,7 @@ def request_from_json(fields: dict[str, Any]) -> BuildRequest:
 def _result(report: dict[str, Any]) -> BuildResult:
     """The result, or the error that the worker met."""
     if "error" in report:
-        kind = {"ModelError": ModelError}.get(report["error"].pop("kind"), BackendError)
+        kind = {"ModelError": ModelError, "ResourceError": ResourceError}.get(report["error"].pop("kind"), BackendError)
         raise kind(**report["error"])
     fields = report["result"]
     messages = [Message(**message) for message in fields.pop("messages")]

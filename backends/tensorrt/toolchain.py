@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from graphpress.errors import reraise_resource_fault
+
 if TYPE_CHECKING:  # the building process has no need of the graph's library, which takes longest to import
     from graphpress.backend import Availability
 
@@ -160,7 +162,8 @@ def _load_driver() -> ctypes.CDLL | None:
 def _import(name: str) -> Any | None:
     try:
         module = importlib.import_module(name)
-    except (ImportError, OSError, RuntimeError):
+    except (ImportError, OSError, RuntimeError) as error:
+        reraise_resource_fault(error)
         return None
     return module if hasattr(module, "Builder") else None
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 from graphpress.backends.tensorrt.build import BuildRequest, BuildResult, Message, request_from_json
 from graphpress.backends.tensorrt.engine_layers import HEADING, EngineLayer, layers_of_engine, parse_layers
 from graphpress.backends.tensorrt.toolchain import INSTALL, Toolchain, find_toolchain, has_gpu
-from graphpress.errors import BackendError, GraphpressError
+from graphpress.errors import BackendError, GraphpressError, resource_faults
 
 SEVERITIES: Final = ("internal_error", "error", "warning", "info", "verbose")
 REPORTED: Final = ("internal_error", "error", "warning")
@@ -33,7 +33,8 @@ def main() -> int:
     output = os.dup(1)
     os.dup2(2, 1)
     try:
-        report: dict[str, Any] = {"result": asdict(Build(find(request.product), request).run())}
+        with resource_faults():
+            report: dict[str, Any] = {"result": asdict(Build(find(request.product), request).run())}
     except GraphpressError as error:
         report = {"error": {"kind": type(error).__name__, "what": error.what, "where": error.where, "fix": error.fix}}
     with os.fdopen(output, "w", encoding="utf-8") as stream:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from graphpress.errors import reraise_resource_fault
 from graphpress.ir import Dims
 from graphpress.ir.values import STANDARD_DOMAINS
 from graphpress.ops import lookup
@@ -92,7 +93,8 @@ class _Walk:
         try:
             model = onnx.helper.make_model(graph, opset_imports=self.model.opset_import)
             results = [np.asarray(result) for result in ReferenceEvaluator(model).run(None, feed)]
-        except Exception:  # an operator that the reference does not run is simply not evaluated
+        except Exception as error:  # an operator that the reference does not run is simply not evaluated
+            reraise_resource_fault(error)
             return None
         fits = all(result.size <= LARGEST and result.dtype.kind in "iubf" for result in results)
         return results if fits and all(node.output) else None
@@ -116,7 +118,8 @@ class _Walk:
                 opset_imports=list(self.model.opset_import),
                 ir_version=self.model.ir_version,
             )
-        except Exception:  # an operator that inference cannot follow stays unknown, as it was
+        except Exception as error:  # an operator that inference cannot follow stays unknown, as it was
+            reraise_resource_fault(error)
             return
         self.types |= {name: proto for name, proto in inferred.items() if static_dims(self.types.get(name)) is None}
 

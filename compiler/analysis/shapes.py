@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import onnx
 
 from graphpress.analysis.shape_walk import complete, static_dims
+from graphpress.errors import reraise_resource_fault
 from graphpress.ir import (
     DataType,
     Dims,
@@ -161,6 +162,7 @@ def _serialize(model: Model, notes: list[str]) -> onnx.ModelProto | None:
     try:
         proto = to_light_proto(model, LARGE)
     except Exception as error:  # whatever stops serialization stops inference, and only that
+        reraise_resource_fault(error)
         notes.append(f"shape inference could not read the model: {_first_line(error)}")
         return None
     for node in proto.graph.node:
@@ -179,6 +181,7 @@ def _infer(proto: onnx.ModelProto | None, notes: list[str]) -> _Types:
         try:
             inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=data_prop)
         except Exception as error:  # onnx raises several kinds for models it cannot follow
+            reraise_resource_fault(error)
             notes.append(f"shape inference failed: {_first_line(error)}")
             continue
         return _types_of(inferred.graph)

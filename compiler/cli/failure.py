@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -13,13 +12,11 @@ from typing import Any
 import click
 
 from graphpress.cli.text import printable
-from graphpress.errors import GraphpressError, did_you_mean
+from graphpress.errors import GraphpressError, did_you_mean, resource_fault
 
 PROGRAM = "optimize"
 BUG = 1
 USAGE = 2
-NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What a full or broken disk says while a file that is open already is written; no file name comes with it."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +31,13 @@ class Failure:
 
 def explain(error: Exception) -> Failure:
     """The failure that an exception amounts to."""
+    error = resource_fault(error) or error
     if isinstance(error, GraphpressError):
         return Failure(error.what, error.exit_code, error.where, error.fix)
     if isinstance(error, click.ClickException):
         return _wrong_usage(error)
-    if isinstance(error, OSError) and (error.filename or error.errno in NO_PLACE):
-        return Failure(
-            error.strerror or str(error),
-            USAGE,
-            str(error.filename or "while writing"),
-            "check the path, its permissions and the free space",
-        )
+    if isinstance(error, OSError) and error.filename:
+        return Failure(error.strerror or str(error), USAGE, str(error.filename), "check the path")
     text = (str(error).strip() or "no message").splitlines()[0]
     return Failure(
         f"unexpected {type(error).__name__}: {text}",

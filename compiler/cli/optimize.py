@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from graphpress.cli.group import MainCommand, SectionOption
+from graphpress.cli.text import printable
 from graphpress.cli.types import FILLED, PIPELINE, budget, duration
 from graphpress.errors import UsageError
 
@@ -102,6 +103,12 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
     help="When to compare the outputs of lossless passes with the original's.",
 )
 @_option(
+    "Passes",
+    "--strict",
+    is_flag=True,
+    help="End with exit code 1 and no result where a pass breaks, instead of going on without it.",
+)
+@_option(
     "Running",
     "--input-shape",
     type=FILLED,
@@ -163,8 +170,8 @@ def optimize(ctx: click.Context, /, model: str, as_json: bool, quiet: bool, **op
         _print_json(result)
     elif not quiet:
         _print_summary(result)
-    elif result.status == "budget_not_met":
-        _tell_what_to_try()
+    else:
+        _tell_what_went_wrong(result)
     ctx.exit(BUDGET_NOT_MET if result.status == "budget_not_met" else 0)
 
 
@@ -180,8 +187,11 @@ def _print_summary(result: Result) -> None:
     click.echo(summary(result.report, result.output))
 
 
-def _tell_what_to_try() -> None:
-    """One line on stderr, so that a quiet run that failed its purpose is not mute."""
+def _tell_what_went_wrong(result: Result) -> None:
+    """A line on stderr each, so that a quiet run that failed its purpose, or a pass that broke, is not mute."""
     from graphpress.report import sentences
 
-    click.echo(f"accuracy budget not met; what to try: {', or '.join(sentences.NEXT_STEPS)}", err=True)
+    for failure in result.report.failures:
+        click.echo(printable(failure), err=True)
+    if result.status == "budget_not_met":
+        click.echo(f"accuracy budget not met; what to try: {', or '.join(sentences.NEXT_STEPS)}", err=True)

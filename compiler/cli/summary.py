@@ -24,7 +24,7 @@ def summary(report: Report, output: Path) -> str:
 
 def _headline(report: Report) -> str:
     title = click.style(sentences.title(report), fg=_COLORS[report.status], bold=True)
-    return f"{title}: {sentences.outcome(report)}."
+    return f"{title}: {printable(sentences.outcome(report))}."
 
 
 def _figures(report: Report) -> str:
@@ -59,8 +59,8 @@ def _passes_undone(report: Report) -> Iterator[str]:
     """Passes that broke, and those that were rolled back for a reason not told yet."""
     reported = {name for entry in report.dropped_for_worse for name in entry.partition(":")[0].split("+")}
     for record in report.passes:
-        if failure := sentences.failure(record):
-            yield f"failed: {record.name} ({failure}), a bug of that pass; --debug shows the traceback"
+        if record.failure:
+            yield f"failed: {record.name} ({record.failure}), a bug of that pass; --debug shows the traceback"
         elif record.status == "rolled_back" and record.name not in reported:
             reason = f" ({'; '.join(record.notes)})" if record.notes else ""
             yield f"rolled back: {record.name}{reason}"

@@ -13,7 +13,7 @@ from graphpress.driver.delivery import deliver
 from graphpress.driver.job import open_job
 from graphpress.driver.options import Data, Options
 from graphpress.driver.source import AnyModel, ModelFile, opened
-from graphpress.errors import refuse_unknown_keywords
+from graphpress.errors import refuse_unknown_keywords, resource_faults
 from graphpress.manager.recipe import Passes
 from graphpress.manager.verification import Verification
 from graphpress.progress import Progress, Silent
@@ -75,6 +75,7 @@ def optimize(
     time_limit: float | None = None,
     eval_limit: int | None = None,
     verify: Verification = "final",
+    strict: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     hooks: Hooks | None = None,
     progress: Progress | None = None,
@@ -104,13 +105,14 @@ def optimize(
         time_limit: seconds after which no further pass starts.
         eval_limit: at most this many samples measure the metric, evenly spaced.
         verify: when to compare the outputs of lossless passes with those before.
+        strict: a pass that breaks, by a bug of its own, ends the run; without, the result is made without it.
         cache_dir: folder that keeps expensive results by content.
         hooks: the user's functions: ``before_pass(pass, model)``, ``after_pass(pass, model, outcome)`` and
             ``on_transaction(passes, model, verdict)``.
         progress: where long work tells how far it is.
 
     Raises:
-        GraphpressError: a subclass says what is wrong with the call, the model, the data or the backend.
+        GraphpressError: a subclass says what is wrong with the call, the model, the data, the backend or the machine.
     """
     options = Options(
         target=target,
@@ -131,6 +133,7 @@ def optimize(
         time_limit=time_limit,
         eval_limit=eval_limit,
         verify=verify,
+        strict=strict,
         cache_dir=cache_dir,
     )
     with opened(model) as file:
@@ -144,7 +147,8 @@ def run(file: ModelFile, options: Options, progress: Progress, hooks: Hooks | No
         GraphpressError: as ``optimize``.
     """
     began = time.perf_counter()
-    job = open_job(file, options, progress, hooks or {})
-    outcome = job.manager().run(job.inputs.model, job.config.recipe)
-    report, files = deliver(job, outcome, began)
+    with resource_faults():
+        job = open_job(file, options, progress, hooks or {})
+        outcome = job.manager().run(job.inputs.model, job.config.recipe)
+        report, files = deliver(job, outcome, began)
     return Result(report, job.config.output, files)

@@ -23,6 +23,7 @@ from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict
 from graphpress.progress import doing
 from graphpress.report.html import write_html
 from graphpress.report.records import Figures, LayerRecord, Report, Status, to_json
+from graphpress.report.sentences import failures
 from graphpress.runtime import median_latency
 from graphpress.runtime.environment import environment
 
@@ -76,6 +77,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
     latency = _baseline_latency(job) if timing is None else timing.a_ms
     result_latency = _result_latency(choice, latency)
     original_nodes = count_nodes(job.inputs.original)
+    records = _records(run, choice)
     result_nodes = original_nodes if candidate is None else count_nodes(candidate.prepared.delivered)
     return Report(
         model=job.inputs.file.name,
@@ -86,7 +88,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         result=_figures(after, score, result_latency, size, result_nodes),
         metric_name=None if job.inputs.metric is None else job.inputs.metric.name,
         threads=job.config.threads,
-        passes=tuple(_records(run, choice)),
+        passes=tuple(records),
         refusals=(*_import_refusals(job), *run.refusals(), *_backend_refusals(job, choice)),
         layers=tuple(_layers(choice, after)),
         verdict=(
@@ -101,6 +103,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         modelled_baseline_ms=_modelled_ms(job, before),
         dropped_for_worse=tuple(f"{name}: {why}" for name, why in choice.dropped),
         notes=(*_notes(job), *_latency_notes(job, choice), *choice.findings.notes),
+        failures=tuple(failures(records)),
         unverified=tuple(choice.findings.unverified),
         seed=job.config.options.seed,
         environment=environment(),
@@ -209,6 +212,8 @@ def _notes(job: Job) -> list[str]:
         notes.append(job.final_baseline.note)
     if job.inputs.metric is None:
         notes.append("no data was given: the metric was not measured")
+    if job.config.cache.fault:
+        notes.append(job.config.cache.fault)
     nodes = (node for graph in graphs(job.inputs.model) for node in graph)
     if job.context.exclude and not any(job.context.excluded(node) for node in nodes):
         notes.append(f"--exclude {job.context.exclude.pattern!r} matches no node")
@@ -242,7 +247,9 @@ def _manifest(job: Job, folder: Path) -> Manifest:
 
 
 def _recorded_options(job: Job) -> dict[str, Any]:
-    left_out = ("data", "output", "force", "cache_dir", "recipe", "passes", "target", "backend", "seed", "threads")
+    left_out = (
+        "data", "output", "force", "cache_dir", "recipe", "passes", "target", "backend", "seed", "threads", "strict",
+    )  # fmt: skip
     return {
         name: _printable(value)
         for name, value in asdict(replace(job.config.options, data=None, passes=None)).items()

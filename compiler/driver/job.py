@@ -120,6 +120,7 @@ class Job:
             verification=options.verify,
             deadline=None if options.time_limit is None else time.monotonic() + options.time_limit,
             shapes=self.original_shapes,
+            strict=options.strict,
         )
 
     @property

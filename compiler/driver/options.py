@@ -56,6 +56,7 @@ class Options:
         time_limit: seconds after which no further pass starts.
         eval_limit: at most this many samples measure the metric, evenly spaced.
         verify: when to compare the outputs of lossless passes with those before.
+        strict: a pass that breaks, by a bug of its own, ends the run; without, the result is made without it.
         cache_dir: folder that keeps expensive results by content.
 
     Raises:
@@ -80,6 +81,7 @@ class Options:
     time_limit: float | None = None
     eval_limit: int | None = None
     verify: Verification = "final"
+    strict: bool = False
     cache_dir: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from graphpress.errors import UsageError
+from graphpress.errors import UsageError, reraise_resource_fault
 from graphpress.targets.sources import is_path
 
 
@@ -50,13 +50,15 @@ def staged(folder: Path) -> Iterator[Path]:
     """A scratch folder that becomes ``folder`` when the block ends well, and vanishes when it does not.
 
     Raises:
-        UsageError: the place cannot be written.
+        UsageError: there can be no folder at that place.
+        ResourceError: it cannot be written, or the disk is full.
     """
     folder = folder.resolve()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
+        reraise_resource_fault(error, str(folder))
         raise UsageError(
             f"cannot be written ({error.strerror})", where=str(folder), fix="choose another --output"
         ) from error

@@ -7,18 +7,19 @@ at its end by the metric against the budget.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 from graphpress.analysis.model_size import ModelSize, model_size
 from graphpress.analysis.shapes import infer_shapes, known_shapes
 from graphpress.data import Feed
-from graphpress.errors import BackendError, DataError, GraphpressError, ModelError, UsageError
-from graphpress.ir import Dims, Model, OperatorIndex, Refusal, clone, verify
+from graphpress.errors import GraphpressError, ModelError, reraise_resource_fault
+from graphpress.ir import Dims, Model, OperatorIndex, Refusal, clone
 from graphpress.ir.garbage import paused_collection
+from graphpress.manager.attempt import attempt, blame, check_pass, fault_of, run_pass
 from graphpress.manager.contract import Context, Outcome, Pass, RewritePass
 from graphpress.manager.evaluator import EvaluationResult
 from graphpress.manager.pass_run import PassRun
@@ -31,8 +32,6 @@ from graphpress.progress import doing
 
 MAX_ROUNDS = 10
 """A run of lossless passes that still changes after this many rounds is stopped, with a note."""
-
-LOGGER = logging.getLogger("graphpress")
 
 
 class Evaluator(Protocol):
@@ -113,6 +112,7 @@ class Manager:
         verification: how often to check lossless passes numerically: never, once a run, or after each pass.
         deadline: moment (``time.monotonic``) after which no further pass starts.
         shapes: static shapes of the model's values by name, for the sizes in the records.
+        strict: a pass that breaks ends the run.
     """
 
     context: Context
@@ -121,11 +121,17 @@ class Manager:
     verification: Verification = "final"
     deadline: float | None = None
     shapes: Mapping[str, Dims] = field(default_factory=dict)
+    strict: bool = False
 
     def run(self, model: Model, recipe: Recipe) -> Run:
-        """Run the recipe on copies of the model, which is the first checkpoint itself: don't change it afterwards."""
+        """Run the recipe on copies of the model, which is the first checkpoint itself: don't change it afterwards.
+
+        Raises:
+            PassError: a pass broke, and the run is strict.
+            GraphpressError: what a pass says about the caller's data or options, or a fault of the machine.
+        """
         for pass_ in recipe.passes:
-            pass_.check(self.context)
+            check_pass(pass_, self.context)
         run = Run([Checkpoint(model, shapes=self.shapes)])
         self.context.decisions.setdefault(EXPLICIT, sorted(recipe.explicit))
         for stage in self.context.progress.track(stages_of(recipe.passes), "stages of passes"):
@@ -161,7 +167,9 @@ class Manager:
 
     def _tell_what_does_not_pay(self, pass_run: PassRun, index: OperatorIndex) -> None:
         """A fusion that was left out is worth a word only where the model has something for it."""
-        places = pass_run.pass_.count_matches(index) if isinstance(pass_run.pass_, RewritePass) else 1
+        places: int | None = 1
+        if isinstance(pass_run.pass_, RewritePass):
+            places = attempt(partial(pass_run.pass_.count_matches, index), pass_run, strict=self.strict)
         if places and pass_run.status == "applied":
             pass_run.refuse(
                 Refusal(
@@ -219,9 +227,9 @@ class Manager:
                 self._stop(active, turn)
                 break
             turn += 1
-            refusal = pass_run.pass_.refuse(
-                model, self._context_of(pass_run)
-            )  # asked anew: a pass before may have removed the reason
+            refusal = self._refusal(pass_run, model)  # asked anew: a pass before may have removed the reason
+            if pass_run.failure:
+                return steps, pass_run
             if refusal is not None and not pass_run.changes:
                 pass_run.refuse(refusal)
                 quiet += 1
@@ -251,21 +259,21 @@ class Manager:
     def _differs(self, pass_run: PassRun, model: Model, probe: Probe | None) -> bool:
         """Whether the model is wrong right after this pass, in structure or against the probe; the note says how."""
         began = time.perf_counter()
-        fault = _fault(model, probe)
+        fault = fault_of(model, probe)
         pass_run.verify_seconds += time.perf_counter() - began
         if fault is not None:
-            pass_run.note(f"dropped: {fault}")
+            blame(pass_run, fault, strict=self.strict)
         return fault is not None
 
     def _check(self, model: Model, probe: Probe | None, start: Model, steps: list[PassRun]) -> PassRun | None:
         """Check the structure and, with a probe, the outputs; on a fault, who made it."""
         began = time.perf_counter()
-        fault = _fault(model, probe)
+        fault = fault_of(model, probe)
         guilty = None
         if fault is not None:
-            first = self._bisect(start, probe, steps)
-            guilty = steps[first]
-            guilty.note(f"dropped: {fault}")
+            guilty = steps[self._bisect(start, probe, steps)]
+            if not guilty.failure:
+                blame(guilty, fault, strict=self.strict)
         (guilty or steps[-1]).verify_seconds += time.perf_counter() - began
         return guilty
 
@@ -275,9 +283,11 @@ class Manager:
         while bad - good > 1:
             middle = (good + bad) // 2
             model = clone(start)
-            for pass_run in steps[:middle]:
-                pass_run.pass_.run(model, self._context_of(pass_run))
-            if _fault(model, probe) is None:
+            for index, pass_run in enumerate(steps[:middle]):
+                self._call(pass_run, model, self._context_of(pass_run))
+                if pass_run.failure:
+                    return index
+            if fault_of(model, probe) is None:
                 good = middle
             else:
                 bad = middle
@@ -317,7 +327,10 @@ class Manager:
     def _change(self, model: Model, pass_runs: list[PassRun], recipe: Recipe, transaction: Transaction) -> bool:
         """Run the passes of a transaction; False when nothing changed or one of them broke."""
         for pass_run in pass_runs:
-            refusal = pass_run.pass_.refuse(model, self._context_of(pass_run, transaction=transaction))
+            refusal = self._refusal(pass_run, model, transaction)
+            if pass_run.failure:
+                _roll_back(pass_runs)
+                return False
             if refusal is not None:
                 pass_run.refuse(refusal)
                 if pass_run is pass_runs[0]:
@@ -353,6 +366,15 @@ class Manager:
         index = index if isinstance(pass_run.pass_, RewritePass) else None
         return replace(self.context, step=pass_run.position, index=index, transaction=transaction)
 
+    def _refusal(self, pass_run: PassRun, model: Model, transaction: Transaction | None = None) -> Refusal | None:
+        """Why the pass does not run, or None; also None, with the failure in its record, where it breaks."""
+        context = self._context_of(pass_run, transaction=transaction)
+        return attempt(partial(pass_run.pass_.refuse, model, context), pass_run, strict=self.strict)
+
+    def _call(self, pass_run: PassRun, model: Model, context: Context) -> Outcome | None:
+        """Run one pass; None, and the failure in its record, where it breaks."""
+        return attempt(partial(run_pass, pass_run.pass_, model, context), pass_run, strict=self.strict)
+
     def _try(self, pass_run: PassRun, model: Model, recipe: Recipe, context: Context) -> Outcome | None:
         """Run one pass between its hooks. One that breaks must not take the others down: None, and a note says why.
 
@@ -361,20 +383,11 @@ class Manager:
             model: changed in place.
             recipe: for its hooks.
             context: what the pass may know.
-
-        Raises:
-            GraphpressError: what a lossy pass says about the caller's data or options is the caller's to correct.
         """
         self._hook(recipe, "before_pass", pass_run.pass_, model)
         began = time.perf_counter()
-        try:
-            with doing(f"running the pass {pass_run.pass_.name}"):
-                outcome = pass_run.pass_.run(model, context)
-        except Exception as error:
-            if not pass_run.pass_.lossless and isinstance(error, (DataError, UsageError, BackendError)):
-                raise
-            LOGGER.debug("the pass %s failed", pass_run.pass_.name, exc_info=True)
-            pass_run.note(f"dropped: it failed ({type(error).__name__}: {error})")
+        outcome = self._call(pass_run, model, context)
+        if outcome is None:
             return None
         pass_run.seconds += time.perf_counter() - began
         pass_run.changes += outcome.changes
@@ -395,6 +408,7 @@ class Manager:
         except GraphpressError:
             raise
         except Exception as error:
+            reraise_resource_fault(error)
             raise GraphpressError(
                 f"the hook failed ({type(error).__name__}: {error})",
                 where=event,
@@ -406,13 +420,3 @@ def _roll_back(pass_runs: list[PassRun]) -> None:
     for pass_run in pass_runs:
         if pass_run.status == "applied":
             pass_run.status = "rolled_back"
-
-
-def _fault(model: Model, probe: Probe | None) -> str | None:
-    """What is structurally wrong with the model, or numerically against the probe, in words, or None."""
-    try:
-        verify(model)
-    except GraphpressError as error:
-        return error.what
-    with doing("running the model as the lossless passes leave it"):
-        return None if probe is None else probe.difference(model)

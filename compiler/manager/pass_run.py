@@ -26,6 +26,7 @@ class PassRun:
         nodes: of the model right after its first change.
         size: of the model right after its first change, for a lossy pass.
         result: with which its stage ended, for a lossless pass that changed something.
+        failure: the exception that ended it; empty for one that did not break.
     """
 
     pass_: Pass
@@ -43,6 +44,7 @@ class PassRun:
     nodes: int | None = None
     size: ModelSize | None = None
     result: Model | None = None
+    failure: str = ""
 
     def note(self, text: str) -> None:
         """Say something once."""
@@ -56,6 +58,15 @@ class PassRun:
     def refuse_for_time(self) -> None:
         """The pass does not run, for want of time."""
         self.refuse(Refusal(self.pass_.name, "the time limit was reached before it", "raise --time-limit"))
+
+    def fail(self, failure: str) -> None:
+        """The pass broke: what it did is dropped.
+
+        Args:
+            failure: how, in words.
+        """
+        self.failure, self.status, self.changes = failure, "rolled_back", 0
+        self.note(f"dropped: it failed ({failure})")
 
     def measure(self, model: Model) -> None:
         """Take the size of the model after a change: all of it exactly where the pass may have changed shapes."""
@@ -104,4 +115,5 @@ class PassRun:
             changes=self.changes,
             **({} if self.status == "refused" else asdict(size)),
             transaction=self.transaction,
+            failure=self.failure,
         )

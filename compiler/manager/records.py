@@ -26,6 +26,7 @@ class PassRecord:
             unknown.
         transaction: number of the transaction it belongs to; None for a pass on its own.
         notes: sentences for the reader.
+        failure: the exception that ended it, a bug of the pass; empty for one that did not break.
     """
 
     name: str
@@ -42,6 +43,7 @@ class PassRecord:
     macs: int | None = None
     bytes: int | None = None
     transaction: int | None = None
+    failure: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

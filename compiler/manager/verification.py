@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from graphpress.data import Feed
-from graphpress.errors import GraphpressError
+from graphpress.errors import DataError, ModelError
 from graphpress.ir import Model, clone
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.runtime import Session
@@ -50,7 +50,7 @@ class Probe:
             session, least = _materialized(model)
             expected = [session.run(feed) for feed in feeds]
             again = session.run(feeds[0])
-        except GraphpressError as error:
+        except (DataError, ModelError) as error:
             return cls(feeds, blind=f"the model does not run on the probe inputs: {error.what}")
         if first_difference(expected[0], again):
             return cls(feeds, blind="the model answers differently each time")
@@ -65,7 +65,7 @@ class Probe:
             for feed, expected in zip(self.feeds, self.expected, strict=True):
                 if difference := first_difference(expected, session.run(feed), self.least):
                     return difference
-        except GraphpressError as error:
+        except (DataError, ModelError) as error:
             return str(error)
         return None
 

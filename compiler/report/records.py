@@ -83,6 +83,7 @@ class Report:
             never mixed with measured ones; None where the target is this machine.
         unverified: what only the device itself can tell, and was therefore not checked.
         dropped_for_worse: passes dropped because the result was slower or larger with them.
+        failures: passes that broke, a bug of theirs, in a sentence each: the result is without them.
         environment: versions and machine, as text.
     """
 
@@ -104,6 +105,7 @@ class Report:
     dropped_for_worse: Sequence[str] = ()
     unverified: Sequence[str] = ()
     notes: Sequence[str] = ()
+    failures: Sequence[str] = ()
     seed: int = 0
     seconds: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from graphpress.manager.records import PassRecord, SpeedVerdict, Verdict, points
@@ -29,7 +29,7 @@ NEXT_STEPS = (
 )
 """What to do about an accuracy budget that was not met."""
 
-_FAILED = "dropped: it failed ("
+_LONGEST = 200
 _SAME = 0.005
 """Figures that differ by less are about the same."""
 
@@ -60,7 +60,26 @@ def title(report: Report) -> str:
 
 
 def outcome(report: Report) -> str:
-    """The outcome in one sentence, with what it means for ``model.onnx``."""
+    """The outcome in one sentence, with what it means for ``model.onnx``; passes that broke come first."""
+    return "; ".join((*report.failures, _outcome(report)))
+
+
+def failures(records: Iterable[PassRecord]) -> list[str]:
+    """A sentence for each pass that broke: the result is without it, and somebody has a bug to mend."""
+    return [
+        f"the pass {record.name} failed: {_shortened(record.failure)}; its changes were dropped"
+        for record in records
+        if record.failure
+    ]
+
+
+def _shortened(failure: str) -> str:
+    """The first line, as far as it fits into a sentence."""
+    line = failure.strip().splitlines()[0]
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+
+
+def _outcome(report: Report) -> str:
     if report.status == "kept_original":
         return "nothing better was found: model.onnx is the input model"
     if report.status == "budget_not_met":
@@ -134,12 +153,6 @@ def dropped(report: Report) -> str:
     names = ", ".join(report.dropped_for_worse)
     slower = f"slower means a time ratio whose lower bound is above {SpeedVerdict.slower_above:.2f}"
     return f"left out by the never-worse check ({slower}; --allow-worse keeps what is slower or larger): {names}"
-
-
-def failure(record: PassRecord) -> str:
-    """The exception that ended a pass, as text; empty for a pass that did not break."""
-    note = next((note for note in record.notes if note.startswith(_FAILED)), "")
-    return note.removeprefix(_FAILED).removesuffix(")")
 
 
 def comparison(report: Report) -> list[ComparisonRow]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from graphpress.errors import DataError, GraphpressError, ModelError, UsageError
+from graphpress.errors import DataError, ModelError, UsageError, reraise_resource_fault
 from graphpress.ir import (
     DataType,
     ExternalTensor,
@@ -72,6 +72,7 @@ class Session:
 
     Raises:
         ModelError: ONNX Runtime cannot load the model.
+        ResourceError: the machine lacks what it takes.
         UsageError: a number of threads that makes no sense.
     """
 
@@ -106,6 +107,7 @@ class Session:
                     disabled_optimizers=_avoid_faults(model, options),
                 )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            reraise_resource_fault(error, _name(model))
             raise ModelError(
                 f"ONNX Runtime cannot load it ({_reason(error)})",
                 where=_name(model),
@@ -123,6 +125,7 @@ class Session:
         try:
             results = self._session.run(self.output_names, dict(feed))
         except Exception as error:  # see above
+            reraise_resource_fault(error)
             raise DataError(
                 f"the model cannot run on this input ({_reason(error)})",
                 where=", ".join(f"{name} {list(np.shape(array))}" for name, array in feed.items()),
@@ -169,7 +172,7 @@ def _has_half(model: Model | Path | str) -> bool:
     """Whether the model holds or computes numbers in half precision; one that cannot be read says no."""
     try:
         loaded = model if isinstance(model, Model) else load(model)
-    except GraphpressError:
+    except ModelError:
         return False
     half = DataType.FLOAT16
     return (

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from graphpress.backend import Availability
-from graphpress.errors import BackendError
+from graphpress.errors import BackendError, reraise_resource_fault
 from graphpress.ir import Model, Value
 from graphpress.torch_bridge.weights import is_trainable, may_train
 
@@ -53,6 +53,7 @@ def available() -> Availability:
     try:
         import torch
     except Exception as error:  # a broken install fails in many ways
+        reraise_resource_fault(error)
         return Availability(False, _reason(error), INSTALL)
     return Availability(True, torch.__version__)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from graphpress.errors import reraise_resource_fault
 from graphpress.torch_bridge.context import Kernel
 from graphpress.torch_bridge.errors import BridgeError
 
@@ -55,6 +56,7 @@ def execute(steps: Sequence[Instruction], slots: list[Any]) -> None:
         except BridgeError:
             raise
         except Exception as error:  # whatever the framework raises
+            reraise_resource_fault(error, step.where)
             raise BridgeError(
                 f"it fails in PyTorch ({type(error).__name__}: {error})",
                 where=step.where,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from graphpress import ops
+from graphpress.errors import reraise_resource_fault
 from graphpress.ir import (
     Attr,
     AttributeType,
@@ -270,7 +271,8 @@ class _Scope:
         try:
             with torch.no_grad():
                 result = kernel(*[None if array is None else to_tensor(array) for array in fixed])
-        except Exception:  # it fails again at run time, where it is reported
+        except Exception as error:  # it fails again at run time, where it is reported
+            reraise_resource_fault(error)
             return False
         results = result if isinstance(result, tuple) else (result,)
         tensors = [tensor for tensor in results if isinstance(tensor, Tensor)]

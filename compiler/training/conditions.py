@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from graphpress.errors import UsageError
-from graphpress.torch_bridge import BridgeError
+from graphpress.errors import NO_MEMORY, ResourceError, resource_fault
 
 
 @contextmanager
@@ -32,10 +31,11 @@ def exact(threads: int) -> Iterator[None]:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Report memory that runs out as an error with its remedy; torch has no class for it on a processor."""
+    """Report memory that runs out as an error with the remedy of a training."""
     try:
         yield
-    except (MemoryError, RuntimeError, BridgeError) as error:  # the bridge names the node that failed
-        if not isinstance(error, MemoryError) and "allocate" not in str(error):
+    except Exception as error:
+        fault = resource_fault(error)
+        if fault is None or fault.what != NO_MEMORY:
             raise
-        raise UsageError("memory ran out", where="training", fix="lower batch_size") from error
+        raise ResourceError(NO_MEMORY, where="training", fix="lower batch_size") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from graphpress.analysis.shapes import infer_shapes
-from graphpress.errors import GraphpressError
+from graphpress.errors import DataError, ModelError
 from graphpress.ir import DataType, Graph, Model, Node, Shape, Tensor, TensorType, Value, static_shape
 
 NUMERIC = frozenset((
@@ -55,7 +55,7 @@ def _evaluate_into(evaluation: Evaluation, nodes: list[Node], known: Mapping[Val
         return
     try:
         evaluation.arrays.update(_run(ready, available, like))
-    except GraphpressError as error:
+    except (DataError, ModelError) as error:
         if len(ready) == 1:
             evaluation.failures[ready[0]] = f"ONNX Runtime refuses it: {error.what}"
             return

@@ -371,8 +371,10 @@ def _notes(
         notes.append(f"the learning rate was lowered {training.slowed} times because the loss blew up")
     if training.resumed:
         notes.append(f"an interrupted training was taken up at step {training.resumed}")
-    if unreadable:
+    if unreadable and not (store and store.fault):
         notes.append("the state of an interrupted training could not be read: begun anew")
+    if store is not None and store.fault:
+        notes.append(store.fault)
     if store is None and training.seconds > 60:
         notes.append("no state was saved: had it been interrupted, it would have begun anew")
     return notes

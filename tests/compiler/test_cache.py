@@ -1,9 +1,6 @@
 """The cache by content."""
 
-import pytest
-
 from graphpress.cache import ContentCache
-from graphpress.errors import UsageError
 
 
 def test_keeps_values_by_their_whole_key(tmp_path):
@@ -28,7 +25,36 @@ def test_a_damaged_entry_counts_as_absent(tmp_path):
     assert cache.get("a") is None
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+def test_a_folder_that_cannot_be_made_is_said_and_done_without(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be made"):
-        ContentCache(tmp_path / "file" / "cache")
+    for folder in (tmp_path / "file", tmp_path / "file" / "cache"):
+        cache = ContentCache(folder)
+        assert str(folder) in cache.fault
+        cache.put(1, "a")
+        assert cache.get("a") is None
+        assert cache.folder is None
+
+
+def test_an_entry_that_cannot_be_written_or_read_ends_the_cache(tmp_path):
+    cache = ContentCache(tmp_path)
+    cache.put(1, "a")
+    assert not cache.fault
+    (entry,) = tmp_path.iterdir()
+    entry.unlink()
+    entry.mkdir()
+    cache.put(2, "a")
+    assert "Is a directory" in cache.fault
+    assert [file.name for file in tmp_path.iterdir()] == [entry.name], "nothing is left aside"
+    again = ContentCache(tmp_path)
+    assert again.get("a") is None
+    assert "Is a directory" in again.fault
+    assert again.get("a") is None
+
+
+def test_a_deeply_nested_entry_counts_as_absent(tmp_path):
+    cache = ContentCache(tmp_path)
+    cache.put(1, "a")
+    (entry,) = tmp_path.iterdir()
+    entry.write_text(100_000 * "[")
+    assert cache.get("a") is None
+    assert not cache.fault

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphpress.errors import reraise_resource_fault
 from graphpress.ir import Graph, Model, Node, Value, opset_of, subgraphs_of, to_proto
 from graphpress.ops.table import lookup
 
@@ -51,5 +52,6 @@ def _run(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray] 
             np.asarray(result)
             for result in ReferenceEvaluator(to_proto(Model(graph, ir_version=_IR_VERSION))).run(None, feed)
         ]
-    except Exception:  # whatever the reference does not run stays a layer
+    except Exception as error:  # whatever the reference does not run stays a layer
+        reraise_resource_fault(error)
         return None

@@ -19,7 +19,8 @@ from graphpress.report.sentences import NEXT_STEPS
 DEFAULTS = {
     "target": "cpu", "backend": None, "data": None, "metric": None, "max_drop": 0.01, "recipe": None, "passes": None,
     "output": None, "force": False, "allow_worse": False, "exclude": None, "input_shape": (), "input_range": (),
-    "threads": None, "seed": 0, "time_limit": None, "eval_limit": None, "verify": "final", "cache_dir": None,
+    "threads": None, "seed": 0, "time_limit": None, "eval_limit": None, "verify": "final", "strict": False,
+    "cache_dir": None,
 }  # fmt: skip
 
 
@@ -32,13 +33,13 @@ def test_options_may_come_before_the_model_and_all_reach_the_api(api):
     words = "--target jetson --backend tensorrt --data d.yaml --metric top5 --max-drop none --recipe int8"
     words += " --output out --force --allow-worse --exclude ^head --input-shape x=1x3x8x8 --input-shape y=2"
     words += " --input-range z=1x3:2x3:4x3 --threads 2 --seed 7"
-    words += " --time-limit 10m --eval-limit 100 --verify each --cache-dir c m.onnx"
+    words += " --time-limit 10m --eval-limit 100 --verify each --strict --cache-dir c m.onnx"
     assert main(words.split()) == 0
     assert api.calls[0][1] == {
         "target": "jetson", "backend": "tensorrt", "data": "d.yaml", "metric": "top5", "max_drop": None,
         "recipe": "int8", "passes": None, "output": "out", "force": True, "allow_worse": True, "exclude": "^head",
         "input_shape": ("x=1x3x8x8", "y=2"), "input_range": ("z=1x3:2x3:4x3",), "threads": 2, "seed": 7,
-        "time_limit": 600.0, "eval_limit": 100, "verify": "each", "cache_dir": "c",
+        "time_limit": 600.0, "eval_limit": 100, "verify": "each", "strict": True, "cache_dir": "c",
     }  # fmt: skip
 
 
@@ -101,7 +102,7 @@ def test_debug_shows_the_traceback(api, capsys):
 
 def test_a_path_that_cannot_be_written_is_named(api, capsys):
     api.error = PermissionError(13, "Permission denied", "/nowhere/out")
-    assert main(["m.onnx", "--quiet"]) == 2
+    assert main(["m.onnx", "--quiet"]) == 6
     assert capsys.readouterr().err.startswith("error: /nowhere/out: Permission denied\nfix: ")
 
 
@@ -195,7 +196,7 @@ def test_what_the_never_worse_check_left_out_is_told_once(make_report):
 
 
 def test_a_pass_that_broke_has_a_line_of_its_own(make_report):
-    record = PassRecord(name="fold_pad", status="rolled_back", notes=("dropped: it failed (KeyError: 'w')",))
+    record = PassRecord(name="fold_pad", status="rolled_back", failure="KeyError: 'w'")
     text = summary(make_report(passes=(record,)), Path("out"))
     assert "failed: fold_pad (KeyError: 'w'), a bug of that pass" in text
     assert "rolled back" not in text
@@ -243,7 +244,7 @@ def test_debug_shows_what_the_compiler_logs(api, capsys):
 @pytest.mark.parametrize("mode", [[], ["--json"]])
 def test_a_full_disk_is_no_bug(api, capsys, mode):
     api.error = OSError(28, "No space left on device")
-    assert main(["m.onnx", *mode]) == 2
+    assert main(["m.onnx", *mode]) == 6
     out, err = capsys.readouterr()
     assert "No space left on device" in out + err
     assert "bug" not in out + err

@@ -66,6 +66,71 @@ class Crashing(Pass):
 
 
 @dataclass(frozen=True)
+class Mute(Pass):
+    """Forgets to say what it did."""
+
+    name: ClassVar[str] = "mute"
+
+    def run(self, model, context):
+        scale_weight(model, 7.0)
+
+
+@dataclass(frozen=True)
+class Undecided(Pass):
+    """Breaks when it is asked whether it would run."""
+
+    name: ClassVar[str] = "undecided"
+
+    def refuse(self, model, context):
+        raise KeyError("w")
+
+    def run(self, model, context):
+        return rename_first(model)
+
+
+@dataclass(frozen=True)
+class UndecidedLossy(Undecided):
+    name: ClassVar[str] = "undecided_lossy"
+    lossless: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Garbling(Pass):
+    """Leaves a graph that is none."""
+
+    name: ClassVar[str] = "garbling"
+
+    def run(self, model, context):
+        first, second, *_ = model.graph
+        changed = second.outputs[0].name != first.outputs[0].name
+        second.outputs[0].name = first.outputs[0].name
+        return Outcome(int(changed))
+
+
+@dataclass(frozen=True)
+class Starved(Pass):
+    """Meets a fault of the machine."""
+
+    name: ClassVar[str] = "starved"
+
+    error: str = "memory"
+
+    def run(self, model, context):
+        scale_weight(model, 7.0)
+        if self.error == "memory":
+            raise MemoryError
+        if self.error == "disk":
+            raise OSError(28, "No space left on device")
+        raise RuntimeError("std::bad_alloc")
+
+
+@dataclass(frozen=True)
+class StarvedLossy(Starved):
+    name: ClassVar[str] = "starved_lossy"
+    lossless: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
 class CrashingLossy(Crashing):
     name: ClassVar[str] = "crashing_lossy"
     lossless: ClassVar[bool] = False
@@ -172,7 +237,10 @@ class WeightEvaluator:
 
 @pytest.fixture
 def passes() -> SimpleNamespace:
-    kinds = (Harmless, Wrong, Crashing, CrashingLossy, Breaking, Infinite, Restless, Shrink, Recover, Hungry, Fuses)
+    kinds = (
+        Harmless, Wrong, Crashing, CrashingLossy, Breaking, Infinite, Restless, Shrink, Recover, Hungry, Fuses, Mute,
+        Undecided, UndecidedLossy, Garbling, Starved, StarvedLossy,
+    )  # fmt: skip
     return SimpleNamespace(**{kind.__name__: kind for kind in kinds})
 
 

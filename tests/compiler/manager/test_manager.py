@@ -9,7 +9,7 @@ import pytest
 from graphpress.analysis.cost import model_cost
 from graphpress.analysis.model_size import ModelSize, model_size
 from graphpress.analysis.shapes import concrete_shapes, infer_shapes
-from graphpress.errors import DataError, GraphpressError
+from graphpress.errors import DataError, GraphpressError, PassError, ResourceError
 from graphpress.ir import Editor, serialize
 from graphpress.manager.contract import Outcome
 from graphpress.manager.recipe import Recipe, from_passes
@@ -57,6 +57,78 @@ def test_a_lossless_pass_that_crashes_leaves_no_trace(run, passes, network, firs
     assert statuses(done) == {"harmless": "applied", "crashing": "rolled_back"}
     assert "it failed (IndexError: list index out of range)" in notes(done, "crashing")
     np.testing.assert_array_equal(first_weight(done.checkpoints[-1].model), first_weight(network))
+
+
+BROKEN = {
+    "Crashing": "IndexError: list index out of range",
+    "CrashingLossy": "IndexError: list index out of range",
+    "Mute": "TypeError: it returned NoneType, not an Outcome",
+    "Undecided": "KeyError: 'w'",
+    "UndecidedLossy": "KeyError: 'w'",
+    "Garbling": "its result is no valid model: ",
+    "Breaking": "its result is no valid model: ",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_bug_of_a_pass_is_named_and_the_rest_goes_on(run, passes, network, first_weight, kind):
+    done = run(passes.Harmless(), getattr(passes, kind)(), passes.Fuses(), target=Target("t", "a target"))
+    record = done.records()[1]
+    assert record.failure.startswith(BROKEN[kind])
+    assert (record.status, record.changes) == ("rolled_back", 0)
+    assert done.records()[0].failure == ""
+    assert done.checkpoints[-1].changes == 1
+    np.testing.assert_array_equal(first_weight(done.checkpoints[-1].model), first_weight(network))
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_strict_run_ends_with_it(run, passes, kind):
+    with pytest.raises(PassError, match="the pass failed") as raised:
+        run(passes.Harmless(), getattr(passes, kind)(), strict=True)
+    assert raised.value.where == getattr(passes, kind).name
+    assert BROKEN[kind] in raised.value.what
+    assert raised.value.exit_code == 1
+
+
+def test_other_numbers_are_no_bug_for_certain(run, passes):
+    (record,) = run(passes.Wrong(), strict=True).records()
+    assert (record.status, record.failure) == ("rolled_back", "")
+
+
+@pytest.mark.parametrize("error", ["memory", "disk", "native"])
+@pytest.mark.parametrize("kind", ["Starved", "StarvedLossy"])
+def test_a_fault_of_the_machine_ends_the_run(run, passes, kind, error):
+    with pytest.raises(ResourceError):
+        run(passes.Harmless(), getattr(passes, kind)(error))
+
+
+def test_a_check_that_breaks_names_its_pass(run, passes):
+    class Careless(passes.Harmless):
+        name = "careless"
+
+        def check(self, context):
+            raise ZeroDivisionError("division by zero")
+
+    with pytest.raises(PassError, match="ZeroDivisionError") as raised:
+        run(Careless())
+    assert raised.value.where == "careless"
+
+
+def test_a_pass_that_breaks_only_when_it_is_repeated_is_found(run, passes):
+    calls = []
+
+    class Moody(passes.Harmless):
+        name = "moody"
+
+        def run(self, model, context):
+            calls.append(1)
+            if len(calls) > 3:
+                raise IndexError("no more")
+            return super().run(model, context)
+
+    done = run(Moody(), passes.Wrong(), passes.Fuses())
+    assert statuses(done)["moody"] == "rolled_back"
+    assert done.records()[0].failure == "IndexError: no more"
 
 
 def test_passes_repeat_until_nothing_changes_and_then_stop(run, passes):

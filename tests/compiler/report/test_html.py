@@ -113,7 +113,7 @@ def test_a_missed_budget_lists_what_to_try(full_report):
 
 
 def test_a_pass_that_broke_is_no_rollback(full_report):
-    broke = PassRecord(name="p", status="rolled_back", notes=("dropped: it failed (KeyError: 'w')",))
+    broke = PassRecord(name="p", status="rolled_back", failure="KeyError: 'w'")
     page = render_html(replace(full_report, passes=(broke,)))
     assert "a bug of that pass" in page
     assert ">rolled back<" not in page

@@ -170,10 +170,19 @@ def test_what_was_left_out_says_how_to_keep_it(full_report, bare_report):
     assert sentences.dropped(bare_report) == ""
 
 
-def test_a_pass_that_broke_is_distinguished_from_one_that_was_rolled_back():
-    broke = PassRecord(name="p", status="rolled_back", notes=("dropped: it failed (KeyError: 'w')",))
-    assert sentences.failure(broke) == "KeyError: 'w'"
-    assert sentences.failure(PassRecord(name="p", status="rolled_back", notes=("top1 fell",))) == ""
+def test_a_pass_that_broke_is_distinguished_from_one_that_was_rolled_back(full_report):
+    broke = PassRecord(name="p", status="rolled_back", failure="KeyError: 'w'\nand more")
+    missed = PassRecord(name="q", status="rolled_back", notes=("top1 fell",))
+    (failure,) = sentences.failures([broke, missed])
+    assert failure == "the pass p failed: KeyError: 'w'; its changes were dropped"
+    assert sentences.outcome(replace(full_report, failures=(failure,))).startswith(f"{failure}; the optimized model")
+    assert "failed" not in sentences.outcome(full_report)
+
+
+def test_a_long_failure_is_cut():
+    (failure,) = sentences.failures([PassRecord(name="p", status="rolled_back", failure="ValueError: " + 999 * "x")])
+    assert len(failure) < 300
+    assert "…" in failure
 
 
 def test_a_zero_figure_is_shown_without_a_ratio(full_report):

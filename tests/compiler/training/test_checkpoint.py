@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,20 @@ def test_a_damaged_or_foreign_file_counts_as_none(tmp_path, capsys):
     torch.save({"version": 0}, store.file)
     assert store.load() is None
     assert capsys.readouterr().out == ""
+
+
+def test_a_state_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    nowhere = Store(tmp_path / "file" / "state.pt", seconds=0.0)
+    nowhere.save({"numbers": {}})
+    full = Store(tmp_path / "state.pt", seconds=0.0)
+    monkeypatch.setattr(Path, "open", lambda path, mode: open("/dev/full", mode))  # noqa: SIM115
+    full.save({"weights": torch.zeros(1 << 20)})
+    for store in (nowhere, full):
+        assert "nothing is kept in" in store.fault
+        assert not store.due
+        store.discard()
+    assert not (tmp_path / "state.pt").exists()
 
 
 def test_it_is_due_after_a_while(tmp_path):

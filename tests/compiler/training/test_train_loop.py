@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'graphpress[torch]'")
 
-from graphpress.errors import UsageError
+from graphpress.errors import ResourceError, UsageError
 from graphpress.progress import Silent
 from graphpress.training import train_loop
 from graphpress.training.checkpoint import Store
@@ -177,7 +177,7 @@ def test_memory_that_runs_out():
     def loss(values, targets, *, progress=None):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory")
 
-    with pytest.raises(UsageError, match="memory ran out") as raised:
+    with pytest.raises(ResourceError, match="memory ran out") as raised:
         run(loss=loss)
     assert "batch_size" in raised.value.fix
 
