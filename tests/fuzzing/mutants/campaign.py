@@ -1,0 +1,185 @@
+"""Many trials, each in a process of its own, and what became of them."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import pickle
+import re
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from graphpress.cli.main import main
+from graphpress.runtime import measure
+from mutants.feeds import feed_of
+from mutants.judge import Kind, Verdict
+from mutants.mutant import MODEL_FILE, make_mutant
+from mutants.pipelines import DATA_FILE, PIPELINES
+from mutants.process import answer_of
+from mutants.seeds import seeds
+from mutants.trial import SECONDS, Command, attempt
+
+KINDS: dict[Kind, str] = {"error": "clean error", "right": "accepted and correct", "finding": "anything else"}
+_LIBRARIES = (
+    "PIL",
+    "google",
+    "graphpress",
+    "jinja2",
+    "numpy",
+    "onnx",
+    "onnx_ir",
+    "onnxruntime",
+    "pydantic",
+    "rich",
+    "yaml",
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One mutant through one pipeline."""
+
+    index: int
+    seed: str
+    pipeline: str
+    changes: tuple[str, ...]
+    verdict: Verdict
+
+    def __str__(self) -> str:
+        return f"{self.index} {self.seed} -> {self.pipeline}: {'; '.join(self.changes)}\n    {self.verdict.why}"
+
+
+@dataclass
+class Tally:
+    """What became of many trials."""
+
+    counts: dict[str, Counter[Kind]] = field(default_factory=lambda: defaultdict(Counter))
+    ways: Counter[str] = field(default_factory=Counter)
+    findings: list[Trial] = field(default_factory=list)
+
+    def add(self, trial: Trial) -> None:
+        """Count one."""
+        self.counts[trial.pipeline][trial.verdict.kind] += 1
+        if trial.verdict.kind == "right":
+            self.ways[trial.verdict.why] += 1
+        if trial.verdict.kind == "finding":
+            self.findings.append(trial)
+
+    @property
+    def total(self) -> Counter[Kind]:
+        """Trials of each kind, through whatever pipeline."""
+        return sum(self.counts.values(), Counter())
+
+    def distinct(self) -> dict[str, list[Trial]]:
+        """Findings that say the same but for names and numbers."""
+        groups: dict[str, list[Trial]] = defaultdict(list)
+        for trial in self.findings:
+            text = re.sub(r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]|0x[0-9a-f]+|-?\d[\d.e+-]*", "…", trial.verdict.why)
+            groups[text[:120]].append(trial)
+        return groups
+
+    def table(self) -> str:
+        """The counts, a pipeline a line."""
+        rows = [*sorted(self.counts.items()), ("all", self.total)]
+        head = f"{'pipeline':12}" + "".join(f"{word:>22}" for word in KINDS.values())
+        return "\n".join(
+            [head, *(f"{name:12}" + "".join(f"{count[kind]:22}" for kind in KINDS) for name, count in rows)]
+        )
+
+
+def pipeline_of(index: int) -> str:
+    """They take turns."""
+    return list(PIPELINES)[index % len(PIPELINES)]
+
+
+def run_trial(seed: int, index: int, folder: Path, *, command: Command = main) -> Trial:
+    """Make a mutant and try it below this folder."""
+    mutant, name = make_mutant(seed, index), pipeline_of(index)
+    return Trial(index, mutant.seed, name, mutant.changes, attempt(mutant, PIPELINES[name], folder, command=command))
+
+
+def run_trials(seed: int, indices: Iterator[int], *, jobs: int, seconds: float | None = None) -> Iterator[Trial]:
+    """Trials as they end; none begins after so many seconds.
+
+    Each is a fork of this process, which must not have made a session of ONNX Runtime.
+    """
+    warm_up()
+    deadline = None if seconds is None else time.monotonic() + seconds
+    running: dict[int, tuple[int, Path]] = {}
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
+        while True:
+            while len(running) < jobs and (deadline is None or time.monotonic() < deadline):
+                if (index := next(indices, None)) is None:
+                    break
+                folder = Path(scratch) / str(index)
+                folder.mkdir()
+                running[_start(seed, index, folder)] = (index, folder)
+            if not running:
+                return
+            pid, _ = os.wait()
+            index, folder = running.pop(pid)
+            yield _result(index, folder)
+            shutil.rmtree(folder)
+
+
+def warm_up() -> None:
+    """Import what the trials need, so that none pays for it, and stop the clock.
+
+    What that is, is what the seeds make a process import, each through a pipeline. Every call takes a millisecond by
+    that clock: nothing is timed, and the same mutant always ends the same way.
+    """
+    measure._repeats = lambda call, warm_up=0.0: 1
+    measure._time = lambda call, repeats: 1e-3
+    measure.MAX_ROUNDS_A_SECOND = 1
+    with redirect_stdout(io.StringIO()):
+        main(["passes"])  # what is installed is looked up once
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
+        for pipeline in PIPELINES.values():
+            folder = Path(scratch) / str(len(os.listdir(scratch)))
+            folder.mkdir()
+            _, names = answer_of(partial(_imported, pipeline.command(MODEL_FILE)), folder, seconds=SECONDS)
+            for name in names or ():
+                importlib.import_module(name)
+
+
+def _imported(words: list[str]) -> list[str]:
+    """Modules that a run on a seed imports."""
+    before = set(sys.modules)
+    model, _ = seeds()["convolutions"]
+    Path(MODEL_FILE).write_bytes(model)
+    np.savez(DATA_FILE, **feed_of(model, "convolutions"))
+    main(words)
+    return [name for name in sys.modules if name not in before and name.split(".")[0] in _LIBRARIES]
+
+
+def _start(seed: int, index: int, folder: Path) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        trial = run_trial(seed, index, folder)
+        (folder / "trial").write_bytes(pickle.dumps(trial))
+    except BaseException:
+        (folder / "broken").write_text(traceback.format_exc(), encoding="utf-8")
+    finally:
+        os._exit(0)
+
+
+def _result(index: int, folder: Path) -> Trial:
+    if (folder / "trial").exists():
+        trial: Trial = pickle.loads((folder / "trial").read_bytes())
+        return trial
+    said = (folder / "broken").read_text(encoding="utf-8") if (folder / "broken").exists() else "no result"
+    return Trial(index, "", pipeline_of(index), (), Verdict("finding", f"the trial itself broke: {said}"))
