@@ -15,8 +15,8 @@ from pathlib import Path
 # In place of this folder, whose tensorrt.py would hide NVIDIA's package.
 sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests" / "fuzzing")
 
-from graphpress.cli.main import main as optimize  # noqa: E402
 from mutants.campaign import Tally, run_trial, run_trials, warm_up  # noqa: E402
+from mutants.trial import command_line  # noqa: E402
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def _reproduce(seed: int, index: int, keep: Path) -> int:
     """One mutant again, with tracebacks; its files stay."""
     keep.mkdir(parents=True)
     warm_up()
-    trial = run_trial(seed, index, keep.resolve(), command=lambda words: optimize([*words, "--debug"]))
+    trial = run_trial(seed, index, keep.resolve(), command=lambda words: command_line([*words, "--debug"]))
     print((keep / "work" / "said").read_text(encoding="utf-8", errors="backslashreplace"))
     print(f"{trial}\nThe files lie in {keep / 'work'}.")
     return int(trial.verdict.kind == "finding")

@@ -29,7 +29,7 @@ from mutants.mutant import MODEL_FILE, make_mutant
 from mutants.pipelines import DATA_FILE, PIPELINES
 from mutants.process import answer_of
 from mutants.seeds import seeds
-from mutants.trial import SECONDS, Command, attempt
+from mutants.trial import SECONDS, Command, attempt, command_line
 
 KINDS: dict[Kind, str] = {"error": "clean error", "right": "accepted and correct", "finding": "anything else"}
 _LIBRARIES = (
@@ -104,7 +104,7 @@ def pipeline_of(index: int) -> str:
     return list(PIPELINES)[index % len(PIPELINES)]
 
 
-def run_trial(seed: int, index: int, folder: Path, *, command: Command = main) -> Trial:
+def run_trial(seed: int, index: int, folder: Path, *, command: Command = command_line) -> Trial:
     """Make a mutant and try it below this folder."""
     mutant, name = make_mutant(seed, index), pipeline_of(index)
     return Trial(index, mutant.seed, name, mutant.changes, attempt(mutant, PIPELINES[name], folder, command=command))

@@ -16,6 +16,7 @@ from graphpress.manager.verification import QUANTIZED_TOLERANCE, first_differenc
 from mutants.answers import Answers, Declared, Feed, ask, nudged
 from mutants.ending import last_line
 from mutants.mutant import MODEL_FILE
+from mutants.pipelines import Pipeline
 from mutants.process import Ended
 
 Kind = Literal["error", "right", "finding"]
@@ -44,14 +45,14 @@ class Judge:
         output: the output folder.
         feeds: what both are run on.
         folder: an empty one to work in.
-        lossless: whether the pipeline must keep all numbers.
+        pipeline: what the output is of.
     """
 
     model: Path
     output: Path
     feeds: Sequence[Feed]
     folder: Path
-    lossless: bool
+    pipeline: Pipeline
 
     def verdict(self) -> Verdict:
         """Names, types and shapes in any case; numbers of what is lossless; else the budget."""
@@ -61,12 +62,14 @@ class Judge:
         original = ask(self.model, self.feeds, self.folder / "original")
         if isinstance(original, Ended):
             return Verdict("finding", f"was accepted, and cannot be loaded: {last_line(original.said)}")
-        delivered = ask(self.output / MODEL_FILE, self.feeds, self.folder / "delivered")
+        delivered = ask(
+            self.output / MODEL_FILE, self.feeds, self.folder / "delivered", optimized=not self.pipeline.elsewhere
+        )
         if isinstance(delivered, Ended):
             return Verdict("finding", f"the delivered model cannot be loaded: {last_line(delivered.said)}")
         if difference := interface_difference(original, delivered):
             return Verdict("finding", difference)
-        return self._compare(original, delivered, self.lossless or report["status"] == "kept_original")
+        return self._compare(original, delivered, self.pipeline.lossless or report["status"] == "kept_original")
 
     def _compare(self, original: Answers, delivered: Answers, lossless: bool) -> Verdict:
         compared = unstable = 0

@@ -18,14 +18,16 @@ class Pipeline:
     Args:
         words: of the command line, beside the model, the output folder and what all have in common.
         lossless: the result must compute what the model does.
+        elsewhere: the result is for another runtime; here it is run as it stands, without what this one would do to it.
     """
 
     words: tuple[str, ...]
     lossless: bool = False
+    elsewhere: bool = False
 
     def command(self, model: str) -> list[str]:
         """All words of the call."""
-        return [model, *self.words, "--output", OUTPUT, "--threads", "1", "--allow-worse", "--quiet"]
+        return [model, *self.words, "--output", OUTPUT, "--threads", "1", "--strict", "--allow-worse", "--quiet"]
 
 
 PIPELINES: Mapping[str, Pipeline] = {
@@ -33,5 +35,5 @@ PIPELINES: Mapping[str, Pipeline] = {
     "fusion": Pipeline(("--passes", "cleanup,fuse"), lossless=True),
     "prune": Pipeline(("--passes", "cleanup,prune{ratio=0.3}", *_WITH_DATA)),
     "int8": Pipeline(("--recipe", "int8", *_WITH_DATA)),
-    "jetson": Pipeline(("--target", "jetson", *_WITH_DATA)),
+    "jetson": Pipeline(("--target", "jetson", *_WITH_DATA), elsewhere=True),
 }

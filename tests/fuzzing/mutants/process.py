@@ -87,6 +87,8 @@ def _become(call: Callable[[], int], folder: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         code = call()
+    except SystemExit as stop:  # the command line ends its own child so
+        code = stop.code if isinstance(stop.code, int) else 1
     except BaseException:
         traceback.print_exc()
     finally:

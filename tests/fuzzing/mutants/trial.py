@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,8 +26,14 @@ FEEDS = 2
 Command = Callable[[list[str]], int]
 
 
+def command_line(words: list[str]) -> int:
+    """What the user calls, which works in a child of its own."""
+    sys.argv[1:] = words
+    return main()
+
+
 def attempt(
-    mutant: Mutant, pipeline: Pipeline, folder: Path, *, command: Command = main, seconds: float = SECONDS
+    mutant: Mutant, pipeline: Pipeline, folder: Path, *, command: Command = command_line, seconds: float = SECONDS
 ) -> Verdict:
     """Put a mutant through a pipeline below this empty folder, and judge what comes of it.
 
@@ -48,7 +55,7 @@ def attempt(
         return Verdict("finding", fault)
     if ended.code in ERRORS:
         return Verdict("error", headline(ended.said))
-    return Judge(model, work / OUTPUT, feeds, folder, pipeline.lossless).verdict()
+    return Judge(model, work / OUTPUT, feeds, folder, pipeline).verdict()
 
 
 def _archive(feed: Mapping[str, np.ndarray]) -> bytes:
