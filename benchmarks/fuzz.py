@@ -9,13 +9,15 @@ The same seed and number always give the same mutant. The last count must be 0: 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 # In place of this folder, whose tensorrt.py would hide NVIDIA's package.
 sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests" / "fuzzing")
 
-from mutants.campaign import Tally, run_trial, run_trials, warm_up  # noqa: E402
+from mutants.campaign import run_trial, run_trials, warm_up  # noqa: E402
+from mutants.tally import Tally  # noqa: E402
 from mutants.trial import command_line  # noqa: E402
 
 
@@ -29,15 +31,9 @@ def main() -> int:
     numbers = iter(range(options.start, options.start + options.count))
     for trial in run_trials(options.seed, numbers, jobs=options.jobs, seconds=seconds):
         tally.add(trial)
-        if trial.verdict.kind == "finding":
-            print(f"FINDING {trial}", flush=True)
-        elif options.verbose:
-            print(trial, flush=True)
-    print(f"\n{tally.table()}\n")
-    for way, count in tally.ways.most_common():
-        print(f"{count:8} {way}")
-    for text, trials in sorted(tally.distinct().items(), key=lambda item: -len(item[1])):
-        print(f"{len(trials):8} x {text}; first {min(trial.index for trial in trials)}")
+        if options.verbose or trial.verdict.kind == "finding":
+            print(trial, file=sys.stderr, flush=True)
+    print(json.dumps(tally.figures(), indent=2) if options.json else tally)
     return int(bool(tally.findings))
 
 
@@ -58,7 +54,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=1000, help="how many")
     parser.add_argument("--minutes", type=float, help="begin none after so long")
     parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
-    parser.add_argument("--verbose", action="store_true", help="show those that end well, too")
+    parser.add_argument("--json", action="store_true", help="the counts alone")
+    parser.add_argument("--verbose", action="store_true", help="tell of those that end well, too")
     parser.add_argument("--reproduce", type=int, metavar="NUMBER", help="this one alone, with tracebacks")
     parser.add_argument("--keep", type=Path, default=Path("mutant"), help="a new folder for the files of that one")
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""Many trials, each in a process of its own, and what became of them."""
+"""Many trials, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import importlib
 import io
 import os
 import pickle
-import re
 import shutil
 import sys
 import tempfile
 import time
 import traceback
-from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -24,79 +21,17 @@ import numpy as np
 from graphpress.cli.main import main
 from graphpress.runtime import measure
 from mutants.feeds import feed_of
-from mutants.judge import Kind, Verdict
+from mutants.judge import Verdict
 from mutants.mutant import MODEL_FILE, make_mutant
 from mutants.pipelines import DATA_FILE, PIPELINES
 from mutants.process import answer_of
 from mutants.seeds import seeds
+from mutants.tally import Trial
 from mutants.trial import SECONDS, Command, attempt, command_line
 
-KINDS: dict[Kind, str] = {"error": "clean error", "right": "accepted and correct", "finding": "anything else"}
 _LIBRARIES = (
-    "PIL",
-    "google",
-    "graphpress",
-    "jinja2",
-    "numpy",
-    "onnx",
-    "onnx_ir",
-    "onnxruntime",
-    "pydantic",
-    "rich",
-    "yaml",
-)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One mutant through one pipeline."""
-
-    index: int
-    seed: str
-    pipeline: str
-    changes: tuple[str, ...]
-    verdict: Verdict
-
-    def __str__(self) -> str:
-        return f"{self.index} {self.seed} -> {self.pipeline}: {'; '.join(self.changes)}\n    {self.verdict.why}"
-
-
-@dataclass
-class Tally:
-    """What became of many trials."""
-
-    counts: dict[str, Counter[Kind]] = field(default_factory=lambda: defaultdict(Counter))
-    ways: Counter[str] = field(default_factory=Counter)
-    findings: list[Trial] = field(default_factory=list)
-
-    def add(self, trial: Trial) -> None:
-        """Count one."""
-        self.counts[trial.pipeline][trial.verdict.kind] += 1
-        if trial.verdict.kind == "right":
-            self.ways[trial.verdict.why] += 1
-        if trial.verdict.kind == "finding":
-            self.findings.append(trial)
-
-    @property
-    def total(self) -> Counter[Kind]:
-        """Trials of each kind, through whatever pipeline."""
-        return sum(self.counts.values(), Counter())
-
-    def distinct(self) -> dict[str, list[Trial]]:
-        """Findings that say the same but for names and numbers."""
-        groups: dict[str, list[Trial]] = defaultdict(list)
-        for trial in self.findings:
-            text = re.sub(r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]|0x[0-9a-f]+|-?\d[\d.e+-]*", "…", trial.verdict.why)
-            groups[text[:120]].append(trial)
-        return groups
-
-    def table(self) -> str:
-        """The counts, a pipeline a line."""
-        rows = [*sorted(self.counts.items()), ("all", self.total)]
-        head = f"{'pipeline':12}" + "".join(f"{word:>22}" for word in KINDS.values())
-        return "\n".join(
-            [head, *(f"{name:12}" + "".join(f"{count[kind]:22}" for kind in KINDS) for name, count in rows)]
-        )
+    "PIL", "google", "graphpress", "jinja2", "numpy", "onnx", "onnx_ir", "onnxruntime", "pydantic", "rich", "yaml",
+)  # fmt: skip
 
 
 def pipeline_of(index: int) -> str:
