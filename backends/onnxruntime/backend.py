@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +15,7 @@ from graphpress.ir import Model, clone, copy_model, forget_inner_types, save
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.ir.saturation import absorb_activations
 from graphpress.runtime import Session
+from graphpress.scratch import scratch_folder
 from graphpress.targets import Target
 
 INTEGER_KERNELS = frozenset(
@@ -99,8 +99,8 @@ class OnnxRuntimeArtifact:
 
     def findings(self) -> Findings:
         """Read off the graph that really runs: ONNX Runtime keeps a node's name, but for a suffix."""
-        with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:
-            optimized = Path(scratch) / "optimized.onnx"
+        with scratch_folder() as scratch:
+            optimized = scratch / "optimized.onnx"
             Session(self.files[0], threads=self._threads, optimized_path=optimized)
             graph = onnx.load(optimized, load_external_data=False).graph
         return Findings(became=_arithmetic(graph), notes=self._notes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -15,6 +14,7 @@ from graphpress.cli.text import echo_json, one_line, table
 from graphpress.cli.types import FILLED
 from graphpress.errors import BackendError, ModelError, UsageError
 from graphpress.report import sentences
+from graphpress.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from graphpress.backend import Backend
@@ -127,9 +127,9 @@ class Benchmark:
         from graphpress.runtime import InProcess, compare_latency
 
         options = CompileOptions(self.target, self.threads, [self._feed])
-        with tempfile.TemporaryDirectory(prefix="graphpress-") as folder:
+        with scratch_folder() as folder:
             prepared = backend.prepare(self.model, self.target)
-            artifact = backend.compile(prepared, options, Path(folder))
+            artifact = backend.compile(prepared, options, folder)
             runner = runner_of(artifact, runs_here=True)
             assert runner is not None
             if not isinstance(runner, InProcess):

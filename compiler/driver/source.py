@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from graphpress.errors import GraphpressError, ModelError, UsageError
 from graphpress.ir import Model, clone, save
 from graphpress.manager.manifest import FileRecord
+from graphpress.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -56,8 +56,8 @@ def opened(model: AnyModel) -> Iterator[ModelFile]:
     if isinstance(model, (str, os.PathLike)):
         yield ModelFile.at(model)
         return
-    with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:
-        file = ModelFile(_written(model, Path(scratch) / "model.onnx"), IN_MEMORY)
+    with scratch_folder() as scratch:
+        file = ModelFile(_written(model, scratch / "model.onnx"), IN_MEMORY)
         try:
             yield file
         except GraphpressError as error:  # the user knows no such file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from graphpress.evaluation.outputs import Predictions
 from graphpress.ir import Model, save
 from graphpress.progress import Progress, Silent
 from graphpress.runtime import Infer, Session
+from graphpress.scratch import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def score_model(
     """The metric of a model that ONNX Runtime runs; one that takes a file gets it in a scratch folder."""
     if metric.of_model is None:
         return evaluate(Session(model, threads=threads), samples, metric, reference, progress=progress)
-    with tempfile.TemporaryDirectory(prefix="graphpress-") as scratch:
-        file = save(model, Path(scratch) / "model.onnx")[0]
+    with scratch_folder() as scratch:
+        file = save(model, scratch / "model.onnx")[0]
         return evaluate(Session(file, threads=threads), samples, metric, reference, model=file, progress=progress)
 
 

@@ -14,7 +14,6 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -44,6 +43,7 @@ from graphpress.ir.types import (
 )
 from graphpress.ir.values import TENSOR_TYPES, attributes_of, graphs, holds_graphs, subgraphs_of, with_subgraphs
 from graphpress.ir.verify import annotation_problems, structure_problems
+from graphpress.scratch import OWNER, reclaim, scratch_folder
 
 FIRST_IR_WITH_CONSTANT_INITIALIZERS = 4
 PROTOBUF_LIMIT = 2_000_000_000
@@ -301,13 +301,15 @@ def save(model: Model, path: str | os.PathLike[str], *, encodings: bool = True) 
     file = Path(path)
     stored = _as_stored(model) if encodings else model
     external = any(isinstance(value.const_value, ExternalTensor) for value in _initializers(stored))
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}-") as folder:
-        aside = Path(folder) / file.name
+    prefix = f".{file.name}-"
+    reclaim(file.parent, prefix)
+    with scratch_folder(file.parent, prefix) as folder:
+        aside = folder / file.name
         if external or weight_bytes(stored) > (PROTOBUF_LIMIT if stored is model else MAPPED_BYTES):
             _follow(_save_with_data(stored, aside), file, model)
         else:
             aside.write_bytes(_serialize(stored))
-        names = sorted(written.name for written in Path(folder).iterdir())
+        names = sorted(written.name for written in folder.iterdir() if written.name != OWNER)
         for name in reversed(names):
             aside.with_name(name).replace(file.with_name(name))
     return [file.with_name(name) for name in names]

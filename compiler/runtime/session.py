@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from graphpress.ir import (
 )
 from graphpress.ir.files import PROTOBUF_LIMIT
 from graphpress.progress import doing
+from graphpress.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -95,11 +95,8 @@ class Session:
             )
         options = _options(threads, optimization, optimized_path)
         try:
-            with (
-                doing(f"loading {_name(model)} into ONNX Runtime"),
-                tempfile.TemporaryDirectory(prefix="graphpress-") as scratch,
-            ):
-                source = _source(model, extra_outputs, Path(scratch), options)
+            with doing(f"loading {_name(model)} into ONNX Runtime"), scratch_folder() as scratch:
+                source = _source(model, extra_outputs, scratch, options)
                 self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
                     source,
                     options,

@@ -17,7 +17,7 @@ FOLDERS = {
 
 LAYERS = (
     ("errors",),
-    ("cache", "plain", "plugins", "progress", "validation"),
+    ("cache", "plain", "plugins", "progress", "scratch", "validation"),
     ("data", "ir"),
     ("graphsurgeon", "ops", "runtime"),
     ("targets",),
