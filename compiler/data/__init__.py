@@ -2,6 +2,7 @@
 
 from graphpress.data.inputs import Dims, Feed, ModelInput, batch_of
 from graphpress.data.load import Dataset, load_dataset
+from graphpress.data.origins import data_files
 from graphpress.data.samples import Batch, Samples
 from graphpress.data.schema import DataFile, LabelSpec, Part, Preprocess
 from graphpress.data.synthetic import synthetic_samples
@@ -19,6 +20,7 @@ __all__ = [
     "Preprocess",
     "Samples",
     "batch_of",
+    "data_files",
     "is_reference",
     "load_dataset",
     "load_object",

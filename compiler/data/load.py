@@ -12,7 +12,7 @@ from graphpress.data.inputs import ModelInput
 from graphpress.data.matching import LABELS
 from graphpress.data.parts import PartReader
 from graphpress.data.samples import Samples
-from graphpress.data.schema import DataFile, Part, check_data_file, read_data_file
+from graphpress.data.schema import DataFile, Part, check_data_file, is_data_file, read_data_file
 from graphpress.errors import DataError, UsageError
 
 BORROWED_CALIBRATION = 512
@@ -81,7 +81,7 @@ def load_dataset(
 
 def _parts(spec: Any, inputs: tuple[ModelInput, ...], batch: int | None) -> Dataset:
     """The parts that are given, as they are given."""
-    if isinstance(spec, (str, Path)) and Path(spec).suffix.lower() in (".yaml", ".yml", ".json"):
+    if isinstance(spec, (str, Path)) and is_data_file(Path(spec)):
         return _from_file(read_data_file(Path(spec)), Path(spec).parent, str(spec), inputs, batch)
     if isinstance(spec, Mapping) and _is_sectioned(spec, inputs):
         return _from_sections(spec, inputs, batch)

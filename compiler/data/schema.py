@@ -111,6 +111,11 @@ class DataFile:
     batch: int | None = None
 
 
+def is_data_file(path: Path) -> bool:
+    """Whether a file of this name is a data file, rather than a source by itself."""
+    return path.suffix.lower() in (".yaml", ".yml", ".json")
+
+
 def read_data_file(path: Path) -> DataFile:
     """Read and check a data file.
 

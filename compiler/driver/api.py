@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graphpress.driver.config import resolve
 from graphpress.driver.delivery import deliver
 from graphpress.driver.job import open_job
 from graphpress.driver.options import Data, Options
+from graphpress.driver.output import claimed
 from graphpress.driver.source import AnyModel, ModelFile, opened
 from graphpress.errors import refuse_unknown_keywords, resource_faults
 from graphpress.manager.recipe import Passes
 from graphpress.manager.verification import Verification
 from graphpress.progress import Progress, Silent
 from graphpress.report.records import Report, Status
+from graphpress.scratch import reclaim
 from graphpress.targets import Target
 
 Hooks = Mapping[str, Callable[..., None]]
@@ -94,7 +97,7 @@ def optimize(
         recipe: a built-in recipe, a recipe file, or a manifest to replay; None for the target's own.
         passes: a pipeline in place of a recipe: as text, a pass, or a list of passes and texts.
         output: folder to write; None for ``MODEL-TARGET`` in the working directory.
-        force: replace a folder that is not empty.
+        force: replace an earlier result; files that no run has written are never replaced.
         allow_worse: deliver what is slower or larger than the input model, too.
         exclude: nodes whose name matches this regular expression stay as they are in lossy passes.
         input_shape: ``NAME=1x3x224x224`` each, to fix open dimensions.
@@ -148,7 +151,11 @@ def run(file: ModelFile, options: Options, progress: Progress, hooks: Hooks | No
     """
     began = time.perf_counter()
     with resource_faults():
-        job = open_job(file, options, progress, hooks or {})
-        outcome = job.manager().run(job.inputs.model, job.config.recipe)
-        report, files = deliver(job, outcome, began)
-    return Result(report, job.config.output, files)
+        reclaim()
+        config = resolve(file, options, hooks or {})
+        with claimed(config.output, config.options.force) as claim:
+            job = open_job(file, config, progress)
+            with job.inputs.watch.told():
+                outcome = job.manager().run(job.inputs.model, config.recipe)
+                report, files = deliver(job, outcome, began, claim)
+    return Result(report, config.output, files)

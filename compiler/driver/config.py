@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from graphpress.backend import Backend
 from graphpress.cache import ContentCache
+from graphpress.data import data_files
 from graphpress.driver.input_shapes import parse_input_shapes
 from graphpress.driver.options import Options
 from graphpress.driver.output import check_folder, default_folder
@@ -35,6 +35,7 @@ class RunConfig:
         backend_name: how the backend is called.
         exclude: nodes whose name matches stay as they are in lossy passes.
         shapes: input shapes that the user fixed.
+        inputs: files and folders that the options name, which the run reads.
         output: folder to write, which may be written.
         threads: threads of the runtime.
         cache: keeps expensive results by content.
@@ -47,6 +48,7 @@ class RunConfig:
     recipe: Recipe
     exclude: re.Pattern[str] | None
     shapes: Mapping[str, tuple[int, ...]]
+    inputs: tuple[Path, ...]
     output: Path
     threads: int
     cache: ContentCache
@@ -76,7 +78,10 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
     target = _target(options, recipe.manifest)
     backend_name = options.backend or target.backend
     called = target_text(options.target)
-    config = RunConfig(
+    output = default_folder(file.path, called) if options.output is None else Path(options.output)
+    inputs = tuple(_files_read(file, options))
+    check_folder(output, options.force, inputs)
+    return RunConfig(
         options=options,
         target=target,
         backend=_available(backend_name, options, target),
@@ -84,12 +89,11 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
         recipe=recipe,
         exclude=_pattern(options.exclude),
         shapes=parse_input_shapes(options.input_shape),
-        output=default_folder(file.path, called) if options.output is None else Path(options.output),
+        inputs=inputs,
+        output=output,
         threads=options.threads or os.cpu_count() or 1,
         cache=ContentCache(None if options.cache_dir is None else Path(options.cache_dir)),
     )
-    check_folder(config.output, options.force, [file.path, *_data_files(options.data)])
-    return config
 
 
 def _target(options: Options, manifest: Manifest | None) -> Target:
@@ -166,9 +170,15 @@ def _available(name: str, options: Options, target: Target) -> Backend:
     return backend
 
 
-def _data_files(data: Any) -> list[Path]:
-    """The data file, where the data is one: it must not lie in a folder that is about to be replaced."""
-    return [Path(data)] if isinstance(data, (str, os.PathLike)) else []
+def _files_read(file: ModelFile, options: Options) -> Iterator[Path]:
+    """The files and folders that the options name, as far as they are there: none may lie in what is replaced."""
+    yield file.path
+    yield from data_files(options.data)
+    module = options.metric.partition(":")[0] if isinstance(options.metric, str) else ""
+    named = (options.recipe or "", target_text(options.target).partition("{")[0], f"{module.replace('.', '/')}.py")
+    yield from (path for path in map(Path, named) if path.is_file())
+    if options.cache_dir is not None:
+        yield Path(options.cache_dir)
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:

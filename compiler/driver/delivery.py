@@ -12,13 +12,13 @@ from typing import Any
 from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_seconds
 from graphpress.driver.choice import Candidate, Choice, choose
 from graphpress.driver.job import Job
-from graphpress.driver.output import staged
+from graphpress.driver.output import Claim
 from graphpress.evaluation import Score
 from graphpress.ir import Refusal, count_nodes, graphs
 from graphpress.ir.encoding import compute_requests
 from graphpress.manager.evaluator import verdict_on
 from graphpress.manager.manager import Run
-from graphpress.manager.manifest import Manifest, file_records, write_manifest
+from graphpress.manager.manifest import MANIFEST_FILE, Manifest, file_records, write_manifest
 from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict
 from graphpress.progress import doing
 from graphpress.report.html import write_html
@@ -28,18 +28,20 @@ from graphpress.runtime import median_latency
 from graphpress.runtime.environment import environment
 
 
-def deliver(job: Job, run: Run, began: float) -> tuple[Report, tuple[Path, ...]]:
+def deliver(job: Job, run: Run, began: float, claim: Claim) -> tuple[Report, tuple[Path, ...]]:
     """Choose, measure, write.
 
     Args:
         job: the run.
         run: what the manager made of it.
         began: ``time.perf_counter`` at the start of the whole.
+        claim: of the output folder.
 
     Returns:
         The report, and the files that were written.
     """
-    with staged(job.config.output) as folder, doing("delivering"):
+    job.inputs.watch.check()
+    with claim.staged([*job.config.inputs, *job.inputs.files]) as folder, doing("delivering"):
         scratch = folder / ".candidates"
         scratch.mkdir()
         choice = choose(job, run, scratch)
@@ -50,7 +52,8 @@ def deliver(job: Job, run: Run, began: float) -> tuple[Report, tuple[Path, ...]]
         report = replace(report, seconds=time.perf_counter() - began)
         (folder / "report.json").write_text(to_json(report), encoding="utf-8")
         write_html(report, folder / "report.html")
-        write_manifest(_manifest(job, folder), folder / "manifest.json")
+        write_manifest(_manifest(job, folder), folder / MANIFEST_FILE)
+        job.inputs.watch.check()
         names = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
     return report, tuple(job.config.output / name for name in names)
 
@@ -242,7 +245,7 @@ def _manifest(job: Job, folder: Path) -> Manifest:
         decisions=job.context.decisions,
         inputs=job.inputs.records,
         outputs=file_records(folder.iterdir(), folder),
-        data=job.inputs.data.fingerprints(),
+        data=dict(job.inputs.fingerprints),
     )
 
 

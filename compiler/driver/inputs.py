@@ -8,16 +8,17 @@ from itertools import islice
 from pathlib import Path
 
 from graphpress.backend import ShapeRange
-from graphpress.data import Dataset, Feed, load_dataset, synthetic_samples
+from graphpress.data import Dataset, Feed, data_files, load_dataset, synthetic_samples
 from graphpress.driver.config import RunConfig
 from graphpress.driver.input_shapes import parse_input_ranges
 from graphpress.driver.options import Options
 from graphpress.driver.source import ModelFile
-from graphpress.errors import ModelError, UsageError
+from graphpress.driver.watch import Watch, Watched, states
+from graphpress.errors import DataError, ModelError, UsageError, listed
 from graphpress.evaluation import Metric, resolve_metric
 from graphpress.ir import Model, Refusal, clone, label, load
 from graphpress.ir.foreign import foreign_nodes
-from graphpress.manager.manifest import FileRecord, Manifest, changed_inputs, model_records
+from graphpress.manager.manifest import FileRecord, Manifest, changed_inputs, file_record, model_files, model_records
 from graphpress.manager.prepare import prepare
 from graphpress.progress import doing
 from graphpress.runtime import InputSpec, Session
@@ -25,7 +26,6 @@ from graphpress.targets import load_target
 from graphpress.targets.load import target_text
 
 PROBE_SAMPLES = 4
-MAX_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,11 @@ class RunInputs:
         specs: what the result wants to be fed, fixed shapes included.
         session: the input model in ONNX Runtime: the baseline of everything.
         data: the user's data, its parts None without.
+        fingerprints: the content hash of each part of the data.
         metric: what is measured; None without data.
         probes: inputs for the check of lossless passes, of few samples.
         ranges: what the user said of input shapes that stay open.
+        watch: tells when a file of the model or the data has changed.
     """
 
     file: ModelFile
@@ -54,9 +56,11 @@ class RunInputs:
     specs: tuple[InputSpec, ...]
     session: Session
     data: Dataset
+    fingerprints: Mapping[str, str]
     metric: Metric | None
     probes: tuple[Feed, ...]
     ranges: Mapping[str, ShapeRange]
+    watch: Watch
 
     @property
     def single(self) -> Feed:
@@ -83,17 +87,23 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         DataError: the data cannot be read, or does not go with the model.
         UsageError: shapes or a metric that do not go with them, or a manifest of other inputs.
     """
+    before = states([file.path])
     with doing(f"reading {file.name}"):
         original = load(file.path)
+    files = model_files(file.path, original)
+    before = states(files) | before
     records = file.renamed(model_records(file.path, original))
     model = clone(original)
     kept_nodes = tuple(prepare(model, config.shapes))
     ranges = parse_input_ranges(config.options.input_range, model)
     session = _open_session(file, model, config.threads)
     specs = tuple(replace(spec, dims=config.shapes.get(spec.name, spec.dims)) for spec in session.inputs)
+    data_before = states(data_files(config.options.data))
     with doing("reading the data"):
         data = load_dataset(config.options.data, specs, limit=config.options.eval_limit)
-    _check_recorded(config.recipe.manifest, records, data, config.options)
+        fingerprints = data.fingerprints()
+    _check_recorded(config.recipe.manifest, records, fingerprints, config.options)
+    Watched(before, ModelError).check()  # it was read three times; from now on the digest tells
     return RunInputs(
         file=file,
         records=records,
@@ -103,9 +113,16 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         specs=specs,
         session=session,
         data=data,
+        fingerprints=fingerprints,
         metric=_metric(config.options, data),
         probes=_probes(specs, data, config),
         ranges=ranges,
+        watch=Watch(
+            (
+                Watched(before, ModelError, lambda: _are_as_recorded(files, records)),
+                Watched(data_before, DataError, lambda: data.fingerprints() == fingerprints),
+            )
+        ),
     )
 
 
@@ -124,12 +141,6 @@ def _open_session(file: ModelFile, model: Model, threads: int) -> Session:
         ) from error
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
-    return ", ".join(names[:MAX_SHOWN]) + more
-
-
 def first_samples(feed: Feed, inputs: Sequence[InputSpec], count: int) -> Feed:
     """The first samples of a feed, where every input leaves its batch axis open; else the whole feed."""
     open_batch = all(spec.dims and not isinstance(spec.dims[0], int) for spec in inputs)
@@ -139,13 +150,16 @@ def first_samples(feed: Feed, inputs: Sequence[InputSpec], count: int) -> Feed:
     return {name: array[:count] for name, array in feed.items()}
 
 
+def _are_as_recorded(files: Sequence[Path], records: Sequence[FileRecord]) -> bool:
+    return [file_record(file).sha256 for file in files] == [record.sha256 for record in records]
+
+
 def _check_recorded(
-    manifest: Manifest | None, records: tuple[FileRecord, ...], data: Dataset, options: Options
+    manifest: Manifest | None, records: tuple[FileRecord, ...], given: Mapping[str, str], options: Options
 ) -> None:
     """Recorded decisions are those of one model, data and target; others need their own."""
     if manifest is None:
         return
-    given = data.fingerprints()
     changed = [
         *changed_inputs(manifest, records),
         *(f"{part} data" for part in manifest.data if manifest.data[part] != given.get(part)),

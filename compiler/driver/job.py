@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from graphpress.analysis.shapes import concrete_shapes
 from graphpress.backend import CompileOptions, Prepared
 from graphpress.data import Samples
-from graphpress.driver.config import RunConfig, resolve
-from graphpress.driver.inputs import RunInputs, listed, open_inputs
-from graphpress.driver.options import Options
+from graphpress.driver.config import RunConfig
+from graphpress.driver.inputs import RunInputs, open_inputs
 from graphpress.driver.source import ModelFile
-from graphpress.errors import ModelError
+from graphpress.errors import ModelError, listed
 from graphpress.evaluation import EvaluationService, Score, evaluate, score_model
 from graphpress.ir import Dims, Model, Refusal
 from graphpress.manager.contract import Context
@@ -137,13 +136,12 @@ class Job:
             )
 
 
-def open_job(file: ModelFile, options: Options, progress: Progress, hooks: Mapping[str, Callable[..., None]]) -> Job:
-    """Look everything up, open model and data, check what can be checked.
+def open_job(file: ModelFile, config: RunConfig, progress: Progress) -> Job:
+    """Open model and data, check what can be checked.
 
     Raises:
         GraphpressError: a subclass says what is wrong with the call, the model, the data or the backend.
     """
-    config = resolve(file, options, hooks)
     inputs = open_inputs(file, config)
     job = Job(config, inputs, _context(config, inputs, progress))
     _check_accepted(config.backend.check(inputs.model, job.compile_options()), config.target)

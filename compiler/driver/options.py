@@ -45,7 +45,7 @@ class Options:
         recipe: a built-in recipe, a recipe file, or a manifest to replay; None for the target's own.
         passes: a pipeline in place of a recipe: as text, a pass, or a list of passes and texts.
         output: folder to write; None for ``MODEL-TARGET`` in the working directory.
-        force: replace a folder that is not empty.
+        force: replace an earlier result; files that no run has written are never replaced.
         allow_worse: deliver what is slower or larger than the input model, too.
         exclude: nodes whose name matches this regular expression stay as they are in lossy passes.
         input_shape: ``NAME=1x3x224x224`` each, to fix open dimensions.

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from graphpress.errors import UsageError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 MANIFEST_VERSION = 1
 """Its key, ``manifest_version``, is also what tells a manifest from a recipe file."""
 
+MANIFEST_FILE = "manifest.json"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -91,12 +94,16 @@ def file_records(files: Iterable[Path], folder: Path) -> tuple[FileRecord, ...]:
 
 
 def model_records(path: Path, model: Model) -> tuple[FileRecord, ...]:
-    """Records of a model file and of the external data that ``model``, read from it, refers to."""
+    """Records of ``model_files``; the names of those beside the model are relative to its folder."""
+    return tuple(file_record(file, path.parent) for file in model_files(path, model))
+
+
+def model_files(path: Path, model: Model) -> list[Path]:
+    """A model file and the external data that ``model``, read from it, refers to."""
     from graphpress.ir import ExternalTensor, tensors
 
     locations = {str(tensor.location) for tensor in tensors(model) if isinstance(tensor, ExternalTensor)}
-    beside = (file_record(path.parent / location, path.parent) for location in sorted(locations))
-    return (file_record(path), *beside)
+    return [path, *(path.parent / location for location in sorted(locations))]
 
 
 def changed_inputs(manifest: Manifest, now: Iterable[FileRecord]) -> list[str]:
@@ -109,6 +116,39 @@ def changed_inputs(manifest: Manifest, now: Iterable[FileRecord]) -> list[str]:
     if records and manifest.inputs:
         by_name[manifest.inputs[0].name] = records[0].sha256
     return [record.name for record in manifest.inputs if by_name.get(record.name) != record.sha256]
+
+
+def foreign_files(folder: Path) -> list[str]:
+    """Files below a folder that are not what its ``manifest.json`` says that a run wrote: others, or with other bytes.
+
+    Raises:
+        UsageError: there is no manifest, or it cannot be read.
+        OSError: the folder or a file in it cannot be read.
+    """
+    recorded = {record.name: record for record in read_manifest(folder / MANIFEST_FILE).outputs}
+    return [
+        name
+        for name, file in sorted(_files_below(folder))
+        if name != MANIFEST_FILE and not _is_as_recorded(file, recorded.get(name))
+    ]
+
+
+def _is_as_recorded(file: Path, record: FileRecord | None) -> bool:
+    if record is None or not S_ISREG(file.lstat().st_mode) or file.stat().st_size != record.bytes:
+        return False
+    return file_record(file).sha256 == record.sha256
+
+
+def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Everything but folders, by its path relative to the folder; links are not followed."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        for name in (*files, *(name for name in folders if os.path.islink(os.path.join(place, name)))):
+            path = Path(place, name)
+            yield path.relative_to(folder).as_posix(), path
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
