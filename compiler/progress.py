@@ -1,7 +1,8 @@
 """Where long work tells how far it is: the loops, for a bar; and the stage, for the case that the process dies.
 
 Native code that crashes takes the process with it, and nobody is left to say what it was at. So whoever watches a
-process from outside (the supervisor of the command line) has it write down each stage before it begins.
+process from outside (the supervisor of the command line) has it write down each stage before it begins, and where it
+works aside.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ T = TypeVar("T")
 
 STAGE_WRITER: ContextVar[Callable[[str], object]] = ContextVar("STAGE_WRITER", default=lambda stage: None)
 """Who writes down the stage; nobody where nobody watches."""
+
+PLACE_WRITER: ContextVar[Callable[[str], object]] = ContextVar("PLACE_WRITER", default=lambda folder: None)
+"""Who writes down in which folder a run works aside, to remove what it leaves there if it dies."""
 
 _STAGE: ContextVar[str] = ContextVar("_STAGE", default="")
 

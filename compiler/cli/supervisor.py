@@ -3,8 +3,9 @@
 A model from elsewhere can make ONNX Runtime, or any other native library, abort or touch memory that is not its own;
 Python cannot catch that. So the command line forks before it imports anything: the child does the work, and this
 process waits, hands on the signals that it gets, and tells how the child died. The child writes each stage of its work
-(``graphpress.progress.doing``) into a page of memory that both share, so the message can name it. What native code
-prints is held back until the end, and not shown when it crashed, unless ``--debug`` asks for it.
+(``graphpress.progress.doing``) into a page of memory that both share, so the message can name it, and into another one
+where it works aside, so what it left there can be removed. What native code prints is held back until the end, and not
+shown when it crashed, unless ``--debug`` asks for it.
 
 Where there is no fork, the command runs in this process.
 """
@@ -18,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 BAD_INPUT = 3
@@ -33,7 +35,7 @@ HANDED_ON = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SI
 SHOW_CURSOR = "\r\x1b[K\x1b[?25h"
 """What a progress bar would have done at its end, beside vanishing."""
 
-STAGE_BYTES = 4096
+PAGE_BYTES = 4096
 SAME_INTERRUPT_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1
 
@@ -55,14 +57,14 @@ def supervise(command: Command, words: Sequence[str]) -> int:
     """
     if not hasattr(os, "fork"):
         return command(words)
-    page = mmap.mmap(-1, STAGE_BYTES)
+    stage, place = (mmap.mmap(-1, PAGE_BYTES) for _ in range(2))
     noise = None if "--debug" in words else _new_noise()
     _flush()
     parent = os.getpid()
     with _signals_held():
         child = os.fork()
         if child == 0:
-            _begin_child(parent, page, noise)
+            _begin_child(parent, stage, place, noise)
         else:
             _hand_on_signals(child)
     if child == 0:
@@ -71,15 +73,19 @@ def supervise(command: Command, words: Sequence[str]) -> int:
     if code >= 0:
         _show(noise)
         return code
-    return _died_of(signal.Signals(-code), _stage_in(page), words)
+    _put_right(_text_in(place))
+    return _died_of(signal.Signals(-code), _text_in(stage), words)
 
 
 # -- in the child ---------------------------------------------------------------------------------------------
 
 
-def _begin_child(parent: int, page: mmap.mmap, noise: int | None) -> None:
+def _begin_child(parent: int, stage: mmap.mmap, place: mmap.mmap, noise: int | None) -> None:
+    from graphpress.progress import PLACE_WRITER, STAGE_WRITER
+
     _die_with(parent)
-    _write_stages(page)
+    STAGE_WRITER.set(partial(_write, stage))
+    PLACE_WRITER.set(partial(_write, place))
     if noise is not None:
         _hold_back(noise)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -96,13 +102,8 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _write_stages(page: mmap.mmap) -> None:
-    from graphpress.progress import STAGE_WRITER
-
-    def write(stage: str) -> None:
-        page[:] = stage.encode("utf-8", "replace")[:STAGE_BYTES].ljust(STAGE_BYTES, b"\0")
-
-    STAGE_WRITER.set(write)
+def _write(page: mmap.mmap, text: str) -> None:
+    page[:] = text.encode("utf-8", "surrogatepass")[:PAGE_BYTES].ljust(PAGE_BYTES, b"\0")
 
 
 def _hold_back(noise: int) -> None:
@@ -169,8 +170,23 @@ def _died_of(number: signal.Signals, stage: str, words: Sequence[str]) -> int:
     return report(Failure(what, code, fix=fix), words)
 
 
-def _stage_in(page: mmap.mmap) -> str:
-    return page[:].rstrip(b"\0").decode("utf-8", "replace")
+def _text_in(page: mmap.mmap) -> str:
+    """What the child wrote last; a character may have been cut in two."""
+    text = page[:].rstrip(b"\0")
+    return text.decode("utf-8", "surrogatepass" if len(text) < PAGE_BYTES else "replace")
+
+
+def _put_right(place: str) -> None:
+    """Remove what the child left in the temporary folder, and in the place where its output was to go."""
+    from pathlib import Path
+
+    from graphpress.scratch import reclaim
+
+    reclaim()
+    if place:
+        from graphpress.driver.output import put_right
+
+        put_right(Path(place))
 
 
 # -- both -----------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from graphpress.errors import GraphpressError, UsageError, listed, reraise_resource_fault
 from graphpress.manager.manifest import foreign_files
+from graphpress.progress import PLACE_WRITER
 from graphpress.scratch import abandoned, hold, owner, remove
 from graphpress.targets.sources import is_path
 
@@ -118,7 +119,8 @@ def claimed(folder: Path, force: bool) -> Iterator[Claim]:
     with ExitStack() as held:
         with _usable(folder):
             _make_parents(place, held)
-            _put_right_what_was_left(place.parent)
+            put_right(place.parent)
+            PLACE_WRITER.get()(str(place.parent))
             held.callback(os.close, _held(work, folder))
         held.callback(_put_right, work)
         if not force:  # with it, the folder is looked at again in the moment in which it is replaced
@@ -154,7 +156,8 @@ def _held(work: Path, folder: Path) -> int:
     )
 
 
-def _put_right_what_was_left(parent: Path) -> None:
+def put_right(parent: Path) -> None:
+    """Remove what killed runs left in the folder where their output was to go."""
     for work in abandoned(parent, f".*{SUFFIX}"):
         _put_right(work)
 
