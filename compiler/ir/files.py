@@ -76,15 +76,24 @@ def load(path: str | os.PathLike[str]) -> Model:
             where=str(path),
             fix="give the path of an .onnx file",
         )
+    proto = read_message(file)
+    return from_proto(proto, where=str(path), folder=file.parent)
+
+
+def read_message(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """Read a model file as a message, external data left where it is: a tenth of the time that the graph takes.
+
+    Raises:
+        ModelError: it is no message.
+    """
     try:
-        proto = onnx.load(file, load_external_data=False, format="protobuf")
+        return onnx.load(path, load_external_data=False, format="protobuf")
     except (DecodeError, OSError, ValueError) as error:
         raise ModelError(
             f"not a readable ONNX file ({error})",
             where=str(path),
             fix="export the model again; the file may be truncated",
         ) from error
-    return from_proto(proto, where=str(path), folder=file.parent)
 
 
 @paused_collection()

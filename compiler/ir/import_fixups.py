@@ -58,7 +58,7 @@ def prepare(proto: onnx.ModelProto, where: str) -> None:
         _settle_operator_sets(owner, where)
     if not proto.opset_import and proto.ir_version < FIRST_IR_WITH_OPERATOR_SETS:
         proto.opset_import.add(domain="", version=1)
-    for body in _bodies(proto):
+    for body in bodies(proto):
         if proto.ir_version < FIRST_IR_WITH_DEVICES and any(node.device_configurations for node in body.node):
             raise _unknown_devices(proto, where)
         for node in body.node:
@@ -72,7 +72,7 @@ def prepare(proto: onnx.ModelProto, where: str) -> None:
                 _set_type_aside(info)
 
 
-def _bodies(proto: onnx.ModelProto) -> Iterator[Body]:
+def bodies(proto: onnx.ModelProto) -> Iterator[Body]:
     """The graph, the functions, and the graphs within."""
     pending: list[Body] = [proto.graph, *proto.functions]
     while pending:
@@ -234,7 +234,7 @@ def _is_known(kind: onnx.TypeProto) -> bool:
 
 def restore(proto: onnx.ModelProto) -> None:
     """Put back, in place, what was set aside, and take out what onnx_ir writes twice."""
-    for body in _bodies(proto):
+    for body in bodies(proto):
         for node in body.node:
             for attribute in node.attribute:
                 if attribute.type in _TENSORS:

@@ -11,19 +11,15 @@ import numpy as np
 
 from graphpress.errors import DataError, ModelError, UsageError, reraise_resource_fault
 from graphpress.ir import (
-    DataType,
     ExternalTensor,
     Model,
     clone,
-    graphs,
-    int_attribute,
-    is_standard,
-    load,
     save,
     tensors,
     to_proto,
 )
-from graphpress.ir.files import PROTOBUF_LIMIT
+from graphpress.ir.files import PROTOBUF_LIMIT, read_message
+from graphpress.ir.message_facts import MessageFacts
 from graphpress.progress import doing
 from graphpress.scratch import scratch_folder
 
@@ -32,9 +28,6 @@ if TYPE_CHECKING:
 
 _UNLOADABLE = "check the model with onnx.checker, or update onnxruntime"
 _NO_KERNEL = "give that node a type that a processor computes in (float32), or run the model on its device"
-
-_TYPE_ATTRIBUTES = ("dtype", "output_dtype", "to")
-"""Attributes that name the type of a result."""
 
 MAX_THREADS = 256
 """ONNX Runtime starts every thread at once, with its own stack."""
@@ -96,12 +89,12 @@ class Session:
         options = _options(threads, optimization, optimized_path)
         try:
             with doing(f"loading {_name(model)} into ONNX Runtime"), scratch_folder() as scratch:
-                source = _source(model, extra_outputs, scratch, options)
+                source, facts = _source(model, extra_outputs, scratch, options)
                 self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
                     source,
                     options,
                     providers=["CPUExecutionProvider"],
-                    disabled_optimizers=_avoid_faults(model, options),
+                    disabled_optimizers=_avoid_faults(facts, options),
                 )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             reraise_resource_fault(error, _name(model))
@@ -110,7 +103,7 @@ class Session:
                 where=_name(model),
                 fix=_NO_KERNEL if "NOT_IMPLEMENTED" in str(error) else _UNLOADABLE,
             ) from error
-        self.inputs = _input_specs(self._session.get_inputs(), model)
+        self.inputs = _input_specs(self._session.get_inputs(), facts)
         self.output_names: list[str] = [argument.name for argument in self._session.get_outputs()]
 
     def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -154,52 +147,42 @@ def _options(threads: int, optimization: Optimization, optimized_path: Path | No
     return options
 
 
-def _avoid_faults(model: Model | Path | str, options: Any) -> list[str]:
+def _avoid_faults(facts: MessageFacts, options: Any) -> list[str]:
     """Rewritings of ONNX Runtime 1.32 that half precision must not meet, beside those that options turn off.
 
     One fuses a Transpose into a product and then crashes; the other makes integer kernels of a type they don't have.
     """
-    if not _has_half(model):
+    if not facts.half:
         return []
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     return ["MatmulTransposeFusion"]
 
 
-def _has_half(model: Model | Path | str) -> bool:
-    """Whether the model holds or computes numbers in half precision; one that cannot be read says no."""
-    try:
-        loaded = model if isinstance(model, Model) else load(model)
-    except ModelError:
-        return False
-    half = DataType.FLOAT16
-    return (
-        any(tensor.dtype == half for tensor in tensors(loaded))
-        or any(value.dtype == half for value in loaded.graph.inputs)
-        or any(
-            int_attribute(node, name, 0) == half
-            for graph in graphs(loaded)
-            for node in graph
-            for name in _TYPE_ATTRIBUTES
-            if is_standard(node)
-        )
-    )
-
-
-def _source(model: Model | Path | str, extra_outputs: Sequence[str], scratch: Path, options: Any) -> bytes | str:
-    """What to give to ONNX Runtime: a path, or bytes (with the folder of the external data named)."""
+def _source(
+    model: Model | Path | str, extra_outputs: Sequence[str], scratch: Path, options: Any
+) -> tuple[bytes | str, MessageFacts]:
+    """What to give to ONNX Runtime: a path, or bytes (with the folder of the external data named); and facts of it."""
     if not isinstance(model, Model):
-        return str(model)
+        return str(model), _facts_of(model)
     folders = {str(tensor.base_dir) for tensor in tensors(model) if isinstance(tensor, ExternalTensor)}
     in_memory = sum(tensor.nbytes for tensor in tensors(model) if not isinstance(tensor, ExternalTensor))
     if len(folders) > 1 or in_memory > PROTOBUF_LIMIT:
         save(_with_outputs(model, extra_outputs), scratch / "model.onnx", encodings=False)
-        return str(scratch / "model.onnx")
+        return str(scratch / "model.onnx"), _facts_of(scratch / "model.onnx")
     proto = to_proto(model, encodings=False)
     present = {output.name for output in proto.graph.output}
     proto.graph.output.extend(type(proto.graph.output[0])(name=name) for name in extra_outputs if name not in present)
     for folder in folders:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    return bytes(proto.SerializeToString())
+    return bytes(proto.SerializeToString()), MessageFacts.of(proto)
+
+
+def _facts_of(path: Path | str) -> MessageFacts:
+    """Facts of a file; none of one that cannot be read, of which ONNX Runtime may say more."""
+    try:
+        return MessageFacts.of(read_message(path))
+    except ModelError:
+        return MessageFacts()
 
 
 def _with_outputs(model: Model, extra_outputs: Sequence[str]) -> Model:
@@ -211,22 +194,16 @@ def _with_outputs(model: Model, extra_outputs: Sequence[str]) -> Model:
     return copy
 
 
-def _input_specs(arguments: Sequence[Any], model: Model | Path | str) -> list[InputSpec]:
+def _input_specs(arguments: Sequence[Any], facts: MessageFacts) -> list[InputSpec]:
     """What ONNX Runtime says of the inputs; only the model tells an unknown rank from a scalar."""
-    unranked = _unranked(model) if any(not argument.shape for argument in arguments) else frozenset()
     return [
         InputSpec(
             argument.name,
             _DTYPES.get(argument.type, np.dtype(object)),
-            None if argument.name in unranked else tuple(argument.shape),
+            None if argument.name in facts.unranked else tuple(argument.shape),
         )
         for argument in arguments
     ]
-
-
-def _unranked(model: Model | Path | str) -> frozenset[str | None]:
-    graph = (model if isinstance(model, Model) else load(model)).graph
-    return frozenset(value.name for value in graph.inputs if value.shape is None)
 
 
 _DTYPES = {

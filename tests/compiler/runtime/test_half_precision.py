@@ -10,9 +10,9 @@ import pytest
 from onnx import numpy_helper
 
 from graphpress.errors import ModelError
-from graphpress.ir import from_proto, save
+from graphpress.ir import from_proto, save, to_proto
+from graphpress.ir.message_facts import MessageFacts
 from graphpress.runtime import Session
-from graphpress.runtime.session import _has_half
 
 TRANSPOSED = """<ir_version: 8, opset_import: ["": 17]> g (float[B,S,4] x) => (float[S,B,4] y) {
     h = Cast <to: int = 10> (x)
@@ -67,7 +67,7 @@ def test_a_type_that_an_attribute_names_counts(source):
     }}"""
     numbers = {"zero": [0], "two": [2], "one": [1]}
     model = model_of(text, **{name: np.array(array, np.int64) for name, array in numbers.items()})
-    assert _has_half(model)
+    assert MessageFacts.of(to_proto(model)).half
 
 
 def test_a_type_without_kernels_says_so():

@@ -1,0 +1,63 @@
+"""Facts about a model that its message tells, in a tenth of the time that it takes to make a graph of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx
+from onnx import TensorProto
+
+from graphpress.ir.import_fixups import Body, bodies
+from graphpress.ir.values import STANDARD_DOMAINS
+
+_TYPE_ATTRIBUTES = ("dtype", "output_dtype", "to")
+"""Attributes that name the type of a result."""
+
+
+@dataclass(frozen=True)
+class MessageFacts:
+    """What whoever runs a model must know beside its file.
+
+    Args:
+        half: whether it holds or computes numbers in half precision.
+        unranked: names of the inputs that do not even say their rank.
+    """
+
+    half: bool = False
+    unranked: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, proto: onnx.ModelProto) -> MessageFacts:
+        """Read them off a message, which stays as it is."""
+        unranked = (info.name for info in proto.graph.input if not _tensor_type(info.type).HasField("shape"))
+        return cls(_has_half(proto), frozenset(unranked))
+
+
+def _has_half(proto: onnx.ModelProto) -> bool:
+    return any(_tensor_type(info.type).elem_type == TensorProto.FLOAT16 for info in proto.graph.input) or any(
+        any(tensor.data_type == TensorProto.FLOAT16 for tensor in _tensors(body)) or any(map(_makes_half, body.node))
+        for body in bodies(proto)
+    )
+
+
+def _tensor_type(kind: onnx.TypeProto) -> onnx.TypeProto.Tensor:
+    """The type of a tensor, or of the tensors in a sequence; an empty one where there are none."""
+    while (field := kind.WhichOneof("value")) in ("sequence_type", "optional_type"):
+        kind = getattr(kind, field).elem_type
+    return kind.tensor_type
+
+
+def _tensors(body: Body) -> Iterator[TensorProto]:
+    if isinstance(body, onnx.GraphProto):
+        yield from body.initializer
+        yield from (sparse.values for sparse in body.sparse_initializer)
+    for node in body.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, attribute.sparse_tensor.values, *attribute.tensors)
+
+
+def _makes_half(node: onnx.NodeProto) -> bool:
+    return node.domain in STANDARD_DOMAINS and any(
+        attribute.name in _TYPE_ATTRIBUTES and attribute.i == TensorProto.FLOAT16 for attribute in node.attribute
+    )
