@@ -9,19 +9,23 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from graphpress.backends.tensorrt.engine_layers import EngineLayer
+from graphpress.child_process import run_module
 from graphpress.errors import BackendError, ModelError, ResourceError
 
 if TYPE_CHECKING:  # the building process has no need of the graph's library, which takes longest to import
     from graphpress.backend import ShapeRange
 
 Route = Literal["parser", "network"]
+
+WORKER: Final = "graphpress.backends.tensorrt.worker"
+LONGEST_SECONDS: Final = 2 * 3600.0
+"""What one build may take: hours are usual on small devices, days are a build that hangs."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class BuildRequest:
         timing_cache: file to read and write what was timed; None for none.
         workspace: bytes of scratch memory that tactics may use; 0 for TensorRT's default.
         product: ``tensorrt`` or ``tensorrt_rtx``; "" for whichever is installed.
-        timeout: seconds after which the build is given up; None for never.
+        timeout: seconds after which the build is given up.
     """
 
     model: Path
@@ -52,7 +56,7 @@ class BuildRequest:
     timing_cache: Path | None = None
     workspace: int = 0
     product: str = ""
-    timeout: float | None = None
+    timeout: float = LONGEST_SECONDS
 
 
 @dataclass(frozen=True)
@@ -104,16 +108,13 @@ def build(request: BuildRequest) -> BuildResult:
         ModelError: the model cannot be lowered to its network, on the route ``network``.
         ResourceError: the machine lacks what the build takes.
     """
-    command = [sys.executable, "-m", "graphpress.backends.tensorrt.worker"]
     try:
-        done = subprocess.run(
-            command, input=to_json(request), capture_output=True, text=True, errors="replace", timeout=request.timeout
-        )
+        done = run_module(WORKER, to_json(request), request.timeout)
     except subprocess.TimeoutExpired as error:
         raise BackendError(
-            f"TensorRT was still building after {request.timeout:g} s",
+            f"TensorRT was still building after {request.timeout:g} s, the limit of one build, and was stopped",
             where=str(request.model),
-            fix="allow more time, or build on a faster machine",
+            fix="exclude the nodes that take so long (--exclude), or build on a faster machine: build.sh has no limit",
         ) from error
     if done.returncode != 0:
         raise BackendError(

@@ -1,7 +1,5 @@
 """The process that builds: a request as JSON on its standard input, the result as JSON on its standard output.
 
-    python -m graphpress.backends.tensorrt.worker < request.json > result.json
-
 TensorRT prints what it likes to standard output, and dies of what it does not like. So the result goes out through a
 copy of that descriptor while the descriptor itself leads to standard error, where messages are printed as they come:
 if the process dies, the last of them remain.
@@ -21,6 +19,7 @@ from typing import Any, Final
 from graphpress.backends.tensorrt.build import BuildRequest, BuildResult, Message, request_from_json
 from graphpress.backends.tensorrt.engine_layers import HEADING, EngineLayer, layers_of_engine, parse_layers
 from graphpress.backends.tensorrt.toolchain import INSTALL, Toolchain, find_toolchain, has_gpu
+from graphpress.child_process import receive
 from graphpress.errors import BackendError, GraphpressError, resource_faults
 
 SEVERITIES: Final = ("internal_error", "error", "warning", "info", "verbose")
@@ -29,7 +28,7 @@ REPORTED: Final = ("internal_error", "error", "warning")
 
 def main() -> int:
     """Read a request, build, write the result."""
-    request = request_from_json(json.loads(sys.stdin.read()))
+    request = request_from_json(json.loads(receive()))
     output = os.dup(1)
     os.dup2(2, 1)
     try:
@@ -224,7 +223,3 @@ def peak_bytes() -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
