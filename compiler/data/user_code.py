@@ -1,4 +1,8 @@
-"""Code that the user names as ``module:function``, in a data file or on the command line."""
+"""Code that the user names as ``module:function``, in a data file or on the command line.
+
+The module that is named is looked for in a folder first; what it imports in turn may lie there too, but only where
+nothing installed has the name: a file of that folder that nobody named takes no other module's place.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,11 +36,13 @@ def load_object(reference: str, folder: Path | None = None, error: type[Graphpre
         error: the class to raise, which decides the exit code.
 
     Raises:
-        GraphpressError: of the class ``error``: the module cannot be imported, or has no such name.
+        GraphpressError: of the class ``error``: it is no reference, the module cannot be imported, or has no such name.
     """
+    if not is_reference(reference):
+        raise error(f"{reference!r} names no function or class", where=reference, fix="write it as module:function")
     module_name, _, name = reference.partition(":")
     place = (folder or Path.cwd()).resolve()
-    with on_path(place):
+    with on_path(place), _found_first(module_name.partition(".")[0], place):
         _drop_stale_module(module_name, place)
         try:
             module = importlib.import_module(module_name)
@@ -80,12 +87,41 @@ def code_hash(function: Any) -> str:
 
 @contextmanager
 def on_path(folder: Path) -> Iterator[None]:
-    """Let imports look into ``folder`` first."""
-    sys.path.insert(0, str(folder))
+    """Let imports look into ``folder`` too, after all other places; no compiled files are left there."""
+    if str(folder) in sys.path:
+        yield
+        return
+    writes = sys.dont_write_bytecode
+    sys.path.append(str(folder))
+    sys.dont_write_bytecode = True
     try:
         yield
     finally:
+        sys.dont_write_bytecode = writes
         sys.path.remove(str(folder))
+
+
+class _FolderFinder:
+    """Finds one module, by its full name, in one folder."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self._name, self._folder = name, folder
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """The module's place; None for all others, and for a folder that is no package: it may hold anything."""
+        spec = PathFinder.find_spec(name, [str(self._folder)]) if name == self._name else None
+        return None if spec is None or spec.loader is None else spec
+
+
+@contextmanager
+def _found_first(name: str, folder: Path) -> Iterator[None]:
+    """Let the import of one module look into ``folder`` before all other places."""
+    finder: Any = _FolderFinder(name, folder)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def _drop_stale_module(module_name: str, place: Path) -> None:

@@ -171,6 +171,22 @@ def test_user_code_beside_the_data_file(tmp_path, name, labeled):
     assert (samples.labels is not None) == bool(labeled)
 
 
+def test_user_code_takes_no_installed_module_from_its_folder(tmp_path):
+    for name in ("wave", "yaml"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('hostile')")
+    (tmp_path / "own.py").write_text(
+        "import wave, yaml, numpy\ndef make(): import tomllib; return numpy.zeros((4, 3, 8, 8))"
+    )
+    assert load(tmp_path, "evaluation: {source: 'own:make'}").evaluation.count == 4
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["data.yaml", "own.py", "wave.py", "yaml.py"]
+
+
+def test_the_module_that_is_named_is_the_one_in_the_folder(tmp_path):
+    (tmp_path / "this.py").write_text("import numpy\ndef make(): return numpy.zeros((4, 3, 8, 8))")
+    (tmp_path / "antigravity").mkdir()  # a folder that is no package
+    assert load(tmp_path, "evaluation: {source: 'this:make'}").evaluation.count == 4
+
+
 def test_preprocessing_keys_in_order(tmp_path):
     pixels = pictures(1, 12)
     np.save(tmp_path / "x.npy", pixels)
