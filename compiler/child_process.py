@@ -6,14 +6,14 @@ is the portable sign that the parent is gone; on Linux the kernel says so, too.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import subprocess
 import sys
-import threading
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # imported where they are used: the command line is a child process before it imports much
+    import subprocess
 
 _BOOT = """
 import importlib, sys
@@ -36,6 +36,8 @@ def run_module(module: str, request: str, timeout: float | None = None) -> subpr
     Raises:
         subprocess.TimeoutExpired: it was killed.
     """
+    import subprocess
+
     with subprocess.Popen(
         [sys.executable, "-P", "-c", _BOOT, str(os.getpid()), module, *_folders()],
         stdin=subprocess.PIPE,
@@ -59,6 +61,8 @@ def run_module(module: str, request: str, timeout: float | None = None) -> subpr
 
 def receive() -> str:
     """In the child: the request; from now on the process ends when its parent does."""
+    import threading
+
     request = sys.stdin.readline()
     threading.Thread(target=_end_with_input, daemon=True).start()
     return request
@@ -67,6 +71,8 @@ def receive() -> str:
 def die_with(parent: int) -> None:
     """In the child: let the kernel kill it when its parent dies, where the kernel can; at once if that has happened."""
     if sys.platform == "linux":
+        import ctypes
+
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -75,8 +81,8 @@ def die_with(parent: int) -> None:
 
 def _folders() -> list[str]:
     """Where this process finds modules, but for the working directory: what lies there was not named."""
-    here = Path.cwd()
-    return [entry for entry in sys.path if os.path.isabs(entry) and Path(entry).resolve() != here]
+    here = os.path.realpath(os.curdir)
+    return [entry for entry in sys.path if os.path.isabs(entry) and os.path.realpath(entry) != here]
 
 
 def _end_with_input() -> None:

@@ -22,6 +22,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 
+from graphpress.child_process import die_with
+
 BAD_INPUT = 3
 """Exit code of a crash: nearly always the model brought it about."""
 OUT_OF_MEMORY = 6
@@ -37,7 +39,6 @@ SHOW_CURSOR = "\r\x1b[K\x1b[?25h"
 
 PAGE_BYTES = 4096
 SAME_INTERRUPT_SECONDS = 0.5
-_PR_SET_PDEATHSIG = 1
 
 Command = Callable[[Sequence[str]], int]
 
@@ -83,23 +84,13 @@ def supervise(command: Command, words: Sequence[str]) -> int:
 def _begin_child(parent: int, stage: mmap.mmap, place: mmap.mmap, noise: int | None) -> None:
     from graphpress.progress import PLACE_WRITER, STAGE_WRITER
 
-    _die_with(parent)
+    die_with(parent)
     STAGE_WRITER.set(partial(_write, stage))
     PLACE_WRITER.set(partial(_write, place))
     if noise is not None:
         _hold_back(noise)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _Interrupt())
-
-
-def _die_with(parent: int) -> None:
-    """End at once when the parent does, however that ends."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _write(page: mmap.mmap, text: str) -> None:
