@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -79,9 +80,9 @@ class _Walk:
         if value is None or value in self.channels.axes or not is_constant(value):
             return None if value is None else self.channels.axes.get(value)
         if _may_shrink(value):
-            shape = shape_of(value, self.shapes) or ()
-            self.channels.axes[value] = tuple(self.classes.fresh(size) for size in shape)
-            self._keep_blocks(value)
+            if (shape := shape_of(value, self.shapes)) is not None:
+                self.channels.axes[value] = tuple(self.classes.fresh(size) for size in shape)
+                self._keep_blocks(value)
         else:
             self.pin_new(value, f"the integer constant {label(value)}")
         return self.channels.axes.get(value)
@@ -107,6 +108,8 @@ class _Walk:
         spec = lookup(node.op_type, node.domain)
         if spec is None:
             return self._give_up(flow, f"{label(node)}: no axis rule for {node.op_type}")
+        if (unknown := _unknown(flow)) is not None:
+            return self._give_up(flow, f"{label(node)}: unknown shape of {label(unknown)}")
         try:
             results = spec.axes(flow)
         except UnknownShapeError as error:
@@ -144,6 +147,18 @@ class _Walk:
             self.classes.pin(axis, "the only position of an axis")
             return np.zeros(1, np.int64)
         return axis
+
+
+def _unknown(flow: Flow) -> Value | None:
+    """What a node reads or makes whose shape is not known: no rule can tell what is tied to it."""
+    node = flow.node
+    read = (value for value, axes in zip(node.inputs, flow.axes, strict=True) if value is not None and axes is None)
+    made = (
+        value
+        for value, shape in zip(node.outputs, node.output_shapes, strict=True)
+        if shape is None and (value.uses() or value.is_graph_output())
+    )
+    return next(chain(read, made), None)
 
 
 def _may_shrink(value: Value) -> bool:

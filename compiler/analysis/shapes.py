@@ -7,7 +7,7 @@ evaluates shape arithmetic and completes what depends on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -19,6 +19,7 @@ from graphpress.ir import (
     Dims,
     Graph,
     Model,
+    Refusal,
     Shape,
     SymbolicDim,
     TensorType,
@@ -26,11 +27,12 @@ from graphpress.ir import (
     clone,
     graphs,
     is_standard,
+    label,
     static_shape,
     with_subgraphs,
 )
 from graphpress.ir.light import to_light_proto
-from graphpress.ir.values import STANDARD_DOMAINS
+from graphpress.ir.values import STANDARD_DOMAINS, dims_text
 
 LARGE = 1024
 """Constants of more elements than this are no shape arithmetic; inference sees only their type."""
@@ -45,6 +47,8 @@ _WITHOUT_INFERENCE = ("GroupNormalization", "MeanVarianceNormalization")
 """Operators that keep their input's shape, of which onnx 1.23 infers nothing: Identity stands in for them."""
 
 _Types = dict[str, onnx.TypeProto]
+_Dim = int | str | None
+"""A size, the name of an open one, or neither."""
 
 
 def infer_shapes(model: Model) -> list[str]:
@@ -57,11 +61,30 @@ def infer_shapes(model: Model) -> list[str]:
         What went wrong, one sentence each; empty when inference ran. It never raises for a strange model.
     """
     notes: list[str] = []
-    inferred = _infer(_serialize(model, notes), notes)
-    for value in _inner_values(model):
-        if value.name in inferred:
-            _merge(value, inferred[value.name])
+    _merge_all(model, _infer(_serialize(model, notes), notes))
     return notes
+
+
+def settle_shapes(model: Model) -> list[Refusal]:
+    """As ``infer_shapes``, for a model whose declarations nobody has checked: what contradicts inference is corrected.
+
+    A declared shape is a claim of whoever wrote the file, and runtimes do not hold it against the file: where it and
+    the nodes disagree, the nodes are right, for graph outputs too. What inference cannot tell stays as declared.
+
+    Returns:
+        Declarations that were corrected, in graph order.
+    """
+    proto = _serialize(model, [])
+    if proto is None:
+        return []
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    except Exception:  # one contradiction, or whatever else inference cannot follow: the lenient way can, see there
+        corrected = _correct_declared(model)
+        infer_shapes(model)
+        return corrected
+    _merge_all(model, _types_of(inferred.graph))
+    return []
 
 
 def concrete_shapes(model: Model, input_shapes: Mapping[str, Dims] | None = None) -> dict[str, Dims]:
@@ -233,6 +256,29 @@ def _forget_inner_shapes(model: Model, sizes: Mapping[str, int]) -> None:
                     output.shape = None
 
 
+def _correct_declared(model: Model) -> list[Refusal]:
+    """Replace declared shapes that are not those which follow from the inputs alone; says which."""
+    copy = clone(model)
+    _forget_inner_shapes(copy, {})
+    inferred, corrected = _infer(_serialize(copy, []), []), []
+    for value in _inner_values(model):
+        if value.shape is None or value.name not in inferred:
+            continue
+        tensor = inferred[value.name].tensor_type
+        if tensor.HasField("shape") and not _agree(value.shape, dims := [_dim(dim) for dim in tensor.shape.dim]):
+            why = f"its declared shape {dims_text(value.shape)} is not believed: it is computed as {dims_text(dims)}"
+            corrected.append(Refusal(label(value), why, "declare what is computed, or no shape at all"))
+            value.shape = Shape(_joined(value.shape, dims) if len(value.shape) == len(dims) else dims)
+    return corrected
+
+
+def _agree(declared: Shape, inferred: Sequence[_Dim]) -> bool:
+    """Whether a tensor can have both shapes."""
+    return len(declared) == len(inferred) and all(
+        old == new for old, new in zip(declared, inferred, strict=True) if isinstance(old, int) and isinstance(new, int)
+    )
+
+
 def _bound(value: Value, sizes: Mapping[str, int]) -> Shape | None:
     if value.shape is None:
         return None
@@ -273,6 +319,12 @@ def _inner_values(model: Model) -> Iterator[Value]:
             yield from graph.inputs
 
 
+def _merge_all(model: Model, inferred: _Types) -> None:
+    for value in _inner_values(model):
+        if value.name in inferred:
+            _merge(value, inferred[value.name])
+
+
 def _merge(value: Value, proto: onnx.TypeProto) -> None:
     if not proto.HasField("tensor_type"):
         return
@@ -286,12 +338,17 @@ def _merge(value: Value, proto: onnx.TypeProto) -> None:
     if declared is None:
         value.shape = Shape(inferred)
     elif len(declared) == len(inferred):
-        merged = [new if isinstance(new, int) else old for old, new in zip(declared, inferred, strict=True)]
+        merged = _joined(declared, inferred)
         if merged != list(declared):
             value.shape = Shape(merged)
 
 
-def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+def _joined(declared: Shape, inferred: Sequence[_Dim]) -> list[int | SymbolicDim | _Dim]:
+    """The sizes that inference knows, else what is declared."""
+    return [new if isinstance(new, int) else old for old, new in zip(declared, inferred, strict=True)]
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> _Dim:
     if dim.HasField("dim_value"):
         return dim.dim_value
     return dim.dim_param or None
@@ -300,7 +357,7 @@ def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
 def _constant_shapes(model: Model) -> dict[str, Dims]:
     return {
         name: dims
-        for graph in graphs(model)
+        for graph in reversed(list(graphs(model)))  # of one name twice, that of the outer graph
         if isinstance(graph, Graph)
         for name, value in graph.initializers.items()
         if (dims := static_shape(value)) is not None

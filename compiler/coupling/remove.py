@@ -146,6 +146,7 @@ def _declare(value: Value, masks: Masks) -> None:
     if (encoding := encoding_of(value)) is not None:
         set_encoding(value, sliced_encoding(encoding, masks))
     if value.shape is not None:
-        pairs = zip(value.shape, masks, strict=True)
+        known = value.shape if len(value.shape) == len(masks) else [None] * len(masks)  # what is declared may be wrong
+        pairs = zip(known, masks, strict=True)
         open_or = [dim if mask is None else int(mask.sum()) if isinstance(dim, int) else None for dim, mask in pairs]
         value.shape = Shape(open_or)

@@ -42,7 +42,7 @@ from graphpress.ir.types import (
     Value,
 )
 from graphpress.ir.values import TENSOR_TYPES, attributes_of, graphs, holds_graphs, subgraphs_of, with_subgraphs
-from graphpress.ir.verify import annotation_problems, structure_problems
+from graphpress.ir.verify import annotation_problems, fits_declared, structure_problems
 from graphpress.scratch import OWNER, reclaim, scratch_folder
 
 FIRST_IR_WITH_CONSTANT_INITIALIZERS = 4
@@ -130,6 +130,7 @@ def from_proto(
         locate(model, where, folder)
     else:
         fill(model, held, where)
+    _declare_constants(model)
     _sort(model, where)
     try:
         read_encodings(model, None if held is None else finder(held))
@@ -155,6 +156,14 @@ def _settle_constant_inputs(model: Model) -> None:
     inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
     model.graph.inputs[:] = inputs
     model.ir_version = FIRST_IR_WITH_CONSTANT_INITIALIZERS
+
+
+def _declare_constants(model: Model) -> None:
+    """A constant has the shape of its tensor, whatever a declaration leaves open; the verifier refuses another one."""
+    for value in _initializers(model):
+        tensor = value.const_value
+        if tensor is not None and not value.is_graph_input() and fits_declared(value, tensor):
+            value.shape = tensor.shape  # type: ignore[assignment]  # which a tensor of ours always has
 
 
 def _declare_opsets_in_subgraphs(model: Model) -> None:

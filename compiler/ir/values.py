@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from graphpress.ir.types import Attr, AttributeType, Function, Graph, Model, Node, TensorProtocol, Value
+from graphpress.ir.types import Attr, AttributeType, Function, Graph, Model, Node, SymbolicDim, TensorProtocol, Value
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 G = TypeVar("G", bound=Graph | Function)
@@ -225,6 +225,12 @@ def rank_of(value: Value | None) -> int | None:
     """The number of axes, or None when unknown."""
     dims = dims_of(value)
     return None if dims is None else len(dims)
+
+
+def dims_text(dims: Iterable[int | SymbolicDim | str | None]) -> str:
+    """How messages show a shape: ``[batch, 3, ?]``."""
+    names = (dim.value if isinstance(dim, SymbolicDim) else dim for dim in dims)
+    return f"[{', '.join('?' if name is None else str(name) for name in names)}]"
 
 
 def label(item: Node | Value | None) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from graphpress.errors import GraphpressError
 from graphpress.ir.encoding.checks import encoding_problems
 from graphpress.ir.sparsity import sparsity_problems
-from graphpress.ir.types import Function, Graph, Model, Node, Value
-from graphpress.ir.values import STANDARD_DOMAINS, label, subgraphs_of
+from graphpress.ir.types import Function, Graph, Model, Node, TensorProtocol, Value
+from graphpress.ir.values import STANDARD_DOMAINS, dims_text, label, subgraphs_of
 
 STANDARD = frozenset(STANDARD_DOMAINS)
 
@@ -105,6 +105,16 @@ def _constant_problems(value: Value) -> list[str]:
     faults = []
     if value.dtype is not None and value.dtype != tensor.dtype:
         faults.append(f"initializer {label(value)} is declared {value.dtype} but holds {tensor.dtype}")
-    if value.shape is not None and value.shape.is_static() and tuple(value.shape) != tuple(tensor.shape):
-        faults.append(f"initializer {label(value)} is declared {list(value.shape)} but holds {list(tensor.shape)}")
+    if not fits_declared(value, tensor):
+        declared = dims_text(value.shape or ())
+        faults.append(f"initializer {label(value)} is declared {declared} but holds {list(tensor.shape)}")
     return faults
+
+
+def fits_declared(value: Value, tensor: TensorProtocol) -> bool:
+    """Whether the tensor has the shape that the value declares, as far as it declares one."""
+    if value.shape is None:
+        return True
+    return len(value.shape) == len(tensor.shape) and all(
+        declared == size for declared, size in zip(value.shape, tensor.shape, strict=True) if isinstance(declared, int)
+    )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from graphpress.analysis.shapes import infer_shapes
+from graphpress.analysis.shapes import settle_shapes
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.ir import Editor, Model, Refusal, Shape, SymbolicDim, graphs, input_of
 from graphpress.ir.encoding import read_encoding, request_compute
 from graphpress.ir.qdq import import_qdq
+from graphpress.ir.values import dims_text
 from graphpress.ops import lookup
 
 EIGHT_BITS = ("int8", "uint8")
@@ -18,7 +19,7 @@ def prepare(model: Model, input_shapes: Mapping[str, tuple[int, ...]]) -> list[R
     """Make a freshly loaded model ready for passes, in place.
 
     Returns:
-        Q/DQ nodes that stay nodes, with the reason.
+        Q/DQ nodes that stay nodes, and declared shapes that are not believed, with the reason.
 
     Raises:
         UsageError: an input shape names no input, or contradicts the model.
@@ -27,8 +28,7 @@ def prepare(model: Model, input_shapes: Mapping[str, tuple[int, ...]]) -> list[R
     _name_nodes(model)
     refusals = import_qdq(model).refusals
     _request_pinned(model)
-    infer_shapes(model)
-    return refusals
+    return [*refusals, *settle_shapes(model)]
 
 
 def _request_pinned(model: Model) -> None:
@@ -78,9 +78,8 @@ def check_dims(option: str, declared: Shape, dims: tuple[int, ...]) -> None:
         old == new for old, new in zip(declared, dims, strict=True) if isinstance(old, int)
     )
     if not fits:
-        words = ", ".join(str(dim if isinstance(dim, int) else dim.value or "?") for dim in declared)
         raise UsageError(
-            f"{list(dims)} contradicts the model's [{words}]",
+            f"{list(dims)} contradicts the model's {dims_text(declared)}",
             where=option,
             fix="give the same number of dimensions, and change only those that the model leaves open",
         )

@@ -133,8 +133,8 @@ def _own_pads(pad: Node, reader: Node, added: list[int]) -> list[int] | Refusal:
     if rule == "VALID":
         return [0] * (2 * axes)
     sizes = static_shape(pad.inputs[0])
-    if sizes is None:
-        return Refusal.at(reader, f"pads by auto_pad={rule}, and the size of its input is unknown")
+    if sizes is None or _window(reader) is None:
+        return Refusal.at(reader, f"pads by auto_pad={rule}, and the size of its input or of its window is unknown")
     padded = [size + added[axis] + added[axes + axis] for axis, size in enumerate(sizes[2:])]
     return _same_pads(reader, padded, upper=rule == "SAME_UPPER")
 
@@ -149,11 +149,18 @@ def _same_pads(reader: Node, sizes: Sequence[int], *, upper: bool) -> list[int]:
     return [*small, *large] if upper else [*large, *small]
 
 
-def _extents(reader: Node) -> list[int]:
-    """How far the window reaches along each spatial axis, its holes included."""
+def _window(reader: Node) -> tuple[int, ...] | None:
+    """The size of the window along each spatial axis; None where it is unknown."""
     window = ints_attribute(reader, "kernel_shape")
-    if window is None:
-        window = (static_shape(reader.inputs[1]) or ())[2:]
+    if window is None and reader.op_type == "Conv":
+        weight = static_shape(reader.inputs[1])
+        return None if weight is None else weight[2:]
+    return window
+
+
+def _extents(reader: Node) -> list[int]:
+    """How far the window, whose size is known, reaches along each spatial axis, its holes included."""
+    window = _window(reader) or ()
     dilations = ints_attribute(reader, "dilations") or (1,) * len(window)
     return [(size - 1) * step + 1 for size, step in zip(window, dilations, strict=True)]
 

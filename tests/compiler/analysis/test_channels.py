@@ -12,6 +12,7 @@ import pytest
 
 from graphpress import ir
 from graphpress.analysis.channels import Channels, propagate
+from graphpress.analysis.shapes import concrete_shapes
 
 IMAGE = {"x": [1, 3, 6, 6]}
 
@@ -45,6 +46,47 @@ def test_inputs_and_outputs_are_pinned_with_their_names(build: Any) -> None:
     assert why(channels, first[1]) == {"the graph input x"}
     assert why(channels, last[0]) == {"the graph output v1"}
     assert why(channels, first[0]) == {None}
+
+
+@pytest.mark.parametrize("hole", ["x", "v0", "v1", "v2"])
+def test_what_is_tied_to_an_unknown_shape_stays(build: Any, hole: str) -> None:
+    hidden = build("Relu", build.conv("x", 3, 8))
+    model = build.model(IMAGE, [build.conv(hidden, 8, 2)])
+    known = {name: dims for name, dims in concrete_shapes(model).items() if name != hole}
+    for item in (*model.graph.inputs, *(output for node in model.graph for output in node.outputs)):
+        item.shape = None
+    channels = propagate(model, known)
+    first = named(model, channels, "c0")[0] if hole != "v2" else named(model, channels, "c2")[0]
+    assert not channels.classes.resolve(first).any()
+    assert all(f"unknown shape of {hole}" in reason for reason in why(channels, first))
+    assert any(f"unknown shape of {hole}" in note for note in channels.notes)
+
+
+def test_a_weight_has_the_shape_of_its_tensor_whatever_is_known_of_it(build: Any) -> None:
+    model = build.model(IMAGE, [build.conv(build.conv("x", 3, 8), 8, 2)])
+    known = {name: dims for name, dims in concrete_shapes(model).items() if name != "c0"}
+    assert propagate(model, known).classes.resolve(named(model, propagate(model, known), "c0")[0]).all()
+
+
+def test_an_output_of_unknown_shape_is_not_narrowed(build: Any) -> None:
+    """Its rule ties its axes without looking at its shape: what it is written by stays all the same."""
+    model = build.model({"x": [1, 4]}, [build("MatMul", "x", build.constant(np.ones((4, 6), np.float32)))])
+    model.graph.outputs[0].shape = None
+    channels = propagate(model, {"x": (1, 4)})
+    assert not channels.classes.resolve(named(model, channels, "c0")[1]).any()
+
+
+def test_an_operand_of_unknown_shape_holds_what_it_meets(build: Any) -> None:
+    """A bias that is computed: were it taken for absent, the channels that it is added to would go without it."""
+    weight = build.constant(np.ones((4, 6), np.float32))
+    bias = build("Identity", build.constant(np.ones(6, np.float32)))
+    hidden = build("Gemm", "x", weight, bias)
+    model = build.model({"x": [1, 4]}, [build("MatMul", hidden, build.constant(np.ones((6, 2), np.float32)))])
+    known = {name: dims for name, dims in concrete_shapes(model).items() if name != bias}
+    value = next(output for node in model.graph for output in node.outputs if output.name == bias)
+    value.shape = None
+    channels = propagate(model, known)
+    assert not channels.classes.resolve(named(model, channels, weight)[1]).any()
 
 
 def test_concat_keeps_the_parts_apart(build: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from graphpress import ir
-from graphpress.analysis.shapes import concrete_shapes, infer_shapes
+from graphpress.analysis.shapes import concrete_shapes, infer_shapes, settle_shapes
 
 
 def value(model: ir.Model, name: str) -> ir.Value:
@@ -32,6 +32,67 @@ def test_a_declared_output_shape_stays(build: Any) -> None:
     model = ir.from_proto(proto)
     infer_shapes(model)
     assert ir.dims_of(model.graph.outputs[0]) == (None, None, 6, 6)
+
+
+def declare(proto: onnx.ModelProto, name: str, dims: Any) -> onnx.ModelProto:
+    """The message with a declared shape, in place of one that is there already."""
+    infos = proto.graph.output if name in [info.name for info in proto.graph.output] else proto.graph.value_info
+    kept = [info for info in infos if info.name != name]
+    del infos[:]
+    infos.extend([*kept, helper.make_tensor_value_info(name, 1, dims)])
+    return proto
+
+
+@pytest.mark.parametrize("public", [True, False])
+@pytest.mark.parametrize(
+    ("dims", "corrected"),
+    [
+        (["N", 7, 6, 6], "[N, 8, 6, 6]"),
+        (["N", 8, "H", 5], "[N, 8, 6, 6]"),
+        (["N", 8], "[N, 8, 6, 6]"),
+        ([], "[N, 8, 6, 6]"),
+        (["N", 8, "H", 6], None),
+        (["N", "C", "H", "W"], None),
+        ([None, 8, 6, 6], None),
+        ([4, 8, 6, 6], None),  # whether it is 4, nobody can tell before it runs
+        (None, None),
+    ],
+)
+def test_declarations_that_the_nodes_contradict_are_corrected(
+    build: Any, dims: Any, corrected: str | None, public: bool
+) -> None:
+    hidden = build.conv("x", 3, 8)
+    proto = build.proto({"x": ["N", 3, 6, 6]}, [hidden if public else build("Relu", hidden)])
+    model = ir.from_proto(declare(proto, hidden, dims))
+    refusals = settle_shapes(model)
+    settled = [dim if isinstance(dim, int) else dim.value for dim in value(model, hidden).shape]
+    if corrected is None:
+        assert refusals == []
+        if dims is not None:
+            assert all(old in (None, new) or isinstance(old, str) for old, new in zip(dims, settled, strict=True))
+    else:
+        (refusal,) = refusals
+        assert refusal.where == hidden
+        assert "is not believed" in refusal.why
+        assert refusal.why.endswith(f"computed as {corrected}")
+        assert settled == ["N", 8, 6, 6] if len(dims) != 4 else settled[1:2] == [8] and settled[3] == 6
+    assert settle_shapes(model) == []
+
+
+def test_what_depends_on_a_wrong_declaration_is_corrected_with_it(build: Any) -> None:
+    hidden = build.conv("x", 3, 8)
+    after = build("Transpose", hidden, perm=[0, 2, 3, 1])
+    model = ir.from_proto(declare(build.proto({"x": [1, 3, 6, 6]}, [build("Relu", after)]), hidden, [1, 7, 6, 6]))
+    assert [refusal.where for refusal in settle_shapes(model)] == [hidden]
+    assert ir.static_shape(value(model, after)) == (1, 6, 6, 8)
+
+
+def test_a_wrong_declaration_of_a_constant_node_is_corrected(build: Any) -> None:
+    offset = build("Constant", value=numpy_helper.from_array(np.ones((8, 1, 1), np.float32)))
+    proto = build.proto({"x": [1, 3, 6, 6]}, [build("Add", build.conv("x", 3, 8), offset)])
+    model = ir.from_proto(declare(proto, offset, [5]))
+    assert [refusal.where for refusal in settle_shapes(model)] == [offset]
+    assert ir.static_shape(value(model, offset)) == (8, 1, 1)
 
 
 def test_shape_arithmetic_is_followed_through(build: Any) -> None:

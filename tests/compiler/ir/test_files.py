@@ -10,7 +10,19 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from graphpress.errors import ModelError
-from graphpress.ir import Editor, ExternalTensor, clone, files, from_proto, load, save, serialize, tensors, weight_bytes
+from graphpress.ir import (
+    Editor,
+    ExternalTensor,
+    clone,
+    files,
+    from_proto,
+    load,
+    save,
+    serialize,
+    tensors,
+    to_proto,
+    weight_bytes,
+)
 from graphpress.models import build as build_family
 from graphpress.models import names
 
@@ -90,6 +102,29 @@ def test_saving_over_the_file_it_came_from(external):
         save(model, external)
         assert_equal_contents(wanted, contents(model))
         assert_equal_contents(wanted, contents(load(external)))
+
+
+@pytest.mark.parametrize("dims", [None, ["a", "b"], ["a", 64], [None, None]])
+@pytest.mark.parametrize("old", [False, True])
+def test_a_constant_has_the_shape_of_its_tensor_whatever_is_declared(model, dims, old):
+    proto = to_proto(model)
+    info = helper.make_tensor_value_info("v", TensorProto.FLOAT, dims)
+    if old:  # an initializer that is listed as an input was constant all the same
+        proto.ir_version = 3
+        proto.graph.input.append(info)
+    else:
+        proto.graph.value_info.append(info)
+    value = from_proto(proto).graph.initializers["v"]
+    assert value.shape.is_static()
+    assert tuple(value.shape) == (64, 64)
+
+
+@pytest.mark.parametrize("dims", [["a", 63], ["a"], [64, 64, "c"]])
+def test_a_declaration_that_no_tensor_of_the_constant_has_is_refused(model, dims):
+    proto = to_proto(model)
+    proto.graph.value_info.append(helper.make_tensor_value_info("v", TensorProto.FLOAT, dims))
+    with pytest.raises(ModelError, match=r"initializer v is declared .* but holds \[64, 64\]"):
+        from_proto(proto)
 
 
 def test_a_clone_never_reads_other_weights_than_its_own(external):

@@ -78,6 +78,9 @@ def test_a_constant_whose_declaration_is_not_that_of_its_tensor(build, value_of)
     ]
     value.shape = Shape(["N", 3])
     assert len(problems(model)) == 1
+    for dims, shown in ((["N", 5], "[N, 5]"), (["N"], "[N]"), ([None, 3, 1], "[?, 3, 1]")):
+        value.shape = Shape(dims)
+        assert problems(model)[1:] == [f"initializer w is declared {shown} but holds [2, 3]"]
     value.const_value = None
     assert problems(model) == ["initializer w has no contents"]
 
