@@ -79,7 +79,8 @@ def settle_shapes(model: Model) -> list[Refusal]:
         return []
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
-    except Exception:  # one contradiction, or whatever else inference cannot follow: the lenient way can, see there
+    except Exception as error:  # a contradiction, or whatever else inference cannot follow: the lenient way can
+        reraise_resource_fault(error)
         corrected = _correct_declared(model)
         infer_shapes(model)
         return corrected

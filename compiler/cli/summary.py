@@ -57,7 +57,8 @@ def _remarks(report: Report) -> Iterator[str]:
 
 def _passes_undone(report: Report) -> Iterator[str]:
     """Passes that broke, and those that were rolled back for a reason not told yet."""
-    reported = {name for entry in report.dropped_for_worse for name in entry.partition(":")[0].split("+")}
+    dropped = (*report.dropped_for_worse, *report.dropped_for_fault)
+    reported = {name for entry in dropped for name in entry.partition(":")[0].split("+")}
     for record in report.passes:
         if record.failure:
             yield f"failed: {record.name} ({record.failure}), a bug of that pass; --debug shows the traceback"

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 from graphpress.backend import Artifact, Findings, OffersRunner, Prepared, runner_of
+from graphpress.driver.acceptance import budget_fault, original_fault, output_fault
 from graphpress.driver.job import Job
-from graphpress.errors import ModelError
+from graphpress.errors import DataError, ModelError
+from graphpress.evaluation import Score
 from graphpress.manager.gate import SLOWER, Comparison
 from graphpress.manager.manager import Checkpoint, Run
 from graphpress.progress import doing
@@ -36,6 +39,21 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """A state that is not delivered.
+
+    Args:
+        name: the transaction that is given up with it.
+        why: what its result was.
+        cause: it is slower or larger; or it is not what it must be, whatever it gains; or it misses the budget.
+    """
+
+    name: str
+    why: str
+    cause: Literal["worse", "wrong", "budget"]
+
+
+@dataclass(frozen=True)
 class Choice:
     """What will be delivered.
 
@@ -43,63 +61,98 @@ class Choice:
         candidate: the state of the graph; None for the input model as it is.
         artifact: what the backend made of it.
         comparison: against the input model; None for the input model itself.
+        score: its final figure; None without data.
         findings: in which type each node really computes, and what else the backend has to say.
         place: where the artifact runs, if it offers a runner of its own; "" else.
         latency_ms: median time of one call in that place.
-        dropped: transactions that were given up because the result was worse with them, and why, latest first.
+        dropped: what was given up, latest first.
     """
 
     candidate: Candidate | None
     artifact: Artifact
     comparison: Comparison | None
+    score: Score | None
     findings: Findings = field(default_factory=Findings)
     place: str = ""
     latency_ms: float | None = None
-    dropped: tuple[tuple[str, str], ...] = ()
+    dropped: tuple[Dropped, ...] = ()
 
 
 def choose(job: Job, run: Run, scratch: Path) -> Choice:
-    """Compile and compare from the last accepted state backwards; below ``scratch`` lie the compiled candidates.
+    """Compile, check and compare from the last accepted state backwards; below ``scratch`` lie the compiled candidates.
 
     Raises:
         ModelError: the backend can compile nothing, not even the input model.
     """
-    dropped: list[tuple[str, str]] = []
-    config = job.config
-    gated = any(not pass_.lossless and pass_.gated for pass_ in config.recipe.passes) and not config.options.allow_worse
-    recorded = job.context.decisions.get(DECISION)
+    dropped: list[Dropped] = []
     for checkpoint in reversed(_last_of_each_transaction(run.checkpoints)):
         if not checkpoint.changes:
             break
         folder = scratch / f"candidate-{len(checkpoint.transactions)}"
         folder.mkdir()
-        word = "+".join(checkpoint.transactions) or "lossless"
-        try:
-            with doing(f"compiling the result of {_last(checkpoint)}"):
-                candidate = _candidate(job, checkpoint)
-                artifact = config.backend.compile(candidate.prepared, job.compile_options(), folder)
-        except ModelError as error:
-            dropped.append((_last(checkpoint), f"nothing that runs ({error.what})"))
-            continue
-        with doing(f"timing the result of {_last(checkpoint)}"):
-            comparison = compare(job, artifact)
-        worse = comparison.worse if gated else ""
-        if not worse and not checkpoint.transactions and dropped and not _better(comparison):
-            worse = "neither faster nor smaller"
-        if recorded is not None:
-            worse = "" if recorded == word else worse or "not chosen in the recorded run"
-        if not worse:
-            job.context.decisions[DECISION] = word
-            return _chosen(job, candidate, artifact, comparison, dropped)
-        dropped.append((_last(checkpoint), worse))
+        tried = _try(job, checkpoint, folder, dropped)
+        if isinstance(tried, Choice):
+            job.context.decisions[DECISION] = _word(checkpoint)
+            return tried
+        dropped.append(tried)
         shutil.rmtree(folder)
     job.context.decisions[DECISION] = ORIGINAL
-    folder = scratch / ORIGINAL
+    return _original(job, scratch / ORIGINAL, dropped)
+
+
+def _try(job: Job, checkpoint: Checkpoint, folder: Path, dropped: Sequence[Dropped]) -> Choice | Dropped:
+    """The choice of a state that was compiled and passed every check, else the reason why it is none."""
+    name = _last(checkpoint)
+    try:
+        with doing(f"compiling the result of {name}"):
+            candidate = _candidate(job, checkpoint)
+            artifact = job.config.backend.compile(candidate.prepared, job.compile_options(), folder)
+        with doing(f"checking the result of {name}"):
+            fault = output_fault(job, candidate.prepared, artifact, checkpoint.transactions)
+    except (ModelError, DataError) as error:
+        return Dropped(name, f"nothing that runs ({error.what})", "wrong")
+    if fault is not None:
+        return Dropped(name, f"not what the input model computes ({fault})", "wrong")
+    with doing(f"timing the result of {name}"):
+        comparison = compare(job, artifact)
+    if worse := _worse(job, checkpoint, comparison, dropped):
+        return Dropped(name, worse, "worse")
+    score = _score(job, candidate)
+    if (miss := budget_fault(job, score)) is not None:
+        return Dropped(name, f"beyond the budget ({miss})", "budget")
+    return _chosen(job, candidate, artifact, comparison, score, dropped)
+
+
+def _worse(job: Job, checkpoint: Checkpoint, comparison: Comparison, dropped: Sequence[Dropped]) -> str:
+    """Why the never-worse gate, or a recorded run, gives a state up; empty where neither does."""
+    options, recorded = job.config.options, job.context.decisions.get(DECISION)
+    gated = any(not pass_.lossless and pass_.gated for pass_ in job.config.recipe.passes) and not options.allow_worse
+    worse = comparison.worse if gated else ""
+    if not worse and not checkpoint.transactions and dropped and not _better(comparison):
+        worse = "neither faster nor smaller"
+    if recorded is not None:
+        worse = "" if recorded == _word(checkpoint) else worse or "not chosen in the recorded run"
+    return worse
+
+
+def _original(job: Job, folder: Path, dropped: Sequence[Dropped]) -> Choice:
+    """The input model as it is.
+
+    Raises:
+        ModelError: the backend cannot compile it, or not without changing its face.
+    """
     folder.mkdir()
     with doing("compiling the input model"):
-        original = job.prepare(job.inputs.original)
-        artifact = config.backend.compile(original, job.compile_options(unchanged=True), folder)
-    return _chosen(job, None, artifact, None, dropped)
+        prepared = job.prepare(job.inputs.original)
+        artifact = job.config.backend.compile(prepared, job.compile_options(unchanged=True), folder)
+        fault = original_fault(job, prepared, artifact)
+    if fault is not None:
+        raise ModelError(
+            f"compiled as it is, it is not what it was: {fault}",
+            where=job.config.backend_name,
+            fix="report it to whoever provides this backend",
+        )
+    return _chosen(job, None, artifact, None, job.final_baseline, dropped)
 
 
 def _candidate(job: Job, checkpoint: Checkpoint) -> Candidate:
@@ -113,14 +166,26 @@ def _chosen(
     candidate: Candidate | None,
     artifact: Artifact,
     comparison: Comparison | None,
-    dropped: Sequence[tuple[str, str]],
+    score: Score | None,
+    dropped: Sequence[Dropped],
 ) -> Choice:
     """What is known of the artifact, asked while its files lie where it was compiled."""
     place, latency = "", None
     if isinstance(artifact, OffersRunner):
         place = artifact.runner.place
         latency = 1e3 * median(artifact.runner.measure([job.inputs.single], seconds=MEASURED_SECONDS))
-    return Choice(candidate, artifact, comparison, artifact.findings(), place, latency, tuple(dropped))
+    return Choice(candidate, artifact, comparison, score, artifact.findings(), place, latency, tuple(dropped))
+
+
+def _score(job: Job, candidate: Candidate) -> Score | None:
+    """The final figure of a candidate."""
+    result = candidate.checkpoint.result
+    return job.score(candidate.prepared, None if result is None else result.score)
+
+
+def _word(checkpoint: Checkpoint) -> str:
+    """What the manifest calls the choice of this state."""
+    return "+".join(checkpoint.transactions) or "lossless"
 
 
 def _last(checkpoint: Checkpoint) -> str:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_seconds
-from graphpress.driver.choice import Candidate, Choice, choose
+from graphpress.driver.choice import Choice, choose
 from graphpress.driver.job import Job
 from graphpress.driver.output import Claim
 from graphpress.evaluation import Score
 from graphpress.ir import Refusal, count_nodes, graphs
 from graphpress.ir.encoding import compute_requests
-from graphpress.manager.evaluator import verdict_on
 from graphpress.manager.manager import Run
 from graphpress.manager.manifest import MANIFEST_FILE, Manifest, file_records, write_manifest
 from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict
@@ -73,7 +72,6 @@ def _move(files: Sequence[Path], folder: Path) -> None:
 def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
     baseline_score = job.final_baseline
     candidate = choice.candidate
-    score = baseline_score if candidate is None else _score(job, candidate)
     before = model_cost(job.inputs.original, job.original_shapes)
     after = before if candidate is None else model_cost(candidate.checkpoint.model)
     timing = None if choice.comparison is None else choice.comparison.timing
@@ -88,23 +86,20 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         backend=job.config.backend_name,
         status=_status(run, choice),
         baseline=_figures(before, baseline_score, latency, job.inputs.original_bytes, original_nodes),
-        result=_figures(after, score, result_latency, size, result_nodes),
+        result=_figures(after, choice.score, result_latency, size, result_nodes),
         metric_name=None if job.inputs.metric is None else job.inputs.metric.name,
         threads=job.config.threads,
         passes=tuple(records),
         refusals=(*_import_refusals(job), *run.refusals(), *_backend_refusals(job, choice)),
         layers=tuple(_layers(choice, after)),
-        verdict=(
-            None
-            if baseline_score is None or score is None
-            else verdict_on(baseline_score, score, job.config.options.max_drop)
-        ),
+        verdict=job.verdict(choice.score),
         speed=None
         if timing is None
         else SpeedVerdict(ratio=timing.ratio, low=timing.low, high=timing.high, rounds=timing.rounds),
         modelled_ms=_modelled_ms(job, after),
         modelled_baseline_ms=_modelled_ms(job, before),
-        dropped_for_worse=tuple(f"{name}: {why}" for name, why in choice.dropped),
+        dropped_for_worse=_dropped(choice, "worse"),
+        dropped_for_fault=_dropped(choice, "wrong", "budget"),
         notes=(*_notes(job), *_latency_notes(job, choice), *choice.findings.notes),
         failures=tuple(failures(records)),
         unverified=tuple(choice.findings.unverified),
@@ -114,9 +109,13 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
 
 
 def _status(run: Run, choice: Choice) -> Status:
-    if run.missed:
+    if run.missed or any(state.cause == "budget" for state in choice.dropped):
         return "budget_not_met"
     return "kept_original" if choice.candidate is None else "delivered"
+
+
+def _dropped(choice: Choice, *causes: str) -> tuple[str, ...]:
+    return tuple(f"{state.name}: {state.why}" for state in choice.dropped if state.cause in causes)
 
 
 def _baseline_latency(job: Job) -> float | None:
@@ -130,12 +129,6 @@ def _result_latency(choice: Choice, baseline: float | None) -> float | None:
         return choice.latency_ms
     timing = None if choice.comparison is None else choice.comparison.timing
     return baseline if timing is None else timing.b_ms
-
-
-def _score(job: Job, candidate: Candidate) -> Score | None:
-    """The final figure of a candidate."""
-    result = candidate.checkpoint.result
-    return job.score(candidate.prepared, None if result is None else result.score)
 
 
 def _figures(cost: ModelCost, score: Score | None, latency: float | None, size: int, nodes: int) -> Figures:
@@ -156,7 +149,7 @@ def _records(run: Run, choice: Choice) -> list[PassRecord]:
         for pass_run in run.pass_runs
         if pass_run.transaction is not None and pass_run.status == "applied" and pass_run.changes
     )
-    given_up = dict(zip([*reversed(accepted), None], (why for _, why in choice.dropped), strict=False))
+    given_up = dict(zip([*reversed(accepted), None], (state.why for state in choice.dropped), strict=False))
     why = given_up.get(None)  # the clean-up before the first transaction
     records = []
     for pass_run, record in zip(run.pass_runs, run.records(), strict=True):
@@ -169,7 +162,7 @@ def _records(run: Run, choice: Choice) -> list[PassRecord]:
 
 
 def _import_refusals(job: Job) -> list[RefusalRecord]:
-    return [_refusal("import", refusal) for refusal in job.inputs.kept_nodes]
+    return [_refusal("import", refusal) for refusal in job.inputs.left]
 
 
 def _backend_refusals(job: Job, choice: Choice) -> list[RefusalRecord]:

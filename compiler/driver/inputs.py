@@ -18,8 +18,10 @@ from graphpress.errors import DataError, ModelError, UsageError, listed
 from graphpress.evaluation import Metric, resolve_metric
 from graphpress.ir import Model, Refusal, clone, label, load
 from graphpress.ir.foreign import foreign_nodes
+from graphpress.manager.interface import correct_outputs
 from graphpress.manager.manifest import FileRecord, Manifest, changed_inputs, file_record, model_files, model_records
 from graphpress.manager.prepare import prepare
+from graphpress.manager.verification import Probe
 from graphpress.progress import doing
 from graphpress.runtime import InputSpec, Session
 from graphpress.targets import load_target
@@ -37,13 +39,13 @@ class RunInputs:
         records: digests of the model file and its external data.
         original: the model as it is in the file.
         model: the same, prepared for passes.
-        kept_nodes: Q/DQ nodes of the file that stay nodes, with the reason.
+        left: what of the file is not as it was meant: Q/DQ nodes that stay nodes, declarations that are not believed.
         specs: what the result wants to be fed, fixed shapes included.
         session: the input model in ONNX Runtime: the baseline of everything.
         data: the user's data, its parts None without.
         fingerprints: the content hash of each part of the data.
         metric: what is measured; None without data.
-        probes: inputs for the check of lossless passes, of few samples.
+        probe: inputs for numeric checks, of few samples, and what the input model answers to them.
         ranges: what the user said of input shapes that stay open.
         watch: tells when a file of the model or the data has changed.
     """
@@ -52,15 +54,20 @@ class RunInputs:
     records: tuple[FileRecord, ...]
     original: Model
     model: Model
-    kept_nodes: tuple[Refusal, ...]
+    left: tuple[Refusal, ...]
     specs: tuple[InputSpec, ...]
     session: Session
     data: Dataset
     fingerprints: Mapping[str, str]
     metric: Metric | None
-    probes: tuple[Feed, ...]
+    probe: Probe
     ranges: Mapping[str, ShapeRange]
     watch: Watch
+
+    @property
+    def probes(self) -> Sequence[Feed]:
+        """Inputs for numeric checks."""
+        return self.probe.feeds
 
     @property
     def single(self) -> Feed:
@@ -94,7 +101,7 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
     before = states(files) | before
     records = file.renamed(model_records(file.path, original))
     model = clone(original)
-    kept_nodes = tuple(prepare(model, config.shapes))
+    left = prepare(model, config.shapes)
     ranges = parse_input_ranges(config.options.input_range, model)
     session = _open_session(file, model, config.threads)
     specs = tuple(replace(spec, dims=config.shapes.get(spec.name, spec.dims)) for spec in session.inputs)
@@ -104,18 +111,21 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         fingerprints = data.fingerprints()
     _check_recorded(config.recipe.manifest, records, fingerprints, config.options)
     Watched(before, ModelError).check()  # it was read three times; from now on the digest tells
+    probe = Probe.by(session, _probes(specs, data, config))
+    for answer in probe.expected:
+        left += correct_outputs(model, answer)
     return RunInputs(
         file=file,
         records=records,
         original=original,
         model=model,
-        kept_nodes=kept_nodes,
+        left=tuple(left),
         specs=specs,
         session=session,
         data=data,
         fingerprints=fingerprints,
         metric=_metric(config.options, data),
-        probes=_probes(specs, data, config),
+        probe=probe,
         ranges=ranges,
         watch=Watch(
             (

@@ -15,10 +15,11 @@ from graphpress.driver.inputs import RunInputs, open_inputs
 from graphpress.driver.source import ModelFile
 from graphpress.errors import ModelError, listed
 from graphpress.evaluation import EvaluationService, Score, evaluate, score_model
-from graphpress.ir import Dims, Model, Refusal
+from graphpress.ir import Dims, Model, Refusal, graphs, is_standard
 from graphpress.manager.contract import Context
-from graphpress.manager.evaluator import MetricEvaluator, NoEvaluator
+from graphpress.manager.evaluator import MetricEvaluator, NoEvaluator, verdict_on
 from graphpress.manager.manager import Evaluator, Manager
+from graphpress.manager.records import Verdict
 from graphpress.progress import Progress, doing
 from graphpress.targets import Target
 
@@ -46,6 +47,24 @@ class Job:
     def original_shapes(self) -> dict[str, Dims]:
         """Static shapes of the input model's values, by name."""
         return concrete_shapes(self.inputs.original, self.config.shapes)
+
+    @cached_property
+    def outputs_of_any_size(self) -> frozenset[str]:
+        """Outputs of the input model whose sizes depend on numbers, by name: none where an operator is not known."""
+        graph = self.inputs.original.graph
+        if not all(is_standard(node) for inner in graphs(self.inputs.original) for node in inner):
+            return frozenset()
+        return frozenset(value.name or "" for value in graph.outputs) - self.original_shapes.keys()
+
+    def changes_task(self, transactions: Sequence[str]) -> bool:
+        """Whether the user asked for one of these transactions to change what the model does."""
+        names = {name for transaction in transactions for name in transaction.split("+")}
+        return any(pass_.name in names and not pass_.gated for pass_ in self.config.recipe.passes)
+
+    def verdict(self, score: Score | None) -> Verdict | None:
+        """The final figure of a candidate against the budget; None without data."""
+        baseline = self.final_baseline
+        return None if baseline is None or score is None else verdict_on(baseline, score, self.config.options.max_drop)
 
     def prepare(self, annotated: Model) -> Prepared:
         """The forms of a candidate in which the backend works with it."""

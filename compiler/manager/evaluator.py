@@ -9,7 +9,7 @@ from graphpress.backend import Prepared
 from graphpress.data import Samples
 from graphpress.evaluation import Metric, Score, drop_interval, score_model
 from graphpress.ir import Model
-from graphpress.manager.records import Verdict
+from graphpress.manager.records import Verdict, points
 from graphpress.progress import Progress
 from graphpress.runtime import Infer
 
@@ -69,8 +69,7 @@ class MetricEvaluator:
         prepared = self.prepare(model)
         score = score_model(prepared.simulation, self.samples, self.metric, self.reference, self.threads, self.progress)
         verdict = verdict_on(self.baseline, score, self.max_drop)
-        passed = self.max_drop is None or verdict.drop <= self.max_drop + ROUNDING
-        return EvaluationResult(passed, prepared, score, verdict)
+        return EvaluationResult(is_within(verdict), prepared, score, verdict)
 
 
 @dataclass(frozen=True)
@@ -93,3 +92,13 @@ def verdict_on(baseline: Score, score: Score, max_drop: float | None) -> Verdict
         samples=score.count,
         max_drop=max_drop,
     )
+
+
+def is_within(verdict: Verdict) -> bool:
+    """Whether the drop is inside the budget; one that is no number is not."""
+    return verdict.max_drop is None or verdict.drop <= verdict.max_drop + ROUNDING
+
+
+def miss(verdict: Verdict) -> str:
+    """By how much the drop misses the budget, in words."""
+    return f"the metric fell by {points(verdict.drop)}, more than the {points(verdict.max_drop or 0.0)} allowed"

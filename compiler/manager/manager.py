@@ -21,10 +21,10 @@ from graphpress.ir import Dims, Model, OperatorIndex, Refusal, clone
 from graphpress.ir.garbage import paused_collection
 from graphpress.manager.attempt import attempt, blame, check_pass, fault_of, run_pass
 from graphpress.manager.contract import Context, Outcome, Pass, RewritePass
-from graphpress.manager.evaluator import EvaluationResult
+from graphpress.manager.evaluator import EvaluationResult, miss
 from graphpress.manager.pass_run import PassRun
 from graphpress.manager.recipe import EXPLICIT, Recipe
-from graphpress.manager.records import PassRecord, RefusalRecord, Verdict, points
+from graphpress.manager.records import PassRecord, RefusalRecord, Verdict
 from graphpress.manager.stages import Stage, stages_of
 from graphpress.manager.transaction import Transaction
 from graphpress.manager.verification import Probe, Verification
@@ -320,9 +320,7 @@ class Manager:
         run.missed.append(names)
         _roll_back(pass_runs)
         if verdict is not None:
-            pass_runs[-1].note(
-                f"the metric fell by {points(verdict.drop)}, more than the {points(verdict.max_drop or 0.0)} allowed"
-            )
+            pass_runs[-1].note(miss(verdict))
 
     def _change(self, model: Model, pass_runs: list[PassRun], recipe: Recipe, transaction: Transaction) -> bool:
         """Run the passes of a transaction; False when nothing changed or one of them broke."""

@@ -5,7 +5,7 @@ An annotated model is compared as it would be delivered, its encodings written o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,9 +13,10 @@ import numpy as np
 
 from graphpress.data import Feed
 from graphpress.errors import DataError, ModelError
-from graphpress.ir import Model, clone
+from graphpress.ir import DataType, Model, clone, graphs, values_of
+from graphpress.ir.encoding.saving import holds_encodings
 from graphpress.ir.qdq import materialize_qdq
-from graphpress.runtime import Session
+from graphpress.runtime import Infer, Session
 
 Verification = Literal["none", "final", "each"]
 """When to compare the outputs of lossless passes with those before: never, once a run of passes, after each pass."""
@@ -23,6 +24,12 @@ Verification = Literal["none", "final", "each"]
 TOLERANCE = {"float16": 2e-2, "float32": 1e-3, "float64": 1e-6}
 """Largest difference, as a fraction of the largest magnitude of that output (float32: rounding of reordered sums)."""
 
+_COARSE = frozenset(
+    DataType[name] for name in ("FLOAT16", "BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E5M2", "INT8", "UINT8", "INT4", "UINT4")
+)
+"""Types of values that tell of quantizers and of short floats."""
+
+_DOES_NOT_RUN = "the model does not run on the probe inputs: "
 QUANTIZED_TOLERANCE = 2e-2
 """The same where values pass through quantizers: a rounding before one can move a value by a whole level."""
 
@@ -33,7 +40,7 @@ class Probe:
 
     Args:
         feeds: probe inputs.
-        expected: the outputs for each feed.
+        expected: the outputs for each feed; empty where the model does not run on them.
         blind: why nothing can be compared (the model does not run on them, or answers differently each time).
         least: the least tolerance, whatever the type of the output.
     """
@@ -48,13 +55,20 @@ class Probe:
         """Run the model on the feeds and remember its answers."""
         try:
             session, least = _materialized(model)
-            expected = [session.run(feed) for feed in feeds]
-            again = session.run(feeds[0])
         except (DataError, ModelError) as error:
-            return cls(feeds, blind=f"the model does not run on the probe inputs: {error.what}")
-        if first_difference(expected[0], again):
-            return cls(feeds, blind="the model answers differently each time")
-        return cls(feeds, expected, least=least)
+            return cls(feeds, blind=_DOES_NOT_RUN + error.what)
+        return cls.by(session, feeds, least)
+
+    @classmethod
+    def by(cls, infer: Infer, feeds: Sequence[Feed], least: float = 0.0) -> Probe:
+        """The same of a model that is loaded already."""
+        try:
+            expected = [infer(feed) for feed in feeds]
+            again = infer(feeds[0])
+        except (DataError, ModelError) as error:
+            return cls(feeds, blind=_DOES_NOT_RUN + error.what)
+        blind = "the model answers differently each time" if first_difference(expected[0], again) else ""
+        return cls(feeds, expected, blind, least)
 
     def difference(self, model: Model) -> str | None:
         """What the changed model gets wrong, in words, or None."""
@@ -62,12 +76,17 @@ class Probe:
             return None
         try:
             session, _ = _materialized(model)
-            for feed, expected in zip(self.feeds, self.expected, strict=True):
-                if difference := first_difference(expected, session.run(feed), self.least):
-                    return difference
+            return self.difference_of(map(session, self.feeds))
         except (DataError, ModelError) as error:
             return str(error)
-        return None
+
+    def difference_of(self, answers: Iterable[Mapping[str, Any]]) -> str | None:
+        """The same of answers to the feeds, in turn."""
+        if self.blind:
+            return None
+        pairs = zip(self.expected, answers, strict=True)
+        differences = (first_difference(expected, actual, self.least) for expected, actual in pairs)
+        return next(filter(None, differences), None)
 
 
 def _materialized(model: Model) -> tuple[Session, float]:
@@ -75,6 +94,16 @@ def _materialized(model: Model) -> tuple[Session, float]:
     materialized = clone(model)
     encoded = materialize_qdq(materialized)
     return Session(materialized, optimization="basic"), QUANTIZED_TOLERANCE if encoded else 0.0
+
+
+def least_tolerance(model: Model) -> float:
+    """What the outputs of equal models may differ by at the least, whatever the type of an output: where values within
+    pass through quantizers or are half-precision floats, runtimes round them here or there.
+    """
+    coarse = any(
+        value.dtype in _COARSE for graph in graphs(model) for value in values_of(graph) if value.dtype is not None
+    )
+    return QUANTIZED_TOLERANCE if coarse or holds_encodings(model) else 0.0
 
 
 def first_difference(expected: Mapping[str, Any], actual: Mapping[str, Any], least: float = 0.0) -> str | None:

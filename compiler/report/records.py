@@ -83,6 +83,8 @@ class Report:
             never mixed with measured ones; None where the target is this machine.
         unverified: what only the device itself can tell, and was therefore not checked.
         dropped_for_worse: passes dropped because the result was slower or larger with them.
+        dropped_for_fault: passes dropped because the result was not what it must be, whatever it gains, or missed the
+            budget on the data of the final figure.
         failures: passes that broke, a bug of theirs, in a sentence each: the result is without them.
         environment: versions and machine, as text.
     """
@@ -103,6 +105,7 @@ class Report:
     modelled_baseline_ms: float | None = None
     modelled_ms: float | None = None
     dropped_for_worse: Sequence[str] = ()
+    dropped_for_fault: Sequence[str] = ()
     unverified: Sequence[str] = ()
     notes: Sequence[str] = ()
     failures: Sequence[str] = ()

@@ -60,8 +60,10 @@ def title(report: Report) -> str:
 
 
 def outcome(report: Report) -> str:
-    """The outcome in one sentence, with what it means for ``model.onnx``; passes that broke come first."""
-    return "; ".join((*report.failures, _outcome(report)))
+    """The outcome in one sentence, with what it means for ``model.onnx``; passes that broke come first, last what was
+    dropped because it was not right, or missed the budget.
+    """
+    return "; ".join((*report.failures, _outcome(report), *(f"dropped {state}" for state in report.dropped_for_fault)))
 
 
 def failures(records: Iterable[PassRecord]) -> list[str]:

@@ -75,6 +75,13 @@ def test_a_kept_original_says_what_model_onnx_is(bare_report):
     assert sentences.outcome(bare_report) == "nothing better was found: model.onnx is the input model"
 
 
+@pytest.mark.parametrize("status", ["delivered", "kept_original", "budget_not_met"])
+def test_what_was_dropped_for_a_fault_stands_in_the_first_line(full_report, status):
+    faults = ("prune: not what the input model computes (output 'y' is 5)", "clean-up: nothing that runs")
+    text = sentences.outcome(replace(full_report, status=status, dropped_for_fault=faults))
+    assert text.endswith("".join(f"; dropped {fault}" for fault in faults))
+
+
 def test_a_missed_budget_says_what_model_onnx_is(full_report):
     text = sentences.outcome(replace(full_report, status="budget_not_met"))
     assert "cost more accuracy than allowed" in text

@@ -1,0 +1,81 @@
+"""What holds of everything that is delivered, checked on the artifact itself before it can be chosen.
+
+    face       names, order, types and shapes of inputs and outputs: those that the input model declares and computes
+    outputs    without a lossy pass: those of the input model, at the tolerance of lossless passes
+    metric     the figure of the report, against the budget
+
+The artifact runs where it runs, as its user would run it; where only the device can, the model that simulates it does.
+Checks of the graph before it was lowered, compiled and read again do not stand in for these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+from graphpress.backend import Artifact, Prepared, runner_of
+from graphpress.driver.job import Job
+from graphpress.evaluation import Score
+from graphpress.ir.foreign import foreign_nodes
+from graphpress.manager.evaluator import is_within, miss
+from graphpress.manager.interface import computed_fault, declared_fault, unlike
+from graphpress.manager.verification import QUANTIZED_TOLERANCE, least_tolerance
+from graphpress.runtime import Session
+
+
+def output_fault(job: Job, prepared: Prepared, artifact: Artifact, transactions: Sequence[str]) -> str | None:
+    """What is wrong with the face of a candidate or, where nothing lossy was done, with its outputs; None for nothing.
+
+    Args:
+        job: the run.
+        prepared: what was compiled.
+        artifact: what came of it.
+        transactions: the lossy ones that led there.
+
+    Raises:
+        GraphpressError: it does not run on the inputs on which the input model does.
+    """
+    delivered, probe = prepared.delivered, job.inputs.probe
+    new_task, lossy = job.changes_task(transactions), bool(transactions)
+    if not new_task and (fault := declared_fault(delivered, job.inputs.model)):
+        return fault
+    answers = _answers(job, prepared, artifact)
+    if answers is None:
+        return None
+    first = next(answers)
+    if fault := computed_fault(first, delivered):
+        return fault
+    if not new_task and (fault := unlike(first, probe.expected[0], job.outputs_of_any_size if lossy else ())):
+        return fault
+    if lossy or job.config.options.verify == "none":
+        return None
+    least = least_tolerance(prepared.annotated) if job.config.target.this_machine else QUANTIZED_TOLERANCE
+    return replace(probe, least=least).difference_of(chain([first], answers))
+
+
+def original_fault(job: Job, prepared: Prepared, artifact: Artifact) -> str | None:
+    """What is wrong with the face of the input model that was compiled as it is; None for nothing.
+
+    What it declares may be wrong already, and stays: its file is delivered as it came.
+    """
+    answers = _answers(job, prepared, artifact)
+    return declared_fault(prepared.delivered, job.inputs.original) or (
+        None if answers is None else unlike(next(answers), job.inputs.probe.expected[0], job.outputs_of_any_size)
+    )
+
+
+def _answers(job: Job, prepared: Prepared, artifact: Artifact) -> Iterator[Mapping[str, Any]] | None:
+    """What the artifact answers to the probe inputs; None where nothing here can run it, or the input model on them."""
+    runner, probe = runner_of(artifact, runs_here=job.runs_here), job.inputs.probe
+    if not probe.expected or (runner is None and foreign_nodes(prepared.simulation)):
+        return None
+    infer = Session(prepared.simulation, threads=job.config.threads) if runner is None else runner.run
+    return map(infer, probe.feeds)
+
+
+def budget_fault(job: Job, score: Score | None) -> str | None:
+    """By how much the final figure of a candidate misses the budget, in words; None where it does not."""
+    verdict = job.verdict(score)
+    return None if verdict is None or is_within(verdict) else miss(verdict)
