@@ -33,8 +33,8 @@ def _refuse(text="error: it is no good\nfix: take another\n", code=3):
 
 
 def _scale_a_weight(model):
-    array = numpy_helper.to_array(model.graph.initializer[0])
-    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(array * 1.1, model.graph.initializer[0].name))
+    tensor = model.graph.initializer[0]
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 1.1, tensor.name))
 
 
 def _halve_the_output(model):
@@ -45,6 +45,11 @@ def _halve_the_output(model):
         weights[name].CopyFrom(numpy_helper.from_array(half, name))
     del model.graph.output[0].type.tensor_type.shape.dim[:]
     model.graph.output[0].type.tensor_type.ClearField("shape")
+
+
+def _turn_the_classes(model):
+    for tensor in model.graph.initializer[2:]:  # what makes the classes of the features
+        tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor), tensor.name))
 
 
 def _rename(model):
@@ -91,6 +96,7 @@ COMMANDS = {
     "renames an output": lambda: _deliver(_rename),
     "delivers no model": lambda: _deliver(lambda model: model.graph.node.pop()),
     "breaks its promise": lambda: _deliver(verdict={"drop": 0.5, "max_drop": 0.25}),
+    "lies": lambda: _deliver(_turn_the_classes, metric_name="agreement", verdict={"drop": 0.0, "max_drop": 0.25}),
 }
 
 
@@ -100,7 +106,7 @@ def verdict_on(behavior: str) -> tuple[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         verdict = attempt(
             Mutant("external", (), contents, files),
-            Pipeline((), lossless=True),
+            Pipeline((), lossless=behavior != "lies"),
             Path(folder),
             command=lambda words: COMMANDS[behavior](),
             seconds=2.0 if behavior == "hangs" else 60.0,

@@ -31,6 +31,7 @@ FOUND = {
     "renames an output": "outputs are",
     "delivers no model": "cannot be loaded",
     "breaks its promise": "against its budget",
+    "lies": "of which the report says 0.000",
 }
 
 

@@ -14,13 +14,13 @@ import onnx
 
 from graphpress.manager.verification import QUANTIZED_TOLERANCE, first_difference
 from mutants.answers import Answers, Declared, Feed, ask, nudged
+from mutants.budget import Outputs, broken_promise, overdrawn
 from mutants.ending import last_line
 from mutants.mutant import MODEL_FILE
 from mutants.pipelines import Pipeline
 from mutants.process import Ended
 
 Kind = Literal["error", "right", "finding"]
-Outputs = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Judge:
     Args:
         model: the mutant's file.
         output: the output folder.
-        feeds: what both are run on.
+        feeds: what both are run on; the first is the data that the pipeline was given.
         folder: an empty one to work in.
         pipeline: what the output is of.
     """
@@ -57,7 +57,7 @@ class Judge:
     def verdict(self) -> Verdict:
         """Names, types and shapes in any case; numbers of what is lossless; else the budget."""
         report = json.loads((self.output / "report.json").read_text(encoding="utf-8"))
-        if fault := _broken_promise(report):
+        if fault := broken_promise(report):
             return Verdict("finding", fault)
         original = ask(self.model, self.feeds, self.folder / "original")
         if isinstance(original, Ended):
@@ -69,9 +69,10 @@ class Judge:
             return Verdict("finding", f"the delivered model cannot be loaded: {last_line(delivered.said)}")
         if difference := interface_difference(original, delivered):
             return Verdict("finding", difference)
-        return self._compare(original, delivered, self.pipeline.lossless or report["status"] == "kept_original")
+        return self._compare(original, delivered, report)
 
-    def _compare(self, original: Answers, delivered: Answers, lossless: bool) -> Verdict:
+    def _compare(self, original: Answers, delivered: Answers, report: Mapping[str, Any]) -> Verdict:
+        lossless = self.pipeline.lossless or report["status"] == "kept_original"
         compared = unstable = 0
         for index, (expected, actual) in enumerate(zip(original.computed, delivered.computed, strict=True)):
             if isinstance(expected, str):
@@ -81,6 +82,8 @@ class Judge:
             difference = form_difference(expected, actual)
             if not difference and lossless:
                 difference = self._difference(expected, actual)
+            if not difference and not index:
+                difference = overdrawn(report, self.feeds[0], expected, actual)
             if difference and self._is_stable(index, expected):
                 return Verdict("finding", difference)
             compared, unstable = compared + 1, unstable + bool(difference)
@@ -145,11 +148,3 @@ def _contradict(before: Declared, after: Declared) -> bool:
         return False
     pairs = list(zip(first, second, strict=False))
     return len(first) != len(second) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
-
-
-def _broken_promise(report: Mapping[str, Any]) -> str | None:
-    """A model that is called delivered and has lost more than it may."""
-    verdict = report.get("verdict")
-    if report["status"] != "delivered" or not verdict or verdict["max_drop"] is None:
-        return None
-    return f"delivered against its budget: {verdict}" if verdict["drop"] > verdict["max_drop"] else None

@@ -27,7 +27,7 @@ class Pipeline:
 
     def command(self, model: str) -> list[str]:
         """All words of the call."""
-        return [model, *self.words, "--output", OUTPUT, "--threads", "1", "--strict", "--allow-worse", "--quiet"]
+        return [model, *self.words, "--output", OUTPUT, "--threads", "1", "--strict", "--allow-worse"]
 
 
 PIPELINES: Mapping[str, Pipeline] = {
