@@ -18,6 +18,7 @@ import numpy as np
 
 from graphpress.ir import Model, Refusal
 from graphpress.runtime.runner import InProcess, Runner
+from graphpress.runtime.session import StandsBy
 from graphpress.targets import Target
 
 
@@ -142,7 +143,9 @@ def runner_of(artifact: Artifact, *, runs_here: bool) -> Runner | None:
     """
     if isinstance(artifact, OffersRunner):
         return artifact.runner
-    return InProcess(artifact.run) if runs_here else None
+    if not runs_here:
+        return None
+    return InProcess(artifact.run, artifact.stand_by) if isinstance(artifact, StandsBy) else InProcess(artifact.run)
 
 
 class Backend(Protocol):

@@ -87,6 +87,7 @@ class OnnxRuntimeArtifact:
         self.files = files
         self._threads, self._notes = threads, notes
         self._session = Session(files[0], threads=threads)
+        self.stand_by()
 
     @property
     def bytes(self) -> int:
@@ -97,8 +98,13 @@ class OnnxRuntimeArtifact:
         """Run once."""
         return self._session.run(feed)
 
+    def stand_by(self) -> None:
+        """Give the memory of a large model back until the next run."""
+        self._session.stand_by()
+
     def findings(self) -> Findings:
         """Read off the graph that really runs: ONNX Runtime keeps a node's name, but for a suffix."""
+        self.stand_by()
         with scratch_folder() as scratch:
             optimized = scratch / "optimized.onnx"
             Session(self.files[0], threads=self._threads, optimized_path=optimized)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -17,7 +18,7 @@ from graphpress.evaluation import Score
 from graphpress.manager.gate import SLOWER, Comparison
 from graphpress.manager.manager import Checkpoint, Run
 from graphpress.progress import doing
-from graphpress.runtime import InProcess, PairedTiming, compare_latency
+from graphpress.runtime import KEPT_BYTES, InProcess, PairedTiming, compare_alone, compare_latency, stand_by
 
 ORIGINAL = "original"
 DECISION = "delivered"
@@ -198,11 +199,21 @@ def compare(job: Job, artifact: Artifact) -> Comparison:
     timing: PairedTiming | None = None
     runner = runner_of(artifact, runs_here=job.runs_here)
     if isinstance(runner, InProcess):
-        session, feed = job.inputs.session, job.inputs.single
-        timing = compare_latency(lambda: session.run(feed), lambda: runner.run(feed))
+        time = _timer(job, artifact, runner)
+        timing = time()
         if timing.low <= SLOWER < timing.high:  # too close to call: look longer, so that chance decides less
-            timing = compare_latency(lambda: session.run(feed), lambda: runner.run(feed), seconds=LONG_SECONDS)
+            timing = time(seconds=LONG_SECONDS)
+        stand_by(job.inputs.session, runner)
     return Comparison(timing, job.inputs.original_bytes, artifact.bytes)
+
+
+def _timer(job: Job, artifact: Artifact, runner: InProcess) -> Callable[..., PairedTiming]:
+    """What times the two; of models that are large, only one is loaded at a time."""
+    session, feed = job.inputs.session, job.inputs.single
+    calls = (lambda: session.run(feed)), (lambda: runner.run(feed))
+    if min(job.inputs.original_bytes, artifact.bytes) > KEPT_BYTES:
+        return partial(compare_alone, *calls, lambda: stand_by(session, runner))
+    return partial(compare_latency, *calls)
 
 
 def _better(comparison: Comparison) -> bool:

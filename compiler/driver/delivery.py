@@ -23,7 +23,7 @@ from graphpress.progress import doing
 from graphpress.report.html import write_html
 from graphpress.report.records import Figures, LayerRecord, Report, Status, to_json
 from graphpress.report.sentences import failures
-from graphpress.runtime import median_latency
+from graphpress.runtime import median_latency, stand_by
 from graphpress.runtime.environment import environment
 
 
@@ -120,7 +120,11 @@ def _dropped(choice: Choice, *causes: str) -> tuple[str, ...]:
 
 def _baseline_latency(job: Job) -> float | None:
     """Latency of the input model when nothing was compared with it; None where the target is another machine."""
-    return median_latency(lambda: job.inputs.session.run(job.inputs.single)) if job.runs_here else None
+    if not job.runs_here:
+        return None
+    latency = median_latency(lambda: job.inputs.session.run(job.inputs.single))
+    stand_by(job.inputs.session)
+    return latency
 
 
 def _result_latency(choice: Choice, baseline: float | None) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import numpy as np
 from graphpress.data import Batch, Samples
 from graphpress.errors import DataError, UsageError
 from graphpress.evaluation.metrics import Guess, Metric
-from graphpress.evaluation.outputs import Predictions
-from graphpress.ir import Model, save
+from graphpress.evaluation.outputs import Outputs, Predictions
+from graphpress.ir import Model, save, weight_bytes
 from graphpress.progress import Progress, Silent
-from graphpress.runtime import Infer, Session
+from graphpress.runtime import KEPT_BYTES, Infer, Session, stand_by
 from graphpress.scratch import scratch_folder
+
+AHEAD_BYTES = 1 << 28
+"""Of a large reference's outputs that are held until the other model is loaded in its place."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,8 @@ def evaluate(
         raise UsageError("this metric compares with a reference", where=metric.name, fix="give it with reference=")
     counts, scores, note, guess = list[int](), list[np.ndarray](), "", None
     batches = -(-samples.count // samples.batch_size)
-    for batch in (progress or Silent()).track(samples.counted_batches(), f"measuring {metric.name}", batches):
-        predictions = _predict(run, batch, reference if metric.needs_reference else None)
+    shown = (progress or Silent()).track(samples.counted_batches(), f"measuring {metric.name}", batches)
+    for batch, predictions in _predicted(run, shown, reference if metric.needs_reference else None):
         if not counts:
             note, guess = metric.remark(predictions), metric.guess(predictions)
         counts.append(batch.count)
@@ -82,18 +86,49 @@ def evaluate(
 def score_model(
     model: Model, samples: Samples, metric: Metric, reference: Infer, threads: int, progress: Progress
 ) -> Score:
-    """The metric of a model that ONNX Runtime runs; one that takes a file gets it in a scratch folder."""
-    if metric.of_model is None:
+    """The metric of a model that ONNX Runtime runs; one that takes a file gets it in a scratch folder.
+
+    So does a large model: from a file it can be loaded again, and need not be in memory beside the reference.
+    """
+    if metric.of_model is None and weight_bytes(model) <= KEPT_BYTES:
         return evaluate(Session(model, threads=threads), samples, metric, reference, progress=progress)
     with scratch_folder() as scratch:
         file = save(model, scratch / "model.onnx")[0]
         return evaluate(Session(file, threads=threads), samples, metric, reference, model=file, progress=progress)
 
 
-def _predict(run: Infer, batch: Batch, reference: Infer | None) -> Predictions:
-    outputs = run(batch.feed)
-    wanted = None if reference is None else outputs if reference is run else reference(batch.feed)
-    return Predictions(outputs, batch.labels, wanted, batch.count + batch.padding, batch.count)
+def _predicted(run: Infer, batches: Iterable[Batch], reference: Infer | None) -> Iterator[tuple[Batch, Predictions]]:
+    """Outputs batch by batch; of two large models, only one is loaded at a time."""
+    other = None if reference is run else reference
+    ahead = AHEAD_BYTES if isinstance(other, Session) and other.can_stand_by else 0
+    if ahead:
+        stand_by(run)
+    for answered in _answered(batches, other, ahead):
+        for batch, wanted in answered:
+            outputs = run(batch.feed)
+            wanted = outputs if reference is run else wanted
+            yield batch, Predictions(outputs, batch.labels, wanted, batch.count + batch.padding, batch.count)
+        if ahead:
+            stand_by(run)
+    stand_by(run)
+
+
+def _answered(
+    batches: Iterable[Batch], reference: Infer | None, ahead: int
+) -> Iterator[list[tuple[Batch, Outputs | None]]]:
+    """Batches with what the reference says to them: as many at a time as pass so many bytes."""
+    answered, size = list[tuple[Batch, Outputs | None]](), 0
+    for batch in batches:
+        wanted = None if reference is None else reference(batch.feed)
+        answered.append((batch, wanted))
+        size += sum(array.nbytes for array in (wanted or {}).values() if isinstance(array, np.ndarray))
+        if size >= ahead:
+            if ahead:
+                stand_by(reference)
+            yield answered
+            answered, size = [], 0
+    stand_by(reference)
+    yield answered
 
 
 def _doubt(value: float, guess: Guess | None) -> str:

@@ -27,7 +27,7 @@ from graphpress.errors import DataError
 from graphpress.evaluation.distributions import class_scores, log_probabilities
 from graphpress.evaluation.outputs import compared
 from graphpress.ir import Model
-from graphpress.runtime import Infer, Session
+from graphpress.runtime import Infer, Session, stand_by
 
 SAMPLES = 256
 """Samples on which damage is measured as a rule."""
@@ -96,6 +96,7 @@ class DamageMeasure:
             size += sum(np.asarray(array).nbytes for array in (*feed.values(), *outputs[-1].values()))
             if size > MAX_BYTES:
                 break
+        stand_by(reference)
         if not kept:
             raise DataError(f"the {data} data is empty", where=data, fix="give at least one sample")
         power = _powers(outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import onnx
 from onnx import TensorProto
 
 from graphpress.ir.import_fixups import Body, bodies
+from graphpress.ir.types import DataType
 from graphpress.ir.values import STANDARD_DOMAINS
 
 _TYPE_ATTRIBUTES = ("dtype", "output_dtype", "to")
@@ -22,16 +24,19 @@ class MessageFacts:
     Args:
         half: whether it holds or computes numbers in half precision.
         unranked: names of the inputs that do not even say their rank.
+        weight_bytes: bytes of its initializers and of the tensors in attributes, external data included.
     """
 
     half: bool = False
     unranked: frozenset[str] = frozenset()
+    weight_bytes: int = 0
 
     @classmethod
     def of(cls, proto: onnx.ModelProto) -> MessageFacts:
         """Read them off a message, which stays as it is."""
         unranked = (info.name for info in proto.graph.input if not _tensor_type(info.type).HasField("shape"))
-        return cls(_has_half(proto), frozenset(unranked))
+        weights = (_bytes(tensor) for body in bodies(proto) for tensor in _tensors(body))
+        return cls(_has_half(proto), frozenset(unranked), sum(weights))
 
 
 def _has_half(proto: onnx.ModelProto) -> bool:
@@ -55,6 +60,16 @@ def _tensors(body: Body) -> Iterator[TensorProto]:
     for node in body.node:
         for attribute in node.attribute:
             yield from (attribute.t, attribute.sparse_tensor.values, *attribute.tensors)
+
+
+def _bytes(tensor: TensorProto) -> int:
+    """Bytes of a tensor with axes; 0 for strings and types that nobody knows."""
+    if not tensor.dims:
+        return 0
+    try:
+        return int(math.prod(tensor.dims) * DataType(tensor.data_type).bitwidth) // 8
+    except (TypeError, ValueError):
+        return 0
 
 
 def _makes_half(node: onnx.NodeProto) -> bool:

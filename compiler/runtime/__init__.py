@@ -9,18 +9,22 @@ import os
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-from graphpress.runtime.measure import PairedTiming, call_times, compare_latency, median_latency
+from graphpress.runtime.measure import PairedTiming, call_times, compare_alone, compare_latency, median_latency
 from graphpress.runtime.runner import Infer, InProcess, Runner
-from graphpress.runtime.session import InputSpec, Session
+from graphpress.runtime.session import KEPT_BYTES, InputSpec, Session, StandsBy, stand_by
 
 __all__ = [
+    "KEPT_BYTES",
     "InProcess",
     "Infer",
     "InputSpec",
     "PairedTiming",
     "Runner",
     "Session",
+    "StandsBy",
     "call_times",
+    "compare_alone",
     "compare_latency",
     "median_latency",
+    "stand_by",
 ]

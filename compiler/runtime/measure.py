@@ -18,6 +18,8 @@ WARM_UP_SECONDS = 0.2
 SHORTEST_SAMPLE_SECONDS = 0.002
 MIN_ROUNDS = 15
 MAX_ROUNDS_A_SECOND = 100
+TURNS = 4
+"""How often each of two calls that cannot be ready together gets a while."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,47 @@ def compare_latency(a: Callable[[], object], b: Callable[[], object], *, seconds
             first = _time(a, repeats[0])
             second = _time(b, repeats[1])
         times.append((first, second))
-    firsts, seconds_ = np.array(times).T
-    low, ratio, high = median_interval(seconds_ / firsts)
-    return PairedTiming(1e3 * float(np.median(firsts)), 1e3 * float(np.median(seconds_)), ratio, low, high, len(times))
+    return _paired(times)
+
+
+def compare_alone(
+    a: Callable[[], object], b: Callable[[], object], put_away: Callable[[], object], *, seconds: float = 3.0
+) -> PairedTiming:
+    """The same for two calls that take too much memory to be ready together: a while for one, a while for the other.
+
+    The pairs are the samples of two neighboring whiles, in their order: what slows the machine for longer than one of
+    them widens the interval.
+
+    Args:
+        a: a call, which gets ready by itself, in its warm-up.
+        b: the other.
+        put_away: called before it is the other's turn.
+        seconds: about how long to measure, the getting ready apart.
+    """
+    times: list[tuple[float, float]] = []
+    for turn in range(TURNS):  # a b, b a, …: between two turns nothing has to get ready anew
+        first, second = (b, a) if turn % 2 else (a, b)
+        before = _samples(first, seconds / (2 * TURNS))
+        put_away()
+        behind = _samples(second, seconds / (2 * TURNS), len(before))
+        times += zip(behind, before, strict=True) if turn % 2 else zip(before, behind, strict=True)
+    put_away()
+    return _paired(times)
+
+
+def _samples(call: Callable[[], object], seconds: float, count: int | None = None) -> list[float]:
+    """Times of single calls in seconds: for about so long, or so many."""
+    repeats, times = _repeats(call), list[float]()
+    deadline, least = time.perf_counter() + seconds, count or -(-MIN_ROUNDS // TURNS)
+    while len(times) < least or (count is None and time.perf_counter() < deadline):
+        times.append(_time(call, repeats))
+    return times
+
+
+def _paired(times: list[tuple[float, float]]) -> PairedTiming:
+    firsts, seconds = np.array(times).T
+    low, ratio, high = median_interval(seconds / firsts)
+    return PairedTiming(1e3 * float(np.median(firsts)), 1e3 * float(np.median(seconds)), ratio, low, high, len(times))
 
 
 def median_latency(call: Callable[[], object], *, seconds: float = 1.0, warm_up: float = WARM_UP_SECONDS) -> float:

@@ -50,9 +50,11 @@ class InProcess:
 
     Args:
         infer: one call.
+        stand_by: gives the model's memory back until the next call, where it can.
     """
 
     infer: Infer
+    stand_by: Callable[[], None] = lambda: None
 
     @property
     def place(self) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -32,6 +33,16 @@ _NO_KERNEL = "give that node a type that a processor computes in (float32), or r
 MAX_THREADS = 256
 """ONNX Runtime starts every thread at once, with its own stack."""
 
+KEPT_BYTES = 1 << 28
+"""A model with more weights than this is not kept loaded where it has nothing to do."""
+
+_INSPECTION = {
+    "session.disable_prepacking": "1",
+    "session.optimized_model_external_initializers_file_name": "optimized.data",
+    "session.optimized_model_external_initializers_min_size_in_bytes": str(1 << 20),
+}
+"""Settings of a session that only writes its graph: no weight is packed for a kernel, no large one put in a message."""
+
 Optimization = Literal["none", "basic", "all"]
 
 
@@ -51,6 +62,22 @@ class InputSpec:
     dims: tuple[int | str | None, ...] | None
 
 
+@runtime_checkable
+class StandsBy(Protocol):
+    """What can give its memory back between two stretches of use."""
+
+    def stand_by(self) -> None:
+        """Give memory back until the next run."""
+        ...
+
+
+def stand_by(*runs: object) -> None:
+    """Let each of them that can give its memory back: called where something else is about to be loaded."""
+    for run in runs:
+        if isinstance(run, StandsBy):
+            run.stand_by()
+
+
 class Session:
     """One loaded model.
 
@@ -62,6 +89,11 @@ class Session:
         optimization: how far ONNX Runtime may rewrite the graph while loading.
         extra_outputs: names of inner values to return as well.
         optimized_path: where to write the graph that really runs, for inspection.
+
+    Attributes:
+        inputs: what the model wants.
+        output_names: of what it returns.
+        can_stand_by: whether the model is large, and a file: ``stand_by`` gives its memory back.
 
     Raises:
         ModelError: ONNX Runtime cannot load the model.
@@ -78,8 +110,6 @@ class Session:
         extra_outputs: Sequence[str] = (),
         optimized_path: Path | None = None,
     ) -> None:
-        import onnxruntime
-
         if not 1 <= threads <= MAX_THREADS:
             raise UsageError(
                 f"{threads} threads cannot be run",
@@ -87,22 +117,10 @@ class Session:
                 fix=f"give a number from 1 to {MAX_THREADS}; more than the cores gains nothing",
             )
         options = _options(threads, optimization, optimized_path)
-        try:
-            with doing(f"loading {_name(model)} into ONNX Runtime"), scratch_folder() as scratch:
-                source, facts = _source(model, extra_outputs, scratch, options)
-                self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
-                    source,
-                    options,
-                    providers=["CPUExecutionProvider"],
-                    disabled_optimizers=_avoid_faults(facts, options),
-                )
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            reraise_resource_fault(error, _name(model))
-            raise ModelError(
-                f"ONNX Runtime cannot load it ({_reason(error)})",
-                where=_name(model),
-                fix=_NO_KERNEL if "NOT_IMPLEMENTED" in str(error) else _UNLOADABLE,
-            ) from error
+        self._open = partial(_open, model, extra_outputs, options)
+        self._session: onnxruntime.InferenceSession | None
+        self._session, facts = self._open()
+        self.can_stand_by = isinstance(model, (str, Path)) and facts.weight_bytes > KEPT_BYTES
         self.inputs = _input_specs(self._session.get_inputs(), facts)
         self.output_names: list[str] = [argument.name for argument in self._session.get_outputs()]
 
@@ -112,6 +130,8 @@ class Session:
         Raises:
             DataError: the feed does not fit the model, or the model fails on it.
         """
+        if self._session is None:
+            self._session, _ = self._open()
         try:
             results = self._session.run(self.output_names, dict(feed))
         except Exception as error:  # see above
@@ -126,6 +146,41 @@ class Session:
     def __call__(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The same as ``run``."""
         return self.run(feed)
+
+    def stand_by(self) -> None:
+        """Give the memory of a large model back: the next run loads it again, from its file. A small one stays loaded.
+
+        So does one that was never a file: nobody knows whether it is still what was loaded.
+        """
+        if self.can_stand_by:
+            self._session = None
+
+
+def _open(
+    model: Model | Path | str, extra_outputs: Sequence[str], options: Any
+) -> tuple[onnxruntime.InferenceSession, MessageFacts]:
+    """Load a model.
+
+    Raises:
+        ModelError: ONNX Runtime cannot.
+        ResourceError: the machine lacks what it takes.
+    """
+    import onnxruntime
+
+    try:
+        with doing(f"loading {_name(model)} into ONNX Runtime"), scratch_folder() as scratch:
+            source, facts = _source(model, extra_outputs, scratch, options)
+            session = onnxruntime.InferenceSession(
+                source, options, providers=["CPUExecutionProvider"], disabled_optimizers=_avoid_faults(facts, options)
+            )
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        reraise_resource_fault(error, _name(model))
+        raise ModelError(
+            f"ONNX Runtime cannot load it ({_reason(error)})",
+            where=_name(model),
+            fix=_NO_KERNEL if "NOT_IMPLEMENTED" in str(error) else _UNLOADABLE,
+        ) from error
+    return session, facts
 
 
 def _options(threads: int, optimization: Optimization, optimized_path: Path | None) -> Any:
@@ -144,6 +199,8 @@ def _options(threads: int, optimization: Optimization, optimized_path: Path | No
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if optimized_path is not None:
         options.optimized_model_filepath = str(optimized_path)
+        for key, value in _INSPECTION.items():
+            options.add_session_config_entry(key, value)
     return options
 
 

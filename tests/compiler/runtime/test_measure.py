@@ -1,13 +1,14 @@
 """Paired timing, and the interval of a median."""
 
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphpress.runtime import compare_latency
+from graphpress.runtime import compare_alone, compare_latency
 from graphpress.runtime.measure import median_interval
 
 
@@ -46,3 +47,23 @@ def test_the_same_work_is_not_called_slower():
     timing = compare_latency(work, work, seconds=0.3)
     assert timing.low < 1.1
     assert timing.high > 0.9
+
+
+def test_two_that_cannot_be_ready_together_are_timed_alone():
+    ready, log = set(), []
+
+    def call(name, seconds):
+        def run():
+            ready.add(name)
+            assert ready == {name}
+            log.append(name)
+            time.sleep(seconds)
+
+        return run
+
+    timing = compare_alone(call("a", 0.002), call("b", 0.004), ready.clear, seconds=0.2)
+    assert timing.low > 1.3
+    assert timing.rounds >= 15
+    assert not ready
+    changes = sum(before != after for before, after in pairwise(log))
+    assert changes == 4  # a b, b a, a b, b a

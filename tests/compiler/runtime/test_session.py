@@ -1,15 +1,17 @@
 """Sessions: what a model wants, what it gives, and what is said when either does not fit."""
 
+import weakref
+
 import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from onnx import external_data_helper
+from onnx import external_data_helper, numpy_helper
 
 from graphpress.errors import DataError, ModelError
 from graphpress.ir import from_proto, load, save
 from graphpress.models import build
-from graphpress.runtime import Session
+from graphpress.runtime import Session, stand_by
 
 
 def model(text, domains=""):
@@ -101,3 +103,44 @@ def test_a_model_that_does_not_load_is_said(tmp_path):
     assert raised.value.where.endswith("bad.onnx")
     with pytest.raises(ModelError, match="cannot load"):
         Session(model("(float[2] x) => (float[2] y) { y = nowhere.NoSuchOperator(x) }", ', "nowhere": 1'))
+
+
+# -- standing by -----------------------------------------------------------------------------------------------
+
+
+def test_a_large_model_gives_its_memory_back_and_runs_on(network, feed, tmp_path, monkeypatch):
+    monkeypatch.setattr("graphpress.runtime.session.KEPT_BYTES", 0)
+    session = Session(save(network, tmp_path / "net.onnx")[0])
+    expected, loaded = session.run(feed), weakref.ref(session._session)
+    stand_by(session, None)
+    assert loaded() is None
+    np.testing.assert_array_equal(session.run(feed)["logits"], expected["logits"])
+
+
+def test_a_small_model_stays_loaded_and_so_does_one_without_a_file(network, tmp_path, monkeypatch):
+    small = Session(save(network, tmp_path / "net.onnx")[0])
+    monkeypatch.setattr("graphpress.runtime.session.KEPT_BYTES", 0)
+    for session in (small, Session(network)):
+        loaded = session._session
+        session.stand_by()
+        assert session._session is loaded
+
+
+def test_a_file_that_is_gone_when_it_is_loaded_again_says_so(network, feed, tmp_path, monkeypatch):
+    monkeypatch.setattr("graphpress.runtime.session.KEPT_BYTES", 0)
+    (file,) = save(network, tmp_path / "net.onnx")
+    session = Session(file)
+    session.stand_by()
+    file.unlink()
+    with pytest.raises(ModelError, match="cannot load"):
+        session.run(feed)
+
+
+def test_the_graph_that_runs_is_written_without_large_weights(tmp_path):
+    text = '<ir_version: 10, opset_import: ["": 17]> g (float[N,1024] x) => (float[N,512] y) { y = MatMul(x, w) }'
+    proto = onnx.parser.parse_model(text)
+    proto.graph.initializer.append(numpy_helper.from_array(np.zeros((1024, 512), np.float32), "w"))
+    graph = from_proto(proto)
+    Session(graph, optimized_path=tmp_path / "optimized.onnx")
+    assert (tmp_path / "optimized.onnx").stat().st_size < 10_000
+    assert [node.op_type for node in load(tmp_path / "optimized.onnx").graph] == ["MatMul"]
