@@ -17,6 +17,7 @@ from graphpress.driver.watch import Watch, Watched, states
 from graphpress.errors import DataError, ModelError, UsageError, listed
 from graphpress.evaluation import Metric, resolve_metric
 from graphpress.ir import Model, Refusal, clone, label, load
+from graphpress.ir.files import importing
 from graphpress.ir.foreign import foreign_nodes
 from graphpress.manager.interface import correct_outputs
 from graphpress.manager.manifest import FileRecord, Manifest, changed_inputs, file_record, model_files, model_records
@@ -95,13 +96,13 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         UsageError: shapes or a metric that do not go with them, or a manifest of other inputs.
     """
     before = states([file.path])
-    with doing(f"reading {file.name}"):
+    with doing(f"reading {file.name}"), importing(str(file.path)):
         original = load(file.path)
-    files = model_files(file.path, original)
-    before = states(files) | before
+        files = model_files(file.path, original)
+        before = states(files) | before
+        model = clone(original)
+        left = prepare(model, config.shapes)
     records = file.renamed(model_records(file.path, original))
-    model = clone(original)
-    left = prepare(model, config.shapes)
     ranges = parse_input_ranges(config.options.input_range, model)
     session = _open_session(file, model, config.threads)
     stand_by(session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import onnx
@@ -14,7 +15,8 @@ from graphpress.ir.types import DataType
 CHECKER = "check it with onnx.checker.check_model"
 """What to do about a malformed model."""
 MAX_DENSE_BYTES = 1 << 30
-_ELEMENT_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
+_NUMBER = re.compile("[0-9]{1,19}")
+ELEMENT_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
 
 
 def dense(sparse: onnx.SparseTensorProto, where: str) -> TensorProto:
@@ -26,6 +28,8 @@ def dense(sparse: onnx.SparseTensorProto, where: str) -> TensorProto:
     place = f"{where}, sparse tensor {sparse.values.name!r}"
     if TensorProto.EXTERNAL in (sparse.values.data_location, sparse.indices.data_location):
         raise ModelError("is sparse and stored outside the file", where=place, fix="store it dense")
+    for tensor in (sparse.values, sparse.indices):
+        check_contents(tensor, place)
     dims = tuple(sparse.dims)
     try:
         values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
@@ -51,8 +55,10 @@ def check_contents(tensor: TensorProto, where: str) -> None:
     Raises:
         ModelError: it has not, or its type, shape or place in a file is impossible.
     """
-    if tensor.data_type not in _ELEMENT_TYPES:
+    if tensor.data_type not in ELEMENT_TYPES:
         raise ModelError(f"has the unknown element type {tensor.data_type}", where=where, fix=CHECKER)
+    if tensor.HasField("segment"):
+        raise ModelError("is stored in segments, which nothing reads", where=where, fix="export the model again")
     if any(dim < 0 for dim in tensor.dims):
         raise ModelError(f"has the impossible shape {list(tensor.dims)}", where=where, fix=CHECKER)
     if tensor.data_location == TensorProto.EXTERNAL:
@@ -71,7 +77,7 @@ def _check_place(tensor: TensorProto, where: str) -> None:
     """Whether external data has a file, and an offset and length that are numbers."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     numbers = [entries.get(key, "0") for key in ("offset", "length")]
-    if not entries.get("location") or not all(number.isascii() and number.isdigit() for number in numbers):
+    if not entries.get("location") or not all(_NUMBER.fullmatch(number) for number in numbers):
         raise ModelError(f"its external data has no possible place: {entries}"[:300], where=where, fix=CHECKER)
 
 

@@ -15,13 +15,14 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 import onnx_ir
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 
-from graphpress.errors import ModelError
+from graphpress.errors import GraphpressError, ModelError, reraise_resource_fault
 from graphpress.ir.annotation_text import START_OVER
 from graphpress.ir.contents import CHECKER
 from graphpress.ir.encoding.encoded_tensor import EncodedTensor
@@ -55,6 +56,7 @@ DELIVERED = "model.onnx"
 INLINE_BYTES = 256
 """Constants up to this size stay in the model file even when the others go to ``model.onnx.data``."""
 
+LOGGER = logging.getLogger("graphpress")
 # What onnx_ir warns of is an error here, with place and remedy: no second line where logging is not set up.
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
@@ -118,12 +120,32 @@ def from_proto(
     """
     if not proto.ir_version or not proto.HasField("graph") or not proto.graph.output:
         raise ModelError("not an ONNX model: it has no graph with outputs", where=where, fix="export the model again")
-    prepare(proto, where)
+    with importing(where):
+        return _read(proto, where, folder, held)
+
+
+@contextmanager
+def importing(where: str) -> Iterator[None]:
+    """Around what reads a file, and nothing else: whatever stops it that no check foresaw, the file is malformed.
+
+    Raises:
+        ModelError: an exception of any kind ended the block.
+    """
     try:
-        model = onnx_ir.serde.deserialize_model(proto)
-        _read_types_of_function_inputs(proto, model)
-    except Exception as error:  # onnx_ir wraps whatever went wrong; any of it means a malformed file
+        yield
+    except GraphpressError:
+        raise
+    except Exception as error:  # onnx_ir wraps whatever went wrong
+        reraise_resource_fault(error, where)
+        LOGGER.debug("%s cannot be read", where, exc_info=True)
         raise ModelError(f"malformed model ({_innermost(error)})", where=where, fix=CHECKER) from error
+
+
+def _read(proto: onnx.ModelProto, where: str, folder: Path | None, held: Mapping[str, TensorProtocol] | None) -> Model:
+    """The model of a message, as ``from_proto``."""
+    prepare(proto, where)
+    model = onnx_ir.serde.deserialize_model(proto)
+    _read_types_of_function_inputs(proto, model)
     _settle_constant_inputs(model)
     _declare_opsets_in_subgraphs(model)
     if held is None:

@@ -1,9 +1,11 @@
 """What an ONNX message may hold and onnx_ir would drop: converted before reading, put back after writing, or refused.
 
 Converted: sparse constants become dense ones (bounded), attributes of the first IR version get the type that their
-contents imply, the alias ``ai.onnx`` of the standard domain becomes the empty string, and a file of IR version 1 or 2
-without operator sets declares version 1, which it meant. Put back: types that onnx_ir has no class for, such as maps.
-Refused, with the reason: training information, names given twice, tensors whose contents do not fit their shape.
+contents imply, negative dimensions, by which some exporters mean unknown ones, become that, the alias ``ai.onnx`` of
+the standard domain becomes the empty string, and a file of IR version 1 or 2 without operator sets declares version 1,
+which it meant. Put back: types that onnx_ir has no class for, such as maps. Refused, with the reason: training
+information, names given twice, tensors whose contents do not fit their shape, element types that ONNX does not know,
+nodes that break the schema of their operator.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ from typing import TypeVar
 
 import onnx
 from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
-from google.protobuf.message import Message  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx import AttributeProto, TensorProto, helper
 
 from graphpress.errors import ModelError
-from graphpress.ir.contents import CHECKER, check_contents, dense
+from graphpress.ir.contents import CHECKER, ELEMENT_TYPES, check_contents, dense
+from graphpress.ir.node_checks import check_node
 
 T = TypeVar("T", bound=Hashable)
 Body = onnx.GraphProto | onnx.FunctionProto
@@ -58,23 +61,46 @@ def prepare(proto: onnx.ModelProto, where: str) -> None:
         _settle_operator_sets(owner, where)
     if not proto.opset_import and proto.ir_version < FIRST_IR_WITH_OPERATOR_SETS:
         proto.opset_import.add(domain="", version=1)
-    for body in bodies(proto):
-        if proto.ir_version < FIRST_IR_WITH_DEVICES and any(node.device_configurations for node in body.node):
-            raise _unknown_devices(proto, where)
-        for node in body.node:
-            for attribute in node.attribute:
-                if attribute.type not in _PLAIN:
-                    _settle_attribute(attribute, where)
-        if isinstance(body, onnx.GraphProto):
-            _densify(body, where)
-            _check_initializers(body, where)
-            for info in _value_infos(body):
-                _set_type_aside(info)
+    for body in bodies(proto.graph):
+        _settle_body(body, proto, proto, where)
+    for function in proto.functions:
+        _check_function(function, f"{where}, function {function.name!r}")
+        for body in bodies(function):
+            _settle_body(body, proto, function, where)
 
 
-def bodies(proto: onnx.ModelProto) -> Iterator[Body]:
-    """The graph, the functions, and the graphs within."""
-    pending: list[Body] = [proto.graph, *proto.functions]
+def _settle_body(body: Body, proto: onnx.ModelProto, owner: onnx.ModelProto | onnx.FunctionProto, where: str) -> None:
+    """Settle one graph or function.
+
+    Args:
+        body: without the graphs within.
+        proto: the model.
+        owner: whose operator sets hold here.
+        where: what errors call the model.
+    """
+    if proto.ir_version < FIRST_IR_WITH_DEVICES and any(node.device_configurations for node in body.node):
+        raise _unknown_devices(proto, where)
+    versions = {declared.domain: declared.version for declared in owner.opset_import}
+    own = {(function.domain, function.name) for function in proto.functions}
+    for node in body.node:
+        for attribute in node.attribute:
+            if attribute.type not in _PLAIN:
+                _settle_attribute(attribute, where)
+        if (node.domain, node.op_type) not in own:
+            check_node(node, versions, where, in_function=owner is not proto)
+    infos = _value_infos(body) if isinstance(body, onnx.GraphProto) else body.value_info
+    for info in infos:
+        _settle_type(info, where)
+    if isinstance(body, onnx.GraphProto):
+        _densify(body, where)
+        _check_initializers(body, where)
+        for info in _value_infos(body):
+            _set_type_aside(info)
+
+
+def bodies(*roots: Body) -> Iterator[Body]:
+    """The graphs or functions, and the graphs within."""
+    pending = list(roots)
     while pending:
         body = pending.pop()
         yield body
@@ -168,6 +194,21 @@ def _settle_attribute(attribute: AttributeProto, where: str) -> None:
 _TENSORS = (AttributeProto.TENSOR, AttributeProto.TENSORS)
 
 
+def _check_function(function: onnx.FunctionProto, place: str) -> None:
+    """Outputs are computed; defaults of attributes are plain values: nothing looks for graphs or for files there."""
+    made = {*function.input, *(name for node in function.node for name in node.output)}
+    for name in function.output:
+        if name not in made:
+            raise ModelError(f"its output {name!r} is computed by nothing", where=place, fix=CHECKER)
+    for attribute in function.attribute_proto:
+        if attribute.type not in _PLAIN:
+            raise ModelError(
+                f"the default of its attribute {attribute.name!r} is no number and no text",
+                where=place,
+                fix="give the attribute at each call",
+            )
+
+
 def _is_set(attribute: AttributeProto, name: str) -> bool:
     return bool(getattr(attribute, name)) if name.endswith("s") and name != "s" else attribute.HasField(name)
 
@@ -212,6 +253,35 @@ def _value_infos(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
     yield from graph.value_info
 
 
+def _settle_type(info: onnx.ValueInfoProto, where: str) -> None:
+    place = f"{where}, type of {info.name!r}"
+    try:
+        _put_type_back(info)
+    except (ValueError, DecodeError) as error:
+        raise ModelError(f"{TYPE_KEY} holds no type", where=place, fix="remove the entry") from error
+    if info.HasField("type"):
+        _check_type(info.type, place)
+
+
+def _check_type(kind: onnx.TypeProto, place: str) -> None:
+    """Check the element type; dimensions that are negative become unknown, in place."""
+    field = kind.WhichOneof("value")
+    if field in ("tensor_type", "sparse_tensor_type"):
+        tensor = getattr(kind, field)
+        if tensor.HasField("elem_type") and tensor.elem_type not in ELEMENT_TYPES:
+            raise ModelError(f"the element type {tensor.elem_type} is unknown", where=place, fix=CHECKER)
+        for dim in tensor.shape.dim if tensor.HasField("shape") else ():
+            if dim.HasField("dim_value") and dim.dim_value < 0:
+                dim.ClearField("dim_value")
+    elif field in ("sequence_type", "optional_type"):
+        element = getattr(kind, field).elem_type
+        if element.WhichOneof("value") is None:
+            raise ModelError(f"the {field.partition('_')[0]} has no type of elements", where=place, fix=CHECKER)
+        _check_type(element, place)
+    elif field == "map_type":
+        _check_type(kind.map_type.value_type, place)
+
+
 def _set_type_aside(info: onnx.ValueInfoProto) -> None:
     if info.HasField("type") and not _is_known(info.type):
         text = base64.b64encode(info.type.SerializeToString(deterministic=True)).decode("ascii")
@@ -234,7 +304,7 @@ def _is_known(kind: onnx.TypeProto) -> bool:
 
 def restore(proto: onnx.ModelProto) -> None:
     """Put back, in place, what was set aside, and take out what onnx_ir writes twice."""
-    for body in bodies(proto):
+    for body in bodies(proto.graph, *proto.functions):
         for node in body.node:
             for attribute in node.attribute:
                 if attribute.type in _TENSORS:

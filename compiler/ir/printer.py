@@ -38,9 +38,11 @@ def _graph_lines(graph: Graph | Function, title: str, depth: int) -> Iterator[st
     for node in graph:
         yield f"{margin}  {_node_line(node)}"
         for name, attribute in sorted(node.attributes.items()):
-            if isinstance(attribute, Attr) and attribute.type == AttributeType.GRAPH:
+            if attribute.is_ref():
+                continue
+            if attribute.type == AttributeType.GRAPH:
                 yield from _subgraph_lines(name, attribute.as_graph(), depth)
-            elif isinstance(attribute, Attr) and attribute.type == AttributeType.GRAPHS:
+            elif attribute.type == AttributeType.GRAPHS:
                 for index, subgraph in enumerate(attribute.as_graphs()):
                     yield from _subgraph_lines(f"{name}[{index}]", subgraph, depth)
 

@@ -31,7 +31,7 @@ from graphpress.ir.encoding.requests import COMPUTE_KEY, FLOAT_TYPE_KEY
 from graphpress.ir.encoding.text import CODES_KEY, ENCODING_KEY, STORED_KEY, USE_KEY, VERSION_1, Find, from_text
 from graphpress.ir.sparsity import SPARSITY_KEY
 from graphpress.ir.types import Attr, DataType, Graph, Model, Node, TensorProtocol, Value
-from graphpress.ir.values import graphs, label, opset_of, values_of
+from graphpress.ir.values import graphs, input_of, label, opset_of, values_of
 
 _OF_VALUES = (OUTPUT_KEY, INVALIDATED_KEY, SPARSITY_KEY, CODES_KEY)
 _OF_NODES = (COMPUTE_KEY, FLOAT_TYPE_KEY, STORED_KEY)
@@ -79,6 +79,8 @@ def _read_value(value: Value, key: str, text: str, read: Callable[[str], Encodin
         set_encoding(value, _parsed(text, read, value))
     elif key not in _OF_VALUES or (key == OUTPUT_KEY and text != FLOAT):
         raise _unreadable(f"{key}: {text}", "unknown", value)
+    elif key == CODES_KEY and not value.is_initializer():
+        raise _unreadable(f"{key}: {text}", "it is not on a constant", value)
 
 
 def _read_node(node: Node, key: str, text: str, read: Callable[[str], Encoding]) -> None:
@@ -158,7 +160,10 @@ def _restore_constants(graph: Graph, numbers: _Numbers) -> None:
 
 def _decoded(node: Node, graph: Graph, numbers: _Numbers) -> Value:
     """The constant that a node decodes."""
-    text, result, codes = node.metadata_props[STORED_KEY], node.outputs[0], node.inputs[0]
+    text, codes = node.metadata_props[STORED_KEY], input_of(node, 0)
+    if not node.outputs:
+        raise _unreadable(text, "the node has no result", node)
+    result = node.outputs[0]
     encoding = _parsed(text, lambda content: from_text(content, numbers.find), node)
     tensor = None if codes is None or codes.graph is not graph or codes.is_graph_input() else codes.const_value
     if tensor is None or encoding.fault is not None or not _decodes(node, encoding, text):
