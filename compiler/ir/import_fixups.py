@@ -61,11 +61,11 @@ def prepare(proto: onnx.ModelProto, where: str) -> None:
         _settle_operator_sets(owner, where)
     if not proto.opset_import and proto.ir_version < FIRST_IR_WITH_OPERATOR_SETS:
         proto.opset_import.add(domain="", version=1)
-    for body in bodies(proto.graph):
+    for body in _within(proto.graph):
         _settle_body(body, proto, proto, where)
     for function in proto.functions:
         _check_function(function, f"{where}, function {function.name!r}")
-        for body in bodies(function):
+        for body in _within(function):
             _settle_body(body, proto, function, where)
 
 
@@ -98,9 +98,15 @@ def _settle_body(body: Body, proto: onnx.ModelProto, owner: onnx.ModelProto | on
             _set_type_aside(info)
 
 
-def bodies(*roots: Body) -> Iterator[Body]:
-    """The graphs or functions, and the graphs within."""
-    pending = list(roots)
+def bodies(proto: onnx.ModelProto) -> Iterator[Body]:
+    """The graph, the functions, and the graphs within."""
+    for root in (proto.graph, *proto.functions):
+        yield from _within(root)
+
+
+def _within(root: Body) -> Iterator[Body]:
+    """A graph or function, and the graphs within."""
+    pending = [root]
     while pending:
         body = pending.pop()
         yield body
@@ -304,7 +310,7 @@ def _is_known(kind: onnx.TypeProto) -> bool:
 
 def restore(proto: onnx.ModelProto) -> None:
     """Put back, in place, what was set aside, and take out what onnx_ir writes twice."""
-    for body in bodies(proto.graph, *proto.functions):
+    for body in bodies(proto):
         for node in body.node:
             for attribute in node.attribute:
                 if attribute.type in _TENSORS:

@@ -42,7 +42,7 @@ class MessageFacts:
 def _has_half(proto: onnx.ModelProto) -> bool:
     return any(_tensor_type(info.type).elem_type == TensorProto.FLOAT16 for info in proto.graph.input) or any(
         any(tensor.data_type == TensorProto.FLOAT16 for tensor in _tensors(body)) or any(map(_makes_half, body.node))
-        for body in bodies(proto.graph, *proto.functions)
+        for body in bodies(proto)
     )
 
 

@@ -167,19 +167,20 @@ def _open(
     """
     import onnxruntime
 
-    try:
-        with doing(f"loading {_name(model)} into ONNX Runtime"), scratch_folder() as scratch:
-            source, facts = _source(model, extra_outputs, scratch, options)
+    with doing(f"loading {_name(model)} into ONNX Runtime"), scratch_folder() as scratch:
+        source, facts = _source(model, extra_outputs, scratch, options)
+        disabled = _avoid_faults(facts, options)
+        try:
             session = onnxruntime.InferenceSession(
-                source, options, providers=["CPUExecutionProvider"], disabled_optimizers=_avoid_faults(facts, options)
+                source, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
             )
-    except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        reraise_resource_fault(error, _name(model))
-        raise ModelError(
-            f"ONNX Runtime cannot load it ({_reason(error)})",
-            where=_name(model),
-            fix=_NO_KERNEL if "NOT_IMPLEMENTED" in str(error) else _UNLOADABLE,
-        ) from error
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            reraise_resource_fault(error, _name(model))
+            raise ModelError(
+                f"ONNX Runtime cannot load it ({_reason(error)})",
+                where=_name(model),
+                fix=_NO_KERNEL if "NOT_IMPLEMENTED" in str(error) else _UNLOADABLE,
+            ) from error
     return session, facts
 
 
