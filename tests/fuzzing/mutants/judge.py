@@ -124,9 +124,15 @@ def interface_difference(original: Answers, delivered: Answers) -> str | None:
         if [item[:2] for item in declared] != [item[:2] for item in now]:
             return f"{word}s are {now}, not {declared}"
         for before, after in zip(declared, now, strict=True):
-            if _contradict(before, after):
+            if _contradict(before[2], after[2]) and not _is_wrong(before, original):
                 return f"{word} {before[0]!r} is declared {after[2]}, was {before[2]}"
     return None
+
+
+def _is_wrong(declared: Declared, original: Answers) -> bool:
+    """What the mutant itself computes is not as it declares; a delivered model may then say what is."""
+    computed = [answer.get(declared[0]) for answer in original.computed if not isinstance(answer, str)]
+    return any(isinstance(array, np.ndarray) and _contradict(declared[2], list(array.shape)) for array in computed)
 
 
 def form_difference(expected: Outputs, actual: Outputs) -> str | None:
@@ -141,10 +147,9 @@ def _form(value: Any) -> str:
     return f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
-def _contradict(before: Declared, after: Declared) -> bool:
-    """Two declarations that no array satisfies both; one that says nothing satisfies all."""
-    first, second = before[2], after[2]
+def _contradict(first: list[Any], second: list[Any]) -> bool:
+    """Two shapes that no array has both; one that says nothing contradicts none."""
     if not first or not second:
         return False
-    pairs = list(zip(first, second, strict=False))
-    return len(first) != len(second) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
+    sizes = zip(first, second, strict=False)
+    return len(first) != len(second) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in sizes)

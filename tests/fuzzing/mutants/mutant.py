@@ -9,11 +9,11 @@ from random import Random
 
 import onnx
 
-from mutants import annotations, declarations, external, interface, nodes, raw, tensors
+from mutants import annotations, declarations, external, interface, nodes, patterns, raw, tensors
 from mutants.draft import Draft, InapplicableError, Link
 from mutants.seeds import seeds
 
-FAMILIES = {nodes: 6, interface: 4, declarations: 4, tensors: 4, annotations: 3, external: 2, raw: 1}
+FAMILIES = {nodes: 5, patterns: 8, interface: 4, declarations: 4, tensors: 4, annotations: 3, external: 2, raw: 1}
 """How often a change is of each family."""
 MODEL_FILE = "model.onnx"
 _ATTEMPTS = 40
