@@ -22,6 +22,7 @@ from graphpress.ir.encoding import (
     read_encoding,
     set_encoding,
 )
+from graphpress.ir.meta import texts
 from graphpress.ir.sparsity import set_sparsity
 from graphpress.ir.types import Function, Graph, Model, Node, Shape, Tensor, TensorProtocol, Value
 from graphpress.ir.values import graphs, has_one_use, is_constant, is_standard
@@ -197,7 +198,7 @@ class Editor:
         new.name = public
         self.copy_type(old, new)
         new.doc_string = old.doc_string
-        new.metadata_props.update({key: text for key, text in old.metadata_props.items() if not key.startswith(PREFIX)})
+        new.metadata_props.update({key: text for key, text in texts(old).items() if not key.startswith(PREFIX)})
         for index, output in enumerate(owner.outputs):
             if output is old:
                 owner.outputs[index] = new
@@ -233,7 +234,7 @@ def forget_inner_types(model: Model) -> None:
     for graph in graphs(model):
         for node in graph:
             for value in node.outputs if is_standard(node) else ():
-                if not value.is_graph_output() and not value.metadata_props and not is_annotated(value):
+                if not value.is_graph_output() and not texts(value) and not is_annotated(value):
                     value.shape, value.type = None, None
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from graphpress.errors import ModelError, UsageError
 from graphpress.ir.annotation_text import START_OVER, check_fields, facts_of
+from graphpress.ir.meta import forget_text, texts
 from graphpress.ir.types import Model, Value
 from graphpress.ir.values import constant, graphs, label, values_of
 
@@ -72,7 +73,7 @@ def sparsity_of(value: Value) -> Sparsity | None:
     Raises:
         ModelError: the annotation cannot be read.
     """
-    text = value.metadata_props.get(SPARSITY_KEY)
+    text = texts(value).get(SPARSITY_KEY)
     if text is None:
         return None
     try:
@@ -95,7 +96,7 @@ def _parsed(text: str) -> Sparsity:
 def set_sparsity(value: Value, sparsity: Sparsity | None) -> None:
     """Annotate a weight, or clear its annotation."""
     if sparsity is None:
-        value.metadata_props.pop(SPARSITY_KEY, None)
+        forget_text(value, SPARSITY_KEY)
     else:
         value.metadata_props[SPARSITY_KEY] = json.dumps(asdict(sparsity), separators=(",", ":"))
 

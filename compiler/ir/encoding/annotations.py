@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from graphpress.ir.encoding.kinds import Encoding
+from graphpress.ir.meta import attached, forget_object, forget_text, texts
 from graphpress.ir.types import Node, Value
 
 PREFIX: Final = "graphpress."
@@ -36,22 +37,22 @@ _NO_USES: Final[Mapping[int, Encoding | Override]] = MappingProxyType({})
 
 def encoding_of(value: Value) -> Encoding | None:
     """The default encoding of a value, or None where it is plain float."""
-    encoding: Encoding | None = value.meta.data.get(_ENCODING)
+    encoding: Encoding | None = attached(value).get(_ENCODING)
     return encoding
 
 
 def set_encoding(value: Value, encoding: Encoding | None) -> None:
     """Annotate a value, or clear its annotation."""
-    value.metadata_props.pop(INVALIDATED_KEY, None)
+    forget_text(value, INVALIDATED_KEY)
     if encoding is None:
-        value.meta.pop(_ENCODING, None)
+        forget_object(value, _ENCODING)
     else:
         value.meta[_ENCODING] = encoding
 
 
 def invalidate_encoding(value: Value, reason: str) -> None:
     """Drop the encodings of a value that changed, also those of its uses; materialization reports it."""
-    stale = value.meta.pop(_ENCODING, None) is not None
+    stale = forget_object(value, _ENCODING)
     for use in value.uses():
         if override_of(use.node, use.idx) not in (None, FLOAT):
             override_use(use.node, use.idx, None)
@@ -62,7 +63,7 @@ def invalidate_encoding(value: Value, reason: str) -> None:
 
 def invalidation_of(value: Value) -> str | None:
     """Why the value lost its encoding, if it did."""
-    return value.metadata_props.get(INVALIDATED_KEY)
+    return texts(value).get(INVALIDATED_KEY)
 
 
 # -- uses -----------------------------------------------------------------------------------------------------
@@ -81,7 +82,7 @@ def read_encoding(node: Node, index: int) -> Encoding | None:
 
 def overrides_of(node: Node) -> Mapping[int, Encoding | Override]:
     """The overrides of the node's inputs, by index; read-only."""
-    overrides: Mapping[int, Encoding | Override] = node.meta.data.get(_USES, _NO_USES)
+    overrides: Mapping[int, Encoding | Override] = attached(node).get(_USES, _NO_USES)
     return overrides
 
 
@@ -98,7 +99,7 @@ def override_use(node: Node, index: int, encoding: Encoding | Override | None) -
     if overrides:
         node.meta[_USES] = MappingProxyType(overrides)  # a new one: clones share the old one
     else:
-        node.meta.pop(_USES, None)
+        forget_object(node, _USES)
 
 
 def is_overridden(value: Value) -> bool:
@@ -116,13 +117,13 @@ def is_encoded(value: Value) -> bool:
 
 def output_encoding(value: Value) -> Encoding | None:
     """The encoding in which the world outside reads a graph output."""
-    return None if value.metadata_props.get(OUTPUT_KEY) == FLOAT else encoding_of(value)
+    return None if texts(value).get(OUTPUT_KEY) == FLOAT else encoding_of(value)
 
 
 def override_output(value: Value, encoding: Override | None) -> None:
     """Let the world outside read a graph output as float; None removes the override."""
     if encoding is None:
-        value.metadata_props.pop(OUTPUT_KEY, None)
+        forget_text(value, OUTPUT_KEY)
     else:
         value.metadata_props[OUTPUT_KEY] = encoding
 
@@ -144,7 +145,7 @@ def hand_over_encoding(old: Value, new: Value) -> None:
         return
     for use in new.uses():
         _keep_reading(use.node, use.idx, FLOAT if own is None else own)
-    if new.is_graph_output() or (old.is_graph_output() and OUTPUT_KEY in old.metadata_props):
+    if new.is_graph_output() or (old.is_graph_output() and OUTPUT_KEY in texts(old)):
         override_output(new, FLOAT)
     set_encoding(new, encoding)
 
@@ -164,13 +165,14 @@ def annotations_of(item: Node | Value) -> frozenset[tuple[str, Hashable]]:
 
 def is_annotated(item: Node | Value) -> bool:
     """Whether the node has overrides or requests, or the value an encoding or other annotations."""
-    attached = item.meta.data
-    return _ENCODING in attached or _USES in attached or any(key.startswith(PREFIX) for key in item.metadata_props)
+    objects = attached(item)
+    return _ENCODING in objects or _USES in objects or any(key.startswith(PREFIX) for key in texts(item))
 
 
 def copy_annotations(source: Value, target: Value) -> None:
     """Annotate another value in the same way, with everything that is written beside the first."""
-    target.metadata_props.update(source.metadata_props)
+    if written := texts(source):
+        target.metadata_props.update(written)
     if (encoding := encoding_of(source)) is not None:
         target.meta[_ENCODING] = encoding
 
@@ -178,14 +180,14 @@ def copy_annotations(source: Value, target: Value) -> None:
 def clear_annotations(item: Node | Value) -> None:
     """Remove everything of ours from a node or value."""
     for key, _ in texts_of(item):
-        del item.metadata_props[key]
+        forget_text(item, key)
     for key in (_ENCODING, _USES):
-        item.meta.pop(key, None)
+        forget_object(item, key)
 
 
 def texts_of(item: Node | Value) -> list[tuple[str, str]]:
     """What is written of ours beside a node or value, by key."""
-    return [entry for entry in item.metadata_props.items() if entry[0].startswith(PREFIX)]
+    return [entry for entry in texts(item).items() if entry[0].startswith(PREFIX)]
 
 
 def _objects(item: Node | Value) -> list[tuple[str, Encoding | Override]]:

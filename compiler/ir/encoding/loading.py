@@ -29,6 +29,7 @@ from graphpress.ir.encoding.encoded_tensor import EncodedTensor
 from graphpress.ir.encoding.kinds import Encoding
 from graphpress.ir.encoding.requests import COMPUTE_KEY, FLOAT_TYPE_KEY
 from graphpress.ir.encoding.text import CODES_KEY, ENCODING_KEY, STORED_KEY, USE_KEY, VERSION_1, Find, from_text
+from graphpress.ir.meta import texts
 from graphpress.ir.sparsity import SPARSITY_KEY
 from graphpress.ir.types import Attr, DataType, Graph, Model, Node, TensorProtocol, Value
 from graphpress.ir.values import graphs, input_of, label, opset_of, values_of
@@ -139,7 +140,7 @@ class _Numbers:
 def _restore_constants(graph: Graph, numbers: _Numbers) -> None:
     """Constants in the places of their codes, in place: the order of initializers stays."""
     restored: dict[Value, list[Value]] = {}
-    for node in [node for node in graph if STORED_KEY in node.metadata_props]:
+    for node in [node for node in graph if STORED_KEY in texts(node)]:
         constant = _decoded(node, graph, numbers)
         codes = node.inputs[0]
         assert codes is not None
@@ -154,7 +155,7 @@ def _restore_constants(graph: Graph, numbers: _Numbers) -> None:
         for constant in restored.pop(value, ()):
             graph.register_initializer(constant)
     for value in graph.initializers.values():
-        if CODES_KEY in value.metadata_props:
+        if CODES_KEY in texts(value):
             _take_codes(value, numbers)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from graphpress.ir.meta import forget_text, texts
 from graphpress.ir.types import Model, Node
 from graphpress.ir.values import graphs
 
@@ -21,7 +22,7 @@ WEIGHT_ONLY: Final = "weight-only"
 
 def compute_request(node: Node) -> str | None:
     """What the node was asked to compute in (``int8``, ``weight-only``, ``float16``, …), or None."""
-    return node.metadata_props.get(COMPUTE_KEY)
+    return texts(node).get(COMPUTE_KEY)
 
 
 def compute_requests(model: Model) -> dict[str, str]:
@@ -33,19 +34,19 @@ def compute_requests(model: Model) -> dict[str, str]:
 def request_compute(node: Node, kind: str | None) -> None:
     """Ask for a kind of arithmetic; None withdraws the request."""
     if kind is None:
-        node.metadata_props.pop(COMPUTE_KEY, None)
+        forget_text(node, COMPUTE_KEY)
     else:
         node.metadata_props[COMPUTE_KEY] = kind
 
 
 def float_type(node: Node) -> str | None:
     """The float type that the node was asked to use (``float16``, ``bfloat16``); None for that of its values."""
-    return node.metadata_props.get(FLOAT_TYPE_KEY)
+    return texts(node).get(FLOAT_TYPE_KEY)
 
 
 def set_float_type(node: Node, dtype: str | None) -> None:
     """Ask for a float type by its ONNX name in lower case; None withdraws the request."""
     if dtype is None:
-        node.metadata_props.pop(FLOAT_TYPE_KEY, None)
+        forget_text(node, FLOAT_TYPE_KEY)
     else:
         node.metadata_props[FLOAT_TYPE_KEY] = dtype
