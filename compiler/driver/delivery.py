@@ -16,6 +16,7 @@ from graphpress.driver.output import Claim
 from graphpress.evaluation import Score
 from graphpress.ir import Refusal, count_nodes, graphs
 from graphpress.ir.encoding import compute_requests
+from graphpress.ir.garbage import paused_collection
 from graphpress.manager.manager import Run
 from graphpress.manager.manifest import MANIFEST_FILE, Manifest, file_records, write_manifest
 from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict
@@ -69,6 +70,7 @@ def _move(files: Sequence[Path], folder: Path) -> None:
 # -- the report -------------------------------------------------------------------------------------------
 
 
+@paused_collection()
 def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
     baseline_score = job.final_baseline
     candidate = choice.candidate

@@ -16,6 +16,7 @@ from graphpress.driver.source import ModelFile
 from graphpress.errors import ModelError, listed
 from graphpress.evaluation import EvaluationService, Score, evaluate, score_model
 from graphpress.ir import Dims, Model, Refusal, graphs, is_standard
+from graphpress.ir.garbage import paused_collection
 from graphpress.manager.contract import Context
 from graphpress.manager.evaluator import MetricEvaluator, NoEvaluator, verdict_on
 from graphpress.manager.manager import Evaluator, Manager
@@ -155,6 +156,7 @@ class Job:
             )
 
 
+@paused_collection()
 def open_job(file: ModelFile, config: RunConfig, progress: Progress) -> Job:
     """Open model and data, check what can be checked.
 

@@ -29,9 +29,11 @@ from graphpress.ir.encoding import (
     fits,
     float_type,
     invalidation_of,
+    is_annotated,
     output_encoding,
     override_output,
     override_use,
+    overrides_of,
     read_encoding,
     set_encoding,
     set_float_type,
@@ -208,16 +210,26 @@ def materialize_qdq(model: Model) -> int:
         ModelError: a value lost its encoding to an edit after it was quantized.
     """
     edit, count = Editor(model), 0
+    overridden = any(overrides_of(node) for graph in graphs(model) for node in graph)
     for graph in graphs(model):
         if isinstance(graph, Graph):
             parameters = _Parameters(edit, graph)
             for value in list(values_of(graph)):
-                count += _materialize_value(value, parameters)
+                if overridden or is_annotated(value):
+                    count += _materialize_value(value, parameters)
             for node in graph:
                 kept = float_type(node)
                 clear_annotations(node)
                 set_float_type(node, kept)
     return count
+
+
+def is_plain(model: Model) -> bool:
+    """Whether there is nothing for ``materialize_qdq`` to write out, or to say."""
+    return not any(
+        any(is_annotated(value) for value in values_of(graph)) or any(overrides_of(node) for node in graph)
+        for graph in graphs(model)
+    )
 
 
 class _Parameters:

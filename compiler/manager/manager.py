@@ -184,6 +184,7 @@ class Manager:
 
     # -- lossless ---------------------------------------------------------------------------------------
 
+    @paused_collection()
     def _run_lossless(self, pass_runs: list[PassRun], start: Checkpoint, recipe: Recipe) -> Checkpoint:
         """Run to a fixed point, check, and drop whoever changes the outputs."""
         with doing("running the model as the lossless passes find it"):

@@ -15,7 +15,7 @@ from graphpress.data import Feed
 from graphpress.errors import DataError, ModelError
 from graphpress.ir import DataType, Model, clone, graphs, values_of
 from graphpress.ir.encoding.saving import holds_encodings
-from graphpress.ir.qdq import materialize_qdq
+from graphpress.ir.qdq import is_plain, materialize_qdq
 from graphpress.runtime import Infer, Session
 
 Verification = Literal["none", "final", "each"]
@@ -91,6 +91,8 @@ class Probe:
 
 def _materialized(model: Model) -> tuple[Session, float]:
     """A session of the model with its encodings as Q/DQ nodes, and the least tolerance that this asks for."""
+    if is_plain(model):
+        return Session(model, optimization="basic"), 0.0
     materialized = clone(model)
     encoded = materialize_qdq(materialized)
     return Session(materialized, optimization="basic"), QUANTIZED_TOLERANCE if encoded else 0.0
