@@ -47,7 +47,7 @@ class Constraint:
 
     accepts: Callable[[Any], bool]
     what: str
-    schema: Mapping[str, Any] = field(default_factory=dict)
+    schema: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __get_pydantic_json_schema__(self, kind: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """How pydantic writes a field with this constraint."""
@@ -72,6 +72,11 @@ def words(*choices: str) -> Constraint:
 def matching(pattern: str, what: str) -> Constraint:
     """Texts of one form; ``what`` describes it."""
     return Constraint(lambda text: re.fullmatch(pattern, text) is not None, what, {"pattern": f"^{pattern}$"})
+
+
+def ascending() -> Constraint:
+    """Lists whose items do not become smaller."""
+    return Constraint(lambda items: list(items) == sorted(items), "numbers in ascending order")
 
 
 def not_empty() -> Constraint:

@@ -86,6 +86,12 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
     help='Passes by hand: "fold_batch_norm,quantize{per_channel=true}".',
 )
 @_option(
+    "Passes",
+    "--allow-code",
+    is_flag=True,
+    help="Run the code (module:function, module:Class) that a manifest names, too.",
+)
+@_option(
     "Passes", "--exclude", type=FILLED, metavar="REGEX", help="Nodes whose name matches are left alone by lossy passes."
 )
 @_option(

@@ -80,6 +80,7 @@ def optimize(
     verify: Verification = "final",
     strict: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
+    allow_code: bool = False,
     hooks: Hooks | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -110,6 +111,7 @@ def optimize(
         verify: when to compare the outputs of lossless passes with those before.
         strict: a pass that breaks, by a bug of its own, ends the run; without, the result is made without it.
         cache_dir: folder that keeps expensive results by content.
+        allow_code: run the user's code that a manifest names, too.
         hooks: the user's functions: ``before_pass(pass, model)``, ``after_pass(pass, model, outcome)`` and
             ``on_transaction(passes, model, verdict)``.
         progress: where long work tells how far it is.
@@ -138,6 +140,7 @@ def optimize(
         verify=verify,
         strict=strict,
         cache_dir=cache_dir,
+        allow_code=allow_code,
     )
     with opened(model) as file:
         return run(file, options, progress or Silent(), hooks or {})

@@ -126,7 +126,7 @@ def _try(job: Job, checkpoint: Checkpoint, folder: Path, dropped: Sequence[Dropp
 
 def _worse(job: Job, checkpoint: Checkpoint, comparison: Comparison, dropped: Sequence[Dropped]) -> str:
     """Why the never-worse gate, or a recorded run, gives a state up; empty where neither does."""
-    options, recorded = job.config.options, job.context.decisions.get(DECISION)
+    options, recorded = job.config.options, job.context.recorded(DECISION, str)
     gated = any(not pass_.lossless and pass_.gated for pass_ in job.config.recipe.passes) and not options.allow_worse
     worse = comparison.worse if gated else ""
     if not worse and not checkpoint.transactions and dropped and not _better(comparison):

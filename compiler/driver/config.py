@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from graphpress.backend import Backend
@@ -15,6 +16,7 @@ from graphpress.data import data_files
 from graphpress.driver.input_shapes import parse_input_shapes
 from graphpress.driver.options import Options
 from graphpress.driver.output import check_folder, default_folder
+from graphpress.driver.replay import check_manifest, replayed
 from graphpress.driver.source import ModelFile
 from graphpress.errors import BackendError, UsageError, did_you_mean
 from graphpress.manager.manifest import Manifest
@@ -74,7 +76,7 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
         BackendError: the backend does not work here.
     """
     recipe = _recipe(options, load_target(options.target), hooks)
-    options = _replayed(options, recipe.manifest)
+    options = replayed(options, recipe)
     target = _target(options, recipe.manifest)
     backend_name = options.backend or target.backend
     called = target_text(options.target)
@@ -117,33 +119,11 @@ def _recipe(options: Options, target: Target, hooks: Mapping[str, Callable[..., 
         recipe = from_passes(options.passes)
     else:
         with _said_by(target, "recipe", given=options.recipe is not None):
-            recipe = from_name(os.fspath(options.recipe or target.recipe))
+            recipe = from_name(os.fspath(options.recipe or target.recipe), partial(check_manifest, options=options))
     for event in hooks:
         if event not in HOOKS:
             raise UsageError(f"unknown hook {event!r}", where="hooks", fix=did_you_mean(event, HOOKS))
     return replace(recipe, hooks={**recipe.hooks, **hooks})
-
-
-def _replayed(options: Options, manifest: Manifest | None) -> Options:
-    """What the call leaves at its default is as it was in the recorded run."""
-    if manifest is None:
-        return options
-    recorded = {
-        **manifest.options,
-        "target": manifest.target,
-        "backend": manifest.backend,
-        "seed": manifest.seed,
-        "threads": manifest.threads,
-    }
-    default = Options()
-    return replace(
-        options,
-        **{
-            name: value
-            for name, value in recorded.items()
-            if hasattr(default, name) and getattr(options, name) == getattr(default, name)
-        },
-    )
 
 
 @contextmanager

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_seconds
 from graphpress.driver.choice import Choice, choose
 from graphpress.driver.job import Job
 from graphpress.driver.output import Claim
+from graphpress.driver.replay import changed_outputs, recorded_options, remade_decisions
 from graphpress.evaluation import Score
 from graphpress.ir import Refusal, count_nodes, graphs
 from graphpress.ir.encoding import compute_requests
@@ -49,7 +49,8 @@ def deliver(job: Job, run: Run, began: float, claim: Claim) -> tuple[Report, tup
         _move(choice.artifact.files, folder)
         shutil.rmtree(scratch)
         report = _report(job, run, choice, size)
-        report = replace(report, seconds=time.perf_counter() - began)
+        changed = changed_outputs(job.config.recipe.manifest, folder)
+        report = replace(report, changed_outputs=changed, seconds=time.perf_counter() - began)
         (folder / "report.json").write_text(to_json(report), encoding="utf-8")
         write_html(report, folder / "report.html")
         write_manifest(_manifest(job, folder), folder / MANIFEST_FILE)
@@ -214,6 +215,8 @@ def _notes(job: Job) -> list[str]:
         notes.append(job.final_baseline.note)
     if job.inputs.metric is None:
         notes.append("no data was given: the metric was not measured")
+    if remade := remade_decisions(job.config.recipe.manifest, job.context.decisions):
+        notes.append(f"recorded decisions that did not fit were made anew: {', '.join(remade)}")
     if job.config.cache.fault:
         notes.append(job.config.cache.fault)
     nodes = (node for graph in graphs(job.inputs.model) for node in graph)
@@ -240,24 +243,9 @@ def _manifest(job: Job, folder: Path) -> Manifest:
         backend=job.config.backend_name,
         seed=job.config.options.seed,
         threads=job.config.threads,
-        options=_recorded_options(job),
+        options=recorded_options(job.config.options),
         decisions=job.context.decisions,
         inputs=job.inputs.records,
         outputs=file_records(folder.iterdir(), folder),
         data=dict(job.inputs.fingerprints),
     )
-
-
-def _recorded_options(job: Job) -> dict[str, Any]:
-    left_out = (
-        "data", "output", "force", "cache_dir", "recipe", "passes", "target", "backend", "seed", "threads", "strict",
-    )  # fmt: skip
-    return {
-        name: _printable(value)
-        for name, value in asdict(replace(job.config.options, data=None, passes=None)).items()
-        if name not in left_out
-    }
-
-
-def _printable(value: Any) -> Any:
-    return f"{value.__module__}:{value.__qualname__}" if isinstance(value, Callable) else value  # type: ignore[arg-type]

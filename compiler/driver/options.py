@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, runtime_checkable
 
 from graphpress.data import Dataset
 from graphpress.errors import UsageError
@@ -14,6 +14,11 @@ from graphpress.manager.verification import Verification
 from graphpress.targets import Target
 from graphpress.targets.load import target_text
 from graphpress.validation import MismatchError, check_fields
+
+RECORDED: Final = {"recorded": True}
+"""Marks an option that a manifest holds, and a replay therefore takes from it: it says how a model is made. What is
+read, written, replaced or run is for the call to say.
+"""
 
 MINIMUM = {"max_drop": 0, "time_limit": 0, "threads": 1, "eval_limit": 1, "seed": 0}
 """Least value of each option that is a number; None leaves one out."""
@@ -58,31 +63,33 @@ class Options:
         verify: when to compare the outputs of lossless passes with those before.
         strict: a pass that breaks, by a bug of its own, ends the run; without, the result is made without it.
         cache_dir: folder that keeps expensive results by content.
+        allow_code: run the user's code that a manifest names, too.
 
     Raises:
         UsageError: a number or a word that makes no sense.
     """
 
-    target: str | os.PathLike[str] | Target = "cpu"
-    backend: str | None = None
+    target: str | os.PathLike[str] | Target = field(default="cpu", metadata=RECORDED)
+    backend: str | None = field(default=None, metadata=RECORDED)
     data: Data | None = None
-    metric: str | Callable[..., Any] | None = None
-    max_drop: float | None = 0.01
+    metric: str | Callable[..., Any] | None = field(default=None, metadata=RECORDED)
+    max_drop: float | None = field(default=0.01, metadata=RECORDED)
     recipe: str | os.PathLike[str] | None = None
     passes: Passes | None = None
     output: str | os.PathLike[str] | None = None
     force: bool = False
-    allow_worse: bool = False
-    exclude: str | None = None
-    input_shape: Sequence[str] = ()
-    input_range: Sequence[str] = ()
-    threads: int | None = None
-    seed: int = 0
-    time_limit: float | None = None
-    eval_limit: int | None = None
-    verify: Verification = "final"
+    allow_worse: bool = field(default=False, metadata=RECORDED)
+    exclude: str | None = field(default=None, metadata=RECORDED)
+    input_shape: Sequence[str] = field(default=(), metadata=RECORDED)
+    input_range: Sequence[str] = field(default=(), metadata=RECORDED)
+    threads: int | None = field(default=None, metadata=RECORDED)
+    seed: int = field(default=0, metadata=RECORDED)
+    time_limit: float | None = field(default=None, metadata=RECORDED)
+    eval_limit: int | None = field(default=None, metadata=RECORDED)
+    verify: Verification = field(default="final", metadata=RECORDED)
     strict: bool = False
     cache_dir: str | os.PathLike[str] | None = None
+    allow_code: bool = False
 
     def __post_init__(self) -> None:
         for name in ("input_shape", "input_range"):

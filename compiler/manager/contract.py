@@ -19,7 +19,7 @@ from graphpress.ir import Editor, Match, Model, Node, OperatorIndex, Refusal, ap
 from graphpress.manager.transaction import Transaction
 from graphpress.progress import Progress, Silent
 from graphpress.targets import Target
-from graphpress.validation import MismatchError, check_fields
+from graphpress.validation import MismatchError, check_fields, conform
 
 P = TypeVar("P", bound="Pass")
 
@@ -37,7 +37,8 @@ class Context:
         threads: threads of the runtime.
         progress: where long work tells how far it is.
         decisions: a store that passes write to: choices that rest on measurement, by key. A pass that measures looks
-            here first and records what it decided, so that the same inputs with the same decisions give the same bytes.
+            here first (``recorded``) and records what it decided, so that the same inputs with the same decisions give
+            the same bytes.
         cache: keeps expensive results by content; None outside a run.
         checkpoints: folder where long work keeps its state, to be taken up after an interruption; None for nowhere.
         step: position of the running pass in its recipe, for the keys of decisions.
@@ -66,6 +67,28 @@ class Context:
     def excluded(self, node: Node) -> bool:
         """Whether the user asked for this node to be left alone."""
         return bool(self.exclude and node.name and self.exclude.search(node.name))
+
+    def recorded(self, key: str, kind: Any) -> Any:
+        """The decision that a recorded run made; None where none is recorded under this key.
+
+        Args:
+            key: of the decision.
+            kind: what it holds, as an annotation: ``dict[str, tuple[float, float]]``, a dataclass, ….
+
+        Raises:
+            UsageError: it holds something else.
+        """
+        decision = self.decisions.get(key)
+        if decision is None:
+            return None
+        try:
+            return conform(decision, kind, key)
+        except MismatchError as mismatch:
+            raise UsageError(
+                f"the recorded decision {mismatch.field} {mismatch.what}",
+                where="--recipe",
+                fix=f"use the manifest.json that a run left behind, unedited ({mismatch.fix})",
+            ) from mismatch
 
 
 @dataclass

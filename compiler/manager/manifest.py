@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ MANIFEST_VERSION = 1
 """Its key, ``manifest_version``, is also what tells a manifest from a recipe file."""
 
 MANIFEST_FILE = "manifest.json"
+MAX_DEPTH = 16
+"""Levels of lists and tables in a manifest: those of a run have half as many."""
+
 _CHUNK_BYTES = 1 << 20
 
 
@@ -185,7 +189,7 @@ def read_manifest(path: Path) -> Manifest:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(path.read_text(encoding="utf-8"), parse_constant=_number, parse_float=_number)
     except OSError as error:
         raise UsageError(
             f"cannot be read ({error.strerror})", where=str(path), fix="give the path of a manifest.json"
@@ -194,6 +198,24 @@ def _parse(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"not valid JSON ({error})", where=str(path), fix="give the path of a manifest.json"
         ) from error
-    if not isinstance(table, dict):
+    except RecursionError:
+        table = None
+    if not isinstance(table, dict) or _is_deeper(table, MAX_DEPTH):
         raise UsageError("not a manifest", where=str(path), fix="give the path of a manifest.json")
     return table
+
+
+def _number(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no number")
+    return number
+
+
+def _is_deeper(table: Any, levels: int) -> bool:
+    """Whether values are nested in more levels of lists and tables than this."""
+    layer = [table]
+    while layer and levels >= 0:
+        layer = [inner for item in layer if isinstance(item, (dict, list))
+                 for inner in (item.values() if isinstance(item, dict) else item)]  # fmt: skip
+        levels -= 1
+    return any(isinstance(item, (dict, list)) for item in layer)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.manager.contract import Pass, field_error
-from graphpress.manager.manifest import Manifest, read_manifest
+from graphpress.manager.manifest import MANIFEST_FILE, Manifest, read_manifest
 from graphpress.manager.recipe_file import named_recipes, parse_recipe, read_recipe, read_table, recipe_names
 from graphpress.manager.registry import load_pass, pass_names, unknown_pass
 from graphpress.manager.syntax import PassCall, format_steps, parse_steps
-from graphpress.validation import MismatchError, build
+from graphpress.validation import MismatchError, build, conform
 
 T = TypeVar("T")
 
@@ -102,17 +103,21 @@ def _item(item: AnyPass) -> Recipe:
     return Recipe((pass_,), frozenset({pass_.name}))
 
 
-def _some(steps: list[T]) -> list[T]:
+def _some(steps: Sequence[T]) -> Sequence[T]:
     if not steps:
         raise UsageError("names no pass", where="--passes", fix="name at least one, or leave the option out")
     return steps
 
 
-def from_name(name: str) -> Recipe:
+def from_name(name: str, check: Callable[[Manifest, Path], None] = lambda manifest, file: None) -> Recipe:
     """A recipe that has a name, or a recipe file (YAML or JSON), or a manifest to replay.
 
+    Args:
+        name: the name or the file.
+        check: asked whether a manifest may be replayed, before anything that it names is loaded.
+
     Raises:
-        UsageError: there is no such recipe, or the file does not hold one.
+        UsageError: there is no such recipe, or the file does not hold one; or what ``check`` says.
     """
     if name in recipe_names():
         return replace(
@@ -124,17 +129,34 @@ def from_name(name: str) -> Recipe:
             f"no recipe {name!r}", where="--recipe", fix=f"give a file, or {did_you_mean(name, recipe_names())}"
         )
     table = read_table(file)
-    if "manifest_version" in table:
-        manifest = read_manifest(file)
-        explicit = frozenset(manifest.decisions.get(EXPLICIT, ()))
-        return replace(from_text(manifest.recipe), explicit=explicit, decisions=manifest.decisions, manifest=manifest)
-    content = parse_recipe(table, file)
+    with _said_of(name):
+        if file.name == MANIFEST_FILE or "manifest_version" in table:  # a recipe of that name would escape the check
+            return _replay(read_manifest(file), file, check)
+        content = parse_recipe(table, file)
+        return replace(_recipe(_some(content.steps)), hooks=content.hooks)
+
+
+def _replay(manifest: Manifest, file: Path, check: Callable[[Manifest, Path], None]) -> Recipe:
+    """A recorded run."""
+    check(manifest, file)
     try:
-        return replace(_recipe(content.steps), hooks=content.hooks)
+        explicit = conform(manifest.decisions.get(EXPLICIT, ()), tuple[str, ...], f"decisions.{EXPLICIT}")
+    except MismatchError as mismatch:
+        raise UsageError(f"{mismatch.field} {mismatch.what}", where=str(file), fix=mismatch.fix) from mismatch
+    return replace(
+        from_text(manifest.recipe), explicit=frozenset(explicit), decisions=manifest.decisions, manifest=manifest
+    )
+
+
+@contextmanager
+def _said_of(file: str) -> Iterator[None]:
+    """An error about passes names the file in which they stand, not the option that takes them as text."""
+    try:
+        yield
     except UsageError as error:
         if error.where != "--passes":
             raise
-        raise UsageError(error.what, where=name, fix=error.fix) from error
+        raise UsageError(error.what, where=file, fix=error.fix) from error
 
 
 def make_pass(step: PassCall) -> Pass:

@@ -86,6 +86,8 @@ def read_table(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
         table = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except RecursionError as error:
+        raise UsageError("is nested too deeply", where=str(file), fix="begin it with `passes:`") from error
     except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
         raise UsageError(
             f"not readable as a recipe ({str(error).splitlines()[0]})", where=str(file), fix="write it as YAML or JSON"
@@ -106,13 +108,16 @@ def _step(entry: Any, file: Path) -> PassCall:
 
 
 def _hooks(table: Any, file: Path) -> dict[str, Callable[..., None]]:
-    from graphpress.data.user_code import load_object
+    from graphpress.data.user_code import is_reference, load_object
 
     if not isinstance(table, dict):
         raise UsageError("hooks is no table", where=str(file), fix="write event: module:function")
     for event in table:
         if event not in HOOKS:
             raise UsageError(f"unknown hook {event!r}", where=str(file), fix=did_you_mean(str(event), HOOKS))
-    return {
-        event: load_object(str(reference), folder=file.parent, error=UsageError) for event, reference in table.items()
-    }
+    for event, reference in table.items():
+        if not (isinstance(reference, str) and is_reference(reference)):
+            raise UsageError(
+                f"the hook {event} cannot be {reference!r}", where=str(file), fix=f"write {event}: module:function"
+            )
+    return {event: load_object(reference, folder=file.parent, error=UsageError) for event, reference in table.items()}

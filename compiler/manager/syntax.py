@@ -18,6 +18,7 @@ CLOSING = {"{": "}", "[": "]"}
 QUOTES = "\"'"
 WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
 """Text that may stand without quotes, if YAML does not take it for something else."""
+LONGEST_SHOWN = 80
 RATIO = re.compile(r"\d+:\d+")
 """YAML 1.1 would read 2:4 as a number to base sixty."""
 
@@ -83,10 +84,16 @@ def _value(text: str, part: str) -> Any:
         return text
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: dates that are none
         raise UsageError(
-            f"cannot read the value {text!r} in {part!r}", where="--passes", fix="quote it, or write it as YAML"
+            f"cannot read the value {_shortened(text)} in {_shortened(part)}",
+            where="--passes",
+            fix="quote it, or write it as YAML",
         ) from error
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…")
 
 
 def _value_text(value: Any) -> str:

@@ -86,6 +86,8 @@ class Report:
         dropped_for_fault: passes dropped because the result was not what it must be, whatever it gains, or missed the
             budget on the data of the final figure.
         failures: passes that broke, a bug of theirs, in a sentence each: the result is without them.
+        changed_outputs: files of a replay whose bytes are not those that the recorded run wrote; None where nothing was
+            replayed.
         environment: versions and machine, as text.
     """
 
@@ -109,6 +111,7 @@ class Report:
     unverified: Sequence[str] = ()
     notes: Sequence[str] = ()
     failures: Sequence[str] = ()
+    changed_outputs: Sequence[str] | None = None
     seed: int = 0
     seconds: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -30,6 +30,7 @@ NEXT_STEPS = (
 """What to do about an accuracy budget that was not met."""
 
 _LONGEST = 200
+_MOST = 3
 _SAME = 0.005
 """Figures that differ by less are about the same."""
 
@@ -61,9 +62,20 @@ def title(report: Report) -> str:
 
 def outcome(report: Report) -> str:
     """The outcome in one sentence, with what it means for ``model.onnx``; passes that broke come first, last what was
-    dropped because it was not right, or missed the budget.
+    dropped because it was not right, or missed the budget, and whether a replay came out as recorded.
     """
-    return "; ".join((*report.failures, _outcome(report), *(f"dropped {state}" for state in report.dropped_for_fault)))
+    faults = [f"dropped {state}" for state in report.dropped_for_fault]
+    return "; ".join((*report.failures, _outcome(report), *faults, *_replay(report)))
+
+
+def _replay(report: Report) -> list[str]:
+    """Whether a replay came out as the recorded run."""
+    changed = report.changed_outputs
+    if changed is None:
+        return []
+    if not changed:
+        return ["the same bytes as recorded"]
+    return [f"NOT the bytes that were recorded: {', '.join(changed[:_MOST])}{' …' if len(changed) > _MOST else ''}"]
 
 
 def failures(records: Iterable[PassRecord]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from graphpress.ir import Model, Node, Value, constant, input_of, is_standard, l
 from graphpress.manager.contract import Context
 from graphpress.observation import observe
 from graphpress.passes.precision._plan import PrecisionPlan, moves_data
+from graphpress.validation import ascending
 
 Range = tuple[float, float]
 """Smallest and largest finite element."""
@@ -108,14 +110,14 @@ def ranges_of(plan: PrecisionPlan, model: Model, context: Context, headroom: flo
 
 def _observed(model: Model, wanted: Mapping[str, Value], context: Context, key: str) -> dict[str, Range]:
     """Ranges as the data shows them."""
-    recorded: dict[str, list[float]] | None = context.decisions.get(key)
+    recorded: dict[str, Range] | None = context.recorded(key, dict[str, Annotated[Range, ascending()]])
     if recorded is None or not wanted.keys() <= recorded.keys():
         if context.calibration is None:
             return {}
         observers = {name: FiniteRange() for name in wanted}
         observe(model, observers, context.calibration, threads=context.threads, progress=context.progress)
-        recorded = context.decisions[key] = {name: list(seen.range) for name, seen in observers.items()}
-    return {name: (recorded[name][0], recorded[name][1]) for name in wanted}
+        recorded = context.decisions[key] = {name: seen.range for name, seen in observers.items()}
+    return {name: recorded[name] for name in wanted}
 
 
 def _assume(model: Model, known: dict[Value, Range], limit: float) -> None:

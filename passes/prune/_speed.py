@@ -6,8 +6,7 @@ The counts chosen are recorded among the decisions: a replay follows them and me
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -21,6 +20,24 @@ from graphpress.passes.prune._plan import ASK_FOR_LESS, NOTHING_REMOVED, CountPl
 from graphpress.passes.prune._prices import measured_price, modelled_price
 from graphpress.passes.prune._probe import probe_feed
 from graphpress.runtime import Session, median_latency
+
+
+@dataclass(frozen=True)
+class AllocationDecision:
+    """What is recorded of a choice.
+
+    Args:
+        counts: units kept of each group.
+        kept: the ratio of latency that was reached.
+        notes: sentences for the report.
+        missing: why the goal was not reached; None where it was.
+    """
+
+    counts: Mapping[str, int]
+    kept: float
+    notes: list[str]
+    missing: str | None = None
+
 
 Realize = Callable[[Mapping[str, int]], Model]
 """A copy of the model in which so many units of each group are left; the model itself stays."""
@@ -53,25 +70,20 @@ def allocate(
         if context.target.this_machine
         else _modelled(plan, costs, context)
     )
-    context.decisions[key] = {
-        "counts": chosen.counts,
-        "kept": chosen.kept,
-        "notes": list(chosen.notes),
-        "missing": None if chosen.shortfall is None else chosen.shortfall.why,
-    }
+    missing = None if chosen.shortfall is None else chosen.shortfall.why
+    context.decisions[key] = asdict(AllocationDecision(chosen.counts, chosen.kept, list(chosen.notes), missing))
     return chosen
 
 
 def _recorded(context: Context, key: str, costs: GroupCosts) -> KeptCounts | None:
     """The choice of an earlier run, where it is one for these groups."""
-    decision: dict[str, Any] | None = context.decisions.get(key)
-    if decision is None or decision["counts"].keys() != costs.sizes.keys():
+    decision: AllocationDecision | None = context.recorded(key, AllocationDecision)
+    if decision is None or decision.counts.keys() != costs.sizes.keys():
         return None
-    counts = {name: int(count) for name, count in decision["counts"].items()}
-    if any(not 1 <= count <= costs.sizes[name] for name, count in counts.items()):
+    if any(not 1 <= count <= costs.sizes[name] for name, count in decision.counts.items()):
         return None
-    shortfall = None if decision["missing"] is None else Refusal("prune", decision["missing"], ASK_FOR_LESS)
-    return KeptCounts(counts, float(decision["kept"]), shortfall, (*decision["notes"], "as recorded"))
+    shortfall = None if decision.missing is None else Refusal("prune", decision.missing, ASK_FOR_LESS)
+    return KeptCounts(dict(decision.counts), decision.kept, shortfall, (*decision.notes, "as recorded"))
 
 
 def _modelled(plan: CountPlan, costs: GroupCosts, context: Context) -> KeptCounts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -14,9 +14,10 @@ from graphpress.observation import HistogramObserver, MinMaxObserver, Observer, 
 from graphpress.passes.quantize._placement import Placement
 from graphpress.passes.quantize._ranges import Range, mse_range
 from graphpress.targets import QuantizationPolicy
+from graphpress.validation import ascending
 
 Method = Literal["minmax", "percentile", "mse"]
-Ranges = dict[str, Range | None]
+Ranges = dict[str, Annotated[Range, ascending()] | None]
 """Range by the name of the value; None where it takes infinite or undefined values."""
 
 
@@ -40,10 +41,10 @@ class Calibration:
         Follows the decision recorded under ``key`` where there is one, else records it.
         """
         wanted = {label(value) for value in placement.activations}
-        recorded: Ranges | None = context.decisions.get(key)
+        recorded: Ranges | None = context.recorded(key, Ranges)
         if recorded is None or not wanted <= set(recorded):
             recorded = context.decisions[key] = self._remembered(model, placement, policy, context)
-        return {name: None if (bounds := recorded[name]) is None else (bounds[0], bounds[1]) for name in wanted}
+        return {name: recorded[name] for name in wanted}
 
     def _remembered(self, model: Model, placement: Placement, policy: QuantizationPolicy, context: Context) -> Ranges:
         """The observed ranges, from the cache where the same model has seen the same data before."""

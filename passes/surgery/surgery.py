@@ -84,7 +84,9 @@ class Surgery(Pass):
     def _compare_code(self, context: Context) -> list[str]:
         """Record the digest of the code; a note where a recorded run had other code."""
         digest = code_hash(self._load())
-        same = context.decisions.setdefault(f"surgery.{self.function}", digest) == digest
+        key = f"surgery.{self.function}"
+        same = context.recorded(key, str) in (None, digest)
+        context.decisions.setdefault(key, digest)
         return [] if same else [f"the code of {self.function} is not that of the recorded run"]
 
     def _load(self) -> Any:

@@ -10,9 +10,9 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -43,6 +43,19 @@ FLIP_AGREEMENT = 0.85
 """Share of images that must be of the same class to the teacher when they are mirrored, for mirrored ones to be used
 by default. Letters and digits stay far below it."""
 FLIP_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class TrainingDecision:
+    """What is recorded of a training.
+
+    Args:
+        knots: its plan; None where none is recorded.
+        flip: whether images were mirrored.
+    """
+
+    knots: Sequence[Sequence[int]] | None = None
+    flip: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -139,10 +152,8 @@ class Recovery(Pass):
             task, self._target_cache(data, task, augmentation, context), store, began, model, context
         )
         changes = write_back(task.student, model)
-        context.decisions[self._key(context)] = {
-            "knots": training.knots,
-            "flip": bool(augmentation is not None and augmentation.flip),
-        }
+        flip = augmentation is not None and augmentation.flip
+        context.decisions[self._key(context)] = asdict(TrainingDecision(training.knots, flip))
         if store is not None:
             store.discard()
         return Outcome(
@@ -183,7 +194,7 @@ class Recovery(Pass):
             settings,
             progress=context.progress,
             store=store,
-            knots=self._recorded(context).get("knots"),
+            knots=self._recorded(context).knots,
             masks=masks_of(model),
             what=self.name,
         )
@@ -202,10 +213,9 @@ class Recovery(Pass):
             ahead=self.steps is None or self.steps * self.batch_size >= data.count,
         )
 
-    def _recorded(self, context: Context) -> dict[str, Any]:
+    def _recorded(self, context: Context) -> TrainingDecision:
         """What a recorded run decided."""
-        decisions: dict[str, Any] = context.decisions.get(self._key(context), {})
-        return decisions
+        return context.recorded(self._key(context), TrainingDecision) or TrainingDecision()
 
     def _key(self, context: Context) -> str:
         return f"{context.step}.{self.name}"
@@ -250,8 +260,8 @@ class Recovery(Pass):
     def _flips(self, augmentation: Augmentation, data: TrainingData, task: TrainingTask, context: Context) -> bool:
         if self.augment != "auto":
             return self.augment == "flip"
-        recorded = self._recorded(context).get("flip")
-        return _means_the_same(augmentation, data, task) if recorded is None else bool(recorded)
+        recorded = self._recorded(context).flip
+        return _means_the_same(augmentation, data, task) if recorded is None else recorded
 
     def _store(self, model: Model, context: Context, teachers: Sequence[Model]) -> Store | None:
         from graphpress.training.checkpoint import Store

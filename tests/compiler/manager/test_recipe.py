@@ -252,3 +252,30 @@ def test_what_is_wrong_in_a_file_names_the_file(tmp_path, text, what, fix):
     assert what in caught.value.what
     assert fix in (caught.value.fix or "")
     assert caught.value.where == str(file)
+
+
+@pytest.mark.parametrize("reference", ["log_hooks", "log_hooks:", ":after", "3", "[a]", "log hooks:after"])
+def test_a_hook_without_a_function_says_how_to_write_it(tmp_path, reference):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(
+        f"passes: [cleanup]\nhooks: {{after_pass: {reference if reference[0] == '[' else repr(reference)}}}\n"
+    )
+    with pytest.raises(UsageError, match="the hook after_pass cannot be") as raised:
+        from_name(str(file))
+    assert raised.value.fix == "write after_pass: module:function"
+
+
+@pytest.mark.parametrize("text", ["passes: []", '{"passes": []}'])
+def test_a_file_that_names_no_pass_is_an_error(tmp_path, text):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match="names no pass") as raised:
+        from_name(str(file))
+    assert raised.value.where == str(file)
+
+
+@pytest.mark.parametrize("name", ["deep.json", "deep.yaml"])
+def test_a_file_that_is_nested_too_deeply_is_an_error(tmp_path, name):
+    (tmp_path / name).write_text('{"passes": ' + "[" * 100_000)
+    with pytest.raises(UsageError, match=r"nested too deeply|not readable"):
+        from_name(str(tmp_path / name))

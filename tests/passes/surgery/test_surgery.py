@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -273,12 +274,14 @@ def test_one_that_says_it_is_lossless_is_checked_and_runs_once(optimize, functio
 
 def test_a_replay_with_other_code_says_so(optimize, functions, tmp_path):
     optimize(f"surgery{{function='{functions}:double'}}")
-    manifest = (tmp_path / "out" / "manifest.json").rename(tmp_path / "manifest.json")
-    result = optimize(None, recipe=str(manifest))
+    manifest = shutil.copy(tmp_path / "out" / "manifest.json", tmp_path / "manifest.json")
+    with pytest.raises(UsageError, match=f"code that only the manifest names: {functions}:double"):
+        optimize(None, recipe=str(manifest))
+    result = optimize(None, recipe=str(manifest), allow_code=True)
     assert result.report.passes[0].notes == ()
     module = Path(f"{functions}.py")
     module.write_text(module.read_text() + "\n# another version\n")
-    result = optimize(None, recipe=str(manifest))
+    result = optimize(None, recipe=str(manifest), allow_code=True)
     assert result.report.passes[0].notes == (f"the code of {functions}:double is not that of the recorded run",)
 
 
