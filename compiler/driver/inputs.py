@@ -9,6 +9,7 @@ from pathlib import Path
 
 from graphpress.backend import ShapeRange
 from graphpress.data import Dataset, Feed, data_files, load_dataset, synthetic_samples
+from graphpress.driver.claims import settle_claims
 from graphpress.driver.config import RunConfig
 from graphpress.driver.input_shapes import parse_input_ranges
 from graphpress.driver.options import Options
@@ -114,6 +115,9 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
     _check_recorded(config.recipe.manifest, records, fingerprints, config.options)
     Watched(before, ModelError).check()  # it was read three times; from now on the digest tells
     probe = Probe.by(session, _probes(specs, data, config))
+    if false_claims := settle_claims(original, config, probe):
+        model = clone(original)
+        left = [*prepare(model, config.shapes), *false_claims]
     for answer in probe.expected:
         left += correct_outputs(model, answer)
     return RunInputs(

@@ -167,7 +167,7 @@ def _decoded(node: Node, graph: Graph, numbers: _Numbers) -> Value:
     result = node.outputs[0]
     encoding = _parsed(text, lambda content: from_text(content, numbers.find), node)
     tensor = None if codes is None or codes.graph is not graph or codes.is_graph_input() else codes.const_value
-    if tensor is None or encoding.fault is not None or not _decodes(node, encoding, text):
+    if tensor is None or encoding.fault is not None or not _decodes(node, encoding, text, numbers):
         raise _unreadable(text, encoding.fault or "the node does not decode it so", node)
     kind = result.dtype or DataType.FLOAT
     held = EncodedTensor(tensor, encoding, DataType.FLOAT, result.name)
@@ -179,14 +179,18 @@ def _decoded(node: Node, graph: Graph, numbers: _Numbers) -> Value:
     return constant
 
 
-def _decodes(node: Node, encoding: Encoding, text: str) -> bool:
-    """Whether the node computes what its text declares."""
+def _decodes(node: Node, encoding: Encoding, text: str, numbers: _Numbers) -> bool:
+    """Whether the node computes what its text declares, from the very tensors that it names."""
     facts, decoder = json.loads(text), decoder_of(encoding, DataType.FLOAT, opset_of(node) or 0)
-    operands = [facts[name] for name in ("scale", "zero_point") if name in facts]
+    operands = [numbers.tensor(facts[name]) for name in ("scale", "zero_point") if name in facts]
     return (
         decoder is not None
         and (node.domain, node.op_type) == ("", decoder.op_type)
-        and [None if value is None else value.name for value in node.inputs[1:]] == operands
+        and len(node.inputs) == 1 + len(operands)
+        and all(
+            value is not None and value.const_value is tensor
+            for value, tensor in zip(node.inputs[1:], operands, strict=True)
+        )
         and {name: _number(attribute) for name, attribute in node.attributes.items()} == decoder.attributes
     )
 
