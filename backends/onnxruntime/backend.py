@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
-from graphpress.ir import Model, clone, copy_model, forget_inner_types, save
-from graphpress.ir.qdq import materialize_qdq
+from graphpress.ir import Model, Refusal, clone, copy_model, forget_inner_types, save
+from graphpress.ir.qdq import materialize_qdq, unmaterializable
 from graphpress.ir.saturation import absorb_activations
 from graphpress.runtime import Session
 from graphpress.scratch import scratch_folder
@@ -61,6 +61,10 @@ class OnnxRuntimeBackend(Backend):
             return Availability(True, f"onnxruntime {version('onnxruntime')}")
         except PackageNotFoundError:
             return Availability(False, "onnxruntime is not installed", "pip install onnxruntime")
+
+    def check(self, model: Model, options: CompileOptions) -> list[Refusal]:
+        """Encodings that no Q/DQ nodes express."""
+        return unmaterializable(model)
 
     def prepare(self, annotated: Model, target: Target) -> Prepared:
         """Drop activations that the quantizer's saturation already does, then write the encodings as Q/DQ nodes."""

@@ -39,6 +39,7 @@ from graphpress.errors import BackendError
 from graphpress.ir import Model, Node, Refusal, label
 from graphpress.ir.encoding import compute_requests
 from graphpress.ir.foreign import foreign_nodes
+from graphpress.ir.qdq import unmaterializable
 from graphpress.targets import Target, load_target
 
 RANGE = "--input-range changes it"
@@ -71,7 +72,7 @@ class TensorRTBackend(Backend):
         return find_toolchain(platform.product) is not None and device_capability() in platform.capabilities
 
     def check(self, model: Model, options: CompileOptions) -> list[Refusal]:
-        """Operators and operator sets that the target's TensorRT does not read.
+        """Operators and operator sets that the target's TensorRT does not read, encodings that no Q/DQ nodes express.
 
         Raises:
             ModelError: nothing is known of an open dimension.
@@ -79,7 +80,7 @@ class TensorRTBackend(Backend):
         """
         platform_of(options.target)
         _profile(model, options)
-        return unsupported(model, options.target)
+        return [*unsupported(model, options.target), *unmaterializable(model)]
 
     def prepare(self, annotated: Model, target: Target) -> Prepared:
         """The form that the platform prefers, and what ONNX Runtime computes in its stead; private is the canonical

@@ -57,6 +57,7 @@ from graphpress.ir.values import (
 )
 
 _STAYS = "nothing: it stays as it is"
+_EXPRESSIBLE = "give it an affine encoding with known numbers, or leave the value float"
 _EXPRESSED = {"axis", "block_size", "output_dtype", "saturate"}
 OUTPUT_TYPE_OPSET = 21
 """From here on QuantizeLinear can name the type of its result."""
@@ -207,7 +208,7 @@ def materialize_qdq(model: Model) -> int:
         How many values were written out.
 
     Raises:
-        ModelError: a value lost its encoding to an edit after it was quantized.
+        ModelError: a value lost its encoding to an edit after it was quantized, or is in ``unmaterializable``.
     """
     edit, count = Editor(model), 0
     overridden = any(overrides_of(node) for graph in graphs(model) for node in graph)
@@ -230,6 +231,24 @@ def is_plain(model: Model) -> bool:
         any(is_annotated(value) for value in values_of(graph)) or any(overrides_of(node) for node in graph)
         for graph in graphs(model)
     )
+
+
+def unmaterializable(model: Model) -> list[Refusal]:
+    """Values that are read in an encoding that Q/DQ nodes do not express: a codebook, a cast, a dynamic range."""
+    return [
+        Refusal(value.name or "", f"no backend materializes its encoding {encoding.label}", _EXPRESSIBLE)
+        for graph in graphs(model)
+        for value in values_of(graph)
+        for encoding in _encodings_of(value)
+        if static_affine(encoding) is None
+    ]
+
+
+def _encodings_of(value: Value) -> list[Encoding]:
+    """Those in which anything reads the value, each once."""
+    read = [read_encoding(use.node, use.idx) for use in value.uses()]
+    outside = output_encoding(value) if value.is_graph_output() else None
+    return list(dict.fromkeys(encoding for encoding in (*read, outside) if encoding is not None))
 
 
 class _Parameters:
@@ -300,7 +319,7 @@ def _materializable(encoding: Encoding, value: Value) -> AffineEncoding:
         raise ModelError(
             f"no backend materializes the encoding {encoding.label} of {value.name!r}",
             where="encoding",
-            fix="give it an affine encoding with known numbers, or leave the value float",
+            fix=_EXPRESSIBLE,
         )
     return affine
 

@@ -117,6 +117,7 @@ def seeds() -> Mapping[str, tuple[bytes, Mapping[str, bytes]]]:
         "kinds": _kinds(),
         "quantized": _quantized(),
         "annotated": _annotated(),
+        "unspoken": _unspoken(),
     }
     whole = {name: (model.SerializeToString(), {}) for name, model in models.items()}
     return {**whole, "external": _external()}
@@ -165,16 +166,26 @@ def _quantized() -> onnx.ModelProto:
 
 
 def _annotated() -> onnx.ModelProto:
-    """Encodings of each kind, as the compiler writes them into files."""
+    """Encodings as the compiler writes them into files: codes, a range, and what a node was asked for."""
     model = from_proto(_model(_PLAIN, 21, w=_normal(8, 6), v=_normal(6, 3), bias=_normal(3)), where="annotated")
     weights, nodes = model.graph.initializers, list(model.graph)
-    blocks = AffineEncoding("int4", np.full((2, 6), 0.2), axis=0, block=4)
-    set_codes(weights["w"], encode_array(weights["w"].const_value.numpy(), blocks), blocks)
-    book = CodebookEncoding("uint4", np.linspace(-2, 2, 16))
-    set_codes(weights["v"], encode_array(weights["v"].const_value.numpy(), book), book)
+    for name, encoding in {
+        "w": AffineEncoding("int4", np.full((2, 6), 0.3), axis=0, block=4),
+        "v": AffineEncoding("int8", np.full(3, 0.02), axis=1),
+    }.items():
+        set_codes(weights[name], encode_array(weights[name].const_value.numpy(), encoding), encoding)
     set_encoding(nodes[1].outputs[0], AffineEncoding("uint8", 0.05))
-    override_use(nodes[0], 0, dynamic_encoding("uint8"))
+    override_use(nodes[0], 0, AffineEncoding("uint8", 0.03, 128))
     request_compute(nodes[0], "int8")
+    return to_proto(model)
+
+
+def _unspoken() -> onnx.ModelProto:
+    """Encodings that no Q/DQ nodes express."""
+    model = from_proto(_model(_PLAIN, 21, w=_normal(8, 6), v=_normal(6, 3), bias=_normal(3)), where="unspoken")
+    weight, book = model.graph.initializers["v"], CodebookEncoding("uint4", np.linspace(-2, 2, 16))
+    set_codes(weight, encode_array(weight.const_value.numpy(), book), book)
+    override_use(model.graph[0], 0, dynamic_encoding("uint8"))
     return to_proto(model)
 
 

@@ -23,7 +23,7 @@ from graphpress.ir.encoding import (
     set_encoding,
 )
 from graphpress.ir.encoding.encoded_tensor import packed
-from graphpress.ir.qdq import materialize_qdq
+from graphpress.ir.qdq import materialize_qdq, unmaterializable
 from graphpress.manager.contract import Context
 from graphpress.observation.replay import Segment
 from graphpress.passes.cleanup.cse import CommonSubexpressionElimination
@@ -175,6 +175,7 @@ def test_only_float_initializers_take_codes(chosen, node_of):
 def test_what_no_backend_materializes_is_an_error(network, unspoken_encoding):
     set_encoding(network.graph.initializers["w"], unspoken_encoding)
     verify(network)
+    assert [refusal.where for refusal in unmaterializable(network)] == ["w"]
     with pytest.raises(ModelError, match=f"no backend materializes the encoding {unspoken_encoding.label} of 'w'"):
         materialize_qdq(network)
 
@@ -182,6 +183,7 @@ def test_what_no_backend_materializes_is_an_error(network, unspoken_encoding):
 def test_a_dynamic_activation_is_an_error_until_a_backend_expresses_it(network):
     override_use(network.graph[0], 0, dynamic_encoding("uint8"))
     verify(network)
+    assert [refusal.where for refusal in unmaterializable(network)] == ["x"]
     with pytest.raises(ModelError, match="no backend materializes the encoding dynamic-uint8 of 'x'"):
         materialize_qdq(network)
 
