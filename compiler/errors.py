@@ -13,6 +13,7 @@ import difflib
 import errno
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -99,6 +100,8 @@ class _Resource(NamedTuple):
 
 
 NO_MEMORY = "memory ran out"
+_NUMBER = re.compile(r"(?:\berrno|\berrcode =|\bsystem error number|\bsystemerror :) *(\d{1,3})\b")
+"""How libraries quote the number of a system error; "errno" also in "[Errno 28]", as Python does."""
 _PERMISSION = _Resource("check its permissions, or choose another place", (errno.EACCES, errno.EPERM, errno.EROFS))
 _MEMORY = _Resource(
         "use a machine with more free memory, or ask for less: fewer samples (--eval-limit), a smaller batch",
@@ -116,7 +119,7 @@ _RESOURCES = (
     _Resource(
         "free some space, or choose another place: --output, --cache-dir, TMPDIR",
         (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
-        ("no usable temporary directory",),
+        ("no usable temporary directory", "protobuf serialization failed"),
         where="while writing",
     ),
     _Resource("allow more open files: ulimit -n 4096", (errno.EMFILE, errno.ENFILE)),
@@ -149,7 +152,7 @@ def resource_fault(error: BaseException, where: str = "") -> ResourceError | Non
         elif (resource := _lacking(current)) is not None:
             if ours and resource is _PERMISSION:
                 return None
-            what = resource.what or getattr(current, "strerror", None) or _first_line(current)
+            what = resource.what or _words_of(current, resource)
             return ResourceError(what, where=where or _file_of(current) or resource.where, fix=resource.fix)
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return None
@@ -171,7 +174,11 @@ def _lacking(error: BaseException) -> _Resource | None:
 def _is_named(resource: _Resource, text: str) -> bool:
     lower = text.lower()
     system = (os.strerror(number) for number in resource.numbers)
-    return any(word in lower for word in resource.words) or any(words in text for words in system)
+    return (
+        any(word in lower for word in resource.words)
+        or any(words in text for words in system)
+        or any(int(number) in resource.numbers for number in _NUMBER.findall(lower))
+    )
 
 
 def _file_of(error: BaseException) -> str:
@@ -179,8 +186,13 @@ def _file_of(error: BaseException) -> str:
     return os.fsdecode(file) if isinstance(file, (str, bytes, os.PathLike)) else ""
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _words_of(error: BaseException, resource: _Resource) -> str:
+    """The system's words, where they or their number are given; else the first line of what the library says."""
+    if words := getattr(error, "strerror", None):
+        return str(words)
+    text = str(error).strip()
+    quoted = [int(number) for number in _NUMBER.findall(text.lower()) if int(number) in resource.numbers]
+    return os.strerror(quoted[0]) if quoted else (text or type(error).__name__).splitlines()[0]
 
 
 def reraise_resource_fault(error: BaseException, where: str = "") -> None:

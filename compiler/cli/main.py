@@ -11,6 +11,7 @@ from types import FrameType
 from graphpress.cli.supervisor import supervise
 
 BUG = 1
+NO_RESOURCES = 6
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -40,6 +41,17 @@ def _run(words: Sequence[str]) -> int:
         if stop.code == TERMINATED:
             return _stopped("terminated", TERMINATED, words)
         return stop.code if isinstance(stop.code, int) else BUG
+    except Exception as error:  # the program reports what it meets: it could not even be imported
+        return _not_started(error, words)
+
+
+def _not_started(error: Exception, words: Sequence[str]) -> int:
+    try:
+        from graphpress.cli.failure import explain, report
+    except (OSError, MemoryError, ImportError):  # no file may be opened, or memory is full
+        print(f"error: the program cannot be loaded: {error}", file=sys.stderr)
+        return NO_RESOURCES
+    return report(explain(error), words)
 
 
 def _stopped(word: str, code: int, words: Sequence[str]) -> int:
