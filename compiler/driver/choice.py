@@ -110,6 +110,7 @@ def _try(job: Job, checkpoint: Checkpoint, folder: Path, dropped: Sequence[Dropp
             artifact = job.config.backend.compile(candidate.prepared, job.compile_options(), folder)
         with doing(f"checking the result of {name}"):
             fault = output_fault(job, candidate.prepared, artifact, checkpoint.transactions)
+            stand_by(artifact)
     except (ModelError, DataError) as error:
         return Dropped(name, f"nothing that runs ({error.what})", "wrong")
     if fault is not None:
@@ -147,6 +148,7 @@ def _original(job: Job, folder: Path, dropped: Sequence[Dropped]) -> Choice:
         prepared = job.prepare(job.inputs.original)
         artifact = job.config.backend.compile(prepared, job.compile_options(unchanged=True), folder)
         fault = original_fault(job, prepared, artifact)
+        stand_by(artifact)
     if fault is not None:
         raise ModelError(
             f"compiled as it is, it is not what it was: {fault}",

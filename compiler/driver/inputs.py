@@ -25,7 +25,7 @@ from graphpress.manager.manifest import FileRecord, Manifest, changed_inputs, fi
 from graphpress.manager.prepare import prepare
 from graphpress.manager.verification import Probe
 from graphpress.progress import doing
-from graphpress.runtime import InputSpec, Session, stand_by
+from graphpress.runtime import InputSpec, Session
 from graphpress.targets import load_target
 from graphpress.targets.load import target_text
 
@@ -106,7 +106,6 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
     records = file.renamed(model_records(file.path, original))
     ranges = parse_input_ranges(config.options.input_range, model)
     session = _open_session(file, model, config.threads)
-    stand_by(session)
     specs = tuple(replace(spec, dims=config.shapes.get(spec.name, spec.dims)) for spec in session.inputs)
     data_before = states(data_files(config.options.data))
     with doing("reading the data"):

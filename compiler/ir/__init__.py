@@ -10,9 +10,7 @@ from graphpress.ir.files import (
     load,
     save,
     serialize,
-    tensors,
     to_proto,
-    weight_bytes,
 )
 from graphpress.ir.float_types import materialize_float_types
 from graphpress.ir.index import OperatorIndex
@@ -65,6 +63,7 @@ from graphpress.ir.values import (
     with_subgraphs,
 )
 from graphpress.ir.verify import InvalidGraphError, problems, verify
+from graphpress.ir.weights import tensors, weight_bytes
 
 __all__ = [
     "FLOAT_TYPES",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir
@@ -13,6 +14,46 @@ from graphpress.ir.types import Attr, AttributeType, DataType, ExternalTensor, M
 from graphpress.ir.values import TENSOR_TYPES, attributes_of, graphs
 
 _COPY = "copy the data file beside the model"
+LARGE_BYTES = 1 << 20
+"""A smaller weight is read with the rest of its model, and stays in memory."""
+
+
+class MappedTensor(ExternalTensor):
+    """A large weight in external data, mapped for as long as somebody holds its array.
+
+    What onnx_ir maps it keeps, and with it every page that was ever looked at.
+    """
+
+    @classmethod
+    def of(cls, tensor: ExternalTensor) -> MappedTensor:
+        """The same tensor."""
+        return cls(
+            tensor.location,
+            tensor.offset,
+            tensor.length,
+            tensor.dtype,
+            shape=tensor.shape,
+            name=tensor.name,
+            doc_string=tensor.doc_string,
+            metadata_props=dict(tensor.metadata_props),
+            base_dir=tensor.base_dir,
+        )
+
+    def numpy(self) -> np.ndarray:
+        """The array, which holds the mapping."""
+        array = super().numpy()
+        self._array = self.raw = None
+        return array
+
+    def __array__(self, dtype: Any = None) -> np.ndarray:
+        array: np.ndarray = self.numpy().__array__(dtype)
+        return array
+
+    def tobytes(self) -> bytes:
+        """A copy of its bytes."""
+        copy = super().tobytes()
+        self._array = self.raw = None
+        return copy
 
 
 def locate(model: Model, where: str, folder: Path | None) -> None:
@@ -27,6 +68,8 @@ def locate(model: Model, where: str, folder: Path | None) -> None:
             for value in graph.initializers.values():
                 if isinstance(value.const_value, ExternalTensor):
                     _locate_tensor(value.const_value, where, root)
+                    if value.const_value.nbytes >= LARGE_BYTES:
+                        value.const_value = MappedTensor.of(value.const_value)
         for node in graph:
             for attribute in attributes_of(node):
                 if attribute.type in TENSOR_TYPES:

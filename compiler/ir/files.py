@@ -14,7 +14,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,19 +31,27 @@ from graphpress.ir.encoding.saving import holds_encodings, write_encodings
 from graphpress.ir.external import fill, finder, in_memory, locate
 from graphpress.ir.garbage import paused_collection
 from graphpress.ir.import_fixups import prepare, restore
+from graphpress.ir.order import sort
 from graphpress.ir.types import (
-    AttributeType,
     DataType,
     ExternalTensor,
     Function,
     Graph,
     Model,
-    Node,
     TensorProtocol,
-    Value,
 )
-from graphpress.ir.values import TENSOR_TYPES, attributes_of, graphs, holds_graphs, subgraphs_of, with_subgraphs
+from graphpress.ir.values import with_subgraphs
 from graphpress.ir.verify import annotation_problems, fits_declared, structure_problems
+from graphpress.ir.weights import (
+    LARGE_FILE_BYTES,
+    LeftInFile,
+    exchanged,
+    initializers,
+    read_without_weights,
+    tensors,
+    weight_bytes,
+    write_one_by_one,
+)
 from graphpress.scratch import OWNER, reclaim, scratch_folder
 
 FIRST_IR_WITH_CONSTANT_INITIALIZERS = 4
@@ -78,18 +86,22 @@ def load(path: str | os.PathLike[str]) -> Model:
             where=str(path),
             fix="give the path of an .onnx file",
         )
-    proto = read_message(file)
-    return from_proto(proto, where=str(path), folder=file.parent)
+    proto, left = _message(file)
+    return from_proto(proto, where=str(path), folder=file.parent, left=left)
 
 
 def read_message(path: str | os.PathLike[str]) -> onnx.ModelProto:
-    """Read a model file as a message, external data left where it is: a tenth of the time that the graph takes.
+    """Read a model file as a message without its large weights and external data, in a tenth of the graph's time.
 
     Raises:
         ModelError: it is no message.
     """
+    return _message(Path(path))[0]
+
+
+def _message(path: Path) -> tuple[onnx.ModelProto, LeftInFile | None]:
     try:
-        return onnx.load(path, load_external_data=False, format="protobuf")
+        return read_without_weights(path) or (onnx.load(path, load_external_data=False, format="protobuf"), None)
     except (DecodeError, OSError, ValueError) as error:
         raise ModelError(
             f"not a readable ONNX file ({error})",
@@ -105,6 +117,7 @@ def from_proto(
     where: str = "model",
     folder: Path | None = None,
     held: Mapping[str, TensorProtocol] | None = None,
+    left: LeftInFile | None = None,
 ) -> Model:
     """Turn a protobuf message into a model, which takes the message over: don't use it afterwards.
 
@@ -114,6 +127,7 @@ def from_proto(
         folder: where its external data lies.
         held: the tensors themselves, by the place that the message refers to (``graphpress.ir.skeleton``), those of
             encodings included.
+        left: weights that the message was read without.
 
     Raises:
         ModelError: as ``load``.
@@ -121,7 +135,7 @@ def from_proto(
     if not proto.ir_version or not proto.HasField("graph") or not proto.graph.output:
         raise ModelError("not an ONNX model: it has no graph with outputs", where=where, fix="export the model again")
     with importing(where):
-        return _read(proto, where, folder, held)
+        return _read(proto, where, folder, held, left)
 
 
 @contextmanager
@@ -141,19 +155,27 @@ def importing(where: str) -> Iterator[None]:
         raise ModelError(f"malformed model ({_innermost(error)})", where=where, fix=CHECKER) from error
 
 
-def _read(proto: onnx.ModelProto, where: str, folder: Path | None, held: Mapping[str, TensorProtocol] | None) -> Model:
+def _read(
+    proto: onnx.ModelProto,
+    where: str,
+    folder: Path | None,
+    held: Mapping[str, TensorProtocol] | None,
+    left: LeftInFile | None,
+) -> Model:
     """The model of a message, as ``from_proto``."""
     prepare(proto, where)
     model = onnx_ir.serde.deserialize_model(proto)
     _read_types_of_function_inputs(proto, model)
     _settle_constant_inputs(model)
     _declare_opsets_in_subgraphs(model)
+    if left is not None:
+        left.attach(model, where)
     if held is None:
         locate(model, where, folder)
     else:
         fill(model, held, where)
     _declare_constants(model)
-    _sort(model, where)
+    sort(model, where)
     try:
         read_encodings(model, None if held is None else finder(held))
         broken, annotated = structure_problems(model), annotation_problems(model)
@@ -182,7 +204,7 @@ def _settle_constant_inputs(model: Model) -> None:
 
 def _declare_constants(model: Model) -> None:
     """A constant has the shape of its tensor, whatever a declaration leaves open; the verifier refuses another one."""
-    for value in _initializers(model):
+    for value in initializers(model):
         tensor = value.const_value
         if tensor is not None and not value.is_graph_input() and fits_declared(value, tensor):
             value.shape = tensor.shape  # type: ignore[assignment]  # which a tensor of ours always has
@@ -194,35 +216,6 @@ def _declare_opsets_in_subgraphs(model: Model) -> None:
         for graph in with_subgraphs(owner):
             if graph is not owner:
                 graph.opset_imports.update(owner.opset_imports)
-
-
-def _sort(model: Model, where: str) -> None:
-    owners: list[Graph | Function] = [model.graph, *model.functions.values()]
-    for graph in owners:
-        if _is_sorted(graph, set()):
-            continue
-        try:
-            graph.sort()
-        except ValueError as error:
-            raise ModelError("the graph has a cycle", where=where, fix="export the model again") from error
-
-
-def _is_sorted(graph: Graph | Function, made: set[Node]) -> bool:
-    """Whether every node comes after those that it reads, as nearly every exporter writes them.
-
-    Args:
-        graph: with the graphs that its nodes hold.
-        made: nodes that come before, to which those of this graph are added.
-    """
-    for node in graph:
-        for value in node.inputs:
-            producer = None if value is None else value.producer()
-            if producer is not None and producer not in made:
-                return False
-        if holds_graphs(node) and not all(_is_sorted(subgraph, made) for subgraph in subgraphs_of(node)):
-            return False
-        made.add(node)
-    return True
 
 
 def _innermost(error: BaseException) -> str:
@@ -241,30 +234,6 @@ def clone(model: Model) -> Model:
     for name, value in copy.graph.initializers.items():
         value.name = name
     return copy
-
-
-def weight_bytes(model: Model) -> int:
-    """Bytes of all constant tensors, those of subgraphs and ``Constant`` nodes included."""
-    return sum(tensor.nbytes for tensor in tensors(model))
-
-
-def tensors(model: Model) -> Iterator[TensorProtocol]:
-    """Every constant tensor: initializers and tensor attributes, in all graphs."""
-    for graph in graphs(model):
-        if isinstance(graph, onnx_ir.Graph):
-            for value in graph.initializers.values():
-                if value.const_value is not None:
-                    yield value.const_value
-        for node in graph:
-            for attribute in attributes_of(node):
-                if attribute.type in TENSOR_TYPES and not attribute.is_ref():
-                    yield from (attribute.value,) if attribute.type == AttributeType.TENSOR else attribute.value
-
-
-def _initializers(model: Model) -> Iterator[Value]:
-    for graph in graphs(model):
-        if isinstance(graph, onnx_ir.Graph):
-            yield from graph.initializers.values()
 
 
 # -- writing ------------------------------------------------------------------------------------------------
@@ -308,6 +277,14 @@ def _serialize(stored: Model) -> bytes:
     return _encode(to_proto(stored, encodings=False))
 
 
+def _write(stored: Model, write: Callable[[bytes], object]) -> None:
+    """Write what ``_serialize`` returns; of the large weights, only one at a time is in memory."""
+    if not LARGE_FILE_BYTES <= weight_bytes(stored) <= PROTOBUF_LIMIT:
+        write(_serialize(stored))
+        return
+    write_one_by_one(stored, lambda: _encode(to_proto(stored, encodings=False)), write)
+
+
 def digest(model: Model) -> str:
     """SHA-256 of everything in the model, in hexadecimal; external data, to which its serialized form only refers, too.
 
@@ -315,7 +292,8 @@ def digest(model: Model) -> str:
         ModelError: the model is too large for one protobuf message.
     """
     stored = _as_stored(model)
-    contents = hashlib.sha256(_serialize(stored))
+    contents = hashlib.sha256()
+    _write(stored, contents.update)
     for tensor in tensors(stored):
         if isinstance(tensor, ExternalTensor):
             contents.update(tensor.tobytes())
@@ -340,7 +318,7 @@ def save(model: Model, path: str | os.PathLike[str], *, encodings: bool = True) 
     """
     file = Path(path)
     stored = _as_stored(model) if encodings else model
-    external = any(isinstance(value.const_value, ExternalTensor) for value in _initializers(stored))
+    external = any(isinstance(value.const_value, ExternalTensor) for value in initializers(stored))
     prefix = f".{file.name}-"
     reclaim(file.parent, prefix)
     with scratch_folder(file.parent, prefix) as folder:
@@ -348,7 +326,8 @@ def save(model: Model, path: str | os.PathLike[str], *, encodings: bool = True) 
         if external or weight_bytes(stored) > (PROTOBUF_LIMIT if stored is model else MAPPED_BYTES):
             _follow(_save_with_data(stored, aside), file, model)
         else:
-            aside.write_bytes(_serialize(stored))
+            with aside.open("wb") as message:
+                _write(stored, message.write)
         names = sorted(written.name for written in folder.iterdir() if written.name != OWNER)
         for name in reversed(names):
             aside.with_name(name).replace(file.with_name(name))
@@ -367,18 +346,13 @@ def copy_model(files: Sequence[Path], folder: Path) -> list[Path]:
 
 def _save_with_data(model: Model, file: Path) -> list[tuple[TensorProtocol, TensorProtocol]]:
     """Write the model and its data; the model stays as it was. Returns the tensors, before and as saved."""
-    values = [value for value in _initializers(model) if value.const_value is not None]
+    values = [value for value in initializers(model) if value.const_value is not None]
     before = [value.const_value for value in values if value.const_value is not None]
     large = [tensor for tensor in before if tensor.nbytes > INLINE_BYTES and tensor.dtype != DataType.STRING]
     outside = dict(zip(map(id, large), _write_data(large, file.with_name(f"{file.name}.data")), strict=True))
     after = [outside[id(tensor)] if id(tensor) in outside else in_memory(tensor) for tensor in before]
-    try:
-        for value, tensor in zip(values, after, strict=True):
-            value.const_value = tensor
+    with exchanged(values, after):
         file.write_bytes(_encode(to_proto(model, encodings=False)))
-    finally:
-        for value, tensor in zip(values, before, strict=True):
-            value.const_value = tensor
     return list(zip(before, after, strict=True))
 
 
@@ -405,7 +379,7 @@ def _follow(saved: Sequence[tuple[TensorProtocol, TensorProtocol]], file: Path, 
                 after.base_dir = target.parent
             replaced[id(before)] = after
             before.invalidate()
-    for value in _initializers(model) if replaced else ():
+    for value in initializers(model) if replaced else ():
         tensor = value.const_value
         if isinstance(tensor, EncodedTensor) and id(tensor.codes) in replaced:
             value.const_value = EncodedTensor(replaced[id(tensor.codes)], tensor.encoding, tensor.dtype, tensor.name)

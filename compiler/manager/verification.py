@@ -16,7 +16,7 @@ from graphpress.errors import DataError, ModelError
 from graphpress.ir import DataType, Model, clone, graphs, values_of
 from graphpress.ir.encoding.saving import holds_encodings
 from graphpress.ir.qdq import is_plain, materialize_qdq
-from graphpress.runtime import Infer, Session
+from graphpress.runtime import Infer, Session, stand_by
 
 Verification = Literal["none", "final", "each"]
 """When to compare the outputs of lossless passes with those before: never, once a run of passes, after each pass."""
@@ -65,6 +65,7 @@ class Probe:
         try:
             expected = [infer(feed) for feed in feeds]
             again = infer(feeds[0])
+            stand_by(infer)
         except (DataError, ModelError) as error:
             return cls(feeds, blind=_DOES_NOT_RUN + error.what)
         blind = "the model answers differently each time" if first_difference(expected[0], again) else ""

@@ -19,7 +19,7 @@ from graphpress.ir import (
     tensors,
     to_proto,
 )
-from graphpress.ir.files import PROTOBUF_LIMIT, read_message
+from graphpress.ir.files import read_message
 from graphpress.ir.message_facts import MessageFacts
 from graphpress.progress import doing
 from graphpress.scratch import scratch_folder
@@ -224,7 +224,7 @@ def _source(
         return str(model), _facts_of(model)
     folders = {str(tensor.base_dir) for tensor in tensors(model) if isinstance(tensor, ExternalTensor)}
     in_memory = sum(tensor.nbytes for tensor in tensors(model) if not isinstance(tensor, ExternalTensor))
-    if len(folders) > 1 or in_memory > PROTOBUF_LIMIT:
+    if len(folders) > 1 or in_memory > KEPT_BYTES:  # else ONNX Runtime would hold the bytes beside what it makes
         save(_with_outputs(model, extra_outputs), scratch / "model.onnx", encodings=False)
         return str(scratch / "model.onnx"), _facts_of(scratch / "model.onnx")
     proto = to_proto(model, encodings=False)
