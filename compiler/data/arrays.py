@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import IO
 
 import numpy as np
 
+from graphpress.data.bounds import check_expansion, check_room
 from graphpress.errors import DataError, did_you_mean
 
 _IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -42,8 +44,29 @@ def read_npz(path: Path, name: str) -> np.ndarray:
     names = array_names(path)
     if name not in names:
         raise DataError(f"has no array {name!r}", where=str(path), fix=did_you_mean(name, names))
-    with reading(path, f"array {name!r}"), np.load(path, allow_pickle=False) as archive:
-        return np.asarray(archive[name])
+    where = f"{path}:{name}"
+    with reading(path, f"array {name!r}"):
+        _check_entry(path, name, where)
+        with np.load(path, allow_pickle=False) as archive:
+            return np.asarray(archive[name])
+
+
+def _check_entry(path: Path, name: str, where: str) -> None:
+    """Whether an array is of the size that the archive says, and may be read whole: asked of its header alone."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        info = entries[name]
+        check_expansion(info.compress_size, info.file_size, where)
+        with archive.open(info) as file:
+            version = np.lib.format.read_magic(file)
+            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            if version not in read_header:  # names of fields beyond Latin-1
+                return
+            shape, _, dtype = read_header[version](file)
+    wanted = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and wanted > info.file_size:
+        raise DataError(f"is truncated: {info.file_size} of {wanted} bytes", where=where, fix="write the file again")
+    check_room(wanted, where)
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -83,6 +106,8 @@ def _parse_idx(file: IO[bytes], path: Path) -> np.ndarray:
     shape = struct.unpack(f">{rank}I", file.read(4 * rank))
     dtype = np.dtype(_IDX_TYPES[code])
     wanted = math.prod(shape) * dtype.itemsize
+    check_expansion(path.stat().st_size, wanted, str(path))
+    check_room(wanted, str(path))
     content = file.read(wanted)
     if len(content) != wanted:
         raise DataError(f"is truncated: {len(content)} of {wanted} bytes", where=str(path), fix="fetch it again")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from graphpress.data.bounds import BYTES_OF_TEXT, check_room, check_values
 from graphpress.errors import DataError, did_you_mean
 
 _STRICT = {"extra": "forbid"}
@@ -125,6 +126,7 @@ def read_data_file(path: Path) -> DataFile:
     import yaml
 
     try:
+        check_room(BYTES_OF_TEXT * path.stat().st_size, str(path))
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError("no such data file", where=str(path), fix="check the path") from error
@@ -142,6 +144,7 @@ def read_data_file(path: Path) -> DataFile:
         raise DataError(
             f"is not YAML: {reason}", where=str(path), fix="correct its indentation, quotes or brackets"
         ) from error
+    check_values(content, str(path))
     return check_data_file(content, str(path))
 
 

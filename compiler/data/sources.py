@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from graphpress.data.arrays import reading
+from graphpress.data.bounds import check_expansion, check_room
 from graphpress.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -139,13 +141,15 @@ def decode(content: bytes, mode: str, where: str) -> np.ndarray:
     """An image file as ``[height, width, channels]`` of uint8.
 
     Raises:
-        DataError: the bytes are not an image that Pillow can decode.
+        DataError: the bytes are not an image that Pillow can decode, or one of more pixels than it takes for an image.
     """
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            pixels = np.asarray(image.convert(mode))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as image:
+                pixels = np.asarray(image.convert(mode))
     except Exception as error:  # a malformed image makes Pillow's decoders raise nearly anything
         raise DataError(f"is not a readable image: {error}", where=where, fix="replace or remove it") from error
     return pixels if pixels.ndim == 3 else pixels[..., None]
@@ -171,7 +175,12 @@ def _opened(path: Path) -> Iterator[Callable[[str], bytes]]:
 
     def read(name: str) -> bytes:
         with reading(f"{path}/{name}"):
-            return (path / name).read_bytes() if archive is None else archive.read(name)
+            if archive is None:
+                return (path / name).read_bytes()
+            info = archive.getinfo(name)
+            check_expansion(info.compress_size, info.file_size, f"{path}/{name}")
+            check_room(info.file_size, f"{path}/{name}")
+            return archive.read(info)
 
     try:
         yield read

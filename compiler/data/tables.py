@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from graphpress.data.bounds import BYTES_OF_TEXT, check_room
 from graphpress.errors import DataError, did_you_mean
 
 ColumnName = str | int
@@ -75,8 +76,9 @@ def read_table(path: Path, named: bool, numeric: Sequence[int] = ()) -> Table:
             has them, is taken for a header too.
 
     Raises:
-        DataError: it cannot be read, is empty, or its rows differ in width.
+        DataError: it cannot be read, is empty, too large for the memory, or its rows differ in width.
     """
+    check_room(BYTES_OF_TEXT * path.stat().st_size, str(path))
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

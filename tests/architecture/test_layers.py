@@ -17,7 +17,7 @@ FOLDERS = {
 
 LAYERS = (
     ("errors",),
-    ("cache", "child_process", "plain", "plugins", "progress", "scratch", "validation"),
+    ("cache", "child_process", "memory", "plain", "plugins", "progress", "scratch", "validation"),
     ("data", "ir"),
     ("graphsurgeon", "ops", "runtime"),
     ("targets",),
