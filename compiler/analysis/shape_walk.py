@@ -14,15 +14,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from graphpress.errors import reraise_resource_fault
+from graphpress.analysis.reference import LARGEST, Types, compute_node, infer_node, static_dims, type_of
 from graphpress.ir import Dims
 from graphpress.ir.values import STANDARD_DOMAINS
 from graphpress.ops import lookup
-
-LARGEST = 1024
-"""Elements of the largest tensor that is evaluated."""
-
-Types = dict[str, onnx.TypeProto]
 
 
 def complete(proto: onnx.ModelProto, types: Types) -> Types:
@@ -36,14 +31,6 @@ def complete(proto: onnx.ModelProto, types: Types) -> Types:
     for node in proto.graph.node:
         walk.visit(node)
     return walk.types
-
-
-def static_dims(proto: onnx.TypeProto | None) -> Dims | None:
-    """The shape of a tensor type as integers, or None where any part of it is open."""
-    if proto is None or not proto.HasField("tensor_type") or not proto.tensor_type.HasField("shape"):
-        return None
-    dims = proto.tensor_type.shape.dim
-    return tuple(dim.dim_value for dim in dims) if all(dim.HasField("dim_value") for dim in dims) else None
 
 
 @dataclass
@@ -67,7 +54,7 @@ class _Walk:
         if results is not None:
             for name, array in zip(node.output, results, strict=False):
                 self.values[name] = array
-                self.types[name] = _type_of(array)
+                self.types[name] = type_of(array)
         elif any(static_dims(self.types.get(name)) is None for name in node.output if name):
             self._infer(node)
 
@@ -81,46 +68,16 @@ class _Walk:
         feed = {name: self.values[name] for name in names if name in self.values}
         if len(feed) < len(names) or any(array.dtype.kind not in "iubf" for array in feed.values()):
             return None
-        return self._run(node, feed)
-
-    def _run(self, node: onnx.NodeProto, feed: dict[str, np.ndarray]) -> list[np.ndarray] | None:
-        """One node through ONNX's reference implementation; None where that cannot run it or the result is large."""
-        from onnx.reference import ReferenceEvaluator
-
-        inputs = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in feed]
-        outputs = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in node.output if name]
-        graph = onnx.helper.make_graph([node], "one_node", inputs, outputs)
-        try:
-            model = onnx.helper.make_model(graph, opset_imports=self.model.opset_import)
-            results = [np.asarray(result) for result in ReferenceEvaluator(model).run(None, feed)]
-        except Exception as error:  # an operator that the reference does not run is simply not evaluated
-            reraise_resource_fault(error)
-            return None
-        fits = all(result.size <= LARGEST and result.dtype.kind in "iubf" for result in results)
-        return results if fits and all(node.output) else None
+        results = compute_node(node, feed, self.model.opset_import, self.model.ir_version)
+        usable = results is not None and all(node.output) and all(result.dtype.kind in "iubf" for result in results)
+        return results if usable else None
 
     def _infer(self, node: onnx.NodeProto) -> None:
-        names = [name for name in node.input if name]
-        if any(name not in self.types for name in names) or any(
+        if any(name not in self.types for name in node.input if name) or any(
             attribute.HasField("g") for attribute in node.attribute
         ):
             return
-        known = {name: numpy_helper.from_array(self.values[name], name) for name in names if name in self.values}
-        opset = next(
-            (imported.version for imported in self.model.opset_import if imported.domain in STANDARD_DOMAINS), 0
-        )
-        try:
-            inferred = onnx.shape_inference.infer_node_outputs(
-                onnx.defs.get_schema(node.op_type, opset),
-                node,
-                {name: self.types[name] for name in names},
-                known,
-                opset_imports=list(self.model.opset_import),
-                ir_version=self.model.ir_version,
-            )
-        except Exception as error:  # an operator that inference cannot follow stays unknown, as it was
-            reraise_resource_fault(error)
-            return
+        inferred = infer_node(node, self.types, self.values, self.model.opset_import, self.model.ir_version)
         self.types |= {name: proto for name, proto in inferred.items() if static_dims(self.types.get(name)) is None}
 
 
@@ -131,7 +88,3 @@ def _shape_or_size(node: onnx.NodeProto, dims: Dims | None) -> list[np.ndarray] 
         return [np.array(math.prod(dims), np.int64)]
     bounds = {attribute.name: attribute.i for attribute in node.attribute}
     return [np.array(dims[bounds.get("start", 0) : bounds.get("end")], np.int64)]
-
-
-def _type_of(array: np.ndarray) -> onnx.TypeProto:
-    return onnx.helper.make_tensor_type_proto(onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)

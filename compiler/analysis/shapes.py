@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from graphpress.analysis.shape_walk import complete, static_dims
+from graphpress.analysis.reference import static_dims
+from graphpress.analysis.shape_walk import complete
 from graphpress.errors import reraise_resource_fault
 from graphpress.ir import (
     DataType,
@@ -33,9 +34,18 @@ from graphpress.ir import (
 )
 from graphpress.ir.light import to_light_proto
 from graphpress.ir.values import STANDARD_DOMAINS, dims_text
+from graphpress.memory import memory_budget
 
 LARGE = 1024
 """Constants of more elements than this are no shape arithmetic; inference sees only their type."""
+
+PROPAGATED = 1 << 21
+"""Elements of vectors that onnx may propagate, at some 140 bytes each."""
+
+INFERENCE_BYTES = 1 << 29
+"""Memory that inference may take, beside some copies of the message: a long vector may come up on the way."""
+
+_TOO_LONG = "graphpress.too_long_to_propagate"
 
 DEFAULT_BATCH = 1
 DEFAULT_CHANNELS = 3
@@ -61,7 +71,7 @@ def infer_shapes(model: Model) -> list[str]:
         What went wrong, one sentence each; empty when inference ran. It never raises for a strange model.
     """
     notes: list[str] = []
-    _merge_all(model, _infer(_serialize(model, notes), notes))
+    _merge_all(model, _infer(_serialize(model, notes), notes, model))
     return notes
 
 
@@ -107,7 +117,7 @@ def concrete_shapes(model: Model, input_shapes: Mapping[str, Dims] | None = None
             if dims is not None:
                 value.shape = Shape(dims)
         _forget_inner_shapes(copy, sizes)
-        known, is_complete = _settled(copy)
+        known, is_complete = _settled(copy, model)
         if len(known) > len(best):
             best = known
         if is_complete or not defaults.used:
@@ -159,21 +169,25 @@ class _Defaults:
 # -- inference ------------------------------------------------------------------------------------------------
 
 
-def _settled(model: Model) -> tuple[dict[str, Dims], bool]:
+def _settled(model: Model, origin: Model) -> tuple[dict[str, Dims], bool]:
     """Infer over the whole graph; complete node by node; whole again for what subgraphs may now know.
+
+    Args:
+        model: what to infer over.
+        origin: what it is a copy of.
 
     Returns:
         The shapes that are known, and whether those are all.
     """
     notes: list[str] = []
     proto = _serialize(model, notes)
-    inferred = _infer(proto, notes)
+    inferred = _infer(proto, notes, origin)
     wanted = {output.name for graph in graphs(model) for node in graph for output in node.outputs if output.name}
     known = _static(inferred)
     if proto is not None and not wanted <= known.keys():
         completed = complete(proto, inferred)
         proto.graph.value_info.extend(onnx.helper.make_value_info(name, info) for name, info in completed.items())
-        known = _static(_infer(proto, notes)) | _static(completed)
+        known = _static(_infer(proto, notes, origin)) | _static(completed)
     return known, wanted <= known.keys()
 
 
@@ -197,19 +211,32 @@ def _serialize(model: Model, notes: list[str]) -> onnx.ModelProto | None:
     return proto
 
 
-def _infer(proto: onnx.ModelProto | None, notes: list[str]) -> _Types:
-    """Types by value name, of names that are used once in the model."""
+def _infer(proto: onnx.ModelProto | None, notes: list[str], model: Model) -> _Types:
+    """Types by value name, of names that are used once in the model, which remembers when propagation is too much."""
     if proto is None:
         return {}
     for data_prop in (True, False):
+        if data_prop and (model.meta.get(_TOO_LONG) or _is_long(proto)):
+            continue
         try:
-            inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=data_prop)
+            with memory_budget(INFERENCE_BYTES + 4 * proto.ByteSize()):
+                inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=data_prop)
+        except MemoryError:
+            notes.append("shape inference wanted more memory than it may have")
+            model.meta[_TOO_LONG] = True
+            continue
         except Exception as error:  # onnx raises several kinds for models it cannot follow
             reraise_resource_fault(error)
             notes.append(f"shape inference failed: {_first_line(error)}")
             continue
         return _types_of(inferred.graph)
     return {}
+
+
+def _is_long(proto: onnx.ModelProto) -> bool:
+    """Whether the vectors among the inputs are too long to be propagated: onnx takes each for one that holds sizes."""
+    shapes = (static_dims(value.type) or () for value in proto.graph.input)
+    return sum(shape[0] for shape in shapes if len(shape) == 1) > PROPAGATED
 
 
 def _types_of(graph: onnx.GraphProto) -> _Types:
@@ -261,7 +288,7 @@ def _correct_declared(model: Model) -> list[Refusal]:
     """Replace declared shapes that are not those which follow from the inputs alone; says which."""
     copy = clone(model)
     _forget_inner_shapes(copy, {})
-    inferred, corrected = _infer(_serialize(copy, []), []), []
+    inferred, corrected = _infer(_serialize(copy, []), [], model), []
     for value in _inner_values(model):
         if value.shape is None or value.name not in inferred:
             continue

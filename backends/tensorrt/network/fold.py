@@ -11,12 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphpress.errors import reraise_resource_fault
+from graphpress.analysis.reference import LARGEST, compute_node
 from graphpress.ir import Graph, Model, Node, Value, opset_of, subgraphs_of, to_proto
 from graphpress.ops.table import lookup
 
-LARGEST = 1024
-"""Elements of the largest tensor that is evaluated."""
 _TYPES = ("int64", "int32", "bool", "float32")
 _IR_VERSION = 10
 _ENCODES = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
@@ -30,7 +28,7 @@ def evaluate(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarr
     given = [array for array in operands if array is not None]
     if not given or not all(_is_small(array) for array in given) or not all(value.name for value in node.outputs):
         return None
-    results = _run(node, operands)
+    results = _compute(node, operands)
     return results if results is not None and all(_is_small(array) for array in results) else None
 
 
@@ -38,20 +36,12 @@ def _is_small(array: np.ndarray) -> bool:
     return array.dtype.name in _TYPES and array.size <= LARGEST
 
 
-def _run(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
-    from onnx.reference import ReferenceEvaluator
-
+def _compute(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
     inputs = [None if array is None else Value(name=f"input_{index}") for index, array in enumerate(operands)]
     outputs = [Value(name=f"output_{index}") for index in range(len(node.outputs))]
     alone = Node(node.domain, node.op_type, inputs, list(node.attributes.values()), outputs=outputs)
     given = [value for value in inputs if value is not None]
     graph = Graph(given, outputs, nodes=[alone], opset_imports={"": opset_of(node) or 1}, name="one_node")
     feed = {f"input_{index}": array for index, array in enumerate(operands) if array is not None}
-    try:
-        return [
-            np.asarray(result)
-            for result in ReferenceEvaluator(to_proto(Model(graph, ir_version=_IR_VERSION))).run(None, feed)
-        ]
-    except Exception as error:  # whatever the reference does not run stays a layer
-        reraise_resource_fault(error)
-        return None
+    proto = to_proto(Model(graph, ir_version=_IR_VERSION))
+    return compute_node(proto.graph.node[0], feed, proto.opset_import, _IR_VERSION)
