@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 
 from graphpress.analysis.views import bytes_of, view_of
 from graphpress.ir import Dims, Graph, Model, Node, UnknownShapeError, Value, is_constant, subgraphs_of
@@ -37,6 +39,52 @@ def peak_activation_bytes(model: Model, shapes: Mapping[str, Dims]) -> int | Non
     return peak
 
 
+def least_activation_bytes(model: Model, shapes: Mapping[str, Dims]) -> int:
+    """A lower bound of what one run takes for inputs, intermediate values and outputs.
+
+    Open axes count as one, values of unknown rank and what subgraphs need inside not at all. A result may take the
+    place of what its node reads last, and whatever only moves data that does not grow is taken for a view.
+
+    Args:
+        model: what runs.
+        shapes: static shapes by value name, of those values of which more is known than they declare.
+
+    Returns:
+        Bytes.
+    """
+    graph = model.graph
+    sizes = {value: _least_bytes(value, shapes) for value in _values(graph)}
+    owners: dict[Value, Value] = {}
+    for node in graph:
+        source = node.inputs[0] if node.inputs else None
+        if source is not None and _moves_data(node) and sizes[node.outputs[0]] <= sizes.get(source, 0):
+            owners[node.outputs[0]] = owners.get(source, source)
+    births = _births(graph, owners)
+    deaths = _deaths(graph, owners, births)
+    change = [0] * (len(graph) + 2)
+    for owner, birth in births.items():
+        change[birth] += sizes[owner]
+        change[deaths[owner]] -= sizes[owner]
+    return max(accumulate(change))
+
+
+def _values(graph: Graph) -> Iterator[Value]:
+    yield from graph.inputs
+    for node in graph:
+        yield from node.outputs
+
+
+def _moves_data(node: Node) -> bool:
+    spec = lookup(node.op_type, node.domain)
+    return spec is not None and spec.quantization.moves_data
+
+
+def _least_bytes(value: Value, shapes: Mapping[str, Dims]) -> int:
+    dims = shapes.get(value.name or "", value.shape)
+    bits = 8 if value.dtype is None or value.dtype.is_string() else value.dtype.bitwidth
+    return 0 if dims is None else math.prod(dim for dim in dims if isinstance(dim, int)) * bits // 8
+
+
 def _owners(graph: Graph, shapes: Mapping[str, Dims]) -> dict[Value, Value]:
     """For each result of a view, the value whose memory it shares."""
     owners: dict[Value, Value] = {}
@@ -49,7 +97,7 @@ def _owners(graph: Graph, shapes: Mapping[str, Dims]) -> dict[Value, Value]:
 
 def _is_view(node: Node, shapes: Mapping[str, Dims]) -> bool:
     spec = lookup(node.op_type, node.domain)
-    if spec is None or not spec.quantization.moves_data:
+    if spec is None or not _moves_data(node):
         return False
     try:
         return not spec.cost(view_of(node, shapes)).moves

@@ -75,7 +75,7 @@ def _move(files: Sequence[Path], folder: Path) -> None:
 def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
     baseline_score = job.final_baseline
     candidate = choice.candidate
-    before = model_cost(job.inputs.original, job.original_shapes)
+    before = model_cost(job.inputs.original, job.inputs.original_shapes)
     after = before if candidate is None else model_cost(candidate.checkpoint.model)
     timing = None if choice.comparison is None else choice.comparison.timing
     latency = _baseline_latency(job) if timing is None else timing.a_ms

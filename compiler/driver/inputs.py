@@ -7,17 +7,19 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from graphpress.analysis.shapes import concrete_shapes
 from graphpress.backend import ShapeRange
 from graphpress.data import Dataset, Feed, data_files, load_dataset, synthetic_samples
 from graphpress.driver.claims import settle_claims
 from graphpress.driver.config import RunConfig
+from graphpress.driver.first_run import check_answers, check_memory
 from graphpress.driver.input_shapes import parse_input_ranges
 from graphpress.driver.options import Options
 from graphpress.driver.source import ModelFile
 from graphpress.driver.watch import Watch, Watched, states
 from graphpress.errors import DataError, ModelError, UsageError, listed
 from graphpress.evaluation import Metric, resolve_metric
-from graphpress.ir import Model, Refusal, clone, label, load
+from graphpress.ir import Dims, Model, Refusal, clone, label, load
 from graphpress.ir.files import importing
 from graphpress.ir.foreign import foreign_nodes
 from graphpress.manager.interface import correct_outputs
@@ -40,6 +42,7 @@ class RunInputs:
         file: the model file.
         records: digests of the model file and its external data.
         original: the model as it is in the file.
+        original_shapes: static shapes of its values, by name.
         model: the same, prepared for passes.
         left: what of the file is not as it was meant: Q/DQ nodes that stay nodes, declarations that are not believed.
         specs: what the result wants to be fed, fixed shapes included.
@@ -55,6 +58,7 @@ class RunInputs:
     file: ModelFile
     records: tuple[FileRecord, ...]
     original: Model
+    original_shapes: Mapping[str, Dims]
     model: Model
     left: tuple[Refusal, ...]
     specs: tuple[InputSpec, ...]
@@ -105,6 +109,8 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         left = prepare(model, config.shapes)
     records = file.renamed(model_records(file.path, original))
     ranges = parse_input_ranges(config.options.input_range, model)
+    shapes = concrete_shapes(original, config.shapes)
+    check_memory(file, model, shapes)
     session = _open_session(file, model, config.threads)
     specs = tuple(replace(spec, dims=config.shapes.get(spec.name, spec.dims)) for spec in session.inputs)
     data_before = states(data_files(config.options.data))
@@ -113,7 +119,9 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         fingerprints = data.fingerprints()
     _check_recorded(config.recipe.manifest, records, fingerprints, config.options)
     Watched(before, ModelError).check()  # it was read three times; from now on the digest tells
-    probe = Probe.by(session, _probes(specs, data, config))
+    feeds = _probes(specs, data, config)
+    check_answers(session, first_samples(feeds[0], specs, 1), config.options.time_limit)
+    probe = Probe.by(session, feeds)
     if false_claims := settle_claims(original, config, probe):
         model = clone(original)
         left = [*prepare(model, config.shapes), *false_claims]
@@ -123,6 +131,7 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         file=file,
         records=records,
         original=original,
+        original_shapes=shapes,
         model=model,
         left=tuple(left),
         specs=specs,

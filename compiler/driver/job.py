@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from graphpress.analysis.shapes import concrete_shapes
 from graphpress.backend import CompileOptions, Prepared
 from graphpress.data import Samples
 from graphpress.driver.config import RunConfig
@@ -15,7 +14,7 @@ from graphpress.driver.inputs import RunInputs, open_inputs
 from graphpress.driver.source import ModelFile
 from graphpress.errors import ModelError, listed
 from graphpress.evaluation import EvaluationService, Score, evaluate, score_model
-from graphpress.ir import Dims, Model, Refusal, graphs, is_standard
+from graphpress.ir import Model, Refusal, graphs, is_standard
 from graphpress.ir.garbage import paused_collection
 from graphpress.manager.contract import Context
 from graphpress.manager.evaluator import MetricEvaluator, NoEvaluator, verdict_on
@@ -45,17 +44,12 @@ class Job:
         return self.config.backend.runs_here(self.config.target)
 
     @cached_property
-    def original_shapes(self) -> dict[str, Dims]:
-        """Static shapes of the input model's values, by name."""
-        return concrete_shapes(self.inputs.original, self.config.shapes)
-
-    @cached_property
     def outputs_of_any_size(self) -> frozenset[str]:
         """Outputs of the input model whose sizes depend on numbers, by name: none where an operator is not known."""
         graph = self.inputs.original.graph
         if not all(is_standard(node) for inner in graphs(self.inputs.original) for node in inner):
             return frozenset()
-        return frozenset(value.name or "" for value in graph.outputs) - self.original_shapes.keys()
+        return frozenset(value.name or "" for value in graph.outputs) - self.inputs.original_shapes.keys()
 
     def changes_task(self, transactions: Sequence[str]) -> bool:
         """Whether the user asked for one of these transactions to change what the model does."""
@@ -138,7 +132,7 @@ class Job:
             probes=self.inputs.probes,
             verification=options.verify,
             deadline=None if options.time_limit is None else time.monotonic() + options.time_limit,
-            shapes=self.original_shapes,
+            shapes=self.inputs.original_shapes,
             strict=options.strict,
         )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from graphpress.errors import GraphpressError
 from graphpress.ir.encoding.checks import encoding_problems
+from graphpress.ir.functions import function_problems
 from graphpress.ir.sparsity import sparsity_problems
 from graphpress.ir.types import Function, Graph, Model, Node, TensorProtocol, Value
 from graphpress.ir.values import STANDARD_DOMAINS, dims_text, label, subgraphs_of
@@ -36,13 +37,13 @@ def problems(model: Model) -> list[str]:
 
 def structure_problems(model: Model) -> list[str]:
     """Use before definition, names that are missing or given twice, undeclared operator sets, constants whose declared
-    shape or type is not that of their tensor.
+    shape or type is not that of their tensor, functions without end.
     """
     functions = {identifier[:2] for identifier in model.functions}
     faults = _graph_problems(model.graph, set(), _domains(model.opset_imports), functions)
     for function in model.functions.values():
         faults += _graph_problems(function, set(), _domains(function.opset_imports), functions)
-    return faults
+    return faults + function_problems(model)
 
 
 def annotation_problems(model: Model) -> list[str]:

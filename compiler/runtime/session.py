@@ -22,6 +22,7 @@ from graphpress.ir import (
 from graphpress.ir.files import read_message
 from graphpress.ir.message_facts import MessageFacts
 from graphpress.progress import doing
+from graphpress.runtime.termination import run_options, terminated_after
 from graphpress.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class Session:
                 where="--threads",
                 fix=f"give a number from 1 to {MAX_THREADS}; more than the cores gains nothing",
             )
+        self._name = _name(model)
         options = _options(threads, optimization, optimized_path)
         self._open = partial(_open, model, extra_outputs, options)
         self._session: onnxruntime.InferenceSession | None
@@ -124,17 +126,28 @@ class Session:
         self.inputs = _input_specs(self._session.get_inputs(), facts)
         self.output_names: list[str] = [argument.name for argument in self._session.get_outputs()]
 
-    def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(self, feed: Mapping[str, np.ndarray], *, seconds: float | None = None) -> dict[str, np.ndarray]:
         """Run once.
+
+        Args:
+            feed: an array for each input.
+            seconds: how long it may take; None for as long as it likes.
 
         Raises:
             DataError: the feed does not fit the model, or the model fails on it.
+            ModelError: it takes longer.
         """
         if self._session is None:
             self._session, _ = self._open()
+        options = None if seconds is None else run_options()
         try:
-            results = self._session.run(self.output_names, dict(feed))
+            with terminated_after(seconds, options):
+                results = self._session.run(self.output_names, dict(feed), options)
         except Exception as error:  # see above
+            if options is not None and options.terminate:
+                raise ModelError(
+                    f"gave no answer within {seconds:g} s", where=self._name, fix="check the trip counts of its loops"
+                ) from error
             reraise_resource_fault(error)
             raise DataError(
                 f"the model cannot run on this input ({_reason(error)})",
