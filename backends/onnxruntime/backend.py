@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
-from graphpress.ir import Model, Refusal, clone, copy_model, forget_inner_types, save
+from graphpress.ir import DataType, Model, Refusal, clone, copy_model, forget_inner_types, graphs, save, tensors
+from graphpress.ir.encoding import compute_requests, float_type
 from graphpress.ir.qdq import materialize_qdq, unmaterializable
 from graphpress.ir.saturation import absorb_activations
 from graphpress.runtime import Session
@@ -41,8 +42,15 @@ INTEGER_KERNELS = frozenset(
     }
 )
 
+QUANTIZERS = frozenset({"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
+
 FLOAT_RESULTS = frozenset({"DequantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits", "Shape"})
 """Operators that read integers and return something else than quantized values."""
+
+OTHER_ARITHMETIC = frozenset(DataType) - {
+    DataType[name] for name in ("FLOAT", "BOOL", "INT32", "INT64", "UINT32", "UINT64", "STRING")
+}
+"""Types of constants that do not go with float32 alone."""
 
 INTEGER_TYPES = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 
@@ -81,15 +89,22 @@ class OnnxRuntimeBackend(Backend):
             files = copy_model(options.unchanged, out)
         else:
             files = save(prepared.delivered, out / "model.onnx")
-        return OnnxRuntimeArtifact(files, options.threads, notes)
+        return OnnxRuntimeArtifact(files, options.threads, notes, all_float=_is_all_float(prepared))
 
 
 class OnnxRuntimeArtifact:
-    """A model file and the session that runs it."""
+    """A model file and the session that runs it.
 
-    def __init__(self, files: list[Path], threads: int, notes: Sequence[str] = ()) -> None:
+    Args:
+        files: the model file, then its external data.
+        threads: of the session.
+        notes: for the report.
+        all_float: whether it computes in float32 alone: then that needs no look at the graph that runs.
+    """
+
+    def __init__(self, files: list[Path], threads: int, notes: Sequence[str] = (), *, all_float: bool = False) -> None:
         self.files = files
-        self._threads, self._notes = threads, notes
+        self._threads, self._notes, self._all_float = threads, notes, all_float
         self._session = Session(files[0], threads=threads)
         self.stand_by()
 
@@ -108,12 +123,28 @@ class OnnxRuntimeArtifact:
 
     def findings(self) -> Findings:
         """Read off the graph that really runs: ONNX Runtime keeps a node's name, but for a suffix."""
+        if self._all_float:
+            return Findings(notes=self._notes)
         self.stand_by()
         with scratch_folder() as scratch:
             optimized = scratch / "optimized.onnx"
             Session(self.files[0], threads=self._threads, optimized_path=optimized)
             graph = onnx.load(optimized, load_external_data=False).graph
         return Findings(became=_arithmetic(graph), notes=self._notes)
+
+
+def _is_all_float(prepared: Prepared) -> bool:
+    """Whether nothing was asked for, and the model holds nothing of which ONNX Runtime makes other arithmetic."""
+    delivered = prepared.delivered
+    return (
+        not compute_requests(prepared.annotated)
+        and not any(tensor.dtype in OTHER_ARITHMETIC for tensor in tensors(delivered))
+        and not any(
+            node.op_type in INTEGER_KERNELS or node.op_type in QUANTIZERS or float_type(node) is not None
+            for graph in graphs(delivered)
+            for node in graph
+        )
+    )
 
 
 def _arithmetic(graph: onnx.GraphProto) -> dict[str, str]:

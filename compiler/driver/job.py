@@ -130,6 +130,7 @@ class Job:
             context=self.context,
             evaluator=self.evaluator(),
             probes=self.inputs.probes,
+            known=self.inputs.probe,
             verification=options.verify,
             deadline=None if options.time_limit is None else time.monotonic() + options.time_limit,
             shapes=self.inputs.original_shapes,

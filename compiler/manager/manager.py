@@ -19,6 +19,7 @@ from graphpress.data import Feed
 from graphpress.errors import GraphpressError, ModelError, reraise_resource_fault
 from graphpress.ir import Dims, Model, OperatorIndex, Refusal, clone
 from graphpress.ir.garbage import paused_collection
+from graphpress.ir.qdq import is_plain
 from graphpress.manager.attempt import attempt, blame, check_pass, fault_of, run_pass
 from graphpress.manager.contract import Context, Outcome, Pass, RewritePass
 from graphpress.manager.evaluator import EvaluationResult, miss
@@ -113,6 +114,7 @@ class Manager:
         deadline: moment (``time.monotonic``) after which no further pass starts.
         shapes: static shapes of the model's values by name, for the sizes in the records.
         strict: a pass that breaks ends the run.
+        known: what the model that is given to ``run`` answers to the probes, where it is loaded already.
     """
 
     context: Context
@@ -122,6 +124,7 @@ class Manager:
     deadline: float | None = None
     shapes: Mapping[str, Dims] = field(default_factory=dict)
     strict: bool = False
+    known: Probe | None = None
 
     def run(self, model: Model, recipe: Recipe) -> Run:
         """Run the recipe on copies of the model, which is the first checkpoint itself: don't change it afterwards.
@@ -188,7 +191,7 @@ class Manager:
     def _run_lossless(self, pass_runs: list[PassRun], start: Checkpoint, recipe: Recipe) -> Checkpoint:
         """Run to a fixed point, check, and drop whoever changes the outputs."""
         with doing("running the model as the lossless passes find it"):
-            probe = None if self.verification == "none" else Probe.of(start.model, self.probes)
+            probe = None if self.verification == "none" else self._probe(start)
         after_each = probe if self.verification == "each" else None
         active = list(pass_runs)
         while True:
@@ -211,6 +214,12 @@ class Manager:
         for pass_run in active:
             pass_run.result = model
         return replace(start, model=model, changes=start.changes + changes, result=None)
+
+    def _probe(self, start: Checkpoint) -> Probe:
+        """What the model answers before a run of passes: as it came in, and as it runs, that is known."""
+        if self.known is None or self.known.blind or start.changes or not is_plain(start.model):
+            return Probe.of(start.model, self.probes)
+        return replace(self.known, again=start.model)
 
     def _to_fixed_point(
         self, model: Model, active: list[PassRun], recipe: Recipe, probe: Probe | None
