@@ -58,15 +58,22 @@ def _check_entry(path: Path, name: str, where: str) -> None:
         info = entries[name]
         check_expansion(info.compress_size, info.file_size, where)
         with archive.open(info) as file:
-            version = np.lib.format.read_magic(file)
-            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            if version not in read_header:  # names of fields beyond Latin-1
-                return
-            shape, _, dtype = read_header[version](file)
+            header = npy_header(file)
+    if header is None:
+        return
+    shape, _, dtype = header
     wanted = math.prod(shape) * dtype.itemsize
     if not dtype.hasobject and wanted > info.file_size:
         raise DataError(f"is truncated: {info.file_size} of {wanted} bytes", where=where, fix="write the file again")
     check_room(wanted, where)
+
+
+def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype] | None:
+    """Shape, whether columns are contiguous, and type of an array; None of one with names of fields beyond Latin-1."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    return np.lib.format.read_array_header_2_0(file) if version == (2, 0) else None
 
 
 def read_npy(path: Path) -> np.ndarray:

@@ -15,6 +15,7 @@ from graphpress.data.feeds import FeedSamples, drain, reread
 from graphpress.data.inputs import ModelInput, fixed_batch, to_array
 from graphpress.data.labels import finish, from_names, read_labels
 from graphpress.data.matching import LABELS, matched, matching_notes
+from graphpress.data.npz import npz_source
 from graphpress.data.preprocess import Preprocessor, image_mode
 from graphpress.data.samples import Column, ColumnSamples, Samples
 from graphpress.data.schema import LabelSpec, Part, Preprocess
@@ -140,7 +141,7 @@ class PartReader:
         else:
             chosen = matched(self._names(), stored, own, str(path))
             notes = matching_notes(chosen, stored, own, part.source)
-        sources = {name: _source(read_npz(path, array), f"{path}:{array}") for name, array in chosen.items()}
+        sources = {name: npz_source(path, array) for name, array in chosen.items()}
         labels = self._labels(part) if own is None else read_npz(path, own)
         return self._samples(part, sources, labels, notes=notes)
 

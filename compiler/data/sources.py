@@ -155,9 +155,14 @@ def decode(content: bytes, mode: str, where: str) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
+def array_prefix(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    """What is hashed of an array before its values."""
+    return f"{dtype.str}{shape}".encode()
+
+
 def hash_array(array: np.ndarray, digest: Digest) -> None:
     """Feed dtype, shape and values of an array to a hash, a slab at a time."""
-    digest.update(f"{array.dtype.str}{array.shape}".encode())
+    digest.update(array_prefix(array.dtype, array.shape))
     if array.dtype.kind == "O":
         digest.update(repr(array.tolist()).encode())
         return
