@@ -7,7 +7,7 @@ and whatever an operator outside the table touches are pinned, with the reason. 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
@@ -19,6 +19,9 @@ from graphpress.ir.encoding import encoding_of
 from graphpress.ops import Axes, DependencyClasses, Flow, ProductConstraint, lookup
 
 _ONE_BYTE = 8
+
+MOST_POSITIONS = 1 << 27
+"""Positions of all axes together that are followed, at some 25 bytes each; values that come after count as unknown."""
 
 
 @dataclass
@@ -61,10 +64,12 @@ class _Walk:
 
     def __init__(self, channels: Channels, shapes: Mapping[str, Dims]) -> None:
         self.channels, self.shapes, self.classes = channels, shapes, channels.classes
+        self.left = MOST_POSITIONS
 
     def visit(self, node: Node) -> None:
         """Give the outputs of a node their axes."""
         view = view_of(node, self.shapes)
+        view = replace(view, output_shapes=tuple(map(self._followed, view.output_shapes)))
         flow = Flow(view, tuple(self.axes_of(value) for value in node.inputs), self.classes)
         decided = len(self.classes.products)
         results = self._apply(node, flow)
@@ -80,7 +85,7 @@ class _Walk:
         if value is None or value in self.channels.axes or not is_constant(value):
             return None if value is None else self.channels.axes.get(value)
         if _may_shrink(value):
-            if (shape := shape_of(value, self.shapes)) is not None:
+            if (shape := self._followed(shape_of(value, self.shapes))) is not None:
                 self.channels.axes[value] = tuple(self.classes.fresh(size) for size in shape)
                 self._keep_blocks(value)
         else:
@@ -95,7 +100,7 @@ class _Walk:
 
     def pin_new(self, value: Value, reason: str) -> None:
         """Pinned axes for a value that starts here."""
-        shape = shape_of(value, self.shapes)
+        shape = self._followed(shape_of(value, self.shapes))
         if shape is not None:
             self.channels.axes[value] = tuple(self.classes.pinned(size, reason) for size in shape)
 
@@ -103,6 +108,13 @@ class _Walk:
         """Pin every axis of a value."""
         for axis in self.axes_of(value) or ():
             self.classes.pin(axis, reason)
+
+    def _followed(self, shape: Dims | None) -> Dims | None:
+        """The shape, whose positions are spent; None where there are not so many left."""
+        if shape is None or sum(shape) > self.left:
+            return None
+        self.left -= sum(shape)
+        return shape
 
     def _apply(self, node: Node, flow: Flow) -> Sequence[Axes | None]:
         spec = lookup(node.op_type, node.domain)

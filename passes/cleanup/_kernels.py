@@ -68,7 +68,11 @@ def _gather(node: Node, inputs: Arrays) -> np.ndarray | None:
 
 def _concat(node: Node, inputs: Arrays) -> np.ndarray | None:
     axis = int_attribute(node, "axis", 1)
-    return np.concatenate([_present(array) for array in inputs], axis=axis)
+    operands = [_present(array) for array in inputs]
+    total = sum(array.size for array in operands)
+    if total > SMALL and total > sum(array.size for array in {id(array): array for array in operands}.values()):
+        return None
+    return np.concatenate(operands, axis=axis)
 
 
 def _slice(node: Node, inputs: Arrays) -> np.ndarray:

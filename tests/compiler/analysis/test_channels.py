@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from graphpress import ir
+from graphpress.analysis import channels as channels_module
 from graphpress.analysis.channels import Channels, propagate
 from graphpress.analysis.shapes import concrete_shapes
 
@@ -36,6 +37,18 @@ def test_a_residual_add_ties_both_branches(build: Any) -> None:
     assert (
         roots(first[0]).tolist() == roots(second[0]).tolist() == roots(second[1]).tolist() == roots(third[1]).tolist()
     )
+
+
+def test_what_is_too_large_to_follow_stays(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = build.conv("x", 3, 8)
+    second = build.conv(first, 8, 8)
+    model = build.model(IMAGE, [build.conv(second, 8, 2)])
+    followed = propagate(model)
+    assert why(followed, named(model, followed, "c2")[0]) == {None}
+    monkeypatch.setattr(channels_module, "MOST_POSITIONS", 80)
+    cut = propagate(model)
+    assert not cut.classes.resolve(named(model, cut, "c0")[0]).any()
+    assert any("unknown shape of" in note for note in cut.notes)
 
 
 def test_inputs_and_outputs_are_pinned_with_their_names(build: Any) -> None:

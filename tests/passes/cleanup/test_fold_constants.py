@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import onnx
 import pytest
@@ -125,6 +127,23 @@ def test_blow_ups_are_refused_before_they_are_made(build, apply, node):
     assert outcome.changes == 0
     assert "the model may grow by" in outcome.refusals[0].why
     assert outcome.refusals[0].fix == "raise max_growth_bytes"
+
+
+def test_what_grows_by_repetition_is_refused_before_it_is_made(build, apply):
+    """Two thousand times the name of one constant takes little in a file."""
+    parts = ", ".join(["w"] * 2000)
+    model = build(
+        f"(float[1] x) => (float[N] y) {{ c = Concat<axis=0>({parts}) y = Mul(c, x) }}", w=np.ones(50_000, np.float32)
+    )
+    tracemalloc.start()
+    try:
+        outcome = apply(FoldConstants(), model)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert outcome.changes == 0
+    assert "the model may grow by" in outcome.refusals[0].why
+    assert peak < 50e6
 
 
 def test_growth_is_bounded_in_all_and_over_repeated_runs(build):
