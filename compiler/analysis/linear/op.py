@@ -27,7 +27,7 @@ from graphpress.ir import (
     int_attribute,
     is_constant,
     is_standard,
-    rank_of,
+    static_shape,
 )
 from graphpress.ops import lookup
 
@@ -217,16 +217,17 @@ class LinearOp:
 
 
 def linear_op_of(node: Node) -> LinearOp | None:
-    """The node as a linear operator, or None where it is none or its weight is not constant."""
+    """The node as a linear operator, or None where it is none, its weight is not constant or has no such groups."""
     if not is_standard(node, *LINEAR_OPS):
         return None
     spec = lookup(node.op_type)
     assert spec is not None
     assert spec.quantization.weight is not None
     assert spec.quantization.channel_axis is not None
-    rank = _rank_of_constant(input_of(node, spec.quantization.weight))
-    if rank is None or rank < 2:
+    shape, groups = _shape_of_constant(input_of(node, spec.quantization.weight)), int_attribute(node, "group", 1)
+    if shape is None or len(shape) < 2 or groups < 1 or shape[0] % groups:
         return None
+    rank = len(shape)
     out_axis = spec.quantization.channel_axis(node, rank)
     in_axis = {"Conv": 1, "ConvTranspose": 0, "Gemm": 1 - out_axis, "MatMul": rank - 2}[node.op_type]
     return LinearOp(
@@ -235,17 +236,17 @@ def linear_op_of(node: Node) -> LinearOp | None:
         spec.quantization.bias,
         out_axis,
         in_axis,
-        int_attribute(node, "group", 1),
+        groups,
     )
 
 
-def _rank_of_constant(value: Value | None) -> int | None:
-    """The rank of a constant; inside functions values declare none, and only the array knows."""
+def _shape_of_constant(value: Value | None) -> tuple[int, ...] | None:
+    """The shape of a constant; inside functions values declare none, and only the array knows."""
     if not is_constant(value):
         return None
-    rank = rank_of(value)
-    array = constant(value) if rank is None else None
-    return rank if array is None else array.ndim
+    shape = static_shape(value)
+    array = constant(value) if shape is None else None
+    return shape if array is None else array.shape
 
 
 def linear_ops_of(value: Value) -> list[LinearOp]:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from graphpress.cli.main import main
+from graphpress.driver import first_run
 from graphpress.runtime import measure
 from mutants.feeds import feed_of
 from mutants.judge import Verdict
@@ -28,6 +29,9 @@ from mutants.process import answer_of
 from mutants.seeds import seeds
 from mutants.tally import Trial
 from mutants.trial import SECONDS, Command, attempt, command_line
+
+ANSWER_SECONDS = 2.0
+"""What a mutant may take for its first answer; endless loops are refused after it."""
 
 _LIBRARIES = (
     "PIL", "google", "graphpress", "jinja2", "numpy", "onnx", "onnx_ir", "onnxruntime", "pydantic", "rich", "yaml",
@@ -70,11 +74,12 @@ def run_trials(seed: int, indices: Iterator[int], *, jobs: int, seconds: float |
 
 
 def warm_up() -> None:
-    """Import what the trials need, so that none pays for it, and stop the clock.
+    """Import what the trials need, so that none pays for it, stop the clock, and wait for no model for long.
 
-    What that is, is what the seeds make a process import, each through a pipeline. Every call takes a millisecond by
-    that clock: nothing is timed, and the same mutant always ends the same way.
+    What they need is what a seed makes a process import, through each pipeline. Every call takes a millisecond by that
+    clock: nothing is timed, and the same mutant always ends the same way.
     """
+    first_run.MOST_SECONDS = ANSWER_SECONDS
     measure._repeats = lambda call, warm_up=0.0: 1
     measure._time = lambda call, repeats: 1e-3
     measure.MAX_ROUNDS_A_SECOND = 1

@@ -88,6 +88,11 @@ def test_what_is_no_linear_operator(build):
     assert [linear_op_of(node) for node in model.graph] == [None, None]
 
 
+@pytest.mark.parametrize("kind", ["Conv<group=3>", "ConvTranspose<group=3>", "Conv<group=0>", "Conv<group=-1>"])
+def test_a_weight_without_such_groups_is_none(build, kind):
+    assert op_with(build, kind, (4, 3, 2, 2))[0] is None
+
+
 def test_the_operators_of_a_shared_weight(build):
     w = np.ones((3, 3), np.float32)
     model = build("(float[2,3] x) => (float[2,3] y) { a = MatMul(x, w) b = Gemm<transB=1>(a, w) y = Add(b, w) }", w=w)
