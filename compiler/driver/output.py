@@ -149,6 +149,9 @@ def _held(work: Path, folder: Path) -> int:
             with suppress(FileNotFoundError):
                 return hold(work, new=True)
         time.sleep(SECONDS_BETWEEN)  # another run may be putting right what a killed one left, which takes a moment
+    if (work / EARLIER).is_dir():
+        what, fix = f"is in {work / EARLIER}, where a run that was killed left it", f"move it from there, remove {work}"
+        raise UsageError(what, where=str(folder), fix=fix)
     raise UsageError(
         f"{owner(work)} is at work on it (in {work.name})",
         where=str(folder),

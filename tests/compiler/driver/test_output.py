@@ -10,6 +10,7 @@ from graphpress.driver import output
 from graphpress.driver.output import check_folder, claimed, default_folder
 from graphpress.errors import UsageError
 from graphpress.manager.manifest import Manifest, file_records, write_manifest
+from graphpress.scratch import OWNER
 
 
 def write_result(folder: Path, text: str) -> Path:
@@ -272,6 +273,45 @@ def test_one_run_at_a_time(full):
         run(full.with_name("another"))
     run(full)
     assert text_in(full) == "new"
+
+
+@pytest.fixture
+def killed(full):
+    """What is left of a run that was killed while two folders changed places: the earlier one lies in its own."""
+    work = full.with_name(".out.graphpress")
+    work.mkdir()
+    (work / OWNER).write_text("1")
+    full.rename(work / "earlier")
+    write_result(work / "result", "new")
+    return work
+
+
+def test_what_a_killed_run_took_away_comes_back(full, killed):
+    with pytest.raises(UsageError, match="not empty"):
+        run(full, force=False)
+    assert text_in(full) == "old"
+    assert beside(full) == ["out"]
+
+
+def test_it_comes_back_when_another_folder_beside_it_is_written(full, killed):
+    run(full.with_name("another"))
+    assert text_in(full) == "old"
+    assert beside(full) == ["another", "out"]
+
+
+def test_what_is_in_two_places_is_removed_where_it_is_not_wanted(full, killed):
+    write_result(full, "new")
+    run(full)
+    assert beside(full) == ["out"]
+
+
+def test_but_not_if_there_is_something_in_it_that_no_run_has_written(full, killed):
+    write_result(full, "new")
+    (killed / "earlier" / "mine").write_text("mine")
+    with pytest.raises(UsageError, match="a run that was killed left it") as raised:
+        run(full)
+    assert str(killed) in raised.value.fix
+    assert (killed / "earlier" / "mine").read_text() == "mine"
 
 
 def test_a_folder_of_that_name_that_is_not_ours_is_left_alone(full):
