@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from graphpress.scratch import reclaim, scratch_folder
+
+ASIDE = "aside-"
+"""How names of folders begin in which an entry is written, until it is whole."""
 
 
 class ContentCache:
@@ -23,6 +26,7 @@ class ContentCache:
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
+                reclaim(folder, ASIDE)
             except OSError as error:
                 self._give_up(error)
 
@@ -48,15 +52,14 @@ class ContentCache:
         if self._folder is None:
             return
         file = self._file(key)
-        aside = file.with_suffix(f".{os.getpid()}.tmp")
         text = json.dumps(value)
         try:
-            aside.write_text(text, encoding="utf-8")
-            aside.replace(file)
+            with scratch_folder(self._folder, ASIDE) as folder:
+                aside = folder / file.name
+                aside.write_text(text, encoding="utf-8")
+                aside.replace(file)
         except OSError as error:
             self._give_up(error)
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
 
     def _give_up(self, error: OSError) -> None:
         self.fault = without_cache(self._folder, error)

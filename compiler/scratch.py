@@ -42,6 +42,15 @@ def scratch_folder(parent: Path | None = None, prefix: str = PREFIX) -> Iterator
         os.close(lock)
 
 
+@contextmanager
+def scratch_beside(file: Path) -> Iterator[Path]:
+    """A folder in which to write a file that is to be put in place whole; those that killed processes left vanish."""
+    prefix = f".{file.name}-"
+    reclaim(file.parent, prefix)
+    with scratch_folder(file.parent, prefix) as folder:
+        yield folder
+
+
 def reclaim(parent: Path | None = None, prefix: str = PREFIX) -> None:
     """Remove the scratch folders that killed runs left there."""
     for folder in abandoned(parent or Path(tempfile.gettempdir()), f"{glob.escape(prefix)}*"):

@@ -52,7 +52,7 @@ from graphpress.ir.weights import (
     weight_bytes,
     write_one_by_one,
 )
-from graphpress.scratch import OWNER, reclaim, scratch_folder
+from graphpress.scratch import OWNER, scratch_beside
 
 FIRST_IR_WITH_CONSTANT_INITIALIZERS = 4
 PROTOBUF_LIMIT = 2_000_000_000
@@ -319,9 +319,7 @@ def save(model: Model, path: str | os.PathLike[str], *, encodings: bool = True) 
     file = Path(path)
     stored = _as_stored(model) if encodings else model
     external = any(isinstance(value.const_value, ExternalTensor) for value in initializers(stored))
-    prefix = f".{file.name}-"
-    reclaim(file.parent, prefix)
-    with scratch_folder(file.parent, prefix) as folder:
+    with scratch_beside(file) as folder:
         aside = folder / file.name
         if external or weight_bytes(stored) > (PROTOBUF_LIMIT if stored is model else MAPPED_BYTES):
             _follow(_save_with_data(stored, aside), file, model)

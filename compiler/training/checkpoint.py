@@ -17,6 +17,7 @@ import torch
 
 from graphpress.cache import without_cache
 from graphpress.errors import reraise_resource_fault
+from graphpress.scratch import scratch_beside
 
 VERSION = 1
 
@@ -43,19 +44,17 @@ class Store:
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the state, or give up keeping one."""
-        aside = self.file.with_suffix(f".{os.getpid()}.tmp")
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as stream:
-                torch.save({"version": VERSION, **state}, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            aside.replace(self.file)
+            with scratch_beside(self.file) as folder:
+                aside = folder / self.file.name
+                with aside.open("wb") as stream:
+                    torch.save({"version": VERSION, **state}, stream)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                aside.replace(self.file)
         except (OSError, RuntimeError) as error:  # torch makes the latter of what its stream reports
             self.fault = without_cache(self.file.parent, error)
-        finally:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:

@@ -16,8 +16,8 @@ FOLDERS = {
 }
 
 LAYERS = (
-    ("errors",),
-    ("cache", "child_process", "memory", "plain", "plugins", "progress", "scratch", "validation"),
+    ("errors", "scratch"),
+    ("cache", "child_process", "memory", "plain", "plugins", "progress", "validation"),
     ("data", "ir"),
     ("graphsurgeon", "ops", "runtime"),
     ("targets",),

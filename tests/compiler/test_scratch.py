@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from graphpress import scratch
-from graphpress.scratch import OWNER, owner, reclaim, remove, scratch_folder
+from graphpress.scratch import OWNER, owner, reclaim, remove, scratch_beside, scratch_folder
 
 
 @pytest.fixture
@@ -94,3 +94,14 @@ def test_removing_leaves_links_targets_alone(tmp_path):
         remove(folder)
         assert not folder.exists()
     assert (tmp_path / "mine" / "file").exists()
+
+
+def test_beside_a_file_only_what_was_left_of_that_file_goes(tmp_path):
+    for name in (".net.onnx-12345678", ".other.onnx-12345678", ".net.onnx-mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").touch()
+        if not name.endswith("mine"):
+            (tmp_path / name / OWNER).write_text("1")  # as if its process were dead
+    with scratch_beside(tmp_path / "net.onnx") as folder:
+        assert folder.parent == tmp_path
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".net.onnx-mine", ".other.onnx-12345678"]
