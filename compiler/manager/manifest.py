@@ -129,7 +129,10 @@ def foreign_files(folder: Path) -> list[str]:
         UsageError: there is no manifest, or it cannot be read.
         OSError: the folder or a file in it cannot be read.
     """
-    recorded = {record.name: record for record in read_manifest(folder / MANIFEST_FILE).outputs}
+    manifest = folder / MANIFEST_FILE
+    if not _is_regular(manifest):  # a link or a pipe would be followed
+        raise UsageError("has no manifest.json", where=str(folder), fix="give the folder that a run has written")
+    recorded = {record.name: record for record in read_manifest(manifest).outputs}
     return [
         name
         for name, file in sorted(_files_below(folder))
@@ -138,9 +141,13 @@ def foreign_files(folder: Path) -> list[str]:
 
 
 def _is_as_recorded(file: Path, record: FileRecord | None) -> bool:
-    if record is None or not S_ISREG(file.lstat().st_mode) or file.stat().st_size != record.bytes:
+    if record is None or not _is_regular(file) or file.stat().st_size != record.bytes:
         return False
     return file_record(file).sha256 == record.sha256
+
+
+def _is_regular(file: Path) -> bool:
+    return file.exists() and S_ISREG(file.lstat().st_mode)
 
 
 def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -194,7 +201,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"cannot be read ({error.strerror})", where=str(path), fix="give the path of a manifest.json"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"not valid JSON ({error})", where=str(path), fix="give the path of a manifest.json"
         ) from error

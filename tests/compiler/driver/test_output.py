@@ -128,12 +128,27 @@ def test_nor_is_what_no_run_has_written(full, model, name):
 
 
 @pytest.mark.parametrize(
-    "manifest", [None, "", "[]", "{}", '{"name": "app"}', '{"manifest_version": 1}', '{"manifest_version": 99}']
+    "manifest",
+    [None, "", "[]", "{}", '{"name": "app"}', '{"manifest_version": 1}', '{"manifest_version": 99}', "[" * 100_000],
+    ids=lambda manifest: str(manifest)[:20],
 )
 def test_nor_is_a_folder_without_a_manifest_of_ours(full, manifest):
     (full / "manifest.json").unlink()
     if manifest is not None:
         (full / "manifest.json").write_text(manifest)
+    with pytest.raises(UsageError, match="not the result of a run"):
+        check_folder(full, True, [])
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_nor_is_a_folder_whose_manifest_is_no_file(full, tmp_path, kind):
+    (full / "manifest.json").rename(tmp_path / "manifest.json")
+    if kind == "link":
+        (full / "manifest.json").symlink_to(tmp_path / "manifest.json")
+    elif kind == "pipe":
+        os.mkfifo(full / "manifest.json")
+    else:
+        (full / "manifest.json").mkdir()
     with pytest.raises(UsageError, match="not the result of a run"):
         check_folder(full, True, [])
 
