@@ -113,7 +113,9 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
     check_memory(file, model, shapes)
     session = _open_session(file, model, config.threads)
     specs = tuple(replace(spec, dims=config.shapes.get(spec.name, spec.dims)) for spec in session.inputs)
-    data_before = states(data_files(config.options.data))
+    named = data_files(config.options.data)
+    data_before = states(named)
+    sources = [path for path in named if path.is_file()]  # images in a folder are not mapped
     with doing("reading the data"):
         data = load_dataset(config.options.data, specs, limit=config.options.eval_limit)
         fingerprints = data.fingerprints()
@@ -143,8 +145,8 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         ranges=ranges,
         watch=Watch(
             (
-                Watched(before, ModelError, lambda: _are_as_recorded(files, records)),
-                Watched(data_before, DataError, lambda: data.fingerprints() == fingerprints),
+                Watched(before, ModelError, lambda: _are_as_recorded(files, records), files),
+                Watched(data_before, DataError, lambda: data.fingerprints() == fingerprints, sources),
             )
         ),
     )

@@ -1,14 +1,19 @@
-"""The files of a run stay what they were while it reads them, which it does more than once, and up to its end."""
+"""The files of a run stay what they were while it reads them, which it does more than once, and up to its end.
+
+Whether they did is asked before the result is put in place. At the beginning of each stage it is asked whether a file
+that may be mapped into memory has become shorter: to read what is not there any more would end the process (SIGBUS).
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from graphpress.errors import GraphpressError, listed
+from graphpress.progress import STAGE_WRITER
 
 _FIELDS = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
@@ -59,11 +64,13 @@ class Watched:
         before: how they were before they were read.
         error: what it is if they have changed.
         same: whether their content is still what was read; asked when a file was touched or replaced.
+        mapped: those of them that may be mapped into memory.
     """
 
     before: Mapping[Path, State]
     error: type[GraphpressError]
     same: Callable[[], bool] = _nothing_is_known
+    mapped: Sequence[Path] = ()
 
     def check(self) -> None:
         """Whether all that was read of them is still there.
@@ -71,15 +78,28 @@ class Watched:
         Raises:
             GraphpressError: of the class ``error``.
         """
-        now = {file: State.of(file) for file in self.before}
-        touched = [file for file, state in now.items() if state != self.before[file]]
-        cut = any(now[file].bytes < self.before[file].bytes for file in touched)
-        if touched and (cut or not self._is_same()):
-            raise self.error(
-                "was changed while the run was reading it",
-                where=listed([str(file) for file in touched]),
-                fix="run again when nothing writes to it; nothing was delivered",
-            )
+        touched = [file for file, state in self.before.items() if State.of(file) != state]
+        if touched and (self._shorter(touched) or not self._is_same()):
+            raise self._changed(touched)
+
+    def check_length(self) -> None:
+        """Whether what is mapped is still as long as it was.
+
+        Raises:
+            GraphpressError: of the class ``error``.
+        """
+        if shorter := self._shorter(self.mapped):
+            raise self._changed(shorter)
+
+    def _shorter(self, files: Iterable[Path]) -> list[Path]:
+        return [file for file in files if State.of(file).bytes < self.before[file].bytes]
+
+    def _changed(self, files: Iterable[Path]) -> GraphpressError:
+        return self.error(
+            "was changed while the run was reading it",
+            where=listed([str(file) for file in files]),
+            fix="run again when nothing writes to it; nothing was delivered",
+        )
 
     def _is_same(self) -> bool:
         try:
@@ -106,9 +126,19 @@ class Watch:
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Whatever fails in the block while a file has changed is told as that."""
+        """Whatever fails in the block while a file has changed is told as that, and so is one that becomes shorter."""
+        write = STAGE_WRITER.get()
+
+        def checked(stage: str) -> None:
+            for watched in self.every:
+                watched.check_length()
+            write(stage)
+
+        token = STAGE_WRITER.set(checked)
         try:
             yield
         except Exception:
             self.check()
             raise
+        finally:
+            STAGE_WRITER.reset(token)

@@ -97,6 +97,13 @@ def test_a_model_that_is_cut_is_refused(place):
     assert not (place / "out").exists()
 
 
+@pytest.mark.parametrize("passes", ["cleanup", "fuse,cleanup"])
+def test_mapped_weights_that_are_cut_are_refused(place, passes):
+    """To read on would end the process."""
+    with pytest.raises(ModelError, match=CHANGED):
+        optimize(place, meanwhile=cut("net.bin"), passes=passes)
+
+
 def test_nor_is_it_copied_where_the_original_is_kept(place):
     """Nothing applies, so that the run ends with a copy of the input model."""
     result = optimize(place, "whole.onnx", passes="eliminate_identity", output=place / "kept")
