@@ -22,8 +22,9 @@ except ImportError:  # not on every operating system
 
 OWNER = ".graphpress-owner"
 """Holds the number of the process."""
-PREFIX = "graphpress-"
-"""How names of scratch folders begin, in the system's temporary folder."""
+PREFIX = "graphpress-scratch-"
+"""How names of scratch folders begin, in the system's temporary folder: nobody else gives such names, since one without
+an ``OWNER`` is removed as well if it is empty."""
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def scratch_folder(parent: Path | None = None, prefix: str = PREFIX) -> Iterator
 @contextmanager
 def scratch_beside(file: Path) -> Iterator[Path]:
     """A folder in which to write a file that is to be put in place whole; those that killed processes left vanish."""
-    prefix = f".{file.name}-"
+    prefix = f".{file.name}.scratch-"
     reclaim(file.parent, prefix)
     with scratch_folder(file.parent, prefix) as folder:
         yield folder
@@ -62,7 +63,7 @@ def abandoned(parent: Path, pattern: str) -> Iterator[Path]:
     for folder in sorted(parent.glob(pattern)):
         with suppress(OSError):  # it is held, gone, somebody else's, or no folder
             if not (folder / OWNER).is_file():
-                folder.rmdir()  # killed before it wrote a thing; fails where there is something
+                folder.rmdir()  # killed before it wrote a thing, or about to, and then made anew; fails if not empty
                 continue
             lock = hold(folder)
             try:

@@ -54,16 +54,18 @@ def test_what_a_killed_process_left_is_removed_and_what_a_live_one_has_is_not(tm
 
 
 def test_folders_of_that_name_that_are_not_ours_stay(tmp_path):
-    for name in ("graphpress-examples", "elsewhere"):
+    for name in ("graphpress-scratch-examples", "elsewhere"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine").write_text("mine")
     (tmp_path / "elsewhere" / OWNER).write_text("1")
-    (tmp_path / "graphpress-link").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "graphpress-file").write_text("mine")
-    (tmp_path / "graphpress-empty").mkdir()
+    (tmp_path / "graphpress-scratch-link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "graphpress-scratch-file").write_text("mine")
+    (tmp_path / "graphpress-scratch-empty").mkdir()
+    (tmp_path / "graphpress-12345678").mkdir()  # as other programs, and earlier versions, name theirs
     reclaim(tmp_path)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
-        "elsewhere", "graphpress-examples", "graphpress-file", "graphpress-link",
+        "elsewhere", "graphpress-12345678",
+        "graphpress-scratch-examples", "graphpress-scratch-file", "graphpress-scratch-link",
     ]  # fmt: skip
     assert (tmp_path / "elsewhere" / "mine").exists()
 
@@ -97,11 +99,14 @@ def test_removing_leaves_links_targets_alone(tmp_path):
 
 
 def test_beside_a_file_only_what_was_left_of_that_file_goes(tmp_path):
-    for name in (".net.onnx-12345678", ".other.onnx-12345678", ".net.onnx-mine"):
+    for name in (".net.onnx.scratch-12345678", ".other.onnx.scratch-12345678", ".net.onnx.scratch-mine"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "half").touch()
         if not name.endswith("mine"):
             (tmp_path / name / OWNER).write_text("1")  # as if its process were dead
     with scratch_beside(tmp_path / "net.onnx") as folder:
         assert folder.parent == tmp_path
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".net.onnx-mine", ".other.onnx-12345678"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        ".net.onnx.scratch-mine",
+        ".other.onnx.scratch-12345678",
+    ]
