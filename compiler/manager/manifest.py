@@ -201,7 +201,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"cannot be read ({error.strerror})", where=str(path), fix="give the path of a manifest.json"
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(
             f"not valid JSON ({error})", where=str(path), fix="give the path of a manifest.json"
         ) from error
