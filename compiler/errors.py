@@ -26,6 +26,10 @@ MAX_LISTED = 3
 """Names that an error lists of many."""
 
 
+TERMINATED = 143
+"""With this code a ``SystemExit`` is the end that SIGTERM asks for (128 + 15), which nobody holds up."""
+
+
 class GraphpressError(Exception):
     """Base of every error that is the caller's to fix.
 
@@ -109,7 +113,7 @@ _MEMORY = _Resource(
         (
             "bad_alloc", "bad allocation", "failed to allocate", "unable to allocate", "can't allocate",
             "could not allocate", "tried to allocate", "out of memory", "not enough memory", "failed to map segment",
-            "memory exhausted",
+            "memory exhausted", "allocation still failed",
         ),
     NO_MEMORY,
 )  # fmt: skip
@@ -167,7 +171,7 @@ def _lacking(error: BaseException) -> _Resource | None:
             return known  # what remains is how the library reports that no temporary folder can be written
     if not isinstance(error, (RuntimeError, ImportError, OSError)) and type(error).__module__ == "builtins":
         return None  # only native code reports such a thing in words
-    text = str(error)
+    text = message_of(error)
     return next((resource for resource in _RESOURCES if _is_named(resource, text)), None)
 
 
@@ -190,9 +194,17 @@ def _words_of(error: BaseException, resource: _Resource) -> str:
     """The system's words, where they or their number are given; else the first line of what the library says."""
     if words := getattr(error, "strerror", None):
         return str(words)
-    text = str(error).strip()
+    text = message_of(error).strip()
     quoted = [int(number) for number in _NUMBER.findall(text.lower()) if int(number) in resource.numbers]
     return os.strerror(quoted[0]) if quoted else (text or type(error).__name__).splitlines()[0]
+
+
+def message_of(error: BaseException) -> str:
+    """What the exception says; a word about it where even asking it fails."""
+    try:
+        return str(error)
+    except Exception:
+        return "it has no message"
 
 
 def reraise_resource_fault(error: BaseException, where: str = "") -> None:

@@ -12,16 +12,19 @@ import click
 from graphpress.cli.bench import bench
 from graphpress.cli.compare import compare
 from graphpress.cli.doctor import doctor
-from graphpress.cli.failure import PROGRAM, USAGE, explain, report
+from graphpress.cli.failure import PROGRAM, USAGE, Failure, explain, report
 from graphpress.cli.group import DefaultGroup
 from graphpress.cli.inspect import inspect
 from graphpress.cli.optimize import optimize
 from graphpress.cli.passes import passes
 from graphpress.cli.targets import targets
+from graphpress.errors import TERMINATED
 from graphpress.progress import doing
 
 CLOSED_PIPE = 141
 """As of a program that SIGPIPE ends: 128 + 13."""
+ENDED = Failure("code that the command runs ended it (SystemExit)", USAGE, fix="let it return, or raise an error")
+"""A metric or a hook that calls ``sys.exit`` has not delivered anything."""
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -71,7 +74,7 @@ def run(words: Sequence[str]) -> int:
 
     Raises:
         KeyboardInterrupt: the user interrupted it.
-        SystemExit: it was told to end.
+        SystemExit: it was told to end (SIGTERM).
     """
     stdout = sys.stdout
     try:
@@ -79,10 +82,12 @@ def run(words: Sequence[str]) -> int:
             return int(cli.main(list(words), prog_name=PROGRAM, standalone_mode=False) or 0)
     except click.Abort:
         raise KeyboardInterrupt from None
-    except SystemExit:
-        if sys.stdout is stdout:
+    except SystemExit as stop:
+        if sys.stdout is not stdout:
+            return CLOSED_PIPE  # click wraps the streams of a closed pipe, so that nothing more is said, and exits
+        if stop.code == TERMINATED:
             raise
-        return CLOSED_PIPE  # click wraps the streams of a closed pipe, so that nothing more is said, and exits
+        return report(ENDED, words)
     except click.exceptions.NoArgsIsHelpError as request:
         click.echo(request.format_message(), err=True)
         return USAGE

@@ -39,6 +39,8 @@ SHOW_CURSOR = "\r\x1b[K\x1b[?25h"
 
 PAGE_BYTES = 4096
 SAME_INTERRUPT_SECONDS = 0.5
+ANSWERED = "\0answered"
+"""In the place of a stage: the command came to its end, and its exit code is its own."""
 
 Command = Callable[[Sequence[str]], int]
 
@@ -69,13 +71,16 @@ def supervise(command: Command, words: Sequence[str]) -> int:
         else:
             _hand_on_signals(child)
     if child == 0:
-        sys.exit(command(words))
+        code = command(words)
+        _write(stage, ANSWERED)
+        sys.exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code >= 0:
+    doing = _text_in(stage)
+    if doing == ANSWERED:
         _show(noise)
         return code
     _put_right(_text_in(place))
-    return _died_of(signal.Signals(-code), _text_in(stage), words)
+    return _died_of(signal.Signals(-code), doing, words) if code < 0 else _left(code, doing, noise, words)
 
 
 # -- in the child ---------------------------------------------------------------------------------------------
@@ -161,6 +166,19 @@ def _died_of(number: signal.Signals, stage: str, words: Sequence[str]) -> int:
     return report(Failure(what, code, fix=fix), words)
 
 
+def _left(code: int, stage: str, noise: int | None, words: Sequence[str]) -> int:
+    """Tell that something ended the process without a word to Python: as OpenBLAS does where memory runs out."""
+    from graphpress.cli.failure import Failure, report
+    from graphpress.errors import resource_fault
+
+    said = _text_of(noise)
+    when = f" while {stage}" if stage else ""
+    what = f"a native library, or code that the command runs, ended the process (exit code {code}){when}"
+    if fault := resource_fault(RuntimeError(said)):
+        return report(Failure(f"{fault.what}: {what}", fault.exit_code, fix=fault.fix), words)
+    return report(Failure(what, BAD_INPUT, fix="run again with --debug to see what it said"), words)
+
+
 def _text_in(page: mmap.mmap) -> str:
     """What the child wrote last; a character may have been cut in two."""
     text = page[:].rstrip(b"\0")
@@ -203,6 +221,11 @@ def _show(noise: int | None) -> None:
     with suppress(OSError):  # nobody reads it any more
         while text := os.read(noise, 1 << 16):
             os.write(2, text)
+
+
+def _text_of(noise: int | None) -> str:
+    """The beginning of what was held back."""
+    return "" if noise is None else os.pread(noise, 1 << 16, 0).decode("utf-8", "replace")
 
 
 def _flush() -> None:

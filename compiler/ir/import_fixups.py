@@ -27,6 +27,7 @@ T = TypeVar("T", bound=Hashable)
 Body = onnx.GraphProto | onnx.FunctionProto
 
 FIRST_IR_WITH_OPERATOR_SETS = 3
+_LARGEST_VERSION = 2**31 - 1
 FIRST_IR_WITH_DEVICES = 11
 TYPE_KEY = "graphpress/type.v1"
 """Under this key a value keeps the type that onnx_ir has no class for, so that it survives clones and edits."""
@@ -173,6 +174,12 @@ def _settle_operator_sets(owner: onnx.ModelProto | onnx.FunctionProto, where: st
     versions: dict[str, int] = {}
     for declared in owner.opset_import:
         domain = "" if declared.domain in _STANDARD else declared.domain
+        if not (0 if domain else 1) <= declared.version <= _LARGEST_VERSION:
+            raise ModelError(
+                f"declares the version {declared.version} of opset {domain or 'ai.onnx'!r}, which there cannot be",
+                where=where,
+                fix=CHECKER,
+            )
         if versions.setdefault(domain, declared.version) != declared.version:
             raise ModelError(f"declares two versions of opset {domain or 'ai.onnx'!r}", where=where, fix=CHECKER)
         declared.domain = domain

@@ -16,7 +16,6 @@ from onnx import AttributeProto
 from graphpress.errors import ModelError
 from graphpress.ir.contents import CHECKER
 
-_LARGEST_VERSION = 2**31 - 1
 _SINGLE = onnx.defs.OpSchema.FormalParameterOption.Single
 _FIELD_OF = {
     AttributeProto.FLOAT: "f", AttributeProto.INT: "i", AttributeProto.STRING: "s", AttributeProto.TENSOR: "t",
@@ -105,7 +104,7 @@ def _name_of(kind: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _rules_of(op_type: str, domain: str, version: int) -> _Rules | None:
-    if not 1 <= version <= _LARGEST_VERSION or not onnx.defs.has(op_type, domain):
+    if not version or not onnx.defs.has(op_type, domain):
         return None
     try:
         schema = onnx.defs.get_schema(op_type, version, domain)

@@ -9,10 +9,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from numbers import Integral
 from typing import NamedTuple, TypeVar
 
-from graphpress.errors import BackendError, DataError, GraphpressError, PassError, UsageError, reraise_resource_fault
-from graphpress.ir import Model, verify
+from graphpress.errors import (
+    TERMINATED,
+    BackendError,
+    DataError,
+    GraphpressError,
+    ModelError,
+    PassError,
+    UsageError,
+    message_of,
+    reraise_resource_fault,
+)
+from graphpress.ir import Model, Refusal, verify
 from graphpress.ir.verify import InvalidGraphError
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.manager.pass_run import PassRun
@@ -45,7 +56,9 @@ def attempt(call: Callable[[], T], pass_run: PassRun, *, strict: bool) -> T | No
     """
     try:
         return call()
-    except Exception as error:
+    except BaseException as error:  # a pass that calls sys.exit has not delivered anything either
+        if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == TERMINATED):
+            raise
         if not pass_run.pass_.lossless and isinstance(error, (DataError, UsageError, BackendError)):
             raise
         reraise_resource_fault(error)
@@ -61,12 +74,36 @@ def run_pass(pass_: Pass, model: Model, context: Context) -> Outcome:
 
     Raises:
         TypeError: it returns something else than an outcome.
+        ValueError: it counts less than no changes.
     """
     with doing(f"running the pass {pass_.name}"):
         outcome = pass_.run(model, context)
-    if not isinstance(outcome, Outcome):
-        raise TypeError(f"it returned {type(outcome).__name__}, not an Outcome")
+    _check_kind(outcome, Outcome, "its outcome is")
+    _check_kind(outcome.changes, Integral, "its count of changes is")
+    for refusal in outcome.refusals:
+        _check_kind(refusal, Refusal, "one of its refusals is")
+    for note in outcome.notes:
+        _check_kind(note, str, "one of its notes is")
+    if outcome.changes < 0:
+        raise ValueError(f"it counts {outcome.changes} changes")
     return outcome
+
+
+def refusal_of(pass_: Pass, model: Model, context: Context) -> Refusal | None:
+    """Why the pass does not run on the model; None where it does.
+
+    Raises:
+        TypeError: it returns something else.
+    """
+    refusal = pass_.refuse(model, context)
+    if refusal is not None:
+        _check_kind(refusal, Refusal, "its refusal is")
+    return refusal
+
+
+def _check_kind(item: object, kind: type, what: str) -> None:
+    if not isinstance(item, kind):
+        raise TypeError(f"{what} of type {type(item).__name__}, not {kind.__name__}")
 
 
 def check_pass(pass_: Pass, context: Context) -> None:
@@ -89,13 +126,13 @@ def fault_of(model: Model, probe: Probe | None) -> Fault | None:
     """What is structurally wrong with the model, or numerically against the probe, or None."""
     try:
         verify(model)
-    except InvalidGraphError as error:
+        with doing("running the model as the lossless passes leave it"):
+            difference = None if probe is None else probe.difference(model)
+    except (InvalidGraphError, ModelError) as error:
         return Fault(error.what, structural=True)
     except Exception as error:  # a pass may leave anything at all in a graph
         reraise_resource_fault(error)
         return Fault(_words(error), structural=True)
-    with doing("running the model as the lossless passes leave it"):
-        difference = None if probe is None else probe.difference(model)
     return None if difference is None else Fault(difference, structural=False)
 
 
@@ -113,8 +150,9 @@ def blame(pass_run: PassRun, fault: Fault, *, strict: bool) -> None:
         raise _failed(pass_run.pass_, pass_run.failure)
 
 
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _words(error: BaseException) -> str:
+    """The exception on one line."""
+    return " ".join(f"{type(error).__name__}: {message_of(error)}".split()).removesuffix(":")
 
 
 def _failed(pass_: Pass, failure: str) -> PassError:

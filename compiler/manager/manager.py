@@ -20,7 +20,7 @@ from graphpress.errors import GraphpressError, ModelError, reraise_resource_faul
 from graphpress.ir import Dims, Model, OperatorIndex, Refusal, clone
 from graphpress.ir.garbage import paused_collection
 from graphpress.ir.qdq import is_plain
-from graphpress.manager.attempt import attempt, blame, check_pass, fault_of, run_pass
+from graphpress.manager.attempt import attempt, blame, check_pass, fault_of, refusal_of, run_pass
 from graphpress.manager.contract import Context, Outcome, Pass, RewritePass
 from graphpress.manager.evaluator import EvaluationResult, miss
 from graphpress.manager.pass_run import PassRun
@@ -377,7 +377,7 @@ class Manager:
     def _refusal(self, pass_run: PassRun, model: Model, transaction: Transaction | None = None) -> Refusal | None:
         """Why the pass does not run, or None; also None, with the failure in its record, where it breaks."""
         context = self._context_of(pass_run, transaction=transaction)
-        return attempt(partial(pass_run.pass_.refuse, model, context), pass_run, strict=self.strict)
+        return attempt(partial(refusal_of, pass_run.pass_, model, context), pass_run, strict=self.strict)
 
     def _call(self, pass_run: PassRun, model: Model, context: Context) -> Outcome | None:
         """Run one pass; None, and the failure in its record, where it breaks."""

@@ -75,13 +75,17 @@ class Probe:
         return cls(feeds, expected, blind, least)
 
     def difference(self, model: Model) -> str | None:
-        """What the changed model gets wrong, in words, or None."""
+        """What the changed model gets wrong, in words, or None.
+
+        Raises:
+            ModelError: it cannot even be loaded.
+        """
         if self.blind:
             return None
+        session, _ = _materialized(model)
         try:
-            session, _ = _materialized(model)
             difference = self.difference_of(map(session, self.feeds))
-        except (DataError, ModelError) as error:
+        except DataError as error:
             return str(error)
         if difference is None or self.again is None:
             return difference

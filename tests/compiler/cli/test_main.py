@@ -107,6 +107,13 @@ def test_a_path_that_cannot_be_written_is_named(api, capsys):
     assert capsys.readouterr().err.startswith("error: /nowhere/out: Permission denied\nfix: ")
 
 
+@pytest.mark.parametrize("code", [0, None, 7, "bye"])
+def test_code_that_ends_the_program_has_not_delivered(api, capsys, code):
+    api.error = SystemExit(code)
+    assert main(["m.onnx", "--quiet"]) == 2
+    assert capsys.readouterr().err.startswith("error: code that the command runs ended it")
+
+
 def test_interrupting_says_so_and_exits_130(api, capsys):
     api.error = KeyboardInterrupt()
     assert main(["m.onnx", "--quiet"]) == 130

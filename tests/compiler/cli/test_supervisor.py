@@ -209,6 +209,18 @@ def test_stages_within_stages_are_all_named_and_a_long_one_is_cut():
     assert "while choosing: mmm" in outcome(supervised(body))[2]
 
 
+def test_who_ends_the_process_behind_our_back_is_told(tmp_path):
+    code, out, err = outcome(supervised("with doing('evaluating'): os._exit(0)"))
+    assert (code, out) == (BAD_INPUT, "")
+    assert err.startswith(
+        "error: a native library, or code that the command runs, ended the process (exit code 0) while"
+    )
+    body = "os.write(2, b'OpenBLAS error: Memory allocation still failed after 10 retries, giving up.')\nos._exit(1)"
+    code, out, err = outcome(supervised(body))
+    assert code == OUT_OF_MEMORY
+    assert err.startswith("error: memory ran out: ")
+
+
 def test_names_in_a_stage_cannot_steer_the_terminal():
     assert r"reading \x1b[2J" in outcome(supervised(r"with doing('reading \x1b[2J'): os.abort()"))[2]
 

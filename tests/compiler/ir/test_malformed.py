@@ -279,6 +279,17 @@ def test_what_no_schema_is_known_for_is_left_to_the_runtime():
     from_proto(model)
 
 
+@pytest.mark.parametrize(
+    ("domain", "version"), [("", 0), ("", -1), ("", 2**31), ("", -(2**63)), ("own", -1), ("own", 2**40)]
+)
+def test_a_version_of_an_operator_set_that_there_cannot_be(domain, version):
+    model = proto()
+    if domain:
+        model.opset_import.add(domain=domain)
+    model.opset_import[-1].version = version
+    assert f"version {version}" in refused(model).what
+
+
 @pytest.mark.parametrize("digits", ["9" * 5000, "-1", "0x10", "1e3", "\u0661"])
 @pytest.mark.parametrize("key", ["offset", "length"])
 def test_a_place_of_external_data_that_is_none(tmp_path, key, digits):

@@ -62,7 +62,7 @@ def test_a_lossless_pass_that_crashes_leaves_no_trace(run, passes, network, firs
 BROKEN = {
     "Crashing": "IndexError: list index out of range",
     "CrashingLossy": "IndexError: list index out of range",
-    "Mute": "TypeError: it returned NoneType, not an Outcome",
+    "Mute": "TypeError: its outcome is of type NoneType, not Outcome",
     "Undecided": "KeyError: 'w'",
     "UndecidedLossy": "KeyError: 'w'",
     "Garbling": "its result is no valid model: ",
@@ -88,6 +88,93 @@ def test_a_strict_run_ends_with_it(run, passes, kind):
     assert raised.value.where == getattr(passes, kind).name
     assert BROKEN[kind] in raised.value.what
     assert raised.value.exit_code == 1
+
+
+class Unspeakable(Exception):  # noqa: N818
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (SystemExit(0), "SystemExit: 0"),
+        (GeneratorExit(), "GeneratorExit"),
+        (AssertionError(), "AssertionError"),
+        (ValueError("two\nlines"), "ValueError: two lines"),
+        (Unspeakable(), "Unspeakable: it has no message"),
+        (FileNotFoundError(2, "No such file or directory", "x"), "FileNotFoundError: [Errno 2]"),
+    ],
+    ids=repr,
+)
+def test_whatever_a_pass_raises_is_its_failure_on_one_line(run, passes, error, says):
+    class Raising(passes.Harmless):
+        name = "raising"
+
+        def run(self, model, context):
+            raise error
+
+    (record,) = run(Raising()).records()
+    assert record.failure.startswith(says)
+    assert "\n" not in record.failure
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)], ids=repr)
+def test_whoever_wants_the_run_to_end_is_heeded(run, passes, error):
+    class Slow(passes.Harmless):
+        name = "slow"
+
+        def run(self, model, context):
+            raise error
+
+    with pytest.raises(type(error)):
+        run(Slow())
+
+
+@pytest.mark.parametrize(
+    ("outcome", "says"),
+    [
+        (Outcome("many"), "its count of changes is of type str"),
+        (Outcome(-3), "it counts -3 changes"),
+        (Outcome(1, ["no refusal"]), "one of its refusals is of type str"),
+        (Outcome(1, [], [7]), "one of its notes is of type int"),
+    ],
+)
+def test_an_outcome_that_is_none_is_a_bug(run, passes, outcome, says):
+    class Confused(passes.Harmless):
+        name = "confused"
+
+        def run(self, model, context):
+            return outcome
+
+    (record,) = run(Confused()).records()
+    assert says in record.failure
+
+
+def test_a_refusal_that_is_none_is_a_bug(run, passes):
+    class Chatty(passes.Harmless):
+        name = "chatty"
+
+        def refuse(self, model, context):
+            return "not today"
+
+    (record,) = run(Chatty()).records()
+    assert "its refusal is of type str" in record.failure
+
+
+def test_a_model_that_no_runtime_loads_is_a_bug(run, passes):
+    class Emptying(passes.Harmless):
+        name = "emptying"
+
+        def run(self, model, context):
+            convolutions = [node for node in model.graph if node.op_type == "Conv"]
+            for node in convolutions:
+                node.attributes.clear()
+                node.op_type = "Relu"
+            return Outcome(len(convolutions))
+
+    (record,) = run(Emptying()).records()
+    assert record.failure.startswith("its result is no valid model: ONNX Runtime cannot load it")
 
 
 def test_other_numbers_are_no_bug_for_certain(run, passes):
