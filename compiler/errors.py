@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import ClassVar, NamedTuple, ParamSpec, TypeVar
 
+from graphpress.printable import printable
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -47,8 +49,8 @@ class GraphpressError(Exception):
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        remedy = f"\n  fix: {self.fix}" if self.fix else ""
-        return f"{place}{self.what}{remedy}"
+        remedy = f"\n  fix: {printable(self.fix)}" if self.fix else ""
+        return f"{printable(place + self.what)}{remedy}"
 
 
 class UsageError(GraphpressError):

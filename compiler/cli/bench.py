@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graphpress.cli.options import debug_option, json_option, seconds_option, threads_option
-from graphpress.cli.text import echo_json, one_line, table
+from graphpress.cli.text import echo, echo_json, joined, one_line, table
 from graphpress.cli.types import FILLED
 from graphpress.errors import BackendError, ModelError, UsageError
 from graphpress.report import sentences
@@ -72,7 +72,7 @@ def bench(model: str, backend: str | None, as_json: bool, **settings: Any) -> No
         else bench.measure(name, instance, must_work=backend is not None)
         for name, instance in instances.items()
     ]
-    echo_json(results) if as_json else click.echo(_text(results, bench))
+    echo_json(results) if as_json else echo(_text(results, bench))
 
 
 def _every_backend() -> dict[str, Backend | UsageError]:
@@ -150,7 +150,8 @@ def _text(results: list[Measurement], bench: Benchmark) -> str:
     if bench.target.this_machine:
         return figures
     name = bench.target.name
-    return f"measured on this machine, not on {name}: the rules are those of {name}, the times are not\n\n{figures}"
+    where = f"measured on this machine, not on {name}: the rules are those of {name}, the times are not"
+    return joined([where, "", figures])
 
 
 def _ratio(result: Measurement) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphpress.cli.options import debug_option, json_option, seconds_option, threads_option
-from graphpress.cli.text import echo_json, printable, table
+from graphpress.cli.text import echo, echo_json, joined, table
 from graphpress.cli.types import FILLED
 from graphpress.errors import UsageError
 from graphpress.manager.records import SpeedVerdict
@@ -72,7 +72,7 @@ def compare(a: str, b: str, data: str | None, limit: int, threads: int, seconds:
         figures(Path(a), timing.a_ms), figures(Path(b), timing.b_ms), compare_outputs(*sessions, samples), timing,
         threads, next((len(array) for array in feed.values() if array.ndim), 1), _agreement(*sessions, samples),
     )  # fmt: skip
-    echo_json(result) if as_json else click.echo(_text(result, Path(a).name, Path(b).name))
+    echo_json(result) if as_json else echo(_text(result, Path(a).name, Path(b).name))
 
 
 def figures(path: Path, latency_ms: float) -> Figures:
@@ -124,7 +124,7 @@ def _text(result: ModelComparison, a: str, b: str) -> str:
     )
     outputs = [
         (
-            printable(output.name),
+            output.name,
             f"{output.sqnr_db:.1f} dB",
             f"{output.cosine:.6f}",
             f"{output.max_abs:.3g}",
@@ -136,5 +136,5 @@ def _text(result: ModelComparison, a: str, b: str) -> str:
     agreement = table(
         outputs, head=("output", "SQNR", "cosine", "max |a-b|", "max |a-b| / max |a|"), right=(1, 2, 3, 4)
     )
-    classes = "" if result.agreement is None else f"\nsame top-1 class: {100 * result.agreement:.2f} % of the samples"
-    return f"{figures}\n{measured}\n\n{agreement}{classes}"
+    classes = [] if result.agreement is None else [f"same top-1 class: {100 * result.agreement:.2f} % of the samples"]
+    return joined([figures, measured, "", agreement, *classes])

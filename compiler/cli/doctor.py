@@ -11,7 +11,7 @@ from importlib.metadata import requires
 import click
 
 from graphpress.cli.options import debug_option, json_option
-from graphpress.cli.text import echo_json, table
+from graphpress.cli.text import echo, echo_json, joined, styled, table
 from graphpress.errors import GraphpressError
 
 DISTRIBUTION = "graphpress"
@@ -49,10 +49,10 @@ def doctor(as_json: bool) -> None:
     if as_json:
         echo_json({"versions": versions, "machine": machine(), "backends": backends, "extras": extras})
         return
-    click.echo(_section("Versions", [(name, installed or "not installed") for name, installed in versions.items()]))
-    click.echo(_section("Machine", list(machine().items())))
-    click.echo(_section("Backends", [_row(state) for state in backends]))
-    click.echo(_section("Extras", [_row(state) for state in extras]).rstrip("\n"))
+    echo(_section("Versions", [(name, installed or "not installed") for name, installed in versions.items()]))
+    echo(_section("Machine", list(machine().items())))
+    echo(_section("Backends", [_row(state) for state in backends]))
+    echo(_section("Extras", [_row(state) for state in extras]))
 
 
 def backend_states() -> Iterable[Component]:
@@ -100,10 +100,10 @@ def _for_this_machine(requirement: str) -> bool:
 
 
 def _row(state: Component) -> tuple[str, str, str]:
-    mark = click.style("yes", fg="green") if state.works else click.style("no", fg="yellow")
+    mark = styled("yes", fg="green") if state.works else styled("no", fg="yellow")
     return state.name, mark, f"{state.detail}; get it with: {state.fix}" if state.fix else state.detail
 
 
 def _section(title: str, rows: list[tuple[str, ...]]) -> str:
     body = table([(f"  {row[0]}", *row[1:]) for row in rows])
-    return f"{click.style(title, bold=True)}\n{body}\n"
+    return joined([styled(title, bold=True), body, ""])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 import click
 
-from graphpress.cli.text import printable
+from graphpress.cli.text import echo, echo_json, joined, styled
 from graphpress.errors import GraphpressError, did_you_mean, resource_fault
 
 PROGRAM = "optimize"
@@ -91,12 +90,12 @@ def _nearest_option(error: click.NoSuchOption) -> str:
 def _tell(failure: Failure, words: Sequence[str]) -> None:
     if "--json" in words:
         error: dict[str, Any] = {"what": failure.what, "where": failure.where, "fix": failure.fix}
-        click.echo(json.dumps({"error": error | {"exit_code": failure.exit_code}}, indent=2, ensure_ascii=False))
+        echo_json({"error": error | {"exit_code": failure.exit_code}})
         return
     place = f"{failure.where}: " if failure.where else ""
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {printable(place + failure.what)}", err=True)
+    echo(joined([styled("error:", fg="red", bold=True), place + failure.what], " "), err=True)
     if failure.fix:
-        click.echo(f"{click.style('fix:', bold=True)} {printable(failure.fix)}", err=True)
+        echo(joined([styled("fix:", bold=True), failure.fix], " "), err=True)
 
 
 def _silence() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphpress.cli.options import debug_option, json_option
-from graphpress.cli.text import echo_json, printable, table
+from graphpress.cli.text import echo, echo_json, joined, table
 from graphpress.errors import UsageError
 from graphpress.report import sentences
 
@@ -40,11 +40,11 @@ def inspect(model: str, cost: bool, groups: bool, as_json: bool) -> None:
     elif as_json:
         echo_json(model_cost(graph))
     elif cost:
-        click.echo(_cost_table(model_cost(graph)))
+        echo(_cost_table(model_cost(graph)))
     else:
         from graphpress.ir.printer import print_model
 
-        click.echo(printable(print_model(graph).rstrip("\n")))
+        echo(*print_model(graph).rstrip("\n").split("\n"))
 
 
 def _show_groups(model: Model, as_json: bool) -> None:
@@ -72,7 +72,7 @@ def _show_groups(model: Model, as_json: bool) -> None:
             }
         )
         return
-    click.echo(_group_table(coupling))
+    echo(_group_table(coupling))
 
 
 def _clean(model: Model) -> Model:
@@ -89,17 +89,16 @@ def _clean(model: Model) -> Model:
 
 def _group_table(coupling: Coupling) -> str:
     rows = [
-        (printable(group.name), str(group.size), sentences.count(_parameters(group)), printable(_few(group)))
-        for group in coupling.groups
+        (group.name, str(group.size), sentences.count(_parameters(group)), _few(group)) for group in coupling.groups
     ]
-    parts = [table(rows, head=("group", "units", "parameters", "written by"), right=(1, 2))] if rows else []
+    parts: list[str] = [table(rows, head=("group", "units", "parameters", "written by"), right=(1, 2))] if rows else []
     if not rows:
         parts.append("no channels can be removed")
     if coupling.pinned:
-        pinned = [(printable(pin.where), str(pin.size), printable(pin.why)) for pin in coupling.pinned]
+        pinned = [(pin.where, str(pin.size), pin.why) for pin in coupling.pinned]
         parts.append(table(pinned, head=("pinned", "size", "why"), right=(1,)))
-    parts += [f"not followed: {printable(note)}" for note in coupling.channels.notes]
-    return "\n\n".join(parts)
+    parts += [f"not followed: {note}" for note in coupling.channels.notes]
+    return joined(parts, "\n\n")
 
 
 def _few(group: Group) -> str:
@@ -122,8 +121,8 @@ def _parameters(group: Group) -> int:
 def _cost_table(cost: ModelCost) -> str:
     rows = [
         (
-            printable(layer.name),
-            printable(layer.op),
+            layer.name,
+            layer.op,
             sentences.count(layer.macs),
             sentences.count(layer.parameters),
             sentences.size(layer.bytes),
@@ -142,4 +141,4 @@ def _cost_table(cost: ModelCost) -> str:
     listing = table(rows, head=("layer", "operator", "MACs", "parameters", "bytes"), right=(2, 3, 4))
     if cost.peak_activation_bytes is None:
         return listing
-    return f"{listing}\npeak activation memory: {sentences.size(cost.peak_activation_bytes)}"
+    return joined([listing, f"peak activation memory: {sentences.size(cost.peak_activation_bytes)}"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from graphpress.cli.group import MainCommand, SectionOption
-from graphpress.cli.text import printable
+from graphpress.cli.text import echo
 from graphpress.cli.types import FILLED, PIPELINE, budget, duration
 from graphpress.errors import UsageError
 
@@ -184,13 +184,13 @@ def optimize(ctx: click.Context, /, model: str, as_json: bool, quiet: bool, **op
 def _print_json(result: Result) -> None:
     from graphpress.report.records import to_json
 
-    click.echo(to_json(result.report), nl=False)
+    echo(*to_json(result.report).rstrip("\n").split("\n"))
 
 
 def _print_summary(result: Result) -> None:
     from graphpress.cli.summary import summary
 
-    click.echo(summary(result.report, result.output))
+    echo(summary(result.report, result.output))
 
 
 def _tell_what_went_wrong(result: Result) -> None:
@@ -198,6 +198,6 @@ def _tell_what_went_wrong(result: Result) -> None:
     from graphpress.report import sentences
 
     for failure in result.report.failures:
-        click.echo(printable(failure), err=True)
+        echo(failure, err=True)
     if result.status == "budget_not_met":
-        click.echo(f"accuracy budget not met; what to try: {', or '.join(sentences.NEXT_STEPS)}", err=True)
+        echo(f"accuracy budget not met; what to try: {', or '.join(sentences.NEXT_STEPS)}", err=True)

@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 
 from graphpress.cli.options import argument, debug_option, json_option
-from graphpress.cli.text import echo_json, one_line, table
+from graphpress.cli.text import echo, echo_json, joined, one_line, styled, table
 from graphpress.errors import UsageError
 from graphpress.plugins import OURS, NamedFile
 from graphpress.validation import annotations_of
@@ -64,12 +64,12 @@ def passes(name: str | None, as_json: bool) -> None:
         return
     if name in set(named_recipes()) - set(pass_names()):
         text = named_recipes()[name].file.read_text("utf-8")
-        echo_json(yaml_table(text)) if as_json else click.echo(text.rstrip("\n"))
+        echo_json(yaml_table(text)) if as_json else echo(*text.rstrip("\n").split("\n"))
         return
     with argument("NAME"):
         kind = load_pass(name)
     doc = describe(name, kind)
-    echo_json(doc) if as_json else click.echo(_one(doc, kind))
+    echo_json(doc) if as_json else echo(_one(doc, kind))
 
 
 def _list(as_json: bool) -> None:
@@ -78,10 +78,10 @@ def _list(as_json: bool) -> None:
     if as_json:
         echo_json([*docs, *({"name": name, "error": why} for name, why in broken)])
         return
-    click.echo(table([(doc.name, _kind(doc), doc.summary) for doc in docs], head=("pass", "kind", "what it does")))
-    click.echo("\n" + table(_recipes(), head=("recipe", "what it does")))
+    echo(table([(doc.name, _kind(doc), doc.summary) for doc in docs], head=("pass", "kind", "what it does")))
+    echo("", table(_recipes(), head=("recipe", "what it does")))
     if broken:
-        click.echo("\n" + table(broken, head=("pass", "broken: it cannot be used")))
+        echo("", table(broken, head=("pass", "broken: it cannot be used")))
 
 
 def _every_pass() -> tuple[list[PassDoc], list[tuple[str, str]]]:
@@ -180,12 +180,12 @@ def _kind(doc: PassDoc) -> str:
 
 
 def _one(doc: PassDoc, kind: type[Any]) -> str:
-    head = f"{click.style(doc.name, bold=True)} ({_kind(doc)})\n{doc.summary}"
+    head = [joined([styled(doc.name, bold=True), f" ({_kind(doc)})"], ""), doc.summary, ""]
     if not doc.fields:
-        return f"{head}\n\nIt has no options."
+        return joined([*head, "It has no options."])
     rows = [(option.name, option.type, option.default or "(required)", option.help) for option in doc.fields]
-    example = f"\n\nFor example: --passes '{_example(doc.name, kind)}'"
-    return f"{head}\n\n{table(rows, head=('option', 'type', 'default', 'meaning'))}{example}"
+    options = table(rows, head=("option", "type", "default", "meaning"))
+    return joined([*head, options, "", f"For example: --passes '{_example(doc.name, kind)}'"])
 
 
 def _example(name: str, kind: type[Any]) -> str:

@@ -18,6 +18,7 @@ from graphpress.cli.inspect import inspect
 from graphpress.cli.optimize import optimize
 from graphpress.cli.passes import passes
 from graphpress.cli.targets import targets
+from graphpress.cli.text import echo, joined
 from graphpress.errors import TERMINATED
 from graphpress.progress import doing
 
@@ -31,7 +32,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     if value:
         from importlib.metadata import version
 
-        click.echo(f"graphpress {version('graphpress')}")
+        echo(f"graphpress {version('graphpress')}")
         ctx.exit()
 
 
@@ -89,11 +90,11 @@ def run(words: Sequence[str]) -> int:
             raise
         return report(ENDED, words)
     except click.exceptions.NoArgsIsHelpError as request:
-        click.echo(request.format_message(), err=True)
+        echo(*request.format_message().split("\n"), err=True)
         return USAGE
     except Exception as error:
         if "--debug" in words:
-            traceback.print_exc()
+            echo(*traceback.format_exc().rstrip("\n").split("\n"), err=True)
         return report(explain(error), words)
 
 
@@ -105,7 +106,14 @@ def _debug_log(wanted: bool) -> Iterator[None]:
         return
     import logging
 
+    class Lines(logging.Formatter):
+        """Names in messages and tracebacks are untrusted."""
+
+        def format(self, record: logging.LogRecord) -> str:
+            return joined(super().format(record).split("\n"))
+
     logger, handler = logging.getLogger("graphpress"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines())
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)

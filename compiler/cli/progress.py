@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import click
+from graphpress.cli.text import echo, shown
 
 if TYPE_CHECKING:
     import rich.progress
@@ -23,7 +23,7 @@ class RichProgress:
 
     def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
         """Yield the items, advancing the bar by one each."""
-        task = self._bars.add_task(description, total=_length(items) if total is None else total)
+        task = self._bars.add_task(shown(description), total=_length(items) if total is None else total)
         try:
             for item in items:
                 yield item
@@ -37,7 +37,7 @@ class LineProgress:
 
     def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
         """Yield the items."""
-        click.echo(f"{description} …", err=True)
+        echo(f"{description} …", err=True)
         return items
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
-
-from graphpress.cli.text import printable, table
+from graphpress.cli.text import joined, styled, table
 from graphpress.report import sentences
 from graphpress.report.records import Report
 
@@ -18,13 +16,13 @@ _COLORS = {"delivered": "green", "kept_original": "blue", "budget_not_met": "yel
 
 def summary(report: Report, output: Path) -> str:
     """The outcome in words, before and after, what was left out and why, and where the files are."""
-    parts = [_headline(report), _figures(report), printable("\n".join(_remarks(report))), _files(output)]
-    return "\n\n".join(part for part in parts if part)
+    parts = [_headline(report), _figures(report), joined(_remarks(report)), _files(output)]
+    return joined((part for part in parts if part), "\n\n")
 
 
 def _headline(report: Report) -> str:
-    title = click.style(sentences.title(report), fg=_COLORS[report.status], bold=True)
-    return f"{title}: {printable(sentences.outcome(report))}."
+    title = styled(sentences.title(report), fg=_COLORS[report.status], bold=True)
+    return joined([title, f": {sentences.outcome(report)}."], "")
 
 
 def _figures(report: Report) -> str:
@@ -35,7 +33,7 @@ def _figures(report: Report) -> str:
 def _colored(row: sentences.ComparisonRow) -> str:
     if row.better is None or not row.change:
         return row.change
-    return click.style(row.change, fg="green" if row.better else "red")
+    return styled(row.change, fg="green" if row.better else "red")
 
 
 def _remarks(report: Report) -> Iterator[str]:
@@ -87,4 +85,4 @@ def _refusals(report: Report) -> Iterator[str]:
 
 
 def _files(output: Path) -> str:
-    return f"model:  {output / 'model.onnx'}\nreport: {output / 'report.html'}"
+    return joined([f"model:  {output / 'model.onnx'}", f"report: {output / 'report.html'}"])

@@ -218,9 +218,11 @@ def _show(noise: int | None) -> None:
     if noise is None:
         return
     os.lseek(noise, 0, os.SEEK_SET)
-    with suppress(OSError):  # nobody reads it any more
-        while text := os.read(noise, 1 << 16):
-            os.write(2, text)
+    from graphpress.printable import printable
+
+    with suppress(OSError), open(noise, encoding="utf-8", errors="backslashreplace", closefd=False) as lines:
+        for line in lines:  # a closed stream is an OSError: nobody reads it any more
+            os.write(2, f"{printable(line.rstrip())}\n".encode())
 
 
 def _text_of(noise: int | None) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from graphpress.ir.encoding import Encoding, compute_request, float_type, output_encoding, read_encoding
 from graphpress.ir.types import Attr, AttributeType, DataType, Function, Graph, Model, Node, TensorProtocol, Value
 from graphpress.ir.values import count_nodes, is_constant
+from graphpress.printable import printable
 
 FEW_ELEMENTS = 8
 
@@ -24,7 +25,7 @@ def print_model(model: Model) -> str:
     lines += _graph_lines(model.graph, f"graph {model.graph.name or 'main'}", 0)
     for function in model.functions.values():
         lines += _graph_lines(function, f"function {function.domain}::{function.name}", 0)
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def _graph_lines(graph: Graph | Function, title: str, depth: int) -> Iterator[str]:

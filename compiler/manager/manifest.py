@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphpress.errors import UsageError
 from graphpress.plain import plain
+from graphpress.printable import printable_json
 from graphpress.runtime.environment import library_versions, machine
 
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write ``manifest.json``: stable key order, no NaN."""
     table = plain(manifest)
     table = {"manifest_version": table.pop("manifest_version"), **table}
-    path.write_text(json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(printable_json(text) + "\n", encoding="utf-8")
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
+import html
 from pathlib import Path
 
+from graphpress.printable import printable
 from graphpress.report import sentences
 from graphpress.report.records import Report
 
@@ -17,7 +18,8 @@ def brief_text(report: Report, output: Path) -> str:
         f"  {label:<{widths[0]}}  {before:>{widths[1]}} → {after:>{widths[2]}}  {change}".rstrip()
         for label, before, after, change in rows
     ]
-    return "\n".join([f"{sentences.title(report)}: {sentences.outcome(report)}.", *lines, f"  in {output}"])
+    every = [f"{sentences.title(report)}: {sentences.outcome(report)}.", *lines, f"  in {output}"]
+    return "\n".join(map(printable, every))
 
 
 def brief_html(report: Report, output: Path) -> str:
@@ -33,3 +35,8 @@ def brief_html(report: Report, output: Path) -> str:
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         f'<p><a href="{page}">{page}</a></p>'
     )
+
+
+def escape(text: str) -> str:
+    """Text for a page."""
+    return html.escape(printable(text))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphpress.manager.records import PassRecord
 from graphpress.plain import plain
+from graphpress.printable import printable
 from graphpress.report import sentences
 from graphpress.report.records import LayerRecord, Report
 
@@ -110,7 +111,12 @@ def _environment() -> jinja2.Environment:
     import jinja2
 
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        autoescape=True, finalize=_finalized, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["capital"] = lambda text: text[:1].upper() + text[1:]
     return environment
+
+
+def _finalized(value: Any) -> Any:
+    """What the template puts in: of text, what shows itself; markup of its own stays."""
+    return printable(value) if type(value) is str else value

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from graphpress.errors import UsageError
 from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict, Verdict
 from graphpress.plain import KEYS, plain
+from graphpress.printable import printable_json
 
 SCHEMA_VERSION = 1
 
@@ -122,7 +123,7 @@ def to_json(report: Report) -> str:
     """The text of ``report.json``: keys in the records' order, ``schema_version`` first, no NaN."""
     table = plain(report)
     table = {"schema_version": table.pop("schema_version"), **table}
-    return json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return printable_json(json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def from_json(text: str) -> Report:

@@ -16,7 +16,8 @@ FOLDERS = {
 }
 
 LAYERS = (
-    ("errors", "scratch"),
+    ("printable", "scratch"),
+    ("errors",),
     ("cache", "child_process", "memory", "plain", "plugins", "progress", "validation"),
     ("data", "ir"),
     ("graphsurgeon", "ops", "runtime"),

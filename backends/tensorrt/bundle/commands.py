@@ -8,13 +8,13 @@ a tool that does not list one that is needed cannot build this way.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from graphpress.backend import ShapeRange
 from graphpress.backends.tensorrt.platform import Platform
+from graphpress.printable import shell_word
 
 WayName = Literal["strong", "weak", "dla"]
 Variable = Literal["aside", "core"]
@@ -137,7 +137,7 @@ def usual_command(way: Way, platform: Platform) -> str:
     """The command line for the version that the platform has, as one types it."""
     version = tuple(int(part) for part in platform.tensorrt.split("."))
     unlisted = UNLISTED[max(since for since in UNLISTED if since <= version)]
-    return shlex.join(command_line(way, TOOLS[platform.product], lambda option: option not in unlisted))
+    return " ".join(map(shell_word, command_line(way, TOOLS[platform.product], lambda option: option not in unlisted)))
 
 
 def listed(help_text: str) -> frozenset[str]:

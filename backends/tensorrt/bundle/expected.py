@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from graphpress.backends.tensorrt.bundle.golden import ExpectedOutput, Golden
 from graphpress.backends.tensorrt.bundle.script import template
 from graphpress.manager.manifest import file_record
 from graphpress.plain import plain
+from graphpress.printable import printable_json, shell_word
 
 BUNDLE_VERSION = 1
 
@@ -61,14 +61,14 @@ def expected_json(
         "golden_outputs": list(samples[0].delivered) if samples else [],
         "files": {record.name: record.sha256 for record in (file_record(file, folder) for file in sorted(files))},
     }
-    return json.dumps(plain(table), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return printable_json(json.dumps(plain(table), indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def readme(bundle: Bundle, names: Sequence[str]) -> str:
     """The text of ``README.md``, for a folder with files of these names."""
     ways = bundle.ways
     optimum = ",".join(spec(name, shapes.opt) for name, shapes in bundle.profile.items())
-    shapes = f" {shlex.quote(f'--shapes={optimum}')}" if optimum else ""
+    shapes = f" {shell_word(f'--shapes={optimum}')}" if optimum else ""
     ready = [name for name in names if name.endswith(".plan")]
     return template("README.md.j2").render(
         target=bundle.target.canonical_name,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from graphpress.backends.tensorrt.bundle.commands import CALIBRATION, LAYERS, TIMING_CACHE, TOOLS, Flag, Way
 from graphpress.backends.tensorrt.platform import Platform, platform_of
 from graphpress.errors import UsageError
+from graphpress.printable import printable, shell_word
 from graphpress.targets import Target, load_target, options_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def remedies(target: Target) -> list[str]:
 
 @cache
 def template(name: str) -> jinja2.Template:
-    """One of the templates beside this module; an undefined name is an error."""
+    """One of the templates beside this module; an undefined name is an error, and a page shows names as they print."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -64,6 +65,7 @@ def template(name: str) -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,
+        finalize=printable if name.endswith(".md.j2") else None,
         comment_start_string="<#",  # ``{#`` is a length in the shell
         comment_end_string="#>",
     )
@@ -72,4 +74,4 @@ def template(name: str) -> jinja2.Template:
 
 def _flag(flag: Flag) -> dict[str, str]:
     variable = f'"${flag.variable}"' if flag.variable else ""
-    return {"when": "needed" if flag.needed else "optional", "option": f"{shlex.quote(flag.text)}{variable}"}
+    return {"when": "needed" if flag.needed else "optional", "option": f"{shell_word(flag.text)}{variable}"}

@@ -5,11 +5,15 @@ Needs Python 3.8, and no other package. What this TensorRT can do is read off it
 
 from __future__ import annotations
 
+import os
+import sys
+
+if os.path.realpath(sys.path[0]) == os.path.dirname(os.path.realpath(__file__)):
+    del sys.path[0]  # nothing in this folder takes another module's place: a model's weights may be called numpy.py
+
 import argparse
 import json
-import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +39,18 @@ def main() -> int:
     parser.add_argument("--dry-run", action="store_true", help="say what would be built")
     options = parser.parse_args()
     name, way = options.way, expected["ways"][options.way]
-    print(f"{expected['product']} builds {way['plan']} of {way['model']} (way: {name})")
+    print(printable(f"{expected['product']} builds {way['plan']} of {way['model']} (way: {name})"))
     if options.dry_run:
         return BUILT
     try:
         trt = __import__(expected["product"])
     except ImportError as error:
-        print(f"build_engine.py: {error}", file=sys.stderr)
+        print(printable(f"build_engine.py: {error}"), file=sys.stderr)
         return NO_TENSORRT
     try:
         plan, layers, cache = build(trt, expected, way, options)
     except CannotBuildError as error:
-        print(f"build_engine.py: {error}", file=sys.stderr)
+        print(printable(f"build_engine.py: {error}"), file=sys.stderr)
         return CANNOT
     if plan is None:
         print("build_engine.py: TensorRT could not build it", file=sys.stderr)
@@ -69,7 +73,7 @@ def build(trt: Any, expected: Any, way: Any, options: Any) -> Any:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(FOLDER / way["model"])) or not network.num_outputs:
         for index in range(parser.num_errors):
-            print(parser.get_error(index), file=sys.stderr)
+            print(printable(str(parser.get_error(index))), file=sys.stderr)
         return None, None, None
     config = builder.create_builder_config()
     set_types(trt, config, way)
@@ -197,6 +201,11 @@ def place(name: str, content: Any) -> None:
     aside = FOLDER / f"{name}.part.{os.getpid()}"
     aside.write_bytes(content)
     aside.replace(FOLDER / name)
+
+
+def printable(text: str) -> str:
+    """Names and messages with every character written out that does not show itself: no terminal obeys them."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -99,10 +100,13 @@ def layers(plan: EngineFile) -> list[Any]:
 
 def load(plan: EngineFile) -> Any:
     """The engine, with the engine.py beside this file."""
-    sys.path.insert(0, str(FOLDER))
-    from engine import Engine, import_tensorrt  # type: ignore[import-not-found]
-
-    return Engine(plan.file, import_tensorrt((plan.product,)))
+    spec = importlib.util.spec_from_file_location("engine", str(FOLDER / "engine.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    engine: Any = importlib.util.module_from_spec(spec)
+    sys.modules["engine"] = engine
+    spec.loader.exec_module(engine)
+    return engine.Engine(plan.file, engine.import_tensorrt((plan.product,)))
 
 
 def run_with_tool(tool: str, plan: EngineFile, feed: Any) -> Any:

@@ -11,11 +11,17 @@ and is not on it is skipped as needs_device; it never counts as passed. Ends wit
 
 from __future__ import annotations
 
+import os
+import sys
+
+if os.path.realpath(sys.path[0]) == os.path.dirname(os.path.realpath(__file__)):
+    del sys.path[0]  # nothing in this folder takes another module's place: a model's weights may be called numpy.py
+
 import argparse
 import hashlib
+import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,7 +87,7 @@ def main() -> int:
     try:
         items = check(options)
     except CannotCheckError as error:
-        print(f"verify.py: {error}", file=sys.stderr)
+        print(f"verify.py: {printable(str(error))}", file=sys.stderr)
         return INCOMPLETE
     verdicts = {item.verdict for item in items}
     status = FAILED if "fail" in verdicts else INCOMPLETE if verdicts & {"needs_device", "incomplete"} else PASSED
@@ -368,9 +374,12 @@ def run(expected: Any, options: argparse.Namespace, built: Any, samples: list[An
 
 def runner_of(expected: Any, built: Any, plan: Path) -> Any:
     """The run_engine.py beside this file, and the engine as it wants it described."""
-    sys.path.insert(0, str(FOLDER))
-    import run_engine  # type: ignore[import-not-found]
-
+    spec = importlib.util.spec_from_file_location("run_engine", str(FOLDER / "run_engine.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    run_engine: Any = importlib.util.module_from_spec(spec)
+    sys.modules["run_engine"] = run_engine
+    spec.loader.exec_module(run_engine)
     version = built.get("tensorrt") or expected["tensorrt"]
     return run_engine, run_engine.EngineFile(plan, list(expected["profile"]), version, expected["product"])
 
@@ -386,11 +395,16 @@ def read_json(file: Path) -> Any:
         raise CannotCheckError(f"{file} cannot be read: {error}") from error
 
 
+def printable(text: str) -> str:
+    """Names and messages with every character written out that does not show itself: no terminal obeys them."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def show(items: list[CheckItem], status: int) -> None:
     """A line for everything but what is as it should be without a detail, and a summary."""
     for item in items:
         if item.kind != "file" or item.verdict != "pass":
-            print(f"{item.verdict:12} {item.kind:7} {item.name}: {item.detail}")
+            print(f"{item.verdict:12} {item.kind:7} {printable(f'{item.name}: {item.detail}')}")
     for kind in ("file", "layer", "output"):
         verdicts = sorted(item.verdict for item in items if item.kind == kind)
         counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
