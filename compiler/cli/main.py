@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from graphpress.cli.supervisor import supervise
+from graphpress.printable import printable
 
 BUG = 1
 NO_RESOURCES = 6
@@ -49,7 +50,7 @@ def _not_started(error: Exception, words: Sequence[str]) -> int:
     try:
         from graphpress.cli.failure import explain, report
     except (OSError, MemoryError, ImportError):  # no file may be opened, or memory is full
-        print(f"error: the program cannot be loaded: {error}", file=sys.stderr)
+        print(printable(f"error: the program cannot be loaded: {error}"), file=sys.stderr)
         return NO_RESOURCES
     return report(explain(error), words)
 

@@ -234,7 +234,10 @@ def test_a_miss_on_the_data_of_the_final_figure_is_not_delivered(optimize, blind
 def test_a_recorded_choice_that_misses_the_budget_is_not_delivered(optimize, blind):
     first = optimize(mlp(), blind, passes=["cleanup", Shift()], max_drop=None)
     assert first.status == "delivered"
-    assert optimize(mlp(), blind, recipe=first.output / "manifest.json", max_drop=0.02).status == "budget_not_met"
+    assert (
+        optimize(mlp(), blind, recipe=first.output / "manifest.json", max_drop=0.02, allow_code=True).status
+        == "budget_not_met"
+    )
 
 
 def test_a_clean_up_that_costs_more_than_the_budget_is_not_delivered_either(optimize, monkeypatch):
