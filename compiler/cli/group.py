@@ -13,11 +13,12 @@ from graphpress.errors import UsageError, did_you_mean
 
 EXIT_CODES = (
     ("0", "done (also when the original was kept, which the report says)"),
-    ("1", "a bug of graphpress"),
+    ("1", "a bug of graphpress or, with --strict, of a pass"),
     ("2", "wrong usage"),
-    ("3", "bad model or data"),
+    ("3", "bad model or data, also where it makes a native library crash"),
     ("4", "accuracy budget not met; the best model inside it is written"),
     ("5", "backend unavailable"),
+    ("6", "the machine lacks memory, disk space, open files or a permission"),
     ("130", "interrupted"),
     ("141", "the reader of its output went away"),
     ("143", "terminated"),

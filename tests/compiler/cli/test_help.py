@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from graphpress.cli.group import EXIT_CODES
 from graphpress.cli.program import cli
+from graphpress.errors import GraphpressError
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 COMMANDS = ["", "inspect", "compare", "bench", "targets", "passes", "doctor"]
@@ -37,3 +39,8 @@ def test_every_option_of_the_main_command_is_explained():
     options = [option for option in default.params if option.param_type_name == "option"]
     assert len(options) >= 20
     assert all(option.help and len(option.help) > 10 for option in options)
+
+
+def test_every_error_s_exit_code_is_explained():
+    classes = [GraphpressError, *GraphpressError.__subclasses__()]
+    assert {str(error.exit_code) for error in classes} <= {code for code, _ in EXIT_CODES}
