@@ -16,7 +16,7 @@ from graphpress.driver.job import Job
 from graphpress.errors import DataError, ModelError
 from graphpress.evaluation import Score
 from graphpress.manager.gate import SLOWER, Comparison
-from graphpress.manager.manager import Checkpoint, Run
+from graphpress.manager.run import Checkpoint, Run
 from graphpress.progress import doing
 from graphpress.runtime import KEPT_BYTES, InProcess, PairedTiming, compare_alone, compare_latency, stand_by
 

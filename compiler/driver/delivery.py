@@ -17,9 +17,9 @@ from graphpress.evaluation import Score
 from graphpress.ir import Refusal, count_nodes, graphs
 from graphpress.ir.encoding import compute_requests
 from graphpress.ir.garbage import paused_collection
-from graphpress.manager.manager import Run
 from graphpress.manager.manifest import MANIFEST_FILE, Manifest, file_records, write_manifest
 from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict
+from graphpress.manager.run import Run
 from graphpress.progress import doing
 from graphpress.report.html import write_html
 from graphpress.report.records import Figures, LayerRecord, Report, Status, to_json

@@ -13,9 +13,10 @@ from graphpress.evaluation import Score
 from graphpress.ir import Editor, Refusal, constant
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.manager.evaluator import EvaluationResult, NoEvaluator
-from graphpress.manager.manager import Manager, Run
+from graphpress.manager.manager import Manager
 from graphpress.manager.recipe import Recipe, from_passes
 from graphpress.manager.records import Verdict
+from graphpress.manager.run import Run
 from graphpress.models import build
 from graphpress.targets import Target
 
