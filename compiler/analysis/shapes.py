@@ -84,17 +84,13 @@ def settle_shapes(model: Model) -> list[Refusal]:
     Returns:
         Declarations that were corrected, in graph order.
     """
-    proto = _serialize(model, [])
-    if proto is None:
-        return []
+    notes: list[str] = []
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
-    except Exception as error:  # a contradiction, or whatever else inference cannot follow: the lenient way can
-        reraise_resource_fault(error)
+        _merge_all(model, _infer(_serialize(model, notes), notes, model, strict=True))
+    except onnx.shape_inference.InferenceError:  # a contradiction, or what inference cannot follow: the lenient way can
         corrected = _correct_declared(model)
         infer_shapes(model)
         return corrected
-    _merge_all(model, _types_of(inferred.graph))
     return []
 
 
@@ -211,8 +207,12 @@ def _serialize(model: Model, notes: list[str]) -> onnx.ModelProto | None:
     return proto
 
 
-def _infer(proto: onnx.ModelProto | None, notes: list[str], model: Model) -> _Types:
-    """Types by value name, of names that are used once in the model, which remembers when propagation is too much."""
+def _infer(proto: onnx.ModelProto | None, notes: list[str], model: Model, *, strict: bool = False) -> _Types:
+    """Types by value name, of names that are used once in the model, which remembers when propagation is too much.
+
+    Raises:
+        InferenceError: something contradicts something, and inference is to be strict.
+    """
     if proto is None:
         return {}
     for data_prop in (True, False):
@@ -220,13 +220,15 @@ def _infer(proto: onnx.ModelProto | None, notes: list[str], model: Model) -> _Ty
             continue
         try:
             with memory_budget(INFERENCE_BYTES + 4 * proto.ByteSize()):
-                inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=data_prop)
+                inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=data_prop)
         except MemoryError:
             notes.append("shape inference wanted more memory than it may have")
             model.meta[_TOO_LONG] = True
             continue
         except Exception as error:  # onnx raises several kinds for models it cannot follow
             reraise_resource_fault(error)
+            if strict and isinstance(error, onnx.shape_inference.InferenceError):
+                raise
             notes.append(f"shape inference failed: {_first_line(error)}")
             continue
         return _types_of(inferred.graph)

@@ -53,11 +53,12 @@ def test_inference_over_long_vectors_takes_little_memory(name, tmp_path):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from graphpress.analysis.shapes import concrete_shapes, infer_shapes\n"
+        "from graphpress.analysis.shapes import concrete_shapes, infer_shapes, settle_shapes\n"
         "from graphpress.ir import load\n"
         "model = load(sys.argv[1])\n"
         "print(len(concrete_shapes(model)))\n"
         "infer_shapes(model)\n"
+        "settle_shapes(model)\n"
         "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "m.onnx"], capture_output=True, text=True, check=True)
