@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 
 import torch
 
 from graphpress.errors import NO_MEMORY, ResourceError, resource_fault
+from graphpress.scratch import scratch_folder
+
+_COMPILER: Final = "torch._inductor"
+_COMPILED: Final = "TORCHINDUCTOR_CACHE_DIR"
 
 
 @contextmanager
 def exact(threads: int) -> Iterator[None]:
     """Torch with this many threads and repeatable algorithms; both as before at the end."""
+    _import_compiler()
     deterministic: Any = torch.utils.deterministic  # a module with a property, which type stubs do not know
     threads_before, was_exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -27,6 +35,20 @@ def exact(threads: int) -> Iterator[None]:
         torch.set_num_threads(threads_before)
         torch.use_deterministic_algorithms(was_exact, warn_only=warned)
         deterministic.fill_uninitialized_memory = filled
+
+
+def _import_compiler() -> None:
+    """Repeatable algorithms are a setting of PyTorch's compiler too, whose import makes a folder for what it compiles:
+    nothing, here.
+    """
+    if _COMPILER in sys.modules or _COMPILED in os.environ:
+        return
+    with scratch_folder() as folder:
+        os.environ[_COMPILED] = str(folder)
+        try:
+            import_module(_COMPILER)
+        finally:
+            os.environ.pop(_COMPILED, None)
 
 
 @contextmanager
