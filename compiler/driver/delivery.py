@@ -12,9 +12,9 @@ from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_
 from graphpress.driver.choice import Choice, choose
 from graphpress.driver.job import Job
 from graphpress.driver.output import Claim
-from graphpress.driver.replay import changed_outputs, recorded_options, remade_decisions
+from graphpress.driver.replay import RECORDS, changed_outputs, recorded_options, remade_decisions
 from graphpress.evaluation import Score
-from graphpress.ir import Refusal, count_nodes, graphs
+from graphpress.ir import Refusal, check_data_names, count_nodes, graphs
 from graphpress.ir.encoding import compute_requests
 from graphpress.ir.garbage import paused_collection
 from graphpress.manager.manifest import MANIFEST_FILE, Manifest, file_records, write_manifest
@@ -60,8 +60,13 @@ def deliver(job: Job, run: Run, began: float, claim: Claim) -> tuple[Report, tup
 
 
 def _move(files: Sequence[Path], folder: Path) -> None:
-    """Move files, the model first, keeping the folders between them."""
+    """Move files, the model first, keeping the folders between them.
+
+    Raises:
+        ModelError: one is called like a record of the run.
+    """
     root = files[0].parent
+    check_data_names((file.relative_to(root) for file in files), RECORDS)
     for file in files:
         place = folder / file.relative_to(root)
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from graphpress.ir.edit import Editor, forget_inner_types
 from graphpress.ir.encoding import FLOAT_TYPES
 from graphpress.ir.files import (
+    check_data_names,
     clone,
     copy_model,
     digest,
@@ -96,6 +97,7 @@ __all__ = [
     "UnknownShapeError",
     "Value",
     "apply_rules",
+    "check_data_names",
     "clone",
     "constant",
     "copy_model",

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from graphpress.backends.tensorrt.bundle.calibration import calibration_cache
-from graphpress.backends.tensorrt.bundle.commands import CALIBRATION
+from graphpress.backends.tensorrt.bundle.commands import CALIBRATION, LAYERS, TIMING_CACHE
 from graphpress.backends.tensorrt.bundle.contents import Bundle, Form
 from graphpress.backends.tensorrt.bundle.expected import expected_json, readme
 from graphpress.backends.tensorrt.bundle.expected_precisions import ExpectedPrecision, expected_precisions, types_of
@@ -37,7 +37,9 @@ __all__ = [
     "write_models",
 ]
 
-SCRIPTS = ("build_engine.py", "run_engine.py", "verify.py")
+SCRIPTS = ("build_engine.py", "run_engine.py", "verify.py", "engine.py")
+FILES = (*SCRIPTS, "build.sh", "README.md", "expected.json", "golden", CALIBRATION, TIMING_CACHE, LAYERS, "built.json")
+"""What is written beside the models, here or on the device."""
 DEVICE = Path(__file__).parents[1] / "device"
 
 
@@ -72,7 +74,7 @@ def write_models(out: Path, bundle: Bundle) -> dict[Form, list[Path]]:
     files: dict[Form, list[Path]] = {}
     for form, name in bundle.model_files.items():
         if bundle.unchanged and not files:
-            files[form] = copy_model(bundle.unchanged, out)
+            files[form] = copy_model(bundle.unchanged, out, (*FILES, *bundle.model_files.values()))
             continue
         model = clone(bundle.models[form])
         forget_inner_types(model)
@@ -112,5 +114,5 @@ def _write_scripts(out: Path, bundle: Bundle) -> list[Path]:
     script = out / "build.sh"
     script.write_text(build_script(bundle.target, bundle.platform, bundle.ways), encoding="utf-8")
     script.chmod(0o755)
-    sources = [DEVICE / name for name in (*SCRIPTS, "engine.py")]
+    sources = [DEVICE / name for name in SCRIPTS]
     return [script, *(Path(shutil.copyfile(source, out / source.name)) for source in sources)]
