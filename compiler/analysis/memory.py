@@ -53,7 +53,7 @@ def least_activation_bytes(model: Model, shapes: Mapping[str, Dims]) -> int:
         Bytes.
     """
     graph = model.graph
-    sizes = {value: _least_bytes(value, shapes) for value in _values(graph)}
+    sizes = {value: least_bytes(value, shapes) for value in _values(graph)}
     owners: dict[Value, Value] = {}
     for node in graph:
         source = node.inputs[0] if node.inputs else None
@@ -79,7 +79,8 @@ def _moves_data(node: Node) -> bool:
     return spec is not None and spec.quantization.moves_data
 
 
-def _least_bytes(value: Value, shapes: Mapping[str, Dims]) -> int:
+def least_bytes(value: Value, shapes: Mapping[str, Dims]) -> int:
+    """The same of one value."""
     dims = shapes.get(value.name or "", value.shape)
     bits = 8 if value.dtype is None or value.dtype.is_string() else value.dtype.bitwidth
     return 0 if dims is None else math.prod(dim for dim in dims if isinstance(dim, int)) * bits // 8

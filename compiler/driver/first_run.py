@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from graphpress.analysis.memory import least_activation_bytes
+from graphpress.analysis.memory import least_activation_bytes, least_bytes
 from graphpress.data import Feed
 from graphpress.driver.source import ModelFile
 from graphpress.errors import DataError, ModelError
@@ -14,11 +14,15 @@ from graphpress.progress import doing
 from graphpress.runtime import Session
 
 MOST_SECONDS = 300.0
-"""How long the model may take for one sample; the time limit of the run raises it."""
+"""How long the model may take for one sample, where the user sets no time limit for the whole run."""
+FEWEST_SECONDS = 20.0
+"""How long it may take even where that limit is shorter."""
 
 
 def check_memory(file: ModelFile, model: Model, shapes: Mapping[str, Dims]) -> None:
-    """Whether one run fits into this machine, whatever the sizes of open axes.
+    """Whether runs that are compared fit into this machine, whatever the sizes of open axes.
+
+    While one runs, the next feed and the results of two others are held.
 
     Args:
         file: where the model comes from.
@@ -29,10 +33,13 @@ def check_memory(file: ModelFile, model: Model, shapes: Mapping[str, Dims]) -> N
         ModelError: it does not.
     """
     is_static = all(static_shape(value) is not None for value in model.graph.inputs)
-    wanted, available = least_activation_bytes(model, shapes if is_static else {}), available_memory()
+    known = shapes if is_static else {}
+    held = [*model.graph.inputs, *model.graph.outputs, *model.graph.outputs]
+    wanted = least_activation_bytes(model, known) + sum(least_bytes(value, known) for value in held)
+    available = available_memory()
     if available is not None and wanted > available:
         raise ModelError(
-            f"one run takes at least {in_gigabytes(wanted)} of memory for what it computes, and "
+            f"running it takes at least {in_gigabytes(wanted)} of memory for what it computes, and "
             f"{in_gigabytes(available)} are available",
             where=str(file.path),
             fix="fix open axes to smaller sizes (--input-shape), or use a machine with more memory",
@@ -52,7 +59,7 @@ def check_answers(session: Session, feed: Feed, time_limit: float | None) -> Non
     Raises:
         ModelError: it does not.
     """
-    seconds = max(MOST_SECONDS, time_limit or 0.0)
+    seconds = MOST_SECONDS if time_limit is None else max(FEWEST_SECONDS, time_limit)
     try:
         with doing("running the model for the first time"):
             session.run(feed, seconds=seconds)
