@@ -20,7 +20,7 @@ from graphpress.driver.replay import check_manifest, replayed
 from graphpress.driver.source import ModelFile
 from graphpress.errors import BackendError, UsageError, did_you_mean
 from graphpress.manager.manifest import Manifest
-from graphpress.manager.recipe import Recipe, from_name, from_passes
+from graphpress.manager.recipe import Recipe, from_name, from_passes, named_recipe
 from graphpress.manager.recipe_file import HOOKS
 from graphpress.manager.registry import load_backend
 from graphpress.targets import Target, load_target
@@ -117,9 +117,11 @@ def _recipe(options: Options, target: Target, hooks: Mapping[str, Callable[..., 
         raise UsageError("both a recipe and passes were given", where="--passes", fix="give one of them")
     if options.passes is not None:
         recipe = from_passes(options.passes)
+    elif options.recipe is not None:
+        recipe = from_name(os.fspath(options.recipe), partial(check_manifest, options=options))
     else:
-        with _said_by(target, "recipe", given=options.recipe is not None):
-            recipe = from_name(os.fspath(options.recipe or target.recipe), partial(check_manifest, options=options))
+        with _said_by(target, "recipe", given=False):
+            recipe = named_recipe(target.recipe)  # a file could name code, and a target is data
     for event in hooks:
         if event not in HOOKS:
             raise UsageError(f"unknown hook {event!r}", where="hooks", fix=did_you_mean(event, HOOKS))

@@ -119,21 +119,31 @@ def from_name(name: str, check: Callable[[Manifest, Path], None] = lambda manife
     Raises:
         UsageError: there is no such recipe, or the file does not hold one; or what ``check`` says.
     """
-    if name in recipe_names():
-        return replace(
-            _recipe([PassCall(name, {})], whole_run=True), hooks=read_recipe(named_recipes()[name].file).hooks
-        )
     file = Path(name)
-    if not file.is_file():
-        raise UsageError(
-            f"no recipe {name!r}", where="--recipe", fix=f"give a file, or {did_you_mean(name, recipe_names())}"
-        )
+    if name in recipe_names() or not file.is_file():
+        return named_recipe(name, "give a file, or ")
     table = read_table(file)
     with _said_of(name):
         if file.name == MANIFEST_FILE or "manifest_version" in table:  # a recipe of that name would escape the check
             return _replay(read_manifest(file), file, check)
         content = parse_recipe(table, file)
         return replace(_recipe(_some(content.steps)), hooks=content.hooks)
+
+
+def named_recipe(name: str, otherwise: str = "") -> Recipe:
+    """A recipe that has a name, ours or another package's.
+
+    Args:
+        name: of the recipe.
+        otherwise: what could be given as well, the first words of the remedy.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in recipe_names():
+        fix = f"{otherwise}{did_you_mean(name, recipe_names())}"
+        raise UsageError(f"no recipe {name!r}", where="--recipe", fix=fix)
+    return replace(_recipe([PassCall(name, {})], whole_run=True), hooks=read_recipe(named_recipes()[name].file).hooks)
 
 
 def _replay(manifest: Manifest, file: Path, check: Callable[[Manifest, Path], None]) -> Recipe:

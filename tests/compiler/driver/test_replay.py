@@ -242,3 +242,12 @@ def test_a_replay_says_that_other_bytes_came_out_and_which_decisions_did_not_fit
     assert result.report.changed_outputs == ("model.onnx",)
     assert sentences.outcome(result.report).endswith("; NOT the bytes that were recorded: model.onnx")
     assert f"recorded decisions that did not fit were made anew: {ranges}" in result.report.notes
+
+
+def test_a_target_names_no_recipe_file(place):
+    """Which could name code; a target is data."""
+    (place / "hooks.yaml").write_text("passes: ['evil:Pass']\nhooks: {after_pass: 'evil:run'}")
+    (place / "board.toml").write_text('like = "cpu"\nrecipe = "./hooks.yaml"')
+    with pytest.raises(UsageError, match=r"recipe: no recipe './hooks.yaml'"):
+        optimize(target="./board.toml", output="out")
+    assert not (place / "evil.ran").exists()
