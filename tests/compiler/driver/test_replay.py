@@ -183,14 +183,14 @@ def nested(levels):
 @pytest.mark.parametrize(
     "text",
     [
-        nested(100_000), '{"manifest_version": 1, "decisions": {"x": ' + nested(100_000) + "}}",
+        nested(3_000), '{"manifest_version": 1, "decisions": {"x": ' + nested(3_000) + "}}",
         '{"manifest_version": 1, "recipe": "cleanup", "target": "cpu", "backend": "onnxruntime", "decisions": {"x": '
         + nested(500) + "}}",
         '{"manifest_version": 1, "seed": NaN}', '{"manifest_version": 1, "decisions": {"x": 1e999}}',
         '{"manifest_version": 1, "seed": ' + "9" * 5000 + "}", '{"manifest_version": true}', '{"manifest_version": 1}',
         '{"manifest_version": 1, "recipe": "", "target": "cpu", "backend": "onnxruntime"}',
         '{"manifest_version": 1, "recipe": "cleanup{", "target": "cpu", "backend": "onnxruntime"}',
-        '{"manifest_version": 1, "recipe": "quantize{x=' + nested(5000)
+        '{"manifest_version": 1, "recipe": "quantize{x=' + nested(1_500)
         + '}", "target": "cpu", "backend": "onnxruntime"}',
     ],
 )  # fmt: skip
