@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from graphpress.ir import FLOAT_TYPES
 from graphpress.manager.records import PassRecord, SpeedVerdict, Verdict, points
 from graphpress.report.records import Report
 
@@ -29,6 +30,7 @@ NEXT_STEPS = (
 )
 """What to do about an accuracy budget that was not met."""
 
+_FLOATS = ("float64", "float32", *FLOAT_TYPES)
 _LONGEST = 200
 _MOST = 3
 _SAME = 0.005
@@ -103,8 +105,26 @@ def _outcome(report: Report) -> str:
     unchecked = lossy and report.verdict is None and report.result.metric is None
     doubt = "; without data its accuracy is not checked" if unchecked else ""
     asked = dict.fromkeys(record.name for record in lossy if record.status == "refused")
-    refused = f"; refused, for the reason below: {', '.join(asked)}" if asked else ""
-    return f"the optimized model {_gains(report)}{doubt}{refused}"
+    return "; ".join(
+        [f"the optimized model {_gains(report)}{doubt}", *(_refused(report, name) for name in asked), *_few(report)]
+    )
+
+
+def _refused(report: Report, name: str) -> str:
+    """That a lossy pass which was asked for did nothing, and why."""
+    whys = (refusal.why for refusal in report.refusals if refusal.pass_name == name)
+    return f"{name} refused: {_shortened(next(whys, 'for the reason below'))}"
+
+
+def _few(report: Report) -> list[str]:
+    """That most products stay in floats, where integers or shorter floats were asked of some."""
+    products = [layer for layer in report.layers if layer.macs]
+    narrow = [layer for layer in products if layer.asked not in _FLOATS]
+    became = sum(layer.became not in _FLOATS for layer in narrow)
+    if not narrow or 2 * became >= len(products):
+        return []
+    asked = ", ".join(dict.fromkeys(layer.asked for layer in narrow))
+    return [f"{asked} in only {became} of {plural(len(products), 'product')}"]
 
 
 def budget(report: Report) -> str:

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from graphpress.manager.records import PassRecord, SpeedVerdict, Verdict
+from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict, Verdict
 from graphpress.report import sentences
-from graphpress.report.records import Figures
+from graphpress.report.records import Figures, LayerRecord
 
 EVEN = SpeedVerdict(ratio=1.001, low=0.99, high=1.01)
 
@@ -12,6 +12,32 @@ EVEN = SpeedVerdict(ratio=1.001, low=0.99, high=1.01)
 def test_a_delivered_model_names_its_gains(full_report):
     assert sentences.title(full_report) == "Delivered"
     assert sentences.outcome(full_report) == "the optimized model is 3.50x smaller and 2.01x faster"
+
+
+def test_a_pass_that_was_asked_for_and_did_nothing_says_why_in_the_headline(full_report):
+    record = PassRecord(name="quantize_weights", status="refused", transaction=1)
+    refusal = RefusalRecord(pass_name="quantize_weights", where="quantize_weights", why="int4 weights need opset 21")
+    report = replace(full_report, passes=(record,), refusals=(refusal,))
+    assert sentences.outcome(report).endswith("; quantize_weights refused: int4 weights need opset 21")
+
+
+@pytest.mark.parametrize(
+    ("became", "ending"),
+    [
+        (["weight-only", "weight-only", "float16", "float16"], "faster"),
+        (["weight-only", "float16", "float16", "float16"], "; weight-only in only 1 of 4 products"),
+        (["float16", "float16", "float16", "float16"], "; weight-only in only 0 of 4 products"),
+        ([None, "fused", "float16", "float16"], "faster"),
+    ],
+)
+def test_that_most_products_stay_in_floats_stands_in_the_headline(full_report, became, ending):
+    asked = ["weight-only", "weight-only", "float16", "float16"]
+    layers = tuple(
+        LayerRecord(name=str(index), op="MatMul", macs=1, asked=ask, became=became[index])
+        for index, ask in enumerate(asked)
+    )
+    views = (LayerRecord(name="view", op="Reshape", macs=0, asked="float16", became="float16"),) * 9
+    assert sentences.outcome(replace(full_report, layers=layers + views)).endswith(ending)
 
 
 def test_fewer_nodes_are_a_gain_where_nothing_else_is(full_report):
