@@ -1,4 +1,4 @@
-"""Clean-up against the peers: nodes left and seconds taken, on PyTorch exports, and time against the size of a graph.
+"""Clean-up against the peers: nodes left and seconds taken, on PyTorch exports.
 
     python benchmarks/cleanup.py [--models densenet121,mobilenetv3_large_w1] [--repeat 9] [--cache DIR]
 
@@ -33,12 +33,10 @@ from graphpress.manager.contract import Context
 from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
 from graphpress.manager.recipe import from_text
-from graphpress.models.chain import Chain
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
 MODELS = ("densenet121", "mobilenetv3_large_w1", "nasnet_4a1056")
-CHAIN_SIZES = (1_000, 4_000, 16_000, 64_000)
 
 
 class _Torchvision:
@@ -161,18 +159,6 @@ def compare(names: Sequence[str], folder: Path, repeat: int) -> None:
             print(f"{competitor:<26}{measured[0].nodes:>6}{wall:>8.3f} s{processor:>9.3f} s", flush=True)
 
 
-def linearity(repeat: int) -> None:
-    print(f"\n{'chain of':<12}{'nodes after':>12}{'wall':>10}{'processor':>11}{'µs a node':>12}")
-    for size in CHAIN_SIZES:
-        chain = Chain(nodes=size).build()
-        samples = [clock(lambda chain=chain: len(clean(chain, "cleanup").graph)) for _ in range(repeat)]
-        wall, processor = (median(getattr(sample, unit) for sample in samples) for unit in ("wall", "processor"))
-        print(
-            f"{size:<12}{samples[0].nodes:>12}{wall:>8.2f} s{processor:>9.2f} s{processor / size * 1e6:>12.1f}",
-            flush=True,
-        )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(MODELS), help="pytorchcv names, separated by commas")
@@ -182,7 +168,6 @@ def main() -> None:
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as scratch:
         compare([name for name in options.models.split(",") if name], options.cache or Path(scratch), options.repeat)
-    linearity(min(options.repeat, 3))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _FAMILIES = {
     "bert": "Bert",
+    "branches": "Branches",
     "chain": "Chain",
     "conformer": "Conformer",
     "control_flow": "ControlFlow",

@@ -34,10 +34,10 @@ def model_size(model: Model, shapes: Mapping[str, Dims]) -> ModelSize:
         shapes: static shapes by value name.
     """
     counter = LayerCounter(shapes)
-    layers = [counter.layer(node) for node in costed_nodes(model)]
+    sizes = [counter.size(node) for node in costed_nodes(model)]
     return ModelSize(
         nodes=count_nodes(model),
-        parameters=sum(layer.parameters for layer in layers),
+        parameters=sum(parameters for _, parameters in sizes),
         bytes=weight_bytes(model),
-        macs=None if counter.unknown else sum(layer.macs for layer in layers),
+        macs=None if counter.unknown else sum(macs for macs, _ in sizes),
     )

@@ -33,6 +33,7 @@ from graphpress.ir import (
     static_shape,
     with_subgraphs,
 )
+from graphpress.ir.garbage import paused_collection
 from graphpress.ir.light import to_light_proto
 from graphpress.ir.values import STANDARD_DOMAINS, dims_text
 from graphpress.memory import memory_budget
@@ -95,6 +96,7 @@ def settle_shapes(model: Model) -> list[Refusal]:
     return []
 
 
+@paused_collection()
 def concrete_shapes(model: Model, input_shapes: Mapping[str, Dims] | None = None) -> dict[str, Dims]:
     """Static shapes of all values, by name, when the inputs have these shapes.
 
@@ -120,6 +122,13 @@ def concrete_shapes(model: Model, input_shapes: Mapping[str, Dims] | None = None
         if is_complete or not defaults.used:
             break
     return best | _constant_shapes(model)
+
+
+def shapes_after(model: Model, before: Mapping[str, Dims]) -> dict[str, Dims]:
+    """As ``known_shapes`` where that leaves nothing open, else as ``concrete_shapes``, which takes far longer."""
+    known = known_shapes(model, before)
+    outputs = (output.name for graph in graphs(model) for node in graph for output in node.outputs)
+    return known if known.keys() >= {name for name in outputs if name} else concrete_shapes(model)
 
 
 def known_shapes(model: Model, before: Mapping[str, Dims]) -> dict[str, Dims]:

@@ -116,7 +116,7 @@ def _try(job: Job, checkpoint: Checkpoint, folder: Path, dropped: Sequence[Dropp
     if fault is not None:
         return Dropped(name, f"not what the input model computes ({fault})", "wrong")
     with doing(f"timing the result of {name}"):
-        comparison = compare(job, artifact)
+        comparison = compare(job, artifact, decides=_is_gated(job) or bool(dropped))
     if worse := _worse(job, checkpoint, comparison, dropped):
         return Dropped(name, worse, "worse")
     score = _score(job, candidate)
@@ -127,14 +127,19 @@ def _try(job: Job, checkpoint: Checkpoint, folder: Path, dropped: Sequence[Dropp
 
 def _worse(job: Job, checkpoint: Checkpoint, comparison: Comparison, dropped: Sequence[Dropped]) -> str:
     """Why the never-worse gate, or a recorded run, gives a state up; empty where neither does."""
-    options, recorded = job.config.options, job.context.recorded(DECISION, str)
-    gated = any(not pass_.lossless and pass_.gated for pass_ in job.config.recipe.passes) and not options.allow_worse
-    worse = comparison.worse if gated else ""
+    recorded = job.context.recorded(DECISION, str)
+    worse = comparison.worse if _is_gated(job) else ""
     if not worse and not checkpoint.transactions and dropped and not _better(comparison):
         worse = "neither faster nor smaller"
     if recorded is not None:
         worse = "" if recorded == _word(checkpoint) else worse or "not chosen in the recorded run"
     return worse
+
+
+def _is_gated(job: Job) -> bool:
+    """Whether what is slower or larger is given up: never for lossless passes alone."""
+    asked = any(not pass_.lossless and pass_.gated for pass_ in job.config.recipe.passes)
+    return asked and not job.config.options.allow_worse
 
 
 def _original(job: Job, folder: Path, dropped: Sequence[Dropped]) -> Choice:
@@ -196,14 +201,22 @@ def _last(checkpoint: Checkpoint) -> str:
     return checkpoint.transactions[-1] if checkpoint.transactions else "clean-up"
 
 
-def compare(job: Job, artifact: Artifact) -> Comparison:
-    """Time the artifact against the input model, where it runs in this process, and compare their sizes."""
+def compare(job: Job, artifact: Artifact, *, decides: bool = True) -> Comparison:
+    """Time the artifact against the input model, where it runs in this process, and compare their sizes.
+
+    Args:
+        job: the run.
+        artifact: runs already.
+        decides: whether anything depends on which of the two is faster.
+    """
     timing: PairedTiming | None = None
     runner = runner_of(artifact, runs_here=job.runs_here)
     if isinstance(runner, InProcess):
         time = _timer(job, artifact, runner)
         timing = time()
-        if timing.low <= SLOWER < timing.high:  # too close to call: look longer, so that chance decides less
+        if (
+            decides and timing.low <= SLOWER < timing.high
+        ):  # too close to call: look longer, so that chance decides less
             timing = time(seconds=LONG_SECONDS)
         stand_by(job.inputs.session, runner)
     return Comparison(timing, job.inputs.original_bytes, artifact.bytes)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_seconds
+from graphpress.analysis.shapes import shapes_after
 from graphpress.driver.choice import Choice, choose
 from graphpress.driver.job import Job
 from graphpress.driver.output import Claim
@@ -19,7 +20,7 @@ from graphpress.ir.encoding import compute_requests
 from graphpress.ir.garbage import paused_collection
 from graphpress.manager.manifest import MANIFEST_FILE, Manifest, file_records, write_manifest
 from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict
-from graphpress.manager.run import Run
+from graphpress.manager.run import Checkpoint, Run
 from graphpress.progress import doing
 from graphpress.report.html import write_html
 from graphpress.report.records import Figures, LayerRecord, Report, Status, to_json
@@ -81,7 +82,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
     baseline_score = job.final_baseline
     candidate = choice.candidate
     before = model_cost(job.inputs.original, job.inputs.original_shapes)
-    after = before if candidate is None else model_cost(candidate.checkpoint.model)
+    after = before if candidate is None else _cost(candidate.checkpoint)
     timing = None if choice.comparison is None else choice.comparison.timing
     latency = _baseline_latency(job) if timing is None else timing.a_ms
     result_latency = _result_latency(choice, latency)
@@ -114,6 +115,10 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         seed=job.config.options.seed,
         environment=environment(),
     )
+
+
+def _cost(checkpoint: Checkpoint) -> ModelCost:
+    return model_cost(checkpoint.model, shapes_after(checkpoint.model, checkpoint.shapes))
 
 
 def _status(run: Run, choice: Choice) -> Status:

@@ -33,7 +33,7 @@ TYPE_KEY = "graphpress/type.v1"
 """Under this key a value keeps the type that onnx_ir has no class for, so that it survives clones and edits."""
 
 _STANDARD = ("", "ai.onnx")
-_PLAIN = (
+PLAIN = (
     AttributeProto.INT, AttributeProto.INTS, AttributeProto.FLOAT, AttributeProto.FLOATS, AttributeProto.STRING,
     AttributeProto.STRINGS,
 )  # fmt: skip
@@ -85,7 +85,7 @@ def _settle_body(body: Body, proto: onnx.ModelProto, owner: onnx.ModelProto | on
     own = {(function.domain, function.name) for function in proto.functions}
     for node in body.node:
         for attribute in node.attribute:
-            if attribute.type not in _PLAIN:
+            if attribute.type not in PLAIN:
                 _settle_attribute(attribute, where)
         if (node.domain, node.op_type) not in own:
             check_node(node, versions, where, in_function=owner is not proto)
@@ -113,7 +113,7 @@ def _within(root: Body) -> Iterator[Body]:
         yield body
         for node in body.node:
             for attribute in node.attribute:
-                if attribute.type in _PLAIN:
+                if attribute.type in PLAIN:
                     continue
                 if attribute.HasField("g"):
                     pending.append(attribute.g)
@@ -214,7 +214,7 @@ def _check_function(function: onnx.FunctionProto, place: str) -> None:
         if name not in made:
             raise ModelError(f"its output {name!r} is computed by nothing", where=place, fix=CHECKER)
     for attribute in function.attribute_proto:
-        if attribute.type not in _PLAIN:
+        if attribute.type not in PLAIN:
             raise ModelError(
                 f"the default of its attribute {attribute.name!r} is no number and no text",
                 where=place,
@@ -363,7 +363,7 @@ def _drop_repeated_types(graph: onnx.GraphProto) -> None:
 
 def _adds_facts(info: onnx.ValueInfoProto, tensor: TensorProto) -> bool:
     own = helper.make_tensor_value_info(tensor.name, tensor.data_type, tuple(tensor.dims))
-    return bool(info.SerializeToString(deterministic=True) != own.SerializeToString(deterministic=True))
+    return bool(info != own)
 
 
 def _annotate_once(graph: onnx.GraphProto) -> None:

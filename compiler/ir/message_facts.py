@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx
 from onnx import TensorProto
 
-from graphpress.ir.import_fixups import Body, bodies
+from graphpress.ir.import_fixups import PLAIN, Body, bodies
 from graphpress.ir.types import DataType
 from graphpress.ir.values import STANDARD_DOMAINS
 
@@ -35,14 +35,15 @@ class MessageFacts:
     def of(cls, proto: onnx.ModelProto) -> MessageFacts:
         """Read them off a message, which stays as it is."""
         unranked = (info.name for info in proto.graph.input if not _tensor_type(info.type).HasField("shape"))
-        weights = (_bytes(tensor) for body in bodies(proto) for tensor in _tensors(body))
-        return cls(_has_half(proto), frozenset(unranked), sum(weights))
+        tensors = [tensor for body in bodies(proto) for tensor in _tensors(body)]
+        return cls(_has_half(proto, tensors), frozenset(unranked), sum(map(_bytes, tensors)))
 
 
-def _has_half(proto: onnx.ModelProto) -> bool:
-    return any(_tensor_type(info.type).elem_type == TensorProto.FLOAT16 for info in proto.graph.input) or any(
-        any(tensor.data_type == TensorProto.FLOAT16 for tensor in _tensors(body)) or any(map(_makes_half, body.node))
-        for body in bodies(proto)
+def _has_half(proto: onnx.ModelProto, tensors: Sequence[TensorProto]) -> bool:
+    return (
+        any(_tensor_type(info.type).elem_type == TensorProto.FLOAT16 for info in proto.graph.input)
+        or any(tensor.data_type == TensorProto.FLOAT16 for tensor in tensors)
+        or any(_makes_half(node) for body in bodies(proto) for node in body.node)
     )
 
 
@@ -59,7 +60,8 @@ def _tensors(body: Body) -> Iterator[TensorProto]:
         yield from (sparse.values for sparse in body.sparse_initializer)
     for node in body.node:
         for attribute in node.attribute:
-            yield from (attribute.t, attribute.sparse_tensor.values, *attribute.tensors)
+            if attribute.type not in PLAIN:
+                yield from (attribute.t, attribute.sparse_tensor.values, *attribute.tensors)
 
 
 def _bytes(tensor: TensorProto) -> int:

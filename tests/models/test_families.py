@@ -10,13 +10,14 @@ import pytest
 
 import graphpress.models
 from graphpress.errors import UsageError
-from graphpress.ir import Model, graphs, serialize
+from graphpress.ir import Model, count_nodes, graphs, serialize
 from graphpress.models import build, names
 
 SHARED_MODULES = {"__init__", "architecture", "blocks", "builder", "transformer"}
 
 NODES = {
     "bert": 258,
+    "branches": 37,
     "chain": 1000,
     "conformer": 244,
     "control_flow": 16,
@@ -204,6 +205,11 @@ def test_causal_masks_agree_and_hide_the_future():
 @pytest.mark.parametrize("nodes", [1, 2, 3, 4000])
 def test_a_chain_has_the_length_asked_for(nodes):
     assert len(build("chain", nodes=nodes).graph) == nodes
+
+
+@pytest.mark.parametrize("nodes", [1, 50, 2000])
+def test_branches_have_the_nodes_asked_for_and_few_more(nodes):
+    assert nodes <= count_nodes(build("branches", nodes=nodes)) < nodes + 40
 
 
 @pytest.mark.parametrize("nodes", [100, 700, 1500])

@@ -109,7 +109,7 @@ def _declaration(name, dims, how):
 def untimed():
     """Nothing here is about speed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("graphpress.driver.choice.compare", lambda job, artifact: Comparison(None, 1, 1))
+        patch.setattr("graphpress.driver.choice.compare", lambda job, artifact, **_: Comparison(None, 1, 1))
         patch.setattr("graphpress.driver.delivery.median_latency", lambda call: 0.001)
         yield
 
