@@ -300,7 +300,7 @@ def digest(model: Model) -> str:
     return contents.hexdigest()
 
 
-def save(model: Model, path: str | os.PathLike[str], *, encodings: bool = True) -> list[Path]:
+def save(model: Model, path: str | os.PathLike[str], *, encodings: bool = True, apart: int | None = None) -> list[Path]:
     """Write ``path`` (and ``path.data`` when the weights pass the protobuf limit or were external already).
 
     Files are written aside and put in place when they are complete, so that a model may replace the one it came from.
@@ -309,6 +309,7 @@ def save(model: Model, path: str | os.PathLike[str], *, encodings: bool = True) 
         model: stays as it was.
         path: of the model file.
         encodings: as for ``to_proto``.
+        apart: constants of more bytes than this go to ``path.data``; None leaves them where they are or have to be.
 
     Returns:
         The files written. Bytes are the same for the same model.
@@ -321,8 +322,9 @@ def save(model: Model, path: str | os.PathLike[str], *, encodings: bool = True) 
     external = any(isinstance(value.const_value, ExternalTensor) for value in initializers(stored))
     with scratch_beside(file) as folder:
         aside = folder / file.name
-        if external or weight_bytes(stored) > (PROTOBUF_LIMIT if stored is model else MAPPED_BYTES):
-            _follow(_save_with_data(stored, aside), file, model)
+        limit = PROTOBUF_LIMIT if stored is model else MAPPED_BYTES
+        if external or apart is not None or weight_bytes(stored) > limit:
+            _follow(_save_with_data(stored, aside, INLINE_BYTES if apart is None else apart), file, model)
         else:
             with aside.open("wb") as message:
                 _write(stored, message.write)
@@ -367,11 +369,11 @@ def check_data_names(names: Iterable[Path], taken: Collection[str]) -> None:
             )
 
 
-def _save_with_data(model: Model, file: Path) -> list[tuple[TensorProtocol, TensorProtocol]]:
+def _save_with_data(model: Model, file: Path, least: int) -> list[tuple[TensorProtocol, TensorProtocol]]:
     """Write the model and its data; the model stays as it was. Returns the tensors, before and as saved."""
     values = [value for value in initializers(model) if value.const_value is not None]
     before = [value.const_value for value in values if value.const_value is not None]
-    large = [tensor for tensor in before if tensor.nbytes > INLINE_BYTES and tensor.dtype != DataType.STRING]
+    large = [tensor for tensor in before if tensor.nbytes > least and tensor.dtype != DataType.STRING]
     outside = dict(zip(map(id, large), _write_data(large, file.with_name(f"{file.name}.data")), strict=True))
     after = [outside[id(tensor)] if id(tensor) in outside else in_memory(tensor) for tensor in before]
     with exchanged(values, after):

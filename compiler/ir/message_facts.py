@@ -25,18 +25,21 @@ class MessageFacts:
         half: whether it holds or computes numbers in half precision.
         unranked: names of the inputs that do not even say their rank.
         weight_bytes: bytes of its initializers and of the tensors in attributes, external data included.
+        external: how many of them lie elsewhere than in the message.
     """
 
     half: bool = False
     unranked: frozenset[str] = frozenset()
     weight_bytes: int = 0
+    external: int = 0
 
     @classmethod
     def of(cls, proto: onnx.ModelProto) -> MessageFacts:
         """Read them off a message, which stays as it is."""
         unranked = (info.name for info in proto.graph.input if not _tensor_type(info.type).HasField("shape"))
         tensors = [tensor for body in bodies(proto) for tensor in _tensors(body)]
-        return cls(_has_half(proto, tensors), frozenset(unranked), sum(map(_bytes, tensors)))
+        external = sum(tensor.data_location == TensorProto.EXTERNAL for tensor in tensors)
+        return cls(_has_half(proto, tensors), frozenset(unranked), sum(map(_bytes, tensors)), external)
 
 
 def _has_half(proto: onnx.ModelProto, tensors: Sequence[TensorProto]) -> bool:
@@ -65,9 +68,7 @@ def _tensors(body: Body) -> Iterator[TensorProto]:
 
 
 def _bytes(tensor: TensorProto) -> int:
-    """Bytes of a tensor with axes; 0 for strings and types that nobody knows."""
-    if not tensor.dims:
-        return 0
+    """Bytes of a tensor; 0 for strings and types that nobody knows."""
     try:
         return int(math.prod(tensor.dims) * DataType(tensor.data_type).bitwidth) // 8
     except (TypeError, ValueError):

@@ -28,6 +28,8 @@ from graphpress.ir.wire import Insert, Piece, Span, WireError, length_field, rew
 LARGE_FILE_BYTES = 1 << 26
 """A smaller model is read and written whole."""
 _CHUNK_BYTES = 1 << 24
+_PAGE_BYTES = 1 << 12
+_APART = "model.onnx.data"
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _KEY, _VALUE = 1, 2
 _PLACEHOLDER_BYTES = 1 << 12
@@ -76,6 +78,12 @@ class ModelBytes:
         array.flags.writeable = False
         return array
 
+    def chunks(self, span: Span) -> Iterator[bytes]:
+        """The same, some at a time."""
+        stop = span.start + span.size
+        for start in range(span.start, stop, _CHUNK_BYTES):
+            yield self[start : min(start + _CHUNK_BYTES, stop)]
+
 
 def _state(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ino
@@ -103,9 +111,7 @@ class StoredTensor(LazyTensor):
 
     def chunks(self) -> Iterator[bytes]:
         """Its bytes, some at a time."""
-        stop = self.span.start + self.span.size
-        for start in range(self.span.start, stop, _CHUNK_BYTES):
-            yield self.data.read(Span(start, min(_CHUNK_BYTES, stop - start))).tobytes()
+        return self.data.chunks(self.span)
 
     def tofile(self, file: BinaryIO) -> None:
         """Write its bytes to a file."""
@@ -197,32 +203,72 @@ class LeftInFile:
 
 def read_without_weights(path: Path) -> tuple[onnx.ModelProto, LeftInFile] | None:
     """A model file as a message without its large weights; None where it has none, or is no message."""
-    data = ModelBytes.of(path)
-    if len(data) < LARGE_FILE_BYTES:
-        return None
-    spans: dict[str, Span] = {}
-    secret = secrets.token_hex(16)
+    data, spans, secret = ModelBytes.of(path), dict[str, Span](), secrets.token_hex(16)
 
     def refer(span: Span) -> bytes:
         place = f"{secret}/{len(spans)}"
         spans[place] = span
-        entry = length_field(_KEY, b"location") + length_field(_VALUE, place.encode())
-        return length_field(_EXTERNAL_DATA, entry) + varint_field(_DATA_LOCATION, onnx.TensorProto.EXTERNAL)
+        return _reference(location=place)
 
+    message = _without_weights(data, refer)
+    if not spans or not message:
+        return None
+    proto = onnx.ModelProto()
+    proto.ParseFromString(message)
+    return proto, LeftInFile(data, spans)
+
+
+def write_apart(path: Path, folder: Path, external: int) -> Path | None:
+    """The model with its large weights in a file of their own, which a runtime maps; None where it has none.
+
+    Args:
+        path: a model file.
+        folder: where the two are written.
+        external: how many of its weights are large, or lie elsewhere already: with such it stays where it is.
+    """
+    data, spans = ModelBytes.of(path), dict[int, Span]()
+    end = 0
+
+    def refer(span: Span) -> bytes:
+        nonlocal end
+        start = -(-end // _PAGE_BYTES) * _PAGE_BYTES
+        spans[start], end = span, start + span.size
+        return _reference(location=_APART, offset=str(start), length=str(span.size))
+
+    message = _without_weights(data, refer)
+    if not message or not spans or len(spans) != external:
+        return None
+    with (folder / _APART).open("wb") as weights:
+        for start, span in spans.items():
+            weights.seek(start)
+            for chunk in data.chunks(span):
+                weights.write(chunk)
+    file = folder / "model.onnx"
+    file.write_bytes(message)
+    return file
+
+
+def _without_weights(data: ModelBytes, refer: Callable[[Span], bytes]) -> bytes:
+    """The message without its large weights, of each of which it says where it is; empty for what is none, or small."""
+    if len(data) < LARGE_FILE_BYTES:
+        return b""
     try:
         pieces = rewrite(data, LARGE_BYTES, refer)
     except WireError:
-        return None
-    if not spans:
-        return None
-    proto = onnx.ModelProto()
-    proto.ParseFromString(b"".join(_bytes_of(piece, data) for piece in pieces))
-    return proto, LeftInFile(data, spans)
+        return b""
+    return b"".join(_bytes_of(piece, data) for piece in pieces)
 
 
 def _bytes_of(piece: Piece, data: ModelBytes) -> bytes:
     assert not isinstance(piece, Insert)
-    return piece if isinstance(piece, bytes) else data.read(piece).tobytes()
+    return piece if isinstance(piece, bytes) else data[piece.start : piece.start + piece.size]
+
+
+def _reference(**entries: str) -> bytes:
+    """Fields of a tensor that say where its contents lie."""
+    texts = [length_field(_KEY, key.encode()) + length_field(_VALUE, value.encode()) for key, value in entries.items()]
+    fields = b"".join(length_field(_EXTERNAL_DATA, text) for text in texts)
+    return fields + varint_field(_DATA_LOCATION, onnx.TensorProto.EXTERNAL)
 
 
 # -- writing ------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,10 @@ from graphpress.ir import (
     tensors,
     to_proto,
 )
-from graphpress.ir.files import read_message
+from graphpress.ir.external import LARGE_BYTES
+from graphpress.ir.files import PROTOBUF_LIMIT, read_message
 from graphpress.ir.message_facts import MessageFacts
+from graphpress.ir.weights import LARGE_FILE_BYTES, write_apart
 from graphpress.progress import doing
 from graphpress.runtime.termination import run_options, terminated_after
 from graphpress.scratch import scratch_folder
@@ -234,18 +237,30 @@ def _source(
 ) -> tuple[bytes | str, MessageFacts]:
     """What to give to ONNX Runtime: a path, or bytes (with the folder of the external data named); and facts of it."""
     if not isinstance(model, Model):
-        return str(model), _facts_of(model)
+        facts = _facts_of(model)
+        return str(_apart(Path(model), facts, scratch) or model), facts
     folders = {str(tensor.base_dir) for tensor in tensors(model) if isinstance(tensor, ExternalTensor)}
     in_memory = sum(tensor.nbytes for tensor in tensors(model) if not isinstance(tensor, ExternalTensor))
-    if len(folders) > 1 or in_memory > KEPT_BYTES:  # else ONNX Runtime would hold the bytes beside what it makes
-        save(_with_outputs(model, extra_outputs), scratch / "model.onnx", encodings=False)
-        return str(scratch / "model.onnx"), _facts_of(scratch / "model.onnx")
+    must_be_file = len(folders) > 1 or in_memory > PROTOBUF_LIMIT
+    if must_be_file or in_memory > (KEPT_BYTES if folders else LARGE_FILE_BYTES):
+        with nullcontext() if must_be_file else suppress(OSError):  # no room for it: then there has to be in memory
+            save(_with_outputs(model, extra_outputs), scratch / "model.onnx", encodings=False, apart=LARGE_BYTES)
+            return str(scratch / "model.onnx"), _facts_of(scratch / "model.onnx")
     proto = to_proto(model, encodings=False)
     present = {output.name for output in proto.graph.output}
     proto.graph.output.extend(type(proto.graph.output[0])(name=name) for name in extra_outputs if name not in present)
     for folder in folders:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     return bytes(proto.SerializeToString()), MessageFacts.of(proto)
+
+
+def _apart(path: Path, facts: MessageFacts, scratch: Path) -> Path | None:
+    """A large model with its weights beside it, which are mapped: ONNX Runtime holds others while it packs them."""
+    if facts.weight_bytes <= KEPT_BYTES:
+        return None
+    with suppress(OSError):  # no room for it: then there has to be in memory
+        return write_apart(path, scratch, facts.external)
+    return None
 
 
 def _facts_of(path: Path | str) -> MessageFacts:

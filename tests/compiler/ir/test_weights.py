@@ -6,10 +6,12 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from graphpress.errors import ModelError
-from graphpress.ir import DataType, clone, digest, external, files, load, save, serialize, weights
+from graphpress.ir import DataType, clone, digest, external, files, load, save, serialize, tensors, weights
 from graphpress.ir.encoding import AffineEncoding, set_encoding
 from graphpress.ir.external import MappedTensor
-from graphpress.ir.weights import StoredTensor
+from graphpress.ir.files import read_message
+from graphpress.ir.message_facts import MessageFacts
+from graphpress.ir.weights import StoredTensor, write_apart
 from graphpress.models import build as build_family
 
 WEIGHT = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
@@ -117,10 +119,13 @@ def test_contents_that_do_not_fit_their_shape_are_refused(model, tmp_path, large
     assert "w" in raised.value.where
 
 
-def test_a_file_that_is_no_model_is_refused_as_ever(tmp_path, large):
-    (tmp_path / "m.onnx").write_bytes(bytes(range(256)) * 64)
+@pytest.mark.parametrize("content", ["noise", "cut"])
+def test_a_file_that_is_no_model_is_refused_as_ever(model, tmp_path, large, content):
+    (file,) = save(model, tmp_path / "m.onnx")
+    file.write_bytes(bytes(range(256)) * 64 if content == "noise" else file.read_bytes()[:-10])
     with pytest.raises(ModelError, match="not a readable ONNX file"):
-        load(tmp_path / "m.onnx")
+        load(file)
+    assert write_apart(file, tmp_path, 2) is None
 
 
 def test_external_data_is_mapped_for_as_long_as_its_array_is_held(model, tmp_path, large, monkeypatch):
@@ -132,3 +137,39 @@ def test_external_data_is_mapped_for_as_long_as_its_array_is_held(model, tmp_pat
     np.testing.assert_array_equal(np.asarray(tensor), WEIGHT)
     assert tensor.tobytes() == WEIGHT.tobytes()
     assert tensor.raw is None
+
+
+# -- apart ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["bert", "lstm"])
+def test_a_model_written_apart_is_the_same(tmp_path, large, family):
+    (file,) = save(build_family(family), tmp_path / "m.onnx")
+    (tmp_path / "apart").mkdir()
+    facts = MessageFacts.of(read_message(file))
+    apart = write_apart(file, tmp_path / "apart", facts.external)
+    assert apart.stat().st_size < facts.weight_bytes / 2
+    assert contents(load(apart)) == contents(load(file))
+    assert all(tensor.offset % 4096 == 0 for tensor in tensors(load(apart)) if isinstance(tensor, MappedTensor))
+
+
+def test_a_model_with_weights_elsewhere_stays_where_it_is(model, tmp_path, large):
+    (file,) = save(model, tmp_path / "m.onnx")
+    proto = onnx.load(file)
+    external = proto.graph.initializer.add(name="e", dims=[2], data_type=TensorProto.FLOAT)
+    external.data_location = TensorProto.EXTERNAL
+    external.external_data.add(key="location", value="e.data")
+    file.write_bytes(proto.SerializeToString())
+    assert write_apart(file, tmp_path, MessageFacts.of(read_message(file)).external) is None
+
+
+def test_a_model_can_be_saved_apart_whatever_its_size(model, tmp_path):
+    assert [file.name for file in save(model, tmp_path / "m.onnx")] == ["m.onnx"]
+    names = [file.name for file in save(model, tmp_path / "m.onnx", apart=1 << 12)]
+    assert names == ["m.onnx", "m.onnx.data"]
+    assert (tmp_path / "m.onnx.data").stat().st_size == 2 * WEIGHT.nbytes
+    assert contents(load(tmp_path / "m.onnx")) == contents(model)
+
+
+def contents(model):
+    return {name: value.const_value.tobytes() for name, value in model.graph.initializers.items()}

@@ -144,3 +144,23 @@ def test_the_graph_that_runs_is_written_without_large_weights(tmp_path):
     Session(graph, optimized_path=tmp_path / "optimized.onnx")
     assert (tmp_path / "optimized.onnx").stat().st_size < 10_000
     assert [node.op_type for node in load(tmp_path / "optimized.onnx").graph] == ["MatMul"]
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_a_large_model_is_mapped_where_there_is_room_for_it(network, feed, tmp_path, monkeypatch, room):
+    """From memory and from its file; the results are those of the small one."""
+    (file,) = save(network, tmp_path / "net.onnx")
+    expected = Session(file).run(feed)["logits"]
+    for name in ("runtime.session.KEPT_BYTES", "runtime.session.LARGE_FILE_BYTES", "ir.weights.LARGE_FILE_BYTES"):
+        monkeypatch.setattr(f"graphpress.{name}", 0)
+    for name in ("runtime.session", "ir.weights", "ir.external"):
+        monkeypatch.setattr(f"graphpress.{name}.LARGE_BYTES", 100)
+    if not room:
+        monkeypatch.setattr("graphpress.runtime.session.save", no_room)
+        monkeypatch.setattr("graphpress.runtime.session.write_apart", no_room)
+    for source in (network, file):
+        np.testing.assert_array_equal(Session(source).run(feed)["logits"], expected)
+
+
+def no_room(*arguments, **options):
+    raise OSError(28, "No space left on device")
