@@ -130,7 +130,7 @@ def ort_basic(proto: onnx.ModelProto) -> Sample:
         source, file = Path(folder) / "model.onnx", Path(folder) / "basic.onnx"
         onnx.save(proto, source)
         sample = clock(lambda: len(Session(source, optimization="basic", optimized_path=file).inputs))
-        return replace(sample, nodes=len(onnx.load(file).graph.node))
+        return replace(sample, nodes=len(onnx.load(file, load_external_data=False).graph.node))
 
 
 COMPETITORS: dict[str, Callable[[onnx.ModelProto], Sample]] = {

@@ -106,7 +106,6 @@ class OnnxRuntimeArtifact:
         self.files = files
         self._threads, self._notes, self._all_float = threads, notes, all_float
         self._session = Session(files[0], threads=threads)
-        self.stand_by()
 
     @property
     def bytes(self) -> int:

@@ -110,7 +110,6 @@ def _try(job: Job, checkpoint: Checkpoint, folder: Path, dropped: Sequence[Dropp
             artifact = job.config.backend.compile(candidate.prepared, job.compile_options(), folder)
         with doing(f"checking the result of {name}"):
             fault = output_fault(job, candidate.prepared, artifact, checkpoint.transactions)
-            stand_by(artifact)
     except (ModelError, DataError) as error:
         return Dropped(name, f"nothing that runs ({error.what})", "wrong")
     if fault is not None:

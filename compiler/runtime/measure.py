@@ -18,7 +18,7 @@ WARM_UP_SECONDS = 0.2
 SHORTEST_SAMPLE_SECONDS = 0.002
 MIN_ROUNDS = 15
 MAX_ROUNDS_A_SECOND = 100
-TURNS = 4
+TURNS = 2
 """How often each of two calls that cannot be ready together gets a while."""
 
 
@@ -73,17 +73,17 @@ def compare_alone(
 
     Args:
         a: a call, which gets ready by itself, in its warm-up.
-        b: the other.
+        b: the other, which comes first: it may be ready already.
         put_away: called before it is the other's turn.
         seconds: about how long to measure, the getting ready apart.
     """
     times: list[tuple[float, float]] = []
-    for turn in range(TURNS):  # a b, b a, …: between two turns nothing has to get ready anew
-        first, second = (b, a) if turn % 2 else (a, b)
+    for turn in range(TURNS):  # b a, a b, …: between two turns nothing has to get ready anew
+        first, second = (a, b) if turn % 2 else (b, a)
         before = _samples(first, seconds / (2 * TURNS))
         put_away()
         behind = _samples(second, seconds / (2 * TURNS), len(before))
-        times += zip(behind, before, strict=True) if turn % 2 else zip(before, behind, strict=True)
+        times += zip(before, behind, strict=True) if turn % 2 else zip(behind, before, strict=True)
     put_away()
     return _paired(times)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -39,13 +40,6 @@ MAX_THREADS = 256
 
 KEPT_BYTES = 1 << 28
 """A model with more weights than this is not kept loaded where it has nothing to do."""
-
-_INSPECTION = {
-    "session.disable_prepacking": "1",
-    "session.optimized_model_external_initializers_file_name": "optimized.data",
-    "session.optimized_model_external_initializers_min_size_in_bytes": str(1 << 20),
-}
-"""Settings of a session that only writes its graph: no weight is packed for a kernel, no large one put in a message."""
 
 Optimization = Literal["none", "basic", "all"]
 
@@ -92,7 +86,7 @@ class Session:
         threads: worker threads inside an operator.
         optimization: how far ONNX Runtime may rewrite the graph while loading.
         extra_outputs: names of inner values to return as well.
-        optimized_path: where to write the graph that really runs, for inspection.
+        optimized_path: where to write the graph that really runs, for inspection: without large weights.
 
     Attributes:
         inputs: what the model wants.
@@ -215,10 +209,22 @@ def _options(threads: int, optimization: Optimization, optimized_path: Path | No
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if optimized_path is not None:
-        options.optimized_model_filepath = str(optimized_path)
-        for key, value in _INSPECTION.items():
-            options.add_session_config_entry(key, value)
+        _write_graph(options, optimized_path)
     return options
+
+
+def _write_graph(options: Any, path: Path) -> None:
+    """Let the session write the graph that really runs; large weights, which nobody looks at, go nowhere."""
+    weights = path.with_name(f"{path.name}.data")
+    with suppress(OSError):  # there are no such links here: then they are written
+        weights.symlink_to(os.devnull)
+    options.optimized_model_filepath = str(path)
+    for key, value in {
+        "session.disable_prepacking": "1",  # nor is anything computed
+        "session.optimized_model_external_initializers_file_name": weights.name,
+        "session.optimized_model_external_initializers_min_size_in_bytes": str(LARGE_BYTES),
+    }.items():
+        options.add_session_config_entry(key, value)
 
 
 def _avoid_faults(facts: MessageFacts, options: Any) -> list[str]:

@@ -1,11 +1,18 @@
 """Large models: of the sessions of a run, only one is loaded at a time; nothing else changes."""
 
+import subprocess
+import sys
+import textwrap
 import weakref
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 
+import numpy as np
 import onnx
+import onnx.parser
 import pytest
+from onnx import numpy_helper
 
 import graphpress
 from graphpress.runtime import compare_alone, compare_latency, session
@@ -23,6 +30,8 @@ def optimize(network_file, images, tmp_path, monkeypatch):
     onnx.save(proto, file)
     monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.2))
     monkeypatch.setattr("graphpress.driver.choice.compare_alone", partial(compare_alone, seconds=0.2))
+
+    monkeypatch.setattr("graphpress.driver.choice.LONG_SECONDS", 0.2)
 
     def run(recipe, output):
         options = {"threads": 1, "allow_worse": True, "max_drop": None}
@@ -71,3 +80,65 @@ def test_outputs_that_are_large_are_held_a_few_at_a_time(optimize, loaded, monke
     optimize("cleanup", "often")
     assert len(loaded) > before
     assert max(loaded) == 0
+
+
+# -- bytes -----------------------------------------------------------------------------------------------------
+
+WIDTH, COUNT = 1024, 24
+
+MEASURED = """
+    import re, sys
+    from functools import partial
+    from pathlib import Path
+    import graphpress
+    from graphpress.driver import choice
+
+    file, data, recipe = sys.argv[1:]
+    for name, value in {"KEPT_BYTES": 1 << 22, "LARGE_FILE_BYTES": 1 << 22}.items():
+        for module in ("runtime.session", "driver.choice", "evaluation.evaluate", "ir.files", "ir.weights"):
+            if hasattr(sys.modules[f"graphpress.{module}"], name):
+                setattr(sys.modules[f"graphpress.{module}"], name, value)
+    for name in ("compare_alone", "compare_latency"):
+        setattr(choice, name, partial(getattr(choice, name), seconds=0.1))
+    choice.LONG_SECONDS = 0.1
+
+    def resident(key):
+        return 1024 * int(re.search(key + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+    def run(model, output):
+        options = {"max_drop": None, "allow_worse": True, "threads": 1}
+        return graphpress.optimize(model, data=data or None, recipe=recipe, output=output, **options)
+
+    run(Path(file).with_name("small.onnx"), Path(file).with_name("small"))
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts anew
+    result = run(file, Path(file).with_name("out"))
+    assert result.status == "delivered"
+    print(resident("VmHWM") - before)
+"""
+
+
+def large_model(file, external, count=COUNT):
+    """A chain of products with an Identity behind each; their weights are a hundred megabytes."""
+    weight = np.random.default_rng(0).standard_normal((WIDTH, WIDTH), np.float32) / WIDTH**0.5
+    text = " ".join(f"p{i} = MatMul (y{i}, w{i}) r{i} = Relu (p{i}) y{i + 1} = Identity (r{i})" for i in range(count))
+    header = f'<ir_version: 8, opset_import: ["": 17]> g (float[N,{WIDTH}] y0) => (float[N,{WIDTH}] y{count})'
+    proto = onnx.parser.parse_model(f"{header} {{ {text} }}")
+    proto.graph.initializer.extend(numpy_helper.from_array(np.roll(weight, i, axis=0), f"w{i}") for i in range(count))
+    onnx.save(proto, file, save_as_external_data=external, location=f"{file.name}.data")
+    return count * weight.nbytes
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is not to be had here")
+@pytest.mark.parametrize("external", [False, True])
+@pytest.mark.parametrize(("recipe", "most"), [("cleanup", 1.3), ("int8", 2.3)])
+def test_a_run_holds_the_weights_about_once(tmp_path, external, recipe, most):
+    """Peak of resident memory per byte of weights, beyond what a small run leaves in memory."""
+    weights = large_model(tmp_path / "model.onnx", external)
+    large_model(tmp_path / "small.onnx", external, 1)
+    np.savez(tmp_path / "data.npz", y0=np.random.default_rng(0).standard_normal((8, WIDTH), np.float32))
+    data = str(tmp_path / "data.npz") if recipe == "int8" else ""
+    command = [sys.executable, "-c", textwrap.dedent(MEASURED), str(tmp_path / "model.onnx"), data, recipe]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < most * weights
