@@ -1,11 +1,10 @@
 """The graph IR: onnx_ir behind one interface, with what compression needs beside it."""
 
+from graphpress.ir.copying import check_data_names, copy_model
 from graphpress.ir.edit import Editor, forget_inner_types
 from graphpress.ir.encoding import FLOAT_TYPES
 from graphpress.ir.files import (
-    check_data_names,
     clone,
-    copy_model,
     digest,
     from_proto,
     load,

@@ -13,8 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,8 +58,6 @@ PROTOBUF_LIMIT = 2_000_000_000
 """Protobuf messages end at 2 GiB; beyond this, weights go to ``model.onnx.data``."""
 MAPPED_BYTES = 1 << 28
 """The same for models with encodings, which no runtime loads: beyond this, their weights are mapped when read."""
-DELIVERED = "model.onnx"
-"""What a delivered model file is called."""
 INLINE_BYTES = 256
 """Constants up to this size stay in the model file even when the others go to ``model.onnx.data``."""
 
@@ -332,41 +329,6 @@ def save(model: Model, path: str | os.PathLike[str], *, encodings: bool = True, 
         for name in reversed(names):
             aside.with_name(name).replace(file.with_name(name))
     return [file.with_name(name) for name in names]
-
-
-def copy_model(files: Sequence[Path], folder: Path, taken: Collection[str] = ()) -> list[Path]:
-    """Copy a model file as ``folder/model.onnx``, and what lies beside it under the names that it refers to.
-
-    Args:
-        files: the model file, then its external data.
-        folder: where to.
-        taken: names of other files that the folder will hold.
-
-    Raises:
-        ModelError: the data are called like one of these, or like the model.
-    """
-    root = files[0].parent
-    check_data_names((file.relative_to(root) for file in files[1:]), (DELIVERED, *taken))
-    places = [folder / DELIVERED, *(folder / file.relative_to(root) for file in files[1:])]
-    for file, place in zip(files, places, strict=True):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, place)
-    return places
-
-
-def check_data_names(names: Iterable[Path], taken: Collection[str]) -> None:
-    """Whether files of external data can lie in a folder that holds these others.
-
-    Raises:
-        ModelError: they cannot.
-    """
-    for name in names:
-        if name.parts[0] in taken:
-            raise ModelError(
-                f"its weights lie in {name.as_posix()!r}, and a file of the result is called {name.parts[0]}",
-                where="external data",
-                fix="save the model with its weights under another name (onnx.save with location=)",
-            )
 
 
 def _save_with_data(model: Model, file: Path, least: int) -> list[tuple[TensorProtocol, TensorProtocol]]:
