@@ -100,7 +100,8 @@ def test_cost_by_hand(op_type, attributes, inputs, output, work) -> None:  # typ
 
 
 def node(op_type: str, inputs: int, **attributes: object) -> ir.Node:
-    names = [f"i{index}" for index in range(inputs)]
+    """Of so many inputs, or as many as the operator needs."""
+    names = [f"i{index}" for index in range(max(inputs, onnx.defs.get_schema(op_type).min_input))]
     proto = onnx.helper.make_graph(
         [onnx.helper.make_node(op_type, names, ["y"], **attributes)],
         "one",

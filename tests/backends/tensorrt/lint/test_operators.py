@@ -20,7 +20,12 @@ def single(net, op_type, *inputs, shape=(4, 64), opset=19, dtype=T.FLOAT16, doma
     made = net(shape, opset=opset, dtype=dtype, domains=(domain,) if domain else ())
     if domain:
         attributes["domain"] = domain
-    result = made.node(op_type, "x", *(give(made) for give in inputs), name="n", outputs=outputs, **attributes)
+    operands = ["x", *(give(made) for give in inputs)]
+    if defs.has(op_type, opset, domain):  # a node of fewer inputs or outputs than it needs is no model
+        schema = defs.get_schema(op_type, opset, domain)
+        operands += ["x"] * (schema.min_input - len(operands))
+        outputs = max(outputs, schema.min_output)
+    result = made.node(op_type, *operands, name="n", outputs=outputs, **attributes)
     for value in result if outputs > 1 else [result]:
         made.output(value)
     return made
