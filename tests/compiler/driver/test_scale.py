@@ -23,8 +23,8 @@ def job(tmp_path, monkeypatch):
     untimed = PairedTiming(1.0, 1.0, 1.0, 1.0, 1.0, 1)
     monkeypatch.setattr("graphpress.driver.choice.compare_latency", lambda *calls, **settings: untimed)
 
-    def run(file, passes):
-        return graphpress.optimize(file, passes=passes, output=tmp_path / "out", force=True, threads=1)
+    def run(file, passes, **options):
+        return graphpress.optimize(file, passes=passes, output=tmp_path / "out", force=True, threads=1, **options)
 
     return run
 
@@ -52,3 +52,34 @@ def test_a_graph_is_made_of_the_file_once(job, tmp_path, monkeypatch, family):
     made.clear()
     job(file, "cleanup")
     assert len(made) == 1
+
+
+@pytest.mark.parametrize(
+    ("family", "passes"),
+    [("mobilenet_v3", "cleanup"), ("bert", "quantize_weights{dtype=int8}"), ("bert", "cleanup,fuse")],
+)
+def test_three_sessions_are_loaded(job, tmp_path, monkeypatch, family, passes):
+    """The input and the artifact, and of lossless passes their result; else, to see its types, the graph that runs."""
+    loaded, opened = [], graphpress.runtime.session._open
+
+    def count(*arguments):
+        loaded.append(arguments)
+        return opened(*arguments)
+
+    monkeypatch.setattr(graphpress.runtime.session, "_open", count)
+    file = save(build(family), tmp_path / "model.onnx")[0]
+    result = job(file, passes, allow_worse=True)
+    assert result.status == "delivered"
+    assert {layer.became for layer in result.report.layers if layer.op == "Conv"} <= {"float32"}
+    assert len(loaded) == 3
+
+
+@pytest.mark.parametrize(("passes", "calls"), [("cleanup", 1), ("quantize_weights{dtype=int8}", 2)])
+def test_only_timing_that_decides_is_prolonged(tmp_path, monkeypatch, passes, calls):
+    close, timed = PairedTiming(1.0, 1.0, 1.03, 1.02, 1.04, 15), []
+    monkeypatch.setattr(
+        "graphpress.driver.choice.compare_latency", lambda *_, **settings: timed.append(settings) or close
+    )
+    file = save(build("bert"), tmp_path / "model.onnx")[0]
+    graphpress.optimize(file, passes=passes, output=tmp_path / "out", threads=1, max_drop=None)
+    assert len(timed) == calls

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from graphpress.ir import clone
+from graphpress.ir import Editor, clone
 from graphpress.ir.encoding import AffineEncoding, set_encoding
 from graphpress.manager.verification import Probe, first_difference
 
@@ -65,3 +65,16 @@ def test_a_lost_encoding_is_a_difference(network):
     bare = clone(network)
     set_encoding(bare.graph.inputs[0], None)
     assert "differs by" in probe.difference(bare)
+
+
+def test_answers_of_a_session_that_rewrites_more_are_looked_at_once_more(network):
+    """A rounding of its own must not be taken for a fault, nor a fault for a rounding."""
+    feeds = [feed()]
+    answers = Probe.of(network, feeds).expected
+    off = [{name: array * np.float32(1.1) for name, array in answer.items()} for answer in answers]
+    assert Probe(feeds, off).difference(network)
+    assert Probe(feeds, off, again=network).difference(network) is None
+    other = clone(network)
+    scaled = next(value for value in other.graph.initializers.values() if len(value.shape) == 4)
+    Editor(other).set_constant(scaled, 2 * scaled.const_value.numpy())
+    assert Probe(feeds, answers, again=network).difference(other)
