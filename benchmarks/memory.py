@@ -13,6 +13,7 @@ the processes' own, looked at twenty times a second.
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import resource
 import subprocess
@@ -30,6 +31,8 @@ SAMPLES = 16
 SHAPES = {"MatMul": (4096, 4096), "Conv": (1024, 1024, 3, 3)}
 INPUTS = {"MatMul": (4096,), "Conv": (1024, 4, 4)}
 PERIOD_SECONDS = 0.05
+LARGEST_MESSAGE = 2.0
+"""Gigabytes that a model file itself can hold."""
 
 
 class Peak(NamedTuple):
@@ -108,16 +111,20 @@ def _private(process: int) -> int:
     return 1024 * sum(int(size) for size in re.findall(r"^Private_\w+: +(\d+)", text, re.MULTILINE))
 
 
-def row(program: str, folder: Path, operator: str, gigabytes: float, external: bool, recipe: str) -> str:
-    """One line of the table; a process of its own, because the system keeps one peak for all children."""
-    file = folder / "model.onnx"
-    weights = build(file, operator, gigabytes, external)
+def row(program: str, file: Path, recipe: str, weights: int) -> str:
+    """Figures of one line of the table."""
     data = ["--data", str(file.with_suffix(".npz"))] if recipe == "int8" else []
-    output = ["--output", str(folder / "out"), "--max-drop", "none", "--allow-worse"]
+    output = ["--output", str(file.with_name("out")), "--max-drop", "none", "--allow-worse", "--force"]
     peak = measure([program, str(file), "--recipe", recipe, *data, *output])
-    cells = [f"{weights / 1e9:.1f} GB", operator, "external" if external else "embedded", recipe]
-    figures = [f"{peak.resident / weights:.2f}", f"{peak.private / weights:.2f}", f"{peak.seconds:.0f} s"]
-    return f"| {' | '.join(cells + figures)} |"
+    return f"{recipe} | {peak.resident / weights:.2f} | {peak.private / weights:.2f} | {peak.seconds:.0f} s |"
+
+
+def step(name: str, *arguments: str) -> str:
+    """Build a model or measure a run in a process of its own: the system keeps one peak for all children, and counts
+    what their parent held when it started them.
+    """
+    command = [sys.executable, __file__, "--step", name, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def main() -> None:
@@ -128,21 +135,27 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["cleanup", "int8"])
     parser.add_argument("--folder", help="where the models are written; needs three times their size")
     parser.add_argument("--program", default="optimize")
-    parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.case is not None:
-        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            operator, place, recipe = options.case
-            print(row(options.program, Path(folder), operator, options.sizes[0], place == "external", recipe))
+    if options.step is not None:
+        name, *arguments = options.step
+        if name == "build":
+            file, operator, size, place = arguments
+            print(build(Path(file), operator, float(size), place == "external"))
+        else:
+            program, file, recipe, weights = arguments
+            print(row(program, Path(file), recipe, int(weights)))
         return
     print("| weights | operator | place | recipe | peak | private | time |\n|---|---|---|---|---|---|---|", flush=True)
-    for size in options.sizes:
-        for operator in options.operators:
-            for place in ["embedded", "external"] if size * 1e9 < 2**31 - 2**24 else ["external"]:
-                for recipe in options.recipes:
-                    case = ["--case", operator, place, recipe, "--program", options.program]
-                    folder = ["--folder", options.folder] if options.folder else []
-                    subprocess.run([sys.executable, __file__, "--sizes", str(size), *case, *folder], check=True)
+    for size, operator, place in itertools.product(options.sizes, options.operators, ["embedded", "external"]):
+        if place == "embedded" and size >= LARGEST_MESSAGE:
+            continue
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            file = str(Path(folder) / "model.onnx")
+            weights = step("build", file, operator, str(size), place)
+            for recipe in options.recipes:
+                figures = step("measure", options.program, file, recipe, weights)
+                print(f"| {int(weights) / 1e9:.1f} GB | {operator} | {place} | {figures}", flush=True)
 
 
 if __name__ == "__main__":
