@@ -51,7 +51,7 @@ def test_a_seed_and_a_number_are_one_mutant_in_every_process():
 def test_every_change_changes_some_file(name):
     changed = 0
     for number, (contents, files) in enumerate(seeds().values()):
-        for attempt in range(6):
+        for attempt in range(12):
             draft = Draft(onnx.ModelProto.FromString(contents), dict(files), Random(f"{number}/{attempt}"))
             before = draft.model.SerializeToString(deterministic=True)
             try:
@@ -65,9 +65,9 @@ def test_every_change_changes_some_file(name):
 
 
 def test_seeds_of_every_kind_are_about_as_frequent():
-    count = Counter(make_mutant(0, index).seed for index in range(600))
+    count = Counter(make_mutant(0, index).seed for index in range(2000))
     assert set(count) == set(seeds())
-    assert min(count.values()) > 600 / len(seeds()) / 2
+    assert min(count.values()) > 2000 / len(seeds()) / 2
 
 
 @pytest.mark.parametrize("name", seeds())

@@ -65,8 +65,9 @@ def changed(draft: Draft) -> str:
 def moved(draft: Draft) -> str:
     """Metadata of one thing at another."""
     place = draft.pick([place for place in places(draft.model) if place.metadata_props])
-    _place(draft).metadata_props.extend(place.metadata_props)
-    return f"{place.metadata_props[0].key} elsewhere"
+    held = list(place.metadata_props)  # the other place may be the same
+    _place(draft).metadata_props.extend(held)
+    return f"{held[0].key} elsewhere"
 
 
 def _encoding(draft: Draft) -> dict[str, Any]:

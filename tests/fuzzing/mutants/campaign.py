@@ -25,7 +25,7 @@ from mutants.feeds import feed_of
 from mutants.judge import Verdict
 from mutants.mutant import MODEL_FILE, make_mutant
 from mutants.pipelines import DATA_FILE, PIPELINES
-from mutants.process import answer_of
+from mutants.process import answer_of, limit_resources
 from mutants.seeds import seeds
 from mutants.tally import Trial
 from mutants.trial import SECONDS, Command, attempt, command_line
@@ -109,6 +109,7 @@ def _start(seed: int, index: int, folder: Path) -> int:
     if pid:
         return pid
     try:
+        limit_resources()
         trial = run_trial(seed, index, folder)
         (folder / "trial").write_bytes(pickle.dumps(trial))
     except BaseException:

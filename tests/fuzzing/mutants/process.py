@@ -69,6 +69,16 @@ def answer_of(call: Callable[[], Any], folder: Path, *, seconds: float) -> tuple
     return ended, pickle.loads(answer.read_bytes()) if returned else None
 
 
+def limit_resources() -> None:
+    """Bound what this process and those that it starts may take."""
+    for kind, most in (
+        (resource.RLIMIT_AS, MEMORY_BYTES),
+        (resource.RLIMIT_FSIZE, FILE_BYTES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
+
+
 def _become(call: Callable[[], int], folder: Path) -> None:
     """The child's whole life."""
     code = 1
@@ -83,9 +93,7 @@ def _become(call: Callable[[], int], folder: Path) -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(stream, 1)
         os.dup2(stream, 2)
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        limit_resources()
         code = call()
     except SystemExit as stop:  # the command line ends its own child so
         code = stop.code if isinstance(stop.code, int) else 1

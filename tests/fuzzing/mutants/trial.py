@@ -62,7 +62,12 @@ def _archive(feed: Mapping[str, np.ndarray]) -> bytes:
     """An .npz of the arrays; empty where an input has a name that no archive can hold."""
     stream = io.BytesIO()
     try:
-        np.savez(stream, **feed)
+        np.savez(stream, **{name: _unpickled(array) for name, array in feed.items()})
     except (TypeError, ValueError, zipfile.LargeZipFile):
         return b""
     return stream.getvalue()
+
+
+def _unpickled(array: np.ndarray) -> np.ndarray:
+    """Words as numpy holds them without objects."""
+    return array.astype(str) if array.dtype == object else array
