@@ -113,12 +113,7 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
     check_memory(file, model, shapes)
     session = _open_session(file, model, config.threads)
     specs = tuple(replace(spec, dims=config.shapes.get(spec.name, spec.dims)) for spec in session.inputs)
-    named = data_files(config.options.data)
-    data_before = states(named)
-    sources = [path for path in named if path.is_file()]  # images in a folder are not mapped
-    with doing("reading the data"):
-        data = load_dataset(config.options.data, specs, limit=config.options.eval_limit)
-        fingerprints = data.fingerprints()
+    data, fingerprints, watched_data = _read_data(config.options, specs)
     _check_recorded(config.recipe.manifest, records, fingerprints, config.options)
     Watched(before, ModelError).check()  # it was read three times; from now on the digest tells
     feeds = _probes(specs, data, config)
@@ -143,13 +138,19 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         metric=_metric(config.options, data),
         probe=probe,
         ranges=ranges,
-        watch=Watch(
-            (
-                Watched(before, ModelError, lambda: _are_as_recorded(files, records), files),
-                Watched(data_before, DataError, lambda: data.fingerprints() == fingerprints, sources),
-            )
-        ),
+        watch=Watch((Watched(before, ModelError, lambda: _are_as_recorded(files, records), files), watched_data)),
     )
+
+
+def _read_data(options: Options, specs: Sequence[InputSpec]) -> tuple[Dataset, Mapping[str, str], Watched]:
+    """The user's data, the content hash of each part, and the files that it comes from."""
+    named = data_files(options.data)
+    before = states(named)
+    sources = [path for path in named if path.is_file()]  # images in a folder are not mapped
+    with doing("reading the data"):
+        data = load_dataset(options.data, specs, limit=options.eval_limit)
+        fingerprints = data.fingerprints()
+    return data, fingerprints, Watched(before, DataError, lambda: data.fingerprints() == fingerprints, sources)
 
 
 def _open_session(file: ModelFile, model: Model, threads: int) -> Session:
