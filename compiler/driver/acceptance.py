@@ -1,6 +1,6 @@
 """What holds of everything that is delivered, checked on the artifact itself before it can be chosen.
 
-    face       names, order, types and shapes of inputs and outputs: those that the input model declares and computes
+    interface  names, order, types and shapes of inputs and outputs: those that the input model declares and computes
     outputs    without a lossy pass: those of the input model, at the tolerance of lossless passes
     metric     the figure of the report, against the budget
 
@@ -26,7 +26,7 @@ from graphpress.runtime import Session
 
 
 def output_fault(job: Job, prepared: Prepared, artifact: Artifact, transactions: Sequence[str]) -> str | None:
-    """What is wrong with the face of a candidate or, where nothing lossy was done, with its outputs; None for nothing.
+    """What is wrong with the interface of a candidate or, if nothing lossy was done, its outputs; None for nothing.
 
     Args:
         job: the run.
@@ -56,7 +56,7 @@ def output_fault(job: Job, prepared: Prepared, artifact: Artifact, transactions:
 
 
 def original_fault(job: Job, prepared: Prepared, artifact: Artifact) -> str | None:
-    """What is wrong with the face of the input model that was compiled as it is; None for nothing.
+    """What is wrong with the interface of the input model that was compiled as it is; None for nothing.
 
     What it declares may be wrong already, and stays: its file is delivered as it came.
     """

@@ -145,7 +145,7 @@ def _original(job: Job, folder: Path, dropped: Sequence[Dropped]) -> Choice:
     """The input model as it is.
 
     Raises:
-        ModelError: the backend cannot compile it, or not without changing its face.
+        ModelError: the backend cannot compile it, or not without changing its interface.
     """
     folder.mkdir()
     with doing("compiling the input model"):

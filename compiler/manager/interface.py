@@ -1,4 +1,4 @@
-"""The face of a model: names, order, types and shapes of its inputs and outputs, declared and computed.
+"""The interface of a model: names, order, types and shapes of its inputs and outputs, declared and computed.
 
 A pass may leave a shape more exactly known than it was. It may change nothing else of what a caller sees.
 """
@@ -15,7 +15,7 @@ from graphpress.ir.values import dims_text
 
 
 def declared_fault(model: Model, wanted: Model) -> str | None:
-    """What a model declares otherwise than another of which it has the face, in words, or None.
+    """What a model declares otherwise than another whose interface it must have, in words, or None.
 
     Inputs take what they took: no size that was open is fixed. Outputs may be declared more exactly.
     """

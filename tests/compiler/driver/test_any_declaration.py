@@ -1,4 +1,4 @@
-"""Whatever a file declares of its shapes: what is delivered has the face of the input model and, lossless, its numbers.
+"""Whatever a file declares of its shapes: what is delivered has the input model's interface and, lossless, its numbers.
 
 Random small models whose declarations are missing, symbolic or wrong go through clean-up, pruning and int8.
 """
@@ -129,8 +129,8 @@ def test_the_face_stays_and_without_loss_the_numbers(recipe, model):
             return
         assert result.report.dropped_for_fault == ()
         before, after = (Session(path)({"x": ROWS}) for path in (file, output / "model.onnx"))
-        faces = [[(name, array.dtype, array.shape) for name, array in side.items()] for side in (before, after)]
-        assert faces[0] == faces[1]
+        interfaces = [[(name, array.dtype, array.shape) for name, array in side.items()] for side in (before, after)]
+        assert interfaces[0] == interfaces[1]
         if recipe == RECIPES["cleanup"]:
             assert first_difference(before, after) is None
         if result.status == "delivered":
