@@ -41,6 +41,18 @@ def build():
 
 
 @pytest.fixture
+def weight():
+    return np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+
+
+@pytest.fixture
+def model(build, weight):
+    """Two products with weights of 16 kilobytes, and a small addition between them."""
+    text = "(float[N,64] x) => (float[N,64] y) { h = MatMul (x, w) i = Add (h, b) y = MatMul (i, v) }"
+    return build(text, w=weight, v=weight.T.copy(), b=weight[0])
+
+
+@pytest.fixture
 def run():
     return run_model
 

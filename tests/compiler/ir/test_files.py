@@ -26,14 +26,6 @@ from graphpress.ir import (
 from graphpress.models import build as build_family
 from graphpress.models import names
 
-WEIGHT = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
-TEXT = "(float[N,64] x) => (float[N,64] y) { h = MatMul (x, w) i = Add (h, b) y = MatMul (i, v) }"
-
-
-@pytest.fixture
-def model(build):
-    return build(TEXT, w=WEIGHT, v=WEIGHT.T.copy(), b=WEIGHT[0])
-
 
 @pytest.fixture
 def small_limit(monkeypatch):
@@ -58,11 +50,11 @@ def assert_equal_contents(first, second):
         np.testing.assert_array_equal(second[name], array)
 
 
-def test_beyond_the_limit_weights_go_beside(model, tmp_path, small_limit, run):
+def test_beyond_the_limit_weights_go_beside(model, tmp_path, small_limit, run, weight):
     written = save(model, tmp_path / "m.onnx")
     assert [file.name for file in written] == ["m.onnx", "m.onnx.data"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
-    assert (tmp_path / "m.onnx.data").stat().st_size == 2 * WEIGHT.nbytes
+    assert (tmp_path / "m.onnx.data").stat().st_size == 2 * weight.nbytes
     again = load(tmp_path / "m.onnx")
     outside = [
         name for name, value in again.graph.initializers.items() if isinstance(value.const_value, ExternalTensor)
@@ -93,11 +85,11 @@ def test_serialize_refuses_what_does_not_fit_a_message(model, small_limit):
         serialize(model)
 
 
-def test_saving_over_the_file_it_came_from(external):
+def test_saving_over_the_file_it_came_from(external, weight):
     model = load(external)
     wanted = contents(model)
-    Editor(model).set_constant(model.graph.initializers["w"], WEIGHT * 2)
-    wanted["w"] = WEIGHT * 2
+    Editor(model).set_constant(model.graph.initializers["w"], weight * 2)
+    wanted["w"] = weight * 2
     for _ in range(2):
         save(model, external)
         assert_equal_contents(wanted, contents(model))
@@ -188,9 +180,9 @@ def test_external_data_needs_a_folder(external):
         from_proto(onnx.load(external, load_external_data=False))
 
 
-def test_strings_stay_in_the_model(build, tmp_path, small_limit):
+def test_strings_stay_in_the_model(build, tmp_path, small_limit, weight):
     model = build("(float[64] x) => (float[64] y) { y = Add (x, w) z = custom.Op (t) }",
-                  w=WEIGHT[0], t=np.array(["word" * 100] * 5, object))  # fmt: skip
+                  w=weight[0], t=np.array(["word" * 100] * 5, object))  # fmt: skip
     save(model, tmp_path / "m.onnx")
     assert contents(load(tmp_path / "m.onnx"))["t"].tolist()[0] == b"word" * 100
 

@@ -14,14 +14,6 @@ from graphpress.ir.message_facts import MessageFacts
 from graphpress.ir.weights import StoredTensor, write_apart
 from graphpress.models import build as build_family
 
-WEIGHT = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
-TEXT = "(float[N,64] x) => (float[N,64] y) { h = MatMul (x, w) i = Add (h, b) y = MatMul (i, v) }"
-
-
-@pytest.fixture
-def model(build):
-    return build(TEXT, w=WEIGHT, v=WEIGHT.T.copy(), b=WEIGHT[0])
-
 
 @pytest.fixture
 def large(monkeypatch):
@@ -67,10 +59,10 @@ def test_annotated_weights_are_written_one_by_one_too(model, tmp_path, large):
     assert file.read_bytes() == serialize(encoded)
 
 
-def test_the_file_may_be_replaced_by_the_model_itself(model, tmp_path, large):
+def test_the_file_may_be_replaced_by_the_model_itself(model, tmp_path, large, weight):
     (file,) = save(model, tmp_path / "m.onnx")
     save(load(file), file)
-    np.testing.assert_array_equal(load(file).graph.initializers["w"].const_value.numpy(), WEIGHT)
+    np.testing.assert_array_equal(load(file).graph.initializers["w"].const_value.numpy(), weight)
 
 
 @pytest.mark.parametrize("change", ["cut", "written", "replaced"])
@@ -128,14 +120,14 @@ def test_a_file_that_is_no_model_is_refused_as_ever(model, tmp_path, large, cont
     assert write_apart(file, tmp_path, 2) is None
 
 
-def test_external_data_is_mapped_for_as_long_as_its_array_is_held(model, tmp_path, large, monkeypatch):
+def test_external_data_is_mapped_for_as_long_as_its_array_is_held(model, tmp_path, large, monkeypatch, weight):
     monkeypatch.setattr(files, "PROTOBUF_LIMIT", 1000)
     save(model, tmp_path / "m.onnx")
     tensor = load(tmp_path / "m.onnx").graph.initializers["w"].const_value
     assert isinstance(tensor, MappedTensor)
-    np.testing.assert_array_equal(tensor.numpy(), WEIGHT)
-    np.testing.assert_array_equal(np.asarray(tensor), WEIGHT)
-    assert tensor.tobytes() == WEIGHT.tobytes()
+    np.testing.assert_array_equal(tensor.numpy(), weight)
+    np.testing.assert_array_equal(np.asarray(tensor), weight)
+    assert tensor.tobytes() == weight.tobytes()
     assert tensor.raw is None
 
 
@@ -163,11 +155,11 @@ def test_a_model_with_weights_elsewhere_stays_where_it_is(model, tmp_path, large
     assert write_apart(file, tmp_path, MessageFacts.of(read_message(file)).external) is None
 
 
-def test_a_model_can_be_saved_apart_whatever_its_size(model, tmp_path):
+def test_a_model_can_be_saved_apart_whatever_its_size(model, tmp_path, weight):
     assert [file.name for file in save(model, tmp_path / "m.onnx")] == ["m.onnx"]
     names = [file.name for file in save(model, tmp_path / "m.onnx", apart=1 << 12)]
     assert names == ["m.onnx", "m.onnx.data"]
-    assert (tmp_path / "m.onnx.data").stat().st_size == 2 * WEIGHT.nbytes
+    assert (tmp_path / "m.onnx.data").stat().st_size == 2 * weight.nbytes
     assert contents(load(tmp_path / "m.onnx")) == contents(model)
 
 
