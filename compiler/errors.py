@@ -106,11 +106,12 @@ class _Resource(NamedTuple):
 
 
 NO_MEMORY = "memory ran out"
+MEMORY_FIX = "use a machine with more free memory, or ask for less: fewer samples (--eval-limit), a smaller batch"
 _NUMBER = re.compile(r"(?:\berrno|\berrcode =|\bsystem error number|\bsystemerror :) *(\d{1,3})\b")
 """How libraries quote the number of a system error; "errno" also in "[Errno 28]", as Python does."""
 _PERMISSION = _Resource("check its permissions, or choose another place", (errno.EACCES, errno.EPERM, errno.EROFS))
 _MEMORY = _Resource(
-        "use a machine with more free memory, or ask for less: fewer samples (--eval-limit), a smaller batch",
+        MEMORY_FIX,
         (errno.ENOMEM,),
         (
             "bad_alloc", "bad allocation", "failed to allocate", "unable to allocate", "can't allocate",

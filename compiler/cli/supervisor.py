@@ -24,10 +24,6 @@ from types import FrameType
 
 from graphpress.child_process import die_with
 
-BAD_INPUT = 3
-"""Exit code of a crash: nearly always the model brought it about."""
-OUT_OF_MEMORY = 6
-
 CRASHES = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP", "SIGKILL")
 """How a process dies of itself; SIGKILL is what the kernel sends when memory runs out."""
 
@@ -155,13 +151,13 @@ def _died_of(number: signal.Signals, stage: str, words: Sequence[str]) -> int:
     if sys.stderr is not None and sys.stderr.isatty():
         sys.stderr.write(SHOW_CURSOR)
     from graphpress.cli.failure import Failure, report
+    from graphpress.errors import MEMORY_FIX, NO_MEMORY, ModelError, ResourceError
 
     when = f" while {stage}" if stage else ""
     if number == signal.SIGKILL:
-        what, code = f"it was killed{when}, most likely because memory ran out", OUT_OF_MEMORY
-        fix = "use a machine with more free memory, or ask for less: fewer samples (--eval-limit), a smaller batch"
+        what, code, fix = f"it was killed{when}, most likely because {NO_MEMORY}", ResourceError.exit_code, MEMORY_FIX
     else:
-        what, code = f"a native library crashed ({number.name}){when}", BAD_INPUT
+        what, code = f"a native library crashed ({number.name}){when}", ModelError.exit_code  # it nearly always is that
         fix = "run again with --debug to see what it said; if the model is sound, report it to the library's authors"
     return report(Failure(what, code, fix=fix), words)
 
@@ -169,14 +165,14 @@ def _died_of(number: signal.Signals, stage: str, words: Sequence[str]) -> int:
 def _left(code: int, stage: str, noise: int | None, words: Sequence[str]) -> int:
     """Tell that something ended the process without a word to Python: as OpenBLAS does where memory runs out."""
     from graphpress.cli.failure import Failure, report
-    from graphpress.errors import resource_fault
+    from graphpress.errors import ModelError, resource_fault
 
     said = _text_of(noise)
     when = f" while {stage}" if stage else ""
     what = f"a native library, or code that the command runs, ended the process (exit code {code}){when}"
     if fault := resource_fault(RuntimeError(said)):
         return report(Failure(f"{fault.what}: {what}", fault.exit_code, fix=fault.fix), words)
-    return report(Failure(what, BAD_INPUT, fix="run again with --debug to see what it said"), words)
+    return report(Failure(what, ModelError.exit_code, fix="run again with --debug to see what it said"), words)
 
 
 def _text_in(page: mmap.mmap) -> str:
