@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from graphpress.ir import FLOAT_TYPES
 from graphpress.manager.records import PassRecord, SpeedVerdict, Verdict, points
 from graphpress.report.records import Report
 
@@ -30,7 +29,7 @@ NEXT_STEPS = (
 )
 """What to do about an accuracy budget that was not met."""
 
-_FLOATS = ("float64", "float32", *FLOAT_TYPES)
+_FLOATS = ("float64", "float32", "float16", "bfloat16")
 _LONGEST = 200
 _MOST = 3
 _SAME = 0.005

@@ -3,9 +3,7 @@
 Needs Python 3.8, and no other package. What this TensorRT can do is read off its module, name by name.
 """
 
-from __future__ import annotations
-
-import os
+import os  # like sys loaded before any script, so that no file takes their place; __future__ is not
 import sys
 
 if os.path.realpath(sys.path[0]) == os.path.dirname(os.path.realpath(__file__)):

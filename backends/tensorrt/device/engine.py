@@ -18,7 +18,7 @@ import json
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Mapping, NamedTuple, Sequence  # noqa: UP035  Python 3.8
+from typing import Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
 

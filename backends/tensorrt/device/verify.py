@@ -9,9 +9,7 @@ and is not on it is skipped as needs_device; it never counts as passed. Ends wit
 1 when something failed, 2 when nothing failed but something could not be checked.
 """
 
-from __future__ import annotations
-
-import os
+import os  # like sys loaded before any script, so that no file takes their place; __future__ is not
 import sys
 
 if os.path.realpath(sys.path[0]) == os.path.dirname(os.path.realpath(__file__)):
@@ -23,7 +21,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 try:
     import numpy as np
@@ -113,7 +111,7 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check(options: argparse.Namespace) -> list[CheckItem]:
+def check(options: argparse.Namespace) -> List[CheckItem]:
     """Everything that can be checked."""
     expected = read_json(FOLDER / "expected.json")
     if not isinstance(expected, dict) or expected.get("bundle_version") != BUNDLE_VERSION:
@@ -125,7 +123,7 @@ def check(options: argparse.Namespace) -> list[CheckItem]:
 # -- files -----------------------------------------------------------------------------------------------------
 
 
-def check_files(expected: Any) -> list[CheckItem]:
+def check_files(expected: Any) -> List[CheckItem]:
     """Each file against its checksum."""
     items = []
     for name, digest in sorted(expected["files"].items()):
@@ -148,7 +146,7 @@ def sha256(file: Path) -> str:
 # -- layers ----------------------------------------------------------------------------------------------------
 
 
-def check_layers(expected: Any, options: argparse.Namespace, built: Any) -> list[CheckItem]:
+def check_layers(expected: Any, options: argparse.Namespace, built: Any) -> List[CheckItem]:
     """What was requested of each layer against what it became."""
     plan = plan_of(expected, options, built)
     try:
@@ -165,7 +163,7 @@ def check_layers(expected: Any, options: argparse.Namespace, built: Any) -> list
     return items
 
 
-def listed(expected: Any, options: argparse.Namespace, built: Any, plan: Path) -> list[Any]:
+def listed(expected: Any, options: argparse.Namespace, built: Any, plan: Path) -> List[Any]:
     """The layers of an engine: from a file that was given or written when it was built, else from the engine itself."""
     file = options.layers or FOLDER / built.get("layers", "layers.json")
     of_this_engine = built and plan.resolve() == (FOLDER / built["plan"]).resolve()
@@ -174,7 +172,7 @@ def listed(expected: Any, options: argparse.Namespace, built: Any, plan: Path) -
             raise NeedsDeviceError("there is no engine yet")
         runner, engine = runner_of(expected, built, plan)
         try:
-            listed: list[Any] = runner.layers(engine)
+            listed: List[Any] = runner.layers(engine)
         except runner.CannotRunError as error:
             raise NeedsDeviceError(f"the engine cannot be asked: {error}") from error
         return listed
@@ -189,13 +187,13 @@ def plan_of(expected: Any, options: argparse.Namespace, built: Any) -> Path:
     """The engine to check: the one that was given, the one that was built last, or the first that is there."""
     if options.engine or built:
         return Path(options.engine or FOLDER / built["plan"])
-    plans: list[Path] = [FOLDER / way["plan"] for way in expected["ways"].values()]
+    plans: List[Path] = [FOLDER / way["plan"] for way in expected["ways"].values()]
     return next((plan for plan in plans if plan.is_file()), plans[0])
 
 
-def became(layers: list[dict[str, Any]]) -> dict[str, list[str]]:
+def became(layers: List[Dict[str, Any]]) -> Dict[str, List[str]]:
     """For each ONNX node the types in which layers that do it compute, narrowest first; empty where none lists them."""
-    types: dict[str, set[str]] = {}
+    types: Dict[str, Set[str]] = {}
     for layer in layers:
         kind = arithmetic(layer)
         for node in nodes_of(layer):
@@ -203,7 +201,7 @@ def became(layers: list[dict[str, Any]]) -> dict[str, list[str]]:
     return {node: sorted(kinds, key=WIDTH.__getitem__) for node, kinds in types.items()}
 
 
-def nodes_of(layer: dict[str, Any]) -> list[str]:
+def nodes_of(layer: Dict[str, Any]) -> List[str]:
     """The ONNX nodes of a layer: from its metadata, or in old versions from its name, which joins theirs.
 
     >>> nodes_of({"Name": "conv1 + PWN(PWN(sigmoid1), mul1)"})
@@ -217,13 +215,13 @@ def nodes_of(layer: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys([name, *parts, *(piece.strip() for piece in wrapped if piece.strip())]))
 
 
-def names_in(metadata: str) -> list[str]:
+def names_in(metadata: str) -> List[str]:
     """Names of nodes in brackets; a name may hold brackets itself, and text may stand behind them."""
     parts = metadata.split("[ONNX Layer: ")[1:]
     return [part.rpartition("]")[0] or part.strip() for part in parts]
 
 
-def arithmetic(layer: dict[str, Any]) -> str | None:
+def arithmetic(layer: Dict[str, Any]) -> Optional[str]:
     """The type in which a layer computes: the narrowest that it reads; None where it lists none.
 
     Weights count where the list holds their type: float weights beside int8 inputs make a float kernel.
@@ -238,7 +236,7 @@ def arithmetic(layer: dict[str, Any]) -> str | None:
     return narrowest if kept is None or narrowest is None else max(narrowest, kept, key=WIDTH.__getitem__)
 
 
-def type_of(text: str) -> str | None:
+def type_of(text: str) -> Optional[str]:
     """The type that a description of a tensor names.
 
     >>> type_of("Thirty-two wide channel vectorized row major Int8 format"), type_of("Row major linear FP32")
@@ -247,7 +245,7 @@ def type_of(text: str) -> str | None:
     return next((name for name, pattern in TYPES.items() if re.search(pattern, text, re.IGNORECASE)), None)
 
 
-def check_layer(expectation: Any, types: list[str] | None) -> CheckItem:
+def check_layer(expectation: Any, types: Optional[List[str]]) -> CheckItem:
     """One layer: the expectation holds where some layer that does the node computes in what was requested."""
     name, asked, proxy = expectation["name"], expectation["asked"], expectation["proxy"]
     if not types:
@@ -267,7 +265,7 @@ def check_layer(expectation: Any, types: list[str] | None) -> CheckItem:
 # -- outputs ---------------------------------------------------------------------------------------------------
 
 
-def check_outputs(expected: Any, options: argparse.Namespace, built: Any) -> list[CheckItem]:
+def check_outputs(expected: Any, options: argparse.Namespace, built: Any) -> List[CheckItem]:
     """Each output over all golden samples."""
     if not expected["outputs"]:
         return [CheckItem("output", "(all)", "unknown", "there are no golden samples")]
@@ -281,7 +279,7 @@ def check_outputs(expected: Any, options: argparse.Namespace, built: Any) -> lis
     return [compare(expectation, samples, results) for expectation in expected["outputs"]]
 
 
-def read_golden(expected: Any, name: str) -> dict[str, dict[str, Any]]:
+def read_golden(expected: Any, name: str) -> Dict[str, Dict[str, Any]]:
     """One sample: what goes in, and what both models make of it, by name."""
     outputs = expected["golden_outputs"]
     parts = {"input": expected["inputs"], "delivered": outputs, "original": outputs}
@@ -294,7 +292,7 @@ def read_golden(expected: Any, name: str) -> dict[str, dict[str, Any]]:
         raise CannotCheckError(f"{name} cannot be read ({error}): copy the folder again") from error
 
 
-def recorded(files: list[Path], samples: list[Any]) -> list[Any]:
+def recorded(files: List[Path], samples: List[Any]) -> List[Any]:
     """Outputs that were recorded elsewhere."""
     if len(files) != len(samples):
         raise CannotCheckError(f"give --outputs once for each of the {len(samples)} golden samples")
@@ -304,7 +302,7 @@ def recorded(files: list[Path], samples: list[Any]) -> list[Any]:
         raise CannotCheckError(f"outputs cannot be read: {error}") from error
 
 
-def compare(expectation: Any, samples: list[Any], results: list[Any]) -> CheckItem:
+def compare(expectation: Any, samples: List[Any], results: List[Any]) -> CheckItem:
     """One output: its distance from the golden one, and its classes where these are no close call."""
     name = expectation["name"]
     if any(name not in result for result in results):
@@ -342,7 +340,7 @@ def share(wanted: Any, actual: Any) -> float:
     return float(np.mean(wanted != actual)) if wanted.size else 0.0
 
 
-def classes(samples: list[Any], results: list[Any], name: str) -> tuple[int, int]:
+def classes(samples: List[Any], results: List[Any], name: str) -> Tuple[int, int]:
     """On how many rows the class agrees, and how many are clear: their margin is more than twice what moved them."""
     agree = clear = 0
     for at, sample in enumerate(samples):
@@ -358,7 +356,7 @@ def classes(samples: list[Any], results: list[Any], name: str) -> tuple[int, int
     return agree, clear
 
 
-def run(expected: Any, options: argparse.Namespace, built: Any, samples: list[Any]) -> list[Any]:
+def run(expected: Any, options: argparse.Namespace, built: Any, samples: List[Any]) -> List[Any]:
     """Run the engine on the samples, with the run_engine.py beside this file."""
     plan = plan_of(expected, options, built)
     if not plan.is_file():
@@ -366,7 +364,7 @@ def run(expected: Any, options: argparse.Namespace, built: Any, samples: list[An
     runner, engine = runner_of(expected, built, plan)
     feeds = [sample["input"] for sample in samples]
     try:
-        results: list[Any] = runner.run(engine, feeds, options.trtexec or "", built.get("tool", ""))
+        results: List[Any] = runner.run(engine, feeds, options.trtexec or "", built.get("tool", ""))
     except runner.CannotRunError as error:
         raise NeedsDeviceError(str(error)) from error
     return results
@@ -400,7 +398,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def show(items: list[CheckItem], status: int) -> None:
+def show(items: List[CheckItem], status: int) -> None:
     """A line for everything but what is as it should be without a detail, and a summary."""
     for item in items:
         if item.kind != "file" or item.verdict != "pass":

@@ -30,6 +30,9 @@ REAL = {
 }
 """Models and to what they agree."""
 
+REACHED = {"branches": 0.25}
+"""What part of the parameters one run trains, where it is not nearly all: an If computes one of its bodies."""
+
 
 # -- what they compute ------------------------------------------------------------------------------------------
 
@@ -39,7 +42,7 @@ REAL = {
 )
 def test_every_family_computes_the_same_and_trains(bridge, made_up, run, deviation, shaken, name):
     model = models.build(name)
-    check_there_and_back(bridge, made_up, run, deviation, shaken, model)
+    check_there_and_back(bridge, made_up, run, deviation, shaken, model, reached=REACHED.get(name, 0.9))
 
 
 @pytest.mark.skipif(not (DATA / "index.json").is_file(), reason="needs the models that GRAPHPRESS_DATA points to")
@@ -50,14 +53,14 @@ def test_real_models_compute_the_same_and_train(bridge, made_up, run, deviation,
     check_there_and_back(bridge, made_up, run, deviation, shaken, load(DATA / f"{name}.onnx"), REAL[name])
 
 
-def check_there_and_back(bridge, made_up, run, deviation, shaken, model, tolerance=1e-5):
+def check_there_and_back(bridge, made_up, run, deviation, shaken, model, tolerance=1e-5, reached=0.9):
     feed, trained = made_up(model), bridge.to_module(model)
     assert deviation(run(trained.module, feed), Session(model, optimization="none").run(feed)) < tolerance
     outputs = trained.module({name: torch.from_numpy(array) for name, array in feed.items()})
     sum(output.float().square().sum() for output in outputs.values()).backward()
     assert (
         sum(parameter.grad is not None for parameter in trained.parameters.values())
-        >= 0.9 * len(trained.parameters) - 1
+        >= reached * len(trained.parameters) - 1
     )
     shaken(trained)
     assert bridge.write_back(trained, model) > 0

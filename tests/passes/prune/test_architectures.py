@@ -19,7 +19,7 @@ from graphpress.targets import load_target
 
 CNN, TRANSFORMER = 0.35, 0.55
 TOLERANCE = 1e-4
-NOTHING_TO_REMOVE = {"chain", "control_flow"}
+NOTHING_TO_REMOVE = {"branches", "chain", "control_flow"}
 
 HIDDEN = "statistics of"
 REDUCED = "statistics of ReduceMean"

@@ -281,11 +281,26 @@ def test_a_tool_that_cannot_run_the_engine_is_no_failure_of_the_engine(folder, t
 def test_the_scripts_are_python_3_8(module):
     """The syntax, and names that came later."""
     text = Path(module.__file__).read_text(encoding="utf-8")
-    ast.parse(text, feature_version=(3, 8))
+    tree = ast.parse(text, feature_version=(3, 8))
     assert not re.search(
         r"removeprefix|removesuffix|strict=|\bmatch \w+:|from typing import .*\b(Self|TypeAlias)\b", text
     )
-    assert "from __future__ import annotations" in text
+    if "from __future__ import annotations" not in text:
+        assert [ast.unparse(annotation) for annotation in annotations(tree) if is_later_than_3_8(annotation)] == []
+
+
+def annotations(tree):
+    for node in ast.walk(tree):
+        yield from (getattr(node, name) for name in ("annotation", "returns") if getattr(node, name, None))
+
+
+def is_later_than_3_8(annotation):
+    """Whether it has a union with ``|`` or a built-in type with parameters."""
+    builtin = {"dict", "frozenset", "list", "set", "tuple", "type"}
+    return any(
+        isinstance(node, ast.BinOp) or (isinstance(node, ast.Subscript) and ast.unparse(node.value) in builtin)
+        for node in ast.walk(annotation)
+    )
 
 
 @pytest.mark.parametrize("module", ALONE)
