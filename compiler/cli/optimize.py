@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from graphpress.driver.api import Result
 
 BUDGET_NOT_MET = 4
+NOT_DONE = 7
+"""Something that was asked for by name did not happen; what is delivered is without it."""
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -178,7 +180,13 @@ def optimize(ctx: click.Context, /, model: str, as_json: bool, quiet: bool, **op
         _print_summary(result)
     else:
         _tell_what_went_wrong(result)
-    ctx.exit(BUDGET_NOT_MET if result.status == "budget_not_met" else 0)
+    ctx.exit(_exit_code(result))
+
+
+def _exit_code(result: Result) -> int:
+    if result.status == "budget_not_met":
+        return BUDGET_NOT_MET
+    return NOT_DONE if result.report.not_done else 0
 
 
 def _print_json(result: Result) -> None:
@@ -194,10 +202,10 @@ def _print_summary(result: Result) -> None:
 
 
 def _tell_what_went_wrong(result: Result) -> None:
-    """A line on stderr each, so that a quiet run that failed its purpose, or a pass that broke, is not mute."""
+    """A line on stderr each, so that a quiet run without what was asked for is not mute."""
     from graphpress.report import sentences
 
-    for failure in result.report.failures:
-        echo(failure, err=True)
+    for sentence in dict.fromkeys((*result.report.failures, *result.report.not_done)):
+        echo(sentence, err=True)
     if result.status == "budget_not_met":
         echo(f"accuracy budget not met; what to try: {', or '.join(sentences.NEXT_STEPS)}", err=True)

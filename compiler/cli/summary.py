@@ -21,7 +21,8 @@ def summary(report: Report, output: Path) -> str:
 
 
 def _headline(report: Report) -> str:
-    title = styled(sentences.title(report), fg=_COLORS[report.status], bold=True)
+    color = "yellow" if sentences.is_unmet(report) else _COLORS[report.status]
+    title = styled(sentences.title(report), fg=color, bold=True)
     return joined([title, f": {sentences.outcome(report)}."], "")
 
 

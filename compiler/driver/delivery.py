@@ -14,6 +14,7 @@ from graphpress.driver.choice import Choice, choose
 from graphpress.driver.job import Job
 from graphpress.driver.output import Claim
 from graphpress.driver.replay import RECORDS, changed_outputs, recorded_options, remade_decisions
+from graphpress.driver.requests import unmet_requests
 from graphpress.evaluation import Score
 from graphpress.ir import Refusal, check_data_names, count_nodes, graphs
 from graphpress.ir.encoding import compute_requests
@@ -111,6 +112,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         dropped_for_fault=_dropped(choice, "wrong", "budget"),
         notes=(*_notes(job), *_latency_notes(job, choice), *choice.findings.notes),
         failures=tuple(failures(records)),
+        not_done=tuple(unmet_requests(job.config, run, records, _judged(run, choice))),
         unverified=tuple(choice.findings.unverified),
         seed=job.config.options.seed,
         environment=environment(),
@@ -125,6 +127,11 @@ def _status(run: Run, choice: Choice) -> Status:
     if run.missed or any(state.cause == "budget" for state in choice.dropped):
         return "budget_not_met"
     return "kept_original" if choice.candidate is None else "delivered"
+
+
+def _judged(run: Run, choice: Choice) -> list[str]:
+    """Transactions that were done, and given up for what they cost."""
+    return [*run.missed, *(state.name for state in choice.dropped if state.cause != "wrong")]
 
 
 def _dropped(choice: Choice, *causes: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from graphpress.errors import GraphpressError, ModelError, reraise_resource_faul
 from graphpress.ir import Dims, Model, OperatorIndex, Refusal, clone
 from graphpress.ir.garbage import paused_collection
 from graphpress.ir.qdq import is_plain
+from graphpress.manager.alternative import alternative
 from graphpress.manager.attempt import attempt, blame, check_pass, fault_of, refusal_of, run_pass
 from graphpress.manager.contract import Context, Outcome, Pass, RewritePass
 from graphpress.manager.evaluator import EvaluationResult, miss
@@ -281,6 +282,7 @@ class Manager:
                 return False
             if refusal is not None:
                 pass_run.refuse(refusal)
+                pass_run.alternative = alternative(pass_run.pass_, model, self.context)
                 if pass_run is pass_runs[0]:
                     for other in pass_runs[1:]:
                         other.note("nothing to recover from")

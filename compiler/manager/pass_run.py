@@ -27,6 +27,7 @@ class PassRun:
         size: of the model right after its first change, for a lossy pass.
         result: with which its stage ended, for a lossless pass that changed something.
         failure: the exception that ended it; empty for one that did not break.
+        alternative: what would run where this lossy pass refuses, as an option of the command line; empty for nothing.
     """
 
     pass_: Pass
@@ -45,6 +46,7 @@ class PassRun:
     size: ModelSize | None = None
     result: Model | None = None
     failure: str = ""
+    alternative: str = ""
 
     def note(self, text: str) -> None:
         """Say something once."""

@@ -87,6 +87,7 @@ class Report:
         dropped_for_fault: passes dropped because the result was not what it must be, whatever it gains, or missed the
             budget on the data of the final figure.
         failures: passes that broke, a bug of theirs, in a sentence each: the result is without them.
+        not_done: what was asked for by name and did not happen, in a sentence each, with what would run in its place.
         changed_outputs: files of a replay whose bytes are not those that the recorded run wrote; None where nothing was
             replayed.
         environment: versions and machine, as text.
@@ -112,6 +113,7 @@ class Report:
     unverified: Sequence[str] = ()
     notes: Sequence[str] = ()
     failures: Sequence[str] = ()
+    not_done: Sequence[str] = ()
     changed_outputs: Sequence[str] | None = None
     seed: int = 0
     seconds: float | None = None

@@ -58,15 +58,28 @@ class ComparisonRow:
 
 def title(report: Report) -> str:
     """The outcome in a few words."""
-    return _TITLES[report.status]
+    return _TITLES[report.status] + (" without what was asked for" if is_unmet(report) else "")
+
+
+def is_unmet(report: Report) -> bool:
+    """Whether something was delivered in place of what was asked for by name."""
+    return report.status == "delivered" and bool(report.not_done)
 
 
 def outcome(report: Report) -> str:
-    """The outcome in one sentence, with what it means for ``model.onnx``; passes that broke come first, last what was
-    dropped because it was not right, or missed the budget, and whether a replay came out as recorded.
+    """The outcome in one sentence, with what it means for ``model.onnx``; passes that broke and requests
+    that were not met come first, last what was dropped because it was not right, or missed the budget, and whether a
+    replay came out as recorded.
     """
     faults = [f"dropped {state}" for state in report.dropped_for_fault]
-    return "; ".join((*report.failures, _outcome(report), *faults, *_replay(report)))
+    unmet = dict.fromkeys((*report.failures, *report.not_done))
+    return "; ".join((*unmet, _outcome(report), *_given_up(report), *faults, *_replay(report)))
+
+
+def _given_up(report: Report) -> list[str]:
+    """The lossy passes that the never-worse check left out, and how the result was with them."""
+    lossy = {record.name for record in report.passes if record.transaction is not None}
+    return [f"left out {state}" for state in report.dropped_for_worse if lossy & set(state.split(":")[0].split("+"))]
 
 
 def _replay(report: Report) -> list[str]:
@@ -81,11 +94,23 @@ def _replay(report: Report) -> list[str]:
 
 def failures(records: Iterable[PassRecord]) -> list[str]:
     """A sentence for each pass that broke: the result is without it, and somebody has a bug to mend."""
-    return [
-        f"the pass {record.name} failed: {_shortened(record.failure)}; its changes were dropped"
-        for record in records
-        if record.failure
-    ]
+    return [broken(record) for record in records if record.failure]
+
+
+def broken(record: PassRecord) -> str:
+    """That a pass broke, and how."""
+    return f"the pass {record.name} failed: {_shortened(record.failure)}; its changes were dropped"
+
+
+def not_done(name: str, why: str, alternative: str) -> str:
+    """That something which was asked for by name did not happen.
+
+    Args:
+        name: of the pass.
+        why: the reason.
+        alternative: what would run in its place, as an option; empty for nothing.
+    """
+    return f"the pass {name} was not done: {_shortened(why)}{f' ({alternative} would run)' if alternative else ''}"
 
 
 def _shortened(failure: str) -> str:
@@ -103,14 +128,13 @@ def _outcome(report: Report) -> str:
     lossy = [record for record in report.passes if record.transaction is not None]
     unchecked = lossy and report.verdict is None and report.result.metric is None
     doubt = "; without data its accuracy is not checked" if unchecked else ""
-    asked = dict.fromkeys(record.name for record in lossy if record.status == "refused")
-    return "; ".join(
-        [f"the optimized model {_gains(report)}{doubt}", *(_refused(report, name) for name in asked), *_few(report)]
-    )
+    refused = dict.fromkeys(record.name for record in lossy if record.status == "refused")
+    whys = [] if report.not_done else [_refused(report, name) for name in refused]
+    return "; ".join([f"the optimized model {_gains(report)}{doubt}", *whys, *_few(report)])
 
 
 def _refused(report: Report, name: str) -> str:
-    """That a lossy pass which was asked for did nothing, and why."""
+    """That a lossy pass of the default recipe did nothing, and why."""
     whys = (refusal.why for refusal in report.refusals if refusal.pass_name == name)
     return f"{name} refused: {_shortened(next(whys, 'for the reason below'))}"
 

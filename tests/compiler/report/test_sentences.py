@@ -101,6 +101,12 @@ def test_a_kept_original_says_what_model_onnx_is(bare_report):
     assert sentences.outcome(bare_report) == "nothing better was found: model.onnx is the input model"
 
 
+def test_what_the_never_worse_check_left_out_of_what_was_asked_for_stands_in_the_first_line(full_report):
+    worse = ("prune: 1.20 times as slow (at least 1.10)", "clean-up: larger (9 bytes against 8) and not faster")
+    text = sentences.outcome(replace(full_report, dropped_for_worse=worse))
+    assert text.endswith("; left out prune: 1.20 times as slow (at least 1.10)")
+
+
 @pytest.mark.parametrize("status", ["delivered", "kept_original", "budget_not_met"])
 def test_what_was_dropped_for_a_fault_stands_in_the_first_line(full_report, status):
     faults = ("prune: not what the input model computes (output 'y' is 5)", "clean-up: nothing that runs")

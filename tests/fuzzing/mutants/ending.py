@@ -9,6 +9,7 @@ from mutants.pipelines import OUTPUT
 from mutants.process import OWN_NAMES, Ended
 
 BUDGET_NOT_MET = 4
+NOT_DONE = 7
 ERRORS = (2, 3, 5, 6)
 """Usage, bad model or data, backend unavailable, a fault of the environment; 1 is a bug."""
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -28,7 +29,7 @@ def fault_of(ended: Ended, folder: Path, before: set[str]) -> str | None:
         return f"died of signal {-ended.code}: {last_line(ended.said)}"
     if "Traceback" in ended.said:
         return f"traceback: {last_line(ended.said)}"
-    if ended.code not in (0, BUDGET_NOT_MET, *ERRORS):
+    if ended.code not in (0, BUDGET_NOT_MET, NOT_DONE, *ERRORS):
         return f"exit code {ended.code}: {headline(ended.said)}"
     if control := _CONTROL.search(ended.said):
         return f"prints the control character {control.group()!r}"
