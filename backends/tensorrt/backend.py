@@ -30,7 +30,7 @@ from graphpress.backends.tensorrt.legalize import (
     strong_form,
     weak_form,
 )
-from graphpress.backends.tensorrt.lint import lint, unsupported
+from graphpress.backends.tensorrt.lint import Device, lint, unsupported
 from graphpress.backends.tensorrt.platform import Platform, platform_of
 from graphpress.backends.tensorrt.profiles import profile_of
 from graphpress.backends.tensorrt.toolchain import INSTALL, Product, availability, device_capability, find_toolchain
@@ -89,7 +89,7 @@ class TensorRTBackend(Backend):
         Raises:
             UsageError: the target has no settings for TensorRT.
         """
-        strong, canonical = platform_of(target).strong, canonical_form(annotated)
+        strong, canonical = platform_of(target).strong, canonical_form(annotated, Device.of(target))
         delivered = strong_form(canonical.model) if strong else weak_form(canonical.model)
         same = not strong or runs_in_onnx_runtime(canonical.model)
         simulation = delivered if same else rounded_form(canonical.model)
@@ -110,7 +110,7 @@ class TensorRTBackend(Backend):
         return TensorRTArtifact(
             files=files,
             bytes=sum(file.stat().st_size for file in written[0]),
-            known=_with_advice(known, bundle, prepared.delivered, built_here=plan is not None),
+            known=_with_advice(known, bundle, prepared, built_here=plan is not None),
             plan=plan,
             product=bundle.platform.product,
         )
@@ -223,9 +223,12 @@ def _complete(bundle: Bundle, models: list[Path], known: Findings, *, built_here
     return [*files, *(file for file in engines if file not in files)]
 
 
-def _with_advice(known: Findings, bundle: Bundle, delivered: Model, *, built_here: bool) -> Findings:
+def _with_advice(known: Findings, bundle: Bundle, prepared: Prepared, *, built_here: bool) -> Findings:
     """What is known of an engine, with what the linter predicts, and with what to do next."""
     platform = bundle.platform
+    canonical: CanonicalForm = prepared.private
+    stated = canonical.widened
+    built = [refusal for refusal in known.refusals if refusal.where not in {widened.where for widened in stated}]
     step = "run" if built_here else "build" if platform.built_on_device else "load"
     unseen = [ON_THE_ACCELERATOR] if platform.dla else []
     if not bundle.samples and not foreign_nodes(bundle.annotated):
@@ -234,7 +237,7 @@ def _with_advice(known: Findings, bundle: Bundle, delivered: Model, *, built_her
     return replace(
         known,
         notes=[*known.notes, *lowered, *_tuned(bundle.profile), NEXT[step]],
-        refusals=[*lint(delivered, bundle.target, known.refusals), *known.refusals],
+        refusals=[*stated, *lint(prepared.delivered, bundle.target, (*stated, *known.refusals)), *built],
         unverified=[*known.unverified, *unseen],
     )
 

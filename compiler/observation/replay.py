@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from graphpress.errors import ModelError
-from graphpress.ir import DataType, Model, Shape, TensorType, is_constant
+from graphpress.ir import DataType, Model, Shape, TensorType, is_constant, present_outputs
 from graphpress.ir.encoding import FLOAT, override_output
 from graphpress.ir.extract import extract
 from graphpress.ir.qdq import materialize_qdq
@@ -125,7 +125,8 @@ class Replay:
         """Values that are known at this level and read above it."""
         needed: dict[str, None] = {}
         for node in self._model.graph:
-            if not node.outputs or self._levels.get(node.outputs[0].name or "", level + 1) <= level:
+            results = present_outputs(node)
+            if not results or self._levels.get(results[0].name or "", level + 1) <= level:
                 continue
             for value in reads(node):
                 name = value.name or ""

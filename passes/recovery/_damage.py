@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpress.ir import Model, Node, Value, constant, is_constant
+from graphpress.ir import Model, Node, Value, constant, is_constant, present_outputs
 from graphpress.ir.encoding import read_encoding
 from graphpress.observation.waves import reads
 
@@ -14,12 +14,13 @@ def damaged(model: Model, start: Model) -> set[Value]:
 
     They do where a node, one of its constants or an encoding changed, and everywhere behind.
     """
-    twins = {node.outputs[0].name: node for node in start.graph if node.outputs}
+    twins = {results[0].name: node for node in start.graph if (results := present_outputs(node))}
     changed: set[Value] = set()
     for node in model.graph:
-        twin = twins.get(node.outputs[0].name) if node.outputs else None
+        results = present_outputs(node)
+        twin = twins.get(results[0].name) if results else None
         if any(value in changed for value in reads(node)) or twin is None or _differs(node, twin):
-            changed.update(node.outputs)
+            changed.update(results)
     return changed
 
 
