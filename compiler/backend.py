@@ -92,6 +92,7 @@ class CompileOptions:
         ranges: by input with open dimensions, what the user said of its shapes.
         unchanged: where the input model is delivered as it is: its files, the model first, to copy (``copy_model``)
             in place of writing the same model anew; empty otherwise.
+        inner_shapes: the input model declares shapes of inner values: what is written does so, too.
     """
 
     target: Target
@@ -100,6 +101,7 @@ class CompileOptions:
     ranges: Mapping[str, ShapeRange] = field(default_factory=dict)
     unchanged: Sequence[Path] = ()
     made_up: bool = False
+    inner_shapes: bool = False
 
 
 class Artifact(Protocol):

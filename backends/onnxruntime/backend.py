@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from graphpress.analysis.shapes import with_inner_shapes
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
 from graphpress.ir import DataType, Model, Refusal, clone, copy_model, forget_inner_types, graphs, save, tensors
 from graphpress.ir.encoding import compute_requests, float_type
@@ -88,7 +89,8 @@ class OnnxRuntimeBackend(Backend):
         if options.unchanged:
             files = copy_model(options.unchanged, out)
         else:
-            files = save(prepared.delivered, out / "model.onnx")
+            delivered = with_inner_shapes(prepared.delivered) if options.inner_shapes else prepared.delivered
+            files = save(delivered, out / "model.onnx")
         return OnnxRuntimeArtifact(files, options.threads, notes, all_float=_is_all_float(prepared))
 
 

@@ -197,6 +197,7 @@ def _bundle(prepared: Prepared, options: CompileOptions) -> Bundle:
         samples=() if foreign_nodes(canonical.model) else _within(options.samples, profile),
         threads=options.threads,
         unchanged=() if canonical.changed else options.unchanged,
+        inner_shapes=options.inner_shapes,
     )
 
 

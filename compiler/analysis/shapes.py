@@ -77,6 +77,13 @@ def infer_shapes(model: Model) -> list[str]:
     return notes
 
 
+def with_inner_shapes(model: Model) -> Model:
+    """A copy in which inner values declare the shapes that can be inferred, for viewers; runtimes infer them anyway."""
+    copy = clone(model)
+    infer_shapes(copy)
+    return copy
+
+
 def settle_shapes(model: Model) -> list[Refusal]:
     """As ``infer_shapes``, for a model whose declarations nobody has checked: what contradicts inference is corrected.
 

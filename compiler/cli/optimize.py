@@ -158,6 +158,7 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
     help="Where to write.  [default: MODEL-TARGET in the working directory]",
 )
 @_option("Output", "--force", is_flag=True, help="Replace an earlier result in the output folder.")
+@_option("Output", "--keep-docs", is_flag=True, help="Keep doc strings and what the exporter noted beside nodes.")
 @_option("Output", "--json", "as_json", is_flag=True, help="Print report.json, or an error object, and nothing else.")
 @_option("Output", "--quiet", is_flag=True, help="Print nothing but errors.")
 @_option("Output", "--debug", is_flag=True, expose_value=False, help="Show the traceback of an unexpected error.")

@@ -87,7 +87,7 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
     """
     dropped: list[Dropped] = []
     for checkpoint in reversed(_last_of_each_transaction(run.checkpoints)):
-        if not checkpoint.changes:
+        if not checkpoint.changes and not job.inputs.docs:
             break
         folder = scratch / f"candidate-{len(checkpoint.transactions)}"
         folder.mkdir()

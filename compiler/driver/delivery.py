@@ -23,9 +23,9 @@ from graphpress.manager.manifest import MANIFEST_FILE, Manifest, file_records, w
 from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict
 from graphpress.manager.run import Checkpoint, Run
 from graphpress.progress import doing
+from graphpress.report import sentences
 from graphpress.report.html import write_html
 from graphpress.report.records import Figures, LayerRecord, Report, Status, to_json
-from graphpress.report.sentences import failures
 from graphpress.runtime import median_latency, stand_by
 from graphpress.runtime.environment import environment
 
@@ -110,8 +110,8 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         modelled_baseline_ms=_modelled_ms(job, before),
         dropped_for_worse=_dropped(choice, "worse"),
         dropped_for_fault=_dropped(choice, "wrong", "budget"),
-        notes=(*_notes(job), *_latency_notes(job, choice), *choice.findings.notes),
-        failures=tuple(failures(records)),
+        notes=(*_notes(job), *_docs_notes(job, choice), *_latency_notes(job, choice), *choice.findings.notes),
+        failures=tuple(sentences.failures(records)),
         not_done=tuple(unmet_requests(job.config, run, records, _judged(run, choice))),
         unverified=tuple(choice.findings.unverified),
         seed=job.config.options.seed,
@@ -240,6 +240,14 @@ def _notes(job: Job) -> list[str]:
     if job.context.exclude and not any(job.context.excluded(node) for node in nodes):
         notes.append(f"--exclude {job.context.exclude.pattern!r} matches no node")
     return notes
+
+
+def _docs_notes(job: Job, choice: Choice) -> list[str]:
+    """That what is delivered is without the words of the exporter; the input model as it is has them."""
+    if choice.candidate is None or not job.inputs.docs:
+        return []
+    dropped = sentences.size(job.inputs.docs)
+    return [f"doc strings and notes of the exporter were left out ({dropped}; --keep-docs keeps them)"]
 
 
 def _latency_notes(job: Job, choice: Choice) -> list[str]:

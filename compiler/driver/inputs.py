@@ -19,7 +19,7 @@ from graphpress.driver.source import ModelFile
 from graphpress.driver.watch import Watch, Watched, states
 from graphpress.errors import DataError, ModelError, UsageError, listed
 from graphpress.evaluation import Metric, resolve_metric
-from graphpress.ir import Dims, Model, Refusal, clone, label, load
+from graphpress.ir import Dims, Model, Refusal, clone, label, load, load_without_docs
 from graphpress.ir.files import importing
 from graphpress.ir.foreign import foreign_nodes
 from graphpress.manager.interface import correct_outputs
@@ -53,6 +53,7 @@ class RunInputs:
         probe: inputs for numeric checks, of few samples, and what the input model answers to them.
         ranges: what the user said of input shapes that stay open.
         watch: tells when a file of the model or the data has changed.
+        docs: bytes of doc strings, and of what the exporter noted, that the original is without.
     """
 
     file: ModelFile
@@ -69,6 +70,7 @@ class RunInputs:
     probe: Probe
     ranges: Mapping[str, ShapeRange]
     watch: Watch
+    docs: int = 0
 
     @property
     def probes(self) -> Sequence[Feed]:
@@ -102,7 +104,7 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
     """
     before = states([file.path])
     with doing(f"reading {file.name}"), importing(str(file.path)):
-        original = load(file.path)
+        original, docs = (load(file.path), 0) if config.options.keep_docs else load_without_docs(file.path)
         files = model_files(file.path, original)
         before = states(files) | before
         model = clone(original)
@@ -139,6 +141,7 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         probe=probe,
         ranges=ranges,
         watch=Watch((Watched(before, ModelError, lambda: _are_as_recorded(files, records), files), watched_data)),
+        docs=docs,
     )
 
 

@@ -24,6 +24,7 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 from graphpress.errors import GraphpressError, ModelError, reraise_resource_fault
 from graphpress.ir.annotation_text import START_OVER
 from graphpress.ir.contents import CHECKER
+from graphpress.ir.docs import drop_docs
 from graphpress.ir.encoding.encoded_tensor import EncodedTensor
 from graphpress.ir.encoding.loading import read_encodings
 from graphpress.ir.encoding.saving import holds_encodings, write_encodings
@@ -76,15 +77,30 @@ def load(path: str | os.PathLike[str]) -> Model:
         ModelError: the file is missing, no ONNX model, malformed, cyclic, or its external data is missing or
             outside its folder.
     """
+    proto, left = _message(_file(path))
+    return from_proto(proto, where=str(path), folder=Path(path).parent, left=left)
+
+
+def load_without_docs(path: str | os.PathLike[str]) -> tuple[Model, int]:
+    """As ``load``, without doc strings and without what exporters note beside inner nodes and values.
+
+    Returns:
+        The model, and how many bytes of text it is without.
+    """
+    proto, left = _message(_file(path))
+    dropped = drop_docs(proto)
+    return from_proto(proto, where=str(path), folder=Path(path).parent, left=left), dropped
+
+
+def _file(path: str | os.PathLike[str]) -> Path:
     file = Path(path)
-    if not file.is_file():
-        raise ModelError(
-            "no such model file" if not file.exists() else "not a file",
-            where=str(path),
-            fix="give the path of an .onnx file",
-        )
-    proto, left = _message(file)
-    return from_proto(proto, where=str(path), folder=file.parent, left=left)
+    if file.is_file():
+        return file
+    raise ModelError(
+        "no such model file" if not file.exists() else "not a file",
+        where=str(path),
+        fix="give the path of an .onnx file",
+    )
 
 
 def read_message(path: str | os.PathLike[str]) -> onnx.ModelProto:
