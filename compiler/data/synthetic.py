@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from graphpress.data.inputs import Dims, Feed, ModelInput, describe, is_floating, is_text, matches
+from graphpress.data.inputs import Dims, Feed, ModelInput, Shapes, describe, is_floating, is_text, matches
 from graphpress.data.samples import Batch, Samples, evenly_spaced
 from graphpress.errors import DataError, UsageError, did_you_mean
 
@@ -40,8 +40,15 @@ class SyntheticSamples(Samples):
 
     def spread(self, limit: int) -> Samples:
         """Evenly spaced feeds that hold about ``limit`` samples."""
-        kept = evenly_spaced(len(self._seeds), max(1, limit // self.batch_size))
-        return SyntheticSamples(self._inputs, self._shapes, [self._seeds[at] for at in kept])
+        return self.take(evenly_spaced(len(self._seeds), max(1, limit // self.batch_size)).tolist())
+
+    def take(self, places: Sequence[int]) -> Samples:
+        """The feeds at these places."""
+        return SyntheticSamples(self._inputs, self._shapes, [self._seeds[at] for at in places])
+
+    def shapes(self) -> Sequence[Shapes]:
+        """The same for every feed."""
+        return [self._shapes] * len(self._seeds)
 
     def fingerprint(self) -> str:
         """SHA-256 over shapes, dtypes and seeds."""

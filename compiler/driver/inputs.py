@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
+from graphpress.analysis.leading_axes import steps_in_front
 from graphpress.analysis.shapes import concrete_shapes
 from graphpress.backend import ShapeRange
-from graphpress.data import Dataset, Feed, data_files, load_dataset, synthetic_samples
+from graphpress.data import Dataset, Feed, Shapes, data_files, load_dataset, synthetic_samples, typical
+from graphpress.data.inputs import has_open_batch
+from graphpress.data.synthetic import random_array
 from graphpress.driver.claims import settle_claims
 from graphpress.driver.config import RunConfig
-from graphpress.driver.first_run import check_answers, check_memory
+from graphpress.driver.first_run import MOST_SECONDS, check_answers, check_memory
 from graphpress.driver.input_shapes import parse_input_ranges
 from graphpress.driver.options import Options
 from graphpress.driver.source import ModelFile
@@ -82,6 +88,22 @@ class RunInputs:
         """One sample, for measuring latency."""
         return first_samples(self.probes[0], self.specs, 1)
 
+    @cached_property
+    def shapes(self) -> Sequence[Shapes]:
+        """Shapes of all that the data feeds; none without data."""
+        parts = {id(part): part for part in (self.data.calibration, self.data.evaluation, self.data.selection) if part}
+        return [shapes for part in parts.values() for shapes in part.shapes()]
+
+    def runs_on(self, shapes: Shapes) -> bool:
+        """Whether the input model runs on made-up values of these shapes."""
+        rng = np.random.default_rng(0)
+        feed = {spec.name: random_array(shapes[spec.name], spec.dtype, rng) for spec in self.specs}
+        try:
+            self.session.run(feed, seconds=MOST_SECONDS)
+        except (DataError, ModelError):
+            return False
+        return True
+
     @property
     def files(self) -> list[Path]:
         """The model file, then its external data."""
@@ -114,7 +136,7 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
     shapes = concrete_shapes(original, config.shapes)
     check_memory(file, model, shapes)
     session = _open_session(file, model, config.threads)
-    specs = tuple(replace(spec, dims=config.shapes.get(spec.name, spec.dims)) for spec in session.inputs)
+    specs = _specs(session, model, config)
     data, fingerprints, watched_data = _read_data(config.options, specs)
     _check_recorded(config.recipe.manifest, records, fingerprints, config.options)
     Watched(before, ModelError).check()  # it was read three times; from now on the digest tells
@@ -173,9 +195,8 @@ def _open_session(file: ModelFile, model: Model, threads: int) -> Session:
 
 def first_samples(feed: Feed, inputs: Sequence[InputSpec], count: int) -> Feed:
     """The first samples of a feed, where every input leaves its batch axis open; else the whole feed."""
-    open_batch = all(spec.dims and not isinstance(spec.dims[0], int) for spec in inputs)
     sizes = {len(array) for array in feed.values() if array.ndim}
-    if not open_batch or len(sizes) != 1:
+    if not has_open_batch(inputs) or len(sizes) != 1:
         return feed
     return {name: array[:count] for name, array in feed.items()}
 
@@ -220,9 +241,19 @@ def _metric(options: Options, data: Dataset) -> Metric | None:
     return resolve_metric(options.metric, data.evaluation.labels is not None)
 
 
+def _specs(session: Session, model: Model, config: RunConfig) -> tuple[InputSpec, ...]:
+    """What the result wants to be fed, with fixed shapes, and with what the graph tells of first axes."""
+    steps = steps_in_front(model)
+    return tuple(
+        replace(spec, dims=config.shapes.get(spec.name, spec.dims), batched=spec.name not in steps)
+        for spec in session.inputs
+    )
+
+
 def _probes(specs: Sequence[InputSpec], data: Dataset, config: RunConfig) -> tuple[Feed, ...]:
     made_up = synthetic_samples(specs, 2, config.options.seed, input_shapes=config.shapes)
-    feeds = iter(data.calibration or data.evaluation or made_up)
+    samples = data.calibration or data.evaluation
+    feeds = iter(made_up if samples is None else typical(samples, PROBE_SAMPLES))
     first = first_samples(next(feeds), specs, PROBE_SAMPLES)
     more = PROBE_SAMPLES - 1 if all(len(array) == 1 for array in first.values() if array.ndim) else 0
     return (first, *islice(feeds, more))

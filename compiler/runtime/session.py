@@ -53,11 +53,13 @@ class InputSpec:
         dtype: numpy dtype (``object`` for strings).
         dims: one entry an axis: a size, the name of a symbolic size, or None when unnamed; None in place of all this
             when the model does not even say the rank.
+        batched: whether the first axis can count samples; a session does not know better.
     """
 
     name: str
     dtype: np.dtype
     dims: tuple[int | str | None, ...] | None
+    batched: bool = True
 
 
 @runtime_checkable
