@@ -18,7 +18,7 @@ from graphpress.ir.extract import extract
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.observation.pieces import Pieces
 from graphpress.observation.waves import levels_of, reads
-from graphpress.runtime import Session
+from graphpress.runtime import Session, keep_float_layers
 
 Arrays = dict[str, np.ndarray]
 
@@ -48,6 +48,7 @@ class Segment:
         for value in part.graph.outputs:
             override_output(value, FLOAT)
         materialize_qdq(part)
+        keep_float_layers(part)
         self._session = _loaded(part, threads)
         self._inputs = [spec.name for spec in self._session.inputs]
 

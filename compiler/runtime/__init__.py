@@ -9,6 +9,7 @@ import os
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
+from graphpress.runtime.float_layers import keep_float_layers
 from graphpress.runtime.measure import PairedTiming, call_times, compare_alone, compare_latency, median_latency
 from graphpress.runtime.runner import Infer, InProcess, Runner
 from graphpress.runtime.session import KEPT_BYTES, InputSpec, Session, StandsBy, stand_by
@@ -25,6 +26,7 @@ __all__ = [
     "call_times",
     "compare_alone",
     "compare_latency",
+    "keep_float_layers",
     "median_latency",
     "stand_by",
 ]
