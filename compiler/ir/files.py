@@ -32,6 +32,7 @@ from graphpress.ir.external import fill, finder, in_memory, locate
 from graphpress.ir.garbage import paused_collection
 from graphpress.ir.import_fixups import prepare, restore
 from graphpress.ir.order import sort
+from graphpress.ir.other_formats import model_file
 from graphpress.ir.types import (
     DataType,
     ExternalTensor,
@@ -77,7 +78,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         ModelError: the file is missing, no ONNX model, malformed, cyclic, or its external data is missing or
             outside its folder.
     """
-    proto, left = _message(_file(path))
+    proto, left = _message(model_file(path))
     return from_proto(proto, where=str(path), folder=Path(path).parent, left=left)
 
 
@@ -87,20 +88,9 @@ def load_without_docs(path: str | os.PathLike[str]) -> tuple[Model, int]:
     Returns:
         The model, and how many bytes of text it is without.
     """
-    proto, left = _message(_file(path))
+    proto, left = _message(model_file(path))
     dropped = drop_docs(proto)
     return from_proto(proto, where=str(path), folder=Path(path).parent, left=left), dropped
-
-
-def _file(path: str | os.PathLike[str]) -> Path:
-    file = Path(path)
-    if file.is_file():
-        return file
-    raise ModelError(
-        "no such model file" if not file.exists() else "not a file",
-        where=str(path),
-        fix="give the path of an .onnx file",
-    )
 
 
 def read_message(path: str | os.PathLike[str]) -> onnx.ModelProto:

@@ -73,7 +73,7 @@ def test_a_missing_model(fails):
 
 def test_a_folder(fails, workplace):
     (workplace / "folder.onnx").mkdir()
-    fails("folder.onnx", code=BAD_INPUT, says="not a file")
+    fails("folder.onnx", code=BAD_INPUT, says="is a folder")
 
 
 @pytest.mark.parametrize(
