@@ -161,7 +161,7 @@ def run(file: ModelFile, options: Options, progress: Progress, hooks: Hooks | No
         config = resolve(file, options, hooks or {})
         with claimed(config.output, config.options.force) as claim:
             job = open_job(file, config, progress)
-            with job.inputs.watch.told():
+            with job.inputs.watch.told(), config.cache.told():
                 outcome = job.manager().run(job.inputs.model, config.recipe)
                 report, files = deliver(job, outcome, began, claim)
     return Result(report, config.output, files)

@@ -117,7 +117,14 @@ def test_code_that_ends_the_program_has_not_delivered(api, capsys, code):
 def test_interrupting_says_so_and_exits_130(api, capsys):
     api.error = KeyboardInterrupt()
     assert main(["m.onnx", "--quiet"]) == 130
-    assert "interrupted; nothing was written" in capsys.readouterr().err
+    assert capsys.readouterr().err == "error: interrupted; nothing was written\n"
+
+
+def test_an_interrupt_tells_what_was_kept(api, capsys):
+    api.error = KeyboardInterrupt()
+    api.error.add_note("the state of distill lies in out-checkpoint: the same command goes on from there")
+    assert main(["m.onnx", "--quiet"]) == 130
+    assert "nothing was written; the state of distill lies in out-checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
