@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graphpress.cli.options import debug_option, json_option, seconds_option, threads_option
-from graphpress.cli.text import echo, echo_json, joined, one_line, table
+from graphpress.cli.text import echo_json, joined, one_line, say, table
 from graphpress.cli.types import FILLED
 from graphpress.errors import BackendError, ModelError, UsageError
 from graphpress.report import sentences
@@ -72,7 +72,7 @@ def bench(model: str, backend: str | None, as_json: bool, **settings: Any) -> No
         else bench.measure(name, instance, must_work=backend is not None)
         for name, instance in instances.items()
     ]
-    echo_json(results) if as_json else echo(_text(results, bench))
+    echo_json(results) if as_json else say(_text(results, bench))
 
 
 def _every_backend() -> dict[str, Backend | UsageError]:

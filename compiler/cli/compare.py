@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphpress.cli.options import debug_option, json_option, seconds_option, threads_option
-from graphpress.cli.text import echo, echo_json, joined, table
+from graphpress.cli.text import echo_json, joined, say, table
 from graphpress.cli.types import FILLED
 from graphpress.errors import UsageError
 from graphpress.manager.records import SpeedVerdict
@@ -72,7 +72,7 @@ def compare(a: str, b: str, data: str | None, limit: int, threads: int, seconds:
         figures(Path(a), timing.a_ms), figures(Path(b), timing.b_ms), compare_outputs(*sessions, samples), timing,
         threads, next((len(array) for array in feed.values() if array.ndim), 1), _agreement(*sessions, samples),
     )  # fmt: skip
-    echo_json(result) if as_json else echo(_text(result, Path(a).name, Path(b).name))
+    echo_json(result) if as_json else say(_text(result, Path(a).name, Path(b).name))
 
 
 def figures(path: Path, latency_ms: float) -> Figures:
