@@ -31,6 +31,7 @@ from graphpress.ir.encoding.saving import holds_encodings, write_encodings
 from graphpress.ir.external import fill, finder, in_memory, locate
 from graphpress.ir.garbage import paused_collection
 from graphpress.ir.import_fixups import prepare, restore
+from graphpress.ir.long_lists import bring_back, take_out
 from graphpress.ir.order import sort
 from graphpress.ir.other_formats import model_file
 from graphpress.ir.types import (
@@ -167,7 +168,9 @@ def _read(
 ) -> Model:
     """The model of a message, as ``from_proto``."""
     prepare(proto, where)
+    long_lists = take_out(proto)
     model = onnx_ir.serde.deserialize_model(proto)
+    bring_back(model, long_lists)
     _read_types_of_function_inputs(proto, model)
     _settle_constant_inputs(model)
     _declare_opsets_in_subgraphs(model)

@@ -27,7 +27,7 @@ def damaged(model: Model, start: Model) -> set[Value]:
 def _differs(node: Node, twin: Node) -> bool:
     if (node.op_type, len(node.inputs)) != (twin.op_type, len(twin.inputs)):
         return True
-    if _attributes(node) != _attributes(twin):
+    if not _same_attributes(node, twin):
         return True
     return any(
         not _same(node.inputs[index], twin.inputs[index]) or read_encoding(node, index) != read_encoding(twin, index)
@@ -35,8 +35,11 @@ def _differs(node: Node, twin: Node) -> bool:
     )
 
 
-def _attributes(node: Node) -> dict[str, str]:
-    return {name: str(attribute) for name, attribute in node.attributes.items()}
+def _same_attributes(node: Node, twin: Node) -> bool:
+    pairs = [(attribute, twin.attributes.get(name)) for name, attribute in node.attributes.items()]
+    return len(pairs) == len(twin.attributes) and all(
+        attribute is other or (other is not None and str(attribute) == str(other)) for attribute, other in pairs
+    )
 
 
 def _same(value: Value | None, twin: Value | None) -> bool:
