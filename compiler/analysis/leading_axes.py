@@ -27,7 +27,7 @@ from graphpress.ir import (
     is_standard,
     label,
 )
-from graphpress.ir.values import input_of, ints_attribute
+from graphpress.ir.values import input_of, ints_attribute, symbolic_dims
 from graphpress.runtime import InputSpec
 
 _RECURRENT = ("RNN", "GRU", "LSTM")
@@ -37,7 +37,9 @@ def fed_inputs(model: Model) -> tuple[InputSpec, ...]:
     """What the model wants to be fed, with what the graph tells of first axes; inputs with a default are left out."""
     steps = steps_in_front(model)
     return tuple(
-        InputSpec(label(value), (value.dtype or DataType.FLOAT).numpy(), _dims(value), label(value) not in steps)
+        InputSpec(
+            label(value), (value.dtype or DataType.FLOAT).numpy(), symbolic_dims(value), label(value) not in steps
+        )
         for value in model.graph.inputs
         if not is_constant(value)
     )
@@ -49,7 +51,7 @@ def steps_in_front(model: Model) -> frozenset[str]:
         return frozenset()
     named = _with_names(model)
     steps = set(_walked(named))
-    others = {*steps, *_left_behind(named, steps), *misplaced_batches(map(_dims, named.graph.inputs))} - {None}
+    others = {*steps, *_left_behind(named, steps), *misplaced_batches(map(symbolic_dims, named.graph.inputs))} - {None}
     return frozenset(label(value) for value in named.graph.inputs if _symbol(value) in others)
 
 
@@ -100,9 +102,3 @@ def _left_behind(model: Model, steps: Collection[str | None]) -> set[str | None]
     first = {_symbol(value) for value in model.graph.inputs}
     later = {_symbol(value, axis) for value in model.graph.inputs for axis in range(1, len(value.shape or ()))}
     return first - begins if (later & begins) - {None, *steps} else set()
-
-
-def _dims(value: Value) -> tuple[int | str | None, ...] | None:
-    if value.shape is None:
-        return None
-    return tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)

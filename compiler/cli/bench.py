@@ -101,7 +101,7 @@ class Benchmark:
         self.model: Model = load(path)
         self.threads, self.seconds = threads, seconds
         self._reference: Session = Session(path, threads=threads)
-        self._feed = next(iter(samples_for(self._reference.inputs, data)))
+        self._feed = next(iter(samples_for(self._reference, data)))
 
     def measure(self, name: str, backend: Backend, *, must_work: bool) -> Measurement:
         """Time the model on a backend.

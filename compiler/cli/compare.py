@@ -17,7 +17,7 @@ from graphpress.report import sentences
 from graphpress.report.records import Figures, Report
 
 if TYPE_CHECKING:
-    from graphpress.data import Samples
+    from graphpress.data import Feed, Samples
     from graphpress.evaluation import OutputAgreement
     from graphpress.runtime import PairedTiming, Session
 
@@ -65,27 +65,32 @@ def compare(a: str, b: str, data: str | None, limit: int, threads: int, seconds:
 
     sessions = Session(Path(a), threads=threads), Session(Path(b), threads=threads)
     _check_same_inputs(*sessions, where=b)
-    samples = samples_for(sessions[0].inputs, data, limit)
+    samples = samples_for(sessions[0], data, limit)
     feed = first_samples(next(iter(samples)), sessions[0].inputs, 1)
     timing = compare_latency(lambda: sessions[0].run(feed), lambda: sessions[1].run(feed), seconds=seconds)
+    batch = next((len(array) for array in feed.values() if array.ndim), 1)
     result = ModelComparison(
-        figures(Path(a), timing.a_ms), figures(Path(b), timing.b_ms), compare_outputs(*sessions, samples), timing,
-        threads, next((len(array) for array in feed.values() if array.ndim), 1), _agreement(*sessions, samples),
+        figures(Path(a), timing.a_ms, feed), figures(Path(b), timing.b_ms, feed),
+        compare_outputs(*sessions, samples), timing, threads, batch, _agreement(*sessions, samples),
     )  # fmt: skip
-    echo_json(result) if as_json else say(_text(result, Path(a).name, Path(b).name))
+    notes = [f"note: {note}" for note in samples.notes] if data is None else []
+    echo_json(result) if as_json else say(_text(result, Path(a).name, Path(b).name), *notes)
 
 
-def figures(path: Path, latency_ms: float) -> Figures:
-    """Size and cost of a model file, with a latency that was measured.
+def figures(path: Path, latency_ms: float, feed: Feed) -> Figures:
+    """Size and cost of a model file, with a latency that was measured on a feed.
 
     Raises:
         ModelError: it cannot be read.
     """
     from graphpress.analysis.cost import model_cost
+    from graphpress.analysis.shapes import assume_shapes
+    from graphpress.data import shapes_of
     from graphpress.ir import load
     from graphpress.manager.manifest import model_records
 
     model = load(path)
+    assume_shapes(model, shapes_of(feed))
     cost = model_cost(model)
     return Figures(
         latency_ms=latency_ms,

@@ -178,7 +178,7 @@ def _chosen(
 ) -> Choice:
     """What is known of the artifact, asked while its files lie where it was compiled."""
     place, latency = "", None
-    if isinstance(artifact, OffersRunner):
+    if isinstance(artifact, OffersRunner) and job.inputs.runs:
         place = artifact.runner.place
         latency = 1e3 * median(artifact.runner.measure([job.inputs.single], seconds=MEASURED_SECONDS))
     return Choice(candidate, artifact, comparison, score, artifact.findings(), place, latency, tuple(dropped))
@@ -210,7 +210,7 @@ def compare(job: Job, artifact: Artifact, *, decides: bool = True) -> Comparison
     """
     timing: PairedTiming | None = None
     runner = runner_of(artifact, runs_here=job.runs_here)
-    if isinstance(runner, InProcess):
+    if isinstance(runner, InProcess) and job.inputs.runs:
         time = _timer(job, artifact, runner)
         timing = time()
         if (

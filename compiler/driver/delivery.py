@@ -139,8 +139,8 @@ def _dropped(choice: Choice, *causes: str) -> tuple[str, ...]:
 
 
 def _baseline_latency(job: Job) -> float | None:
-    """Latency of the input model when nothing was compared with it; None where the target is another machine."""
-    if not job.runs_here:
+    """Latency of the input model when nothing was compared with it; None where it cannot be measured here."""
+    if not job.runs_here or not job.inputs.runs:
         return None
     latency = median_latency(lambda: job.inputs.session.run(job.inputs.single))
     stand_by(job.inputs.session)

@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from graphpress.analysis.leading_axes import steps_in_front
-from graphpress.analysis.shapes import concrete_shapes
+from graphpress.analysis.shapes import assume_shapes, concrete_shapes
 from graphpress.backend import ShapeRange
-from graphpress.data import Dataset, Feed, Shapes, data_files, load_dataset, synthetic_samples, typical
+from graphpress.data import Dataset, Feed, Samples, Shapes, data_files, load_dataset, shapes_of, typical
 from graphpress.data.inputs import has_open_batch
 from graphpress.data.synthetic import random_array
 from graphpress.driver.claims import settle_claims
 from graphpress.driver.config import RunConfig
-from graphpress.driver.first_run import MOST_SECONDS, check_answers, check_memory
+from graphpress.driver.first_run import MOST_SECONDS, check_answers, check_memory, made_up_samples
 from graphpress.driver.input_shapes import parse_input_ranges
 from graphpress.driver.options import Options
 from graphpress.driver.source import ModelFile
 from graphpress.driver.watch import Watch, Watched, states
 from graphpress.errors import DataError, ModelError, UsageError, listed
 from graphpress.evaluation import Metric, resolve_metric
-from graphpress.ir import Dims, Model, Refusal, clone, label, load, load_without_docs
+from graphpress.ir import Dims, Model, Refusal, clone, label, load, load_without_docs, static_shape
 from graphpress.ir.files import importing
 from graphpress.ir.foreign import foreign_nodes
 from graphpress.manager.interface import correct_outputs
@@ -84,6 +83,11 @@ class RunInputs:
         return self.probe.feeds
 
     @property
+    def runs(self) -> bool:
+        """Whether the input model runs on the probe inputs: without data, on none that could be made up it may."""
+        return bool(self.probe.expected)
+
+    @property
     def single(self) -> Feed:
         """One sample, for measuring latency."""
         return first_samples(self.probes[0], self.specs, 1)
@@ -133,15 +137,18 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         left = prepare(model, config.shapes)
     records = file.renamed(model_records(file.path, original))
     ranges = parse_input_ranges(config.options.input_range, model)
-    shapes = concrete_shapes(original, config.shapes)
+    is_static = all(static_shape(value) is not None for value in model.graph.inputs)
+    shapes = concrete_shapes(original, config.shapes) if is_static else {}
     check_memory(file, model, shapes)
     session = _open_session(file, model, config.threads)
     specs = _specs(session, model, config)
     data, fingerprints, watched_data = _read_data(config.options, specs)
     _check_recorded(config.recipe.manifest, records, fingerprints, config.options)
     Watched(before, ModelError).check()  # it was read three times; from now on the digest tells
-    feeds = _probes(specs, data, config)
-    check_answers(session, first_samples(feeds[0], specs, 1), config.options.time_limit)
+    feeds, notes = _probes(session, specs, data, config)
+    single = first_samples(feeds[0], specs, 1)
+    for seen in (original, model):
+        assume_shapes(seen, shapes_of(single))
     probe = Probe.by(session, feeds)
     if false_claims := settle_claims(original, config, probe):
         model = clone(original)
@@ -152,12 +159,12 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         file=file,
         records=records,
         original=original,
-        original_shapes=shapes,
+        original_shapes=shapes or concrete_shapes(original),
         model=model,
         left=tuple(left),
         specs=specs,
         session=session,
-        data=data,
+        data=replace(data, notes=(*data.notes, *notes)),
         fingerprints=fingerprints,
         metric=_metric(config.options, data),
         probe=probe,
@@ -250,10 +257,29 @@ def _specs(session: Session, model: Model, config: RunConfig) -> tuple[InputSpec
     )
 
 
-def _probes(specs: Sequence[InputSpec], data: Dataset, config: RunConfig) -> tuple[Feed, ...]:
-    made_up = synthetic_samples(specs, 2, config.options.seed, input_shapes=config.shapes)
-    samples = data.calibration or data.evaluation
-    feeds = iter(made_up if samples is None else typical(samples, PROBE_SAMPLES))
-    first = first_samples(next(feeds), specs, PROBE_SAMPLES)
-    more = PROBE_SAMPLES - 1 if all(len(array) == 1 for array in first.values() if array.ndim) else 0
-    return (first, *islice(feeds, more))
+def _probes(
+    session: Session, specs: Sequence[InputSpec], data: Dataset, config: RunConfig
+) -> tuple[tuple[Feed, ...], tuple[str, ...]]:
+    """Feeds of few samples that stand for all of the data, one of usual size first; without data made-up ones, and what
+    is to be said of these.
+
+    Raises:
+        ModelError: the model gives no answer in time.
+    """
+    seed, time_limit = config.options.seed, config.options.time_limit
+    given = data.calibration or data.evaluation
+    samples = given or made_up_samples(session, specs, config.shapes, seed=seed, time_limit=time_limit)
+    feeds = _usual_first(typical(samples, PROBE_SAMPLES))
+    first = first_samples(feeds[0], specs, PROBE_SAMPLES)
+    if given is not None:
+        check_answers(session, first_samples(first, specs, 1), time_limit)
+    more = PROBE_SAMPLES if all(len(array) == 1 for array in first.values() if array.ndim) else 1
+    return (first, *feeds[1:more]), samples.notes if given is None else ()
+
+
+def _usual_first(samples: Samples) -> list[Feed]:
+    """All feeds, the one of median size first."""
+    feeds = list(samples)
+    sizes = [sum(array.size for array in feed.values()) for feed in feeds]
+    usual = sizes.index(sorted(sizes)[len(sizes) // 2])
+    return [feeds[usual], *feeds[:usual], *feeds[usual + 1 :]]

@@ -71,7 +71,7 @@ class Job:
         return CompileOptions(
             target=self.config.target,
             threads=self.config.threads,
-            samples=inputs.probes,
+            samples=inputs.probes if inputs.runs else [],
             ranges=inputs.ranges,
             unchanged=inputs.files if unchanged else [],
             made_up=inputs.data.calibration is None and inputs.data.evaluation is None,

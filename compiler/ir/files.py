@@ -235,8 +235,9 @@ def _innermost(error: BaseException) -> str:
 
 @paused_collection()
 def clone(model: Model) -> Model:
-    """An independent copy of the graph; the tensors, which are immutable, are shared."""
+    """An independent copy of the graph; the tensors, which are immutable, are shared, and so is what is known of it."""
     copy = model.clone()
+    copy.meta.update(model.meta)
     for name, value in copy.graph.initializers.items():
         value.name = name
     return copy

@@ -226,6 +226,13 @@ def dims_of(value: Value | None) -> tuple[int | None, ...] | None:
     return tuple(dim if isinstance(dim, int) else None for dim in value.shape)
 
 
+def symbolic_dims(value: Value) -> tuple[int | str | None, ...] | None:
+    """The dimensions as declared: sizes, names, None for nameless ones; None when even the rank is unknown."""
+    if value.shape is None:
+        return None
+    return tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
+
+
 def rank_of(value: Value | None) -> int | None:
     """The number of axes, or None when unknown."""
     dims = dims_of(value)
