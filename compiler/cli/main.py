@@ -36,11 +36,11 @@ def _run(words: Sequence[str]) -> int:
             from graphpress.cli.program import run
 
             return run(words)
-    except KeyboardInterrupt as stop:
-        return _stopped("interrupted", INTERRUPTED, words, stop)
+    except KeyboardInterrupt:
+        return _stopped("interrupted", INTERRUPTED, words)
     except SystemExit as stop:
         if stop.code == TERMINATED:
-            return _stopped("terminated", TERMINATED, words, stop)
+            return _stopped("terminated", TERMINATED, words)
         return stop.code if isinstance(stop.code, int) else BUG
     except Exception as error:  # the program reports what it meets: it could not even be imported
         return _not_started(error, words)
@@ -55,12 +55,10 @@ def _not_started(error: Exception, words: Sequence[str]) -> int:
     return report(explain(error), words)
 
 
-def _stopped(word: str, code: int, words: Sequence[str], stop: BaseException) -> int:
-    """Tell that there is no result, and what was kept: whoever kept something has noted it on the exception."""
+def _stopped(word: str, code: int, words: Sequence[str]) -> int:
     from graphpress.cli.failure import Failure, report
 
-    kept = getattr(stop, "__notes__", [])
-    return report(Failure("; ".join([f"{word}; nothing was written", *kept]), code), words)
+    return report(Failure(f"{word}; nothing was written", code), words)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from graphpress.ir import (
     Value,
     is_constant,
     is_standard,
-    present_outputs,
 )
 from graphpress.ir.encoding import float_type
 from graphpress.ir.float_types import LARGEST, why_not
@@ -56,10 +55,7 @@ class PrecisionPlan:
     def outputs(self, node: Node) -> list[Value]:
         """Every output that would change its type."""
         slots = float_slots(node, DataType[self.dtype.upper()], self.types.get)
-        if not isinstance(slots, Slots):
-            return []
-        present = set(present_outputs(node))
-        return [output for index in slots.outputs if (output := node.outputs[index]) in present]
+        return [node.outputs[index] for index in slots.outputs] if isinstance(slots, Slots) else []
 
     @property
     def limit(self) -> float:
