@@ -9,17 +9,17 @@ Third parties provide one through the entry point group ``graphpress.backends``:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from graphpress.data import Shapes, shapes_of
 from graphpress.ir import Model, Refusal
 from graphpress.runtime.runner import InProcess, Runner
-from graphpress.runtime.session import renew, stand_by
+from graphpress.runtime.session import StandsBy
 from graphpress.targets import Target
 
 
@@ -81,6 +81,11 @@ class Prepared:
     private: Any = None
 
 
+def _unknown(_: Shapes) -> bool:
+    """Nobody tried: what is asked for is taken to run."""
+    return True
+
+
 @dataclass(frozen=True)
 class CompileOptions:
     """What a backend needs to know beside the prepared model.
@@ -90,9 +95,12 @@ class CompileOptions:
         threads: threads of a runtime on this machine.
         samples: a few feeds for the model.
         made_up: the samples are drawn at random for want of data: they say nothing of shapes that are usual.
+        seen: shapes of all that the user's data feeds, read when they are asked for; None for those of the samples.
+        runs: whether the input model runs in ONNX Runtime on made-up values of some shapes.
         ranges: by input with open dimensions, what the user said of its shapes.
         unchanged: where the input model is delivered as it is: its files, the model first, to copy (``copy_model``)
             in place of writing the same model anew; empty otherwise.
+        inner_shapes: the input model declares shapes of inner values: what is written does so, too.
     """
 
     target: Target
@@ -101,6 +109,16 @@ class CompileOptions:
     ranges: Mapping[str, ShapeRange] = field(default_factory=dict)
     unchanged: Sequence[Path] = ()
     made_up: bool = False
+    inner_shapes: bool = False
+    seen: Callable[[], Sequence[Shapes]] | None = None
+    runs: Callable[[Shapes], bool] = _unknown
+
+    @property
+    def usual_shapes(self) -> Sequence[Shapes]:
+        """Shapes that the model is used with, as far as data tells."""
+        if self.seen is not None:
+            return self.seen()
+        return [] if self.made_up else [shapes_of(feed) for feed in self.samples]
 
 
 class Artifact(Protocol):
@@ -146,7 +164,7 @@ def runner_of(artifact: Artifact, *, runs_here: bool) -> Runner | None:
         return artifact.runner
     if not runs_here:
         return None
-    return InProcess(artifact.run, partial(stand_by, artifact), partial(renew, artifact))
+    return InProcess(artifact.run, artifact.stand_by) if isinstance(artifact, StandsBy) else InProcess(artifact.run)
 
 
 class Backend(Protocol):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,16 @@ class ContentCache:
     def folder(self) -> Path | None:
         """Where it lies, for results that are files of their own; None where nothing is kept."""
         return self._folder
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Note on an interrupt of the block that what was put here stays, for whoever tells the user of it."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit) as stop:
+            if self._folder is not None and any(self._folder.glob("*.json")):
+                stop.add_note(f"what was measured so far is kept in {self._folder}, where the same command finds it")
+            raise
 
     def get(self, *key: str) -> Any:
         """The value stored under this key, or None (a damaged entry counts as absent)."""

@@ -10,12 +10,28 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from graphpress.analysis.shapes import with_inner_shapes
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
-from graphpress.ir import DataType, Model, Refusal, clone, copy_model, forget_inner_types, graphs, save, tensors
-from graphpress.ir.encoding import compute_requests, float_type
+from graphpress.ir import (
+    DataType,
+    Model,
+    Node,
+    Refusal,
+    clone,
+    copy_model,
+    forget_inner_types,
+    graphs,
+    input_of,
+    is_constant,
+    is_standard,
+    save,
+    tensors,
+)
+from graphpress.ir.encoding import compute_request, compute_requests, float_type, read_encoding
 from graphpress.ir.qdq import materialize_qdq, unmaterializable
 from graphpress.ir.saturation import absorb_activations
-from graphpress.runtime import Session
+from graphpress.runtime import Session, keep_float_layers
+from graphpress.runtime.float_layers import LAYERS, WEIGHT
 from graphpress.scratch import scratch_folder
 from graphpress.targets import Target
 
@@ -56,6 +72,9 @@ INTEGER_TYPES = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto
 
 RANGES_UNUSED = "--input-range changed nothing: ONNX Runtime takes any shape, and tunes for none"
 
+ROUNDED = "ONNX Runtime rounds its weights to int8 while loading, though it was left float"
+UNROUNDED = "load the model with disabled_optimizers=['WeightBiasQuantization']"
+
 SUFFIX = re.compile(r"(_token_\d+|_nchwc)+$")
 """What ONNX Runtime appends to the name of a node that it rewrites into another layout."""
 
@@ -75,10 +94,13 @@ class OnnxRuntimeBackend(Backend):
         return unmaterializable(model)
 
     def prepare(self, annotated: Model, target: Target) -> Prepared:
-        """Drop activations that the quantizer's saturation already does, then write the encodings as Q/DQ nodes."""
+        """Drop activations that the quantizer's saturation already does, write the encodings as Q/DQ nodes, and shield
+        the layers between them that stay float.
+        """
         delivered = clone(annotated)
         absorb_activations(delivered)
         materialize_qdq(delivered)
+        keep_float_layers(delivered)
         forget_inner_types(delivered)
         return Prepared(annotated, delivered, simulation=delivered)
 
@@ -88,8 +110,10 @@ class OnnxRuntimeBackend(Backend):
         if options.unchanged:
             files = copy_model(options.unchanged, out)
         else:
-            files = save(prepared.delivered, out / "model.onnx")
-        return OnnxRuntimeArtifact(files, options.threads, notes, all_float=_is_all_float(prepared))
+            delivered = with_inner_shapes(prepared.delivered) if options.inner_shapes else prepared.delivered
+            files = save(delivered, out / "model.onnx")
+        left_float = None if _is_all_float(prepared) else _left_float(prepared.annotated)
+        return OnnxRuntimeArtifact(files, options.threads, notes, left_float)
 
 
 class OnnxRuntimeArtifact:
@@ -99,12 +123,15 @@ class OnnxRuntimeArtifact:
         files: the model file, then its external data.
         threads: of the session.
         notes: for the report.
-        all_float: whether it computes in float32 alone: then that needs no look at the graph that runs.
+        left_float: names of the layers with weights that nobody asked to compute in integers; None where the model
+            computes in float32 alone: then that needs no look at the graph that runs.
     """
 
-    def __init__(self, files: list[Path], threads: int, notes: Sequence[str] = (), *, all_float: bool = False) -> None:
+    def __init__(
+        self, files: list[Path], threads: int, notes: Sequence[str] = (), left_float: frozenset[str] | None = None
+    ) -> None:
         self.files = files
-        self._threads, self._notes, self._all_float = threads, notes, all_float
+        self._threads, self._notes, self._left_float = threads, notes, left_float
         self._session = Session(files[0], threads=threads)
 
     @property
@@ -120,20 +147,20 @@ class OnnxRuntimeArtifact:
         """Give the memory of a large model back until the next run."""
         self._session.stand_by()
 
-    def renew(self) -> None:
-        """Let the next run load the model anew."""
-        self._session.renew()
-
     def findings(self) -> Findings:
         """Read off the graph that really runs: ONNX Runtime keeps a node's name, but for a suffix."""
-        if self._all_float:
+        if self._left_float is None:
             return Findings(notes=self._notes)
         self.stand_by()
         with scratch_folder() as scratch:
             optimized = scratch / "optimized.onnx"
             Session(self.files[0], threads=self._threads, optimized_path=optimized)
             graph = onnx.load(optimized, load_external_data=False).graph
-        return Findings(became=_arithmetic(graph), notes=self._notes)
+        became = _arithmetic(graph)
+        refusals = [
+            Refusal(name, ROUNDED, UNROUNDED) for name in sorted(self._left_float & _integer_layers(graph, became))
+        ]
+        return Findings(became, self._notes, refusals)
 
 
 def _is_all_float(prepared: Prepared) -> bool:
@@ -148,6 +175,28 @@ def _is_all_float(prepared: Prepared) -> bool:
             for node in graph
         )
     )
+
+
+def _left_float(annotated: Model) -> frozenset[str]:
+    """Layers whose weights are plain floats, and that were asked for nothing."""
+    return frozenset(
+        node.name or ""
+        for graph in graphs(annotated)
+        for node in graph
+        if is_standard(node, *LAYERS) and compute_request(node) is None and _has_plain_weight(node)
+    )
+
+
+def _has_plain_weight(node: Node) -> bool:
+    """Whether it multiplies by a constant that is not quantized."""
+    return is_constant(input_of(node, WEIGHT)) and read_encoding(node, WEIGHT) is None
+
+
+def _integer_layers(graph: onnx.GraphProto, became: Mapping[str, str]) -> set[str]:
+    """Nodes that compute in integers, or whose weights were rounded to integers."""
+    decoded = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    rounded = {SUFFIX.sub("", node.name) for node in graph.node if decoded.intersection(node.input[WEIGHT:])}
+    return rounded | {name for name, dtype in became.items() if dtype == "int8"}
 
 
 def _arithmetic(graph: onnx.GraphProto) -> dict[str, str]:

@@ -30,9 +30,9 @@ from graphpress.backends.tensorrt.legalize import (
     strong_form,
     weak_form,
 )
-from graphpress.backends.tensorrt.lint import lint, unsupported
+from graphpress.backends.tensorrt.lint import Device, lint, unsupported
 from graphpress.backends.tensorrt.platform import Platform, platform_of
-from graphpress.backends.tensorrt.profiles import profile_of
+from graphpress.backends.tensorrt.profiles import TEXT_LENGTH, profile_of, token_axes
 from graphpress.backends.tensorrt.toolchain import INSTALL, Product, availability, device_capability, find_toolchain
 from graphpress.data import Feed
 from graphpress.errors import BackendError
@@ -89,7 +89,7 @@ class TensorRTBackend(Backend):
         Raises:
             UsageError: the target has no settings for TensorRT.
         """
-        strong, canonical = platform_of(target).strong, canonical_form(annotated)
+        strong, canonical = platform_of(target).strong, canonical_form(annotated, Device.of(target))
         delivered = strong_form(canonical.model) if strong else weak_form(canonical.model)
         same = not strong or runs_in_onnx_runtime(canonical.model)
         simulation = delivered if same else rounded_form(canonical.model)
@@ -110,7 +110,7 @@ class TensorRTBackend(Backend):
         return TensorRTArtifact(
             files=files,
             bytes=sum(file.stat().st_size for file in written[0]),
-            known=_with_advice(known, bundle, prepared.delivered, built_here=plan is not None),
+            known=_with_advice(known, bundle, prepared, options, built_here=plan is not None),
             plan=plan,
             product=bundle.platform.product,
         )
@@ -197,6 +197,7 @@ def _bundle(prepared: Prepared, options: CompileOptions) -> Bundle:
         samples=() if foreign_nodes(canonical.model) else _within(options.samples, profile),
         threads=options.threads,
         unchanged=() if canonical.changed else options.unchanged,
+        inner_shapes=options.inner_shapes,
     )
 
 
@@ -223,9 +224,14 @@ def _complete(bundle: Bundle, models: list[Path], known: Findings, *, built_here
     return [*files, *(file for file in engines if file not in files)]
 
 
-def _with_advice(known: Findings, bundle: Bundle, delivered: Model, *, built_here: bool) -> Findings:
+def _with_advice(
+    known: Findings, bundle: Bundle, prepared: Prepared, options: CompileOptions, *, built_here: bool
+) -> Findings:
     """What is known of an engine, with what the linter predicts, and with what to do next."""
     platform = bundle.platform
+    canonical: CanonicalForm = prepared.private
+    stated = canonical.widened
+    built = [refusal for refusal in known.refusals if refusal.where not in {widened.where for widened in stated}]
     step = "run" if built_here else "build" if platform.built_on_device else "load"
     unseen = [ON_THE_ACCELERATOR] if platform.dla else []
     if not bundle.samples and not foreign_nodes(bundle.annotated):
@@ -233,15 +239,15 @@ def _with_advice(known: Findings, bundle: Bundle, delivered: Model, *, built_her
     lowered = [LOWERED] if platform.route == "network" else []
     return replace(
         known,
-        notes=[*known.notes, *lowered, *_tuned(bundle.profile), NEXT[step]],
-        refusals=[*lint(delivered, bundle.target, known.refusals), *known.refusals],
+        notes=[*known.notes, *lowered, *_tuned(bundle.profile), *_guessed(bundle.annotated, options), NEXT[step]],
+        refusals=[*stated, *lint(prepared.delivered, bundle.target, (*stated, *known.refusals)), *built],
         unverified=[*known.unverified, *unseen],
     )
 
 
 def _profile(model: Model, options: CompileOptions) -> dict[str, ShapeRange]:
-    """Shapes of open inputs, from the ranges given and from data; samples made up for want of data don't count."""
-    return profile_of(model, options.ranges, () if options.made_up else options.samples)
+    """Shapes of open inputs, from the ranges given and from all of the data; made-up samples don't count."""
+    return profile_of(model, options.ranges, options.usual_shapes, options.runs)
 
 
 def _within(samples: Sequence[Feed], profile: Mapping[str, ShapeRange]) -> list[Feed]:
@@ -258,6 +264,16 @@ def _tuned(profile: Mapping[str, ShapeRange]) -> list[str]:
     """What shapes the engine will take, for the report: what is outside is refused on the device."""
     parts = [f"{name} {_sizes(shapes.min)} to {_sizes(shapes.max)}" for name, shapes in profile.items()]
     return [f"the engine takes {', '.join(parts)} ({RANGE})"] if parts else []
+
+
+def _guessed(model: Model, options: CompileOptions) -> list[str]:
+    """That nothing but habit speaks for the lengths of texts, for the report."""
+    if not token_axes(model, options.ranges, options.usual_shapes):
+        return []
+    return [
+        f"without data, lengths of token ids are a guess: tuned for {TEXT_LENGTH.opt}, up to {TEXT_LENGTH.max} or as "
+        "far as the model runs (--data or --input-range tells better)"
+    ]
 
 
 def _sizes(shape: Sequence[int]) -> str:

@@ -15,12 +15,15 @@ fuses them all the same.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphpress.backends.tensorrt.canonicalize import canonicalize
-from graphpress.ir import Graph, Model, clone, graphs, materialize_float_types
+from graphpress.backends.tensorrt.lint.device import Device
+from graphpress.ir import Graph, Model, Refusal, clone, graphs, materialize_float_types
 from graphpress.ir.encoding import clear_annotations, float_type, set_float_type
 from graphpress.ir.qdq import import_qdq, materialize_qdq
+from graphpress.lint import type_limit
 
 LACKED_BY_ONNX_RUNTIME = frozenset({"bfloat16"})
 """Float types in which it has no kernels on a processor."""
@@ -33,17 +36,35 @@ class CanonicalForm:
     Args:
         model: what every other form is made of.
         changed: whether any encoding was written otherwise before: the Q/DQ forms are not the model that was given.
+        widened: nodes that compute in float32 instead of the narrower float type that they were asked for.
     """
 
     model: Model
     changed: bool
+    widened: tuple[Refusal, ...] = ()
 
 
-def canonical_form(model: Model) -> CanonicalForm:
-    """The form of which all others are made."""
+def canonical_form(model: Model, device: Device | None = None) -> CanonicalForm:
+    """The form of which all others are made.
+
+    Args:
+        model: as annotated, or with Q/DQ nodes. Not changed.
+        device: whose limits on float types it keeps; None for none.
+    """
     copy = clone(model)
     import_qdq(copy)
-    return CanonicalForm(copy, canonicalize(copy) > 0)
+    changed = canonicalize(copy) > 0
+    return CanonicalForm(copy, changed, () if device is None else tuple(_widen(copy, device)))
+
+
+def _widen(model: Model, device: Device) -> Iterator[Refusal]:
+    """Compute in float32 where the parser takes a node in no narrower type."""
+    for node in (node for graph in graphs(model) for node in graph):
+        dtype = float_type(node)
+        limit = None if dtype is None else type_limit(node, dtype, device)
+        if limit is not None:
+            set_float_type(node, None)
+            yield Refusal.at(node, f"{device.title}'s {node.op_type} {limit.why}", limit.fix)
 
 
 def strong_form(canonical: Model) -> Model:

@@ -27,11 +27,17 @@ Types = dict[str, onnx.TypeProto]
 
 
 def static_dims(proto: onnx.TypeProto | None) -> Dims | None:
-    """The shape of a tensor type as integers, or None where any part of it is open."""
+    """The shape of a tensor type as integers, or None where any part of it is open, or no size."""
     if proto is None or not proto.HasField("tensor_type") or not proto.tensor_type.HasField("shape"):
         return None
     dims = proto.tensor_type.shape.dim
-    return tuple(dim.dim_value for dim in dims) if all(dim.HasField("dim_value") for dim in dims) else None
+    is_known = all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in dims)
+    return tuple(dim.dim_value for dim in dims) if is_known else None
+
+
+def is_negative(proto: onnx.TypeProto) -> bool:
+    """Whether inference found a size below zero, as it does where a window is longer than what it slides over."""
+    return any(dim.dim_value < 0 for dim in proto.tensor_type.shape.dim)
 
 
 def infer_node(

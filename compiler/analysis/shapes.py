@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import onnx
 
-from graphpress.analysis.reference import static_dims
+from graphpress.analysis.reference import is_negative, static_dims
 from graphpress.analysis.shape_walk import complete
+from graphpress.data.free_sizes import candidate_shapes, sizes_by_name
 from graphpress.errors import reraise_resource_fault
 from graphpress.ir import (
     DataType,
@@ -35,8 +35,9 @@ from graphpress.ir import (
 )
 from graphpress.ir.garbage import paused_collection
 from graphpress.ir.light import to_light_proto
-from graphpress.ir.values import STANDARD_DOMAINS, dims_text
+from graphpress.ir.values import STANDARD_DOMAINS, dims_text, symbolic_dims
 from graphpress.memory import memory_budget
+from graphpress.runtime import InputSpec
 
 LARGE = 1024
 """Constants of more elements than this are no shape arithmetic; inference sees only their type."""
@@ -49,11 +50,11 @@ INFERENCE_BYTES = 1 << 29
 
 _TOO_LONG = "graphpress.too_long_to_propagate"
 
-DEFAULT_BATCH = 1
-DEFAULT_CHANNELS = 3
-DEFAULT_IMAGE = 224
-DEFAULT_LENGTHS = (128, 16)
-"""A graph that does not hold at the first (a table of 64 positions, say) is seen at the second."""
+_ASSUMED = "graphpress.assumed_shapes"
+CANDIDATES = 2
+"""Sizes of open dimensions that are tried where inference leaves shapes unknown (a table has but 64 positions, say)."""
+MOST_CANDIDATES = 8
+"""The same where sizes contradict the graph: a window that is longer than what it slides over."""
 
 _WITHOUT_INFERENCE = ("GroupNormalization", "MeanVarianceNormalization")
 """Operators that keep their input's shape, of which onnx 1.23 infers nothing: Identity stands in for them."""
@@ -75,6 +76,13 @@ def infer_shapes(model: Model) -> list[str]:
     notes: list[str] = []
     _merge_all(model, _infer(_serialize(model, notes), notes, model))
     return notes
+
+
+def with_inner_shapes(model: Model) -> Model:
+    """A copy in which inner values declare the shapes that can be inferred, for viewers; runtimes infer them anyway."""
+    copy = clone(model)
+    infer_shapes(copy)
+    return copy
 
 
 def settle_shapes(model: Model) -> list[Refusal]:
@@ -100,28 +108,32 @@ def settle_shapes(model: Model) -> list[Refusal]:
 def concrete_shapes(model: Model, input_shapes: Mapping[str, Dims] | None = None) -> dict[str, Dims]:
     """Static shapes of all values, by name, when the inputs have these shapes.
 
-    Symbolic dimensions of inputs that are not given take the size which their symbol has in those that are, else a
-    default: 1 for the first axis and for names with "batch"; for inputs of rank four 3 channels and 224 for the
-    others; elsewhere 128, or 16 where that leaves fewer shapes unknown.
+    Inputs that are not given have the shapes that ``assume_shapes`` says; else their symbolic dimensions take the size
+    that the symbol has in others, or the likeliest that ``graphpress.data.free_sizes`` knows: of several, that which
+    leaves fewest shapes unknown.
 
     Returns:
         The shapes that are known; a value whose size depends on data is missing.
     """
+    given = input_shapes or model.meta.get(_ASSUMED, {})
     best: dict[str, Dims] = {}
-    for length in DEFAULT_LENGTHS:
-        copy, defaults = clone(model), _Defaults(length)
-        sizes = _bind_symbols(model, input_shapes or {}, defaults)
+    for tried, shapes in enumerate(candidate_shapes(_open_inputs(model), given), 1):
+        copy, sizes = clone(model), _sizes_in(model, shapes)
         for value in copy.graph.inputs:
-            dims = (input_shapes or {}).get(value.name or "") or _fixed_dims(value, sizes, defaults)
-            if dims is not None:
-                value.shape = Shape(dims)
+            if value.name in given or value.shape is not None:
+                value.shape = Shape(shapes[value.name or ""])
         _forget_inner_shapes(copy, sizes)
-        known, is_complete = _settled(copy, model)
-        if len(known) > len(best):
+        known, is_complete, is_contradictory = _settled(copy, model)
+        if is_complete or len(known) > len(best):
             best = known
-        if is_complete or not defaults.used:
+        if is_complete or tried >= (MOST_CANDIDATES if is_contradictory else CANDIDATES):
             break
     return best | _constant_shapes(model)
+
+
+def assume_shapes(model: Model, input_shapes: Mapping[str, Dims]) -> None:
+    """Remember for the model and its copies with which shapes it is used: every analysis sees it with them."""
+    model.meta[_ASSUMED] = dict(input_shapes)
 
 
 def shapes_after(model: Model, before: Mapping[str, Dims]) -> dict[str, Dims]:
@@ -142,7 +154,7 @@ def known_shapes(model: Model, before: Mapping[str, Dims]) -> dict[str, Dims]:
         Those of ``before``, and of new values those that they carry, with symbols as in ``concrete_shapes``. A new
         value without a shape, or with a symbol that no input has, is missing.
     """
-    sizes = _bind_symbols(model, {}, _Defaults(DEFAULT_LENGTHS[0]))
+    sizes = _sizes_in(model, before)
     shapes = {**before, **_constant_shapes(model)}
     for graph in graphs(model):
         for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
@@ -155,27 +167,24 @@ def known_shapes(model: Model, before: Mapping[str, Dims]) -> dict[str, Dims]:
     return shapes
 
 
-@dataclass
-class _Defaults:
-    """Sizes of axes about which nothing is known; remembers whether the default length was used."""
+def _open_inputs(model: Model) -> list[InputSpec]:
+    """The inputs as those see them who feed the model."""
+    return [
+        InputSpec(value.name or "", (value.dtype or DataType.FLOAT).numpy(), symbolic_dims(value))
+        for value in model.graph.inputs
+    ]
 
-    length: int
-    used: bool = False
 
-    def size(self, axis: int, rank: int, symbol: str) -> int:
-        """The size of an axis of an input of this rank."""
-        if axis == 0 or "batch" in symbol.lower():
-            return DEFAULT_BATCH
-        if rank == 4:
-            return DEFAULT_CHANNELS if axis == 1 else DEFAULT_IMAGE
-        self.used = True
-        return self.length
+def _sizes_in(model: Model, shapes: Mapping[str, Dims]) -> dict[str, int]:
+    """Sizes by symbol where the inputs have these shapes."""
+    pairs = (sizes_by_name(symbolic_dims(value), shapes.get(value.name or "", ())) for value in model.graph.inputs)
+    return {name: size for sizes in pairs for name, size in sizes}
 
 
 # -- inference ------------------------------------------------------------------------------------------------
 
 
-def _settled(model: Model, origin: Model) -> tuple[dict[str, Dims], bool]:
+def _settled(model: Model, origin: Model) -> tuple[dict[str, Dims], bool, bool]:
     """Infer over the whole graph; complete node by node; whole again for what subgraphs may now know.
 
     Args:
@@ -183,7 +192,7 @@ def _settled(model: Model, origin: Model) -> tuple[dict[str, Dims], bool]:
         origin: what it is a copy of.
 
     Returns:
-        The shapes that are known, and whether those are all.
+        The shapes that are known, whether those are all, and whether the sizes of the inputs make none.
     """
     notes: list[str] = []
     proto = _serialize(model, notes)
@@ -194,7 +203,7 @@ def _settled(model: Model, origin: Model) -> tuple[dict[str, Dims], bool]:
         completed = complete(proto, inferred)
         proto.graph.value_info.extend(onnx.helper.make_value_info(name, info) for name, info in completed.items())
         known = _static(_infer(proto, notes, origin)) | _static(completed)
-    return known, wanted <= known.keys()
+    return known, wanted <= known.keys(), any(map(is_negative, inferred.values()))
 
 
 def _static(types: _Types) -> dict[str, Dims]:
@@ -330,29 +339,6 @@ def _bound(value: Value, sizes: Mapping[str, int]) -> Shape | None:
     if value.shape is None:
         return None
     return Shape([dim if isinstance(dim, int) else sizes.get(str(dim.value), dim.value) for dim in value.shape])
-
-
-def _bind_symbols(model: Model, given: Mapping[str, Dims], defaults: _Defaults) -> dict[str, int]:
-    sizes: dict[str, int] = {}
-    for value in model.graph.inputs:
-        for dim, size in zip(value.shape or (), given.get(value.name or "", ()), strict=False):
-            if isinstance(dim, SymbolicDim) and dim.value is not None:
-                sizes.setdefault(dim.value, size)
-    for value in model.graph.inputs:
-        for axis, dim in enumerate(value.shape or ()):
-            if isinstance(dim, SymbolicDim) and dim.value is not None and dim.value not in sizes:
-                sizes[dim.value] = defaults.size(axis, len(value.shape or ()), dim.value)
-    return sizes
-
-
-def _fixed_dims(value: Value, sizes: Mapping[str, int], defaults: _Defaults) -> Dims | None:
-    if value.shape is None:
-        return None
-    rank = len(value.shape)
-    return tuple(
-        dim if isinstance(dim, int) else sizes.get(str(dim.value)) or defaults.size(axis, rank, "")
-        for axis, dim in enumerate(value.shape)
-    )
 
 
 # -- merging back ---------------------------------------------------------------------------------------------

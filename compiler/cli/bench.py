@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graphpress.cli.options import debug_option, json_option, seconds_option, threads_option
-from graphpress.cli.text import echo, echo_json, joined, one_line, table
+from graphpress.cli.text import echo_json, joined, one_line, say, table
 from graphpress.cli.types import FILLED
 from graphpress.errors import BackendError, ModelError, UsageError
 from graphpress.report import sentences
@@ -72,7 +72,7 @@ def bench(model: str, backend: str | None, as_json: bool, **settings: Any) -> No
         else bench.measure(name, instance, must_work=backend is not None)
         for name, instance in instances.items()
     ]
-    echo_json(results) if as_json else echo(_text(results, bench))
+    echo_json(results) if as_json else say(_text(results, bench))
 
 
 def _every_backend() -> dict[str, Backend | UsageError]:
@@ -101,7 +101,7 @@ class Benchmark:
         self.model: Model = load(path)
         self.threads, self.seconds = threads, seconds
         self._reference: Session = Session(path, threads=threads)
-        self._feed = next(iter(samples_for(self._reference.inputs, data)))
+        self._feed = next(iter(samples_for(self._reference, data)))
 
     def measure(self, name: str, backend: Backend, *, must_work: bool) -> Measurement:
         """Time the model on a backend.
@@ -124,7 +124,7 @@ class Benchmark:
     def _time(self, backend: Backend, name: str, detail: str) -> Measurement:
         """In turn with the reference; what runs in a place of its own is timed there alone."""
         from graphpress.backend import CompileOptions, runner_of
-        from graphpress.runtime import InProcess, compare_sessions
+        from graphpress.runtime import InProcess, compare_latency
 
         options = CompileOptions(self.target, self.threads, [self._feed])
         with scratch_folder() as folder:
@@ -135,7 +135,9 @@ class Benchmark:
             if not isinstance(runner, InProcess):
                 times = runner.measure([self._feed], seconds=self.seconds)
                 return Measurement(name, f"{detail}, on {runner.place}", 1e3 * median(times))
-            timing = compare_sessions(self._reference, runner, self._feed, seconds=self.seconds)
+            timing = compare_latency(
+                lambda: self._reference.run(self._feed), lambda: runner.run(self._feed), seconds=self.seconds
+            )
         return Measurement(name, detail, timing.b_ms, timing.ratio, timing.low, timing.high)
 
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from graphpress.cli.options import debug_option, json_option, seconds_option, threads_option
-from graphpress.cli.text import echo, echo_json, joined, table
+from graphpress.cli.text import echo_json, joined, say, table
 from graphpress.cli.types import FILLED
 from graphpress.errors import UsageError
-from graphpress.manager.gate import speed_verdict
+from graphpress.manager.records import SpeedVerdict
 from graphpress.report import sentences
 from graphpress.report.records import Figures, Report
 
 if TYPE_CHECKING:
-    from graphpress.data import Samples
+    from graphpress.data import Feed, Samples
     from graphpress.evaluation import OutputAgreement
     from graphpress.runtime import PairedTiming, Session
 
@@ -29,7 +29,7 @@ class ModelComparison:
     """Two models side by side.
 
     Args:
-        a, b: figures of each; ``latency_ms`` is the time of an undisturbed call.
+        a, b: figures of each; ``latency_ms`` is the median of one call.
         outputs: agreement of each output that both have.
         timing: the paired measurement; ``ratio`` below 1 means that the second is faster.
         threads: threads of the runtime.
@@ -61,31 +61,36 @@ def compare(a: str, b: str, data: str | None, limit: int, threads: int, seconds:
     from graphpress.cli.feeds import samples_for
     from graphpress.driver.inputs import first_samples
     from graphpress.evaluation import compare_outputs
-    from graphpress.runtime import Session, compare_sessions
+    from graphpress.runtime import Session, compare_latency
 
     sessions = Session(Path(a), threads=threads), Session(Path(b), threads=threads)
     _check_same_inputs(*sessions, where=b)
-    samples = samples_for(sessions[0].inputs, data, limit)
+    samples = samples_for(sessions[0], data, limit)
     feed = first_samples(next(iter(samples)), sessions[0].inputs, 1)
-    timing = compare_sessions(*sessions, feed, seconds=seconds)
+    timing = compare_latency(lambda: sessions[0].run(feed), lambda: sessions[1].run(feed), seconds=seconds)
+    batch = next((len(array) for array in feed.values() if array.ndim), 1)
     result = ModelComparison(
-        figures(Path(a), timing.a_ms), figures(Path(b), timing.b_ms), compare_outputs(*sessions, samples), timing,
-        threads, next((len(array) for array in feed.values() if array.ndim), 1), _agreement(*sessions, samples),
+        figures(Path(a), timing.a_ms, feed), figures(Path(b), timing.b_ms, feed),
+        compare_outputs(*sessions, samples), timing, threads, batch, _agreement(*sessions, samples),
     )  # fmt: skip
-    echo_json(result) if as_json else echo(_text(result, Path(a).name, Path(b).name))
+    notes = [f"note: {note}" for note in samples.notes] if data is None else []
+    echo_json(result) if as_json else say(_text(result, Path(a).name, Path(b).name), *notes)
 
 
-def figures(path: Path, latency_ms: float) -> Figures:
-    """Size and cost of a model file, with a latency that was measured.
+def figures(path: Path, latency_ms: float, feed: Feed) -> Figures:
+    """Size and cost of a model file, with a latency that was measured on a feed.
 
     Raises:
         ModelError: it cannot be read.
     """
     from graphpress.analysis.cost import model_cost
+    from graphpress.analysis.shapes import assume_shapes
+    from graphpress.data import shapes_of
     from graphpress.ir import load
     from graphpress.manager.manifest import model_records
 
     model = load(path)
+    assume_shapes(model, shapes_of(feed))
     cost = model_cost(model)
     return Figures(
         latency_ms=latency_ms,
@@ -115,15 +120,12 @@ def _agreement(a: Session, b: Session, samples: Samples) -> float | None:
 
 def _text(result: ModelComparison, a: str, b: str) -> str:
     timing = result.timing
-    report = Report(
-        model=a, target="", backend="", status="delivered", baseline=result.a, result=result.b,
-        speed=speed_verdict(timing),
-    )  # fmt: skip
+    speed = SpeedVerdict(ratio=timing.ratio, low=timing.low, high=timing.high, rounds=timing.rounds)
+    report = Report(model=a, target="", backend="", status="delivered", baseline=result.a, result=result.b, speed=speed)
     rows = [(row.label, row.before, row.after, row.change) for row in sentences.comparison(report)]
     measured = (
-        f"time ratio {timing.ratio:.3f} (95% interval {timing.low:.3f} to {timing.high:.3f}, "
-        f"{sentences.plural(timing.pairs, 'pair')} of sessions, batch {result.batch}, "
-        f"{sentences.plural(result.threads, 'thread')})"
+        f"time ratio {timing.ratio:.3f} (95% interval {timing.low:.3f} to {timing.high:.3f}, {timing.rounds} rounds, "
+        f"batch {result.batch}, {sentences.plural(result.threads, 'thread')})"
     )
     outputs = [
         (

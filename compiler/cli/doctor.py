@@ -11,7 +11,7 @@ from importlib.metadata import requires
 import click
 
 from graphpress.cli.options import debug_option, json_option
-from graphpress.cli.text import echo, echo_json, joined, styled, table
+from graphpress.cli.text import echo_json, joined, say, styled, table
 from graphpress.errors import GraphpressError
 
 DISTRIBUTION = "graphpress"
@@ -49,10 +49,10 @@ def doctor(as_json: bool) -> None:
     if as_json:
         echo_json({"versions": versions, "machine": machine(), "backends": backends, "extras": extras})
         return
-    echo(_section("Versions", [(name, installed or "not installed") for name, installed in versions.items()]))
-    echo(_section("Machine", list(machine().items())))
-    echo(_section("Backends", [_row(state) for state in backends]))
-    echo(_section("Extras", [_row(state) for state in extras]))
+    say(_section("Versions", [(name, installed or "not installed") for name, installed in versions.items()]))
+    say(_section("Machine", list(machine().items())))
+    say(_section("Backends", [_row(state) for state in backends]))
+    say(_section("Extras", [_row(state) for state in extras]))
 
 
 def backend_states() -> Iterable[Component]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from graphpress.cli.text import echo, echo_json, joined, styled
+from graphpress.cli.text import echo_json, joined, say, styled
 from graphpress.errors import GraphpressError, did_you_mean, resource_fault
 
 PROGRAM = "optimize"
@@ -93,9 +93,9 @@ def _tell(failure: Failure, words: Sequence[str]) -> None:
         echo_json({"error": error | {"exit_code": failure.exit_code}})
         return
     place = f"{failure.where}: " if failure.where else ""
-    echo(joined([styled("error:", fg="red", bold=True), place + failure.what], " "), err=True)
+    say(joined([styled("error:", fg="red", bold=True), place + failure.what], " "), err=True)
     if failure.fix:
-        echo(joined([styled("fix:", bold=True), failure.fix], " "), err=True)
+        say(joined([styled("fix:", bold=True), failure.fix], " "), err=True)
 
 
 def _silence() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphpress.cli.options import debug_option, json_option
-from graphpress.cli.text import echo, echo_json, joined, table
+from graphpress.cli.text import echo, echo_json, joined, say, table
 from graphpress.errors import UsageError
 from graphpress.report import sentences
 
@@ -40,7 +40,7 @@ def inspect(model: str, cost: bool, groups: bool, as_json: bool) -> None:
     elif as_json:
         echo_json(model_cost(graph))
     elif cost:
-        echo(_cost_table(model_cost(graph)))
+        say(_cost_table(model_cost(graph)))
     else:
         from graphpress.ir.printer import print_model
 
@@ -72,7 +72,7 @@ def _show_groups(model: Model, as_json: bool) -> None:
             }
         )
         return
-    echo(_group_table(coupling))
+    say(_group_table(coupling))
 
 
 def _clean(model: Model) -> Model:

@@ -36,11 +36,11 @@ def _run(words: Sequence[str]) -> int:
             from graphpress.cli.program import run
 
             return run(words)
-    except KeyboardInterrupt:
-        return _stopped("interrupted", INTERRUPTED, words)
+    except KeyboardInterrupt as stop:
+        return _stopped("interrupted", INTERRUPTED, words, stop)
     except SystemExit as stop:
         if stop.code == TERMINATED:
-            return _stopped("terminated", TERMINATED, words)
+            return _stopped("terminated", TERMINATED, words, stop)
         return stop.code if isinstance(stop.code, int) else BUG
     except Exception as error:  # the program reports what it meets: it could not even be imported
         return _not_started(error, words)
@@ -55,10 +55,12 @@ def _not_started(error: Exception, words: Sequence[str]) -> int:
     return report(explain(error), words)
 
 
-def _stopped(word: str, code: int, words: Sequence[str]) -> int:
+def _stopped(word: str, code: int, words: Sequence[str], stop: BaseException) -> int:
+    """Tell that there is no result, and what was kept: whoever kept something has noted it on the exception."""
     from graphpress.cli.failure import Failure, report
 
-    return report(Failure(f"{word}; nothing was written", code), words)
+    kept = getattr(stop, "__notes__", [])
+    return report(Failure("; ".join([f"{word}; nothing was written", *kept]), code), words)
 
 
 @contextmanager

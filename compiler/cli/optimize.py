@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from graphpress.cli.group import MainCommand, SectionOption
-from graphpress.cli.text import echo
+from graphpress.cli.text import echo, say
 from graphpress.cli.types import FILLED, PIPELINE, budget, duration
 from graphpress.errors import UsageError
 
@@ -158,6 +158,7 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
     help="Where to write.  [default: MODEL-TARGET in the working directory]",
 )
 @_option("Output", "--force", is_flag=True, help="Replace an earlier result in the output folder.")
+@_option("Output", "--keep-docs", is_flag=True, help="Keep doc strings and what the exporter noted beside nodes.")
 @_option("Output", "--json", "as_json", is_flag=True, help="Print report.json, or an error object, and nothing else.")
 @_option("Output", "--quiet", is_flag=True, help="Print nothing but errors.")
 @_option("Output", "--debug", is_flag=True, expose_value=False, help="Show the traceback of an unexpected error.")
@@ -198,7 +199,7 @@ def _print_json(result: Result) -> None:
 def _print_summary(result: Result) -> None:
     from graphpress.cli.summary import summary
 
-    echo(summary(result.report, result.output))
+    say(summary(result.report, result.output))
 
 
 def _tell_what_went_wrong(result: Result) -> None:
@@ -206,6 +207,6 @@ def _tell_what_went_wrong(result: Result) -> None:
     from graphpress.report import sentences
 
     for sentence in dict.fromkeys((*result.report.failures, *result.report.not_done)):
-        echo(sentence, err=True)
+        say(sentence, err=True)
     if result.status == "budget_not_met":
-        echo(f"accuracy budget not met; what to try: {', or '.join(sentences.NEXT_STEPS)}", err=True)
+        say(f"accuracy budget not met; what to try: {', or '.join(sentences.NEXT_STEPS)}", err=True)

@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 
 from graphpress.cli.options import argument, debug_option, json_option
-from graphpress.cli.text import echo, echo_json, joined, one_line, styled, table
+from graphpress.cli.text import echo, echo_json, joined, one_line, say, styled, table
 from graphpress.errors import UsageError
 from graphpress.plugins import OURS, NamedFile
 from graphpress.validation import annotations_of
@@ -69,7 +69,7 @@ def passes(name: str | None, as_json: bool) -> None:
     with argument("NAME"):
         kind = load_pass(name)
     doc = describe(name, kind)
-    echo_json(doc) if as_json else echo(_one(doc, kind))
+    echo_json(doc) if as_json else say(_one(doc, kind))
 
 
 def _list(as_json: bool) -> None:
@@ -78,10 +78,10 @@ def _list(as_json: bool) -> None:
     if as_json:
         echo_json([*docs, *({"name": name, "error": why} for name, why in broken)])
         return
-    echo(table([(doc.name, _kind(doc), doc.summary) for doc in docs], head=("pass", "kind", "what it does")))
-    echo("", table(_recipes(), head=("recipe", "what it does")))
+    say(table([(doc.name, _kind(doc), doc.summary) for doc in docs], head=("pass", "kind", "what it does")))
+    say("", table(_recipes(), head=("recipe", "what it does")))
     if broken:
-        echo("", table(broken, head=("pass", "broken: it cannot be used")))
+        say("", table(broken, head=("pass", "broken: it cannot be used")))
 
 
 def _every_pass() -> tuple[list[PassDoc], list[tuple[str, str]]]:

@@ -81,8 +81,8 @@ def run(words: Sequence[str]) -> int:
     try:
         with _debug_log("--debug" in words):
             return int(cli.main(list(words), prog_name=PROGRAM, standalone_mode=False) or 0)
-    except click.Abort:
-        raise KeyboardInterrupt from None
+    except click.Abort as abort:  # what click makes of an interrupt, whose notes say what was kept
+        raise (abort.__cause__ if isinstance(abort.__cause__, KeyboardInterrupt) else KeyboardInterrupt()) from None
     except SystemExit as stop:
         if sys.stdout is not stdout:
             return CLOSED_PIPE  # click wraps the streams of a closed pipe, so that nothing more is said, and exits

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from graphpress.progress import Progress
 
 
+BAR_WIDTH = 20
+"""With a description and the times, a line of 80 columns."""
+
+
 class RichProgress:
     """Draws a bar for each stage under way; a stage that is done leaves the screen."""
 
@@ -57,10 +61,19 @@ def progress_on_stderr(*, silent: bool = False) -> Iterator[Progress]:
 
 def _bars() -> rich.progress.Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    description = TextColumn("{task.description}", markup=False)
-    columns = (SpinnerColumn(), description, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    description, bar = TextColumn("{task.description}", markup=False), BarColumn(bar_width=BAR_WIDTH)
+    times = (TimeElapsedColumn(), TextColumn("·"), TimeRemainingColumn(), TextColumn("left"))
+    columns = (SpinnerColumn(), description, bar, MofNCompleteColumn(), *times)
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from graphpress.cli.options import argument, debug_option, json_option
-from graphpress.cli.text import echo, echo_json, one_line, table
+from graphpress.cli.text import echo, echo_json, one_line, say, table
 from graphpress.plugins import OURS
 from graphpress.targets import (
     Option,
@@ -47,13 +47,13 @@ def _summary(name: str, backend: str, description: str) -> dict[str, Any]:
 def _list() -> None:
     """Every target, and below them the options of those that have some."""
     rows = [(_with_aliases(name), backend, _with_origin(name, words)) for name, backend, words in target_summaries()]
-    echo(table(rows, head=("target", "backend", "description")))
+    say(table(rows, head=("target", "backend", "description")))
     options = [(name, _shown(options_of(name))) for name, _, _ in target_summaries()]
     echo("")
-    echo(table([row for row in options if row[1]], head=("target", "options in braces, the default first")))
+    say(table([row for row in options if row[1]], head=("target", "options in braces, the default first")))
     if broken := [(name, one_line(error)) for name, error in broken_targets().items()]:
         echo("")
-        echo(table(broken, head=("target", "broken: it cannot be used")))
+        say(table(broken, head=("target", "broken: it cannot be used")))
 
 
 def _options(name: str) -> dict[str, dict[str, Any]]:
@@ -98,7 +98,7 @@ def _show(name: str, as_json: bool) -> None:
     fields["options"] = _shown(options_of(called)) or "–"
     for group in ("quantization", "sparsity", "settings"):
         fields.update({f"{group}.{key}": value for key, value in fields.pop(group).items()})
-    echo(table([(key, _word(value)) for key, value in fields.items()]))
+    say(table([(key, _word(value)) for key, value in fields.items()]))
 
 
 def _word(value: Any) -> str:

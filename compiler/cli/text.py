@@ -2,12 +2,17 @@
 
 Names in a model, names of files and messages of libraries are untrusted: ``echo``, ``table`` and the others escape all
 text but what is ``TerminalText``, which they made of escaped text and colors. So nothing gets out that was forgotten.
-Color is click's, which drops it where stdout is no terminal.
+Color is click's, which drops it where stdout is no terminal. Lines for people end between words, not at the margin;
+in files and pipes nothing is wrapped.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,6 +21,12 @@ import click
 from graphpress.errors import GraphpressError
 from graphpress.plain import plain
 from graphpress.printable import printable, printable_json
+
+_BETWEEN, _BELOW = "  ", "    "
+_LEAST_LAST = 26
+"""Columns that the last column of a table needs beside the others."""
+_LEAST_WIDTH = 30
+"""Terminals that say they are narrower are not believed."""
 
 
 class TerminalText(str):
@@ -46,17 +57,30 @@ def joined(parts: Iterable[str], separator: str = "\n") -> TerminalText:
 def table(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), right: Sequence[int] = ()) -> TerminalText:
     """Rows as aligned columns; the columns in ``right`` are aligned on the right.
 
+    Where the terminal is too narrow, the last column is wrapped; where little is left for it, it goes below the others.
+
     >>> print(table([("a", "1"), ("bb", "10")], right=[1]))
     a    1
     bb  10
     """
     every = [[shown(cell) for cell in row] for row in ([head, *rows] if head else rows)]
-    widths = [max(len(click.unstyle(row[column])) for row in every) for column in range(len(every[0]))] if every else []
-    lines = [joined((_pad(cell, width, column in right) for column, (cell, width) in
-                     enumerate(zip(row, widths, strict=True))), "  ").rstrip() for row in every]  # fmt: skip
+    widths = [max(_length(row[column]) for row in every) for column in range(len(every[0]))] if every else []
+    lines = [_fitted([_pad(cell, width, column in right) for column, (cell, width) in
+                      enumerate(zip(row, widths, strict=True))], widths) for row in every]  # fmt: skip
     if head:
         lines[0] = click.style(lines[0], dim=True)
     return TerminalText("\n".join(lines))
+
+
+def _fitted(row: Sequence[TerminalText], widths: Sequence[int]) -> str:
+    """A row of padded cells, on several lines where the terminal is narrower than all of it."""
+    width, start = terminal_width(), sum(widths[:-1]) + len(_BETWEEN) * (len(widths) - 1)
+    if width is None or start + widths[-1] <= width or len(row) == 1:
+        return _BETWEEN.join(row).rstrip()
+    first = _BETWEEN.join(row[:-1])
+    if width - start < _LEAST_LAST:
+        return "\n".join([first.rstrip(), *_wrapped(f"{_BELOW}{row[-1].strip()}", width)])
+    return f"{first}{_BETWEEN}" + "\n".join(_wrapped(row[-1].rstrip(), width - start)).replace("\n", f"\n{' ' * start}")
 
 
 def one_line(error: GraphpressError) -> str:
@@ -65,8 +89,46 @@ def one_line(error: GraphpressError) -> str:
 
 
 def echo(*lines: str, err: bool = False) -> None:
-    """Print texts, each on lines of its own, on stdout or stderr."""
+    """Print texts as they are, each on lines of its own, on stdout or stderr."""
     click.echo(joined(lines), err=err)
+
+
+def say(*lines: str, err: bool = False) -> None:
+    """Print texts for people: as ``echo``, but that lines end between words where the terminal ends."""
+    width = terminal_width(err=err)
+    text = joined(lines)
+    if width is not None:
+        text = joined((TerminalText(part) for line in text.split("\n") for part in _wrapped(line, width, 2)), "\n")
+    click.echo(text, err=err)
+
+
+def terminal_width(*, err: bool = False) -> int | None:
+    """Columns of the terminal that stdout or stderr goes to, or as ``COLUMNS`` says; None where it goes elsewhere."""
+    stream = sys.stderr if err else sys.stdout
+    if not os.environ.get("COLUMNS", "").isdigit() and not stream.isatty():
+        return None
+    return max(shutil.get_terminal_size().columns, _LEAST_WIDTH)
+
+
+def _wrapped(line: str, width: int, hanging: int = 0) -> list[str]:
+    """A line as lines of whole words; those behind the first are indented like it, and by ``hanging`` more.
+
+    >>> _wrapped("  one two three", 9, 2)
+    ['  one two', '    three']
+    """
+    indent = " " * (len(line) - len(line.lstrip(" ")) + hanging)
+    lines = [""]
+    for word in re.findall(r" *[^ ]+", line):
+        if lines[-1].strip() and _length(lines[-1] + word) > width:
+            lines.append(indent + word.lstrip(" "))
+        else:
+            lines[-1] += word
+    return lines
+
+
+def _length(text: str) -> int:
+    """Columns that it takes: colors take none."""
+    return len(click.unstyle(text))
 
 
 def echo_json(item: Any) -> None:
@@ -75,5 +137,5 @@ def echo_json(item: Any) -> None:
 
 
 def _pad(cell: TerminalText, width: int, right: bool) -> TerminalText:
-    space = " " * (width - len(click.unstyle(cell)))
+    space = " " * (width - _length(cell))
     return TerminalText(space + cell if right else cell + space)

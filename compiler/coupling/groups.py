@@ -120,7 +120,8 @@ def couple(
         shapes: static shapes by value name; ``concrete_shapes(model)`` when not given.
         keep_statistics: leave axes whole over which a normalization takes statistics.
         blocks: where an axis is a table of blocks (groups of a convolution, heads), whether whole blocks go, the
-            same positions within every block, or (``auto``) whatever removes more parameters.
+            same positions within every block, or (``auto``) whatever removes more parameters; of near equals, the
+            finer.
         left_alone: why the weights of a node have to stay as they are, or None.
     """
     shapes = concrete_shapes(model) if shapes is None else shapes

@@ -8,7 +8,8 @@ both sides can lose positions, choices are conjunctions, which classes cannot ex
 
 Some constraints are decided by what is pinned already. The others fall into clusters that share classes; in each,
 a few strategies are tried on a small copy of the union-find that holds nothing but the cluster, and the one that
-leaves the fewest parameters, were half of everything removable to go, is carried out.
+leaves the fewest parameters, were half of everything removable to go, is carried out. Where that hardly differs (a
+channel shuffle ties positions as well as blocks), the one with more, smaller units is.
 """
 
 from __future__ import annotations
@@ -144,11 +145,15 @@ def _more_blocks(classes: DependencyClasses, product: ProductConstraint) -> bool
 
 
 _STRATEGIES: dict[str, _Side] = {
-    "whole": lambda classes, product: True,
     "within": lambda classes, product: False,
+    "whole": lambda classes, product: True,
     "more": _more_blocks,
     "fewer": lambda classes, product: not _more_blocks(classes, product),
 }
+
+
+_NEARLY_EQUAL = 0.01
+"""Relative difference in parameters that is not worth a coarser choice of units."""
 
 
 class _Mass:
@@ -164,16 +169,19 @@ class _Mass:
                     self.readers.setdefault(int(root), set()).add(number)
 
     def best(self, cluster: Sequence[ProductConstraint]) -> _Side:
-        """The strategy that leaves the fewest parameters; the first of equals."""
+        """The strategy that leaves the fewest parameters; of near equals the one with the most units to choose from."""
         roots = sorted({int(root) for product in cluster for root in _free_roots(self.classes, product)})
         touched = sorted(set().union(*(self.readers.get(root, set()) for root in roots)))
-        trials = [self._left(cluster, np.array(roots), touched, side) for side in _STRATEGIES.values()]
-        return list(_STRATEGIES.values())[int(np.argmin(trials))]
+        trials = [(side, *self._left(cluster, np.array(roots), touched, side)) for side in _STRATEGIES.values()]
+        fewest = min(left for _, left, _ in trials)
+        return max((trial for trial in trials if trial[1] <= fewest * (1 + _NEARLY_EQUAL)), key=lambda trial: trial[2])[
+            0
+        ]
 
     def _left(
         self, cluster: Sequence[ProductConstraint], roots: np.ndarray, touched: Iterable[int], side: _Side
-    ) -> float:
-        """Parameters left after a trial on a copy that knows these classes alone (and 0 for the rest)."""
+    ) -> tuple[float, int]:
+        """Parameters left, and units that can go, in a trial on a copy that knows these classes alone."""
         trial = DependencyClasses()
         local = np.concatenate([[0], trial.fresh(len(roots) + 1)[1:]])
 
@@ -190,7 +198,7 @@ class _Mass:
         for number in touched:
             axes = self.constants[number]
             left += float(np.prod([_half(trial.resolve(seen(axis))) for axis in axes]))
-        return left
+        return left, len(np.unique(trial.resolve(local[1:])))
 
 
 def _half(axis: Axis) -> float:

@@ -10,12 +10,14 @@ import numpy as np
 
 from graphpress.data.inputs import (
     ModelInput,
+    Shapes,
     cast,
     describe,
     fixed_batch,
     has_common_batch,
     matches,
     sample_dims,
+    shapes_of,
     to_array,
 )
 from graphpress.data.samples import Batch, Samples, evenly_spaced
@@ -31,8 +33,8 @@ class FeedSamples(Samples):
 
     An item is a feed (mapping of input name to array, optionally with ``labels``), an array for a model with one input,
     or a pair of either and labels, as data loaders give it; tensors that numpy can convert are taken. The first axis
-    counts samples; where the inputs have no common one, a feed is a sample. Feeds of another size than the model fixes
-    are cut and filled up.
+    counts samples; where the inputs have no common one, by their declarations or in the feed, a feed is a sample. Feeds
+    of another size than the model fixes are cut and filled up.
 
     The iterable is read once when this is made, to check every feed and to count; later passes must yield the same.
 
@@ -64,12 +66,20 @@ class FeedSamples(Samples):
         """Whole feeds, evenly spaced, until they hold at least ``limit`` samples."""
         if limit >= self.count:
             return self
-        wanted = max(1, -(-limit * self._feed_count // self.count))
+        wanted = max(1, -(-limit * len(self._shapes) // self.count))
+        return self.take(evenly_spaced(len(self._shapes), wanted).tolist())
+
+    def take(self, places: Sequence[int]) -> Samples:
+        """The whole feeds at these places."""
         chosen = object.__new__(FeedSamples)
         chosen.__dict__.update(self.__dict__)
-        chosen._kept = frozenset(evenly_spaced(self._feed_count, wanted).tolist())
+        chosen._kept = frozenset(self._numbers[place] for place in places)
         chosen._inspect()
         return chosen
+
+    def shapes(self) -> Sequence[Shapes]:
+        """What each feed holds, as it was given."""
+        return self._shapes
 
     def fingerprint(self) -> str:
         """SHA-256 over all feeds and labels."""
@@ -78,11 +88,13 @@ class FeedSamples(Samples):
     def _inspect(self) -> None:
         """One pass that checks, counts and hashes."""
         digest, labels = hashlib.sha256(), []
-        self.count, self.batch_size, self._feed_count, self._first = 0, 1, 0, ""
+        self.count, self.batch_size, self._first = 0, 1, ""
+        self._shapes, self._numbers = list[Shapes](), list[int]()
         for at, batch in enumerate(self._whole_feeds()):
-            self._feed_count = at + 1
             if self._kept is not None and at not in self._kept:
                 continue
+            self._shapes.append(shapes_of(batch.feed))
+            self._numbers.append(at)
             _hash_batch(batch, digest)
             self._first = self._first or digest.hexdigest()
             self.count += batch.count
@@ -113,7 +125,9 @@ class FeedSamples(Samples):
             content = {name: array for name, array in content.items() if name != "labels"}
         arrays = self._arrays(content, where)
         feed = {spec.name: _shaped(arrays[spec.name], spec, self._fixed, where) for spec in self._inputs}
-        count = next((array.shape[0] for array in feed.values() if array.ndim), 1) if self._common else 1
+        sizes = {len(array) for array in feed.values() if array.ndim}
+        stacked = self._common and (len(sizes) == 1 or labels is not None)
+        count = next((len(array) for array in feed.values() if array.ndim), 1) if stacked else 1
         if count == 0:
             raise DataError("is an empty feed", where=where, fix="leave it out")
         targets = None if labels is None else np.atleast_1d(to_array(labels, where))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,8 +17,15 @@ Dims = tuple[int | str | None, ...] | None
 """
 
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shape of each array of a feed, by input name."""
+
+
 class ModelInput(Protocol):
-    """An input of a model: anything with these three fields, such as a session's ``InputSpec``."""
+    """An input of a model: anything with these three fields, such as a session's ``InputSpec``.
+
+    One that has a field ``batched`` says there whether its first axis can count samples at all.
+    """
 
     @property
     def name(self) -> str:
@@ -39,6 +46,16 @@ class ModelInput(Protocol):
 def batch_of(feed: Feed) -> int:
     """How many samples a feed holds, as far as its arrays tell."""
     return max((len(array) for array in feed.values() if np.ndim(array) > 0), default=1)
+
+
+def sample_count(feed: Feed, inputs: Sequence[ModelInput]) -> int:
+    """How many samples a feed of these inputs holds: one where their first axes count something else."""
+    return batch_of(feed) if has_common_batch(inputs) else 1
+
+
+def shapes_of(feed: Feed) -> dict[str, tuple[int, ...]]:
+    """The shapes of a feed."""
+    return {name: np.shape(array) for name, array in feed.items()}
 
 
 def matches(shape: Sequence[int], dims: Dims) -> bool:
@@ -71,9 +88,35 @@ def describe(dims: Dims) -> str:
 
 
 def has_common_batch(inputs: Sequence[ModelInput]) -> bool:
-    """Whether the leading axes of all inputs can be one batch axis: all free, or all fixed to the same extent."""
+    """Whether the leading axes of all inputs can be one batch axis: all free, or all fixed to the same extent.
+
+    A size that is also that of a later axis counts something else, steps in time say; and so does a leading one of
+    another name, where a later axis of the same input is called the batch.
+
+    >>> from graphpress.runtime import InputSpec
+    >>> x, ids = (InputSpec("x", np.dtype("f4"), dims) for dims in (("T", "N", 40), ("N",)))
+    >>> has_common_batch([x]), has_common_batch([x, ids])
+    (True, False)
+    """
     leading = {item.dims[0] if isinstance(item.dims[0], int) else None for item in inputs if item.dims}
-    return len(leading) <= 1
+    batched = all(getattr(item, "batched", True) for item in inputs)
+    return batched and len(leading) <= 1 and not misplaced_batches(item.dims for item in inputs)
+
+
+def has_open_batch(inputs: Sequence[ModelInput]) -> bool:
+    """Whether feeds can be cut along a batch axis that every input has and leaves open."""
+    return has_common_batch(inputs) and all(item.dims and not isinstance(item.dims[0], int) for item in inputs)
+
+
+def misplaced_batches(inputs: Iterable[Dims]) -> set[int | str | None]:
+    """Names of sizes of leading axes that count no samples, as far as the names of other axes tell."""
+    every = [dims for dims in inputs if dims]
+    later = {dim for dims in every for dim in dims[1:] if isinstance(dim, str)}
+    return {dims[0] for dims in every if isinstance(dims[0], str) and (dims[0] in later or _names_batch(dims[1:]))}
+
+
+def _names_batch(dims: Iterable[int | str | None]) -> bool:
+    return any(isinstance(dim, str) and "batch" in dim.lower() for dim in dims)
 
 
 def fixed_batch(inputs: Sequence[ModelInput]) -> int | None:

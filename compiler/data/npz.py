@@ -124,6 +124,10 @@ class NpzSource:
                     content = read(index * entry.row_bytes, entry.row_bytes)
                 yield np.frombuffer(content, entry.dtype).reshape(entry.shape[1:])
 
+    def shapes(self, indices: Sequence[int]) -> list[tuple[int, ...]]:
+        """Those of the rows: all the same."""
+        return [self.entry.shape[1:]] * len(indices)
+
     def hash_into(self, digest: Digest) -> None:
         """Hash dtype, shape and values as of an array in memory; the archive's checksum is compared on the way."""
         digest.update(array_prefix(self.entry.dtype, self.entry.shape))

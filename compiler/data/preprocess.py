@@ -33,6 +33,11 @@ class Sample:
     array: np.ndarray
     stacked: bool
 
+    @property
+    def fed_shape(self) -> tuple[int, ...]:
+        """The shape of the input when this sample is fed alone."""
+        return (1, *self.array.shape) if self.stacked else self.array.shape
+
 
 @dataclass(frozen=True)
 class Preprocessor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphpress.data.inputs import Feed
+from graphpress.data.inputs import Dims, Feed, Shapes
 from graphpress.data.preprocess import Preprocessor, Sample
 from graphpress.data.sources import Source, hash_array
 
@@ -55,6 +56,14 @@ class Samples(ABC):
         """About ``limit`` samples, evenly spaced, so that data sorted by class stays covered."""
 
     @abstractmethod
+    def take(self, places: Sequence[int]) -> Samples:
+        """What lies at these places of ``shapes``, in ascending order."""
+
+    @abstractmethod
+    def shapes(self) -> Sequence[Shapes]:
+        """What each sample is fed as, or each whole feed where somebody else's code makes feeds."""
+
+    @abstractmethod
     def fingerprint(self) -> str:
         """A hash of the content and of how it is read, in hexadecimal."""
 
@@ -85,6 +94,21 @@ class Column:
         """Finished samples of these numbers."""
         for index, record in zip(indices, self.source.records(indices), strict=True):
             yield self.preprocessor(record, f"{self.source.place(index)}, for input {self.name!r}")
+
+    def shapes(self, indices: Sequence[int]) -> list[tuple[int, ...]]:
+        """Shapes in which these samples are fed one by one.
+
+        Nothing is read where the model leaves no choice. Records of one shape become samples of one shape: one of each
+        is read. Only a user's function may make of each what it likes.
+        """
+        if (fixed := _only_shape(self.preprocessor.dims)) is not None:
+            return [fixed] * len(indices)
+        if self.preprocessor.function is not None:
+            return [sample.fed_shape for sample in self.samples(indices)]
+        raw = self.source.shapes(indices)
+        first = dict(zip(reversed(raw), reversed(indices), strict=True))
+        finished = {shape: next(self.samples([index])).fed_shape for shape, index in first.items()}
+        return [finished[shape] for shape in raw]
 
 
 @dataclass(frozen=True)
@@ -127,12 +151,20 @@ class ColumnSamples(Samples):
 
     def spread(self, limit: int) -> Samples:
         """At most ``limit`` samples, evenly spaced."""
-        kept = evenly_spaced(self.count, limit)
+        return self.take(evenly_spaced(self.count, limit).tolist())
+
+    def take(self, places: Sequence[int]) -> Samples:
+        """The samples at these places."""
         return replace(
             self,
-            indices=[self.indices[at] for at in kept],
-            labels=None if self.labels is None else self.labels[kept],
+            indices=[self.indices[at] for at in places],
+            labels=None if self.labels is None else self.labels[list(places)],
         )
+
+    def shapes(self) -> Sequence[Shapes]:
+        """What each sample is fed as when it is alone."""
+        columns = [[(column.name, shape) for shape in column.shapes(self.indices)] for column in self.columns]
+        return [dict(row) for row in zip(*columns, strict=True)]
 
     def fingerprint(self) -> str:
         """SHA-256 over the sources' bytes, the labels, the record numbers and the preprocessing."""
@@ -170,6 +202,27 @@ def evenly_spaced(count: int, limit: int) -> np.ndarray:
     """
     kept = min(count, limit)
     return np.arange(kept) * count // max(kept, 1)
+
+
+def _only_shape(dims: Dims) -> tuple[int, ...] | None:
+    """The shape of a sample that is fed alone, where at most the batch is open."""
+    if not dims:
+        return None
+    shape = [1 if axis == 0 and not isinstance(dim, int) else dim for axis, dim in enumerate(dims)]
+    return tuple(dim for dim in shape if isinstance(dim, int)) if all(isinstance(dim, int) for dim in shape) else None
+
+
+def typical(samples: Samples, limit: int) -> Samples:
+    """At most ``limit`` samples that stand for all: evenly spaced, and of all sizes where sizes differ.
+
+    Of the sizes, the smallest and the largest are among them.
+    """
+    shapes = samples.shapes()
+    if all(shape == shapes[0] for shape in shapes[1:]):
+        return samples.take(evenly_spaced(len(shapes), limit).tolist())
+    by_size = sorted(range(len(shapes)), key=lambda at: sum(math.prod(shape) for shape in shapes[at].values()))
+    places = np.linspace(0, len(by_size) - 1, min(limit, len(by_size))).astype(int)
+    return samples.take(sorted(by_size[place] for place in places))
 
 
 def _stackable(first: _Row, second: _Row) -> bool:

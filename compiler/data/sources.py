@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from graphpress.data.arrays import reading
 from graphpress.data.bounds import check_expansion, check_room
 from graphpress.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -50,6 +53,10 @@ class Source(Protocol):
         """The records of these numbers, in this order."""
         ...
 
+    def shapes(self, indices: Sequence[int]) -> list[tuple[int, ...]]:
+        """The shapes of these records, found without reading what they hold."""
+        ...
+
     def hash_into(self, digest: Digest) -> None:
         """Feed the content to a hash."""
         ...
@@ -78,6 +85,10 @@ class ArraySource:
         """The rows of these numbers."""
         for index in indices:
             yield np.asarray(self.array[index])
+
+    def shapes(self, indices: Sequence[int]) -> list[tuple[int, ...]]:
+        """Those of the rows: all the same."""
+        return [self.array.shape[1:]] * len(indices)
 
     def hash_into(self, digest: Digest) -> None:
         """Hash dtype, shape and values, a slab at a time."""
@@ -116,6 +127,11 @@ class ImageSource:
             for index in indices:
                 yield decode(read(self.names[index]), self.mode, self.place(index))
 
+    def shapes(self, indices: Sequence[int]) -> list[tuple[int, ...]]:
+        """Those of the decoded images, from the heads of their files."""
+        with _opened(self.path) as read:
+            return [(*size_of(read(self.names[index]), self.place(index)), len(self.mode)) for index in indices]
+
     def hash_into(self, digest: Digest) -> None:
         """Hash names and bytes of all images."""
         with _opened(self.path) as read:
@@ -143,16 +159,33 @@ def decode(content: bytes, mode: str, where: str) -> np.ndarray:
     Raises:
         DataError: the bytes are not an image that Pillow can decode, or one of more pixels than it takes for an image.
     """
+    with _image(content, where) as image:
+        pixels = np.asarray(image.convert(mode))
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def size_of(content: bytes, where: str) -> tuple[int, int]:
+    """Height and width of an image file.
+
+    Raises:
+        DataError: the bytes do not begin like an image.
+    """
+    with _image(content, where) as image:
+        return image.height, image.width
+
+
+@contextmanager
+def _image(content: bytes, where: str) -> Iterator[Image.Image]:
+    """An image file as Pillow opens it, which reads its head."""
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content)) as image:
-                pixels = np.asarray(image.convert(mode))
+                yield image
     except Exception as error:  # a malformed image makes Pillow's decoders raise nearly anything
         raise DataError(f"is not a readable image: {error}", where=where, fix="replace or remove it") from error
-    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def array_prefix(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from graphpress.data.inputs import Dims, Feed, ModelInput, describe, is_floating, is_text, matches
+from graphpress.data.free_sizes import candidate_shapes, check_given
+from graphpress.data.inputs import Feed, ModelInput, Shapes, is_floating, is_text
 from graphpress.data.samples import Batch, Samples, evenly_spaced
-from graphpress.errors import DataError, UsageError, did_you_mean
+from graphpress.errors import DataError
 
-_FREE_SIZES = {"batch": 1, "other": 8}
 _TEXTS = np.array(["", "a", "graph", "press", "0"], dtype=object)
 
 
@@ -22,13 +22,19 @@ class SyntheticSamples(Samples):
         inputs: the model's inputs.
         shapes: the shape of each.
         seeds: one a feed.
+        notes: for the report.
     """
 
     labels = None
 
     def __init__(
-        self, inputs: Sequence[ModelInput], shapes: Mapping[str, tuple[int, ...]], seeds: Sequence[tuple[int, int]]
+        self,
+        inputs: Sequence[ModelInput],
+        shapes: Mapping[str, tuple[int, ...]],
+        seeds: Sequence[tuple[int, int]],
+        notes: tuple[str, ...] = (),
     ) -> None:
+        self.notes = notes
         self._inputs, self._shapes, self._seeds = tuple(inputs), dict(shapes), list(seeds)
         self.batch_size = max([shape[0] for shape in self._shapes.values() if shape], default=1)
         self.count = self.batch_size * len(self._seeds)
@@ -40,8 +46,15 @@ class SyntheticSamples(Samples):
 
     def spread(self, limit: int) -> Samples:
         """Evenly spaced feeds that hold about ``limit`` samples."""
-        kept = evenly_spaced(len(self._seeds), max(1, limit // self.batch_size))
-        return SyntheticSamples(self._inputs, self._shapes, [self._seeds[at] for at in kept])
+        return self.take(evenly_spaced(len(self._seeds), max(1, limit // self.batch_size)).tolist())
+
+    def take(self, places: Sequence[int]) -> Samples:
+        """The feeds at these places."""
+        return SyntheticSamples(self._inputs, self._shapes, [self._seeds[at] for at in places], self.notes)
+
+    def shapes(self) -> Sequence[Shapes]:
+        """The same for every feed."""
+        return [self._shapes] * len(self._seeds)
 
     def fingerprint(self) -> str:
         """SHA-256 over shapes, dtypes and seeds."""
@@ -70,40 +83,16 @@ def synthetic_samples(
         seed: the same seed gives the same feeds.
         input_shapes: shapes of inputs with free extents; a symbol that one of them settles holds for the others too.
 
-    Free extents are 1 on the first axis and 8 elsewhere; a symbol has the same extent everywhere. An input of unknown
-    rank is a scalar.
+    Free extents are the likeliest that ``candidate_shapes`` knows; an input of unknown rank is a scalar.
 
     Raises:
         UsageError: a shape is for no input, or contradicts the model.
     """
     if count < 1:
         raise DataError(f"{count} probe feeds", fix="ask for at least 1")
-    shapes = resolve_shapes(inputs, input_shapes or {})
+    check_given(inputs, input_shapes or {})
+    shapes = next(candidate_shapes(inputs, input_shapes))
     return SyntheticSamples(inputs, shapes, [(seed, at) for at in range(count)])
-
-
-def resolve_shapes(inputs: Sequence[ModelInput], given: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """A static shape for every input, as ``synthetic_samples`` describes.
-
-    Raises:
-        UsageError: a shape is for no input, or contradicts the model or another shape.
-    """
-    names = [item.name for item in inputs]
-    symbols: dict[str, int] = {}
-    for name, shape in given.items():
-        if name not in names:
-            raise UsageError(f"the model has no input {name!r}", where="--input-shape", fix=did_you_mean(name, names))
-        dims = inputs[names.index(name)].dims
-        if not matches(shape, dims):
-            raise UsageError(
-                f"shape {list(shape)} contradicts the model's {describe(dims)}", where=f"--input-shape {name}"
-            )
-        for dim, extent in zip(dims or shape, shape, strict=True):
-            if isinstance(dim, str) and symbols.setdefault(dim, extent) != extent:
-                raise UsageError(f"{dim} is both {symbols[dim]} and {extent}", where=f"--input-shape {name}")
-    return {
-        item.name: tuple(given[item.name]) if item.name in given else _static(item.dims, symbols) for item in inputs
-    }
 
 
 def random_array(shape: tuple[int, ...], dtype: np.dtype, rng: np.random.Generator) -> np.ndarray:
@@ -113,11 +102,3 @@ def random_array(shape: tuple[int, ...], dtype: np.dtype, rng: np.random.Generat
     if is_floating(dtype):
         return rng.standard_normal(shape).astype(dtype)
     return rng.integers(0, 2, size=shape).astype(dtype)
-
-
-def _static(dims: Dims, symbols: dict[str, int]) -> tuple[int, ...]:
-    shape = []
-    for axis, dim in enumerate(dims or ()):
-        size = _FREE_SIZES["other" if axis else "batch"]
-        shape.append(dim if isinstance(dim, int) else size if dim is None else symbols.setdefault(dim, size))
-    return tuple(shape)

@@ -81,6 +81,7 @@ def optimize(
     strict: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     allow_code: bool = False,
+    keep_docs: bool = False,
     hooks: Hooks | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -112,6 +113,7 @@ def optimize(
         strict: a pass that breaks, by a bug of its own, ends the run; without, the result is made without it.
         cache_dir: folder that keeps expensive results by content.
         allow_code: run the user's code that a manifest names, too.
+        keep_docs: keep the model's doc strings, and what its exporter noted beside nodes and values.
         hooks: the user's functions: ``before_pass(pass, model)``, ``after_pass(pass, model, outcome)`` and
             ``on_transaction(passes, model, verdict)``.
         progress: where long work tells how far it is.
@@ -141,6 +143,7 @@ def optimize(
         strict=strict,
         cache_dir=cache_dir,
         allow_code=allow_code,
+        keep_docs=keep_docs,
     )
     with opened(model) as file:
         return run(file, options, progress or Silent(), hooks or {})
@@ -158,7 +161,7 @@ def run(file: ModelFile, options: Options, progress: Progress, hooks: Hooks | No
         config = resolve(file, options, hooks or {})
         with claimed(config.output, config.options.force) as claim:
             job = open_job(file, config, progress)
-            with job.inputs.watch.told():
+            with job.inputs.watch.told(), config.cache.told():
                 outcome = job.manager().run(job.inputs.model, config.recipe)
                 report, files = deliver(job, outcome, began, claim)
     return Result(report, config.output, files)

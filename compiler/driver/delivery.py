@@ -19,15 +19,14 @@ from graphpress.evaluation import Score
 from graphpress.ir import Refusal, check_data_names, count_nodes, graphs
 from graphpress.ir.encoding import compute_requests
 from graphpress.ir.garbage import paused_collection
-from graphpress.manager.gate import speed_verdict
 from graphpress.manager.manifest import MANIFEST_FILE, Manifest, file_records, write_manifest
-from graphpress.manager.records import PassRecord, RefusalRecord
+from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict
 from graphpress.manager.run import Checkpoint, Run
 from graphpress.progress import doing
+from graphpress.report import sentences
 from graphpress.report.html import write_html
 from graphpress.report.records import Figures, LayerRecord, Report, Status, to_json
-from graphpress.report.sentences import failures
-from graphpress.runtime import stand_by, undisturbed_latency
+from graphpress.runtime import median_latency, stand_by
 from graphpress.runtime.environment import environment
 
 
@@ -104,13 +103,15 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         refusals=(*_import_refusals(job), *run.refusals(), *_backend_refusals(job, choice)),
         layers=tuple(_layers(choice, after)),
         verdict=job.verdict(choice.score),
-        speed=None if timing is None else speed_verdict(timing),
+        speed=None
+        if timing is None
+        else SpeedVerdict(ratio=timing.ratio, low=timing.low, high=timing.high, rounds=timing.rounds),
         modelled_ms=_modelled_ms(job, after),
         modelled_baseline_ms=_modelled_ms(job, before),
         dropped_for_worse=_dropped(choice, "worse"),
         dropped_for_fault=_dropped(choice, "wrong", "budget"),
-        notes=(*_notes(job), *_latency_notes(job, choice), *choice.findings.notes),
-        failures=tuple(failures(records)),
+        notes=(*_notes(job), *_docs_notes(job, choice), *_latency_notes(job, choice), *choice.findings.notes),
+        failures=tuple(sentences.failures(records)),
         not_done=tuple(unmet_requests(job.config, run, records, _judged(run, choice))),
         unverified=tuple(choice.findings.unverified),
         seed=job.config.options.seed,
@@ -138,10 +139,10 @@ def _dropped(choice: Choice, *causes: str) -> tuple[str, ...]:
 
 
 def _baseline_latency(job: Job) -> float | None:
-    """Latency of the input model when nothing was compared with it; None where the target is another machine."""
-    if not job.runs_here:
+    """Latency of the input model when nothing was compared with it; None where it cannot be measured here."""
+    if not job.runs_here or not job.inputs.runs:
         return None
-    latency = undisturbed_latency(lambda: job.inputs.session.run(job.inputs.single))
+    latency = median_latency(lambda: job.inputs.session.run(job.inputs.single))
     stand_by(job.inputs.session)
     return latency
 
@@ -239,6 +240,14 @@ def _notes(job: Job) -> list[str]:
     if job.context.exclude and not any(job.context.excluded(node) for node in nodes):
         notes.append(f"--exclude {job.context.exclude.pattern!r} matches no node")
     return notes
+
+
+def _docs_notes(job: Job, choice: Choice) -> list[str]:
+    """That what is delivered is without the words of the exporter; the input model as it is has them."""
+    if choice.candidate is None or not job.inputs.docs:
+        return []
+    dropped = sentences.size(job.inputs.docs)
+    return [f"doc strings and notes of the exporter were left out ({dropped}; --keep-docs keeps them)"]
 
 
 def _latency_notes(job: Job, choice: Choice) -> list[str]:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import cached_property
 from pathlib import Path
 
-from graphpress.analysis.shapes import concrete_shapes
+import numpy as np
+
+from graphpress.analysis.leading_axes import steps_in_front
+from graphpress.analysis.shapes import assume_shapes, concrete_shapes
 from graphpress.backend import ShapeRange
-from graphpress.data import Dataset, Feed, data_files, load_dataset, synthetic_samples
+from graphpress.data import Dataset, Feed, Samples, Shapes, data_files, load_dataset, shapes_of, typical
+from graphpress.data.inputs import has_open_batch
+from graphpress.data.synthetic import random_array
 from graphpress.driver.claims import settle_claims
 from graphpress.driver.config import RunConfig
-from graphpress.driver.first_run import check_answers, check_memory
+from graphpress.driver.first_run import MOST_SECONDS, check_answers, check_memory, made_up_samples
 from graphpress.driver.input_shapes import parse_input_ranges
 from graphpress.driver.options import Options
 from graphpress.driver.source import ModelFile
 from graphpress.driver.watch import Watch, Watched, states
 from graphpress.errors import DataError, ModelError, UsageError, listed
 from graphpress.evaluation import Metric, resolve_metric
-from graphpress.ir import Dims, Model, Refusal, clone, label, load
+from graphpress.ir import Dims, Model, Refusal, clone, label, load, load_without_docs, static_shape
 from graphpress.ir.files import importing
 from graphpress.ir.foreign import foreign_nodes
 from graphpress.manager.interface import correct_outputs
@@ -53,6 +58,7 @@ class RunInputs:
         probe: inputs for numeric checks, of few samples, and what the input model answers to them.
         ranges: what the user said of input shapes that stay open.
         watch: tells when a file of the model or the data has changed.
+        docs: bytes of doc strings, and of what the exporter noted, that the original is without.
     """
 
     file: ModelFile
@@ -69,6 +75,7 @@ class RunInputs:
     probe: Probe
     ranges: Mapping[str, ShapeRange]
     watch: Watch
+    docs: int = 0
 
     @property
     def probes(self) -> Sequence[Feed]:
@@ -76,9 +83,30 @@ class RunInputs:
         return self.probe.feeds
 
     @property
+    def runs(self) -> bool:
+        """Whether the input model runs on the probe inputs: without data, on none that could be made up it may."""
+        return bool(self.probe.expected)
+
+    @property
     def single(self) -> Feed:
         """One sample, for measuring latency."""
         return first_samples(self.probes[0], self.specs, 1)
+
+    @cached_property
+    def shapes(self) -> Sequence[Shapes]:
+        """Shapes of all that the data feeds; none without data."""
+        parts = {id(part): part for part in (self.data.calibration, self.data.evaluation, self.data.selection) if part}
+        return [shapes for part in parts.values() for shapes in part.shapes()]
+
+    def runs_on(self, shapes: Shapes) -> bool:
+        """Whether the input model runs on made-up values of these shapes."""
+        rng = np.random.default_rng(0)
+        feed = {spec.name: random_array(shapes[spec.name], spec.dtype, rng) for spec in self.specs}
+        try:
+            self.session.run(feed, seconds=MOST_SECONDS)
+        except (DataError, ModelError):
+            return False
+        return True
 
     @property
     def files(self) -> list[Path]:
@@ -102,22 +130,25 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
     """
     before = states([file.path])
     with doing(f"reading {file.name}"), importing(str(file.path)):
-        original = load(file.path)
+        original, docs = (load(file.path), 0) if config.options.keep_docs else load_without_docs(file.path)
         files = model_files(file.path, original)
         before = states(files) | before
         model = clone(original)
         left = prepare(model, config.shapes)
     records = file.renamed(model_records(file.path, original))
     ranges = parse_input_ranges(config.options.input_range, model)
-    shapes = concrete_shapes(original, config.shapes)
+    is_static = all(static_shape(value) is not None for value in model.graph.inputs)
+    shapes = concrete_shapes(original, config.shapes) if is_static else {}
     check_memory(file, model, shapes)
     session = _open_session(file, model, config.threads)
-    specs = tuple(replace(spec, dims=config.shapes.get(spec.name, spec.dims)) for spec in session.inputs)
+    specs = _specs(session, model, config)
     data, fingerprints, watched_data = _read_data(config.options, specs)
     _check_recorded(config.recipe.manifest, records, fingerprints, config.options)
     Watched(before, ModelError).check()  # it was read three times; from now on the digest tells
-    feeds = _probes(specs, data, config)
-    check_answers(session, first_samples(feeds[0], specs, 1), config.options.time_limit)
+    feeds, notes = _probes(session, specs, data, config)
+    single = first_samples(feeds[0], specs, 1)
+    for seen in (original, model):
+        assume_shapes(seen, shapes_of(single))
     probe = Probe.by(session, feeds)
     if false_claims := settle_claims(original, config, probe):
         model = clone(original)
@@ -128,17 +159,18 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         file=file,
         records=records,
         original=original,
-        original_shapes=shapes,
+        original_shapes=shapes or concrete_shapes(original),
         model=model,
         left=tuple(left),
         specs=specs,
         session=session,
-        data=data,
+        data=replace(data, notes=(*data.notes, *notes)),
         fingerprints=fingerprints,
         metric=_metric(config.options, data),
         probe=probe,
         ranges=ranges,
         watch=Watch((Watched(before, ModelError, lambda: _are_as_recorded(files, records), files), watched_data)),
+        docs=docs,
     )
 
 
@@ -170,9 +202,8 @@ def _open_session(file: ModelFile, model: Model, threads: int) -> Session:
 
 def first_samples(feed: Feed, inputs: Sequence[InputSpec], count: int) -> Feed:
     """The first samples of a feed, where every input leaves its batch axis open; else the whole feed."""
-    open_batch = all(spec.dims and not isinstance(spec.dims[0], int) for spec in inputs)
     sizes = {len(array) for array in feed.values() if array.ndim}
-    if not open_batch or len(sizes) != 1:
+    if not has_open_batch(inputs) or len(sizes) != 1:
         return feed
     return {name: array[:count] for name, array in feed.items()}
 
@@ -217,9 +248,38 @@ def _metric(options: Options, data: Dataset) -> Metric | None:
     return resolve_metric(options.metric, data.evaluation.labels is not None)
 
 
-def _probes(specs: Sequence[InputSpec], data: Dataset, config: RunConfig) -> tuple[Feed, ...]:
-    made_up = synthetic_samples(specs, 2, config.options.seed, input_shapes=config.shapes)
-    feeds = iter(data.calibration or data.evaluation or made_up)
-    first = first_samples(next(feeds), specs, PROBE_SAMPLES)
-    more = PROBE_SAMPLES - 1 if all(len(array) == 1 for array in first.values() if array.ndim) else 0
-    return (first, *islice(feeds, more))
+def _specs(session: Session, model: Model, config: RunConfig) -> tuple[InputSpec, ...]:
+    """What the result wants to be fed, with fixed shapes, and with what the graph tells of first axes."""
+    steps = steps_in_front(model)
+    return tuple(
+        replace(spec, dims=config.shapes.get(spec.name, spec.dims), batched=spec.name not in steps)
+        for spec in session.inputs
+    )
+
+
+def _probes(
+    session: Session, specs: Sequence[InputSpec], data: Dataset, config: RunConfig
+) -> tuple[tuple[Feed, ...], tuple[str, ...]]:
+    """Feeds of few samples that stand for all of the data, one of usual size first; without data made-up ones, and what
+    is to be said of these.
+
+    Raises:
+        ModelError: the model gives no answer in time.
+    """
+    seed, time_limit = config.options.seed, config.options.time_limit
+    given = data.calibration or data.evaluation
+    samples = given or made_up_samples(session, specs, config.shapes, seed=seed, time_limit=time_limit)
+    feeds = _usual_first(typical(samples, PROBE_SAMPLES))
+    first = first_samples(feeds[0], specs, PROBE_SAMPLES)
+    if given is not None:
+        check_answers(session, first_samples(first, specs, 1), time_limit)
+    more = PROBE_SAMPLES if all(len(array) == 1 for array in first.values() if array.ndim) else 1
+    return (first, *feeds[1:more]), samples.notes if given is None else ()
+
+
+def _usual_first(samples: Samples) -> list[Feed]:
+    """All feeds, the one of median size first."""
+    feeds = list(samples)
+    sizes = [sum(array.size for array in feed.values()) for feed in feeds]
+    usual = sizes.index(sorted(sizes)[len(sizes) // 2])
+    return [feeds[usual], *feeds[:usual], *feeds[usual + 1 :]]

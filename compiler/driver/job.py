@@ -14,7 +14,7 @@ from graphpress.driver.inputs import RunInputs, open_inputs
 from graphpress.driver.source import ModelFile
 from graphpress.errors import ModelError, listed
 from graphpress.evaluation import EvaluationService, Score, evaluate, score_model
-from graphpress.ir import Model, Refusal, graphs, is_standard
+from graphpress.ir import Model, Refusal, declares_inner_shapes, graphs, is_standard
 from graphpress.ir.garbage import paused_collection
 from graphpress.manager.contract import Context
 from graphpress.manager.evaluator import MetricEvaluator, NoEvaluator, verdict_on
@@ -71,10 +71,13 @@ class Job:
         return CompileOptions(
             target=self.config.target,
             threads=self.config.threads,
-            samples=inputs.probes,
+            samples=inputs.probes if inputs.runs else [],
             ranges=inputs.ranges,
             unchanged=inputs.files if unchanged else [],
             made_up=inputs.data.calibration is None and inputs.data.evaluation is None,
+            inner_shapes=declares_inner_shapes(inputs.original),
+            seen=lambda: inputs.shapes,
+            runs=inputs.runs_on,
         )
 
     @cached_property

@@ -64,6 +64,7 @@ class Options:
         strict: a pass that breaks, by a bug of its own, ends the run; without, the result is made without it.
         cache_dir: folder that keeps expensive results by content.
         allow_code: run the user's code that a manifest names, too.
+        keep_docs: keep the model's doc strings, and what its exporter noted beside nodes and values.
 
     Raises:
         UsageError: a number or a word that makes no sense.
@@ -90,6 +91,7 @@ class Options:
     strict: bool = False
     cache_dir: str | os.PathLike[str] | None = None
     allow_code: bool = False
+    keep_docs: bool = field(default=False, metadata=RECORDED)
 
     def __post_init__(self) -> None:
         for name in ("input_shape", "input_range"):

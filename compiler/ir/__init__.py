@@ -1,13 +1,14 @@
 """The graph IR: onnx_ir behind one interface, with what compression needs beside it."""
 
 from graphpress.ir.copying import check_data_names, copy_model
-from graphpress.ir.edit import Editor, forget_inner_types
+from graphpress.ir.edit import Editor, declares_inner_shapes, forget_inner_types
 from graphpress.ir.encoding import FLOAT_TYPES
 from graphpress.ir.files import (
     clone,
     digest,
     from_proto,
     load,
+    load_without_docs,
     save,
     serialize,
     to_proto,
@@ -51,6 +52,7 @@ from graphpress.ir.values import (
     label,
     only_reader,
     opset_of,
+    present_outputs,
     producer,
     rank_of,
     readers,
@@ -101,6 +103,7 @@ __all__ = [
     "constant",
     "copy_model",
     "count_nodes",
+    "declares_inner_shapes",
     "digest",
     "dims_of",
     "first_non_constant",
@@ -117,10 +120,12 @@ __all__ = [
     "is_standard",
     "label",
     "load",
+    "load_without_docs",
     "materialize_float_types",
     "normalize_axis",
     "only_reader",
     "opset_of",
+    "present_outputs",
     "problems",
     "producer",
     "rank_of",

@@ -225,6 +225,17 @@ class Editor:
             node.graph.remove(node, safe=True)
 
 
+def declares_inner_shapes(model: Model) -> bool:
+    """Whether a result of a standard operator that is no graph output has a shape: then viewers show the sizes."""
+    return any(
+        value.shape is not None and not value.is_graph_output()
+        for graph in graphs(model)
+        for node in graph
+        if is_standard(node)
+        for value in node.outputs
+    )
+
+
 def forget_inner_types(model: Model) -> None:
     """Drop the inferred types of inner values, in place: whoever loads the model infers them again.
 

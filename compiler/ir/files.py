@@ -24,13 +24,16 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 from graphpress.errors import GraphpressError, ModelError, reraise_resource_fault
 from graphpress.ir.annotation_text import START_OVER
 from graphpress.ir.contents import CHECKER
+from graphpress.ir.docs import drop_docs
 from graphpress.ir.encoding.encoded_tensor import EncodedTensor
 from graphpress.ir.encoding.loading import read_encodings
 from graphpress.ir.encoding.saving import holds_encodings, write_encodings
 from graphpress.ir.external import fill, finder, in_memory, locate
 from graphpress.ir.garbage import paused_collection
 from graphpress.ir.import_fixups import prepare, restore
+from graphpress.ir.long_lists import bring_back, take_out
 from graphpress.ir.order import sort
+from graphpress.ir.other_formats import model_file
 from graphpress.ir.types import (
     DataType,
     ExternalTensor,
@@ -76,15 +79,19 @@ def load(path: str | os.PathLike[str]) -> Model:
         ModelError: the file is missing, no ONNX model, malformed, cyclic, or its external data is missing or
             outside its folder.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise ModelError(
-            "no such model file" if not file.exists() else "not a file",
-            where=str(path),
-            fix="give the path of an .onnx file",
-        )
-    proto, left = _message(file)
-    return from_proto(proto, where=str(path), folder=file.parent, left=left)
+    proto, left = _message(model_file(path))
+    return from_proto(proto, where=str(path), folder=Path(path).parent, left=left)
+
+
+def load_without_docs(path: str | os.PathLike[str]) -> tuple[Model, int]:
+    """As ``load``, without doc strings and without what exporters note beside inner nodes and values.
+
+    Returns:
+        The model, and how many bytes of text it is without.
+    """
+    proto, left = _message(model_file(path))
+    dropped = drop_docs(proto)
+    return from_proto(proto, where=str(path), folder=Path(path).parent, left=left), dropped
 
 
 def read_message(path: str | os.PathLike[str]) -> onnx.ModelProto:
@@ -161,7 +168,9 @@ def _read(
 ) -> Model:
     """The model of a message, as ``from_proto``."""
     prepare(proto, where)
+    long_lists = take_out(proto)
     model = onnx_ir.serde.deserialize_model(proto)
+    bring_back(model, long_lists)
     _read_types_of_function_inputs(proto, model)
     _settle_constant_inputs(model)
     _declare_opsets_in_subgraphs(model)
@@ -226,8 +235,9 @@ def _innermost(error: BaseException) -> str:
 
 @paused_collection()
 def clone(model: Model) -> Model:
-    """An independent copy of the graph; the tensors, which are immutable, are shared."""
+    """An independent copy of the graph; the tensors, which are immutable, are shared, and so is what is known of it."""
     copy = model.clone()
+    copy.meta.update(model.meta)
     for name, value in copy.graph.initializers.items():
         value.name = name
     return copy

@@ -1,4 +1,4 @@
-"""A model as a message without its large constants: for tools that read shapes and types, whatever the size."""
+"""A model as a message without large constants and long lists, for tools that read shapes and types."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import onnx_ir
 from onnx import TensorProto
 
 from graphpress.ir.files import to_proto
+from graphpress.ir.long_lists import LONG, elements_of
 from graphpress.ir.types import Model
+from graphpress.ir.values import STANDARD_DOMAINS
 
 
 def to_light_proto(model: Model, most_elements: int) -> onnx.ModelProto:
@@ -35,6 +37,7 @@ def to_light_proto(model: Model, most_elements: int) -> onnx.ModelProto:
     )
     light = onnx_ir.Model(view, ir_version=model.ir_version, functions=list(model.functions.values()))  # type: ignore[arg-type]
     proto = to_proto(light, encodings=False)
+    _drop_long_lists(proto)
     for tensor in proto.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
             contents = graph.initializers[tensor.name].const_value
@@ -43,3 +46,12 @@ def to_light_proto(model: Model, most_elements: int) -> onnx.ModelProto:
             del tensor.external_data[:]
             tensor.raw_data = contents.tobytes()
     return proto
+
+
+def _drop_long_lists(proto: onnx.ModelProto) -> None:
+    """No shape depends on the lists of operators that are not of the standard, such as the nodes of a tree ensemble."""
+    for node in proto.graph.node:
+        if node.domain not in STANDARD_DOMAINS:
+            for index in reversed(range(len(node.attribute))):
+                if len(elements_of(node.attribute[index])) > LONG:
+                    del node.attribute[index]

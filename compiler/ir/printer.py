@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from graphpress.ir.encoding import Encoding, compute_request, float_type, output_encoding, read_encoding
+from graphpress.ir.long_lists import StoredList
 from graphpress.ir.types import Attr, AttributeType, DataType, Function, Graph, Model, Node, TensorProtocol, Value
 from graphpress.ir.values import count_nodes, is_constant
 from graphpress.printable import printable
@@ -93,6 +94,8 @@ def _attribute(attribute: Attr) -> str:
         return f"{_dtype(tensor.dtype)}{list(tensor.shape)}{_contents(tensor)}"
     if attribute.type == AttributeType.FLOAT:
         return f"{attribute.as_float():.6g}"
+    if isinstance(attribute, StoredList):
+        return f"{attribute.type.name.lower()}[{len(attribute.value)}]"
     if attribute.type == AttributeType.FLOATS:
         return "[" + ", ".join(f"{number:.6g}" for number in attribute.as_floats()) + "]"
     if attribute.type == AttributeType.INTS:

@@ -153,6 +153,11 @@ def input_of(node: Node, index: int) -> Value | None:
     return node.inputs[index] if index < len(node.inputs) else None
 
 
+def present_outputs(node: Node) -> list[Value]:
+    """The outputs that the node really has: one that is optional and left out has an empty name and no place."""
+    return [output for output in node.outputs if output.name != ""]
+
+
 def first_non_constant(values: Iterable[Value | None]) -> Value | None:
     """The first present value that is not constant, or None when all are."""
     return next((value for value in values if value is not None and not is_constant(value)), None)
@@ -221,6 +226,13 @@ def dims_of(value: Value | None) -> tuple[int | None, ...] | None:
     return tuple(dim if isinstance(dim, int) else None for dim in value.shape)
 
 
+def symbolic_dims(value: Value) -> tuple[int | str | None, ...] | None:
+    """The dimensions as declared: sizes, names, None for nameless ones; None when even the rank is unknown."""
+    if value.shape is None:
+        return None
+    return tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
+
+
 def rank_of(value: Value | None) -> int | None:
     """The number of axes, or None when unknown."""
     dims = dims_of(value)
@@ -234,14 +246,13 @@ def dims_text(dims: Iterable[int | SymbolicDim | str | None]) -> str:
 
 
 def label(item: Node | Value | None) -> str:
-    """How messages and reports call a node or a value; a nameless node is called by its first output."""
+    """How messages and reports call a node or a value; a nameless node is called by the first output that it has."""
     if item is None:
         return "(absent)"
     if item.name:
         return item.name
     if isinstance(item, Node):
-        output = item.outputs[0].name if item.outputs else ""
-        return f"{item.op_type} -> {output}"
+        return f"{item.op_type} -> {next((output.name for output in present_outputs(item)), '')}"
     return "(unnamed value)"
 
 

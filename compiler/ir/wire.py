@@ -26,6 +26,8 @@ _WITHIN = {
     _TENSOR: {},
 }
 """Of each kind of message on the way from a model to its initializers, which of its fields (onnx.proto) lead there."""
+_LISTS = (7, 8, 9)
+"""Fields of an attribute that hold numbers or texts, one field an element: such an attribute holds no tensor."""
 _RAW_DATA = 9
 _PLACES = (13, 14)
 """Fields of a tensor that say where else its contents lie."""
@@ -133,6 +135,8 @@ class _Rewriter:
         """The pieces of a message of this kind, which may hold so many levels of messages."""
         pieces: list[Piece] = []
         for field in self._fields(span):
+            if kind == _ATTRIBUTE and field.number in _LISTS:
+                return [span]
             inner = _WITHIN[kind].get(field.number)
             contents = Span(field.value, field.end - field.value)
             if field.wire_type != _LENGTH or inner is None or contents.size < self.least:

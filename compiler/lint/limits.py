@@ -8,6 +8,7 @@ from graphpress.ir import Attr, AttributeType, Model, Node, graphs, input_of, is
 from graphpress.lint.finding import Finding, fatal
 from graphpress.lint.settled import is_settled, settled_nodes
 from graphpress.lint.support import Limit, Support
+from graphpress.lint.types import type_name
 
 CARRIED_FROM = 2
 """Inputs of a Loop from here on are values that it carries; outputs beyond their number are stacked."""
@@ -27,7 +28,21 @@ def limit_findings(model: Model, support: Support) -> Iterator[Finding]:
                     yield fatal(node, f"{support.title}'s {node.op_type} {limit.why}", limit.fix)
 
 
+def type_limit(node: Node, dtype: str, support: Support) -> Limit | None:
+    """The limit that keeps a standard node from computing in a float type, if there is one."""
+    limits = support.limits.get(node.op_type, ()) if is_standard(node) else ()
+    return next((limit for limit in limits if _excludes(limit, node, dtype)), None)
+
+
+def _excludes(limit: Limit, node: Node, dtype: str) -> bool:
+    holds = limit.given is None or input_of(node, limit.given) is not None
+    return limit.types is not None and dtype not in ("", *limit.types) and holds
+
+
 def _breaks(node: Node, limit: Limit, settled: frozenset[Node]) -> bool:
+    if limit.types is not None:
+        data = input_of(node, 0)
+        return data is not None and _excludes(limit, node, type_name(data))
     if limit.outputs is not None:
         return any(_is_used(node, index) for index in range(limit.outputs, len(node.outputs)))
     if limit.inputs is not None:

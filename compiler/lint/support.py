@@ -23,6 +23,8 @@ class Limit:
         input: index of an input that is not constant, or a constant above ``max``.
         constant: says in the data that it is the first of these.
         max: see ``input``.
+        types: the first input has a type that is not among these.
+        given: ``types`` counts only where the input of this index is given.
         scans: holds for loops alone, where they stack what each round makes.
     """
 
@@ -38,6 +40,8 @@ class Limit:
     input: int | None = None
     constant: bool = False
     max: int | None = None
+    types: tuple[str, ...] | None = None
+    given: int | None = None
     scans: bool = False
 
 

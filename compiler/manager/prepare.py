@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from graphpress.analysis.shapes import settle_shapes
 from graphpress.errors import UsageError, did_you_mean
-from graphpress.ir import Editor, Model, Refusal, Shape, SymbolicDim, graphs, input_of
+from graphpress.ir import Editor, Model, Refusal, Shape, SymbolicDim, graphs, input_of, present_outputs
 from graphpress.ir.encoding import read_encoding, request_compute
 from graphpress.ir.qdq import import_qdq
 from graphpress.ir.values import dims_text
@@ -90,5 +90,5 @@ def _name_nodes(model: Model) -> None:
     edit = Editor(model)
     for graph in graphs(model):
         for node in graph:
-            if not node.name and node.outputs:
-                node.name = edit.fresh_name(f"{node.op_type}_{node.outputs[0].name}")
+            if not node.name and (results := present_outputs(node)):
+                node.name = edit.fresh_name(f"{node.op_type}_{results[0].name}")

@@ -87,10 +87,9 @@ class SpeedVerdict:
     """Paired, interleaved timing of the result against the input model.
 
     Args:
-        ratio: of the result's time to the input model's; below 1 the result is faster.
-        low, high: the interval of that ratio, with the spread between sessions in it.
+        ratio: median of result time / input time; below 1 the result is faster.
+        low, high: the interval of that median.
         rounds: paired measurements.
-        pairs: of sessions that were timed.
         slower_above: the never-worse gate's tolerance: the result is worse where even ``low`` lies above this.
     """
 
@@ -98,7 +97,6 @@ class SpeedVerdict:
     low: float
     high: float
     rounds: int = 0
-    pairs: int = 1
     slower_above: float = 1.03
 
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphpress.data import Feed, Samples, batch_of
+from graphpress.analysis.leading_axes import fed_inputs
+from graphpress.data import Feed, Samples
+from graphpress.data.inputs import has_open_batch, sample_count
 from graphpress.errors import DataError
-from graphpress.ir import Model, dims_of
+from graphpress.ir import Model
 from graphpress.observation.stream import MAX_AT_A_TIME, ChunkSize, pieces
 from graphpress.runtime import InputSpec
 
@@ -35,15 +37,15 @@ class Pieces:
         Raises:
             DataError: there are none.
         """
+        inputs = fed_inputs(model)
         if isinstance(feeds, Samples):
             feeds = feeds.spread(most)
             samples = feeds.count
         else:
-            samples = min(most, sum(batch_of(feed) for feed in feeds))
+            samples = min(most, sum(sample_count(feed, inputs) for feed in feeds))
         if not samples:
             raise DataError("the calibration data is empty", where="calibration", fix="give at least one sample")
-        inputs = [InputSpec(value.name or "", np.dtype(object), dims_of(value)) for value in model.graph.inputs]
-        return cls(feeds, samples, tuple(inputs))
+        return cls(feeds, samples, inputs)
 
     def __iter__(self) -> Iterator[Mapping[str, np.ndarray]]:
         left, step = self.samples, ChunkSize(MAX_AT_A_TIME)
@@ -51,11 +53,11 @@ class Pieces:
             for piece in pieces(feed, self.inputs, step):
                 if left <= 0:
                     return
-                count = batch_of(piece)
+                count = sample_count(piece, self.inputs)
                 whole = left >= count or not self._is_open
                 yield piece if whole else {name: array[:left] for name, array in piece.items()}
                 left -= count
 
     @property
     def _is_open(self) -> bool:
-        return all(spec.dims and spec.dims[0] is None for spec in self.inputs)
+        return has_open_batch(self.inputs)

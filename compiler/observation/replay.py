@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from graphpress.errors import ModelError
-from graphpress.ir import DataType, Model, Shape, TensorType, is_constant
+from graphpress.ir import DataType, Model, Shape, TensorType, is_constant, present_outputs
 from graphpress.ir.encoding import FLOAT, override_output
 from graphpress.ir.extract import extract
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.observation.pieces import Pieces
 from graphpress.observation.waves import levels_of, reads
-from graphpress.runtime import Session
+from graphpress.runtime import Session, keep_float_layers
 
 Arrays = dict[str, np.ndarray]
 
@@ -48,6 +48,7 @@ class Segment:
         for value in part.graph.outputs:
             override_output(value, FLOAT)
         materialize_qdq(part)
+        keep_float_layers(part)
         self._session = _loaded(part, threads)
         self._inputs = [spec.name for spec in self._session.inputs]
 
@@ -125,7 +126,8 @@ class Replay:
         """Values that are known at this level and read above it."""
         needed: dict[str, None] = {}
         for node in self._model.graph:
-            if not node.outputs or self._levels.get(node.outputs[0].name or "", level + 1) <= level:
+            results = present_outputs(node)
+            if not results or self._levels.get(results[0].name or "", level + 1) <= level:
                 continue
             for value in reads(node):
                 name = value.name or ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from graphpress.data import Feed, batch_of
+from graphpress.analysis.leading_axes import fed_inputs
+from graphpress.data import Feed
+from graphpress.data.inputs import has_open_batch, sample_count
 from graphpress.errors import DataError
 from graphpress.ir import Model, TensorProtocol
 from graphpress.observation.observers import Observer
@@ -43,13 +45,13 @@ def observe(
     session = Session(
         model, threads=threads, optimization="basic", extra_outputs=[name for name in observers if name not in inputs]
     )
-    seen, step = 0, ChunkSize()
+    fed, seen, step = fed_inputs(model), 0, ChunkSize()
     for feed in (progress or Silent()).track(feeds, "observing"):
-        for piece in pieces(feed, session.inputs, step):
+        for piece in pieces(feed, fed, step):
             tensors = {**defaults, **piece, **session.run(piece)}
             for name, observer in observers.items():
                 observer.update(tensors[name])
-            count = batch_of(piece)
+            count = sample_count(piece, fed)
             seen += count
             step.fit(sum(tensors[name].nbytes for name in observers) / max(count, 1))
     if not seen:
@@ -75,13 +77,11 @@ class ChunkSize:
         self.size = int(np.clip(MEMORY_BUDGET // max(bytes_per_sample, 1), 1, MAX_AT_A_TIME))
 
 
-def pieces(feed: Feed, inputs: Iterable[InputSpec], step: ChunkSize) -> Iterator[dict[str, np.ndarray]]:
+def pieces(feed: Feed, inputs: Sequence[InputSpec], step: ChunkSize) -> Iterator[dict[str, np.ndarray]]:
     """Cut a feed along the batch axis where the model leaves it open, else pass it whole."""
-    count = batch_of(feed)
-    open_batch = all(
-        spec.dims and not isinstance(spec.dims[0], int) and np.shape(feed[spec.name])[:1] == (count,)
-        for spec in inputs
-        if spec.name in feed
+    count = sample_count(feed, inputs)
+    open_batch = has_open_batch([spec for spec in inputs if spec.name in feed]) and all(
+        np.shape(array)[:1] == (count,) for array in feed.values()
     )
     start = 0
     while start < count:

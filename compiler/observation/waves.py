@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from graphpress.ir import Graph, Node, Value, subgraphs_of
+from graphpress.ir import Graph, Node, Value, present_outputs, subgraphs_of
 
 
 def reads(node: Node) -> Iterator[Value]:
@@ -48,8 +48,9 @@ def levels_of(graph: Graph, wave_of: Mapping[str, int]) -> dict[str, int]:
     level = {value.name or "": 0 for value in graph.inputs}
     for node in graph:
         before = max((level.get(value.name or "", 0) for value in reads(node)), default=0)
-        wave = wave_of.get(node.outputs[0].name or "") if node.outputs else None
-        for value in node.outputs:
+        results = present_outputs(node)
+        wave = wave_of.get(results[0].name or "") if results else None
+        for value in results:
             level[value.name or ""] = before if wave is None else max(before, wave + 1)
     return level
 

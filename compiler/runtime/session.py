@@ -53,11 +53,13 @@ class InputSpec:
         dtype: numpy dtype (``object`` for strings).
         dims: one entry an axis: a size, the name of a symbolic size, or None when unnamed; None in place of all this
             when the model does not even say the rank.
+        batched: whether the first axis can count samples; a session does not know better.
     """
 
     name: str
     dtype: np.dtype
     dims: tuple[int | str | None, ...] | None
+    batched: bool = True
 
 
 @runtime_checkable
@@ -74,22 +76,6 @@ def stand_by(*runs: object) -> None:
     for run in runs:
         if isinstance(run, StandsBy):
             run.stand_by()
-
-
-@runtime_checkable
-class Renews(Protocol):
-    """What can make ready anew, as another process would."""
-
-    def renew(self) -> None:
-        """Forget what is loaded; the next run loads it again."""
-        ...
-
-
-def renew(*runs: object) -> None:
-    """Let each of them that can load its model anew: no two sessions of a model are equally fast."""
-    for run in runs:
-        if isinstance(run, Renews):
-            run.renew()
 
 
 class Session:
@@ -135,8 +121,7 @@ class Session:
         self._open = partial(_open, model, extra_outputs, options)
         self._session: onnxruntime.InferenceSession | None
         self._session, facts = self._open()
-        self._is_file = isinstance(model, (str, Path))
-        self.can_stand_by = self._is_file and facts.weight_bytes > KEPT_BYTES
+        self.can_stand_by = isinstance(model, (str, Path)) and facts.weight_bytes > KEPT_BYTES
         self.inputs = _input_specs(self._session.get_inputs(), facts)
         self.output_names: list[str] = [argument.name for argument in self._session.get_outputs()]
 
@@ -180,11 +165,6 @@ class Session:
         So does one that was never a file: nobody knows whether it is still what was loaded.
         """
         if self.can_stand_by:
-            self._session = None
-
-    def renew(self) -> None:
-        """Let the next run load the model again, if it is a file, into other memory and other threads."""
-        if self._is_file:
             self._session = None
 
 

@@ -156,9 +156,11 @@ def train(
         try:
             for share in progress.track(range(1, 101), what, 100):
                 loop.advance(share / 100)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit) as stop:
             if loop.at_rest:
                 loop.keep()
+            if store is not None and store.file.exists():
+                stop.add_note(f"the state of {what} lies in {store.file.parent}: the same command goes on from there")
             raise
         return loop.end()
 

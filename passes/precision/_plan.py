@@ -13,6 +13,7 @@ from graphpress.ir import (
     Value,
     is_constant,
     is_standard,
+    present_outputs,
 )
 from graphpress.ir.encoding import float_type
 from graphpress.ir.float_types import LARGEST, why_not
@@ -55,7 +56,10 @@ class PrecisionPlan:
     def outputs(self, node: Node) -> list[Value]:
         """Every output that would change its type."""
         slots = float_slots(node, DataType[self.dtype.upper()], self.types.get)
-        return [node.outputs[index] for index in slots.outputs] if isinstance(slots, Slots) else []
+        if not isinstance(slots, Slots):
+            return []
+        present = set(present_outputs(node))
+        return [output for index in slots.outputs if (output := node.outputs[index]) in present]
 
     @property
     def limit(self) -> float:

@@ -25,20 +25,13 @@ from graphpress.coupling.kept import composed
 from graphpress.errors import UsageError
 from graphpress.ir import Model, Node, Refusal, clone, label
 from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.passes.prune._choice import AUTO, CriterionChoice
 from graphpress.passes.prune._limits import Limits
 from graphpress.passes.prune._masking import damage
 from graphpress.passes.prune._plan import NOTHING_REMOVED, CountPlan, KeptCounts, Strategy
 from graphpress.passes.prune._speed import allocate
 from graphpress.passes.prune._steps import PruneHistory, PruneStep
-from graphpress.passes.prune.criteria import (
-    Combine,
-    Criterion,
-    Normalize,
-    Reduction,
-    Role,
-    Scores,
-    load_criterion,
-)
+from graphpress.passes.prune.criteria import Combine, Normalize, Role, Scores
 
 _GOALS: tuple[Kind, ...] = ("ratio", "macs_kept", "params_kept", "speedup")
 _DEFAULT = Goal("ratio", 0.5, "prune")
@@ -55,17 +48,19 @@ class Prune(Pass):
         macs_kept: this fraction of the multiply-accumulates stays.
         params_kept: this fraction of the parameters stays.
         speedup: the model runs this many times as fast, as measured here or, for another target, modelled.
-        criterion: how much a unit matters: l1, l2, random, batch_norm, fpgm, activation, taylor, fisher, wanda, obs.
+        criterion: how much a unit matters: l1, l2, random, batch_norm, fpgm, activation, taylor, fisher, wanda, obs;
+            auto takes the best that data and framework allow: taylor, wanda, l2.
         allocation: how many units each group keeps: uniform, global (one ranking of all units), sensitivity (least
             measured damage for what it saves), latency (least importance for what it saves, in time where the goal
             is a speedup); auto takes uniform for a ratio, else latency.
-        combine: how the places of a group make one score: sum, mean, max, first.
+        combine: how the places of a group make one score: sum, mean, max, first; None for what is usual with
+            the criterion, as for the next two.
         roles: which constants are scored: those that write the units, that read them, elementwise ones.
-        normalize: how scores of different groups are made comparable: none, mean, max, l2, size, lamp.
+        normalize: how scores of different groups are made comparable: none, place, mean, max, l2, size, lamp.
         layers: only groups that are written by a layer whose name matches this regular expression.
         exclude: layers whose name matches stay as they are, with all that is tied to them.
         blocks: where channels come in blocks (grouped convolution, heads): whole blocks go, positions within every
-            block, or (auto) whatever removes more.
+            block, or (auto) whatever removes more; of near equals, the finer.
         keep_statistics: leave axes whole over which a LayerNormalization or the like takes statistics. When false
             they shrink, and the statistics are those of what is left.
         floor: at least this fraction of every group stays.
@@ -81,10 +76,10 @@ class Prune(Pass):
     macs_kept: float | None = None
     params_kept: float | None = None
     speedup: float | None = None
-    criterion: str = "l2"
+    criterion: str = AUTO
     allocation: Literal["auto"] | Strategy = "auto"
-    combine: Combine = "sum"
-    roles: tuple[Role, ...] = ("reads",)
+    combine: Combine | None = None
+    roles: tuple[Role, ...] | None = None
     normalize: Normalize | None = None
     layers: str = ""
     exclude: str = ""
@@ -136,7 +131,7 @@ class Prune(Pass):
     def _step(self, model: Model, context: Context, step: PruneStep, outcome: Outcome) -> KeptCounts | None:
         coupling = self._couple(model, context, outcome)
         step.history.first = step.history.first or coupling
-        scores = self._criterion().score(model, coupling, context)
+        scores = self._criterion().score(model, coupling, context, outcome)
         coupling = _scored(coupling, scores, outcome)
         if not coupling.groups:
             outcome.refusals.append(Refusal(self.name, "no channels can be removed", "see `optimize inspect --groups`"))
@@ -171,10 +166,8 @@ class Prune(Pass):
             return self.allocation
         return _AUTOMATIC[self._goal().kind]
 
-    def _criterion(self) -> Criterion:
-        ranked = self._strategy() != "uniform"
-        normalize: Normalize = self.normalize or ("mean" if ranked else "none")
-        return load_criterion(self.criterion)(Reduction(self.combine, self.roles, normalize))
+    def _criterion(self) -> CriterionChoice:
+        return CriterionChoice(self.criterion, self.combine, self.roles, self.normalize)
 
     def _plan(self, model: Model, coupling: Coupling, scores: Scores, step: PruneStep, context: Context) -> CountPlan:
         strategy, curves = self._strategy(), dict[str, Curve]()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpress.ir import Model, Node, Value, constant, is_constant
+from graphpress.ir import Model, Node, Value, constant, is_constant, present_outputs
 from graphpress.ir.encoding import read_encoding
 from graphpress.observation.waves import reads
 
@@ -14,19 +14,20 @@ def damaged(model: Model, start: Model) -> set[Value]:
 
     They do where a node, one of its constants or an encoding changed, and everywhere behind.
     """
-    twins = {node.outputs[0].name: node for node in start.graph if node.outputs}
+    twins = {results[0].name: node for node in start.graph if (results := present_outputs(node))}
     changed: set[Value] = set()
     for node in model.graph:
-        twin = twins.get(node.outputs[0].name) if node.outputs else None
+        results = present_outputs(node)
+        twin = twins.get(results[0].name) if results else None
         if any(value in changed for value in reads(node)) or twin is None or _differs(node, twin):
-            changed.update(node.outputs)
+            changed.update(results)
     return changed
 
 
 def _differs(node: Node, twin: Node) -> bool:
     if (node.op_type, len(node.inputs)) != (twin.op_type, len(twin.inputs)):
         return True
-    if _attributes(node) != _attributes(twin):
+    if not _same_attributes(node, twin):
         return True
     return any(
         not _same(node.inputs[index], twin.inputs[index]) or read_encoding(node, index) != read_encoding(twin, index)
@@ -34,8 +35,11 @@ def _differs(node: Node, twin: Node) -> bool:
     )
 
 
-def _attributes(node: Node) -> dict[str, str]:
-    return {name: str(attribute) for name, attribute in node.attributes.items()}
+def _same_attributes(node: Node, twin: Node) -> bool:
+    pairs = [(attribute, twin.attributes.get(name)) for name, attribute in node.attributes.items()]
+    return len(pairs) == len(twin.attributes) and all(
+        attribute is other or (other is not None and str(attribute) == str(other)) for attribute, other in pairs
+    )
 
 
 def _same(value: Value | None, twin: Value | None) -> bool:

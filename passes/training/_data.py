@@ -7,21 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from graphpress.analysis.leading_axes import fed_inputs
 from graphpress.data import Feed
 from graphpress.data.inputs import has_common_batch
 from graphpress.errors import DataError
-from graphpress.ir import Model, dims_of, is_constant
+from graphpress.ir import Model, is_constant
 from graphpress.manager.contract import Context
-from graphpress.runtime import InputSpec
-
-
-def inputs_of(model: Model) -> list[InputSpec]:
-    """The inputs that are fed, by shape; all count as numbers."""
-    return [
-        InputSpec(value.name or "", np.dtype(np.float32), dims_of(value))
-        for value in model.graph.inputs
-        if not is_constant(value)
-    ]
 
 
 def input_names(model: Model) -> list[str]:
@@ -43,7 +34,7 @@ def first_feed(context: Context) -> Feed:
 
 def feeds_of(calibration: Any, model: Model) -> Iterator[tuple[Feed, np.ndarray | None, int]]:
     """Feeds with labels and the number of their samples; 0 where a feed is a sample as a whole."""
-    common = has_common_batch(inputs_of(model))
+    common = has_common_batch(fed_inputs(model))
     if hasattr(calibration, "counted_batches"):
         batches = ((batch.feed, batch.labels, batch.count) for batch in calibration.counted_batches())
     else:

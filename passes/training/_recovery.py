@@ -18,6 +18,7 @@ import numpy as np
 
 from graphpress import torch_bridge
 from graphpress.analysis.cost import model_cost
+from graphpress.analysis.leading_axes import fed_inputs
 from graphpress.data import Feed
 from graphpress.data.inputs import fixed_batch
 from graphpress.errors import BackendError, DataError, UsageError
@@ -25,7 +26,7 @@ from graphpress.ir import Model, Refusal, Value, constant
 from graphpress.ir.encoding import encoding_of
 from graphpress.ir.sparsity import fault_of, mask_of, set_sparsity, sparsity_of
 from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.passes.training._data import feeds_of, inputs_of
+from graphpress.passes.training._data import feeds_of
 from graphpress.passes.training._limits import check_memory, check_precision
 from graphpress.passes.training._target_cache import TargetCache, scales
 from graphpress.passes.training._teachers import digest_of
@@ -226,7 +227,7 @@ class Recovery(Pass):
         assert context.calibration is not None
         reading = ReadOptions(
             batch_size=self.batch_size,
-            call_size=fixed_batch(inputs_of(model)),
+            call_size=fixed_batch(fed_inputs(model)),
             holdout=self.holdout,
             seed=context.seed,
         )
@@ -234,7 +235,7 @@ class Recovery(Pass):
 
     def _per_call(self, model: Model, count: int) -> int:
         """Samples that go through the model at once."""
-        return fixed_batch(inputs_of(model)) or min(self.batch_size, count)
+        return fixed_batch(fed_inputs(model)) or min(self.batch_size, count)
 
     def _augmentation(self, data: TrainingData, task: TrainingTask, context: Context) -> Augmentation | None:
         """How images are varied, if at all."""

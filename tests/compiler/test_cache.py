@@ -1,5 +1,7 @@
 """The cache by content."""
 
+import pytest
+
 from graphpress.cache import ContentCache
 
 
@@ -58,3 +60,13 @@ def test_a_deeply_nested_entry_counts_as_absent(tmp_path):
     entry.write_text(100_000 * "[")
     assert cache.get("a") is None
     assert not cache.fault
+
+
+@pytest.mark.parametrize(("values", "notes"), [([], 0), ([1], 1)])
+def test_an_interrupt_tells_what_stays(tmp_path, values, notes):
+    cache = ContentCache(tmp_path)
+    for value in values:
+        cache.put(value, "key")
+    with pytest.raises(KeyboardInterrupt) as stop, cache.told():
+        raise KeyboardInterrupt
+    assert len(getattr(stop.value, "__notes__", [])) == notes

@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from graphpress.analysis.shapes import with_inner_shapes
 from graphpress.backends.tensorrt.bundle.calibration import calibration_cache
 from graphpress.backends.tensorrt.bundle.commands import CALIBRATION, LAYERS, TIMING_CACHE
 from graphpress.backends.tensorrt.bundle.contents import Bundle, Form
@@ -78,7 +79,7 @@ def write_models(out: Path, bundle: Bundle) -> dict[Form, list[Path]]:
             continue
         model = clone(bundle.models[form])
         forget_inner_types(model)
-        files[form] = save(model, out / name)
+        files[form] = save(with_inner_shapes(model) if bundle.inner_shapes else model, out / name)
     if "float" in bundle.models:
         text = calibration_cache(bundle.models["float"], bundle.annotated, bundle.platform.tensorrt)
         (out / CALIBRATION).write_text(text, encoding="utf-8")

@@ -37,6 +37,7 @@ class Bundle:
         layers: what was expected.
         threads: threads of ONNX Runtime while it computes the golden outputs.
         unchanged: files to copy as ``model.onnx`` where the input model is delivered as it is; empty otherwise.
+        inner_shapes: inner values declare their shapes, as those of the input model do.
     """
 
     target: Target
@@ -49,6 +50,7 @@ class Bundle:
     layers: Sequence[ExpectedPrecision] = ()
     threads: int = 1
     unchanged: Sequence[Path] = ()
+    inner_shapes: bool = False
 
     @property
     def model_files(self) -> dict[Form, str]:

@@ -28,6 +28,8 @@ class Criterion(ABC):
         name: how recipes call it.
         needs_data: cannot judge without calibration data.
         needs_gradients: differentiates the model, through the framework bridge.
+        usual: how its scores are reduced unless told otherwise. Where that normalizes nothing, they are in one unit
+            for all groups (of the loss, or of the outputs), and no allocation divides them.
 
     Args:
         reduction: how the places of a group make one score.
@@ -36,6 +38,7 @@ class Criterion(ABC):
     name: ClassVar[str] = ""
     needs_data: ClassVar[bool] = False
     needs_gradients: ClassVar[bool] = False
+    usual: ClassVar[Reduction] = Reduction(normalize="place")
 
     reduction: Reduction = field(default_factory=Reduction)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -44,10 +45,10 @@ def gate_moments(
             }
         weight = rows if options.targets == "labels" else rows**2
         for name, shares in sum_slices(trained, sizes_of(coupling), _product(gradients, squared)).items():
-            products = [Share(weight * share.scores, share.elements) for share in _squares(shares, squared)]
+            products = [replace(share, scores=weight * share.scores) for share in _squares(shares, squared)]
             totals[name] = products if name not in totals else _sum(totals[name], products)
         count += rows
-    return {name: [Share(share.scores / count, share.elements) for share in shares] for name, shares in totals.items()}
+    return {name: [replace(share, scores=share.scores / count) for share in shares] for name, shares in totals.items()}
 
 
 def _product(gradients: dict[str, np.ndarray], squared: Squared) -> Callable[[Value], np.ndarray]:
@@ -62,10 +63,10 @@ def _squares(shares: list[Share], squared: Squared) -> list[Share]:
     if squared == "element" or not shares:
         return shares
     if squared == "place":
-        return [Share(np.square(share.scores), share.elements) for share in shares]
+        return [replace(share, scores=np.square(share.scores)) for share in shares]
     scores = np.sum([share.scores for share in shares], axis=0)
     return [Share(np.square(scores), np.sum([share.elements for share in shares], axis=0))]
 
 
 def _sum(old: list[Share], new: list[Share]) -> list[Share]:
-    return [Share(before.scores + after.scores, before.elements) for before, after in zip(old, new, strict=True)]
+    return [replace(before, scores=before.scores + after.scores) for before, after in zip(old, new, strict=True)]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from graphpress.analysis.linear import linear_op_of
 from graphpress.coupling import Group, Place
-from graphpress.ir import Node, int_attribute, is_standard, rank_of
-from graphpress.passes.prune.criteria._reduction import Reduction, Role
+from graphpress.ir import Node, int_attribute, is_standard, label, rank_of
+from graphpress.passes.prune.criteria._reduction import ROLES, Reduction, Role
 
 
 def roles_of(place: Place) -> frozenset[Role]:
@@ -19,10 +19,25 @@ def roles_of(place: Place) -> frozenset[Role]:
     return frozenset(_role(use.node, use.idx, place.axis, rank) for use in place.value.uses())
 
 
+def factor_of(place: Place) -> str:
+    """What the place acts together with, for ``Share.factor``: all that writes the units, or all that reads them; a
+    depthwise convolution stands by itself between the two, and nothing depends on a bias.
+    """
+    if any(_is_depthwise(use.node, use.idx) for use in place.value.uses()):
+        return label(place.value)
+    role = min(roles_of(place), key=ROLES.index, default="elementwise")
+    return "" if role == "elementwise" else role
+
+
 def chosen_places(group: Group, reduction: Reduction) -> list[Place]:
     """The group's constants in one of the roles that count; all of them where there is none."""
     wanted = [place for place in group.constants if roles_of(place) & set(reduction.roles)]
     return wanted or list(group.constants)
+
+
+def _is_depthwise(node: Node, index: int) -> bool:
+    op = linear_op_of(node)
+    return op is not None and index == op.weight_index and op.groups > 1 and op.weight_shape[op.in_axis] == 1
 
 
 def _role(node: Node, index: int, axis: int, rank: int) -> Role:

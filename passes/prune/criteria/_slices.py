@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from graphpress.coupling import Coupling, Place
 from graphpress.ir import Value, constant
 from graphpress.passes.prune.criteria._reduction import Share
+from graphpress.passes.prune.criteria._roles import factor_of
 
 Chosen = Mapping[str, list[Place]]
 """The places that count, by the name of their group."""
@@ -28,7 +30,7 @@ def sum_slices(chosen: Chosen, sizes: Mapping[str, int], measure: Callable[[Valu
     for value, places in _by_constant(chosen):
         measured = measure(value)
         for name, at, place in places:
-            shares[name][at] = unit_share(measured, place, sizes[name])
+            shares[name][at] = replace(unit_share(measured, place, sizes[name]), factor=factor_of(place))
     return {name: [by_place[at] for at in sorted(by_place)] for name, by_place in shares.items()}
 
 
@@ -37,7 +39,8 @@ def unit_share(array: np.ndarray, place: Place, size: int) -> Share:
     others = tuple(axis for axis in range(array.ndim) if axis != place.axis)
     per_position = array.sum(axis=others, dtype=np.float64)
     counts = unit_sums(np.ones(len(place.units)), place.units, size)
-    return Share(unit_sums(per_position, place.units, size), counts * (array.size // max(len(place.units), 1)))
+    elements = counts * (array.size // max(len(place.units), 1))
+    return Share(unit_sums(per_position, place.units, size), elements)
 
 
 def unit_sums(per_position: np.ndarray, units: np.ndarray, size: int) -> np.ndarray:

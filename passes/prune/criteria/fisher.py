@@ -25,6 +25,7 @@ from graphpress.manager.contract import Context
 from graphpress.passes.prune.criteria._criterion import Criterion
 from graphpress.passes.prune.criteria._gradients import GradientOptions
 from graphpress.passes.prune.criteria._products import Squared, gate_moments
+from graphpress.passes.prune.criteria._reduction import Reduction
 from graphpress.passes.prune.criteria._slices import Shares
 
 
@@ -46,6 +47,7 @@ class Fisher(Criterion):
     name: ClassVar[str] = "fisher"
     needs_data: ClassVar[bool] = True
     needs_gradients: ClassVar[bool] = True
+    usual: ClassVar[Reduction] = Reduction()
 
     samples: int = 512
     batch: int = 4

@@ -13,11 +13,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphpress.coupling import Coupling
+from graphpress.coupling import Coupling, Place
 from graphpress.ir import Model
 from graphpress.manager.contract import Context
 from graphpress.passes.prune.criteria._criterion import Criterion
-from graphpress.passes.prune.criteria._reduction import Share
+from graphpress.passes.prune.criteria._reduction import BY_WEIGHTS, Reduction, Share
+from graphpress.passes.prune.criteria._roles import factor_of
 from graphpress.passes.prune.criteria._slices import Shares, numbers, sizes_of, unit_rows
 
 _ROWS_AT_A_TIME = 1024
@@ -33,15 +34,20 @@ class Fpgm(Criterion):
     """
 
     name: ClassVar[str] = "fpgm"
+    usual: ClassVar[Reduction] = BY_WEIGHTS
 
     def shares(self, model: Model, coupling: Coupling, context: Context) -> Shares:
         """One sum of distances a place and unit."""
         sizes = sizes_of(coupling)
         result: Shares = {}
         for name, places in self.chosen(coupling).items():
-            rows = (unit_rows(numbers(place.value), place, sizes[name]) for place in places)
-            result[name] = [Share(summed_distances(slices), np.full(len(slices), slices.shape[1])) for slices in rows]
+            result[name] = [_share(place, sizes[name]) for place in places]
         return result
+
+
+def _share(place: Place, size: int) -> Share:
+    rows = unit_rows(numbers(place.value), place, size)
+    return Share(summed_distances(rows), np.full(size, rows.shape[1]), factor_of(place))
 
 
 def summed_distances(rows: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from graphpress.coupling import Coupling
 from graphpress.ir import Model
 from graphpress.manager.contract import Context
 from graphpress.passes.prune.criteria._criterion import Criterion
+from graphpress.passes.prune.criteria._reduction import BY_WEIGHTS, Reduction
 from graphpress.passes.prune.criteria._slices import Shares, numbers, sizes_of, sum_slices
 
 
@@ -26,6 +27,7 @@ class L1(Criterion):
     """
 
     name: ClassVar[str] = "l1"
+    usual: ClassVar[Reduction] = BY_WEIGHTS
 
     def shares(self, model: Model, coupling: Coupling, context: Context) -> Shares:
         """One L1 norm a place and unit."""

@@ -30,7 +30,7 @@ from graphpress.observation import Moments, Observation, in_portions, input_mome
 from graphpress.passes.prune.criteria._criterion import Criterion
 from graphpress.passes.prune.criteria._data import some_samples
 from graphpress.passes.prune.criteria._linear import LinearPlace, linear_places
-from graphpress.passes.prune.criteria._reduction import Share
+from graphpress.passes.prune.criteria._reduction import Reduction, Share
 from graphpress.passes.prune.criteria._slices import Shares, numbers, unit_share, unit_sums
 
 _GRAM_BYTES = 512 << 20
@@ -53,6 +53,7 @@ class Obs(Criterion):
 
     name: ClassVar[str] = "obs"
     needs_data: ClassVar[bool] = True
+    usual: ClassVar[Reduction] = Reduction()
 
     samples: int = 256
     damping: float = 1e-2

@@ -19,6 +19,7 @@ from graphpress.manager.contract import Context
 from graphpress.passes.prune.criteria._criterion import Criterion
 from graphpress.passes.prune.criteria._gradients import GradientOptions
 from graphpress.passes.prune.criteria._products import gate_moments
+from graphpress.passes.prune.criteria._reduction import Reduction
 from graphpress.passes.prune.criteria._slices import Shares
 
 
@@ -35,6 +36,7 @@ class Taylor(Criterion):
     name: ClassVar[str] = "taylor"
     needs_data: ClassVar[bool] = True
     needs_gradients: ClassVar[bool] = True
+    usual: ClassVar[Reduction] = Reduction()
 
     samples: int = 512
     batch: int = 8

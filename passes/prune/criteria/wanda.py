@@ -21,6 +21,7 @@ from graphpress.manager.contract import Context
 from graphpress.observation import Observation, second_moments
 from graphpress.passes.prune.criteria._criterion import Criterion
 from graphpress.passes.prune.criteria._linear import LinearPlace, linear_places
+from graphpress.passes.prune.criteria._reduction import Reduction
 from graphpress.passes.prune.criteria._slices import Shares, numbers, unit_share
 
 
@@ -34,6 +35,7 @@ class Wanda(Criterion):
 
     name: ClassVar[str] = "wanda"
     needs_data: ClassVar[bool] = True
+    usual: ClassVar[Reduction] = Reduction()
 
     def shares(self, model: Model, coupling: Coupling, context: Context) -> Shares:
         """One sum a weight and unit."""

@@ -1,5 +1,6 @@
 """The ONNX Runtime backend: what it expresses, writes, runs and reports."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -103,3 +104,28 @@ def test_a_model_that_the_runtime_refuses_is_an_error_of_the_model(backend, netw
     broken.graph.opset_imports["nowhere"] = 1
     with pytest.raises(ModelError, match="cannot load"):
         backend.compile(backend.prepare(broken, load_target("cpu")), CompileOptions(load_target("cpu")), tmp_path)
+
+
+def all_but_one(model):
+    """A model quantized but for one layer, and the name of that."""
+    name = [node.name for node in model.graph if node.op_type == "Conv"][1]
+    quantized = clone(model)
+    Quantize().run(quantized, Context(load_target("cpu"), model, calibration=[FEED], exclude=re.compile(f"^{name}$")))
+    return quantized, name
+
+
+def test_a_layer_that_was_left_float_computes_in_float(backend, network, tmp_path):
+    (model, inner), target = all_but_one(network), load_target("cpu")
+    prepared = backend.prepare(model, target)
+    findings = backend.compile(prepared, CompileOptions(target), tmp_path).findings()
+    assert findings.became.get(inner, "float32") == "float32"
+    assert not findings.refusals
+
+
+def test_a_layer_that_the_runtime_quantizes_by_itself_is_told(backend, network, tmp_path, monkeypatch):
+    monkeypatch.setattr("graphpress.backends.onnxruntime.backend.keep_float_layers", lambda model: 0)
+    (model, inner), target = all_but_one(network), load_target("cpu")
+    prepared = backend.prepare(model, target)
+    (refusal,) = backend.compile(prepared, CompileOptions(target), tmp_path).findings().refusals
+    assert refusal.where == inner
+    assert "rounds its weights" in refusal.why

@@ -199,6 +199,27 @@ def test_a_range_in_which_the_model_does_not_hold_is_an_error(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_engine_takes_every_length_of_the_data(tmp_path):
+    """The longest comes late, and is among the golden samples."""
+    model = save(build("bert"), tmp_path / "bert.onnx")[0]
+    lengths = [5 + at % 9 for at in range(20)]
+    lengths[15] = 60
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    feeds = [dict.fromkeys(names, np.ones((1, length), np.int64)) for length in lengths]
+    result = optimize(model, target="jetson", data=feeds, passes="cleanup", output=tmp_path / "out")
+    assert any("the engine takes input_ids 1x5 to 16x60" in note for note in result.report.notes)
+    golden = [np.load(file)["input.0"].shape for file in (tmp_path / "out" / "golden").glob("*.npz")]
+    assert {(1, 5), (1, 60)} <= set(golden)
+
+
+def test_without_data_texts_get_the_lengths_that_the_model_takes(tmp_path):
+    """Its table of positions has 64 rows."""
+    model = save(build("bert"), tmp_path / "bert.onnx")[0]
+    notes = optimize(model, target="jetson", passes="cleanup", output=tmp_path / "out").report.notes
+    assert any("the engine takes input_ids 1x1 to 16x64" in note for note in notes)
+    assert any("lengths of token ids are a guess" in note for note in notes)
+
+
 def test_samples_outside_the_range_of_shapes_are_no_golden_ones(source, samples, tmp_path):
     """The engine would refuse them on the device."""
     inside = optimize(source, target="jetson", data=samples, output=tmp_path / "a", allow_worse=True)

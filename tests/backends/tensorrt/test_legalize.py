@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 from graphpress import optimize
 from graphpress.backends.tensorrt.backend import TensorRTBackend
@@ -23,6 +25,7 @@ from graphpress.backends.tensorrt.legalize import (
     strong_form,
     weak_form,
 )
+from graphpress.backends.tensorrt.lint import Device
 from graphpress.backends.tensorrt.toolchain import find_toolchain
 from graphpress.cli.main import main
 from graphpress.ir import (
@@ -49,6 +52,7 @@ from graphpress.ir.encoding import (
     override_use,
     read_encoding,
     set_encoding,
+    set_float_type,
 )
 from graphpress.manager.contract import Context
 from graphpress.manager.evaluator import NoEvaluator
@@ -114,6 +118,38 @@ def run(model, inputs=None):
 
 def near(one, other, part):
     return bool(np.abs(one - other).max() <= part * np.abs(other).max())
+
+
+# -- limits on float types -------------------------------------------------------------------------------------
+
+
+RECURRENT = """<ir_version: 10, opset_import: ["": 17]> g (float[5,2,8] x, int32[2] lengths) => (float[2,4] y) {
+    e = MatMul (x, w)
+    , h = LSTM <hidden_size=8> (e, wi, wr, , lengths)
+    s = Squeeze (h, first)
+    y = MatMul (s, head)
+}"""
+
+
+@pytest.fixture(scope="module")
+def recurrent():
+    proto = onnx.parser.parse_model(RECURRENT)
+    shapes = {"w": (8, 8), "wi": (1, 32, 8), "wr": (1, 32, 8), "head": (8, 4)}
+    arrays = {name: np.full(shape, 0.1, np.float32) for name, shape in shapes.items()} | {"first": np.array([0])}
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    model = from_proto(proto)
+    prepare(model, {})
+    for node in model.graph:
+        set_float_type(node, "float16")
+    return model
+
+
+def test_what_the_parser_takes_in_float32_only_computes_in_it(recurrent):
+    form = canonical_form(recurrent, Device.of(load_target("jetson")))
+    assert [(refusal.where, "in float32 only" in refusal.why) for refusal in form.widened] == [("LSTM_h", True)]
+    types = {node.op_type: node.inputs[0].dtype for node in nodes(strong_form(form.model), "LSTM", "MatMul")}
+    assert types == {"LSTM": DataType.FLOAT, "MatMul": DataType.FLOAT16}
+    assert canonical_form(recurrent).widened == ()
 
 
 # -- a model that was quantized here --------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from graphpress.backend import ShapeRange
 from graphpress.backends.tensorrt.profiles import profile_of
@@ -12,20 +12,20 @@ from graphpress.errors import ModelError, UsageError
 from graphpress.ir import from_proto
 
 
-def model(**inputs):
+def model(dtype=TensorProto.FLOAT, **inputs):
     """Inputs of these dimensions, each handed through."""
     nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in inputs]
     graph = helper.make_graph(
         nodes,
         "open",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in inputs.items()],
-        [helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None) for name in inputs],
+        [helper.make_tensor_value_info(name, dtype, dims) for name, dims in inputs.items()],
+        [helper.make_tensor_value_info(f"{name}_out", dtype, None) for name in inputs],
     )
     return from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
 
 
 def feed(**shapes):
-    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    return shapes
 
 
 def test_static_inputs_need_none():
@@ -100,3 +100,21 @@ def test_a_symbol_that_comes_first_in_one_input_only_is_no_batch():
     assert profile == {"x": ShapeRange((1, 7), (1, 9), (16, 9)), "time": ShapeRange((7, 2), (9, 2), (9, 2))}
     with pytest.raises(ModelError, match="nothing is known of dimension"):
         profile_of(model(x=["N", "T"], time=["T", 2]), {}, [])
+
+
+def test_steps_in_time_are_no_batch_although_they_come_first():
+    """Then they are tuned for what the data holds, not for one."""
+    graph = "(float[T, N, 8] x) => (float[T, 1, N, 4] y) { y, h = RNN <hidden_size = 4> (x, w, r) }"
+    proto = parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> g {graph}')
+    weights = {"w": np.ones((1, 4, 8), np.float32), "r": np.ones((1, 4, 4), np.float32)}
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    samples = [feed(x=(length, 1, 8)) for length in (10, 24, 17)]
+    assert profile_of(from_proto(proto), {}, samples)["x"] == ShapeRange((10, 1, 8), (17, 1, 8), (24, 1, 8))
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(9999, (1, 128, 512)), (300, (1, 128, 256)), (77, (1, 64, 64))])
+def test_token_ids_without_data_are_as_long_as_the_model_runs(most, sizes):
+    """So is what shares their dimension."""
+    tokens = model(TensorProto.INT64, ids=["N", "T"], mask=["N", 1, "T"])
+    profile = profile_of(tokens, {}, [], lambda shapes: shapes["ids"][1] <= most)
+    assert tuple(shape[1] for shape in profile["ids"]) == tuple(shape[2] for shape in profile["mask"]) == sizes

@@ -1,4 +1,6 @@
 import io
+import re
+import time
 
 import pytest
 
@@ -48,6 +50,18 @@ def test_a_terminal_gets_a_bar_that_goes_away(on_terminal):
             progress._bars.refresh()
         assert progress._bars.tasks == []
     assert "[b]evaluating[/b]" in terminal.getvalue()
+
+
+def test_a_bar_says_how_long_the_rest_takes(on_terminal, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal = on_terminal()
+    with progress_on_stderr() as progress:
+        for _ in progress.track(range(3), "comparing outputs with those before"):
+            time.sleep(0.02)
+            progress._bars.refresh()
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).replace("\r", "\n").split("\n")
+    assert any(re.search(r"2/3 .*· 0:00:0\d left", line) for line in lines)
+    assert all(len(line) <= 80 for line in lines)
 
 
 def test_the_total_is_the_length_where_there_is_one(on_terminal):

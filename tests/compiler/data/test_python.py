@@ -191,7 +191,7 @@ def test_probes_are_seeded_and_share_symbols():
     assert {name: array.shape for name, array in feeds[0].items()} == {
         "image": (2, 3, 6, 16),
         "half": (2, 16),
-        "ids": (2, 8),
+        "ids": (2, 128),
         "flag": (),
         "text": (2,),
     }

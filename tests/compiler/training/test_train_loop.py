@@ -117,8 +117,9 @@ def test_calls_of_a_batch_add_up():
 
 def test_an_interrupted_training_is_taken_up_to_the_same_bytes(tmp_path):
     store = Store(tmp_path / "state.pt", seconds=1e9)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stop:
         run(source=FakeSource(interrupt_at=33), store=store)
+    assert any(str(tmp_path) in note and "same command" in note for note in stop.value.__notes__)
     source = FakeSource()
     model, done = run(source=source, store=store)
     assert done.resumed == 33

@@ -218,6 +218,7 @@ LIMITS = {
         training_mode=1,
         outputs=3,
     ),
+    "lengths of sequences in half precision": lambda net: recurrent(net, T.FLOAT16),
     "too many of the largest": lambda net: largest(net, 4000),
     "axes at run time": lambda net: single(net, "ReduceSum", given("axes", (1,), I64)),
     "capped attention": lambda net: single(
@@ -232,6 +233,13 @@ LIMITS = {
         softcap=2.0,
     ),
 }
+
+
+def recurrent(net, dtype):
+    made = net((5, 1, 8), dtype=dtype)
+    weights = made.constant(np.ones((1, 32, 8))), made.constant(np.ones((1, 32, 8)))
+    lengths = made.constant([5], T.INT32)
+    return made.output(made.node("LSTM", "x", *weights, "", lengths, hidden_size=8, name="n"))
 
 
 def largest(net, count):
@@ -257,6 +265,7 @@ def test_within_the_limits_all_is_fine(net, verdict):
         single(net, "MaxPool", shape=IMAGE, kernel_shape=[2, 2]),
         single(net, "Resize", absent, SCALES, shape=IMAGE, mode="linear"),
         largest(net, 3000),
+        recurrent(net, T.FLOAT),
     ):
         assert unsupported(made.model, load_target("rtx")) == []
         assert verdict(made).built

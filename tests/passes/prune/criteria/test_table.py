@@ -39,6 +39,16 @@ def test_an_unknown_name_is_refused_with_the_nearest():
         load_criterion("tailor")
 
 
+@pytest.mark.parametrize("name", ["fisher", "obs", "taylor", "wanda"])
+def test_what_is_in_one_unit_for_all_groups_is_not_divided(name):
+    assert load_criterion(name).usual.normalize == "none"
+
+
+@pytest.mark.parametrize("name", ["fpgm", "l1", "l2"])
+def test_what_looks_at_weights_alone_looks_at_both_ends_and_without_their_scale(name):
+    assert load_criterion(name).usual == Reduction(roles=("writes", "reads"), normalize="place")
+
+
 @pytest.mark.parametrize("name", WITHOUT_NORM)
 def test_scores_every_group_deterministically_and_leaves_the_model_alone(name, case):
     small = case()
