@@ -23,7 +23,7 @@ from graphpress.driver.options import Options
 from graphpress.driver.source import ModelFile
 from graphpress.driver.watch import Watch, Watched, states
 from graphpress.errors import DataError, ModelError, UsageError, listed
-from graphpress.evaluation import Metric, resolve_metric
+from graphpress.evaluation import Metric, RememberedReference, resolve_metric
 from graphpress.ir import Dims, Model, Refusal, clone, label, load, load_without_docs, static_shape
 from graphpress.ir.files import importing
 from graphpress.ir.foreign import foreign_nodes
@@ -76,6 +76,11 @@ class RunInputs:
     ranges: Mapping[str, ShapeRange]
     watch: Watch
     docs: int = 0
+
+    @cached_property
+    def reference(self) -> RememberedReference:
+        """The input model, for metrics that compare candidates with it on the same samples."""
+        return RememberedReference(self.session)
 
     @property
     def probes(self) -> Sequence[Feed]:

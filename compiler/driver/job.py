@@ -107,8 +107,8 @@ class Job:
             return None
         if gated is not None and data.selection is None:
             return gated
-        session, progress = self.inputs.session, self.context.progress
-        return score_model(prepared.simulation, data.evaluation, metric, session, self.config.threads, progress)
+        reference, progress = self.inputs.reference, self.context.progress
+        return score_model(prepared.simulation, data.evaluation, metric, reference, self.config.threads, progress)
 
     def evaluator(self) -> Evaluator:
         """Who decides over lossy passes."""
@@ -119,7 +119,7 @@ class Job:
             metric,
             samples,
             baseline,
-            self.inputs.session,
+            self.inputs.reference,
             self.prepare,
             self.config.options.max_drop,
             self.config.threads,
@@ -150,7 +150,7 @@ class Job:
         progress = self.context.progress
         with doing(f"measuring {inputs.file.name}"):
             return evaluate(
-                inputs.session, samples, inputs.metric, inputs.session, model=inputs.file.path, progress=progress
+                inputs.reference, samples, inputs.metric, inputs.reference, model=inputs.file.path, progress=progress
             )
 
 
@@ -182,7 +182,7 @@ def _context(config: RunConfig, inputs: RunInputs, progress: Progress) -> Contex
         evaluation=EvaluationService.of(
             inputs.data,
             inputs.metric,
-            inputs.session,
+            inputs.reference,
             lambda model: config.backend.prepare(model, config.target).simulation,
             config.threads,
             progress,

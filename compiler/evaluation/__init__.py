@@ -4,6 +4,7 @@ from graphpress.evaluation.evaluate import Score, evaluate, score_model
 from graphpress.evaluation.interval import Interval, drop_interval
 from graphpress.evaluation.metrics import Metric, resolve_metric
 from graphpress.evaluation.outputs import Predictions
+from graphpress.evaluation.reference import RememberedReference
 from graphpress.evaluation.sensitivity import DamageMeasure
 from graphpress.evaluation.service import EvaluationService
 from graphpress.evaluation.similarity import OutputAgreement, compare_outputs, sqnr
@@ -15,6 +16,7 @@ __all__ = [
     "Metric",
     "OutputAgreement",
     "Predictions",
+    "RememberedReference",
     "Score",
     "compare_outputs",
     "drop_interval",

@@ -12,6 +12,7 @@ from graphpress.data import Batch, Samples
 from graphpress.errors import DataError, UsageError
 from graphpress.evaluation.metrics import Guess, Metric
 from graphpress.evaluation.outputs import Outputs, Predictions
+from graphpress.evaluation.reference import RememberedReference
 from graphpress.ir import Model, save, weight_bytes
 from graphpress.progress import Progress, Silent
 from graphpress.runtime import KEPT_BYTES, Infer, Session, stand_by
@@ -100,7 +101,7 @@ def score_model(
 def _predicted(run: Infer, batches: Iterable[Batch], reference: Infer | None) -> Iterator[tuple[Batch, Predictions]]:
     """Outputs batch by batch; of two large models, only one is loaded at a time."""
     other = None if reference is run else reference
-    ahead = AHEAD_BYTES if isinstance(other, Session) and other.can_stand_by else 0
+    ahead = AHEAD_BYTES if isinstance(other, (Session, RememberedReference)) and other.can_stand_by else 0
     if ahead:
         stand_by(run)
     for answered in _answered(batches, other, ahead):

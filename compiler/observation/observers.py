@@ -9,6 +9,9 @@ import numpy as np
 BINS = 8192
 MAX_ELEMENTS_BINNED = 1 << 18
 """A histogram looks at fewer than twice this many elements of one update, evenly spaced; extrema look at all."""
+ENOUGH_BINNED = 1 << 20
+"""Elements after which it looks at fewer an update: its shape is known, and looking takes as long as running."""
+MAX_ELEMENTS_BINNED_LATER = 1 << 15
 
 
 class Observer(Protocol):
@@ -35,26 +38,31 @@ class MinMaxObserver:
 class HistogramObserver(MinMaxObserver):
     """Extrema and a histogram over [-r, r], where r is a power of two that doubles as larger values come.
 
-    Doubling merges bins in pairs, so that nothing already counted is lost and one pass suffices.
+    Doubling merges bins in pairs, so that nothing already counted is lost and one pass suffices. An element that is
+    looked at counts for all that it stands for, so that each sample has the same weight.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.counts = np.zeros(BINS, np.int64)
         self.radius = 0.0
+        self.binned = 0
 
     def update(self, array: np.ndarray) -> None:
         """Take in one batch."""
         super().update(array)
         flat = array.reshape(-1)
-        flat = flat[:: max(1, flat.size // MAX_ELEMENTS_BINNED)]
+        most = MAX_ELEMENTS_BINNED if self.binned < ENOUGH_BINNED else MAX_ELEMENTS_BINNED_LATER
+        step = max(1, flat.size // most)
+        flat = np.ascontiguousarray(flat[::step])
+        self.binned += flat.size
         largest = float(np.abs(flat).max(initial=0.0))
         if not np.isfinite(largest) or largest == 0.0:
-            self.counts[BINS // 2] += flat.size if largest == 0.0 else 0
+            self.counts[BINS // 2] += flat.size * step if largest == 0.0 else 0
             return
         self._reach(largest)
         index = (flat.astype(np.float64) * (0.5 * BINS / self.radius) + BINS // 2).astype(np.int64)
-        self.counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
+        self.counts += np.bincount(np.minimum(index, BINS - 1), minlength=BINS) * step
 
     @property
     def centers(self) -> np.ndarray:

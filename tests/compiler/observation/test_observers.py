@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from graphpress.observation import HistogramObserver, MinMaxObserver
-from graphpress.observation.observers import BINS, MAX_ELEMENTS_BINNED
+from graphpress.observation.observers import BINS, ENOUGH_BINNED, MAX_ELEMENTS_BINNED
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
 BATCHES = st.lists(arrays.arrays(np.float32, st.integers(0, 50), elements=FLOATS), min_size=1, max_size=6)
@@ -103,8 +103,19 @@ def test_large_batches_are_sampled_but_their_extrema_are_exact():
     values[1] = 100.0
     seen = watch([values])
     assert seen.high == 100.0
-    assert seen.counts.sum() <= 2 * MAX_ELEMENTS_BINNED
+    assert seen.binned <= 2 * MAX_ELEMENTS_BINNED
+    assert seen.counts.sum() == values.size
     assert abs(seen.percentile_range(99.0)[1] - np.percentile(values, 99.0)) < 0.05
+
+
+def test_many_batches_are_looked_at_less_and_weigh_the_same():
+    """Of 40 batches the last quarter lies elsewhere: it is a quarter of the histogram."""
+    low, high = (np.linspace(start, start + 1, ENOUGH_BINNED // 8, dtype=np.float32) for start in (1, -2))
+    few, many = watch([low] * 4), watch([low] * 30 + [high] * 10)
+    assert few.binned == 4 * low.size
+    assert many.binned < 17 * low.size
+    assert many.counts.sum() == 40 * low.size
+    assert many.counts[: BINS // 2].sum() / many.counts.sum() == pytest.approx(0.25, abs=1e-3)
 
 
 def test_memory_does_not_depend_on_how_much_was_seen():
