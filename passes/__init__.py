@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from graphpress.passes.fusion.fuse_swish import FuseSwish as FuseSwish
     from graphpress.passes.fusion.raise_opset import RaiseOpset as RaiseOpset
     from graphpress.passes.precision.reduce_precision import ReducePrecision as ReducePrecision
+    from graphpress.passes.precision.to_float32 import ToFloat32 as ToFloat32
     from graphpress.passes.prune.prune import Prune as Prune
     from graphpress.passes.prune.prune_depth import PruneDepth as PruneDepth
     from graphpress.passes.quantize.quantize import Quantize as Quantize

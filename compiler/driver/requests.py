@@ -33,7 +33,7 @@ def unmet_requests(config: RunConfig, run: Run, records: Sequence[PassRecord], j
 
 
 def _is_request(pass_: Pass, config: RunConfig) -> bool:
-    return pass_.name in config.recipe.explicit or not (pass_.lossless or pass_.recovers)
+    return pass_.name in config.recipe.explicit or pass_.is_goal
 
 
 def _unmet(asked: Iterator[tuple[PassRun, PassRecord]], judged: set[str]) -> Iterator[str]:
@@ -53,5 +53,6 @@ def _reason(pass_run: PassRun, record: PassRecord) -> str:
         return next((note for note in reversed(record.notes) if note.startswith("dropped: ")), "").removeprefix(
             "dropped: "
         )
-    is_head = not (pass_run.pass_.lossless or pass_run.pass_.recovers)
-    return "" if record.changes or not is_head else next(iter([*whys, *record.notes]), "nothing to change")
+    if record.changes or not pass_run.pass_.is_goal:
+        return ""
+    return next(iter([*whys, *record.notes]), "nothing to change")

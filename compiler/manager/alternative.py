@@ -29,7 +29,7 @@ def alternative(pass_: Pass, model: Model, context: Context) -> str:
         if _is_accepted(other, model, context):
             return f"--passes 'cleanup,fuse,{format_steps([PassCall(reference_of(other), options_of(other))])}'"
     own = context.target.recipe
-    heads = [head for head in named_recipe(own).passes if not head.lossless and not head.recovers]
+    heads = [head for head in named_recipe(own).passes if head.is_goal]
     is_other = all(type(head) is not type(pass_) or options_of(head) != options_of(pass_) for head in heads)
     return f"--recipe {own}" if is_other and any(_is_accepted(head, model, context) for head in heads) else ""
 

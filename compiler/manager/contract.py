@@ -142,6 +142,7 @@ class Pass(metaclass=PassType):
         name: how recipes and the command line call it.
         lossless: the outputs stay the same up to rounding; checked numerically by the manager.
         recovers: repairs the damage of the lossy pass before it, and shares its verdict.
+        prepares: gets the model ready for the lossy pass behind it, and is none that anybody asks a recipe for.
         needs_data: cannot run without calibration data.
         gated: done for speed or size, so that the never-worse gate may give it up; a change of the model's task is not.
         emits: the standard operator it creates, if whether that pays is for the target to say.
@@ -152,6 +153,7 @@ class Pass(metaclass=PassType):
     name: ClassVar[str] = ""
     lossless: ClassVar[bool] = True
     recovers: ClassVar[bool] = False
+    prepares: ClassVar[bool] = False
     needs_data: ClassVar[bool] = False
     gated: ClassVar[bool] = True
     emits: ClassVar[str | None] = None
@@ -180,6 +182,11 @@ class Pass(metaclass=PassType):
         Raises:
             GraphpressError: what the caller has to correct first.
         """
+
+    @property
+    def is_goal(self) -> bool:
+        """Whether it is what a recipe with it is asked for: lossy, and neither the way there nor what follows."""
+        return not (self.lossless or self.recovers or self.prepares)
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
         """Why this pass cannot run on this model at all, or None."""

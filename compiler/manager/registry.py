@@ -65,6 +65,7 @@ OWN_PASSES = {
     "sink_transposes": "graphpress.passes.cleanup.sink_transposes:SinkTransposes",
     "sparsify": "graphpress.passes.sparsify.sparsify:Sparsify",
     "surgery": "graphpress.passes.surgery.surgery:Surgery",
+    "to_float32": "graphpress.passes.precision.to_float32:ToFloat32",
     "train": "graphpress.passes.training.train:Train",
 }
 

@@ -219,7 +219,7 @@ def _not_float(node: Node) -> Refusal:
     data = node.inputs[0] if node.inputs else None
     if data is not None and (data.dtype is None or (data.dtype == DataType.FLOAT and rank_of(data) is None)):
         return Refusal.at(data, "its type and rank are not known", "export the model with the shapes of its values")
-    return Refusal.at(node, "does not compute in float32", "convert the model to float32 first")
+    return Refusal.at(node, "does not compute in float32", "run to_float32 first")
 
 
 def _is_encoded(node: Node) -> bool:

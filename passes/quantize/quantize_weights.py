@@ -143,7 +143,7 @@ def _refusal(node: Node, context: Context) -> Refusal | None:
     if context.excluded(node):
         return Refusal.at(node, "excluded by the user", "narrow --exclude")
     if weight.dtype != np.float32:
-        return Refusal.at(node, "does not compute in float32", "convert the model to float32 first")
+        return Refusal.at(node, "does not compute in float32", "run to_float32 first")
     if weight.ndim != 2 or not weight.size:
         return Refusal.at(node, "its weight is no matrix", "leave it float")
     if not np.isfinite(weight).all():
