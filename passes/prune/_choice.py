@@ -65,10 +65,10 @@ class CriterionChoice:
         if self.name != AUTO:
             self.criterion(self.name).check(context)
 
-    def score(self, model: Model, coupling: Coupling, context: Context, outcome: Outcome) -> Scores:
-        """Scores by the criterion named, else by the first that can judge this model; the outcome notes which."""
+    def score(self, model: Model, coupling: Coupling, context: Context, outcome: Outcome) -> tuple[str, Scores]:
+        """The criterion named, else the first that can judge this model, which the outcome notes; and its scores."""
         if self.name != AUTO:
-            return self.criterion(self.name).score(model, coupling, context)
+            return self.name, self.criterion(self.name).score(model, coupling, context)
         candidates, reasons = _WITHOUT_DATA if context.calibration is None else _WITH_DATA, ""
         for name in candidates:
             try:
@@ -80,7 +80,7 @@ class CriterionChoice:
             else:
                 break
         outcome.notes.append(f"units were judged by {_JUDGES[name]} (criterion {name}{reasons})")
-        return scores
+        return name, scores
 
 
 _WITH_DATA = ("taylor", "wanda")

@@ -12,31 +12,25 @@ steps, each removes part of the way (the same fraction of what is left) and scor
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-import numpy as np
-
-from graphpress.allocation import Curve, Goal, Kind
-from graphpress.coupling import Blocks, Coupling, Group, Keep, couple, remove, unshare
-from graphpress.coupling.cost import GroupCosts, Totals
+from graphpress.allocation import Goal, Kind
+from graphpress.coupling import Blocks, Coupling, Group, couple, remove, unshare
+from graphpress.coupling.cost import Totals
 from graphpress.coupling.kept import composed
 from graphpress.errors import UsageError
-from graphpress.ir import Model, Node, Refusal, clone, label
+from graphpress.ir import Model, Node, Refusal, label
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.prune._choice import AUTO, CriterionChoice
 from graphpress.passes.prune._limits import Limits
-from graphpress.passes.prune._masking import damage
-from graphpress.passes.prune._plan import NOTHING_REMOVED, CountPlan, KeptCounts, Strategy
-from graphpress.passes.prune._speed import allocate
+from graphpress.passes.prune._plan import NOTHING_REMOVED, KeptCounts, Strategy
+from graphpress.passes.prune._planner import Plan, Planner, PlanOptions
 from graphpress.passes.prune._steps import PruneHistory, PruneStep
-from graphpress.passes.prune.criteria import Combine, Normalize, Role, Scores
+from graphpress.passes.prune.criteria import Combine, Normalize, Role
 
 _GOALS: tuple[Kind, ...] = ("ratio", "macs_kept", "params_kept", "speedup")
 _DEFAULT = Goal("ratio", 0.5, "prune")
-_FRACTIONS = (0.25, 0.5, 0.75)
-"""Of a group's units, at which its damage is measured."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,8 @@ class Prune(Pass):
             auto takes the best that data and framework allow: taylor, wanda, l2.
         allocation: how many units each group keeps: uniform, global (one ranking of all units), sensitivity (least
             measured damage for what it saves), latency (least importance for what it saves, in time where the goal
-            is a speedup); auto takes uniform for a ratio, else latency.
+            is a speedup); auto takes uniform for a ratio, else latency, or with data what does the least damage in a
+            trial.
         combine: how the places of a group make one score: sum, mean, max, first; None for what is usual with
             the criterion, as for the next two.
         roles: which constants are scored: those that write the units, that read them, elementwise ones.
@@ -110,7 +105,8 @@ class Prune(Pass):
         scored = False
         for number in range(1, self.steps + 1):
             stays = goal.budget ** (number / self.steps) / left
-            step = PruneStep(number, goal.towards(stays), f"{context.step}.{self.name}.{number}", history)
+            key = f"{context.step}.{self.name}.{number}"
+            step = PruneStep(number, goal.towards(stays), key, history, alone=self.steps == 1)
             done = self._step(model, context, step, outcome)
             if done is None:
                 break
@@ -131,29 +127,19 @@ class Prune(Pass):
     def _step(self, model: Model, context: Context, step: PruneStep, outcome: Outcome) -> KeptCounts | None:
         coupling = self._couple(model, context, outcome)
         step.history.first = step.history.first or coupling
-        scores = self._criterion().score(model, coupling, context, outcome)
-        coupling = _scored(coupling, scores, outcome)
-        if not coupling.groups:
+        planner = Planner(model, coupling, self._options(), step, context, lambda copy: self._coupled(copy, context))
+        plan = planner.best()
+        outcome.refusals += plan.outcome.refusals
+        outcome.notes += plan.outcome.notes
+        if not plan.coupling.groups:
             outcome.refusals.append(Refusal(self.name, "no channels can be removed", "see `optimize inspect --groups`"))
             return None
-
-        def realize(counts: Mapping[str, int]) -> Model:
-            copy = clone(model)
-            remove(copy, self._coupled(copy, context), _keep(scores, counts))
-            return copy
-
-        costs = GroupCosts(model, coupling)
-        plan = self._plan(model, coupling, scores, step, context)
-        allocation = allocate(plan, model, costs, context, realize, key=step.key)
-        whole = costs.full
-        costs.keep_all(allocation.counts)
-        kept = remove(model, coupling, _keep(scores, allocation.counts))
+        kept = remove(model, plan.coupling, plan.keep)
         step.history.kept.update(composed(step.history.kept, kept))
         if context.transaction is not None:
             context.transaction.keep(kept)
-        summary = _summary(len(coupling.groups), whole, costs.totals)
-        _report(outcome, coupling, allocation, f"step {step.number}: {summary}" if self.steps > 1 else summary)
-        return allocation
+        _report(outcome, plan, f"step {step.number}: " if self.steps > 1 else "")
+        return plan.allocation
 
     # -- what the fields mean ---------------------------------------------------------------------------------
 
@@ -161,25 +147,14 @@ class Prune(Pass):
         kind = next((kind for kind in _GOALS if getattr(self, kind) is not None), None)
         return _DEFAULT if kind is None else Goal(kind, getattr(self, kind), self.name)
 
-    def _strategy(self) -> Strategy:
-        if self.allocation != "auto":
-            return self.allocation
-        return _AUTOMATIC[self._goal().kind]
-
     def _criterion(self) -> CriterionChoice:
         return CriterionChoice(self.criterion, self.combine, self.roles, self.normalize)
 
-    def _plan(self, model: Model, coupling: Coupling, scores: Scores, step: PruneStep, context: Context) -> CountPlan:
-        strategy, curves = self._strategy(), dict[str, Curve]()
-        if strategy == "sensitivity":
-            measured = damage(model, coupling, scores, context, _FRACTIONS)
-            curves = {name: Curve(np.array(_FRACTIONS), values) for name, values in measured.items()}
-        multiple = context.target.channel_multiple if step.goal.kind == "speedup" else 1
-        limits = replace(self._limits(multiple), whole=step.history.sizes_at_first(coupling))
-        return CountPlan(step.goal, strategy, scores, curves, limits)
+    def _options(self) -> PlanOptions:
+        return PlanOptions(self._criterion(), self.allocation, self.floor, self.multiple)
 
-    def _limits(self, multiple: int = 1) -> Limits:
-        return Limits(self.floor, multiple if self.multiple is None else self.multiple)
+    def _limits(self) -> Limits:
+        return self._options().limits()
 
     def _chosen(self) -> tuple[re.Pattern[str], re.Pattern[str] | None]:
         """Which layers are pruned, and which are left alone."""
@@ -227,38 +202,9 @@ _EXCLUDED = "excluded by name, or tied to what is"
 _REMEDIES = {_EXCLUDED: "narrow `exclude` (--exclude)"}
 _NO_REMEDY = "see `optimize inspect --groups` for what is tied to what"
 
-_AUTOMATIC: dict[str, Strategy] = {
-    "ratio": "uniform",
-    "macs_kept": "latency",
-    "params_kept": "latency",
-    "speedup": "latency",
-}
-
 
 def _written_by(group: Group, chosen: re.Pattern[str]) -> bool:
     return not chosen.pattern or any(chosen.search(label(node)) for node in group.writers)
-
-
-def _scored(coupling: Coupling, scores: Scores, outcome: Outcome) -> Coupling:
-    """The groups that the criterion could score."""
-    outcome.refusals += [
-        Refusal(group.name, "the criterion cannot judge this group", "take another criterion, such as l2")
-        for group in coupling.groups
-        if group.name not in scores
-    ]
-    return replace(coupling, groups=tuple(group for group in coupling.groups if group.name in scores))
-
-
-# -- units ----------------------------------------------------------------------------------------------------
-
-
-def _keep(scores: Scores, counts: Mapping[str, int]) -> Keep:
-    """Of each group as many units of the highest score; the first of equals."""
-    keep = {}
-    for name, count in counts.items():
-        keep[name] = np.zeros(len(scores[name]), bool)
-        keep[name][np.argsort(-scores[name], kind="stable")[:count]] = True
-    return keep
 
 
 def _summary(groups: int, before: Totals, after: Totals) -> str:
@@ -269,7 +215,8 @@ def _summary(groups: int, before: Totals, after: Totals) -> str:
     )
 
 
-def _report(outcome: Outcome, coupling: Coupling, allocation: KeptCounts, summary: str) -> None:
-    sizes = {group.name: group.size for group in coupling.groups}
-    outcome.changes += sum(count < sizes[name] for name, count in allocation.counts.items())
-    outcome.notes += [summary, *allocation.notes, *coupling.channels.notes]
+def _report(outcome: Outcome, plan: Plan, which: str) -> None:
+    sizes, counts = {group.name: group.size for group in plan.coupling.groups}, plan.allocation.counts
+    outcome.changes += sum(count < sizes[name] for name, count in counts.items())
+    summary = which + _summary(len(sizes), plan.whole, plan.left)
+    outcome.notes += [summary, *plan.allocation.notes, *plan.coupling.channels.notes]

@@ -1,0 +1,130 @@
+"""Plans are tried on copies before one is carried out: the least damage wins, and what was measured is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from graphpress.coupling import couple, remove
+from graphpress.data import Feed
+from graphpress.errors import ModelError
+from graphpress.ir import Model, clone, serialize
+from graphpress.manager.contract import Context, Outcome
+from graphpress.models import build
+from graphpress.passes.prune import _planner
+from graphpress.passes.prune._planner import kept_units
+from graphpress.passes.prune._trial import PlanTrial
+from graphpress.passes.prune.prune import Prune
+from graphpress.targets import load_target
+
+
+@pytest.fixture(scope="module")
+def network() -> Model:
+    return build("resnet", depth=8, stem="cifar", width=8, image=16)
+
+
+def feeds(model: Model) -> list[Feed]:
+    images = np.random.default_rng(0).normal(size=(48, 3, 16, 16)).astype(np.float32)
+    return [{model.graph.inputs[0].name or "": images[start : start + 16]} for start in range(0, 48, 16)]
+
+
+def about(model: Model, **more) -> Context:
+    return Context(load_target("cpu"), model, calibration=feeds(model), step="0", **more)
+
+
+def pruned(model: Model, context: Context, **fields) -> tuple[Model, Outcome]:
+    smaller = clone(model)
+    return smaller, Prune(macs_kept=0.5, **{"criterion": "l2", **fields}).run(smaller, context)
+
+
+def tried(outcome: Outcome) -> str:
+    return next((note for note in outcome.notes if "damage after" in note), "")
+
+
+@pytest.fixture
+def harm(monkeypatch) -> dict[str, float]:
+    """What each allocation is said to do; above 50 the model is ruined. The measuring has a test of its own."""
+    harms = {"latency": 0.2, "sensitivity": 0.1, "uniform": 0.05}
+    monkeypatch.setattr(_planner.Planner, "_damage", lambda self, plan, trial: harms[plan.strategy])
+    monkeypatch.setattr(PlanTrial, "is_absurd", lambda self, damage: damage > 50)
+    return harms
+
+
+def test_the_plan_of_least_damage_is_carried_out_and_said(network, harm):
+    smaller, outcome = pruned(network, about(network))
+    wanted, _ = pruned(network, about(network), allocation="sensitivity")
+    assert serialize(smaller) == serialize(wanted)
+    assert "0.2 by l2 with allocation latency, 0.1 by l2 with allocation sensitivity" in tried(outcome)
+    assert "l2 with allocation sensitivity was carried out" in tried(outcome)
+
+
+def test_a_sane_plan_needs_no_last_resort(network, harm):
+    assert "uniform" not in tried(pruned(network, about(network))[1])
+
+
+def test_where_plans_ruin_the_model_the_same_fraction_everywhere_is_tried(network, harm):
+    harm |= {"latency": 90.0, "sensitivity": 80.0}
+    smaller, outcome = pruned(network, about(network))
+    wanted, _ = pruned(network, about(network), allocation="uniform")
+    assert serialize(smaller) == serialize(wanted)
+    assert "l2 with allocation uniform was carried out" in tried(outcome)
+    assert "ask for less" not in tried(outcome)
+
+
+def test_a_plan_that_ruins_the_model_all_the_same_is_called_that(network, harm):
+    harm |= {"latency": 90.0, "sensitivity": 80.0, "uniform": 70.0}
+    assert "leaves little of what the model knew: ask for less" in tried(pruned(network, about(network))[1])
+
+
+def test_a_replay_follows_the_choice_and_measures_nothing(network, harm, monkeypatch):
+    context = about(network)
+    first, outcome = pruned(network, context)
+    monkeypatch.setattr(PlanTrial, "of", lambda *_: pytest.fail("measured again"))
+    second, again = pruned(network, about(network, decisions=context.decisions))
+    assert serialize(second) == serialize(first)
+    assert tried(again) == tried(outcome)
+
+
+@pytest.mark.parametrize("fields", [{"allocation": "latency"}, {"steps": 2}], ids=["named", "steps"])
+def test_what_leaves_no_choice_is_not_tried(network, fields):
+    assert not tried(pruned(network, about(network), **fields)[1])
+
+
+def test_without_data_nothing_is_tried(network):
+    assert not tried(pruned(network, replace(about(network), calibration=None))[1])
+
+
+def test_a_trial_that_would_take_too_long_is_left_out(network, monkeypatch):
+    monkeypatch.setattr(_planner, "MAX_MACS", 1.0)
+    smaller, outcome = pruned(network, about(network))
+    assert not tried(outcome)
+    assert serialize(smaller) == serialize(pruned(network, about(network), allocation="latency")[0])
+
+
+def test_a_trial_that_fails_is_said_and_the_first_plan_carried_out(network, monkeypatch):
+    def fail(*_: object) -> float:
+        raise ModelError("Foo cannot be run", where="foo", fix="none")
+
+    monkeypatch.setattr(PlanTrial, "damage", fail)
+    smaller, outcome = pruned(network, about(network))
+    assert any("could not be measured beforehand: Foo cannot be run" in note for note in outcome.notes)
+    assert serialize(smaller) == serialize(pruned(network, about(network), allocation="latency")[0])
+
+
+def test_a_trial_repairs_the_copy_and_compares_it_with_the_model(network):
+    trial, coupling = PlanTrial.of(network, about(network)), couple(network)
+    damages = []
+    for left in (1.0, 0.75, 0.25):
+        copy = clone(network)
+        counts = {group.name: max(1, round(left * group.size)) for group in coupling.groups}
+        scores = {group.name: np.arange(group.size) for group in coupling.groups}
+        raw = clone(network)
+        remove(raw, couple(raw), kept_units(scores, counts))
+        damages.append(trial.damage(copy, remove(copy, couple(copy), kept_units(scores, counts))))
+        assert damages[-1] <= trial.measure.damage(raw)
+    assert damages[0] == pytest.approx(0, abs=1e-6)
+    assert damages[0] < damages[1] < damages[2]
+    assert trial.is_absurd(trial.constant)
+    assert not trial.is_absurd(0.0)
