@@ -16,7 +16,7 @@ from typing import Any
 from graphpress import optimize
 from graphpress.data import load_dataset
 from graphpress.evaluation import evaluate, resolve_metric
-from graphpress.runtime import Session, compare_latency
+from graphpress.runtime import Session, compare_sessions
 
 THREADS = 2
 MODELS = {"resnet20_cifar10": "cifar10", "resnet32_cifar10": "cifar10", "mobilenet_v1_0.25_224": "imagenet500",
@@ -57,7 +57,7 @@ def measure(name: str, data_file: str, folder: Path) -> str:
 
     def cell(file: Path) -> str:
         session = Session(file, threads=THREADS)
-        timing = compare_latency(lambda: fp32.run(single), lambda: session.run(single))
+        timing = compare_sessions(fp32, session, single, seconds=6)
         top1 = evaluate(session, data.evaluation, metric).value
         return f"{top1:.4f} | {file.stat().st_size / model.stat().st_size:.2f} | {timing.ratio:.2f}"
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -19,7 +20,7 @@ import numpy as np
 from graphpress.data import Shapes, shapes_of
 from graphpress.ir import Model, Refusal
 from graphpress.runtime.runner import InProcess, Runner
-from graphpress.runtime.session import StandsBy
+from graphpress.runtime.session import renew, stand_by
 from graphpress.targets import Target
 
 
@@ -164,7 +165,7 @@ def runner_of(artifact: Artifact, *, runs_here: bool) -> Runner | None:
         return artifact.runner
     if not runs_here:
         return None
-    return InProcess(artifact.run, artifact.stand_by) if isinstance(artifact, StandsBy) else InProcess(artifact.run)
+    return InProcess(artifact.run, partial(stand_by, artifact), partial(renew, artifact))
 
 
 class Backend(Protocol):

@@ -147,6 +147,10 @@ class OnnxRuntimeArtifact:
         """Give the memory of a large model back until the next run."""
         self._session.stand_by()
 
+    def renew(self) -> None:
+        """Let the next run load the model anew."""
+        self._session.renew()
+
     def findings(self) -> Findings:
         """Read off the graph that really runs: ONNX Runtime keeps a node's name, but for a suffix."""
         if self._left_float is None:

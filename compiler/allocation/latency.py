@@ -15,7 +15,7 @@ import numpy as np
 from graphpress.cache import ContentCache
 from graphpress.ir import Model, digest
 from graphpress.progress import Progress, Silent
-from graphpress.runtime import InputSpec, Session, median_latency
+from graphpress.runtime import InputSpec, Session, undisturbed_latency
 from graphpress.runtime.environment import environment
 
 C = TypeVar("C")
@@ -57,7 +57,7 @@ class LatencyBench:
     def _measure(self, model: Model) -> float:
         session = Session(model, threads=self.threads)
         feed = {spec.name: np.full(_extents(spec), 0.01, spec.dtype) for spec in session.inputs}
-        return median_latency(lambda: session.run(feed), seconds=SECONDS, warm_up=WARM_UP) / 1e3
+        return undisturbed_latency(lambda: session.run(feed), seconds=SECONDS, warm_up=WARM_UP) / 1e3
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ class Benchmark:
     def _time(self, backend: Backend, name: str, detail: str) -> Measurement:
         """In turn with the reference; what runs in a place of its own is timed there alone."""
         from graphpress.backend import CompileOptions, runner_of
-        from graphpress.runtime import InProcess, compare_latency
+        from graphpress.runtime import InProcess, compare_sessions
 
         options = CompileOptions(self.target, self.threads, [self._feed])
         with scratch_folder() as folder:
@@ -135,9 +135,7 @@ class Benchmark:
             if not isinstance(runner, InProcess):
                 times = runner.measure([self._feed], seconds=self.seconds)
                 return Measurement(name, f"{detail}, on {runner.place}", 1e3 * median(times))
-            timing = compare_latency(
-                lambda: self._reference.run(self._feed), lambda: runner.run(self._feed), seconds=self.seconds
-            )
+            timing = compare_sessions(self._reference, runner, self._feed, seconds=self.seconds)
         return Measurement(name, detail, timing.b_ms, timing.ratio, timing.low, timing.high)
 
 

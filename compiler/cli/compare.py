@@ -12,7 +12,7 @@ from graphpress.cli.options import debug_option, json_option, seconds_option, th
 from graphpress.cli.text import echo_json, joined, say, table
 from graphpress.cli.types import FILLED
 from graphpress.errors import UsageError
-from graphpress.manager.records import SpeedVerdict
+from graphpress.manager.gate import speed_verdict
 from graphpress.report import sentences
 from graphpress.report.records import Figures, Report
 
@@ -29,7 +29,7 @@ class ModelComparison:
     """Two models side by side.
 
     Args:
-        a, b: figures of each; ``latency_ms`` is the median of one call.
+        a, b: figures of each; ``latency_ms`` is the time of an undisturbed call.
         outputs: agreement of each output that both have.
         timing: the paired measurement; ``ratio`` below 1 means that the second is faster.
         threads: threads of the runtime.
@@ -61,13 +61,13 @@ def compare(a: str, b: str, data: str | None, limit: int, threads: int, seconds:
     from graphpress.cli.feeds import samples_for
     from graphpress.driver.inputs import first_samples
     from graphpress.evaluation import compare_outputs
-    from graphpress.runtime import Session, compare_latency
+    from graphpress.runtime import Session, compare_sessions
 
     sessions = Session(Path(a), threads=threads), Session(Path(b), threads=threads)
     _check_same_inputs(*sessions, where=b)
     samples = samples_for(sessions[0], data, limit)
     feed = first_samples(next(iter(samples)), sessions[0].inputs, 1)
-    timing = compare_latency(lambda: sessions[0].run(feed), lambda: sessions[1].run(feed), seconds=seconds)
+    timing = compare_sessions(*sessions, feed, seconds=seconds)
     batch = next((len(array) for array in feed.values() if array.ndim), 1)
     result = ModelComparison(
         figures(Path(a), timing.a_ms, feed), figures(Path(b), timing.b_ms, feed),
@@ -120,12 +120,15 @@ def _agreement(a: Session, b: Session, samples: Samples) -> float | None:
 
 def _text(result: ModelComparison, a: str, b: str) -> str:
     timing = result.timing
-    speed = SpeedVerdict(ratio=timing.ratio, low=timing.low, high=timing.high, rounds=timing.rounds)
-    report = Report(model=a, target="", backend="", status="delivered", baseline=result.a, result=result.b, speed=speed)
+    report = Report(
+        model=a, target="", backend="", status="delivered", baseline=result.a, result=result.b,
+        speed=speed_verdict(timing),
+    )  # fmt: skip
     rows = [(row.label, row.before, row.after, row.change) for row in sentences.comparison(report)]
     measured = (
-        f"time ratio {timing.ratio:.3f} (95% interval {timing.low:.3f} to {timing.high:.3f}, {timing.rounds} rounds, "
-        f"batch {result.batch}, {sentences.plural(result.threads, 'thread')})"
+        f"time ratio {timing.ratio:.3f} (95% interval {timing.low:.3f} to {timing.high:.3f}, "
+        f"{sentences.plural(timing.pairs, 'pair')} of sessions, batch {result.batch}, "
+        f"{sentences.plural(result.threads, 'thread')})"
     )
     outputs = [
         (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -15,15 +14,27 @@ from graphpress.driver.acceptance import budget_fault, original_fault, output_fa
 from graphpress.driver.job import Job
 from graphpress.errors import DataError, ModelError
 from graphpress.evaluation import Score
-from graphpress.manager.gate import SLOWER, Comparison
+from graphpress.manager.gate import Comparison
 from graphpress.manager.run import Checkpoint, Run
 from graphpress.progress import doing
-from graphpress.runtime import KEPT_BYTES, InProcess, PairedTiming, compare_alone, compare_latency, stand_by
+from graphpress.runtime import (
+    KEPT_BYTES,
+    InProcess,
+    PairedTiming,
+    compare_alone,
+    compare_latency,
+    over_pairs,
+    renew,
+    stand_by,
+)
 
 ORIGINAL = "original"
 DECISION = "delivered"
-LONG_SECONDS = 12.0
 MEASURED_SECONDS = 3.0
+LIMIT_SECONDS = 60.0
+"""After so long no further sessions are timed, as long as there are a few."""
+BRIEF_SECONDS = 10.0
+"""The same where nothing depends on which is faster."""
 
 
 @dataclass(frozen=True)
@@ -208,26 +219,42 @@ def compare(job: Job, artifact: Artifact, *, decides: bool = True) -> Comparison
         artifact: runs already.
         decides: whether anything depends on which of the two is faster.
     """
-    timing: PairedTiming | None = None
+    comparison = Comparison(None, job.inputs.original_bytes, artifact.bytes)
     runner = runner_of(artifact, runs_here=job.runs_here)
     if isinstance(runner, InProcess) and job.inputs.runs:
-        time = _timer(job, artifact, runner)
-        timing = time()
-        if (
-            decides and timing.low <= SLOWER < timing.high
-        ):  # too close to call: look longer, so that chance decides less
-            timing = time(seconds=LONG_SECONDS)
+        timing = over_pairs(
+            _pair_timer(job, artifact, runner),
+            lambda joint: not decides or replace(comparison, timing=joint).is_settled,
+            LIMIT_SECONDS if decides else BRIEF_SECONDS,
+        )
+        comparison = replace(comparison, timing=timing)
         stand_by(job.inputs.session, runner)
-    return Comparison(timing, job.inputs.original_bytes, artifact.bytes)
+    return comparison
 
 
-def _timer(job: Job, artifact: Artifact, runner: InProcess) -> Callable[..., PairedTiming]:
-    """What times the two; of models that are large, only one is loaded at a time."""
+def _pair_timer(job: Job, artifact: Artifact, runner: InProcess) -> Callable[[int], PairedTiming]:
+    """What times a pair of sessions, of which now one is loaded first and now the other."""
     session, feed = job.inputs.session, job.inputs.single
     calls = (lambda: session.run(feed)), (lambda: runner.run(feed))
     if min(job.inputs.original_bytes, artifact.bytes) > KEPT_BYTES:
-        return partial(compare_alone, *calls, lambda: stand_by(session, runner))
-    return partial(compare_latency, *calls)
+        return lambda number: _alone(*calls, lambda: stand_by(session, runner), number)
+
+    def pair(number: int) -> PairedTiming:
+        if number:
+            renew(session, runner)
+            calls[number % 2]()
+        return compare_latency(*calls)
+
+    return pair
+
+
+def _alone(
+    original: Callable[[], object], result: Callable[[], object], put_away: Callable[[], object], number: int
+) -> PairedTiming:
+    """One at a time, of models that are large: the result first, which is loaded already, then the original first."""
+    if number % 2:
+        return compare_alone(original, result, put_away)
+    return compare_alone(result, original, put_away).reversed()
 
 
 def _better(comparison: Comparison) -> bool:

@@ -19,14 +19,15 @@ from graphpress.evaluation import Score
 from graphpress.ir import Refusal, check_data_names, count_nodes, graphs
 from graphpress.ir.encoding import compute_requests
 from graphpress.ir.garbage import paused_collection
+from graphpress.manager.gate import speed_verdict
 from graphpress.manager.manifest import MANIFEST_FILE, Manifest, file_records, write_manifest
-from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict
+from graphpress.manager.records import PassRecord, RefusalRecord
 from graphpress.manager.run import Checkpoint, Run
 from graphpress.progress import doing
 from graphpress.report import sentences
 from graphpress.report.html import write_html
 from graphpress.report.records import Figures, LayerRecord, Report, Status, to_json
-from graphpress.runtime import median_latency, stand_by
+from graphpress.runtime import stand_by, undisturbed_latency
 from graphpress.runtime.environment import environment
 
 
@@ -103,9 +104,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         refusals=(*_import_refusals(job), *run.refusals(), *_backend_refusals(job, choice)),
         layers=tuple(_layers(choice, after)),
         verdict=job.verdict(choice.score),
-        speed=None
-        if timing is None
-        else SpeedVerdict(ratio=timing.ratio, low=timing.low, high=timing.high, rounds=timing.rounds),
+        speed=None if timing is None else speed_verdict(timing),
         modelled_ms=_modelled_ms(job, after),
         modelled_baseline_ms=_modelled_ms(job, before),
         dropped_for_worse=_dropped(choice, "worse"),
@@ -142,7 +141,7 @@ def _baseline_latency(job: Job) -> float | None:
     """Latency of the input model when nothing was compared with it; None where it cannot be measured here."""
     if not job.runs_here or not job.inputs.runs:
         return None
-    latency = median_latency(lambda: job.inputs.session.run(job.inputs.single))
+    latency = undisturbed_latency(lambda: job.inputs.session.run(job.inputs.single))
     stand_by(job.inputs.session)
     return latency
 

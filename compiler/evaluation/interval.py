@@ -9,6 +9,7 @@ from statistics import NormalDist
 import numpy as np
 
 from graphpress.evaluation.evaluate import Score
+from graphpress.statistics import t_interval
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def drop_interval(baseline: Score, candidate: Score, confidence: float = 0.95) -
         return Interval(drop, *newcombe(before.astype(bool), after.astype(bool), confidence))
     if before.size < 2:
         return Interval(drop, None, None)
-    return Interval(drop, *paired_t(before - after, confidence))
+    return Interval(drop, *t_interval(before - after, confidence))
 
 
 def newcombe(before: np.ndarray, after: np.ndarray, confidence: float) -> tuple[float, float]:
@@ -81,15 +82,6 @@ def wilson(share: float, n: int, z: float) -> tuple[float, float]:
     return (center - spread) / scale, (center + spread) / scale
 
 
-def paired_t(differences: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Student's interval of the mean of at least two differences."""
-    n = differences.size
-    center = float(differences.mean())
-    error = float(differences.std(ddof=1)) / math.sqrt(n)
-    reach = _t_quantile(0.5 + confidence / 2, n - 1) * error
-    return center - reach, center + reach
-
-
 def _joined(first: float, second: float, phi: float) -> float:
     return math.sqrt(max(0.0, first * first - 2 * phi * first * second + second * second))
 
@@ -104,24 +96,6 @@ def _phi(before: np.ndarray, after: np.ndarray) -> float:
         product = max(product - n / 2, 0)
     margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
     return product / math.sqrt(margins) if margins else 0.0
-
-
-def _t_quantile(probability: float, freedom: int) -> float:
-    """Quantile of Student's t: exact for 1 and 2 degrees of freedom, else Abramowitz and Stegun 26.7.5."""
-    if freedom == 1:
-        return math.tan(math.pi * (probability - 0.5))
-    if freedom == 2:
-        a = 2 * probability - 1
-        return a * math.sqrt(2 / (1 - a * a))
-    z, v = NormalDist().inv_cdf(probability), float(freedom)
-    terms = (
-        z,
-        (z**3 + z) / (4 * v),
-        (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2),
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3),
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * v**4),
-    )
-    return math.fsum(terms)
 
 
 def _is_binary(scores: np.ndarray) -> bool:

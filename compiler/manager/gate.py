@@ -11,6 +11,11 @@ SLOWER = SpeedVerdict.slower_above
 """Slower means that even the lower confidence bound of the time ratio lies above this."""
 
 
+def speed_verdict(timing: PairedTiming) -> SpeedVerdict:
+    """A timing as the report has it."""
+    return SpeedVerdict(ratio=timing.ratio, low=timing.low, high=timing.high, rounds=timing.rounds, pairs=timing.pairs)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A candidate against the input model.
@@ -34,6 +39,13 @@ class Comparison:
     def faster(self) -> bool:
         """Surely faster."""
         return self.timing is not None and self.timing.high < 1.0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether more timing cannot change what is kept: it is not even likely to be worse, or surely faster."""
+        if self.timing is None or self.faster:
+            return True
+        return self.timing.ratio <= (SLOWER if self.bytes_after <= self.bytes_before else 0)
 
     @property
     def worse(self) -> str:

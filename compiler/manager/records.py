@@ -87,9 +87,10 @@ class SpeedVerdict:
     """Paired, interleaved timing of the result against the input model.
 
     Args:
-        ratio: median of result time / input time; below 1 the result is faster.
-        low, high: the interval of that median.
+        ratio: of the result's time to the input model's; below 1 the result is faster.
+        low, high: the interval of that ratio, with the spread between sessions in it.
         rounds: paired measurements.
+        pairs: of sessions that were timed.
         slower_above: the never-worse gate's tolerance: the result is worse where even ``low`` lies above this.
     """
 
@@ -97,6 +98,7 @@ class SpeedVerdict:
     low: float
     high: float
     rounds: int = 0
+    pairs: int = 1
     slower_above: float = 1.03
 
 

@@ -30,7 +30,7 @@ class Figures:
 
     Args:
         metric: value of the metric, a fraction (0.91 is 91 %).
-        latency_ms: median time of one call in milliseconds.
+        latency_ms: time of one undisturbed call in milliseconds, the tenth percentile of many.
         parameters: elements of all weights (not of constants that only steer data movement, as shapes and axes do).
         macs: multiply-accumulates of one call.
         bytes: size of the model file with its external data.

@@ -175,7 +175,8 @@ def speed(report: Report) -> str:
     verdict = f"; {place} the tolerance of never slower: a lower bound of at most {timing.slower_above:.2f}"
     return (
         f"time ratio {timing.ratio:.3f} (95% interval {timing.low:.3f} to {timing.high:.3f}, "
-        f"{timing.rounds} paired rounds, {plural(report.threads, 'thread')}){verdict if timing.high >= 1 else ''}"
+        f"{plural(timing.pairs, 'pair')} of sessions, {plural(report.threads, 'thread')})"
+        f"{verdict if timing.high >= 1 else ''}"
     )
 
 
@@ -224,7 +225,8 @@ def comparison(report: Report) -> list[ComparisonRow]:
     rows.append(_nodes_row(report))
     if report.modelled_ms is not None:
         label = f"least time on {report.target}, modelled"
-        rows.append(_row(label, report.modelled_baseline_ms, report.modelled_ms, milliseconds, FASTER_OR_SLOWER))
+        times_ms = (milliseconds(report.modelled_baseline_ms), milliseconds(report.modelled_ms))
+        rows.append(ComparisonRow(label, *times_ms))  # the ratio of two lower bounds bounds nothing
     return rows
 
 
@@ -320,7 +322,7 @@ def _row(
 
 
 def _latency_row(report: Report) -> ComparisonRow:
-    """The change is the paired ratio, which is steadier than the quotient of two medians."""
+    """The change is the ratio that was measured, from which the time after follows."""
     before, after, timing = report.baseline.latency_ms, report.result.latency_ms, report.speed
     if timing is None:
         return _row("latency", before, after, milliseconds, FASTER_OR_SLOWER)

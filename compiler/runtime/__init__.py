@@ -10,9 +10,10 @@ import os
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 from graphpress.runtime.float_layers import keep_float_layers
-from graphpress.runtime.measure import PairedTiming, call_times, compare_alone, compare_latency, median_latency
+from graphpress.runtime.measure import PairedTiming, call_times, compare_alone, compare_latency, undisturbed_latency
+from graphpress.runtime.pairs import compare_sessions, over_pairs
 from graphpress.runtime.runner import Infer, InProcess, Runner
-from graphpress.runtime.session import KEPT_BYTES, InputSpec, Session, StandsBy, stand_by
+from graphpress.runtime.session import KEPT_BYTES, InputSpec, Renews, Session, StandsBy, renew, stand_by
 
 __all__ = [
     "KEPT_BYTES",
@@ -20,13 +21,17 @@ __all__ = [
     "Infer",
     "InputSpec",
     "PairedTiming",
+    "Renews",
     "Runner",
     "Session",
     "StandsBy",
     "call_times",
     "compare_alone",
     "compare_latency",
+    "compare_sessions",
     "keep_float_layers",
-    "median_latency",
+    "over_pairs",
+    "renew",
     "stand_by",
+    "undisturbed_latency",
 ]

@@ -1,8 +1,12 @@
-"""Paired latency: two runners interleaved in one process, compared round by round.
+"""Paired latency: two runners interleaved in one process, compared over the same while.
 
-Machines are noisy, and slow together: the ratio within a round is far steadier than either time. The bounds
-are the exact confidence interval of the median from order statistics (no assumption on the distribution;
-David & Nagaraja, Order Statistics, 3rd ed., section 7.1).
+What else a machine does only ever adds to a time. The time of a call is therefore the tenth percentile of its samples,
+which holds still where the median wanders: on two cores with nine processes, the logarithm of the ratio of two sessions
+has a standard deviation of 0.02 instead of 0.3. Machines also change their clock, so that times are compared block by
+block, and the bounds are Student's interval over the blocks.
+
+They hold for these two sessions. Where memory lies and which threads a session gets make it up to some ten percent
+faster or slower than another of the same file, for as long as it lives: ``graphpress.runtime.pairs`` compares models.
 """
 
 from __future__ import annotations
@@ -10,16 +14,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from graphpress.statistics import t_interval
+
 WARM_UP_SECONDS = 0.2
 SHORTEST_SAMPLE_SECONDS = 0.002
-MIN_ROUNDS = 15
+MIN_ROUNDS = 5
+BLOCKS = 5
+UNDISTURBED = 0.1
+CONFIDENCE = 0.95
 MAX_ROUNDS_A_SECOND = 100
-TURNS = 2
-"""How often each of two calls that cannot be ready together gets a while."""
+MIN_CALLS = 2
+"""Least calls of a warm-up, behind the first, which may load the model."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +36,13 @@ class PairedTiming:
     """Two runners compared.
 
     Args:
-        a_ms: median time of one call of the first, in milliseconds.
-        b_ms: the same of the second.
-        ratio: median over the rounds of (time of the second / time of the first); below 1 the second is faster.
-        low: lower 95 % confidence bound of that median.
+        a_ms: time of one undisturbed call of the first, in milliseconds.
+        b_ms: the same of the second: ``ratio`` times that of the first, so that the two say what the ratio says.
+        ratio: of the time of the second to that of the first; below 1 the second is faster.
+        low: its lower 95 % confidence bound.
         high: upper bound.
-        rounds: how many pairs were measured.
+        rounds: how often the two were timed in turn.
+        pairs: how many sessions of each were timed; the interval holds the spread between them from two on.
     """
 
     a_ms: float
@@ -41,9 +51,14 @@ class PairedTiming:
     low: float
     high: float
     rounds: int
+    pairs: int = 1
+
+    def reversed(self) -> PairedTiming:
+        """The first of the two against the second."""
+        return replace(self, a_ms=self.b_ms, b_ms=self.a_ms, ratio=1 / self.ratio, low=1 / self.high, high=1 / self.low)
 
 
-def compare_latency(a: Callable[[], object], b: Callable[[], object], *, seconds: float = 3.0) -> PairedTiming:
+def compare_latency(a: Callable[[], object], b: Callable[[], object], *, seconds: float = 0.5) -> PairedTiming:
     """Time two calls in turn (a b, b a, a b, …) for about ``seconds``, after a warm-up of both.
 
     Calls shorter than 2 ms are repeated within a sample, so that the clock's own cost does not count.
@@ -64,48 +79,60 @@ def compare_latency(a: Callable[[], object], b: Callable[[], object], *, seconds
 
 
 def compare_alone(
-    a: Callable[[], object], b: Callable[[], object], put_away: Callable[[], object], *, seconds: float = 3.0
+    first: Callable[[], object], second: Callable[[], object], put_away: Callable[[], object], *, seconds: float = 1.0
 ) -> PairedTiming:
     """The same for two calls that take too much memory to be ready together: a while for one, a while for the other.
 
-    The pairs are the samples of two neighboring whiles, in their order: what slows the machine for longer than one of
-    them widens the interval.
-
     Args:
-        a: a call, which gets ready by itself, in its warm-up.
-        b: the other, which comes first: it may be ready already.
+        first: a call, which gets ready by itself, in its warm-up; it may be ready already, and so is the other behind.
+        second: the other.
         put_away: called before it is the other's turn.
         seconds: about how long to measure, the getting ready apart.
     """
-    times: list[tuple[float, float]] = []
-    for turn in range(TURNS):  # b a, a b, …: between two turns nothing has to get ready anew
-        first, second = (a, b) if turn % 2 else (b, a)
-        before = _samples(first, seconds / (2 * TURNS))
-        put_away()
-        behind = _samples(second, seconds / (2 * TURNS), len(before))
-        times += zip(before, behind, strict=True) if turn % 2 else zip(behind, before, strict=True)
+    before = _samples(first, seconds / 2)
     put_away()
-    return _paired(times)
+    return _paired(list(zip(before, _samples(second, seconds / 2, len(before)), strict=True)))
 
 
 def _samples(call: Callable[[], object], seconds: float, count: int | None = None) -> list[float]:
     """Times of single calls in seconds: for about so long, or so many."""
     repeats, times = _repeats(call), list[float]()
-    deadline, least = time.perf_counter() + seconds, count or -(-MIN_ROUNDS // TURNS)
+    deadline, least = time.perf_counter() + seconds, count or MIN_ROUNDS
     while len(times) < least or (count is None and time.perf_counter() < deadline):
         times.append(_time(call, repeats))
     return times
 
 
 def _paired(times: list[tuple[float, float]]) -> PairedTiming:
-    firsts, seconds = np.array(times).T
-    low, ratio, high = median_interval(seconds / firsts)
-    return PairedTiming(1e3 * float(np.median(firsts)), 1e3 * float(np.median(seconds)), ratio, low, high, len(times))
+    first, second = (float(time) for time in undisturbed(np.array(times)))
+    blocks = [undisturbed(block) for block in np.array_split(np.array(times), BLOCKS)]
+    spread = np.log([block[1] / block[0] for block in blocks])
+    return timing_of(second / first, spread, 1e3 * first, len(times))
 
 
-def median_latency(call: Callable[[], object], *, seconds: float = 1.0, warm_up: float = WARM_UP_SECONDS) -> float:
-    """Median time of one call in milliseconds, after a warm-up of so many seconds."""
-    return 1e3 * float(np.median(call_times(call, seconds=seconds, warm_up=warm_up)))
+def timing_of(ratio: float, logs: np.ndarray, milliseconds: float, rounds: int, pairs: int = 1) -> PairedTiming:
+    """A ratio with Student's interval.
+
+    Args:
+        ratio: measured.
+        logs: logarithms of at least two independent measurements of it.
+        milliseconds: time of the first of those compared.
+        rounds: measured for this in all.
+        pairs: of sessions.
+    """
+    low, high = t_interval(logs, CONFIDENCE)
+    reach = math.exp((high - low) / 2)
+    return PairedTiming(milliseconds, milliseconds * ratio, ratio, ratio / reach, ratio * reach, rounds, pairs)
+
+
+def undisturbed(times: np.ndarray) -> np.ndarray:
+    """The tenth percentile along the first axis: what a call takes while the machine does nothing else."""
+    return np.asarray(np.quantile(times, UNDISTURBED, axis=0))
+
+
+def undisturbed_latency(call: Callable[[], object], *, seconds: float = 1.0, warm_up: float = WARM_UP_SECONDS) -> float:
+    """Time of one undisturbed call in milliseconds, after a warm-up of so many seconds."""
+    return 1e3 * float(undisturbed(np.array(call_times(call, seconds=seconds, warm_up=warm_up))))
 
 
 def call_times(call: Callable[[], object], *, seconds: float, warm_up: float = WARM_UP_SECONDS) -> list[float]:
@@ -118,31 +145,12 @@ def call_times(call: Callable[[], object], *, seconds: float, warm_up: float = W
     return times
 
 
-def median_interval(samples: np.ndarray) -> tuple[float, float, float]:
-    """Lower 95 % bound, median and upper bound, from order statistics.
-
-    >>> median_interval(np.arange(1.0, 102.0))
-    (41.0, 51.0, 61.0)
-    """
-    ordered = np.sort(samples)
-    count = len(ordered)
-    below, tail = 0, _binomial_half(count, 0)  # the chance that at most `below` of the samples lie under the median
-    while (longer := tail + _binomial_half(count, below + 1)) <= 0.025:
-        below, tail = below + 1, longer
-    return float(ordered[below]), float(np.median(ordered)), float(ordered[count - 1 - below])
-
-
-def _binomial_half(trials: int, successes: int) -> float:
-    """The chance of exactly so many successes in fair trials, without numbers too large for a float."""
-    log_choices = math.lgamma(trials + 1) - math.lgamma(successes + 1) - math.lgamma(trials - successes + 1)
-    return math.exp(log_choices - trials * math.log(2))
-
-
 def _repeats(call: Callable[[], object], warm_up: float = WARM_UP_SECONDS) -> int:
     """Warm up, and find how often to call for one sample."""
-    end, calls = time.perf_counter() + warm_up, 0
-    started = time.perf_counter()
-    while calls < 3 or time.perf_counter() < end:
+    call()
+    started, calls = time.perf_counter(), 0
+    end = started + warm_up
+    while calls < MIN_CALLS or time.perf_counter() < end:
         call()
         calls += 1
     return max(1, math.ceil(SHORTEST_SAMPLE_SECONDS / ((time.perf_counter() - started) / calls)))

@@ -51,10 +51,12 @@ class InProcess:
     Args:
         infer: one call.
         stand_by: gives the model's memory back until the next call, where it can.
+        renew: lets the next call load the model anew, where it can.
     """
 
     infer: Infer
     stand_by: Callable[[], None] = lambda: None
+    renew: Callable[[], None] = lambda: None
 
     @property
     def place(self) -> str:

@@ -78,6 +78,22 @@ def stand_by(*runs: object) -> None:
             run.stand_by()
 
 
+@runtime_checkable
+class Renews(Protocol):
+    """What can make ready anew, as another process would."""
+
+    def renew(self) -> None:
+        """Forget what is loaded; the next run loads it again."""
+        ...
+
+
+def renew(*runs: object) -> None:
+    """Let each of them that can load its model anew: no two sessions of a model are equally fast."""
+    for run in runs:
+        if isinstance(run, Renews):
+            run.renew()
+
+
 class Session:
     """One loaded model.
 
@@ -121,7 +137,8 @@ class Session:
         self._open = partial(_open, model, extra_outputs, options)
         self._session: onnxruntime.InferenceSession | None
         self._session, facts = self._open()
-        self.can_stand_by = isinstance(model, (str, Path)) and facts.weight_bytes > KEPT_BYTES
+        self._is_file = isinstance(model, (str, Path))
+        self.can_stand_by = self._is_file and facts.weight_bytes > KEPT_BYTES
         self.inputs = _input_specs(self._session.get_inputs(), facts)
         self.output_names: list[str] = [argument.name for argument in self._session.get_outputs()]
 
@@ -165,6 +182,11 @@ class Session:
         So does one that was never a file: nobody knows whether it is still what was loaded.
         """
         if self.can_stand_by:
+            self._session = None
+
+    def renew(self) -> None:
+        """Let the next run load the model again, if it is a file, into other memory and other threads."""
+        if self._is_file:
             self._session = None
 
 

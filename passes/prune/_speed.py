@@ -19,7 +19,7 @@ from graphpress.manager.contract import Context
 from graphpress.passes.prune._plan import ASK_FOR_LESS, NOTHING_REMOVED, CountPlan, KeptCounts
 from graphpress.passes.prune._prices import measured_price, modelled_price
 from graphpress.passes.prune._probe import probe_feed
-from graphpress.runtime import Session, median_latency
+from graphpress.runtime import Session, undisturbed_latency
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _measured(plan: CountPlan, model: Model, costs: GroupCosts, context: Context
 def _price(
     plan: CountPlan, costs: GroupCosts, session: Session, feed: Mapping[str, np.ndarray], context: Context
 ) -> Price:
-    whole = median_latency(lambda: session.run(feed)) / 1e3
+    whole = undisturbed_latency(lambda: session.run(feed)) / 1e3
     bench = LatencyBench(context.threads, context.cache)
     return measured_price(costs, plan.limits, whole, bench, context.progress)
 

@@ -18,7 +18,7 @@ FOLDERS = {
 LAYERS = (
     ("printable", "scratch"),
     ("errors",),
-    ("cache", "child_process", "memory", "plain", "plugins", "progress", "validation"),
+    ("cache", "child_process", "memory", "plain", "plugins", "progress", "statistics", "validation"),
     ("data", "ir"),
     ("graphsurgeon", "ops", "runtime"),
     ("targets",),

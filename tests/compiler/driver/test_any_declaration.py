@@ -110,7 +110,7 @@ def untimed():
     """Nothing here is about speed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("graphpress.driver.choice.compare", lambda job, artifact, **_: Comparison(None, 1, 1))
-        patch.setattr("graphpress.driver.delivery.median_latency", lambda call: 0.001)
+        patch.setattr("graphpress.driver.delivery.undisturbed_latency", lambda call: 0.001)
         yield
 
 

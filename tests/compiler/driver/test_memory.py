@@ -31,8 +31,6 @@ def optimize(network_file, images, tmp_path, monkeypatch):
     monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.2))
     monkeypatch.setattr("graphpress.driver.choice.compare_alone", partial(compare_alone, seconds=0.2))
 
-    monkeypatch.setattr("graphpress.driver.choice.LONG_SECONDS", 0.2)
-
     def run(recipe, output):
         options = {"threads": 1, "allow_worse": True, "max_drop": None}
         return graphpress.optimize(file, data=images, output=tmp_path / output, recipe=recipe, **options)
@@ -100,7 +98,6 @@ MEASURED = """
                 setattr(sys.modules[f"graphpress.{module}"], name, value)
     for name in ("compare_alone", "compare_latency"):
         setattr(choice, name, partial(getattr(choice, name), seconds=0.1))
-    choice.LONG_SECONDS = 0.1
 
     def resident(key):
         return 1024 * int(re.search(key + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

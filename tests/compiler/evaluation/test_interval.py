@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpress.evaluation import Score, drop_interval
-from graphpress.evaluation.interval import _t_quantile
+from graphpress.statistics import t_quantile
 
 
 def paired(both, only_first, only_second, neither):
@@ -73,7 +73,7 @@ def test_coverage_of_other_scores():
     ("freedom", "quantile"), [(1, 12.7062), (2, 4.3027), (3, 3.1824), (5, 2.5706), (10, 2.2281), (100, 1.9840)]
 )
 def test_students_quantiles(freedom, quantile):
-    assert _t_quantile(0.975, freedom) == pytest.approx(quantile, rel=3e-3)
+    assert t_quantile(0.975, freedom) == pytest.approx(quantile, rel=3e-3)
 
 
 def test_without_paired_scores_there_are_no_bounds():

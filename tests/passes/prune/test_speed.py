@@ -60,7 +60,7 @@ def clock(monkeypatch):
         return SimpleNamespace(ratio=told.ratios[told.asked - 1], low=1.0, high=1.0)
 
     monkeypatch.setattr(speedup, "compare_latency", compare)
-    monkeypatch.setattr(_speed, "median_latency", lambda call: 1.0)
+    monkeypatch.setattr(_speed, "undisturbed_latency", lambda call: 1.0)
     monkeypatch.setattr(_speed, "measured_price", lambda *about: lambda call, layer: 1e-9 * layer.macs)
     return told
 
