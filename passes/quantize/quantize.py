@@ -68,7 +68,9 @@ class Quantize(Pass):
             return Refusal(self.name, f"this target has no {self.dtype} kernels", targets_with(self.dtype))
         if opset < needed:
             return Refusal(
-                self.name, f"needs opset {needed}, the model has {opset}", f"run raise_opset{{to={needed}}} first"
+                self.name,
+                f"needs opset {needed}, the model has {opset}",
+                f"run raise_opset{{to={needed}}} first; where that refuses, export with opset {needed}",
             )
         return super().refuse(model, context)
 

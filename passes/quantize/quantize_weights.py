@@ -81,7 +81,9 @@ class QuantizeWeights(Pass):
             return Refusal(self.name, why, choices_with_opset(target, needed, "quantize in another way"))
         if opset < needed:
             return Refusal(
-                self.name, f"needs opset {needed}, the model has {opset}", f"run raise_opset{{to={needed}}} first"
+                self.name,
+                f"needs opset {needed}, the model has {opset}",
+                f"run raise_opset{{to={needed}}} first; where that refuses, export with opset {needed}",
             )
         return super().refuse(model, context)
 
