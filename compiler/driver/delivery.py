@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_seconds
+from graphpress.analysis.linear import channels_of
 from graphpress.analysis.shapes import shapes_after
 from graphpress.driver.choice import Choice, choose
 from graphpress.driver.job import Job
 from graphpress.driver.output import Claim
+from graphpress.driver.provenance import provenance
 from graphpress.driver.replay import RECORDS, changed_outputs, recorded_options, remade_decisions
 from graphpress.driver.requests import unmet_requests
 from graphpress.evaluation import Score
@@ -102,7 +104,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         threads=job.config.threads,
         passes=tuple(records),
         refusals=(*_import_refusals(job), *run.refusals(), *_backend_refusals(job, choice)),
-        layers=tuple(_layers(choice, after)),
+        layers=tuple(_layers(job, choice, after)),
         verdict=job.verdict(choice.score),
         speed=None if timing is None else speed_verdict(timing),
         modelled_ms=_modelled_ms(job, after),
@@ -114,6 +116,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         not_done=tuple(unmet_requests(job.config, run, records, _judged(run, choice))),
         unverified=tuple(choice.findings.unverified),
         seed=job.config.options.seed,
+        provenance=provenance(job.config, job.inputs),
         environment=environment(),
     )
 
@@ -196,9 +199,12 @@ def _refusal(source: str, refusal: Refusal) -> RefusalRecord:
     return RefusalRecord(pass_name=source, where=refusal.where, why=refusal.why, fix=refusal.fix)
 
 
-def _layers(choice: Choice, cost: ModelCost) -> list[LayerRecord]:
+def _layers(job: Job, choice: Choice, cost: ModelCost) -> list[LayerRecord]:
     """Every node that multiplies or was asked for something: what it was asked for and what it became."""
-    asked = {} if choice.candidate is None else compute_requests(choice.candidate.checkpoint.model)
+    result = None if choice.candidate is None else choice.candidate.checkpoint.model
+    asked = {} if result is None else compute_requests(result)
+    before = channels_of(job.inputs.model)
+    after = before if result is None else channels_of(result)
     return [
         LayerRecord(
             name=layer.name,
@@ -206,6 +212,8 @@ def _layers(choice: Choice, cost: ModelCost) -> list[LayerRecord]:
             macs=layer.macs,
             asked=asked.get(layer.name, layer.arithmetic),
             became=_became(choice, layer, layer.name in asked),
+            channels_before=before.get(layer.name) if layer.name in after else None,
+            channels=after.get(layer.name) if layer.name in before else None,
         )
         for layer in cost.layers
         if layer.macs or layer.name in asked

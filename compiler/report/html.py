@@ -7,7 +7,7 @@ SVG elements by the template itself, from numbers computed here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 MAX_PLOT_BARS = 120
+TILES = ("latency", "file size", "parameters", "MACs")
+"""Rows of the comparison that stand at the head of the page, beside the metric."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,35 @@ def plotted(layers: Sequence[LayerRecord], most: int = MAX_PLOT_BARS) -> list[La
     return [layer for layer in computing if (layer.macs or 0) >= floor][:most]
 
 
+def tiles(report: Report) -> list[sentences.ComparisonRow]:
+    """The figures at the head of the page, accuracy first; each with a share of the input model's for its bar."""
+    rows = sentences.comparison(report)
+    before, after = report.baseline.metric, report.result.metric
+    if report.metric_name and before and after is not None and before > 0:
+        rows[0] = replace(rows[0], share=max(after, 0.0) / before)
+    shown = (report.metric_name, *TILES)
+    return [row for row in rows if row.share is not None and row.label in shown]
+
+
+def is_idle(record: PassRecord) -> bool:
+    """Whether a pass found nothing to change, and says nothing else: it is folded away."""
+    notes = [note for note in record.notes if note != sentences.NOTHING_TO_CHANGE]
+    return record.status == "applied" and not record.changes and not notes
+
+
 def _view(report: Report) -> dict[str, Any]:
-    layers = plotted(report.layers)
+    layers, bars = plotted(report.layers), timeline(report.passes)
     return {
         "report": report,
         "sentences": sentences,
         "outcome": sentences.outcome(report),
         "rows": sentences.comparison(report),
         "refusals": list(dict.fromkeys(report.refusals)),
-        "bars": timeline(report.passes),
+        "tiles": tiles(report),
+        "undone": sentences.undone(report),
+        "bars": [bar for bar in bars if not is_idle(bar.record)],
+        "idle": [bar for bar in bars if is_idle(bar.record)],
+        "idle_seconds": sum(_seconds(record) for record in report.passes if is_idle(record)),
         "total_seconds": sum(_seconds(record) for record in report.passes),
         "plot": layers,
         "plot_peak": max((layer.macs or 0 for layer in layers), default=0),
@@ -89,6 +111,7 @@ def _view(report: Report) -> dict[str, Any]:
         "computing": sum(1 for layer in report.layers if layer.macs),
         "timed": any(layer.seconds is not None for layer in report.layers),
         "rated": any(layer.sqnr is not None for layer in report.layers),
+        "resized": any(layer.channels != layer.channels_before for layer in report.layers),
         "plain": plain,
     }
 

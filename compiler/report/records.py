@@ -56,6 +56,8 @@ class LayerRecord:
         became: the arithmetic that it runs in; None where it is not known.
         seconds: measured time of one call.
         sqnr: signal-to-quantization-noise ratio of its output in dB.
+        channels_before, channels: how many outputs its weight had in the input model and has now; None where it is no
+            linear layer, or is not in both under this name.
     """
 
     name: str
@@ -65,6 +67,42 @@ class LayerRecord:
     became: str | None = "float32"
     seconds: float | None = None
     sqnr: float | None = None
+    channels_before: int | None = None
+    channels: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRecord:
+    """One part of the data that a run used.
+
+    Args:
+        part: ``calibration``, ``evaluation`` or ``selection``.
+        source: the file that was named, or that it was in memory.
+        samples: how many.
+        sha256: of their contents.
+    """
+
+    part: str
+    source: str
+    samples: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What the figures of a report rest on.
+
+    Args:
+        command: words of the command line that ask for the same.
+        date: when it was written, in UTC (ISO 8601).
+        model_sha256: of the input model's file.
+        data: the parts of the data.
+    """
+
+    command: str = ""
+    date: str = ""
+    model_sha256: str = ""
+    data: Sequence[DataRecord] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +128,7 @@ class Report:
         not_done: what was asked for by name and did not happen, in a sentence each, with what would run in its place.
         changed_outputs: files of a replay whose bytes are not those that the recorded run wrote; None where nothing was
             replayed.
+        provenance: command, date, model and data; None in reports that do not tell.
         environment: versions and machine, as text.
     """
 
@@ -117,6 +156,7 @@ class Report:
     changed_outputs: Sequence[str] | None = None
     seed: int = 0
     seconds: float | None = None
+    provenance: Provenance | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -159,6 +199,9 @@ def _report(table: Mapping[str, Any]) -> Report:
         values[key] = tuple(_record(kind, row) for row in table.get(key) or ())
     for key, single in (("verdict", Verdict), ("speed", SpeedVerdict)):
         values[key] = _record(single, table[key]) if table.get(key) else None
+    if origin := table.get("provenance"):
+        data = tuple(_record(DataRecord, row) for row in origin.get("data") or ())
+        values["provenance"] = _record(Provenance, {**origin, "data": data})
     return _record(Report, values)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from graphpress.manager.records import PassRecord, SpeedVerdict, Verdict, points
-from graphpress.report.records import Report
+from graphpress.report.records import LayerRecord, Report
 
 UNKNOWN = "–"
 UNCHECKED = "not checked"
+NOTHING_TO_CHANGE = "nothing to change"
 ABOUT_THE_SAME = "about the same"
 FASTER_OR_SLOWER = ("faster", "slower")
 
@@ -54,6 +55,23 @@ class ComparisonRow:
     change: str = ""
     share: float | None = None
     better: bool | None = None
+
+
+@dataclass(frozen=True)
+class Undone:
+    """Passes that were rolled back.
+
+    Args:
+        name: of the passes, joined by a plus.
+        why: the reason.
+        points: how the metric moved with them; empty where it was not measured.
+        fix: what to do about it.
+    """
+
+    name: str
+    why: str
+    points: str
+    fix: str
 
 
 def title(report: Report) -> str:
@@ -150,6 +168,34 @@ def _few(report: Report) -> list[str]:
     return [f"{asked} in only {became} of {plural(len(products), 'product')}"]
 
 
+def undone(report: Report) -> list[Undone]:
+    """The transactions, and the passes outside of one, that were rolled back: in the order of the run."""
+    groups: dict[object, list[PassRecord]] = {}
+    for at, record in enumerate(report.passes):
+        if record.status == "rolled_back":
+            groups.setdefault(("pass", at) if record.transaction is None else record.transaction, []).append(record)
+    return [_undone(report, records) for records in groups.values()]
+
+
+def _undone(report: Report, records: Sequence[PassRecord]) -> Undone:
+    """Why passes that share a verdict were rolled back, by how many points where that was measured, and what to do."""
+    last, failed = records[-1], [broken(record) for record in records if record.failure]
+    notes = [note for record in records for note in record.notes if note != NOTHING_TO_CHANGE]
+    why = "; ".join(dict.fromkeys((*failed, *notes))) or "its result was not accepted"
+    points_lost = ""
+    if last.metric is not None and report.baseline.metric is not None:
+        points_lost = f"{signed(last.metric - report.baseline.metric)} points"
+    return Undone("+".join(record.name for record in records), why, points_lost, _way_out(report, records, failed))
+
+
+def _way_out(report: Report, records: Sequence[PassRecord], failed: Sequence[str]) -> str:
+    if failed:
+        return "report it to whoever wrote the pass; --debug shows the traceback"
+    if any(state.partition(":")[0].split("+")[-1] == records[-1].name for state in report.dropped_for_worse):
+        return "--allow-worse keeps what is slower or larger"
+    return NEXT_STEPS[0]
+
+
 def budget(report: Report) -> str:
     """The accuracy verdict in one sentence, its interval included; empty without one."""
     verdict = report.verdict
@@ -235,13 +281,20 @@ def times(value: float) -> str:
     return f"{value:.2f}x" if value < 100 else f"{value:.0f}x"
 
 
-def plural(number: int, noun: str) -> str:
-    """A number with its noun.
+def plural(number: int, noun: str, several: str = "") -> str:
+    """A number with its noun; ``several`` is the plural where that is not made with an s.
 
-    >>> plural(1, "sample"), plural(5000, "sample")
-    ('1 sample', '5,000 samples')
+    >>> plural(1, "sample"), plural(5000, "sample"), plural(2, "pass", "passes")
+    ('1 sample', '5,000 samples', '2 passes')
     """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun if number == 1 else several or f'{noun}s'}"
+
+
+def channels(layer: LayerRecord) -> str:
+    """How many outputs a layer has, and had where that is another number."""
+    if layer.channels is None or layer.channels == layer.channels_before:
+        return UNKNOWN if layer.channels is None else str(layer.channels)
+    return f"{layer.channels_before} → {layer.channels}"
 
 
 def signed(drop: float) -> str:

@@ -6,7 +6,7 @@ encodings valid.
 """
 
 from graphpress.analysis.linear.bias import constant_operand, write_bias
-from graphpress.analysis.linear.op import LinearOp, linear_op_of, linear_ops_of
+from graphpress.analysis.linear.op import LinearOp, channels_of, linear_op_of, linear_ops_of
 from graphpress.analysis.linear.parameters import ChannelAffine, LinearParameters
 from graphpress.analysis.linear.requantize import accumulator_encoding, as_read, refit
 from graphpress.analysis.linear.scaling import scale_inputs, scale_outputs
@@ -20,6 +20,7 @@ __all__ = [
     "accumulator_encoding",
     "as_read",
     "changeable_linear_op",
+    "channels_of",
     "constant_operand",
     "linear_op_of",
     "linear_ops_of",

@@ -19,14 +19,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphpress.ir import (
+    Model,
     Node,
     Value,
     constant,
     float_attribute,
+    graphs,
     input_of,
     int_attribute,
     is_constant,
     is_standard,
+    label,
     static_shape,
 )
 from graphpress.ops import lookup
@@ -253,3 +256,9 @@ def linear_ops_of(value: Value) -> list[LinearOp]:
     """The linear operators whose weight this constant is, in the order of its uses."""
     ops = ((linear_op_of(use.node), use.idx) for use in value.uses())
     return [op for op, index in ops if op is not None and op.weight_index == index]
+
+
+def channels_of(model: Model) -> dict[str, int]:
+    """How many outputs each linear operator with a constant weight has, by the node's name."""
+    ops = (linear_op_of(node) for graph in graphs(model) for node in graph)
+    return {label(op.node): op.channels_out for op in ops if op is not None}

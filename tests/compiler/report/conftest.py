@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict, Verdict
-from graphpress.report.records import Figures, LayerRecord, Report
+from graphpress.report.records import DataRecord, Figures, LayerRecord, Provenance, Report
 
 EVIL = "<script>document.title='owned'</script>"
 
@@ -56,3 +58,34 @@ def full_report():
 def bare_report():
     """No data, nothing measured, nothing done."""
     return Report(model="net.onnx", target="cpu", backend="onnxruntime", status="kept_original")
+
+
+@pytest.fixture
+def long_report(full_report):
+    """Many layers with long names, every column there is, long options, notes and reasons."""
+    words, name = "a sentence of many words that goes on " * 4, "/model/backbone/stage_3/block_2/" + "attention_" * 6
+    layers = [
+        LayerRecord(
+            name=f"{name}{at}", op="ConvTranspose", macs=10**9 + at, asked="int8", became="float32",
+            seconds=0.0123, sqnr=31.5, channels_before=1024, channels=977,
+        )
+        for at in range(90)
+    ]  # fmt: skip
+    data = DataRecord(
+        part="evaluation", source="/a/folder/" + "deep/" * 20 + "data.yaml", samples=500, sha256="cafe" * 16
+    )
+    return replace(
+        full_report,
+        model="a_long_name_of_a_model_" * 3 + ".onnx",
+        layers=layers,
+        passes=(
+            *full_report.passes,
+            PassRecord(name="quantize_weights", status="applied", changes=3, notes=(words,), options={"layers": name}),
+            PassRecord(name="prune_depth", status="rolled_back", transaction=3, metric=0.5, notes=(words,)),
+        ),
+        refusals=(*full_report.refusals, RefusalRecord(pass_name="fuse_attention", where=name, why=words, fix=words)),
+        notes=(words,),
+        provenance=Provenance(
+            command=f"optimize net.onnx --passes {name}", date="2026-01-02", model_sha256="f00d" * 16, data=(data,)
+        ),
+    )

@@ -1,5 +1,6 @@
 """The page: what it says, that it is self-contained and safe, and that a real browser agrees."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,8 +10,9 @@ from html.parser import HTMLParser
 import pytest
 
 from graphpress.manager.records import PassRecord
-from graphpress.report.html import plotted, render_html, timeline, write_html
-from graphpress.report.records import LayerRecord
+from graphpress.report import sentences
+from graphpress.report.html import plotted, render_html, tiles, timeline, write_html
+from graphpress.report.records import DataRecord, LayerRecord, Provenance
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -29,6 +31,31 @@ macs.querySelector("button").click();
 const down = [...document.querySelectorAll("#layer-table tbody tr")].map(row => Number(row.cells[3].dataset.v));
 const sorted = up.every((v, i) => !i || up[i - 1] <= v) && down.every((v, i) => !i || down[i - 1] >= v);
 document.body.dataset.sorted = sorted + " " + up.length + " " + macs.getAttribute("aria-sort");
+</script>
+"""
+
+
+MEASURE = """
+<iframe id="narrow" style="width: 390px; height: 3000px; border: 0"></iframe>
+<script>
+const frame = document.getElementById("narrow");
+frame.onload = () => {
+  const page = frame.contentDocument, wide = [];
+  for (const part of page.querySelectorAll("main, main *")) {
+    const box = part.getBoundingClientRect();
+    if (box.width && (box.right > 390.5 || box.left < -0.5)) wide.push(part.tagName + "." + part.className);
+  }
+  const hidden = [...page.querySelectorAll(".scroll")].filter(part => part.scrollWidth > part.clientWidth + 1);
+  document.body.dataset.narrow = `${page.defaultView.innerWidth} ${wide.length + hidden.length} ${wide.slice(0, 9)}`;
+};
+frame.srcdoc = SOURCE;
+</script>
+"""
+
+LINK_ROWS = """
+<script>
+for (const [at, row] of document.querySelectorAll("#layer-table tbody tr").entries())
+  row.cells[1].innerHTML = `<a href="https://row/${at}/">${at}</a>`;
 </script>
 """
 
@@ -67,6 +94,25 @@ def test_it_paints(full_report, tmp_path, flags):
 
 
 @needs_browser
+def test_nothing_is_cut_off_on_a_narrow_screen(long_report, tmp_path):
+    source = json.dumps(render_html(long_report)).replace("</", "<\\/")
+    page = tmp_path / "narrow.html"
+    page.write_text(f"<!doctype html><body>{MEASURE.replace('SOURCE', source)}", encoding="utf-8")
+    done = browse(page, tmp_path / "profile", "--dump-dom", "--virtual-time-budget=5000")
+    assert re.search(r'data-narrow="([^"]*)"', done.stdout)[1].strip() == "390 0"
+
+
+@needs_browser
+def test_every_row_is_on_paper(long_report, tmp_path):
+    """A link in each row is an annotation of the PDF where the row is painted."""
+    page, paper = tmp_path / "report.html", tmp_path / "report.pdf"
+    page.write_text(render_html(long_report) + LINK_ROWS, encoding="utf-8")
+    browse(page, tmp_path / "profile", f"--print-to-pdf={paper}", "--no-pdf-header-footer")
+    rows = set(re.findall(rb"https://row/([0-9]+)/", paper.read_bytes()))
+    assert len(rows) == len(long_report.layers)
+
+
+@needs_browser
 def test_the_console_check_sees_errors(full_report, tmp_path):
     page = tmp_path / "report.html"
     page.write_text(render_html(full_report) + "<script>nonesuch()</script>", encoding="utf-8")
@@ -98,6 +144,77 @@ def test_everything_is_shown(full_report):
         "touches a graph output",
     )
     assert [text for text in expected if text not in page] == []
+
+
+def test_accuracy_stands_at_the_head(full_report):
+    assert [row.label for row in tiles(full_report)] == ["top1", "latency", "file size", "parameters", "MACs"]
+    assert "0.9080</div>" in render_html(full_report)
+    assert next(row.label for row in tiles(replace(full_report, metric_name=None))) == "latency"
+
+
+def test_passes_that_changed_nothing_are_folded_away(full_report):
+    page = render_html(full_report)
+    folded = re.search(r'<details id="idle">.*?</details>', page, re.DOTALL)[0]
+    assert "1 pass found nothing to change" in folded
+    assert "fold_constants" in folded
+    assert "<b>fold_constants</b>" not in page
+
+
+def test_what_was_rolled_back_stands_under_what_was_not_done(full_report):
+    """With its reason, and by how many points the metric moved."""
+    passes = (
+        PassRecord(name="prune", status="rolled_back", transaction=1),
+        PassRecord(name="distill", status="rolled_back", transaction=1, metric=0.8, notes=("the metric fell",)),
+        PassRecord(name="quantize", status="rolled_back", transaction=2, metric=0.91),
+        PassRecord(name="fuse_gelu", status="rolled_back", failure="KeyError: 'w'"),
+    )
+    report = replace(full_report, passes=passes, dropped_for_worse=("quantize: 1.2 times as slow",))
+    rows = sentences.undone(report)
+    assert [(row.name, row.points) for row in rows] == [
+        ("prune+distill", "-11.00 points"),
+        ("quantize", "+0.00 points"),
+        ("fuse_gelu", ""),
+    ]
+    assert "the metric fell" in rows[0].why
+    assert "--max-drop" in rows[0].fix
+    assert "--allow-worse" in rows[1].fix
+    assert "KeyError" in rows[2].why
+    table = re.search(r'<table class="stacks" id="undone">.*?</table>', render_html(report), re.DOTALL)[0]
+    assert all(row.name in table for row in rows)
+
+
+def test_channels_before_and_after_are_shown_where_they_differ(full_report):
+    assert "channels</button>" not in render_html(full_report)
+    layers = (
+        LayerRecord(name="a", op="Conv", channels_before=64, channels=40),
+        LayerRecord(name="b", op="Conv", channels_before=10, channels=10),
+        LayerRecord(name="c", op="Add"),
+    )
+    page = render_html(replace(full_report, layers=layers))
+    assert "channels</button>" in page
+    assert "64 → 40" in page
+    assert [sentences.channels(layer) for layer in layers] == ["64 → 40", "10", sentences.UNKNOWN]
+
+
+def test_where_the_figures_come_from_is_told(full_report, bare_report):
+    data = DataRecord(part="evaluation", source="images.yaml", samples=500, sha256="cafe" * 16)
+    origin = Provenance(
+        command="optimize net.onnx --max-drop none",
+        date="2026-01-02T03:04:05+00:00",
+        model_sha256="f00d" * 16,
+        data=(data,),
+    )
+    page = render_html(replace(full_report, provenance=origin))
+    for text in (
+        "optimize net.onnx --max-drop none",
+        "2026-01-02",
+        "f00d" * 16,
+        "500 samples of images.yaml",
+        "cafe" * 16,
+    ):
+        assert text in page
+    assert unbalanced(page) == []
+    assert 'id="provenance"' not in render_html(bare_report)
 
 
 def test_a_bare_report_names_what_is_missing(bare_report):
