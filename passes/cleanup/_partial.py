@@ -1,19 +1,23 @@
 """Integer tensors of which only some elements are known: what shape arithmetic computes.
 
 A partial tensor is an object array whose elements are ints or tokens. Two equal tokens are the same size at run time:
-the symbol of a dimension, or a value and its axis where it has no name. Moving elements about (Gather, Concat, Slice,
-Unsqueeze, ...) keeps tokens; arithmetic on a token makes a new one, equal to nothing else.
+the symbol of a dimension, a value and its axis where it has no name, or an operation on such sizes. Moving elements
+about (Gather, Concat, Slice, Unsqueeze, ...) keeps tokens; arithmetic on a token makes one that is equal to the same
+arithmetic on the same tokens. Comparing sizes with a negative number, which PyTorch writes ahead of every Expand, and
+choosing by the answer is followed, too: no size is negative.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial, reduce
 
 import numpy as np
 
-from graphpress.ir import DataType, Node, Value, constant, is_standard
+from graphpress.ir import DataType, Node, SymbolicDim, Value, constant, int_attribute, is_standard
 from graphpress.passes.cleanup._kernels import evaluate
+from graphpress.passes.cleanup._size_names import SizeNames
 
 SMALL = 64
 """Elements up to which a tensor is taken for a shape."""
@@ -24,33 +28,65 @@ ARITHMETIC: dict[str, Callable[[int, int], int]] = {
     "Mul": lambda a, b: a * b,
     "Div": lambda a, b: abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1),
 }
+NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
+"""Second operands that change nothing."""
+COMMUTATIVE = frozenset(("Add", "Mul"))
 INTEGERS = (6, 7)
 """Values of int32 and int64 in ``Cast``'s ``to``."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """A size that is not known ahead; equal tokens are equal sizes."""
+    """A size that is not known ahead; equal tokens are equal sizes.
 
-    source: Hashable
+    Args:
+        source: the symbol of a dimension, the value that has it, or None of what is computed from sizes.
+        axis: of the value; a number of its own for each computation.
+    """
+
+    source: str | Value | None
     axis: int = 0
+
+    @property
+    def is_dimension(self) -> bool:
+        """Whether it is the size of an axis, and so not negative."""
+        return self.source is not None
+
+    @property
+    def symbol(self) -> str | None:
+        """The name of the dimension, None of anything else."""
+        return self.source if isinstance(self.source, str) else None
+
+
+Size = int | Token
 
 
 @dataclass
 class Partials:
-    """What is known of the small integer tensors, found by one walk in topological order."""
+    """What is known of the small integer tensors, found by one walk in topological order.
 
+    Args:
+        names: which sizes are one.
+        known: the tensors.
+        computed: what arithmetic on sizes gave.
+    """
+
+    names: SizeNames
     known: dict[Value, np.ndarray] = field(default_factory=dict)
+    computed: dict[tuple[str, Hashable], Token] = field(default_factory=dict)
 
     def visit(self, node: Node) -> np.ndarray | None:
         """Work out the node's single result; None when it is no shape arithmetic."""
         if not is_standard(node) or len(node.outputs) != 1 or not node.inputs:
             return None
         result = self._result(node)
-        if result is not None and result.size <= SMALL and _is_in_range(result, node.outputs[0]):
-            self.known[node.outputs[0]] = result
-            return result
-        return None
+        if result is None or result.size > SMALL:
+            return None
+        result = result.astype(object)  # numpy makes a lone element a number of its own kind again
+        if not _is_in_range(result, node.outputs[0]):
+            return None
+        self.known[node.outputs[0]] = result
+        return result
 
     def of(self, value: Value | None) -> np.ndarray | None:
         """The partial tensor of a value, if it has one; constants are fully known."""
@@ -64,8 +100,10 @@ class Partials:
         return self.known[value]
 
     def _result(self, node: Node) -> np.ndarray | None:
-        if node.op_type in ("Shape", "Size"):
-            return _shape_or_size(node)
+        if node.op_type == "Shape":
+            return self._shape(node)
+        if node.op_type == "Size":
+            return self._size(node)
         first = self.of(node.inputs[0])
         if first is None:
             return None
@@ -73,7 +111,12 @@ class Partials:
             return first if node.attributes["to"].as_int() in INTEGERS else None
         if node.op_type in ARITHMETIC and len(node.inputs) == 2 and not node.attributes:
             second = self.of(node.inputs[1])
-            return None if second is None else _combine(ARITHMETIC[node.op_type], first, second)
+            return None if second is None else self._combine(node.op_type, first, second)
+        if node.op_type == "Equal":
+            second = self.of(node.inputs[1])
+            return None if second is None else _equal(first, second)
+        if node.op_type == "Where":
+            return self._chosen(first, node)
         if node.op_type not in MOVES:
             return None
         operands = [self.of(value) for value in node.inputs]
@@ -85,6 +128,63 @@ class Partials:
             operands = [first, *(None if array is None else array.astype(np.int64) for array in operands[1:])]
         return evaluate(node, operands)
 
+    def sizes_of(self, value: Value | None) -> tuple[Size, ...] | None:
+        """The sizes of a value: ints where known, tokens elsewhere; None without a rank."""
+        if value is None:
+            return None
+        tensor = value.const_value if value.is_initializer() and not value.is_graph_input() else None
+        if tensor is not None:
+            return tuple(int(size) for size in tensor.shape)  # type: ignore[arg-type]
+        if value.shape is None:
+            return None
+        return tuple(self._token(dim, value, axis) for axis, dim in enumerate(value.shape))
+
+    def _token(self, dim: int | SymbolicDim, value: Value, axis: int) -> Size:
+        if isinstance(dim, int):
+            return dim
+        if dim.value is None:
+            return Token(value, axis)
+        kept = self.names.kept(dim.value)
+        return kept if isinstance(kept, int) else Token(kept)
+
+    def _shape(self, node: Node) -> np.ndarray | None:
+        sizes = self.sizes_of(node.inputs[0])
+        if sizes is None:
+            return None
+        return _array(sizes[int_attribute(node, "start", 0) : int_attribute(node, "end", len(sizes))])
+
+    def _size(self, node: Node) -> np.ndarray | None:
+        sizes = self.sizes_of(node.inputs[0])
+        if sizes is None:
+            return None
+        return _array([reduce(partial(self._computed, "Mul"), sizes, 1)]).reshape(())
+
+    def _combine(self, operator: str, first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
+        try:
+            pairs = np.broadcast(first, second)
+            return _array([self._computed(operator, a, b) for a, b in pairs]).reshape(pairs.shape)
+        except (ValueError, ZeroDivisionError):
+            return None
+
+    def _computed(self, operator: str, a: Size, b: Size) -> Size:
+        if isinstance(a, int) and isinstance(b, int):
+            return ARITHMETIC[operator](a, b)
+        if b == NEUTRAL[operator]:
+            return a
+        if operator in COMMUTATIVE and a == NEUTRAL[operator]:
+            return b
+        operands: Hashable = frozenset((a, b)) if operator in COMMUTATIVE else (a, b)
+        return self.computed.setdefault((operator, operands), Token(None, len(self.computed)))
+
+    def _chosen(self, condition: np.ndarray, node: Node) -> np.ndarray | None:
+        yes, no = (self.of(value) for value in node.inputs[1:])
+        if yes is None or no is None or not _is_known(condition):
+            return None
+        try:
+            return np.where(condition.astype(bool), yes, no)
+        except ValueError:
+            return None
+
 
 def _is_in_range(result: np.ndarray, value: Value) -> bool:
     """Whether no known number wraps round in the type of the value."""
@@ -92,55 +192,25 @@ def _is_in_range(result: np.ndarray, value: Value) -> bool:
     return all(bounds.min <= item <= bounds.max for item in result.reshape(-1) if isinstance(item, int))
 
 
-def tokens_of(value: Value | None) -> tuple[int | Token, ...] | None:
-    """The sizes of a value: ints where known, tokens elsewhere; None without a rank."""
-    if value is None:
-        return None
-    tensor = value.const_value if value.is_initializer() and not value.is_graph_input() else None
-    if tensor is not None:
-        return tuple(int(size) for size in tensor.shape)  # type: ignore[arg-type]
-    if value.shape is None:
-        return None
-    return tuple(_token(size, value, axis) for axis, size in enumerate(value.shape))
-
-
-def _token(size: object, value: Value, axis: int) -> int | Token:
-    if isinstance(size, int):
-        return size
-    symbol = getattr(size, "value", None)
-    return Token(symbol) if symbol is not None else Token(value, axis)
-
-
-def _shape_or_size(node: Node) -> np.ndarray | None:
-    tokens = tokens_of(node.inputs[0])
-    if tokens is None:
-        return None
-    if node.op_type == "Size":
-        total = 1
-        for size in tokens:
-            if not isinstance(size, int):
-                return _array([Token(object())]).reshape(())
-            total *= size
-        return _array([total]).reshape(())
-    start = node.attributes["start"].as_int() if "start" in node.attributes else 0
-    end = node.attributes["end"].as_int() if "end" in node.attributes else len(tokens)
-    return _array(tokens[start:end])
-
-
-def _combine(operator: Callable[[int, int], int], first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
-    def each(a: object, b: object) -> int | Token:
-        if isinstance(a, int) and isinstance(b, int):
-            return operator(a, b)
-        return Token(object())
-
+def _equal(first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
+    """Whether sizes are equal, where that can be told of all of them."""
     try:
         pairs = np.broadcast(first, second)
-        return _array([each(a, b) for a, b in pairs]).reshape(pairs.shape)
-    except (ValueError, ZeroDivisionError):
+    except ValueError:
         return None
+    answers = [_are_equal(a, b) for a, b in pairs]
+    return None if None in answers else _array(answers).reshape(pairs.shape)
 
 
-def _array(items: Sequence[int | Token]) -> np.ndarray:
+def _are_equal(a: Size, b: Size) -> bool | None:
+    if (isinstance(a, int) and isinstance(b, int)) or a == b:
+        return a == b
+    is_negative = any(isinstance(size, int) and size < 0 for size in (a, b))
+    is_size = any(isinstance(size, Token) and size.is_dimension for size in (a, b))
+    return False if is_negative and is_size else None
+
+
+def _array(items: Sequence[object]) -> np.ndarray:
     return np.array(items, dtype=object)
 
 

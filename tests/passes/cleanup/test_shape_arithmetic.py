@@ -78,13 +78,75 @@ def test_a_target_with_two_unknown_sizes_stays(build, clean):
     assert clean(ShapeArithmetic(), model).outcome.changes == 0
 
 
-def test_zero_is_taken_literally_where_the_model_says_so(build, clean):
+def test_zero_is_taken_literally_where_the_model_says_so(build, apply):
     model = build(
         "(float[n,2] x) => (float[a,b] y) "
-        "{ s = Shape(x) b = Gather(s, v0) t = Concat<axis=0>(b, two) y = Reshape<allowzero=1>(x, t) }",
+        "{ s = Shape(x) b = Gather(s, v0) t = Concat<axis=0>(v0, b) y = Reshape<allowzero=1>(x, t) }",
         **WEIGHTS,
     )
-    assert clean(ShapeArithmetic(), model).outcome.changes == 0
+    apply(ShapeArithmetic(), model)
+    assert [node.op_type for node in model.graph] == ["Shape", "Gather", "Concat", "Reshape"]
+    assert model.graph[-1].attributes["allowzero"].as_int() == 1
+
+
+@pytest.mark.parametrize("batch", [0, 3])
+def test_a_size_of_the_operand_is_copied_where_zero_is_literal_too(build, clean, run, batch):
+    model = build(
+        "(float[n,6] x) => (float[a,b,c] y) "
+        "{ s = Shape(x) b = Gather(s, v0) t = Concat<axis=0>(b, two, v3) y = Reshape<allowzero=1>(x, t) }",
+        **WEIGHTS,
+    )
+    feed = {"x": np.ones((batch, 6), np.float32)}
+    expected = run(model, feed)
+    done = clean(DeadCodeElimination(), clean(ShapeArithmetic(), model).model)
+    assert done.ops == ["Reshape"]
+    assert run(done.model, feed)["y"].shape == expected["y"].shape == (batch, 2, 3)
+
+
+EXPAND = (  # as PyTorch writes it: sizes of -1 are kept
+    "s = Shape(x) n = Gather(s, v0) h = Gather(s, v1) d = Gather(s, v3) l = Gather(s, v2) u = Unsqueeze(x, v2) "
+    "t = Concat<axis=0>(n, h, two, l, d) m = Mul(ones, minus) e = Equal(t, m) w = Where(e, ones, t) "
+    "z = Expand(u, w) k = Mul(h, two) r = Concat<axis=0>(n, k, l, d) q = Reshape(z, r) y = Neg(q)"
+)
+
+
+@pytest.mark.parametrize(
+    ("dims", "nodes", "value", "shape"),
+    [
+        ("n,2,l,8", EXPAND, "z", ["n", 2, 2, "l", 8]),
+        ("n,2,l,8", EXPAND, "q", ["n", 4, "l", 8]),
+        ("n,l,8", "t = Shape(x) k = Slice(t, v0, v2) u = Concat<axis=0>(k, minus, two) q = Reshape(x, u) y = Neg(q)",
+         "q", ["n", "l", 4, 2]),
+        ("n,2,l,8", "s = Shape(x) l = Gather(s, v2) t = Concat<axis=0>(minus, l, v8) q = Reshape(x, t) "
+         "w = Transpose<perm=[0,2,1]>(q) b = Slice(s, v0, v2) c = Concat<axis=0>(b, v8, l) z = Reshape(w, c) "
+         "y = Neg(z)",
+         "z", ["n", 2, 8, "l"]),
+        ("n,l,3", "s = Shape(x) n = Gather(s, v0) t = Concat<axis=0>(minus, v3) q = Reshape(x, t) "
+         "u = Concat<axis=0>(n, minus, v3) z = Reshape(q, u) y = Neg(z)", "z", ["n", None, 3]),
+    ],
+)  # fmt: skip
+def test_sizes_of_results_are_named(build, clean, dims, nodes, value, shape):
+    rank = ",".join("abcde"[: len(shape)])
+    model = build(
+        f"(float[{dims}] x) => (float[{rank}] y) {{ {nodes} }}", **WEIGHTS, ones=np.ones(5, np.int64), v8=np.array([8])
+    )
+    done = clean(ShapeArithmetic(), model).model
+    found = next(output for node in done.graph for output in node.outputs if output.name == value)
+    named = [dim if isinstance(dim, int) or dim.value in ("n", "l") else None for dim in found.shape]
+    assert named == shape
+
+
+def test_names_go_on_behind_what_was_named(build, clean):
+    """Each Reshape takes its sizes from the result of the last, where inference alone knows none."""
+    layers = "".join(
+        f"s{i} = Shape(x{i}) n{i} = Gather(s{i}, v0) l{i} = Gather(s{i}, v1) "
+        f"t{i} = Concat<axis=0>(n{i}, l{i}, minus, two) r{i} = Reshape(x{i}, t{i}) a{i} = Relu(r{i}) "
+        f"b{i} = Concat<axis=0>(n{i}, l{i}, minus) x{i + 1} = Reshape(a{i}, b{i}) "
+        for i in range(3)
+    )
+    model = build(f"(float[n,l,8] x0) => (float[a,b,c] y) {{ {layers} y = Neg(x3) }}", **WEIGHTS)
+    done = clean(ShapeArithmetic(), model).model
+    assert str(done.graph[-1].inputs[0].shape) == "[n,l,8]"
 
 
 def test_shapes_of_outer_values_are_known_inside(build, clean):
