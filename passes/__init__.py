@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from graphpress.passes.fusion.fuse_softmax import FuseSoftmax as FuseSoftmax
     from graphpress.passes.fusion.fuse_softplus import FuseSoftplus as FuseSoftplus
     from graphpress.passes.fusion.fuse_swish import FuseSwish as FuseSwish
+    from graphpress.passes.fusion.merge_heads import MergeHeads as MergeHeads
     from graphpress.passes.fusion.raise_opset import RaiseOpset as RaiseOpset
     from graphpress.passes.precision.reduce_precision import ReducePrecision as ReducePrecision
     from graphpress.passes.precision.to_float32 import ToFloat32 as ToFloat32

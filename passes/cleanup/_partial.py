@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import partial, reduce
 
 import numpy as np
 
@@ -157,7 +156,10 @@ class Partials:
         sizes = self.sizes_of(node.inputs[0])
         if sizes is None:
             return None
-        return _array([reduce(partial(self._computed, "Mul"), sizes, 1)]).reshape(())
+        total: Size = 1
+        for size in sizes:
+            total = self._computed("Mul", total, size)
+        return _array([total]).reshape(())
 
     def _combine(self, operator: str, first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
         try:

@@ -49,7 +49,7 @@ def _broadcast(operands: Sequence[Sequence[Size] | None]) -> list[Size | None] |
     if len(shapes) < len(operands):
         return None
     rank = max(len(shape) for shape in shapes)
-    padded = [[1] * (rank - len(shape)) + list(shape) for shape in shapes]
+    padded = [[*(1 for _ in range(rank - len(shape))), *shape] for shape in shapes]
     return [_met(sizes) for sizes in zip(*padded, strict=True)]
 
 
@@ -125,10 +125,10 @@ def _reshaped(node: Node, partials: Partials) -> list[Size | None] | None:
 
 def _rest(sizes: Sequence[Size], others: Sequence[Size | None]) -> Size | None:
     """What sizes leave when others are divided out, where all that is not a number cancels, or one such stays."""
-    left = Counter(size for size in sizes if not isinstance(size, int))
-    left.subtract(Counter(size for size in others if not isinstance(size, int)))
+    left = Counter(size for size in sizes if isinstance(size, Token))
+    left.subtract(Counter(size for size in others if isinstance(size, Token)))
     whole, part = (math.prod(size for size in side if isinstance(size, int)) for side in (sizes, others))
-    if any(count < 0 for count in left.values()) or part <= 0 or whole % part:
+    if None in others or any(count < 0 for count in left.values()) or part <= 0 or whole % part:
         return None
     stay, number = list(left.elements()), whole // part
     if not stay:

@@ -2,10 +2,12 @@
 
     softmax(s·Q·Kᵀ + M)·V = Attention(Q, K, V, M, scale=s)
 
-Q, K and V are [batch, heads, length, size], or [batch, length, size] of a single head. The scale may stand at Q, at K
-or at their product; the mask M may be missing, and a mask with one row for all queries is expanded. K is found behind
-the transposition that the product needs. Refuses before opset 23, when an inner value is read elsewhere, when K is not
-transposed by an operator that can be undone, and where batch and heads might broadcast.
+Q, K and V are [batch, heads, length, size], or [batch, length, size] of a single head; K and V of fewer heads, each of
+which is repeated for several of Q, are taken as they are (grouped queries). The scale may stand at Q, at K or at their
+product; the mask M may be missing. K is found behind the transposition that the product needs, and PyTorch's guard
+behind the softmax, Where(IsNaN(p), 0, p), goes: the operator itself gives zero to a query that sees no key. Refuses
+before opset 23, when an inner value is read elsewhere, when K is not transposed by an operator that can be undone, and
+where batch and heads might broadcast.
 """
 
 from __future__ import annotations
@@ -22,20 +24,20 @@ from graphpress.ir import (
     Node,
     Refusal,
     Value,
-    constant,
     dims_of,
     has_one_use,
     int_attribute,
+    is_standard,
     producer,
     rank_of,
+    readers,
 )
 from graphpress.passes._operands import permutation
 from graphpress.passes.fusion._algebra import scaled
-from graphpress.passes.fusion._operands import number, only_reader_of_type, orders, same_size, size
+from graphpress.passes.fusion._attention_mask import Mask, fitted, mask_refusal_reason, maskings
+from graphpress.passes.fusion._operands import number, only_reader_of_type, same_size, size
 from graphpress.passes.fusion._operator import OperatorFusion
 
-HIDDEN = -1e30
-"""A score so low that its weight is zero beside any other."""
 TYPES = (DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16)
 
 
@@ -67,11 +69,12 @@ class FuseAttention(OperatorFusion):
 
     def find(self, node: Node) -> Match | Refusal | None:
         """Recognize the product of queries and keys ahead of the softmax, and that with the values behind it."""
-        end = only_reader_of_type(node, "MatMul")
-        rank = rank_of(node.inputs[0])
-        if end is None or end.inputs[0] is not node.outputs[0] or rank not in (3, 4) or not _over_last(node, rank):
+        guard = _guard(node)
+        weights = guard[-1] if guard else node
+        end, rank = only_reader_of_type(weights, "MatMul"), rank_of(node.inputs[0])
+        if end is None or end.inputs[0] is not weights.outputs[0] or rank not in (3, 4) or not _over_last(node, rank):
             return None
-        nodes = [end, node]
+        nodes = [end, *guard, node]
         read = _scores(node.inputs[0], nodes)
         if read is None:
             return None
@@ -84,54 +87,55 @@ class FuseAttention(OperatorFusion):
         scale *= by_q * by_k
         if scale <= 0:
             return Refusal.at(product, "the scale is not positive: the operator takes its root")
-        if why := _refusal_reason(queries, keys, values, mask, rank):
+        why = _refusal_reason(queries, keys, values, rank)
+        if why is None and mask is not None:
+            why = mask_refusal_reason(mask, queries, keys.transposed, values, guarded=bool(guard))
+        if why is not None:
             return Refusal.at(product, why)
+        if rank == 4:
+            keys, values = _grouped(keys, values, nodes)
         heads = {"q_num_heads": 1, "kv_num_heads": 1} if rank == 3 else {}
         attributes = {"scale": scale, **heads}
         return Match(end=end, nodes=nodes, attributes=attributes, queries=queries, keys=keys, values=values, mask=mask)
 
     def operands(self, match: Match, edit: Editor) -> list[Value | None]:
-        """Queries, keys, values and the mask, the keys transposed and the mask expanded where they must be."""
-        keys, mask = _straighten(match.keys, match.end, edit), match.mask
-        if isinstance(mask, np.ndarray):
-            mask = edit.add_constant_for(match.end, mask, "attention_mask")
-        if mask is not None and size(mask, -2) == 1 and size(match.queries, -2) != 1:
-            mask = _expanded(mask, match.queries, match.end, edit)
-        inputs = [match.queries, keys, match.values, mask]
-        return inputs if mask is not None else inputs[:3]
+        """Queries, keys, values and the mask, the keys transposed and the mask fitted where they must be."""
+        inputs = [match.queries, _straighten(match.keys, match.end, edit), match.values]
+        if match.mask is None:
+            return inputs
+        return [*inputs, fitted(match.mask, match.queries, match.values, match.end, edit)]
+
+
+def _guard(softmax: Node) -> list[Node]:
+    """The nodes that make the weights of a query zero which sees no key, as PyTorch writes them; none is as well."""
+    weights = softmax.outputs[0]
+    nodes = readers(weights)
+    test = next((node for node in nodes if is_standard(node, "IsNaN")), None)
+    choice = next((node for node in nodes if is_standard(node, "Where")), None)
+    if len(nodes) != 2 or test is None or choice is None or not has_one_use(test.outputs[0]):
+        return []
+    is_guard = (
+        choice.inputs[0] is test.outputs[0] and choice.inputs[2] is weights and number(choice.inputs[1], weights) == 0
+    )
+    return [test, choice] if is_guard else []
 
 
 def _over_last(softmax: Node, rank: int) -> bool:
     return int_attribute(softmax, "axis", -1) in (-1, rank - 1)
 
 
-def _scores(value: Value | None, nodes: list[Node]) -> tuple[Node, Value | np.ndarray | None, float] | None:
+def _scores(value: Value | None, nodes: list[Node]) -> tuple[Node, Mask | None, float] | None:
     """The product of queries and keys, the mask that is put on it, and the number that it is multiplied with."""
     masked = producer(value, "Add", "Where")
-    mask: Value | np.ndarray | None = None
+    mask: Mask | None = None
     if masked is not None:
-        readings = [(product, other) for product, other in _maskings(masked) if _product(product, []) is not None]
+        readings = [(product, other) for product, other in maskings(masked) if _product(product, []) is not None]
         if len(readings) != 1:
             return None
         nodes.append(masked)
         value, mask = readings[0]
     read = _product(value, nodes)
     return None if read is None else (read[0], mask, read[1])
-
-
-def _maskings(node: Node) -> list[tuple[Value, Value | np.ndarray]]:
-    """What ``node`` may mask, with what: a value that is added, or a constant choice of what softmax makes zero."""
-    if node.op_type == "Add":
-        return list(orders(node))
-    condition, (_, yes, no) = constant(node.inputs[0]), node.inputs
-    if condition is None or yes is None or no is None:
-        return []
-    readings = ((yes, no, condition), (no, yes, np.logical_not(condition)))
-    return [
-        (scores, seen)
-        for scores, other, seen in readings
-        if (limit := number(other, scores)) is not None and limit <= HIDDEN and seen.ndim >= 2 and seen.any(-1).all()
-    ]
 
 
 def _product(value: Value | None, nodes: list[Node]) -> tuple[Node, float] | None:
@@ -195,21 +199,45 @@ def _straighten(keys: Keys, end: Node, edit: Editor) -> Value:
     return edit.add_node("Reshape", [value, shape], before=end).outputs[0]
 
 
-def _expanded(mask: Value, queries: Value, end: Node, edit: Editor) -> Value:
-    """The mask with a row for each query."""
-    rows = size(queries, -2)
-    if isinstance(rows, int):
-        shape = edit.add_constant_for(end, np.array([rows, 1]), "attention_mask_shape")
-    else:
-        length = edit.add_node("Shape", [queries], {"start": -2, "end": -1}, before=end).outputs[0]
-        columns = edit.add_constant_for(end, np.array([1]), "attention_mask_columns")
-        shape = edit.add_node("Concat", [length, columns], {"axis": 0}, before=end).outputs[0]
-    return edit.add_node("Expand", [mask, shape], before=end).outputs[0]
+def _grouped(keys: Keys, values: Value, nodes: list[Node]) -> tuple[Keys, Value]:
+    """Keys and values before each of their heads is repeated for several heads of the queries, as often in both."""
+    made: list[Node] = []
+    source, repeated = _unrepeated(keys.source, made), _unrepeated(values, made)
+    heads = size(source, 1)
+    is_plain = keys.perm is None and keys.shape is None
+    if source is None or repeated is None or not is_plain or not isinstance(heads, int) or heads != size(repeated, 1):
+        return keys, values
+    nodes += made
+    return Keys(keys.transposed, source), repeated
 
 
-def _refusal_reason(
-    queries: Value, keys: Keys, values: Value, mask: Value | np.ndarray | None, rank: int
-) -> str | None:
+def _unrepeated(value: Value | None, nodes: list[Node]) -> Value | None:
+    """The value of which each head comes several times in a row: [b, h, l, d] made [b, h·n, l, d]."""
+    merge = producer(value, "Reshape")
+    expand = producer(None if merge is None else merge.inputs[0], "Expand")
+    split = producer(None if expand is None else expand.inputs[0], "Unsqueeze", "Reshape")
+    if value is None or merge is None or expand is None or split is None:
+        return None
+    source, one, several = split.inputs[0], split.outputs[0], expand.outputs[0]
+    if (rank_of(source), rank_of(one), rank_of(several), rank_of(value)) != (4, 5, 5, 4):
+        return None
+    kept = ((0, 0, 0), (1, 1, None), (2, 3, 2), (3, 4, 3))  # axes of the source, of the repeated, of the result
+    same = all(
+        same_size((source, at), (one, wide))
+        and same_size((source, at), (several, wide))
+        and (end is None or same_size((source, at), (value, end)))
+        for at, wide, end in kept
+    )
+    if not same or size(one, 2) != 1:
+        return None
+    for node in (merge, expand, split):  # what others read as well stays for them
+        if not has_one_use(node.outputs[0]):
+            break
+        nodes.append(node)
+    return source
+
+
+def _refusal_reason(queries: Value, keys: Keys, values: Value, rank: int) -> str | None:
     """Why the operator would not compute the same."""
     if queries.dtype not in TYPES:
         return f"attention is not defined for {queries.dtype}"
@@ -218,25 +246,4 @@ def _refusal_reason(
     for axis in range(rank - 2):
         if not (same_size((queries, axis), (keys.transposed, axis)) and same_size((queries, axis), (values, axis))):
             return "batch or heads may broadcast: their sizes are not known to be equal"
-    return None if mask is None else _mask_refusal_reason(queries, keys, mask, rank)
-
-
-def _sizes(mask: Value | np.ndarray) -> list[int | str | None]:
-    if isinstance(mask, np.ndarray):
-        return list(mask.shape)
-    return [size(mask, axis) for axis in range(rank_of(mask) or 0)]
-
-
-def _mask_refusal_reason(queries: Value, keys: Keys, mask: Value | np.ndarray, rank: int) -> str | None:
-    sizes = _sizes(mask)
-    mask_rank = len(sizes)
-    if not 2 <= mask_rank <= (4 if rank == 4 else 2):
-        return "the mask has another rank than the operator takes"
-    if sizes[-1] is None or sizes[-1] != size(keys.transposed, -1):
-        return "the mask is not known to be as wide as there are keys"
-    if sizes[-2] is None or sizes[-2] not in (1, size(queries, -2)):
-        return "the mask is not known to have one row, or one for each query"
-    for axis, length in enumerate(sizes[:-2]):
-        if length is None or length not in (1, size(queries, axis + 4 - mask_rank)):
-            return "the mask may broadcast batch or heads"
     return None
