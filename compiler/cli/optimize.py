@@ -147,7 +147,7 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
     "--time-limit",
     callback=duration,
     metavar="TIME",
-    help="Stop searching for better after this long: 90, 10m, 1h.",
+    help="Take no longer than this: 90, 10m, 1h. What is done by then stays.",
 )
 @_option("Running", "--cache-dir", type=FILLED, metavar="DIR", help="Keep expensive results there, by content.")
 @_option(

@@ -225,7 +225,7 @@ def compare(job: Job, artifact: Artifact, *, decides: bool = True) -> Comparison
         timing = over_pairs(
             _pair_timer(job, artifact, runner),
             lambda joint: not decides or replace(comparison, timing=joint).is_settled,
-            LIMIT_SECONDS if decides else BRIEF_SECONDS,
+            min(LIMIT_SECONDS if decides else BRIEF_SECONDS, job.config.deadline.left()),
         )
         comparison = replace(comparison, timing=timing)
         stand_by(job.inputs.session, runner)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from pathlib import Path
 from graphpress.backend import Backend
 from graphpress.cache import ContentCache
 from graphpress.data import data_files
+from graphpress.deadline import NO_DEADLINE, Deadline
 from graphpress.driver.input_shapes import parse_input_shapes
 from graphpress.driver.options import Options
 from graphpress.driver.output import check_folder, default_folder
@@ -41,6 +43,7 @@ class RunConfig:
         output: folder to write, which may be written.
         threads: threads of the runtime.
         cache: keeps expensive results by content.
+        deadline: when the run has to be through.
     """
 
     options: Options
@@ -54,6 +57,7 @@ class RunConfig:
     output: Path
     threads: int
     cache: ContentCache
+    deadline: Deadline = NO_DEADLINE
 
     @property
     def checkpoints(self) -> Path:
@@ -75,6 +79,7 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
         UsageError: a name, a word or a folder that cannot be used.
         BackendError: the backend does not work here.
     """
+    began = time.monotonic()
     recipe = _recipe(options, load_target(options.target), hooks)
     options = replayed(options, recipe)
     target = _target(options, recipe.manifest)
@@ -95,6 +100,7 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
         output=output,
         threads=options.threads or os.cpu_count() or 1,
         cache=ContentCache(None if options.cache_dir is None else Path(options.cache_dir)),
+        deadline=Deadline(began, options.time_limit),
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from graphpress.backend import CompileOptions, Prepared
 from graphpress.data import Samples
+from graphpress.deadline import PASSES, VERDICTS, TimedProgress
 from graphpress.driver.config import RunConfig
 from graphpress.driver.inputs import RunInputs, open_inputs
 from graphpress.driver.source import ModelFile
@@ -32,11 +32,13 @@ class Job:
         config: what the options mean.
         inputs: the model and the data.
         context: what passes may know.
+        progress: for what is not ended by the time limit.
     """
 
     config: RunConfig
     inputs: RunInputs
     context: Context
+    progress: Progress
 
     @cached_property
     def runs_here(self) -> bool:
@@ -107,8 +109,8 @@ class Job:
             return None
         if gated is not None and data.selection is None:
             return gated
-        reference, progress = self.inputs.reference, self.context.progress
-        return score_model(prepared.simulation, data.evaluation, metric, reference, self.config.threads, progress)
+        reference, threads = self.inputs.reference, self.config.threads
+        return score_model(prepared.simulation, data.evaluation, metric, reference, threads, self.progress)
 
     def evaluator(self) -> Evaluator:
         """Who decides over lossy passes."""
@@ -123,7 +125,7 @@ class Job:
             self.prepare,
             self.config.options.max_drop,
             self.config.threads,
-            self.context.progress,
+            TimedProgress(self.progress, self.config.deadline.at(VERDICTS)),
         )
 
     def manager(self) -> Manager:
@@ -135,9 +137,10 @@ class Job:
             probes=self.inputs.probes,
             known=self.inputs.probe,
             verification=options.verify,
-            deadline=None if options.time_limit is None else time.monotonic() + options.time_limit,
+            deadline=self.config.deadline.at(PASSES),
             shapes=self.inputs.original_shapes,
             strict=options.strict,
+            progress=self.progress,
         )
 
     @property
@@ -147,11 +150,11 @@ class Job:
     def _score_original(self, samples: Samples) -> Score:
         inputs = self.inputs
         assert inputs.metric is not None
-        progress = self.context.progress
         with doing(f"measuring {inputs.file.name}"):
             return evaluate(
-                inputs.reference, samples, inputs.metric, inputs.reference, model=inputs.file.path, progress=progress
-            )
+                inputs.reference, samples, inputs.metric, inputs.reference, model=inputs.file.path,
+                progress=self.progress,
+            )  # fmt: skip
 
 
 @paused_collection()
@@ -162,7 +165,8 @@ def open_job(file: ModelFile, config: RunConfig, progress: Progress) -> Job:
         GraphpressError: a subclass says what is wrong with the call, the model, the data or the backend.
     """
     inputs = open_inputs(file, config)
-    job = Job(config, inputs, _context(config, inputs, progress))
+    timed = TimedProgress(progress, config.deadline.at(PASSES))
+    job = Job(config, inputs, _context(config, inputs, timed), progress)
     _check_accepted(config.backend.check(inputs.model, job.compile_options()), config.target)
     return job
 
@@ -179,6 +183,7 @@ def _context(config: RunConfig, inputs: RunInputs, progress: Progress) -> Contex
         decisions=dict(config.recipe.decisions),
         cache=config.cache,
         checkpoints=config.checkpoints,
+        deadline=config.deadline,
         evaluation=EvaluationService.of(
             inputs.data,
             inputs.metric,

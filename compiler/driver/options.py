@@ -58,7 +58,7 @@ class Options:
             with open dimensions, for compilers that tune for them.
         threads: threads of the runtime; None for all cores.
         seed: of everything random.
-        time_limit: seconds after which no further pass starts.
+        time_limit: seconds that the run may take: searches and training end in time, what was done before stays.
         eval_limit: at most this many samples measure the metric, evenly spaced.
         verify: when to compare the outputs of lossless passes with those before.
         strict: a pass that breaks, by a bug of its own, ends the run; without, the result is made without it.

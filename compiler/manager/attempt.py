@@ -12,6 +12,7 @@ from collections.abc import Callable
 from numbers import Integral
 from typing import NamedTuple, TypeVar
 
+from graphpress.deadline import OutOfTimeError
 from graphpress.errors import (
     TERMINATED,
     BackendError,
@@ -58,6 +59,8 @@ def attempt(call: Callable[[], T], pass_run: PassRun, *, strict: bool) -> T | No
         return call()
     except BaseException as error:  # a pass that calls sys.exit has not delivered anything either
         if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == TERMINATED):
+            raise
+        if isinstance(error, OutOfTimeError):
             raise
         if not pass_run.pass_.lossless and isinstance(error, (DataError, UsageError, BackendError)):
             raise

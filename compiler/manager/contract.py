@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from graphpress.cache import ContentCache
 from graphpress.data import Feed
+from graphpress.deadline import NO_DEADLINE, Deadline
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.evaluation import EvaluationService
 from graphpress.ir import Editor, Match, Model, Node, OperatorIndex, Refusal, apply_rules, is_standard
@@ -46,6 +47,7 @@ class Context:
             None where nobody keeps one.
         transaction: what the running pass shares with its recovery, or with what it recovers from; None for a lossless
             pass, and for one on its own.
+        deadline: when the run has to be through: ``progress`` ends loops in time for that, a training ends itself.
         evaluation: measures the user's metric and damage on samples that a pass may choose by; None without data.
     """
 
@@ -63,6 +65,7 @@ class Context:
     index: OperatorIndex | None = None
     transaction: Transaction | None = None
     evaluation: EvaluationService | None = None
+    deadline: Deadline = NO_DEADLINE
 
     def excluded(self, node: Node) -> bool:
         """Whether the user asked for this node to be left alone."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.data import Feed
+from graphpress.deadline import OutOfTimeError
 from graphpress.errors import GraphpressError, ModelError, reraise_resource_fault
 from graphpress.ir import Dims, Model, OperatorIndex, Refusal, clone
 from graphpress.ir.garbage import paused_collection
@@ -29,7 +30,7 @@ from graphpress.manager.run import Checkpoint, Run
 from graphpress.manager.stages import Stage, stages_of
 from graphpress.manager.transaction import Transaction
 from graphpress.manager.verification import Probe, Verification
-from graphpress.progress import doing
+from graphpress.progress import Progress, Silent, doing
 
 MAX_ROUNDS = 10
 """A run of lossless passes that still changes after this many rounds is stopped, with a note."""
@@ -56,16 +57,18 @@ class Manager:
         shapes: static shapes of the model's values by name, for the sizes in the records.
         strict: a pass that breaks ends the run.
         known: what the model that is given to ``run`` answers to the probes, where it is loaded already.
+        progress: watches the stages; that of the context is of the passes, and may end their loops.
     """
 
     context: Context
     evaluator: Evaluator
     probes: Sequence[Feed]
     verification: Verification = "final"
-    deadline: float | None = None
+    deadline: float = float("inf")
     shapes: Mapping[str, Dims] = field(default_factory=dict)
     strict: bool = False
     known: Probe | None = None
+    progress: Progress = field(default_factory=Silent)
 
     def run(self, model: Model, recipe: Recipe) -> Run:
         """Run the recipe on copies of the model, which is the first checkpoint itself: don't change it afterwards.
@@ -78,7 +81,7 @@ class Manager:
             check_pass(pass_, self.context)
         run = Run([Checkpoint(model, shapes=self.shapes)])
         self.context.decisions.setdefault(EXPLICIT, sorted(recipe.explicit))
-        for stage in self.context.progress.track(stages_of(recipe.passes), "stages of passes"):
+        for stage in self.progress.track(stages_of(recipe.passes), "stages of passes"):
             pass_runs = [
                 PassRun(
                     pass_, len(run.pass_runs) + index, transaction=stage.transaction, shapes=run.checkpoints[-1].shapes
@@ -90,7 +93,7 @@ class Manager:
             if ready and stage.transaction is None:
                 run.checkpoints.append(self._run_lossless(ready, run.checkpoints[-1], recipe))
             elif ready:
-                self._run_transaction(stage, ready, run, recipe)
+                self._run_in_time(stage, ready, run, recipe)
             index = OperatorIndex(run.checkpoints[-1].model)
             for pass_run in pass_runs:
                 if not self._pays(pass_run.pass_, recipe):
@@ -124,7 +127,7 @@ class Manager:
             )
 
     def _late(self) -> bool:
-        return self.deadline is not None and time.monotonic() > self.deadline
+        return time.monotonic() > self.deadline
 
     # -- lossless ---------------------------------------------------------------------------------------
 
@@ -246,13 +249,23 @@ class Manager:
 
     # -- lossy ------------------------------------------------------------------------------------------
 
+    def _run_in_time(self, stage: Stage, pass_runs: list[PassRun], run: Run, recipe: Recipe) -> None:
+        """Run a transaction; one that the time limit ends leaves the model as it was."""
+        try:
+            self._run_transaction(stage, pass_runs, run, recipe)
+        except OutOfTimeError:
+            for pass_run in pass_runs:
+                pass_run.refuse_for_time()
+
     def _run_transaction(self, stage: Stage, pass_runs: list[PassRun], run: Run, recipe: Recipe) -> None:
         """Run a lossy pass and its recovery, then evaluate them together."""
         start = run.checkpoints[-1]
         model = clone(start.model)
         infer_shapes(model)
-        if not self._change(model, pass_runs, recipe, Transaction(start.model)):
+        changed = self._change(model, pass_runs, recipe, Transaction(start.model))
+        if changed is None:
             return
+        model = changed
         changes = sum(pass_run.changes for pass_run in pass_runs)
         names = "+".join(pass_run.pass_.name for pass_run in pass_runs if pass_run.status == "applied")
         result = self._evaluation(model, pass_runs[-1])
@@ -273,26 +286,36 @@ class Manager:
         if verdict is not None:
             pass_runs[-1].note(miss(verdict))
 
-    def _change(self, model: Model, pass_runs: list[PassRun], recipe: Recipe, transaction: Transaction) -> bool:
-        """Run the passes of a transaction; False when nothing changed or one of them broke."""
+    def _change(self, model: Model, pass_runs: list[PassRun], recipe: Recipe, transaction: Transaction) -> Model | None:
+        """Run the passes of a transaction on the model: what it became; None when nothing changed or one of them broke.
+
+        Recovery that the time limit ends is done without.
+        """
         for pass_run in pass_runs:
             refusal = self._refusal(pass_run, model, transaction)
             if pass_run.failure:
                 _roll_back(pass_runs)
-                return False
+                return None
             if refusal is not None:
                 pass_run.refuse(refusal)
                 pass_run.alternative = alternative(pass_run.pass_, model, self.context)
                 if pass_run is pass_runs[0]:
                     for other in pass_runs[1:]:
                         other.note("nothing to recover from")
-                    return False
+                    return None
                 continue
+            before = clone(model) if pass_run is not pass_runs[0] and self.deadline < float("inf") else None
             context = self._context_of(pass_run, transaction=transaction)
-            if self._try(pass_run, model, recipe, context) is None or self._differs(pass_run, model, None):
-                _roll_back(pass_runs)
-                return False
-        return any(pass_run.changes for pass_run in pass_runs)
+            try:
+                if self._try(pass_run, model, recipe, context) is None or self._differs(pass_run, model, None):
+                    _roll_back(pass_runs)
+                    return None
+            except OutOfTimeError:
+                if before is None:
+                    raise
+                pass_run.refuse_for_time()
+                model = before
+        return model if any(pass_run.changes for pass_run in pass_runs) else None
 
     def _evaluation(self, model: Model, pass_run: PassRun) -> EvaluationResult | None:
         """The verdict, or None where the model cannot even be run. It is never replayed: the budget always applies."""

@@ -59,7 +59,7 @@ class PassRun:
 
     def refuse_for_time(self) -> None:
         """The pass does not run, for want of time."""
-        self.refuse(Refusal(self.pass_.name, "the time limit was reached before it", "raise --time-limit"))
+        self.refuse(Refusal(self.pass_.name, "the time limit was reached", "raise --time-limit"))
 
     def fail(self, failure: str) -> None:
         """The pass broke: what it did is dropped.

@@ -21,6 +21,7 @@ from graphpress.analysis.cost import model_cost
 from graphpress.analysis.leading_axes import fed_inputs
 from graphpress.data import Feed
 from graphpress.data.inputs import fixed_batch
+from graphpress.deadline import PASSES, TRAINING, Deadline
 from graphpress.errors import BackendError, DataError, UsageError
 from graphpress.ir import Model, Refusal, Value, constant
 from graphpress.ir.encoding import encoding_of
@@ -166,6 +167,14 @@ class Recovery(Pass):
             ],
         )
 
+    def _minutes(self, began: float, deadline: Deadline) -> float | None:
+        """How long it may take, what went before the training included: no longer than the whole run has."""
+        asked = DEFAULT_MINUTES if self.minutes is None and self.steps is None else self.minutes
+        if deadline.seconds is None:
+            return asked
+        most = (time.monotonic() - began + TRAINING * deadline.left(PASSES)) / 60
+        return most if asked is None else min(asked, most)
+
     def _train(
         self,
         task: TrainingTask,
@@ -179,7 +188,7 @@ class Recovery(Pass):
 
         settings = Settings(
             steps=self.steps,
-            minutes=DEFAULT_MINUTES if self.minutes is None and self.steps is None else self.minutes,
+            minutes=self._minutes(began, context.deadline),
             learning_rate=self.learning_rate,
             gentle=_is_quantized(model),
             optimizer=_fitting(model) if self.optimizer == "auto" else self.optimizer,

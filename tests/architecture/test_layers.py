@@ -19,7 +19,7 @@ LAYERS = (
     ("printable", "scratch"),
     ("errors",),
     ("cache", "child_process", "memory", "plain", "plugins", "progress", "statistics", "validation"),
-    ("data", "ir"),
+    ("data", "deadline", "ir"),
     ("graphsurgeon", "ops", "runtime"),
     ("targets",),
     ("analysis", "backend", "evaluation", "lint"),

@@ -373,7 +373,7 @@ def test_a_lossless_pass_that_had_no_turn_is_refused_rather_than_applied(run, pa
 
     done = run(Slow(), passes.Restless(), deadline=time.monotonic() + 0.1)
     assert [record.status for record in done.records()] == ["applied", "refused"]
-    assert [one.why for one in done.refusals()] == ["the time limit was reached before it"]
+    assert [one.why for one in done.refusals()] == ["the time limit was reached"]
     assert "the time limit was reached" not in notes(done, "harmless")
 
 
