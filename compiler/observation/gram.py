@@ -36,7 +36,7 @@ class Moments:
     """First and second moments of rows ``x`` (``[blocks, rows, features]``) and aligned ``y`` (``[.., outputs]``).
 
     Args:
-        full: keep the whole Gram matrix of ``x``; else its diagonal alone.
+        full: keep the whole Gram matrix of ``x``, and its products with ``y``; else diagonals alone.
     """
 
     def __init__(self, *, full: bool = True) -> None:
@@ -65,7 +65,8 @@ class Moments:
             turned = x.transpose(0, 2, 1)
             self._xx += turned @ x if self._full else _squares(x)
             for y in rest:
-                self._xy += turned @ y
+                if self._full:
+                    self._xy += turned @ y
                 self._yy += _squares(y)
         self.count += x.shape[1]
 
@@ -77,7 +78,8 @@ class Moments:
         self._xx = np.zeros((blocks, features, features) if self._full else (blocks, features))
         if len(streams) > 1:
             outputs = self._shift[1].shape[1]
-            self._xy, self._yy = np.zeros((blocks, features, outputs)), np.zeros((blocks, outputs))
+            self._xy = np.zeros((blocks, features, outputs) if self._full else 0)
+            self._yy = np.zeros((blocks, outputs))
 
     # -- what was seen, each a mean over the rows ---------------------------------------------------------------
 
@@ -128,7 +130,7 @@ class Moments:
 
     @property
     def cross_covariance(self) -> np.ndarray:
-        """E[(x−E x)(y−E y)ᵀ], ``[blocks, features, outputs]``."""
+        """E[(x−E x)(y−E y)ᵀ], ``[blocks, features, outputs]``; of whole moments only."""
         drift, target = self._sums[0] / self.count, self._sums[1] / self.count
         covariance: np.ndarray = self._xy / self.count - drift[:, :, None] * target[:, None, :]
         return covariance
