@@ -1,7 +1,7 @@
 """The graph IR: onnx_ir behind one interface, with what compression needs beside it."""
 
 from graphpress.ir.copying import check_data_names, copy_model
-from graphpress.ir.edit import Editor, declares_inner_shapes, forget_inner_types
+from graphpress.ir.edit import Editor, declares_inner_shapes, forget_inner_types, take_over
 from graphpress.ir.encoding import FLOAT_TYPES
 from graphpress.ir.files import (
     clone,
@@ -137,6 +137,7 @@ __all__ = [
     "string_attribute",
     "strings_attribute",
     "subgraphs_of",
+    "take_over",
     "tensors",
     "to_proto",
     "values_of",

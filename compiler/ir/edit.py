@@ -236,6 +236,15 @@ def declares_inner_shapes(model: Model) -> bool:
     )
 
 
+def take_over(model: Model, other: Model) -> None:
+    """Let a model become what another one is; the other must not be used any more."""
+    model.graph = other.graph
+    model.functions.clear()
+    model.functions.update(other.functions)
+    model.metadata_props.clear()
+    model.metadata_props.update(other.metadata_props)
+
+
 def forget_inner_types(model: Model) -> None:
     """Drop the inferred types of inner values, in place: whoever loads the model infers them again.
 

@@ -62,6 +62,7 @@ OWN_PASSES = {
     "reconstruct": "graphpress.passes.recovery.reconstruct:Reconstruct",
     "reduce_precision": "graphpress.passes.precision.reduce_precision:ReducePrecision",
     "remove_noop_layout": "graphpress.passes.cleanup.remove_noop_layout:RemoveNoopLayout",
+    "repair": "graphpress.passes.recovery.repair:Repair",
     "shape_arithmetic": "graphpress.passes.cleanup.shape_arithmetic:ShapeArithmetic",
     "sink_transposes": "graphpress.passes.cleanup.sink_transposes:SinkTransposes",
     "sparsify": "graphpress.passes.sparsify.sparsify:Sparsify",

@@ -108,7 +108,7 @@ class Shown:
     result: np.ndarray | None = None
 
 
-class Repair(Protocol):
+class LayerRepair(Protocol):
     """The repair of one layer."""
 
     def add(self, shown: Shown) -> None:
@@ -136,7 +136,7 @@ class RepairOptions:
 
 
 def repair(
-    model: Model, context: Context, plan: RepairPlan, options: RepairOptions, begin: Callable[[LinearOp], Repair]
+    model: Model, context: Context, plan: RepairPlan, options: RepairOptions, begin: Callable[[LinearOp], LayerRepair]
 ) -> None:
     """Walk through the layers of a plan: ``begin`` makes the repair of each."""
     assert context.calibration is not None
@@ -162,7 +162,7 @@ class _RepairTask:
     node: Node
     target: FitTarget
     kept: Mapping[str, Kept]
-    repair: Repair
+    repair: LayerRepair
     results: bool
 
     @property
