@@ -20,10 +20,15 @@ from dataclasses import dataclass
 
 from graphpress.backends.tensorrt.canonicalize import canonicalize
 from graphpress.backends.tensorrt.lint.device import Device
-from graphpress.ir import Graph, Model, Refusal, clone, graphs, materialize_float_types
+from graphpress.ir import DataType, Graph, Model, Refusal, clone, graphs, is_standard, materialize_float_types
 from graphpress.ir.encoding import clear_annotations, float_type, set_float_type
 from graphpress.ir.qdq import import_qdq, materialize_qdq
 from graphpress.lint import type_limit
+from graphpress.runtime import keep_float_layers, write_biases_apart
+
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+USE_KEY = "use"
+USE_OF_HALF_QUANTIZERS = "for TensorRT; ONNX Runtime needs the session option session.disable_quant_qdq=1"
 
 LACKED_BY_ONNX_RUNTIME = frozenset({"bfloat16"})
 """Float types in which it has no kernels on a processor."""
@@ -68,8 +73,19 @@ def _widen(model: Model, device: Device) -> Iterator[Refusal]:
 
 
 def strong_form(canonical: Model) -> Model:
-    """A copy with every type written out."""
-    return _typed_form(canonical, simulate=False)
+    """A copy with every type written out; its metadata say so where ONNX Runtime needs an option for it."""
+    form = _typed_form(canonical, simulate=False)
+    if has_half_quantizers(form):
+        form.metadata_props[USE_KEY] = USE_OF_HALF_QUANTIZERS
+    return form
+
+
+def has_half_quantizers(form: Model) -> bool:
+    """Whether a scale is in half precision: ONNX Runtime's optimizer may make integer kernels of it that there are not,
+    and the model does not load then.
+    """
+    quantizers = (node for graph in graphs(form) for node in graph if is_standard(node, *QUANTIZERS))
+    return any(node.inputs[1] is not None and node.inputs[1].dtype == DataType.FLOAT16 for node in quantizers)
 
 
 def weak_form(canonical: Model) -> Model:
@@ -79,6 +95,7 @@ def weak_form(canonical: Model) -> Model:
         for node in graph:
             set_float_type(node, None)
     materialize_qdq(form)
+    _guard(form)
     return form
 
 
@@ -111,4 +128,11 @@ def _typed_form(canonical: Model, *, simulate: bool) -> Model:
     form = clone(canonical)
     materialize_qdq(form)
     materialize_float_types(form, simulate=simulate)
+    _guard(form)
     return form
+
+
+def _guard(form: Model) -> None:
+    """Keep ONNX Runtime, in which people try the model first, from rounding what is float on the device."""
+    keep_float_layers(form)
+    write_biases_apart(form)

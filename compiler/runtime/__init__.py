@@ -9,6 +9,7 @@ import os
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
+from graphpress.runtime.float_biases import write_biases_apart
 from graphpress.runtime.float_layers import keep_float_layers
 from graphpress.runtime.measure import PairedTiming, call_times, compare_alone, compare_latency, undisturbed_latency
 from graphpress.runtime.pairs import compare_sessions, over_pairs
@@ -34,4 +35,5 @@ __all__ = [
     "renew",
     "stand_by",
     "undisturbed_latency",
+    "write_biases_apart",
 ]

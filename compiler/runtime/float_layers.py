@@ -52,8 +52,8 @@ def is_at_risk(node: Node) -> bool:
     """Whether ONNX Runtime would quantize the weight of this float layer."""
     return (
         is_standard(node, *LAYERS)
-        and _comes_from_integers(node.inputs[DATA])
-        and any(_goes_to_integers(value) for value in node.outputs)
+        and decoder_of(node.inputs[DATA]) is not None
+        and any(goes_to_integers(value) for value in node.outputs)
         and _has_float_weight(node)
     )
 
@@ -78,15 +78,17 @@ def _is_known(value: Value) -> bool:
     return True
 
 
-def _comes_from_integers(value: Value | None) -> bool:
+def decoder_of(value: Value | None) -> Node | None:
+    """The DequantizeLinear that a value comes from, but for what ONNX Runtime may fold or move; None without one."""
     while value is not None and (node := value.producer()) is not None:
         if is_standard(node, "DequantizeLinear"):
-            return True
+            return node
         value = None if is_standard(node, SHIELD, *LAYERS) else _only_input(node)
-    return False
+    return None
 
 
-def _goes_to_integers(value: Value) -> bool:
+def goes_to_integers(value: Value) -> bool:
+    """Whether a value is quantized, but for what ONNX Runtime may fold or move."""
     waiting = [value]
     while waiting:
         for use in waiting.pop().uses():
