@@ -6,6 +6,7 @@ from graphpress.backends.tensorrt.build import BuildRequest, build
 from graphpress.backends.tensorrt.engine_layers import types_of_nodes
 from graphpress.backends.tensorrt.profiles import profile_of
 from graphpress.backends.tensorrt.toolchain import find_toolchain
+from graphpress.data import shapes_of
 from graphpress.ir import save
 from graphpress.ir.encoding import compute_request, float_type
 from graphpress.manager.contract import Context
@@ -25,7 +26,10 @@ def became(done, folder):
     legal = done.legal()
     save(legal, folder / "model.onnx")
     request = BuildRequest(
-        folder / "model.onnx", capability="8.6", profile=profile_of(legal, {}, done.feeds), product="tensorrt_rtx"
+        folder / "model.onnx",
+        capability="8.6",
+        profile=profile_of(legal, {}, [shapes_of(feed) for feed in done.feeds]),
+        product="tensorrt_rtx",
     )
     result = build(request)
     assert result.built, result.messages

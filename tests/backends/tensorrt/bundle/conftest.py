@@ -11,6 +11,7 @@ import pytest
 from graphpress.backends.tensorrt.bundle.bundle import Bundle, complete_bundle, expected_precisions, write_models
 from graphpress.backends.tensorrt.platform import platform_of
 from graphpress.backends.tensorrt.profiles import profile_of
+from graphpress.data import shapes_of
 from graphpress.ir import clone
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Context
@@ -113,7 +114,7 @@ def make_bundle(text: str) -> Bundle:
         models=dict.fromkeys(platform.typing, legal) | ({"float": network} if platform.dla else {}),
         annotated=annotated,
         simulated=legal,
-        profile=profile_of(annotated, {}, [FEED]),
+        profile=profile_of(annotated, {}, [shapes_of(FEED)]),
         samples=[FEED],
         layers=expected_precisions(annotated),
     )
