@@ -19,7 +19,7 @@ from graphpress.cache import without_cache
 from graphpress.errors import reraise_resource_fault
 from graphpress.scratch import scratch_beside
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass

@@ -8,8 +8,8 @@ of the weights therefore suits a convolution that a normalization was folded int
 number to be found by trial. Descent with a cut gradient moves all weights together by at most a fixed share of their
 length: in convolutional networks, which normalizations were folded into, that recovers faster than Adam (measured on
 a pruned ResNet-20: 60 % top-1 against 40 % after 100 steps). The share is the one that left the least held-out loss
-after four minutes from a least-squares start; half of it and three times as much were worse. Tensors of similar size,
-to the next power of two, share a group, since each costs time.
+after four minutes from a start with most of its way before it; ``rate_search`` lowers it for a better one. Tensors of
+similar size, to the next power of two, share a group, since each costs time.
 """
 
 from __future__ import annotations

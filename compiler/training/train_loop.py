@@ -1,8 +1,12 @@
 """The training loop: steps along a plan, the best weights on held-out samples, a state that can be taken up again.
 
 The weights that the training starts from are the first candidate, so that by the measure of the held-out loss it never
-makes a model worse. When the held-out loss stops falling, the learning rate is brought down over a tenth of the steps
-done so far, and the training ends there: stopping at a high learning rate would waste what lowering it gains.
+makes a model worse. Beside the weights, their running average is measured.
+
+Where no learning rate was given, short trials from the start find it (``rate_search``). A training that has not
+improved on its start in a quarter of its plan goes back there with a tenth of the rate; when that has not helped twice,
+it ends. When the held-out loss stops falling, the learning rate is brought down over a tenth of the steps done so far,
+and the training ends there: stopping at a high learning rate would waste what lowering it gains.
 
 With the same plan, seed, threads and data, every step computes the same numbers, whether or not the training was
 interrupted in between.
@@ -11,9 +15,8 @@ interrupted in between.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +26,14 @@ from graphpress.errors import UsageError
 from graphpress.progress import Progress
 from graphpress.torch_bridge import TrainableModel
 from graphpress.torch_bridge.tensors import to_tensor
+from graphpress.training.average import WeightAverage
 from graphpress.training.checkpoint import Store
 from graphpress.training.conditions import exact, memory_errors
 from graphpress.training.data import Example
-from graphpress.training.optimizer import OptimizerName, make_optimizer, set_rate, step
+from graphpress.training.optimizer import make_optimizer, set_rate, step
+from graphpress.training.rate_search import find_share, trial_steps
 from graphpress.training.schedule import ProgressPlan, learning_rate_factor
+from graphpress.training.settings import ExampleSource, Loss, Settings, Training
 
 EVALUATIONS = 40
 """How often the held-out loss is measured in a training."""
@@ -40,85 +46,15 @@ COOL_DOWN = 0.1
 SLOWER = 0.25
 """What the learning rate is multiplied with when it was ours and the loss is no number any more."""
 MAX_SLOWED = 3
+FRUITLESS = 0.25
+"""Share of the plan after which a training that has not improved on its start tries a lower rate."""
+LOWER = 0.1
+MAX_LOWERED = 2
+FIRST_LOOK = 2
+"""Steps from which the time of a step is known before trials."""
 ALREADY_THERE = 1e-6
 """A held-out loss that is rounding: there is nothing to train."""
 BEFORE_TIMING = 1 << 20
-
-
-class ExampleSource(Protocol):
-    """Where samples and their targets come from."""
-
-    def batch(self, step: int) -> Sequence[Example]:
-        """The samples of a step, a function of the step alone."""
-        ...
-
-    def held_out(self) -> Iterator[Example]:
-        """The samples on which training is measured."""
-        ...
-
-
-class Loss(Protocol):
-    """From the values of a student and the targets of a batch to a loss."""
-
-    def __call__(
-        self, values: Mapping[str, Tensor], targets: Mapping[str, Tensor], *, progress: float | None
-    ) -> Tensor:
-        """The mean loss of the samples, at this progress of the training; None when held-out data is measured."""
-        ...
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train.
-
-    Args:
-        steps: at most this many; None leaves it to the time.
-        minutes: at most this long, what went before the training included; None leaves it to the steps.
-        learning_rate: at its highest; None for one that fits the weights.
-        gentle: the model only needs adjusting: a rate of our own is lower.
-        optimizer: its name.
-        patience: measurements without a better held-out loss after which the training ends; None for never.
-        threads: of torch.
-        seed: of torch; the order of the samples is the source's.
-        began: moment (``time.monotonic``) from which the minutes count.
-    """
-
-    steps: int | None
-    minutes: float | None
-    learning_rate: float | None = None
-    gentle: bool = False
-    optimizer: OptimizerName = "adam"
-    patience: int | None = 10
-    threads: int = 1
-    seed: int = 0
-    began: float = field(default_factory=time.monotonic)
-
-
-@dataclass(frozen=True)
-class Training:
-    """What came of a training.
-
-    Args:
-        steps: how many were taken in all.
-        knots: the plan, for an exact repetition.
-        resumed: the step at which an interrupted training was taken up; 0 for none.
-        start: held-out loss at the start.
-        best: the least held-out loss.
-        best_step: after how many steps that was; 0 where training did not help.
-        seconds: it took, earlier parts included.
-        stopped_early: the held-out loss stopped falling.
-        slowed: how often the learning rate was lowered because the loss was no number any more.
-    """
-
-    steps: int
-    knots: list[list[int]]
-    resumed: int
-    start: float
-    best: float
-    best_step: int
-    seconds: float
-    stopped_early: bool
-    slowed: int
 
 
 def train(
@@ -189,7 +125,11 @@ class _Loop:
             self.plan = ProgressPlan([(0, BEFORE_TIMING if settings.steps is None else settings.steps)])
         else:
             self.plan = ProgressPlan([(int(step), int(left)) for step, left in knots], fixed=True)
-        self.step = self.measured_at = self.waited = self.best_step = self.resumed = self.slowed = 0
+        self.step = self.measured_at = self.waited = self.best_step = self.resumed = self.slowed = self.lowered = 0
+        self.share: float | None = None
+        self.averaged = False
+        self.next_look = FRUITLESS
+        self.average = WeightAverage(self.parameters)
         self.next_measure = 0.0
         self.best = self.start = float("inf")
         self.lowest = float("inf")  # of this training alone: a good start is often left before it is surpassed
@@ -222,6 +162,8 @@ class _Loop:
             self.start = self.best
             if self.start < ALREADY_THERE:
                 self.plan.replan(0, 0)
+            elif self.settings.learning_rate is None:
+                self._find_rate()
         self.timed_step, self.timed_at = self.step, time.monotonic()
 
     def advance(self, until: float) -> None:
@@ -247,6 +189,9 @@ class _Loop:
             seconds=self._elapsed(),
             stopped_early=self.stopping,
             slowed=self.slowed,
+            share=self.share,
+            lowered=self.lowered,
+            averaged=self.averaged,
         )
 
     def keep(self) -> None:
@@ -256,6 +201,8 @@ class _Loop:
                 {
                     "parameters": dict(zip(self.names, self.parameters, strict=True)),
                     "best_parameters": dict(zip(self.names, self.kept, strict=True)),
+                    "average": dict(zip(self.names, self.average.values, strict=True)),
+                    "averaged_steps": self.average.steps,
                     "optimizer": self.optimizer.state_dict(),
                     "knots": self.plan.recorded(),
                     "seconds": self._elapsed(),
@@ -263,25 +210,96 @@ class _Loop:
                 }
             )
 
+    # -- the rate -------------------------------------------------------------------------------------
+
+    def _find_rate(self) -> None:
+        """Scale the rate to the share that trials show, or that an earlier training found."""
+        self.share = self.settings.share
+        if self.share is None and not self.plan.fixed:
+            self.share = self._tried_share()
+        if self.share is not None:
+            self._scale_rate(self.share)
+
+    def _tried_share(self) -> float | None:
+        """Trials from the start, after which everything is as it was; None where there is no time for them."""
+        settings, seconds, each = self.settings, None, 0.0
+        if not trial_steps(settings.steps, None, each):
+            return None
+        self.at_rest = False
+        if settings.minutes is not None:
+            began = time.monotonic()
+            self._trial(1.0, FIRST_LOOK, measured=False)
+            each = (time.monotonic() - began) / FIRST_LOOK
+            seconds = 60.0 * settings.minutes - self._elapsed()
+        steps = trial_steps(settings.steps, seconds, each)
+        share = find_share(self.start, lambda share: self._trial(share, steps)) if steps else None
+        self.at_rest = True
+        return share
+
+    def _trial(self, share: float, steps: int, *, measured: bool = True) -> float:
+        """The held-out loss after a short training from the start; infinite where it blows up."""
+        finite = True
+        for number in range(steps):
+            set_rate(self.optimizer, share * learning_rate_factor((number + 0.5) / steps))
+            finite = finite and self._backward(number, 0.0)
+            if finite:
+                self._move()
+        loss = self._held_out() if finite and measured else float("inf")
+        self._restart()
+        return loss if np.isfinite(loss) else float("inf")
+
+    def _restart(self) -> None:
+        """Go back to the best weights, without the optimizer's memory of the way."""
+        self._put(self.kept)
+        self.optimizer.state.clear()
+        self.average.restart(self.parameters)
+
+    def _scale_rate(self, share: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["full_rate"] *= share
+
+    def _look_for_progress(self) -> None:
+        """Where nothing has improved on the start for long, go back there with a lower rate, or end."""
+        if self.best_step or self.settings.learning_rate is not None or self.plan.progress(self.step) < self.next_look:
+            return
+        self.next_look += FRUITLESS
+        if self.lowered == MAX_LOWERED:
+            self.stopping = True
+            self.plan.replan(self.step, 0)
+            return
+        self.lowered += 1
+        self._restart()
+        self._scale_rate(LOWER)
+
     # -- one step -------------------------------------------------------------------------------------
 
     def _descend(self, progress: float) -> None:
         """One step of the optimizer over all calls of its batch."""
-        examples = self.source.batch(self.step)
+        if not self._backward(self.step, progress):
+            self._slow_down()
+            return
+        self.at_rest = False  # from here to the end of the step, what is there is half of the next state
+        self._move()
+
+    def _backward(self, step: int, progress: float) -> bool:
+        """The gradients of a batch; false where its loss is no number."""
+        examples = self.source.batch(step)
         total = sum(example.count for example in examples)
         for parameter in self.parameters:
             parameter.grad = None
         for example in examples:
             loss = self._loss(example, progress) * (example.count / total)
             if not np.isfinite(loss.item()):
-                self._slow_down()
-                return
+                return False
             loss.backward()  # type: ignore[no-untyped-call]
-        self.at_rest = False  # from here to the end of the step, what is there is half of the next state
+        return True
+
+    def _move(self) -> None:
         step(self.optimizer)
         if self.masked:
             with torch.no_grad():
                 torch._foreach_mul_(self.masked, self.masks)
+        self.average.update(self.parameters)
 
     def _slow_down(self) -> None:
         """The loss is no number any more: go on from the best weights with a lower learning rate of our own choice.
@@ -292,10 +310,8 @@ class _Loop:
         if self.settings.learning_rate is not None or self.slowed == MAX_SLOWED or not self.kept:
             raise self._diverged()
         self.slowed += 1
-        self._put(self.kept)
-        self.optimizer.state.clear()
-        for group in self.optimizer.param_groups:
-            group["full_rate"] *= SLOWER
+        self._restart()
+        self._scale_rate(SLOWER)
 
     def _put(self, weights: Sequence[Tensor]) -> None:
         with torch.no_grad():
@@ -312,6 +328,7 @@ class _Loop:
         is_due = self.plan.progress(self.step) >= self.next_measure and self.step - self.measured_at >= MIN_BETWEEN
         if is_due:
             self._measure()
+            self._look_for_progress()
         if is_due or self.step in TIMED_FIRST:
             self._replan()
         self.at_rest = True
@@ -319,24 +336,42 @@ class _Loop:
             self.keep()
 
     @torch.no_grad()
-    def _measure(self) -> None:
-        """The held-out loss; keep the weights where it is the least so far."""
+    def _held_out(self) -> float:
+        """The mean loss on the held-out samples."""
         total, count = 0.0, 0
         for example in self.source.held_out():
             total += self._loss(example, None).item() * example.count
             count += example.count
-        loss = total / max(count, 1)
+        return total / max(count, 1)
+
+    def _measure(self) -> None:
+        """The held-out loss of the weights and of their average; keep what is the least so far."""
+        loss = self._held_out()
         if not np.isfinite(loss):
             self._slow_down()
         self.measured_at = self.step
         self.next_measure = self.plan.progress(self.step) + 1.0 / EVALUATIONS
-        if loss < self.best:
-            self.best, self.best_step = loss, self.step
-            self.kept = [parameter.detach().clone() for parameter in self.parameters]
+        self._compare(loss, averaged=False)
         if not self.step:
             return
+        loss = min(loss, self._average_loss())
         self.waited = 0 if loss < self.lowest else self.waited + 1
         self.lowest = min(self.lowest, loss)
+
+    def _average_loss(self) -> float:
+        """The held-out loss of the average."""
+        current = [parameter.detach().clone() for parameter in self.parameters]
+        self._put(self.average.values)
+        loss = self._held_out()
+        self._compare(loss, averaged=True)
+        self._put(current)
+        return loss if np.isfinite(loss) else float("inf")
+
+    def _compare(self, loss: float, *, averaged: bool) -> None:
+        """Keep the weights as they are now where they are the best so far."""
+        if loss < self.best:
+            self.best, self.best_step, self.averaged = loss, self.step, averaged
+            self.kept = [parameter.detach().clone() for parameter in self.parameters]
 
     def _replan(self) -> None:
         """How many steps are still to come, by the clock and by patience."""
@@ -358,6 +393,8 @@ class _Loop:
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._put([state["parameters"][name] for name in self.names])
         self.kept = [state["best_parameters"][name] for name in self.names]
+        self.average.restart([state["average"][name] for name in self.names])
+        self.average.steps = state["averaged_steps"]
         self.optimizer.load_state_dict(state["optimizer"])
         for name in _NUMBERS:
             setattr(self, name, state["numbers"][name])
@@ -377,8 +414,8 @@ class _Loop:
         )
 
 
-_NUMBERS = ("step", "slowed", "measured_at", "waited", "best_step", "next_measure", "best", "lowest", "start",
-            "stopping")  # fmt: skip
+_NUMBERS = ("step", "slowed", "lowered", "share", "averaged", "next_look", "measured_at", "waited", "best_step",
+            "next_measure", "best", "lowest", "start", "stopping")  # fmt: skip
 
 
 def _tensor(array: np.ndarray) -> Tensor:

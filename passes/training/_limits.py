@@ -1,6 +1,6 @@
 """Whether weights can be trained and whether that fits into memory; the kernel's answer, later, would be a kill.
 
-weights · (gradient + two moments + best + state) + activations of a batch · (value + gradient)
+weights · (gradient + two moments + best + average + state) + activations of a batch · (value + gradient)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from graphpress.errors import UsageError
 from graphpress.ir import Model, dims_of, is_constant
 
 FLOAT_BYTES = 4
-COPIES_OF_WEIGHTS = 5
+COPIES_OF_WEIGHTS = 6
 COPIES_OF_ACTIVATIONS = 2
 MEMORY_FILE = Path("/proc/meminfo")
 GROUP_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current"))

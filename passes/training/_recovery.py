@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from graphpress.training.checkpoint import Store
     from graphpress.training.data import TrainingData
     from graphpress.training.losses import Objective
-    from graphpress.training.train_loop import Training
+    from graphpress.training.settings import Training
 
 DEFAULT_MINUTES = 15.0
 FLIP_AGREEMENT = 0.85
@@ -54,10 +54,12 @@ class TrainingDecision:
     Args:
         knots: its plan; None where none is recorded.
         flip: whether images were mirrored.
+        share: of the rate that fits the weights, as trials found it.
     """
 
     knots: Sequence[Sequence[int]] | None = None
     flip: bool | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class Recovery(Pass):
         )
         changes = write_back(task.student, model)
         flip = augmentation is not None and augmentation.flip
-        context.decisions[self._key(context)] = asdict(TrainingDecision(training.knots, flip))
+        context.decisions[self._key(context)] = asdict(TrainingDecision(training.knots, flip, training.share))
         if store is not None:
             store.discard()
         return Outcome(
@@ -184,12 +186,14 @@ class Recovery(Pass):
         model: Model,
         context: Context,
     ) -> Training:
-        from graphpress.training.train_loop import Settings, train
+        from graphpress.training.settings import Settings
+        from graphpress.training.train_loop import train
 
         settings = Settings(
             steps=self.steps,
             minutes=self._minutes(began, context.deadline),
             learning_rate=self.learning_rate,
+            share=self._recorded(context).share,
             gentle=_is_quantized(model),
             optimizer=_fitting(model) if self.optimizer == "auto" else self.optimizer,
             patience=self.patience,
@@ -387,6 +391,7 @@ def _notes(
     notes = []
     if augmentation is not None:
         notes.append(f"images were shifted{' and mirrored' if augmentation.flip else ''} at random")
+    notes += _rate_notes(training)
     if training.slowed:
         notes.append(f"the learning rate was lowered {training.slowed} times because the loss blew up")
     if training.resumed:
@@ -397,6 +402,19 @@ def _notes(
         notes.append(store.fault)
     if store is None and training.seconds > 60:
         notes.append("no state was saved: had it been interrupted, it would have begun anew")
+    return notes
+
+
+def _rate_notes(training: Training) -> list[str]:
+    notes = []
+    if training.share is not None:
+        notes.append(f"learning rate: {training.share:g} of the one in proportion to the weights, by short trials")
+    if training.lowered:
+        ending = "" if training.best_step else ", without success: the weights are those at the start"
+        tenths = " to a tenth" * training.lowered
+        notes.append(f"nothing improved on the start: the learning rate was lowered{tenths}{ending}")
+    if training.averaged:
+        notes.append("the weights are an average over the last steps")
     return notes
 
 

@@ -71,7 +71,7 @@ class Distill(Recovery):
         minutes: stop after this long; 15 when neither minutes nor steps are given.
         steps: stop after this many steps.
         batch_size: samples a step.
-        learning_rate: at its highest; None for one in proportion to the size of the weights.
+        learning_rate: at its highest; None for one that suits the size of the weights and short trials from the start.
         optimizer: adam, or sgd with momentum; auto takes sgd where most of the work is convolution.
         augment: vary images: shift them, or flip them left to right as well. By itself it shifts, and flips where the
             teacher takes nearly all mirrored images for the same class; other data is left as it is.

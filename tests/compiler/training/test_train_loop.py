@@ -8,11 +8,13 @@ torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'graphpr
 
 from graphpress.errors import ResourceError, UsageError
 from graphpress.progress import Silent
+from graphpress.training import optimizer as optimizer_module
 from graphpress.training import train_loop
 from graphpress.training.checkpoint import Store
 from graphpress.training.data import Example
 from graphpress.training.optimizer import make_optimizer, set_rate, step
-from graphpress.training.train_loop import Settings, train
+from graphpress.training.settings import Settings
+from graphpress.training.train_loop import train
 
 TRUTH = np.random.default_rng(9).normal(size=(4, 2)).astype(np.float32)
 
@@ -133,9 +135,84 @@ def test_bounded_by_time_and_repeated_step_by_step():
     model, done = run(steps=None, minutes=0.02)
     assert 1 < done.steps < 100_000
     assert done.seconds < 10
-    again, second = run(steps=None, minutes=1e-9, knots=done.knots)
+    again, second = run(steps=None, minutes=1e-9, knots=done.knots, share=done.share)
     assert second.steps == done.steps
     assert weights(again) == weights(model)
+
+
+@pytest.fixture
+def good_start():
+    """Weights that little is wrong with, for which the rate in proportion to them is far too high."""
+    model, _ = run(steps=3000, learning_rate=0.01, optimizer="adam")
+    return {name: parameter.detach().clone() for name, parameter in model.parameters.items()}
+
+
+def started_at(start):
+    model = student()
+    with torch.no_grad():
+        for name, parameter in model.parameters.items():
+            parameter.copy_(start[name])
+    return model
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_trials_find_a_rate_that_a_good_start_gains_from(good_start, optimizer, monkeypatch):
+    monkeypatch.setattr(optimizer_module, "SHARE_OF_LENGTH", 0.05)
+    monkeypatch.setattr(optimizer_module, "RELATIVE_RATE", 0.3)
+    _, found = run(started_at(good_start), steps=600, optimizer=optimizer)
+    assert found.share < 1
+    assert found.best < found.start
+
+
+def test_trials_leave_nothing_behind():
+    model, done = run(steps=600)
+    assert done.share is not None
+    again, second = run(steps=600, share=done.share)
+    assert weights(again) == weights(model)
+    assert (second.best, second.share) == (done.best, done.share)
+
+
+def test_neither_a_given_rate_nor_a_short_training_is_tried():
+    assert run(steps=600, learning_rate=0.01)[1].share is None
+    assert run(steps=60)[1].share is None
+
+
+def test_what_gains_nothing_is_tried_with_lower_rates_and_then_ended():
+    model = student()
+    before = weights(model)
+    _, done = run(
+        model,
+        loss=lambda values, targets, *, progress: square(values, targets) * (1 if progress is None else -1),
+        steps=800,
+    )
+    assert done.lowered == train_loop.MAX_LOWERED
+    assert done.steps < 0.8 * 800
+    assert done.stopped_early
+    assert weights(model) == before
+
+
+def test_a_rate_that_was_lowered_recovers(good_start, monkeypatch):
+    monkeypatch.setattr(optimizer_module, "RELATIVE_RATE", 1.0)
+    _, done = run(started_at(good_start), steps=2000, share=1.0)
+    assert done.lowered
+    assert done.best < done.start
+
+
+def test_the_average_counts_where_it_is_better(monkeypatch):
+    """Under noise, at a rate that does not fall, the weights swing around what their average settles on."""
+    monkeypatch.setattr(train_loop, "learning_rate_factor", lambda progress: 1.0)
+
+    class Noisy(FakeSource):
+        def batch(self, step):
+            noise = np.random.default_rng(step).normal(size=(16, 2)).astype(np.float32)
+            return [replace(example, targets={"y": example.targets["y"] + noise}) for example in super().batch(step)]
+
+    model, done = run(source=Noisy(), steps=400, learning_rate=0.05)
+    example = FakeSource().example((2,), 32)
+    with torch.no_grad():
+        kept = square(model.module({"x": torch.tensor(example.feed["x"])}), {"y": torch.tensor(example.targets["y"])})
+    assert kept.item() == pytest.approx(done.best, rel=1e-6)
+    assert done.averaged
 
 
 def test_steps_bound_a_training_that_has_time():
@@ -232,8 +309,8 @@ def test_measurements_are_few():
             calls.append(1)
             return super().held_out()
 
-    run(source=Counted(), steps=400)
-    assert train_loop.EVALUATIONS - 5 <= len(calls) <= train_loop.EVALUATIONS + 2
+    run(source=Counted(), steps=400, learning_rate=0.01)
+    assert train_loop.EVALUATIONS - 5 <= len(calls) / 2 <= train_loop.EVALUATIONS + 2, "weights and their average"
 
 
 def test_interrupted_in_the_middle_of_a_step_the_last_whole_state_counts(tmp_path, monkeypatch):
