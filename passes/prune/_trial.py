@@ -8,12 +8,13 @@ it was (on ResNet-20, plans that end at 61 and at 86 % top-1 after least squares
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from graphpress.coupling.kept import Kept
+from graphpress.data import Feed, Samples
 from graphpress.evaluation.distributions import log_probabilities
 from graphpress.evaluation.sensitivity import SAMPLES, DamageMeasure
 from graphpress.ir import Model
@@ -29,6 +30,8 @@ MAX_MACS = 1e13
 """Multiply-accumulates up to which measuring one plan is worth it: minutes on a few cores."""
 RUNS = SAMPLES + 2 * REPAIR_SAMPLES
 """Samples that run through a model, for one plan."""
+MIN_SPLIT = 32
+"""Samples from which half are kept from the repair, to judge by."""
 ABSURD = 0.5
 """Of the damage of an answer that is the same whatever the input: a plan above has ruined the model."""
 
@@ -39,7 +42,7 @@ class PlanTrial:
 
     Args:
         model: before the removal, not changed.
-        context: data and threads.
+        context: threads, and the data that copies are repaired on.
         measure: knows what the model answers.
         constant: the damage that one and the same answer to everything would do.
     """
@@ -57,9 +60,10 @@ class PlanTrial:
             DataError: the data is empty, does not fit the model, or makes it answer with NaN.
         """
         assert context.calibration is not None
-        feeds = some_samples(context.calibration, SAMPLES)
+        repaired_on, judged_on = _halves(context.calibration)
+        feeds = some_samples(judged_on, SAMPLES)
         measure = DamageMeasure.of(Session(model, threads=context.threads), feeds, threads=context.threads)
-        return PlanTrial(model, context, measure, _constant_damage(measure))
+        return PlanTrial(model, replace(context, calibration=repaired_on), measure, _constant_damage(measure))
 
     def damage(self, smaller: Model, kept: Mapping[str, Kept]) -> float:
         """The damage of a pruned copy, which is repaired in place.
@@ -75,6 +79,14 @@ class PlanTrial:
     def is_absurd(self, damage: float) -> bool:
         """Whether the model is hardly better than one that does not look at its input."""
         return damage > ABSURD * self.constant
+
+
+def _halves(data: Iterable[Feed]) -> tuple[Iterable[Feed], Iterable[Feed]]:
+    """Samples to repair on and others to judge by, in turn; the same where they cannot be told apart or are few."""
+    if not isinstance(data, Samples) or len(data.shapes()) < MIN_SPLIT:
+        return data, data
+    places = range(len(data.shapes()))
+    return data.take(places[::2]), data.take(places[1::2])
 
 
 def _constant_damage(measure: DamageMeasure) -> float:

@@ -9,6 +9,7 @@ import pytest
 
 from graphpress.coupling import couple, remove
 from graphpress.data import Feed
+from graphpress.data.feeds import FeedSamples
 from graphpress.errors import ModelError
 from graphpress.ir import Model, clone, serialize
 from graphpress.manager.contract import Context, Outcome
@@ -17,6 +18,7 @@ from graphpress.passes.prune import _planner
 from graphpress.passes.prune._planner import kept_units
 from graphpress.passes.prune._trial import PlanTrial
 from graphpress.passes.prune.prune import Prune
+from graphpress.runtime import InputSpec
 from graphpress.targets import load_target
 
 
@@ -111,6 +113,21 @@ def test_a_trial_that_fails_is_said_and_the_first_plan_carried_out(network, monk
     smaller, outcome = pruned(network, about(network))
     assert any("could not be measured beforehand: Foo cannot be run" in note for note in outcome.notes)
     assert serialize(smaller) == serialize(pruned(network, about(network), allocation="latency")[0])
+
+
+def test_what_a_trial_judges_by_was_not_repaired_on(network):
+    images = np.random.default_rng(0).normal(size=(40, 3, 16, 16)).astype(np.float32)
+    name = network.graph.inputs[0].name or ""
+    data = FeedSamples(
+        [{name: image[None]} for image in images], [InputSpec(name, np.dtype(np.float32), (1, 3, 16, 16))]
+    )
+    trial = PlanTrial.of(network, replace(about(network), calibration=data))
+    repaired, judged = (
+        {image.tobytes() for feed in feeds for image in feed[name]}
+        for feeds in (trial.context.calibration, trial.measure.feeds)
+    )
+    assert len(repaired) == len(judged) == 20
+    assert not repaired & judged
 
 
 def test_a_trial_repairs_the_copy_and_compares_it_with_the_model(network):
