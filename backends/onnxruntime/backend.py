@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from graphpress.analysis.shapes import with_inner_shapes
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
+from graphpress.backends.onnxruntime.running import (
+    INTEGER_KERNELS,
+    QUANTIZERS,
+    arithmetic_of,
+    arithmetic_of_fused,
+    integer_layers,
+)
 from graphpress.ir import (
     DataType,
     Model,
@@ -28,6 +33,7 @@ from graphpress.ir import (
     tensors,
 )
 from graphpress.ir.encoding import compute_request, compute_requests, float_type, read_encoding
+from graphpress.ir.files import read_message
 from graphpress.ir.qdq import materialize_qdq, unmaterializable
 from graphpress.ir.saturation import absorb_activations
 from graphpress.runtime import Session, keep_float_layers
@@ -35,48 +41,15 @@ from graphpress.runtime.float_layers import LAYERS, WEIGHT
 from graphpress.scratch import scratch_folder
 from graphpress.targets import Target
 
-INTEGER_KERNELS = frozenset(
-    {
-        "ConvInteger",
-        "DynamicQuantizeMatMul",
-        "MatMulInteger",
-        "MatMulIntegerToFloat",
-        "MatMulNBits",
-        "QAttention",
-        "QGemm",
-        "QLinearAdd",
-        "QLinearAveragePool",
-        "QLinearConcat",
-        "QLinearConv",
-        "QLinearGlobalAveragePool",
-        "QLinearLeakyRelu",
-        "QLinearMatMul",
-        "QLinearMul",
-        "QLinearSigmoid",
-        "QLinearSoftmax",
-        "QLinearWhere",
-    }
-)
-
-QUANTIZERS = frozenset({"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
-
-FLOAT_RESULTS = frozenset({"DequantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits", "Shape"})
-"""Operators that read integers and return something else than quantized values."""
-
 OTHER_ARITHMETIC = frozenset(DataType) - {
     DataType[name] for name in ("FLOAT", "BOOL", "INT32", "INT64", "UINT32", "UINT64", "STRING")
 }
 """Types of constants that do not go with float32 alone."""
 
-INTEGER_TYPES = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
-
 RANGES_UNUSED = "--input-range changed nothing: ONNX Runtime takes any shape, and tunes for none"
 
 ROUNDED = "ONNX Runtime rounds its weights to int8 while loading, though it was left float"
 UNROUNDED = "load the model with disabled_optimizers=['WeightBiasQuantization']"
-
-SUFFIX = re.compile(r"(_token_\d+|_nchwc)+$")
-"""What ONNX Runtime appends to the name of a node that it rewrites into another layout."""
 
 
 class OnnxRuntimeBackend(Backend):
@@ -159,11 +132,11 @@ class OnnxRuntimeArtifact:
         with scratch_folder() as scratch:
             optimized = scratch / "optimized.onnx"
             Session(self.files[0], threads=self._threads, optimized_path=optimized)
-            graph = onnx.load(optimized, load_external_data=False).graph
-        became = _arithmetic(graph)
-        refusals = [
-            Refusal(name, ROUNDED, UNROUNDED) for name in sorted(self._left_float & _integer_layers(graph, became))
-        ]
+            graph = read_message(optimized).graph
+        became = arithmetic_of(graph)
+        rounded = sorted(self._left_float & integer_layers(graph, became))
+        refusals = [Refusal(name, ROUNDED, UNROUNDED) for name in rounded]
+        became = {**became, **arithmetic_of_fused(read_message(self.files[0]).graph, graph, became)}
         return Findings(became, self._notes, refusals)
 
 
@@ -194,31 +167,3 @@ def _left_float(annotated: Model) -> frozenset[str]:
 def _has_plain_weight(node: Node) -> bool:
     """Whether it multiplies by a constant that is not quantized."""
     return is_constant(input_of(node, WEIGHT)) and read_encoding(node, WEIGHT) is None
-
-
-def _integer_layers(graph: onnx.GraphProto, became: Mapping[str, str]) -> set[str]:
-    """Nodes that compute in integers, or whose weights were rounded to integers."""
-    decoded = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
-    rounded = {SUFFIX.sub("", node.name) for node in graph.node if decoded.intersection(node.input[WEIGHT:])}
-    return rounded | {name for name, dtype in became.items() if dtype == "int8"}
-
-
-def _arithmetic(graph: onnx.GraphProto) -> dict[str, str]:
-    """Follow integers through the graph: from quantizers, through kernels and data movers, to dequantizers."""
-    integers = {init.name for init in graph.initializer if init.data_type in INTEGER_TYPES}
-    types = {init.name: _float_type(init.data_type) for init in graph.initializer}
-    computed = {}
-    for node in graph.node:
-        is_integer = node.op_type in INTEGER_KERNELS or (
-            bool(node.input) and node.input[0] in integers and node.op_type not in FLOAT_RESULTS
-        )
-        if node.op_type == "QuantizeLinear" or (is_integer and node.op_type not in FLOAT_RESULTS):
-            integers.update(node.output)
-        floats = [types[name] for name in node.input if types.get(name)]
-        computed[SUFFIX.sub("", node.name)] = "int8" if is_integer else (floats or ["float32"])[0]
-    return computed
-
-
-def _float_type(data_type: int) -> str:
-    name = onnx.TensorProto.DataType.Name(data_type).lower()
-    return {"float": "float32", "double": "float64", "float16": "float16", "bfloat16": "bfloat16"}.get(name, "")

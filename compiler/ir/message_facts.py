@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx
@@ -23,12 +23,14 @@ class MessageFacts:
 
     Args:
         half: whether it holds or computes numbers in half precision.
+        half_constants: whether constants are among them, such as the scales of quantizers in half precision.
         unranked: names of the inputs that do not even say their rank.
         weight_bytes: bytes of its initializers and of the tensors in attributes, external data included.
         external: how many of them lie elsewhere than in the message.
     """
 
     half: bool = False
+    half_constants: bool = False
     unranked: frozenset[str] = frozenset()
     weight_bytes: int = 0
     external: int = 0
@@ -39,14 +41,14 @@ class MessageFacts:
         unranked = (info.name for info in proto.graph.input if not _tensor_type(info.type).HasField("shape"))
         tensors = [tensor for body in bodies(proto) for tensor in _tensors(body)]
         external = sum(tensor.data_location == TensorProto.EXTERNAL for tensor in tensors)
-        return cls(_has_half(proto, tensors), frozenset(unranked), sum(map(_bytes, tensors)), external)
+        constants = any(tensor.data_type == TensorProto.FLOAT16 for tensor in tensors)
+        half = constants or _computes_half(proto)
+        return cls(half, constants, frozenset(unranked), sum(map(_bytes, tensors)), external)
 
 
-def _has_half(proto: onnx.ModelProto, tensors: Sequence[TensorProto]) -> bool:
-    return (
-        any(_tensor_type(info.type).elem_type == TensorProto.FLOAT16 for info in proto.graph.input)
-        or any(tensor.data_type == TensorProto.FLOAT16 for tensor in tensors)
-        or any(_makes_half(node) for body in bodies(proto) for node in body.node)
+def _computes_half(proto: onnx.ModelProto) -> bool:
+    return any(_tensor_type(info.type).elem_type == TensorProto.FLOAT16 for info in proto.graph.input) or any(
+        _makes_half(node) for body in bodies(proto) for node in body.node
     )
 
 

@@ -254,12 +254,21 @@ def _write_graph(options: Any, path: Path) -> None:
 def _avoid_faults(facts: MessageFacts, options: Any) -> list[str]:
     """Rewritings of ONNX Runtime 1.32 that half precision must not meet, beside those that options turn off.
 
-    One fuses a Transpose into a product and then crashes; the other makes integer kernels of a type they don't have.
+    One fuses a Transpose into a product and then crashes; the other makes integer kernels of a type they don't have,
+    where the scales of quantizers are constants in half precision.
     """
-    if not facts.half:
-        return []
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return ["MatmulTransposeFusion"]
+    if facts.half_constants and not _has_entry(options, "session.disable_quant_qdq"):
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return ["MatmulTransposeFusion"] if facts.half else []
+
+
+def _has_entry(options: Any, key: str) -> bool:
+    """Whether the options say something already; to say it twice is told on the terminal."""
+    try:
+        options.get_session_config_entry(key)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _source(

@@ -30,12 +30,14 @@ from graphpress.ir import (
     int_attribute,
     is_constant,
     is_standard,
+    label,
     rank_of,
     static_shape,
 )
 from graphpress.ir.encoding import FLOAT8, encoding_of
 from graphpress.manager.contract import Context
 from graphpress.ops import lookup
+from graphpress.passes.quantize._left_float import arranged_constant
 from graphpress.passes.quantize._residual import accumulations
 from graphpress.targets import QuantizationPolicy
 
@@ -175,10 +177,9 @@ def _refusal(node: Node, policy: QuantizationPolicy, context: Context) -> Refusa
     spec = lookup(node.op_type)
     if spec is None or spec.quantization.weight is None:
         return Refusal.at(node, "the operator table knows no weight of it", "leave it float")
-    if not is_constant(input_of(node, spec.quantization.weight)):
-        return Refusal.at(
-            node, "its weight is computed at run time; this target has no fast kernel for that", "leave it float"
-        )
+    weight_value = input_of(node, spec.quantization.weight)
+    if not is_constant(weight_value):
+        return Refusal.at(node, f"{_computed(weight_value)}; this target has no fast kernel for that", "leave it float")
     if policy.weights == FLOAT8 and policy.float8_positions and node.op_type == "Conv":
         weight = constant(input_of(node, spec.quantization.weight))
         positions = 1 if weight is None else prod(weight.shape[2:])
@@ -193,6 +194,15 @@ def _refusal(node: Node, policy: QuantizationPolicy, context: Context) -> Refusa
     if bias is not None and not is_constant(bias):
         return Refusal.at(bias, "the bias is computed at run time", "leave it float")
     return None
+
+
+def _computed(weight: Value | None) -> str:
+    """That a weight is no constant; of one that is another arrangement of a constant, of which."""
+    source = arranged_constant(weight)
+    if source is None:
+        return "its weight is computed at run time"
+    others = " and other nodes read it as it is" if len(source.uses()) > 1 else ""
+    return f"its weight is another arrangement of {label(source)}, made at run time{others}"
 
 
 def _plain_gemm(node: Node) -> bool:

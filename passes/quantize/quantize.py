@@ -20,12 +20,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from graphpress.errors import DataError, UsageError
-from graphpress.ir import Editor, Model, Refusal, Value, label
+from graphpress.ir import Editor, Model, Node, Refusal, Value, label
 from graphpress.ir.encoding import FLOAT8, request_compute
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes._kernels import targets_with
 from graphpress.passes.quantize._calibrate import Calibration, Method
 from graphpress.passes.quantize._encode import encode_activations, encode_bias, encode_constants
+from graphpress.passes.quantize._left_float import left_float
 from graphpress.passes.quantize._placement import Placement, place
 from graphpress.targets import QuantizationPolicy
 
@@ -79,7 +80,7 @@ class Quantize(Pass):
         policy = self._policy(context.target.quantization)
         placement = place(model.graph, policy, context)
         if not placement.nodes:
-            return _nothing(placement)
+            return _nothing(model, placement, policy, context)
         calibration = Calibration(self.calibration_method, self.percentile)
         ranges = calibration.ranges(model, placement, policy, context, f"{context.step}.{self.name}.ranges")
         unusable = {value for value in placement.activations if ranges[label(value)] is None}
@@ -87,7 +88,7 @@ class Quantize(Pass):
             _check_inputs(unusable)
             placement = place(model.graph, policy, context, frozenset(unusable))
         if not placement.nodes:
-            return _nothing(placement)
+            return _nothing(model, placement, policy, context)
         encode_activations(
             placement, {name: observed for name, observed in ranges.items() if observed is not None}, policy
         )
@@ -100,7 +101,7 @@ class Quantize(Pass):
         kind = "integers" if self.dtype == "int8" else self.dtype
         return Outcome(
             len(placement.nodes),
-            placement.refusals,
+            _refusals(model, placement, policy, context),
             [f"{len(placement.nodes)} nodes in {kind}, {len(placement.activations)} activations encoded"],
         )
 
@@ -122,8 +123,20 @@ class Quantize(Pass):
         )
 
 
-def _nothing(placement: Placement) -> Outcome:
-    return Outcome(0, placement.refusals, ["nothing was left to quantize that has an integer kernel on this target"])
+def _nothing(model: Model, placement: Placement, policy: QuantizationPolicy, context: Context) -> Outcome:
+    note = "nothing was left to quantize that has an integer kernel on this target"
+    return Outcome(0, _refusals(model, placement, policy, context), [note])
+
+
+def _refusals(model: Model, placement: Placement, policy: QuantizationPolicy, context: Context) -> list[Refusal]:
+    """Why every layer that stays float does."""
+
+    def why(node: Node) -> str:
+        if node.op_type in policy.compute_ops:
+            return "a value beside it stays float, for the reason that is given there"
+        return f"this target has no integer kernel for {node.op_type}"
+
+    return [*placement.refusals, *left_float(model, context, placement.refusals, why)]
 
 
 def _check_inputs(unusable: set[Value]) -> None:

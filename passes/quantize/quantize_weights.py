@@ -34,6 +34,7 @@ from graphpress.ir.encoding import (
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes._kernels import choices_with_opset, targets_with
 from graphpress.passes.quantize._blocks import block_encoding
+from graphpress.passes.quantize._left_float import left_float
 
 SMALLEST_OPSET = {"int4": 21, "int8": 13}
 """From here on DequantizeLinear knows four bits and blocks, and an axis."""
@@ -103,6 +104,9 @@ class QuantizeWeights(Pass):
         notes = [f"{count} weights in {self.dtype}: {before / 2**20:.2f} MiB became {after / 2**20:.2f} MiB"]
         if any(is_standard(node, "Conv") for node in model.graph):
             notes.append("convolutions keep float weights: no kernel expands theirs on the fly")
+        refusals += left_float(
+            model, context, refusals, lambda node: f"no kernel of this target expands the weights of {node.op_type}"
+        )
         return Outcome(count, refusals, notes)
 
     def _encoding(self, node: Node, context: Context) -> AffineEncoding | Refusal | None:

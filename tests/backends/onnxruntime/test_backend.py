@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 
 from graphpress.backend import CompileOptions
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.errors import ModelError
-from graphpress.ir import clone, serialize
+from graphpress.ir import clone, from_proto, serialize
+from graphpress.ir.encoding import compute_request, request_compute
 from graphpress.manager.contract import Context
 from graphpress.manager.prepare import prepare
 from graphpress.models import build
@@ -129,3 +131,38 @@ def test_a_layer_that_the_runtime_quantizes_by_itself_is_told(backend, network, 
     (refusal,) = backend.compile(prepared, CompileOptions(target), tmp_path).findings().refusals
     assert refusal.where == inner
     assert "rounds its weights" in refusal.why
+
+
+def fused_products():
+    """A product that ONNX Runtime fuses with its addition under a new name, and one that it does not."""
+    proto = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 17]> g (float[8,16] x) => (float[8,4] y) {
+        a = MatMul (x, w)
+        b = Add (a, bias)
+        r = Relu (b)
+        y = MatMul (r, head)
+    }""")
+    random = np.random.default_rng(4)
+    for name, shape in (("w", (16, 8)), ("bias", (8,)), ("head", (8, 4))):
+        array = random.normal(size=shape).astype(np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    model = from_proto(proto)
+    prepare(model, {})
+    return model
+
+
+def test_a_product_that_is_fused_in_integers_is_integer(backend, tmp_path):
+    model, target = fused_products(), load_target("cpu")
+    feed = {"x": np.random.default_rng(5).normal(size=(8, 16)).astype(np.float32)}
+    Quantize().run(model, Context(target, clone(model), calibration=[feed], exclude=re.compile("^(Add|Relu)_")))
+    became = backend.compile(backend.prepare(model, target), CompileOptions(target), tmp_path).findings().became
+    assert {"MatMul_a": "int8", "MatMul_y": "int8"}.items() <= became.items()
+
+
+def test_what_is_fused_into_a_float_kernel_is_float(backend, network, tmp_path):
+    model, target = clone(network), load_target("cpu")
+    for node in model.graph:
+        if node.op_type in ("Conv", "Gemm"):
+            request_compute(node, "int8")
+    became = backend.compile(backend.prepare(model, target), CompileOptions(target), tmp_path).findings().became
+    asked = {node.name for node in model.graph if compute_request(node) is not None}
+    assert {became.get(name) for name in asked} == {"float32"}

@@ -73,6 +73,13 @@ def test_half_precision_is_seen(where):
     assert MessageFacts.of(HALF[where]).half
 
 
+def test_casts_alone_are_no_constants_in_half():
+    cast = onnx.helper.make_node("Cast", ["x"], ["y"], to=onnx.TensorProto.FLOAT16)
+    values = [onnx.helper.make_tensor_value_info(name, 1 if name == "x" else 10, [2]) for name in "xy"]
+    facts = MessageFacts.of(onnx.helper.make_model(onnx.helper.make_graph([cast], "g", values[:1], values[1:])))
+    assert (facts.half, facts.half_constants) == (True, False)
+
+
 @pytest.mark.parametrize("where", NO_HALF)
 def test_what_is_not_half_precision(where):
     assert not MessageFacts.of(NO_HALF[where]).half
