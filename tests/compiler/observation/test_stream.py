@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import onnx.parser
@@ -68,6 +69,45 @@ def test_batches_are_cut_to_the_budget(network, monkeypatch):
     watched = Keep()
     observe(network, {"input": watched}, [{"input": images(10)}])
     assert [len(batch) for batch in watched.batches] == [1, 3, 3, 3]
+
+
+def test_what_does_not_fit_together_is_observed_in_turns(network, monkeypatch):
+    names = [output.name for node in network.graph for output in node.outputs if node.op_type in ("Conv", "Relu")]
+    feeds = [{"input": images(2, seed=seed)} for seed in range(3)]
+    together, apart = ({name: Keep() for name in names} for _ in range(2))
+    observe(network, together, feeds)
+    opened = []
+    monkeypatch.setattr(stream, "MEMORY_BUDGET", 4 * 4 * 64 * 2)
+    monkeypatch.setattr(stream, "Session", lambda *args, **options: opened.append(options) or Session(*args, **options))
+    assert observe(network, apart, feeds) == 6
+    assert 1 < len(opened) <= len(names) // 2 + 1
+    for name in names:
+        np.testing.assert_allclose(apart[name].whole, together[name].whole, atol=1e-5)
+
+
+def test_data_that_can_be_read_once_is_observed_at_once(network, monkeypatch):
+    monkeypatch.setattr(stream, "MEMORY_BUDGET", 1)
+    watched = {"input": Keep(), "logits": Keep()}
+    assert observe(network, watched, iter([{"input": images(3)}])) == 3
+    assert len(watched["logits"].whole) == 3
+
+
+def test_tensors_are_gone_before_the_model_runs_again(network, monkeypatch):
+    shown = []
+
+    class Watcher:
+        def update(self, array):
+            shown.append(weakref.ref(array))
+
+    class Checking(Session):
+        def run(self, feed):
+            assert all(array() is None for array in shown)
+            return super().run(feed)
+
+    monkeypatch.setattr(stream, "Session", Checking)
+    inner = next(node for node in network.graph if node.op_type == "Relu").outputs[0].name
+    assert observe(network, {inner: Watcher()}, [{"input": images(1)} for _ in range(3)]) == 3
+    assert len(shown) == 3
 
 
 def test_a_fixed_batch_is_run_whole():
