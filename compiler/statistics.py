@@ -1,4 +1,4 @@
-"""Student's t: the interval of a mean of which the spread is not known."""
+"""Intervals and tests: Student's t for a mean of which the spread is not known, the tail of a binomial for counts."""
 
 from __future__ import annotations
 
@@ -36,3 +36,18 @@ def t_quantile(probability: float, freedom: int) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * v**4),
     )
     return math.fsum(terms)
+
+
+def binomial_tail(trials: int, successes: int, chance: float) -> float:
+    """The probability of at least so many successes in independent trials.
+
+    >>> round(binomial_tail(10, 9, 0.5), 4)
+    0.0107
+    """
+    return min(1.0, math.fsum(_binomial(trials, count, chance) for count in range(successes, trials + 1)))
+
+
+def _binomial(trials: int, successes: int, chance: float) -> float:
+    """Through logarithms: the numbers of choices are too large for a float."""
+    log_choices = math.lgamma(trials + 1) - math.lgamma(successes + 1) - math.lgamma(trials - successes + 1)
+    return math.exp(log_choices + successes * math.log(chance) + (trials - successes) * math.log1p(-chance))

@@ -38,6 +38,8 @@ def _colored(row: sentences.ComparisonRow) -> str:
 
 
 def _remarks(report: Report) -> Iterator[str]:
+    for warning in report.warnings:
+        yield joined([styled("warning:", fg="yellow", bold=True), warning], " ")
     if sentence := sentences.budget(report):
         yield f"accuracy: {sentence}"
     if sentence := sentences.speed(report):

@@ -33,13 +33,17 @@ PIPELINE = Filled(blanks=" ,")
 
 
 def budget(ctx: click.Context, param: click.Parameter, value: str) -> float | None:
-    """A fraction between 0 and 1; None for the word ``none``."""
+    """A fraction below 1, or a percentage: ``0.01``, ``1%``; None for the word ``none``."""
     if value.lower() == "none":
         return None
+    number, is_percentage = value.removesuffix("%").strip(), value.endswith("%")
     try:
-        drop = float(value)
+        drop = float(number) / (100 if is_percentage else 1)
     except ValueError as error:
         raise click.BadParameter(f"{value!r} is neither a number nor 'none'.", ctx, param) from error
+    if 1 <= drop <= 100 and not is_percentage:  # a fraction of one would be no limit at all
+        meant = f"was {drop / 100:g} meant, or {drop:g}%? `none` waives the limit"
+        raise click.BadParameter(f"{value} is all of the metric (0.01 is one point): {meant}.", ctx, param)
     if not 0 <= drop <= 1:
         raise click.BadParameter(f"{value} is not a fraction between 0 and 1 (0.01 is one point).", ctx, param)
     return drop

@@ -31,12 +31,14 @@ class Dataset:
         evaluation: what the final figure is measured on; None without data.
         selection: what gates passes; None when the evaluation samples do that as well.
         notes: what was decided for want of a part, and which arrays nothing reads, for the report.
+        borrowed: calibration and evaluation are of one part, which the notes say.
     """
 
     calibration: Samples | None = None
     evaluation: Samples | None = None
     selection: Samples | None = None
     notes: tuple[str, ...] = ()
+    borrowed: bool = False
 
     def fingerprints(self) -> dict[str, str]:
         """The content hash of each part that is there, by its name."""
@@ -142,8 +144,8 @@ def _completed(data: Dataset) -> Dataset:
         note = f"no calibration part: {borrowed.count} samples of the evaluation part stand in for it"
         if borrowed.labels is not None:
             note += "; a pass that learns from their labels makes the metric flatter"
-        return replace(data, calibration=borrowed, notes=(*data.notes, note))
+        return replace(data, calibration=borrowed, borrowed=True, notes=(*data.notes, note))
     if data.evaluation is None and data.calibration is not None:
         note = "no evaluation part: the metric is taken on the calibration samples, so it flatters"
-        return replace(data, evaluation=data.calibration, notes=(*data.notes, note))
+        return replace(data, evaluation=data.calibration, borrowed=True, notes=(*data.notes, note))
     return data

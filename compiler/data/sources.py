@@ -127,6 +127,12 @@ class ImageSource:
             for index in indices:
                 yield decode(read(self.names[index]), self.mode, self.place(index))
 
+    def digests(self, indices: Sequence[int]) -> Iterator[bytes]:
+        """A hash of each image's file."""
+        with _opened(self.path) as read:
+            for index in indices:
+                yield hashlib.sha256(read(self.names[index])).digest()
+
     def shapes(self, indices: Sequence[int]) -> list[tuple[int, ...]]:
         """Those of the decoded images, from the heads of their files."""
         with _opened(self.path) as read:

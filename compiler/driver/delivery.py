@@ -12,6 +12,7 @@ from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_
 from graphpress.analysis.linear import channels_of
 from graphpress.analysis.shapes import shapes_after
 from graphpress.driver.choice import Choice, choose
+from graphpress.driver.doubts import doubts
 from graphpress.driver.job import Job
 from graphpress.driver.output import Claim
 from graphpress.driver.provenance import provenance
@@ -114,6 +115,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         notes=(*_notes(job), *_docs_notes(job, choice), *_latency_notes(job, choice), *choice.findings.notes),
         failures=tuple(sentences.failures(records)),
         not_done=tuple(unmet_requests(job.config, run, records, _judged(run, choice))),
+        warnings=tuple(doubts(job)),
         unverified=tuple(choice.findings.unverified),
         seed=job.config.options.seed,
         provenance=provenance(job.config, job.inputs),

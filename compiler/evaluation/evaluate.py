@@ -17,7 +17,10 @@ from graphpress.ir import Model, save, weight_bytes
 from graphpress.progress import Progress, Silent
 from graphpress.runtime import KEPT_BYTES, Infer, Session, stand_by
 from graphpress.scratch import scratch_folder
+from graphpress.statistics import binomial_tail
 
+NEAR, SURE = 0.05, 0.05
+"""How far above chance counts as near it, and how sure a figure must lie above that."""
 AHEAD_BYTES = 1 << 28
 """Of a large reference's outputs that are held until the other model is loaded in its place."""
 
@@ -30,14 +33,15 @@ class Score:
         value: the figure, higher being better; a fraction for shares.
         per_sample: ``[count]``, whose mean is the value; None where the metric gives no such scores.
         count: number of samples.
-        note: how the figure was taken, where the metric had to choose; and that the original does no better than
-            chance, when it is the original's.
+        note: how the figure was taken, where the metric had to choose.
+        warning: that the original hardly does better than chance, when it is the original's.
     """
 
     value: float
     per_sample: np.ndarray | None
     count: int
     note: str = ""
+    warning: str = ""
 
 
 def evaluate(
@@ -80,8 +84,7 @@ def evaluate(
         counts.append(batch.count)
         scores.append(metric.score(predictions))
     total = _total(metric, scores, counts)
-    doubt = _doubt(total.value, guess) if reference is run else ""
-    return replace(total, note="; ".join(filter(None, (doubt, note))))
+    return replace(total, note=note, warning=_doubt(total, guess) if reference is run else "")
 
 
 def score_model(
@@ -132,13 +135,20 @@ def _answered(
     yield answered
 
 
-def _doubt(value: float, guess: Guess | None) -> str:
-    """A warning where the original's figure suggests unsuitable data: wrong preprocessing, labels numbered anew."""
-    if guess is None or value > guess.value:
+def _doubt(score: Score, guess: Guess | None) -> str:
+    """A warning where the original's figure suggests unsuitable data: wrong preprocessing, labels numbered anew.
+
+    So it does where the hits do not show, by a one-sided binomial test, that the model does better than ``NEAR`` of the
+    way from guessing to always being right: wrong data often leaves a little more than chance.
+    """
+    if guess is None or score.per_sample is None:
+        return ""
+    near = guess.value + NEAR * (1 - guess.value)
+    if binomial_tail(score.count, round(float(score.per_sample.sum())), near) < SURE:
         return ""
     return (
-        f"the input model itself scores {value:.4f} with {guess.classes} classes, no better than chance: "
-        "check preprocess and labels"
+        f"the input model itself scores {score.value:.4f} on {score.count} samples with {guess.classes} classes, "
+        "hardly better than chance: check preprocess (scale, mean, std, layout, color) and labels"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -10,6 +11,9 @@ import numpy as np
 
 from graphpress.evaluation.evaluate import Score
 from graphpress.statistics import t_interval
+
+ROOT_STEPS = 50
+"""Halvings of an interval: to the last bits of a float."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,9 @@ class Interval:
 def drop_interval(baseline: Score, candidate: Score, confidence: float = 0.95) -> Interval:
     """The drop from ``baseline`` to ``candidate``, two-sided at ``confidence``.
 
-    Scores of 0 and 1 take Newcombe's method for paired proportions, others the paired t-interval; without scores by
-    sample, or with a single one that is neither, there are no bounds.
+    Scores of 0 and 1 take Tango's score interval for paired proportions, others the paired t-interval, which of shares
+    (an overlap, say) is cut to what is possible: none falls below 0, or rises above 1. Without scores by sample, or
+    with a single one that is neither, there are no bounds.
 
     Raises:
         ValueError: the two were measured on different numbers of samples, or ``confidence`` is no probability.
@@ -44,58 +49,51 @@ def drop_interval(baseline: Score, candidate: Score, confidence: float = 0.95) -
     if before.shape != after.shape:
         raise ValueError(f"{before.size} samples against {after.size}: not paired")
     if _is_binary(before) and _is_binary(after):
-        return Interval(drop, *newcombe(before.astype(bool), after.astype(bool), confidence))
+        return Interval(drop, *tango(before.astype(bool), after.astype(bool), confidence))
     if before.size < 2:
         return Interval(drop, None, None)
-    return Interval(drop, *t_interval(before - after, confidence))
+    low, high = t_interval(before - after, confidence)
+    if all(scores.min() >= 0 and scores.max() <= 1 for scores in (before, after)):
+        low, high = max(low, float(before.mean()) - 1), min(high, float(before.mean()))
+    return Interval(drop, low, high)
 
 
-def newcombe(before: np.ndarray, after: np.ndarray, confidence: float) -> tuple[float, float]:
+def tango(before: np.ndarray, after: np.ndarray, confidence: float) -> tuple[float, float]:
     """Bounds of ``mean(before) - mean(after)`` for paired yes/no scores.
 
-    Method 10 of R. G. Newcombe, "Improved confidence intervals for the difference between binomial proportions based
-    on paired data", Statistics in Medicine 17 (1998): Wilson's score intervals of both proportions, joined with the
-    phi coefficient of their correlation, continuity-corrected. It keeps its coverage near 0 and 1 and for few samples.
+    The score interval of T. Tango, "Equivalence test and confidence interval for the difference in proportions for the
+    paired-sample design", Statistics in Medicine 17 (1998): all differences that a test does not reject in which the
+    shares of discordant pairs are estimated under that difference. It keeps its coverage where no pair is discordant,
+    and then depends on the number of pairs alone, not on how many of them are right.
 
     Args:
         before: booleans, ``[n]``.
         after: booleans of the same samples.
         confidence: two-sided.
     """
-    n = before.size
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    first, second = float(before.mean()), float(after.mean())
-    low_1, high_1 = wilson(first, n, z)
-    low_2, high_2 = wilson(second, n, z)
-    phi = _phi(before, after)
-    drop = first - second
-    below = _joined(first - low_1, high_2 - second, phi)
-    above = _joined(high_1 - first, second - low_2, phi)
-    return max(-1.0, drop - below), min(1.0, drop + above)
+    lost, won, n = int((before & ~after).sum()), int((after & ~before).sum()), before.size
+    drop = (lost - won) / n
+    low = _root(lambda at: _score_of(at, lost, won, n) - z, -1.0, drop)
+    high = _root(lambda at: _score_of(at, lost, won, n) + z, drop, 1.0)
+    return low, high
 
 
-def wilson(share: float, n: int, z: float) -> tuple[float, float]:
-    """Wilson's score interval of a proportion of ``n`` (E. B. Wilson, JASA 22, 1927)."""
-    center = share + z * z / (2 * n)
-    spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return (center - spread) / scale, (center + spread) / scale
+def _score_of(drop: float, lost: int, won: int, n: int) -> float:
+    """The score statistic of a true drop; it falls as the drop grows."""
+    b, c = -lost - won + (2 * n - lost + won) * drop, -won * drop * (1 - drop)
+    share = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)  # of pairs won, at its most likely under that drop
+    variance = n * (2 * share + drop * (1 - drop))
+    distance = lost - won - n * drop
+    return distance / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, distance) if distance else 0.0
 
 
-def _joined(first: float, second: float, phi: float) -> float:
-    return math.sqrt(max(0.0, first * first - 2 * phi * first * second + second * second))
-
-
-def _phi(before: np.ndarray, after: np.ndarray) -> float:
-    n = before.size
-    both = int((before & after).sum())
-    only_first, only_second = int(before.sum()) - both, int(after.sum()) - both
-    neither = n - both - only_first - only_second
-    product = float(both * neither - only_first * only_second)
-    if product > 0:
-        product = max(product - n / 2, 0)
-    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
-    return product / math.sqrt(margins) if margins else 0.0
+def _root(falling: Callable[[float], float], low: float, high: float) -> float:
+    """Where a falling function has its zero, by bisection; the end that is nearer where it has none."""
+    for _ in range(ROOT_STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
+    return (low + high) / 2
 
 
 def _is_binary(scores: np.ndarray) -> bool:

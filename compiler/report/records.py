@@ -126,6 +126,7 @@ class Report:
             budget on the data of the final figure.
         failures: passes that broke, a bug of theirs, in a sentence each: the result is without them.
         not_done: what was asked for by name and did not happen, in a sentence each, with what would run in its place.
+        warnings: what makes every figure of the report doubtful, above all data that does not go with the model.
         changed_outputs: files of a replay whose bytes are not those that the recorded run wrote; None where nothing was
             replayed.
         provenance: command, date, model and data; None in reports that do not tell.
@@ -153,6 +154,7 @@ class Report:
     notes: Sequence[str] = ()
     failures: Sequence[str] = ()
     not_done: Sequence[str] = ()
+    warnings: Sequence[str] = ()
     changed_outputs: Sequence[str] | None = None
     seed: int = 0
     seconds: float | None = None

@@ -138,6 +138,8 @@ def test_an_interrupt_tells_what_was_kept(api, capsys):
         (["passes", "quantis"], "error: NAME: unknown pass 'quantis'"),
         (["bench", "m.onnx", "--backend", "onnxruntim"], "did you mean 'onnxruntime'?"),
         (["m.onnx", "--max-drop", "1.5"], "0.01 is one point"),
+        (["m.onnx", "--max-drop", "1"], "was 0.01 meant, or 1%? `none` waives the limit"),
+        (["m.onnx", "--max-drop", "150%"], "not a fraction between 0 and 1"),
         (["m.onnx", "--max-drop", "lots"], "neither a number nor 'none'"),
         (["m.onnx", "--max-drop", "nan"], "not a fraction"),
         (["m.onnx", "--time-limit", "soon"], "not a duration"),

@@ -51,7 +51,7 @@ def test_forgotten_preprocessing_is_reported(tmp_path):
     )
     model = session("mobilenet_v1_0.25_224")
     samples = load_dataset(file, model.inputs, limit=100).evaluation
-    assert "no better than chance" in evaluate(model, samples, resolve_metric("top1", True), model).note
+    assert "hardly better than chance" in evaluate(model, samples, resolve_metric("top1", True), model).warning
 
 
 def test_a_detector_agrees_by_all_its_outputs():

@@ -21,12 +21,12 @@ def of(scores):
 
 @pytest.mark.parametrize(
     ("cells", "low", "high"),
-    [  # the first is Newcombe's own example (1998); the others follow from Wilson's interval of 0 or n out of n
-        ((36, 12, 2, 0), 0.0569, 0.3404),
+    [  # where no pair is discordant, and where all are, the bounds are z^2 / (n + z^2) from the end
+        ((36, 12, 2, 0), 0.0611, 0.3447),
         ((0, 0, 0, 50), -0.0714, 0.0714),
+        ((20, 0, 0, 30), -0.0714, 0.0714),
         ((30, 0, 0, 0), -0.1135, 0.1135),
-        ((0, 30, 0, 0), 0.8395, 1.0),
-        ((54, 0, 0, 0), -0.0664, 0.0664),
+        ((0, 30, 0, 0), 0.7730, 1.0),
     ],
 )
 def test_known_intervals(cells, low, high):
@@ -67,6 +67,23 @@ def test_coverage_of_other_scores():
         interval = drop_interval(of(before), of(after))
         hits += interval.low <= 0.1 <= interval.high
     assert 0.93 <= hits / 1000 <= 0.97
+
+
+def test_the_bounds_are_where_the_score_test_just_does_not_reject():
+    """Against a search for the likelihood's maximum in place of its closed form."""
+    lost, won, n = 12, 2, 50
+    interval = drop_interval(*paired(36, 12, 2, 0))
+    for drop, z in ((interval.low, 1.96), (interval.high, -1.96)):
+        share = np.linspace(1e-6, (1 - drop) / 2 - 1e-6, 200_001)
+        likelihood = won * np.log(share) + lost * np.log(share + drop) + (n - lost - won) * np.log(1 - 2 * share - drop)
+        best = share[likelihood.argmax()]
+        assert (lost - won - n * drop) / (n * (2 * best + drop * (1 - drop))) ** 0.5 == pytest.approx(z, abs=1e-3)
+
+
+def test_shares_neither_fall_below_nothing_nor_rise_above_all():
+    overlaps = np.array([1.0, 0.999, 0.4, 1.0, 0.998])
+    interval = drop_interval(of(np.ones(5)), of(overlaps))
+    assert 0 == interval.low < interval.drop < interval.high <= 1
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_no_chance_without_classes_to_count():
     def decided(feed):
         return {"y": feed["x"].argmax(1)}
 
-    assert score("top1", decided, labels=(X.argmax(1) + 1) % 6, reference=decided).note == ""
+    assert score("top1", decided, labels=(X.argmax(1) + 1) % 6, reference=decided).warning == ""
 
 
 def test_dense_labels():
@@ -119,19 +119,28 @@ def test_a_detector_agrees_by_all_its_outputs():
         score("top1", detector, labels=LABELS)
 
 
-def test_an_original_no_better_than_chance_is_noted():
+def test_an_original_no_better_than_chance_is_a_warning():
     far, right = (X.argmax(1) + 1) % 6, X.argmax(1)
     worst = score("top1", labels=far, reference=identity)
     assert worst.value == 0
-    assert worst.note.startswith(
-        "the input model itself scores 0.0000 with 6 classes, no better than chance: check preprocess and labels; "
+    assert worst.warning.startswith(
+        "the input model itself scores 0.0000 on 50 samples with 6 classes, hardly better than chance: check preprocess"
     )
     assert "taken on output 'scores', one of 2" in worst.note
-    assert "chance" not in score("top1", labels=right, reference=identity).note
-    assert "chance" not in score("top1", noisy, labels=far, reference=identity).note, "a candidate's own affair"
-    assert score("top5@scores", labels=X.argmin(1), reference=identity).note.startswith("the input model itself")
+    assert not score("top1", labels=right, reference=identity).warning
+    assert not score("top1", noisy, labels=far, reference=identity).warning, "a candidate's own affair"
+    assert score("top5@scores", labels=X.argmin(1), reference=identity).warning
     few = score("top5", lambda feed: {"y": feed["x"][:, :4]}, labels=LABELS % 4)
-    assert (few.value, few.note) == (1, "")
+    assert (few.value, few.warning) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("hits", "warns"),
+    [(8, True), (12, True), (20, False), (30, False)],  # of 50 with 6 classes: chance alone gives 8.3
+)
+def test_more_than_chance_by_luck_is_near_chance(hits, warns):
+    labels = np.where(np.arange(50) < hits, X.argmax(1), (X.argmax(1) + 1) % 6)
+    assert bool(score("top1", labels=labels, reference=identity).warning) == warns
 
 
 @pytest.mark.parametrize("batch", ["N", 7])
