@@ -149,6 +149,14 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
     metavar="TIME",
     help="Take no longer than this: 90, 10m, 1h. What is done by then stays.",
 )
+@_option(
+    "Running",
+    "--custom-ops",
+    type=FILLED,
+    metavar="LIB",
+    multiple=True,
+    help="A shared library with custom operators of ONNX Runtime, to be loaded; may be given several times.",
+)
 @_option("Running", "--cache-dir", type=FILLED, metavar="DIR", help="Keep expensive results there, by content.")
 @_option(
     "Output",

@@ -23,6 +23,7 @@ from graphpress.manager.evaluator import is_within, miss
 from graphpress.manager.interface import computed_fault, declared_fault, unlike
 from graphpress.manager.verification import QUANTIZED_TOLERANCE, least_tolerance
 from graphpress.runtime import Session
+from graphpress.runtime.custom_ops import has_custom_operators
 
 
 def output_fault(job: Job, prepared: Prepared, artifact: Artifact, transactions: Sequence[str]) -> str | None:
@@ -69,7 +70,7 @@ def original_fault(job: Job, prepared: Prepared, artifact: Artifact) -> str | No
 def _answers(job: Job, prepared: Prepared, artifact: Artifact) -> Iterator[Mapping[str, Any]] | None:
     """What the artifact answers to the probe inputs; None where nothing here can run it, or the input model on them."""
     runner, probe = runner_of(artifact, runs_here=job.runs_here), job.inputs.probe
-    if not probe.expected or (runner is None and foreign_nodes(prepared.simulation)):
+    if not probe.expected or (runner is None and not has_custom_operators() and foreign_nodes(prepared.simulation)):
         return None
     infer = Session(prepared.simulation, threads=job.config.threads) if runner is None else runner.run
     return map(infer, probe.feeds)

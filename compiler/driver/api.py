@@ -20,6 +20,7 @@ from graphpress.manager.recipe import Passes
 from graphpress.manager.verification import Verification
 from graphpress.progress import Progress, Silent
 from graphpress.report.records import Report, Status
+from graphpress.runtime.custom_ops import custom_operators
 from graphpress.scratch import reclaim
 from graphpress.targets import Target
 
@@ -81,6 +82,7 @@ def optimize(
     strict: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     allow_code: bool = False,
+    custom_ops: Sequence[str | os.PathLike[str]] = (),
     keep_docs: bool = False,
     hooks: Hooks | None = None,
     progress: Progress | None = None,
@@ -113,6 +115,7 @@ def optimize(
         strict: a pass that breaks, by a bug of its own, ends the run; without, the result is made without it.
         cache_dir: folder that keeps expensive results by content.
         allow_code: run the user's code that a manifest names, too.
+        custom_ops: shared libraries with custom operators of ONNX Runtime, which are loaded.
         keep_docs: keep the model's doc strings, and what its exporter noted beside nodes and values.
         hooks: the user's functions: ``before_pass(pass, model)``, ``after_pass(pass, model, outcome)`` and
             ``on_transaction(passes, model, verdict)``.
@@ -143,6 +146,7 @@ def optimize(
         strict=strict,
         cache_dir=cache_dir,
         allow_code=allow_code,
+        custom_ops=custom_ops,
         keep_docs=keep_docs,
     )
     with opened(model) as file:
@@ -156,7 +160,7 @@ def run(file: ModelFile, options: Options, progress: Progress, hooks: Hooks | No
         GraphpressError: as ``optimize``.
     """
     began = time.perf_counter()
-    with resource_faults():
+    with resource_faults(), custom_operators(options.custom_ops):
         reclaim()
         config = resolve(file, options, hooks or {})
         with claimed(config.output, config.options.force) as claim:

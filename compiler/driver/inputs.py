@@ -199,9 +199,10 @@ def _open_session(file: ModelFile, model: Model, threads: int) -> Session:
             raise
         names = listed([f"{node.op_type} ({label(node)})" for node in foreign])
         raise ModelError(
-            f"only the device has the operators {names}: nothing here can run the model, or measure it",
+            f"nothing here has the operators {names}: the model cannot be run, or measured",
             where=str(file.path),
-            fix="optimize the model as it is without them, and insert them afterwards (--passes surgery{function=…})",
+            fix="name the library that has them (--custom-ops LIB), or optimize the model as it is without them, and "
+            "insert them afterwards (--passes surgery{function=…})",
         ) from error
 
 

@@ -20,6 +20,7 @@ RECORDED: Final = {"recorded": True}
 read, written, replaced or run is for the call to say.
 """
 
+EXAMPLE = "NAME=1x3x224x224"
 MINIMUM = {"max_drop": 0, "time_limit": 0, "threads": 1, "eval_limit": 1, "seed": 0}
 """Least value of each option that is a number; None leaves one out."""
 
@@ -64,6 +65,7 @@ class Options:
         strict: a pass that breaks, by a bug of its own, ends the run; without, the result is made without it.
         cache_dir: folder that keeps expensive results by content.
         allow_code: run the user's code that a manifest names, too.
+        custom_ops: shared libraries with custom operators of ONNX Runtime, which are loaded.
         keep_docs: keep the model's doc strings, and what its exporter noted beside nodes and values.
 
     Raises:
@@ -91,12 +93,13 @@ class Options:
     strict: bool = False
     cache_dir: str | os.PathLike[str] | None = None
     allow_code: bool = False
+    custom_ops: Sequence[str | os.PathLike[str]] = ()
     keep_docs: bool = field(default=False, metadata=RECORDED)
 
     def __post_init__(self) -> None:
-        for name in ("input_shape", "input_range"):
+        for name, example in (("input_shape", EXAMPLE), ("input_range", EXAMPLE), ("custom_ops", "libops.so")):
             if isinstance(getattr(self, name), str):
-                raise UsageError("is a single text", where=name, fix='give a list: ["NAME=1x3x224x224"]')
+                raise UsageError("is a single text", where=name, fix=f'give a list: ["{example}"]')
         try:
             check_fields(self)
         except MismatchError as mismatch:

@@ -26,6 +26,7 @@ from graphpress.ir.files import PROTOBUF_LIMIT, read_message
 from graphpress.ir.message_facts import MessageFacts
 from graphpress.ir.weights import LARGE_FILE_BYTES, write_apart
 from graphpress.progress import doing
+from graphpress.runtime.custom_ops import register
 from graphpress.runtime.termination import run_options, terminated_after
 from graphpress.scratch import scratch_folder
 
@@ -232,6 +233,7 @@ def _options(threads: int, optimization: Optimization, optimized_path: Path | No
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    register(options)
     if optimized_path is not None:
         _write_graph(options, optimized_path)
     return options
