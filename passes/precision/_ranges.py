@@ -11,6 +11,7 @@ import numpy as np
 from graphpress.ir import Model, Node, Value, constant, input_of, is_standard, label, producer
 from graphpress.manager.contract import Context
 from graphpress.observation import observe
+from graphpress.ops import lookup
 from graphpress.passes.precision._plan import PrecisionPlan, moves_data
 from graphpress.validation import ascending
 
@@ -19,6 +20,9 @@ Range = tuple[float, float]
 
 MANTISSA = {"float16": 11, "bfloat16": 8}
 """Bits of each type: whole numbers are exact up to two to that power."""
+
+SMALLEST = {"float16": 2.0**-16, "bfloat16": 2.0**-126}
+"""Tensors whose largest number is below this keep fewer than 8 bits of it."""
 
 _SQUARES = ("ReduceL2", "ReduceLogSumExp", "ReduceSumSquare")
 """Reductions that square or exponentiate on the way: what is inside is larger than what comes out."""
@@ -156,6 +160,30 @@ def strike_overflows(plan: PrecisionPlan, ranges: Ranges) -> None:
             plan.strike(node, f"it reaches {top:.6g}, and {plan.dtype} counts in ones to {exact:.6g} only")
         if is_standard(node, *_SQUARES) and (worst := _inside(node.op_type, inputs, ranges)) > plan.limit:
             plan.strike(node, f"what {node.op_type} sums up reaches {worst:.3g}, and {plan.dtype} ends before")
+
+
+def strike_underflows(plan: PrecisionPlan, ranges: Ranges) -> None:
+    """Keep in float32 what multiplies by weights, or makes values, so small that few bits of them are left.
+
+    What is added may be small beside the rest, and single numbers are a matter of ``strike_tiny_constants``.
+    """
+    smallest = SMALLEST[plan.dtype]
+    for node in list(plan.nodes):
+        for value in (*_multipliers(node, plan), *plan.outputs(node)):
+            if 0 < (largest := ranges.largest(value)) < smallest:
+                plan.strike(
+                    node,
+                    f"{label(value)} reaches {largest:.3g} at most, of which {plan.dtype} keeps few bits",
+                    "scale the values up, or leave it float32",
+                )
+                break
+
+
+def _multipliers(node: Node, plan: PrecisionPlan) -> list[Value]:
+    """The constant weight that the node multiplies by, if it has one."""
+    spec = lookup(node.op_type)
+    index = None if spec is None or not is_standard(node) else spec.quantization.weight
+    return [value for place, value in plan.inputs(node) if place == index and constant(value) is not None]
 
 
 def _from_integer(node: Node, plan: PrecisionPlan) -> bool:

@@ -16,6 +16,9 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
+from typing import NamedTuple
+
+import numpy as np
 
 from graphpress.ir import (
     DataType,
@@ -34,7 +37,7 @@ from graphpress.ir import (
     rank_of,
     static_shape,
 )
-from graphpress.ir.encoding import FLOAT8, encoding_of
+from graphpress.ir.encoding import FLOAT8, encoding_of, holds_scale, integer_bounds
 from graphpress.manager.contract import Context
 from graphpress.ops import lookup
 from graphpress.passes.quantize._left_float import arranged_constant
@@ -42,6 +45,13 @@ from graphpress.passes.quantize._residual import accumulations
 from graphpress.targets import QuantizationPolicy
 
 ABSORBED = ("Relu", "Clip")
+
+
+class Reason(NamedTuple):
+    """Why a value cannot be encoded, and what to do about it."""
+
+    why: str
+    fix: str
 
 
 @dataclass
@@ -86,9 +96,10 @@ class Placement:
 
 
 def place(
-    graph: Graph, policy: QuantizationPolicy, context: Context, unusable: frozenset[Value] = frozenset()
+    graph: Graph, policy: QuantizationPolicy, context: Context, unusable: Mapping[Value, Reason] | None = None
 ) -> Placement:
-    """Decide the integer region of one graph; values that are ``unusable`` (not finite) stay float."""
+    """Decide the integer region of one graph; values that are ``unusable`` stay float, each for its reason."""
+    unusable = unusable or {}
     candidates: dict[Node, str] = {}
     refusals: list[Refusal] = []
     inside_kernels = accumulations(graph, policy.compute_ops) if policy.residual_adds else {}
@@ -97,13 +108,7 @@ def place(
         if kind == "compute" and (refusal := _refusal(node, policy, context)):
             refusals.append(refusal)
         elif kind is not None and (value := _first_unusable(node, unusable)) is not None:
-            refusals.append(
-                Refusal.at(
-                    value,
-                    "takes infinite or undefined values on the calibration data",
-                    "leave it float, or check the preprocessing",
-                )
-            )
+            refusals.append(Refusal.at(value, *unusable[value]))
         elif kind is not None and not context.excluded(node) and _is_float(node) and not _is_encoded(node):
             candidates[node] = kind
     carried = {
@@ -118,8 +123,8 @@ def place(
     return placement
 
 
-def _first_unusable(node: Node, unusable: frozenset[Value]) -> Value | None:
-    values = [value for _, value in activation_inputs(node)] + [result_of(node)] if unusable else []
+def _first_unusable(node: Node, unusable: Container[Value]) -> Value | None:
+    values = [value for _, value in activation_inputs(node)] + [result_of(node)]
     return next((value for value in values if value in unusable), None)
 
 
@@ -180,6 +185,9 @@ def _refusal(node: Node, policy: QuantizationPolicy, context: Context) -> Refusa
     weight_value = input_of(node, spec.quantization.weight)
     if not is_constant(weight_value):
         return Refusal.at(node, f"{_computed(weight_value)}; this target has no fast kernel for that", "leave it float")
+    if not _weights_have_scales(node, spec.quantization.weight, policy):
+        why = f"its weights are so small that {policy.scales} holds no scale for them"
+        return Refusal.at(node, why, "scale the weights, or leave it float")
     if policy.weights == FLOAT8 and policy.float8_positions and node.op_type == "Conv":
         weight = constant(input_of(node, spec.quantization.weight))
         positions = 1 if weight is None else prod(weight.shape[2:])
@@ -203,6 +211,14 @@ def _computed(weight: Value | None) -> str:
         return "its weight is computed at run time"
     others = " and other nodes read it as it is" if len(source.uses()) > 1 else ""
     return f"its weight is another arrangement of {label(source)}, made at run time{others}"
+
+
+def _weights_have_scales(node: Node, index: int, policy: QuantizationPolicy) -> bool:
+    """Whether the type of scales holds one for the largest weights; channels of nearly nothing beside them take any."""
+    weight = constant(input_of(node, index)) if policy.scales != "float32" else None
+    if weight is None or not weight.size:
+        return True
+    return holds_scale(float(np.abs(weight).max()) / integer_bounds(policy.weights)[1], policy.scales)
 
 
 def _plain_gemm(node: Node) -> bool:

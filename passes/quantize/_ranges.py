@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpress.ir.encoding import AffineEncoding, integer_bounds, representable, to_grid
+from graphpress.ir.encoding import AffineEncoding, holds_scale, integer_bounds, representable, to_grid
 from graphpress.observation import HistogramObserver
 from graphpress.targets import QuantizationPolicy
 
@@ -15,15 +15,27 @@ CLIP_CANDIDATES = np.linspace(0.3, 1.0, 57)
 
 def activation_encoding(observed: Range, policy: QuantizationPolicy) -> AffineEncoding:
     """Per-tensor encoding that covers the range and holds zero exactly."""
+    bottom, top = integer_bounds(policy.activations)
+    scale = _positive(_step(observed, policy), policy)
+    if policy.symmetric_activations:
+        return AffineEncoding(policy.activations, np.array(scale), np.array((bottom + top + 1) // 2))
+    low = min(observed[0], 0.0)
+    zero_point = int(np.clip(np.rint(bottom - low / scale), bottom, top))
+    return AffineEncoding(policy.activations, np.array(scale), np.array(zero_point))
+
+
+def has_scale(observed: Range, policy: QuantizationPolicy) -> bool:
+    """Whether the type of the target's scales holds that of the range: half precision ends at small ones."""
+    return holds_scale(_step(observed, policy), policy.scales)
+
+
+def _step(observed: Range, policy: QuantizationPolicy) -> float:
+    """The distance of two numbers of the grid that covers the range and holds zero."""
     low, high = min(observed[0], 0.0), max(observed[1], 0.0)
     bottom, top = integer_bounds(policy.activations)
     if policy.symmetric_activations:
-        middle = (bottom + top + 1) // 2
-        scale = _positive(max(-low, high) / (top - middle), policy)
-        return AffineEncoding(policy.activations, np.array(scale), np.array(middle))
-    scale = _positive((high - low) / (top - bottom), policy)
-    zero_point = int(np.clip(np.rint(bottom - low / scale), bottom, top))
-    return AffineEncoding(policy.activations, np.array(scale), np.array(zero_point))
+        return max(-low, high) / (top - (bottom + top + 1) // 2)
+    return (high - low) / (top - bottom)
 
 
 def mse_range(seen: HistogramObserver, policy: QuantizationPolicy) -> Range:

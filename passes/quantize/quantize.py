@@ -27,8 +27,13 @@ from graphpress.passes._kernels import targets_with
 from graphpress.passes.quantize._calibrate import Calibration, Method
 from graphpress.passes.quantize._encode import encode_activations, encode_bias, encode_constants
 from graphpress.passes.quantize._left_float import left_float
-from graphpress.passes.quantize._placement import Placement, place
+from graphpress.passes.quantize._placement import Placement, Reason, place
+from graphpress.passes.quantize._ranges import Range, has_scale
 from graphpress.targets import QuantizationPolicy
+
+NOT_FINITE = Reason(
+    "takes infinite or undefined values on the calibration data", "leave it float, or check the preprocessing"
+)
 
 SMALLEST_OPSET = {"int8": 13, FLOAT8: 19}
 """From here on QuantizeLinear knows an axis, and an 8-bit float."""
@@ -83,10 +88,10 @@ class Quantize(Pass):
             return _nothing(model, placement, policy, context)
         calibration = Calibration(self.calibration_method, self.percentile)
         ranges = calibration.ranges(model, placement, policy, context, f"{context.step}.{self.name}.ranges")
-        unusable = {value for value in placement.activations if ranges[label(value)] is None}
+        unusable = {value: why for value in placement.activations if (why := _unusable(ranges[label(value)], policy))}
         if unusable:
-            _check_inputs(unusable)
-            placement = place(model.graph, policy, context, frozenset(unusable))
+            _check_inputs({value for value, why in unusable.items() if why is NOT_FINITE})
+            placement = place(model.graph, policy, context, unusable)
         if not placement.nodes:
             return _nothing(model, placement, policy, context)
         encode_activations(
@@ -137,6 +142,16 @@ def _refusals(model: Model, placement: Placement, policy: QuantizationPolicy, co
         return f"this target has no integer kernel for {node.op_type}"
 
     return [*placement.refusals, *left_float(model, context, placement.refusals, why)]
+
+
+def _unusable(observed: Range | None, policy: QuantizationPolicy) -> Reason | None:
+    """Why an activation with this range cannot be encoded, and what to do; None where it can."""
+    if observed is None:
+        return NOT_FINITE
+    if has_scale(observed, policy):
+        return None
+    why = f"lies between {observed[0]:.3g} and {observed[1]:.3g}, for which {policy.scales} holds no scale"
+    return Reason(why, "scale the values, or leave it float")
 
 
 def _check_inputs(unusable: set[Value]) -> None:

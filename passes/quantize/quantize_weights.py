@@ -24,10 +24,10 @@ from graphpress.errors import UsageError
 from graphpress.ir import Model, Node, Refusal, constant, input_of, is_standard
 from graphpress.ir.encoding import (
     AffineEncoding,
+    holds_scale,
     integer_bounds,
     override_use,
     read_encoding,
-    representable,
     request_compute,
     set_encoding,
 )
@@ -129,7 +129,7 @@ class QuantizeWeights(Pass):
             return Refusal.at(node, f"its {size} inputs make no two blocks of {smallest} or more", "leave it float")
         scales = context.target.quantization.scales
         largest = float(np.abs(weight).max())
-        if not _has_scale(largest / integer_bounds(self.dtype)[1], scales):
+        if not holds_scale(largest / integer_bounds(self.dtype)[1], scales):
             why = f"its largest number is {largest:.3g}, for which {scales} holds no scale"
             return Refusal.at(node, why, "scale the weight, or leave it float")
         return block_encoding(weight, op.in_axis, block, self.dtype, scales)
@@ -157,11 +157,6 @@ def _refusal(node: Node, context: Context) -> Refusal | None:
     if any(read_encoding(node, index) is not None for index in range(len(node.inputs))):
         return Refusal.at(node, "it is quantized already", "start from the float model to quantize it anew")
     return None
-
-
-def _has_scale(scale: float, dtype: str) -> bool:
-    """Whether a float type holds the scale up to a rounding; a weight of zeros takes any."""
-    return not scale or 0.5 < float(representable(np.array(scale), dtype)) / scale < 2
 
 
 def _encode(node: Node, encoding: AffineEncoding) -> None:

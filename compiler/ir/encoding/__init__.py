@@ -50,7 +50,7 @@ from graphpress.ir.encoding.requests import (
     request_compute,
     set_float_type,
 )
-from graphpress.ir.encoding.scales import representable, representable_like
+from graphpress.ir.encoding.scales import holds_scale, representable, representable_like
 from graphpress.ir.encoding.slicing import compress, sliced_encoding, sliced_tensor
 
 __all__ = [
@@ -82,6 +82,7 @@ __all__ = [
     "fits",
     "float_type",
     "hand_over_encoding",
+    "holds_scale",
     "integer_bounds",
     "integer_dtype",
     "invalidate_encoding",

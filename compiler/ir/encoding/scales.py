@@ -23,6 +23,11 @@ def representable(scales: np.ndarray, dtype: str) -> np.ndarray:
     return np.where(half < bounded, np.nextafter(half, largest), half).astype(np.float32)
 
 
+def holds_scale(scale: float, dtype: str) -> bool:
+    """Whether a float type holds a scale up to a factor of 2, of which a grid loses one bit; 0 takes any."""
+    return not scale or 0.5 < float(representable(np.array(scale), dtype)) / scale < 2
+
+
 def representable_like(scales: np.ndarray, old: np.ndarray) -> np.ndarray:
     """Scales that take the place of ``old`` ones: those of half precision stay in half precision."""
     with np.errstate(over="ignore"):

@@ -320,3 +320,23 @@ def test_recorded_ranges_are_followed(build):
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_recipes(name):
     assert f"to={name}" in repr(from_name(name).passes[-1]).replace("'", "")
+
+
+def test_values_of_which_few_bits_would_be_left_keep_float32(build, reduce):
+    model = build("(float[N,4] x) => (float[N,4] y) { e = Mul (x, k)\n y = MatMul (e, w) }", w=W, k=np.float32(1e-6))
+    done = reduce(model, [{"x": np.ones((1, 4), np.float32)}])
+    assert "e reaches 1e-06 at most, of which float16 keeps few bits" in done.refused.values()
+    assert done.error() < 1e-6
+
+
+def test_weights_of_which_few_bits_would_be_left_keep_float32(build, reduce):
+    text = "(float[N,4] x) => (float[N,4] y) { e = MatMul (x, v)\n y = Mul (e, k) }"
+    model = build(text, v=W * np.float32(1e-7), k=np.float32(1e7))
+    done = reduce(model, [{"x": np.full((1, 4), 1000, np.float32)}])
+    assert any("of which float16 keeps few bits" in why for why in done.refused.values())
+    assert done.error() < 1e-6
+
+
+def test_a_small_bias_beside_large_results_is_no_reason(build, reduce):
+    model = build("(float[N,4] x) => (float[N,4] y) { y = Gemm (x, w, b) }", w=W, b=np.full(4, 1e-6, np.float32))
+    assert reduce(model).typed == {"y"}

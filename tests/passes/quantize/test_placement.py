@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from graphpress.ir import Editor, constant
 from graphpress.runtime import Session
 
 CONV = "(float[N,3,8,8] x) => (float[N,4,8,8] y)"
@@ -284,3 +285,40 @@ def test_a_graph_without_compute_ops_is_left_alone(build, quantize):
     done = quantize(build("(float[N,4] x) => (float[N,4] y) { a = Add(x, x) y = Relu(a) }"))
     assert done.outcome.changes == 0
     assert "integer kernel" in done.outcome.notes[0]
+
+
+TWO = "(float[N,3,8,8] x) => (float[N,4,8,8] y) { h = Conv (x, v)\n y = Conv (h, w) }"
+
+
+def two_layers(build, first, second):
+    random = np.random.default_rng(1)
+    v, w = (random.normal(size=(4, inputs, 1, 1)).astype(np.float32) for inputs in (3, 4))
+    return build(TWO, v=v * first, w=w * second)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-5])
+def test_what_scales_in_half_precision_cannot_hold_stays_float_by_name(build, quantize, jetson, size):
+    done = quantize(two_layers(build, size, 1), target=jetson)
+    assert done.integer == set()
+    assert any("float16 holds no scale" in why for why in done.refused.values())
+    assert done.encoding("h") is None
+
+
+def test_small_weights_alone_keep_their_layer_float(build, quantize, jetson):
+    done = quantize(two_layers(build, 1, 1e-6), target=jetson)
+    assert done.integer == {"h"}
+    assert [why for why in done.refused.values() if "its weights are so small" in why]
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0])
+def test_scales_in_single_precision_hold_them(build, quantize, size):
+    done = quantize(two_layers(build, size, 1))
+    assert done.integer == {"h", "y"}
+
+
+def test_a_channel_of_nearly_nothing_does_not_keep_its_layer_float(build, quantize, jetson):
+    model = two_layers(build, 1, 1)
+    weight = constant(model.graph.initializers["v"]).copy()
+    weight[0] = 1e-9
+    Editor(model).set_constant(model.graph.initializers["v"], weight)
+    assert quantize(model, target=jetson).integer == {"h", "y"}
