@@ -153,7 +153,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=sys.modules[__name__].__doc__.splitlines()[0])
     parser.add_argument("--models", default="resnet20,resnet32")
     parser.add_argument("--factors", default=",".join(map(str, FACTORS)))
-    parser.add_argument("--criteria", default=",".join(name for name in criterion_names() if name != "batch_norm"))
+    names = ["auto", *(name for name in criterion_names() if name != "batch_norm")]
+    parser.add_argument("--criteria", default=",".join(names))
     parser.add_argument("--allocation", default="auto")
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=0.0)
