@@ -262,7 +262,8 @@ def _one_of(value: Any, choices: Sequence[Any], field: str, from_text: bool) -> 
             inside = mismatch
     others = [choice for choice in choices if choice is not NoneType]
     words = [word for choice in others if get_origin(choice) is Literal for word in get_args(choice)]
-    if words and isinstance(value, str):
+    takes_numbers = not {int, float}.isdisjoint(others)
+    if words and isinstance(value, str) and not (takes_numbers and value[:1].isdigit()):
         return _word(value, words, field)
     if len(others) == 1:
         return conform(value, others[0], field, from_text)

@@ -154,7 +154,8 @@ def known_shapes(model: Model, before: Mapping[str, Dims]) -> dict[str, Dims]:
         Those of ``before``, and of new values those that they carry, with symbols as in ``concrete_shapes``. A new
         value without a shape, or with a symbol that no input has, is missing.
     """
-    sizes = _sizes_in(model, before)
+    likeliest = next(candidate_shapes(_open_inputs(model), model.meta.get(_ASSUMED, {})))
+    sizes = _sizes_in(model, {**likeliest, **before})
     shapes = {**before, **_constant_shapes(model)}
     for graph in graphs(model):
         for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):

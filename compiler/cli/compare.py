@@ -112,10 +112,12 @@ def _check_same_inputs(a: Session, b: Session, where: str) -> None:
 
 
 def _agreement(a: Session, b: Session, samples: Samples) -> float | None:
-    from graphpress.evaluation import evaluate, resolve_metric
+    from graphpress.evaluation import Predictions, evaluate, resolve_metric
 
-    score = evaluate(b, samples, resolve_metric("agreement", has_labels=False), a)
-    return None if score.note else score.value  # the note says that no output has classes
+    first = next(samples.counted_batches())
+    rows = first.count + first.padding
+    metric = resolve_metric("agreement", has_labels=False, answer=Predictions(a(first.feed), None, None, rows, rows))
+    return evaluate(b, samples, metric, a).value if metric.name == "agreement" else None
 
 
 def _text(result: ModelComparison, a: str, b: str) -> str:

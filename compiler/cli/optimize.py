@@ -54,16 +54,17 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
     "--metric",
     type=FILLED,
     metavar="NAME",
-    help="top1, top5, an agreement with the original (the default without labels), or module:function.",
+    help="top1, top5, perplexity, or what compares with the original: agreement, closeness, kl, sqnr, cosine; or "
+    "module:function.  [default: top1; without labels, agreement of classes or closeness of numbers]",
 )
 @_option(
     "Data and accuracy",
     "--max-drop",
     callback=budget,
-    default="0.01",
-    show_default=True,
+    default="auto",
     metavar="FRACTION|none",
-    help="How much of the metric may be lost: 0.01 is one point, `none` waives the limit.",
+    help="How much of the metric may be lost: 0.01 is one point, `none` waives the limit.  "
+    "[default: 0.01; where numbers are compared, an error of 5 %]",
 )
 @_option(
     "Data and accuracy",

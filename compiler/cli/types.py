@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import click
 
@@ -32,10 +33,12 @@ FILLED = Filled()
 PIPELINE = Filled(blanks=" ,")
 
 
-def budget(ctx: click.Context, param: click.Parameter, value: str) -> float | None:
-    """A fraction below 1, or a percentage: ``0.01``, ``1%``; None for the word ``none``."""
+def budget(ctx: click.Context, param: click.Parameter, value: str) -> float | Literal["auto"] | None:
+    """A fraction below 1, or a percentage: ``0.01``, ``1%``; None for the word ``none``; ``auto`` for what is usual."""
     if value.lower() == "none":
         return None
+    if value.lower() == "auto":
+        return "auto"
     number, is_percentage = value.removesuffix("%").strip(), value.endswith("%")
     try:
         drop = float(number) / (100 if is_percentage else 1)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from graphpress.driver.config import resolve
 from graphpress.driver.delivery import deliver
@@ -65,7 +65,7 @@ def optimize(
     backend: str | None = None,
     data: Data | None = None,
     metric: str | Callable[..., Any] | None = None,
-    max_drop: float | None = 0.01,
+    max_drop: float | Literal["auto"] | None = "auto",
     recipe: str | os.PathLike[str] | None = None,
     passes: Passes | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -97,7 +97,8 @@ def optimize(
         backend: backend to use in place of the target's own.
         data: a data file, an .npz, arrays, feeds or a ``CalibrationDataReader``; None for no data.
         metric: a metric's name, ``module:function`` or a callable; None for top1 with labels, else agreement.
-        max_drop: the accuracy budget, a fraction (0.01 is one point); None waives it.
+        max_drop: the accuracy budget, in the unit of the metric (0.01 is one point); None waives it; ``auto`` for what
+            is usual for the metric: 0.01, of ``closeness`` 0.05, which is an error of 5 %.
         recipe: a built-in recipe, a recipe file, or a manifest to replay; None for the target's own.
         passes: a pipeline in place of a recipe: as text, a pass, or a list of passes and texts.
         output: folder to write; None for ``MODEL-TARGET`` in the working directory.

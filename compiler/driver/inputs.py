@@ -13,7 +13,7 @@ from graphpress.analysis.leading_axes import steps_in_front
 from graphpress.analysis.shapes import assume_shapes, concrete_shapes
 from graphpress.backend import ShapeRange
 from graphpress.data import Dataset, Feed, Samples, Shapes, data_files, load_dataset, shapes_of, typical
-from graphpress.data.inputs import has_open_batch
+from graphpress.data.inputs import has_open_batch, sample_count
 from graphpress.data.synthetic import random_array
 from graphpress.driver.claims import settle_claims
 from graphpress.driver.config import RunConfig
@@ -23,7 +23,7 @@ from graphpress.driver.options import Options
 from graphpress.driver.source import ModelFile
 from graphpress.driver.watch import Watch, Watched, states
 from graphpress.errors import DataError, ModelError, UsageError, listed
-from graphpress.evaluation import Metric, RememberedReference, resolve_metric
+from graphpress.evaluation import Metric, Predictions, RememberedReference, resolve_metric
 from graphpress.ir import Dims, Model, Refusal, clone, label, load, load_without_docs, static_shape
 from graphpress.ir.files import importing
 from graphpress.ir.foreign import foreign_nodes
@@ -171,7 +171,7 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         session=session,
         data=replace(data, notes=(*data.notes, *notes)),
         fingerprints=fingerprints,
-        metric=_metric(config.options, data),
+        metric=_metric(config.options, data, probe, session),
         probe=probe,
         ranges=ranges,
         watch=Watch((Watched(before, ModelError, lambda: _are_as_recorded(files, records), files), watched_data)),
@@ -246,12 +246,18 @@ def _is_recorded_target(called: str, manifest: Manifest) -> bool:
     return target.canonical_name == load_target(manifest.target).canonical_name
 
 
-def _metric(options: Options, data: Dataset) -> Metric | None:
+def _metric(options: Options, data: Dataset, probe: Probe, session: Session) -> Metric | None:
+    """The metric, and of the model's outputs the one that it is taken on, as the input model's answers have it."""
     if data.evaluation is None:
         if options.metric is not None:
             raise UsageError("a metric needs data", where="--metric", fix="give --data FILE")
         return None
-    return resolve_metric(options.metric, data.evaluation.labels is not None)
+    labels = data.evaluation.labels
+    if not probe.expected:
+        return resolve_metric(options.metric, labels is not None)
+    rows = sample_count(probe.feeds[0], session.inputs)
+    answer = Predictions(probe.expected[0], None if labels is None else labels[:rows], None, rows, rows)
+    return resolve_metric(options.metric, labels is not None, answer)
 
 
 def _specs(session: Session, model: Model, config: RunConfig) -> tuple[InputSpec, ...]:

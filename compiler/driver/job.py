@@ -61,7 +61,17 @@ class Job:
     def verdict(self, score: Score | None) -> Verdict | None:
         """The final figure of a candidate against the budget; None without data."""
         baseline = self.final_baseline
-        return None if baseline is None or score is None else verdict_on(baseline, score, self.config.options.max_drop)
+        if baseline is None or score is None or self.inputs.metric is None:
+            return None
+        return verdict_on(baseline, score, self.max_drop, self.inputs.metric.unit)
+
+    @property
+    def max_drop(self) -> float | None:
+        """How much of the metric may be lost; None for any amount."""
+        given, metric = self.config.options.max_drop, self.inputs.metric
+        if given == "auto":
+            return None if metric is None else metric.usual_drop
+        return given
 
     def prepare(self, annotated: Model) -> Prepared:
         """The forms of a candidate in which the backend works with it."""
@@ -123,7 +133,7 @@ class Job:
             baseline,
             self.inputs.reference,
             self.prepare,
-            self.config.options.max_drop,
+            self.max_drop,
             self.config.threads,
             TimedProgress(self.progress, self.config.deadline.at(VERDICTS)),
         )

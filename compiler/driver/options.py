@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from graphpress.data import Dataset
 from graphpress.errors import UsageError
@@ -47,7 +47,8 @@ class Options:
         backend: backend to use in place of the target's own.
         data: a data file, an .npz, arrays, feeds or a ``CalibrationDataReader``; None for no data.
         metric: a metric's name, ``module:function`` or a callable; None for top1 with labels, else agreement.
-        max_drop: the accuracy budget, a fraction (0.01 is one point); None waives it.
+        max_drop: the accuracy budget, in the unit of the metric (0.01 is one point); None waives it; ``auto`` for what
+            is usual for the metric: 0.01, of ``closeness`` 0.05, which is an error of 5 %.
         recipe: a built-in recipe, a recipe file, or a manifest to replay; None for the target's own.
         passes: a pipeline in place of a recipe: as text, a pass, or a list of passes and texts.
         output: folder to write; None for ``MODEL-TARGET`` in the working directory.
@@ -76,7 +77,7 @@ class Options:
     backend: str | None = field(default=None, metadata=RECORDED)
     data: Data | None = None
     metric: str | Callable[..., Any] | None = field(default=None, metadata=RECORDED)
-    max_drop: float | None = field(default=0.01, metadata=RECORDED)
+    max_drop: float | Literal["auto"] | None = field(default="auto", metadata=RECORDED)
     recipe: str | os.PathLike[str] | None = None
     passes: Passes | None = None
     output: str | os.PathLike[str] | None = None
@@ -107,5 +108,5 @@ class Options:
         object.__setattr__(self, "target", target_text(self.target))
         for name, minimum in MINIMUM.items():
             value: Any = getattr(self, name)
-            if value is not None and not value >= minimum:
+            if value not in (None, "auto") and not value >= minimum:
                 raise UsageError(f"cannot be {value!r}", where=name, fix=f"give {minimum} or more")

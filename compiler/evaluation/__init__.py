@@ -2,7 +2,8 @@
 
 from graphpress.evaluation.evaluate import Score, evaluate, score_model
 from graphpress.evaluation.interval import Interval, drop_interval
-from graphpress.evaluation.metrics import Metric, resolve_metric
+from graphpress.evaluation.metric import Metric
+from graphpress.evaluation.metrics import resolve_metric
 from graphpress.evaluation.outputs import Predictions
 from graphpress.evaluation.reference import RememberedReference
 from graphpress.evaluation.sensitivity import DamageMeasure

@@ -11,15 +11,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from graphpress.data.inputs import is_floating
-from graphpress.evaluation.outputs import Predictions, class_output
-
-_SUMS_TO_ONE = 1e-3
+from graphpress.evaluation.outputs import class_axis, numeric, trimmed
+from graphpress.evaluation.roles import are_probabilities, best_class_output
 
 
 def class_scores(outputs: Mapping[str, np.ndarray], rows: int) -> str | None:
-    """The name of the output that holds floating-point scores of classes, ``rows`` × classes; None without one."""
-    name = class_output(Predictions(outputs, None, None, rows, rows), None)
-    return name if name is not None and is_floating(outputs[name].dtype) else None
+    """The name of the output that holds floating-point scores of classes, ``rows`` × classes; None without one.
+
+    For losses and damage, which mean something of numbers too, one for which nothing speaks counts whatever its width.
+    """
+    arrays = numeric(outputs)
+    shapes = {name: trimmed(array) if len(arrays) == 1 else array for name, array in arrays.items()}
+    plain = {name: array for name, array in shapes.items() if is_floating(array.dtype) and array.ndim == 2}
+    return best_class_output(plain, rows, None, any_width=True)
 
 
 def log_probabilities(scores: np.ndarray) -> np.ndarray:
@@ -32,6 +36,7 @@ def log_probabilities(scores: np.ndarray) -> np.ndarray:
         return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
-def are_probabilities(scores: np.ndarray) -> bool:
-    """Whether no score is negative and every row sums to one."""
-    return bool((scores >= 0).all() and (np.abs(scores.sum(axis=1, dtype=np.float64) - 1) < _SUMS_TO_ONE).all())
+def class_log_probabilities(scores: np.ndarray) -> np.ndarray:
+    """The same of scores with classes along ``class_axis``, which comes last then: ``[rows, ..., classes]``."""
+    last = np.moveaxis(scores, class_axis(scores), -1)
+    return log_probabilities(last.reshape(-1, last.shape[-1])).reshape(last.shape)

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphpress.data import Batch, Samples
 from graphpress.errors import DataError, UsageError
-from graphpress.evaluation.metrics import Guess, Metric
+from graphpress.evaluation.metric import Guess, Metric
 from graphpress.evaluation.outputs import Outputs, Predictions
 from graphpress.evaluation.reference import RememberedReference
 from graphpress.ir import Model, save, weight_bytes
@@ -111,7 +111,10 @@ def _predicted(run: Infer, batches: Iterable[Batch], reference: Infer | None) ->
         for batch, wanted in answered:
             outputs = run(batch.feed)
             wanted = outputs if reference is run else wanted
-            yield batch, Predictions(outputs, batch.labels, wanted, batch.count + batch.padding, batch.count)
+            yield (
+                batch,
+                Predictions(outputs, batch.labels, wanted, batch.count + batch.padding, batch.count, batch.feed),
+            )
         if ahead:
             stand_by(run)
     stand_by(run)

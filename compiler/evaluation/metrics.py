@@ -1,106 +1,76 @@
 """Metrics: what ``--metric`` names, as functions from one batch's outputs to scores.
 
-Higher is better. A metric of the user's own, as ``module:function`` or a Python callable, takes one of two forms,
-distinguished by the number of its required parameters:
-
-- ``fn(outputs, labels)`` is called batch by batch with the outputs by name, cut to the real samples, and the labels
-  (or None). It returns one score a sample, which gives the verdict its interval, or one number for the batch.
-- ``fn(model_path)`` is called once with the path of an ONNX file, and returns one number.
+Higher is better. ``user_metric`` says what a metric of the user's own looks like.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from graphpress.data import is_reference, load_object
 from graphpress.errors import DataError, UsageError, did_you_mean
-from graphpress.evaluation.outputs import Predictions, class_count, class_output, compared, in_top, numeric, predicted
-from graphpress.evaluation.similarity import cosine, decibels, energies, overlap
+from graphpress.evaluation.distributions import class_log_probabilities
+from graphpress.evaluation.metric import Guess, Metric
+from graphpress.evaluation.outputs import (
+    Predictions,
+    class_count,
+    class_output,
+    compared,
+    in_top,
+    next_tokens,
+    numeric,
+    predicted,
+)
+from graphpress.evaluation.similarity import closeness, cosine, decibels, energies
+from graphpress.evaluation.user_metric import user_metric
 
 MAX_SQNR_DB = 200.0
 """What the metric ``sqnr`` is for equal outputs, so that drops stay finite."""
 
-
-@dataclass(frozen=True)
-class Guess:
-    """What blind guessing is worth: ``tries`` different classes out of ``classes``."""
-
-    tries: int
-    classes: int
-
-    @property
-    def value(self) -> float:
-        """The expected share of hits."""
-        return self.tries / self.classes
+LEAST_SQNR_DB = 26.0
+"""What outputs that are no classes must keep where the user sets no limit: a relative error of 5 %."""
 
 
-def _mean(scores: np.ndarray) -> float:
-    return float(scores.mean())
-
-
-def _no_remark(_: Predictions) -> str:
-    return ""
-
-
-def _no_guess(_: Predictions) -> Guess | None:
-    return None
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure of merit, higher being better.
-
-    Args:
-        name: as in the report.
-        score: scores of one batch: ``[count, ...]``, or a single number for the whole batch.
-        needs_labels: it cannot be taken without labels.
-        needs_reference: it compares with the original model's outputs.
-        reduce: from the scores of all samples to the figure.
-        of_model: instead of all this, the figure of the model in a file.
-        remark: a note for the report, given the first batch.
-        guess: what guessing would be worth, given the first batch; None where that makes no sense.
-    """
-
-    name: str
-    score: Callable[[Predictions], np.ndarray]
-    needs_labels: bool = False
-    needs_reference: bool = False
-    reduce: Callable[[np.ndarray], float] = _mean
-    of_model: Callable[[Path], float] | None = None
-    remark: Callable[[Predictions], str] = _no_remark
-    guess: Callable[[Predictions], Guess | None] = _no_guess
-
-
-def resolve_metric(name: str | Callable[..., Any] | None, has_labels: bool) -> Metric:
+def resolve_metric(
+    name: str | Callable[..., Any] | None, has_labels: bool, answer: Predictions | None = None
+) -> Metric:
     """The metric of that name, ``module:function`` or callable; ``name@output`` scores the named output.
 
-    Without a name it is ``top1`` where there are labels, else ``agreement``.
+    Without a name it is ``top1`` where there are labels, else ``agreement`` where an output scores classes, else
+    ``closeness``.
 
-    - ``top1``, ``top5``: share of samples whose label is the best, or among the five best.
-    - ``agreement``: share of samples on which the top-1 class is the original model's. For a model without an output
-      ``[N, classes]``, such as a detector, it is the mean overlap ``2 r.c / (|r|^2 + |c|^2)`` of its outputs with the
-      original's.
+    - ``top1``, ``top5``: share of samples whose label is the best, or among the five best; with labels for each token,
+      the share of tokens.
+    - ``agreement``: share of samples, or of tokens, on which the top-1 class is the original model's.
+    - ``closeness``: 1 - relative error, ``1 - |r - c| / |r|`` against the original's outputs, their mean and that over
+      samples. 0.95 is an error of 5 %, or 26 dB.
     - ``cosine``: mean over samples and outputs of the cosine with the original's output.
     - ``sqnr``: signal-to-noise ratio against the original in dB, energies of all outputs together, at most 200.
+    - ``kl``: minus the mean divergence KL(original, model) of the distributions over classes, in nats.
+    - ``perplexity``: 1 / perplexity of the labels of each token; without labels, of the next token of the input.
+
+    Args:
+        name: of the metric.
+        has_labels: whether the samples have labels.
+        answer: what the original model answers to some samples; which output is scored is then settled by it.
 
     Raises:
         UsageError: there is no such metric, or it needs labels and there are none.
     """
-    if name is None:
-        return resolve_metric("top1" if has_labels else "agreement", has_labels)
-    if not isinstance(name, str):
-        return _user_metric(name, getattr(name, "__name__", type(name).__name__))
-    if is_reference(name):
-        return _user_metric(load_object(name, error=UsageError), name)
-    kind, _, output = name.partition("@")
-    metrics = _built_in(name, output or None)
+    if name is not None and not isinstance(name, str):
+        return user_metric(name, getattr(name, "__name__", type(name).__name__))
+    if name is not None and is_reference(name):
+        return user_metric(load_object(name, error=UsageError), name)
+    kind, _, output = (name or ("top1" if has_labels else "agreement")).partition("@")
+    classes = None if answer is None else class_output(answer, output or None)
+    if kind == "agreement" and answer is not None and classes is None:
+        kind = "closeness"
+    metrics = _built_in(Scored(kind if name is None or not output else name, output or None, classes))
     if kind not in metrics:
         raise UsageError(f"unknown metric {kind!r}", where="--metric", fix=did_you_mean(kind, metrics))
     if metrics[kind].needs_labels and not has_labels:
@@ -112,71 +82,140 @@ def resolve_metric(name: str | Callable[..., Any] | None, has_labels: bool) -> M
     return metrics[kind]
 
 
-def _built_in(name: str, output: str | None) -> dict[str, Metric]:
+@dataclass(frozen=True)
+class Scored:
+    """What a metric is taken on.
+
+    Args:
+        metric: its name.
+        asked: the output that the user named.
+        settled: the output that the original's answers speak for.
+    """
+
+    metric: str
+    asked: str | None
+    settled: str | None = None
+
+    def output(self, predictions: Predictions) -> str | None:
+        """The output that scores classes."""
+        return class_output(predictions, self.asked or self.settled)
+
+    def remark(self, predictions: Predictions) -> str:
+        """Which output the classes are read from, where there were several to choose from."""
+        name, several = self.output(predictions), len(numeric(predictions.outputs))
+        if self.asked is not None or name is None or several == 1:
+            return ""
+        return f"{self.metric} is taken on output {name!r}, one of {several}: `{self.metric}@OUTPUT` takes another"
+
+
+def _built_in(scored: Scored) -> dict[str, Metric]:
+    comparing = partial(Metric, needs_reference=True)
+    name, output, remark = scored.metric, scored.asked, scored.remark
     return {
-        "top1": _top_metric(name, 1, output),
-        "top5": _top_metric(name, 5, output),
-        "agreement": Metric(
-            name, partial(_agreement, output), needs_reference=True, remark=partial(_agreement_remark, name, output)
+        "top1": _top_metric(1, scored),
+        "top5": _top_metric(5, scored),
+        "agreement": comparing(name, partial(_agreement, scored), remark=remark),
+        "closeness": comparing(
+            name,
+            partial(_nearness, closeness, output),
+            remark=partial(_closeness_remark, output),
+            usual_drop=10 ** (-LEAST_SQNR_DB / 20),
         ),
-        "cosine": Metric(name, partial(_nearness, cosine, output), needs_reference=True),
-        "sqnr": Metric(name, partial(_energies, output), needs_reference=True, reduce=_sqnr_of),
+        "cosine": comparing(name, partial(_nearness, cosine, output)),
+        "sqnr": comparing(
+            name, partial(_energies, output), reduce=_sqnr_of, usual_drop=MAX_SQNR_DB - LEAST_SQNR_DB, unit="dB"
+        ),
+        "kl": comparing(f"-{name}", partial(_divergence, scored), remark=remark, unit="nats"),
+        "perplexity": Metric(f"1/{name}", partial(_surprise, scored), remark=remark, reduce=_inverse_perplexity),
     }
 
 
-def _top_metric(name: str, k: int, output: str | None) -> Metric:
+def _inverse_perplexity(losses: np.ndarray) -> float:
+    return float(np.exp(-losses.mean()))
+
+
+def _top_metric(k: int, scored: Scored) -> Metric:
     return Metric(
-        name,
-        partial(_top, k, output),
+        scored.metric,
+        partial(_top, k, scored),
         needs_labels=True,
-        remark=partial(_choice_remark, name, output),
-        guess=partial(_guess, k, output),
+        remark=scored.remark,
+        guess=partial(_guess, k, scored),
     )
 
 
-def _top(k: int, output: str | None, predictions: Predictions) -> np.ndarray:
-    name = class_output(predictions, output)
+def _classes(scored: Scored, predictions: Predictions) -> str:
+    """The output that scores classes.
+
+    Raises:
+        DataError: there is none.
+    """
+    name = scored.output(predictions)
     if name is None:
         raise DataError(
-            "no output scores classes: none is [N, classes] or integers [N]",
+            "no output scores classes: of none do its name, its values or labels say so",
             where=", ".join(f"{name} {list(array.shape)}" for name, array in predictions.outputs.items()),
             fix="name one with `top1@output`, or give a metric of your own as module:function",
         )
-    return in_top(predictions.outputs[name], k, predictions)
+    return name
 
 
-def _guess(k: int, output: str | None, predictions: Predictions) -> Guess | None:
-    name = class_output(predictions, output)
+def _top(k: int, scored: Scored, predictions: Predictions) -> np.ndarray:
+    return in_top(predictions.outputs[_classes(scored, predictions)], k, predictions)
+
+
+def _guess(k: int, scored: Scored, predictions: Predictions) -> Guess | None:
+    name = scored.output(predictions)
     classes = None if name is None else class_count(predictions.outputs[name], predictions)
     return Guess(k, classes) if classes is not None and classes > k else None
 
 
-def _choice_remark(metric: str, output: str | None, predictions: Predictions) -> str:
-    """Which output the classes are read from, where there were several to choose from."""
-    name, several = class_output(predictions, output), len(numeric(predictions.outputs))
-    if output is not None or name is None or several == 1:
-        return ""
-    return f"{metric} is taken on output {name!r}, one of {several}: `{metric}@OUTPUT` takes another"
-
-
-def _agreement(output: str | None, predictions: Predictions) -> np.ndarray:
-    name = class_output(predictions, output)
-    if name is None:
-        return _nearness(overlap, None, predictions)
-    given, wanted = (
-        predicted(outputs[name], predictions) for outputs in (predictions.outputs, predictions.reference or {})
-    )
+def _agreement(scored: Scored, predictions: Predictions) -> np.ndarray:
+    name, reference = _classes(scored, predictions), predictions.reference or {}
+    given, wanted = (predicted(outputs[name], predictions) for outputs in (predictions.outputs, reference))
     if given.shape != wanted.shape:
         return np.zeros(predictions.count)
     return _by_sample((given == wanted).reshape(given.shape[0], -1).mean(1), predictions)
 
 
-def _agreement_remark(metric: str, output: str | None, predictions: Predictions) -> str:
-    if class_output(predictions, output) is not None:
-        return _choice_remark(metric, output, predictions)
-    names = compared(predictions.reference or {})
+def _divergence(scored: Scored, predictions: Predictions) -> np.ndarray:
+    """Minus the mean divergence of each sample."""
+    name, reference = _classes(scored, predictions), predictions.reference or {}
+    wanted, given = reference[name], predictions.outputs[name]
+    if wanted.shape != given.shape:
+        return np.full(predictions.count, -np.inf)
+    ours, theirs = (class_log_probabilities(predictions.real(array)) for array in (given, wanted))
+    possible = np.isfinite(theirs)  # a class that is ruled out adds nothing
+    with np.errstate(invalid="ignore"):
+        terms = np.where(possible, np.exp(theirs) * (theirs - ours), 0.0).sum(-1)
+    return _by_sample(-terms.reshape(len(terms), -1).mean(1), predictions)
+
+
+def _surprise(scored: Scored, predictions: Predictions) -> np.ndarray:
+    """Minus the mean log-likelihood of each sample's labels, ``[count, 1]``; without labels, of its next tokens."""
+    array = predictions.real(predictions.outputs[_classes(scored, predictions)])
+    scores, labels = class_log_probabilities(array), predictions.labels
+    if labels is None:
+        scores, labels = scores[:, :-1], next_tokens(predictions, scores.shape[:-1])
+    if labels.shape != scores.shape[:-1]:
+        raise DataError(
+            f"of shape {list(labels.shape)}, which do not go with scores of shape {list(scores.shape)}",
+            where="labels",
+            fix="give one label a sample, or one a token, or leave them out where the model predicts its next token",
+        )
+    valid = (labels >= 0) & (labels < scores.shape[-1])
+    own = np.take_along_axis(scores, np.where(valid, labels, 0)[..., None], -1)[..., 0]
+    losses, counts = (-own * valid).reshape(len(own), -1).sum(1), valid.reshape(len(own), -1).sum(1)
+    return np.asarray(losses / np.maximum(counts, 1))[:, None]
+
+
+def _closeness_remark(output: str | None, predictions: Predictions) -> str:
+    names = [output] if output else compared(predictions.reference or {})
     outputs = f"output {names[0]!r}" if len(names) == 1 else f"all {len(names)} outputs"
-    return f"no output is [N, classes]: agreement is the mean overlap 2 r.c / (|r|^2 + |c|^2) of {outputs}"
+    return (
+        f"closeness is 1 - |r - c| / |r| of {outputs}, r being the input model's: a drop of 5 points is an error of "
+        "5 %, or 26 dB; `agreement@OUTPUT` takes one for scores of classes"
+    )
 
 
 def _nearness(
@@ -202,60 +241,3 @@ def _energies(output: str | None, predictions: Predictions) -> np.ndarray:
 def _sqnr_of(scores: np.ndarray) -> float:
     signal, noise = scores.sum(0)
     return float(np.clip(decibels(signal, noise), -MAX_SQNR_DB, MAX_SQNR_DB))
-
-
-def _user_metric(function: Any, name: str) -> Metric:
-    if not callable(function):
-        raise UsageError(f"{name} is not a function", where="--metric", fix="name one that can be called")
-    if _required_parameters(function, name) == 1:
-        return Metric(name, partial(_user_score, function, name), of_model=partial(_user_figure, function, name))
-    return Metric(name, partial(_user_score, function, name))
-
-
-def _required_parameters(function: Any, name: str) -> int:
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(function).parameters.values()
-    required = [p for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
-    takes_any = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
-    if takes_any and not required:
-        return 2
-    if len(required) not in (1, 2):
-        raise UsageError(
-            f"{name} has {len(required)} required parameters",
-            where="--metric",
-            fix="write fn(outputs, labels), or fn(model_path)",
-        )
-    return len(required)
-
-
-def _user_score(function: Any, name: str, predictions: Predictions) -> np.ndarray:
-    outputs = {key: predictions.cut(array) for key, array in predictions.outputs.items()}
-    scores = _numbers(_called(function, name, outputs, predictions.labels), name)
-    if scores.ndim > 1 or (scores.ndim == 1 and scores.shape[0] != predictions.count):
-        raise DataError(
-            f"returned shape {list(scores.shape)} for {predictions.count} samples",
-            where=name,
-            fix="return one score a sample, or one number",
-        )
-    return scores
-
-
-def _user_figure(function: Any, name: str, path: Path) -> float:
-    figure = _numbers(_called(function, name, path), name)
-    if figure.ndim:
-        raise DataError(f"returned shape {list(figure.shape)}", where=name, fix="return one number")
-    return float(figure)
-
-
-def _called(function: Any, name: str, *arguments: Any) -> Any:
-    try:
-        return function(*arguments)
-    except Exception as error:
-        raise DataError(f"raised {type(error).__name__}: {error}", where=name, fix="correct the metric") from error
-
-
-def _numbers(value: Any, name: str) -> np.ndarray:
-    try:
-        return np.asarray(value, np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"returned {type(value).__name__}", where=name, fix="return numbers") from error

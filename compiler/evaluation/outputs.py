@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphpress.data.inputs import is_floating
+from graphpress.data.inputs import Feed, is_floating
 from graphpress.errors import DataError, UsageError, did_you_mean
+from graphpress.evaluation.roles import best_class_output
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -23,6 +24,7 @@ class Predictions:
         reference: the original model's outputs on the same feed, or None.
         rows: samples in the feed, padding included.
         count: real samples.
+        feed: what the model was fed; None where nobody asks.
     """
 
     outputs: Outputs
@@ -30,6 +32,7 @@ class Predictions:
     reference: Outputs | None
     rows: int
     count: int
+    feed: Feed | None = None
 
     def cut(self, array: np.ndarray) -> np.ndarray:
         """The array without padding; one that has no batch axis as it is."""
@@ -84,8 +87,7 @@ def pick(outputs: Outputs, name: str) -> str:
 
 
 def class_output(predictions: Predictions, output: str | None) -> str | None:
-    """The output that scores or predicts classes: the named one, else the first of scores ``[N, classes]``, else the
-    first of integers ``[N]``.
+    """The output that scores or predicts classes: the named one, else that for which most speaks (``roles``).
 
     Extents of 1 behind these don't count in an only output, as global pooling leaves them. Among several outputs they
     do: there ``[N, anchors, 1]`` is a detector's scores of one class.
@@ -93,9 +95,8 @@ def class_output(predictions: Predictions, output: str | None) -> str | None:
     arrays = numeric(predictions.outputs)
     if output is not None:
         return pick(arrays, output)
-    shapes = {name: _trimmed(array) if len(arrays) == 1 else array for name, array in arrays.items()}
-    candidates = [name for name, array in shapes.items() if _holds_classes(array, predictions.rows)]
-    return min(candidates, key=lambda name: not is_floating(arrays[name].dtype), default=None)
+    shapes = {name: trimmed(array) if len(arrays) == 1 else array for name, array in arrays.items()}
+    return best_class_output(shapes, predictions.rows, predictions.labels)
 
 
 def predicted(array: np.ndarray, predictions: Predictions) -> np.ndarray:
@@ -103,7 +104,7 @@ def predicted(array: np.ndarray, predictions: Predictions) -> np.ndarray:
 
     The class axis is the second, in outputs of rank 3 the last.
     """
-    scores = _trimmed(predictions.real(array))
+    scores = trimmed(predictions.real(array))
     if not is_floating(scores.dtype):
         return scores.astype(np.int64)
     axis = class_axis(scores)
@@ -121,7 +122,7 @@ def in_top(array: np.ndarray, k: int, predictions: Predictions) -> np.ndarray:
     labels = predictions.labels
     if labels is None:
         raise DataError("the metric needs labels", fix="add `labels:` to the data, or take the metric `agreement`")
-    scores = _trimmed(predictions.real(array))
+    scores = trimmed(predictions.real(array))
     if not is_floating(scores.dtype):
         _check_labels(labels, scores.shape, None)
         return _share(scores == labels, np.ones(labels.shape, bool))
@@ -136,9 +137,26 @@ def in_top(array: np.ndarray, k: int, predictions: Predictions) -> np.ndarray:
     return _share(hit & valid, valid)
 
 
+def next_tokens(predictions: Predictions, shape: tuple[int, ...]) -> np.ndarray:
+    """The token that follows each but the last, from the integer input of this shape ``(count, length)``.
+
+    Raises:
+        DataError: no input holds the tokens that the output scores.
+    """
+    for array in (predictions.feed or {}).values():
+        tokens = predictions.cut(array)
+        if tokens.dtype.kind in "iu" and tokens.shape == shape:
+            return np.asarray(tokens[:, 1:])
+    raise DataError(
+        "there are no labels, and no input holds tokens, one for each position of the output",
+        where="perplexity",
+        fix="add `labels:` to the data: one a sample, or one a token",
+    )
+
+
 def class_count(array: np.ndarray, predictions: Predictions) -> int | None:
     """How many classes an output scores; None where it holds the predicted classes themselves."""
-    scores = _trimmed(predictions.real(array))
+    scores = trimmed(predictions.real(array))
     return scores.shape[class_axis(scores)] if is_floating(scores.dtype) and scores.ndim > 1 else None
 
 
@@ -147,15 +165,7 @@ def class_axis(scores: np.ndarray) -> int:
     return 2 if scores.ndim == 3 else min(1, scores.ndim - 1)
 
 
-def _holds_classes(array: np.ndarray, rows: int) -> bool:
-    if not array.ndim or array.shape[0] != rows:
-        return False
-    if is_floating(array.dtype):
-        return array.ndim == 2 and array.shape[1] > 1
-    return array.ndim == 1 and array.dtype.kind in "iu"
-
-
-def _trimmed(array: np.ndarray) -> np.ndarray:
+def trimmed(array: np.ndarray) -> np.ndarray:
     """Without trailing extents of 1, as global pooling leaves them."""
     while array.ndim > 1 and array.shape[-1] == 1:
         array = array[..., 0]

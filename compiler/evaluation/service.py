@@ -17,7 +17,7 @@ from functools import cached_property
 
 from graphpress.data import Dataset, Samples
 from graphpress.evaluation.evaluate import Score, score_model
-from graphpress.evaluation.metrics import Metric
+from graphpress.evaluation.metric import Metric
 from graphpress.evaluation.sensitivity import SAMPLES, DamageMeasure
 from graphpress.ir import Model
 from graphpress.progress import Progress, Silent

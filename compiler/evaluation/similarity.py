@@ -1,4 +1,4 @@
-"""How near two models' outputs are: SQNR, cosine, overlap, and a table by output."""
+"""How near two models' outputs are: SQNR, cosine, relative error, and a table by output."""
 
 from __future__ import annotations
 
@@ -81,15 +81,12 @@ def cosine(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
     return _ratio(products, norms, reference, candidate)
 
 
-def overlap(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
-    """``2 r.c / (|r|^2 + |c|^2)`` of each pair of rows: 1 when equal, and unlike the cosine it depends on scale.
-
-    It is ``1 - |r - c|^2 / (|r|^2 + |c|^2)``, so it also serves rows of a single value.
-    """
-    with np.errstate(invalid="ignore", over="ignore"):
-        products = 2 * (reference * candidate).sum(1)
-        norms = np.square(reference).sum(1) + np.square(candidate).sum(1)
-    return _ratio(products, norms, reference, candidate)
+def closeness(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+    """``1 - |r - c| / |r|`` of each pair of rows, at least 0: 1 when equal, 0.95 at an error of 5 %, or 26 dB."""
+    signal, noise = energies(reference, candidate).T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.where(noise == 0, 0.0, np.sqrt(noise / signal))
+    return np.asarray(np.clip(1.0 - error, 0.0, 1.0))
 
 
 def _ratio(products: np.ndarray, norms: np.ndarray, reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from graphpress.backend import Prepared
 from graphpress.data import Samples
 from graphpress.evaluation import Metric, Score, drop_interval, score_model
+from graphpress.evaluation.metric import Unit
 from graphpress.ir import Model
-from graphpress.manager.records import Verdict, points
+from graphpress.manager.records import Verdict
 from graphpress.progress import Progress
 from graphpress.runtime import Infer
 
@@ -68,7 +69,7 @@ class MetricEvaluator:
         """Metric, verdict with its interval, and whether the drop is inside the budget."""
         prepared = self.prepare(model)
         score = score_model(prepared.simulation, self.samples, self.metric, self.reference, self.threads, self.progress)
-        verdict = verdict_on(self.baseline, score, self.max_drop)
+        verdict = verdict_on(self.baseline, score, self.max_drop, self.metric.unit)
         return EvaluationResult(is_within(verdict), prepared, score, verdict)
 
 
@@ -81,7 +82,7 @@ class NoEvaluator:
         return EvaluationResult(passed=True)
 
 
-def verdict_on(baseline: Score, score: Score, max_drop: float | None) -> Verdict:
+def verdict_on(baseline: Score, score: Score, max_drop: float | None, unit: Unit = "points") -> Verdict:
     """The drop between two scores on the same samples, with its paired interval."""
     interval = drop_interval(baseline, score, CONFIDENCE)
     return Verdict(
@@ -91,6 +92,7 @@ def verdict_on(baseline: Score, score: Score, max_drop: float | None) -> Verdict
         confidence=CONFIDENCE,
         samples=score.count,
         max_drop=max_drop,
+        unit=unit,
     )
 
 
@@ -101,4 +103,5 @@ def is_within(verdict: Verdict) -> bool:
 
 def miss(verdict: Verdict) -> str:
     """By how much the drop misses the budget, in words."""
-    return f"the metric fell by {points(verdict.drop)}, more than the {points(verdict.max_drop or 0.0)} allowed"
+    allowed = verdict.told(verdict.max_drop or 0.0)
+    return f"the metric fell by {verdict.told(verdict.drop)}, more than the {allowed} allowed"

@@ -72,6 +72,7 @@ class Verdict:
         low, high: the interval of the drop at ``confidence``.
         samples: how many samples it rests on.
         max_drop: the budget; None when it was waived.
+        unit: what drops are told in: ``points``, which are hundredths, ``dB`` or ``nats``.
     """
 
     drop: float
@@ -80,6 +81,11 @@ class Verdict:
     confidence: float = 0.95
     samples: int = 0
     max_drop: float | None = None
+    unit: str = "points"
+
+    def told(self, drop: float) -> str:
+        """A drop in its unit."""
+        return points(drop) if self.unit == "points" else f"{drop:.4g} {self.unit}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from graphpress.manager.records import PassRecord, SpeedVerdict, Verdict, points
+from graphpress.manager.records import PassRecord, SpeedVerdict, Verdict
 from graphpress.report.records import LayerRecord, Report
 
 UNKNOWN = "–"
@@ -201,9 +202,11 @@ def budget(report: Report) -> str:
     verdict = report.verdict
     if verdict is None:
         return ""
-    allowed = "no limit" if verdict.max_drop is None else f"at most {points(verdict.max_drop)} allowed"
+    allowed = "no limit" if verdict.max_drop is None else f"at most {verdict.told(verdict.max_drop)} allowed"
     moved = (
-        f"{'fell' if verdict.drop > 0 else 'rose'} by {points(abs(verdict.drop))}" if verdict.drop else "is the same"
+        f"{'fell' if verdict.drop > 0 else 'rose'} by {verdict.told(abs(verdict.drop))}{_as_error(report)}"
+        if verdict.drop
+        else "is the same"
     )
     interval = ""
     if verdict.low is not None and verdict.high is not None:
@@ -343,7 +346,7 @@ def _metric_row(report: Report) -> ComparisonRow:
     if before is None or after is None:
         return ComparisonRow(label, fraction(before), fraction(after))
     drop = before - after
-    change = f"{signed(-drop)} points" if drop else "same"
+    change = _moved(drop, report.verdict) if drop else "same"
     better = None if drop == 0 else drop < 0
     verdict = report.verdict
     if drop and verdict is not None and verdict.low is not None and verdict.high is not None:
@@ -352,13 +355,30 @@ def _metric_row(report: Report) -> ComparisonRow:
     return ComparisonRow(label, fraction(before), fraction(after), change, None, better)
 
 
+def _moved(drop: float, verdict: Verdict | None) -> str:
+    """By how much a metric changed, with its sign."""
+    if verdict is None or verdict.unit == "points":
+        return f"{signed(-drop)} points"
+    return f"{-drop:+.4g} {verdict.unit}"
+
+
+def _as_error(report: Report) -> str:
+    """What a drop of closeness is as an error, and as a signal-to-noise ratio."""
+    verdict = report.verdict
+    if verdict is None or (report.metric_name or "").partition("@")[0] != "closeness" or not 0 < verdict.drop < 1:
+        return ""
+    return f" (an error of {verdict.drop:.2%}, {-20 * math.log10(verdict.drop):.1f} dB)"
+
+
 def _doubt(verdict: Verdict) -> str:
     """That the samples are too few for the budget, where they are."""
     if verdict.max_drop is None or verdict.low is None or verdict.high is None:
         return ""
     if not verdict.low <= verdict.max_drop < verdict.high:
         return ""
-    few = f": {plural(verdict.samples, 'sample')} cannot tell {points(verdict.max_drop)}" if verdict.samples else ""
+    few = (
+        f": {plural(verdict.samples, 'sample')} cannot tell {verdict.told(verdict.max_drop)}" if verdict.samples else ""
+    )
     return f"; the interval reaches beyond the budget{few}"
 
 

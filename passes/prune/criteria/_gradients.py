@@ -25,7 +25,8 @@ import numpy as np
 from graphpress import torch_bridge
 from graphpress.data import Feed, Samples, batch_of
 from graphpress.errors import UsageError
-from graphpress.evaluation.distributions import are_probabilities, class_scores
+from graphpress.evaluation.distributions import class_scores
+from graphpress.evaluation.roles import are_probabilities
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Context
 from graphpress.passes.prune.criteria._data import no_samples, some_samples

@@ -81,7 +81,7 @@ def model_file(tmp_path):
     random = np.random.default_rng(0)
     weights = {
         "w": random.standard_normal((8, 3, 3, 3), np.float32),
-        "g": random.standard_normal((8, 4), np.float32),
+        "g": random.standard_normal((8, 6), np.float32),
     }
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], name="conv", pads=[1, 1, 1, 1]),
@@ -94,7 +94,7 @@ def model_file(tmp_path):
         nodes,
         "small",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 16, 16])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 6])],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

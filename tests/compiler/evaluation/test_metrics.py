@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from graphpress.data import load_dataset
 from graphpress.errors import DataError, UsageError
-from graphpress.evaluation import compare_outputs, evaluate, resolve_metric, sqnr
+from graphpress.evaluation import Predictions, compare_outputs, evaluate, resolve_metric, sqnr
 
 
 class Input:
@@ -35,8 +35,14 @@ def noisy(feed):
     return {"boxes": feed["x"][:, None, :4], "scores": feed["x"] + 0.3 * np.sin(40 * feed["x"])}
 
 
+def answer(run, labels=None):
+    """What a model answers to the first ten samples."""
+    return Predictions(run({"x": X[:10]}), None if labels is None else labels[:10], None, 10, 10)
+
+
 def score(metric, run=identity, *, labels=None, batch="N", reference=None):
-    return evaluate(run, samples(labels, batch), resolve_metric(metric, labels is not None), reference)
+    settled = resolve_metric(metric, labels is not None, answer(reference or run, labels))
+    return evaluate(run, samples(labels, batch), settled, reference)
 
 
 @pytest.mark.parametrize("batch", ["N", 1, 7, 64])
@@ -113,7 +119,7 @@ def test_a_detector_agrees_by_all_its_outputs():
         return detector(feed) | {"bbox_8": -detector(feed)["bbox_8"]}
 
     result = score("agreement", off, reference=detector)
-    assert result.value == pytest.approx((1 + 1 - 1) / 3)
+    assert result.value == pytest.approx((1 + 1 + 0) / 3)
     assert "of all 3 outputs" in result.note
     with pytest.raises(DataError, match="no output scores classes"):
         score("top1", detector, labels=LABELS)
@@ -144,17 +150,20 @@ def test_more_than_chance_by_luck_is_near_chance(hits, warns):
 
 
 @pytest.mark.parametrize("batch", ["N", 7])
-def test_agreement_without_classes_falls_back_with_a_note(batch):
+def test_outputs_without_classes_are_compared_by_their_numbers(batch):
     def dense(feed):
         return {"map": feed["x"].reshape(-1, 2, 3), "one": feed["x"][:, :1]}
 
     def halved(feed):
         return {name: array / 2 for name, array in dense(feed).items()}
 
+    metric = resolve_metric(None, False, answer(dense))
+    assert (metric.name, metric.unit) == ("closeness", "points")
+    assert metric.usual_drop == pytest.approx(0.05, rel=0.01)
     assert score("agreement", dense, batch=batch, reference=dense).value == 1
     result = score("agreement", halved, batch=batch, reference=dense)
-    assert result.value == pytest.approx(2 * 0.5 / 1.25)
-    assert "overlap" in result.note
+    assert result.value == pytest.approx(0.5)
+    assert "closeness is 1 - |r - c| / |r| of all 2 outputs" in result.note
     assert score("cosine", halved, batch=batch, reference=dense).value == pytest.approx(1)
 
 
@@ -281,3 +290,101 @@ def test_compare_outputs():
     assert scores.cosine == pytest.approx((wanted * given).sum() / np.linalg.norm(wanted) / np.linalg.norm(given))
     with pytest.raises(DataError, match="missing"):
         compare_outputs(identity, lambda feed: {"boxes": identity(feed)["boxes"]}, samples())
+
+
+SOFTMAX = np.exp(X) / np.exp(X).sum(1, keepdims=True)
+TOKENS = RNG.standard_normal((10, 7, 9)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "scored"),
+    [
+        ({"y": X}, "y"),
+        ({"y": X[:, :4]}, None),
+        ({"logits": X[:, :2]}, "logits"),
+        ({"dense_2": X[:, :4], "softmax_1": SOFTMAX[:, :2] / SOFTMAX[:, :2].sum(1, keepdims=True)}, "softmax_1"),
+        ({"a": X, "b": SOFTMAX}, "b"),
+        ({"a": X, "cls_score": X}, "cls_score"),
+        ({"bbox_pred": X}, None),
+        ({"image_embeds": X}, None),
+        ({"logits_per_image": X}, "logits_per_image"),
+        ({"last_hidden_state": TOKENS.repeat(5, 0), "poolerOutput": X}, None),
+        ({"pred_boxes": TOKENS.repeat(5, 0)[:, :, :4], "pred_logits": TOKENS.repeat(5, 0)}, None),
+        ({"label": X.argmax(1)}, "label"),
+        ({"label": X.argmax(1), "probabilities": SOFTMAX}, "probabilities"),
+    ],
+)
+def test_the_output_that_scores_classes_is_chosen_by_meaning(outputs, scored):
+    def run(feed):
+        return {name: array[: len(feed["x"])] for name, array in outputs.items()}
+
+    assert resolve_metric(None, False, answer(run)).name == ("agreement" if scored else "closeness")
+    note = score(None, run, reference=run).note
+    assert (f"on output {scored!r}" in note) == (scored is not None and len(outputs) > 1)
+
+
+def test_labels_speak_for_an_output_that_nothing_else_speaks_for():
+    few = score(None, lambda feed: {"y": feed["x"][:, :3]}, labels=X[:, :3].argmax(1))
+    assert few.value == 1
+
+
+def test_the_choice_is_that_of_the_original_whatever_the_candidate_answers():
+    """Rounded, its probabilities no longer sum to one."""
+
+    def original(feed):
+        scores = np.exp(feed["x"])
+        return {"a": feed["x"][:, ::-1], "b": scores / scores.sum(1, keepdims=True)}
+
+    def rounded(feed):
+        return {name: np.round(array * 50) / 50 for name, array in original(feed).items()}
+
+    metric = resolve_metric("top1", True, answer(original, LABELS))
+    assert evaluate(rounded, samples(LABELS), metric).value == pytest.approx(
+        (rounded({"x": X})["b"].argmax(1) == LABELS).mean()
+    )
+
+
+class Tokens:
+    """An input of token ids."""
+
+    name, dtype, dims = "ids", np.dtype(np.int64), ("N", 7)
+
+
+IDS = RNG.integers(0, 9, (10, 7))
+
+
+def language_model(sharpness=1.0):
+    """Scores that depend on the token."""
+    return lambda feed: {"logits": sharpness * TOKENS[:1, feed["ids"] % 7].reshape(len(feed["ids"]), 7, 9)}
+
+
+def test_tokens_are_scored_one_by_one():
+    data = load_dataset({"ids": IDS}, [Tokens()]).evaluation
+    scores = language_model()({"ids": IDS})["logits"].astype(np.float64)
+    chances = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    known = Predictions({"logits": scores}, None, None, 10, 10, {"ids": IDS})
+
+    def flipped(feed):
+        return {"logits": np.where(np.arange(7)[:, None] < 3, -1, 1) * language_model()(feed)["logits"]}
+
+    agreement = resolve_metric(None, False, known)
+    equal = (flipped({"ids": IDS})["logits"].argmax(-1) == scores.argmax(-1)).mean()
+    assert agreement.name == "agreement"
+    assert evaluate(flipped, data, agreement, language_model()).value == pytest.approx(equal)
+
+    own = np.take_along_axis(chances[:, :-1], IDS[:, 1:, None], -1)[..., 0]
+    perplexity = resolve_metric("perplexity", False, known)
+    assert perplexity.name == "1/perplexity"
+    assert evaluate(language_model(), data, perplexity).value == pytest.approx(np.exp(np.log(own).mean(1).mean()))
+
+    kl = resolve_metric("kl", False, known)
+    sharp = np.exp(2 * scores) / np.exp(2 * scores).sum(-1, keepdims=True)
+    wanted = -(chances * np.log(chances / sharp)).sum(-1).mean()
+    assert (kl.name, kl.unit) == ("-kl", "nats")
+    assert evaluate(language_model(2.0), data, kl, language_model()).value == pytest.approx(wanted)
+    assert evaluate(language_model(), data, kl, language_model()).value == 0
+
+
+def test_perplexity_needs_tokens_or_labels():
+    with pytest.raises(DataError, match="no input holds tokens"):
+        score("perplexity", lambda feed: {"logits": feed["x"][:, None].repeat(3, 1)})

@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(12, 4)).astype(np.float32)
 WEIGHTS = {"w": RNG.normal(size=(4, 8)).astype(np.float32), "v": RNG.normal(size=(8, 3)).astype(np.float32)}
 
-CLASSES = "(float[N,4] x) => (float[N,3] y) { h = MatMul(x, w) r = Relu(h) y = MatMul(r, v) }"
+CLASSES = "(float[N,4] x) => (float[N,3] logits) { h = MatMul(x, w) r = Relu(h) logits = MatMul(r, v) }"
 NUMBERS = """(float[N,4] x) => (float[N,3,1] y, float[N,8,1] g) {
     h = MatMul(x, w) r = Relu(h) z = MatMul(r, v)
     k = Constant<value_ints=[-1]>() y = Unsqueeze(z, k) g = Unsqueeze(h, k)
@@ -50,7 +50,7 @@ def test_an_unchanged_model_has_none():
 
 def test_classes_are_compared_by_their_divergence():
     model, scale = network(), 0.5
-    outputs = Session(model)({"x": X})["y"].astype(np.float64)
+    outputs = Session(model)({"x": X})["logits"].astype(np.float64)
 
     def logs(scores):
         return scores - np.log(np.exp(scores).sum(1, keepdims=True))

@@ -80,7 +80,7 @@ def test_a_metric_that_needs_labels_which_are_not_there_is_none(session, model):
     about = service(session, {"calibration": (0, False), "evaluation": (10, True)}, "top1")
     assert about.metric(model) is None
     assert about.damage().damage(network(seed=1)) > 0
-    compared = service(session, {"calibration": (0, False), "evaluation": (10, True)}, "agreement")
+    compared = service(session, {"calibration": (0, False), "evaluation": (10, True)}, "agreement@y")
     assert compared.metric(model).value == 1.0
 
 
