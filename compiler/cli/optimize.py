@@ -213,11 +213,10 @@ def _print_summary(result: Result) -> None:
 
 def _tell_what_went_wrong(result: Result) -> None:
     """A line on stderr each, so that a quiet run without what was asked for, or on unsuitable data, is not mute."""
-    from graphpress.report import sentences
-
     for warning in result.report.warnings:
         say(f"warning: {warning}", err=True)
     for sentence in dict.fromkeys((*result.report.failures, *result.report.not_done)):
         say(sentence, err=True)
     if result.status == "budget_not_met":
-        say(f"accuracy budget not met; what to try: {', or '.join(sentences.NEXT_STEPS)}", err=True)
+        steps = f"; what to try: {', or '.join(result.report.advice)}" if result.report.advice else ""
+        say(f"accuracy budget not met{steps}", err=True)

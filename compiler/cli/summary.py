@@ -46,8 +46,8 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"speed: {sentence}"
     if sentence := sentences.precision_summary(report):
         yield f"layers: {sentence}"
-    if report.status == "budget_not_met":
-        yield f"what to try: {', or '.join(sentences.NEXT_STEPS)}"
+    if report.advice:
+        yield f"what to try: {', or '.join(report.advice)}"
     if sentence := sentences.dropped(report):
         yield sentence
     yield from _passes_undone(report)

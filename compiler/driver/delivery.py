@@ -11,6 +11,7 @@ from pathlib import Path
 from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_seconds
 from graphpress.analysis.linear import channels_of
 from graphpress.analysis.shapes import shapes_after
+from graphpress.driver.advice import advice
 from graphpress.driver.choice import Choice, choose
 from graphpress.driver.doubts import doubts
 from graphpress.driver.job import Job
@@ -116,6 +117,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         failures=tuple(sentences.failures(records)),
         not_done=tuple(unmet_requests(job.config, run, records, _judged(run, choice))),
         warnings=tuple(doubts(job)),
+        advice=tuple(advice(job, run, records)),
         unverified=tuple(choice.findings.unverified),
         seed=job.config.options.seed,
         provenance=provenance(job.config, job.inputs),

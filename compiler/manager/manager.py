@@ -282,6 +282,7 @@ class Manager:
             )
             return
         run.missed.append(names)
+        run.rejected = model
         _roll_back(pass_runs)
         if verdict is not None:
             pass_runs[-1].note(miss(verdict))

@@ -44,11 +44,13 @@ class Run:
         checkpoints: accepted states, the input model's first.
         pass_runs: one per pass of the recipe.
         missed: transactions that were rolled back for the budget, by the names of their passes.
+        rejected: the model as the last of these left it.
     """
 
     checkpoints: list[Checkpoint]
     pass_runs: list[PassRun] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
+    rejected: Model | None = None
 
     def records(self) -> list[PassRecord]:
         """One record per pass."""

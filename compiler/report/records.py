@@ -127,6 +127,7 @@ class Report:
         failures: passes that broke, a bug of theirs, in a sentence each: the result is without them.
         not_done: what was asked for by name and did not happen, in a sentence each, with what would run in its place.
         warnings: what makes every figure of the report doubtful, above all data that does not go with the model.
+        advice: what to do about a budget that was missed.
         changed_outputs: files of a replay whose bytes are not those that the recorded run wrote; None where nothing was
             replayed.
         provenance: command, date, model and data; None in reports that do not tell.
@@ -155,6 +156,7 @@ class Report:
     failures: Sequence[str] = ()
     not_done: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    advice: Sequence[str] = ()
     changed_outputs: Sequence[str] | None = None
     seed: int = 0
     seconds: float | None = None

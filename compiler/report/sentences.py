@@ -22,15 +22,6 @@ _TITLES = {
     "budget_not_met": "Accuracy budget not met",
 }
 
-NEXT_STEPS = (
-    "allow more with --max-drop",
-    "leave out sensitive layers with --exclude REGEX",
-    "give more calibration data",
-    "ask a pass for less (prune{ratio=0.3}), or let it recover (reconstruct, distill)",
-    "try --passes 'cleanup,quantize{calibration_method=percentile}'",
-)
-"""What to do about an accuracy budget that was not met."""
-
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 _LONGEST = 200
 _MOST = 3
@@ -194,7 +185,7 @@ def _way_out(report: Report, records: Sequence[PassRecord], failed: Sequence[str
         return "report it to whoever wrote the pass; --debug shows the traceback"
     if any(state.partition(":")[0].split("+")[-1] == records[-1].name for state in report.dropped_for_worse):
         return "--allow-worse keeps what is slower or larger"
-    return NEXT_STEPS[0]
+    return next(iter(report.advice), "allow more with --max-drop")
 
 
 def budget(report: Report) -> str:

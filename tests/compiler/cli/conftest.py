@@ -57,6 +57,7 @@ def report(status="delivered", **changes):
         "verdict": Verdict(drop=0.002, low=-0.001, high=0.005, samples=5000, max_drop=0.01),
         "speed": SpeedVerdict(ratio=0.5, low=0.48, high=0.52, rounds=100),
         "dropped_for_worse": ("fuse_swish",),
+        "advice": ("--max-drop 0.03 would take it", "distill behind prune wins accuracy back"),
     }
     return Report(status=status, **settings | changes)
 

@@ -11,10 +11,8 @@ from graphpress.cli.main import main
 from graphpress.cli.summary import summary
 from graphpress.driver.source import ModelFile
 from graphpress.errors import BackendError, DataError, ModelError, UsageError
-from graphpress.manager.recipe import from_text
 from graphpress.manager.records import PassRecord, RefusalRecord
 from graphpress.report.records import from_json, to_json
-from graphpress.report.sentences import NEXT_STEPS
 
 DEFAULTS = {
     "target": "cpu", "backend": None, "data": None, "metric": None, "max_drop": "auto", "recipe": None, "passes": None,
@@ -231,17 +229,11 @@ def test_a_missed_budget_says_what_to_try(api, capsys):
     api.status = "budget_not_met"
     assert main(["m.onnx"]) == 4
     out = capsys.readouterr().out
-    for words in ("--max-drop", "--exclude REGEX", "calibration data", "calibration_method=percentile"):
-        assert words in out
+    assert "what to try: --max-drop 0.03 would take it, or distill behind prune wins" in " ".join(out.split())
     assert main(["m.onnx", "--quiet"]) == 4
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("accuracy budget not met; what to try: ")
-
-
-def test_the_pipeline_that_is_offered_exists():
-    steps = next(step for step in NEXT_STEPS if "--passes" in step).split("'")[1]
-    assert [one.name for one in from_text(steps).passes][-1] == "quantize"
 
 
 def test_debug_shows_what_the_compiler_logs(api, capsys):

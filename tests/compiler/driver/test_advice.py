@@ -1,0 +1,59 @@
+"""What to try after a missed budget is computed from the run."""
+
+import re
+from functools import partial
+
+import numpy as np
+import pytest
+
+import graphpress
+from graphpress.driver.advice import costly_layers
+from graphpress.evaluation import DamageMeasure
+from graphpress.ir.encoding import AffineEncoding, override_use, request_compute
+from graphpress.manager.recipe import from_text
+from graphpress.models import build
+from graphpress.runtime import Session, compare_latency
+
+
+@pytest.fixture
+def optimize(network_file, tmp_path, monkeypatch, images):
+    monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.05))
+    options = {"data": images, "metric": "cosine", "max_drop": 0.0, "output": tmp_path / "out", "force": True}
+    return partial(graphpress.optimize, network_file, **options)
+
+
+def test_the_limit_that_is_named_would_have_been_met(optimize):
+    missed = optimize(passes="cleanup,quantize")
+    assert missed.status == "budget_not_met"
+    (limit,) = re.findall(r"--max-drop ([\d.e-]+) would take it", missed.report.advice[0])
+    assert optimize(passes="cleanup,quantize", max_drop=float(limit)).status != "budget_not_met"
+
+
+def test_what_is_named_is_what_was_not_tried_and_what_this_target_has(optimize):
+    advice = optimize(passes="quantize,correct_bias").report.advice
+    assert any(step.startswith("reconstruct behind quantize") for step in advice)
+    (other,) = [step for step in advice if "in place of mse" in step]
+    from_text(other.split(" in place")[0])
+    assert not any("float16" in step for step in advice), "this target has no such kernels"
+    assert any("prune{macs_kept=0.7}" in step for step in optimize(passes="prune{macs_kept=0.4}").report.advice)
+
+
+def test_a_budget_that_is_met_needs_no_advice(optimize):
+    assert optimize(passes="cleanup").report.advice == ()
+
+
+def test_layers_that_cost_most_are_found_by_giving_them_their_floats_back(images):
+    model = build("resnet", depth=20, stem="cifar", width=16, image=16)
+    measure = DamageMeasure.of(Session(model), [{"input": images["input"][:8]}], simulate=simulated)
+    convs = [node for node in model.graph if node.op_type == "Conv"]
+    for node, scale in ((convs[3], 0.01), (convs[7], 0.5), (convs[9], 0.01)):
+        override_use(node, 1, AffineEncoding("int8", np.float32(scale), np.int8(0)))
+        request_compute(node, "int8")
+    assert costly_layers(model, measure, 60)[0] == convs[7].name
+
+
+def simulated(model):
+    from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
+    from graphpress.targets import load_target
+
+    return OnnxRuntimeBackend().prepare(model, load_target("cpu")).simulation
