@@ -154,6 +154,15 @@ class OffersRunner(Protocol):
         ...
 
 
+@runtime_checkable
+class TimesNodes(Protocol):
+    """What an artifact is beside, whose runtime tells how long each node takes."""
+
+    def node_seconds(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, float]:
+        """The time of each node in one call on this machine, by its name; nodes that are unknown are left out."""
+        ...
+
+
 def runner_of(artifact: Artifact, *, runs_here: bool) -> Runner | None:
     """Who runs and times an artifact: the runner that it offers, else this process; None where only a device can.
 

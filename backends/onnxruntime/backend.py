@@ -10,6 +10,7 @@ import numpy as np
 
 from graphpress.analysis.shapes import with_inner_shapes
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
+from graphpress.backends.onnxruntime.kernel_times import node_seconds
 from graphpress.backends.onnxruntime.running import (
     INTEGER_KERNELS,
     QUANTIZERS,
@@ -36,7 +37,7 @@ from graphpress.ir.encoding import compute_request, compute_requests, float_type
 from graphpress.ir.files import read_message
 from graphpress.ir.qdq import materialize_qdq, unmaterializable
 from graphpress.ir.saturation import absorb_activations
-from graphpress.runtime import Session, keep_float_layers
+from graphpress.runtime import KEPT_BYTES, Session, keep_float_layers
 from graphpress.runtime.float_layers import LAYERS, WEIGHT
 from graphpress.scratch import scratch_folder
 from graphpress.targets import Target
@@ -123,6 +124,11 @@ class OnnxRuntimeArtifact:
     def renew(self) -> None:
         """Let the next run load the model anew."""
         self._session.renew()
+
+    def node_seconds(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, float]:
+        """From a profile; of a large model none is made, which would take as much memory again."""
+        self.stand_by()
+        return {} if self.bytes > KEPT_BYTES else node_seconds(self.files[0], feed, self._threads)
 
     def findings(self) -> Findings:
         """Read off the graph that really runs: ONNX Runtime keeps a node's name, but for a suffix."""

@@ -86,19 +86,25 @@ def arithmetic_of_fused(given: onnx.GraphProto, running: onnx.GraphProto, became
     """
     kernels = {name: name for name in became}  # one in another layout is called after its result
     kernels |= {output: SUFFIX.sub("", node.name) for node in running.node for output in node.output}
-    readers = defaultdict[str, list[onnx.NodeProto]](list)
-    for node in given.node:
-        for name in set(node.input):
-            readers[name].append(node)
+    readers = readers_of(given)
     fused = {}
     for node in given.node:
-        kernel = None if node.name in became else _kernel_behind(node, kernels, readers)
+        kernel = None if node.name in became else kernel_behind(node, kernels, readers)
         if kernel is not None and (became[kernel] != "int8" or node.op_type in LAYERS):
             fused[node.name] = became[kernel]
     return fused
 
 
-def _kernel_behind(
+def readers_of(graph: onnx.GraphProto) -> Mapping[str, list[onnx.NodeProto]]:
+    """The nodes that read each value, by its name."""
+    readers = defaultdict[str, list[onnx.NodeProto]](list)
+    for node in graph.node:
+        for name in set(node.input):
+            readers[name].append(node)
+    return readers
+
+
+def kernel_behind(
     node: onnx.NodeProto, kernels: Mapping[str, str], readers: Mapping[str, list[onnx.NodeProto]]
 ) -> str | None:
     """The name of the kernel that makes the first value behind a node that is still there."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from graphpress.backend import Artifact, Findings, OffersRunner, Prepared, runner_of
+from graphpress.backend import Artifact, Findings, OffersRunner, Prepared, TimesNodes, runner_of
 from graphpress.driver.acceptance import budget_fault, original_fault, output_fault
 from graphpress.driver.job import Job
 from graphpress.errors import DataError, ModelError
@@ -78,6 +78,7 @@ class Choice:
         place: where the artifact runs, if it offers a runner of its own; "" else.
         latency_ms: median time of one call in that place.
         dropped: what was given up, latest first.
+        node_seconds: the time of each node in one call, by its name, where that is known.
     """
 
     candidate: Candidate | None
@@ -88,6 +89,7 @@ class Choice:
     place: str = ""
     latency_ms: float | None = None
     dropped: tuple[Dropped, ...] = ()
+    node_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def choose(job: Job, run: Run, scratch: Path) -> Choice:
@@ -192,7 +194,15 @@ def _chosen(
     if isinstance(artifact, OffersRunner) and job.inputs.runs:
         place = artifact.runner.place
         latency = 1e3 * median(artifact.runner.measure([job.inputs.single], seconds=MEASURED_SECONDS))
-    return Choice(candidate, artifact, comparison, score, artifact.findings(), place, latency, tuple(dropped))
+    findings, times = artifact.findings(), _node_seconds(job, artifact)
+    return Choice(candidate, artifact, comparison, score, findings, place, latency, tuple(dropped), times)
+
+
+def _node_seconds(job: Job, artifact: Artifact) -> Mapping[str, float]:
+    """How long each node takes, where the artifact is run on this machine, and says that."""
+    if not (job.runs_here and job.inputs.runs and isinstance(artifact, TimesNodes)):
+        return {}
+    return artifact.node_seconds(job.inputs.single)
 
 
 def _score(job: Job, candidate: Candidate) -> Score | None:

@@ -216,6 +216,7 @@ def _layers(job: Job, choice: Choice, cost: ModelCost) -> list[LayerRecord]:
             macs=layer.macs,
             asked=asked.get(layer.name, layer.arithmetic),
             became=_became(choice, layer, layer.name in asked),
+            seconds=choice.node_seconds.get(layer.name),
             channels_before=before.get(layer.name) if layer.name in after else None,
             channels=after.get(layer.name) if layer.name in before else None,
         )

@@ -106,6 +106,7 @@ class Session:
         optimization: how far ONNX Runtime may rewrite the graph while loading.
         extra_outputs: names of inner values to return as well.
         optimized_path: where to write the graph that really runs, for inspection: without large weights.
+        profile: how the path of a profile begins, which ``end_profile`` writes; None for none.
 
     Attributes:
         inputs: what the model wants.
@@ -126,6 +127,7 @@ class Session:
         optimization: Optimization = "all",
         extra_outputs: Sequence[str] = (),
         optimized_path: Path | None = None,
+        profile: Path | None = None,
     ) -> None:
         if not 1 <= threads <= MAX_THREADS:
             raise UsageError(
@@ -135,6 +137,8 @@ class Session:
             )
         self._name = _name(model)
         options = _options(threads, optimization, optimized_path)
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(profile)
         self._open = partial(_open, model, extra_outputs, options)
         self._session: onnxruntime.InferenceSession | None
         self._session, facts = self._open()
@@ -172,6 +176,11 @@ class Session:
                 fix="check shapes and dtypes of the data against `optimize inspect`",
             ) from error
         return dict(zip(self.output_names, results, strict=True))
+
+    def end_profile(self) -> Path:
+        """Write what was profiled so far; of a session that was made with ``profile``."""
+        assert self._session is not None
+        return Path(self._session.end_profiling())
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The same as ``run``."""
