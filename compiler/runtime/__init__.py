@@ -14,7 +14,7 @@ from graphpress.runtime.float_layers import keep_float_layers
 from graphpress.runtime.measure import PairedTiming, call_times, compare_alone, compare_latency, undisturbed_latency
 from graphpress.runtime.pairs import compare_sessions, over_pairs
 from graphpress.runtime.runner import Infer, InProcess, Runner
-from graphpress.runtime.session import KEPT_BYTES, InputSpec, Renews, Session, StandsBy, renew, stand_by
+from graphpress.runtime.session import KEPT_BYTES, InputSpec, Renews, Session, StandsBy, is_large, renew, stand_by
 
 __all__ = [
     "KEPT_BYTES",
@@ -30,6 +30,7 @@ __all__ = [
     "compare_alone",
     "compare_latency",
     "compare_sessions",
+    "is_large",
     "keep_float_layers",
     "over_pairs",
     "renew",

@@ -63,6 +63,11 @@ class InputSpec:
     batched: bool = True
 
 
+def is_large(size: int) -> bool:
+    """Whether weights of so many bytes should be in memory once at a time."""
+    return size > KEPT_BYTES
+
+
 @runtime_checkable
 class StandsBy(Protocol):
     """What can give its memory back between two stretches of use."""

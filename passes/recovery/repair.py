@@ -9,7 +9,7 @@ predicted distributions, or relative error of the outputs) on samples that no tr
 data where there is one, else a quarter of the calibration samples. Where neither lowers it the model stays as it is.
 Biases cost a run of both models through the data. Solving for weights takes the cube of a layer's inputs besides: it is
 left out, with a note, where biases alone leave next to no damage, or where it would take more multiplications than
-``effort``.
+``effort``. A large model, which is otherwise in memory once at a time, is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from graphpress.analysis.shapes import infer_shapes
 from graphpress.data import Feed, Samples
 from graphpress.errors import UsageError
 from graphpress.evaluation.sensitivity import SAMPLES, DamageMeasure
-from graphpress.ir import Model, Refusal, clone, take_over
+from graphpress.ir import Model, Refusal, clone, take_over, weight_bytes
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.observation.gram import POSITIONS
@@ -32,7 +32,7 @@ from graphpress.observation.least_squares import RIDGE_STEPS
 from graphpress.passes.recovery._repair import nothing_before
 from graphpress.passes.recovery.correct_bias import CorrectBias
 from graphpress.passes.recovery.reconstruct import Reconstruct
-from graphpress.runtime import Session, keep_float_layers
+from graphpress.runtime import Session, is_large, keep_float_layers
 
 HELD_OUT = 4
 """One sample in so many judges, and is seen by no trial."""
@@ -75,8 +75,16 @@ class Repair(Pass):
                 )
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
-        """Needs data, and a model to repair towards."""
-        return super().refuse(model, context) or nothing_before(self.name, context)
+        """Needs data, a model to repair towards, and memory for copies of it."""
+        return super().refuse(model, context) or nothing_before(self.name, context) or self._too_large(context)
+
+    def _too_large(self, context: Context) -> Refusal | None:
+        """Each trial holds the weights once more: a large model is in memory once at a time, or not at all."""
+        size = weight_bytes(context.original)
+        if not is_large(size):
+            return None
+        why = f"every trial holds its {size >> 20} MiB of weights once more"
+        return Refusal(self.name, why, "name correct_bias or reconstruct, which take up to four times the weights")
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Try, judge, keep the best."""

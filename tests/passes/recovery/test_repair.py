@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from graphpress.errors import UsageError
-from graphpress.ir import serialize
+from graphpress.ir import serialize, weight_bytes
 from graphpress.manager.contract import Context
 from graphpress.passes.recovery.correct_bias import CorrectBias
 from graphpress.passes.recovery.repair import Repair, _split
+from graphpress.runtime import session
 from graphpress.targets import load_target
 
 SIZES = {"depth": 8, "stem": "cifar", "width": 8, "image": 8, "classes": 4}
@@ -83,6 +84,13 @@ def test_too_few_feeds_to_split_serve_as_both():
 def test_it_refuses_without_a_start_or_data(damaged):
     assert "there is no model to repair towards" in damaged.repair(Repair(), transaction=None).refusals[0].why
     assert "needs calibration data" in damaged.repair(Repair(), calibration=None).refusals[0].why
+
+
+def test_a_large_model_is_not_held_several_times(damaged, monkeypatch):
+    monkeypatch.setattr(session, "KEPT_BYTES", weight_bytes(damaged.start) - 1)
+    (refusal,) = damaged.repair(Repair()).refusals
+    assert "once more" in refusal.why
+    assert "correct_bias" in refusal.fix
 
 
 @pytest.mark.parametrize("options", [{"samples": 0}, {"effort": 0.5}, {"effort": float("nan")}])
