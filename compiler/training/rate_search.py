@@ -5,9 +5,9 @@ pruned model that least squares has repaired, a deep network) its first steps lo
 trial is a whole schedule in small, with the fall to zero that shows what a rate leads to.
 
 Short trials favor small rates, since the way that large ones go further is still short. So the largest rate is taken
-that breaks even. (Measured on a ResNet-20 whose stream is pruned too, at 0.47 of its work and repaired, held-out loss
-2.503: at shares of 1, 0.3, 0.1, 0.03 it is 2.547, 2.503, 2.464, 2.466 after 15 steps, 2.558, 2.440, 2.415, 2.434 after
-40; after 240 steps 2.154 at 0.3, 2.254 at 0.1, 2.317 at 0.03.)
+that all but breaks even. (Measured on a ResNet-20 whose stream is pruned too, at 0.47 of its work and repaired, held-out
+loss 2.503: at shares of 1, 0.3, 0.1 it is 2.558, 2.440, 2.415 after 40 steps, but 1.914, 1.981, 2.134 after 600.) A rate
+that is too high after all is lowered by the training itself.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ BUDGET = 0.15
 MAX_STEPS = 60
 MIN_STEPS = 20
 """Below this, trials show noise alone: there are none."""
-EVEN = 1.01
-"""Times the loss at the start: up to there a trial breaks even."""
+EVEN = 1.05
+"""Times the loss at the start: up to there a trial all but breaks even, and the whole way gains."""
 
 
 def trial_steps(steps: int | None, seconds: float | None, each: float) -> int:
@@ -43,13 +43,13 @@ def trial_steps(steps: int | None, seconds: float | None, each: float) -> int:
 
 
 def find_share(start: float, trial: Callable[[float], float]) -> float:
-    """The largest share of the full rate whose trial breaks even; the smallest of all where none does.
+    """The largest share of the full rate whose trial all but breaks even; the smallest where none does.
 
     Args:
         start: the held-out loss before.
         trial: the held-out loss after a short training at a share; no more are made than it takes.
 
-    >>> find_share(2.503, {1.0: 2.558, 0.3: 2.440}.__getitem__)
+    >>> find_share(0.934, {1.0: 1.2, 0.3: 0.95}.__getitem__)
     0.3
     """
     return next((share for share in SHARES[:-1] if trial(share) <= EVEN * start), SHARES[-1])

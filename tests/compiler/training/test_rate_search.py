@@ -20,10 +20,10 @@ def share_of(*losses: float) -> tuple[float, int]:
     ("losses", "share", "trials"),
     [
         ((1.0, 1.5), 1.0, 1),  # a bad start: the full rate, and no need to look further
-        ((2.55, 2.445, 2.411, 2.433), 0.3, 2),  # a good one: the largest that breaks even
-        ((2.55, 2.51, 2.411, 2.433), 0.3, 2),
-        ((2.6, 2.55, 2.411, 2.45), 0.1, 3),
-        ((2.6, 2.55, 2.53, 2.501), 0.03, 3),  # what is left needs no trial
+        ((2.65, 2.445, 2.411, 2.433), 0.3, 2),  # a good one: the largest that breaks even
+        ((2.65, 2.55, 2.411, 2.433), 0.3, 2),
+        ((2.9, 2.65, 2.411, 2.45), 0.1, 3),
+        ((2.9, 2.8, 2.7, 2.501), 0.03, 3),  # what is left needs no trial
         ((float("inf"), float("inf"), 2.4, 2.45), 0.1, 3),
     ],
 )
