@@ -5,9 +5,9 @@ pruned model that least squares has repaired, a deep network) its first steps lo
 trial is a whole schedule in small, with the fall to zero that shows what a rate leads to.
 
 Short trials favor small rates, since the way that large ones go further is still short. So the largest rate is taken
-that all but breaks even. (Measured on a ResNet-20 whose stream is pruned too, at 0.47 of its work and repaired, held-out
-loss 2.503: at shares of 1, 0.3, 0.1 it is 2.558, 2.440, 2.415 after 40 steps, but 1.914, 1.981, 2.134 after 600.) A rate
-that is too high after all is lowered by the training itself.
+that all but breaks even. (Measured on a ResNet-20 whose stream is pruned too, at 0.47 of its work and repaired, its
+held-out loss 2.503: at shares of 1, 0.3, 0.1 it is 2.558, 2.440, 2.415 after 40 steps, but 1.914, 1.981, 2.134 after
+600.) A rate that is too high after all is lowered by the training itself.
 """
 
 from __future__ import annotations
