@@ -15,11 +15,16 @@ from typing import Final
 
 from graphpress.backends.tensorrt.build import Message
 from graphpress.backends.tensorrt.quantization_roles import nodes_by_name
-from graphpress.errors import UsageError
+from graphpress.errors import UsageError, listed
 from graphpress.ir import Model, Node, Refusal, Value, graphs, is_standard, label, readers
+from graphpress.ir.values import holds_graphs
 
 NOWHERE: Final = "TensorRT"
 GENERIC_FIX: Final = "exclude the node (--exclude), or look up in NVIDIA's documentation what the operator takes"
+BRANCHES_FIX: Final = (
+    "export each branch as a model of its own, or make the condition constant, so that clean-up takes the branch that "
+    "stays; --exclude changes nothing here"
+)
 SHAPES_FIX: Final = "say which shapes the input takes: --input-range NAME=MIN:OPT:MAX"
 
 
@@ -205,8 +210,23 @@ def explain(messages: Sequence[Message], model: Model | None = None) -> list[Ref
         replace(message, text=text) for message in informative if (text := _without_gpu(message.text))
     ] or informative
     names = {} if model is None else nodes_by_name(model)
-    refusals = dict.fromkeys(_explain(message, model, names) for message in relevant)
-    return list(refusals) or [Refusal(NOWHERE, "it builds no engine and does not say why", GENERIC_FIX)]
+    refusals = list(dict.fromkeys(_explain(message, model, names) for message in relevant))
+    refusals = refusals or [Refusal(NOWHERE, "it builds no engine and does not say why", GENERIC_FIX)]
+    return [_suspected(refusal, model) for refusal in refusals]
+
+
+def _suspected(refusal: Refusal, model: Model | None) -> Refusal:
+    """A refusal that names no node and that nothing explains, with the nodes that hold graphs of their own, if any.
+
+    They are what the compiler itself, rather than the parser, stumbles over, with messages about its own innards.
+    """
+    if model is None or (refusal.where, refusal.fix) != (NOWHERE, GENERIC_FIX):
+        return refusal
+    holders = [label(node) for graph in graphs(model) for node in graph if holds_graphs(node)]
+    if not holders:
+        return refusal
+    why = f"its compiler fails without naming a node, and these hold graphs of their own. {refusal.why}"
+    return Refusal(listed(holders), why, BRANCHES_FIX)
 
 
 def warnings_of(messages: Sequence[Message], model: Model) -> list[Refusal]:

@@ -155,6 +155,8 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
     for seen in (original, model):
         assume_shapes(seen, shapes_of(single))
     probe = Probe.by(session, feeds)
+    if not probe.expected:
+        notes = (*_broken_by_the_runtime(file, config.threads, single, notes),)
     if false_claims := settle_claims(original, config, probe):
         model = clone(original)
         left = [*prepare(model, config.shapes), *false_claims]
@@ -287,6 +289,27 @@ def _probes(
         check_answers(session, first_samples(first, specs, 1), time_limit)
     more = PROBE_SAMPLES if all(len(array) == 1 for array in first.values() if array.ndim) else 1
     return (first, *feeds[1:more]), samples.notes if given is None else ()
+
+
+def _broken_by_the_runtime(file: ModelFile, threads: int, feed: Feed, notes: Sequence[str]) -> list[str]:
+    """What is to be said of a model that does not run: that it does, where ONNX Runtime leaves it as it is.
+
+    Raises:
+        DataError: it fails on the user's data, and would not if it were left as it is.
+    """
+    try:
+        Session(file.path, threads=threads, optimization="none").run(feed)
+    except (DataError, ModelError):
+        return list(notes)
+    what = (
+        "the model is valid, and ONNX Runtime's own graph optimizations break it: it runs with "
+        "SessionOptions.graph_optimization_level = ORT_DISABLE_ALL, and not as it is loaded by default"
+    )
+    if not notes:
+        raise DataError(
+            what, where=file.name, fix="report it to ONNX Runtime, or change what it fuses (its message names it)"
+        )
+    return [what, "no numbers were compared, and no latency was measured"]
 
 
 def _usual_first(samples: Samples) -> list[Feed]:

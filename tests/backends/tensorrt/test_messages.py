@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, parser
 
 from graphpress.backend import ShapeRange
 from graphpress.backends.tensorrt.build import Message
 from graphpress.backends.tensorrt.messages import GENERIC_FIX, NOWHERE, explain, remarks, warnings_of
 from graphpress.errors import ModelError
-from graphpress.ir import Refusal, load
+from graphpress.ir import Refusal, from_proto, load
 
 FLOAT, HALF, INT64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64
 
@@ -255,3 +255,20 @@ def test_errors_of_a_machine_without_gpu_are_heard_only_where_they_are_all_there
 def test_a_refusal_can_be_raised():
     first = explain([Message("error", "Failed to parse the ONNX model.")])[0]
     assert "no ONNX model" in str(ModelError(first.why, where=first.where, fix=first.fix))
+
+
+def test_a_message_that_names_no_node_is_put_to_the_nodes_that_hold_graphs():
+    """The compiler's own words about an If with subgraphs say nothing of where it is."""
+    text = "Error Code 9: Internal Error (Assertion i < op->input_size() failed)"
+    branches = ", ".join(
+        f"{name}_branch = {name} () => (float[2] z) {{ z = Identity(x) }}" for name in ("then", "else")
+    )
+    graph = f"(float[2] x, bool c) => (float[2] y) {{ y = If (c) <{branches}> }}"
+    model = from_proto(parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> g {graph}'))
+    node = next(iter(model.graph))
+    node.name = "decoder"
+    (refusal,) = explain([Message("error", text)], model)
+    assert refusal.where == "decoder"
+    assert text in refusal.why
+    assert "condition constant" in refusal.fix
+    assert "--exclude changes nothing" in refusal.fix

@@ -9,6 +9,7 @@ from onnx import numpy_helper, parser
 
 from graphpress import optimize
 from graphpress.cli.main import main
+from graphpress.errors import DataError
 
 RNG = np.random.default_rng(0)
 STRIDED = (
@@ -77,6 +78,23 @@ def test_where_no_sizes_are_found_the_clean_up_is_done_unseen_and_said_to_be(tmp
     assert any("runs on no made-up inputs" in note and "--input-shape x=" in note for note in result.report.notes)
     nodes = [node.op_type for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node]
     assert "Identity" not in nodes
+
+
+NORM = (
+    "(float[N, 1] x) => (float[N, 2] y) { q = Pow (x, power) m = ReduceMean <axes = [-1]> (q) e = Add (m, least) "
+    "r = Sqrt (e) n = Div (x, r) y = Mul (n, scale) }"
+)
+PARTS = {"power": np.array(2.0), "least": np.array(1e-5), "scale": np.array([0.3, -0.7])}
+
+
+def test_a_model_that_the_runtime_itself_breaks_is_not_blamed_on_its_data(tmp_path):
+    """It fuses a norm whose scale widens the result (onnx/onnx#8203)."""
+    model = saved(NORM, tmp_path, **PARTS)
+    result = optimize(model, passes="cleanup", output=tmp_path / "out")
+    assert any("ONNX Runtime's own graph optimizations break it" in note for note in result.report.notes)
+    with pytest.raises(DataError, match="own graph optimizations break it") as caught:
+        optimize(model, data={"x": np.ones((4, 1), np.float32)}, passes="cleanup", output=tmp_path / "other")
+    assert "data" not in caught.value.fix
 
 
 def test_with_data_its_shapes_are_used_everywhere(tmp_path):
