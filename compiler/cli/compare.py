@@ -12,7 +12,6 @@ from graphpress.cli.options import debug_option, json_option, seconds_option, th
 from graphpress.cli.text import echo_json, joined, say, table
 from graphpress.cli.types import FILLED
 from graphpress.errors import UsageError
-from graphpress.manager.gate import speed_verdict
 from graphpress.report import sentences
 from graphpress.report.records import Figures, Report
 
@@ -121,6 +120,8 @@ def _agreement(a: Session, b: Session, samples: Samples) -> float | None:
 
 
 def _text(result: ModelComparison, a: str, b: str) -> str:
+    from graphpress.manager.gate import speed_verdict
+
     timing = result.timing
     report = Report(
         model=a, target="", backend="", status="delivered", baseline=result.a, result=result.b,

@@ -9,7 +9,6 @@ in files and pipes nothing is wrapped.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -103,11 +102,15 @@ def say(*lines: str, err: bool = False) -> None:
 
 
 def terminal_width(*, err: bool = False) -> int | None:
-    """Columns of the terminal that stdout or stderr goes to, or as ``COLUMNS`` says; None where it goes elsewhere."""
-    stream = sys.stderr if err else sys.stdout
-    if not os.environ.get("COLUMNS", "").isdigit() and not stream.isatty():
-        return None
-    return max(shutil.get_terminal_size().columns, _LEAST_WIDTH)
+    """Columns of the terminal that stdout or stderr goes to; None where it goes elsewhere.
+
+    ``COLUMNS`` alone is no terminal: readline leaves it to all children of a program that has it.
+    """
+    return max(shutil.get_terminal_size().columns, _LEAST_WIDTH) if _is_terminal(err=err) else None
+
+
+def _is_terminal(*, err: bool) -> bool:
+    return (sys.stderr if err else sys.stdout).isatty()
 
 
 def _wrapped(line: str, width: int, hanging: int = 0) -> list[str]:

@@ -281,7 +281,7 @@ def test_choices_are_written_out(capsys):
              for name in ("quantize", "prune")}  # fmt: skip
     assert types["quantize"]["calibration_method"] == "minmax | percentile | mse"
     assert types["prune"]["allocation"] == "auto | uniform | global | sensitivity | latency"
-    assert types["prune"]["roles"] == "tuple[writes | reads | elementwise, ...]"
+    assert types["prune"]["roles"] == "tuple[writes | reads | elementwise, ...] | None"
     assert types["prune"]["multiple"] == "int | None"
 
 

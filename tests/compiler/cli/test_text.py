@@ -5,6 +5,7 @@ import re
 import click
 import pytest
 
+from graphpress.cli import text
 from graphpress.cli.main import main
 from graphpress.cli.text import echo, say, styled, table
 from graphpress.manager.recipe import from_passes
@@ -14,8 +15,19 @@ WORDS = "of a sentence that is longer than what a narrow terminal can show in on
 
 
 @pytest.fixture
-def narrow(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
+def terminal(monkeypatch):
+    """Call it with a number of columns to have a terminal of them."""
+
+    def of(columns):
+        monkeypatch.setattr(text, "_is_terminal", lambda *, err: True)
+        monkeypatch.setenv("COLUMNS", str(columns))
+
+    return of
+
+
+@pytest.fixture
+def narrow(terminal):
+    terminal(80)
 
 
 @pytest.mark.usefixtures("narrow")
@@ -34,14 +46,15 @@ def test_no_line_of_a_summary_is_longer_than_the_terminal(api, capsys):
     assert all(len(line) <= 80 for line in capsys.readouterr().out.split("\n"))
 
 
-def test_nothing_is_wrapped_without_a_terminal(api, capsys, monkeypatch):
-    monkeypatch.delenv("COLUMNS", raising=False)
+@pytest.mark.parametrize("columns", ["", "40"])
+def test_nothing_is_wrapped_without_a_terminal(api, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
     say(f"note: {WORDS} {WORDS}")
     assert capsys.readouterr().out == f"note: {WORDS} {WORDS}\n"
 
 
-def test_what_is_said_keeps_its_words_and_its_indentation(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "40")
+def test_what_is_said_keeps_its_words_and_its_indentation(capsys, terminal):
+    terminal(40)
     say(f"  note: {WORDS}", "short")
     lines = capsys.readouterr().out.rstrip().split("\n")
     assert " ".join(" ".join(lines).split()) == f"note: {WORDS} short"
@@ -57,8 +70,8 @@ def test_what_programs_read_is_never_wrapped(capsys):
     assert re.search("^.{81,}$", capsys.readouterr().out, re.MULTILINE)
 
 
-def test_the_last_column_is_wrapped_beside_the_others_or_goes_below(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "60")
+def test_the_last_column_is_wrapped_beside_the_others_or_goes_below(terminal):
+    terminal(60)
     lines = table([("name", WORDS), ("b", "c")]).split("\n")
     assert all(line.startswith(("name  ", "      ", "b     ")) for line in lines)
     assert max(map(len, lines)) <= 60
@@ -67,8 +80,8 @@ def test_the_last_column_is_wrapped_beside_the_others_or_goes_below(monkeypatch)
     assert all(line.startswith("    ") for line in below[3:])
 
 
-def test_colors_take_no_room(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "60")
+def test_colors_take_no_room(terminal):
+    terminal(60)
     words = WORDS.split()
     plain, colored = table([("x", WORDS)]), table([("x", " ".join(words[:1]) + " " + " ".join(words[1:]))])
     assert click.unstyle(table([("x", styled(WORDS, fg="red"))])) == plain == colored
