@@ -41,6 +41,7 @@ from graphpress.ir.encoding import (
 )
 from graphpress.ir.encoding.content import content_of
 from graphpress.ir.encoding.text import zero_points
+from graphpress.ir.hand_made import spell_dequantization
 from graphpress.ir.pattern import Refusal, Rewrites
 from graphpress.ir.types import DataType, Graph, Model, Node, TensorProtocol, TensorType, Value
 from graphpress.ir.values import (
@@ -66,7 +67,10 @@ OUTPUT_TYPE_OPSET = 21
 
 
 def import_qdq(model: Model) -> Rewrites:
-    """Turn Q/DQ pairs and dequantized constants into pinned encodings, in place; what stays has its reason."""
+    """Turn Q/DQ pairs and dequantized constants, those by hand too, into pinned encodings, in place; what stays has
+    its reason.
+    """
+    spell_dequantization(model)
     edit, done = Editor(model), Rewrites()
     for graph in graphs(model):
         if not isinstance(graph, Graph):

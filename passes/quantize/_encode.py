@@ -23,7 +23,7 @@ from graphpress.ir.encoding import (
     static_affine,
 )
 from graphpress.ops import lookup
-from graphpress.passes.quantize._placement import Placement
+from graphpress.passes.quantize._placement import Placement, has_kernel_weight
 from graphpress.passes.quantize._ranges import Range, activation_encoding
 from graphpress.targets import QuantizationPolicy
 
@@ -56,6 +56,8 @@ def encode_constants(node: Node, policy: QuantizationPolicy, per_channel: bool |
         if value is None or array is None or array.dtype != np.float32:
             continue
         if index == weight_index:
+            if encoding_of(value) is not None and has_kernel_weight(node, value, policy):
+                continue
             assert spec is not None
             axis = None
             if policy.per_channel if per_channel is None else per_channel:

@@ -37,7 +37,7 @@ from graphpress.ir import (
     rank_of,
     static_shape,
 )
-from graphpress.ir.encoding import FLOAT8, encoding_of, holds_scale, integer_bounds
+from graphpress.ir.encoding import FLOAT8, encoding_of, holds_scale, integer_bounds, read_encoding, static_affine
 from graphpress.manager.contract import Context
 from graphpress.ops import lookup
 from graphpress.passes.quantize._left_float import arranged_constant
@@ -109,12 +109,12 @@ def place(
             refusals.append(refusal)
         elif kind is not None and (value := _first_unusable(node, unusable)) is not None:
             refusals.append(Refusal.at(value, *unusable[value]))
-        elif kind is not None and not context.excluded(node) and _is_float(node) and not _is_encoded(node):
+        elif kind is not None and not context.excluded(node) and _is_plain(node, policy):
             candidates[node] = kind
     carried = {
         node: addition.skip
         for node, addition in inside_kernels.items()
-        if addition.product in candidates and not context.excluded(node) and not _is_encoded(node)
+        if addition.product in candidates and not context.excluded(node) and not _is_encoded(node, policy)
     }
     placement = Placement(_settle(candidates, carried), refusals=refusals)
     placement.skips = {node: skip for node, skip in carried.items() if skip is not None}
@@ -194,7 +194,7 @@ def _refusal(node: Node, policy: QuantizationPolicy, context: Context) -> Refusa
         if positions > policy.float8_positions:
             why = f"its kernel has {positions} positions, those in float8 at most {policy.float8_positions}"
             return Refusal.at(node, why, "leave it float")
-    if _is_encoded(node):
+    if _is_encoded(node, policy):
         return Refusal.at(node, "it is quantized already", "start from the float model to quantize it anew")
     if node.op_type == "Gemm" and not _plain_gemm(node):
         return Refusal.at(node, "alpha, beta, transA or the shape of C have no integer kernel", "leave it float")
@@ -248,9 +248,29 @@ def _not_float(node: Node) -> Refusal:
     return Refusal.at(node, "does not compute in float32", "run to_float32 first")
 
 
-def _is_encoded(node: Node) -> bool:
-    """Whether a value around it has an encoding already, which stays as it is."""
-    return any(value is not None and encoding_of(value) is not None for value in (*node.inputs, *node.outputs))
+def _is_plain(node: Node, policy: QuantizationPolicy) -> bool:
+    return _is_float(node) and not _is_encoded(node, policy)
+
+
+def _is_encoded(node: Node, policy: QuantizationPolicy) -> bool:
+    """Whether a value around it has an encoding already; a weight in codes that the target's kernels read is none."""
+    return any(
+        value is not None and encoding_of(value) is not None and not has_kernel_weight(node, value, policy)
+        for value in (*node.inputs, *node.outputs)
+    )
+
+
+def has_kernel_weight(node: Node, value: Value, policy: QuantizationPolicy) -> bool:
+    """Whether the value is the weight of the node, in codes that the target's kernels read as they are."""
+    spec = lookup(node.op_type)
+    quantization = None if spec is None else spec.quantization
+    if quantization is None or quantization.weight is None or input_of(node, quantization.weight) is not value:
+        return False
+    encoding, rank = static_affine(read_encoding(node, quantization.weight)), rank_of(value)
+    if encoding is None or encoding.dtype != policy.weights or policy.reduced_range or rank is None:
+        return False
+    along = None if quantization.channel_axis is None else quantization.channel_axis(node, rank)
+    return not encoding.block and not np.any(encoding.zero_point) and encoding.axis in (None, along)
 
 
 def _is_control_input(node: Node) -> bool:

@@ -78,3 +78,24 @@ def test_the_reasons(model):
     assert "another arrangement of table" in refusals["MatMul_scores"]
     assert "lies in the graph 'a'" in refusals["MatMul_p"]
     assert refusals["ConvTranspose_t"] == "excluded by the user"
+
+
+@pytest.mark.parametrize("target", ["x86-avx512-vnni", "jetson"])
+def test_weights_that_came_as_integers_keep_their_codes_and_their_layer_becomes_integer(target):
+    proto = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]> g (float[2,4] x) => (float[2,3] y) {
+        f = Cast <to=1> (q)
+        w = Mul (f, s)
+        y = MatMul (x, w)
+    }""")
+    codes = RANDOM.integers(-100, 100, (4, 3), dtype=np.int8)
+    scales = np.array([0.01, 0.02, 0.03], np.float32)
+    proto.graph.initializer.extend([numpy_helper.from_array(codes, "q"), numpy_helper.from_array(scales, "s")])
+    model = from_proto(proto)
+    prepare(model, {})
+    feeds = [{"x": RANDOM.normal(size=(2, 4)).astype(np.float32)}]
+    after = clone(model)
+    outcome = Quantize().run(after, Context(load_target(target), model, calibration=feeds))
+    (product,) = after.graph
+    assert compute_request(product) == "int8"
+    assert outcome.refusals == []
+    np.testing.assert_array_equal(product.inputs[1].const_value.codes.numpy(), codes)
