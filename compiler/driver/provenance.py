@@ -37,8 +37,9 @@ def command_line(model: str, config: RunConfig) -> str:
     """The words of the command line that ask for the same; what has no words there is said to be in memory."""
     default, words = Options(), ["optimize", model]
     for item in fields(Options):
-        value = getattr(config.options, item.name)
-        if item.name not in NOT_SHOWN and value != getattr(default, item.name):
+        value, usual = getattr(config.options, item.name), getattr(default, item.name)
+        differs = value is not None if usual is None else value != usual  # data may be an array
+        if item.name not in NOT_SHOWN and differs:
             words += _words(f"--{item.name.replace('_', '-')}", value, config)
     return shlex.join(words)
 
