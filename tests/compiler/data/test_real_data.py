@@ -57,7 +57,7 @@ def test_forgotten_preprocessing_is_reported(tmp_path):
 def test_a_detector_agrees_by_all_its_outputs():
     model = session("yunet_n_320_320")
     samples = synthetic_samples(model.inputs, 1)
-    score = evaluate(model, samples, resolve_metric("agreement", False), model)
+    score = evaluate(model, samples, resolve_metric("closeness", False), model)
     assert score.value == 1
     assert "of all 12 outputs" in score.note
 
