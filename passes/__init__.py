@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from graphpress.passes.recovery.correct_batch_norm import CorrectBatchNorm as CorrectBatchNorm
     from graphpress.passes.recovery.correct_bias import CorrectBias as CorrectBias
     from graphpress.passes.recovery.reconstruct import Reconstruct as Reconstruct
+    from graphpress.passes.recovery.repair import Repair as Repair
     from graphpress.passes.sparsify.sparsify import Sparsify as Sparsify
     from graphpress.passes.surgery.surgery import Surgery as Surgery
     from graphpress.passes.training.distill import Distill as Distill

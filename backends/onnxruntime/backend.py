@@ -126,7 +126,7 @@ class OnnxRuntimeArtifact:
         self._session.renew()
 
     def node_seconds(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, float]:
-        """From a profile; of a large model none is made, which would take as much memory again."""
+        """From a profile; of a model with large weights none is made, which would take as much memory again."""
         self.stand_by()
         return {} if self.bytes > KEPT_BYTES else node_seconds(self.files[0], feed, self._threads)
 

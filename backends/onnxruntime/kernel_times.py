@@ -20,6 +20,8 @@ from graphpress.scratch import scratch_folder
 
 CALLS: Final = 5
 """Calls that are looked at; a first one, which allocates, is not."""
+MOST_NODES: Final = 4000
+"""Beyond, another load of the model takes longer than the table is worth."""
 _CALL, _KERNEL = "model_run", "_kernel_time"
 
 
@@ -34,11 +36,14 @@ def node_seconds(model: Path, feed: Mapping[str, np.ndarray], threads: int) -> d
         threads: worker threads inside an operator.
 
     Returns:
-        Seconds by name; none where the profile could not be written.
+        Seconds by name; none of a graph too large for a table, or where the profile could not be written.
 
     Raises:
         ModelError, DataError: ONNX Runtime cannot run it.
     """
+    graph = read_message(model).graph
+    if len(graph.node) > MOST_NODES:
+        return {}
     with scratch_folder() as scratch:
         session = Session(model, threads=threads, profile=scratch / "profile")
         for _ in range(1 + CALLS):
@@ -48,7 +53,7 @@ def node_seconds(model: Path, feed: Mapping[str, np.ndarray], threads: int) -> d
         events = json.loads(text)
     except ValueError:  # ONNX Runtime does not tell that there was no room for all of it
         return {}
-    return _with_fused_layers(_medians(events), read_message(model).graph)
+    return _with_fused_layers(_medians(events), graph)
 
 
 def _with_fused_layers(seconds: Mapping[str, float], graph: onnx.GraphProto) -> dict[str, float]:

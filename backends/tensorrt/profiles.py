@@ -55,7 +55,7 @@ def profile_of(
         UsageError: two inputs that share a dimension were given different sizes of it.
     """
     known = _known(model, ranges, seen)
-    for key in sorted(token_axes(model, ranges, seen)):
+    for key in sorted(_token_axes(model, known)):
         known[key] = _text_length(model, ranges, known, key, runs)
     profile = {}
     for value in model.graph.inputs:
@@ -72,7 +72,10 @@ def profile_of(
 
 def token_axes(model: Model, ranges: Mapping[str, ShapeRange], seen: Sequence[Shapes]) -> set[str]:
     """Open axes of unknown size along which token ids lie: the second of integers ``[batch, length]``."""
-    known = _known(model, ranges, seen)
+    return _token_axes(model, _known(model, ranges, seen))
+
+
+def _token_axes(model: Model, known: Mapping[str, Sizes]) -> set[str]:
     return {
         _key(value, value.shape, 1)
         for value in model.graph.inputs

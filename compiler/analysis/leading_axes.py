@@ -70,12 +70,18 @@ def _symbol(value: Value | None, axis: int = 0) -> str | None:
 
 
 def _with_names(model: Model) -> Model:
-    """A copy in which every open first axis has a name, which inner values bear too where inference knows it."""
+    """The model, or a copy, in which every open first axis has a name; so have inner values where that tells steps."""
+    unnamed = [
+        value.shape is not None and _leading(value) is None and _symbol(value) is None for value in model.graph.inputs
+    ]
+    walks = any(is_standard(node, *_RECURRENT, "Scan") for graph in graphs(model) for node in graph)
+    if not walks and not any(unnamed):
+        return model
     copy = clone(model)
-    for index, value in enumerate(copy.graph.inputs):
-        if value.shape and _leading(value) is None and _symbol(value) is None:
+    for index, (value, is_unnamed) in enumerate(zip(copy.graph.inputs, unnamed, strict=True)):
+        if is_unnamed and value.shape is not None:
             value.shape = Shape([SymbolicDim(f"first axis {index}"), *value.shape[1:]])
-    if any(is_standard(node, *_RECURRENT, "Scan") for graph in graphs(copy) for node in graph):
+    if walks:
         infer_shapes(copy)
     return copy
 

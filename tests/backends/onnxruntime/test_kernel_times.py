@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 import graphpress
+from graphpress.backends.onnxruntime import kernel_times
 from graphpress.backends.onnxruntime.kernel_times import CALLS, _medians, node_seconds
 from graphpress.ir import save
 from graphpress.models import build
+from graphpress.runtime import Session
 
 
 @pytest.fixture
@@ -46,3 +48,15 @@ def test_the_report_tells_the_time_of_the_layers(network, tmp_path, options):
 def test_another_machine_has_no_times_here(network, tmp_path):
     result = graphpress.optimize(network, data=feed(4), target="arm64", recipe="cleanup", output=tmp_path / "out")
     assert all(layer.seconds is None for layer in result.report.layers)
+
+
+def test_a_profile_that_found_no_room_gives_no_times(network, tmp_path, monkeypatch):
+    file, cut = save(network, tmp_path / "model.onnx")[0], tmp_path / "profile.json"
+    cut.write_text('[{"cat": "Session", "name": "model_run", "du', "utf-8")
+    monkeypatch.setattr(Session, "end_profile", lambda self: cut)
+    assert node_seconds(file, feed(), threads=1) == {}
+
+
+def test_of_a_graph_too_large_for_a_table_no_profile_is_made(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(kernel_times, "MOST_NODES", 3)
+    assert node_seconds(save(network, tmp_path / "model.onnx")[0], {}, threads=1) == {}

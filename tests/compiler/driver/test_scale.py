@@ -59,8 +59,9 @@ def test_a_graph_is_made_of_the_file_once(job, tmp_path, monkeypatch, family):
     ("family", "passes"),
     [("mobilenet_v3", "cleanup"), ("bert", "quantize_weights{dtype=int8}"), ("bert", "cleanup,fuse")],
 )
-def test_three_sessions_are_loaded(job, tmp_path, monkeypatch, family, passes):
-    """The input and the artifact, and of lossless passes their result; else, to see its types, the graph that runs.
+def test_four_sessions_are_loaded(job, tmp_path, monkeypatch, family, passes):
+    """The input and the artifact, of lossless passes their result, else, to see its types, the graph that runs; and one
+    that is profiled, for the times of the layers.
 
     Beside those are only the fresh ones for timing.
     """
@@ -76,7 +77,7 @@ def test_three_sessions_are_loaded(job, tmp_path, monkeypatch, family, passes):
     result = job(file, passes, allow_worse=True)
     assert result.status == "delivered"
     assert {layer.became for layer in result.report.layers if layer.op == "Conv"} <= {"float32"}
-    assert len(loaded) == 3
+    assert len(loaded) == 4
 
 
 @pytest.mark.parametrize(("passes", "calls"), [("cleanup", LEAST_PAIRS), ("quantize_weights{dtype=int8}", MOST_PAIRS)])
