@@ -154,6 +154,17 @@ class Editor:
         target.type = source.type
         target.shape = None if source.shape is None else source.shape.copy()
 
+    def put_behind(self, result: Value, op_type: str, operands: Sequence[Value], *, after: Node, name: str) -> Value:
+        """Insert a node that reads a result, and operands; what read the result reads what the node makes instead."""
+        places = [(use.node, use.idx) for use in result.uses()]
+        made = self.add_node(op_type, [result, *operands], after=after, name=name).outputs[0]
+        self.copy_type(result, made)
+        for reader, place in places:
+            self.set_input(reader, place, made)
+        if result.is_graph_output():
+            self.replace_output(result, made)
+        return made
+
     # -- replacing and removing -----------------------------------------------------------------------
 
     def can_replace(self, old: Value, new: Value) -> bool:
@@ -237,12 +248,22 @@ def declares_inner_shapes(model: Model) -> bool:
 
 
 def take_over(model: Model, other: Model) -> None:
-    """Let a model become what another one is; the other must not be used any more."""
+    """Let ``model`` become what ``other`` is, in place; ``other`` must not be used afterwards."""
     model.graph = other.graph
     model.functions.clear()
     model.functions.update(other.functions)
     model.metadata_props.clear()
     model.metadata_props.update(other.metadata_props)
+    for name in (
+        "ir_version",
+        "producer_name",
+        "producer_version",
+        "domain",
+        "model_version",
+        "doc_string",
+        "device_configurations",
+    ):
+        setattr(model, name, getattr(other, name))
 
 
 def forget_inner_types(model: Model) -> None:

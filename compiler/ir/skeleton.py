@@ -42,22 +42,3 @@ def to_skeleton(model: Model) -> tuple[onnx.ModelProto, dict[str, TensorProtocol
     exchange(copy, refer)
     write_annotations(copy, keep)
     return to_proto(copy, encodings=False), held
-
-
-def take_over(model: Model, other: Model) -> None:
-    """Let ``model`` become what ``other`` is, in place; ``other`` must not be used afterwards."""
-    model.graph = other.graph
-    model.functions.clear()
-    model.functions.update(other.functions)
-    model.metadata_props.clear()
-    model.metadata_props.update(other.metadata_props)
-    for name in (
-        "ir_version",
-        "producer_name",
-        "producer_version",
-        "domain",
-        "model_version",
-        "doc_string",
-        "device_configurations",
-    ):
-        setattr(model, name, getattr(other, name))

@@ -77,14 +77,8 @@ def _add_behind(edit: Editor, layer: Node) -> None:
     assert bias is not None
     assert rank is not None
     name = layer.name or layer.op_type
-    places = [(use.node, use.idx) for use in result.uses()]
     apart = edit.add_constant_for(layer, bias.reshape(-1, *(1,) * (rank - 2)), f"{name}_bias_apart")
-    add = edit.add_node("Add", [result, apart], after=layer, name=f"{name}_bias")
-    edit.copy_type(result, add.outputs[0])
-    for reader, place in places:
-        edit.set_input(reader, place, add.outputs[0])
-    if result.is_graph_output():
-        edit.replace_output(result, add.outputs[0])
+    edit.put_behind(result, "Add", [apart], after=layer, name=f"{name}_bias")
     old = layer.inputs[BIAS]
     layer.resize_inputs(BIAS)
     edit.drop_if_unused(old)

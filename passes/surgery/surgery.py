@@ -21,9 +21,9 @@ from graphpress.analysis.shapes import infer_shapes
 from graphpress.data.user_code import call_user, code_hash, is_reference, load_object
 from graphpress.errors import DataError, ModelError, UsageError
 from graphpress.graphsurgeon.convert import from_graphsurgeon, load_graphsurgeon, lost_annotations, to_graphsurgeon
-from graphpress.ir import Model, Refusal, TensorProtocol, graphs, label, verify
+from graphpress.ir import Model, Refusal, TensorProtocol, graphs, label, take_over, verify
 from graphpress.ir.foreign import foreign_nodes
-from graphpress.ir.skeleton import take_over, to_skeleton
+from graphpress.ir.skeleton import to_skeleton
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.manager.prepare import prepare
 from graphpress.passes.surgery._checker import fault_of

@@ -89,11 +89,4 @@ def add_behind(edit: Editor, op: LinearOp, shift: np.ndarray) -> Value:
     """A new Add of one constant a channel behind the operator, which all that read its result read instead."""
     node, result = op.node, op.result
     value = edit.add_constant_for(node, shift.astype(op.stored_weight().dtype), f"{node.name or node.op_type}_bias")
-    places = [(use.node, use.idx) for use in result.uses()]
-    add = edit.add_node("Add", [result, value], after=node, name=f"{node.name or node.op_type}_shift")
-    edit.copy_type(result, add.outputs[0])
-    for reader, place in places:
-        edit.set_input(reader, place, add.outputs[0])
-    if result.is_graph_output():
-        edit.replace_output(result, add.outputs[0])
-    return add.outputs[0]
+    return edit.put_behind(result, "Add", [value], after=node, name=f"{node.name or node.op_type}_shift")
