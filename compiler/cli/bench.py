@@ -46,6 +46,7 @@ class Measurement:
 @click.argument("model")
 @click.option("--backend", type=FILLED, metavar="NAME", help="Measure on this backend alone.")
 @click.option(
+    "-t",
     "--target",
     type=FILLED,
     metavar="NAME",
@@ -54,7 +55,11 @@ class Measurement:
     help="Device whose rules the backends use.",
 )
 @click.option(
-    "--data", type=FILLED, metavar="FILE", help="Time with the first samples of this data instead of made-up inputs."
+    "-d",
+    "--data",
+    type=FILLED,
+    metavar="FILE",
+    help="Time with the first samples of this data instead of made-up inputs.",
 )
 @threads_option
 @seconds_option

@@ -48,7 +48,9 @@ class ModelComparison:
 @click.command("compare")
 @click.argument("a")
 @click.argument("b")
-@click.option("--data", type=FILLED, metavar="FILE", help="Compare the outputs on this data instead of made-up inputs.")
+@click.option(
+    "-d", "--data", type=FILLED, metavar="FILE", help="Compare the outputs on this data instead of made-up inputs."
+)
 @click.option("--limit", type=click.IntRange(1), default=DEFAULT_SAMPLES, show_default=True, metavar="N",
               help="Compare the outputs on at most N samples.")  # fmt: skip
 @threads_option

@@ -19,6 +19,7 @@ EXIT_CODES = (
     ("4", "accuracy budget not met; the best model inside it is written"),
     ("5", "backend unavailable"),
     ("6", "the machine lacks memory, disk space, open files or a permission"),
+    ("7", "what was asked for by name did nothing; the rest is delivered"),
     ("130", "interrupted"),
     ("141", "the reader of its output went away"),
     ("143", "terminated"),
@@ -39,6 +40,14 @@ class MainCommand(click.Command):
     def get_help(self, ctx: click.Context) -> str:
         """The group's help text, which lists the options of this command."""
         return ctx.parent.get_help() if ctx.parent is not None else super().get_help(ctx)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse ``-output``, which would be the short ``-o`` with the value ``utput``."""
+        long = {name for param in self.get_params(ctx) for name in param.opts if name.startswith("--")}
+        for word in args:
+            if f"-{word.partition('=')[0]}" in long:
+                raise UsageError(f"no option {word}", fix=f"did you mean -{word}?")
+        return super().parse_args(ctx, args)
 
 
 class DefaultGroup(click.Group):

@@ -33,6 +33,7 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
 @click.argument("model")
 @_option(
     "Target",
+    "-t",
     "--target",
     type=FILLED,
     metavar="NAME|FILE",
@@ -44,6 +45,7 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
 @_option("Target", "--backend", type=FILLED, metavar="NAME", help="What runs it there, if not the target's own choice.")
 @_option(
     "Data and accuracy",
+    "-d",
     "--data",
     type=FILLED,
     metavar="FILE",
@@ -75,6 +77,7 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
 )
 @_option(
     "Passes",
+    "-r",
     "--recipe",
     type=FILLED,
     metavar="NAME|FILE",
@@ -161,15 +164,16 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
 @_option("Running", "--cache-dir", type=FILLED, metavar="DIR", help="Keep expensive results there, by content.")
 @_option(
     "Output",
+    "-o",
     "--output",
     type=FILLED,
     metavar="DIR",
     help="Where to write.  [default: MODEL-TARGET in the working directory]",
 )
-@_option("Output", "--force", is_flag=True, help="Replace an earlier result in the output folder.")
+@_option("Output", "-f", "--force", is_flag=True, help="Replace an earlier result in the output folder.")
 @_option("Output", "--keep-docs", is_flag=True, help="Keep doc strings and what the exporter noted beside nodes.")
 @_option("Output", "--json", "as_json", is_flag=True, help="Print report.json, or an error object, and nothing else.")
-@_option("Output", "--quiet", is_flag=True, help="Print nothing but errors.")
+@_option("Output", "-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
 @_option("Output", "--debug", is_flag=True, expose_value=False, help="Show the traceback of an unexpected error.")
 @click.pass_context
 def optimize(ctx: click.Context, /, model: str, as_json: bool, quiet: bool, **options: Any) -> None:

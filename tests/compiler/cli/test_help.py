@@ -5,6 +5,8 @@ import pytest
 from click.testing import CliRunner
 
 from graphpress.cli.group import EXIT_CODES
+from graphpress.cli.main import main
+from graphpress.cli.optimize import BUDGET_NOT_MET, NOT_DONE
 from graphpress.cli.program import cli
 from graphpress.errors import GraphpressError
 
@@ -43,4 +45,19 @@ def test_every_option_of_the_main_command_is_explained():
 
 def test_every_error_s_exit_code_is_explained():
     classes = [GraphpressError, *GraphpressError.__subclasses__()]
-    assert {str(error.exit_code) for error in classes} <= {code for code, _ in EXIT_CODES}
+    codes = {*(error.exit_code for error in classes), BUDGET_NOT_MET, NOT_DONE}
+    assert {str(code) for code in codes} <= {code for code, _ in EXIT_CODES}
+
+
+def test_what_is_often_given_has_a_short_form(api):
+    assert main([*["-o", "out", "-t", "jetson", "-d", "d.npz", "-r", "int8", "-f", "-q", "m.onnx"]]) == 0
+    given = api.calls[0][1]
+    assert [given[name] for name in ("output", "target", "data", "recipe", "force")] == [
+        "out", "jetson", "d.npz", "int8", True
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["-output", "-output=there", "-time-limit"])
+def test_a_long_option_with_one_dash_is_no_short_option_with_a_value(word, capsys):
+    assert main(["m.onnx", word, "there"]) == 2
+    assert f"did you mean -{word}?" in capsys.readouterr().err
