@@ -68,12 +68,12 @@ class OnnxRuntimeBackend(Backend):
         return unmaterializable(model)
 
     def prepare(self, annotated: Model, target: Target) -> Prepared:
-        """Drop activations that the quantizer's saturation already does, write the encodings as Q/DQ nodes, and shield
-        the layers between them that stay float.
+        """Write the encodings as Q/DQ nodes, move activations that clamp behind the quantizers, and shield the layers
+        between them that stay float.
         """
         delivered = clone(annotated)
-        absorb_activations(delivered)
         materialize_qdq(delivered)
+        absorb_activations(delivered)
         keep_float_layers(delivered)
         forget_inner_types(delivered)
         return Prepared(annotated, delivered, simulation=delivered)

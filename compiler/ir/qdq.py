@@ -87,7 +87,7 @@ def import_qdq(model: Model) -> Rewrites:
 
 
 def _import_dequantize(dequantize: Node, edit: Editor) -> Refusal | None:
-    encoding = _encoding_of_node(dequantize)
+    encoding = encoding_of_node(dequantize)
     if isinstance(encoding, Refusal):
         return encoding
     integers = dequantize.inputs[0]
@@ -99,7 +99,7 @@ def _import_dequantize(dequantize: Node, edit: Editor) -> Refusal | None:
         return Refusal.at(dequantize, "its integers come from a computation", _STAYS)
     if not all(is_standard(reader, "DequantizeLinear") for reader in readers(integers)) or integers.is_graph_output():
         return Refusal.at(quantize, "its integers have another reader", _STAYS)
-    if _encoding_of_node(quantize) != encoding:
+    if encoding_of_node(quantize) != encoding:
         return Refusal.at(quantize, "it and its DequantizeLinear differ in scale, zero-point or axis", _STAYS)
     return _import_pair(quantize, dequantize, encoding, edit)
 
@@ -143,7 +143,7 @@ def _import_pair(quantize: Node, dequantize: Node, encoding: AffineEncoding, edi
     return None
 
 
-def _encoding_of_node(node: Node) -> AffineEncoding | Refusal:
+def encoding_of_node(node: Node) -> AffineEncoding | Refusal:
     """The encoding of a Q or DQ node, or why it cannot be an annotation."""
     scale = constant(input_of(node, 1))
     if scale is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -71,6 +72,11 @@ class Quantized:
     def legal(self) -> Model:
         """As ONNX Runtime gets it."""
         return OnnxRuntimeBackend().prepare(self.model, load_target("cpu")).delivered
+
+    def kernels(self, folder: Path) -> list[str]:
+        """Operators of the graph that ONNX Runtime makes of it and runs."""
+        Session(self.legal(), optimized_path=folder / "optimized.onnx")
+        return [node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node]
 
     def sqnr(self) -> dict[str, float]:
         """Signal to quantization noise of each output, in dB, over all feeds."""

@@ -322,3 +322,15 @@ def test_a_channel_of_nearly_nothing_does_not_keep_its_layer_float(build, quanti
     weight[0] = 1e-9
     Editor(model).set_constant(model.graph.initializers["v"], weight)
     assert quantize(model, target=jetson).integer == {"h", "y"}
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 6.0), (-0.7, 0.7), (None, 0.5), (0.3, None)])
+def test_a_convolution_before_any_clamp_runs_in_integers(build, quantize, weights, tmp_path, low, high):
+    limits = {name: np.float32(limit) for name, limit in (("low", low), ("high", high)) if limit is not None}
+    clip = f"Clip(a, {'low' if low is not None else ''}{', high' if high is not None else ''})"
+    text = f"(float[N,3,8,8] x) => (float[N,4,6,6] y) {{ a = Conv(x, w) c = {clip} y = Conv<pads=[1,1,1,1]>(c, v) }}"
+    done = quantize(build(text, w=weights.of(4, 3, 3, 3), v=weights.of(4, 4, 3, 3), **limits))
+    kernels = done.kernels(tmp_path)
+    assert kernels.count("QLinearConv") == 2
+    assert "FusedConv" not in kernels
+    assert min(done.sqnr().values()) > 25
