@@ -15,6 +15,7 @@ from graphpress.driver.advice import advice
 from graphpress.driver.choice import Choice, choose
 from graphpress.driver.doubts import doubts
 from graphpress.driver.job import Job
+from graphpress.driver.layer_errors import layer_errors
 from graphpress.driver.output import Claim
 from graphpress.driver.provenance import provenance
 from graphpress.driver.replay import RECORDS, changed_outputs, recorded_options, remade_decisions
@@ -94,6 +95,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
     result_latency = _result_latency(choice, latency)
     original_nodes = count_nodes(job.inputs.original)
     records = _records(run, choice)
+    layers, layer_notes = _layers(job, run, choice, after)
     result_nodes = original_nodes if candidate is None else count_nodes(candidate.prepared.delivered)
     return Report(
         model=job.inputs.file.name,
@@ -106,14 +108,20 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         threads=job.config.threads,
         passes=tuple(records),
         refusals=(*_import_refusals(job), *run.refusals(), *_backend_refusals(job, choice)),
-        layers=tuple(_layers(job, choice, after)),
+        layers=tuple(layers),
         verdict=job.verdict(choice.score),
         speed=None if timing is None else speed_verdict(timing),
         modelled_ms=_modelled_ms(job, after),
         modelled_baseline_ms=_modelled_ms(job, before),
         dropped_for_worse=_dropped(choice, "worse"),
         dropped_for_fault=_dropped(choice, "wrong", "budget"),
-        notes=(*_notes(job), *_docs_notes(job, choice), *_latency_notes(job, choice), *choice.findings.notes),
+        notes=(
+            *_notes(job),
+            *_docs_notes(job, choice),
+            *_latency_notes(job, choice),
+            *choice.findings.notes,
+            *layer_notes,
+        ),
         failures=tuple(sentences.failures(records)),
         not_done=tuple(unmet_requests(job.config, run, records, _judged(run, choice))),
         warnings=tuple(doubts(job)),
@@ -203,13 +211,15 @@ def _refusal(source: str, refusal: Refusal) -> RefusalRecord:
     return RefusalRecord(pass_name=source, where=refusal.where, why=refusal.why, fix=refusal.fix)
 
 
-def _layers(job: Job, choice: Choice, cost: ModelCost) -> list[LayerRecord]:
-    """Every node that multiplies or was asked for something: what it was asked for and what it became."""
+def _layers(job: Job, run: Run, choice: Choice, cost: ModelCost) -> tuple[list[LayerRecord], list[str]]:
+    """Every node that multiplies or was asked for something: what it was asked for and what it became; and notes."""
     result = None if choice.candidate is None else choice.candidate.checkpoint.model
     asked = {} if result is None else compute_requests(result)
+    layers = [layer for layer in cost.layers if layer.macs or layer.name in asked]
+    errors = layer_errors(job, run, choice, {layer.name for layer in layers}, cost.macs)
     before = channels_of(job.inputs.model)
     after = before if result is None else channels_of(result)
-    return [
+    records = [
         LayerRecord(
             name=layer.name,
             op=layer.op,
@@ -217,12 +227,13 @@ def _layers(job: Job, choice: Choice, cost: ModelCost) -> list[LayerRecord]:
             asked=asked.get(layer.name, layer.arithmetic),
             became=_became(choice, layer, layer.name in asked),
             seconds=choice.node_seconds.get(layer.name),
+            sqnr=errors.sqnr.get(layer.name),
             channels_before=before.get(layer.name) if layer.name in after else None,
             channels=after.get(layer.name) if layer.name in before else None,
         )
-        for layer in cost.layers
-        if layer.macs or layer.name in asked
+        for layer in layers
     ]
+    return records, [errors.note] if errors.note else []
 
 
 def _became(choice: Choice, layer: LayerCost, asked: bool) -> str | None:

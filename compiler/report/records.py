@@ -55,7 +55,7 @@ class LayerRecord:
         asked: the arithmetic that was requested (``int8``, ``float32``, …).
         became: the arithmetic that it runs in; None where it is not known.
         seconds: measured time of one call.
-        sqnr: signal-to-quantization-noise ratio of its output in dB.
+        sqnr: signal-to-quantization-noise ratio of its result against the float model's, in dB (``layer_error``).
         channels_before, channels: how many outputs its weight had in the input model and has now; None where it is no
             linear layer, or is not in both under this name.
     """
