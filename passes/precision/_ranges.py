@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Annotated
 
 import numpy as np
@@ -24,22 +25,21 @@ MANTISSA = {"float16": 11, "bfloat16": 8}
 SMALLEST = {"float16": 2.0**-16, "bfloat16": 2.0**-126}
 """Tensors whose largest number is below this keep fewer than 8 bits of it."""
 
-_SQUARES = ("ReduceL2", "ReduceLogSumExp", "ReduceSumSquare")
-"""Reductions that square or exponentiate on the way: what is inside is larger than what comes out."""
-
 _KEEPS_MAGNITUDE = ("Add", "Expand", "Mul", "Trilu", "Where")
 
 
 class FiniteRange:
-    """The extrema of the finite elements seen: an infinity is infinite in every type."""
+    """The extrema of the finite elements seen (an infinity is infinite in every type), and the largest sizes."""
 
     def __init__(self) -> None:
         self.low, self.high = np.inf, -np.inf
+        self.sizes: tuple[int, ...] = ()
 
     def update(self, array: np.ndarray) -> None:
         """Take in one batch."""
         low, high = finite_range(array) or (np.inf, -np.inf)
         self.low, self.high = min(self.low, low), max(self.high, high)
+        self.sizes = tuple(map(max, zip_longest(self.sizes, array.shape, fillvalue=0)))
 
     @property
     def range(self) -> Range:
@@ -68,15 +68,23 @@ class Ranges:
         known: ranges that were seen or follow.
         headroom: unseen data may reach further than what was seen, by this factor.
         limit: the largest finite number of the type.
+        shapes: the largest sizes that were seen, by value.
     """
 
     known: dict[Value, Range]
     headroom: float
     limit: float
+    shapes: Mapping[Value, Sequence[int]] = field(default_factory=dict)
 
     def largest(self, value: Value) -> float:
         """The largest magnitude."""
         return max(map(abs, self.known.get(value, (0.0,))))
+
+    def sizes(self, value: Value) -> Sequence[int | None] | None:
+        """The size of each axis as it was seen, else as the model declares it; None for what neither says."""
+        if value in self.shapes or value.shape is None:
+            return self.shapes.get(value)
+        return [dim if isinstance(dim, int) else None for dim in value.shape]
 
     def excess(self, value: Value) -> float | None:
         """The magnitude by which the value would become infinite; None where it fits."""
@@ -105,23 +113,28 @@ def ranges_of(plan: PrecisionPlan, model: Model, context: Context, headroom: flo
             wanted[label(value)] = value
         elif (bounds := finite_range(array)) is not None:
             known[value] = bounds
-    observed = _observed(model, wanted, context, key)
+    observed, sizes = _observed(model, wanted, context, key)
     known |= {value: observed[name] for name, value in wanted.items() if name in observed}
     if context.calibration is None:
         _assume(model, known, plan.limit)
-    return Ranges(known, headroom, plan.limit)
+    shapes = {value: sizes[name] for name, value in wanted.items() if name in sizes}
+    return Ranges(known, headroom, plan.limit, shapes)
 
 
-def _observed(model: Model, wanted: Mapping[str, Value], context: Context, key: str) -> dict[str, Range]:
-    """Ranges as the data shows them."""
-    recorded: dict[str, Range] | None = context.recorded(key, dict[str, Annotated[Range, ascending()]])
-    if recorded is None or not wanted.keys() <= recorded.keys():
+def _observed(
+    model: Model, wanted: Mapping[str, Value], context: Context, key: str
+) -> tuple[Mapping[str, Range], Mapping[str, tuple[int, ...]]]:
+    """Ranges as the data shows them, and sizes."""
+    ranges: dict[str, Range] | None = context.recorded(key, dict[str, Annotated[Range, ascending()]])
+    sizes: dict[str, tuple[int, ...]] = context.recorded(f"{key}.sizes", dict[str, tuple[int, ...]]) or {}
+    if ranges is None or not wanted.keys() <= ranges.keys():
         if context.calibration is None:
-            return {}
+            return {}, {}
         observers = {name: FiniteRange() for name in wanted}
         observe(model, observers, context.calibration, threads=context.threads, progress=context.progress)
-        recorded = context.decisions[key] = {name: seen.range for name, seen in observers.items()}
-    return {name: recorded[name] for name in wanted}
+        ranges = context.decisions[key] = {name: seen.range for name, seen in observers.items()}
+        sizes = context.decisions[f"{key}.sizes"] = {name: seen.sizes for name, seen in observers.items()}
+    return ranges, sizes
 
 
 def _assume(model: Model, known: dict[Value, Range], limit: float) -> None:
@@ -158,8 +171,6 @@ def strike_overflows(plan: PrecisionPlan, ranges: Ranges) -> None:
         top = max((ranges.largest(value) for value in plan.outputs(node)), default=0.0)
         if _from_integer(node, plan) and top > (exact := 2.0 ** MANTISSA[plan.dtype]):
             plan.strike(node, f"it reaches {top:.6g}, and {plan.dtype} counts in ones to {exact:.6g} only")
-        if is_standard(node, *_SQUARES) and (worst := _inside(node.op_type, inputs, ranges)) > plan.limit:
-            plan.strike(node, f"what {node.op_type} sums up reaches {worst:.3g}, and {plan.dtype} ends before")
 
 
 def strike_underflows(plan: PrecisionPlan, ranges: Ranges) -> None:
@@ -190,8 +201,3 @@ def _from_integer(node: Node, plan: PrecisionPlan) -> bool:
     before = input_of(node, 0) if is_standard(node, "Cast") else None
     kind = None if before is None else plan.types.get(before)
     return kind is not None and kind.is_integer()
-
-
-def _inside(op_type: str, inputs: list[Value], ranges: Ranges) -> float:
-    largest = ranges.largest(inputs[0]) * ranges.headroom
-    return float(np.exp(min(largest, 700.0))) if op_type == "ReduceLogSumExp" else largest * largest

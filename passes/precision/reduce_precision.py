@@ -9,6 +9,8 @@ not an integer in them: their bias, their result. Nodes keep float32
 - that read or make a value which would overflow: constants by their contents, activations as the calibration data
   shows them (Micikevicius et al., arXiv 1710.03740, section 3: half precision fails by its range, not its mantissa),
 - that multiply by weights or make values which all are so small that few bits of them would be left,
+- whose sums of many values may overflow, or may hide what is added to them: as far as the data shows how large the
+  values are, by their number alone else,
 - that read a constant which would become zero, and what divides by the outcome,
 - that compute positions, angles and sizes, where rounding is an error of place rather than of value,
 - whose operator has no such type at the model's operator set, and those that the user excludes or keeps.
@@ -30,6 +32,7 @@ from graphpress.passes.precision._exact import strike_positions, strike_sizes, s
 from graphpress.passes.precision._masks import raise_masks
 from graphpress.passes.precision._plan import PrecisionPlan, plan_of, strike_islands, strike_unable
 from graphpress.passes.precision._ranges import ranges_of, strike_overflows, strike_underflows
+from graphpress.passes.precision._sums import strike_sums
 
 KEPT = ("CumSum",)
 """Running sums: each step adds a rounding to those before it."""
@@ -78,6 +81,7 @@ class ReducePrecision(Pass):
         raised = raise_masks(plan, model, ranges)
         strike_overflows(plan, ranges)
         strike_underflows(plan, ranges)
+        strike_sums(plan, ranges)
         islands = strike_islands(plan)
         fresh, withdrawn = _annotate(plan, before)
         candidates = [

@@ -127,6 +127,63 @@ def test_a_norm_squares_inside(build, reduce):
     assert "sums up" in next(iter(done.refused.values()))
 
 
+SUMS = {
+    "ReduceMean": "ReduceMean <axes: ints = [1]> (x)",
+    "ReduceSum": "ReduceSum (x, axes)",
+    "ReduceL1": "ReduceL1 <axes: ints = [1]> (x)",
+    "ReduceL2": "ReduceL2 <axes: ints = [1]> (x)",
+    "ReduceLogSumExp": "ReduceLogSumExp <axes: ints = [1]> (x)",
+    "LpNormalization": "LpNormalization <axis: int = 1> (x)",
+}
+
+
+def sums(build, operator, size, dim=None):
+    text = f"(float[N,{dim or size}] x) => (float y) {{ r = {operator} y = Relu (r) }}"
+    return build(text, axes=np.array([1])) if "axes)" in operator else build(text)
+
+
+@pytest.mark.parametrize("operator", SUMS.values(), ids=SUMS)
+@pytest.mark.parametrize("dim", [None, "T"], ids=["fixed", "open"])
+@pytest.mark.parametrize(("size", "level"), [(2048, 1e-3), (64, 2000)], ids=["many", "large"])
+def test_a_sum_that_may_overflow_or_hide_a_term_keeps_float32(build, reduce, operator, dim, size, level):
+    fits, fails = (
+        reduce(sums(build, operator, many, dim), [{"x": np.full((1, many), top, np.float32)}])
+        for many, top in ((64, 1.0), (size, level))
+    )
+    assert fits.typed == {"r", "y"}
+    assert "r" not in fails.typed
+    assert any("sums up" in why or "r reaches" in why for why in fails.refused.values())
+
+
+@pytest.mark.parametrize(
+    ("operator", "why"),
+    [
+        ("GlobalAveragePool (x)", "GlobalAveragePool sums up 4096 values"),
+        ("InstanceNormalization (x, s, s)", "InstanceNormalization sums up 4096 values"),
+        ("AveragePool <kernel_shape: ints = [48, 48]> (x)", "AveragePool sums up 2304 values"),
+        ("MeanVarianceNormalization (x)", "over how many values MeanVarianceNormalization goes is not known"),
+        ("AveragePool <kernel_shape: ints = [3, 3]> (x)", None),
+    ],
+)
+def test_without_data_the_number_of_terms_decides(build, reduce, operator, why):
+    text = f"(float[N,3,64,64] x) => (float y) {{ a = Relu (x) y = {operator} }}"
+    done = reduce(build(text, s=np.ones(3, np.float32)) if "s," in operator else build(text), data=False)
+    assert ("y" in done.typed) == (why is None)
+    assert why is None or any(why in refused for refused in done.refused.values())
+
+
+def test_the_axes_of_a_softmax_may_be_long_but_not_endless(build, reduce):
+    for size, typed in ((4096, {"y"}), (100_000, set())):
+        done = reduce(build(f"(float[N,{size}] x) => (float[N,{size}] y) {{ y = Softmax (x) }}"), data=False)
+        assert done.typed == typed
+
+
+def test_bfloat16_hides_terms_sooner(build, reduce):
+    model = sums(build, SUMS["ReduceMean"], 512)
+    assert "r" in reduce(model).typed
+    assert "r" not in reduce(model, to="bfloat16").typed
+
+
 def test_constants_that_do_not_fit_keep_their_reader(build, reduce):
     done = reduce(build("(float[4] x) => (float[4] y) { y = Mul (x, c) }", c=np.float32(1e6)), data=False)
     assert done.typed == set()
