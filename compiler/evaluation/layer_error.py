@@ -24,6 +24,10 @@ ELEMENTS = 1 << 14
 """Drawn of each result, with repetition."""
 LEAST_OPSET = 10
 """Integer Mod, which takes random numbers into the range of an index, is as old as that."""
+_ROUNDS = ("QuantizeLinear", "Cast")
+"""What stands between a result and its readers in another type."""
+_SATURATES = ("Relu", "Clip")
+"""What a quantizer may do in passing, so that its node is not there."""
 
 
 class Drawn(NamedTuple):
@@ -57,21 +61,19 @@ def layer_sqnr(
     Raises:
         ModelError, DataError: ONNX Runtime cannot run one of them with inner values for outputs.
     """
-    known, simulated = _nodes(candidate), _nodes(simulation)
-    names = [
-        name
-        for name, node in _nodes(reference).items()
-        if name in layers and name in known and name in simulated and _reads_alike(node, known[name])
-    ]
+    reference, simulation = clone(reference), clone(simulation)
+    nodes, known = _nodes(reference), _nodes(candidate)
+    given = _results(simulation, known)
+    names = [name for name in nodes if name in layers and name in given and _reads_alike(nodes[name], known[name])]
     if not names:
         return {}
-    wanted, given = (_draw(model, names, feed, threads) for model in (reference, simulation))
-    same = [name for name in names if wanted[name].shape == given[name].shape]
-    return {name: _bounded(sqnr(wanted[name].elements, given[name].elements)) for name in same}
+    wanted = _draw(reference, {name: nodes[name].outputs[0] for name in names}, feed, threads)
+    drawn = _draw(simulation, {name: given[name] for name in names}, feed, threads)
+    return {name: _sqnr(wanted[name], drawn[name]) for name in names if wanted[name].shape == drawn[name].shape}
 
 
-def _bounded(decibels: float) -> float:
-    return float(np.clip(decibels, -MAX_SQNR_DB, MAX_SQNR_DB))
+def _sqnr(wanted: Drawn, given: Drawn) -> float:
+    return float(np.clip(sqnr(wanted.elements, given.elements), -MAX_SQNR_DB, MAX_SQNR_DB))
 
 
 def _nodes(model: Model) -> dict[str, Node]:
@@ -79,34 +81,52 @@ def _nodes(model: Model) -> dict[str, Node]:
     return {node.name: node for node in model.graph if node.name and (opset_of(node) or 0) >= LEAST_OPSET}
 
 
+def _results(simulation: Model, known: Mapping[str, Node]) -> dict[str, Value]:
+    """The value in the simulation that is the result of a node of the candidate, by the name of the node."""
+    nodes = _nodes(simulation)
+    return {
+        name: _end_of(nodes[name], known)
+        for name, node in known.items()
+        if name in nodes and all(reader.name in nodes or reader.op_type in _SATURATES for reader in _behind(node))
+    }
+
+
+def _end_of(node: Node, known: Mapping[str, Node]) -> Value:
+    """The result of a node and of those that were put behind it because the backend writes it in several."""
+    behind = _behind(node)
+    while len(behind) == 1 and behind[0].name not in known and behind[0].op_type not in _ROUNDS:
+        node = behind[0]
+        behind = _behind(node)
+    return node.outputs[0]
+
+
 def _reads_alike(reference: Node, candidate: Node) -> bool:
     """Whether two nodes are of one kind, and so are those behind them: nothing was folded into one of them."""
-    pairs = (reference, candidate), *zip(_behind(reference), _behind(candidate), strict=False)
-    return len(_behind(reference)) == len(_behind(candidate)) and all(a.op_type == b.op_type for a, b in pairs)
+    kinds = [[node.op_type, *(reader.op_type for reader in _behind(node))] for node in (reference, candidate)]
+    return kinds[0] == kinds[1]
 
 
 def _behind(node: Node) -> list[Node]:
     return readers(node.outputs[0])
 
 
-def _draw(model: Model, names: Collection[str], feed: Feed, threads: int) -> dict[str, Drawn]:
-    """Run a model once and draw from the results of these nodes, from the same places in each model."""
-    copy = clone(model)
-    edit, nodes = Editor(copy), _nodes(copy)
+def _draw(model: Model, values: Mapping[str, Value], feed: Feed, threads: int) -> dict[str, Drawn]:
+    """Run a model once, which is changed, and draw from these values, in each model from the same places."""
+    edit = Editor(model)
     everything = edit.add_constant(np.array([-1], np.int64), "all_elements")
     places = edit.add_constant(np.random.default_rng(0).integers(0, 1 << 62, ELEMENTS), "places")
-    drawn = {name: _drawing(edit, nodes[name].outputs[0], everything, places) for name in names}
-    copy.graph.outputs.extend(value for pair in drawn.values() for value in pair)
-    answer = Session(copy, threads=threads, optimization="none").run(feed)
-    return {name: _drawn(answer, *values) for name, values in drawn.items()}
+    drawn = {name: _drawing(edit, value, everything, places) for name, value in values.items()}
+    model.graph.outputs.extend(output for pair in drawn.values() for output in pair)
+    answer = Session(model, threads=threads, optimization="none").run(feed)
+    return {name: _drawn(answer, *outputs) for name, outputs in drawn.items()}
 
 
-def _drawing(edit: Editor, result: Value, everything: Value, places: Value) -> tuple[Value, Value]:
-    """The shape of a result and elements of it, as values of the graph."""
-    node = result.producer()
+def _drawing(edit: Editor, value: Value, everything: Value, places: Value) -> tuple[Value, Value]:
+    """The shape of a value and elements of it, as values of the graph."""
+    node = value.producer()
     assert node is not None
-    shape = edit.add_node("Shape", [result], after=node)
-    flat = edit.add_node("Reshape", [result, everything], after=shape)
+    shape = edit.add_node("Shape", [value], after=node)
+    flat = edit.add_node("Reshape", [value, everything], after=shape)
     size = edit.add_node("Shape", [flat.outputs[0]], after=flat)
     index = edit.add_node("Mod", [places, size.outputs[0]], after=size)
     elements = edit.add_node("Gather", [flat.outputs[0], index.outputs[0]], after=index)

@@ -17,8 +17,8 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(2, 3, 40, 50)).astype(np.float32)
 LAYERS = ["first", "second", "product"]
 NETWORK = """(float[N,3,H,W] x) => (float[N,5] y) {
-    [first] a = Conv <pads = [1, 1, 1, 1]> (x, v) r = Relu(a) [second] b = Conv(r, w)
-    p = GlobalAveragePool(b) f = Flatten(p) [product] y = MatMul(f, m)
+    [first] a = Conv <pads = [1, 1, 1, 1]> (x, v) [relu] r = Relu(a) [second] b = Conv(r, w)
+    [pool] p = GlobalAveragePool(b) [flat] f = Flatten(p) [product] y = MatMul(f, m)
 }"""
 WEIGHTS = {"v": (12, 3, 3, 3), "w": (8, 12, 1, 1), "m": (8, 5)}
 
@@ -73,7 +73,9 @@ def test_a_coarser_grid_has_a_larger_error():
 
 
 def test_of_each_result_as_many_elements_are_drawn_whatever_its_size():
-    drawn = _draw(network(), LAYERS, {"x": X}, 1)
+    model = network()
+    results = {node.name: node.outputs[0] for node in model.graph if node.name in LAYERS}
+    drawn = _draw(model, results, {"x": X}, 1)
     assert {name: result.shape for name, result in drawn.items()} == {
         "first": (2, 12, 40, 50), "second": (2, 8, 40, 50), "product": (2, 5)
     }  # fmt: skip
@@ -90,6 +92,34 @@ def test_a_layer_into_which_something_was_folded_is_left_out():
     (relu,) = (node for node in candidate.graph if node.op_type == "Relu")
     Editor(candidate).replace(relu.outputs[0], relu.inputs[0])
     assert errors(model, candidate).keys() == {"second", "product"}
+
+
+def test_what_a_backend_writes_in_several_nodes_is_one_layer():
+    model = network()
+    simulation = simulated(model)
+    (conv,) = (node for node in simulation.graph if node.name == "first")
+    edit = Editor(simulation)
+    half = edit.add_constant(np.float32(0.5), "half")
+    for op_type in ("Mul", "Div"):
+        edit.put_behind(edit_end(conv), op_type, [half], after=edit_end(conv).producer(), name=op_type)
+    assert layer_sqnr(model, model, simulation, LAYERS, {"x": X}) == dict.fromkeys(LAYERS, MAX_SQNR_DB)
+
+
+def edit_end(conv):
+    """The last result on the way from a convolution to its Relu."""
+    value = conv.outputs[0]
+    while value.uses()[0].node.op_type != "Relu":
+        value = value.uses()[0].node.outputs[0]
+    return value
+
+
+def test_an_activation_that_the_quantizer_does_in_passing_leaves_the_layer_its_error():
+    model = network()
+    simulation = simulated(quantized(model))
+    (relu,) = (node for node in simulation.graph if node.op_type == "Relu")
+    Editor(simulation).replace(relu.outputs[0], relu.inputs[0])
+    Editor(simulation).remove(relu)
+    assert layer_sqnr(model, quantized(model), simulation, ["first"], {"x": X}) == {"first": MAX_SQNR_DB}
 
 
 def test_layers_that_nobody_asks_for_and_operator_sets_without_the_means_give_none():
