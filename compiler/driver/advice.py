@@ -30,7 +30,8 @@ SECONDS = 15.0
 MOST_LAYERS = 3
 LEAST_GAIN = 0.1
 """Share of the damage that giving one layer its floats back must take away for it to be worth a word."""
-RECOVERY = ("correct_bias", "reconstruct", "distill")
+RECOVERY = (("correct_bias",), ("reconstruct", "repair"), ("distill",))
+"""From the weakest to the strongest; passes of one strength side by side."""
 CALIBRATION_METHODS = ("mse", "percentile", "minmax")
 
 
@@ -112,9 +113,9 @@ def _passes(job: Job, missed: Sequence[PassRecord]) -> Iterator[str]:
             if isinstance(asked := record.options.get(field), float):
                 less = asked / 2 if field == "ratio" else (1 + asked) / 2
                 yield f"{record.name}{{{field}={less:g}}} asks for half of it"
-    untried = [name for name in RECOVERY if name not in names]
-    if missed and untried:
-        yield f"{untried[0]} behind {missed[0].name} wins accuracy back"
+    tried = max((place for place, kind in enumerate(RECOVERY) if not set(kind).isdisjoint(names)), default=-1)
+    if missed and (stronger := RECOVERY[tried + 1 :]):
+        yield f"{stronger[0][0]} behind {missed[0].name} wins accuracy back"
 
 
 def _other_arithmetic(job: Job) -> Iterator[str]:

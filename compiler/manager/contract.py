@@ -162,6 +162,11 @@ class Pass(metaclass=PassType):
     emits: ClassVar[str | None] = None
     requires: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def followed_by(self) -> tuple[str, ...]:
+        """Recovery passes that run behind it, unless the pipeline names one there."""
+        return ()
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if own := vars(cls).get("__post_init__"):

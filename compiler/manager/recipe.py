@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -209,19 +210,30 @@ def _named(steps: Sequence[PassCall], whole_run: bool = False) -> Recipe:
 
 
 def _with_required(passes: Sequence[Pass]) -> tuple[Pass, ...]:
-    """Put before each pass what it requires, but for recipes of which a pass stands there already."""
+    """Put before each pass what it requires, and behind it what it is followed by.
+
+    Of what is required, a recipe of which a pass stands there already is left out; nothing follows where the next pass
+    is a recovery of the user's choice.
+    """
     pipeline: list[Pass] = []
     lossy = 0  # where the last lossy pass stands, or the beginning
-    for pass_ in passes:
+    for pass_, following in zip_longest(passes, passes[1:]):
         for name in pass_.requires:
-            needed = [make_pass(inner) for inner in _expand([PassCall(name, {})])]
+            needed = _passes_of(name)
             there = pipeline[lossy:] if pass_.recovers else pipeline
             if not {type(other) for other in needed} & {type(other) for other in there}:
                 pipeline += needed
         if not pass_.lossless and not pass_.recovers:
             lossy = len(pipeline)
         pipeline.append(pass_)
+        if following is None or not following.recovers:
+            pipeline += [recovery for name in pass_.followed_by for recovery in _passes_of(name)]
     return tuple(pipeline)
+
+
+def _passes_of(name: str) -> list[Pass]:
+    """The passes of a recipe with their defaults, or the one of that name."""
+    return [make_pass(inner) for inner in _expand([PassCall(name, {})])]
 
 
 def _expand(steps: Sequence[PassCall], whole_run: bool = False, depth: int = 0) -> list[PassCall]:

@@ -61,6 +61,7 @@ class Prune(Pass):
         floor: at least this fraction of every group stays.
         multiple: kept channels come in multiples of this; None leaves it to the target for a speedup, else 1.
         steps: in how many steps, each of which scores what is left anew.
+        recover: let `reconstruct` follow, which fits what is left by least squares, unless the recipe names a recovery.
     """
 
     name: ClassVar[str] = "prune"
@@ -83,6 +84,7 @@ class Prune(Pass):
     floor: float = 0.1
     multiple: int | None = None
     steps: int = 1
+    recover: bool = True
 
     def __post_init__(self) -> None:
         given = [kind for kind in _GOALS if getattr(self, kind) is not None]
@@ -92,6 +94,11 @@ class Prune(Pass):
             raise UsageError(f"steps={self.steps} cannot be", where=self.name, fix="give 1 or more")
         for check in (self._goal, self._criterion, self._chosen, self._limits):
             check()
+
+    @property
+    def followed_by(self) -> tuple[str, ...]:
+        """Least squares: what is left answers next to nothing before."""
+        return ("reconstruct",) if self.recover else ()
 
     def check(self, context: Context) -> None:
         """The criterion may need data, or gradients."""

@@ -293,7 +293,7 @@ def test_the_example_of_a_pass_can_be_read(capsys, name):
         assert "It has no options" in text
     else:
         assert "null" not in example[1]
-        assert from_text(example[1]).passes[-1].name == name
+        assert from_text(example[1]).explicit == {name}
 
 
 def test_a_pass_with_a_file_of_its_own_is_described_by_the_file():

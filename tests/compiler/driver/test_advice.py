@@ -38,6 +38,12 @@ def test_what_is_named_is_what_was_not_tried_and_what_this_target_has(optimize):
     assert any("prune{macs_kept=0.7}" in step for step in optimize(passes="prune{macs_kept=0.4}").report.advice)
 
 
+def test_recovery_that_is_weaker_than_what_was_tried_is_no_advice(optimize):
+    assert any("distill behind prune" in step for step in optimize(passes="prune{macs_kept=0.4}").report.advice)
+    unrepaired = optimize(passes="prune{macs_kept=0.4,recover=false}").report.advice
+    assert any("correct_bias behind prune" in step for step in unrepaired)
+
+
 def test_a_budget_that_is_met_needs_no_advice(optimize):
     assert optimize(passes="cleanup").report.advice == ()
 

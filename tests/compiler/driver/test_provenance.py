@@ -41,7 +41,7 @@ def test_what_has_no_words_is_said_to_be_in_memory(run, images):
     report, _ = run(data=images, passes=[graphpress.passes.Prune(ratio=0.5)], max_drop=None)
     words = shlex.split(report.provenance.command)
     assert words[words.index("--data") + 1] == "(in memory)"
-    assert words[words.index("--passes") + 1].endswith("prune{ratio=0.5}")
+    assert words[words.index("--passes") + 1].endswith("prune{ratio=0.5},reconstruct")
 
 
 def test_pruning_shows_channels_before_and_after(run, images):

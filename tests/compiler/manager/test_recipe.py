@@ -97,6 +97,26 @@ def test_what_a_pass_requires_is_put_before_it_once():
     assert passes.index("fold_constants") < passes.index("prune")
 
 
+@pytest.mark.parametrize(
+    ("text", "lossy"),
+    [
+        ("prune", ["prune", "reconstruct"]),
+        ("prune,cleanup", ["prune", "reconstruct"]),
+        ("prune,quantize", ["prune", "reconstruct", "quantize"]),
+        ("prune,prune", ["prune", "reconstruct"] * 2),
+        ("prune,correct_bias", ["prune", "correct_bias"]),
+        ("prune,repair,quantize", ["prune", "repair", "quantize"]),
+        ("prune{recover=false}", ["prune"]),
+        ("prune{recover=false},quantize", ["prune", "quantize"]),
+    ],
+)
+def test_a_recovery_follows_where_none_is_named(text, lossy):
+    assert names(text) == lossy
+    recipe = from_text(text)
+    assert names(recipe.text()) == lossy, "as a manifest replays it"
+    assert "reconstruct" not in recipe.explicit
+
+
 def test_clean_up_is_lossless():
     assert all(one.lossless for one in from_name("cleanup").passes)
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from graphpress import ir
+from graphpress import ir, optimize
 from graphpress.analysis.cost import model_cost
 from graphpress.errors import UsageError
 from graphpress.manager.contract import Context
@@ -155,5 +155,18 @@ def test_wrong_words_are_errors(fields, word):
 def test_clean_up_comes_first_unless_it_is_there():
     alone, cleaned = ([step.name for step in from_text(text).passes] for text in ("prune", "cleanup,prune"))
     assert alone == cleaned
-    assert alone[-1] == "prune"
-    assert "fold_constants" in alone
+    assert alone[-2:] == ["prune", "reconstruct"]
+
+
+@pytest.mark.parametrize("data", [True, False])
+def test_least_squares_follows_by_default_where_there_is_data(data, tmp_path):
+    images = np.random.default_rng(0).normal(size=(48, 3, 16, 16)).astype(np.float32)
+    network, feed = build("resnet", depth=8, stem="cifar", width=8, image=16), {"input": images}
+    errors = {}
+    for text in ("prune", "prune{recover=false}"):
+        rows = [{"input": image[None]} for image in images] if data else None
+        result = optimize(network, data=rows, passes=text, output=tmp_path / text, max_drop=None, allow_worse=True)
+        (wanted,), (got,) = (Session(model).run(feed).values() for model in (network, result.output / "model.onnx"))
+        errors[text] = float(np.square(wanted - got).sum())
+    repaired, left_alone = errors.values()
+    assert repaired < 0.8 * left_alone if data else repaired == left_alone
