@@ -4,7 +4,8 @@
 
 Every comparison is that of the main job: pairs of fresh sessions, until nothing depends on more of them. Beside it
 stands what a single pair of sessions says, as long as the interval of its rounds is all that is known.
-The slower model is the same with a fifth more of the same layers.
+The slower model is the same with a fifth more of the same layers. The last two rows are for models that load slowly, of
+which each pair may be the last.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from graphpress.manager.gate import SLOWER, Comparison
 from graphpress.runtime import PairedTiming, Session, compare_latency, over_pairs, renew
+from graphpress.runtime.pairs import LONG_LOADING
 
 LAYERS, CHANNELS, IMAGE = 20, 32, 16
 LIMIT_SECONDS = 60.0
@@ -57,8 +59,8 @@ def busy(processes: int) -> Iterator[None]:
             process.kill()
 
 
-def compare(a: Path, b: Path, threads: int) -> tuple[PairedTiming, PairedTiming]:
-    """What the first pair of sessions says, and what the verdict rests on."""
+def compare(a: Path, b: Path, threads: int, loading: float) -> tuple[PairedTiming, PairedTiming]:
+    """What the first pair of sessions says, and what the verdict rests on where a pair takes so long to load."""
     sessions = Session(a, threads=threads), Session(b, threads=threads)
     feed = {"x0": np.random.default_rng(1).normal(size=(1, CHANNELS, IMAGE, IMAGE)).astype(np.float32)}
     first: list[PairedTiming] = []
@@ -72,13 +74,13 @@ def compare(a: Path, b: Path, threads: int) -> tuple[PairedTiming, PairedTiming]
         return timing
 
     size = Comparison(None, 1, 1)
-    joint = over_pairs(pair, lambda timing: replace(size, timing=timing).is_settled, LIMIT_SECONDS)
+    joint = over_pairs(pair, lambda timing: replace(size, timing=timing).is_settled, LIMIT_SECONDS, loading=loading)
     return first[0], joint
 
 
-def row(name: str, a: Path, b: Path, count: int, threads: int) -> str:
+def row(name: str, a: Path, b: Path, count: int, threads: int, loading: float) -> str:
     """A row of the table."""
-    began, results = time.perf_counter(), [compare(a, b, threads) for _ in range(count)]
+    began, results = time.perf_counter(), [compare(a, b, threads, loading) for _ in range(count)]
     seconds = (time.perf_counter() - began) / max(1, count)
     single, joint = ([pair[index] for pair in results] for index in range(2))
     slower = [sum(timing.low > SLOWER for timing in timings) for timings in (single, joint)]
@@ -102,5 +104,9 @@ if __name__ == "__main__":
         copy = Path(copyfile(model, Path(folder, "copy.onnx")))
         print("| result | slower by one pair | slower | ratio (median) | spread of pairs | pairs | s each |")
         print("|---|---|---|---|---|---|---|")
-        print(row("its own copy", model, copy, options.copies, options.threads), flush=True)
-        print(row("1.2 times the work", model, slower, options.slower, options.threads), flush=True)
+        for loading, words in ((0.0, ""), (2 * LONG_LOADING, ", loads slowly")):
+            for name, result, count in (
+                ("its own copy", copy, options.copies),
+                ("1.2 times the work", slower, options.slower),
+            ):
+                print(row(name + words, model, result, count, options.threads, loading), flush=True)

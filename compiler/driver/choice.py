@@ -235,7 +235,9 @@ def compare(job: Job, artifact: Artifact, *, decides: bool = True) -> Comparison
         timing = over_pairs(
             _pair_timer(job, artifact, runner),
             lambda joint: not decides or replace(comparison, timing=joint).is_settled,
-            min(LIMIT_SECONDS if decides else BRIEF_SECONDS, job.config.deadline.left()),
+            LIMIT_SECONDS if decides else BRIEF_SECONDS,
+            loading=2 * job.inputs.session.load_seconds,
+            end=job.config.deadline.at(1.0),
         )
         comparison = replace(comparison, timing=timing)
         stand_by(job.inputs.session, runner)

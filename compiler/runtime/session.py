@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -117,6 +118,7 @@ class Session:
         inputs: what the model wants.
         output_names: of what it returns.
         can_stand_by: whether the model is large, and a file: ``stand_by`` gives its memory back.
+        load_seconds: how long loading it took.
 
     Raises:
         ModelError: ONNX Runtime cannot load the model.
@@ -146,7 +148,9 @@ class Session:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)
         self._open = partial(_open, model, extra_outputs, options)
         self._session: onnxruntime.InferenceSession | None
+        began = time.perf_counter()
         self._session, facts = self._open()
+        self.load_seconds = time.perf_counter() - began
         self._is_file = isinstance(model, (str, Path))
         self.can_stand_by = self._is_file and facts.weight_bytes > KEPT_BYTES
         self.inputs = _input_specs(self._session.get_inputs(), facts)
