@@ -20,15 +20,14 @@ from dataclasses import dataclass
 
 from graphpress.backends.tensorrt.canonicalize import canonicalize
 from graphpress.backends.tensorrt.lint.device import Device
-from graphpress.ir import DataType, Graph, Model, Refusal, clone, graphs, is_standard, materialize_float_types
+from graphpress.ir import Graph, Model, Refusal, clone, graphs, materialize_float_types
 from graphpress.ir.encoding import clear_annotations, float_type, set_float_type
 from graphpress.ir.qdq import import_qdq, materialize_qdq
 from graphpress.lint import type_limit
-from graphpress.runtime import keep_float_layers, write_biases_apart
+from graphpress.runtime import has_half_concats, keep_float_layers, widen_concats, write_biases_apart
 
-QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 USE_KEY = "use"
-USE_OF_HALF_QUANTIZERS = "for TensorRT; ONNX Runtime needs the session option session.disable_quant_qdq=1"
+USE_OF_HALF_CONCATS = "for TensorRT; ONNX Runtime needs the session option session.disable_quant_qdq=1"
 
 LACKED_BY_ONNX_RUNTIME = frozenset({"bfloat16"})
 """Float types in which it has no kernels on a processor."""
@@ -75,17 +74,9 @@ def _widen(model: Model, device: Device) -> Iterator[Refusal]:
 def strong_form(canonical: Model) -> Model:
     """A copy with every type written out; its metadata say so where ONNX Runtime needs an option for it."""
     form = _typed_form(canonical, simulate=False)
-    if has_half_quantizers(form):
-        form.metadata_props[USE_KEY] = USE_OF_HALF_QUANTIZERS
+    if has_half_concats(form):
+        form.metadata_props[USE_KEY] = USE_OF_HALF_CONCATS
     return form
-
-
-def has_half_quantizers(form: Model) -> bool:
-    """Whether a scale is in half precision: ONNX Runtime's optimizer may make integer kernels of it that there are not,
-    and the model does not load then.
-    """
-    quantizers = (node for graph in graphs(form) for node in graph if is_standard(node, *QUANTIZERS))
-    return any(node.inputs[1] is not None and node.inputs[1].dtype == DataType.FLOAT16 for node in quantizers)
 
 
 def weak_form(canonical: Model) -> Model:
@@ -126,6 +117,7 @@ def rounded_form(canonical: Model) -> Model:
 
 def _typed_form(canonical: Model, *, simulate: bool) -> Model:
     form = clone(canonical)
+    widen_concats(form)
     materialize_qdq(form)
     materialize_float_types(form, simulate=simulate)
     _guard(form)

@@ -10,6 +10,7 @@ import os
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 from graphpress.runtime.float_biases import write_biases_apart
+from graphpress.runtime.float_concats import has_half_concats, widen_concats
 from graphpress.runtime.float_layers import keep_float_layers
 from graphpress.runtime.measure import PairedTiming, call_times, compare_alone, compare_latency, undisturbed_latency
 from graphpress.runtime.pairs import compare_sessions, over_pairs
@@ -30,11 +31,13 @@ __all__ = [
     "compare_alone",
     "compare_latency",
     "compare_sessions",
+    "has_half_concats",
     "is_large",
     "keep_float_layers",
     "over_pairs",
     "renew",
     "stand_by",
     "undisturbed_latency",
+    "widen_concats",
     "write_biases_apart",
 ]

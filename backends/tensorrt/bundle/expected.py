@@ -12,10 +12,10 @@ from graphpress.backends.tensorrt.bundle.commands import BUILDER_FLAGS, CALIBRAT
 from graphpress.backends.tensorrt.bundle.contents import Bundle
 from graphpress.backends.tensorrt.bundle.golden import ExpectedOutput, Golden
 from graphpress.backends.tensorrt.bundle.script import template
-from graphpress.backends.tensorrt.legalize import has_half_quantizers
 from graphpress.manager.manifest import file_record
 from graphpress.plain import plain
 from graphpress.printable import printable_json, shell_word
+from graphpress.runtime import has_half_concats
 
 BUNDLE_VERSION = 1
 
@@ -78,7 +78,7 @@ def readme(bundle: Bundle, names: Sequence[str]) -> str:
         plan=ready[0] if ready else ways[0].plan,
         shapes=shapes,
         ready=bool(ready),
-        half=has_half_quantizers(bundle.models[bundle.platform.typing[0]]),
+        half=has_half_concats(bundle.models[bundle.platform.typing[0]]),
         models=list(bundle.model_files.values()),
         others=" or ".join(_option(way) for way in ways[1:]),
         command=usual_command(ways[0], bundle.platform),

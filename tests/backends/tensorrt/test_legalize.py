@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import onnx.parser
-import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -450,17 +449,3 @@ def test_what_has_no_other_words_stays(dtype, zero):
     encoding = AffineEncoding(dtype, (0.1,), (zero,))
     model = small_resnet()
     assert canonical_encoding(encoding, model.graph.inputs[0]) == encoding
-
-
-@pytest.mark.parametrize("form", [strong_form, weak_form])
-def test_onnx_runtime_computes_the_same_of_a_form_with_default_options(annotated, form):
-    """Biases are what its optimizer spoils there."""
-    made = form(canonical(annotated))
-    session = onnxruntime.InferenceSession(serialize(made), providers=["CPUExecutionProvider"])
-    (plain,) = session.run(None, feed())
-    assert near(plain, run(made), FLIPS)
-
-
-def test_a_form_says_where_onnx_runtime_needs_an_option(annotated):
-    assert "session.disable_quant_qdq" in strong_form(canonical(annotated)).metadata_props["use"]
-    assert "use" not in weak_form(canonical(annotated)).metadata_props
