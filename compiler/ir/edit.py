@@ -214,6 +214,14 @@ class Editor:
             if output is old:
                 owner.outputs[index] = new
 
+    def lift(self, value: Value, graph: Graph) -> None:
+        """Move an initializer that is no output of its graph into one around it, under a name that is free there."""
+        owner = value.graph
+        assert isinstance(owner, Graph)
+        del owner.initializers[value.name or ""]
+        value.name = self.fresh_name(value.name or "constant")
+        graph.register_initializer(value)
+
     def remove(self, *nodes: Node) -> None:
         """Remove nodes whose outputs nobody reads, and the initializers that only they read."""
         for node in nodes:

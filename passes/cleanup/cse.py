@@ -4,8 +4,10 @@
 
 Two nodes are the same when they are the same standard operator with the same operands (in any order where the
 operator commutes) and exactly equal attributes; tensors are compared by content. A subgraph reuses what the graphs
-around it have computed before it. Left alone: random operators, nodes with subgraphs, other domains, and
-QuantizeLinear/DequantizeLinear, which annotate one use each. Two results that are both graph outputs stay two.
+around it have computed before it. Of equal large constants in branches beside one another, one goes into the graph
+around them; a small one stays, for its numbers help to infer the shapes in its branch. Left alone: random operators,
+nodes with subgraphs, other domains, and QuantizeLinear/DequantizeLinear, which annotate one use each. Two results that
+are both graph outputs stay two.
 """
 
 from __future__ import annotations
@@ -39,6 +41,9 @@ from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.ops import lookup
 from graphpress.passes.cleanup._purity import is_random
 
+LIFTED_BYTES = 1024
+"""Constants of fewer bytes stay in their branches."""
+
 
 @dataclass(frozen=True)
 class CommonSubexpressionElimination(Pass):
@@ -51,7 +56,7 @@ class CommonSubexpressionElimination(Pass):
         merger = _Merger(Editor(model), _Contents(model))
         bodies: list[Graph | Function] = [model.graph, *model.functions.values()]
         for body in bodies:
-            merger.merge(body, ChainMap())
+            merger.merge(body, ChainMap(), ())
         return Outcome(merger.merged)
 
 
@@ -60,29 +65,45 @@ class _Merger:
     edit: Editor
     contents: _Contents
     node_keys: dict[Node, Hashable] = field(default_factory=dict)
+    apart: dict[Hashable, tuple[Value, tuple[Graph, ...]]] = field(default_factory=dict)
     merged: int = 0
 
-    def merge(self, graph: Graph | Function, seen: ChainMap[Hashable, Node | Value]) -> None:
+    def merge(self, graph: Graph | Function, seen: ChainMap[Hashable, Node | Value], around: tuple[Graph, ...]) -> None:
         """Merge within ``graph`` and what it sees of the graphs around it."""
+        path = (*around, graph) if isinstance(graph, Graph) else around
         if isinstance(graph, Graph):
             for value in list(graph.initializers.values()):
-                self._merge_constant(value, seen)
+                self._merge_constant(value, seen, path)
         for node in graph:
             if holds_graphs(node):
                 for subgraph in subgraphs_of(node):
-                    self.merge(subgraph, seen.new_child())
+                    self.merge(subgraph, seen.new_child(), path)
             elif _is_mergeable(node):
                 self._merge_node(node, seen)
 
-    def _merge_constant(self, value: Value, seen: ChainMap[Hashable, Node | Value]) -> None:
+    def _merge_constant(self, value: Value, seen: ChainMap[Hashable, Node | Value], path: tuple[Graph, ...]) -> None:
         key = self.contents.key(value)
         if key is None:
             return
+        if key not in seen:
+            self._share(key, value, seen, path)
         first = seen.setdefault(key, value)
         if isinstance(first, Value) and first is not value and not value.is_graph_output():
             self.edit.replace(value, first)
             self.edit.drop_if_unused(value)
             self.merged += 1
+
+    def _share(
+        self, key: Hashable, value: Value, seen: ChainMap[Hashable, Node | Value], path: tuple[Graph, ...]
+    ) -> None:
+        """Put the equal of a large constant that stands in a branch beside into the innermost graph around both."""
+        alike, others = self.apart.setdefault(key, (value, path))
+        common = tuple(graph for graph, other in zip(path, others, strict=False) if graph is other)
+        if alike is value or not common or alike.is_graph_output() or _bytes(alike) < LIFTED_BYTES:
+            return
+        self.edit.lift(alike, common[-1])
+        self.apart[key] = alike, common
+        seen.maps[len(path) - len(common)][key] = alike
 
     def _merge_node(self, node: Node, seen: ChainMap[Hashable, Node | Value]) -> None:
         """Attributes are compared only where operator and operands agree: most nodes have no equal."""
@@ -168,6 +189,10 @@ def _outline(value: Value) -> Hashable:
 def _first_elements(value: Value) -> bytes:
     assert value.const_value is not None
     return value.const_value.numpy().reshape(-1)[:8].tobytes()
+
+
+def _bytes(value: Value) -> int:
+    return 0 if value.const_value is None else value.const_value.nbytes
 
 
 def _contents(tensor: TensorProtocol) -> Hashable:

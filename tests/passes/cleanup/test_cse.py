@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from graphpress.passes.cleanup.cse import CommonSubexpressionElimination
+from graphpress.passes.cleanup.fold_constants import FoldConstants
 
 
 def test_whole_equal_branches_merge_in_one_walk(build, clean):
@@ -90,6 +91,23 @@ def test_branches_do_not_see_each_other(build, clean):
         "else_branch = e () => (float[2] b) { f = Exp(x) b = Neg(f) }> }"
     )
     assert clean(CommonSubexpressionElimination(), model).outcome.changes == 0
+
+
+@pytest.mark.parametrize(("size", "lifted"), [(256, True), (2, False)])
+def test_what_branches_hold_each_for_itself_is_stored_once_around_them(size, lifted, build, clean):
+    def branch(name, op, number):
+        weight = f"w = Constant<value = float[{size}] {{{', '.join(map(str, range(size)))}}}>()"
+        return f"{name} = g{number} () => (float[{size}] o{number}) {{ {weight} o{number} = {op}(x, w) }}"
+
+    model = build(
+        f"(float[{size}] x, bool c, bool d) => (float[{size}] y) {{ "
+        f"r = If(d)<{branch('then_branch', 'Add', 1)}, {branch('else_branch', 'Mul', 2)}> "
+        f"s = If(c)<{branch('then_branch', 'Sub', 3)}, {branch('else_branch', 'Max', 4)}> y = Add(r, s) }}"
+    )
+    done = clean(CommonSubexpressionElimination(), clean(FoldConstants(), model).model)
+    assert [len(graph.initializers) for graph in done.model.graph.subgraphs()] == [0 if lifted else 1] * 4
+    assert len(done.model.graph.initializers) == lifted
+    assert done.outcome.changes == 3 * lifted
 
 
 def test_annotated_values_and_quantizers_stay_apart(build, clean):
