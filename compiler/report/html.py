@@ -92,6 +92,7 @@ def is_idle(record: PassRecord) -> bool:
 
 def _view(report: Report) -> dict[str, Any]:
     layers, bars = plotted(report.layers), timeline(report.passes)
+    rated = [layer for layer in report.layers if layer.sqnr is not None]
     return {
         "report": report,
         "sentences": sentences,
@@ -110,7 +111,8 @@ def _view(report: Report) -> dict[str, Any]:
         "macs_by_form": _macs_by_form(report.layers),
         "computing": sum(1 for layer in report.layers if layer.macs),
         "timed": any(layer.seconds is not None for layer in report.layers),
-        "rated": any(layer.sqnr is not None for layer in report.layers),
+        "rated": bool(rated),
+        "weakest": min(rated, key=lambda layer: layer.sqnr or 0.0, default=None),
         "resized": any(layer.channels != layer.channels_before for layer in report.layers),
         "plain": plain,
     }

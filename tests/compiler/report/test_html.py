@@ -250,6 +250,13 @@ def test_columns_that_were_not_measured_are_left_out(full_report):
     assert unbalanced(page) == []
 
 
+def test_the_layer_with_the_largest_error_is_named(full_report):
+    rated = [replace(layer, sqnr=30.0 + at) for at, layer in enumerate(full_report.layers)]
+    rated[1] = replace(rated[1], sqnr=12.34)
+    page = render_html(replace(full_report, layers=tuple(rated)))
+    assert f"The least is 12.3 dB, of <code>{rated[1].name}</code>" in page
+
+
 def test_the_time_line_adds_up(full_report):
     bars = timeline(full_report.passes)
     assert [bar.start for bar in bars] == pytest.approx([0, 100 * 0.1 / 8.6, 100 * 5.6 / 8.6])
