@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -257,9 +258,22 @@ def _metric(options: Options, data: Dataset, probe: Probe, session: Session) -> 
     labels = data.evaluation.labels
     if not probe.expected:
         return resolve_metric(options.metric, labels is not None)
-    rows = sample_count(probe.feeds[0], session.inputs)
-    answer = Predictions(probe.expected[0], None if labels is None else labels[:rows], None, rows, rows)
+    rows = [sample_count(feed, session.inputs) for feed in probe.feeds]
+    outputs, total = _joined(probe.expected, rows)
+    answer = Predictions(outputs, None if labels is None else labels[:total], None, total, total)
     return resolve_metric(options.metric, labels is not None, answer)
+
+
+def _joined(answers: Sequence[Mapping[str, Any]], rows: Sequence[int]) -> tuple[Mapping[str, Any], int]:
+    """The outputs with a row for each sample, of all answers, and how many those are; of the first where others have
+    another shape.
+    """
+    arrays = {name: array for name, array in answers[0].items() if isinstance(array, np.ndarray)}
+    batched = [name for name, array in arrays.items() if array.shape[:1] == (rows[0],)]
+    shapes = {tuple(answer[name].shape[1:] for name in batched) for answer in answers}
+    if len(shapes) > 1:
+        return answers[0], rows[0]
+    return {**answers[0], **{name: np.concatenate([answer[name] for answer in answers]) for name in batched}}, sum(rows)
 
 
 def _specs(session: Session, model: Model, config: RunConfig) -> tuple[InputSpec, ...]:

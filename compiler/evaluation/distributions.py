@@ -23,7 +23,7 @@ def class_scores(outputs: Mapping[str, np.ndarray], rows: int) -> str | None:
     arrays = numeric(outputs)
     shapes = {name: trimmed(array) if len(arrays) == 1 else array for name, array in arrays.items()}
     plain = {name: array for name, array in shapes.items() if is_floating(array.dtype) and array.ndim == 2}
-    return best_class_output(plain, rows, None, any_width=True)
+    return best_class_output(plain, rows, None, lambda _: True)
 
 
 def log_probabilities(scores: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from graphpress.evaluation.outputs import (
     numeric,
     predicted,
 )
+from graphpress.evaluation.roles import are_many, stand_out
 from graphpress.evaluation.similarity import closeness, cosine, decibels, energies
 from graphpress.evaluation.user_metric import user_metric
 
@@ -67,7 +68,8 @@ def resolve_metric(
     if name is not None and is_reference(name):
         return user_metric(load_object(name, error=UsageError), name)
     kind, _, output = (name or ("top1" if has_labels else "agreement")).partition("@")
-    classes = None if answer is None else class_output(answer, output or None)
+    may_score = stand_out if name is None else are_many  # a metric that was named is believed
+    classes = None if answer is None else class_output(answer, output or None, may_score)
     if kind == "agreement" and answer is not None and classes is None:
         kind = "closeness"
     metrics = _built_in(Scored(kind if name is None or not output else name, output or None, classes))

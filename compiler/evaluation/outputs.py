@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from graphpress.data.inputs import Feed, is_floating
 from graphpress.errors import DataError, UsageError, did_you_mean
-from graphpress.evaluation.roles import best_class_output
+from graphpress.evaluation.roles import are_many, best_class_output
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -86,8 +86,11 @@ def pick(outputs: Outputs, name: str) -> str:
     return name
 
 
-def class_output(predictions: Predictions, output: str | None) -> str | None:
-    """The output that scores or predicts classes: the named one, else that for which most speaks (``roles``).
+def class_output(
+    predictions: Predictions, output: str | None, may_score: Callable[[np.ndarray], bool] = are_many
+) -> str | None:
+    """The output that scores or predicts classes: the named one, else that for which most speaks (``roles``), or one
+    that may score them, as far as its numbers tell.
 
     Extents of 1 behind these don't count in an only output, as global pooling leaves them. Among several outputs they
     do: there ``[N, anchors, 1]`` is a detector's scores of one class.
@@ -96,7 +99,7 @@ def class_output(predictions: Predictions, output: str | None) -> str | None:
     if output is not None:
         return pick(arrays, output)
     shapes = {name: trimmed(array) if len(arrays) == 1 else array for name, array in arrays.items()}
-    return best_class_output(shapes, predictions.rows, predictions.labels)
+    return best_class_output(shapes, predictions.rows, predictions.labels, may_score)
 
 
 def predicted(array: np.ndarray, predictions: Predictions) -> np.ndarray:

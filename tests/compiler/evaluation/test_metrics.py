@@ -294,13 +294,19 @@ def test_compare_outputs():
 
 SOFTMAX = np.exp(X) / np.exp(X).sum(1, keepdims=True)
 TOKENS = RNG.standard_normal((10, 7, 9)).astype(np.float32)
+LOGITS = X + 8 * np.eye(X.shape[1], dtype=np.float32)[X.argmax(1)]
+HOURS = 500 + 200 * np.sin(np.arange(24) / 4 + X[:, :1]).astype(np.float32)
 
 
 @pytest.mark.parametrize(
     ("outputs", "scored"),
     [
-        ({"y": X}, "y"),
-        ({"y": X[:, :4]}, None),
+        ({"y": LOGITS}, "y"),
+        ({"y": np.log(SOFTMAX)}, "y"),
+        ({"y": LOGITS[:, :4]}, None),
+        ({"y": X}, None),
+        ({"y": 1000 * X + 5000 * np.arange(X.shape[1], dtype=np.float32)}, None),
+        ({"y": HOURS}, None),
         ({"logits": X[:, :2]}, "logits"),
         ({"dense_2": X[:, :4], "softmax_1": SOFTMAX[:, :2] / SOFTMAX[:, :2].sum(1, keepdims=True)}, "softmax_1"),
         ({"a": X, "b": SOFTMAX}, "b"),
@@ -321,6 +327,14 @@ def test_the_output_that_scores_classes_is_chosen_by_meaning(outputs, scored):
     assert resolve_metric(None, False, answer(run)).name == ("agreement" if scored else "closeness")
     note = score(None, run, reference=run).note
     assert (f"on output {scored!r}" in note) == (scored is not None and len(outputs) > 1)
+
+
+def test_a_metric_of_classes_that_was_named_takes_an_output_for_which_nothing_speaks():
+    def run(feed):
+        return {"y": feed["x"]}
+
+    assert resolve_metric(None, False, answer(run)).name == "closeness"
+    assert resolve_metric("agreement", False, answer(run)).name == "agreement"
 
 
 def test_labels_speak_for_an_output_that_nothing_else_speaks_for():
