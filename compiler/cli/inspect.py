@@ -48,11 +48,12 @@ def inspect(model: str, cost: bool, groups: bool, as_json: bool) -> None:
 
 
 def _show_groups(model: Model, as_json: bool) -> None:
-    from graphpress.coupling import couple, unshare
+    from graphpress.coupling import couple, shuffles_to_gathers, unshare
     from graphpress.ir import label
 
     model = _clean(model)
     unshare(model)
+    shuffles_to_gathers(model)
     coupling = couple(model)
     if as_json:
         echo_json(

@@ -13,9 +13,6 @@ from graphpress.ops.semantics.slices import sliced
 from graphpress.ops.shrink import Shrink, ranks
 from graphpress.ops.spec import MOVES_FIRST, Flow, OpSpec, Quantization, Role
 
-_RUN_TIME = ("GatherND", "GatherElements", "Compress")
-_SCATTERING = ("Scatter", "ScatterElements", "ScatterND", "TensorScatter")
-_FINDING = ("NonZero", "NonMaxSuppression", "Unique")
 _LONGEST_INDEX = 1 << 24
 _SIZES_ARE_AN_INPUT_SINCE = 13
 _BEFORE_THE_FIRST = -(1 << 31)
@@ -28,7 +25,7 @@ def entries() -> dict[str, OpSpec]:
         "Concat": OpSpec(_concat, moving, Quantization(Role.MOVES_DATA, shared=None)),
         "Gather": OpSpec(_gather, moving, MOVES_FIRST, shrink=_other_indices),
         "GatherElements": OpSpec(opaque, moving, MOVES_FIRST),
-        "GatherND": OpSpec(opaque, moving, MOVES_FIRST),
+        "GatherND": OpSpec(_gather_nd, moving, MOVES_FIRST, shrink=_other_coordinates),
         "OneHot": OpSpec(_one_hot, moving),
         "Slice": OpSpec(_slice, moving, MOVES_FIRST, shrink=_other_bounds),
         "Split": OpSpec(_split, moving, MOVES_FIRST, shrink=_smaller_parts),
@@ -153,6 +150,27 @@ def _other_indices(shrink: Shrink) -> None:
     wanted = indices.astype(np.int64) % len(mask)
     kept = wanted[mask[wanted]] if wanted.ndim else wanted
     shrink.edit.own_constant(shrink.node.node, 1, ranks(mask)[kept].astype(indices.dtype))
+
+
+def _gather_nd(flow: Flow) -> Sequence[Axes | None]:
+    """Axes behind those that are indexed pass. A constant row of single indices selects, as a Gather along axis 0."""
+    data, picked = flow.of(0), flow.of(1)
+    batch = flow.node.integer("batch_dims", 0)
+    indexed, indices = batch + len(picked[-1]), flow.node.constant(1)
+    if indices is not None and indices.ndim == 2 and (batch, indexed) == (0, 1) and len(indices) <= _LONGEST_INDEX:
+        return [(data[0][indices[:, 0]], *data[1:])]
+    whole_axes(flow, range(indexed), "an axis indexed by coordinates")
+    pin_inputs(flow, [1], "coordinates")
+    return [(*flow.fixed(flow.node.output_shape()[: len(picked) - 1], "an axis of coordinates"), *data[indexed:])]
+
+
+def _other_coordinates(shrink: Shrink) -> None:
+    """As of a Gather: coordinates count what is left."""
+    mask, indices = shrink.read(0, 0), shrink.node.constant(1)
+    if indices is None or mask.all():
+        return
+    wanted = indices % len(mask)
+    shrink.edit.own_constant(shrink.node.node, 1, ranks(mask)[wanted[mask[wanted[:, 0]]]].astype(indices.dtype))
 
 
 def _one_hot(flow: Flow) -> Sequence[Axes | None]:

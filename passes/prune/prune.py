@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from graphpress.allocation import Goal, Kind
-from graphpress.coupling import Blocks, Coupling, Group, couple, remove, unshare
+from graphpress.coupling import Blocks, Coupling, Group, couple, remove, shuffles_to_gathers, unshare
 from graphpress.coupling.cost import Totals
 from graphpress.coupling.kept import composed
 from graphpress.errors import UsageError
@@ -107,6 +107,7 @@ class Prune(Pass):
     def run(self, model: Model, context: Context) -> Outcome:
         """Group, score, allocate, remove; as often as there are steps."""
         unshare(model)
+        shuffles_to_gathers(model)
         outcome, goal, left, history = Outcome(), self._goal(), 1.0, PruneHistory()
         shortfall: Refusal | None = None
         scored = False

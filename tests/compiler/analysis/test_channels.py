@@ -184,6 +184,28 @@ def test_run_time_indices_pin_only_the_indexed_axis(build: Any) -> None:
     assert why(channels, table[1]) == {None}
 
 
+def test_coordinates_pin_only_what_they_index(build: Any) -> None:
+    table = build.weight(3, 4, 10)
+    rows = build("GatherND", table, build("Cast", "x", to=onnx.TensorProto.INT64))
+    model = build.model({"x": [5, 2]}, [build("MatMul", rows, build.weight(10, 4))])
+    channels = propagate(model)
+    first, second, free = named(model, channels, table)
+    assert why(channels, first) == why(channels, second) == {"an axis indexed by coordinates of GatherND n1"}
+    assert why(channels, free) == {None}
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "wrap"])
+def test_channels_that_are_padded_with_others_stay(mode: str, build: Any) -> None:
+    """What is copied from a neighbor goes with it, which would shift what is copied; a constant is on its own."""
+    stem = build.conv("x", 3, 4)
+    wide = build("Pad", stem, build.constant(np.array([0, 2, 0, 0, 0, 2, 0, 0])), mode=mode)
+    model = build.model(IMAGE, [build.conv(wide, 8, 4)])
+    channels = propagate(model)
+    free = mode == "constant"
+    assert channels.classes.resolve(named(model, channels, wide)[1]).all() == free
+    assert why(channels, named(model, channels, stem)[1]) == {None if free else "a padded axis of Pad n1"}
+
+
 def test_integer_weights_shrink_and_integer_parameters_do_not(build: Any) -> None:
     scale, zero = build.constant(np.full(8, 0.1, np.float32)), build.constant(np.zeros(8, np.int8))
     kernel = build.constant(build.random.integers(-9, 9, (8, 3, 1, 1), np.int8))

@@ -119,6 +119,29 @@ def padded_shortcut(b: Any) -> Any:
     return IMAGE, [b.conv(b("Add", wide, b.conv(stem, 4, 8)), 8, 4)]
 
 
+def padded_with_a_number(b: Any) -> Any:
+    stem = b.conv("x", 3, 4)
+    wide = b("Pad", stem, b.constant(np.array([1, 3])), b.constant(np.float32(2)), b.constant(np.array([1])))
+    return IMAGE, [b.conv(b("Add", wide, b.conv(stem, 4, 8)), 8, 4)]
+
+
+def shortcut_of_every_second_pixel(b: Any) -> Any:
+    """The identity of He et al. 2015, option A: every second pixel, the new channels zero, on either side."""
+    starts, ends, axes, steps = (b.constant(np.array(numbers)) for numbers in ([0, 0], [6, 6], [2, 3], [2, 2]))
+    stem = b("Relu", b.conv("x", 3, 4))
+    few = b("Slice", stem, starts, ends, axes, steps)
+    zeros = b.constant(np.zeros((2, 2, 3, 3), np.float32))
+    branch = b("Conv", stem, b.weight(8, 4, 2, 2), strides=[2, 2])
+    return IMAGE, [b.conv(b("Relu", b("Add", b("Concat", zeros, few, zeros, axis=1), branch)), 8, 4)]
+
+
+def picked_by_coordinates(b: Any) -> Any:
+    """How torch.export writes ``x[:, order]``."""
+    first = b("Transpose", b.conv("x", 3, 8), perm=[1, 0, 2, 3])
+    picked = b("GatherND", first, b.constant(np.array([[5], [1], [-5], [7], [0]])))
+    return IMAGE, [b.conv(b("Transpose", picked, perm=[1, 0, 2, 3]), 5, 4)]
+
+
 def depth_to_space(b: Any) -> Any:
     up = b("DepthToSpace", b.conv("x", 3, 12), blocksize=2)
     down = b("SpaceToDepth", b.conv(up, 3, 5), blocksize=2)
@@ -165,6 +188,7 @@ def einsum(b: Any) -> Any:
 GRAPHS: list[Graph] = [
     plain, residual, concat_then_split, sliced, sliced_with_narrow_bounds, expanded, depthwise, depthwise_multiplied,
     grouped, shuffled, flattened, normed, group_normed, squeeze_excite, transposed_conv, padded_shortcut,
+    padded_with_a_number, shortcut_of_every_second_pixel, picked_by_coordinates,
     depth_to_space, perceptron, heads, attention, rotary, einsum, one_hot,
 ]  # fmt: skip
 
