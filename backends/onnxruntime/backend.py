@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graphpress.analysis.shapes import with_inner_shapes
+from graphpress.analysis.shapes import infer_shapes, with_inner_shapes
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
 from graphpress.backends.onnxruntime.kernel_times import node_seconds
 from graphpress.backends.onnxruntime.running import (
@@ -30,11 +30,13 @@ from graphpress.ir import (
     input_of,
     is_constant,
     is_standard,
+    load,
     save,
     tensors,
 )
 from graphpress.ir.encoding import compute_request, compute_requests, float_type, read_encoding
 from graphpress.ir.files import read_message
+from graphpress.ir.opaque import carry_opacity, opaque_nodes
 from graphpress.ir.qdq import materialize_qdq, unmaterializable
 from graphpress.ir.saturation import absorb_activations
 from graphpress.runtime import KEPT_BYTES, Session, keep_float_layers
@@ -87,7 +89,7 @@ class OnnxRuntimeBackend(Backend):
             delivered = with_inner_shapes(prepared.delivered) if options.inner_shapes else prepared.delivered
             files = save(delivered, out / "model.onnx")
         left_float = None if _is_all_float(prepared) else _left_float(prepared.annotated)
-        return OnnxRuntimeArtifact(files, options.threads, notes, left_float)
+        return OnnxRuntimeArtifact(files, options.threads, notes, left_float, _partial(files[0], prepared.delivered))
 
 
 class OnnxRuntimeArtifact:
@@ -99,14 +101,20 @@ class OnnxRuntimeArtifact:
         notes: for the report.
         left_float: names of the layers with weights that nobody asked to compute in integers; None where the model
             computes in float32 alone: then that needs no look at the graph that runs.
+        model: what is in the file, where only a part of that can be run.
     """
 
     def __init__(
-        self, files: list[Path], threads: int, notes: Sequence[str] = (), left_float: frozenset[str] | None = None
+        self,
+        files: list[Path],
+        threads: int,
+        notes: Sequence[str] = (),
+        left_float: frozenset[str] | None = None,
+        model: Model | None = None,
     ) -> None:
-        self.files = files
+        self.files, self._model = files, files[0] if model is None else model
         self._threads, self._notes, self._left_float = threads, notes, left_float
-        self._session = Session(files[0], threads=threads)
+        self._session = Session(self._model, threads=threads)
 
     @property
     def bytes(self) -> int:
@@ -137,13 +145,23 @@ class OnnxRuntimeArtifact:
         self.stand_by()
         with scratch_folder() as scratch:
             optimized = scratch / "optimized.onnx"
-            Session(self.files[0], threads=self._threads, optimized_path=optimized)
+            Session(self._model, threads=self._threads, optimized_path=optimized)
             graph = read_message(optimized).graph
         became = arithmetic_of(graph)
         rounded = sorted(self._left_float & integer_layers(graph, became))
         refusals = [Refusal(name, ROUNDED, UNROUNDED) for name in rounded]
         became = {**became, **arithmetic_of_fused(read_message(self.files[0]).graph, graph, became)}
         return Findings(became, self._notes, refusals)
+
+
+def _partial(file: Path, delivered: Model) -> Model | None:
+    """What was written, read again, where opaque operators keep a session from being made of the file."""
+    if not opaque_nodes(delivered):
+        return None
+    model = load(file)
+    infer_shapes(model)
+    carry_opacity(delivered, model)
+    return model
 
 
 def _is_all_float(prepared: Prepared) -> bool:

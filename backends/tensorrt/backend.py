@@ -283,4 +283,7 @@ def _sizes(shape: Sequence[int]) -> str:
 def _unchecked(plugins: list[Node]) -> Findings:
     """What is known of a model with operators that only the device has: nothing here compiles or runs it."""
     parts = ", ".join(f"{node.op_type} ({label(node)})" for node in plugins)
-    return Findings(unverified=[f"not built and not run here, because of plugins: {parts}", ON_THE_DEVICE])
+    return Findings(
+        notes=["what the device's TensorRT does not know must be a plugin that is loaded there"],
+        unverified=[f"not built and not run here, because of plugins: {parts}", ON_THE_DEVICE],
+    )

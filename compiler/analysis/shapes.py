@@ -28,13 +28,14 @@ from graphpress.ir import (
     Value,
     clone,
     graphs,
-    is_standard,
     label,
     static_shape,
     with_subgraphs,
 )
+from graphpress.ir.foreign import is_defined
 from graphpress.ir.garbage import paused_collection
 from graphpress.ir.light import to_light_proto
+from graphpress.ir.opaque import opaque_nodes
 from graphpress.ir.values import STANDARD_DOMAINS, dims_text, symbolic_dims
 from graphpress.memory import memory_budget
 from graphpress.runtime import InputSpec
@@ -302,10 +303,11 @@ def _forget_inner_shapes(model: Model, sizes: Mapping[str, int]) -> None:
 
     Types go too: onnx 1.23 takes wrong sizes from a value that declares a type without a shape.
     """
+    opaque = set(opaque_nodes(model))
     for graph in graphs(model):
         for node in graph:
             for output in node.outputs:
-                if not is_standard(node):
+                if node in opaque or not is_defined(node):
                     output.shape = _bound(output, sizes)
                 elif not output.is_graph_output():
                     output.shape, output.type = None, None

@@ -243,7 +243,7 @@ def fit(array: np.ndarray, dims: Dims, where: str) -> Sample:
     if dims and matches(array.shape, body):
         return Sample(array, stacked=True)
     if array.ndim == len(dims) and array.shape[:1] == (1,) and matches(array.shape[1:], body):
-        return Sample(array[0], stacked=True)
+        return Sample(array.reshape(array.shape[1:]), stacked=True)  # array[0] of text is no array
     if matches(array.shape, dims):
         return Sample(array, stacked=False)
     for axis, extent in enumerate(body):

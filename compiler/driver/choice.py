@@ -138,9 +138,13 @@ def _try(job: Job, checkpoint: Checkpoint, folder: Path, dropped: Sequence[Dropp
 
 
 def _worse(job: Job, checkpoint: Checkpoint, comparison: Comparison, dropped: Sequence[Dropped]) -> str:
-    """Why the never-worse gate, or a recorded run, gives a state up; empty where neither does."""
+    """Why the never-worse gate, or a recorded run, gives a state up; empty where neither does.
+
+    Of lossless passes alone, a few bytes more tell nothing where no latency can be measured.
+    """
     recorded = job.context.recorded(DECISION, str)
-    worse = comparison.worse if _is_gated(job) else ""
+    is_gated = _is_gated(job) and (checkpoint.transactions or comparison.timing is not None)
+    worse = comparison.worse if is_gated else ""
     if not worse and not checkpoint.transactions and dropped and not _better(comparison):
         worse = "neither faster nor smaller"
     if recorded is not None:

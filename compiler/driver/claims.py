@@ -129,7 +129,7 @@ def _difference(original: Model, claims: Sequence[StatedEncoding], config: RunCo
     prepare(model, config.shapes)
     try:
         simulation = config.backend.prepare(model, config.target).simulation
-        session = Session(simulation, threads=config.threads)
+        session = Session(simulation, threads=config.threads, made_up=True)
         return probe.difference_of(map(session, probe.feeds))
     except (DataError, ModelError) as error:
         return error.what

@@ -12,8 +12,10 @@ from graphpress.analysis.cost import LayerCost, ModelCost, model_cost, roofline_
 from graphpress.analysis.linear import channels_of
 from graphpress.analysis.shapes import shapes_after
 from graphpress.driver.advice import advice
+from graphpress.driver.baseline import unrun
 from graphpress.driver.choice import Choice, choose
 from graphpress.driver.doubts import doubts
+from graphpress.driver.gaps import gaps
 from graphpress.driver.job import Job
 from graphpress.driver.layer_errors import layer_errors
 from graphpress.driver.output import Claim
@@ -124,7 +126,8 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         ),
         failures=tuple(sentences.failures(records)),
         not_done=tuple(unmet_requests(job.config, run, records, _judged(run, choice))),
-        warnings=tuple(doubts(job)),
+        warnings=(*gaps(job), *doubts(job)),
+        unrun=tuple(unrun(job.inputs.opaque)),
         advice=tuple(advice(job, run, records)),
         unverified=tuple(choice.findings.unverified),
         seed=job.config.options.seed,
@@ -260,7 +263,7 @@ def _notes(job: Job) -> list[str]:
     if job.config.cache.fault:
         notes.append(job.config.cache.fault)
     nodes = (node for graph in graphs(job.inputs.model) for node in graph)
-    if job.context.exclude and not any(job.context.excluded(node) for node in nodes):
+    if job.context.exclude and not any(map(job.context.matches_exclude, nodes)):
         notes.append(f"--exclude {job.context.exclude.pattern!r} matches no node")
     return notes
 

@@ -16,6 +16,7 @@ from graphpress.backend import ShapeRange
 from graphpress.data import Dataset, Feed, Samples, Shapes, data_files, load_dataset, shapes_of, typical
 from graphpress.data.inputs import has_open_batch, sample_count
 from graphpress.data.synthetic import random_array
+from graphpress.driver.baseline import open_baseline, unrun
 from graphpress.driver.claims import settle_claims
 from graphpress.driver.config import RunConfig
 from graphpress.driver.first_run import MOST_SECONDS, check_answers, check_memory, made_up_samples
@@ -25,19 +26,22 @@ from graphpress.driver.source import ModelFile
 from graphpress.driver.watch import Watch, Watched, states
 from graphpress.errors import DataError, ModelError, UsageError, listed
 from graphpress.evaluation import Metric, Predictions, RememberedReference, resolve_metric
-from graphpress.ir import Dims, Model, Refusal, clone, label, load, load_without_docs, static_shape
+from graphpress.ir import Dims, Model, Node, Refusal, clone, load, load_without_docs, static_shape
 from graphpress.ir.files import importing
-from graphpress.ir.foreign import foreign_nodes
+from graphpress.ir.opaque import every_opaque_node
 from graphpress.manager.interface import correct_outputs
 from graphpress.manager.manifest import FileRecord, Manifest, changed_inputs, file_record, model_files, model_records
 from graphpress.manager.prepare import prepare
 from graphpress.manager.verification import Probe
 from graphpress.progress import doing
 from graphpress.runtime import InputSpec, Session
+from graphpress.runtime.custom_ops import OPTION
+from graphpress.runtime.partial import NOTHING
 from graphpress.targets import load_target
 from graphpress.targets.load import target_text
 
 PROBE_SAMPLES = 4
+UNUSED = "the data was not used: nothing of the model can be computed without what nothing here can run"
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class RunInputs:
         model: the same, prepared for passes.
         left: what of the file is not as it was meant: Q/DQ nodes that stay nodes, declarations that are not believed.
         specs: what the result wants to be fed, fixed shapes included.
-        session: the input model in ONNX Runtime: the baseline of everything.
+        session: the input model in ONNX Runtime: the baseline of everything. Of one with opaque operators, it gives
+            what is known without them, and what they read.
         data: the user's data, its parts None without.
         fingerprints: the content hash of each part of the data.
         metric: what is measured; None without data.
@@ -90,8 +95,20 @@ class RunInputs:
 
     @property
     def runs(self) -> bool:
-        """Whether the input model runs on the probe inputs: without data, on none that could be made up it may."""
-        return bool(self.probe.expected)
+        """Whether the whole of the input model runs on the probe inputs: without data, on none that could be made up it
+        may.
+        """
+        return bool(self.probe.expected) and not self.opaque
+
+    @property
+    def runs_in_part(self) -> bool:
+        """Whether what of it can be run here gives answers that can be compared."""
+        return bool(self.probe.expected) and not self.probe.blind
+
+    @cached_property
+    def opaque(self) -> Sequence[Node]:
+        """Nodes whose operators nothing here can run."""
+        return every_opaque_node(self.original)
 
     @property
     def single(self) -> Feed:
@@ -146,16 +163,18 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
     is_static = all(static_shape(value) is not None for value in model.graph.inputs)
     shapes = concrete_shapes(original, config.shapes) if is_static else {}
     check_memory(file, model, shapes)
-    session = _open_session(file, model, config.threads)
+    session, probing = open_baseline(file, original, model, config.threads)
     specs = _specs(session, model, config)
     data, fingerprints, watched_data = _read_data(config.options, specs)
+    if session.output_names == [NOTHING] and fingerprints:
+        data, fingerprints = Dataset(notes=(UNUSED,)), {}
     _check_recorded(config.recipe.manifest, records, fingerprints, config.options)
     Watched(before, ModelError).check()  # it was read three times; from now on the digest tells
-    feeds, notes = _probes(session, specs, data, config)
+    feeds, notes = _probes(probing, specs, data, config)
     single = first_samples(feeds[0], specs, 1)
     for seen in (original, model):
         assume_shapes(seen, shapes_of(single))
-    probe = Probe.by(session, feeds)
+    probe = Probe.by(probing, feeds)
     if not probe.expected:
         notes = (*_broken_by_the_runtime(file, config.threads, single, notes),)
     if false_claims := settle_claims(original, config, probe):
@@ -174,7 +193,7 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         session=session,
         data=replace(data, notes=(*data.notes, *notes)),
         fingerprints=fingerprints,
-        metric=_metric(config.options, data, probe, session),
+        metric=_metric(config.options, data, probe, session, original),
         probe=probe,
         ranges=ranges,
         watch=Watch((Watched(before, ModelError, lambda: _are_as_recorded(files, records), files), watched_data)),
@@ -191,22 +210,6 @@ def _read_data(options: Options, specs: Sequence[InputSpec]) -> tuple[Dataset, M
         data = load_dataset(options.data, specs, limit=options.eval_limit)
         fingerprints = data.fingerprints()
     return data, fingerprints, Watched(before, DataError, lambda: data.fingerprints() == fingerprints, sources)
-
-
-def _open_session(file: ModelFile, model: Model, threads: int) -> Session:
-    """The input model in ONNX Runtime, which measures everything against it."""
-    try:
-        return Session(file.path, threads=threads)
-    except ModelError as error:
-        if not (foreign := foreign_nodes(model)):
-            raise
-        names = listed([f"{node.op_type} ({label(node)})" for node in foreign])
-        raise ModelError(
-            f"nothing here has the operators {names}: the model cannot be run, or measured",
-            where=str(file.path),
-            fix="name the library that has them (--custom-ops LIB), or optimize the model as it is without them, and "
-            "insert them afterwards (--passes surgery{function=…})",
-        ) from error
 
 
 def first_samples(feed: Feed, inputs: Sequence[InputSpec], count: int) -> Feed:
@@ -249,19 +252,30 @@ def _is_recorded_target(called: str, manifest: Manifest) -> bool:
     return target.canonical_name == load_target(manifest.target).canonical_name
 
 
-def _metric(options: Options, data: Dataset, probe: Probe, session: Session) -> Metric | None:
-    """The metric, and of the model's outputs the one that it is taken on, as the input model's answers have it."""
+def _metric(options: Options, data: Dataset, probe: Probe, session: Session, model: Model) -> Metric | None:
+    """The metric, and of the model's outputs the one that it is taken on, as the input model's answers have it.
+
+    Raises:
+        UsageError: there is no such metric, or not for this data, or not without the outputs that cannot be computed.
+    """
     if data.evaluation is None:
         if options.metric is not None:
             raise UsageError("a metric needs data", where="--metric", fix="give --data FILE")
         return None
-    labels = data.evaluation.labels
+    outputs = {value.name for value in model.graph.outputs}
+    labels = data.evaluation.labels if outputs.intersection(session.output_names) else None
     if not probe.expected:
         return resolve_metric(options.metric, labels is not None)
     rows = [sample_count(feed, session.inputs) for feed in probe.feeds]
-    outputs, total = _joined(probe.expected, rows)
-    answer = Predictions(outputs, None if labels is None else labels[:total], None, total, total)
-    return resolve_metric(options.metric, labels is not None, answer)
+    answers, total = _joined([{name: each[name] for name in session.output_names} for each in probe.expected], rows)
+    answer = Predictions(answers, None if labels is None else labels[:total], None, total, total)
+    try:
+        return resolve_metric(options.metric, labels is not None, answer)
+    except UsageError as error:
+        if labels is data.evaluation.labels:
+            raise
+        why = f"no output can be computed without {listed(unrun(every_opaque_node(model)))}, which nothing here can run"
+        raise UsageError(why, where="--metric", fix=f"name the library ({OPTION} LIB), or leave it out") from error
 
 
 def _joined(answers: Sequence[Mapping[str, Any]], rows: Sequence[int]) -> tuple[Mapping[str, Any], int]:

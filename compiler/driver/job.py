@@ -14,7 +14,8 @@ from graphpress.driver.inputs import RunInputs, open_inputs
 from graphpress.driver.source import ModelFile
 from graphpress.errors import ModelError, listed
 from graphpress.evaluation import EvaluationService, Score, evaluate, score_model
-from graphpress.ir import Model, Refusal, declares_inner_shapes, graphs, is_standard
+from graphpress.ir import Model, Refusal, declares_inner_shapes, graphs
+from graphpress.ir.foreign import is_defined
 from graphpress.ir.garbage import paused_collection
 from graphpress.manager.contract import Context
 from graphpress.manager.evaluator import MetricEvaluator, NoEvaluator, verdict_on
@@ -49,7 +50,7 @@ class Job:
     def outputs_of_any_size(self) -> frozenset[str]:
         """Outputs of the input model whose sizes depend on numbers, by name: none where an operator is not known."""
         graph = self.inputs.original.graph
-        if not all(is_standard(node) for inner in graphs(self.inputs.original) for node in inner):
+        if not all(is_defined(node) for inner in graphs(self.inputs.original) for node in inner):
             return frozenset()
         return frozenset(value.name or "" for value in graph.outputs) - self.inputs.original_shapes.keys()
 

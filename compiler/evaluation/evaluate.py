@@ -14,6 +14,7 @@ from graphpress.evaluation.metric import Guess, Metric
 from graphpress.evaluation.outputs import Outputs, Predictions
 from graphpress.evaluation.reference import RememberedReference
 from graphpress.ir import Model, save, weight_bytes
+from graphpress.ir.opaque import opaque_nodes
 from graphpress.progress import Progress, Silent
 from graphpress.runtime import KEPT_BYTES, Infer, Session, stand_by
 from graphpress.scratch import scratch_folder
@@ -92,9 +93,10 @@ def score_model(
 ) -> Score:
     """The metric of a model that ONNX Runtime runs; one that takes a file gets it in a scratch folder.
 
-    So does a large model: from a file it can be loaded again, and need not be in memory beside the reference.
+    So does a large model: from a file it can be loaded again, and need not be in memory beside the reference. One with
+    opaque operators is no file that could be loaded.
     """
-    if metric.of_model is None and weight_bytes(model) <= KEPT_BYTES:
+    if metric.of_model is None and (weight_bytes(model) <= KEPT_BYTES or opaque_nodes(model)):
         return evaluate(Session(model, threads=threads), samples, metric, reference, progress=progress)
     with scratch_folder() as scratch:
         file = save(model, scratch / "model.onnx")[0]

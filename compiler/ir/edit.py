@@ -22,10 +22,12 @@ from graphpress.ir.encoding import (
     read_encoding,
     set_encoding,
 )
+from graphpress.ir.foreign import is_defined
 from graphpress.ir.meta import texts
+from graphpress.ir.opaque import opaque_nodes
 from graphpress.ir.sparsity import set_sparsity
 from graphpress.ir.types import Function, Graph, Model, Node, Shape, Tensor, TensorProtocol, Value
-from graphpress.ir.values import graphs, has_one_use, is_constant, is_standard
+from graphpress.ir.values import graphs, has_one_use, is_constant
 
 
 class Editor:
@@ -250,7 +252,7 @@ def declares_inner_shapes(model: Model) -> bool:
         value.shape is not None and not value.is_graph_output()
         for graph in graphs(model)
         for node in graph
-        if is_standard(node)
+        if is_defined(node)
         for value in node.outputs
     )
 
@@ -277,12 +279,13 @@ def take_over(model: Model, other: Model) -> None:
 def forget_inner_types(model: Model) -> None:
     """Drop the inferred types of inner values, in place: whoever loads the model infers them again.
 
-    What standard operators compute can be inferred; the declared types of others, of graph outputs and of annotated
-    values stay.
+    What standard operators compute can be inferred, unless they hold an opaque one; the declared types of others, of
+    graph outputs and of annotated values stay.
     """
+    opaque = set(opaque_nodes(model))
     for graph in graphs(model):
         for node in graph:
-            for value in node.outputs if is_standard(node) else ():
+            for value in node.outputs if is_defined(node) and node not in opaque else ():
                 if not value.is_graph_output() and not texts(value) and not is_annotated(value):
                     value.shape, value.type = None, None
 

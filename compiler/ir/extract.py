@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import onnx_ir
 
+from graphpress.ir.opaque import carry_opacity
 from graphpress.ir.types import Model
 
 
@@ -21,9 +22,11 @@ def extract(model: Model, inputs: Sequence[str], outputs: Sequence[str]) -> Mode
         ValueError: there is no such value, or an output depends on a graph input that is not among ``inputs``.
     """
     graph = onnx_ir.convenience.extract(model.graph, list(inputs), list(outputs))
-    return onnx_ir.Model(
+    part = onnx_ir.Model(
         graph,
         ir_version=model.ir_version,
         functions=list(model.functions.values()),
         producer_name=model.producer_name,
     )
+    carry_opacity(model, part)
+    return part

@@ -143,6 +143,15 @@ def only_reader(value: Value, node: Node) -> bool:
     return not value.is_graph_output() and readers(value) == [node]
 
 
+def reads(node: Node) -> Iterator[Value]:
+    """What the node reads, values that its subgraphs capture included."""
+    yield from (value for value in node.inputs if value is not None)
+    for subgraph in subgraphs_of(node):
+        for inner in subgraph:
+            yield from reads(inner)
+        yield from (value for value in subgraph.outputs if value.producer() is None or value.graph is not subgraph)
+
+
 def has_one_use(value: Value) -> bool:
     """Whether the value is read exactly once and is no graph output."""
     return not value.is_graph_output() and len(value.uses()) == 1

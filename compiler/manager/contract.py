@@ -34,6 +34,8 @@ class Context:
         original: the model as it came in, not to be changed.
         calibration: feeds of the calibration data, iterable any number of times; None without data.
         exclude: nodes whose name matches stay as they are in lossy passes.
+        hidden: names of nodes that read what opaque operators compute, where there is data: as nothing here runs those,
+            the data tells nothing about these, and they stay as they are in lossy passes, too.
         seed: of everything random.
         threads: threads of the runtime.
         progress: where long work tells how far it is.
@@ -55,6 +57,7 @@ class Context:
     original: Model
     calibration: Iterable[Feed] | None = None
     exclude: re.Pattern[str] | None = None
+    hidden: frozenset[str] = frozenset()
     seed: int = 0
     threads: int = 1
     progress: Progress = field(default_factory=Silent)
@@ -68,6 +71,20 @@ class Context:
     deadline: Deadline = NO_DEADLINE
 
     def excluded(self, node: Node) -> bool:
+        """Whether lossy passes have to leave this node alone."""
+        return self.exclusion(node) is not None
+
+    def exclusion(self, node: Node) -> Refusal | None:
+        """Why lossy passes have to leave this node alone, or None."""
+        if self.matches_exclude(node):
+            return Refusal.at(node, "excluded by the user", "narrow --exclude")
+        if node.name in self.hidden:
+            return Refusal.at(
+                node, "it reads what an operator computes that nothing here can run", "name its library (--custom-ops)"
+            )
+        return None
+
+    def matches_exclude(self, node: Node) -> bool:
         """Whether the user asked for this node to be left alone."""
         return bool(self.exclude and node.name and self.exclude.search(node.name))
 

@@ -19,6 +19,7 @@ from graphpress.deadline import OutOfTimeError
 from graphpress.errors import GraphpressError, ModelError, reraise_resource_fault
 from graphpress.ir import Dims, Model, OperatorIndex, Refusal, clone
 from graphpress.ir.garbage import paused_collection
+from graphpress.ir.opaque import behind_opaque
 from graphpress.ir.qdq import is_plain
 from graphpress.manager.alternative import alternative
 from graphpress.manager.attempt import attempt, blame, check_pass, fault_of, refusal_of, run_pass
@@ -338,7 +339,8 @@ class Manager:
     ) -> Context:
         """What this pass may know: only a rewrite rule has a use for the index of the model."""
         index = index if isinstance(pass_run.pass_, RewritePass) else None
-        return replace(self.context, step=pass_run.position, index=index, transaction=transaction)
+        hidden = _hidden(transaction.start) if transaction and self.context.calibration is not None else frozenset()
+        return replace(self.context, step=pass_run.position, index=index, transaction=transaction, hidden=hidden)
 
     def _refusal(self, pass_run: PassRun, model: Model, transaction: Transaction | None = None) -> Refusal | None:
         """Why the pass does not run, or None; also None, with the failure in its record, where it breaks."""
@@ -388,6 +390,11 @@ class Manager:
                 where=event,
                 fix="correct the hook, or leave it out of the recipe",
             ) from error
+
+
+def _hidden(model: Model) -> frozenset[str]:
+    """Names of the nodes of whose operands some cannot be computed here."""
+    return frozenset(node.name for node in behind_opaque(model) if node.name)
 
 
 def _roll_back(pass_runs: list[PassRun]) -> None:

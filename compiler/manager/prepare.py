@@ -25,7 +25,7 @@ def prepare(model: Model, input_shapes: Mapping[str, tuple[int, ...]]) -> list[R
         UsageError: an input shape names no input, or contradicts the model.
     """
     _fix_inputs(model, input_shapes)
-    _name_nodes(model)
+    name_nodes(model)
     refusals = import_qdq(model).refusals
     _request_pinned(model)
     return [*refusals, *settle_shapes(model)]
@@ -85,7 +85,7 @@ def check_dims(option: str, declared: Shape, dims: tuple[int, ...]) -> None:
         )
 
 
-def _name_nodes(model: Model) -> None:
+def name_nodes(model: Model) -> None:
     """Give nameless nodes the name of what they compute: reports and ``--exclude`` need one."""
     edit = Editor(model)
     for graph in graphs(model):

@@ -103,10 +103,10 @@ class Probe:
 def _materialized(model: Model) -> tuple[Session, float]:
     """A session of the model with its encodings as Q/DQ nodes, and the least tolerance that this asks for."""
     if is_plain(model):
-        return Session(model, optimization="none"), 0.0
+        return Session(model, optimization="none", made_up=True), 0.0
     materialized = clone(model)
     encoded = materialize_qdq(materialized)
-    return Session(materialized, optimization="none"), QUANTIZED_TOLERANCE if encoded else 0.0
+    return Session(materialized, optimization="none", made_up=True), QUANTIZED_TOLERANCE if encoded else 0.0
 
 
 def least_tolerance(model: Model) -> float:

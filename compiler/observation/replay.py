@@ -15,9 +15,11 @@ from graphpress.errors import ModelError
 from graphpress.ir import DataType, Model, Shape, TensorType, is_constant, present_outputs
 from graphpress.ir.encoding import FLOAT, override_output
 from graphpress.ir.extract import extract
+from graphpress.ir.opaque import hidden_values
 from graphpress.ir.qdq import materialize_qdq
+from graphpress.ir.values import reads
 from graphpress.observation.pieces import Pieces
-from graphpress.observation.waves import levels_of, reads
+from graphpress.observation.waves import levels_of
 from graphpress.runtime import Session, keep_float_layers
 
 Arrays = dict[str, np.ndarray]
@@ -125,13 +127,14 @@ class Replay:
     def _frontier(self, level: int) -> list[str]:
         """Values that are known at this level and read above it."""
         needed: dict[str, None] = {}
+        hidden = {value.name for value in hidden_values(self._model)}
         for node in self._model.graph:
             results = present_outputs(node)
             if not results or self._levels.get(results[0].name or "", level + 1) <= level:
                 continue
             for value in reads(node):
                 name = value.name or ""
-                if not is_constant(value) and self._levels.get(name, level + 1) <= level:
+                if name not in hidden and not is_constant(value) and self._levels.get(name, level + 1) <= level:
                     needed[name] = None
         return list(needed)
 

@@ -9,16 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from graphpress.ir import Graph, Node, Value, present_outputs, subgraphs_of
-
-
-def reads(node: Node) -> Iterator[Value]:
-    """What the node reads, values that its subgraphs capture included."""
-    yield from (value for value in node.inputs if value is not None)
-    for subgraph in subgraphs_of(node):
-        for inner in subgraph:
-            yield from reads(inner)
-        yield from (value for value in subgraph.outputs if value.producer() is None or value.graph is not subgraph)
+from graphpress.ir import Graph, Node, Value, present_outputs
+from graphpress.ir.values import reads
 
 
 def waves_of(graph: Graph, layers: Sequence[Node], behind: Mapping[Node, Value] | None = None) -> list[list[Node]]:

@@ -120,6 +120,7 @@ class Report:
         speed: the never-worse gate's paired timing; None where it was not measured.
         modelled_baseline_ms, modelled_ms: latency of the input model and of the result from the target's cost model,
             never mixed with measured ones; None where the target is this machine.
+        unrun: nodes of the input model whose operators nothing here can run: what they compute was not verified.
         unverified: what only the device itself can tell, and was therefore not checked.
         dropped_for_worse: passes dropped because the result was slower or larger with them.
         dropped_for_fault: passes dropped because the result was not what it must be, whatever it gains, or missed the
@@ -151,6 +152,7 @@ class Report:
     modelled_ms: float | None = None
     dropped_for_worse: Sequence[str] = ()
     dropped_for_fault: Sequence[str] = ()
+    unrun: Sequence[str] = ()
     unverified: Sequence[str] = ()
     notes: Sequence[str] = ()
     failures: Sequence[str] = ()

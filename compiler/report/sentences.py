@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from graphpress.errors import listed
 from graphpress.manager.records import PassRecord, SpeedVerdict, Verdict
 from graphpress.report.records import LayerRecord, Report
 
@@ -83,7 +84,12 @@ def outcome(report: Report) -> str:
     """
     faults = [f"dropped {state}" for state in report.dropped_for_fault]
     unmet = dict.fromkeys((*report.failures, *report.not_done))
-    return "; ".join((*unmet, _outcome(report), *_given_up(report), *faults, *_replay(report)))
+    return "; ".join((*unmet, _outcome(report), *_unrun(report), *_given_up(report), *faults, *_replay(report)))
+
+
+def _unrun(report: Report) -> list[str]:
+    """That the numbers of the whole were not verified, where something of it cannot be run."""
+    return [f"not verified with {listed(report.unrun)}, which nothing here can run"] if report.unrun else []
 
 
 def _given_up(report: Report) -> list[str]:

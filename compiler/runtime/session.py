@@ -28,6 +28,7 @@ from graphpress.ir.message_facts import MessageFacts
 from graphpress.ir.weights import LARGE_FILE_BYTES, write_apart
 from graphpress.progress import doing
 from graphpress.runtime.custom_ops import register
+from graphpress.runtime.partial import StandIns, runnable_part
 from graphpress.runtime.termination import run_options, terminated_after
 from graphpress.scratch import scratch_folder
 
@@ -113,6 +114,8 @@ class Session:
         extra_outputs: names of inner values to return as well.
         optimized_path: where to write the graph that really runs, for inspection: without large weights.
         profile: how the path of a profile begins, which ``end_profile`` writes; None for none.
+        made_up: of a model with opaque operators, whether numbers are made up for what they compute; else whatever
+            depends on them is left out. What they read is returned either way.
 
     Attributes:
         inputs: what the model wants.
@@ -135,6 +138,7 @@ class Session:
         extra_outputs: Sequence[str] = (),
         optimized_path: Path | None = None,
         profile: Path | None = None,
+        made_up: bool = False,
     ) -> None:
         if not 1 <= threads <= MAX_THREADS:
             raise UsageError(
@@ -146,6 +150,9 @@ class Session:
         options = _options(threads, optimization, optimized_path)
         if profile is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)
+        self._stand_ins = StandIns()
+        if isinstance(model, Model):
+            model, self._stand_ins = runnable_part(model, made_up=made_up)
         self._open = partial(_open, model, extra_outputs, options)
         self._session: onnxruntime.InferenceSession | None
         began = time.perf_counter()
@@ -153,7 +160,8 @@ class Session:
         self.load_seconds = time.perf_counter() - began
         self._is_file = isinstance(model, (str, Path))
         self.can_stand_by = self._is_file and facts.weight_bytes > KEPT_BYTES
-        self.inputs = _input_specs(self._session.get_inputs(), facts)
+        self._fed = _input_specs(self._session.get_inputs(), facts)
+        self.inputs = [spec for spec in self._fed if spec.name not in self._stand_ins.names]
         self.output_names: list[str] = [argument.name for argument in self._session.get_outputs()]
 
     def run(self, feed: Mapping[str, np.ndarray], *, seconds: float | None = None) -> dict[str, np.ndarray]:
@@ -172,7 +180,7 @@ class Session:
         options = None if seconds is None else run_options()
         try:
             with terminated_after(seconds, options):
-                results = self._session.run(self.output_names, dict(feed), options)
+                results = self._session.run(self.output_names, dict(self._stand_ins.complete(feed, self._fed)), options)
         except Exception as error:  # see above
             if options is not None and options.terminate:
                 raise ModelError(

@@ -57,10 +57,13 @@ Change = Callable[[Editor], None]
 
 
 def carry_over(node: Node, old: int, new: int) -> list[Change] | str:
-    """The changes that express ``node``, written for operator set ``old``, in ``new``; or why there are none."""
+    """The changes that express ``node``, written for operator set ``old``, in ``new``; or why there are none.
+
+    A plugin, which no operator set of the standard has, is in all of them what it is.
+    """
     op_type = node.op_type
     if not _versions(op_type):
-        return f"{op_type} is no standard operator"
+        return []
     current = max((version for version in _versions(op_type) if version <= old), default=None)
     if current is None:
         return f"{op_type} is newer than the operator set {old} of the model"

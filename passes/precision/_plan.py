@@ -80,8 +80,8 @@ def plan_of(model: Model, dtype: str) -> PrecisionPlan:
 def strike_unable(plan: PrecisionPlan, keep: frozenset[str], context: Context) -> None:
     """Strike out what the user keeps, and operators that do not have the type."""
     for node in list(plan.nodes):
-        if context.excluded(node):
-            plan.strike(node, "excluded by the user", "narrow --exclude")
+        if exclusion := context.exclusion(node):
+            plan.strike(node, exclusion.why, exclusion.fix)
         elif node.op_type in keep:
             plan.strike(node, f"{node.op_type} is kept in float32", "name fewer operators in the field keep")
         elif unable := why_not(node, plan.dtype, plan.types):

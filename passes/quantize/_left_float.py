@@ -47,8 +47,8 @@ def left_float(model: Model, context: Context, told: Collection[Refusal], why: W
             told_of = {label(item) for item in (node, *node.inputs, *node.outputs)} & named
             if index is None or told_of or read_encoding(node, index) is not None:
                 continue
-            if context.excluded(node):
-                yield Refusal.at(node, "excluded by the user", "narrow --exclude")
+            if exclusion := context.exclusion(node):
+                yield exclusion
             elif graph is not model.graph:
                 yield Refusal.at(node, _inside(graph), "move it into the main graph, or leave it float")
             else:

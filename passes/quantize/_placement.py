@@ -175,8 +175,8 @@ def _kind(node: Node, policy: QuantizationPolicy) -> str | None:
 
 def _refusal(node: Node, policy: QuantizationPolicy, context: Context) -> Refusal | None:
     """Why a compute operator stays float."""
-    if context.excluded(node):
-        return Refusal.at(node, "excluded by the user", "narrow --exclude")
+    if exclusion := context.exclusion(node):
+        return exclusion
     if not _is_float(node):
         return _not_float(node)
     spec = lookup(node.op_type)

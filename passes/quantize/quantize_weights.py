@@ -146,8 +146,8 @@ def _refusal(node: Node, context: Context) -> Refusal | None:
     weight = constant(input_of(node, 1))
     if weight is None:
         return Refusal.at(node, "its weight is computed at run time", "leave it float")
-    if context.excluded(node):
-        return Refusal.at(node, "excluded by the user", "narrow --exclude")
+    if exclusion := context.exclusion(node):
+        return exclusion
     if weight.dtype != np.float32:
         return Refusal.at(node, "does not compute in float32", "run to_float32 first")
     if weight.ndim != 2 or not weight.size:

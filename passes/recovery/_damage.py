@@ -6,7 +6,7 @@ import numpy as np
 
 from graphpress.ir import Model, Node, Value, constant, is_constant, present_outputs
 from graphpress.ir.encoding import read_encoding
-from graphpress.observation.waves import reads
+from graphpress.ir.values import reads
 
 
 def damaged(model: Model, start: Model) -> set[Value]:

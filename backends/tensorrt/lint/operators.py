@@ -1,9 +1,10 @@
 """Operators that the parser does not read, and operator sets beyond it.
 
-A parser that does not know an operator looks for a plugin of that name; a node that carries the attribute
-``plugin_version`` or ``plugin_namespace`` asks for one and is left alone, and so is one called like those of NVIDIA's
-own library. The parser looks at an operator's name only: one of another domain that is called like a standard one
-would be taken for it, so that such a node is refused. Functions are read from TensorRT 9 on.
+A parser that does not know an operator looks for a plugin of that name, whatever its domain. A node whose operator
+neither the parser nor the standard has is left alone, as somebody means a plugin, and so is one that asks for a plugin
+by the attribute ``plugin_version`` or ``plugin_namespace``. An operator of another domain that is called like one that
+the parser has would be taken for that, so that such a node is refused. TensorRT for RTX comes without plugins: there
+only who asks for one by an attribute gets it. Functions are read from TensorRT 9 on.
 """
 
 from __future__ import annotations
@@ -15,27 +16,25 @@ from onnx import defs
 
 from graphpress.backends.tensorrt.lint.device import Device, knowledge, version
 from graphpress.ir import Node, opset_of
+from graphpress.ir.foreign import RUNTIME_DOMAINS
 from graphpress.ir.values import STANDARD_DOMAINS
 from graphpress.lint import Remedy, Rule, operator_rule
 from graphpress.lint.operators import Functions
 
 MICROSOFT = "com.microsoft"
 PLUGIN_ATTRIBUTES = ("plugin_version", "plugin_namespace")
-LIBRARY_SUFFIX = "_TRT"
-"""How plugins of TensorRT's own library are called; TensorRT for RTX has no such library."""
-
 FUNCTIONS_SINCE = "9.0"
 SURGERY = "replace it by operators that TensorRT has (surgery), or write a plugin and set its attribute plugin_version"
 
 
 def _unknown(node: Node, device: Device, functions: Functions) -> Remedy | None:
     """Why the parser does not read a node."""
-    if _is_plugin(node, device):
-        return None
     if (node.domain, node.op_type) in functions:
         if device.release >= version(FUNCTIONS_SINCE):
             return None
         return Remedy(f"{device.title} reads no functions", "inline them (onnx.inliner) before")
+    if _is_plugin(node, device):
+        return None
     if node.domain in ("", MICROSOFT) and node.op_type in device.microsoft_operators:
         return None
     if node.domain not in STANDARD_DOMAINS:
@@ -50,8 +49,11 @@ operator_findings: Rule[Device] = operator_rule(_unknown)
 
 
 def _is_plugin(node: Node, device: Device) -> bool:
-    in_library = node.op_type.endswith(LIBRARY_SUFFIX) and device.platform.product == "tensorrt"
-    return in_library or any(name in node.attributes for name in PLUGIN_ATTRIBUTES)
+    """Whether the parser looks for a plugin that somebody must have meant."""
+    if any(name in node.attributes for name in PLUGIN_ATTRIBUTES):
+        return True
+    known = node.op_type in device.operators or node.op_type in _standard_names() or node.domain in RUNTIME_DOMAINS
+    return not known and device.platform.product == "tensorrt"
 
 
 def _foreign(node: Node, device: Device) -> str:
@@ -73,6 +75,12 @@ def _remedy(node: Node, device: Device) -> str:
     if release is not None and version(release) <= device.release:
         newer = "choose the target dgpu"
     return ", or ".join(part for part in (older, newer) if part) or SURGERY
+
+
+@cache
+def _standard_names() -> frozenset[str]:
+    """The operators that some operator set of the standard has, or had."""
+    return frozenset(schema.name for schema in defs.get_all_schemas_with_history() if schema.domain == "")
 
 
 @cache

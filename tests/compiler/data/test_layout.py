@@ -50,6 +50,9 @@ def test_fit_prefers_no_change_and_knows_whole_inputs():
     assert fit(np.zeros((1, 3, 4)), ("N", 3, 4), "").array.shape == (3, 4)
     assert not fit(np.zeros((2, 3, 4)), (2, 3, 4), "").stacked
     assert not fit(np.zeros(()), (), "").stacked
+    text = fit(np.array(["a b"], dtype=object), (1,), "")
+    assert text.array.shape == ()
+    assert text.array.item() == "a b"
     with pytest.raises(DataError, match=r"\[3, 5\] does not fit"):
         fit(np.zeros((3, 5)), ("N", 3, 4), "")
 

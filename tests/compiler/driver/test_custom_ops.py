@@ -1,4 +1,4 @@
-"""Models with operators of a library: run with it, refused by name without it."""
+"""Models with operators of a library: run with it, cleaned up without it."""
 
 import numpy as np
 import onnx
@@ -6,7 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import graphpress
-from graphpress.errors import ModelError, UsageError
+from graphpress.errors import UsageError
+from graphpress.ir import load
 from graphpress.runtime import Session
 from graphpress.runtime.custom_ops import custom_operators, has_custom_operators
 
@@ -54,10 +55,30 @@ def test_with_the_library_the_model_is_run_quantized_and_judged(model_file, libr
     np.testing.assert_allclose(answer, expected, atol=0.1)
 
 
-def test_without_it_the_operator_is_named_with_the_option(model_file, tmp_path):
-    with pytest.raises(ModelError, match=r"Inverse \(inverse\)") as raised:
-        graphpress.optimize(model_file, output=tmp_path / "out")
-    assert "--custom-ops" in raised.value.fix
+def test_without_it_the_model_is_cleaned_up_and_gives_the_same_with_it(model_file, library, tmp_path):
+    result = graphpress.optimize(model_file, output=tmp_path / "out")
+    assert [node.op_type for node in load(tmp_path / "out" / "model.onnx").graph] == ["Inverse", "MatMul"]
+    (warning,) = result.report.warnings
+    assert "ai.onnx.contrib::Inverse (inverse)" in warning
+    assert "--custom-ops" in warning
+    (feed,) = feeds(1)
+    with custom_operators([library]):
+        (answer,), (expected,) = (
+            Session(path).run(feed).values() for path in (tmp_path / "out" / "model.onnx", model_file)
+        )
+    np.testing.assert_allclose(answer, expected, rtol=1e-5)
+
+
+def test_a_library_does_not_have_what_another_one_has(model_file, library, tmp_path):
+    """What it has is run; what it has not is not."""
+    proto = onnx.load(model_file)
+    proto.graph.node[2].output[0] = "last"
+    proto.graph.node.append(helper.make_node("Swoosh", ["last"], ["y"], domain="acme.ops", name="swoosh"))
+    proto.opset_import.append(helper.make_opsetid("acme.ops", 1))
+    onnx.save(proto, model_file)
+    result = graphpress.optimize(model_file, custom_ops=[library], output=tmp_path / "out")
+    assert "nothing here can run acme.ops::Swoosh (swoosh): " in result.report.warnings[0]
+    assert "last into swoosh on true numbers" in result.report.warnings[0]
 
 
 def test_what_is_no_library_is_told(model_file, tmp_path):

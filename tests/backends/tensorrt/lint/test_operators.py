@@ -100,10 +100,18 @@ def test_operators_of_onnx_runtime(net, target, op_type, fine):
     assert (unsupported(made.model, load_target(target)) == []) is fine
 
 
-def test_an_operator_of_ones_own_is_refused_whatever_it_is_called(net):
-    (strange,) = unsupported(single(net, "Whirl", domain="acme").model, load_target("jetson"))
-    assert "does not know acme::Whirl" in strange.why
+@pytest.mark.parametrize("domain", ["", "acme"])
+def test_an_operator_that_nobody_defines_is_meant_for_a_plugin(net, domain):
+    made = single(net, "Whirl", domain=domain)
+    assert unsupported(made.model, load_target("jetson")) == []
+    (strange,) = unsupported(made.model, load_target("rtx"))
+    assert "does not know" in strange.why
     assert "plugin_version" in strange.fix
+
+
+def test_an_operator_that_somebody_else_defines_is_none(net):
+    (trees,) = unsupported(single(net, "TreeEnsembleRegressor", domain="ai.onnx.ml").model, load_target("jetson"))
+    assert "does not know" in trees.why
     (namesake,) = unsupported(single(net, "Relu", domain="acme").model, load_target("jetson"))
     assert "it looks at no domain" in namesake.why
 
