@@ -11,6 +11,7 @@ import numpy as np
 from graphpress.analysis.shapes import infer_shapes, with_inner_shapes
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
 from graphpress.backends.onnxruntime.kernel_times import node_seconds
+from graphpress.backends.onnxruntime.look_up_codes import look_up_codes
 from graphpress.backends.onnxruntime.running import (
     INTEGER_KERNELS,
     QUANTIZERS,
@@ -70,12 +71,13 @@ class OnnxRuntimeBackend(Backend):
         return unmaterializable(model)
 
     def prepare(self, annotated: Model, target: Target) -> Prepared:
-        """Write the encodings as Q/DQ nodes, move activations that clamp behind the quantizers, and shield the layers
-        between them that stay float.
+        """Write the encodings as Q/DQ nodes, in the words for which ONNX Runtime has integer kernels, and shield the
+        layers between them that stay float.
         """
         delivered = clone(annotated)
         materialize_qdq(delivered)
         absorb_activations(delivered)
+        look_up_codes(delivered)
         keep_float_layers(delivered)
         forget_inner_types(delivered)
         return Prepared(annotated, delivered, simulation=delivered)

@@ -39,6 +39,7 @@ from graphpress.ir.encoding import (
 )
 from graphpress.manager.prepare import prepare
 from graphpress.manager.verification import Probe
+from graphpress.ops import lookup
 from graphpress.runtime import Session
 
 _FIX = "quantize the model anew, or write its encodings as QuantizeLinear and DequantizeLinear nodes"
@@ -156,11 +157,16 @@ def _drop_requests(model: Model) -> list[Refusal]:
 
 
 def _is_borne_out(node: Node, request: str) -> bool:
-    """Whether the node reads what it needs to compute as requested: two operands of that type, or any for weights."""
+    """Whether the node reads what it needs to compute as requested: two operands of that type, or any for weights
+    and for what only moves values.
+    """
     read = [encoding for index in range(len(node.inputs)) if (encoding := read_encoding(node, index)) is not None]
     if request == WEIGHT_ONLY:
         return bool(read)
-    return len([encoding for encoding in read if encoding.dtype.removeprefix("u") == request.removeprefix("u")]) > 1
+    spec = lookup(node.op_type)
+    needed = 1 if spec is not None and spec.quantization.moves_data else 2
+    of_type = [encoding for encoding in read if encoding.dtype.removeprefix("u") == request.removeprefix("u")]
+    return len(of_type) >= needed
 
 
 def _request_refusal(node: Node, request: str) -> Refusal:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from graphpress.ir.encoding import (
 from graphpress.ops import lookup
 from graphpress.passes.quantize._placement import Placement, has_kernel_weight
 from graphpress.passes.quantize._ranges import Range, activation_encoding
+from graphpress.passes.quantize._weights import weight_use
 from graphpress.targets import QuantizationPolicy
 
 
@@ -49,28 +50,40 @@ def encode_activations(placement: Placement, ranges: Mapping[str, Range], policy
 
 def encode_constants(node: Node, policy: QuantizationPolicy, per_channel: bool | None, placement: Placement) -> None:
     """Compute operators have one weight; neighbors may read small constants, which take one scale a tensor."""
-    spec = lookup(node.op_type)
-    weight_index = spec.quantization.weight if spec is not None and node.op_type in policy.compute_ops else None
+    if node.op_type in policy.compute_ops:
+        _encode_weight(node, policy, policy.per_channel if per_channel is None else per_channel, placement)
+        return
     for index, value in enumerate(node.inputs):
         array = constant(value)
-        if value is None or array is None or array.dtype != np.float32:
-            continue
-        if index == weight_index:
-            if encoding_of(value) is not None and has_kernel_weight(node, value, policy):
-                continue
-            assert spec is not None
-            axis = None
-            if policy.per_channel if per_channel is None else per_channel:
-                assert spec.quantization.channel_axis is not None
-                axis = spec.quantization.channel_axis(node, array.ndim)
-            _encode_use(node, index, weight_encoding(array, axis, policy), placement)
-        elif node.op_type in policy.quantizable_neighbors:
+        if array is not None and array.dtype == np.float32 and node.op_type in policy.quantizable_neighbors:
             observed = (float(array.min()), float(array.max()))
-            _encode_use(node, index, activation_encoding(observed, policy), placement)
+            encode_use(node, index, activation_encoding(observed, policy), placement)
 
 
-def _encode_use(node: Node, index: int, encoding: Encoding, placement: Placement) -> None:
-    """The first reader of a constant gives it its encoding; others override it where they need another, or float."""
+def _encode_weight(node: Node, policy: QuantizationPolicy, per_channel: bool, placement: Placement) -> None:
+    spec = lookup(node.op_type)
+    assert spec is not None
+    assert spec.quantization.weight is not None
+    assert spec.quantization.channel_axis is not None
+    use = weight_use(node, spec.quantization.weight)
+    array = None if use is None else constant(use.constant)
+    if use is None or array is None or array.dtype != np.float32:
+        return
+    if encoding_of(use.constant) is not None and has_kernel_weight(node, use.constant, policy):
+        return
+    axis = use.order[spec.quantization.channel_axis(node, array.ndim)] if per_channel else None
+    encode_use(use.node, use.index, weight_encoding(array, axis, policy), placement)
+
+
+def encode_use(node: Node, index: int, encoding: Encoding, members: Container[Node] = ()) -> None:
+    """The first reader of a constant gives it its encoding; others override it where they need another, or float.
+
+    Args:
+        node: what reads the constant.
+        index: of its input.
+        encoding: in which it reads it.
+        members: nodes that read the constant in an encoding as well, or will get their own.
+    """
     value = node.inputs[index]
     assert value is not None
     default = encoding_of(value)
@@ -81,7 +94,7 @@ def _encode_use(node: Node, index: int, encoding: Encoding, placement: Placement
     if value.is_graph_output():
         override_output(value, FLOAT)
     for use in value.uses():
-        if use.node not in placement:
+        if use.node not in members and (use.node, use.idx) != (node, index):
             override_use(use.node, use.idx, FLOAT)
 
 

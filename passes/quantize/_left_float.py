@@ -19,9 +19,9 @@ from graphpress.ir import (
     producer,
     rank_of,
 )
-from graphpress.ir.encoding import read_encoding
 from graphpress.manager.contract import Context
 from graphpress.ops import lookup
+from graphpress.passes.quantize._weights import weight_use
 
 TABLES = ("Gather", "GatherElements", "GatherND")
 """Operators that look rows of a constant up: embeddings."""
@@ -45,7 +45,8 @@ def left_float(model: Model, context: Context, told: Collection[Refusal], why: W
         for node in graph:
             index = _weight_of(node)
             told_of = {label(item) for item in (node, *node.inputs, *node.outputs)} & named
-            if index is None or told_of or read_encoding(node, index) is not None:
+            use = None if index is None else weight_use(node, index)
+            if index is None or told_of or (use is not None and use.encoding is not None):
                 continue
             if exclusion := context.exclusion(node):
                 yield exclusion

@@ -37,11 +37,13 @@ from graphpress.ir import (
     rank_of,
     static_shape,
 )
-from graphpress.ir.encoding import FLOAT8, encoding_of, holds_scale, integer_bounds, read_encoding, static_affine
+from graphpress.ir.encoding import FLOAT8, encoding_of, read_encoding, static_affine
 from graphpress.manager.contract import Context
 from graphpress.ops import lookup
 from graphpress.passes.quantize._left_float import arranged_constant
+from graphpress.passes.quantize._ranges import has_weight_scale
 from graphpress.passes.quantize._residual import accumulations
+from graphpress.passes.quantize._weights import is_weight, weight_use
 from graphpress.targets import QuantizationPolicy
 
 ABSORBED = ("Relu", "Clip")
@@ -91,7 +93,7 @@ class Placement:
     def _members(self) -> frozenset[Node]:
         return frozenset(self.nodes)
 
-    def __contains__(self, node: Node) -> bool:
+    def __contains__(self, node: object) -> bool:
         return node in self._members
 
 
@@ -134,6 +136,7 @@ def activation_inputs(node: Node) -> Iterator[tuple[int, Value]]:
         if (
             value is not None
             and not is_constant(value)
+            and not is_weight(node, index)
             and value.dtype in (DataType.FLOAT, None)
             and (index == 0 or not _is_control_input(node))
         ):
@@ -182,19 +185,20 @@ def _refusal(node: Node, policy: QuantizationPolicy, context: Context) -> Refusa
     spec = lookup(node.op_type)
     if spec is None or spec.quantization.weight is None:
         return Refusal.at(node, "the operator table knows no weight of it", "leave it float")
-    weight_value = input_of(node, spec.quantization.weight)
-    if not is_constant(weight_value):
-        return Refusal.at(node, f"{_computed(weight_value)}; this target has no fast kernel for that", "leave it float")
-    if not _weights_have_scales(node, spec.quantization.weight, policy):
+    use = weight_use(node, spec.quantization.weight)
+    if use is None or (use.node is not node and use.has_float_readers(policy)):
+        computed = _computed(input_of(node, spec.quantization.weight))
+        return Refusal.at(node, f"{computed}; this target has no fast kernel for that", "leave it float")
+    weight = constant(use.constant)
+    if weight is not None and not has_weight_scale(weight, policy):
         why = f"its weights are so small that {policy.scales} holds no scale for them"
         return Refusal.at(node, why, "scale the weights, or leave it float")
     if policy.weights == FLOAT8 and policy.float8_positions and node.op_type == "Conv":
-        weight = constant(input_of(node, spec.quantization.weight))
         positions = 1 if weight is None else prod(weight.shape[2:])
         if positions > policy.float8_positions:
             why = f"its kernel has {positions} positions, those in float8 at most {policy.float8_positions}"
             return Refusal.at(node, why, "leave it float")
-    if _is_encoded(node, policy):
+    if _is_encoded(node, policy) or (use.node is not node and use.encoding is not None):
         return Refusal.at(node, "it is quantized already", "start from the float model to quantize it anew")
     if node.op_type == "Gemm" and not _plain_gemm(node):
         return Refusal.at(node, "alpha, beta, transA or the shape of C have no integer kernel", "leave it float")
@@ -211,14 +215,6 @@ def _computed(weight: Value | None) -> str:
         return "its weight is computed at run time"
     others = " and other nodes read it as it is" if len(source.uses()) > 1 else ""
     return f"its weight is another arrangement of {label(source)}, made at run time{others}"
-
-
-def _weights_have_scales(node: Node, index: int, policy: QuantizationPolicy) -> bool:
-    """Whether the type of scales holds one for the largest weights; channels of nearly nothing beside them take any."""
-    weight = constant(input_of(node, index)) if policy.scales != "float32" else None
-    if weight is None or not weight.size:
-        return True
-    return holds_scale(float(np.abs(weight).max()) / integer_bounds(policy.weights)[1], policy.scales)
 
 
 def _plain_gemm(node: Node) -> bool:

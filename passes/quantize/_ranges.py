@@ -29,6 +29,13 @@ def has_scale(observed: Range, policy: QuantizationPolicy) -> bool:
     return holds_scale(_step(observed, policy), policy.scales)
 
 
+def has_weight_scale(weight: np.ndarray, policy: QuantizationPolicy) -> bool:
+    """Whether the type of scales holds one for the largest numbers; channels of nearly nothing beside them take any."""
+    return not weight.size or holds_scale(
+        float(np.abs(weight).max()) / integer_bounds(policy.weights)[1], policy.scales
+    )
+
+
 def _step(observed: Range, policy: QuantizationPolicy) -> float:
     """The distance of two numbers of the grid that covers the range and holds zero."""
     low, high = min(observed[0], 0.0), max(observed[1], 0.0)

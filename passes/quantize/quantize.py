@@ -16,6 +16,7 @@ backend expresses the annotations in its own form.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -29,11 +30,14 @@ from graphpress.passes.quantize._encode import encode_activations, encode_bias, 
 from graphpress.passes.quantize._left_float import left_float
 from graphpress.passes.quantize._placement import Placement, Reason, place
 from graphpress.passes.quantize._ranges import Range, has_scale
+from graphpress.passes.quantize._tables import encode_tables
 from graphpress.targets import QuantizationPolicy
 
 NOT_FINITE = Reason(
     "takes infinite or undefined values on the calibration data", "leave it float, or check the preprocessing"
 )
+
+NOTHING = "nothing was left to quantize that has an integer kernel on this target"
 
 SMALLEST_OPSET = {"int8": 13, FLOAT8: 19}
 """From here on QuantizeLinear knows an axis, and an 8-bit float."""
@@ -85,7 +89,7 @@ class Quantize(Pass):
         policy = self._policy(context.target.quantization)
         placement = place(model.graph, policy, context)
         if not placement.nodes:
-            return _nothing(model, placement, policy, context)
+            return self._with_tables(model, placement, policy, context, NOTHING)
         calibration = Calibration(self.calibration_method, self.percentile)
         ranges = calibration.ranges(model, placement, policy, context, f"{context.step}.{self.name}.ranges")
         unusable = {value: why for value in placement.activations if (why := _unusable(ranges[label(value)], policy))}
@@ -93,7 +97,7 @@ class Quantize(Pass):
             _check_inputs({value for value, why in unusable.items() if why is NOT_FINITE})
             placement = place(model.graph, policy, context, unusable)
         if not placement.nodes:
-            return _nothing(model, placement, policy, context)
+            return self._with_tables(model, placement, policy, context, NOTHING)
         encode_activations(
             placement, {name: observed for name, observed in ranges.items() if observed is not None}, policy
         )
@@ -104,11 +108,17 @@ class Quantize(Pass):
         for node in placement.nodes:
             encode_bias(node, policy, edit)
         kind = "integers" if self.dtype == "int8" else self.dtype
-        return Outcome(
-            len(placement.nodes),
-            _refusals(model, placement, policy, context),
-            [f"{len(placement.nodes)} nodes in {kind}, {len(placement.activations)} activations encoded"],
-        )
+        note = f"{len(placement.nodes)} nodes in {kind}, {len(placement.activations)} activations encoded"
+        return self._with_tables(model, placement, policy, context, note)
+
+    def _with_tables(
+        self, model: Model, placement: Placement, policy: QuantizationPolicy, context: Context, note: str
+    ) -> Outcome:
+        """Encode what is looked up, and say what became of everything."""
+        tables, refusals = (0, []) if self.dtype == FLOAT8 else encode_tables(model.graph, policy, context)
+        notes = [note, *([f"{tables} tables in integers, a scale a row"] if tables else [])]
+        told = [*placement.refusals, *refusals]
+        return Outcome(len(placement.nodes) + tables, _refusals(model, told, policy, context), notes)
 
     def _policy(self, policy: QuantizationPolicy) -> QuantizationPolicy:
         """The target's policy, for this type."""
@@ -128,12 +138,7 @@ class Quantize(Pass):
         )
 
 
-def _nothing(model: Model, placement: Placement, policy: QuantizationPolicy, context: Context) -> Outcome:
-    note = "nothing was left to quantize that has an integer kernel on this target"
-    return Outcome(0, _refusals(model, placement, policy, context), [note])
-
-
-def _refusals(model: Model, placement: Placement, policy: QuantizationPolicy, context: Context) -> list[Refusal]:
+def _refusals(model: Model, told: Sequence[Refusal], policy: QuantizationPolicy, context: Context) -> list[Refusal]:
     """Why every layer that stays float does."""
 
     def why(node: Node) -> str:
@@ -141,7 +146,7 @@ def _refusals(model: Model, placement: Placement, policy: QuantizationPolicy, co
             return "a value beside it stays float, for the reason that is given there"
         return f"this target has no integer kernel for {node.op_type}"
 
-    return [*placement.refusals, *left_float(model, context, placement.refusals, why)]
+    return [*told, *left_float(model, context, told, why)]
 
 
 def _unusable(observed: Range | None, policy: QuantizationPolicy) -> Reason | None:

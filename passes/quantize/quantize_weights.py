@@ -19,22 +19,26 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from graphpress.analysis.linear import linear_op_of
 from graphpress.errors import UsageError
-from graphpress.ir import Model, Node, Refusal, constant, input_of, is_standard
+from graphpress.ir import Model, Node, Refusal, constant, is_standard, label
 from graphpress.ir.encoding import (
     AffineEncoding,
     holds_scale,
     integer_bounds,
-    override_use,
     read_encoding,
     request_compute,
-    set_encoding,
 )
 from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.ops import lookup
 from graphpress.passes._kernels import choices_with_opset, targets_with
 from graphpress.passes.quantize._blocks import block_encoding
+from graphpress.passes.quantize._encode import encode_use
 from graphpress.passes.quantize._left_float import left_float
+from graphpress.passes.quantize._tables import encode_tables
+from graphpress.passes.quantize._weights import WeightUse, weight_use
+
+WEIGHT = 1
+"""Index of the weight of a product."""
 
 SMALLEST_OPSET = {"int4": 21, "int8": 13}
 """From here on DequantizeLinear knows four bits and blocks, and an axis."""
@@ -96,29 +100,44 @@ class QuantizeWeights(Pass):
             if isinstance(encoding, Refusal):
                 refusals.append(encoding)
             elif encoding is not None:
-                weight = constant(node.inputs[1])
+                use = weight_use(node, WEIGHT)
+                weight = None if use is None else constant(use.constant)
+                assert use is not None
                 assert weight is not None
-                _encode(node, encoding)
+                encode_use(use.node, use.index, encoding)
                 request_compute(node, "weight-only")
                 count, before, after = count + 1, before + weight.nbytes, after + _bytes(weight, encoding)
+        tables = self._tables(model, context, refusals)
         notes = [f"{count} weights in {self.dtype}: {before / 2**20:.2f} MiB became {after / 2**20:.2f} MiB"]
+        if tables:
+            notes.append(f"{tables} tables in integers, a scale a row")
         if any(is_standard(node, "Conv") for node in model.graph):
             notes.append("convolutions keep float weights: no kernel expands theirs on the fly")
         refusals += left_float(
             model, context, refusals, lambda node: f"no kernel of this target expands the weights of {node.op_type}"
         )
-        return Outcome(count, refusals, notes)
+        return Outcome(count + tables, refusals, notes)
+
+    def _tables(self, model: Model, context: Context, refusals: list[Refusal]) -> int:
+        """Encode what is looked up, where a row is in eight bits; how many tables there were."""
+        if self.dtype != "int8":
+            return 0
+        tables, left = encode_tables(model.graph, context.target.quantization, context)
+        refusals += left
+        return tables
 
     def _encoding(self, node: Node, context: Context) -> AffineEncoding | Refusal | None:
         """The encoding of the node's weight, why it stays float, or None where it is no matrix product."""
         if not is_standard(node, "MatMul", "Gemm"):
             return None
-        if refusal := _refusal(node, context):
+        if refusal := _refusal(node, self.dtype, context):
             return refusal
-        op, weight = linear_op_of(node), constant(node.inputs[1])
-        assert op is not None
+        use = weight_use(node, WEIGHT)
+        assert use is not None
+        weight = constant(use.constant)
         assert weight is not None
-        size, outputs = weight.shape[op.in_axis], weight.shape[op.out_axis]
+        along = _contracted_axis(node, use)
+        size, outputs = weight.shape[along], weight.shape[1 - along]
         if outputs % 2:
             return Refusal.at(
                 node, f"its {outputs} outputs are odd in number: no kernel reads such rows", "leave it float"
@@ -132,7 +151,7 @@ class QuantizeWeights(Pass):
         if not holds_scale(largest / integer_bounds(self.dtype)[1], scales):
             why = f"its largest number is {largest:.3g}, for which {scales} holds no scale"
             return Refusal.at(node, why, "scale the weight, or leave it float")
-        return block_encoding(weight, op.in_axis, block, self.dtype, scales)
+        return block_encoding(weight, along, block, self.dtype, scales)
 
     def _block(self, inputs: int, sizes: tuple[int, ...]) -> int | None:
         """The largest block allowed that divides the inputs at least twice, None where there is none; 0 for int8."""
@@ -141,32 +160,34 @@ class QuantizeWeights(Pass):
         return next((size for size in sizes if size <= self.block_size and not inputs % size and inputs > size), None)
 
 
-def _refusal(node: Node, context: Context) -> Refusal | None:
+def _contracted_axis(node: Node, use: WeightUse) -> int:
+    """The axis of a constant matrix along which the product adds up."""
+    spec = lookup(node.op_type)
+    assert spec is not None
+    assert spec.quantization.channel_axis is not None
+    return 1 - use.order[spec.quantization.channel_axis(node, 2)]
+
+
+def _refusal(node: Node, dtype: str, context: Context) -> Refusal | None:
     """Why the node has no weight that could be encoded."""
-    weight = constant(input_of(node, 1))
-    if weight is None:
+    use = weight_use(node, WEIGHT)
+    weight = None if use is None else constant(use.constant)
+    if use is None or weight is None:
         return Refusal.at(node, "its weight is computed at run time", "leave it float")
     if exclusion := context.exclusion(node):
         return exclusion
+    if use.node is not node and (dtype != "int8" or use.has_float_readers(context.target.quantization)):
+        why = f"its weight is {label(use.constant)}, turned at run time: no kernel reads that in {dtype}"
+        return Refusal.at(node, why, "quantize_weights{dtype=int8} takes it where the target looks rows up in integers")
     if weight.dtype != np.float32:
         return Refusal.at(node, "does not compute in float32", "run to_float32 first")
     if weight.ndim != 2 or not weight.size:
         return Refusal.at(node, "its weight is no matrix", "leave it float")
     if not np.isfinite(weight).all():
         return Refusal.at(node, "its weight has infinite or undefined numbers", "check the model")
-    if any(read_encoding(node, index) is not None for index in range(len(node.inputs))):
+    if use.encoding is not None or any(read_encoding(node, index) is not None for index in range(len(node.inputs))):
         return Refusal.at(node, "it is quantized already", "start from the float model to quantize it anew")
     return None
-
-
-def _encode(node: Node, encoding: AffineEncoding) -> None:
-    """Let this use of the weight read integers; other readers keep what they read."""
-    value = node.inputs[1]
-    assert value is not None
-    if len(value.uses()) == 1 and not value.is_graph_output():
-        set_encoding(value, encoding)
-    else:
-        override_use(node, 1, encoding)
 
 
 def _bytes(weight: np.ndarray, encoding: AffineEncoding) -> float:

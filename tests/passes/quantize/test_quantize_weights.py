@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from graphpress.errors import UsageError
 from graphpress.ir import Editor, clone
-from graphpress.ir.encoding import compute_request, dequantize_array, encoding_of, fits, quantize_array, read_encoding
+from graphpress.ir.encoding import compute_request, dequantize_array, fits, quantize_array, read_encoding
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Context
 from graphpress.manager.prepare import prepare
@@ -132,7 +132,7 @@ def test_other_readers_of_a_weight_keep_reading_float(build, newest, weights):
         w=weights.of(128, 4),
     )
     QuantizeWeights().run(model, Context(target=newest, original=model))
-    assert encoding_of(model.graph.initializers["w"]) is None
+    assert read_encoding(model.graph[1], 0) is None
     assert read_encoding(only_product(model), 1) is not None
 
 
@@ -178,12 +178,12 @@ def test_transformers_compute_what_the_rounded_weights_say(family, dtype, least,
     outcome = QuantizeWeights(dtype=dtype).run(model, context)
     assert outcome.changes >= 8
     rounded, legal = clone(before), clone(model)
-    encodings = {node.name: read_encoding(node, 1) for node in model.graph if compute_request(node) == "weight-only"}
     edit = Editor(rounded)
-    for node in rounded.graph:
-        if encoding := encodings.get(node.name):
-            weight = node.inputs[1].const_value.numpy()
-            edit.own_constant(node, 1, dequantize_array(quantize_array(weight, encoding), encoding))
+    for node, annotated in zip(list(rounded.graph), list(model.graph), strict=True):
+        for index in range(len(node.inputs)):
+            if encoding := read_encoding(annotated, index):
+                weight = node.inputs[index].const_value.numpy()
+                edit.own_constant(node, index, dequantize_array(quantize_array(weight, encoding), encoding))
     materialize_qdq(legal)
     random = np.random.default_rng(0)
     sizes = {"batch": 2, "N": 2}
