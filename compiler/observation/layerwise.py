@@ -63,7 +63,7 @@ import numpy as np
 from graphpress.errors import DataError
 from graphpress.ir import Model, Node, label
 from graphpress.observation.pieces import Pieces
-from graphpress.observation.replay import Arrays, Replay, Segment
+from graphpress.observation.replay import Arrays, Replay
 from graphpress.progress import Progress, Silent
 
 BUDGET = 1 << 30
@@ -139,7 +139,7 @@ class LayerWalk:
         threads: int = 1,
         budget: int = BUDGET,
     ) -> None:
-        self._waves, self._threads, self._edited = waves, threads, model
+        self._waves = waves
         self._wave_of = {node: wave for wave, nodes in enumerate(waves) for node in nodes}
         levels = {label(node.outputs[0]): wave for node, wave in self._wave_of.items()}
         self._model = Replay(model, levels, data, threads=threads, budget=budget // 2)
@@ -177,21 +177,14 @@ class LayerWalk:
 
     def _pieces(self, wave: int, wanted: Mapping[Node, Wanted]) -> Iterator[dict[Node, LayerPiece]]:
         """Piece by piece what each layer of the wave is shown."""
-        results = [node for node, want in wanted.items() if want.result]
+        results = {node: label(node.outputs[0]) for node, want in wanted.items() if want.result}
         inputs = [name for want in wanted.values() for name in want.inputs]
-        inputs += [label(node.inputs[0]) for node in results]
         reference = [name for want in wanted.values() for name in want.reference]
-        segment: Segment | None = None
-        for now, before in self._both(wave, _distinct(inputs), _distinct(reference)):
-            computed = Arrays()
-            if results:
-                names = [label(node.outputs[0]) for node in results]
-                segment = segment or Segment(self._edited, now, names, self._threads)
-                computed = segment.run(now)
-            yield {node: LayerPiece(now, before, computed.get(label(node.outputs[0]))) for node in wanted}
+        for now, before in self._both(wave, _distinct([*inputs, *results.values()]), _distinct(reference)):
+            yield {node: LayerPiece(now, before, now.get(results.get(node, ""))) for node in wanted}
 
     def _both(self, wave: int, inputs: Sequence[str], reference: Sequence[str]) -> Iterator[tuple[Arrays, Arrays]]:
-        """Piece by piece values of the model before this wave, and of the reference model behind it."""
+        """Piece by piece values of the model before this wave, or of its layers, and of the reference model behind."""
         shown = repeat(Arrays()) if self._reference is None else self._reference.advance(wave + 1, reference)
         for now in self._model.advance(wave, inputs):
             before = next(shown, None)

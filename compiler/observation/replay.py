@@ -101,9 +101,10 @@ class Replay:
         return self._levels.get(name)
 
     def advance(self, level: int, wanted: Sequence[str]) -> Iterator[Arrays]:
-        """Piece by piece the wanted values, none of them of a higher level; afterwards the next segment starts here.
+        """Piece by piece the wanted values; afterwards the next segment starts at this level.
 
-        The pieces have to be taken to the end.
+        None of them is of a higher level, but for results of the layers whose wave is next: those are computed as the
+        layers are now, and again when these are final. The pieces have to be taken to the end.
         """
         frontier = self._frontier(level)
         outputs = list(dict.fromkeys([*wanted, *frontier]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -98,14 +99,21 @@ class Shown:
     """One piece of what a layer does.
 
     Args:
-        data: what it reads, as it reads it.
+        node: the layer.
+        value: what it reads, before it is rounded there.
         target: what it should compute.
         result: what it computes as it is; None unless requested.
     """
 
-    data: np.ndarray
+    node: Node
+    value: np.ndarray
     target: np.ndarray
     result: np.ndarray | None = None
+
+    @cached_property
+    def data(self) -> np.ndarray:
+        """What it reads, as it reads it."""
+        return as_read(self.node, 0, self.value)
 
 
 class LayerRepair(Protocol):
@@ -172,8 +180,7 @@ class _RepairTask:
 
     def see(self, piece: LayerPiece) -> None:
         target = self.target.rows_from(piece.reference[self.target.name], piece.inputs, self.kept)
-        data = as_read(self.node, 0, piece.inputs[label(self.node.inputs[0])])
-        self.repair.add(Shown(data, target, piece.result))
+        self.repair.add(Shown(self.node, piece.inputs[label(self.node.inputs[0])], target, piece.result))
 
     def finish(self) -> None:
         self.repair.finish()
