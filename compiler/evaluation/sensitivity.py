@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -122,6 +123,20 @@ class DamageMeasure:
         pairs = zip(self.outputs, (run(feed) for feed in self.feeds), strict=True)
         damage = self._error(pairs) if self.classes is None else _divergence(pairs, self.classes)
         return damage if np.isfinite(damage) else LOST
+
+    @cached_property
+    def constant(self) -> float:
+        """The damage that one and the same answer to everything would do: what damage is measured against.
+
+        KL from each answer to their mean; errors that are relative to the power reach 1.
+        """
+        if self.classes is None:
+            return 1.0
+        logs = np.concatenate([log_probabilities(outputs[self.classes]) for outputs in self.outputs])
+        mean = np.exp(logs).mean(axis=0)
+        possible = np.isfinite(logs)
+        pulls = np.where(possible, logs, 0.0) - np.log(np.maximum(mean, np.finfo(float).tiny))
+        return float(np.where(possible, np.exp(logs) * pulls, 0.0).sum() / len(logs))
 
     def _error(self, pairs: _Pairs) -> float:
         """Squared error relative to the power, mean over the outputs."""

@@ -11,11 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from graphpress.coupling.kept import Kept
 from graphpress.data import Feed, Samples
-from graphpress.evaluation.distributions import log_probabilities
 from graphpress.evaluation.sensitivity import SAMPLES, DamageMeasure
 from graphpress.ir import Model
 from graphpress.manager.contract import Context
@@ -44,13 +41,11 @@ class PlanTrial:
         model: before the removal, not changed.
         context: threads, and the data that copies are repaired on.
         measure: knows what the model answers.
-        constant: the damage that one and the same answer to everything would do.
     """
 
     model: Model
     context: Context
     measure: DamageMeasure
-    constant: float
 
     @staticmethod
     def of(model: Model, context: Context) -> PlanTrial:
@@ -63,7 +58,7 @@ class PlanTrial:
         repaired_on, judged_on = _halves(context.calibration)
         feeds = some_samples(judged_on, SAMPLES)
         measure = DamageMeasure.of(Session(model, threads=context.threads), feeds, threads=context.threads)
-        return PlanTrial(model, replace(context, calibration=repaired_on), measure, _constant_damage(measure))
+        return PlanTrial(model, replace(context, calibration=repaired_on), measure)
 
     def damage(self, smaller: Model, kept: Mapping[str, Kept]) -> float:
         """The damage of a pruned copy, which is repaired in place.
@@ -78,7 +73,7 @@ class PlanTrial:
 
     def is_absurd(self, damage: float) -> bool:
         """Whether the model is hardly better than one that does not look at its input."""
-        return damage > ABSURD * self.constant
+        return damage > ABSURD * self.measure.constant
 
 
 def _halves(data: Iterable[Feed]) -> tuple[Iterable[Feed], Iterable[Feed]]:
@@ -87,14 +82,3 @@ def _halves(data: Iterable[Feed]) -> tuple[Iterable[Feed], Iterable[Feed]]:
         return data, data
     places = range(len(data.shapes()))
     return data.take(places[::2]), data.take(places[1::2])
-
-
-def _constant_damage(measure: DamageMeasure) -> float:
-    """KL from each answer to their mean; errors that are relative to the power reach 1."""
-    if measure.classes is None:
-        return 1.0
-    logs = np.concatenate([log_probabilities(outputs[measure.classes]) for outputs in measure.outputs])
-    mean = np.exp(logs).mean(axis=0)
-    possible = np.isfinite(logs)
-    pulls = np.where(possible, logs, 0.0) - np.log(np.maximum(mean, np.finfo(float).tiny))
-    return float(np.where(possible, np.exp(logs) * pulls, 0.0).sum() / len(logs))

@@ -102,13 +102,11 @@ class Shown:
         node: the layer.
         value: what it reads, before it is rounded there.
         target: what it should compute.
-        result: what it computes as it is; None unless requested.
     """
 
     node: Node
     value: np.ndarray
     target: np.ndarray
-    result: np.ndarray | None = None
 
     @cached_property
     def data(self) -> np.ndarray:
@@ -128,39 +126,24 @@ class LayerRepair(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class RepairOptions:
-    """How a plan is carried out.
-
-    Args:
-        samples: calibration samples that are looked at, at most.
-        title: of the progress bar.
-        results: show what a layer computes as it is, too.
-    """
-
-    samples: int
-    title: str
-    results: bool = False
-
-
 def repair(
-    model: Model, context: Context, plan: RepairPlan, options: RepairOptions, begin: Callable[[LinearOp], LayerRepair]
+    model: Model, context: Context, plan: RepairPlan, samples: int, begin: Callable[[LinearOp], LayerRepair]
 ) -> None:
-    """Walk through the layers of a plan: ``begin`` makes the repair of each."""
+    """Walk through the layers of a plan, on so many samples at most: ``begin`` makes the repair of each."""
     assert context.calibration is not None
     assert context.transaction is not None
     start, kept = context.transaction.start, context.transaction.kept
-    data = Pieces.of(model, context.calibration, options.samples)
+    data = Pieces.of(model, context.calibration, samples)
     walk = LayerWalk(model, plan.waves, data, start, threads=context.threads)
 
     def task(node: Node) -> _RepairTask:
-        aimed = _RepairTask(node, plan.targets[node], kept, begin(plan.layers[node]), options.results)
+        aimed = _RepairTask(node, plan.targets[node], kept, begin(plan.layers[node]))
         if walk.can_show(node, aimed.wants):
             return aimed
         own = own_target(node.outputs[0])  # the other branch is not final yet after all
-        return _RepairTask(node, own, kept, aimed.repair, options.results)
+        return _RepairTask(node, own, kept, aimed.repair)
 
-    walk.run(task, context.progress, options.title)
+    walk.run(task, context.progress, "reconstructing")
 
 
 @dataclass(frozen=True)
@@ -171,16 +154,15 @@ class _RepairTask:
     target: FitTarget
     kept: Mapping[str, Kept]
     repair: LayerRepair
-    results: bool
 
     @property
     def wants(self) -> Wanted:
         other = () if self.target.other is None else (label(self.target.other),)
-        return Wanted((label(self.node.inputs[0]), *other), (self.target.name,), self.results)
+        return Wanted((label(self.node.inputs[0]), *other), (self.target.name,))
 
     def see(self, piece: LayerPiece) -> None:
         target = self.target.rows_from(piece.reference[self.target.name], piece.inputs, self.kept)
-        self.repair.add(Shown(self.node, piece.inputs[label(self.node.inputs[0])], target, piece.result))
+        self.repair.add(Shown(self.node, piece.inputs[label(self.node.inputs[0])], target))
 
     def finish(self) -> None:
         self.repair.finish()

@@ -24,11 +24,13 @@ import numpy as np
 
 from graphpress.analysis.linear import LinearOp, LinearParameters, parameters_of, updated, write_bias
 from graphpress.analysis.linear.rows import by_channel
+from graphpress.coupling.kept import Kept
 from graphpress.errors import UsageError
-from graphpress.ir import Editor, Model, Refusal
+from graphpress.ir import Editor, Model, Node, Refusal, label
 from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.observation import Moments
-from graphpress.passes.recovery._repair import RepairOptions, Shown, nothing_before, plan_repair, repair
+from graphpress.observation import LayerPiece, LayerWalk, Moments, Pieces, Wanted, observe
+from graphpress.passes._kept import restrict
+from graphpress.passes.recovery._repair import RepairPlan, nothing_before, plan_repair
 
 _ROUNDING = 1e-4
 """Relative differences below this are rounding."""
@@ -66,6 +68,9 @@ class CorrectBias(Pass):
         plan = plan_repair(model, context, residual=False)
         if not plan.waves:
             return Outcome(0, plan.refusals, ["no layer differs from the start of the transaction"])
+        assert context.calibration is not None
+        data = Pieces.of(model, context.calibration, self.samples)
+        aims = _aims(plan, data, context)
         edit, refusals, shifts = Editor(model), list(plan.refusals), list[float]()
 
         def finish(seen: _Means) -> None:
@@ -79,30 +84,57 @@ class CorrectBias(Pass):
                 shifts.append(seen.relative)
                 write_bias(edit, op, seen.corrected, bias_dtype)
 
-        options = RepairOptions(self.samples, "correcting biases", results=True)
-        repair(model, context, plan, options, lambda op: _Means(op, finish))
+        walk = LayerWalk(model, plan.waves, data, threads=context.threads)
+        walk.run(lambda node: _Means(plan.layers[node], aims[node], finish), context.progress, "correcting biases")
         note = f"{len(shifts)} biases corrected"
         if shifts:
             note += f"; mean shift before {np.mean(shifts):.2%} of the result's root mean square"
         return Outcome(len(shifts), refusals, [note])
 
 
+def _aims(plan: RepairPlan, data: Pieces, context: Context) -> dict[Node, _ChannelMoments]:
+    """What each layer should compute, channel by channel: the start model runs once."""
+    assert context.transaction is not None
+    start, kept = context.transaction.start, context.transaction.kept
+    aims = {node: _ChannelMoments(op.channel_axis, kept.get(label(op.result))) for node, op in plan.layers.items()}
+    observers = {label(node.outputs[0]): aim for node, aim in aims.items()}
+    observe(start, observers, data, threads=context.threads, progress=context.progress)
+    return aims
+
+
+class _ChannelMoments:
+    """Mean and variance of each channel of a value, of the channels that are left.
+
+    Args:
+        axis: of the channels.
+        kept: what is left of the value.
+    """
+
+    def __init__(self, axis: int, kept: Kept | None = None) -> None:
+        self._axis, self._kept = axis, kept
+        self.moments = Moments(full=False)
+
+    def update(self, array: np.ndarray) -> None:
+        """Take in one batch."""
+        self.moments.add(by_channel(restrict(array, self._kept), self._axis))
+
+
 class _Means:
-    """Means by channel of what a layer computes and of what it should."""
+    """Means by channel of what a layer computes, against those of what it should."""
 
-    def __init__(self, op: LinearOp, write: Callable[[_Means], None]) -> None:
+    def __init__(self, op: LinearOp, aim: _ChannelMoments, write: Callable[[_Means], None]) -> None:
         self.op, self._present, self._write = op, parameters_of(op), write
-        self._failure = ""
-        self._moments = Moments(full=False)
+        self._now, self._aim = _ChannelMoments(op.channel_axis), aim.moments
 
-    def add(self, shown: Shown) -> None:
+    @property
+    def wants(self) -> Wanted:
+        """Nothing but the result."""
+        return Wanted(result=True)
+
+    def see(self, piece: LayerPiece) -> None:
         """Take in one piece."""
-        assert shown.result is not None
-        if self._failure or shown.result.shape != shown.target.shape:
-            self._failure = f"its result is of another shape than the start model's {list(shown.target.shape)}"
-            return
-        channels = self.op.channel_axis
-        self._moments.add(by_channel(shown.result, channels), by_channel(shown.target, channels))
+        assert piece.result is not None
+        self._now.update(piece.result)
 
     def finish(self) -> None:
         """Hand them over."""
@@ -110,9 +142,10 @@ class _Means:
 
     def refusal(self) -> Refusal | None:
         """Why this layer stays as it is, or None."""
-        if self._failure:
-            return Refusal.at(self.op.node, self._failure)
-        if not self._moments.is_finite:
+        now, aim = self._now.moments, self._aim
+        if (now.count, now.mean.shape) != (aim.count, aim.mean.shape):
+            return Refusal.at(self.op.node, "its result is of another shape than the start model's")
+        if not (now.is_finite and aim.is_finite):
             return Refusal.at(self.op.node, "it computes, or should compute, infinite or undefined values")
         if self.op.matrix_shape[0] > 1 and not self.op.is_convolution:
             return Refusal.at(self.op.node, "a product with a batch of weights has no bias by channel")
@@ -121,8 +154,7 @@ class _Means:
     @property
     def relative(self) -> float:
         """Shift as a share of the root mean square of the result, over all channels."""
-        seen = self._moments
-        square = (seen.target_variance + np.square(seen.target_mean)).sum()
+        square = (self._aim.variance + np.square(self._aim.mean)).sum()
         return float(np.sqrt(np.square(self._shift).sum() / max(float(square), np.finfo(float).tiny)))
 
     @property
@@ -140,19 +172,19 @@ class _Means:
     @property
     def rescaled(self) -> LinearParameters:
         """Matrix and bias that give each channel the mean and the deviation that it should have."""
-        bias, seen = self._present.bias, self._moments
-        scale, mean, target = (array.reshape(bias.shape) for array in (self._scale, seen.mean[0], seen.target_mean[0]))
+        bias, means = self._present.bias, (self._now.moments.mean[0], self._aim.mean[0])
+        scale, mean, target = (array.reshape(bias.shape) for array in (self._scale, *means))
         return LinearParameters(self._present.matrix * scale[:, None, :], target - scale * (mean - bias))
 
     @property
     def _shift(self) -> np.ndarray:
-        shift: np.ndarray = self._moments.target_mean[0] - self._moments.mean[0]
+        shift: np.ndarray = self._aim.mean[0] - self._now.moments.mean[0]
         return shift
 
     @property
     def _scale(self) -> np.ndarray:
         """σ[y] / σ[ŷ], by channel; 1 where either is constant."""
-        now, wanted = self._moments.variance[0], self._moments.target_variance[0]
+        now, wanted = self._now.moments.variance[0], self._aim.variance[0]
         sound = (now > _CONSTANT * wanted) & (wanted > 0)
         scale: np.ndarray = np.sqrt(np.divide(wanted, now, out=np.ones_like(now), where=sound))
         return scale

@@ -31,7 +31,6 @@ from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.observation.gram import POSITIONS, Moments, pieces_of
 from graphpress.observation.least_squares import RIDGE_STEPS, Summary, fit
 from graphpress.passes.recovery._repair import (
-    RepairOptions,
     RepairPlan,
     Shown,
     nothing_before,
@@ -93,8 +92,7 @@ class Reconstruct(Pass):
             if better is not None:
                 better.write(edit, context.target.quantization.bias)
 
-        options = RepairOptions(self.samples, "reconstructing")
-        repair(model, context, plan, options, lambda op: _Problem(op, self.positions, finish))
+        repair(model, context, plan, self.samples, lambda op: _Problem(op, self.positions, finish))
         return report.outcome()
 
 

@@ -143,5 +143,5 @@ def test_a_trial_repairs_the_copy_and_compares_it_with_the_model(network):
         assert damages[-1] <= trial.measure.damage(raw)
     assert damages[0] == pytest.approx(0, abs=1e-6)
     assert damages[0] < damages[1] < damages[2]
-    assert trial.is_absurd(trial.constant)
+    assert trial.is_absurd(trial.measure.constant)
     assert not trial.is_absurd(0.0)
