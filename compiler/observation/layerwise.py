@@ -61,10 +61,12 @@ from typing import Protocol
 import numpy as np
 
 from graphpress.errors import DataError
-from graphpress.ir import Model, Node, label
+from graphpress.ir import Model, Node, label, weight_bytes
+from graphpress.memory import give_back_memory
 from graphpress.observation.pieces import Pieces
 from graphpress.observation.replay import Arrays, Replay
 from graphpress.progress import Progress, Silent
+from graphpress.runtime import is_large
 
 BUDGET = 1 << 30
 """Bytes that are kept between two waves, of both models together."""
@@ -139,7 +141,7 @@ class LayerWalk:
         threads: int = 1,
         budget: int = BUDGET,
     ) -> None:
-        self._waves = waves
+        self._waves, self._is_large = waves, is_large(weight_bytes(model))
         self._wave_of = {node: wave for wave, nodes in enumerate(waves) for node in nodes}
         levels = {label(node.outputs[0]): wave for node, wave in self._wave_of.items()}
         self._model = Replay(model, levels, data, threads=threads, budget=budget // 2)
@@ -174,6 +176,8 @@ class LayerWalk:
                     task.see(piece[node])
             for task in tasks.values():
                 task.finish()
+            if self._is_large:
+                give_back_memory()
 
     def _pieces(self, wave: int, wanted: Mapping[Node, Wanted]) -> Iterator[dict[Node, LayerPiece]]:
         """Piece by piece what each layer of the wave is shown."""

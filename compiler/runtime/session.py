@@ -26,6 +26,7 @@ from graphpress.ir.external import LARGE_BYTES
 from graphpress.ir.files import PROTOBUF_LIMIT, read_message
 from graphpress.ir.message_facts import MessageFacts
 from graphpress.ir.weights import LARGE_FILE_BYTES, write_apart
+from graphpress.memory import give_back_memory
 from graphpress.progress import doing
 from graphpress.runtime.custom_ops import register
 from graphpress.runtime.partial import StandIns, runnable_part
@@ -231,6 +232,8 @@ def _open(
     with doing(f"loading {_name(model)} into ONNX Runtime"), scratch_folder() as scratch:
         source, facts = _source(model, extra_outputs, scratch, options)
         disabled = _avoid_faults(facts, options)
+        if is_large(facts.weight_bytes):
+            give_back_memory()
         try:
             session = onnxruntime.InferenceSession(
                 source, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled

@@ -11,6 +11,7 @@ from graphpress.data import Feed, Samples
 from graphpress.ir import Model, clone, take_over, weight_bytes
 from graphpress.ir.qdq import materialize_qdq
 from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.memory import give_back_memory
 from graphpress.passes.recovery.correct_bias import CorrectBias
 from graphpress.passes.recovery.reconstruct import Reconstruct
 from graphpress.runtime import is_large, keep_float_layers
@@ -69,6 +70,8 @@ class Trials:
         if copy is not self.model:
             take_over(self.model, copy)
         outcomes = self._copies[decision.choice][1]
+        if self.weights_stay:
+            give_back_memory()
         notes = [note for outcome in outcomes for note in outcome.notes]
         refusals = {refusal: None for outcome in outcomes for refusal in outcome.refusals}
         return Outcome(sum(outcome.changes for outcome in outcomes), list(refusals), [*notes, decision.note])

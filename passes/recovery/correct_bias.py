@@ -123,7 +123,7 @@ class _Means:
     """Means by channel of what a layer computes, against those of what it should."""
 
     def __init__(self, op: LinearOp, aim: _ChannelMoments, write: Callable[[_Means], None]) -> None:
-        self.op, self._present, self._write = op, parameters_of(op), write
+        self.op, self._write = op, write
         self._now, self._aim = _ChannelMoments(op.channel_axis), aim.moments
 
     @property
@@ -160,7 +160,8 @@ class _Means:
     @property
     def corrected(self) -> np.ndarray:
         """The bias that takes the shift back, ``[blocks, outputs]``."""
-        bias = self._present.bias
+        bias = self.op.bias_rows()
+        assert bias is not None
         corrected: np.ndarray = bias + self._shift.reshape(bias.shape)
         return corrected
 
@@ -172,9 +173,10 @@ class _Means:
     @property
     def rescaled(self) -> LinearParameters:
         """Matrix and bias that give each channel the mean and the deviation that it should have."""
-        bias, means = self._present.bias, (self._now.moments.mean[0], self._aim.mean[0])
+        present, means = parameters_of(self.op), (self._now.moments.mean[0], self._aim.mean[0])
+        bias = present.bias
         scale, mean, target = (array.reshape(bias.shape) for array in (self._scale, *means))
-        return LinearParameters(self._present.matrix * scale[:, None, :], target - scale * (mean - bias))
+        return LinearParameters(present.matrix * scale[:, None, :], target - scale * (mean - bias))
 
     @property
     def _shift(self) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from graphpress import memory
-from graphpress.memory import available_memory, memory_budget
+from graphpress.memory import available_memory, give_back_memory, memory_budget
 
 GB = 10**9
 
@@ -79,3 +79,18 @@ def test_a_block_gets_so_much_and_no_more():
             np.ones(1 << 28, np.uint8)
     assert resource.getrlimit(resource.RLIMIT_AS) == before
     np.ones(1 << 28, np.uint8)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads how much of its memory a process has")
+def test_freed_fragments_go_back_to_the_system():
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    blocks = [b"x" * 100_000 for _ in range(1000)]
+    kept = blocks[::100]
+    del blocks
+    before = resident()
+    give_back_memory()
+    assert resident() < before - 50_000_000
+    assert len(kept) == 10
