@@ -60,7 +60,7 @@ class ModelComparison:
 def compare(a: str, b: str, data: str | None, limit: int, threads: int, seconds: float, as_json: bool) -> None:
     """Compare size, cost, outputs and latency of two models."""
     from graphpress.cli.feeds import samples_for
-    from graphpress.driver.inputs import first_samples
+    from graphpress.driver.first_answers import first_samples
     from graphpress.evaluation import compare_outputs
     from graphpress.runtime import Session, compare_sessions
 

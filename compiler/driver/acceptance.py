@@ -17,13 +17,15 @@ from typing import Any
 
 from graphpress.backend import Artifact, Prepared, runner_of
 from graphpress.driver.job import Job
+from graphpress.errors import DataError, ModelError
 from graphpress.evaluation import Score
 from graphpress.ir.foreign import foreign_nodes
 from graphpress.manager.evaluator import is_within, miss
 from graphpress.manager.interface import computed_fault, declared_fault, unlike
-from graphpress.manager.verification import QUANTIZED_TOLERANCE, least_tolerance
-from graphpress.runtime import Session
+from graphpress.manager.verification import QUANTIZED_TOLERANCE, first_difference, least_tolerance
+from graphpress.runtime import InProcess, Session
 from graphpress.runtime.custom_ops import has_custom_operators
+from graphpress.runtime.optimization import OPTIONS, any_optimization, limited
 
 
 def output_fault(job: Job, prepared: Prepared, artifact: Artifact, transactions: Sequence[str]) -> str | None:
@@ -65,6 +67,22 @@ def original_fault(job: Job, prepared: Prepared, artifact: Artifact) -> str | No
     return declared_fault(prepared.delivered, job.inputs.original) or (
         None if answers is None else unlike(next(answers), job.inputs.probe.expected[0], job.outputs_of_any_size)
     )
+
+
+def default_notes(job: Job, artifact: Artifact) -> list[str]:
+    """Whether what is delivered runs as it is loaded by default, where the input model does not."""
+    level, runner = limited("all"), runner_of(artifact, runs_here=job.runs_here)
+    if level == "all" or not isinstance(runner, InProcess) or not job.inputs.runs:
+        return []
+    with any_optimization():
+        try:
+            answer = Session(artifact.files[0], threads=job.config.threads).run(job.inputs.single)
+            fault = first_difference(runner.run(job.inputs.single), answer, QUANTIZED_TOLERANCE)
+        except (DataError, ModelError) as error:
+            fault = error.what
+    if fault is None:
+        return ["model.onnx itself runs as it is loaded by default: what breaks the input model is no longer in it"]
+    return [f"load model.onnx with graph_optimization_level = {OPTIONS[level]}, too: without, {fault}"]
 
 
 def _answers(job: Job, prepared: Prepared, artifact: Artifact) -> Iterator[Mapping[str, Any]] | None:

@@ -21,6 +21,7 @@ from graphpress.manager.verification import Verification
 from graphpress.progress import Progress, Silent
 from graphpress.report.records import Report, Status
 from graphpress.runtime.custom_ops import custom_operators
+from graphpress.runtime.optimization import any_optimization
 from graphpress.scratch import reclaim
 from graphpress.targets import Target
 
@@ -161,7 +162,7 @@ def run(file: ModelFile, options: Options, progress: Progress, hooks: Hooks | No
         GraphpressError: as ``optimize``.
     """
     began = time.perf_counter()
-    with resource_faults(), custom_operators(options.custom_ops):
+    with resource_faults(), custom_operators(options.custom_ops), any_optimization():
         reclaim()
         config = resolve(file, options, hooks or {})
         with claimed(config.output, config.options.force) as claim:

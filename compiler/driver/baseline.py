@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphpress.analysis.shapes import infer_shapes
+from graphpress.driver.first_answers import session_as_it_stands
 from graphpress.driver.source import ModelFile
-from graphpress.errors import ModelError
+from graphpress.errors import ModelError, listed
 from graphpress.ir import Model, Node, clone, label
-from graphpress.ir.opaque import carry_opacity, mark_opaque
+from graphpress.ir.opaque import carry_opacity, every_opaque_node, mark_opaque, opaque_nodes
 from graphpress.manager.prepare import name_nodes
 from graphpress.runtime import Session
+from graphpress.runtime.custom_ops import OPTION
 from graphpress.runtime.kernels import operators_without_kernel
 
 
@@ -28,11 +30,14 @@ def open_baseline(file: ModelFile, original: Model, model: Model, threads: int) 
         threads: of the runtime.
 
     Raises:
-        ModelError: ONNX Runtime does not take it, and not for want of an operator beyond the standard.
+        ModelError: ONNX Runtime does not take it, and not for want of an operator beyond the standard; or it has
+            nothing but such operators.
     """
     try:
         session = Session(file.path, threads=threads)
     except ModelError:
+        if (less := session_as_it_stands(file, threads)) is not None:
+            return less, less
         operators = operators_without_kernel(model)
         if not operators:
             raise
@@ -42,6 +47,13 @@ def open_baseline(file: ModelFile, original: Model, model: Model, threads: int) 
     reference = clone(original)
     infer_shapes(reference)
     mark_opaque(reference, operators)
+    if len(opaque_nodes(reference)) == len(reference.graph):
+        names = listed(unrun(every_opaque_node(reference)))
+        raise ModelError(
+            f"nothing here has the operators {names}, and there is nothing else in the model",
+            where=str(file.path),
+            fix=f"name the library that has them ({OPTION} LIB)",
+        )
     for other in (original, model):
         carry_opacity(reference, other)
     return Session(reference, threads=threads), Session(reference, threads=threads, made_up=True)

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Literal
 
 from graphpress.backend import Artifact, Findings, OffersRunner, Prepared, TimesNodes, runner_of
-from graphpress.driver.acceptance import budget_fault, original_fault, output_fault
+from graphpress.driver.acceptance import budget_fault, default_notes, original_fault, output_fault
 from graphpress.driver.job import Job
 from graphpress.errors import DataError, ModelError
 from graphpress.evaluation import Score
@@ -199,6 +199,7 @@ def _chosen(
         place = artifact.runner.place
         latency = 1e3 * median(artifact.runner.measure([job.inputs.single], seconds=MEASURED_SECONDS))
     findings, times = artifact.findings(), _node_seconds(job, artifact)
+    findings = replace(findings, notes=[*findings.notes, *default_notes(job, artifact)])
     return Choice(candidate, artifact, comparison, score, findings, place, latency, tuple(dropped), times)
 
 

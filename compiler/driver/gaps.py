@@ -28,12 +28,12 @@ def gaps(job: Job) -> Iterator[str]:
 def _compared(job: Job) -> str:
     """What was compared with the input model all the same."""
     inputs = job.inputs
-    answers = inputs.probe.expected[0] if inputs.runs_in_part else {}
-    if not answers or NOTHING in answers or job.config.options.verify == "none":
-        return "only the structure of the result was checked, no numbers were compared"
     opaque = set(opaque_nodes(inputs.original))
     bare = {value.name for value in inputs.original.graph.outputs if value.producer() in opaque}
-    known = [name for name in answers if name in inputs.session.output_names]
-    made_up = [name for name in answers if name not in {*known, *bare}]
+    answers = inputs.probe.expected[0] if inputs.runs_in_part and job.config.options.verify != "none" else {}
+    known = [name for name in answers if name in inputs.session.output_names and name != NOTHING]
+    made_up = [name for name in answers if name not in {*known, *bare, NOTHING}]
     parts = [f"{listed(names)} on {kind} numbers" for names, kind in ((known, "true"), (made_up, "made-up")) if names]
+    if not parts:
+        return "only the structure of the result was checked, no numbers were compared"
     return f"compared with the input model: {', '.join(parts)}"

@@ -13,13 +13,14 @@ import numpy as np
 from graphpress.analysis.leading_axes import steps_in_front
 from graphpress.analysis.shapes import assume_shapes, concrete_shapes
 from graphpress.backend import ShapeRange
-from graphpress.data import Dataset, Feed, Samples, Shapes, data_files, load_dataset, shapes_of, typical
-from graphpress.data.inputs import has_open_batch, sample_count
+from graphpress.data import Dataset, Feed, Shapes, data_files, load_dataset, shapes_of
+from graphpress.data.inputs import sample_count
 from graphpress.data.synthetic import random_array
 from graphpress.driver.baseline import open_baseline, unrun
 from graphpress.driver.claims import settle_claims
 from graphpress.driver.config import RunConfig
-from graphpress.driver.first_run import MOST_SECONDS, check_answers, check_memory, made_up_samples
+from graphpress.driver.first_answers import answers_as_it_stands, first_answers, first_samples, optimization_note
+from graphpress.driver.first_run import MOST_SECONDS, check_memory
 from graphpress.driver.input_shapes import parse_input_ranges
 from graphpress.driver.options import Options
 from graphpress.driver.source import ModelFile
@@ -40,7 +41,6 @@ from graphpress.runtime.partial import NOTHING
 from graphpress.targets import load_target
 from graphpress.targets.load import target_text
 
-PROBE_SAMPLES = 4
 UNUSED = "the data was not used: nothing of the model can be computed without what nothing here can run"
 
 
@@ -170,13 +170,14 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         data, fingerprints = Dataset(notes=(UNUSED,)), {}
     _check_recorded(config.recipe.manifest, records, fingerprints, config.options)
     Watched(before, ModelError).check()  # it was read three times; from now on the digest tells
-    feeds, notes = _probes(probing, specs, data, config)
-    single = first_samples(feeds[0], specs, 1)
+    answers = first_answers(probing, specs, data, config)
+    if not answers.probe.expected and probing is session:
+        answers = answers_as_it_stands(file, specs, data, config) or answers
+        session = answers.session
+    probe, notes = answers.probe, (*answers.notes, *filter(None, [optimization_note()]))
+    single = first_samples(probe.feeds[0], specs, 1)
     for seen in (original, model):
         assume_shapes(seen, shapes_of(single))
-    probe = Probe.by(probing, feeds)
-    if not probe.expected:
-        notes = (*_broken_by_the_runtime(file, config.threads, single, notes),)
     if false_claims := settle_claims(original, config, probe):
         model = clone(original)
         left = [*prepare(model, config.shapes), *false_claims]
@@ -210,14 +211,6 @@ def _read_data(options: Options, specs: Sequence[InputSpec]) -> tuple[Dataset, M
         data = load_dataset(options.data, specs, limit=options.eval_limit)
         fingerprints = data.fingerprints()
     return data, fingerprints, Watched(before, DataError, lambda: data.fingerprints() == fingerprints, sources)
-
-
-def first_samples(feed: Feed, inputs: Sequence[InputSpec], count: int) -> Feed:
-    """The first samples of a feed, where every input leaves its batch axis open; else the whole feed."""
-    sizes = {len(array) for array in feed.values() if array.ndim}
-    if not has_open_batch(inputs) or len(sizes) != 1:
-        return feed
-    return {name: array[:count] for name, array in feed.items()}
 
 
 def _are_as_recorded(files: Sequence[Path], records: Sequence[FileRecord]) -> bool:
@@ -297,52 +290,3 @@ def _specs(session: Session, model: Model, config: RunConfig) -> tuple[InputSpec
         replace(spec, dims=config.shapes.get(spec.name, spec.dims), batched=spec.name not in steps)
         for spec in session.inputs
     )
-
-
-def _probes(
-    session: Session, specs: Sequence[InputSpec], data: Dataset, config: RunConfig
-) -> tuple[tuple[Feed, ...], tuple[str, ...]]:
-    """Feeds of few samples that stand for all of the data, one of usual size first; without data made-up ones, and what
-    is to be said of these.
-
-    Raises:
-        ModelError: the model gives no answer in time.
-    """
-    seed, time_limit = config.options.seed, config.options.time_limit
-    given = data.calibration or data.evaluation
-    samples = given or made_up_samples(session, specs, config.shapes, seed=seed, time_limit=time_limit)
-    feeds = _usual_first(typical(samples, PROBE_SAMPLES))
-    first = first_samples(feeds[0], specs, PROBE_SAMPLES)
-    if given is not None:
-        check_answers(session, first_samples(first, specs, 1), time_limit)
-    more = PROBE_SAMPLES if all(len(array) == 1 for array in first.values() if array.ndim) else 1
-    return (first, *feeds[1:more]), samples.notes if given is None else ()
-
-
-def _broken_by_the_runtime(file: ModelFile, threads: int, feed: Feed, notes: Sequence[str]) -> list[str]:
-    """What is to be said of a model that does not run: that it does, where ONNX Runtime leaves it as it is.
-
-    Raises:
-        DataError: it fails on the user's data, and would not if it were left as it is.
-    """
-    try:
-        Session(file.path, threads=threads, optimization="none").run(feed)
-    except (DataError, ModelError):
-        return list(notes)
-    what = (
-        "the model is valid, and ONNX Runtime's own graph optimizations break it: it runs with "
-        "SessionOptions.graph_optimization_level = ORT_DISABLE_ALL, and not as it is loaded by default"
-    )
-    if not notes:
-        raise DataError(
-            what, where=file.name, fix="report it to ONNX Runtime, or change what it fuses (its message names it)"
-        )
-    return [what, "no numbers were compared, and no latency was measured"]
-
-
-def _usual_first(samples: Samples) -> list[Feed]:
-    """All feeds, the one of median size first."""
-    feeds = list(samples)
-    sizes = [sum(array.size for array in feed.values()) for feed in feeds]
-    usual = sizes.index(sorted(sizes)[len(sizes) // 2])
-    return [feeds[usual], *feeds[:usual], *feeds[usual + 1 :]]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from graphpress.driver.choice import Candidate, Choice
-from graphpress.driver.inputs import first_samples
+from graphpress.driver.first_answers import first_samples
 from graphpress.driver.job import Job
 from graphpress.errors import DataError, ModelError
 from graphpress.evaluation.layer_error import layer_sqnr

@@ -9,7 +9,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from graphpress.ir.weights import LARGE_FILE_BYTES, write_apart
 from graphpress.memory import give_back_memory
 from graphpress.progress import doing
 from graphpress.runtime.custom_ops import register
+from graphpress.runtime.optimization import OPTIONS, Optimization, limited
 from graphpress.runtime.partial import StandIns, runnable_part
 from graphpress.runtime.termination import run_options, terminated_after
 from graphpress.scratch import scratch_folder
@@ -44,8 +45,6 @@ MAX_THREADS = 256
 
 KEPT_BYTES = 1 << 28
 """A model with more weights than this is not kept loaded where it has nothing to do."""
-
-Optimization = Literal["none", "basic", "all"]
 
 
 @dataclass(frozen=True)
@@ -251,13 +250,9 @@ def _open(
 def _options(threads: int, optimization: Optimization, optimized_path: Path | None) -> Any:
     import onnxruntime
 
-    levels = onnxruntime.GraphOptimizationLevel
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = {
-        "none": levels.ORT_DISABLE_ALL,
-        "basic": levels.ORT_ENABLE_BASIC,
-        "all": levels.ORT_ENABLE_ALL,
-    }[optimization]
+    level = OPTIONS[limited(optimization)]
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
