@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from graphpress.analysis.islands import islands
 from graphpress.backends.tensorrt.canonicalize import canonicalize
 from graphpress.backends.tensorrt.lint.device import Device
 from graphpress.ir import Graph, Model, Refusal, clone, graphs, materialize_float_types
@@ -62,13 +63,16 @@ def canonical_form(model: Model, device: Device | None = None) -> CanonicalForm:
 
 
 def _widen(model: Model, device: Device) -> Iterator[Refusal]:
-    """Compute in float32 where the parser takes a node in no narrower type."""
+    """Compute in float32 where the parser takes a node in no narrower type, and where only movers are left beside."""
     for node in (node for graph in graphs(model) for node in graph):
         dtype = float_type(node)
         limit = None if dtype is None else type_limit(node, dtype, device)
         if limit is not None:
             set_float_type(node, None)
             yield Refusal.at(node, f"{device.title}'s {node.op_type} {limit.why}", limit.fix)
+    for node in islands({node: None for graph in graphs(model) for node in graph if float_type(node) is not None}):
+        set_float_type(node, None)
+        yield Refusal.at(node, "it only moves data of nodes that compute in float32", "leave it: casts are no gain")
 
 
 def strong_form(canonical: Model) -> Model:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphpress.analysis.islands import moves_data
 from graphpress.ir import DataType, Model, Node, Value, constant, input_of, is_constant, is_standard, label
 from graphpress.ir.float_types import round_to
-from graphpress.passes.precision._plan import PrecisionPlan, is_float, moves_data
+from graphpress.passes.precision._plan import PrecisionPlan, is_float
 
 _ARITHMETIC = ("Abs", "Add", "Cast", "Clip", "Div", "MatMul", "Max", "Mean", "Min", "Mul", "Neg", "Pow", "ReduceL2",
                "ReduceMean", "ReduceSum", "ReduceSumSquare", "Sqrt", "Sub", "Sum", "Where")  # fmt: skip

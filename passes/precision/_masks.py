@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphpress.analysis.islands import moves_data
 from graphpress.ir import Editor, Model, Node, Value, constant, is_standard, label
-from graphpress.passes.precision._plan import PrecisionPlan, moves_data
+from graphpress.passes.precision._plan import PrecisionPlan
 from graphpress.passes.precision._ranges import Ranges
 
 _SHARE = 0.25

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from graphpress.analysis.islands import islands
 from graphpress.ir import (
     DataType,
     Model,
@@ -19,7 +19,6 @@ from graphpress.ir.encoding import float_type
 from graphpress.ir.float_types import LARGEST, why_not
 from graphpress.ir.signatures import Slots, float_slots, known_types, reads_any_type
 from graphpress.manager.contract import Context
-from graphpress.ops import lookup
 from graphpress.passes._kernels import choices_with_opset
 
 _STAYS = "nothing: it computes as before"
@@ -111,33 +110,13 @@ def is_float(value: Value | None, plan: PrecisionPlan) -> bool:
     return value is not None and plan.types.get(value) == DataType.FLOAT
 
 
-def moves_data(node: Node) -> bool:
-    """Whether the node only moves or selects values."""
-    spec = lookup(node.op_type) if is_standard(node) else None
-    return spec is not None and spec.quantization.moves_data
-
-
 def strike_islands(plan: PrecisionPlan) -> int:
     """Strike out nodes that only move data between nodes that stay float32: two Casts would be all they bring.
 
     Returns:
         How many there were.
     """
-    worthwhile = {node for node in plan.nodes if not moves_data(node)}
-    waiting = list(worthwhile)
-    while waiting:
-        near = [node for node in _neighbors(waiting.pop()) if node in plan.nodes and node not in worthwhile]
-        worthwhile.update(near)
-        waiting += near
-    islands = [node for node in plan.nodes if node not in worthwhile]
-    for node in islands:
+    alone = islands(plan.nodes)
+    for node in alone:
         del plan.nodes[node]
-    return len(islands)
-
-
-def _neighbors(node: Node) -> Iterator[Node]:
-    for value in node.inputs:
-        if value is not None and (before := value.producer()) is not None:
-            yield before
-    for output in node.outputs:
-        yield from (use.node for use in output.uses())
+    return len(alone)

@@ -9,11 +9,12 @@ from typing import Annotated
 
 import numpy as np
 
+from graphpress.analysis.islands import moves_data
 from graphpress.ir import Model, Node, Value, constant, input_of, is_standard, label, producer
 from graphpress.manager.contract import Context
 from graphpress.observation import observe
 from graphpress.ops import lookup
-from graphpress.passes.precision._plan import PrecisionPlan, moves_data
+from graphpress.passes.precision._plan import PrecisionPlan
 from graphpress.validation import ascending
 
 Range = tuple[float, float]

@@ -131,11 +131,19 @@ RECURRENT = """<ir_version: 10, opset_import: ["": 17]> g (float[5,2,8] x, int32
 }"""
 
 
-@pytest.fixture(scope="module")
-def recurrent():
-    proto = onnx.parser.parse_model(RECURRENT)
+BETWEEN = """<ir_version: 10, opset_import: ["": 17]> g (float[5,2,8] x, int32[2] lengths) => (float[5,1,2,8] y) {
+    h = LSTM <hidden_size=8> (x, wi, wr, , lengths)
+    s = Squeeze (h, first)
+    y = LSTM <hidden_size=8> (s, wi, wr, , lengths)
+}"""
+
+
+def in_half_precision(text):
+    proto = onnx.parser.parse_model(text)
     shapes = {"w": (8, 8), "wi": (1, 32, 8), "wr": (1, 32, 8), "head": (8, 4)}
-    arrays = {name: np.full(shape, 0.1, np.float32) for name, shape in shapes.items()} | {"first": np.array([0])}
+    arrays = {name: np.full(shape, 0.1, np.float32) for name, shape in shapes.items()} | {
+        "first": np.array([0 if text == RECURRENT else 1])
+    }
     proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
     model = from_proto(proto)
     prepare(model, {})
@@ -144,12 +152,22 @@ def recurrent():
     return model
 
 
+@pytest.fixture(scope="module")
+def recurrent():
+    return in_half_precision(RECURRENT)
+
+
 def test_what_the_parser_takes_in_float32_only_computes_in_it(recurrent):
     form = canonical_form(recurrent, Device.of(load_target("jetson")))
     assert [(refusal.where, "in float32 only" in refusal.why) for refusal in form.widened] == [("LSTM_h", True)]
     types = {node.op_type: node.inputs[0].dtype for node in nodes(strong_form(form.model), "LSTM", "MatMul")}
     assert types == {"LSTM": DataType.FLOAT, "MatMul": DataType.FLOAT16}
     assert canonical_form(recurrent).widened == ()
+
+
+def test_what_moves_data_between_those_does_too():
+    form = canonical_form(in_half_precision(BETWEEN), Device.of(load_target("jetson")))
+    assert [refusal.where for refusal in form.widened] == ["LSTM_h", "LSTM_y", "Squeeze_s"]
 
 
 # -- a model that was quantized here --------------------------------------------------------------------------
