@@ -12,6 +12,8 @@ MOST_EXPANSION = 200
 """Compressed data of more than ``UNSUSPICIOUS_BYTES`` that expands more than this is no data: photographs expand
 tenfold, sparse counts fiftyfold."""
 UNSUSPICIOUS_BYTES = 1 << 30
+NOTICED_BYTES = 1 << 20
+"""Below this nobody asks how much memory there is: for each of many images, that takes as long as running the model."""
 BYTES_OF_TEXT = 20
 """Memory that a byte of a table or a YAML file takes when it is read into values."""
 MOST_VALUES = 100_000
@@ -28,7 +30,7 @@ def check_room(wanted: int, where: str) -> None:
     Raises:
         DataError: there is not.
     """
-    available = available_memory()
+    available = available_memory() if wanted > NOTICED_BYTES else None
     if available is not None and wanted > available:
         raise DataError(
             f"takes {in_gigabytes(wanted)} of memory, and {in_gigabytes(available)} are available",

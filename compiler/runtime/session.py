@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -228,8 +228,8 @@ def _open(
     """
     import onnxruntime
 
-    with doing(f"loading {_name(model)} into ONNX Runtime"), scratch_folder() as scratch:
-        source, facts = _source(model, extra_outputs, scratch, options)
+    with doing(f"loading {_name(model)} into ONNX Runtime"), ExitStack() as stack:
+        source, facts = _source(model, extra_outputs, lambda: stack.enter_context(scratch_folder()), options)
         disabled = _avoid_faults(facts, options)
         if is_large(facts.weight_bytes):
             give_back_memory()
@@ -298,7 +298,7 @@ def _has_entry(options: Any, key: str) -> bool:
 
 
 def _source(
-    model: Model | Path | str, extra_outputs: Sequence[str], scratch: Path, options: Any
+    model: Model | Path | str, extra_outputs: Sequence[str], scratch: Callable[[], Path], options: Any
 ) -> tuple[bytes | str, MessageFacts]:
     """What to give to ONNX Runtime: a path, or bytes (with the folder of the external data named); and facts of it."""
     if not isinstance(model, Model):
@@ -309,8 +309,9 @@ def _source(
     must_be_file = len(folders) > 1 or in_memory > PROTOBUF_LIMIT
     if must_be_file or in_memory > (KEPT_BYTES if folders else LARGE_FILE_BYTES):
         with nullcontext() if must_be_file else suppress(OSError):  # no room for it: then there has to be in memory
-            save(_with_outputs(model, extra_outputs), scratch / "model.onnx", encodings=False, apart=LARGE_BYTES)
-            return str(scratch / "model.onnx"), _facts_of(scratch / "model.onnx")
+            file = scratch() / "model.onnx"
+            save(_with_outputs(model, extra_outputs), file, encodings=False, apart=LARGE_BYTES)
+            return str(file), _facts_of(file)
     proto = to_proto(model, encodings=False)
     present = {output.name for output in proto.graph.output}
     proto.graph.output.extend(type(proto.graph.output[0])(name=name) for name in extra_outputs if name not in present)
@@ -319,12 +320,12 @@ def _source(
     return bytes(proto.SerializeToString()), MessageFacts.of(proto)
 
 
-def _apart(path: Path, facts: MessageFacts, scratch: Path) -> Path | None:
+def _apart(path: Path, facts: MessageFacts, scratch: Callable[[], Path]) -> Path | None:
     """A large model with its weights beside it, which are mapped: ONNX Runtime holds others while it packs them."""
     if facts.weight_bytes <= KEPT_BYTES:
         return None
     with suppress(OSError):  # no room for it: then there has to be in memory
-        return write_apart(path, scratch, facts.external)
+        return write_apart(path, scratch(), facts.external)
     return None
 
 

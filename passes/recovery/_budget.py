@@ -26,12 +26,13 @@ from graphpress.observation.gram import POSITIONS
 from graphpress.observation.least_squares import RIDGE_STEPS
 from graphpress.runtime import Infer
 
-BIAS_RUNS = 6
-"""What correcting biases takes, in runs of the start model on the same samples (measured on ResNet-50)."""
+BIAS_RUNS, WEIGHT_RUNS = 10, 25
+"""What the trials take, in runs of the start model on the same samples (measured on ResNet-50, whole and of a quarter
+of the width, and on MobileNetV1-0.25)."""
 DOUBLE = 2
 """A multiplication in double precision takes about two of the model's own."""
-FEWEST = 8
-"""Samples that are looked at however large the model is."""
+FEWEST, FEWEST_TO_SOLVE = 8, 16
+"""Samples that means are taken of however large the model is, and least of those that weights are solved from."""
 OF_TIME_LEFT = 0.3
 """Share of what a time limit leaves to passes that one trial may take."""
 
@@ -73,11 +74,20 @@ class RepairBudget:
         affordable = self.seconds / (BIAS_RUNS * self.per_sample)
         return min(most, max(FEWEST, 1 << int(np.log2(max(affordable, 1)))))
 
+    def samples_for_weights(self, model: Model, most: int) -> int | None:
+        """On how many samples weights are solved for; None where that takes too long even on the fewest."""
+        samples = most
+        while self.seconds_for_weights(model, samples) > self.seconds:
+            if samples <= FEWEST_TO_SOLVE:
+                return None
+            samples = max(samples // 2, FEWEST_TO_SOLVE)
+        return samples
+
     def seconds_for_weights(self, model: Model, samples: int) -> float:
         """What solving for the weights of a model takes on so many samples."""
         work = sum(_multiplications(op, samples) for op in map(linear_op_of, model.graph) if op is not None)
         share = DOUBLE * work / max(model_cost(model).macs, 1)
-        return self.per_sample * (BIAS_RUNS * samples + share)
+        return self.per_sample * (WEIGHT_RUNS * samples + share)
 
 
 def _seconds_per_sample(run: Infer, data: Iterable[Feed]) -> float:

@@ -25,7 +25,7 @@ from graphpress.errors import UsageError
 from graphpress.evaluation.sensitivity import SAMPLES, DamageMeasure
 from graphpress.ir import Model, Refusal
 from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.passes.recovery._budget import RepairBudget
+from graphpress.passes.recovery._budget import FEWEST_TO_SOLVE, RepairBudget
 from graphpress.passes.recovery._repair import nothing_before
 from graphpress.passes.recovery._trials import NOTHING, Choice, RepairDecision, Trials, split
 from graphpress.runtime import Session
@@ -91,29 +91,37 @@ class Repair(Pass):
 def _decide(trials: Trials, samples: int, judge: DamageMeasure, budget: RepairBudget) -> RepairDecision:
     """The trial of least damage."""
     damages: dict[Choice, float] = {NOTHING: judge.damage(trials.model)}
+    used: dict[Choice, int] = {NOTHING: samples}
     enough, reason = ENOUGH * judge.constant, ""
+
+    def try_out(choice: Choice, count: int) -> None:
+        damages[choice], used[choice] = judge.damage(trials.of(choice, count)), count
+
     if damages[NOTHING] < enough:
-        reason = "; next to none: nothing was tried"
+        reason = "next to none: nothing was tried"
     else:
-        damages["biases"] = judge.damage(trials.of("biases", samples))
-        reason = _reason_against_weights(trials, samples, damages["biases"] < enough, budget)
-    if not reason:
-        try:
-            damages["weights"] = judge.damage(trials.of("weights", samples))
-        except OutOfTimeError:
-            reason = "; weights stay: the time limit was reached"
+        try_out("biases", samples)
+        few = None if trials.weights_stay else budget.samples_for_weights(trials.model, samples)
+        reason = _reason_against_weights(trials, few, budget, is_enough=damages["biases"] < enough)
+        if few is not None and not reason:
+            try:
+                try_out("weights", few)
+            except OutOfTimeError:
+                reason = "weights stay: the time limit was reached"
     measured = ", ".join(f"{name} {damage:.2e}" for name, damage in damages.items())
     best = min(damages, key=lambda name: damages[name])
-    return RepairDecision(best, samples, f"damage on samples held out: {measured}{reason}")
+    return RepairDecision(
+        best, used[best], "; ".join(filter(None, (f"damage on samples held out: {measured}", reason)))
+    )
 
 
-def _reason_against_weights(trials: Trials, samples: int, is_enough: bool, budget: RepairBudget) -> str:
+def _reason_against_weights(trials: Trials, samples: int | None, budget: RepairBudget, *, is_enough: bool) -> str:
     """Why least squares is not tried; empty where it is."""
     if is_enough:
-        return "; weights stay: next to no damage is left"
+        return "weights stay: next to no damage is left"
     if trials.weights_stay:
-        return "; weights stay: a copy of a large model would hold them once more"
-    seconds = budget.seconds_for_weights(trials.model, samples)
-    if seconds > budget.seconds:
-        return f"; weights stay: solving for them takes about {seconds:.0f} s, more than {budget.seconds:.0f} s"
+        return "weights stay: a copy of a large model would hold them once more"
+    if samples is None:
+        seconds = budget.seconds_for_weights(trials.model, FEWEST_TO_SOLVE)
+        return f"weights stay: solving for them takes about {seconds:.0f} s, more than {budget.seconds:.0f} s"
     return ""

@@ -29,6 +29,7 @@ def suspicious(monkeypatch):
 
 @pytest.fixture
 def little_memory(monkeypatch):
+    monkeypatch.setattr(bounds, "NOTICED_BYTES", 0)
     monkeypatch.setattr(bounds, "available_memory", lambda: 1 << 12)
 
 
@@ -54,6 +55,11 @@ def test_an_archive_that_expands_beyond_all_data(tmp_path, suspicious):
 def test_zeros_of_an_ordinary_size_are_data(tmp_path):
     path = npz(tmp_path / "d.npz", x=np.zeros((100_000, 4), np.float32))
     assert first_feed(path)["x"].shape == (32, 4)
+
+
+def test_nobody_asks_for_the_memory_of_a_small_image(monkeypatch):
+    monkeypatch.setattr(bounds, "available_memory", None)
+    bounds.check_room(1 << 20, "image.jpg")
 
 
 def test_an_array_that_does_not_fit_into_memory(tmp_path, little_memory):

@@ -165,3 +165,10 @@ def test_a_large_model_is_mapped_where_there_is_room_for_it(network, feed, tmp_p
 
 def no_room(*arguments, **options):
     raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_small_model_is_loaded_without_a_scratch_folder(network, feed, tmp_path, monkeypatch, as_file):
+    model = save(network, tmp_path / "model.onnx")[0] if as_file else network
+    monkeypatch.setattr("graphpress.runtime.session.scratch_folder", None)
+    assert Session(model).run(feed)
