@@ -1,8 +1,12 @@
-"""Never worse: of the states that passed their checks, the latest that is no worse than the input model."""
+"""Never worse: of the states that passed their checks, the latest that is no worse than the input model.
+
+Of a state that is worse only with some of the lossless passes behind its last transaction, these alone are given up.
+"""
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,8 +14,10 @@ from statistics import median
 from typing import Literal
 
 from graphpress.backend import Artifact, Findings, OffersRunner, Prepared, TimesNodes, runner_of
+from graphpress.deadline import VERDICTS
 from graphpress.driver.acceptance import budget_fault, default_notes, original_fault, output_fault
 from graphpress.driver.job import Job
+from graphpress.driver.trim import LEFT_OUT, SECONDS, Trimmer, Variant, culprits
 from graphpress.errors import DataError, ModelError
 from graphpress.evaluation import Score
 from graphpress.manager.gate import Comparison
@@ -30,6 +36,8 @@ from graphpress.runtime import (
 
 ORIGINAL = "original"
 DECISION = "delivered"
+RECORDED = "worse with it in the recorded run"
+UNCLEARED = "worse with others of them, and there was no time to tell them apart"
 MEASURED_SECONDS = 3.0
 LIMIT_SECONDS = 60.0
 """After so long no further sessions are timed, as long as there are a few."""
@@ -78,6 +86,7 @@ class Choice:
         place: where the artifact runs, if it offers a runner of its own; "" else.
         latency_ms: median time of one call in that place.
         dropped: what was given up, latest first.
+        left_out: lossless passes that were left out of it, for the result was worse with them.
         node_seconds: the time of each node in one call, by its name, where that is known.
     """
 
@@ -89,11 +98,33 @@ class Choice:
     place: str = ""
     latency_ms: float | None = None
     dropped: tuple[Dropped, ...] = ()
+    left_out: tuple[Dropped, ...] = ()
     node_seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """A state that was compiled, passed the checks of its outputs, and was compared with the input model.
+
+    Args:
+        variant: the state.
+        prepared: the same as the backend works with it.
+        artifact: what the backend made of it.
+        comparison: against the input model.
+        fault: what of it the user would not want, in words; empty for nothing.
+    """
+
+    variant: Variant
+    prepared: Prepared
+    artifact: Artifact
+    comparison: Comparison
+    fault: str
 
 
 def choose(job: Job, run: Run, scratch: Path) -> Choice:
     """Compile, check and compare from the last accepted state backwards; below ``scratch`` lie the compiled candidates.
+
+    Afterwards ``run`` has the records of the passes that led to the chosen state.
 
     Raises:
         ModelError: the backend can compile nothing, not even the input model.
@@ -104,7 +135,7 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
             break
         folder = scratch / f"candidate-{len(checkpoint.transactions)}"
         folder.mkdir()
-        tried = _try(job, checkpoint, folder, dropped)
+        tried = _try(job, run, checkpoint, folder, dropped)
         if isinstance(tried, Choice):
             job.context.decisions[DECISION] = _word(checkpoint)
             return tried
@@ -114,46 +145,122 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
     return _original(job, scratch / ORIGINAL, dropped)
 
 
-def _try(job: Job, checkpoint: Checkpoint, folder: Path, dropped: Sequence[Dropped]) -> Choice | Dropped:
-    """The choice of a state that was compiled and passed every check, else the reason why it is none."""
-    name = _last(checkpoint)
+def _try(job: Job, run: Run, checkpoint: Checkpoint, folder: Path, dropped: Sequence[Dropped]) -> Choice | Dropped:
+    """The choice of a state, without the lossless passes that make it worse; else the reason why it is none."""
+    recorded = job.context.recorded(DECISION, str)
+    is_recorded = recorded == _word(checkpoint)
+    left_out = job.context.recorded(LEFT_OUT, list[int]) if is_recorded else None
+    trimmer = Trimmer.of(job, run, checkpoint)
+    if left_out and not set(left_out) - set(trimmer.suspects):
+        tried, whys = _compared(job, trimmer.without(left_out), folder, dropped), dict.fromkeys(left_out, RECORDED)
+    else:
+        tried, whys = _compared(job, Variant(checkpoint), folder, dropped), dict[int, str]()
+        if recorded is None and isinstance(tried, _Compared) and tried.fault:
+            tried, whys = _trimmed(job, trimmer, tried, folder, dropped)
+    if isinstance(tried, Dropped):
+        return tried
+    worse = tried.fault if _is_gated(job) else ""
+    if recorded is not None:
+        worse = "" if is_recorded else worse or "not chosen in the recorded run"
+    elif not worse and not checkpoint.transactions and dropped and not _better(tried.comparison):
+        worse = "neither faster nor smaller"
+    if worse:
+        return Dropped(_last(checkpoint), worse, "worse")
+    score = _score(job, tried)
+    if (miss := budget_fault(job, score)) is not None:
+        return Dropped(_last(checkpoint), f"beyond the budget ({miss})", "budget")
+    candidate = Candidate(tried.variant.checkpoint, tried.prepared)
+    choice = _chosen(job, candidate, tried.artifact, tried.comparison, score, dropped)
+    return replace(choice, left_out=_leave_out(job, run, tried.variant, whys))
+
+
+def _compared(job: Job, variant: Variant, folder: Path, dropped: Sequence[Dropped]) -> _Compared | Dropped:
+    """A state that was compiled into a folder of its own, checked and compared; or what is wrong with it."""
+    checkpoint = variant.checkpoint
+    name, place = _last(checkpoint), folder / "-".join(("without", *map(str, variant.left_out)))
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
     try:
         with doing(f"compiling the result of {name}"):
-            candidate = _candidate(job, checkpoint)
-            artifact = job.config.backend.compile(candidate.prepared, job.compile_options(), folder)
+            prepared = _prepared(job, checkpoint)
+            artifact = job.config.backend.compile(prepared, job.compile_options(), place)
         with doing(f"checking the result of {name}"):
-            fault = output_fault(job, candidate.prepared, artifact, checkpoint.transactions)
+            fault = output_fault(job, prepared, artifact, checkpoint.transactions)
     except (ModelError, DataError) as error:
         return Dropped(name, f"nothing that runs ({error.what})", "wrong")
     if fault is not None:
         return Dropped(name, f"not what the input model computes ({fault})", "wrong")
     with doing(f"timing the result of {name}"):
-        comparison = compare(job, artifact, decides=_is_gated(job) or bool(dropped))
-    if worse := _worse(job, checkpoint, comparison, dropped):
-        return Dropped(name, worse, "worse")
-    score = _score(job, candidate)
-    if (miss := budget_fault(job, score)) is not None:
-        return Dropped(name, f"beyond the budget ({miss})", "budget")
-    return _chosen(job, candidate, artifact, comparison, score, dropped)
+        comparison = compare(job, artifact, decides=not job.config.options.allow_worse or bool(dropped))
+    return _Compared(variant, prepared, artifact, comparison, _fault(job, checkpoint, comparison))
 
 
-def _worse(job: Job, checkpoint: Checkpoint, comparison: Comparison, dropped: Sequence[Dropped]) -> str:
-    """Why the never-worse gate, or a recorded run, gives a state up; empty where neither does.
+def _trimmed(
+    job: Job, trimmer: Trimmer, whole: _Compared, folder: Path, dropped: Sequence[Dropped]
+) -> tuple[_Compared | Dropped, dict[int, str]]:
+    """A state without the lossless passes that make it worse, and by their positions how it was with them.
 
-    Of lossless passes alone, a few bytes more tell nothing where no latency can be measured.
+    Args:
+        job: the run.
+        trimmer: makes the state again.
+        whole: the state with all of them, which is worse.
+        folder: below which candidates are compiled.
+        dropped: what was given up already.
     """
-    recorded = job.context.recorded(DECISION, str)
-    is_gated = _is_gated(job) and (checkpoint.transactions or comparison.timing is not None)
-    worse = comparison.worse if is_gated else ""
-    if not worse and not checkpoint.transactions and dropped and not _better(comparison):
-        worse = "neither faster nor smaller"
-    if recorded is not None:
-        worse = "" if recorded == _word(checkpoint) else worse or "not chosen in the recorded run"
-    return worse
+    suspects = trimmer.suspects
+    whys, cleared = {suspects[-1]: whole.fault} if suspects else {}, dict[tuple[int, ...], _Compared]()
+
+    def tried(kept: Sequence[int]) -> _Compared | Dropped:
+        left_out = [position for position in suspects if position not in kept]
+        return _compared(job, trimmer.without(left_out), folder, dropped)
+
+    def is_worse(kept: Sequence[int]) -> bool:
+        result = tried(kept)
+        fault = result.why if isinstance(result, Dropped) else result.fault
+        if isinstance(result, _Compared) and not fault:
+            cleared.clear()  # one of them at a time: each may be large
+            cleared[tuple(kept)] = result
+        elif kept:
+            whys[kept[-1]] = fault
+        return bool(fault)
+
+    behind_a_transaction = bool(whole.variant.checkpoint.transactions)
+    if not suspects or (behind_a_transaction and is_worse([])):
+        return whole, {}
+    guilty = culprits(suspects, is_worse, end=min(time.monotonic() + SECONDS, job.config.deadline.at(VERDICTS)))
+    names = {position: whys.get(position, UNCLEARED) for position in guilty}
+    kept = tuple(position for position in suspects if position not in guilty)
+    if not kept and not behind_a_transaction and not job.inputs.docs:
+        passes = "+".join(trimmer.name(position) for position in suspects)
+        return Dropped(passes, whole.fault, "worse"), {}
+    return cleared.get(kept) or tried(kept), names
+
+
+def _leave_out(job: Job, run: Run, variant: Variant, whys: Mapping[int, str]) -> tuple[Dropped, ...]:
+    """Let the records and decisions of the run be those of the variant; what was left out of it."""
+    if not variant.left_out:
+        return ()
+    job.context.decisions[LEFT_OUT] = list(variant.left_out)
+    run.take_over(variant.pass_runs)
+    for position in variant.left_out:
+        run.pass_runs[position].leave_out(f"the result was {whys[position]}")
+    return tuple(Dropped(run.pass_runs[position].pass_.name, whys[position], "worse") for position in variant.left_out)
+
+
+def _fault(job: Job, checkpoint: Checkpoint, comparison: Comparison) -> str:
+    """What of a state the user would not want, in words.
+
+    Size counts only where something lossy was asked for, and of lossless passes alone not where no latency can be
+    measured: then a few bytes more tell nothing.
+    """
+    if job.config.options.allow_worse:
+        return ""
+    size_counts = _is_gated(job) and (checkpoint.transactions or comparison.timing is not None)
+    return comparison.worse if size_counts else comparison.slowness
 
 
 def _is_gated(job: Job) -> bool:
-    """Whether what is slower or larger is given up: never for lossless passes alone."""
+    """Whether what is slower or larger is given up as a whole: never for lossless passes alone."""
     asked = any(not pass_.lossless and pass_.gated for pass_ in job.config.recipe.passes)
     return asked and not job.config.options.allow_worse
 
@@ -179,10 +286,10 @@ def _original(job: Job, folder: Path, dropped: Sequence[Dropped]) -> Choice:
     return _chosen(job, None, artifact, None, job.final_baseline, dropped)
 
 
-def _candidate(job: Job, checkpoint: Checkpoint) -> Candidate:
-    """A state with its forms: those that were scored, where it was; else they are made now."""
+def _prepared(job: Job, checkpoint: Checkpoint) -> Prepared:
+    """The forms of a state: those that were scored, where it was; else they are made now."""
     scored = None if checkpoint.result is None else checkpoint.result.prepared
-    return Candidate(checkpoint, scored or job.prepare(checkpoint.model))
+    return scored or job.prepare(checkpoint.model)
 
 
 def _chosen(
@@ -200,7 +307,7 @@ def _chosen(
         latency = 1e3 * median(artifact.runner.measure([job.inputs.single], seconds=MEASURED_SECONDS))
     findings, times = artifact.findings(), _node_seconds(job, artifact)
     findings = replace(findings, notes=[*findings.notes, *default_notes(job, artifact)])
-    return Choice(candidate, artifact, comparison, score, findings, place, latency, tuple(dropped), times)
+    return Choice(candidate, artifact, comparison, score, findings, place, latency, tuple(dropped), node_seconds=times)
 
 
 def _node_seconds(job: Job, artifact: Artifact) -> Mapping[str, float]:
@@ -210,10 +317,10 @@ def _node_seconds(job: Job, artifact: Artifact) -> Mapping[str, float]:
     return artifact.node_seconds(job.inputs.single)
 
 
-def _score(job: Job, candidate: Candidate) -> Score | None:
-    """The final figure of a candidate."""
-    result = candidate.checkpoint.result
-    return job.score(candidate.prepared, None if result is None else result.score)
+def _score(job: Job, compared: _Compared) -> Score | None:
+    """The final figure of a state."""
+    result = compared.variant.checkpoint.result
+    return job.score(compared.prepared, None if result is None else result.score)
 
 
 def _word(checkpoint: Checkpoint) -> str:
@@ -236,10 +343,11 @@ def compare(job: Job, artifact: Artifact, *, decides: bool = True) -> Comparison
     """
     comparison = Comparison(None, job.inputs.original_bytes, artifact.bytes)
     runner = runner_of(artifact, runs_here=job.runs_here)
+    judged = comparison if _is_gated(job) else replace(comparison, bytes_after=comparison.bytes_before)
     if isinstance(runner, InProcess) and job.inputs.runs:
         timing = over_pairs(
             _pair_timer(job, artifact, runner),
-            lambda joint: not decides or replace(comparison, timing=joint).is_settled,
+            lambda joint: not decides or replace(judged, timing=joint).is_settled,
             LIMIT_SECONDS if decides else BRIEF_SECONDS,
             loading=2 * job.inputs.session.load_seconds,
             end=job.config.deadline.at(1.0),

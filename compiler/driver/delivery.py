@@ -148,11 +148,13 @@ def _status(run: Run, choice: Choice) -> Status:
 
 def _judged(run: Run, choice: Choice) -> list[str]:
     """Transactions that were done, and given up for what they cost."""
-    return [*run.missed, *(state.name for state in choice.dropped if state.cause != "wrong")]
+    given_up = (*choice.dropped, *choice.left_out)
+    return [*run.missed, *(state.name for state in given_up if state.cause != "wrong")]
 
 
 def _dropped(choice: Choice, *causes: str) -> tuple[str, ...]:
-    return tuple(f"{state.name}: {state.why}" for state in choice.dropped if state.cause in causes)
+    given_up = (*choice.dropped, *choice.left_out)
+    return tuple(f"{state.name}: {state.why}" for state in given_up if state.cause in causes)
 
 
 def _baseline_latency(job: Job) -> float | None:

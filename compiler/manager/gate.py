@@ -48,12 +48,19 @@ class Comparison:
         return self.timing.ratio <= (SLOWER if self.bytes_after <= self.bytes_before else 0)
 
     @property
+    def slowness(self) -> str:
+        """How much slower it surely is, in words; empty when it is not."""
+        if self.timing is None or not self.slower:
+            return ""
+        return f"{self.timing.ratio:.2f} times as slow (at least {self.timing.low:.2f})"
+
+    @property
     def worse(self) -> str:
         """Why the candidate is worse than the input model, in words; empty when it is not. Size counts only when it
         buys no speed.
         """
-        if self.slower and self.timing is not None:
-            return f"{self.timing.ratio:.2f} times as slow (at least {self.timing.low:.2f})"
+        if self.slower:
+            return self.slowness
         if self.bytes_after > self.bytes_before and not self.faster:
             return f"larger ({self.bytes_after} bytes against {self.bytes_before}) and not faster"
         return ""

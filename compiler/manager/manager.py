@@ -27,7 +27,7 @@ from graphpress.manager.contract import Context, Outcome, Pass, RewritePass
 from graphpress.manager.evaluator import EvaluationResult, miss
 from graphpress.manager.pass_run import PassRun
 from graphpress.manager.recipe import EXPLICIT, Recipe
-from graphpress.manager.run import Checkpoint, Run
+from graphpress.manager.run import Checkpoint, LosslessStage, Run
 from graphpress.manager.stages import Stage, stages_of
 from graphpress.manager.transaction import Transaction
 from graphpress.manager.verification import Probe, Verification
@@ -92,7 +92,9 @@ class Manager:
             run.pass_runs += pass_runs
             ready = [pass_run for pass_run in pass_runs if self._admit(pass_run, recipe)]
             if ready and stage.transaction is None:
-                run.checkpoints.append(self._run_lossless(ready, run.checkpoints[-1], recipe))
+                start = run.checkpoints[-1]
+                run.checkpoints.append(self._run_lossless(ready, start, recipe))
+                run.stages.append(LosslessStage(start, ready))
             elif ready:
                 self._run_in_time(stage, ready, run, recipe)
             index = OperatorIndex(run.checkpoints[-1].model)
@@ -100,6 +102,23 @@ class Manager:
                 if not self._pays(pass_run.pass_, recipe):
                     self._tell_what_does_not_pay(pass_run, index)
         return run
+
+    def repeat(
+        self, pass_runs: Sequence[PassRun], start: Checkpoint, recipe: Recipe
+    ) -> tuple[Checkpoint, list[PassRun]]:
+        """Run some lossless passes again: the state they lead to, and their records. Those that broke stay out.
+
+        Args:
+            pass_runs: of the first time.
+            start: the state to begin with.
+            recipe: for its hooks.
+        """
+        again = [
+            PassRun(pass_run.pass_, pass_run.position, shapes=pass_run.shapes)
+            for pass_run in pass_runs
+            if pass_run.status != "rolled_back"
+        ]
+        return (self._run_lossless(again, start, recipe) if again else start), again
 
     def _admit(self, pass_run: PassRun, recipe: Recipe) -> bool:
         """Whether the pass gets its turn at all."""

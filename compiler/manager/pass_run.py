@@ -48,6 +48,11 @@ class PassRun:
     failure: str = ""
     alternative: str = ""
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether the result has changes of this pass."""
+        return self.status == "applied" and bool(self.changes)
+
     def note(self, text: str) -> None:
         """Say something once."""
         if text not in self.notes:
@@ -60,6 +65,15 @@ class PassRun:
     def refuse_for_time(self) -> None:
         """The pass does not run, for want of time."""
         self.refuse(Refusal(self.pass_.name, "the time limit was reached", "raise --time-limit"))
+
+    def leave_out(self, why: str) -> None:
+        """The pass ran, and the result is made without it.
+
+        Args:
+            why: what speaks against it.
+        """
+        self.status, self.changes = "rolled_back", 0
+        self.note(f"dropped: {why}")
 
     def fail(self, failure: str) -> None:
         """The pass broke: what it did is dropped.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from graphpress.analysis.model_size import ModelSize, model_size
@@ -36,6 +36,19 @@ class Checkpoint:
     shapes: Mapping[str, Dims] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class LosslessStage:
+    """A run of lossless passes.
+
+    Args:
+        start: the state that it began with.
+        pass_runs: of those that ran.
+    """
+
+    start: Checkpoint
+    pass_runs: Sequence[PassRun]
+
+
 @dataclass
 class Run:
     """What came of a pipeline.
@@ -45,12 +58,19 @@ class Run:
         pass_runs: one per pass of the recipe.
         missed: transactions that were rolled back for the budget, by the names of their passes.
         rejected: the model as the last of these left it.
+        stages: of lossless passes.
     """
 
     checkpoints: list[Checkpoint]
     pass_runs: list[PassRun] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     rejected: Model | None = None
+    stages: list[LosslessStage] = field(default_factory=list)
+
+    def take_over(self, pass_runs: Iterable[PassRun]) -> None:
+        """Passes that ran again, in place of their first runs."""
+        for pass_run in pass_runs:
+            self.pass_runs[pass_run.position] = pass_run
 
     def records(self) -> list[PassRecord]:
         """One record per pass."""

@@ -93,9 +93,9 @@ def _unrun(report: Report) -> list[str]:
 
 
 def _given_up(report: Report) -> list[str]:
-    """The lossy passes that the never-worse check left out, and how the result was with them."""
-    lossy = {record.name for record in report.passes if record.transaction is not None}
-    return [f"left out {state}" for state in report.dropped_for_worse if lossy & set(state.split(":")[0].split("+"))]
+    """The passes that the never-worse check left out, and how the result was with them."""
+    names = {record.name for record in report.passes}
+    return [f"left out {state}" for state in report.dropped_for_worse if names & set(state.split(":")[0].split("+"))]
 
 
 def _replay(report: Report) -> list[str]:

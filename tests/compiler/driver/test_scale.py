@@ -80,12 +80,17 @@ def test_four_sessions_are_loaded(job, tmp_path, monkeypatch, family, passes):
     assert len(loaded) == 4
 
 
-@pytest.mark.parametrize(("passes", "calls"), [("cleanup", LEAST_PAIRS), ("quantize_weights{dtype=int8}", MOST_PAIRS)])
-def test_only_timing_that_decides_is_prolonged(tmp_path, monkeypatch, passes, calls):
-    close, timed = PairedTiming(1.0, 1.04, 1.04, 1.02, 1.06, 15), []
-    monkeypatch.setattr(
-        "graphpress.driver.choice.compare_latency", lambda *_, **settings: timed.append(settings) or close
-    )
+@pytest.mark.parametrize(("allow_worse", "calls"), [(True, LEAST_PAIRS), (False, MOST_PAIRS)])
+@pytest.mark.parametrize("passes", ["cleanup", "quantize_weights{dtype=int8}"])
+def test_only_timing_that_decides_is_prolonged(tmp_path, monkeypatch, passes, allow_worse, calls):
+    timed = []
+
+    def close(*calls, **settings):
+        timed.append(settings)
+        ratio = (0.99, 1.10)[len(timed) % 2]
+        return PairedTiming(1.0, ratio, ratio, ratio, ratio, 15)
+
+    monkeypatch.setattr("graphpress.driver.choice.compare_latency", close)
     file = save(build("bert"), tmp_path / "model.onnx")[0]
-    graphpress.optimize(file, passes=passes, output=tmp_path / "out", threads=1, max_drop=None)
+    graphpress.optimize(file, passes=passes, output=tmp_path / "out", threads=1, max_drop=None, allow_worse=allow_worse)
     assert len(timed) == calls
