@@ -14,7 +14,7 @@ from statistics import median
 from typing import Literal
 
 from graphpress.backend import Artifact, Findings, OffersRunner, Prepared, TimesNodes, runner_of
-from graphpress.deadline import VERDICTS
+from graphpress.deadline import TIMING, VERDICTS
 from graphpress.driver.acceptance import budget_fault, default_notes, original_fault, output_fault
 from graphpress.driver.job import Job
 from graphpress.driver.trim import LEFT_OUT, SECONDS, Trimmer, Variant, culprits
@@ -191,8 +191,14 @@ def _compared(job: Job, variant: Variant, folder: Path, dropped: Sequence[Droppe
     if fault is not None:
         return Dropped(name, f"not what the input model computes ({fault})", "wrong")
     with doing(f"timing the result of {name}"):
-        comparison = compare(job, artifact, decides=not job.config.options.allow_worse or bool(dropped))
+        decides = not job.config.options.allow_worse or bool(dropped)
+        comparison = compare(job, artifact, decides=decides, end=_timing_end(job, checkpoint))
     return _Compared(variant, prepared, artifact, comparison, _fault(job, checkpoint, comparison))
+
+
+def _timing_end(job: Job, checkpoint: Checkpoint) -> float:
+    """When a state has to be timed: those before it, of which one may take its place, get as much of the time each."""
+    return time.monotonic() + job.config.deadline.left(TIMING) / (1 + len(checkpoint.transactions))
 
 
 def _trimmed(
@@ -333,13 +339,14 @@ def _last(checkpoint: Checkpoint) -> str:
     return checkpoint.transactions[-1] if checkpoint.transactions else "clean-up"
 
 
-def compare(job: Job, artifact: Artifact, *, decides: bool = True) -> Comparison:
+def compare(job: Job, artifact: Artifact, *, decides: bool = True, end: float = float("inf")) -> Comparison:
     """Time the artifact against the input model, where it runs in this process, and compare their sizes.
 
     Args:
         job: the run.
         artifact: runs already.
         decides: whether anything depends on which of the two is faster.
+        end: moment (``time.monotonic``) by which to be through, if a single pair of sessions can be.
     """
     comparison = Comparison(None, job.inputs.original_bytes, artifact.bytes)
     runner = runner_of(artifact, runs_here=job.runs_here)
@@ -350,7 +357,7 @@ def compare(job: Job, artifact: Artifact, *, decides: bool = True) -> Comparison
             lambda joint: not decides or replace(judged, timing=joint).is_settled,
             LIMIT_SECONDS if decides else BRIEF_SECONDS,
             loading=2 * job.inputs.session.load_seconds,
-            end=job.config.deadline.at(1.0),
+            end=end,
         )
         comparison = replace(comparison, timing=timing)
         stand_by(job.inputs.session, runner)

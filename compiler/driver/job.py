@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from graphpress.backend import CompileOptions, Prepared
 from graphpress.data import Samples
@@ -136,7 +137,7 @@ class Job:
             self.prepare,
             self.max_drop,
             self.config.threads,
-            TimedProgress(self.progress, self.config.deadline.at(VERDICTS)),
+            TimedProgress(self.progress, partial(self.config.deadline.at, VERDICTS)),
         )
 
     def manager(self) -> Manager:
@@ -161,11 +162,14 @@ class Job:
     def _score_original(self, samples: Samples) -> Score:
         inputs = self.inputs
         assert inputs.metric is not None
+        began, deadline = time.monotonic(), self.config.deadline
         with doing(f"measuring {inputs.file.name}"):
-            return evaluate(
+            score = evaluate(
                 inputs.reference, samples, inputs.metric, inputs.reference, model=inputs.file.path,
                 progress=self.progress,
             )  # fmt: skip
+        deadline.scoring = max(deadline.scoring, time.monotonic() - began)
+        return score
 
 
 @paused_collection()
@@ -176,7 +180,8 @@ def open_job(file: ModelFile, config: RunConfig, progress: Progress) -> Job:
         GraphpressError: a subclass says what is wrong with the call, the model, the data or the backend.
     """
     inputs = open_inputs(file, config)
-    timed = TimedProgress(progress, config.deadline.at(PASSES))
+    config.deadline.opening = time.monotonic() - config.deadline.began
+    timed = TimedProgress(progress, partial(config.deadline.at, PASSES))
     job = Job(config, inputs, _context(config, inputs, timed), progress)
     _check_accepted(config.backend.check(inputs.model, job.compile_options()), config.target)
     return job

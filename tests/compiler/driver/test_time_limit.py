@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 
 import graphpress
-from graphpress.deadline import Deadline, OutOfTimeError, TimedProgress
+from graphpress.deadline import PASSES, TIMING, VERDICTS, WHOLE, Deadline, OutOfTimeError, TimedProgress
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.quantize.quantize_weights import QuantizeWeights
 from graphpress.passes.training.distill import Distill
@@ -70,12 +70,38 @@ def test_loops_end_between_two_items():
             yield item
             time.sleep(0.05)
 
-    progress = TimedProgress(Silent(), time.monotonic() + 0.02)
+    end = time.monotonic() + 0.02
+    progress = TimedProgress(Silent(), lambda: end)
     loop = iter(progress.track(slow(), "counting"))
     assert next(loop) == 0
     with pytest.raises(OutOfTimeError):
         next(loop)
-    assert list(TimedProgress(Silent(), Deadline(0.0).at(0.5)).track(slow(), "counting")) == [0, 1, 2]
+    assert list(TimedProgress(Silent(), partial(Deadline(0.0).at, PASSES)).track(slow(), "counting")) == [0, 1, 2]
+
+
+def test_each_phase_leaves_those_behind_it_what_they_will_take():
+    slow = Deadline(0.0, 20.0, scoring=2.0, opening=1.0)
+    ends = [slow.at(phase) for phase in (PASSES, VERDICTS, TIMING, WHOLE)]
+    assert ends == sorted(ends)
+    assert ends[1] - ends[0] >= slow.scoring
+    assert ends[3] - ends[2] >= slow.scoring + slow.opening
+    quick = Deadline(0.0, 200.0)
+    assert [quick.at(phase) for phase in (PASSES, VERDICTS, WHOLE)] == [120, 170, 200]
+
+
+def test_what_opening_and_scoring_took_is_kept_for_delivery(optimize, images, monkeypatch):
+    kept = []
+    deliver = graphpress.driver.api.deliver
+
+    def observed(job, *arguments):
+        kept.append(job.config.deadline)
+        return deliver(job, *arguments)
+
+    monkeypatch.setattr("graphpress.driver.api.deliver", observed)
+    optimize(passes="cleanup", data=images)
+    assert kept[0].scoring > 0
+    assert kept[0].opening > 0
+    assert kept[0].at(TIMING) < kept[0].at(WHOLE)
 
 
 def test_a_training_takes_no_longer_than_the_run_has():
