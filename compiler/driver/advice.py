@@ -12,11 +12,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from graphpress.driver.choice import Choice
 from graphpress.driver.job import Job
 from graphpress.errors import GraphpressError
 from graphpress.evaluation import DamageMeasure
-from graphpress.ir import Model, Node, clone, label
+from graphpress.ir import Model, Node, clone, is_constant, label
 from graphpress.ir.encoding import FLOAT, compute_request, override_use, read_encoding, request_compute
+from graphpress.manager.alternative import are_accepted
+from graphpress.manager.recipe import from_text, named_recipe
 from graphpress.manager.recipe_file import recipe_names
 from graphpress.manager.records import PassRecord, points
 from graphpress.manager.run import Run
@@ -27,26 +30,32 @@ STEP = 0.001
 SAMPLES = 32
 SECONDS = 15.0
 """Longest search for the layers that cost most."""
+SHARE_OF_TIME = 0.5
+"""Of the time left to the run."""
 MOST_LAYERS = 3
 LEAST_GAIN = 0.1
 """Share of the damage that giving one layer its floats back must take away for it to be worth a word."""
 RECOVERY = (("correct_bias",), ("reconstruct", "repair"), ("distill",))
 """From the weakest to the strongest; passes of one strength side by side."""
+WEIGHTS_ONLY = "quantize_weights{dtype=int8}"
 CALIBRATION_METHODS = ("mse", "percentile", "minmax")
 
 
-def advice(job: Job, run: Run, records: Sequence[PassRecord]) -> list[str]:
+def advice(job: Job, run: Run, choice: Choice, records: Sequence[PassRecord]) -> list[str]:
     """Steps, the most certain first; empty where no budget was missed.
 
     Args:
         job: the run.
         run: what came of it.
+        choice: what of it is delivered, and what was given up for its final figure.
         records: of its passes.
     """
-    if not run.missed:
+    given_up = [state.model for state in choice.dropped if state.cause == "budget"]
+    if not run.missed and not given_up:
         return []
+    rejected = run.rejected if run.rejected is not None else given_up[0]
     missed = [record for record in records if record.status == "rolled_back" and record.transaction is not None]
-    return [*_limit(job, missed), *_layers(job, run), *_passes(job, missed), *_other_arithmetic(job)]
+    return [*_limit(job, missed), *_layers(job, rejected), *_passes(job, missed), *_other_arithmetic(job, missed)]
 
 
 def _limit(job: Job, missed: Sequence[PassRecord]) -> Iterator[str]:
@@ -57,23 +66,25 @@ def _limit(job: Job, missed: Sequence[PassRecord]) -> Iterator[str]:
         yield f"--max-drop {limit:.4g} would take it: it lost {points(drop)}"
 
 
-def _layers(job: Job, run: Run) -> Iterator[str]:
-    service, model = job.context.evaluation, run.rejected
+def _layers(job: Job, model: Model | None) -> Iterator[str]:
+    service = job.context.evaluation
     if service is None or model is None:
         return
     try:
         with doing("looking for the layers that cost most"):
             few = replace(service, samples=service.samples.spread(SAMPLES)).damage()
-            names = costly_layers(model, few, min(SECONDS, job.config.deadline.left()))
+            shares = costly_layers(model, few, min(SECONDS, SHARE_OF_TIME * job.config.deadline.left()))
     except GraphpressError:  # advice is not worth a run
         return
-    if names:
-        pattern = "|".join(f"^{re.escape(name)}$" for name in names)
-        yield f"--exclude '{pattern}' leaves out what costs most"
+    if shares:
+        pattern = "|".join(f"^{re.escape(name)}$" for name in shares)
+        told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+        yield f"--exclude '{pattern}' leaves out what costs most: {told} of the damage to the outputs"
 
 
-def costly_layers(model: Model, measure: DamageMeasure, seconds: float) -> list[str]:
-    """Names of layers that take most of the damage with them when they alone compute in float; the worst first.
+def costly_layers(model: Model, measure: DamageMeasure, seconds: float) -> dict[str, float]:
+    """Layers that take most of the damage with them when they alone compute in float, and its share, by name; the worst
+    first.
 
     Args:
         model: annotated, not changed.
@@ -83,12 +94,18 @@ def costly_layers(model: Model, measure: DamageMeasure, seconds: float) -> list[
     end, whole = time.monotonic() + seconds, measure.damage(model)
     gains: dict[str, float] = {}
     for node in model.graph:
-        if compute_request(node) is None or not node.name or time.monotonic() > end:
+        if not _is_reduced(node) or not node.name or time.monotonic() > end:
             continue
         gain = 1 - measure.damage(_in_float(model, node)) / whole if whole else 0.0
         if gain >= LEAST_GAIN:
             gains[node.name] = gain
-    return sorted(gains, key=lambda name: -gains[name])[:MOST_LAYERS]
+    return dict(sorted(gains.items(), key=lambda item: -item[1])[:MOST_LAYERS])
+
+
+def _is_reduced(node: Node) -> bool:
+    """Whether it was asked to compute in less than its floats, or reads weights that have fewer bits."""
+    reads = (read_encoding(node, index) for index, value in enumerate(node.inputs) if is_constant(value))
+    return compute_request(node) is not None or any(encoding is not None for encoding in reads)
 
 
 def _in_float(model: Model, node: Node) -> Model:
@@ -118,9 +135,13 @@ def _passes(job: Job, missed: Sequence[PassRecord]) -> Iterator[str]:
         yield f"{stronger[0][0]} behind {missed[0].name} wins accuracy back"
 
 
-def _other_arithmetic(job: Job) -> Iterator[str]:
-    """A recipe in another type that the target computes in."""
+def _other_arithmetic(job: Job, missed: Sequence[PassRecord]) -> Iterator[str]:
+    """What rounds less, and is taken by this target for this model."""
+    model, context = job.inputs.model, job.context
+    if any(record.name == "quantize" for record in missed) and are_accepted(from_text(WEIGHTS_ONLY), model, context):
+        yield f"--passes 'cleanup,fuse,{WEIGHTS_ONLY}' rounds weights only"
     for dtype in ("float16", "bfloat16"):
-        if dtype in job.config.target.kernels and dtype in recipe_names() and job.config.options.recipe != dtype:
+        is_other = dtype in recipe_names() and job.config.options.recipe != dtype
+        if is_other and dtype in job.config.target.kernels and are_accepted(named_recipe(dtype), model, context):
             yield f"--recipe {dtype}, in which this target computes, too"
             return

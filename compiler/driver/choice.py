@@ -20,6 +20,7 @@ from graphpress.driver.job import Job
 from graphpress.driver.trim import LEFT_OUT, SECONDS, Trimmer, Variant, culprits
 from graphpress.errors import DataError, ModelError
 from graphpress.evaluation import Score
+from graphpress.ir import Model
 from graphpress.manager.gate import Comparison
 from graphpress.manager.run import Checkpoint, Run
 from graphpress.progress import doing
@@ -66,11 +67,13 @@ class Dropped:
         name: the transaction that is given up with it.
         why: what its result was.
         cause: it is slower or larger; or it is not what it must be, whatever it gains; or it misses the budget.
+        model: the state itself, where it misses the budget.
     """
 
     name: str
     why: str
     cause: Literal["worse", "wrong", "budget"]
+    model: Model | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ def _try(job: Job, run: Run, checkpoint: Checkpoint, folder: Path, dropped: Sequ
         return Dropped(_last(checkpoint), worse, "worse")
     score = _score(job, tried)
     if (miss := budget_fault(job, score)) is not None:
-        return Dropped(_last(checkpoint), f"beyond the budget ({miss})", "budget")
+        return Dropped(_last(checkpoint), f"beyond the budget ({miss})", "budget", checkpoint.model)
     candidate = Candidate(tried.variant.checkpoint, tried.prepared)
     choice = _chosen(job, candidate, tried.artifact, tried.comparison, score, dropped)
     return replace(choice, left_out=_leave_out(job, run, tried.variant, whys))

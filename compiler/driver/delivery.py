@@ -128,7 +128,7 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         not_done=tuple(unmet_requests(job.config, run, records, _judged(run, choice))),
         warnings=(*gaps(job), *doubts(job)),
         unrun=tuple(unrun(job.inputs.opaque)),
-        advice=tuple(advice(job, run, records)),
+        advice=tuple(advice(job, run, choice, records)),
         unverified=tuple(choice.findings.unverified),
         seed=job.config.options.seed,
         provenance=provenance(job.config, job.inputs),

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from graphpress.errors import GraphpressError, reraise_resource_fault
 from graphpress.ir import Model
 from graphpress.manager.contract import Context, Pass
-from graphpress.manager.recipe import named_recipe, options_of, reference_of
+from graphpress.manager.recipe import Recipe, named_recipe, options_of, reference_of
 from graphpress.manager.syntax import PassCall, format_steps
 from graphpress.validation import annotations_of
 
@@ -32,6 +32,11 @@ def alternative(pass_: Pass, model: Model, context: Context) -> str:
     heads = [head for head in named_recipe(own).passes if head.is_goal]
     is_other = all(type(head) is not type(pass_) or options_of(head) != options_of(pass_) for head in heads)
     return f"--recipe {own}" if is_other and any(_is_accepted(head, model, context) for head in heads) else ""
+
+
+def are_accepted(recipe: Recipe, model: Model, context: Context) -> bool:
+    """Whether this model and target take all that a recipe is for."""
+    return all(_is_accepted(pass_, model, context) for pass_ in recipe.passes if pass_.is_goal)
 
 
 def _variants(pass_: Pass) -> Iterator[Pass]:

@@ -10,6 +10,7 @@ import graphpress
 from graphpress.driver.advice import costly_layers
 from graphpress.evaluation import DamageMeasure
 from graphpress.ir.encoding import AffineEncoding, override_use, request_compute
+from graphpress.manager.evaluator import EvaluationResult
 from graphpress.manager.recipe import from_text
 from graphpress.models import build
 from graphpress.runtime import Session, compare_latency
@@ -55,7 +56,35 @@ def test_layers_that_cost_most_are_found_by_giving_them_their_floats_back(images
     for node, scale in ((convs[3], 0.01), (convs[7], 0.5), (convs[9], 0.01)):
         override_use(node, 1, AffineEncoding("int8", np.float32(scale), np.int8(0)))
         request_compute(node, "int8")
-    assert costly_layers(model, measure, 60)[0] == convs[7].name
+    shares = costly_layers(model, measure, 60)
+    assert next(iter(shares)) == convs[7].name
+    assert 0.5 < shares[convs[7].name] <= 1
+
+
+def test_layers_of_which_only_the_weights_were_rounded_are_found_too(images):
+    model = build("resnet", depth=20, stem="cifar", width=16, image=16)
+    measure = DamageMeasure.of(Session(model), [{"input": images["input"][:8]}], simulate=simulated)
+    conv = [node for node in model.graph if node.op_type == "Conv"][7]
+    override_use(conv, 1, AffineEncoding("int8", np.float32(0.5), np.int8(0)))
+    assert list(costly_layers(model, measure, 60)) == [conv.name]
+
+
+def test_layers_are_named_with_their_share_of_the_damage_wherever_the_budget_is_missed(optimize, monkeypatch):
+    """At the gate of the pass, and at the final figure of what it led to."""
+    named = re.compile(r"--exclude '(.*)' leaves out what costs most: (\S+ \d+ %(, )?)+ of the damage")
+    at_the_gate = optimize(passes="quantize").report
+    assert any(named.match(step) for step in at_the_gate.advice)
+    monkeypatch.setattr("graphpress.manager.manager.Manager._evaluation", lambda *_: EvaluationResult(passed=True))
+    monkeypatch.setattr("graphpress.driver.choice.Comparison.worse", "")
+    at_the_end = optimize(passes="quantize").report
+    assert at_the_end.status == "budget_not_met"
+    assert any(named.match(step) for step in at_the_end.advice)
+
+
+def test_another_arithmetic_is_named_only_where_the_target_takes_it(optimize):
+    weights_only = "quantize_weights{dtype=int8}"
+    assert any(weights_only in step for step in optimize(passes="quantize").report.advice)
+    assert optimize(passes=f"cleanup,fuse,{weights_only}", max_drop=None).status == "delivered"
 
 
 def simulated(model):
