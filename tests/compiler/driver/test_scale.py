@@ -5,9 +5,10 @@ from functools import partial
 import pytest
 
 import graphpress
-from graphpress.ir import count_nodes, load, save
+from graphpress.evaluation import score_model
+from graphpress.ir import count_nodes, load, save, to_proto
 from graphpress.models import build
-from graphpress.runtime import PairedTiming
+from graphpress.runtime import PairedTiming, compare_latency
 from graphpress.runtime.pairs import LEAST_PAIRS, MOST_PAIRS
 
 SIZES = {
@@ -56,28 +57,28 @@ def test_a_graph_is_made_of_the_file_once(job, tmp_path, monkeypatch, family):
 
 
 @pytest.mark.parametrize(
-    ("family", "passes"),
-    [("mobilenet_v3", "cleanup"), ("bert", "quantize_weights{dtype=int8}"), ("bert", "cleanup,fuse")],
+    ("family", "passes", "count"),
+    [("mobilenet_v3", "cleanup", 4), ("bert", "quantize_weights{dtype=int8}", 6), ("bert", "cleanup,fuse", 4)],
 )
-def test_four_sessions_are_loaded(job, tmp_path, monkeypatch, family, passes):
+def test_few_sessions_are_loaded(job, tmp_path, monkeypatch, family, passes, count):
     """The input and the artifact, of lossless passes their result, else, to see its types, the graph that runs; and one
-    that is profiled, for the times of the layers.
+    that is profiled, for the times of the layers. Of a lossy result also the two that tell the error of each layer.
 
     Beside those are only the fresh ones for timing.
     """
     monkeypatch.setattr("graphpress.driver.choice.renew", lambda *runs: None)
     loaded, opened = [], graphpress.runtime.session._open
 
-    def count(*arguments):
+    def noted(*arguments):
         loaded.append(arguments)
         return opened(*arguments)
 
-    monkeypatch.setattr(graphpress.runtime.session, "_open", count)
+    monkeypatch.setattr(graphpress.runtime.session, "_open", noted)
     file = save(build(family), tmp_path / "model.onnx")[0]
     result = job(file, passes, allow_worse=True)
     assert result.status == "delivered"
     assert {layer.became for layer in result.report.layers if layer.op == "Conv"} <= {"float32"}
-    assert len(loaded) == 4
+    assert len(loaded) == count
 
 
 @pytest.mark.parametrize(("allow_worse", "calls"), [(True, LEAST_PAIRS), (False, MOST_PAIRS)])
@@ -94,3 +95,25 @@ def test_only_timing_that_decides_is_prolonged(tmp_path, monkeypatch, passes, al
     file = save(build("bert"), tmp_path / "model.onnx")[0]
     graphpress.optimize(file, passes=passes, output=tmp_path / "out", threads=1, max_drop=None, allow_worse=allow_worse)
     assert len(timed) == calls
+
+
+@pytest.mark.parametrize("passes", ["quantize", "cleanup,quantize,cleanup", "quantize,correct_bias,fuse"])
+@pytest.mark.parametrize("parts", [(), ("calibration", "selection", "evaluation")])
+def test_nothing_is_scored_twice_on_the_same_samples(network_file, images, tmp_path, monkeypatch, passes, parts):
+    """The delivered form has its figure from the gate where that measured the very same on the same samples."""
+    scored = []
+
+    def noted(model, samples, *rest):
+        scored.append((to_proto(model).SerializeToString(deterministic=True), samples))
+        return score_model(model, samples, *rest)
+
+    for module in ("graphpress.driver.job", "graphpress.manager.evaluator"):
+        monkeypatch.setattr(f"{module}.score_model", noted)
+    monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.05))
+    data = dict.fromkeys(parts, images) if parts else images
+    result = graphpress.optimize(
+        network_file, passes=passes, data=data, output=tmp_path / "out", threads=1, max_drop=None, allow_worse=True
+    )
+    assert result.status == "delivered"
+    assert scored
+    assert len({(content, id(samples)) for content, samples in scored}) == len(scored)
