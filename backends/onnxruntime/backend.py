@@ -17,6 +17,7 @@ from graphpress.backends.onnxruntime.running import (
     QUANTIZERS,
     arithmetic_of,
     arithmetic_of_fused,
+    graphs_of,
     integer_layers,
 )
 from graphpress.ir import (
@@ -148,8 +149,9 @@ class OnnxRuntimeArtifact:
         with scratch_folder() as scratch:
             optimized = scratch / "optimized.onnx"
             Session(self._model, threads=self._threads, optimized_path=optimized)
-            graph = read_message(optimized).graph
-        became = arithmetic_of(graph)
+            running = graphs_of(read_message(optimized).graph)
+        graph = running[0]
+        became = {name: dtype for part in running for name, dtype in arithmetic_of(part).items()}
         rounded = sorted(self._left_float & integer_layers(graph, became))
         refusals = [Refusal(name, ROUNDED, UNROUNDED) for name in rounded]
         became = {**became, **arithmetic_of_fused(read_message(self.files[0]).graph, graph, became)}

@@ -55,6 +55,18 @@ def integer_layers(graph: onnx.GraphProto, became: Mapping[str, str]) -> set[str
     return rounded | {name for name, dtype in became.items() if dtype == "int8"}
 
 
+def graphs_of(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
+    """A graph, and the bodies inside its nodes."""
+    bodies = [
+        body
+        for node in graph.node
+        for attribute in node.attribute
+        for body in (attribute.g, *attribute.graphs)
+        if body.node
+    ]
+    return [graph, *(inner for body in bodies for inner in graphs_of(body))]
+
+
 def arithmetic_of(graph: onnx.GraphProto) -> dict[str, str]:
     """Follow integers through the graph: from quantizers, through kernels and data movers, to dequantizers."""
     integers = {init.name for init in graph.initializer if init.data_type in INTEGER_TYPES}

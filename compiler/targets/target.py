@@ -48,6 +48,7 @@ class QuantizationPolicy:
         quantizable_neighbors: operators that have an integer kernel worth using between two quantized ones.
         pass_through_ops: operators that only move or select values and read and write one shared scale.
         table_ops: operators that look rows of a constant up in integers: an embedding takes a quarter of its memory.
+        body_ops: operators inside If, Loop and Scan whose integer weights are expanded on the fly.
         residual_adds: of an Add behind a convolution or matrix product, only the other operand is quantized: the
             product's accumulator flows into the addition unrounded.
         scales: float type that every scale must fit into without rounding: ``float32`` or ``float16``.
@@ -68,6 +69,7 @@ class QuantizationPolicy:
     quantizable_neighbors: tuple[Operator, ...] = ()
     pass_through_ops: tuple[Operator, ...] = ()
     table_ops: tuple[Operator, ...] = ()
+    body_ops: tuple[Operator, ...] = ()
     residual_adds: bool = False
     scales: FloatType = "float32"
     float_results: tuple[Operator, ...] = ()

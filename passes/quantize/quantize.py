@@ -25,6 +25,7 @@ from graphpress.ir import Editor, Model, Node, Refusal, Value, label
 from graphpress.ir.encoding import FLOAT8, request_compute
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes._kernels import targets_with
+from graphpress.passes.quantize._bodies import encode_bodies
 from graphpress.passes.quantize._calibrate import Calibration, Method
 from graphpress.passes.quantize._encode import encode_activations, encode_bias, encode_constants
 from graphpress.passes.quantize._left_float import left_float
@@ -89,7 +90,7 @@ class Quantize(Pass):
         policy = self._policy(context.target.quantization)
         placement = place(model.graph, policy, context)
         if not placement.nodes:
-            return self._with_tables(model, placement, policy, context, NOTHING)
+            return self._with_others(model, placement, policy, context, NOTHING)
         calibration = Calibration(self.calibration_method, self.percentile)
         ranges = calibration.ranges(model, placement, policy, context, f"{context.step}.{self.name}.ranges")
         unusable = {value: why for value in placement.activations if (why := _unusable(ranges[label(value)], policy))}
@@ -97,7 +98,7 @@ class Quantize(Pass):
             _check_inputs({value for value, why in unusable.items() if why is NOT_FINITE})
             placement = place(model.graph, policy, context, unusable)
         if not placement.nodes:
-            return self._with_tables(model, placement, policy, context, NOTHING)
+            return self._with_others(model, placement, policy, context, NOTHING)
         encode_activations(
             placement, {name: observed for name, observed in ranges.items() if observed is not None}, policy
         )
@@ -109,16 +110,22 @@ class Quantize(Pass):
             encode_bias(node, policy, edit)
         kind = "integers" if self.dtype == "int8" else self.dtype
         note = f"{len(placement.nodes)} nodes in {kind}, {len(placement.activations)} activations encoded"
-        return self._with_tables(model, placement, policy, context, note)
+        return self._with_others(model, placement, policy, context, note)
 
-    def _with_tables(
+    def _with_others(
         self, model: Model, placement: Placement, policy: QuantizationPolicy, context: Context, note: str
     ) -> Outcome:
-        """Encode what is looked up, and say what became of everything."""
-        tables, refusals = (0, []) if self.dtype == FLOAT8 else encode_tables(model.graph, policy, context)
-        notes = [note, *([f"{tables} tables in integers, a scale a row"] if tables else [])]
-        told = [*placement.refusals, *refusals]
-        return Outcome(len(placement.nodes) + tables, _refusals(model, told, policy, context), notes)
+        """Encode what needs no ranges, and say what became of everything."""
+        no_others: tuple[int, list[Refusal]] = (0, [])
+        tables, floats = no_others if self.dtype == FLOAT8 else encode_tables(model.graph, policy, context)
+        bodies, inside = no_others if self.dtype == FLOAT8 else encode_bodies(model, context)
+        notes = [note]
+        if tables:
+            notes.append(f"{tables} tables in integers, a scale a row")
+        if bodies:
+            notes.append(f"{bodies} products inside other nodes with integer weights: nothing is observed there")
+        told = [*placement.refusals, *floats, *inside]
+        return Outcome(len(placement.nodes) + tables + bodies, _refusals(model, told, policy, context), notes)
 
     def _policy(self, policy: QuantizationPolicy) -> QuantizationPolicy:
         """The target's policy, for this type."""

@@ -96,7 +96,7 @@ class QuantizeWeights(Pass):
         """Encode the weight of every matrix product that has kernels for it."""
         refusals, before, after, count = [], 0, 0.0, 0
         for node in model.graph:
-            encoding = self._encoding(node, context)
+            encoding = self.encoding(node, context)
             if isinstance(encoding, Refusal):
                 refusals.append(encoding)
             elif encoding is not None:
@@ -126,7 +126,7 @@ class QuantizeWeights(Pass):
         refusals += left
         return tables
 
-    def _encoding(self, node: Node, context: Context) -> AffineEncoding | Refusal | None:
+    def encoding(self, node: Node, context: Context) -> AffineEncoding | Refusal | None:
         """The encoding of the node's weight, why it stays float, or None where it is no matrix product."""
         if not is_standard(node, "MatMul", "Gemm"):
             return None
