@@ -1,0 +1,89 @@
+"""A program as a shared library with its weights beside it."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.codegen.objects import write_object
+from graphpress.backends.tvm.emit import gather_weights, model_source
+from graphpress.backends.tvm.kernels.kernel import function, symbol
+from graphpress.backends.tvm.plan import plan_memory
+from graphpress.backends.tvm.program import Port, Program
+from graphpress.errors import ModelError
+
+RUNTIME = ("graphpress_runtime.c", "graphpress_runtime.h")
+
+
+def write_library(program: Program, isa: Isa, out: Path, compiler: str = "cc") -> Path:
+    """Compile and link a program.
+
+    Args:
+        program: the steps.
+        isa: for what they were lowered.
+        out: a folder; ``libmodel.so``, ``weights.bin`` and the C sources are written there.
+        compiler: C compiler of the target.
+
+    Returns:
+        The library.
+    """
+    weights, plan = gather_weights(program), plan_memory(program)
+    kernels = {symbol(step.kernel, isa): step.kernel for step in program.steps}
+    write_object([function(kernel, isa) for kernel in kernels.values()], isa, out / "kernels.o")
+    (out / "weights.bin").write_bytes(weights.data)
+    (out / "model.c").write_text(model_source(program, plan, weights, isa))
+    for name in RUNTIME:
+        (out / name).write_text((resources.files(__package__) / "runtime" / name).read_text())
+    sources = ["model.c", "graphpress_runtime.c", "kernels.o"]
+    flags = ["-std=gnu11", "-O2", "-shared", "-fPIC", "-pthread", "-o", "libmodel.so"]
+    subprocess.run([compiler, *flags, *sources], cwd=out, check=True)
+    return out / "libmodel.so"
+
+
+class Library:
+    """A compiled model in this process.
+
+    Args:
+        folder: of ``write_library``.
+        inputs: of the model.
+        outputs: of the model.
+        threads: that compute.
+        images: the largest batch.
+    """
+
+    def __init__(
+        self, folder: Path, inputs: Sequence[Port], outputs: Sequence[Port], threads: int = 1, images: int = 1
+    ) -> None:
+        self._library = ctypes.CDLL(str(folder / "libmodel.so"))
+        self._instance = ctypes.c_void_p()
+        self._inputs, self._outputs = inputs, outputs
+        model = ctypes.c_byte.in_dll(self._library, "graphpress_compiled")
+        code = self._library.graphpress_create(
+            ctypes.byref(model), str(folder / "weights.bin").encode(), threads, images, ctypes.byref(self._instance)
+        )
+        if code:
+            raise ModelError(f"cannot be loaded (code {code})", where=str(folder), fix="compile it again")
+
+    def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run once; the images of the batch are those of the first input."""
+        arrays = [np.ascontiguousarray(feed[port.name], port.dtype) for port in self._inputs]
+        images = len(arrays[0])
+        results = [np.empty((images, *port.shape[1:]), port.dtype) for port in self._outputs]
+        code = self._library.graphpress_run(self._instance, images, _pointers(arrays), _pointers(results))
+        if code:
+            raise ModelError(f"refuses {images} images (code {code})", where="the library", fix="use a smaller batch")
+        return {port.name: result for port, result in zip(self._outputs, results, strict=True)}
+
+    def __del__(self) -> None:
+        if self._instance:
+            self._library.graphpress_destroy(self._instance)
+
+
+def _pointers(arrays: Sequence[np.ndarray]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))

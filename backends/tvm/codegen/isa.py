@@ -1,0 +1,256 @@
+"""Instruction sets: how wide vectors are, how integers are multiplied, rounded and narrowed.
+
+An integer product takes four activations and four weights at a time: each 32-bit lane of the accumulator belongs to
+one output channel, and adds the products of its four bytes. What differs between processors is the instruction, and
+how the codes must be written for it:
+
+    vnni       vpdpbusd: unsigned activations, signed weights
+    maddubs    pmaddubsw and pmaddwd: the same, exact while two products fit in 16 bits (weights of 7 bits)
+    usdot      the same on Arm (i8mm)
+    sdot       signed activations: every zero-point is 128 less, which costs nothing at run time
+    widening   no such instruction: bytes become 16-bit numbers, which multiply into 32 bits (smlal)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+from tvm import target, tirx
+
+from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.vectors import clamped, splat, typed
+
+GROUP = 4
+"""Activations that one integer step takes."""
+
+
+class Dot(Protocol):
+    """Multiplies four activations by the weights of a vector of output channels, and adds."""
+
+    @property
+    def activations(self) -> str:
+        """Type of the activations' codes."""
+        ...
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether it has ``products``."""
+        ...
+
+    @property
+    def largest_weight(self) -> int:
+        """The largest weight, by its absolute value, with which it is exact."""
+        ...
+
+    def operand(self, b: KernelBuilder, memory: Memory, offset: Expr) -> Expr:
+        """Four activations, as ``multiply`` takes them."""
+        ...
+
+    def multiply(self, accumulator: Expr, activations: Expr, weights: Expr, lanes: int) -> Expr:
+        """The accumulator with the products added.
+
+        Args:
+            accumulator: int32, one lane per output channel.
+            activations: of ``operand``.
+            weights: int8, four in a row per output channel.
+            lanes: output channels.
+        """
+        ...
+
+    def products(self, accumulator: Expr, bytes_: Expr, weights: Expr, lanes: int) -> Expr:
+        """The same where each output channel has four activations of its own, given as int8."""
+        ...
+
+
+@dataclass(frozen=True)
+class FourBytes:
+    """An instruction that multiplies bytes by fours.
+
+    Args:
+        activations: type of the activations' codes.
+        intrinsic: LLVM's name of it.
+        weights_first: the order of the factors.
+    """
+
+    activations: str
+    intrinsic: str
+    weights_first: bool = False
+    takes_bytes: bool = True
+    largest_weight: int = 128
+
+    def operand(self, b: KernelBuilder, memory: Memory, offset: Expr) -> Expr:
+        """Four bytes as one 32-bit number."""
+        return b.let(tirx.reinterpret("int32", b.load(memory, offset, GROUP)))
+
+    def multiply(self, accumulator: Expr, activations: Expr, weights: Expr, lanes: int) -> Expr:
+        """One instruction."""
+        spread = tirx.reinterpret(typed("int8", GROUP * lanes), splat(activations, lanes))
+        return self.products(accumulator, spread, weights, lanes)
+
+    def products(self, accumulator: Expr, bytes_: Expr, weights: Expr, lanes: int) -> Expr:
+        """One instruction."""
+        factors = (weights, bytes_) if self.weights_first else (bytes_, weights)
+        return tirx.call_llvm_pure_intrin(typed("int32", lanes), self.intrinsic, accumulator, *factors)
+
+
+@dataclass(frozen=True)
+class Maddubs:
+    """Two instructions of older x86: pairs of products in 16 bits, saturated, then pairs of those in 32.
+
+    Args:
+        pairs: LLVM's name of the first.
+        sums: LLVM's name of the second.
+        activations: type of the activations' codes.
+    """
+
+    pairs: str
+    sums: str
+    activations: str = "uint8"
+    takes_bytes: bool = True
+    largest_weight: int = 64
+
+    def operand(self, b: KernelBuilder, memory: Memory, offset: Expr) -> Expr:
+        """Four bytes as one 32-bit number."""
+        return b.let(tirx.reinterpret("int32", b.load(memory, offset, GROUP)))
+
+    def multiply(self, accumulator: Expr, activations: Expr, weights: Expr, lanes: int) -> Expr:
+        """Exact where |weight| ≤ 64."""
+        spread = tirx.reinterpret(typed("int8", GROUP * lanes), splat(activations, lanes))
+        return self.products(accumulator, spread, weights, lanes)
+
+    def products(self, accumulator: Expr, bytes_: Expr, weights: Expr, lanes: int) -> Expr:
+        """Exact where |weight| ≤ 64."""
+        pairs = tirx.call_llvm_pure_intrin(typed("int16", 2 * lanes), self.pairs, bytes_, weights)
+        ones = splat(1, 2 * lanes, "int16")
+        return accumulator + tirx.call_llvm_pure_intrin(typed("int32", lanes), self.sums, pairs, ones)
+
+
+@dataclass(frozen=True)
+class Widening:
+    """No instruction for bytes: 16-bit numbers multiply into 32 bits.
+
+    Args:
+        activations: type of the activations' codes.
+    """
+
+    activations: str = "int8"
+    takes_bytes: bool = False
+    largest_weight: int = 128
+
+    def operand(self, b: KernelBuilder, memory: Memory, offset: Expr) -> Expr:
+        """The four bytes one by one."""
+        return [b.let(b.load(memory, offset + place).astype("int16")) for place in range(GROUP)]
+
+    def multiply(self, accumulator: Expr, activations: Expr, weights: Expr, lanes: int) -> Expr:
+        """Four multiplications of a vector by a number."""
+        for place, activation in enumerate(activations):
+            picked = [tirx.const(GROUP * lane + place, "int32") for lane in range(lanes)]
+            factor = tirx.Shuffle([weights], picked).astype(typed("int16", lanes)).astype(typed("int32", lanes))
+            accumulator = accumulator + factor * splat(activation, lanes).astype(typed("int32", lanes))
+        return accumulator
+
+    def products(self, accumulator: Expr, bytes_: Expr, weights: Expr, lanes: int) -> Expr:
+        """Nobody asks for it (``takes_bytes``)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Isa:
+    """An instruction set.
+
+    Args:
+        name: as targets name it.
+        processor: the oldest that has it, by LLVM's name.
+        lanes: 32-bit numbers in a vector.
+        registers: vector registers.
+        dot: integer products.
+        packs: whether four vectors of 32-bit numbers narrow into one of bytes, in the order of ``packed_order``.
+        rounds: LLVM's intrinsic from floats to the nearest integers, ties to even; empty where two steps do it.
+        family: the architecture.
+        features: that the processor is not known to have.
+    """
+
+    name: str
+    processor: str
+    lanes: int
+    registers: int
+    dot: Dot
+    packs: bool = False
+    rounds: str = ""
+    family: str = "x86_64"
+    features: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> Expr:
+        """TVM's target."""
+        options: dict[str, object] = {"mcpu": self.processor, "mtriple": f"{self.family}-unknown-linux-gnu"}
+        if self.features:
+            options["mattr"] = list(self.features)
+        return target.Target({"kind": "llvm", **options})
+
+    @property
+    def code_bounds(self) -> tuple[int, int]:
+        """Smallest and largest code of an activation."""
+        return (0, 255) if self.dot.activations == "uint8" else (-128, 127)
+
+    def rounded(self, vector: Expr, lanes: int) -> Expr:
+        """Floats as the nearest int32, ties to even."""
+        if self.rounds and lanes == self.lanes:
+            zeros, every = splat(0, lanes, "int32"), tirx.const(-1, "int16")
+            current = tirx.const(4, "int32")  # the rounding of the control register
+            return tirx.call_llvm_pure_intrin(typed("int32", lanes), self.rounds, vector, zeros, every, current)
+        return tirx.nearbyint(vector).astype(typed("int32", lanes))
+
+    def codes(self, vector: Expr, zero_point: int, lanes: int) -> Expr:
+        """Floats in units of the scale as codes, saturated."""
+        low, high = self.code_bounds
+        integers = self.rounded(vector, lanes) + splat(zero_point, lanes, "int32")
+        bounded = clamped(integers, splat(low, lanes, "int32"), splat(high, lanes, "int32"))
+        return bounded.astype(typed(self.dot.activations, lanes))
+
+    def packed_codes(self, vectors: Sequence[Expr], zero_point: int) -> Expr:
+        """Four vectors of floats as one of codes, in the order of ``packed_order``."""
+        a, b, c, d = (self.rounded(vector, self.lanes) + splat(zero_point, self.lanes, "int32") for vector in vectors)
+        halves = [
+            tirx.call_llvm_pure_intrin("int16x32", "llvm.x86.avx512.packssdw.512", *pair) for pair in ((a, b), (c, d))
+        ]
+        return tirx.reinterpret(
+            "uint8x64", tirx.call_llvm_pure_intrin("int8x64", "llvm.x86.avx512.packuswb.512", *halves)
+        )
+
+    @property
+    def packed_order(self) -> list[int]:
+        """Which channel of a block of 64 each lane of the four vectors has to compute.
+
+        The instructions narrow within 128 bits: lane 4i + e of vector v comes to lie at byte 16i + 4v + e. Weights,
+        scales and biases are permuted so that each byte is that of its channel.
+        """
+        return [16 * part + 4 * vector + lane for vector in range(4) for part in range(4) for lane in range(4)]
+
+
+_ROUND_512 = "llvm.x86.avx512.mask.cvtps2dq.512"
+_MADD_256 = Maddubs("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
+_MADD_512 = Maddubs("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
+_VNNI_256 = FourBytes("uint8", "llvm.x86.avx512.vpdpbusd.256")
+_VNNI_512 = FourBytes("uint8", "llvm.x86.avx512.vpdpbusd.512")
+_SDOT = FourBytes("int8", "llvm.aarch64.neon.sdot.v4i32.v16i8", weights_first=True)
+_USDOT = FourBytes("uint8", "llvm.aarch64.neon.usdot.v4i32.v16i8")
+
+ISAS: Mapping[str, Isa] = MappingProxyType(
+    {
+        isa.name: isa
+        for isa in (
+            Isa("avx2", "haswell", 8, 16, _MADD_256),
+            Isa("avx-vnni", "alderlake", 8, 16, _VNNI_256),
+            Isa("avx512", "skylake-avx512", 16, 32, _MADD_512, packs=True, rounds=_ROUND_512),
+            Isa("avx512-vnni", "icelake-server", 16, 32, _VNNI_512, packs=True, rounds=_ROUND_512),
+            Isa("neon", "cortex-a72", 4, 32, Widening(), family="aarch64"),
+            Isa("neon-dotprod", "cortex-a76", 4, 32, _SDOT, family="aarch64"),
+            Isa("neon-i8mm", "neoverse-v1", 4, 32, _USDOT, family="aarch64", features=("+i8mm",)),
+        )
+    }
+)
+"""Instruction sets by name."""

@@ -1,0 +1,34 @@
+"""Expressions over vectors: constants, casts and limits."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import tirx
+
+from graphpress.backends.tvm.codegen.builder import Expr
+
+FLOAT = "float32"
+
+
+def typed(dtype: str, lanes: int) -> str:
+    """TIR's name of a vector type."""
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+def splat(value: float | Expr, lanes: int, dtype: str = FLOAT) -> Expr:
+    """A number in all lanes."""
+    scalar = tirx.const(value, dtype) if isinstance(value, (int, float)) else value
+    return scalar if lanes == 1 else tirx.Broadcast(scalar, lanes)
+
+
+def lowest(dtype: str, lanes: int) -> Expr:
+    """A vector of the smallest value of a type; of floats, minus infinity."""
+    if dtype == FLOAT:
+        return splat(float("-inf"), lanes)
+    return splat(0 if dtype.startswith("u") else -(1 << (8 * np.dtype(dtype).itemsize - 1)), lanes, dtype)
+
+
+def clamped(vector: Expr, low: Expr | None, high: Expr | None) -> Expr:
+    """A vector between two others, where they are given."""
+    raised = vector if low is None else tirx.max(vector, low)
+    return raised if high is None else tirx.min(raised, high)

@@ -1,0 +1,152 @@
+"""The C of a model: its table of steps, with the places of what they read and write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.kernels.kernel import Kernel, symbol
+from graphpress.backends.tvm.plan import ALIGNMENT, MemoryPlan
+from graphpress.backends.tvm.program import Buffer, Constant, Port, Program, Source, Step
+
+C_TYPES: Mapping[str, str] = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t"}
+
+CPU_FEATURES: Mapping[str, Sequence[str]] = {
+    "avx2": ("avx2", "fma"),
+    "avx-vnni": ("avx2", "fma", "avxvnni"),
+    "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl"),
+    "avx512-vnni": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"),
+}
+"""What GCC calls the instructions that an instruction set of x86 needs."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """All constants of a program in one run of bytes.
+
+    Args:
+        data: the bytes.
+        offsets: where each begins.
+    """
+
+    data: bytes
+    offsets: Mapping[Constant, int]
+
+    @property
+    def checksum(self) -> int:
+        """Fletcher's sum over 32-bit words, as the runtime computes it."""
+        words = np.frombuffer(self.data, np.uint32).astype(np.uint64)
+        modulus = (1 << 32) - 1
+        low = high = 0
+        for start in range(0, len(words), 1 << 16):
+            sums = np.cumsum(words[start : start + (1 << 16)]) + np.uint64(low)
+            high = (high + int(sums.sum(dtype=np.uint64) % np.uint64(modulus))) % modulus
+            low = int(sums[-1]) % modulus
+        return high << 32 | low
+
+
+def gather_weights(program: Program) -> Weights:
+    """The constants of all steps, equal ones once."""
+    data, offsets, places = bytearray(), {}, {}
+    for step in program.steps:
+        for source in step.operands.values():
+            if isinstance(source, Constant) and source not in offsets:
+                content = np.ascontiguousarray(source.array).tobytes()
+                if content not in places:
+                    data.extend(bytes(-len(data) % ALIGNMENT))
+                    places[content] = len(data)
+                    data.extend(content)
+                offsets[source] = places[content]
+    data.extend(bytes(-len(data) % ALIGNMENT))
+    return Weights(bytes(data), offsets)
+
+
+def model_source(program: Program, plan: MemoryPlan, weights: Weights, isa: Isa) -> str:
+    """The file ``model.c``."""
+    buffers = {buffer: number for number, buffer in enumerate(plan.offsets)}
+    kernels = {symbol(step.kernel, isa): step.kernel for step in program.steps}
+    ports = {port: f"m->inputs[{number}]" for number, port in enumerate(program.inputs)}
+    ports |= {port: f"m->outputs[{number}]" for number, port in enumerate(program.outputs)}
+    where = _Places(buffers, weights.offsets, ports)
+    steps = [_step(number, step, where, isa) for number, step in enumerate(program.steps)]
+    table = [f"    {{step_{number}, {step.kernel.tasks(isa)}}}," for number, step in enumerate(program.steps)]
+    places = [f"    {{{plan.offsets[buffer]}, {buffer.bytes}, {buffer.fill & 255}}}," for buffer in buffers]
+    return "\n".join(
+        [
+            '#include "graphpress_runtime.h"',
+            "",
+            *(_declaration(name, kernel) for name, kernel in kernels.items()),
+            "",
+            *steps,
+            "static const graphpress_step STEPS[] = {",
+            *table,
+            "};",
+            "",
+            "static const graphpress_buffer BUFFERS[] = {",
+            *places,
+            "};",
+            "",
+            "static int processor_fits(void) {",
+            f"    return {_processor_check(isa)};",
+            "}",
+            "",
+            "const graphpress_model graphpress_compiled = {",
+            "    .steps = STEPS,",
+            "    .buffers = BUFFERS,",
+            f"    .arena_bytes = {plan.bytes},",
+            f"    .weights_bytes = {len(weights.data)},",
+            f"    .weights_checksum = {weights.checksum}ull,",
+            f"    .step_count = {len(steps)},",
+            f"    .buffer_count = {len(buffers)},",
+            f"    .input_count = {len(program.inputs)},",
+            f"    .output_count = {len(program.outputs)},",
+            "    .processor_fits = processor_fits,",
+            "};",
+            "",
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class _Places:
+    """C expressions for what operands point to."""
+
+    buffers: Mapping[Buffer, int]
+    constants: Mapping[Constant, int]
+    ports: Mapping[Port, str]
+
+    def of(self, source: Source) -> str:
+        if isinstance(source, Buffer):
+            return f"m->buffers[{self.buffers[source]}]"
+        if isinstance(source, Constant):
+            return f"m->weights + {self.constants[source]}"
+        return self.ports[source]
+
+
+def _declaration(name: str, kernel: Kernel) -> str:
+    *reads, result = kernel.operands
+    parameters = [*(f"const {C_TYPES[operand.dtype]} *" for operand in reads), f"{C_TYPES[result.dtype]} *"]
+    return f"void {name}({', '.join(parameters)}, int32_t, int32_t);"
+
+
+def _step(number: int, step: Step, where: _Places, isa: Isa) -> str:
+    *reads, result = step.kernel.operands
+    arguments = [f"(const {C_TYPES[operand.dtype]} *)({where.of(step.operands[operand.name])})" for operand in reads]
+    arguments.append(f"({C_TYPES[result.dtype]} *)({where.of(step.operands[result.name])})")
+    return "\n".join(
+        [
+            f"/* {', '.join(step.nodes).replace('*/', '* /') or type(step.kernel).__name__} */",
+            f"static void step_{number}(const graphpress_instance *m, int32_t first, int32_t last) {{",
+            f"    {symbol(step.kernel, isa)}({', '.join(arguments)}, first, last);",
+            "}",
+            "",
+        ]
+    )
+
+
+def _processor_check(isa: Isa) -> str:
+    features = CPU_FEATURES.get(isa.name, ())
+    return " && ".join(f'__builtin_cpu_supports("{feature}")' for feature in features) or "1"

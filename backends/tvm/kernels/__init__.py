@@ -1,0 +1,1 @@
+"""Kernels: each a frozen dataclass of what decides its code, which it builds for an instruction set."""

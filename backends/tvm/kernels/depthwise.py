@@ -1,0 +1,219 @@
+"""Depthwise convolutions: each channel has its own taps.
+
+    result[y, x, c] = stages(bias[c] + Σ over taps (i, j) of source[v, u, c] · weight[c, i, j])
+    with  v = y · stride_y + i · dilation_y - top  and  u = x · stride_x + j · dilation_x - left
+
+A tile is a few pixels of a row by one vector of channels: a column of the source is loaded once for all pixels that
+read it. Codes are multiplied in one of two ways, both exact:
+
+    bytes      up to four rows of a column become the four bytes of 32-bit lanes, so that one integer step takes them
+    floats     codes as float32: products and sums are integers below 2^24 (``exact_in_floats``)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import tirx
+
+from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.isa import GROUP, Isa
+from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
+from graphpress.backends.tvm.kernels.kernel import Operand
+from graphpress.backends.tvm.kernels.pieces import chunks
+from graphpress.backends.tvm.kernels.plane import Plane
+from graphpress.backends.tvm.kernels.stages import (
+    RESULT,
+    Place,
+    Position,
+    Stage,
+    Store,
+    as_numbers,
+    run_stages,
+)
+from graphpress.backends.tvm.kernels.window import Window
+
+EXACT = 1 << 24
+"""Integers below it are exact in float32."""
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """A depthwise convolution with constant weights.
+
+    Args:
+        source: what it reads; its halo holds the padding.
+        store: what it writes; as many channels.
+        window: the taps.
+        stages: between sums and result.
+        columns: pixels of a tile.
+        in_bytes: codes are multiplied as bytes, by fours.
+    """
+
+    source: Plane
+    store: Store
+    window: Window
+    stages: tuple[Stage, ...] = ()
+    columns: int = 7
+    in_bytes: bool = False
+
+    @property
+    def integer(self) -> bool:
+        """Whether codes are multiplied."""
+        return self.source.dtype != FLOAT
+
+    @property
+    def packed_taps(self) -> int:
+        """Vectors of weights per vector of channels."""
+        rows, columns = self.window.taps
+        return (-(-rows // GROUP) if self.in_bytes else rows) * columns
+
+    @property
+    def sums(self) -> str:
+        """Type of the sums."""
+        return "int32" if self.in_bytes else FLOAT
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """Source, weights, biases, what the stages read, and the result."""
+        weights = "int8" if self.in_bytes else FLOAT
+        fixed = [Operand("source", self.source.dtype), Operand("weights", weights), Operand("bias", self.sums)]
+        extra = [operand for stage in self.stages for operand in stage.operands]
+        return [*fixed, *extra, Operand(RESULT, self.store.plane.dtype)]
+
+    def tasks(self, isa: Isa) -> int:
+        """A task is a row."""
+        return self.store.plane.height
+
+    def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
+        """All channels of one row, vector by vector of pixels."""
+        result = self.store.plane
+        image, row = b.let(task // result.height), b.let(task % result.height)
+        for columns in chunks(result.width, self.columns):
+            with b.loop(columns.pieces, "column") as column, b.loop(result.stride // isa.lanes, "vector") as vector:
+                corner = Position(image, row, columns.start + column * columns.size, vector * isa.lanes)
+                _Tile(self, Place(b, isa, memory, isa.lanes), corner, columns.size).write()
+
+
+class _Tile:
+    """Writes the code of a few pixels by one vector of channels.
+
+    Args:
+        kernel: what is computed.
+        place: where.
+        corner: the first pixel and channel.
+        columns: pixels.
+    """
+
+    def __init__(self, kernel: Depthwise, place: Place, corner: Position, columns: int) -> None:
+        self.kernel, self.place, self.corner, self.columns = kernel, place, corner, columns
+        self.b, self.lanes = place.b, place.lanes
+
+    def write(self) -> None:
+        """Sums, then stages."""
+        kernel, b, lanes = self.kernel, self.b, self.lanes
+        sums = b.registers(self.columns * lanes, kernel.sums)
+        bias = b.let(b.load(self.place.memory["bias"], self.corner.channel, lanes))
+        for pixel in range(self.columns):
+            b.store(sums, pixel * lanes, bias, lanes)
+        add = self._add_bytes if kernel.in_bytes else self._add_floats
+        add(sums)
+        for pixel in range(self.columns):
+            position = Position(self.corner.image, self.corner.y, self.corner.x + pixel, self.corner.channel)
+            total = b.load(sums, pixel * lanes, lanes)
+            number = total.astype(typed(FLOAT, lanes)) if kernel.in_bytes else total
+            kernel.store.write(self.place, run_stages(kernel.stages, self.place, number, position), position)
+
+    def _add_floats(self, sums: Memory) -> None:
+        b, lanes, window = self.b, self.lanes, self.kernel.window
+        for row in range(window.taps[0]):
+            weights = [self._weights(row * window.taps[1] + tap, lanes) for tap in range(window.taps[1])]
+            for column, uses in self._columns():
+                loaded = b.load(self.place.memory["source"], self._source(row, column), lanes)
+                value = b.let(as_numbers(loaded, lanes) if self.kernel.integer else loaded)
+                for pixel, tap in uses:
+                    b.store(sums, pixel * lanes, b.load(sums, pixel * lanes, lanes) + value * weights[tap], lanes)
+
+    def _add_bytes(self, sums: Memory) -> None:
+        b, lanes, window, dot = self.b, self.lanes, self.kernel.window, self.place.isa.dot
+        groups = chunks(window.taps[0], GROUP)
+        rows = [
+            range(chunk.start + GROUP * i, chunk.start + GROUP * i + chunk.size)
+            for chunk in groups
+            for i in range(chunk.pieces)
+        ]
+        for number, group in enumerate(rows):
+            first = number * window.taps[1]
+            weights = [self._weights(first + tap, GROUP * lanes) for tap in range(window.taps[1])]
+            for column, uses in self._columns():
+                value = b.let(self._interleaved(group, column))
+                for pixel, tap in uses:
+                    total = dot.products(b.load(sums, pixel * lanes, lanes), value, weights[tap], lanes)
+                    b.store(sums, pixel * lanes, total, lanes)
+
+    def _weights(self, number: Expr, width: int) -> Expr:
+        """A vector of weights; those of a vector of channels follow each other."""
+        taps = self.kernel.packed_taps * (GROUP if self.kernel.in_bytes else 1)
+        start = self.corner.channel * taps
+        return self.b.let(self.b.load(self.place.memory["weights"], start + number * width, width))
+
+    def _columns(self) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        """Columns of the source, and for each the pixels that read it, with the tap."""
+        window = self.kernel.window
+        stride, step = window.strides[1], window.dilations[1]
+        uses: dict[int, list[tuple[int, int]]] = {}
+        for pixel in range(self.columns):
+            for tap in range(window.taps[1]):
+                uses.setdefault(pixel * stride + tap * step, []).append((pixel, tap))
+        yield from sorted(uses.items())
+
+    def _source(self, row: int, column: int) -> Expr:
+        window, source = self.kernel.window, self.kernel.source
+        y, x = window.start(self.corner.y, self.corner.x)
+        pixel = source.at(y + row * window.dilations[0], x + column)
+        return self.corner.image * source.size + pixel + self.corner.channel
+
+    def _interleaved(self, rows: range, column: int) -> Expr:
+        """The rows of a column as the bytes of 32-bit lanes, the first lowest."""
+        lanes, result = self.lanes, None
+        for place, row in enumerate(rows):
+            codes = self.b.load(self.place.memory["source"], self._source(row, column), lanes)
+            # through the unsigned type of a byte: a sign must not reach the neighbors
+            wide = tirx.reinterpret(typed("uint8", lanes), codes).astype(typed("uint32", lanes))
+            moved = wide << splat(8 * place, lanes, "uint32") if place else wide
+            result = moved if result is None else result | moved
+        return tirx.reinterpret(typed("int8", GROUP * lanes), result)
+
+
+def exact_in_floats(weights: np.ndarray, bias: np.ndarray) -> bool:
+    """Whether sums of codes times these weights and biases are exact in float32, at each step.
+
+    Args:
+        weights: int8, ``[channels, 1, tap rows, tap columns]``.
+        bias: int32, per channel.
+    """
+    largest = 255 * np.abs(weights.astype(np.int64)).sum(axis=(1, 2, 3)) + np.abs(bias.astype(np.int64))
+    return bool(np.all(largest < EXACT))
+
+
+def packed_taps(kernel: Depthwise, weights: np.ndarray, lanes: int) -> np.ndarray:
+    """Weights in the order in which tiles read them.
+
+    Args:
+        kernel: that reads them.
+        weights: ``[channels, 1, tap rows, tap columns]``.
+        lanes: channels of a vector.
+
+    Returns:
+        Flat: per vector of channels ``[tap rows, tap columns, lanes]``; in bytes ``[rows / 4, tap columns, lanes, 4]``.
+    """
+    rows, columns = kernel.window.taps
+    height = -(-rows // GROUP) * GROUP if kernel.in_bytes else rows
+    filled = np.zeros((kernel.store.plane.stride, height, columns), np.int8 if kernel.in_bytes else np.float32)
+    filled[: weights.shape[0], :rows] = weights[:, 0]
+    if kernel.in_bytes:
+        groups = filled.reshape(-1, lanes, height // GROUP, GROUP, columns)
+        return np.ascontiguousarray(groups.transpose(0, 2, 4, 1, 3)).ravel()
+    return np.ascontiguousarray(filled.reshape(-1, lanes, height, columns).transpose(0, 2, 3, 1)).ravel()

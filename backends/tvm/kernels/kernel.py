@@ -1,0 +1,71 @@
+"""What a kernel is.
+
+    void NAME(const A *a, const B *b, …, R *result, int32_t first, int32_t last)
+
+computes the tasks from ``first`` up to ``last``. Tasks are independent: whoever runs a kernel shares them among threads
+as it likes. An image has a fixed number of tasks, and the tasks of an image follow those of the one before: how many
+images there are is nothing that the code knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.isa import Isa
+
+FIRST, LAST = "first", "last"
+
+
+class Operand(NamedTuple):
+    """A pointer that a kernel takes: its name, and the type of what it points to."""
+
+    name: str
+    dtype: str
+
+
+class Kernel(Protocol):
+    """Everything that decides the code of a kernel, as a frozen dataclass."""
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """What it reads, then what it writes."""
+        ...
+
+    def tasks(self, isa: Isa) -> int:
+        """How many tasks an image has."""
+        ...
+
+    def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
+        """Emit what one task does.
+
+        Args:
+            b: where to.
+            isa: for what.
+            memory: what the operands point to, by name.
+            task: its number, counted through all images.
+        """
+        ...
+
+
+VERSION = 1
+"""Of all kernels' code: objects that another version compiled are not used."""
+
+
+def symbol(kernel: Kernel, isa: Isa) -> str:
+    """A C name that no other kernel has."""
+    content = f"{VERSION} {isa!r} {kernel!r}"
+    return f"{type(kernel).__name__.lower()}_{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+def function(kernel: Kernel, isa: Isa) -> Expr:
+    """The kernel as TIR, under its ``symbol``."""
+    b = KernelBuilder()
+    memory = {operand.name: b.pointer(*operand) for operand in kernel.operands}
+    first, last = b.scalar(FIRST), b.scalar(LAST)
+    with b.loop(last - first, "task", first) as task:
+        kernel.task(b, isa, memory, task)
+    pointers = [memory[operand.name].parameter for operand in kernel.operands]
+    return b.function(symbol(kernel, isa), [*pointers, first, last], isa.target)

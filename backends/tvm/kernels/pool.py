@@ -1,0 +1,224 @@
+"""Pools: the largest or the mean value of a window.
+
+Padding is no value: taps that lie in it are left out of the maximum, and of the mean where it does not count there.
+Codes are compared as they are, and summed less their zero-point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.codegen.vectors import FLOAT, lowest, splat, typed
+from graphpress.backends.tvm.kernels.kernel import Operand
+from graphpress.backends.tvm.kernels.pieces import halvings
+from graphpress.backends.tvm.kernels.plane import Plane
+from graphpress.backends.tvm.kernels.stages import RESULT, Place, Position, Stage, Store, as_numbers, run_stages
+from graphpress.backends.tvm.kernels.window import Window
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """The largest value of each window; the result has the source's type and scale.
+
+    Args:
+        source: what it reads; its halo is not read.
+        result: what it writes.
+        window: the taps.
+    """
+
+    source: Plane
+    result: Plane
+    window: Window
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """The source and the result."""
+        return [Operand("source", self.source.dtype), Operand(RESULT, self.result.dtype)]
+
+    def tasks(self, isa: Isa) -> int:
+        """A task is a row."""
+        return self.result.height
+
+    def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
+        """All windows of one row."""
+        image, row = b.let(task // self.result.height), b.let(task % self.result.height)
+        lanes = isa.lanes * (1 if self.source.dtype == FLOAT else 4)
+        with b.loop(self.result.width, "pixel") as pixel:
+            for chunk in halvings(self.source.channels, lanes):
+                with b.loop(chunk.pieces, "vector") as vector:
+                    position = Position(image, row, pixel, chunk.start + vector * chunk.size)
+                    largest = self._largest(Place(b, isa, memory, chunk.size), position)
+                    b.store(memory[RESULT], position.within(self.result), largest, chunk.size)
+
+    def _largest(self, place: Place, position: Position) -> Expr:
+        largest = None
+        for tap in Taps(self.window, self.source, self.result, position):
+            value = tap.load(place)
+            if tap.valid is not None:
+                value = tirx.Select(tap.valid, value, lowest(self.source.dtype, place.lanes))
+            largest = value if largest is None else tirx.max(largest, value)
+        return largest
+
+
+@dataclass(frozen=True)
+class AveragePool:
+    """The mean of each window.
+
+    Args:
+        source: what it reads; its halo is not read.
+        store: what it writes.
+        window: the taps.
+        zero_point: of the source's codes.
+        counts_padding: whether padding counts as zeros.
+        stages: after the mean.
+    """
+
+    source: Plane
+    store: Store
+    window: Window
+    zero_point: int = 0
+    counts_padding: bool = False
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """The source, what the stages read, and the result."""
+        extra = [operand for stage in self.stages for operand in stage.operands]
+        return [Operand("source", self.source.dtype), *extra, Operand(RESULT, self.store.plane.dtype)]
+
+    def tasks(self, isa: Isa) -> int:
+        """A task is a row."""
+        return self.store.plane.height
+
+    def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
+        """All windows of one row."""
+        plane = self.store.plane
+        image, row = b.let(task // plane.height), b.let(task % plane.height)
+        with b.loop(plane.width, "pixel") as pixel:
+            for chunk in halvings(self.source.channels, isa.lanes):
+                with b.loop(chunk.pieces, "vector") as vector:
+                    position = Position(image, row, pixel, chunk.start + vector * chunk.size)
+                    place = Place(b, isa, memory, chunk.size)
+                    self.store.write(
+                        place, run_stages(self.stages, place, self._mean(place, position), position), position
+                    )
+
+    def _mean(self, place: Place, position: Position) -> Expr:
+        lanes, taps = place.lanes, list(Taps(self.window, self.source, self.store.plane, position))
+        total = splat(0.0, lanes)
+        for tap in taps:
+            total = total + self._number(place, tap)
+        if self.counts_padding or taps[0].valid is None:
+            return total / splat(float(len(taps)), lanes)
+        count = tirx.const(0, "int32")
+        for tap in taps:
+            count = count + tirx.Select(tap.valid, tirx.const(1, "int32"), tirx.const(0, "int32"))
+        return total / splat(count.astype(FLOAT), lanes)
+
+    def _number(self, place: Place, tap: Tap) -> Expr:
+        """What a tap adds; padding adds nothing."""
+        value = tap.load(place)
+        if self.source.dtype != FLOAT:
+            value = as_numbers(value, place.lanes) - splat(float(self.zero_point), place.lanes)
+        return value if tap.valid is None else tirx.Select(tap.valid, value, splat(0.0, place.lanes))
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool:
+    """The sum of all pixels, of which stages make the mean: their number is part of the units.
+
+    Args:
+        source: what it reads.
+        store: what it writes: one pixel.
+        zero_point: of the source's codes.
+        stages: after the sum.
+    """
+
+    source: Plane
+    store: Store
+    zero_point: int = 0
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def integer(self) -> bool:
+        """Whether codes are summed."""
+        return self.source.dtype != FLOAT
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """The source, what the stages read, and the result."""
+        extra = [operand for stage in self.stages for operand in stage.operands]
+        return [Operand("source", self.source.dtype), *extra, Operand(RESULT, self.store.plane.dtype)]
+
+    def tasks(self, isa: Isa) -> int:
+        """A task is a vector of channels; the last may be done by halves."""
+        return -(-self.source.channels // isa.lanes)
+
+    def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
+        """All pixels of a vector of channels; the last vector reads what lies behind the channels, too."""
+        tasks = self.tasks(isa)
+        image, vector = b.let(task // tasks), b.let(task % tasks)
+        place = Place(b, isa, memory, isa.lanes)
+        position = Position(image, 0, 0, b.let(vector * isa.lanes))
+        sums = b.registers(isa.lanes, "int32" if self.integer else FLOAT)
+        start = -self.zero_point * self.source.height * self.source.width if self.integer else 0.0
+        b.store(sums, 0, splat(start, isa.lanes, sums.dtype), isa.lanes)
+        with b.loop(self.source.height, "row") as y, b.loop(self.source.width, "pixel") as x:
+            offset = Position(image, y, x, position.channel).within(self.source)
+            value = b.load(memory["source"], offset, isa.lanes).astype(typed(sums.dtype, isa.lanes))
+            b.store(sums, 0, b.load(sums, 0, isa.lanes) + value, isa.lanes)
+        total = b.load(sums, 0, isa.lanes).astype(typed(FLOAT, isa.lanes))
+        self.store.write(place, run_stages(self.stages, place, total, position), position)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One element of a window.
+
+    Args:
+        source: where it lies.
+        position: its pixel and channel, inside the plane.
+        valid: whether it is no padding; None where it never is.
+    """
+
+    source: Plane
+    position: Position
+    valid: Expr | None
+
+    def load(self, place: Place) -> Expr:
+        """The vector there; one of the border where it is padding."""
+        return place.b.load(place.memory["source"], self.position.within(self.source), place.lanes)
+
+
+class Taps:
+    """The taps of the window for a pixel of the result.
+
+    Args:
+        window: over the source.
+        source: what is read.
+        result: rows and pixels of the result.
+        position: in the result.
+    """
+
+    def __init__(self, window: Window, source: Plane, result: Plane, position: Position) -> None:
+        self.window, self.source, self.position = window, source, position
+        self.reaches_out = window.reaches_out((source.height, source.width), (result.height, result.width))
+
+    def __iter__(self) -> Iterator[Tap]:
+        y, x = self.window.start(self.position.y, self.position.x)
+        for row in range(self.window.taps[0]):
+            for column in range(self.window.taps[1]):
+                yield self._tap(y + row * self.window.dilations[0], x + column * self.window.dilations[1])
+
+    def _tap(self, y: Expr, x: Expr) -> Tap:
+        sizes = (self.source.height, self.source.width)
+        if not self.reaches_out:
+            return Tap(self.source, Position(self.position.image, y, x, self.position.channel), None)
+        valid = tirx.all(y >= 0, y < sizes[0], x >= 0, x < sizes[1])
+        row, pixel = (tirx.max(tirx.min(place, size - 1), 0) for place, size in zip((y, x), sizes, strict=True))
+        return Tap(self.source, Position(self.position.image, row, pixel, self.position.channel), valid)

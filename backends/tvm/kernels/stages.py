@@ -1,0 +1,292 @@
+"""What happens to a vector between an accumulator and memory: the epilogue of a kernel, stage by stage.
+
+Every kernel that computes channels of pixels ends in stages, so that what follows a convolution, a pool or a product
+is written once. A stage takes float32 vectors and gives float32 vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from tvm import tirx
+
+from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.functions import FUNCTIONS
+from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.codegen.vectors import FLOAT, clamped, splat, typed
+from graphpress.backends.tvm.kernels.kernel import Operand
+from graphpress.backends.tvm.kernels.plane import Plane
+
+RESULT = "result"
+"""Name of the operand that a kernel writes."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a vector of channels lies.
+
+    Args:
+        image: number of the image.
+        y: row.
+        x: pixel of the row.
+        channel: the first channel.
+    """
+
+    image: Expr
+    y: Expr
+    x: Expr
+    channel: Expr
+
+    def within(self, plane: Plane) -> Expr:
+        """Its offset in a plane of the same height and width."""
+        return self.image * plane.size + plane.at(self.y, self.x) + self.channel
+
+    def moved(self, channels: int) -> Position:
+        """The same pixel, so many channels further."""
+        return replace(self, channel=self.channel + channels)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where stages work.
+
+    Args:
+        b: takes the statements.
+        isa: the instruction set.
+        memory: what the operands of the kernel point to, by name.
+        lanes: channels of a vector.
+    """
+
+    b: KernelBuilder
+    isa: Isa
+    memory: Mapping[str, Memory]
+    lanes: int
+
+    def activation(self, operand: str, plane: Plane, position: Position) -> Expr:
+        """A vector of another activation as float32; codes as the numbers that they are."""
+        vector = self.b.load(self.memory[operand], position.within(plane), self.lanes)
+        return vector if plane.dtype == FLOAT else as_numbers(vector, self.lanes)
+
+
+@dataclass(frozen=True)
+class PackedPlace(Place):
+    """Where stages work on one of four vectors that are narrowed at once (``Isa.packed_order``).
+
+    Args:
+        vector: which of them.
+    """
+
+    vector: int = 0
+
+    def activation(self, operand: str, plane: Plane, position: Position) -> Expr:
+        """Codes alone: 64 bytes, of which those are picked that go with the lanes of the vector."""
+        first = position.within(plane) - self.vector * self.lanes
+        block = self.b.load(self.memory[operand], first, 4 * self.lanes)
+        order = self.isa.packed_order[self.vector * self.lanes :][: self.lanes]
+        picked = tirx.Shuffle([block], [tirx.const(channel, "int32") for channel in order])
+        return as_numbers(picked, self.lanes)
+
+
+def as_numbers(codes: Expr, lanes: int) -> Expr:
+    """Codes as float32."""
+    return codes.astype(typed("int32", lanes)).astype(typed(FLOAT, lanes))
+
+
+class Stage(Protocol):
+    """Maps a vector of channels of one pixel."""
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """What it reads beside the vector."""
+        ...
+
+    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+        """The vector that it becomes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Multiply each channel by a number of its own: the scale of an integer product.
+
+    Args:
+        operand: name of the numbers, one per channel.
+    """
+
+    operand: str = "scales"
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """The numbers."""
+        return [Operand(self.operand, FLOAT)]
+
+    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+        """One multiplication."""
+        return vector * place.b.load(place.memory[self.operand], position.channel, place.lanes)
+
+
+@dataclass(frozen=True)
+class Multiply:
+    """Multiply by a number.
+
+    Args:
+        factor: the number.
+    """
+
+    factor: float
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """None."""
+        return []
+
+    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+        """One multiplication."""
+        return vector * splat(self.factor, place.lanes)
+
+
+@dataclass(frozen=True)
+class Divide:
+    """Divide by a number, as a quantizer does: the reciprocal would round otherwise.
+
+    Args:
+        divisor: the number.
+    """
+
+    divisor: float
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """None."""
+        return []
+
+    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+        """One division."""
+        return vector / splat(self.divisor, place.lanes)
+
+
+@dataclass(frozen=True)
+class Round:
+    """Round to integers and saturate: to the grid of codes on which a value is meant to lie.
+
+    Args:
+        low: smallest code less the zero-point.
+        high: largest code less the zero-point.
+    """
+
+    low: int
+    high: int
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """None."""
+        return []
+
+    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+        """Ties go to even, as everywhere."""
+        low, high = (splat(float(end), place.lanes) for end in (self.low, self.high))
+        return clamped(tirx.nearbyint(vector), low, high)
+
+
+@dataclass(frozen=True)
+class Add:
+    """Add another activation: ``vector · ratio + (other - zero_point) · other_ratio``.
+
+    Args:
+        plane: layout of the other.
+        operand: name of the other.
+        ratio: of the units of the vector to those of the sum.
+        other_ratio: of the units of the other to those of the sum.
+        zero_point: of the other.
+    """
+
+    plane: Plane
+    operand: str = "residual"
+    ratio: float = 1.0
+    other_ratio: float = 1.0
+    zero_point: int = 0
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """The other activation."""
+        return [Operand(self.operand, self.plane.dtype)]
+
+    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+        """In float32."""
+        lanes = place.lanes
+        other = place.activation(self.operand, self.plane, position)
+        scaled = vector if self.ratio == 1.0 else vector * splat(self.ratio, lanes)
+        if self.other_ratio == 1.0 and self.zero_point == 0:
+            return scaled + other
+        return scaled + (other * splat(self.other_ratio, lanes) + splat(-self.zero_point * self.other_ratio, lanes))
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Limits; None where there is none."""
+
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """None."""
+        return []
+
+    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+        """At most two instructions."""
+        ends = [None if end is None else splat(end, place.lanes) for end in (self.low, self.high)]
+        return clamped(vector, ends[0], ends[1])
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A function of one number.
+
+    Args:
+        function: a key of ``FUNCTIONS``.
+    """
+
+    function: str
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """None."""
+        return []
+
+    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+        """In float32."""
+        return FUNCTIONS[self.function](place.b, place.b.let(vector), place.lanes)
+
+
+def run_stages(stages: Sequence[Stage], place: Place, vector: Expr, position: Position) -> Expr:
+    """A vector through all stages."""
+    for stage in stages:
+        vector = stage.apply(place, vector, position)
+    return vector
+
+
+@dataclass(frozen=True)
+class Store:
+    """The end of an epilogue: numbers or codes into a plane.
+
+    Args:
+        plane: layout of the result.
+        zero_point: of codes.
+    """
+
+    plane: Plane
+    zero_point: int = 0
+
+    def write(self, place: Place, vector: Expr, position: Position) -> None:
+        """Write one vector; codes are what the vector holds, rounded, plus the zero-point."""
+        codes = self.plane.dtype != FLOAT
+        value = place.isa.codes(vector, self.zero_point, place.lanes) if codes else vector
+        place.b.store(place.memory[RESULT], position.within(self.plane), value, place.lanes)
+
+    def write_packed(self, place: Place, vectors: Sequence[Expr], position: Position) -> None:
+        """Write four vectors as codes, at once; ``position`` is that of the first."""
+        value = place.isa.packed_codes(vectors, self.zero_point)
+        place.b.store(place.memory[RESULT], position.within(self.plane), value, 4 * place.lanes)

@@ -1,0 +1,182 @@
+"""Conv, Gemm and MatMul with constant weights, over floats or codes.
+
+    Σ (x - z) · w + b  =  Σ x · w + (b - z · Σ w)         the zero-point goes into the bias, padding included: the halo
+                                                          of the source holds z
+
+Codes are multiplied where the input is read in bytes and the weights are bytes without a zero-point; everything else is
+computed in floats, of the weights that the codes decode to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphpress.analysis.linear import LinearOp, linear_op_of
+from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.kernels.depthwise import Depthwise, exact_in_floats, packed_taps
+from graphpress.backends.tvm.kernels.packing import merged_groups, packed_weights, per_channel
+from graphpress.backends.tvm.kernels.product import Product, Tile
+from graphpress.backends.tvm.kernels.window import Window
+from graphpress.backends.tvm.lowering.context import Lowering, Operand, Target, as_float32
+from graphpress.backends.tvm.lowering.epilogue import Epilogue
+from graphpress.backends.tvm.lowering.windows import window_of
+from graphpress.backends.tvm.program import Constant
+from graphpress.backends.tvm.tiles import rule_tile
+from graphpress.errors import ModelError
+from graphpress.ir import Node, constant, label
+from graphpress.ir.encoding import AffineEncoding, codes_of, read_encoding
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Weights and bias of a product as a kernel multiplies them.
+
+    Args:
+        kernel: ``[outputs, inputs of a group, tap rows, tap columns]``, float32 or int8.
+        bias: float32 or int32, per output.
+        scales: float32, per output: what integer sums are multiplied by; None for floats.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    scales: np.ndarray | None = None
+
+
+def lower_linear(node: Node, lowering: Lowering) -> None:
+    """A product, and the chain behind it, as one kernel.
+
+    Raises:
+        ModelError: its weights are not constant.
+    """
+    op = linear_op_of(node)
+    if op is None or op.bias_rows() is None:
+        raise ModelError("its weights or its bias are not constant", where=f"node {label(node)}", fix="fold constants")
+    source = lowering.read(node, 0)
+    factors = _integer_factors(op, source, lowering.isa) or _float_factors(op)
+    if factors.scales is None and source.codes is not None:
+        source = lowering.form(op.data, None)
+    window = window_of(node, source.buffer.plane) if op.is_convolution else Window()
+    target = lowering.finish(node, Epilogue(factors.scales))
+    if op.groups > 1 and op.groups == source.buffer.plane.channels == op.channels_out:
+        _emit_depthwise(lowering, source, target, window, factors)
+    else:
+        _emit_product(lowering, source, target, window, factors, op.groups)
+
+
+# -- numbers ------------------------------------------------------------------------------------------------------
+
+
+def _kernel_of(op: LinearOp, stored: np.ndarray) -> np.ndarray:
+    """An array of the weight's shape as ``[outputs, inputs of a group, tap rows, tap columns]``."""
+    blocks, inputs, outputs, *taps = op.kernel_shape
+    taps = [1] * (2 - len(taps)) + taps
+    kernel = op.as_kernel(stored).swapaxes(1, 2)
+    flat: np.ndarray = kernel.reshape(blocks * outputs, inputs, *taps)
+    return flat
+
+
+def _float_factors(op: LinearOp) -> Factors:
+    bias = op.bias_rows()
+    assert bias is not None
+    kernel = _kernel_of(op, op.stored_weight()) * np.float32(op.alpha)
+    return Factors(as_float32(kernel), as_float32(bias.reshape(-1)))
+
+
+def _integer_factors(op: LinearOp, source: Operand, isa: Isa) -> Factors | None:
+    """Codes of weights and bias; None where the product is one of floats."""
+    encoding = read_encoding(op.node, op.weight_index)
+    if source.codes is None or not isinstance(encoding, AffineEncoding) or encoding.dtype != "int8":
+        return None
+    if np.any(encoding.zero_point) or encoding.block or encoding.axis not in (None, op.out_axis) or op.alpha != 1.0:
+        return None
+    assert op.weight.const_value is not None
+    kernel = np.ascontiguousarray(_kernel_of(op, codes_of(op.weight.const_value, encoding)))
+    if np.abs(kernel.astype(np.int16)).max(initial=0) > isa.dot.largest_weight:
+        return None
+    scales = np.float32(source.codes.scale) * np.broadcast_to(encoding.scale, op.channels_out).astype(np.float32)
+    zero = source.zero_point * kernel.astype(np.int64).sum(axis=(1, 2, 3))
+    return Factors(kernel, (_bias_codes(op, scales) - zero).astype(np.int32), scales)
+
+
+def _bias_codes(op: LinearOp, scales: np.ndarray) -> np.ndarray:
+    """The bias in units of the sums."""
+    if op.bias is None:
+        return np.zeros(op.channels_out, np.int64)
+    encoding = read_encoding(op.node, op.bias_index) if op.bias_index is not None else None
+    if isinstance(encoding, AffineEncoding) and op.bias.const_value is not None:
+        return codes_of(op.bias.const_value, encoding).reshape(-1).astype(np.int64)
+    bias = constant(op.bias)
+    assert bias is not None
+    flat = np.broadcast_to(bias.reshape(-1) * op.beta, op.channels_out)
+    codes: np.ndarray = np.rint(flat / scales).astype(np.int64)
+    return codes
+
+
+# -- kernels ------------------------------------------------------------------------------------------------------
+
+
+def _emit_product(
+    lowering: Lowering, source: Operand, target: Target, window: Window, factors: Factors, groups: int
+) -> None:
+    isa, plane = lowering.isa, source.buffer.plane
+    merged = merged_groups(groups, factors.kernel.shape[0], isa.lanes)
+    stages = tuple(target.epilogue.stages)
+    product = Product(plane, target.store, window, Tile(1, 1, 1), merged, stages)
+    product = rule_tile(product, isa, lowering.threads)
+    kernel = _with_zeros(factors.kernel, groups // merged, groups)
+    operands = {
+        "source": source.buffer,
+        "weights": Constant(packed_weights(product, kernel, isa)),
+        **{
+            name: Constant(per_channel(product, operand.array, isa)) if isinstance(operand, Constant) else operand
+            for name, operand in target.epilogue.operands.items()
+        },
+        "bias": Constant(per_channel(product, factors.bias, isa)),
+        "result": target.buffer,
+    }
+    lowering.emit(product, operands, target.nodes)
+
+
+def _with_zeros(kernel: np.ndarray, joined: int, groups: int) -> np.ndarray:
+    """The weights of joined groups, each output's own inputs among zeros."""
+    if joined == 1:
+        return kernel
+    outputs, inputs, *taps = kernel.shape
+    filled = np.zeros((outputs, joined, inputs, *taps), kernel.dtype)
+    place = np.arange(outputs) // (outputs // groups) % joined
+    filled[np.arange(outputs), place] = kernel
+    return filled.reshape(outputs, joined * inputs, *taps)
+
+
+def _emit_depthwise(lowering: Lowering, source: Operand, target: Target, window: Window, factors: Factors) -> None:
+    isa, plane = lowering.isa, source.buffer.plane
+    integer = factors.scales is not None
+    bytes_ = integer and (isa.dot.takes_bytes or not exact_in_floats(factors.kernel, factors.bias))
+    stages = tuple(target.epilogue.stages)
+    kernel = Depthwise(plane, target.store, window, stages, _columns(target.store.plane.width), bytes_)
+    stride = target.store.plane.stride
+    operands = {
+        "source": source.buffer,
+        "weights": Constant(packed_taps(kernel, factors.kernel, isa.lanes)),
+        "bias": Constant(_filled(factors.bias.astype(kernel.sums), stride)),
+        **{
+            name: Constant(_filled(operand.array, stride)) if isinstance(operand, Constant) else operand
+            for name, operand in target.epilogue.operands.items()
+        },
+        "result": target.buffer,
+    }
+    lowering.emit(kernel, operands, target.nodes)
+
+
+def _columns(width: int) -> int:
+    """Pixels of a tile: as many as registers hold, with a small rest."""
+    return min(range(min(width, 8), 3, -1), key=lambda columns: -(-width // columns) * columns, default=width)
+
+
+def _filled(array: np.ndarray, stride: int) -> np.ndarray:
+    """Numbers of channels, zeros behind them."""
+    filled = np.zeros(stride, array.dtype)
+    filled[: array.size] = array.reshape(-1)
+    return filled

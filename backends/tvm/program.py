@@ -1,0 +1,108 @@
+"""A model as a list of kernels over buffers: what lowering gives, and what an artifact is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from graphpress.backends.tvm.kernels.kernel import Kernel
+from graphpress.backends.tvm.kernels.plane import Halo, Plane
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory that steps write and read.
+
+    Args:
+        plane: its layout; the halo grows to the largest that a reader needs.
+        fill: what its halo holds: the zero-point of codes, else 0.
+        name: of the value that it holds, for messages.
+    """
+
+    plane: Plane
+    fill: int = 0
+    name: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """Of an image."""
+        return self.plane.size * np.dtype(self.plane.dtype).itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class Port:
+    """A tensor of the caller's.
+
+    Args:
+        name: of the graph input or output.
+        shape: with the images in front.
+        dtype: by numpy's name.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def elements(self) -> int:
+        """Of an image."""
+        return math.prod(self.shape[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """Numbers that are known when the model is compiled, in the order in which a kernel reads them."""
+
+    array: np.ndarray
+
+
+Source = Buffer | Port | Constant
+"""What an operand of a step points to."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A kernel, and what its operands point to.
+
+    Args:
+        kernel: what is computed.
+        operands: by the name that the kernel gives them.
+        nodes: names of the nodes that it computes.
+    """
+
+    kernel: Kernel
+    operands: Mapping[str, Source]
+    nodes: tuple[str, ...] = ()
+
+    @property
+    def result(self) -> Source:
+        """What it writes: the last operand."""
+        return self.operands[self.kernel.operands[-1].name]
+
+
+@dataclass
+class Program:
+    """Steps in order.
+
+    Args:
+        inputs: of the model, in its order.
+        outputs: of the model, in its order.
+        steps: what is computed.
+    """
+
+    inputs: Sequence[Port] = ()
+    outputs: Sequence[Port] = ()
+    steps: list[Step] = field(default_factory=list)
+
+    def buffers(self) -> list[Buffer]:
+        """All buffers, in the order in which steps first name them."""
+        seen: dict[Buffer, None] = {}
+        for step in self.steps:
+            seen.update((source, None) for source in step.operands.values() if isinstance(source, Buffer))
+        return list(seen)
+
+
+NO_HALO = Halo()

@@ -1,0 +1,77 @@
+"""Which tile a product gets without measuring.
+
+A wide tile hides the latency of its additions and reuses each vector of weights; what does not divide the pixels of a
+row leaves a narrow rest, which costs as many weights for fewer results. So of the tiles that fit the registers, the one
+with the fewest loads per product wins, rests counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.kernels.pieces import chunks
+from graphpress.backends.tvm.kernels.product import Product, Tile
+from graphpress.backends.tvm.kernels.stages import Add
+
+FIRST_LEVEL, SECOND_LEVEL = 32 << 10, 768 << 10
+"""Bytes that stay in a core's caches, with room for what else lies there."""
+
+
+def rule_tile(product: Product, isa: Isa, threads: int) -> Product:
+    """The product with the tile that the rules choose."""
+    vectors = product.vectors(isa)
+    best = min(_candidates(product, isa), key=lambda tile: _loads(product, tile, vectors))
+    order = _order(product, best, isa, threads)
+    return replace(product, tile=replace(best, row_groups=order, prefetch=_streams(product, best, isa, order)))
+
+
+def _candidates(product: Product, isa: Isa) -> Iterator[Tile]:
+    plane, vectors = product.store.plane, product.vectors(isa)
+    unroll = 2 if product.integer else 4
+    for wide in range(1, min(vectors, 12 if plane.width == 1 else 4) + 1):
+        for rows in (1, 2, 3):
+            for columns in range(1, min(plane.width, 28) + 1):
+                tile = Tile(rows, columns, wide, unroll, packed=_packs(product, isa) and wide == 4)
+                if rows <= plane.height and tile.fits(isa):
+                    yield tile
+
+
+def _packs(product: Product, isa: Isa) -> bool:
+    """Whether four vectors can be narrowed at once: codes go out, and codes alone come in."""
+    codes = product.store.plane.dtype == "uint8"
+    return (
+        isa.packs and codes and all(stage.plane.dtype == "uint8" for stage in product.stages if isinstance(stage, Add))
+    )
+
+
+def _loads(product: Product, tile: Tile, vectors: int) -> float:
+    """Instructions per step and result: products, loads of weights, and broadcasts, over all tiles and rests."""
+    total = 0.0
+    for channels in chunks(vectors, tile.vectors):
+        for rows in chunks(product.store.plane.height, tile.rows):
+            for columns in chunks(product.store.plane.width, tile.columns):
+                pixels = rows.size * columns.size
+                sums = pixels * channels.size
+                # Fewer sums than an addition takes cycles, twice over, leave the units waiting.
+                cost = max(sums, 8) + 0.5 * (channels.size + pixels)
+                total += channels.pieces * rows.pieces * columns.pieces * cost
+    return total
+
+
+def _order(product: Product, tile: Tile, isa: Isa, threads: int) -> int:
+    """How many parts rows are cut into."""
+    rows = -(-product.store.plane.height // tile.rows)
+    bytes_ = 1 if product.integer else 4
+    weights = product.store.plane.stride * product.reduction * bytes_
+    if weights < FIRST_LEVEL * 8:
+        return rows
+    if weights < SECOND_LEVEL and rows % threads == 0:
+        return threads
+    return 1
+
+
+def _streams(product: Product, tile: Tile, isa: Isa, order: int) -> bool:
+    rows = -(-product.store.plane.height // tile.rows)
+    return order < max(rows, 2) and product.blocks(isa) > 1

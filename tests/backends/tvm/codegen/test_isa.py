@@ -1,0 +1,42 @@
+"""Integer products become the instructions that an instruction set is named after, and no others."""
+
+from __future__ import annotations
+
+import pytest
+
+from graphpress.backends.tvm.codegen.isa import ISAS
+from graphpress.backends.tvm.codegen.objects import assembly
+from graphpress.backends.tvm.kernels.kernel import function
+from graphpress.backends.tvm.kernels.plane import Plane
+from graphpress.backends.tvm.kernels.product import Product, Tile
+from graphpress.backends.tvm.kernels.stages import Scale, Store
+from graphpress.backends.tvm.kernels.window import Window
+
+INSTRUCTIONS = {
+    "avx2": "vpmaddubsw",
+    "avx-vnni": "vpdpbusd",
+    "avx512": "vpmaddubsw",
+    "avx512-vnni": "vpdpbusd",
+    "neon": "smlal",
+    "neon-dotprod": "sdot",
+    "neon-i8mm": "usdot",
+}
+
+
+@pytest.mark.parametrize("name", INSTRUCTIONS)
+def test_products_of_codes(name):
+    isa = ISAS[name]
+    source = Plane(64, 1, 16, 64, dtype=isa.dot.activations)
+    result = Plane(64, 1, 16, 64, dtype=isa.dot.activations)
+    product = Product(source, Store(result), Window(), Tile(1, 2, 2), stages=(Scale(),))
+    words = set(assembly([function(product, isa)], isa).replace("\t", " ").split())
+    assert {word for word in words if word in INSTRUCTIONS.values()} == {INSTRUCTIONS[name]}
+
+
+def test_every_instruction_set_is_tested():
+    assert INSTRUCTIONS.keys() == ISAS.keys()
+
+
+@pytest.mark.parametrize("isa", [isa for isa in ISAS.values() if isa.packs], ids=lambda isa: isa.name)
+def test_the_packed_order_is_a_permutation(isa):
+    assert sorted(isa.packed_order) == list(range(4 * isa.lanes))

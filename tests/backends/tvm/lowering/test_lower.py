@@ -1,0 +1,93 @@
+"""Whole networks against ONNX Runtime: floats within rounding, quantized ones with the same integers."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from graphpress.analysis.shapes import infer_shapes
+from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
+from graphpress.backends.tvm.artifact import Library, write_library
+from graphpress.backends.tvm.kernels.product import Product
+from graphpress.backends.tvm.lowering.lower import lower
+from graphpress.errors import ModelError
+from graphpress.ir import clone
+from graphpress.manager.contract import Context
+from graphpress.manager.prepare import prepare
+from graphpress.models import build
+from graphpress.passes.quantize.quantize import Quantize
+from graphpress.runtime import Session
+from graphpress.targets import load_target
+
+NETWORKS = {
+    "basic blocks": ("resnet", {"depth": 8, "stem": "cifar", "width": 8, "batch_norm": False}),
+    "stem with a pool": ("resnet", {"depth": 18, "width": 8, "batch_norm": False}),
+    "bottlenecks": ("resnet", {"depth": 50, "width": 8, "batch_norm": False}),
+}
+SIZE = 32
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+
+
+def network(name: str):
+    """A network of fixed shapes, and an input."""
+    family, options = NETWORKS[name]
+    model = build(family, image=SIZE, **options)
+    prepare(model, {"input": (1, 3, SIZE, SIZE)})
+    infer_shapes(model)
+    return model, {"input": np.random.default_rng(0).standard_normal((1, 3, SIZE, SIZE)).astype(np.float32)}
+
+
+def target_of(isa):
+    """A target whose weights the instruction set multiplies exactly."""
+    target = load_target("cpu")
+    policy = replace(target.quantization, reduced_range=isa.dot.largest_weight < 127)
+    return replace(target, quantization=policy)
+
+
+def run(model, feed, isa, folder, threads=1):
+    """The outputs of the compiled model."""
+    program = lower(model, isa, threads)
+    write_library(program, isa, folder)
+    return Library(folder, program.inputs, program.outputs, threads).run(feed)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_float_networks(name, isa, tmp_path):
+    model, feed = network(name)
+    expected = Session(model).run(feed)
+    for key, value in run(model, feed, isa, tmp_path).items():
+        np.testing.assert_allclose(value, expected[key], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_quantized_networks_give_the_same_integers(name, isa, tmp_path):
+    model, feed = network(name)
+    quantized, target = clone(model), target_of(isa)
+    Quantize().run(quantized, Context(target=target, original=model, calibration=[feed]))
+    expected = Session(OnnxRuntimeBackend().prepare(quantized, target).delivered).run(feed)
+    for key, value in run(quantized, feed, isa, tmp_path, threads=2).items():
+        np.testing.assert_allclose(value, expected[key], rtol=0, atol=2e-6)
+
+
+def test_an_operator_without_kernels_is_named(isa):
+    model = build("unet", image=SIZE)
+    prepare(model, {"input": (1, 3, SIZE, SIZE)})
+    infer_shapes(model)
+    with pytest.raises(ModelError, match=r"node .* has no kernels"):
+        lower(model, isa)
+
+
+def test_weights_that_would_saturate_are_multiplied_as_floats(isa, tmp_path):
+    model, feed = network("basic blocks")
+    quantized, target = clone(model), replace(load_target("cpu"))
+    full = replace(target, quantization=replace(target.quantization, reduced_range=False))
+    Quantize().run(quantized, Context(target=full, original=model, calibration=[feed]))
+    products = [step.kernel for step in lower(quantized, isa).steps if isinstance(step.kernel, Product)]
+    assert any(product.integer for product in products) == (isa.dot.largest_weight >= 127)
+    expected = Session(OnnxRuntimeBackend().prepare(quantized, full).delivered).run(feed)
+    for key, value in run(quantized, feed, isa, tmp_path).items():
+        np.testing.assert_allclose(value, expected[key], rtol=0, atol=0.05)
