@@ -72,9 +72,9 @@ class Library:
 
     def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run once; the images of the batch are those of the first input."""
-        arrays = [np.ascontiguousarray(feed[port.name], port.dtype) for port in self._inputs]
+        arrays = [np.ascontiguousarray(feed[port.name], port.plane.dtype) for port in self._inputs]
         images = len(arrays[0])
-        results = [np.empty((images, *port.shape[1:]), port.dtype) for port in self._outputs]
+        results = [np.empty((images, *port.shape[1:]), port.plane.dtype) for port in self._outputs]
         code = self._library.graphpress_run(self._instance, images, _pointers(arrays), _pointers(results))
         if code:
             raise ModelError(f"refuses {images} images (code {code})", where="the library", fix="use a smaller batch")

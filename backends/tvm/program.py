@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -34,22 +33,17 @@ class Buffer:
 
 @dataclass(frozen=True, eq=False)
 class Port:
-    """A tensor of the caller's.
+    """A tensor of the caller's, without gaps.
 
     Args:
         name: of the graph input or output.
         shape: with the images in front.
-        dtype: by numpy's name.
+        plane: its layout.
     """
 
     name: str
     shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def elements(self) -> int:
-        """Of an image."""
-        return math.prod(self.shape[1:])
+    plane: Plane
 
 
 @dataclass(frozen=True, eq=False)

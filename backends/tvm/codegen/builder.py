@@ -91,17 +91,13 @@ class KernelBuilder:
         self._emit(tirx.AllocBuffer(buffer))
         return Memory(buffer, dtype)
 
-    def load(self, memory: Memory, offset: int | Expr, lanes: int = 1) -> Expr:
-        """So many elements from an offset on."""
-        return tirx.BufferLoad(memory.buffer, [_at(offset, lanes)])
+    def load(self, memory: Memory, offset: int | Expr, lanes: int = 1, step: int = 1) -> Expr:
+        """So many elements from an offset on, ``step`` elements apart."""
+        return tirx.BufferLoad(memory.buffer, [_at(offset, lanes, step)])
 
     def store(self, memory: Memory, offset: int | Expr, value: Expr, lanes: int = 1, step: int = 1) -> None:
         """Write so many elements from an offset on, ``step`` elements apart."""
         self._emit(tirx.BufferStore(memory.buffer, value, [_at(offset, lanes, step)]))
-
-    def gather(self, memory: Memory, offset: int | Expr, lanes: int, step: int) -> Expr:
-        """So many elements, ``step`` elements apart."""
-        return tirx.BufferLoad(memory.buffer, [_at(offset, lanes, step)])
 
     def prefetch(self, memory: Memory, offset: int | Expr) -> None:
         """Ask for the cache line of an element that will be read soon, into the first level."""

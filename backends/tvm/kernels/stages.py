@@ -280,11 +280,11 @@ class Store:
     plane: Plane
     zero_point: int = 0
 
-    def write(self, place: Place, vector: Expr, position: Position) -> None:
-        """Write one vector; codes are what the vector holds, rounded, plus the zero-point."""
+    def write(self, place: Place, vector: Expr, position: Position, step: int = 1) -> None:
+        """Write one vector, its elements ``step`` apart; codes are what it holds, rounded, plus the zero-point."""
         codes = self.plane.dtype != FLOAT
         value = place.isa.codes(vector, self.zero_point, place.lanes) if codes else vector
-        place.b.store(place.memory[RESULT], position.within(self.plane), value, place.lanes)
+        place.b.store(place.memory[RESULT], position.within(self.plane), value, place.lanes, step)
 
     def write_packed(self, place: Place, vectors: Sequence[Expr], position: Position) -> None:
         """Write four vectors as codes, at once; ``position`` is that of the first."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from graphpress.backends.tvm.kernels.stages import Activation, Add, Clip, Divide, Multiply, Round, Scale, Stage
 from graphpress.backends.tvm.lowering.codes import Codes
-from graphpress.backends.tvm.program import Buffer, Constant, Source
+from graphpress.backends.tvm.program import Buffer, Constant, Port, Source
 
 REAL = 1.0
 """The unit of plain numbers."""
@@ -55,7 +55,7 @@ class Epilogue:
         self.into(codes.scale)
         self.stages.append(Round(codes.low - codes.zero_point, codes.high - codes.zero_point))
 
-    def add(self, other: Buffer, codes: Codes | None, unit: float) -> None:
+    def add(self, other: Buffer | Port, codes: Codes | None, unit: float) -> None:
         """Another activation, into a unit.
 
         Args:

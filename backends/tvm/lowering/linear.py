@@ -19,8 +19,10 @@ from graphpress.backends.tvm.kernels.depthwise import Depthwise, exact_in_floats
 from graphpress.backends.tvm.kernels.packing import merged_groups, packed_weights, per_channel
 from graphpress.backends.tvm.kernels.product import Product, Tile
 from graphpress.backends.tvm.kernels.window import Window
-from graphpress.backends.tvm.lowering.context import Lowering, Operand, Target, as_float32
+from graphpress.backends.tvm.lowering.context import Lowering, Operand, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
+from graphpress.backends.tvm.lowering.fusion import Target, finish
+from graphpress.backends.tvm.lowering.layout import channels_last, natural
 from graphpress.backends.tvm.lowering.windows import window_of
 from graphpress.backends.tvm.program import Constant
 from graphpress.backends.tvm.tiles import rule_tile
@@ -53,13 +55,15 @@ def lower_linear(node: Node, lowering: Lowering) -> None:
     op = linear_op_of(node)
     if op is None or op.bias_rows() is None:
         raise ModelError("its weights or its bias are not constant", where=f"node {label(node)}", fix="fold constants")
-    source = lowering.read(node, 0)
+    rank = len(shape_of(op.data))
+    order = channels_last(rank) if op.is_convolution else natural(rank)
+    source = lowering.read(node, 0, order)
     factors = _integer_factors(op, source, lowering.isa) or _float_factors(op)
     if factors.scales is None and source.codes is not None:
-        source = lowering.form(op.data, None)
-    window = window_of(node, source.buffer.plane) if op.is_convolution else Window()
-    target = lowering.finish(node, Epilogue(factors.scales))
-    if op.groups > 1 and op.groups == source.buffer.plane.channels == op.channels_out:
+        source = lowering.form(op.data, None, order)
+    window = window_of(node, source.plane) if op.is_convolution else Window()
+    target = finish(lowering, node, order, Epilogue(factors.scales))
+    if op.groups > 1 and op.groups == source.plane.channels == op.channels_out:
         _emit_depthwise(lowering, source, target, window, factors)
     else:
         _emit_product(lowering, source, target, window, factors, op.groups)
@@ -81,7 +85,7 @@ def _float_factors(op: LinearOp) -> Factors:
     bias = op.bias_rows()
     assert bias is not None
     kernel = _kernel_of(op, op.stored_weight()) * np.float32(op.alpha)
-    return Factors(as_float32(kernel), as_float32(bias.reshape(-1)))
+    return Factors(np.ascontiguousarray(kernel, np.float32), bias.reshape(-1).astype(np.float32))
 
 
 def _integer_factors(op: LinearOp, source: Operand, isa: Isa) -> Factors | None:
@@ -120,21 +124,21 @@ def _bias_codes(op: LinearOp, scales: np.ndarray) -> np.ndarray:
 def _emit_product(
     lowering: Lowering, source: Operand, target: Target, window: Window, factors: Factors, groups: int
 ) -> None:
-    isa, plane = lowering.isa, source.buffer.plane
+    isa, plane = lowering.isa, source.plane
     merged = merged_groups(groups, factors.kernel.shape[0], isa.lanes)
     stages = tuple(target.epilogue.stages)
     product = Product(plane, target.store, window, Tile(1, 1, 1), merged, stages)
     product = rule_tile(product, isa, lowering.threads)
     kernel = _with_zeros(factors.kernel, groups // merged, groups)
     operands = {
-        "source": source.buffer,
+        "source": source.memory,
         "weights": Constant(packed_weights(product, kernel, isa)),
         **{
             name: Constant(per_channel(product, operand.array, isa)) if isinstance(operand, Constant) else operand
             for name, operand in target.epilogue.operands.items()
         },
         "bias": Constant(per_channel(product, factors.bias, isa)),
-        "result": target.buffer,
+        "result": target.operand.memory,
     }
     lowering.emit(product, operands, target.nodes)
 
@@ -151,21 +155,21 @@ def _with_zeros(kernel: np.ndarray, joined: int, groups: int) -> np.ndarray:
 
 
 def _emit_depthwise(lowering: Lowering, source: Operand, target: Target, window: Window, factors: Factors) -> None:
-    isa, plane = lowering.isa, source.buffer.plane
+    isa, plane = lowering.isa, source.plane
     integer = factors.scales is not None
     bytes_ = integer and (isa.dot.takes_bytes or not exact_in_floats(factors.kernel, factors.bias))
     stages = tuple(target.epilogue.stages)
     kernel = Depthwise(plane, target.store, window, stages, _columns(target.store.plane.width), bytes_)
     stride = target.store.plane.stride
     operands = {
-        "source": source.buffer,
+        "source": source.memory,
         "weights": Constant(packed_taps(kernel, factors.kernel, isa.lanes)),
         "bias": Constant(_filled(factors.bias.astype(kernel.sums), stride)),
         **{
             name: Constant(_filled(operand.array, stride)) if isinstance(operand, Constant) else operand
             for name, operand in target.epilogue.operands.items()
         },
-        "result": target.buffer,
+        "result": target.operand.memory,
     }
     lowering.emit(kernel, operands, target.nodes)
 

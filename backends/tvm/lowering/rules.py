@@ -6,30 +6,30 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from graphpress.backends.tvm.kernels.map import Map
-from graphpress.backends.tvm.kernels.plane import Halo
 from graphpress.backends.tvm.kernels.pool import AveragePool, GlobalAveragePool, MaxPool
-from graphpress.backends.tvm.kernels.transposition import ChannelsFirst
+from graphpress.backends.tvm.kernels.stages import Store
 from graphpress.backends.tvm.lowering.chain import FUNCTIONS, limits_of
-from graphpress.backends.tvm.lowering.context import Lowering, Operand
-from graphpress.backends.tvm.lowering.epilogue import REAL, Epilogue
+from graphpress.backends.tvm.lowering.context import Lowering, Operand, shape_of
+from graphpress.backends.tvm.lowering.epilogue import Epilogue
+from graphpress.backends.tvm.lowering.fusion import add, finish
+from graphpress.backends.tvm.lowering.layout import channels_last, natural, plane_of, transposed
 from graphpress.backends.tvm.lowering.linear import lower_linear
 from graphpress.backends.tvm.lowering.windows import window_of
+from graphpress.backends.tvm.program import Buffer
 from graphpress.errors import ModelError
-from graphpress.ir import Node, NodeView, is_constant, label, static_shape
+from graphpress.ir import Node, NodeView, is_constant, label
 from graphpress.ir.encoding import read_encoding
 
 Rule = Callable[[Node, Lowering], None]
 
 
-def _units(source: Operand) -> Epilogue:
-    """Stages of a kernel that gives its source's numbers, less the zero-point."""
-    return Epilogue(unit=REAL if source.codes is None else source.codes.scale)
+# -- elementwise --------------------------------------------------------------------------------------------------
 
 
 def _elementwise(node: Node, lowering: Lowering) -> None:
     """A function or a clamp with nothing before it to be computed along with."""
     source = lowering.read(node, 0)
-    epilogue = _units(source)
+    epilogue = Epilogue(unit=source.unit)
     if node.op_type in FUNCTIONS:
         epilogue.activate(FUNCTIONS[node.op_type])
     else:
@@ -42,77 +42,101 @@ def _elementwise(node: Node, lowering: Lowering) -> None:
 
 def _add(node: Node, lowering: Lowering) -> None:
     """A sum of two activations that were both there before."""
-    shapes = [static_shape(value) for value in node.inputs]
-    if len(set(shapes)) != 1 or any(is_constant(value) for value in node.inputs):
+    first, second = node.inputs
+    assert first is not None
+    assert second is not None
+    if any(is_constant(value) for value in (first, second)) or shape_of(first) != shape_of(second):
         raise _refused(node, "it adds a constant, or spreads one operand over the other")
-    first, second = lowering.read(node, 0), lowering.read(node, 1)
-    epilogue = _units(first)
-    wanted = lowering.codes(node.outputs[0], lowering.wanted(node.outputs[0]))
-    in_codes = wanted is not None and first.codes is not None and second.codes is not None
-    epilogue.add(second.buffer, second.codes, wanted.scale if in_codes and wanted is not None else REAL)
-    _emit_map(node, lowering, first, epilogue)
+    source = lowering.read(node, 0)
+    epilogue = Epilogue(unit=source.unit)
+    after = lowering.codes(node.outputs[0], lowering.wanted(node.outputs[0]))
+    add(epilogue, lowering.read(node, 1, source.order), after)
+    _emit_map(node, lowering, source, epilogue)
 
 
 def _emit_map(node: Node, lowering: Lowering, source: Operand, epilogue: Epilogue) -> None:
-    target = lowering.finish(node, epilogue)
-    plane = source.buffer.plane
-    kernel = Map(plane, target.store, plane.channels, tuple(epilogue.stages), source.zero_point)
-    operands = {"source": source.buffer, **epilogue.operands, "result": target.buffer}
+    target = finish(lowering, node, source.order, epilogue)
+    kernel = Map(source.plane, target.store, source.plane.channels, tuple(epilogue.stages), source.zero_point)
+    operands = {"source": source.memory, **epilogue.operands, "result": target.operand.memory}
     lowering.emit(kernel, operands, target.nodes)
+
+
+# -- windows ------------------------------------------------------------------------------------------------------
 
 
 def _max_pool(node: Node, lowering: Lowering) -> None:
     """In codes where what is read and what is wanted lie on one grid, else in floats."""
-    value, result = node.inputs[0], node.outputs[0]
-    assert value is not None
+    result = node.outputs[0]
+    order = channels_last(len(shape_of(result)))
     encoding, wanted = read_encoding(node, 0), lowering.wanted(result)
     same = encoding is not None and wanted is not None and encoding.grid == wanted.grid
-    source = lowering.form(value, encoding if same else None)
     if not same and encoding is not None:
-        lowering.form(value, encoding)  # rounded first, as the node reads it
         raise _refused(node, "it reads codes of another grid than it writes")
-    buffer = lowering.buffer(result, encoding if same else None)
-    kernel = MaxPool(source.buffer.plane, buffer.plane, window_of(node, source.buffer.plane))
-    lowering.bind(result, encoding if same else None, buffer)
-    lowering.emit(kernel, {"source": source.buffer, "result": buffer}, [node.name or ""])
+    source = lowering.read(node, 0, order)
+    target = lowering.room(result, encoding, order)
+    kernel = MaxPool(source.plane, target.plane, window_of(node, source.plane))
+    lowering.emit(kernel, {"source": source.memory, "result": target.memory}, [node.name or ""])
 
 
 def _average_pool(node: Node, lowering: Lowering) -> None:
-    source = lowering.read(node, 0)
-    epilogue = _units(source)
-    target = lowering.finish(node, epilogue)
-    window = window_of(node, source.buffer.plane)
-    counts = NodeView.of(node).flag("count_include_pad")
-    kernel = AveragePool(source.buffer.plane, target.store, window, source.zero_point, counts, tuple(epilogue.stages))
-    lowering.emit(kernel, {"source": source.buffer, **epilogue.operands, "result": target.buffer}, target.nodes)
+    source = lowering.read(node, 0, channels_last(len(shape_of(node.outputs[0]))))
+    epilogue = Epilogue(unit=source.unit)
+    target = finish(lowering, node, source.order, epilogue)
+    window, counts = window_of(node, source.plane), NodeView.of(node).flag("count_include_pad")
+    kernel = AveragePool(source.plane, target.store, window, source.zero_point, counts, tuple(epilogue.stages))
+    operands = {"source": source.memory, **epilogue.operands, "result": target.operand.memory}
+    lowering.emit(kernel, operands, target.nodes)
 
 
 def _global_average_pool(node: Node, lowering: Lowering) -> None:
+    source = lowering.read(node, 0, channels_last(len(shape_of(node.outputs[0]))))
+    epilogue = Epilogue(unit=source.unit / (source.plane.height * source.plane.width))
+    target = finish(lowering, node, source.order, epilogue)
+    kernel = GlobalAveragePool(source.plane, target.store, source.zero_point, tuple(epilogue.stages))
+    operands = {"source": source.memory, **epilogue.operands, "result": target.operand.memory}
+    lowering.emit(kernel, operands, target.nodes)
+
+
+# -- movement -----------------------------------------------------------------------------------------------------
+
+
+def _transpose(node: Node, lowering: Lowering) -> None:
+    """Nothing moves: the same memory, its axes in another order."""
+    result = node.outputs[0]
+    rank = len(shape_of(result))
+    permutation = NodeView.of(node).integers("perm") or tuple(reversed(range(rank)))
+    if permutation[0] != 0:
+        raise _refused(node, "it moves the first axis, the images")
     source = lowering.read(node, 0)
-    epilogue = _units(source)
-    epilogue.unit /= source.buffer.plane.height * source.buffer.plane.width
-    target = lowering.finish(node, epilogue)
-    kernel = GlobalAveragePool(source.buffer.plane, target.store, source.zero_point, tuple(epilogue.stages))
-    lowering.emit(kernel, {"source": source.buffer, **epilogue.operands, "result": target.buffer}, target.nodes)
+    lowering.bind(result, read_encoding(node, 0), transposed(source.order, permutation), source.memory)
 
 
-def _flatten(node: Node, lowering: Lowering) -> None:
-    """An image of one pixel is a vector already; of others, channels go before pixels."""
+def _reshape(node: Node, lowering: Lowering) -> None:
+    """The same memory where no axis lies otherwise in it; else a copy without gaps comes before."""
     value, result = node.inputs[0], node.outputs[0]
     assert value is not None
-    shape = static_shape(result)
-    if shape is None or len(shape) != 2 or shape[0] != (static_shape(value) or (None,))[0]:
-        raise _refused(node, f"it gives the shape {shape}")
+    before, after = shape_of(value), shape_of(result)
+    if before[0] != after[0]:
+        raise _refused(node, f"it makes {after[0]} of {before[0]} images")
     encoding = read_encoding(node, 0)
-    source = lowering.form(value, encoding)
-    plane = source.buffer.plane
-    if plane.height == plane.width == 1 and plane.halo == Halo():
-        lowering.bind(result, encoding, source.buffer)
+    source = lowering.read(node, 0)
+    if source.plane.height == source.plane.width == 1 and max(after[1:]) == source.plane.channels:
+        order = _order_of_vector(after)
+        lowering.bind(result, encoding, order, source.memory)
         return
-    source = lowering.form(value, None)
-    buffer = lowering.buffer(result, None)
-    lowering.bind(result, None, buffer)
-    lowering.emit(ChannelsFirst(source.buffer.plane), {"source": source.buffer, "result": buffer}, [node.name or ""])
+    order = natural(len(before))
+    dense = plane_of(before, order, 1)
+    target = Buffer(dense, 0, value.name or "")
+    epilogue = Epilogue(unit=source.unit)
+    epilogue.into(1.0)
+    lowering.copy(source, Store(dense), target, order, epilogue)
+    target.plane = plane_of(after, natural(len(after)), 1)
+    lowering.bind(result, None, natural(len(after)), target)
+
+
+def _order_of_vector(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Axes of size 1 first."""
+    return tuple(sorted(range(1, len(shape)), key=lambda axis: shape[axis] > 1))
 
 
 def _refused(node: Node, why: str) -> ModelError:
@@ -125,13 +149,14 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "AveragePool": _average_pool,
         "Clip": _elementwise,
         "Conv": lower_linear,
-        "Flatten": _flatten,
+        "Flatten": _reshape,
         "Gemm": lower_linear,
         "GlobalAveragePool": _global_average_pool,
         "MatMul": lower_linear,
         "MaxPool": _max_pool,
         "Relu": _elementwise,
-        "Reshape": _flatten,
+        "Reshape": _reshape,
+        "Transpose": _transpose,
         **dict.fromkeys(FUNCTIONS, _elementwise),
     }
 )

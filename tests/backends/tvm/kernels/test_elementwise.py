@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from kernel_checks.harness import Images, to_codes
 
 from graphpress.backends.tvm.codegen.functions import FUNCTIONS
 from graphpress.backends.tvm.kernels.map import Map
+from graphpress.backends.tvm.kernels.permute import CHANNEL, PIXEL, ROW, Permute, extents
 from graphpress.backends.tvm.kernels.plane import Halo, Plane, whole_vectors
 from graphpress.backends.tvm.kernels.stages import Activation, Divide, Multiply, Store
-from graphpress.backends.tvm.kernels.transposition import ChannelsFirst, ChannelsLast
 
 IMAGES, CHANNELS, SIZE, ZERO = 2, 37, (5, 21), 7
 
@@ -85,9 +86,9 @@ def test_quantizing_rounds_as_a_division_does(isa, compiled):
 def test_tensors_become_planes_and_planes_tensors(codes, isa, compiled):
     dtype = isa.dot.activations if codes else "float32"
     scale, zero = (0.5, ZERO) if codes else (1.0, 0)
-    layout = plane(isa, dtype)
-    there = ChannelsLast(layout, zero, (Divide(scale),))
-    back = ChannelsFirst(layout, zero, (Multiply(scale),))
+    layout, dense = plane(isa, dtype), Plane(SIZE[1], CHANNELS, SIZE[0], SIZE[1])
+    there = Permute(dense, Store(layout, zero), (PIXEL, CHANNEL, ROW), (Divide(scale),))
+    back = Permute(layout, Store(dense), (CHANNEL, ROW, PIXEL), (Multiply(scale),), zero)
     kernels = compiled([there, back])
     tensor = np.random.default_rng(0).standard_normal((IMAGES, CHANNELS, *SIZE)).astype(np.float32) * 9
     memory = kernels.run(there, IMAGES, Images.filled(layout, IMAGES, zero).memory, source=tensor)
@@ -96,3 +97,15 @@ def test_tensors_become_planes_and_planes_tensors(codes, isa, compiled):
     np.testing.assert_array_equal(numbers.transpose(0, 3, 1, 2), expected)
     result = kernels.run(back, IMAGES, np.zeros_like(tensor), source=memory)
     np.testing.assert_allclose(result, expected * scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("axes", permutations((ROW, PIXEL, CHANNEL)))
+def test_every_order_of_axes(axes, isa, compiled):
+    source = plane(isa, halo=Halo(1, 0, 0, 2))
+    sizes = [extents(source)[axis] for axis in axes]
+    result = Plane(sizes[2], sizes[0], sizes[1], sizes[2] + 3, Halo(0, 1, 1, 0))
+    kernel = Permute(source, Store(result), axes)
+    data = Images.random(source, IMAGES, np.random.default_rng(0))
+    memory = compiled([kernel]).run(kernel, IMAGES, Images.filled(result, IMAGES, 0).memory, source=data.memory)
+    expected = data.values.transpose(0, *(axis + 1 for axis in axes))
+    np.testing.assert_array_equal(Images(result, memory).values, expected)
