@@ -35,6 +35,14 @@ HERE = [isa for isa in ISAS.values() if runs_here(isa)]
 """Instruction sets of this processor."""
 
 
+@pytest.fixture(scope="session")
+def here() -> list[Isa]:
+    """All instruction sets of this processor, the newest last."""
+    if not HERE:
+        pytest.skip("needs a processor with AVX2")
+    return HERE
+
+
 @pytest.fixture(params=HERE or [None], ids=lambda isa: isa.name if isa else "none")
 def isa(request: pytest.FixtureRequest) -> Isa:
     """Each instruction set that this processor has."""
