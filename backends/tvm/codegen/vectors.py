@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from tvm import tirx
 
-from graphpress.backends.tvm.codegen.builder import Expr
+from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder
 
 FLOAT = "float32"
 
@@ -26,6 +28,16 @@ def lowest(dtype: str, lanes: int) -> Expr:
     if dtype == FLOAT:
         return splat(float("-inf"), lanes)
     return splat(0 if dtype.startswith("u") else -(1 << (8 * np.dtype(dtype).itemsize - 1)), lanes, dtype)
+
+
+def folded(b: KernelBuilder, vector: Expr, lanes: int, combine: Callable[[Expr, Expr], Expr]) -> Expr:
+    """All lanes combined into one number, half by half."""
+    while lanes > 1:
+        vector, lanes = b.let(vector), lanes // 2
+        halves = [[tirx.const(start + lane, "int32") for lane in range(lanes)] for start in (0, lanes)]
+        low, high = (tirx.Shuffle([vector], half) for half in halves)
+        vector = combine(low, high)
+    return vector
 
 
 def clamped(vector: Expr, low: Expr | None, high: Expr | None) -> Expr:
