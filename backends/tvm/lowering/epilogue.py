@@ -43,6 +43,8 @@ class Epilogue:
 
     def clip(self, low: float | None, high: float | None) -> None:
         """Limits in real numbers."""
+        if self.scales is not None:
+            self.into(REAL)
         self.stages.append(Clip(*(None if end is None else end / self.unit for end in (low, high))))
 
     def activate(self, function: str) -> None:

@@ -134,6 +134,27 @@ def _reshape(node: Node, lowering: Lowering) -> None:
     lowering.bind(result, None, natural(len(after)), target)
 
 
+def _concat(node: Node, lowering: Lowering) -> None:
+    """Each part is copied to where its channels begin."""
+    result = node.outputs[0]
+    rank = len(shape_of(result))
+    axis = NodeView.of(node).axis(0, rank)
+    if axis == 0:
+        raise _refused(node, "it joins images")
+    rest = lowering.read(node, 0).order
+    order = (*(other for other in rest if other != axis), axis)
+    target = lowering.room(result, lowering.wanted(result), order)
+    first = 0
+    for index in range(len(node.inputs)):
+        source = lowering.read(node, index, order)
+        epilogue = Epilogue(unit=source.unit)
+        epilogue.into(target.unit)
+        store, channels = Store(target.plane, target.zero_point), source.plane.channels
+        kernel = Map(source.plane, store, channels, tuple(epilogue.stages), source.zero_point, target=first)
+        lowering.emit(kernel, {"source": source.memory, "result": target.memory}, [node.name or ""])
+        first += channels
+
+
 def _order_of_vector(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Axes of size 1 first."""
     return tuple(sorted(range(1, len(shape)), key=lambda axis: shape[axis] > 1))
@@ -148,6 +169,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "Add": _add,
         "AveragePool": _average_pool,
         "Clip": _elementwise,
+        "Concat": _concat,
         "Conv": lower_linear,
         "Flatten": _reshape,
         "Gemm": lower_linear,

@@ -25,6 +25,7 @@ from graphpress.targets import load_target
 NETWORKS = {
     "basic blocks": ("resnet", {"depth": 8, "stem": "cifar", "width": 8, "batch_norm": False}),
     "stem with a pool": ("resnet", {"depth": 18, "width": 8, "batch_norm": False}),
+    "dense connections": ("squeezenet", {}),
     "bottlenecks": ("resnet", {"depth": 50, "width": 8, "batch_norm": False}),
 }
 SIZE = 32

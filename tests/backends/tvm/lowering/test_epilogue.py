@@ -1,0 +1,39 @@
+"""Units: sums are scaled once, into the units of what follows, and before anything that needs real numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="needs graphpress[tvm]")
+
+from graphpress.backends.tvm.kernels.stages import Activation, Clip, Divide, Multiply, Round, Scale
+from graphpress.backends.tvm.lowering.codes import Codes
+from graphpress.backends.tvm.lowering.epilogue import Epilogue
+
+SCALES = np.array([0.5, 0.25], np.float32)
+
+
+def test_limits_of_sums_are_those_of_real_numbers():
+    epilogue = Epilogue(SCALES)
+    epilogue.clip(0.0, 6.0)
+    epilogue.activate("sigmoid")
+    assert epilogue.stages == [Scale(), Clip(0.0, 6.0), Activation("sigmoid")]
+    np.testing.assert_array_equal(epilogue.operands["scales"].array, SCALES)
+
+
+def test_sums_become_codes_in_one_multiplication():
+    epilogue = Epilogue(SCALES)
+    epilogue.into(0.1)
+    epilogue.clip(0.0, 6.0)
+    epilogue.into(0.1)
+    assert epilogue.stages == [Scale(), Clip(0.0, 60.0)]
+    np.testing.assert_array_equal(epilogue.operands["scales"].array, SCALES / np.float32(0.1))
+
+
+def test_real_numbers_are_divided_and_codes_multiplied():
+    epilogue = Epilogue()
+    epilogue.into(0.5)
+    epilogue.round(Codes(0.5, 3, 0, 255))
+    epilogue.into(0.25)
+    assert epilogue.stages == [Divide(0.5), Round(-3, 252), Multiply(2.0)]
