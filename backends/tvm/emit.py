@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +13,6 @@ from graphpress.backends.tvm.plan import ALIGNMENT, MemoryPlan
 from graphpress.backends.tvm.program import Buffer, Constant, Port, Program, Source, Step
 
 C_TYPES: Mapping[str, str] = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t"}
-
-CPU_FEATURES: Mapping[str, Sequence[str]] = {
-    "avx2": ("avx2", "fma"),
-    "avx-vnni": ("avx2", "fma", "avxvnni"),
-    "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl"),
-    "avx512-vnni": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"),
-}
-"""What GCC calls the instructions that an instruction set of x86 needs."""
 
 
 @dataclass(frozen=True)
@@ -148,5 +140,6 @@ def _step(number: int, step: Step, where: _Places, isa: Isa) -> str:
 
 
 def _processor_check(isa: Isa) -> str:
-    features = CPU_FEATURES.get(isa.name, ())
-    return " && ".join(f'__builtin_cpu_supports("{feature}")' for feature in features) or "1"
+    """In C; GCC writes the names of features without underscores."""
+    names = [feature.replace("_", "") for feature in isa.needs]
+    return " && ".join(f'__builtin_cpu_supports("{name}")' for name in names) or "1"

@@ -74,6 +74,7 @@ OWN_PASSES = {
 OWN_BACKENDS = {
     "onnxruntime": "graphpress.backends.onnxruntime.backend:OnnxRuntimeBackend",
     "tensorrt": "graphpress.backends.tensorrt.backend:TensorRTBackend",
+    "tvm": "graphpress.backends.tvm.backend:TvmBackend",
 }
 
 

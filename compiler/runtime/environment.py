@@ -32,8 +32,13 @@ def machine() -> dict[str, str]:
 
 def cpu_features() -> list[str]:
     """The features of ``CPU_FEATURES`` that this processor has; empty where /proc/cpuinfo is not to be had."""
-    flags = set((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
+    flags = cpu_flags()
     return [name for name in CPU_FEATURES if name in flags]
+
+
+def cpu_flags() -> frozenset[str]:
+    """All flags of /proc/cpuinfo; none where it is not to be had."""
+    return frozenset((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
 
 
 def environment() -> dict[str, str]:

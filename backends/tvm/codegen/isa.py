@@ -169,6 +169,7 @@ class Isa:
         dot: integer products.
         packs: whether four vectors of 32-bit numbers narrow into one of bytes, in the order of ``packed_order``.
         rounds: LLVM's intrinsic from floats to the nearest integers, ties to even; empty where two steps do it.
+        needs: features of the processor, as /proc/cpuinfo calls them.
         family: the architecture.
         features: that the processor is not known to have.
     """
@@ -180,6 +181,7 @@ class Isa:
     dot: Dot
     packs: bool = False
     rounds: str = ""
+    needs: tuple[str, ...] = ()
     family: str = "x86_64"
     features: tuple[str, ...] = ()
 
@@ -231,6 +233,8 @@ class Isa:
         return [16 * part + 4 * vector + lane for vector in range(4) for part in range(4) for lane in range(4)]
 
 
+_AVX2 = ("avx2", "fma")
+_AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 _ROUND_512 = "llvm.x86.avx512.mask.cvtps2dq.512"
 _MADD_256 = Maddubs("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
 _MADD_512 = Maddubs("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
@@ -243,10 +247,19 @@ ISAS: Mapping[str, Isa] = MappingProxyType(
     {
         isa.name: isa
         for isa in (
-            Isa("avx2", "haswell", 8, 16, _MADD_256),
-            Isa("avx-vnni", "alderlake", 8, 16, _VNNI_256),
-            Isa("avx512", "skylake-avx512", 16, 32, _MADD_512, packs=True, rounds=_ROUND_512),
-            Isa("avx512-vnni", "icelake-server", 16, 32, _VNNI_512, packs=True, rounds=_ROUND_512),
+            Isa("avx2", "haswell", 8, 16, _MADD_256, needs=_AVX2),
+            Isa("avx-vnni", "alderlake", 8, 16, _VNNI_256, needs=(*_AVX2, "avx_vnni")),
+            Isa("avx512", "skylake-avx512", 16, 32, _MADD_512, packs=True, rounds=_ROUND_512, needs=_AVX512),
+            Isa(
+                "avx512-vnni",
+                "icelake-server",
+                16,
+                32,
+                _VNNI_512,
+                packs=True,
+                rounds=_ROUND_512,
+                needs=(*_AVX512, "avx512_vnni"),
+            ),
             Isa("neon", "cortex-a72", 4, 32, Widening(), family="aarch64"),
             Isa("neon-dotprod", "cortex-a76", 4, 32, _SDOT, family="aarch64"),
             Isa("neon-i8mm", "neoverse-v1", 4, 32, _USDOT, family="aarch64", features=("+i8mm",)),

@@ -6,7 +6,6 @@ import ctypes
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,22 +16,11 @@ from kernel_checks.harness import Kernels
 
 from graphpress.backends.tvm.codegen.isa import ISAS, Isa
 from graphpress.backends.tvm.codegen.objects import write_object
-from graphpress.backends.tvm.emit import CPU_FEATURES
 from graphpress.backends.tvm.kernels.kernel import Kernel, function, symbol
+from graphpress.runtime.environment import cpu_flags
 
-
-@cache
-def runs_here(isa: Isa) -> bool:
-    """Whether this processor has the instructions."""
-    if isa.family != "x86_64":
-        return False
-    names = {"avx512dq": "avx512dq", "avxvnni": "avx_vnni", "avx512vnni": "avx512_vnni"}
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("flags", 1)[-1].split("\n", 1)[0].split()
-    return all(names.get(feature, feature) in flags for feature in CPU_FEATURES[isa.name])
-
-
-HERE = [isa for isa in ISAS.values() if runs_here(isa)]
-"""Instruction sets of this processor."""
+HERE = [isa for isa in ISAS.values() if isa.needs and cpu_flags().issuperset(isa.needs)]
+"""Instruction sets of this processor, the newest last."""
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,167 @@
+"""Deliver a C library for this machine, of kernels that TVM's code generator compiled, beside the ONNX file."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphpress.analysis.shapes import concrete_shapes, with_inner_shapes
+from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
+from graphpress.errors import BackendError
+from graphpress.ir import Model, Refusal, Shape, Value, clone, copy_model, dims_of, forget_inner_types, save, values_of
+from graphpress.ir.qdq import materialize_qdq, unmaterializable
+from graphpress.ir.saturation import absorb_activations
+from graphpress.runtime.environment import cpu_flags, library_versions
+from graphpress.scratch import scratch_folder
+from graphpress.targets import Target
+
+if TYPE_CHECKING:
+    from graphpress.backends.tvm.artifact import Library
+    from graphpress.backends.tvm.program import Program
+
+COMPILER = "cc"
+DELIVERED = ("libmodel.so", "weights.bin", "graphpress_runtime.h")
+EXTRA = 'pip install "graphpress[tvm]"'
+
+
+class TvmBackend(Backend):
+    """Lowers the annotated graph to kernels of its own and links them into a library that needs libc only."""
+
+    def available(self) -> Availability:
+        """It needs TVM to compile, and a C compiler to link."""
+        if find_spec("tvm") is None:
+            return Availability(False, "apache-tvm is not installed", EXTRA)
+        if shutil.which(COMPILER) is None:
+            return Availability(False, f"there is no C compiler ({COMPILER})", "install gcc")
+        return Availability(True, f"apache-tvm {library_versions(('apache-tvm',))['apache-tvm']}")
+
+    def check(self, model: Model, options: CompileOptions) -> Sequence[Refusal]:
+        """Devices that are not this machine, and open dimensions other than the number of images.
+
+        Raises:
+            BackendError: this processor has none of the instruction sets that there are kernels for.
+        """
+        if not options.target.this_machine:
+            fix = "choose --target cpu, or --backend onnxruntime"
+            return [Refusal("--target", "the TVM backend compiles for this machine only, so far", fix)]
+        _host_isa()
+        opened = [
+            Refusal(value.name or "", "it has open dimensions behind the first", "fix them (--input-shape)")
+            for value in model.graph.inputs
+            if (dims := dims_of(value)) is not None and None in dims[1:]
+        ]
+        return [*unmaterializable(model), *opened]
+
+    def prepare(self, annotated: Model, target: Target) -> Prepared:
+        """The ONNX file that comes along computes the same in ONNX Runtime, and stands for the library."""
+        delivered = clone(annotated)
+        materialize_qdq(delivered)
+        absorb_activations(delivered)
+        forget_inner_types(delivered)
+        return Prepared(annotated, delivered, simulation=delivered)
+
+    def compile(self, prepared: Prepared, options: CompileOptions, out: Path) -> Artifact:
+        """Write the model file, the library, its weights and its header.
+
+        Raises:
+            ModelError: a node has no kernels.
+        """
+        from graphpress.backends.tvm.artifact import write_library
+        from graphpress.backends.tvm.lowering.lower import lower
+
+        isa = _host_isa()
+        program = lower(_for_one_image(prepared.annotated), isa, options.threads)
+        with scratch_folder() as scratch:
+            write_library(program, isa, scratch, COMPILER)
+            for name in DELIVERED:
+                shutil.copyfile(scratch / name, out / name)
+        if options.unchanged:
+            files = copy_model(options.unchanged, out)
+        else:
+            delivered = with_inner_shapes(prepared.delivered) if options.inner_shapes else prepared.delivered
+            files = save(delivered, out / "model.onnx")
+        return TvmArtifact([*files, *(out / name for name in DELIVERED)], program, options.threads)
+
+
+class TvmArtifact:
+    """A library, loaded into this process.
+
+    Args:
+        files: the model file, then those of ``DELIVERED``.
+        program: what the library computes.
+        threads: that compute.
+    """
+
+    def __init__(self, files: list[Path], program: Program, threads: int) -> None:
+        self.files, self._program, self._threads = files, program, threads
+        self._library: Library | None = None
+        self._images = 0
+
+    @property
+    def bytes(self) -> int:
+        """Size of the library and its weights."""
+        return sum(file.stat().st_size for file in self.files if file.name in DELIVERED[:2])
+
+    def run(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Run once; a batch larger than all before makes room for it."""
+        images = len(next(iter(feed.values())))
+        if self._library is None or images > self._images:
+            self._library, self._images = self._load(images), images
+        return self._library.run(feed)
+
+    def renew(self) -> None:
+        """Let the next run load the library's weights anew."""
+        self._library = None
+
+    def findings(self) -> Findings:
+        """The arithmetic of each kernel is that of the node which it is named after; its chain is fused into it."""
+        became: dict[str, str] = {}
+        for step in self._program.steps:
+            if step.nodes:
+                integer = getattr(step.kernel, "integer", False)
+                became.update(dict.fromkeys(step.nodes[1:], "fused"))
+                became[step.nodes[0]] = "int8" if integer else "float32"
+        return Findings(became)
+
+    def _load(self, images: int) -> Library:
+        from graphpress.backends.tvm.artifact import Library
+
+        inputs, outputs = self._program.inputs, self._program.outputs
+        return Library(self.files[0].parent, inputs, outputs, self._threads, images)
+
+
+def _host_isa() -> Any:
+    """The newest instruction set of this processor.
+
+    Raises:
+        BackendError: there are no kernels for it.
+    """
+    from graphpress.backends.tvm.codegen.isa import ISAS
+
+    flags = cpu_flags()
+    known = [isa for isa in ISAS.values() if isa.needs and flags.issuperset(isa.needs)]
+    if not known:
+        raise BackendError("has no kernels for this processor", where="tvm", fix="use --backend onnxruntime")
+    return known[-1]
+
+
+def _for_one_image(annotated: Model) -> Model:
+    """A copy in which all shapes are known, of one image where their number is open."""
+    model = clone(annotated)
+    likely = concrete_shapes(model)
+    one = {value.name or "": _with_one_image(value, likely[value.name or ""]) for value in model.graph.inputs}
+    shapes = concrete_shapes(model, one)
+    for value in values_of(model.graph):
+        if (known := shapes.get(value.name or "")) is not None:
+            value.shape = Shape(known)
+    return model
+
+
+def _with_one_image(value: Value, likely: tuple[int, ...]) -> tuple[int, ...]:
+    dims = dims_of(value)
+    return (1, *likely[1:]) if dims and dims[0] is None else likely
