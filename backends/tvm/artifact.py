@@ -15,7 +15,7 @@ from graphpress.backends.tvm.codegen.objects import write_object
 from graphpress.backends.tvm.emit import gather_weights, model_source
 from graphpress.backends.tvm.kernels.kernel import function, symbol
 from graphpress.backends.tvm.plan import plan_memory
-from graphpress.backends.tvm.program import Port, Program
+from graphpress.backends.tvm.program import CallerTensor, Program
 from graphpress.errors import ModelError
 
 RUNTIME = ("graphpress_runtime.c", "graphpress_runtime.h")
@@ -58,7 +58,12 @@ class Library:
     """
 
     def __init__(
-        self, folder: Path, inputs: Sequence[Port], outputs: Sequence[Port], threads: int = 1, images: int = 1
+        self,
+        folder: Path,
+        inputs: Sequence[CallerTensor],
+        outputs: Sequence[CallerTensor],
+        threads: int = 1,
+        images: int = 1,
     ) -> None:
         self._library = ctypes.CDLL(str(folder / "libmodel.so"))
         self._instance = ctypes.c_void_p()

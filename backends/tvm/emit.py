@@ -10,7 +10,7 @@ import numpy as np
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.kernels.kernel import Kernel, symbol
 from graphpress.backends.tvm.plan import ALIGNMENT, MemoryPlan
-from graphpress.backends.tvm.program import Buffer, Constant, Port, Program, Source, Step
+from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Program, Source, Step
 
 C_TYPES: Mapping[str, str] = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t"}
 
@@ -108,7 +108,7 @@ class _Places:
 
     buffers: Mapping[Buffer, int]
     constants: Mapping[Constant, int]
-    ports: Mapping[Port, str]
+    ports: Mapping[CallerTensor, str]
 
     def of(self, source: Source) -> str:
         if isinstance(source, Buffer):

@@ -32,7 +32,7 @@ class Buffer:
 
 
 @dataclass(frozen=True, eq=False)
-class Port:
+class CallerTensor:
     """A tensor of the caller's, without gaps.
 
     Args:
@@ -53,7 +53,7 @@ class Constant:
     array: np.ndarray
 
 
-Source = Buffer | Port | Constant
+Source = Buffer | CallerTensor | Constant
 """What an operand of a step points to."""
 
 
@@ -87,8 +87,8 @@ class Program:
         steps: what is computed.
     """
 
-    inputs: Sequence[Port] = ()
-    outputs: Sequence[Port] = ()
+    inputs: Sequence[CallerTensor] = ()
+    outputs: Sequence[CallerTensor] = ()
     steps: list[Step] = field(default_factory=list)
 
     def buffers(self) -> list[Buffer]:

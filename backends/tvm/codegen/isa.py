@@ -66,7 +66,7 @@ class Dot(Protocol):
 
 
 @dataclass(frozen=True)
-class FourBytes:
+class FourByteDot:
     """An instruction that multiplies bytes by fours.
 
     Args:
@@ -97,7 +97,7 @@ class FourBytes:
 
 
 @dataclass(frozen=True)
-class Maddubs:
+class MaddubsDot:
     """Two instructions of older x86: pairs of products in 16 bits, saturated, then pairs of those in 32.
 
     Args:
@@ -129,7 +129,7 @@ class Maddubs:
 
 
 @dataclass(frozen=True)
-class Widening:
+class WideningDot:
     """No instruction for bytes: 16-bit numbers multiply into 32 bits.
 
     Args:
@@ -236,12 +236,12 @@ class Isa:
 _AVX2 = ("avx2", "fma")
 _AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 _ROUND_512 = "llvm.x86.avx512.mask.cvtps2dq.512"
-_MADD_256 = Maddubs("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
-_MADD_512 = Maddubs("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
-_VNNI_256 = FourBytes("uint8", "llvm.x86.avx512.vpdpbusd.256")
-_VNNI_512 = FourBytes("uint8", "llvm.x86.avx512.vpdpbusd.512")
-_SDOT = FourBytes("int8", "llvm.aarch64.neon.sdot.v4i32.v16i8", weights_first=True)
-_USDOT = FourBytes("uint8", "llvm.aarch64.neon.usdot.v4i32.v16i8")
+_MADD_256 = MaddubsDot("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
+_MADD_512 = MaddubsDot("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
+_VNNI_256 = FourByteDot("uint8", "llvm.x86.avx512.vpdpbusd.256")
+_VNNI_512 = FourByteDot("uint8", "llvm.x86.avx512.vpdpbusd.512")
+_SDOT = FourByteDot("int8", "llvm.aarch64.neon.sdot.v4i32.v16i8", weights_first=True)
+_USDOT = FourByteDot("uint8", "llvm.aarch64.neon.usdot.v4i32.v16i8")
 
 ISAS: Mapping[str, Isa] = MappingProxyType(
     {
@@ -260,7 +260,7 @@ ISAS: Mapping[str, Isa] = MappingProxyType(
                 rounds=_ROUND_512,
                 needs=(*_AVX512, "avx512_vnni"),
             ),
-            Isa("neon", "cortex-a72", 4, 32, Widening(), family="aarch64"),
+            Isa("neon", "cortex-a72", 4, 32, WideningDot(), family="aarch64"),
             Isa("neon-dotprod", "cortex-a76", 4, 32, _SDOT, family="aarch64"),
             Isa("neon-i8mm", "neoverse-v1", 4, 32, _USDOT, family="aarch64", features=("+i8mm",)),
         )

@@ -21,19 +21,19 @@ from tvm import tirx
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import GROUP, Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
-from graphpress.backends.tvm.kernels.kernel import Operand
+from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import chunks
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
-    Place,
+    Destination,
     Position,
-    Stage,
-    Store,
+    StageContext,
+    VectorStage,
     as_numbers,
     run_stages,
 )
-from graphpress.backends.tvm.kernels.window import Window
+from graphpress.backends.tvm.kernels.window import TapWindow
 
 EXACT = 1 << 24
 """Integers below it are exact in float32."""
@@ -53,9 +53,9 @@ class Depthwise:
     """
 
     source: Plane
-    store: Store
-    window: Window
-    stages: tuple[Stage, ...] = ()
+    store: Destination
+    window: TapWindow
+    stages: tuple[VectorStage, ...] = ()
     columns: int = 7
     in_bytes: bool = False
 
@@ -76,12 +76,12 @@ class Depthwise:
         return "int32" if self.in_bytes else FLOAT
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """Source, weights, biases, what the stages read, and the result."""
         weights = "int8" if self.in_bytes else FLOAT
-        fixed = [Operand("source", self.source.dtype), Operand("weights", weights), Operand("bias", self.sums)]
+        fixed = [Pointer("source", self.source.dtype), Pointer("weights", weights), Pointer("bias", self.sums)]
         extra = [operand for stage in self.stages for operand in stage.operands]
-        return [*fixed, *extra, Operand(RESULT, self.store.plane.dtype)]
+        return [*fixed, *extra, Pointer(RESULT, self.store.plane.dtype)]
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row."""
@@ -94,7 +94,7 @@ class Depthwise:
         for columns in chunks(result.width, self.columns):
             with b.loop(columns.pieces, "column") as column, b.loop(result.stride // isa.lanes, "vector") as vector:
                 corner = Position(image, row, columns.start + column * columns.size, vector * isa.lanes)
-                _Tile(self, Place(b, isa, memory, isa.lanes), corner, columns.size).write()
+                _Tile(self, StageContext(b, isa, memory, isa.lanes), corner, columns.size).write()
 
 
 class _Tile:
@@ -107,7 +107,7 @@ class _Tile:
         columns: pixels.
     """
 
-    def __init__(self, kernel: Depthwise, place: Place, corner: Position, columns: int) -> None:
+    def __init__(self, kernel: Depthwise, place: StageContext, corner: Position, columns: int) -> None:
         self.kernel, self.place, self.corner, self.columns = kernel, place, corner, columns
         self.b, self.lanes = place.b, place.lanes
 

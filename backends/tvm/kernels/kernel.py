@@ -19,7 +19,7 @@ from graphpress.backends.tvm.codegen.isa import Isa
 FIRST, LAST = "first", "last"
 
 
-class Operand(NamedTuple):
+class Pointer(NamedTuple):
     """A pointer that a kernel takes: its name, and the type of what it points to."""
 
     name: str
@@ -30,7 +30,7 @@ class Kernel(Protocol):
     """Everything that decides the code of a kernel, as a frozen dataclass."""
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """What it reads, then what it writes."""
         ...
 

@@ -15,10 +15,18 @@ from dataclasses import dataclass
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, splat
-from graphpress.backends.tvm.kernels.kernel import Operand
+from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import halvings
 from graphpress.backends.tvm.kernels.plane import Plane
-from graphpress.backends.tvm.kernels.stages import RESULT, Place, Position, Stage, Store, as_numbers, run_stages
+from graphpress.backends.tvm.kernels.stages import (
+    RESULT,
+    Destination,
+    Position,
+    StageContext,
+    VectorStage,
+    as_numbers,
+    run_stages,
+)
 
 
 @dataclass(frozen=True)
@@ -36,18 +44,18 @@ class Map:
     """
 
     source: Plane
-    store: Store
+    store: Destination
     channels: int
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[VectorStage, ...] = ()
     zero_point: int = 0
     first: int = 0
     target: int = 0
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """The source, what the stages read, and the result."""
         extra = [operand for stage in self.stages for operand in stage.operands]
-        return [Operand("source", self.source.dtype), *extra, Operand(RESULT, self.store.plane.dtype)]
+        return [Pointer("source", self.source.dtype), *extra, Pointer(RESULT, self.store.plane.dtype)]
 
     @property
     def copies(self) -> bool:
@@ -68,13 +76,13 @@ class Map:
             for chunk in halvings(self.channels, self._lanes(isa)):
                 with b.loop(chunk.pieces, "vector") as vector:
                     channel = chunk.start + vector * chunk.size
-                    self._vector(Place(b, isa, memory, chunk.size), Position(image, row, pixel, channel))
+                    self._vector(StageContext(b, isa, memory, chunk.size), Position(image, row, pixel, channel))
 
     def _lanes(self, isa: Isa) -> int:
         """Bytes that are copied fill a vector by fours."""
         return isa.lanes * 4 if self.copies and self.source.dtype != FLOAT else isa.lanes
 
-    def _vector(self, place: Place, position: Position) -> None:
+    def _vector(self, place: StageContext, position: Position) -> None:
         source, target = position.moved(self.first), position.moved(self.target)
         vector = place.b.load(place.memory["source"], source.within(self.source), place.lanes)
         if self.copies:

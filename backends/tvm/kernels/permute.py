@@ -16,10 +16,18 @@ from dataclasses import dataclass, replace
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, splat
-from graphpress.backends.tvm.kernels.kernel import Operand
+from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import halvings
 from graphpress.backends.tvm.kernels.plane import Plane
-from graphpress.backends.tvm.kernels.stages import RESULT, Place, Position, Stage, Store, as_numbers, run_stages
+from graphpress.backends.tvm.kernels.stages import (
+    RESULT,
+    Destination,
+    Position,
+    StageContext,
+    VectorStage,
+    as_numbers,
+    run_stages,
+)
 
 ROW, PIXEL, CHANNEL = range(3)
 """The axes of a plane."""
@@ -39,15 +47,15 @@ class Permute:
     """
 
     source: Plane
-    store: Store
+    store: Destination
     axes: Axes
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[VectorStage, ...] = ()
     zero_point: int = 0
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """The source and the result."""
-        return [Operand("source", self.source.dtype), Operand(RESULT, self.store.plane.dtype)]
+        return [Pointer("source", self.source.dtype), Pointer(RESULT, self.store.plane.dtype)]
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row of the result."""
@@ -59,13 +67,13 @@ class Permute:
         image, row = b.let(task // plane.height), b.let(task % plane.height)
         along, across = (PIXEL, CHANNEL) if self.axes[PIXEL] == CHANNEL else (CHANNEL, PIXEL)
         for chunk in halvings(extents(plane)[along], isa.lanes):
-            place = Place(b, isa, memory, chunk.size)
+            place = StageContext(b, isa, memory, chunk.size)
             with b.loop(extents(plane)[across], "across") as other, b.loop(chunk.pieces, "vector") as vector:
                 coordinates = {ROW: row, across: other, along: chunk.start + vector * chunk.size}
                 position = Position(image, *(coordinates[axis] for axis in (ROW, PIXEL, CHANNEL)))
                 self._vector(place, position, along)
 
-    def _vector(self, place: Place, position: Position, along: int) -> None:
+    def _vector(self, place: StageContext, position: Position, along: int) -> None:
         lanes, step = place.lanes, steps(self.source)[self.axes[along]]
         value = place.b.load(place.memory["source"], self._source(position).within(self.source), lanes, step)
         if self.source.dtype != FLOAT:

@@ -14,11 +14,19 @@ from tvm import tirx
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, lowest, splat, typed
-from graphpress.backends.tvm.kernels.kernel import Operand
+from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import halvings
 from graphpress.backends.tvm.kernels.plane import Plane
-from graphpress.backends.tvm.kernels.stages import RESULT, Place, Position, Stage, Store, as_numbers, run_stages
-from graphpress.backends.tvm.kernels.window import Window
+from graphpress.backends.tvm.kernels.stages import (
+    RESULT,
+    Destination,
+    Position,
+    StageContext,
+    VectorStage,
+    as_numbers,
+    run_stages,
+)
+from graphpress.backends.tvm.kernels.window import TapWindow
 
 
 @dataclass(frozen=True)
@@ -33,12 +41,12 @@ class MaxPool:
 
     source: Plane
     result: Plane
-    window: Window
+    window: TapWindow
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """The source and the result."""
-        return [Operand("source", self.source.dtype), Operand(RESULT, self.result.dtype)]
+        return [Pointer("source", self.source.dtype), Pointer(RESULT, self.result.dtype)]
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row."""
@@ -52,10 +60,10 @@ class MaxPool:
             for chunk in halvings(self.source.channels, lanes):
                 with b.loop(chunk.pieces, "vector") as vector:
                     position = Position(image, row, pixel, chunk.start + vector * chunk.size)
-                    largest = self._largest(Place(b, isa, memory, chunk.size), position)
+                    largest = self._largest(StageContext(b, isa, memory, chunk.size), position)
                     b.store(memory[RESULT], position.within(self.result), largest, chunk.size)
 
-    def _largest(self, place: Place, position: Position) -> Expr:
+    def _largest(self, place: StageContext, position: Position) -> Expr:
         largest = None
         for tap in Taps(self.window, self.source, self.result, position):
             value = tap.load(place)
@@ -79,17 +87,17 @@ class AveragePool:
     """
 
     source: Plane
-    store: Store
-    window: Window
+    store: Destination
+    window: TapWindow
     zero_point: int = 0
     counts_padding: bool = False
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[VectorStage, ...] = ()
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """The source, what the stages read, and the result."""
         extra = [operand for stage in self.stages for operand in stage.operands]
-        return [Operand("source", self.source.dtype), *extra, Operand(RESULT, self.store.plane.dtype)]
+        return [Pointer("source", self.source.dtype), *extra, Pointer(RESULT, self.store.plane.dtype)]
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row."""
@@ -103,12 +111,12 @@ class AveragePool:
             for chunk in halvings(self.source.channels, isa.lanes):
                 with b.loop(chunk.pieces, "vector") as vector:
                     position = Position(image, row, pixel, chunk.start + vector * chunk.size)
-                    place = Place(b, isa, memory, chunk.size)
+                    place = StageContext(b, isa, memory, chunk.size)
                     self.store.write(
                         place, run_stages(self.stages, place, self._mean(place, position), position), position
                     )
 
-    def _mean(self, place: Place, position: Position) -> Expr:
+    def _mean(self, place: StageContext, position: Position) -> Expr:
         lanes, taps = place.lanes, list(Taps(self.window, self.source, self.store.plane, position))
         total = splat(0.0, lanes)
         for tap in taps:
@@ -120,7 +128,7 @@ class AveragePool:
             count = count + tirx.Select(tap.valid, tirx.const(1, "int32"), tirx.const(0, "int32"))
         return total / splat(count.astype(FLOAT), lanes)
 
-    def _number(self, place: Place, tap: Tap) -> Expr:
+    def _number(self, place: StageContext, tap: Tap) -> Expr:
         """What a tap adds; padding adds nothing."""
         value = tap.load(place)
         if self.source.dtype != FLOAT:
@@ -140,9 +148,9 @@ class GlobalAveragePool:
     """
 
     source: Plane
-    store: Store
+    store: Destination
     zero_point: int = 0
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[VectorStage, ...] = ()
 
     @property
     def integer(self) -> bool:
@@ -150,10 +158,10 @@ class GlobalAveragePool:
         return self.source.dtype != FLOAT
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """The source, what the stages read, and the result."""
         extra = [operand for stage in self.stages for operand in stage.operands]
-        return [Operand("source", self.source.dtype), *extra, Operand(RESULT, self.store.plane.dtype)]
+        return [Pointer("source", self.source.dtype), *extra, Pointer(RESULT, self.store.plane.dtype)]
 
     def tasks(self, isa: Isa) -> int:
         """A task is a vector of channels; the last may be done by halves."""
@@ -163,7 +171,7 @@ class GlobalAveragePool:
         """All pixels of a vector of channels; the last vector reads what lies behind the channels, too."""
         tasks = self.tasks(isa)
         image, vector = b.let(task // tasks), b.let(task % tasks)
-        place = Place(b, isa, memory, isa.lanes)
+        place = StageContext(b, isa, memory, isa.lanes)
         position = Position(image, 0, 0, b.let(vector * isa.lanes))
         sums = b.registers(isa.lanes, "int32" if self.integer else FLOAT)
         start = -self.zero_point * self.source.height * self.source.width if self.integer else 0.0
@@ -190,7 +198,7 @@ class Tap:
     position: Position
     valid: Expr | None
 
-    def load(self, place: Place) -> Expr:
+    def load(self, place: StageContext) -> Expr:
         """The vector there; one of the border where it is padding."""
         return place.b.load(place.memory["source"], self.position.within(self.source), place.lanes)
 
@@ -205,7 +213,7 @@ class Taps:
         position: in the result.
     """
 
-    def __init__(self, window: Window, source: Plane, result: Plane, position: Position) -> None:
+    def __init__(self, window: TapWindow, source: Plane, result: Plane, position: Position) -> None:
         self.window, self.source, self.position = window, source, position
         self.reaches_out = window.reaches_out((source.height, source.width), (result.height, result.width))
 

@@ -25,19 +25,19 @@ import numpy as np
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import GROUP, Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
-from graphpress.backends.tvm.kernels.kernel import Operand
+from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import chosen, chunks, pieces
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
-    PackedPlace,
-    Place,
+    Destination,
+    PackedContext,
     Position,
-    Stage,
-    Store,
+    StageContext,
+    VectorStage,
     run_stages,
 )
-from graphpress.backends.tvm.kernels.window import Window
+from graphpress.backends.tvm.kernels.window import TapWindow
 
 CACHE_LINE = 64
 PACKED = 4
@@ -87,11 +87,11 @@ class Product:
     """
 
     source: Plane
-    store: Store
-    window: Window
+    store: Destination
+    window: TapWindow
     tile: Tile
     groups: int = 1
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[VectorStage, ...] = ()
 
     # -- what there is --------------------------------------------------------------------------------------------
 
@@ -111,12 +111,12 @@ class Product:
         return "int32" if self.integer else FLOAT
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """Source, weights, biases, what the stages read, and the result."""
         weights = "int8" if self.integer else FLOAT
-        fixed = [Operand("source", self.source.dtype), Operand("weights", weights), Operand("bias", self.accumulator)]
+        fixed = [Pointer("source", self.source.dtype), Pointer("weights", weights), Pointer("bias", self.accumulator)]
         extra = [operand for stage in self.stages for operand in stage.operands]
-        return [*fixed, *extra, Operand(RESULT, self.store.plane.dtype)]
+        return [*fixed, *extra, Pointer(RESULT, self.store.plane.dtype)]
 
     def is_packed(self, vectors: int) -> bool:
         """Whether a block of so many vectors is narrowed at once."""
@@ -195,8 +195,8 @@ class _TaskWriter:
     def __init__(self, product: Product, b: KernelBuilder, isa: Isa, memory: dict[str, Memory]) -> None:
         self.product, self.b, self.isa, self.memory = product, b, isa, memory
         self.tile, self.lanes = product.tile, isa.lanes
-        self.place = Place(b, isa, memory, isa.lanes)
-        self.packed = [PackedPlace(b, isa, memory, isa.lanes, vector) for vector in range(PACKED)]
+        self.place = StageContext(b, isa, memory, isa.lanes)
+        self.packed = [PackedContext(b, isa, memory, isa.lanes, vector) for vector in range(PACKED)]
         self.vector_weights = product.reduction * isa.lanes
 
     def write(self, task: Expr) -> None:

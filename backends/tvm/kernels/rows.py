@@ -19,10 +19,10 @@ from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.functions import exp
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, folded, splat
-from graphpress.backends.tvm.kernels.kernel import Operand
+from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import halvings
 from graphpress.backends.tvm.kernels.plane import Plane
-from graphpress.backends.tvm.kernels.stages import RESULT, Place, Position, Stage, Store, run_stages
+from graphpress.backends.tvm.kernels.stages import RESULT, Destination, Position, StageContext, VectorStage, run_stages
 
 Combine = Callable[[Expr, Expr], Expr]
 
@@ -47,14 +47,14 @@ class Row:
     ) -> None:
         self.b, self.isa, self.memory, self.position, self.channels = b, isa, memory, position, channels
 
-    def vectors(self) -> Iterator[tuple[Place, Position]]:
+    def vectors(self) -> Iterator[tuple[StageContext, Position]]:
         """All vectors of the row: what is emitted while one is given is the body of a loop over those like it."""
         for chunk in halvings(self.channels, self.isa.lanes):
             with self.b.loop(chunk.pieces, "vector") as vector:
-                place = Place(self.b, self.isa, self.memory, chunk.size)
+                place = StageContext(self.b, self.isa, self.memory, chunk.size)
                 yield place, self.position.moved(chunk.start + vector * chunk.size)
 
-    def reduce(self, value: Callable[[Place, Position], Expr], combine: Combine, start: float) -> Expr:
+    def reduce(self, value: Callable[[StageContext, Position], Expr], combine: Combine, start: float) -> Expr:
         """A number from all vectors.
 
         Args:
@@ -75,7 +75,7 @@ class Row:
             result = number if result is None else combine(result, number)
         return self.b.let(result)
 
-    def load(self, place: Place, position: Position, plane: Plane) -> Expr:
+    def load(self, place: StageContext, position: Position, plane: Plane) -> Expr:
         """A vector of the source."""
         return place.activation("source", plane, position)
 
@@ -91,14 +91,14 @@ class Softmax:
     """
 
     source: Plane
-    store: Store
-    stages: tuple[Stage, ...] = ()
+    store: Destination
+    stages: tuple[VectorStage, ...] = ()
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """The source, what the stages read, and the result."""
         extra = [operand for stage in self.stages for operand in stage.operands]
-        return [Operand("source", FLOAT), *extra, Operand(RESULT, self.store.plane.dtype)]
+        return [Pointer("source", FLOAT), *extra, Pointer(RESULT, self.store.plane.dtype)]
 
     def tasks(self, isa: Isa) -> int:
         """A task is a pixel."""
@@ -109,7 +109,7 @@ class Softmax:
         row = Row(b, isa, memory, pixel_of(b, self.source, task), self.source.channels)
         largest = row.reduce(lambda place, at: row.load(place, at, self.source), tirx.max, float("-inf"))
 
-        def exponential(place: Place, at: Position) -> Expr:
+        def exponential(place: StageContext, at: Position) -> Expr:
             return exp(b, row.load(place, at, self.source) - splat(largest, place.lanes), place.lanes)
 
         total = row.reduce(exponential, _sum, 0.0)
@@ -119,7 +119,7 @@ class Softmax:
 
 
 @dataclass(frozen=True)
-class Normalization:
+class RowNormalization:
     """Layer or RMS normalization over the channels of each pixel.
 
     Args:
@@ -132,18 +132,18 @@ class Normalization:
     """
 
     source: Plane
-    store: Store
+    store: Destination
     epsilon: float
     centered: bool = True
     shifted: bool = True
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[VectorStage, ...] = ()
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """The source, scale and bias per channel, what the stages read, and the result."""
-        fixed = [Operand("source", FLOAT), Operand("scale", FLOAT), *([Operand("bias", FLOAT)] if self.shifted else [])]
+        fixed = [Pointer("source", FLOAT), Pointer("scale", FLOAT), *([Pointer("bias", FLOAT)] if self.shifted else [])]
         extra = [operand for stage in self.stages for operand in stage.operands]
-        return [*fixed, *extra, Operand(RESULT, self.store.plane.dtype)]
+        return [*fixed, *extra, Pointer(RESULT, self.store.plane.dtype)]
 
     def tasks(self, isa: Isa) -> int:
         """A task is a pixel."""
@@ -158,10 +158,10 @@ class Normalization:
             total = row.reduce(lambda place, at: row.load(place, at, self.source), _sum, 0.0)
             mean = b.let(total * splat(1 / channels, 1))
 
-        def deviation(place: Place, at: Position) -> Expr:
+        def deviation(place: StageContext, at: Position) -> Expr:
             return b.let(row.load(place, at, self.source) - splat(mean, place.lanes))
 
-        def square(place: Place, at: Position) -> Expr:
+        def square(place: StageContext, at: Position) -> Expr:
             value = deviation(place, at)
             return value * value
 

@@ -16,7 +16,7 @@ from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.functions import FUNCTIONS
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, clamped, splat, typed
-from graphpress.backends.tvm.kernels.kernel import Operand
+from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.plane import Plane
 
 RESULT = "result"
@@ -49,7 +49,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Place:
+class StageContext:
     """Where stages work.
 
     Args:
@@ -71,7 +71,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class PackedPlace(Place):
+class PackedContext(StageContext):
     """Where stages work on one of four vectors that are narrowed at once (``Isa.packed_order``).
 
     Args:
@@ -94,15 +94,15 @@ def as_numbers(codes: Expr, lanes: int) -> Expr:
     return codes.astype(typed("int32", lanes)).astype(typed(FLOAT, lanes))
 
 
-class Stage(Protocol):
+class VectorStage(Protocol):
     """Maps a vector of channels of one pixel."""
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """What it reads beside the vector."""
         ...
 
-    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+    def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
         """The vector that it becomes."""
         ...
 
@@ -118,11 +118,11 @@ class Scale:
     operand: str = "scales"
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """The numbers."""
-        return [Operand(self.operand, FLOAT)]
+        return [Pointer(self.operand, FLOAT)]
 
-    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+    def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
         """One multiplication."""
         return vector * place.b.load(place.memory[self.operand], position.channel, place.lanes)
 
@@ -138,11 +138,11 @@ class Multiply:
     factor: float
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """None."""
         return []
 
-    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+    def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
         """One multiplication."""
         return vector * splat(self.factor, place.lanes)
 
@@ -158,11 +158,11 @@ class Divide:
     divisor: float
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """None."""
         return []
 
-    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+    def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
         """One division."""
         return vector / splat(self.divisor, place.lanes)
 
@@ -180,11 +180,11 @@ class Round:
     high: int
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """None."""
         return []
 
-    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+    def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
         """Ties go to even, as everywhere."""
         low, high = (splat(float(end), place.lanes) for end in (self.low, self.high))
         return clamped(tirx.nearbyint(vector), low, high)
@@ -209,11 +209,11 @@ class Add:
     zero_point: int = 0
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """The other activation."""
-        return [Operand(self.operand, self.plane.dtype)]
+        return [Pointer(self.operand, self.plane.dtype)]
 
-    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+    def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
         """In float32."""
         lanes = place.lanes
         other = place.activation(self.operand, self.plane, position)
@@ -231,18 +231,18 @@ class Clip:
     high: float | None = None
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """None."""
         return []
 
-    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+    def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
         """At most two instructions."""
         ends = [None if end is None else splat(end, place.lanes) for end in (self.low, self.high)]
         return clamped(vector, ends[0], ends[1])
 
 
 @dataclass(frozen=True)
-class Activation:
+class ApplyFunction:
     """A function of one number.
 
     Args:
@@ -252,16 +252,16 @@ class Activation:
     function: str
 
     @property
-    def operands(self) -> Sequence[Operand]:
+    def operands(self) -> Sequence[Pointer]:
         """None."""
         return []
 
-    def apply(self, place: Place, vector: Expr, position: Position) -> Expr:
+    def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
         """In float32."""
         return FUNCTIONS[self.function](place.b, place.b.let(vector), place.lanes)
 
 
-def run_stages(stages: Sequence[Stage], place: Place, vector: Expr, position: Position) -> Expr:
+def run_stages(stages: Sequence[VectorStage], place: StageContext, vector: Expr, position: Position) -> Expr:
     """A vector through all stages."""
     for stage in stages:
         vector = stage.apply(place, vector, position)
@@ -269,7 +269,7 @@ def run_stages(stages: Sequence[Stage], place: Place, vector: Expr, position: Po
 
 
 @dataclass(frozen=True)
-class Store:
+class Destination:
     """The end of an epilogue: numbers or codes into a plane.
 
     Args:
@@ -280,13 +280,13 @@ class Store:
     plane: Plane
     zero_point: int = 0
 
-    def write(self, place: Place, vector: Expr, position: Position, step: int = 1) -> None:
+    def write(self, place: StageContext, vector: Expr, position: Position, step: int = 1) -> None:
         """Write one vector, its elements ``step`` apart; codes are what it holds, rounded, plus the zero-point."""
         codes = self.plane.dtype != FLOAT
         value = place.isa.codes(vector, self.zero_point, place.lanes) if codes else vector
         place.b.store(place.memory[RESULT], position.within(self.plane), value, place.lanes, step)
 
-    def write_packed(self, place: Place, vectors: Sequence[Expr], position: Position) -> None:
+    def write_packed(self, place: StageContext, vectors: Sequence[Expr], position: Position) -> None:
         """Write four vectors as codes, at once; ``position`` is that of the first."""
         value = place.isa.packed_codes(vectors, self.zero_point)
         place.b.store(place.memory[RESULT], position.within(self.plane), value, 4 * place.lanes)

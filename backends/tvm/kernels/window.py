@@ -7,7 +7,7 @@ from typing import NamedTuple
 from graphpress.backends.tvm.codegen.builder import Expr
 
 
-class Window(NamedTuple):
+class TapWindow(NamedTuple):
     """Taps, and how they move over the source: each a pair of rows and columns; pads are those before."""
 
     taps: tuple[int, int] = (1, 1)

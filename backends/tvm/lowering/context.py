@@ -15,11 +15,11 @@ from graphpress.backends.tvm.kernels.kernel import Kernel
 from graphpress.backends.tvm.kernels.map import Map
 from graphpress.backends.tvm.kernels.permute import Permute
 from graphpress.backends.tvm.kernels.plane import Halo, Plane
-from graphpress.backends.tvm.kernels.stages import Store
+from graphpress.backends.tvm.kernels.stages import Destination
 from graphpress.backends.tvm.lowering.codes import Codes, codes_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.layout import LARGEST_RANK, Order, axes_between, channels_last, plane_of
-from graphpress.backends.tvm.program import Buffer, Port, Program, Source, Step
+from graphpress.backends.tvm.program import Buffer, CallerTensor, Program, Source, Step
 from graphpress.errors import ModelError
 from graphpress.ir import Value, label, static_shape
 from graphpress.ir.encoding import Encoding, output_encoding, read_encoding
@@ -32,7 +32,7 @@ FEW = 4
 
 
 @dataclass(frozen=True)
-class Operand:
+class StoredValue:
     """An activation that a kernel reads.
 
     Args:
@@ -41,7 +41,7 @@ class Operand:
         order: of its axes.
     """
 
-    memory: Buffer | Port
+    memory: Buffer | CallerTensor
     codes: Codes | None
     order: Order
 
@@ -78,18 +78,18 @@ class Lowering:
     halos: Mapping[Value, Halo]
     threads: int = 1
     program: Program = field(default_factory=Program)
-    forms: dict[Value, dict[FormKey, Operand]] = field(default_factory=dict)
+    forms: dict[Value, dict[FormKey, StoredValue]] = field(default_factory=dict)
     done: set[Node] = field(default_factory=set)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    def read(self, node: Node, index: int, order: Order | None = None) -> Operand:
+    def read(self, node: Node, index: int, order: Order | None = None) -> StoredValue:
         """An input in the form in which the node reads it; in whatever order there is, unless one is given."""
         value = node.inputs[index]
         assert value is not None
         return self.form(value, read_encoding(node, index), order)
 
-    def form(self, value: Value, encoding: Encoding | None, order: Order | None = None) -> Operand:
+    def form(self, value: Value, encoding: Encoding | None, order: Order | None = None) -> StoredValue:
         """A value in a form; made from another where it is not there.
 
         Raises:
@@ -123,13 +123,13 @@ class Lowering:
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def bind(self, value: Value, encoding: Encoding | None, order: Order, memory: Buffer | Port) -> Operand:
+    def bind(self, value: Value, encoding: Encoding | None, order: Order, memory: Buffer | CallerTensor) -> StoredValue:
         """Say where a value lies in a form."""
-        operand = Operand(memory, self.codes(value, encoding), order)
+        operand = StoredValue(memory, self.codes(value, encoding), order)
         self.forms.setdefault(value, {})[_grid(encoding), order] = operand
         return operand
 
-    def room(self, value: Value, encoding: Encoding | None, order: Order) -> Operand:
+    def room(self, value: Value, encoding: Encoding | None, order: Order) -> StoredValue:
         """New memory for a value in a form."""
         codes = self.codes(value, encoding)
         plane = self.plane(value, order)
@@ -147,7 +147,7 @@ class Lowering:
         """One step more."""
         self.program.steps.append(Step(kernel, operands, tuple(nodes)))
 
-    def copy(self, source: Operand, store: Store, target: Source, order: Order, epilogue: Epilogue) -> None:
+    def copy(self, source: StoredValue, store: Destination, target: Source, order: Order, epilogue: Epilogue) -> None:
         """A value into other memory, through stages, in another order."""
         stages = tuple(epilogue.stages)
         kernel: Kernel = Map(source.plane, store, source.plane.channels, stages, source.zero_point)
@@ -156,18 +156,18 @@ class Lowering:
             kernel = Permute(source.plane, store, axes, stages, source.zero_point)
         self.emit(kernel, {"source": source.memory, "result": target}, [source.memory.name])
 
-    def _convert(self, value: Value, source: Operand, encoding: Encoding | None, order: Order) -> None:
+    def _convert(self, value: Value, source: StoredValue, encoding: Encoding | None, order: Order) -> None:
         if source.order != order and len(shape_of(value)) > LARGEST_RANK:
             raise ModelError(f"has more than {LARGEST_RANK} axes", where=f"value {label(value)}", fix="use onnxruntime")
         target = self.room(value, encoding, order)
-        if isinstance(source.memory, Port) and target.plane.channels <= FEW:
+        if isinstance(source.memory, CallerTensor) and target.plane.channels <= FEW:
             self._narrow(target)
         epilogue = Epilogue(unit=source.unit)
         epilogue.into(target.unit)
-        self.copy(source, Store(target.plane, target.zero_point), target.memory, order, epilogue)
+        self.copy(source, Destination(target.plane, target.zero_point), target.memory, order, epilogue)
 
     @staticmethod
-    def _narrow(target: Operand) -> None:
+    def _narrow(target: StoredValue) -> None:
         """An image of few channels: the taps of a row of the first convolution follow each other."""
         assert isinstance(target.memory, Buffer)
         stride = target.plane.channels if target.codes is None else FEW
@@ -186,7 +186,7 @@ def shape_of(value: Value) -> tuple[int, ...]:
     return shape
 
 
-def _usual_order(forms: Mapping[FormKey, Operand], encoding: Encoding | None) -> Order:
+def _usual_order(forms: Mapping[FormKey, StoredValue], encoding: Encoding | None) -> Order:
     """That of the form which is there already, or from which it would be made."""
     alike = [operand.order for (grid, _), operand in forms.items() if grid == _grid(encoding)]
     return alike[0] if alike else next(iter(forms.values())).order

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from graphpress.backends.tvm.kernels.stages import Activation, Add, Clip, Divide, Multiply, Round, Scale, Stage
+from graphpress.backends.tvm.kernels.stages import Add, ApplyFunction, Clip, Divide, Multiply, Round, Scale, VectorStage
 from graphpress.backends.tvm.lowering.codes import Codes
-from graphpress.backends.tvm.program import Buffer, Constant, Port, Source
+from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Source
 
 REAL = 1.0
 """The unit of plain numbers."""
@@ -28,7 +28,7 @@ class Epilogue:
 
     scales: np.ndarray | None = None
     unit: float = REAL
-    stages: list[Stage] = field(default_factory=list)
+    stages: list[VectorStage] = field(default_factory=list)
     operands: dict[str, Source] = field(default_factory=dict)
 
     def into(self, unit: float) -> None:
@@ -50,14 +50,14 @@ class Epilogue:
     def activate(self, function: str) -> None:
         """A function of real numbers."""
         self.into(REAL)
-        self.stages.append(Activation(function))
+        self.stages.append(ApplyFunction(function))
 
     def round(self, codes: Codes) -> None:
         """Onto a grid, and on in its units."""
         self.into(codes.scale)
         self.stages.append(Round(codes.low - codes.zero_point, codes.high - codes.zero_point))
 
-    def add(self, other: Buffer | Port, codes: Codes | None, unit: float) -> None:
+    def add(self, other: Buffer | CallerTensor, codes: Codes | None, unit: float) -> None:
         """Another activation, into a unit.
 
         Args:

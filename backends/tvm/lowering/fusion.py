@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphpress.backends.tvm.kernels.stages import Store
+from graphpress.backends.tvm.kernels.stages import Destination
 from graphpress.backends.tvm.lowering.chain import CLAMPS, FUNCTIONS, Link, chain_behind, limits_of
 from graphpress.backends.tvm.lowering.codes import Codes
-from graphpress.backends.tvm.lowering.context import Lowering, Operand
+from graphpress.backends.tvm.lowering.context import Lowering, StoredValue
 from graphpress.backends.tvm.lowering.epilogue import REAL, Epilogue
 from graphpress.backends.tvm.lowering.layout import Order
 from graphpress.ir import Node
 
 
 @dataclass(frozen=True)
-class Target:
+class ChainEnd:
     """Where the result of a chain goes.
 
     Args:
@@ -24,17 +24,17 @@ class Target:
         nodes: names of the nodes that are computed.
     """
 
-    operand: Operand
+    operand: StoredValue
     epilogue: Epilogue
     nodes: tuple[str, ...]
 
     @property
-    def store(self) -> Store:
+    def store(self) -> Destination:
         """The end of the epilogue."""
-        return Store(self.operand.plane, self.operand.zero_point)
+        return Destination(self.operand.plane, self.operand.zero_point)
 
 
-def finish(lowering: Lowering, node: Node, order: Order, epilogue: Epilogue) -> Target:
+def finish(lowering: Lowering, node: Node, order: Order, epilogue: Epilogue) -> ChainEnd:
     """Room for the result of a node and of the chain behind it, whose nodes are done by that.
 
     Args:
@@ -55,7 +55,7 @@ def finish(lowering: Lowering, node: Node, order: Order, epilogue: Epilogue) -> 
     epilogue.into(REAL if codes is None else codes.scale)
     lowering.done.update(link.node for link in links)
     names = (node.name or "", *(link.node.name or "" for link in links))
-    return Target(lowering.room(value, encoding, order), epilogue, names)
+    return ChainEnd(lowering.room(value, encoding, order), epilogue, names)
 
 
 def _append(
@@ -74,7 +74,7 @@ def _append(
         epilogue.activate(FUNCTIONS[link.node.op_type])
 
 
-def add(epilogue: Epilogue, other: Operand, after: Codes | None) -> None:
+def add(epilogue: Epilogue, other: StoredValue, after: Codes | None) -> None:
     """Another operand, in the units of what follows where both are codes."""
     in_codes = after is not None and other.codes is not None
     epilogue.add(other.memory, other.codes, after.scale if in_codes and after is not None else REAL)

@@ -18,10 +18,10 @@ from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.kernels.depthwise import Depthwise, exact_in_floats, packed_taps
 from graphpress.backends.tvm.kernels.packing import merged_groups, packed_weights, per_channel
 from graphpress.backends.tvm.kernels.product import Product, Tile
-from graphpress.backends.tvm.kernels.window import Window
-from graphpress.backends.tvm.lowering.context import Lowering, Operand, shape_of
+from graphpress.backends.tvm.kernels.window import TapWindow
+from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
-from graphpress.backends.tvm.lowering.fusion import Target, finish
+from graphpress.backends.tvm.lowering.fusion import ChainEnd, finish
 from graphpress.backends.tvm.lowering.layout import channels_last, natural
 from graphpress.backends.tvm.lowering.windows import window_of
 from graphpress.backends.tvm.program import Constant
@@ -61,7 +61,7 @@ def lower_linear(node: Node, lowering: Lowering) -> None:
     factors = _integer_factors(op, source, lowering.isa) or _float_factors(op)
     if factors.scales is None and source.codes is not None:
         source = lowering.form(op.data, None, order)
-    window = window_of(node, source.plane) if op.is_convolution else Window()
+    window = window_of(node, source.plane) if op.is_convolution else TapWindow()
     target = finish(lowering, node, order, Epilogue(factors.scales))
     if op.groups > 1 and op.groups == source.plane.channels == op.channels_out:
         _emit_depthwise(lowering, source, target, window, factors)
@@ -88,7 +88,7 @@ def _float_factors(op: LinearOp) -> Factors:
     return Factors(np.ascontiguousarray(kernel, np.float32), bias.reshape(-1).astype(np.float32))
 
 
-def _integer_factors(op: LinearOp, source: Operand, isa: Isa) -> Factors | None:
+def _integer_factors(op: LinearOp, source: StoredValue, isa: Isa) -> Factors | None:
     """Codes of weights and bias; None where the product is one of floats."""
     encoding = read_encoding(op.node, op.weight_index)
     if source.codes is None or not isinstance(encoding, AffineEncoding) or encoding.dtype != "int8":
@@ -122,7 +122,7 @@ def _bias_codes(op: LinearOp, scales: np.ndarray) -> np.ndarray:
 
 
 def _emit_product(
-    lowering: Lowering, source: Operand, target: Target, window: Window, factors: Factors, groups: int
+    lowering: Lowering, source: StoredValue, target: ChainEnd, window: TapWindow, factors: Factors, groups: int
 ) -> None:
     isa, plane = lowering.isa, source.plane
     merged = merged_groups(groups, factors.kernel.shape[0], isa.lanes)
@@ -154,7 +154,9 @@ def _with_zeros(kernel: np.ndarray, joined: int, groups: int) -> np.ndarray:
     return filled.reshape(outputs, joined * inputs, *taps)
 
 
-def _emit_depthwise(lowering: Lowering, source: Operand, target: Target, window: Window, factors: Factors) -> None:
+def _emit_depthwise(
+    lowering: Lowering, source: StoredValue, target: ChainEnd, window: TapWindow, factors: Factors
+) -> None:
     isa, plane = lowering.isa, source.plane
     integer = factors.scales is not None
     bytes_ = integer and (isa.dot.takes_bytes or not exact_in_floats(factors.kernel, factors.bias))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.kernels.stages import Store
+from graphpress.backends.tvm.kernels.stages import Destination
 from graphpress.backends.tvm.lowering.context import Lowering, shape_of
 from graphpress.backends.tvm.lowering.epilogue import REAL, Epilogue
 from graphpress.backends.tvm.lowering.layout import natural, plane_of
 from graphpress.backends.tvm.lowering.rules import RULES
 from graphpress.backends.tvm.lowering.windows import halos
-from graphpress.backends.tvm.program import Port, Program
+from graphpress.backends.tvm.program import CallerTensor, Program
 from graphpress.errors import ModelError
-from graphpress.ir import DataType, Model, Value, is_standard, label
+from graphpress.ir import DataType, Model, Value, is_constant, is_standard, label
 from graphpress.ir.encoding import output_encoding
 
 
@@ -32,7 +32,7 @@ def lower(model: Model, isa: Isa, threads: int = 1) -> Program:
     for value, port in zip(model.graph.inputs, lowering.program.inputs, strict=True):
         lowering.bind(value, None, natural(len(port.shape)), port)
     for node in model.graph:
-        if node in lowering.done:
+        if node in lowering.done or all(is_constant(value) for value in node.outputs):
             continue
         rule = RULES.get(node.op_type) if is_standard(node) else None
         if rule is None:
@@ -43,15 +43,15 @@ def lower(model: Model, isa: Isa, threads: int = 1) -> Program:
     return lowering.program
 
 
-def _port(value: Value) -> Port:
+def _port(value: Value) -> CallerTensor:
     if value.dtype is not DataType.FLOAT:
         raise ModelError("is no float tensor", where=f"value {label(value)}", fix="use onnxruntime")
     shape = shape_of(value)
-    return Port(value.name or "", shape, plane_of(shape, natural(len(shape)), 1))
+    return CallerTensor(value.name or "", shape, plane_of(shape, natural(len(shape)), 1))
 
 
-def _write_output(value: Value, port: Port, lowering: Lowering) -> None:
+def _write_output(value: Value, port: CallerTensor, lowering: Lowering) -> None:
     source = lowering.form(value, output_encoding(value))
     epilogue = Epilogue(unit=source.unit)
     epilogue.into(REAL)
-    lowering.copy(source, Store(port.plane), port, natural(len(port.shape)), epilogue)
+    lowering.copy(source, Destination(port.plane), port, natural(len(port.shape)), epilogue)

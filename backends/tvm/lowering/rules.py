@@ -7,9 +7,9 @@ from types import MappingProxyType
 
 from graphpress.backends.tvm.kernels.map import Map
 from graphpress.backends.tvm.kernels.pool import AveragePool, GlobalAveragePool, MaxPool
-from graphpress.backends.tvm.kernels.stages import Store
+from graphpress.backends.tvm.kernels.stages import Destination
 from graphpress.backends.tvm.lowering.chain import FUNCTIONS, limits_of
-from graphpress.backends.tvm.lowering.context import Lowering, Operand, shape_of
+from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.fusion import add, finish
 from graphpress.backends.tvm.lowering.layout import channels_last, natural, plane_of, transposed
@@ -54,7 +54,7 @@ def _add(node: Node, lowering: Lowering) -> None:
     _emit_map(node, lowering, source, epilogue)
 
 
-def _emit_map(node: Node, lowering: Lowering, source: Operand, epilogue: Epilogue) -> None:
+def _emit_map(node: Node, lowering: Lowering, source: StoredValue, epilogue: Epilogue) -> None:
     target = finish(lowering, node, source.order, epilogue)
     kernel = Map(source.plane, target.store, source.plane.channels, tuple(epilogue.stages), source.zero_point)
     operands = {"source": source.memory, **epilogue.operands, "result": target.operand.memory}
@@ -129,7 +129,7 @@ def _reshape(node: Node, lowering: Lowering) -> None:
     target = Buffer(dense, 0, value.name or "")
     epilogue = Epilogue(unit=source.unit)
     epilogue.into(1.0)
-    lowering.copy(source, Store(dense), target, order, epilogue)
+    lowering.copy(source, Destination(dense), target, order, epilogue)
     target.plane = plane_of(after, natural(len(after)), 1)
     lowering.bind(result, None, natural(len(after)), target)
 
@@ -149,7 +149,7 @@ def _concat(node: Node, lowering: Lowering) -> None:
         source = lowering.read(node, index, order)
         epilogue = Epilogue(unit=source.unit)
         epilogue.into(target.unit)
-        store, channels = Store(target.plane, target.zero_point), source.plane.channels
+        store, channels = Destination(target.plane, target.zero_point), source.plane.channels
         kernel = Map(source.plane, store, channels, tuple(epilogue.stages), source.zero_point, target=first)
         lowering.emit(kernel, {"source": source.memory, "result": target.memory}, [node.name or ""])
         first += channels

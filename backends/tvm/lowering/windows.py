@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from graphpress.backends.tvm.kernels.plane import Halo, Plane
-from graphpress.backends.tvm.kernels.window import Window
+from graphpress.backends.tvm.kernels.window import TapWindow
 from graphpress.errors import ModelError
 from graphpress.ir import Graph, Node, NodeView, Value, input_of, is_standard, label, static_shape
 from graphpress.ops.semantics.window import WindowAttributes
 
 
-def window_of(node: Node, plane: Plane) -> Window:
+def window_of(node: Node, plane: Plane) -> TapWindow:
     """The window of a convolution or pool over a plane of one or two spatial axes."""
     view = NodeView.of(node)
     return _window(node, view, (plane.height, plane.width))
@@ -40,13 +40,13 @@ def _halo(node: Node) -> Halo | None:
     return Halo(window.pads[0], window.pads[1], after[0], after[1])
 
 
-def _window(node: Node, view: NodeView, size: tuple[int, int]) -> Window:
+def _window(node: Node, view: NodeView, size: tuple[int, int]) -> TapWindow:
     taps = view.integers("kernel_shape") or _taps(node)
     if len(taps) != 2:
         raise ModelError(f"its window has {len(taps)} axes", where=f"node {label(node)}", fix="two are supported")
     whole = WindowAttributes.of(view).over(taps, size)
     (top, _), (left, _) = whole.padding
-    return Window((taps[0], taps[1]), _pair(whole.strides), _pair(whole.dilations), (top, left))
+    return TapWindow((taps[0], taps[1]), _pair(whole.strides), _pair(whole.dilations), (top, left))
 
 
 def _taps(node: Node) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ pytest.importorskip("tvm", reason="needs graphpress[tvm]")
 
 from graphpress.backends.tvm.kernels.map import Map
 from graphpress.backends.tvm.kernels.plane import Halo, Plane
-from graphpress.backends.tvm.kernels.stages import Store
+from graphpress.backends.tvm.kernels.stages import Destination
 from graphpress.backends.tvm.plan import ALIGNMENT, lifetimes, plan_memory
 from graphpress.backends.tvm.program import NO_HALO, Buffer, Program, Step
 
@@ -27,7 +27,7 @@ def programs(draw) -> Program:
     for _ in range(draw(st.integers(1, 12))):
         source = buffers[draw(st.integers(0, len(buffers) - 1))]
         result = Buffer(Plane(16, 4, draw(sizes), 16, draw(halos)), draw(st.sampled_from([0, 7])))
-        steps.append(Step(Map(source.plane, Store(result.plane), 16), {"source": source, "result": result}))
+        steps.append(Step(Map(source.plane, Destination(result.plane), 16), {"source": source, "result": result}))
         buffers.append(result)
     return Program(steps=steps)
 
@@ -51,5 +51,5 @@ def test_buffers_that_live_together_lie_apart(program):
 
 def test_a_chain_takes_two_buffers():
     buffers = [Buffer(Plane(16, 4, 4, 16)) for _ in range(6)]
-    steps = [Step(Map(a.plane, Store(b.plane), 16), {"source": a, "result": b}) for a, b in pairwise(buffers)]
+    steps = [Step(Map(a.plane, Destination(b.plane), 16), {"source": a, "result": b}) for a, b in pairwise(buffers)]
     assert plan_memory(Program(steps=steps)).bytes == 2 * buffers[0].bytes

@@ -9,8 +9,8 @@ from graphpress.backends.tvm.codegen.objects import assembly
 from graphpress.backends.tvm.kernels.kernel import function
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.product import Product, Tile
-from graphpress.backends.tvm.kernels.stages import Scale, Store
-from graphpress.backends.tvm.kernels.window import Window
+from graphpress.backends.tvm.kernels.stages import Destination, Scale
+from graphpress.backends.tvm.kernels.window import TapWindow
 
 INSTRUCTIONS = {
     "avx2": "vpmaddubsw",
@@ -28,7 +28,7 @@ def test_products_of_codes(name):
     isa = ISAS[name]
     source = Plane(64, 1, 16, 64, dtype=isa.dot.activations)
     result = Plane(64, 1, 16, 64, dtype=isa.dot.activations)
-    product = Product(source, Store(result), Window(), Tile(1, 2, 2), stages=(Scale(),))
+    product = Product(source, Destination(result), TapWindow(), Tile(1, 2, 2), stages=(Scale(),))
     words = set(assembly([function(product, isa)], isa).replace("\t", " ").split())
     assert {word for word in words if word in INSTRUCTIONS.values()} == {INSTRUCTIONS[name]}
 

@@ -13,7 +13,7 @@ from graphpress.backends.tvm.codegen.functions import FUNCTIONS
 from graphpress.backends.tvm.kernels.map import Map
 from graphpress.backends.tvm.kernels.permute import CHANNEL, PIXEL, ROW, Permute, extents
 from graphpress.backends.tvm.kernels.plane import Halo, Plane, whole_vectors
-from graphpress.backends.tvm.kernels.stages import Activation, Divide, Multiply, Store
+from graphpress.backends.tvm.kernels.stages import ApplyFunction, Destination, Divide, Multiply
 
 IMAGES, CHANNELS, SIZE, ZERO = 2, 37, (5, 21), 7
 
@@ -46,7 +46,7 @@ def test_every_function_has_an_expectation():
 
 def test_functions_of_one_number(isa, compiled):
     source, result = plane(isa), plane(isa, halo=Halo(0, 1, 0, 0))
-    kernels = {name: Map(source, Store(result), CHANNELS, (Activation(name),)) for name in EXPECTED}
+    kernels = {name: Map(source, Destination(result), CHANNELS, (ApplyFunction(name),)) for name in EXPECTED}
     data = Images.random(source, IMAGES, np.random.default_rng(0))
     data.values[:] *= 4
     data.values[0, 0, :, 0] = np.linspace(-80, 80, SIZE[1])
@@ -63,7 +63,7 @@ def test_channels_are_copied_to_where_they_belong(codes, isa, compiled):
     dtype = isa.dot.activations if codes else "float32"
     zero = ZERO if codes else 0
     source, result = plane(isa, dtype), plane(isa, dtype, channels=100)
-    kernel = Map(source, Store(result, zero), 30, (), zero, first=3, target=50)
+    kernel = Map(source, Destination(result, zero), 30, (), zero, first=3, target=50)
     data = Images.random(source, IMAGES, np.random.default_rng(0), zero)
     target = Images.filled(result, IMAGES, 1)
     target.memory = compiled([kernel]).run(kernel, IMAGES, target.memory, source=data.memory)
@@ -74,7 +74,7 @@ def test_channels_are_copied_to_where_they_belong(codes, isa, compiled):
 
 def test_quantizing_rounds_as_a_division_does(isa, compiled):
     source, result = plane(isa), plane(isa, isa.dot.activations)
-    kernel = Map(source, Store(result, ZERO), CHANNELS, (Divide(0.3),))
+    kernel = Map(source, Destination(result, ZERO), CHANNELS, (Divide(0.3),))
     data = Images.random(source, IMAGES, np.random.default_rng(0))
     data.values[0, 0, 0] = (np.arange(CHANNELS) + 0.5) * np.float32(0.3)
     memory = compiled([kernel]).run(kernel, IMAGES, Images.filled(result, IMAGES, 0).memory, source=data.memory)
@@ -87,8 +87,8 @@ def test_tensors_become_planes_and_planes_tensors(codes, isa, compiled):
     dtype = isa.dot.activations if codes else "float32"
     scale, zero = (0.5, ZERO) if codes else (1.0, 0)
     layout, dense = plane(isa, dtype), Plane(SIZE[1], CHANNELS, SIZE[0], SIZE[1])
-    there = Permute(dense, Store(layout, zero), (PIXEL, CHANNEL, ROW), (Divide(scale),))
-    back = Permute(layout, Store(dense), (CHANNEL, ROW, PIXEL), (Multiply(scale),), zero)
+    there = Permute(dense, Destination(layout, zero), (PIXEL, CHANNEL, ROW), (Divide(scale),))
+    back = Permute(layout, Destination(dense), (CHANNEL, ROW, PIXEL), (Multiply(scale),), zero)
     kernels = compiled([there, back])
     tensor = np.random.default_rng(0).standard_normal((IMAGES, CHANNELS, *SIZE)).astype(np.float32) * 9
     memory = kernels.run(there, IMAGES, Images.filled(layout, IMAGES, zero).memory, source=tensor)
@@ -104,7 +104,7 @@ def test_every_order_of_axes(axes, isa, compiled):
     source = plane(isa, halo=Halo(1, 0, 0, 2))
     sizes = [extents(source)[axis] for axis in axes]
     result = Plane(sizes[2], sizes[0], sizes[1], sizes[2] + 3, Halo(0, 1, 1, 0))
-    kernel = Permute(source, Store(result), axes)
+    kernel = Permute(source, Destination(result), axes)
     data = Images.random(source, IMAGES, np.random.default_rng(0))
     memory = compiled([kernel]).run(kernel, IMAGES, Images.filled(result, IMAGES, 0).memory, source=data.memory)
     expected = data.values.transpose(0, *(axis + 1 for axis in axes))

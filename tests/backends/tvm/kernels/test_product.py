@@ -15,8 +15,8 @@ from graphpress.backends.tvm.kernels.kernel import function
 from graphpress.backends.tvm.kernels.packing import merged_groups, packed_weights, per_channel
 from graphpress.backends.tvm.kernels.plane import Halo, Plane, whole_vectors
 from graphpress.backends.tvm.kernels.product import Product, Tile
-from graphpress.backends.tvm.kernels.stages import Add, Clip, Scale, Store
-from graphpress.backends.tvm.kernels.window import Window
+from graphpress.backends.tvm.kernels.stages import Add, Clip, Destination, Scale
+from graphpress.backends.tvm.kernels.window import TapWindow
 
 IMAGES = 2
 OTHER_RATIO, OTHER_ZERO = 0.5, 3
@@ -61,19 +61,19 @@ def random_case(isa: Isa, seed: int) -> Case:
     packed = isa.packs and vectors == 4 and codes
     tile = Tile(*map(int, (rng.integers(1, 4), rng.integers(1, 8))), vectors, int(rng.integers(1, 5)), packed=packed)
     merged = merged_groups(groups, outputs, isa.lanes) if groups > 1 else 1
-    store = Store(result, int(zeros[0]) if codes else 0)
+    store = Destination(result, int(zeros[0]) if codes else 0)
     product = Product(source, store, window, tile, merged, tuple(stages))
     order = [parts for parts in range(1, product.row_tiles + 1) if product.row_tiles % parts == 0]
     tile = replace(tile, row_groups=int(rng.choice(order)), prefetch=bool(rng.integers(2)))
     return Case(replace(product, tile=tile), groups, int(zeros[1]) if integer else 0, rng)
 
 
-def _source(rng: np.random.Generator, isa: Isa, integer: bool) -> tuple[int, Window, Plane]:
+def _source(rng: np.random.Generator, isa: Isa, integer: bool) -> tuple[int, TapWindow, Plane]:
     groups = int(rng.choice([1, 1, 2, 3]))
     channels = int(rng.integers(1, 40)) * groups
     pairs = [tuple(map(int, rng.integers(1, end, 2))) for end in (4, 3, 3)]
     pads = (int(rng.integers(pairs[0][0] + 1)), int(rng.integers(pairs[0][1] + 1)))
-    window = Window(pairs[0], pairs[1], pairs[2], pads)
+    window = TapWindow(pairs[0], pairs[1], pairs[2], pads)
     stride = whole_vectors(channels, isa.lanes) if integer or rng.integers(2) else channels
     if integer and channels <= 4 and groups == 1:
         stride = 4  # as the first layer of a net reads its image

@@ -7,8 +7,8 @@ import pytest
 from kernel_checks.harness import Images
 
 from graphpress.backends.tvm.kernels.plane import Halo, Plane, whole_vectors
-from graphpress.backends.tvm.kernels.rows import Normalization, Softmax
-from graphpress.backends.tvm.kernels.stages import Store
+from graphpress.backends.tvm.kernels.rows import RowNormalization, Softmax
+from graphpress.backends.tvm.kernels.stages import Destination
 
 IMAGES, EPSILON = 2, 1e-5
 
@@ -30,7 +30,7 @@ def run(compiled, kernel, data, **operands) -> np.ndarray:
 
 
 def test_softmax(data, compiled):
-    result = run(compiled, Softmax(data.plane, Store(data.plane)), data)
+    result = run(compiled, Softmax(data.plane, Destination(data.plane)), data)
     numbers = data.numbers()
     expected = np.exp(numbers - numbers.max(-1, keepdims=True))
     np.testing.assert_allclose(result, expected / expected.sum(-1, keepdims=True), rtol=1e-5, atol=1e-7)
@@ -41,7 +41,7 @@ def test_softmax(data, compiled):
 def test_normalizations(data, centered, shifted, compiled):
     rng, channels = np.random.default_rng(1), data.plane.channels
     scale, bias = rng.standard_normal(channels), rng.standard_normal(channels)
-    kernel = Normalization(data.plane, Store(data.plane), EPSILON, centered, shifted)
+    kernel = RowNormalization(data.plane, Destination(data.plane), EPSILON, centered, shifted)
     result = run(compiled, kernel, data, scale=scale, bias=bias)
     numbers = data.numbers()
     numbers = numbers - numbers.mean(-1, keepdims=True) if centered else numbers

@@ -10,15 +10,15 @@ from kernel_checks.reference import convolution, taps_of
 from graphpress.backends.tvm.kernels.depthwise import Depthwise, exact_in_floats, packed_taps
 from graphpress.backends.tvm.kernels.plane import Halo, Plane, whole_vectors
 from graphpress.backends.tvm.kernels.pool import AveragePool, GlobalAveragePool, MaxPool
-from graphpress.backends.tvm.kernels.stages import Multiply, Scale, Store
-from graphpress.backends.tvm.kernels.window import Window
+from graphpress.backends.tvm.kernels.stages import Destination, Multiply, Scale
+from graphpress.backends.tvm.kernels.window import TapWindow
 
 IMAGES, CHANNELS, ZERO = 2, 37, 7
 WINDOWS = {
-    "3x3 by 2": Window((3, 3), (2, 2), (1, 1), (1, 1)),
-    "5x3": Window((5, 3), (1, 1), (1, 1), (2, 1)),
-    "dilated": Window((3, 3), (1, 2), (2, 1), (2, 1)),
-    "unpadded": Window((2, 2), (2, 2)),
+    "3x3 by 2": TapWindow((3, 3), (2, 2), (1, 1), (1, 1)),
+    "5x3": TapWindow((5, 3), (1, 1), (1, 1), (2, 1)),
+    "dilated": TapWindow((3, 3), (1, 2), (2, 1), (2, 1)),
+    "unpadded": TapWindow((2, 2), (2, 2)),
 }
 SIZE = (9, 11)
 
@@ -29,7 +29,7 @@ def dtype(request, isa) -> str:
     return "float32" if request.param == "floats" else isa.dot.activations
 
 
-def planes(window: Window, dtype: str, lanes: int) -> tuple[Plane, Plane]:
+def planes(window: TapWindow, dtype: str, lanes: int) -> tuple[Plane, Plane]:
     """What is read and what is written, halos around both."""
     sizes = [
         (length + 2 * pad - (taps - 1) * step - 1) // stride + 1
@@ -63,7 +63,7 @@ def test_depthwise_convolutions(window, dtype, isa, compiled):
     source, result = planes(window, dtype, isa.lanes)
     stages = (Scale(),) if integer else ()
     ways = (False, True) if integer and isa.dot.takes_bytes else (False,)
-    variants = [Depthwise(source, Store(result, zero_point(dtype)), window, stages, 4, way) for way in ways]
+    variants = [Depthwise(source, Destination(result, zero_point(dtype)), window, stages, 4, way) for way in ways]
     data = Images.random(source, IMAGES, rng, zero_point(dtype))
     shape = (CHANNELS, 1, *window.taps)
     kernel = rng.integers(-64, 65, shape) if integer else rng.standard_normal(shape)
@@ -92,8 +92,8 @@ def test_pools_leave_padding_out(window, dtype, isa, compiled):
     rng, zero = np.random.default_rng(0), zero_point(dtype)
     source, result = planes(window, dtype, isa.lanes)
     largest = MaxPool(source, result, window)
-    mean = AveragePool(source, Store(result, zero), window, zero)
-    padded = AveragePool(source, Store(result, zero), window, zero, counts_padding=True)
+    mean = AveragePool(source, Destination(result, zero), window, zero)
+    padded = AveragePool(source, Destination(result, zero), window, zero, counts_padding=True)
     data = Images.random(source, IMAGES, rng, zero)
     numbers = data.numbers(zero)
     expected = {
@@ -111,7 +111,7 @@ def test_global_pools_sum_all_pixels(dtype, isa, compiled):
     zero, stride = zero_point(dtype), whole_vectors(CHANNELS, isa.lanes)
     source = Plane(CHANNELS, *SIZE, stride, Halo(1, 1, 1, 1), dtype)
     result = Plane(CHANNELS, 1, 1, stride, Halo(), dtype)
-    kernel = GlobalAveragePool(source, Store(result, zero), zero, (Multiply(1 / 99),))
+    kernel = GlobalAveragePool(source, Destination(result, zero), zero, (Multiply(1 / 99),))
     data = Images.random(source, IMAGES, np.random.default_rng(0), zero)
     memory = compiled([kernel]).run(kernel, IMAGES, Images.filled(result, IMAGES, 0).memory, source=data.memory)
     compare(Images(result, memory).values[:, 0, 0], data.numbers(zero).mean((1, 2)), dtype)

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs graphpress[tvm]")
 
-from graphpress.backends.tvm.kernels.stages import Activation, Clip, Divide, Multiply, Round, Scale
+from graphpress.backends.tvm.kernels.stages import ApplyFunction, Clip, Divide, Multiply, Round, Scale
 from graphpress.backends.tvm.lowering.codes import Codes
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
 
@@ -18,7 +18,7 @@ def test_limits_of_sums_are_those_of_real_numbers():
     epilogue = Epilogue(SCALES)
     epilogue.clip(0.0, 6.0)
     epilogue.activate("sigmoid")
-    assert epilogue.stages == [Scale(), Clip(0.0, 6.0), Activation("sigmoid")]
+    assert epilogue.stages == [Scale(), Clip(0.0, 6.0), ApplyFunction("sigmoid")]
     np.testing.assert_array_equal(epilogue.operands["scales"].array, SCALES)
 
 

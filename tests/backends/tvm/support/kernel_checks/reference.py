@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from graphpress.backends.tvm.kernels.plane import Plane
-from graphpress.backends.tvm.kernels.window import Window
+from graphpress.backends.tvm.kernels.window import TapWindow
 
 
-def taps_of(source: np.ndarray, window: Window, result: Plane, padding: float) -> Iterator[np.ndarray]:
+def taps_of(source: np.ndarray, window: TapWindow, result: Plane, padding: float) -> Iterator[np.ndarray]:
     """For each tap what it reads: ``[images, height, width, channels]``.
 
     Args:
@@ -29,7 +29,7 @@ def taps_of(source: np.ndarray, window: Window, result: Plane, padding: float) -
             yield rows[:, :, x :: window.strides[1]][:, :, : result.width]
 
 
-def convolution(source: np.ndarray, kernel: np.ndarray, groups: int, window: Window, result: Plane) -> np.ndarray:
+def convolution(source: np.ndarray, kernel: np.ndarray, groups: int, window: TapWindow, result: Plane) -> np.ndarray:
     """A convolution without bias.
 
     Args:

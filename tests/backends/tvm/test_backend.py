@@ -1,0 +1,71 @@
+"""The backend in a whole job: what it delivers, what it says of layers, and what it refuses."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="needs graphpress[tvm]")
+
+import graphpress
+from graphpress.backend import CompileOptions
+from graphpress.backends.tvm.backend import DELIVERED, TvmBackend
+from graphpress.errors import ModelError
+from graphpress.ir import save
+from graphpress.models import build
+from graphpress.targets import load_target
+
+CPU = CompileOptions(load_target("cpu"))
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A file of a small network that takes any number of images."""
+    model = build("resnet", depth=8, stem="cifar", width=8, image=16)
+    return save(model, tmp_path / "network.onnx")[0]
+
+
+def test_it_is_available():
+    state = TvmBackend().available()
+    assert state.works
+    assert state.detail.startswith("apache-tvm ")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_job_delivers_a_library_and_the_model_beside_it(network, tmp_path):
+    images = np.random.default_rng(0).standard_normal((32, 3, 16, 16)).astype(np.float32)
+    result = graphpress.optimize(
+        network, backend="tvm", data=[{"input": images}], recipe="int8", max_drop=None, output=tmp_path / "out"
+    )
+    assert result.status == "delivered"
+    assert {file.name for file in (tmp_path / "out").iterdir()} >= {"model.onnx", *DELIVERED}
+    became = [layer.became for layer in result.report.layers if layer.op == "Conv"]
+    assert became
+    assert set(became) == {"int8"}
+
+
+def test_other_devices_are_refused_before_any_work():
+    model = build("resnet", depth=8, stem="cifar", width=8, image=16)
+    (refusal,) = TvmBackend().check(model, CompileOptions(load_target("raspberrypi5")))
+    assert "this machine" in refusal.why
+
+
+@pytest.mark.usefixtures("here")
+def test_open_dimensions_behind_the_images_are_refused():
+    model = build("resnet", depth=8, stem="cifar", width=8, image=16)
+    model.graph.inputs[0].shape = graphpress.ir.Shape(["n", 3, "h", "w"])
+    (refusal,) = TvmBackend().check(model, CPU)
+    assert refusal.where == "input"
+    assert "--input-shape" in refusal.fix
+
+
+@pytest.mark.usefixtures("here")
+def test_an_operator_without_kernels_is_named_and_nothing_is_written(tmp_path):
+    backend, model = TvmBackend(), build("unet", image=32)
+    with pytest.raises(ModelError, match=r"node .* has no kernels"):
+        backend.compile(backend.prepare(model, CPU.target), CPU, tmp_path)
+    assert list(tmp_path.iterdir()) == []
