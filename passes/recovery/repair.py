@@ -69,7 +69,7 @@ class Repair(Pass):
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Try, judge, keep the best."""
-        key = f"{context.step}.{self.name}.choice"
+        key = f"{context.step}.{self.name}.trial"
         recorded: RepairDecision | None = context.recorded(key, RepairDecision)
         seen, held_out = split(context)
         trials = Trials(model, replace(context, calibration=seen))

@@ -37,14 +37,14 @@ def test_the_better_trial_stays(damaged):
     outcome = damaged.repair(Repair(), decisions=decisions)
     damages = measured(outcome)
     assert list(damages) == ["nothing", "biases", "weights"]
-    assert decisions["0.repair.choice"]["choice"] == min(damages, key=lambda name: damages[name])
+    assert decisions["0.repair.trial"]["choice"] == min(damages, key=lambda name: damages[name])
     assert outcome.changes
     assert damaged.error() < before
 
 
 @pytest.mark.parametrize("choice", ["biases", "weights"])
 def test_what_is_recorded_is_done_again_without_a_trial(damaged, choice, monkeypatch):
-    given, decisions = damaged.model, {"0.repair.choice": {"choice": choice, "samples": 32, "note": "as then"}}
+    given, decisions = damaged.model, {"0.repair.trial": {"choice": choice, "samples": 32, "note": "as then"}}
     monkeypatch.setattr(repair, "DamageMeasure", None)
     outcome = damaged.repair(Repair(), decisions=decisions)
     assert outcome.notes[-1] == "as then"
