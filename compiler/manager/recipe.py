@@ -142,9 +142,18 @@ def named_recipe(name: str, otherwise: str = "") -> Recipe:
         UsageError: there is none.
     """
     if name not in recipe_names():
-        fix = f"{otherwise}{did_you_mean(name, recipe_names())}"
+        passes = f'give passes with --passes "{name}", ' if _names_passes(name) else ""
+        fix = f"{passes}{otherwise}{did_you_mean(name, recipe_names())}"
         raise UsageError(f"no recipe {name!r}", where="--recipe", fix=fix)
     return replace(_recipe([PassCall(name, {})], whole_run=True), hooks=read_recipe(named_recipes()[name].file).hooks)
+
+
+def _names_passes(text: str) -> bool:
+    """Whether the text is what ``--passes`` takes."""
+    try:
+        return bool(from_text(text).passes)
+    except UsageError:
+        return False
 
 
 def _replay(manifest: Manifest, file: Path, check: Callable[[Manifest, Path], None]) -> Recipe:

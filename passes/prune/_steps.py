@@ -60,11 +60,9 @@ class PruneStep:
         goal: what this step is to reach, from where it starts.
         key: under which its allocation is recorded.
         history: the steps before it.
-        alone: there is no other step.
     """
 
     number: int
     goal: Goal
     key: str
     history: PruneHistory
-    alone: bool = True

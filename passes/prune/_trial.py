@@ -38,37 +38,46 @@ class PlanTrial:
     """Measures plans on one model.
 
     Args:
-        model: before the removal, not changed.
+        start: the model before any step of the pruning, not changed.
         context: threads, and the data that copies are repaired on.
         measure: knows what the model answers.
     """
 
-    model: Model
+    start: Model
     context: Context
     measure: DamageMeasure
 
     @staticmethod
     def of(model: Model, context: Context) -> PlanTrial:
-        """Run the model once.
+        """Run the model, or where it is a later step's, the one before all steps.
 
         Raises:
             DataError: the data is empty, does not fit the model, or makes it answer with NaN.
+            OutOfTimeError: the progress ends.
         """
         assert context.calibration is not None
         repaired_on, judged_on = _halves(context.calibration)
         feeds = some_samples(judged_on, SAMPLES)
-        measure = DamageMeasure.of(Session(model, threads=context.threads), feeds, threads=context.threads)
-        return PlanTrial(model, replace(context, calibration=repaired_on), measure)
+        start = model if context.transaction is None else context.transaction.start
+        session = Session(start, threads=context.threads)
+        measure = DamageMeasure.of(session, context.progress.track(feeds, "trying plans"), threads=context.threads)
+        return PlanTrial(start, replace(context, calibration=repaired_on), measure)
 
     def damage(self, smaller: Model, kept: Mapping[str, Kept]) -> float:
         """The damage of a pruned copy, which is repaired in place.
 
+        Args:
+            smaller: a copy of the model of this step.
+            kept: what this step has left of it.
+
         Raises:
+            OutOfTimeError: the progress ends.
             GraphpressError: it cannot be repaired or run.
         """
-        Reconstruct(samples=REPAIR_SAMPLES).run(
-            smaller, replace(self.context, transaction=Transaction(self.model, dict(kept)))
-        )
+        before = {} if self.context.transaction is None else self.context.transaction.kept
+        transaction = Transaction(self.start, dict(before))
+        transaction.keep(kept)
+        Reconstruct(samples=REPAIR_SAMPLES).run(smaller, replace(self.context, transaction=transaction))
         return self.measure.damage(smaller)
 
     def is_absurd(self, damage: float) -> bool:

@@ -6,7 +6,7 @@
     keep those of highest score, remove the rest            graphpress.coupling.remove
 
 What is left is a smaller dense model that any runtime takes. Public inputs and outputs keep their shapes. With several
-steps, each removes part of the way (the same fraction of what is left) and scores anew.
+steps, each removes part of the way (the same fraction of what is left) and scores anew what least squares has repaired.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from graphpress.errors import UsageError
 from graphpress.ir import Model, Node, Refusal, label
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.prune._choice import AUTO, CriterionChoice
+from graphpress.passes.prune._drafts import Plan, PlanDrafts, PlanOptions
 from graphpress.passes.prune._limits import Limits
 from graphpress.passes.prune._plan import NOTHING_REMOVED, KeptCounts, Strategy
-from graphpress.passes.prune._planner import Plan, Planner, PlanOptions
+from graphpress.passes.prune._planner import Planner
 from graphpress.passes.prune._steps import PruneHistory, PruneStep
 from graphpress.passes.prune.criteria import Combine, Normalize, Role
+from graphpress.passes.recovery.reconstruct import Reconstruct
 
 _GOALS: tuple[Kind, ...] = ("ratio", "macs_kept", "params_kept", "speedup")
 _DEFAULT = Goal("ratio", 0.5, "prune")
@@ -38,7 +40,8 @@ class Prune(Pass):
     """Remove whole channels, heads and hidden positions.
 
     Args:
-        ratio: this fraction of the units of every prunable group goes; 0.5 when no goal is given.
+        ratio: this fraction of the units of every prunable group goes; 0.5 when no goal is given. With data, what costs
+            as much and does less damage is taken instead.
         macs_kept: this fraction of the multiply-accumulates stays.
         params_kept: this fraction of the parameters stays.
         speedup: the model runs this many times as fast, as measured here or, for another target, modelled.
@@ -61,7 +64,8 @@ class Prune(Pass):
         floor: at least this fraction of every group stays.
         multiple: kept channels come in multiples of this; None leaves it to the target for a speedup, else 1.
         steps: in how many steps, each of which scores what is left anew.
-        recover: let `reconstruct` follow, which fits what is left by least squares, unless the recipe names a recovery.
+        recover: let `reconstruct` follow, which fits what is left by least squares, unless the recipe names a recovery;
+            and let it repair the model between steps.
     """
 
     name: ClassVar[str] = "prune"
@@ -112,9 +116,11 @@ class Prune(Pass):
         shortfall: Refusal | None = None
         scored = False
         for number in range(1, self.steps + 1):
+            if number > 1:
+                self._repair(model, context, outcome)
             stays = goal.budget ** (number / self.steps) / left
             key = f"{context.step}.{self.name}.{number}"
-            step = PruneStep(number, goal.towards(stays), key, history, alone=self.steps == 1)
+            step = PruneStep(number, goal.towards(stays), key, history)
             done = self._step(model, context, step, outcome)
             if done is None:
                 break
@@ -127,6 +133,11 @@ class Prune(Pass):
         outcome.refusals, outcome.notes = list(dict.fromkeys(outcome.refusals)), list(dict.fromkeys(outcome.notes))
         return outcome
 
+    def _repair(self, model: Model, context: Context, outcome: Outcome) -> None:
+        """Between two steps, so that the next one judges a model that answers."""
+        if self.recover and context.calibration is not None and context.transaction is not None:
+            outcome.notes += [f"between steps: {note}" for note in Reconstruct().run(model, context).notes]
+
     def _in_all(self, goal: Goal, left: float, last: Refusal) -> Refusal:
         """What the last of several steps fell short of, counted from the start."""
         why = f"{goal.describe(goal.budget)} was not reached in {self.steps} steps: it is {goal.describe(left)}"
@@ -135,8 +146,8 @@ class Prune(Pass):
     def _step(self, model: Model, context: Context, step: PruneStep, outcome: Outcome) -> KeptCounts | None:
         coupling = self._couple(model, context, outcome)
         step.history.first = step.history.first or coupling
-        planner = Planner(model, coupling, self._options(), step, context, lambda copy: self._coupled(copy, context))
-        plan = planner.best()
+        drafts = PlanDrafts(model, coupling, self._options(), step, lambda copy: self._coupled(copy, context))
+        plan = Planner(drafts, context).best()
         outcome.refusals += plan.outcome.refusals
         outcome.notes += plan.outcome.notes
         if not plan.coupling.groups:

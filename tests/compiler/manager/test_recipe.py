@@ -251,6 +251,13 @@ def test_an_unknown_recipe_names_the_nearest():
         from_name("clean-up")
 
 
+@pytest.mark.parametrize("text", ["prune{ratio=0.5}", "prune,distill{minutes=10}", "quantize"])
+def test_passes_in_place_of_a_recipe_are_told_where_they_belong(text):
+    with pytest.raises(UsageError) as told:
+        from_name(text)
+    assert f'--passes "{text}"' in told.value.fix
+
+
 def test_no_recipe_folder_is_taken_for_a_recipe(tmp_path):
     with pytest.raises(UsageError):
         from_name(str(Path(tmp_path)))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from graphpress.analysis.cost import model_cost
 from graphpress.coupling import couple, remove
 from graphpress.data import Feed
 from graphpress.data.feeds import FeedSamples
+from graphpress.deadline import Deadline, OutOfTimeError
 from graphpress.errors import ModelError
 from graphpress.ir import Model, clone, serialize
 from graphpress.manager.contract import Context, Outcome
+from graphpress.manager.transaction import Transaction
 from graphpress.models import build
 from graphpress.passes.prune import _planner
-from graphpress.passes.prune._planner import kept_units
+from graphpress.passes.prune._drafts import kept_units
 from graphpress.passes.prune._trial import PlanTrial
 from graphpress.passes.prune.prune import Prune
 from graphpress.runtime import InputSpec
@@ -38,7 +42,7 @@ def about(model: Model, **more) -> Context:
 
 def pruned(model: Model, context: Context, **fields) -> tuple[Model, Outcome]:
     smaller = clone(model)
-    return smaller, Prune(macs_kept=0.5, **{"criterion": "l2", **fields}).run(smaller, context)
+    return smaller, Prune(**{"macs_kept": 0.5, "criterion": "l2", **fields}).run(smaller, context)
 
 
 def tried(outcome: Outcome) -> str:
@@ -49,7 +53,9 @@ def tried(outcome: Outcome) -> str:
 def harm(monkeypatch) -> dict[str, float]:
     """What each allocation is said to do; above 50 the model is ruined. The measuring has a test of its own."""
     harms = {"latency": 0.2, "sensitivity": 0.1, "uniform": 0.05}
-    monkeypatch.setattr(_planner.Planner, "_damage", lambda self, plan, trial: harms[plan.strategy])
+    monkeypatch.setattr(
+        _planner.Planner, "_try", lambda self, plan, trial: self._tried.append((harms[plan.strategy], plan))
+    )
     monkeypatch.setattr(PlanTrial, "is_absurd", lambda self, damage: damage > 50)
     return harms
 
@@ -89,9 +95,72 @@ def test_a_replay_follows_the_choice_and_measures_nothing(network, harm, monkeyp
     assert tried(again) == tried(outcome)
 
 
-@pytest.mark.parametrize("fields", [{"allocation": "latency"}, {"steps": 2}], ids=["named", "steps"])
-def test_what_leaves_no_choice_is_not_tried(network, fields):
-    assert not tried(pruned(network, about(network), **fields)[1])
+def test_what_leaves_no_choice_is_not_tried(network):
+    assert not tried(pruned(network, about(network), allocation="latency")[1])
+
+
+def test_a_ratio_is_the_same_fraction_everywhere_unless_a_rival_at_its_cost_does_less_damage(network, harm):
+    def by_ratio(**fields):
+        return pruned(network, about(network), macs_kept=None, ratio=0.5, **fields)
+
+    uniform, _ = by_ratio(allocation="uniform")
+    assert serialize(by_ratio()[0]) == serialize(uniform)
+    harm["uniform"] = 0.3
+    smaller, outcome = by_ratio()
+    kept = model_cost(uniform).macs / model_cost(network).macs
+    wanted, _ = pruned(network, about(network), macs_kept=kept, allocation="sensitivity")
+    assert serialize(smaller) == serialize(wanted)
+    assert 0.9 * kept < model_cost(smaller).macs / model_cost(network).macs <= kept
+    assert "0.3 by l2 with allocation uniform, 0.2 by l2 with allocation latency" in tried(outcome)
+    harm["uniform"] = 0.0
+    assert "latency" not in tried(by_ratio()[1]), "nothing is left to win"
+
+
+def test_a_replay_of_a_ratio_follows_its_rival(network, harm, monkeypatch):
+    harm["uniform"] = 0.3
+    context = about(network)
+    first, outcome = pruned(network, context, macs_kept=None, ratio=0.5)
+    monkeypatch.setattr(PlanTrial, "of", lambda *_: pytest.fail("measured again"))
+    again = about(network, decisions=context.decisions)
+    second, said = pruned(network, again, macs_kept=None, ratio=0.5)
+    assert serialize(second) == serialize(first)
+    assert tried(said) == tried(outcome)
+
+
+def test_every_step_is_tried_and_repaired_before_the_next(network):
+    damages = {}
+    for recover in (True, False):
+        context = replace(about(network), transaction=Transaction(clone(network)))
+        smaller, outcome = pruned(network, context, steps=2, recover=recover)
+        assert sum("damage after" in note for note in outcome.notes) == 2
+        assert sum("between steps" in note for note in outcome.notes) == recover
+        damages[recover] = PlanTrial.of(network, about(network)).measure.damage(smaller)
+    assert damages[True] < damages[False]
+
+
+def test_a_later_step_is_judged_by_the_model_before_all_steps(network):
+    context = replace(about(network), transaction=Transaction(clone(network)))
+    pruned_once, _ = pruned(network, context, allocation="uniform")
+    trial = PlanTrial.of(pruned_once, context)
+    assert trial.damage(clone(pruned_once), {}) > 1e-6
+
+
+def test_trials_end_with_a_part_of_the_time(network):
+    context = about(network, deadline=Deadline(time.monotonic() - 10, 10.0))
+    smaller, outcome = pruned(network, context)
+    assert any("could not be measured beforehand: the time limit" in note for note in outcome.notes)
+    assert serialize(smaller) == serialize(pruned(network, about(network), allocation="latency")[0])
+
+
+def test_the_best_of_those_that_were_tried_in_time_is_carried_out(network, harm, monkeypatch):
+    def out_of_time(*_: object) -> None:
+        raise OutOfTimeError
+
+    monkeypatch.setattr(_planner.Planner, "_rival", out_of_time)
+    smaller, outcome = pruned(network, about(network))
+    assert "0.2 by l2 with allocation latency; l2 with allocation latency was carried out" in tried(outcome)
+    assert "no more were tried: the time limit" in tried(outcome)
+    assert serialize(smaller) == serialize(pruned(network, about(network), allocation="latency")[0])
 
 
 def test_without_data_nothing_is_tried(network):
