@@ -67,6 +67,7 @@ class PruneDepth(Pass):
         blocks: how many.
         ratio: in place of a number, the fraction of the blocks that can go.
         samples: of the calibration data on which the harm is measured.
+        recover: let `reconstruct` follow, which fits what is left by least squares, unless the recipe names a recovery.
     """
 
     name: ClassVar[str] = "prune_depth"
@@ -75,6 +76,12 @@ class PruneDepth(Pass):
     blocks: int = 1
     ratio: float | None = None
     samples: int = 32
+    recover: bool = True
+
+    @property
+    def followed_by(self) -> tuple[str, ...]:
+        """Least squares."""
+        return ("reconstruct",) if self.recover else ()
 
     def __post_init__(self) -> None:
         if self.blocks < 1 or self.samples < 1:

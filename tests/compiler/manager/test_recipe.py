@@ -102,6 +102,7 @@ def test_what_a_pass_requires_is_put_before_it_once():
     [
         ("prune", ["prune", "reconstruct"]),
         ("prune,cleanup", ["prune", "reconstruct"]),
+        ("prune_depth", ["prune_depth", "reconstruct"]),
         ("prune,quantize", ["prune", "reconstruct", "quantize"]),
         ("prune,prune", ["prune", "reconstruct"] * 2),
         ("prune,correct_bias", ["prune", "correct_bias"]),
