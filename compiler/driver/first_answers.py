@@ -15,7 +15,7 @@ from graphpress.driver.source import ModelFile
 from graphpress.errors import ModelError
 from graphpress.manager.verification import Probe
 from graphpress.runtime import InputSpec, Session
-from graphpress.runtime.optimization import LEVELS, OPTIONS, Optimization, limit_optimization, limited
+from graphpress.runtime.optimization import LEVELS, OPTIONS, Optimization, any_optimization, limit_optimization, limited
 
 PROBE_SAMPLES = 4
 
@@ -74,6 +74,17 @@ def session_as_it_stands(file: ModelFile, threads: int) -> Session | None:
         limit_optimization(level)
         return session
     return None
+
+
+def check_loads(file: ModelFile, threads: int) -> None:
+    """Where a model that was loaded as it stands does not run either, what keeps it from being loaded is what is wrong.
+
+    Raises:
+        ModelError: what that is.
+    """
+    if limited("all") != LEVELS[-1]:
+        with any_optimization():
+            Session(file.path, threads=threads)
 
 
 def _less_optimized(file: ModelFile, threads: int) -> Iterator[tuple[Optimization, Session]]:

@@ -19,7 +19,13 @@ from graphpress.data.synthetic import random_array
 from graphpress.driver.baseline import open_baseline, unrun
 from graphpress.driver.claims import settle_claims
 from graphpress.driver.config import RunConfig
-from graphpress.driver.first_answers import answers_as_it_stands, first_answers, first_samples, optimization_note
+from graphpress.driver.first_answers import (
+    answers_as_it_stands,
+    check_loads,
+    first_answers,
+    first_samples,
+    optimization_note,
+)
 from graphpress.driver.first_run import MOST_SECONDS, check_memory
 from graphpress.driver.input_shapes import parse_input_ranges
 from graphpress.driver.options import Options
@@ -174,6 +180,8 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
     if not answers.probe.expected and probing is session:
         answers = answers_as_it_stands(file, specs, data, config) or answers
         session = answers.session
+    if not answers.probe.expected:
+        check_loads(file, config.threads)
     probe, notes = answers.probe, (*answers.notes, *filter(None, [optimization_note()]))
     single = first_samples(probe.feeds[0], specs, 1)
     for seen in (original, model):

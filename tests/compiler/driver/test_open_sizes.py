@@ -9,7 +9,7 @@ from onnx import numpy_helper, parser
 
 from graphpress import optimize
 from graphpress.cli.main import main
-from graphpress.errors import DataError
+from graphpress.errors import DataError, ModelError
 from graphpress.runtime import Session
 from graphpress.runtime.optimization import limited
 
@@ -109,6 +109,17 @@ def test_what_it_breaks_may_be_gone_from_the_result(tmp_path):
     result = optimize(model, passes="cleanup, fuse", allow_worse=True, output=tmp_path / "out")
     assert [note for note in result.report.notes if note.startswith("model.onnx itself runs as it is loaded by def")]
     assert Session(tmp_path / "out" / "model.onnx").run({"x": np.ones((1, 1), np.float32)})["y"].shape == (1, 2)
+
+
+def test_what_runs_neither_way_is_refused_for_what_keeps_it_from_loading(tmp_path):
+    """Ranks that ONNX Runtime knows only once it has folded constants."""
+    text = (
+        "(float[N, 8] x) => (float[N, 8] y) { s = Reshape (zero, flat) t = ConstantOfShape (two) "
+        "c = Concat <axis = 0> (s, t) f = Cast <to = 1> (c) m = ReduceSum (f) y = Mul (x, m) }"
+    )
+    model = saved(text, tmp_path, flat=np.array([1]), two=np.array([2, 2]))
+    with pytest.raises(ModelError, match="Concat"):
+        optimize(model, passes="cleanup", output=tmp_path / "out")
 
 
 def test_with_data_its_shapes_are_used_everywhere(tmp_path):
