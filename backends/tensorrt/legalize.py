@@ -6,7 +6,8 @@
     implicit   plain float32; ranges come from a calibration cache. What the deep learning accelerator wants.
 
 Whatever came as Q/DQ nodes stands in encodings first, and encodings in TensorRT's form (``canonicalize``): unsigned
-integers around their middle become signed ones around 0, a bias in int32 becomes float.
+integers around their middle become signed ones around 0, a bias in int32 becomes float, and so do integers that are
+cast (``integer_constants``).
 
 The Q/DQ forms share one grid: scales are numbers that float16 holds exactly. Those that a model brings along may be
 others. Their Q/DQ nodes keep float32 in the strong form too, with casts around them, so that no grid moves; TensorRT
@@ -20,9 +21,11 @@ from dataclasses import dataclass
 
 from graphpress.analysis.islands import islands
 from graphpress.backends.tensorrt.canonicalize import canonicalize
+from graphpress.backends.tensorrt.integer_constants import dequantize_constants
 from graphpress.backends.tensorrt.lint.device import Device
 from graphpress.ir import Graph, Model, Refusal, clone, graphs, materialize_float_types
 from graphpress.ir.encoding import clear_annotations, float_type, set_float_type
+from graphpress.ir.hand_made import spell_dequantization
 from graphpress.ir.qdq import import_qdq, materialize_qdq
 from graphpress.lint import type_limit
 from graphpress.runtime import has_half_concats, keep_float_layers, widen_concats, write_biases_apart
@@ -40,7 +43,7 @@ class CanonicalForm:
 
     Args:
         model: what every other form is made of.
-        changed: whether any encoding was written otherwise before: the Q/DQ forms are not the model that was given.
+        changed: whether anything was written otherwise before: the Q/DQ forms are not the model that was given.
         widened: nodes that compute in float32 instead of the narrower float type that they were asked for.
     """
 
@@ -57,8 +60,9 @@ def canonical_form(model: Model, device: Device | None = None) -> CanonicalForm:
         device: whose limits on float types it keeps; None for none.
     """
     copy = clone(model)
+    spelled = spell_dequantization(copy)
     import_qdq(copy)
-    changed = canonicalize(copy) > 0
+    changed = spelled + canonicalize(copy) + dequantize_constants(copy) > 0
     return CanonicalForm(copy, changed, () if device is None else tuple(_widen(copy, device)))
 
 

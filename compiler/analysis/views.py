@@ -11,6 +11,8 @@ from graphpress.ops import lookup
 ASSUMED_BYTES = 4
 """Bytes of an element whose type is not known."""
 
+_SMALL_INTEGERS = frozenset(DataType[name] for name in ("INT8", "UINT8", "INT4", "UINT4"))
+
 _GRID_OPERATORS = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -55,7 +57,8 @@ def bytes_of(value: Value, shapes: Mapping[str, Dims]) -> int | None:
 def is_weight(node: Node, index: int, value: Value) -> bool:
     """Whether a constant is a weight where this node reads it.
 
-    Floats are, and integers in the place of a weight or bias; scales and zero-points of a grid are not.
+    Floats are, integers in the place of a weight or bias, and those of eight bits and less that are cast or moved, as
+    weights are that somebody dequantizes by hand; scales and zero-points of a grid are not.
     """
     if is_standard(node, *_GRID_OPERATORS):
         return index == 0
@@ -63,4 +66,6 @@ def is_weight(node: Node, index: int, value: Value) -> bool:
     if spec is not None and index in (spec.quantization.weight, spec.quantization.bias):
         return True
     dtype = dtype_of(value)
+    if dtype in _SMALL_INTEGERS:
+        return is_standard(node, "Cast") or (spec is not None and spec.quantization.moves_data and not index)
     return dtype is not None and dtype.is_floating_point()

@@ -13,6 +13,7 @@ from graphpress.backends.tensorrt.lint.device import Device
 from graphpress.backends.tensorrt.lint.dla import dla_findings
 from graphpress.backends.tensorrt.lint.grids import grid_findings
 from graphpress.backends.tensorrt.lint.imported import pinned_findings
+from graphpress.backends.tensorrt.lint.integers import integer_constant_findings
 from graphpress.backends.tensorrt.lint.operators import operator_findings
 from graphpress.backends.tensorrt.lint.products import integer_findings
 from graphpress.backends.tensorrt.lint.types import type_findings, uint8_findings
@@ -20,7 +21,14 @@ from graphpress.ir import Model, Refusal
 from graphpress.lint import Rule, findings, limit_findings, mixture_findings, refusals
 from graphpress.targets import Target
 
-ALWAYS: tuple[Rule[Device], ...] = (operator_findings, limit_findings, type_findings, uint8_findings, grid_findings)
+ALWAYS: tuple[Rule[Device], ...] = (
+    operator_findings,
+    limit_findings,
+    type_findings,
+    uint8_findings,
+    grid_findings,
+    integer_constant_findings,
+)
 
 ON_IMPORT: tuple[Rule[Device], ...] = (*ALWAYS, pinned_findings)
 """What passes do not change for the better, as far as it hangs on data that is known only at run time."""
