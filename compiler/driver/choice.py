@@ -371,8 +371,8 @@ def _pair_timer(job: Job, artifact: Artifact, runner: InProcess) -> Callable[[in
     """What times a pair of sessions, of which now one is loaded first and now the other."""
     session, feed = job.inputs.session, job.inputs.single
     calls = (lambda: session.run(feed)), (lambda: runner.run(feed))
-    if min(job.inputs.original_bytes, artifact.bytes) > KEPT_BYTES:
-        return lambda number: _alone(*calls, lambda: stand_by(session, runner), number)
+    if job.inputs.original_bytes + artifact.bytes > 2 * KEPT_BYTES:
+        return lambda number: _alone(*calls, lambda: renew(session, runner), number)
 
     def pair(number: int) -> PairedTiming:
         if number:

@@ -214,9 +214,10 @@ class _Materializer:
         assert isinstance(graph, Graph)
         _check_range(array, dtype, value)
         kind = _FLOAT if self._simulate else dtype
+        source = value.const_value or Tensor(array)  # which is read each time: it may still lie in its file
 
         def convert() -> TensorProtocol:
-            return Tensor(round_to(array, dtype.name).astype(kind.numpy()))
+            return Tensor(round_to(source.numpy(), dtype.name).astype(kind.numpy()))
 
         tensor = LazyTensor(convert, dtype=kind, shape=Shape(array.shape))
         return self._edit.add_constant(tensor, f"{label(value)}_{_name(dtype)}", graph)

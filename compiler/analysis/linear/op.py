@@ -118,8 +118,9 @@ class LinearOp:
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """The shape of the weight as it is stored."""
-        return tuple(self.stored_weight().shape)
+        """The shape of the weight as it is stored; a large one is not read for it."""
+        tensor = self.weight.const_value if self.weight.is_initializer() else None
+        return tuple(self.stored_weight().shape if tensor is None else tensor.shape.numpy())
 
     @property
     def kernel_shape(self) -> tuple[int, ...]:

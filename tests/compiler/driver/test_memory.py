@@ -70,6 +70,22 @@ def test_one_session_at_a_time(optimize, loaded, monkeypatch, passes):
     assert alone.report.speed.rounds >= 15
 
 
+def test_two_models_that_are_large_together_are_timed_one_at_a_time(optimize, network_file, monkeypatch):
+    """Though the result, a third of the input, would not be too large alone."""
+    timed, choice = list[bool](), MODULES[1]
+    alone, kept = choice.compare_alone, int(0.6 * network_file.stat().st_size)
+
+    def spy(first, second, put_away):
+        timed.append(True)
+        return alone(first, second, put_away)
+
+    monkeypatch.setattr(choice, "KEPT_BYTES", kept)
+    monkeypatch.setattr(choice, "compare_alone", spy)
+    result = optimize("cleanup,fuse,quantize", "out")
+    assert result.report.result.bytes < kept
+    assert timed
+
+
 def test_outputs_that_are_large_are_held_a_few_at_a_time(optimize, loaded, monkeypatch):
     for module in MODULES:
         monkeypatch.setattr(module, "KEPT_BYTES", 0)
@@ -92,7 +108,7 @@ MEASURED = """
     import graphpress
     from graphpress.driver import choice
 
-    file, data, recipe = sys.argv[1:]
+    file, data, passes = sys.argv[1:]
     for name, value in {"KEPT_BYTES": 1 << 22, "LARGE_FILE_BYTES": 1 << 22}.items():
         for module in ("runtime.session", "driver.choice", "evaluation.evaluate", "ir.files", "ir.weights"):
             if hasattr(sys.modules[f"graphpress.{module}"], name):
@@ -105,7 +121,7 @@ MEASURED = """
 
     def run(model, output):
         options = {"max_drop": None, "allow_worse": True, "threads": 1}
-        return graphpress.optimize(model, data=data or None, recipe=recipe, output=output, **options)
+        return graphpress.optimize(model, data=data or None, passes=passes, output=output, **options)
 
     run(Path(file).with_name("small.onnx"), Path(file).with_name("small"))
     before = resident("VmRSS")
@@ -129,14 +145,16 @@ def large_model(file, external, count=COUNT):
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is not to be had here")
 @pytest.mark.parametrize("external", [False, True])
-@pytest.mark.parametrize(("recipe", "most"), [("cleanup", 1.3), ("int8", 2.3)])
-def test_a_run_holds_the_weights_about_once(tmp_path, external, recipe, most):
+@pytest.mark.parametrize(
+    ("passes", "most"), [("cleanup", 1.3), ("cleanup,fuse,quantize,repair", 2.3), ("prune{ratio=0.3}", 2.1)]
+)
+def test_a_run_holds_the_weights_about_once(tmp_path, external, passes, most):
     """Peak of resident memory per byte of weights, beyond what a small run leaves in memory."""
     weights = large_model(tmp_path / "model.onnx", external)
     large_model(tmp_path / "small.onnx", external, 1)
     np.savez(tmp_path / "data.npz", y0=np.random.default_rng(0).standard_normal((8, WIDTH), np.float32))
-    data = str(tmp_path / "data.npz") if recipe == "int8" else ""
-    command = [sys.executable, "-c", textwrap.dedent(MEASURED), str(tmp_path / "model.onnx"), data, recipe]
+    data = str(tmp_path / "data.npz") if "quantize" in passes else ""
+    command = [sys.executable, "-c", textwrap.dedent(MEASURED), str(tmp_path / "model.onnx"), data, passes]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < most * weights

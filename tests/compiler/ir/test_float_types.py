@@ -1,5 +1,7 @@
 """Float types written out: Casts only where two types meet, constants once, public names and types as before."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,22 @@ def test_constants_are_converted_once_and_float_copies_dropped(mlp, ask, materia
         "w_float16": DataType.FLOAT16,
         "bias_float16": DataType.FLOAT16,
     }
+
+
+def test_constants_that_lie_in_their_file_are_not_held_in_memory(build, ask, materialized, tmp_path, monkeypatch):
+    monkeypatch.setattr("graphpress.ir.weights.LARGE_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr("graphpress.ir.files.LARGE_FILE_BYTES", 1 << 20, raising=False)
+    weight = np.random.default_rng(0).standard_normal((1024, 1024), np.float32)
+    model = build("(float[N,1024] x) => (float[N,1024] y) { y = MatMul(x, w) }", w=weight)
+    (file,) = save(model, tmp_path / "model.onnx")
+    del model
+    tracemalloc.start()
+    after = materialized(ask(load(file)))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < weight.nbytes / 4
+    converted = after.graph.initializers["w_float16"].const_value
+    np.testing.assert_array_equal(converted.numpy(), weight.astype(np.float16))
 
 
 def test_a_constant_read_in_two_types_is_there_in_both(mlp, ask, materialized, casts, agree):

@@ -98,3 +98,9 @@ def test_the_operators_of_a_shared_weight(build):
     model = build("(float[2,3] x) => (float[2,3] y) { a = MatMul(x, w) b = Gemm<transB=1>(a, w) y = Add(b, w) }", w=w)
     ops = linear_ops_of(model.graph.initializers["w"])
     assert [op.node.op_type for op in ops] == ["MatMul", "Gemm"]
+
+
+def test_shapes_are_known_without_reading_the_weight(build, monkeypatch):
+    op, weight = op_with(build, "Conv", (4, 3, 2, 5))
+    monkeypatch.setattr(type(op.weight.const_value), "numpy", lambda self: pytest.fail("it was read"))
+    assert (op.weight_shape, op.channels_in, op.channels_out) == (weight.shape, 3, 4)
