@@ -40,6 +40,15 @@ class Dataset:
     notes: tuple[str, ...] = ()
     borrowed: bool = False
 
+    def in_batches_of(self, most: int) -> Dataset:
+        """The same, with at most so many samples in a feed, where nobody chose how many."""
+        parts = [part for part in (self.calibration, self.evaluation, self.selection) if part is not None]
+        cut = {id(part): part.in_batches_of(most) for part in parts}  # one that stands for two stays one
+        calibration, evaluation, selection = (
+            cut.get(id(part)) for part in (self.calibration, self.evaluation, self.selection)
+        )
+        return replace(self, calibration=calibration, evaluation=evaluation, selection=selection)
+
     def fingerprints(self) -> dict[str, str]:
         """The content hash of each part that is there, by its name."""
         parts = {"calibration": self.calibration, "evaluation": self.evaluation, "selection": self.selection}

@@ -225,6 +225,7 @@ class PartReader:
             labels,
             batch_size=1,
             padded=fixed is not None,
+            chosen=bool(fixed or self.batch),
             spec=self._spec_text(part, columns),
             notes=(*notes, *_shortfall(part, total)),
         )

@@ -59,6 +59,10 @@ class Samples(ABC):
     def take(self, places: Sequence[int]) -> Samples:
         """What lies at these places of ``shapes``, in ascending order."""
 
+    def in_batches_of(self, most: int) -> Samples:
+        """The same, with at most so many samples in a feed, where nobody chose how many."""
+        return self
+
     @abstractmethod
     def shapes(self) -> Sequence[Shapes]:
         """What each sample is fed as, or each whole feed where somebody else's code makes feeds."""
@@ -121,6 +125,7 @@ class ColumnSamples(Samples):
         labels: ``[len(indices), ...]``, or None.
         batch_size: the most samples a feed holds.
         padded: the model fixes the batch size, so that the last feed is filled up.
+        chosen: somebody chose the batch size, the model or the user.
         spec: how the data is read, for the fingerprint.
         notes: for the report.
     """
@@ -130,6 +135,7 @@ class ColumnSamples(Samples):
     labels: np.ndarray | None
     batch_size: int
     padded: bool = False
+    chosen: bool = False
     spec: str = ""
     notes: tuple[str, ...] = ()
 
@@ -160,6 +166,10 @@ class ColumnSamples(Samples):
             indices=[self.indices[at] for at in places],
             labels=None if self.labels is None else self.labels[list(places)],
         )
+
+    def in_batches_of(self, most: int) -> Samples:
+        """The same with smaller feeds, unless the model or the user chose the batch size."""
+        return self if self.chosen else replace(self, batch_size=min(self.batch_size, most))
 
     def shapes(self) -> Sequence[Shapes]:
         """What each sample is fed as when it is alone."""

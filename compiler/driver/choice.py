@@ -363,7 +363,7 @@ def compare(job: Job, artifact: Artifact, *, decides: bool = True, end: float = 
             end=end,
         )
         comparison = replace(comparison, timing=timing)
-        stand_by(job.inputs.session, runner)
+        renew(job.inputs.session, runner)  # nobody is in a hurry for them any more
     return comparison
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphpress.analysis.leading_axes import steps_in_front
+from graphpress.analysis.memory import least_activation_bytes, peak_activation_bytes
 from graphpress.analysis.shapes import assume_shapes, concrete_shapes
 from graphpress.backend import ShapeRange
 from graphpress.data import Dataset, Feed, Shapes, data_files, load_dataset, shapes_of
@@ -48,6 +49,8 @@ from graphpress.targets import load_target
 from graphpress.targets.load import target_text
 
 UNUSED = "the data was not used: nothing of the model can be computed without what nothing here can run"
+BATCH_BYTES = 256 << 20
+"""Of inputs, intermediate values and outputs of one call, as long as a single sample fits."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,12 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         data, fingerprints = Dataset(notes=(UNUSED,)), {}
     _check_recorded(config.recipe.manifest, records, fingerprints, config.options)
     Watched(before, ModelError).check()  # it was read three times; from now on the digest tells
+    fed = _fed_shapes(data)
+    fed_shapes = shapes or (concrete_shapes(original, fed) if fed else {})
+    most = _fitting(original, fed_shapes)
+    data = data.in_batches_of(most)
+    if most == 1:
+        session.release_between_uses()
     answers = first_answers(probing, specs, data, config)
     if not answers.probe.expected and probing is session:
         answers = answers_as_it_stands(file, specs, data, config) or answers
@@ -195,7 +204,7 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         file=file,
         records=records,
         original=original,
-        original_shapes=shapes or concrete_shapes(original),
+        original_shapes=shapes or (fed_shapes if fed == shapes_of(single) else concrete_shapes(original)),
         model=model,
         left=tuple(left),
         specs=specs,
@@ -208,6 +217,18 @@ def open_inputs(file: ModelFile, config: RunConfig) -> RunInputs:
         watch=Watch((Watched(before, ModelError, lambda: _are_as_recorded(files, records), files), watched_data)),
         docs=docs,
     )
+
+
+def _fed_shapes(data: Dataset) -> Shapes:
+    """What the first sample is fed as; none without data."""
+    part = data.calibration or data.evaluation
+    return part.shapes()[0] if part else {}
+
+
+def _fitting(model: Model, shapes: Mapping[str, Dims]) -> int:
+    """How many samples can be run at once within ``BATCH_BYTES``, by the shapes of one, as far as they are known."""
+    each = peak_activation_bytes(model, shapes) or least_activation_bytes(model, shapes)
+    return max(1, BATCH_BYTES // max(1, each))
 
 
 def _read_data(options: Options, specs: Sequence[InputSpec]) -> tuple[Dataset, Mapping[str, str], Watched]:

@@ -117,7 +117,7 @@ def _draw(model: Model, values: Mapping[str, Value], feed: Feed, threads: int) -
     places = edit.add_constant(np.random.default_rng(0).integers(0, 1 << 62, ELEMENTS), "places")
     drawn = {name: _drawing(edit, value, everything, places) for name, value in values.items()}
     model.graph.outputs.extend(output for pair in drawn.values() for output in pair)
-    answer = Session(model, threads=threads, optimization="none").run(feed)
+    answer = Session(model, threads=threads, optimization="none", arena=False).run(feed)
     return {name: _drawn(answer, *outputs) for name, outputs in drawn.items()}
 
 

@@ -32,7 +32,7 @@ from graphpress.runtime import Infer, Session, stand_by
 
 SAMPLES = 256
 """Samples on which damage is measured as a rule."""
-MAX_BYTES = 512 << 20
+MAX_BYTES = 128 << 20
 """Of feeds and outputs that are kept, as long as a single feed fits."""
 LOST = 1e6
 """Damage where the outputs are no numbers any more."""

@@ -59,9 +59,8 @@ def _observe(
     """Show the values to their observers, all at a time; returns the number of samples."""
     inputs = {value.name for value in model.graph.inputs}
     defaults = {name: constant.numpy() for name, constant in _defaults(model) if name in observers}
-    session = Session(
-        model, threads=threads, optimization="basic", extra_outputs=[name for name in observers if name not in inputs]
-    )
+    wanted = [name for name in observers if name not in inputs]
+    session = Session(model, threads=threads, optimization="basic", extra_outputs=wanted, arena=False)
     fed, seen, step = fed_inputs(model), 0, ChunkSize()
     for feed in progress.track(feeds, "observing"):
         for piece in pieces(feed, fed, step):
