@@ -134,7 +134,7 @@ class Planner:
         end = float("inf")
         if deadline.seconds is not None:
             end = time.monotonic() + TIME_SHARE * deadline.left(PASSES)
-        return replace(self._context, progress=TimedProgress(self._context.progress, end))
+        return replace(self._context, progress=TimedProgress(self._context.progress, lambda: end))
 
     def _try(self, plan: Plan, trial: PlanTrial) -> None:
         copy = clone(self._drafts.model)
