@@ -15,7 +15,7 @@ from graphpress.passes.training.distill import Distill
 from graphpress.progress import Silent
 from graphpress.runtime import compare_latency
 
-LIMIT = 3.0
+LIMIT = 8.0
 
 
 @dataclass(frozen=True)
