@@ -17,7 +17,7 @@ FOLDERS = {
     "backends": "graphpress/backends",
     "models": "graphpress/models",
 }
-SHIPPED = {".py", ".toml", ".yaml", ".j2", ".json", ".onnx", ".typed"}
+SHIPPED = {".py", ".toml", ".yaml", ".j2", ".json", ".onnx", ".typed", ".c", ".h"}
 
 pytestmark = [
     pytest.mark.slow,
