@@ -48,7 +48,7 @@ def candidate_shapes(
     seen = set()
     for sizes in islice(_assignments(kinds), MOST_CANDIDATES):
         known = {**sizes, **settled}
-        shapes = {item.name: given.get(item.name) or _shape(item, known) for item in inputs}
+        shapes = {item.name: given[item.name] if item.name in given else _shape(item, known) for item in inputs}
         if (key := tuple(shapes.values())) not in seen:
             seen.add(key)
             yield shapes

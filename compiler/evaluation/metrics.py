@@ -18,6 +18,7 @@ from graphpress.evaluation.distributions import class_log_probabilities
 from graphpress.evaluation.metric import Guess, Metric
 from graphpress.evaluation.outputs import (
     Predictions,
+    check_whole,
     class_count,
     class_output,
     compared,
@@ -199,6 +200,7 @@ def _surprise(scored: Scored, predictions: Predictions) -> np.ndarray:
     scores, labels = class_log_probabilities(array), predictions.labels
     if labels is None:
         scores, labels = scores[:, :-1], next_tokens(predictions, scores.shape[:-1])
+    check_whole(labels)
     if labels.shape != scores.shape[:-1]:
         raise DataError(
             f"of shape {list(labels.shape)}, which do not go with scores of shape {list(scores.shape)}",

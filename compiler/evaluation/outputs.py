@@ -175,7 +175,24 @@ def trimmed(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def check_whole(labels: np.ndarray) -> None:
+    """Whether labels can count classes.
+
+    Raises:
+        DataError: they are fractions, as the targets of a regression are.
+    """
+    if labels.dtype.kind not in "iu":
+        raise DataError(
+            f"are {labels.dtype}, and not all of them whole numbers: the metric counts classes by them",
+            where="labels",
+            fix="give class indices; for targets of a regression give a metric of your own as module:function, "
+            "or leave labels out: results are compared with the original's",
+        )
+
+
 def _check_labels(labels: np.ndarray, shape: tuple[int, ...], classes: int | None) -> None:
+    if classes is not None:
+        check_whole(labels)
     if labels.shape != shape:
         one_hot = classes is not None and labels.shape == (*shape, classes)
         raise DataError(

@@ -44,6 +44,11 @@ def test_a_name_is_one_size_and_what_text_shares_is_no_image():
     assert shapes(I64, ids=("N", "S"), mask=("N", 1, "S", "S"))[0]["ids"] == (1, 128)
 
 
+def test_a_given_scalar_is_given():
+    """Sequences and optional values are fed as scalars are, whatever their elements declare."""
+    assert shapes(given={"x": ()}, x=("N", 8), y=(2, 3)) == [{"x": (), "y": (2, 3)}]
+
+
 def test_given_shapes_settle_what_shares_their_names():
     assert shapes(given={"x": (4, 7)}, x=("N", "T"), y=("T", "N"), z=("N", 2)) == [
         {"x": (4, 7), "y": (7, 4), "z": (4, 2)}

@@ -258,6 +258,8 @@ def test_metrics_that_cannot_be(name, reason):
     [
         (identity, LABELS + 1, "top1", "run from 1 to 6"),
         (identity, LABELS[:, None].repeat(2, 1), "top1", "do not go with"),
+        (identity, LABELS + 0.5, "top1", "not all of them whole numbers"),
+        (identity, LABELS + 0.5, "perplexity", "not all of them whole numbers"),
         (lambda feed: {"y": feed["x"][:, :1]}, LABELS, "top1", "no output scores classes"),
         (identity, LABELS, lambda outputs, labels: np.ones(3), "for 32 samples"),
         (identity, LABELS, lambda outputs, labels: "good", "returned str"),
