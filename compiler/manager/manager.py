@@ -27,6 +27,7 @@ from graphpress.manager.contract import Context, Outcome, Pass, RewritePass
 from graphpress.manager.evaluator import EvaluationResult, miss
 from graphpress.manager.pass_run import PassRun
 from graphpress.manager.recipe import EXPLICIT, Recipe
+from graphpress.manager.records import TIME_IS_UP
 from graphpress.manager.run import Checkpoint, LosslessStage, Run
 from graphpress.manager.stages import Stage, stages_of
 from graphpress.manager.transaction import Transaction
@@ -226,7 +227,7 @@ class Manager:
         if not self._late():
             pass_run.note(f"still changing after {MAX_ROUNDS} rounds: stopped")
         elif turn >= len(active):
-            pass_run.note("the time limit was reached: stopped")
+            pass_run.note(f"{TIME_IS_UP}: stopped")
         for late in active[turn:]:
             late.refuse_for_time()
 

@@ -10,7 +10,7 @@ from graphpress.analysis.shapes import concrete_shapes, known_shapes
 from graphpress.ir import Dims, Model, Refusal, count_nodes
 from graphpress.manager.contract import Pass
 from graphpress.manager.recipe import options_of
-from graphpress.manager.records import PassRecord, PassStatus
+from graphpress.manager.records import TIME_IS_UP, PassRecord, PassStatus
 
 
 @dataclass
@@ -64,7 +64,7 @@ class PassRun:
 
     def refuse_for_time(self) -> None:
         """The pass does not run, for want of time."""
-        self.refuse(Refusal(self.pass_.name, "the time limit was reached", "raise --time-limit"))
+        self.refuse(Refusal(self.pass_.name, TIME_IS_UP, "raise --time-limit"))
 
     def leave_out(self, why: str) -> None:
         """The pass ran, and the result is made without it.

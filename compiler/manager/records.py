@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 PassStatus = Literal["applied", "refused", "rolled_back"]
 
+TIME_IS_UP = "the time limit was reached"
+"""Why a pass was not run, or not to its end."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PassRecord:

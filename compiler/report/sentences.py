@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from graphpress.errors import listed
-from graphpress.manager.records import PassRecord, SpeedVerdict, Verdict
+from graphpress.manager.records import TIME_IS_UP, PassRecord, SpeedVerdict, Verdict
 from graphpress.report.records import LayerRecord, Report
 
 UNKNOWN = "–"
@@ -78,13 +78,21 @@ def is_unmet(report: Report) -> bool:
 
 
 def outcome(report: Report) -> str:
-    """The outcome in one sentence, with what it means for ``model.onnx``; passes that broke and requests
-    that were not met come first, last what was dropped because it was not right, or missed the budget, and whether a
-    replay came out as recorded.
+    """The outcome in one sentence, with what it means for ``model.onnx``; passes that broke, requests that were not
+    met and what the time did not suffice for come first, last what was dropped because it was not right, or missed the
+    budget, and whether a replay came out as recorded.
     """
     faults = [f"dropped {state}" for state in report.dropped_for_fault]
     unmet = dict.fromkeys((*report.failures, *report.not_done))
-    return "; ".join((*unmet, _outcome(report), *_unrun(report), *_given_up(report), *faults, *_replay(report)))
+    return "; ".join(
+        (*unmet, *_too_late(report), _outcome(report), *_unrun(report), *_given_up(report), *faults, *_replay(report))
+    )
+
+
+def _too_late(report: Report) -> list[str]:
+    """How many passes the time limit left no time for."""
+    late = sum(refusal.why == TIME_IS_UP for refusal in report.refusals)
+    return [f"the time limit left no time for {plural(late, 'pass', 'passes')}"] if late else []
 
 
 def _unrun(report: Report) -> list[str]:
@@ -137,22 +145,28 @@ def _shortened(failure: str) -> str:
 
 def _outcome(report: Report) -> str:
     if report.status == "kept_original":
-        return "nothing better was found: model.onnx is the input model"
+        return "; ".join(["nothing better was found: model.onnx is the input model", *_refused_by_default(report)])
     if report.status == "budget_not_met":
         kept = "the passes asked for cost more accuracy than allowed; model.onnx is the best model inside the budget"
         return f"{kept}: it {'is the input model' if _unchanged(report) else _gains(report)}"
     lossy = [record for record in report.passes if record.transaction is not None]
     unchecked = lossy and report.verdict is None and report.result.metric is None
     doubt = "; without data its accuracy is not checked" if unchecked else ""
-    refused = dict.fromkeys(record.name for record in lossy if record.status == "refused")
-    whys = [] if report.not_done else [_refused(report, name) for name in refused]
-    return "; ".join([f"the optimized model {_gains(report)}{doubt}", *whys, *_few(report)])
+    return "; ".join([f"the optimized model {_gains(report)}{doubt}", *_refused_by_default(report), *_few(report)])
 
 
-def _refused(report: Report, name: str) -> str:
-    """That a lossy pass of the default recipe did nothing, and why."""
+def _refused_by_default(report: Report) -> list[str]:
+    """Which lossy passes of the default recipe did nothing, and why; those that came too late are told of by number."""
+    if report.not_done:
+        return []
+    lossy = (record for record in report.passes if record.transaction is not None and record.status == "refused")
+    whys = {name: _why_refused(report, name) for name in dict.fromkeys(record.name for record in lossy)}
+    return [f"{name} refused: {why}" for name, why in whys.items() if why != TIME_IS_UP]
+
+
+def _why_refused(report: Report, name: str) -> str:
     whys = (refusal.why for refusal in report.refusals if refusal.pass_name == name)
-    return f"{name} refused: {_shortened(next(whys, 'for the reason below'))}"
+    return _shortened(next(whys, "for the reason below"))
 
 
 def _few(report: Report) -> list[str]:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict, Verdict
+from graphpress.manager.records import TIME_IS_UP, PassRecord, RefusalRecord, SpeedVerdict, Verdict
 from graphpress.report import sentences
 from graphpress.report.records import Figures, LayerRecord
 
@@ -18,7 +18,19 @@ def test_a_pass_that_was_asked_for_and_did_nothing_says_why_in_the_headline(full
     record = PassRecord(name="quantize_weights", status="refused", transaction=1)
     refusal = RefusalRecord(pass_name="quantize_weights", where="quantize_weights", why="int4 weights need opset 21")
     report = replace(full_report, passes=(record,), refusals=(refusal,))
-    assert sentences.outcome(report).endswith("; quantize_weights refused: int4 weights need opset 21")
+    for status in ("delivered", "kept_original"):
+        text = sentences.outcome(replace(report, status=status))
+        assert text.endswith("; quantize_weights refused: int4 weights need opset 21")
+
+
+@pytest.mark.parametrize("status", ["delivered", "kept_original", "budget_not_met"])
+def test_passes_that_came_too_late_are_counted_in_the_headline(full_report, status):
+    names = ("cse", "quantize")
+    records = tuple(PassRecord(name=name, status="refused", transaction=1) for name in names)
+    late = tuple(RefusalRecord(pass_name=name, where=name, why=TIME_IS_UP) for name in names)
+    text = sentences.outcome(replace(full_report, status=status, passes=records, refusals=late))
+    assert text.startswith("the time limit left no time for 2 passes; ")
+    assert "refused" not in text
 
 
 @pytest.mark.parametrize(
