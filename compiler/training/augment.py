@@ -2,6 +2,10 @@
 
     shift   cut the image out of itself widened by its mirrored border, up to an eighth of its size off center
     flip    mirror it left to right, every other time
+    mix     a·x + (1 - a)·y with another image of the batch, every other time, a uniform in [0, 1]
+
+A mixture has no label, but a teacher's answer: few images become many that way ("mixup" in Beyer et al., Knowledge
+distillation: a good teacher is patient and consistent, arXiv 2106.05237).
 
 What an image is, is decided by shape: the one input that is floating point of rank 4, with 1, 3 or 4 channels and
 both other extents at least 8. Everything is a function of seed and step.
@@ -22,22 +26,31 @@ SHARE = 8
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random shifts, and flips where asked for.
+    """Random shifts, and flips and mixtures where asked for.
 
     Args:
         name: the input that holds the images.
         channels_first: whether it is ``[N, C, H, W]``, else ``[N, H, W, C]``.
         flip: mirror left to right as well.
+        mix: mix images of a batch as well.
     """
 
     name: str
     channels_first: bool
     flip: bool = False
+    mix: bool = False
+
+    @property
+    def label(self) -> str:
+        """What it does, for a sentence."""
+        *first, last = ["shifted", *(["mirrored"] if self.flip else []), *(["mixed"] if self.mix else [])]
+        return f"{', '.join(first)} and {last}" if first else last
 
     def __call__(self, feed: Mapping[str, np.ndarray], seed: Sequence[int]) -> dict[str, np.ndarray]:
         """The feed with its images changed at random, a function of ``seed``."""
         random = np.random.default_rng(list(seed))
-        return {**feed, self.name: self._changed(feed[self.name], random)}
+        changed = self._moved(feed[self.name], random)
+        return {**feed, self.name: _mixed(changed, random) if self.mix else changed}
 
     def flipped(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The feed with every image mirrored."""
@@ -47,7 +60,7 @@ class Augmentation:
     def _width(self) -> int:
         return 3 if self.channels_first else 2
 
-    def _changed(self, images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    def _moved(self, images: np.ndarray, random: np.random.Generator) -> np.ndarray:
         rows = self._width - 1
         height, width = images.shape[rows], images.shape[self._width]
         down, right = height // SHARE, width // SHARE
@@ -63,6 +76,16 @@ class Augmentation:
             image = wide[(at, slice(None), *rest) if self.channels_first else (at, *rest)]
             changed[at] = np.flip(image, self._width - 1) if mirrored[at] else image
         return changed
+
+
+def _mixed(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Every other image, on average, mixed with one of the batch."""
+    count = len(images)
+    others = images[random.permutation(count)]
+    alone = random.integers(0, 2, count).astype(bool)
+    share = np.where(alone, 1.0, random.uniform(0, 1, count)).astype(images.dtype).reshape(-1, 1, 1, 1)
+    mixed: np.ndarray = share * images + (1 - share) * others
+    return mixed
 
 
 def find_images(shapes: Mapping[str, tuple[int, ...]], floating: Mapping[str, bool]) -> Augmentation | None:

@@ -130,6 +130,10 @@ class Recovery(Pass):
         """Whether what the samples are compared with holds for a shifted image, too."""
         raise NotImplementedError
 
+    def may_mix(self) -> bool:
+        """Whether there is something to compare a mixture of two images with."""
+        return False
+
     def run(self, model: Model, context: Context) -> Outcome:
         """Train, then write the best weights back.
 
@@ -267,9 +271,10 @@ class Recovery(Pass):
                 where=f"{self.name}{{augment={self.augment}}}",
                 fix="leave augment out",
             )
-        return (
-            None if augmentation is None else replace(augmentation, flip=self._flips(augmentation, data, task, context))
-        )
+        if augmentation is None:
+            return None
+        mix = self.augment == "auto" and self.may_mix()
+        return replace(augmentation, flip=self._flips(augmentation, data, task, context), mix=mix)
 
     def _flips(self, augmentation: Augmentation, data: TrainingData, task: TrainingTask, context: Context) -> bool:
         if self.augment != "auto":
@@ -390,7 +395,7 @@ def _notes(
 ) -> list[str]:
     notes = []
     if augmentation is not None:
-        notes.append(f"images were shifted{' and mirrored' if augmentation.flip else ''} at random")
+        notes.append(f"images were {augmentation.label} at random")
     notes += _rate_notes(training)
     if training.slowed:
         notes.append(f"the learning rate was lowered {training.slowed} times because the loss blew up")

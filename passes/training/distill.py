@@ -73,8 +73,9 @@ class Distill(Recovery):
         batch_size: samples a step.
         learning_rate: at its highest; None for one that suits the size of the weights and short trials from the start.
         optimizer: adam, or sgd with momentum; auto takes sgd where most of the work is convolution.
-        augment: vary images: shift them, or flip them left to right as well. By itself it shifts, and flips where the
-            teacher takes nearly all mirrored images for the same class; other data is left as it is.
+        augment: vary images: shift them, or flip them left to right as well. By itself it shifts, mixes images of a
+            batch with each other where no labels are learned, and flips where the teacher takes nearly all mirrored
+            images for the same class; other data is left as it is.
         holdout: share of the data that is not trained on, but measured to find the best weights.
         patience: end when the held-out loss has not fallen for this many of forty measurements; None for never.
         checkpoint_seconds: save the state this often; a run that was killed is taken up when it is started again.
@@ -129,6 +130,10 @@ class Distill(Recovery):
     def may_vary(self, labels: np.ndarray | None) -> bool:
         """The teacher sees what the student sees; labels must be of whole images."""
         return not self.labels or (labels is not None and labels.ndim == 1)
+
+    def may_mix(self) -> bool:
+        """The teacher answers for a mixture; a label does not."""
+        return not self.labels
 
     def task(self, model: Model, context: Context) -> TrainingTask:
         """Outputs of the teachers, inner values of the start, labels of the data."""

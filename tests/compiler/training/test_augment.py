@@ -55,3 +55,26 @@ def test_flips_are_a_matter_of_choice():
 def test_flipped_mirrors_all():
     flipped = Augmentation("x", channels_first=True).flipped({"x": IMAGES})["x"]
     np.testing.assert_array_equal(flipped, IMAGES[..., ::-1])
+
+
+def test_a_mixture_lies_between_two_images_of_the_batch():
+    images = np.repeat(np.arange(6, dtype=np.float32), 16 * 24 * 3).reshape(6, 3, 16, 24)
+    mixed = Augmentation("x", channels_first=True, mix=True)({"x": images}, (0, 1))["x"]
+    levels = mixed[:, 0, 0, 0]
+    assert mixed.dtype == images.dtype
+    np.testing.assert_allclose(mixed, np.broadcast_to(levels.reshape(-1, 1, 1, 1), mixed.shape), rtol=1e-6)
+    assert 0 <= levels.min() <= levels.max() <= 5
+    assert 0 < (levels != np.arange(6)).sum() < 6, "some stay alone"
+
+
+def test_a_batch_of_one_has_nothing_to_be_mixed_with():
+    alone, mixed = (Augmentation("x", True, mix=mix)({"x": IMAGES[:1]}, (0, 1))["x"] for mix in (False, True))
+    np.testing.assert_allclose(mixed, alone, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flip", "mix", "label"),
+    [(False, False, "shifted"), (True, False, "shifted and mirrored"), (True, True, "shifted, mirrored and mixed")],
+)
+def test_it_says_what_it_does(flip, mix, label):
+    assert Augmentation("x", True, flip, mix).label == label
