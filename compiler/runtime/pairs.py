@@ -27,7 +27,9 @@ Feed: TypeAlias = Mapping[str, np.ndarray]
 LEAST_PAIRS = 6
 MOST_PAIRS = 12
 LEAST_LARGE = 3
-"""Pairs of models that take long to load, or to run."""
+"""Pairs of models that take long to load, or to run, or of which one is much faster."""
+MUCH_FASTER = 0.8
+"""Upper bound of a ratio below which nobody asks whether it might be one."""
 SPREAD = 0.08
 """Standard deviation of the logarithm of the ratio of a pair of sessions, where too few pairs were timed to tell."""
 LONG_LOADING = 2.0
@@ -67,7 +69,8 @@ def over_pairs(
     """Time fresh pairs of sessions until the answer is settled, some more if it is not.
 
     Looking again and again until an interval says what one hopes for would find it in the end. So ``settled`` may end
-    the measurement on a verdict that costs nothing where it is wrong; any other rests on all of the pairs.
+    the measurement on a verdict that costs nothing where it is wrong; any other rests on all of the pairs. A second
+    model that is ``MUCH_FASTER`` needs few of them.
 
     Args:
         pair: times one pair of sessions, fresh ones but for the first: called with its number.
@@ -83,10 +86,10 @@ def over_pairs(
         timings.append(pair(len(timings)))
         now, count = time.monotonic(), len(timings)
         next_takes = now - started + (loading if count == 1 else 0.0)
-        is_late = now - began > limit
+        few_are_enough = now - began > limit or joined(timings).high < MUCH_FASTER
         if (
             now + next_takes > end
-            or (is_late and count >= LEAST_LARGE)
+            or (few_are_enough and count >= LEAST_LARGE)
             or (count >= least and settled(joined(timings)))
         ):
             break

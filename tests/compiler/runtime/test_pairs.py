@@ -44,8 +44,14 @@ def test_what_is_not_even_likely_to_be_worse_is_not_looked_at_longer():
     assert verdict(1.2, 0).timing.pairs == MOST_PAIRS
 
 
+def test_what_is_much_faster_needs_few_pairs():
+    assert np.mean([verdict(0.5, seed).timing.pairs for seed in range(100)]) < LEAST_LARGE + 0.2
+    assert np.mean([verdict(0.9, seed).timing.pairs for seed in range(100)]) > LEAST_PAIRS - 0.2
+    assert np.mean([verdict(1.0, seed).timing.pairs for seed in range(100)]) >= LEAST_PAIRS
+
+
 def test_what_is_larger_is_looked_at_until_it_is_surely_faster():
-    assert verdict(0.5, 0, bytes_after=101).timing.pairs == LEAST_PAIRS
+    assert verdict(0.85, 0, bytes_after=101).timing.pairs == LEAST_PAIRS
     assert verdict(1.0, 0, bytes_after=101).timing.pairs == MOST_PAIRS
 
 
