@@ -31,6 +31,12 @@ def here() -> list[Isa]:
     return HERE
 
 
+@pytest.fixture
+def newest(here: list[Isa]) -> Isa:
+    """What the backend compiles for on this machine."""
+    return here[-1]
+
+
 @pytest.fixture(params=HERE or [None], ids=lambda isa: isa.name if isa else "none")
 def isa(request: pytest.FixtureRequest) -> Isa:
     """Each instruction set that this processor has."""

@@ -57,10 +57,10 @@ def run(model, feed, isa, folder, threads=1):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_float_networks(name, isa, tmp_path):
+def test_float_networks(name, newest, tmp_path):
     model, feed = network(name)
     expected = Session(model).run(feed)
-    for key, value in run(model, feed, isa, tmp_path).items():
+    for key, value in run(model, feed, newest, tmp_path).items():
         np.testing.assert_allclose(value, expected[key], rtol=1e-4, atol=1e-5)
 
 
