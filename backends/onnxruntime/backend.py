@@ -86,13 +86,21 @@ class OnnxRuntimeBackend(Backend):
     def compile(self, prepared: Prepared, options: CompileOptions, out: Path) -> Artifact:
         """Write ``out/model.onnx`` (and its data file when large) and load it."""
         notes = (RANGES_UNUSED,) if options.ranges else ()
-        if options.unchanged:
-            files = copy_model(options.unchanged, out)
-        else:
-            delivered = with_inner_shapes(prepared.delivered) if options.inner_shapes else prepared.delivered
-            files = save(delivered, out / "model.onnx")
+        files = write_model(prepared, options, out)
         left_float = None if _is_all_float(prepared) else _left_float(prepared.annotated)
         return OnnxRuntimeArtifact(files, options.threads, notes, left_float, _partial(files[0], prepared.delivered))
+
+
+def write_model(prepared: Prepared, options: CompileOptions, out: Path) -> list[Path]:
+    """Write what is delivered as ``out/model.onnx``, or the files of the input model where that is delivered as it is.
+
+    Returns:
+        The model, then its external data.
+    """
+    if options.unchanged:
+        return copy_model(options.unchanged, out)
+    delivered = with_inner_shapes(prepared.delivered) if options.inner_shapes else prepared.delivered
+    return save(delivered, out / "model.onnx")
 
 
 class OnnxRuntimeArtifact:

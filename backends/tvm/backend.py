@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphpress.analysis.shapes import concrete_shapes, with_inner_shapes
+from graphpress.analysis.shapes import concrete_shapes
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
+from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend, write_model
 from graphpress.errors import BackendError
-from graphpress.ir import Model, Refusal, Shape, Value, clone, copy_model, dims_of, forget_inner_types, save, values_of
-from graphpress.ir.qdq import materialize_qdq, unmaterializable
-from graphpress.ir.saturation import absorb_activations
+from graphpress.ir import Model, Refusal, Shape, Value, clone, dims_of, values_of
+from graphpress.ir.qdq import unmaterializable
 from graphpress.runtime.environment import cpu_flags, library_versions
 from graphpress.scratch import scratch_folder
 from graphpress.targets import Target
@@ -58,12 +58,8 @@ class TvmBackend(Backend):
         return [*unmaterializable(model), *opened]
 
     def prepare(self, annotated: Model, target: Target) -> Prepared:
-        """The ONNX file that comes along computes the same in ONNX Runtime, and stands for the library."""
-        delivered = clone(annotated)
-        materialize_qdq(delivered)
-        absorb_activations(delivered)
-        forget_inner_types(delivered)
-        return Prepared(annotated, delivered, simulation=delivered)
+        """The ONNX file that comes along is the one for ONNX Runtime, where it computes the same as the library."""
+        return OnnxRuntimeBackend().prepare(annotated, target)
 
     def compile(self, prepared: Prepared, options: CompileOptions, out: Path) -> Artifact:
         """Write the model file, the library, its weights and its header.
@@ -80,11 +76,7 @@ class TvmBackend(Backend):
             write_library(program, isa, scratch, COMPILER)
             for name in DELIVERED:
                 shutil.copyfile(scratch / name, out / name)
-        if options.unchanged:
-            files = copy_model(options.unchanged, out)
-        else:
-            delivered = with_inner_shapes(prepared.delivered) if options.inner_shapes else prepared.delivered
-            files = save(delivered, out / "model.onnx")
+        files = write_model(prepared, options, out)
         return TvmArtifact([*files, *(out / name for name in DELIVERED)], program, options.threads)
 
 

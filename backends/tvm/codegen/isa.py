@@ -13,6 +13,7 @@ how the codes must be written for it:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -65,8 +66,25 @@ class Dot(Protocol):
         ...
 
 
+class BytesDot(ABC):
+    """What takes four bytes at a time: those of one pixel spread over all lanes are a case of its ``products``."""
+
+    def operand(self, b: KernelBuilder, memory: Memory, offset: Expr) -> Expr:
+        """Four bytes as one 32-bit number."""
+        return b.let(tirx.reinterpret("int32", b.load(memory, offset, GROUP)))
+
+    def multiply(self, accumulator: Expr, activations: Expr, weights: Expr, lanes: int) -> Expr:
+        """The same four activations for each output channel."""
+        spread = tirx.reinterpret(typed("int8", GROUP * lanes), splat(activations, lanes))
+        return self.products(accumulator, spread, weights, lanes)
+
+    @abstractmethod
+    def products(self, accumulator: Expr, bytes_: Expr, weights: Expr, lanes: int) -> Expr:
+        """As ``Dot`` has it."""
+
+
 @dataclass(frozen=True)
-class FourByteDot:
+class FourByteDot(BytesDot):
     """An instruction that multiplies bytes by fours.
 
     Args:
@@ -81,15 +99,6 @@ class FourByteDot:
     takes_bytes: bool = True
     largest_weight: int = 128
 
-    def operand(self, b: KernelBuilder, memory: Memory, offset: Expr) -> Expr:
-        """Four bytes as one 32-bit number."""
-        return b.let(tirx.reinterpret("int32", b.load(memory, offset, GROUP)))
-
-    def multiply(self, accumulator: Expr, activations: Expr, weights: Expr, lanes: int) -> Expr:
-        """One instruction."""
-        spread = tirx.reinterpret(typed("int8", GROUP * lanes), splat(activations, lanes))
-        return self.products(accumulator, spread, weights, lanes)
-
     def products(self, accumulator: Expr, bytes_: Expr, weights: Expr, lanes: int) -> Expr:
         """One instruction."""
         factors = (weights, bytes_) if self.weights_first else (bytes_, weights)
@@ -97,7 +106,7 @@ class FourByteDot:
 
 
 @dataclass(frozen=True)
-class MaddubsDot:
+class MaddubsDot(BytesDot):
     """Two instructions of older x86: pairs of products in 16 bits, saturated, then pairs of those in 32.
 
     Args:
@@ -111,15 +120,6 @@ class MaddubsDot:
     activations: str = "uint8"
     takes_bytes: bool = True
     largest_weight: int = 64
-
-    def operand(self, b: KernelBuilder, memory: Memory, offset: Expr) -> Expr:
-        """Four bytes as one 32-bit number."""
-        return b.let(tirx.reinterpret("int32", b.load(memory, offset, GROUP)))
-
-    def multiply(self, accumulator: Expr, activations: Expr, weights: Expr, lanes: int) -> Expr:
-        """Exact where |weight| ≤ 64."""
-        spread = tirx.reinterpret(typed("int8", GROUP * lanes), splat(activations, lanes))
-        return self.products(accumulator, spread, weights, lanes)
 
     def products(self, accumulator: Expr, bytes_: Expr, weights: Expr, lanes: int) -> Expr:
         """Exact where |weight| ≤ 64."""

@@ -11,9 +11,10 @@ pytest.importorskip("tvm", reason="needs graphpress[tvm]")
 
 import graphpress
 from graphpress.backend import CompileOptions
+from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.backends.tvm.backend import DELIVERED, TvmBackend
 from graphpress.errors import ModelError
-from graphpress.ir import save
+from graphpress.ir import save, serialize
 from graphpress.models import build
 from graphpress.targets import load_target
 
@@ -69,3 +70,9 @@ def test_an_operator_without_kernels_is_named_and_nothing_is_written(tmp_path):
     with pytest.raises(ModelError, match=r"node .* has no kernels"):
         backend.compile(backend.prepare(model, CPU.target), CPU, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_model_beside_the_library_is_the_one_for_onnxruntime():
+    model = build("resnet", depth=8, stem="cifar", width=8, image=16)
+    forms = [backend.prepare(model, CPU.target).delivered for backend in (TvmBackend(), OnnxRuntimeBackend())]
+    assert serialize(forms[0]) == serialize(forms[1])
