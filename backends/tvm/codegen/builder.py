@@ -61,17 +61,8 @@ class KernelBuilder:
         self._emit(tirx.For(variable, index(start), index(extent), tirx.ForKind.SERIAL, body))
 
     @contextmanager
-    def when(self, condition: bool | Expr) -> Iterator[None]:
-        """Statements that run where a condition holds; a condition that is known to hold leaves no trace.
-
-        Raises:
-            ValueError: the condition is known not to hold.
-        """
-        if isinstance(condition, bool):
-            if not condition:
-                raise ValueError("a block that never runs")
-            yield
-            return
+    def when(self, condition: Expr) -> Iterator[None]:
+        """Statements that run where a condition holds."""
         self._blocks.append([])
         yield
         self._emit(tirx.IfThenElse(condition, self._close(), None))
