@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -16,23 +15,27 @@ from graphpress.backends.tvm.emit import gather_weights, model_source
 from graphpress.backends.tvm.kernels.kernel import function, symbol
 from graphpress.backends.tvm.plan import plan_memory
 from graphpress.backends.tvm.program import CallerTensor, Program
+from graphpress.backends.tvm.toolchain import find_c_toolchain
 from graphpress.errors import ModelError
 
 RUNTIME = ("graphpress_runtime.c", "graphpress_runtime.h")
 
 
-def write_library(program: Program, isa: Isa, out: Path, compiler: str = "cc") -> Path:
+def write_library(program: Program, isa: Isa, out: Path) -> Path:
     """Compile and link a program.
 
     Args:
         program: the steps.
         isa: for what they were lowered.
         out: a folder; ``libmodel.so``, ``weights.bin`` and the C sources are written there.
-        compiler: C compiler of the target.
 
     Returns:
         The library.
+
+    Raises:
+        BackendError: there is no C compiler for the instruction set, or it fails.
     """
+    toolchain = find_c_toolchain(isa.triple)
     weights, plan = gather_weights(program), plan_memory(program)
     kernels = {symbol(step.kernel, isa): step.kernel for step in program.steps}
     write_object([function(kernel, isa) for kernel in kernels.values()], isa, out / "kernels.o")
@@ -42,7 +45,7 @@ def write_library(program: Program, isa: Isa, out: Path, compiler: str = "cc") -
         (out / name).write_text((resources.files(__package__) / "runtime" / name).read_text())
     sources = ["model.c", "graphpress_runtime.c", "kernels.o"]
     flags = ["-std=gnu11", "-O2", "-shared", "-fPIC", "-pthread", "-o", "libmodel.so"]
-    subprocess.run([compiler, *flags, *sources], cwd=out, check=True)
+    toolchain.run([*flags, *sources], out)
     return out / "libmodel.so"
 
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from graphpress.backends.tvm.artifact import Library
     from graphpress.backends.tvm.program import Program
 
-COMPILER = "cc"
 DELIVERED = ("libmodel.so", "weights.bin", "graphpress_runtime.h")
 EXTRA = 'pip install "graphpress[tvm]"'
 
@@ -34,10 +33,14 @@ class TvmBackend(Backend):
 
     def available(self) -> Availability:
         """It needs TVM to compile, and a C compiler to link."""
+        from graphpress.backends.tvm.toolchain import find_c_toolchain
+
         if find_spec("tvm") is None:
             return Availability(False, "apache-tvm is not installed", EXTRA)
-        if shutil.which(COMPILER) is None:
-            return Availability(False, f"there is no C compiler ({COMPILER})", "install gcc")
+        try:
+            find_c_toolchain()
+        except BackendError as error:
+            return Availability(False, error.what, error.fix)
         return Availability(True, f"apache-tvm {library_versions(('apache-tvm',))['apache-tvm']}")
 
     def check(self, model: Model, options: CompileOptions) -> Sequence[Refusal]:
@@ -66,6 +69,7 @@ class TvmBackend(Backend):
 
         Raises:
             ModelError: a node has no kernels.
+            BackendError: there is no C compiler, or it fails.
         """
         from graphpress.backends.tvm.artifact import write_library
         from graphpress.backends.tvm.lowering.lower import lower
@@ -73,7 +77,7 @@ class TvmBackend(Backend):
         isa = _host_isa()
         program = lower(_for_one_image(prepared.annotated), isa, options.threads)
         with scratch_folder() as scratch:
-            write_library(program, isa, scratch, COMPILER)
+            write_library(program, isa, scratch)
             for name in DELIVERED:
                 shutil.copyfile(scratch / name, out / name)
         files = write_model(prepared, options, out)

@@ -186,6 +186,11 @@ class Isa:
     features: tuple[str, ...] = ()
 
     @property
+    def triple(self) -> str:
+        """What C compilers call the machine."""
+        return f"{self.family}-linux-gnu"
+
+    @property
     def target(self) -> Expr:
         """TVM's target."""
         options: dict[str, object] = {"mcpu": self.processor, "mtriple": f"{self.family}-unknown-linux-gnu"}
