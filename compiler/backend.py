@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from graphpress.cache import NO_CACHE, ContentCache
 from graphpress.data import Shapes, shapes_of
 from graphpress.ir import Model, Refusal
 from graphpress.runtime.runner import InProcess, Runner
@@ -102,6 +103,7 @@ class CompileOptions:
         unchanged: where the input model is delivered as it is: its files, the model first, to copy (``copy_model``)
             in place of writing the same model anew; empty otherwise.
         inner_shapes: the input model declares shapes of inner values: what is written does so, too.
+        cache: keeps expensive results by content.
     """
 
     target: Target
@@ -111,6 +113,7 @@ class CompileOptions:
     unchanged: Sequence[Path] = ()
     made_up: bool = False
     inner_shapes: bool = False
+    cache: ContentCache = NO_CACHE
     seen: Callable[[], Sequence[Shapes]] | None = None
     runs: Callable[[Shapes], bool] = _unknown
 

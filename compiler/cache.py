@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,15 @@ from graphpress.scratch import reclaim, scratch_folder
 
 ASIDE = "aside-"
 """How names of folders begin in which an entry is written, until it is whole."""
+ROOM = 1 << 30
+"""Bytes that entries of bytes may take together."""
+BYTES = ".bin"
+"""Suffix of entries of bytes, which begin with their own digest."""
+DIGEST = hashlib.sha256().digest_size
 
 
 class ContentCache:
-    """JSON values in a folder, or nowhere when no folder was given.
+    """JSON values and bytes in a folder, or nowhere when no folder was given.
 
     A cache only saves time: one that cannot be read or written is done without from then on, and ``fault`` says why.
     """
@@ -59,27 +65,67 @@ class ContentCache:
             self._give_up(error)
             return None
 
-    def put(self, value: Any, *key: str) -> None:
-        """Store a value: written aside and renamed, so that a reader never sees half of it."""
+    def get_bytes(self, *key: str) -> bytes | None:
+        """The bytes stored under this key, or None (a damaged entry counts as absent)."""
         if self._folder is None:
-            return
-        file = self._file(key)
-        text = json.dumps(value)
+            return None
+        file = self._file(key, BYTES)
         try:
-            with scratch_folder(self._folder, ASIDE) as folder:
-                aside = folder / file.name
-                aside.write_text(text, encoding="utf-8")
-                aside.replace(file)
+            entry = file.read_bytes()
+        except FileNotFoundError:
+            return None
         except OSError as error:
             self._give_up(error)
+            return None
+        with suppress(OSError):  # a cache that others fill may not be ours to touch
+            os.utime(file)
+        return entry[DIGEST:] if entry[:DIGEST] == hashlib.sha256(entry[DIGEST:]).digest() else None
+
+    def put(self, value: Any, *key: str) -> None:
+        """Store a value: written aside and renamed, so that a reader never sees half of it."""
+        if self._folder is not None:
+            self._write([(self._file(key), json.dumps(value).encode())])
+
+    def put_bytes(self, entries: Mapping[tuple[str, ...], bytes]) -> None:
+        """Store bytes by key; those that nobody asked for longest go where all of them take more than ``ROOM``."""
+        if self._folder is None or not entries:
+            return
+        self._write([(self._file(key, BYTES), hashlib.sha256(data).digest() + data) for key, data in entries.items()])
+        self._make_room()
+
+    def _write(self, entries: Sequence[tuple[Path, bytes]]) -> None:
+        try:
+            with scratch_folder(self._folder, ASIDE) as folder:
+                for file, content in entries:
+                    aside = folder / file.name
+                    aside.write_bytes(content)
+                    aside.replace(file)
+        except OSError as error:
+            self._give_up(error)
+
+    def _make_room(self) -> None:
+        """Remove the oldest bytes; what another process removes meanwhile is no fault."""
+        if self._folder is None:
+            return
+        taken = 0
+        with suppress(OSError):
+            files = [(file, file.stat()) for file in self._folder.glob(f"*{BYTES}")]
+            for file, state in sorted(files, key=lambda entry: -entry[1].st_mtime_ns):
+                taken += state.st_size
+                if taken > ROOM:
+                    file.unlink(missing_ok=True)
 
     def _give_up(self, error: OSError) -> None:
         self.fault = without_cache(self._folder, error)
         self._folder = None
 
-    def _file(self, key: tuple[str, ...]) -> Path:
+    def _file(self, key: tuple[str, ...], suffix: str = ".json") -> Path:
         assert self._folder is not None
-        return self._folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.json"
+        return self._folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}{suffix}"
+
+
+NO_CACHE = ContentCache(None)
+"""Keeps nothing."""
 
 
 def without_cache(place: Path | None, error: Exception) -> str:

@@ -10,24 +10,26 @@ from pathlib import Path
 import numpy as np
 
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.codegen.objects import write_object
 from graphpress.backends.tvm.emit import gather_weights, model_source
-from graphpress.backends.tvm.kernels.kernel import function, symbol
+from graphpress.backends.tvm.kernels.kernel import symbol
+from graphpress.backends.tvm.object_files import write_objects
 from graphpress.backends.tvm.plan import plan_memory
 from graphpress.backends.tvm.program import CallerTensor, Program
 from graphpress.backends.tvm.toolchain import find_c_toolchain
+from graphpress.cache import NO_CACHE, ContentCache
 from graphpress.errors import ModelError
 
 RUNTIME = ("graphpress_runtime.c", "graphpress_runtime.h")
 
 
-def write_library(program: Program, isa: Isa, out: Path) -> Path:
+def write_library(program: Program, isa: Isa, out: Path, cache: ContentCache = NO_CACHE) -> Path:
     """Compile and link a program.
 
     Args:
         program: the steps.
         isa: for what they were lowered.
-        out: a folder; ``libmodel.so``, ``weights.bin`` and the C sources are written there.
+        out: a folder; ``libmodel.so``, ``weights.bin``, objects and the C sources are written there.
+        cache: of compiled kernels.
 
     Returns:
         The library.
@@ -38,12 +40,12 @@ def write_library(program: Program, isa: Isa, out: Path) -> Path:
     toolchain = find_c_toolchain(isa.triple)
     weights, plan = gather_weights(program), plan_memory(program)
     kernels = {symbol(step.kernel, isa): step.kernel for step in program.steps}
-    write_object([function(kernel, isa) for kernel in kernels.values()], isa, out / "kernels.o")
+    objects = write_objects(kernels, isa, out, cache)
     (out / "weights.bin").write_bytes(weights.data)
     (out / "model.c").write_text(model_source(program, plan, weights, isa))
     for name in RUNTIME:
         (out / name).write_text((resources.files(__package__) / "runtime" / name).read_text())
-    sources = ["model.c", "graphpress_runtime.c", "kernels.o"]
+    sources = ["model.c", "graphpress_runtime.c", *(file.name for file in objects)]
     flags = ["-std=gnu11", "-O2", "-shared", "-fPIC", "-pthread", "-o", "libmodel.so"]
     toolchain.run([*flags, *sources], out)
     return out / "libmodel.so"

@@ -77,7 +77,7 @@ class TvmBackend(Backend):
         isa = _host_isa()
         program = lower(_for_one_image(prepared.annotated), isa, options.threads)
         with scratch_folder() as scratch:
-            write_library(program, isa, scratch)
+            write_library(program, isa, scratch, options.cache)
             for name in DELIVERED:
                 shutil.copyfile(scratch / name, out / name)
         files = write_model(prepared, options, out)

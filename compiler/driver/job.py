@@ -90,6 +90,7 @@ class Job:
             unchanged=inputs.files if unchanged else [],
             made_up=inputs.data.calibration is None and inputs.data.evaluation is None,
             inner_shapes=declares_inner_shapes(inputs.original),
+            cache=self.config.cache,
             seen=lambda: inputs.shapes,
             runs=inputs.runs_on,
         )

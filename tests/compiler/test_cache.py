@@ -1,7 +1,10 @@
 """The cache by content."""
 
+import os
+
 import pytest
 
+from graphpress import cache as caches
 from graphpress.cache import ContentCache
 
 
@@ -70,3 +73,36 @@ def test_an_interrupt_tells_what_stays(tmp_path, values, notes):
     with pytest.raises(KeyboardInterrupt) as stop, cache.told():
         raise KeyboardInterrupt
     assert len(getattr(stop.value, "__notes__", [])) == notes
+
+
+def test_bytes_are_kept_beside_values(tmp_path):
+    cache = ContentCache(tmp_path)
+    cache.put_bytes({("a",): b"object", ("b",): b""})
+    cache.put(1, "a")
+    again = ContentCache(tmp_path)
+    assert (again.get_bytes("a"), again.get_bytes("b"), again.get_bytes("c")) == (b"object", b"", None)
+    assert again.get("a") == 1
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:-1] + b"?", lambda _: b""])
+def test_bytes_that_were_damaged_count_as_absent(tmp_path, damage):
+    cache = ContentCache(tmp_path)
+    cache.put_bytes({("a",): b"object"})
+    (entry,) = tmp_path.iterdir()
+    entry.write_bytes(damage(entry.read_bytes()))
+    assert cache.get_bytes("a") is None
+    cache.put_bytes({("a",): b"object"})
+    assert cache.get_bytes("a") == b"object"
+
+
+def test_bytes_that_nobody_asked_for_longest_make_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(caches, "ROOM", 1000)
+    cache = ContentCache(tmp_path)
+    cache.put(1, "value")
+    for name in "abc":
+        cache.put_bytes({(name,): bytes(400)})
+        for file in tmp_path.glob("*.bin"):
+            os.utime(file, ns=(file.stat().st_atime_ns - 10**9, file.stat().st_mtime_ns - 10**9))
+        cache.get_bytes("a")
+    assert [cache.get_bytes(name) is None for name in "abc"] == [False, True, False]
+    assert cache.get("value") == 1

@@ -11,12 +11,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
+from importlib import resources
 from typing import NamedTuple, Protocol
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.runtime.environment import library_versions
 
 FIRST, LAST = "first", "last"
+GENERATOR = ("apache-tvm", "apache-tvm-ffi")
+"""Distributions that turn loops into machine code."""
+PACKAGES = ("codegen", "kernels")
+"""Whose sources decide what the code of a kernel is."""
 
 
 class Pointer(NamedTuple):
@@ -50,13 +57,20 @@ class Kernel(Protocol):
         ...
 
 
-VERSION = 1
-"""Of all kernels' code: objects that another version compiled are not used."""
+@cache
+def code_version() -> str:
+    """Of all that makes the code of kernels, sources and TVM: what another version compiled or timed is not used."""
+    digest = hashlib.sha256(repr(library_versions(GENERATOR)).encode())
+    for package in PACKAGES:
+        for file in sorted(resources.files(f"graphpress.backends.tvm.{package}").iterdir(), key=lambda file: file.name):
+            if file.name.endswith(".py"):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def symbol(kernel: Kernel, isa: Isa) -> str:
     """A C name that no other kernel has."""
-    content = f"{VERSION} {isa!r} {kernel!r}"
+    content = f"{code_version()} {isa!r} {kernel!r}"
     return f"{type(kernel).__name__.lower()}_{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 
