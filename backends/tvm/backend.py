@@ -1,4 +1,4 @@
-"""Deliver a C library for this machine, of kernels that TVM's code generator compiled, beside the ONNX file."""
+"""Deliver a C library of kernels that TVM's code generator compiled, beside the ONNX file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +16,13 @@ from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend, write_mo
 from graphpress.errors import BackendError
 from graphpress.ir import Model, Refusal, Shape, Value, clone, dims_of, values_of
 from graphpress.ir.qdq import unmaterializable
-from graphpress.runtime.environment import cpu_flags, library_versions
+from graphpress.runtime.environment import library_versions
 from graphpress.scratch import scratch_folder
 from graphpress.targets import Target
 
 if TYPE_CHECKING:
     from graphpress.backends.tvm.artifact import Library
+    from graphpress.backends.tvm.codegen.isa import Isa
     from graphpress.backends.tvm.program import Program
 
 DELIVERED = ("libmodel.so", "weights.bin", "graphpress_runtime.h")
@@ -44,15 +45,16 @@ class TvmBackend(Backend):
         return Availability(True, f"apache-tvm {library_versions(('apache-tvm',))['apache-tvm']}")
 
     def check(self, model: Model, options: CompileOptions) -> Sequence[Refusal]:
-        """Devices that are not this machine, and open dimensions other than the number of images.
+        """Open dimensions other than the number of images.
 
         Raises:
-            BackendError: this processor has none of the instruction sets that there are kernels for.
+            BackendError: the target's processor has none of the instruction sets that there are kernels for, or no C
+                compiler here makes libraries for it.
         """
-        if not options.target.this_machine:
-            fix = "choose --target cpu, or --backend onnxruntime"
-            return [Refusal("--target", "the TVM backend compiles for this machine only, so far", fix)]
-        _host_isa()
+        from graphpress.backends.tvm.processor import isa_of
+        from graphpress.backends.tvm.toolchain import find_c_toolchain
+
+        find_c_toolchain(isa_of(options.target).triple)
         opened = [
             Refusal(value.name or "", "it has open dimensions behind the first", "fix them (--input-shape)")
             for value in model.graph.inputs
@@ -73,15 +75,16 @@ class TvmBackend(Backend):
         """
         from graphpress.backends.tvm.artifact import write_library
         from graphpress.backends.tvm.lowering.lower import lower
+        from graphpress.backends.tvm.processor import isa_of
 
-        isa = _host_isa()
+        isa = isa_of(options.target)
         program = lower(_for_one_image(prepared.annotated), isa, options.threads)
         with scratch_folder() as scratch:
             write_library(program, isa, scratch, options.cache)
             for name in DELIVERED:
                 shutil.copyfile(scratch / name, out / name)
         files = write_model(prepared, options, out)
-        return TvmArtifact([*files, *(out / name for name in DELIVERED)], program, options.threads)
+        return TvmArtifact([*files, *(out / name for name in DELIVERED)], program, isa, options.threads)
 
 
 class TvmArtifact:
@@ -90,11 +93,12 @@ class TvmArtifact:
     Args:
         files: the model file, then those of ``DELIVERED``.
         program: what the library computes.
+        isa: for which it was compiled.
         threads: that compute.
     """
 
-    def __init__(self, files: list[Path], program: Program, threads: int) -> None:
-        self.files, self._program, self._threads = files, program, threads
+    def __init__(self, files: list[Path], program: Program, isa: Isa, threads: int) -> None:
+        self.files, self._program, self._isa, self._threads = files, program, isa, threads
         self._library: Library | None = None
         self._images = 0
 
@@ -104,7 +108,11 @@ class TvmArtifact:
         return sum(file.stat().st_size for file in self.files if file.name in DELIVERED[:2])
 
     def run(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """Run once; a batch larger than all before makes room for it."""
+        """Run once; a batch larger than all before makes room for it.
+
+        Raises:
+            BackendError: this processor lacks the instructions.
+        """
         images = len(next(iter(feed.values())))
         if self._library is None or images > self._images:
             self._library, self._images = self._load(images), images
@@ -126,24 +134,13 @@ class TvmArtifact:
 
     def _load(self, images: int) -> Library:
         from graphpress.backends.tvm.artifact import Library
+        from graphpress.backends.tvm.processor import runs_natively
 
+        if not runs_natively(self._isa):
+            fix = "run it on its device"
+            raise BackendError(f"this processor does not run {self._isa.name} code", where="libmodel.so", fix=fix)
         inputs, outputs = self._program.inputs, self._program.outputs
         return Library(self.files[0].parent, inputs, outputs, self._threads, images)
-
-
-def _host_isa() -> Any:
-    """The newest instruction set of this processor.
-
-    Raises:
-        BackendError: there are no kernels for it.
-    """
-    from graphpress.backends.tvm.codegen.isa import ISAS
-
-    flags = cpu_flags()
-    known = [isa for isa in ISAS.values() if isa.needs and flags.issuperset(isa.needs)]
-    if not known:
-        raise BackendError("has no kernels for this processor", where="tvm", fix="use --backend onnxruntime")
-    return known[-1]
 
 
 def _for_one_image(annotated: Model) -> Model:

@@ -12,6 +12,8 @@ from graphpress.backends.tvm.kernels.kernel import Kernel, symbol
 from graphpress.backends.tvm.plan import ALIGNMENT, MemoryPlan
 from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Program, Source, Step
 
+SECOND_WORD = ("i8mm",)
+"""Features of Arm processors that the first word of what the kernel tells has no room for."""
 C_TYPES: Mapping[str, str] = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t"}
 
 
@@ -69,6 +71,7 @@ def model_source(program: Program, plan: MemoryPlan, weights: Weights, isa: Isa)
     return "\n".join(
         [
             '#include "graphpress_runtime.h"',
+            *(["#include <sys/auxv.h>"] if isa.family == "aarch64" else []),
             "",
             *(_declaration(name, kernel) for name, kernel in kernels.items()),
             "",
@@ -140,6 +143,17 @@ def _step(number: int, step: Step, where: _Places, isa: Isa) -> str:
 
 
 def _processor_check(isa: Isa) -> str:
-    """In C; GCC writes the names of features without underscores."""
-    names = [feature.replace("_", "") for feature in isa.needs]
-    return " && ".join(f'__builtin_cpu_supports("{name}")' for name in names) or "1"
+    """In C: whether the processor has all features that the kernels use."""
+    supports = _arm_supports if isa.family == "aarch64" else _x86_supports
+    return " && ".join(map(supports, isa.needs)) or "1"
+
+
+def _x86_supports(feature: str) -> str:
+    """GCC writes the names of features without underscores."""
+    return f'__builtin_cpu_supports("{feature.replace("_", "")}")'
+
+
+def _arm_supports(feature: str) -> str:
+    """The kernel tells features in two words, by the names of /proc/cpuinfo."""
+    word = "HWCAP2" if feature in SECOND_WORD else "HWCAP"
+    return f"(getauxval(AT_{word}) & {word}_{feature.upper()})"

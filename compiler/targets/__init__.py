@@ -2,10 +2,11 @@
 
 from graphpress.targets.load import broken_targets, load_target, options_of, target_summaries
 from graphpress.targets.sources import aliases_of, origin_of, target_names
-from graphpress.targets.target import Option, QuantizationPolicy, SparsityPolicy, Target
+from graphpress.targets.target import Option, Processor, QuantizationPolicy, SparsityPolicy, Target
 
 __all__ = [
     "Option",
+    "Processor",
     "QuantizationPolicy",
     "SparsityPolicy",
     "Target",

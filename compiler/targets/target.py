@@ -94,6 +94,22 @@ class SparsityPolicy:
 
 
 @dataclass(frozen=True)
+class Processor:
+    """What code is generated for on a device that is not the machine at hand.
+
+    Args:
+        architecture: as ``uname -m`` prints it; empty where nothing is known of the processor.
+        model: LLVM's name of it (``mcpu``), which decides how instructions are scheduled; empty for the oldest that
+            has the features.
+        features: instructions that it has, as /proc/cpuinfo calls them.
+    """
+
+    architecture: Annotated[str, words("", "aarch64", "x86_64")] = ""
+    model: str = ""
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Target:
     """A device and the runtime on it.
 
@@ -110,6 +126,7 @@ class Target:
         peak_gmacs: peak multiply-accumulates a second, in units of 1e9, by dtype name.
         bandwidth_gbs: memory bandwidth in GB/s; 0 when unknown.
         kernels: types that its arithmetic units compute in, by their ONNX names in lower case.
+        processor: what backends that generate code need to know; that of this machine is looked up instead.
         quantization: the integer forms it runs fast.
         sparsity: which zeros it makes use of.
         settings: what only its backend reads, and validates.
@@ -130,6 +147,7 @@ class Target:
     peak_gmacs: dict[ElementType, Annotated[float, above(0)]] = field(default_factory=dict)
     bandwidth_gbs: Annotated[float, at_least(0)] = 0.0
     kernels: Annotated[tuple[ElementType, ...], not_empty()] = ("float32", "int8")
+    processor: Processor = Processor()
     quantization: QuantizationPolicy = QuantizationPolicy()
     sparsity: SparsityPolicy = SparsityPolicy()
     settings: dict[str, Any] = field(default_factory=dict)

@@ -14,8 +14,8 @@ how the codes must be written for it:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -26,6 +26,8 @@ from graphpress.backends.tvm.codegen.vectors import clamped, splat, typed
 
 GROUP = 4
 """Activations that one integer step takes."""
+LLVM_FEATURES = MappingProxyType({"asimd": "neon", "asimddp": "dotprod"})
+"""LLVM's names of features that are others than those of /proc/cpuinfo, but for underscores."""
 
 
 class Dot(Protocol):
@@ -163,15 +165,14 @@ class Isa:
 
     Args:
         name: as targets name it.
-        processor: the oldest that has it, by LLVM's name.
+        processor: for which instructions are scheduled, by LLVM's name: the oldest that has it, unless one is chosen.
         lanes: 32-bit numbers in a vector.
         registers: vector registers.
         dot: integer products.
         packs: whether four vectors of 32-bit numbers narrow into one of bytes, in the order of ``packed_order``.
         rounds: LLVM's intrinsic from floats to the nearest integers, ties to even; empty where two steps do it.
         needs: features of the processor, as /proc/cpuinfo calls them.
-        family: the architecture.
-        features: that the processor is not known to have.
+        family: the architecture, as ``uname -m`` prints it.
     """
 
     name: str
@@ -183,7 +184,6 @@ class Isa:
     rounds: str = ""
     needs: tuple[str, ...] = ()
     family: str = "x86_64"
-    features: tuple[str, ...] = ()
 
     @property
     def triple(self) -> str:
@@ -192,11 +192,10 @@ class Isa:
 
     @property
     def target(self) -> Expr:
-        """TVM's target."""
-        options: dict[str, object] = {"mcpu": self.processor, "mtriple": f"{self.family}-unknown-linux-gnu"}
-        if self.features:
-            options["mattr"] = list(self.features)
-        return target.Target({"kind": "llvm", **options})
+        """TVM's target; the features are said even where the processor implies them, for LLVM ends where one lacks."""
+        features = [f"+{LLVM_FEATURES.get(name, name.replace('_', ''))}" for name in self.needs]
+        triple = f"{self.family}-unknown-linux-gnu"
+        return target.Target({"kind": "llvm", "mcpu": self.processor, "mtriple": triple, "mattr": features})
 
     @property
     def code_bounds(self) -> tuple[int, int]:
@@ -240,6 +239,7 @@ class Isa:
 
 _AVX2 = ("avx2", "fma")
 _AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
+_NEON = ("asimd",)
 _ROUND_512 = "llvm.x86.avx512.mask.cvtps2dq.512"
 _MADD_256 = MaddubsDot("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
 _MADD_512 = MaddubsDot("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
@@ -265,10 +265,22 @@ ISAS: Mapping[str, Isa] = MappingProxyType(
                 rounds=_ROUND_512,
                 needs=(*_AVX512, "avx512_vnni"),
             ),
-            Isa("neon", "cortex-a72", 4, 32, WideningDot(), family="aarch64"),
-            Isa("neon-dotprod", "cortex-a76", 4, 32, _SDOT, family="aarch64"),
-            Isa("neon-i8mm", "neoverse-v1", 4, 32, _USDOT, family="aarch64", features=("+i8mm",)),
+            Isa("neon", "cortex-a72", 4, 32, WideningDot(), needs=_NEON, family="aarch64"),
+            Isa("neon-dotprod", "cortex-a76", 4, 32, _SDOT, needs=(*_NEON, "asimddp"), family="aarch64"),
+            Isa("neon-i8mm", "neoverse-v1", 4, 32, _USDOT, needs=(*_NEON, "asimddp", "i8mm"), family="aarch64"),
         )
     }
 )
-"""Instruction sets by name."""
+"""Instruction sets by name, of each architecture the oldest first."""
+
+
+def newest_isa(architecture: str, features: Collection[str], model: str = "") -> Isa | None:
+    """The newest instruction set of a processor; None where there are no kernels for it.
+
+    Args:
+        architecture: as ``uname -m`` prints it.
+        features: as /proc/cpuinfo calls them.
+        model: LLVM's name of the processor; empty for the oldest that has the instruction set.
+    """
+    fitting = [isa for isa in ISAS.values() if isa.family == architecture and set(isa.needs) <= set(features)]
+    return replace(fitting[-1], processor=model or fitting[-1].processor) if fitting else None

@@ -12,21 +12,24 @@ pytest.importorskip("tvm", reason="needs graphpress[tvm]")
 import graphpress
 from graphpress.backend import CompileOptions
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
+from graphpress.backends.tvm import toolchain
 from graphpress.backends.tvm.backend import DELIVERED, TvmBackend
-from graphpress.errors import ModelError
+from graphpress.errors import BackendError, ModelError
 from graphpress.ir import save, serialize
 from graphpress.models import build
 from graphpress.targets import load_target
 
+SMALL = {"depth": 8, "stem": "cifar", "width": 8, "image": 16}
 CPU = CompileOptions(load_target("cpu"))
 
+needs_arm = pytest.mark.skipif(shutil.which("aarch64-linux-gnu-gcc") is None, reason="needs gcc-aarch64-linux-gnu")
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 
 
 @pytest.fixture
 def network(tmp_path):
     """A file of a small network that takes any number of images."""
-    model = build("resnet", depth=8, stem="cifar", width=8, image=16)
+    model = build("resnet", **SMALL)
     return save(model, tmp_path / "network.onnx")[0]
 
 
@@ -49,15 +52,28 @@ def test_a_job_delivers_a_library_and_the_model_beside_it(network, tmp_path):
     assert set(became) == {"int8"}
 
 
-def test_other_devices_are_refused_before_any_work():
-    model = build("resnet", depth=8, stem="cifar", width=8, image=16)
-    (refusal,) = TvmBackend().check(model, CompileOptions(load_target("raspberrypi5")))
-    assert "this machine" in refusal.why
+@needs_arm
+def test_a_library_for_another_processor_is_compiled_and_not_run_here(tmp_path):
+    model, options = build("resnet", **SMALL, batch_norm=False), CompileOptions(load_target("raspberrypi5"))
+    backend = TvmBackend()
+    assert backend.check(model, options) == []
+    artifact = backend.compile(backend.prepare(model, options.target), options, tmp_path)
+    assert (tmp_path / "libmodel.so").read_bytes()[18] == 183  # EM_AARCH64
+    with pytest.raises(BackendError, match="does not run neon-dotprod code"):
+        artifact.run({"input": np.zeros((1, 3, 16, 16), np.float32)})
+
+
+def test_a_device_without_its_compiler_is_refused_before_any_work(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(toolchain, "find_spec", lambda name: None)
+    with pytest.raises(BackendError, match="aarch64-linux-gnu") as raised:
+        TvmBackend().check(build("resnet", **SMALL), CompileOptions(load_target("raspberrypi5")))
+    assert "gcc-aarch64-linux-gnu" in raised.value.fix
 
 
 @pytest.mark.usefixtures("here")
 def test_open_dimensions_behind_the_images_are_refused():
-    model = build("resnet", depth=8, stem="cifar", width=8, image=16)
+    model = build("resnet", **SMALL)
     model.graph.inputs[0].shape = graphpress.ir.Shape(["n", 3, "h", "w"])
     (refusal,) = TvmBackend().check(model, CPU)
     assert refusal.where == "input"
@@ -73,6 +89,6 @@ def test_an_operator_without_kernels_is_named_and_nothing_is_written(tmp_path):
 
 
 def test_the_model_beside_the_library_is_the_one_for_onnxruntime():
-    model = build("resnet", depth=8, stem="cifar", width=8, image=16)
+    model = build("resnet", **SMALL)
     forms = [backend.prepare(model, CPU.target).delivered for backend in (TvmBackend(), OnnxRuntimeBackend())]
     assert serialize(forms[0]) == serialize(forms[1])
