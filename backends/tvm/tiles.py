@@ -64,7 +64,7 @@ def _order(product: Product, tile: Tile, isa: Isa, threads: int) -> int:
     """How many parts rows are cut into."""
     rows = -(-product.store.plane.height // tile.rows)
     bytes_ = 1 if product.integer else 4
-    weights = product.store.plane.stride * product.reduction * bytes_
+    weights = product.vectors(isa) * product.groups * isa.lanes * product.reduction * bytes_
     if weights < FIRST_LEVEL * 8:
         return rows
     if weights < SECOND_LEVEL and rows % threads == 0:

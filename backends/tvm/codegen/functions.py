@@ -4,12 +4,16 @@ exp       2^n · p(r) with n = round(x / ln 2), r = x - n · ln 2 in two parts (
 into the exponent's bits. Relative error below 2e-7 (Moshier, Cephes)
 erf       x · P(x²) / Q(x²) for |x| < 4, ±1 beyond; below 5e-7 absolute (the coefficients of Eigen)
 tanh      (1 - e) / (1 + e) with e = exp(-2|x|), sign put back; its series where |x| is small
+log       2^n · m with m in [√½, √2): n · ln 2 + a polynomial of m - 1 of degree 9 (Moshier, Cephes)
+log1p     y · log(u) / (u - 1) with u = 1 + y as it is rounded: the quotient takes the rounding back (Kahan)
+sin, cos  of what is left of the nearest multiple of π/2, in three parts (Cody and Waite), by polynomials (Moshier,
+Cephes); below 2e-7 up to 8192, beyond which the parts no longer suffice
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+import math
+from collections.abc import Sequence
 
 from tvm import tirx
 
@@ -80,32 +84,75 @@ def erf(b: KernelBuilder, x: Expr, lanes: int) -> Expr:
     return x * polynomial(square, ERF_P, lanes) / polynomial(square, ERF_Q, lanes)
 
 
-def _silu(b: KernelBuilder, x: Expr, lanes: int) -> Expr:
-    return x * sigmoid(b, x, lanes)
-
-
-def _gelu(b: KernelBuilder, x: Expr, lanes: int) -> Expr:
-    return x * splat(0.5, lanes) * (splat(1.0, lanes) + erf(b, x * splat(0.7071067811865476, lanes), lanes))
-
-
-def _hard_swish(b: KernelBuilder, x: Expr, lanes: int) -> Expr:
-    return x * _hard_sigmoid(b, x, lanes)
-
-
-def _hard_sigmoid(b: KernelBuilder, x: Expr, lanes: int) -> Expr:
-    return clamped(x * splat(1 / 6, lanes) + splat(0.5, lanes), splat(0.0, lanes), splat(1.0, lanes))
-
-
-FUNCTIONS: Mapping[str, Callable[[KernelBuilder, Expr, int], Expr]] = MappingProxyType(
-    {
-        "erf": erf,
-        "exp": exp,
-        "gelu": _gelu,
-        "hard_sigmoid": _hard_sigmoid,
-        "hard_swish": _hard_swish,
-        "sigmoid": sigmoid,
-        "silu": _silu,
-        "tanh": tanh,
-    }
+SMALLEST_NORMAL = 1.17549435e-38
+LOG_POLYNOMIAL = (
+    7.0376836292e-2,
+    -1.1514610310e-1,
+    1.1676998740e-1,
+    -1.2420140846e-1,
+    1.4249322787e-1,
+    -1.6668057665e-1,
+    2.0000714765e-1,
+    -2.4999993993e-1,
+    3.3333331174e-1,
 )
-"""Functions of one number, by name."""
+
+
+def log(b: KernelBuilder, x: Expr, lanes: int) -> Expr:
+    """The natural logarithm; minus infinity of 0, not a number of what is negative."""
+    x = b.let(x)
+    tiny = x < splat(SMALLEST_NORMAL, lanes)
+    bits = b.let(tirx.reinterpret(typed("int32", lanes), tirx.Select(tiny, x * splat(float(1 << 23), lanes), x)))
+    # as if √½ were the smallest mantissa: its distance from 1 is the offset
+    moved = b.let(bits - splat(0x3F3504F3, lanes, "int32"))
+    exponent = b.let((moved >> splat(23, lanes, "int32")).astype(typed(FLOAT, lanes)))
+    mantissa = (moved & splat(0x7FFFFF, lanes, "int32")) + splat(0x3F3504F3, lanes, "int32")
+    m = b.let(tirx.reinterpret(typed(FLOAT, lanes), mantissa) - splat(1.0, lanes))
+    n = b.let(exponent - tirx.Select(tiny, splat(23.0, lanes), splat(0.0, lanes)))
+    square = b.let(m * m)
+    result = polynomial(m, LOG_POLYNOMIAL, lanes) * (m * square) + n * splat(LN2_LOW, lanes)
+    result = b.let(result - square * splat(0.5, lanes) + m + n * splat(LN2_HIGH, lanes))
+    infinite = tirx.Select(x < splat(float("inf"), lanes), result, x)  # infinity, or not a number
+    below = tirx.Select(x < splat(0.0, lanes), splat(float("nan"), lanes), splat(float("-inf"), lanes))
+    return tirx.Select(x <= splat(0.0, lanes), below, infinite)
+
+
+def log1p(b: KernelBuilder, y: Expr, lanes: int) -> Expr:
+    """log(1 + y) for y from 0 to 1, exact to the last digits of small results too."""
+    y = b.let(y)
+    u = b.let(y + splat(1.0, lanes))
+    rounded = b.let(u - splat(1.0, lanes))
+    nothing = rounded == splat(0.0, lanes)
+    return tirx.Select(nothing, y, log(b, u, lanes) * (y / tirx.Select(nothing, splat(1.0, lanes), rounded)))
+
+
+HALF_PI_PARTS = (1.5703125, 4.837512969970703125e-4, 7.549789948768648e-8)
+SIN_POLYNOMIAL = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
+COS_POLYNOMIAL = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
+
+
+def _turned(b: KernelBuilder, x: Expr, lanes: int, quarters: int) -> Expr:
+    """The sine of x and so many right angles."""
+    n = b.let(tirx.nearbyint(x * splat(2 / math.pi, lanes)))
+    for part in HALF_PI_PARTS:
+        x = x - n * splat(part, lanes)
+    x, quadrant = b.let(x), b.let(n.astype(typed("int32", lanes)) + splat(quarters, lanes, "int32"))
+    square = b.let(x * x)
+    sine = polynomial(square, SIN_POLYNOMIAL, lanes) * square * x + x
+    cosine = (
+        polynomial(square, COS_POLYNOMIAL, lanes) * (square * square) - square * splat(0.5, lanes) + splat(1.0, lanes)
+    )
+    odd = (quadrant & splat(1, lanes, "int32")) != splat(0, lanes, "int32")
+    value = b.let(tirx.Select(odd, cosine, sine))
+    back = (quadrant & splat(2, lanes, "int32")) != splat(0, lanes, "int32")
+    return tirx.Select(back, splat(0.0, lanes) - value, value)
+
+
+def sin(b: KernelBuilder, x: Expr, lanes: int) -> Expr:
+    """The sine of an angle in radians."""
+    return _turned(b, x, lanes, 0)
+
+
+def cos(b: KernelBuilder, x: Expr, lanes: int) -> Expr:
+    """The cosine of an angle in radians."""
+    return _turned(b, x, lanes, 1)

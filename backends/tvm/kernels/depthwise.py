@@ -22,8 +22,8 @@ from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import GROUP, Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
-from graphpress.backends.tvm.kernels.pieces import chunks
-from graphpress.backends.tvm.kernels.plane import Plane
+from graphpress.backends.tvm.kernels.pieces import chunks, pieces
+from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
     Destination,
@@ -92,7 +92,10 @@ class Depthwise:
         result = self.store.plane
         image, row = b.let(task // result.height), b.let(task % result.height)
         for columns in chunks(result.width, self.columns):
-            with b.loop(columns.pieces, "column") as column, b.loop(result.stride // isa.lanes, "vector") as vector:
+            with (
+                b.loop(columns.pieces, "column") as column,
+                b.loop(pieces(result.channels, isa.lanes), "vector") as vector,
+            ):
                 corner = Position(image, row, columns.start + column * columns.size, vector * isa.lanes)
                 _Tile(self, StageContext(b, isa, memory, isa.lanes), corner, columns.size).write()
 
@@ -211,7 +214,9 @@ def packed_taps(kernel: Depthwise, weights: np.ndarray, lanes: int) -> np.ndarra
     """
     rows, columns = kernel.window.taps
     height = -(-rows // GROUP) * GROUP if kernel.in_bytes else rows
-    filled = np.zeros((kernel.store.plane.stride, height, columns), np.int8 if kernel.in_bytes else np.float32)
+    filled = np.zeros(
+        (whole_vectors(kernel.store.plane.channels, lanes), height, columns), np.int8 if kernel.in_bytes else np.float32
+    )
     filled[: weights.shape[0], :rows] = weights[:, 0]
     if kernel.in_bytes:
         groups = filled.reshape(-1, lanes, height // GROUP, GROUP, columns)

@@ -9,6 +9,7 @@ import numpy as np
 
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.kernels.pieces import chunks
+from graphpress.backends.tvm.kernels.plane import whole_vectors
 from graphpress.backends.tvm.kernels.product import Product
 
 
@@ -22,7 +23,7 @@ def merged_groups(groups: int, channels: int, lanes: int) -> int:
 
 def channel_order(product: Product, isa: Isa) -> np.ndarray:
     """Which output channel each lane computes: what belongs to channels is permuted by it, weights, biases, scales."""
-    order = np.arange(product.store.plane.stride)
+    order = np.arange(whole_vectors(product.store.plane.channels, isa.lanes))
     for first, last in _blocks(product, isa):
         if product.is_packed((last - first) // isa.lanes):
             order[first:last] = first + np.array(isa.packed_order)
@@ -40,7 +41,7 @@ def packed_weights(product: Product, kernel: np.ndarray, isa: Isa) -> np.ndarray
     Returns:
         Flat: per group and block of vectors ``[taps, steps, channels of the block, elements of a step]``.
     """
-    outputs = product.store.plane.stride
+    outputs = whole_vectors(product.store.plane.channels, isa.lanes)
     taps = kernel.transpose(0, 2, 3, 1)
     inner = product.source.stride if product.joined else product.channels
     filled = np.zeros((outputs, *taps.shape[1:3], inner), kernel.dtype)
@@ -54,7 +55,7 @@ def packed_weights(product: Product, kernel: np.ndarray, isa: Isa) -> np.ndarray
 
 def per_channel(product: Product, numbers: np.ndarray, isa: Isa) -> np.ndarray:
     """Numbers of the output channels, zeros behind them, in the order of the lanes."""
-    filled = np.zeros(product.store.plane.stride, numbers.dtype)
+    filled = np.zeros(whole_vectors(product.store.plane.channels, isa.lanes), numbers.dtype)
     filled[: numbers.size] = numbers
     permuted: np.ndarray = filled[channel_order(product, isa)]
     return permuted

@@ -135,6 +135,7 @@ class Product:
         there may be infinite.
         """
         adjacent = self.window.dilations[1] == 1 and self.groups == 1 and self.window.taps[1] > 1
+        adjacent = adjacent and not self.source.is_part
         return adjacent and (self.integer or self.source.stride == self.source.channels)
 
     @property
@@ -157,7 +158,7 @@ class Product:
 
     def vectors(self, isa: Isa) -> int:
         """Vectors of output channels of a group."""
-        return self.store.plane.stride // isa.lanes // self.groups
+        return pieces(self.store.plane.channels, isa.lanes) // self.groups
 
     def blocks(self, isa: Isa) -> int:
         """Blocks of output channels, over all groups."""

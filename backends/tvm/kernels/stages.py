@@ -13,8 +13,8 @@ from typing import Protocol
 from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
-from graphpress.backends.tvm.codegen.functions import FUNCTIONS
 from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.codegen.operators import FUNCTIONS
 from graphpress.backends.tvm.codegen.vectors import FLOAT, clamped, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.plane import Plane
@@ -40,8 +40,9 @@ class Position:
     channel: Expr
 
     def within(self, plane: Plane) -> Expr:
-        """Its offset in a plane of the same height and width."""
-        return self.image * plane.size + plane.at(self.y, self.x) + self.channel
+        """Its offset in a plane of the same height and width; one row, or one pixel of a row, goes with all."""
+        y, x = 0 if plane.height == 1 else self.y, 0 if plane.width == 1 else self.x
+        return self.image * plane.size + plane.at(y, x) + self.channel
 
     def moved(self, channels: int) -> Position:
         """The same pixel, so many channels further."""
@@ -65,7 +66,10 @@ class StageContext:
     lanes: int
 
     def activation(self, operand: str, plane: Plane, position: Position) -> Expr:
-        """A vector of another activation as float32; codes as the numbers that they are."""
+        """A vector of another activation as float32; codes as the numbers that they are. A single channel is spread."""
+        if plane.channels == 1:
+            number = self.b.load(self.memory[operand], replace(position, channel=0).within(plane))
+            return splat(number if plane.dtype == FLOAT else as_numbers(number, 1), self.lanes)
         vector = self.b.load(self.memory[operand], position.within(plane), self.lanes)
         return vector if plane.dtype == FLOAT else as_numbers(vector, self.lanes)
 
@@ -81,7 +85,11 @@ class PackedContext(StageContext):
     vector: int = 0
 
     def activation(self, operand: str, plane: Plane, position: Position) -> Expr:
-        """Codes alone: 64 bytes, of which those are picked that go with the lanes of the vector."""
+        """Of codes 64 bytes, of which those are picked that go with the lanes of the vector. Floats are constants per
+        channel, which lie in the order of the lanes already.
+        """
+        if plane.channels == 1 or plane.dtype == FLOAT:
+            return super().activation(operand, plane, position)
         first = position.within(plane) - self.vector * self.lanes
         block = self.b.load(self.memory[operand], first, 4 * self.lanes)
         order = self.isa.packed_order[self.vector * self.lanes :][: self.lanes]
@@ -247,9 +255,11 @@ class ApplyFunction:
 
     Args:
         function: a key of ``FUNCTIONS``.
+        parameters: of it, where they are not its defaults.
     """
 
     function: str
+    parameters: tuple[float, ...] = ()
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -258,7 +268,7 @@ class ApplyFunction:
 
     def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
         """In float32."""
-        return FUNCTIONS[self.function](place.b, place.b.let(vector), place.lanes)
+        return FUNCTIONS[self.function](place.b, place.b.let(vector), place.lanes, *self.parameters)
 
 
 def run_stages(stages: Sequence[VectorStage], place: StageContext, vector: Expr, position: Position) -> Expr:
