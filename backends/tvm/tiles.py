@@ -13,7 +13,7 @@ from dataclasses import replace
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.kernels.pieces import chunks
 from graphpress.backends.tvm.kernels.product import Product, Tile
-from graphpress.backends.tvm.kernels.stages import Add
+from graphpress.backends.tvm.kernels.stages import Add, AddCodes
 
 FIRST_LEVEL, SECOND_LEVEL = 32 << 10, 768 << 10
 """Bytes that stay in a core's caches, with room for what else lies there."""
@@ -42,7 +42,9 @@ def _packs(product: Product, isa: Isa) -> bool:
     """Whether four vectors can be narrowed at once: codes go out, and codes alone come in."""
     codes = product.store.plane.dtype == "uint8"
     return (
-        isa.packs and codes and all(stage.plane.dtype == "uint8" for stage in product.stages if isinstance(stage, Add))
+        isa.packs
+        and codes
+        and all(stage.plane.dtype == "uint8" for stage in product.stages if isinstance(stage, (Add, AddCodes)))
     )
 
 

@@ -232,6 +232,52 @@ class Add:
 
 
 @dataclass(frozen=True)
+class AddCodes:
+    """Add another activation where both are codes and so is the sum, exactly as ONNX Runtime's QLinearAdd does.
+
+        fma(a, ratio_a, fma(b, ratio_b, fixed))   with  fixed = zero_point - (ratio_a · zero_a + ratio_b · zero_b)
+
+    in float32: which of the two comes first decides ties, as do the codes themselves, with their zero-points in them.
+
+    Args:
+        plane: layout of the other.
+        ratios: of the units of the vector, and of the other, to those of the sum.
+        fixed: the constant.
+        moved: what is added to the vector, and to the other, to be the codes of the model.
+        zero_point: of the sum.
+        comes_first: whether the vector is the first operand.
+        operand: name of the other.
+    """
+
+    plane: Plane
+    ratios: tuple[float, float]
+    fixed: float
+    moved: tuple[int, int]
+    zero_point: int
+    comes_first: bool = True
+    operand: str = "residual"
+
+    @property
+    def operands(self) -> Sequence[Pointer]:
+        """The other activation."""
+        return [Pointer(self.operand, self.plane.dtype)]
+
+    def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
+        """The sum less its zero-point: rounded before, where subtracting would round."""
+        lanes = place.lanes
+        other = place.activation(self.operand, self.plane, position)
+        factors = [
+            (codes + splat(float(moved), lanes) if moved else codes) * splat(ratio, lanes)
+            for codes, moved, ratio in zip((vector, other), self.moved, self.ratios, strict=True)
+        ]
+        first, second = factors if self.comes_first else reversed(factors)
+        total = first + (second + splat(self.fixed, lanes))
+        if not self.zero_point:
+            return total
+        return tirx.nearbyint(total) - splat(float(self.zero_point), lanes)
+
+
+@dataclass(frozen=True)
 class Clip:
     """Limits; None where there is none."""
 

@@ -23,12 +23,14 @@ class Codes:
         zero_point: of the codes, in the instruction set's type.
         low: smallest code.
         high: largest code.
+        shift: what the codes of the model are less.
     """
 
     scale: float
     zero_point: int
     low: int
     high: int
+    shift: int = 0
 
 
 def codes_of(encoding: Encoding | None, isa: Isa) -> Codes | None:
@@ -43,4 +45,4 @@ def codes_of(encoding: Encoding | None, isa: Isa) -> Codes | None:
         raise NotImplementedError(f"activations in {encoding.label}")
     low, high = isa.code_bounds
     shift = low - encoding.bounds[0]
-    return Codes(float(encoding.scale), int(encoding.zero_point) + shift, low, high)
+    return Codes(float(encoding.scale), int(encoding.zero_point) + shift, low, high, shift)

@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from graphpress.backends.tvm.kernels.stages import Add, ApplyFunction, Clip, Divide, Multiply, Round, Scale, VectorStage
+from graphpress.backends.tvm.kernels.stages import (
+    Add,
+    AddCodes,
+    ApplyFunction,
+    Clip,
+    Divide,
+    Multiply,
+    Round,
+    Scale,
+    VectorStage,
+)
 from graphpress.backends.tvm.lowering.codes import Codes
 from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Source
 
@@ -24,10 +34,13 @@ class Epilogue:
 
     Args:
         scales: float32, per channel: what the kernel's sums are still to be multiplied by; None for nothing.
+        unit: that the numbers are in.
+        summed: of how many numbers the sums are still to become the mean.
     """
 
     scales: np.ndarray | None = None
     unit: float = REAL
+    summed: int = 1
     stages: list[VectorStage] = field(default_factory=list)
     operands: dict[str, Source] = field(default_factory=dict)
 
@@ -37,15 +50,16 @@ class Epilogue:
             scales, self.scales = self.scales / np.float32(unit), None
             self.stages.append(Scale())
             self.operands["scales"] = Constant(scales)
-        elif unit != self.unit:
-            self.stages.append(Divide(unit) if self.unit == REAL else Multiply(_ratio(self.unit, unit)))
-        self.unit = unit
+        elif unit != self.unit or self.summed != 1:
+            divides = self.unit == REAL and self.summed == 1
+            self.stages.append(Divide(unit) if divides else Multiply(_ratio(self.unit, _single(unit * self.summed))))
+        self.unit, self.summed = unit, 1
 
     def clip(self, low: float | None, high: float | None) -> None:
         """Limits in real numbers."""
-        if self.scales is not None:
+        if self.scales is not None or self.summed != 1:
             self.into(REAL)
-        self.stages.append(Clip(*(None if end is None else end / self.unit for end in (low, high))))
+        self.stages.append(Clip(*(None if end is None else _ratio(end, self.unit) for end in (low, high))))
 
     def activate(self, function: str) -> None:
         """A function of real numbers."""
@@ -65,7 +79,7 @@ class Epilogue:
             codes: of the other; None where it is float.
             unit: of the sum; that of real numbers where the other is float.
         """
-        name = f"residual_{len(self.operands)}" if "residual" in self.operands else "residual"
+        name = self._operand()
         if self.scales is not None:
             self.into(unit)
         ratio, self.unit = _ratio(self.unit, unit), unit
@@ -73,7 +87,49 @@ class Epilogue:
         self.stages.append(Add(other.plane, name, ratio, _ratio(scale, unit), zero))
         self.operands[name] = other
 
+    def add_codes(
+        self, other: Buffer | CallerTensor, before: Codes, others: Codes, after: Codes, comes_first: bool
+    ) -> None:
+        """Another activation, where both are codes and so is the sum, whose units follow.
+
+        Args:
+            other: the activation.
+            before: the numbers now.
+            others: codes of the other.
+            after: of the sum.
+            comes_first: whether the numbers are the first operand.
+        """
+        name, pair = self._operand(), (before, others)
+        ratios = [np.float32(codes.scale) / np.float32(after.scale) for codes in pair]
+        zeros = [codes.zero_point - codes.shift for codes in pair]
+        # The compiler of ONNX Runtime contracts the first product into the sum: it is not rounded.
+        first, second = (0, 1) if comes_first else (1, 0)
+        product = ratios[second] * np.float32(zeros[second])
+        subtracted = np.float32(float(ratios[first]) * zeros[first] + float(product))
+        zero_point = after.zero_point - after.shift
+        self.stages.append(
+            AddCodes(
+                other.plane,
+                (float(ratios[0]), float(ratios[1])),
+                float(np.float32(zero_point) - subtracted),
+                (zeros[0], -others.shift),
+                zero_point,
+                comes_first,
+                name,
+            )
+        )
+        self.operands[name], self.unit = other, after.scale
+
+    def _operand(self) -> str:
+        """A name for one more activation."""
+        return f"residual_{len(self.operands)}" if "residual" in self.operands else "residual"
+
 
 def _ratio(unit: float, other: float) -> float:
     """Of two units, in float32: what else is computed of it starts from that."""
-    return float(np.float32(unit / other))
+    return _single(unit / other)
+
+
+def _single(number: float) -> float:
+    """A number rounded to float32."""
+    return float(np.float32(number))

@@ -11,7 +11,7 @@ from graphpress.backends.tvm.kernels.stages import Destination
 from graphpress.backends.tvm.lowering.chain import FUNCTIONS, limits_of
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
-from graphpress.backends.tvm.lowering.fusion import add, finish
+from graphpress.backends.tvm.lowering.fusion import add, codes_behind, finish
 from graphpress.backends.tvm.lowering.layout import channels_last, natural, plane_of, transposed
 from graphpress.backends.tvm.lowering.linear import lower_linear
 from graphpress.backends.tvm.lowering.windows import window_of
@@ -49,8 +49,8 @@ def _add(node: Node, lowering: Lowering) -> None:
         raise _refused(node, "it adds a constant, or spreads one operand over the other")
     source = lowering.read(node, 0)
     epilogue = Epilogue(unit=source.unit)
-    after = lowering.codes(node.outputs[0], lowering.wanted(node.outputs[0]))
-    add(epilogue, lowering.read(node, 1, source.order), after)
+    other = lowering.read(node, 1, source.order)
+    add(epilogue, other, source.codes, codes_behind(lowering, node), index=1)
     _emit_map(node, lowering, source, epilogue)
 
 
@@ -90,7 +90,7 @@ def _average_pool(node: Node, lowering: Lowering) -> None:
 
 def _global_average_pool(node: Node, lowering: Lowering) -> None:
     source = lowering.read(node, 0, channels_last(len(shape_of(node.outputs[0]))))
-    epilogue = Epilogue(unit=source.unit / (source.plane.height * source.plane.width))
+    epilogue = Epilogue(unit=source.unit, summed=source.plane.height * source.plane.width)
     target = finish(lowering, node, source.order, epilogue)
     kernel = GlobalAveragePool(source.plane, target.store, source.zero_point, tuple(epilogue.stages))
     operands = {"source": source.memory, **epilogue.operands, "result": target.operand.memory}
