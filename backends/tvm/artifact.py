@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.emit import gather_weights, model_source
+from graphpress.backends.tvm.emit import model_source
 from graphpress.backends.tvm.kernels.kernel import symbol
 from graphpress.backends.tvm.object_files import write_objects
 from graphpress.backends.tvm.plan import plan_memory
 from graphpress.backends.tvm.program import CallerTensor, Program
 from graphpress.backends.tvm.toolchain import find_c_toolchain
+from graphpress.backends.tvm.weights import gather_weights
 from graphpress.cache import NO_CACHE, ContentCache
 from graphpress.errors import ModelError
 
@@ -41,7 +42,7 @@ def write_library(program: Program, isa: Isa, out: Path, cache: ContentCache = N
     weights, plan = gather_weights(program), plan_memory(program)
     kernels = {symbol(step.kernel, isa): step.kernel for step in program.steps}
     objects = write_objects(kernels, isa, out, cache)
-    (out / "weights.bin").write_bytes(weights.data)
+    weights.write(out / "weights.bin")
     (out / "model.c").write_text(model_source(program, plan, weights, isa))
     for name in RUNTIME:
         (out / name).write_text((resources.files(__package__) / "runtime" / name).read_text())

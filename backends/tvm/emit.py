@@ -5,57 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.kernels.kernel import Kernel, symbol
-from graphpress.backends.tvm.plan import ALIGNMENT, MemoryPlan
+from graphpress.backends.tvm.plan import MemoryPlan
 from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Program, Source, Step
+from graphpress.backends.tvm.weights import Weights
 
 SECOND_WORD = ("i8mm",)
 """Features of Arm processors that the first word of what the kernel tells has no room for."""
 C_TYPES: Mapping[str, str] = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t"}
-
-
-@dataclass(frozen=True)
-class Weights:
-    """All constants of a program in one run of bytes.
-
-    Args:
-        data: the bytes.
-        offsets: where each begins.
-    """
-
-    data: bytes
-    offsets: Mapping[Constant, int]
-
-    @property
-    def checksum(self) -> int:
-        """Fletcher's sum over 32-bit words, as the runtime computes it."""
-        words = np.frombuffer(self.data, np.uint32).astype(np.uint64)
-        modulus = (1 << 32) - 1
-        low = high = 0
-        for start in range(0, len(words), 1 << 16):
-            sums = np.cumsum(words[start : start + (1 << 16)]) + np.uint64(low)
-            high = (high + int(sums.sum(dtype=np.uint64) % np.uint64(modulus))) % modulus
-            low = int(sums[-1]) % modulus
-        return high << 32 | low
-
-
-def gather_weights(program: Program) -> Weights:
-    """The constants of all steps, equal ones once."""
-    data, offsets, places = bytearray(), {}, {}
-    for step in program.steps:
-        for source in step.operands.values():
-            if isinstance(source, Constant) and source not in offsets:
-                content = np.ascontiguousarray(source.array).tobytes()
-                if content not in places:
-                    data.extend(bytes(-len(data) % ALIGNMENT))
-                    places[content] = len(data)
-                    data.extend(content)
-                offsets[source] = places[content]
-    data.extend(bytes(-len(data) % ALIGNMENT))
-    return Weights(bytes(data), offsets)
 
 
 def model_source(program: Program, plan: MemoryPlan, weights: Weights, isa: Isa) -> str:
@@ -92,7 +50,7 @@ def model_source(program: Program, plan: MemoryPlan, weights: Weights, isa: Isa)
             "    .steps = STEPS,",
             "    .buffers = BUFFERS,",
             f"    .arena_bytes = {plan.bytes},",
-            f"    .weights_bytes = {len(weights.data)},",
+            f"    .weights_bytes = {weights.bytes},",
             f"    .weights_checksum = {weights.checksum}ull,",
             f"    .step_count = {len(steps)},",
             f"    .buffer_count = {len(buffers)},",
