@@ -84,16 +84,28 @@ class Library:
     def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run once; the images of the batch are those of the first input."""
         arrays = [np.ascontiguousarray(feed[port.name], port.plane.dtype) for port in self._inputs]
-        images = len(arrays[0])
-        results = [np.empty((images, *port.shape[1:]), port.plane.dtype) for port in self._outputs]
+        images = samples(self._inputs, feed)
+        shapes = [
+            tuple(images * size if axis == 0 else size for axis, size in enumerate(port.shape))
+            for port in self._outputs
+        ]
+        results = [np.empty(shape, port.plane.dtype) for shape, port in zip(shapes, self._outputs, strict=True)]
         code = self._library.graphpress_run(self._instance, images, _pointers(arrays), _pointers(results))
         if code:
             raise ModelError(f"refuses {images} images (code {code})", where="the library", fix="use a smaller batch")
-        return {port.name: result for port, result in zip(self._outputs, results, strict=True)}
+        return {
+            port.name: result.astype(port.dtype, copy=False)
+            for port, result in zip(self._outputs, results, strict=True)
+        }
 
     def __del__(self) -> None:
         if self._instance:
             self._library.graphpress_destroy(self._instance)
+
+
+def samples(inputs: Sequence[CallerTensor], feed: Mapping[str, np.ndarray]) -> int:
+    """How often the first axis of what is fed holds that of one sample."""
+    return max((len(feed[port.name]) // port.shape[0] for port in inputs if port.shape), default=1)
 
 
 def _pointers(arrays: Sequence[np.ndarray]) -> ctypes.Array[ctypes.c_void_p]:

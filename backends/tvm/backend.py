@@ -113,7 +113,9 @@ class TvmArtifact:
         Raises:
             BackendError: this processor lacks the instructions.
         """
-        images = len(next(iter(feed.values())))
+        from graphpress.backends.tvm.artifact import samples
+
+        images = samples(self._program.inputs, feed)
         if self._library is None or images > self._images:
             self._library, self._images = self._load(images), images
         return self._library.run(feed)

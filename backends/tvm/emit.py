@@ -13,7 +13,13 @@ from graphpress.backends.tvm.weights import Weights
 
 SECOND_WORD = ("i8mm",)
 """Features of Arm processors that the first word of what the kernel tells has no room for."""
-C_TYPES: Mapping[str, str] = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t"}
+C_TYPES: Mapping[str, str] = {
+    "float32": "float",
+    "int8": "int8_t",
+    "uint8": "uint8_t",
+    "int32": "int32_t",
+    "int64": "int64_t",
+}
 
 
 def model_source(program: Program, plan: MemoryPlan, weights: Weights, isa: Isa) -> str:
@@ -24,7 +30,9 @@ def model_source(program: Program, plan: MemoryPlan, weights: Weights, isa: Isa)
     ports |= {port: f"m->outputs[{number}]" for number, port in enumerate(program.outputs)}
     where = _Places(buffers, weights.offsets, ports)
     steps = [_step(number, step, where, isa) for number, step in enumerate(program.steps)]
-    table = [f"    {{step_{number}, {step.kernel.tasks(isa)}}}," for number, step in enumerate(program.steps)]
+    table = [
+        f"    {{step_{number}, {step.images * step.kernel.tasks(isa)}}}," for number, step in enumerate(program.steps)
+    ]
     places = [f"    {{{plan.offsets[buffer]}, {buffer.bytes}, {buffer.fill & 255}}}," for buffer in buffers]
     return "\n".join(
         [

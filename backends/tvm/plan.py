@@ -67,7 +67,7 @@ def _slots(lives: Mapping[Buffer, Lifetime]) -> list[list[Buffer]]:
     slots: list[list[Buffer]] = []
     alike: dict[object, list[list[Buffer]]] = defaultdict(list)
     for buffer, life in sorted(lives.items(), key=lambda item: item[1]):
-        kinds = alike[buffer.plane, buffer.fill]
+        kinds = alike[buffer.plane, buffer.fill, buffer.images]
         free = next((slot for slot in kinds if lives[slot[-1]].last < life.first), None)
         if free is not None and buffer.plane.halo != NO_HALO:
             free.append(buffer)

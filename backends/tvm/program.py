@@ -16,19 +16,21 @@ class Buffer:
     """Memory that steps write and read.
 
     Args:
-        plane: its layout; the halo grows to the largest that a reader needs.
+        plane: layout of an image.
         fill: what its halo holds: the zero-point of codes, else 0.
         name: of the value that it holds, for messages.
+        images: that lie one behind the other.
     """
 
     plane: Plane
     fill: int = 0
     name: str = ""
+    images: int = 1
 
     @property
     def bytes(self) -> int:
-        """Of an image."""
-        return self.plane.size * np.dtype(self.plane.dtype).itemsize
+        """Of all images."""
+        return self.images * self.plane.size * np.dtype(self.plane.dtype).itemsize
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,20 +39,32 @@ class CallerTensor:
 
     Args:
         name: of the graph input or output.
-        shape: with the images in front.
-        plane: its layout.
+        shape: of one sample, where the batch is open.
+        plane: layout of an image.
+        images: that lie one behind the other.
+        dtype: type of the caller's elements, by numpy's name.
     """
 
     name: str
     shape: tuple[int, ...]
     plane: Plane
+    images: int = 1
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """Numbers that are known when the model is compiled, in the order in which a kernel reads them."""
+    """Numbers that are known when the model is compiled, in the order in which a kernel reads them.
+
+    Args:
+        array: the numbers.
+        plane: layout of an image, where a kernel reads them like an activation.
+        images: that lie one behind the other.
+    """
 
     array: np.ndarray
+    plane: Plane | None = None
+    images: int = 1
 
 
 Source = Buffer | CallerTensor | Constant
@@ -65,11 +79,13 @@ class Step:
         kernel: what is computed.
         operands: by the name that the kernel gives them.
         nodes: names of the nodes that it computes.
+        images: how often it is computed, each time on the next image of every operand that changes.
     """
 
     kernel: Kernel
     operands: Mapping[str, Source]
     nodes: tuple[str, ...] = ()
+    images: int = 1
 
     @property
     def result(self) -> Source:

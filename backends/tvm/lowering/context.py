@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
 
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.kernel import Kernel
 from graphpress.backends.tvm.kernels.map import Map
-from graphpress.backends.tvm.kernels.permute import Permute
 from graphpress.backends.tvm.kernels.plane import Halo, Plane
 from graphpress.backends.tvm.kernels.stages import Destination
+from graphpress.backends.tvm.kernels.strided import StridedView, strided_copy
 from graphpress.backends.tvm.lowering.codes import Codes, codes_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
-from graphpress.backends.tvm.lowering.layout import LARGEST_RANK, Order, axes_between, channels_last, plane_of
-from graphpress.backends.tvm.program import Buffer, CallerTensor, Program, Source, Step
+from graphpress.backends.tvm.lowering.layout import Order, channels_last, images_of, natural, plane_of, view_of
+from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Program, Source, Step
 from graphpress.errors import ModelError
-from graphpress.ir import Value, label, static_shape
+from graphpress.ir import DataType, Value, constant, is_constant, label, static_shape
 from graphpress.ir.encoding import Encoding, output_encoding, read_encoding
 from graphpress.ir.types import Node
 
@@ -29,6 +31,18 @@ FormKey = tuple[Hashable, Order]
 """The grid of the codes, None for floats, and the order of the axes."""
 FEW = 4
 """Channels of an image that do not fill a vector: as many bytes as an integer product takes."""
+
+ELEMENTS: Mapping[DataType | None, str] = MappingProxyType(
+    {
+        DataType.FLOAT: "float32",
+        DataType.INT64: "int64",
+        DataType.INT32: "int32",
+        DataType.INT8: "int8",
+        DataType.UINT8: "uint8",
+        DataType.BOOL: "uint8",
+    }
+)
+"""What elements lie as in memory, by the type of a value."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +53,25 @@ class StoredValue:
         memory: where it lies.
         codes: of its elements; None for floats.
         order: of its axes.
+        shape: of the value.
+        plane: layout of an image.
     """
 
-    memory: Buffer | CallerTensor
+    memory: Source
     codes: Codes | None
     order: Order
+    shape: tuple[int, ...]
+    plane: Plane
 
     @property
-    def plane(self) -> Plane:
-        """Its layout."""
-        return self.memory.plane
+    def images(self) -> int:
+        """That lie one behind the other."""
+        return images_of(self.shape, self.order)
+
+    @property
+    def view(self) -> StridedView:
+        """Where its elements lie, by axis."""
+        return view_of(self.shape, self.order, self.plane, self.zero_point)
 
     @property
     def zero_point(self) -> int:
@@ -90,18 +113,23 @@ class Lowering:
         return self.form(value, read_encoding(node, index), order)
 
     def form(self, value: Value, encoding: Encoding | None, order: Order | None = None) -> StoredValue:
-        """A value in a form; made from another where it is not there.
-
-        Raises:
-            ModelError: its axes cannot be brought into the order.
-        """
+        """A value in a form; made from another where it is not there, of a constant from its numbers."""
+        if value not in self.forms and is_constant(value):
+            self._bind_constant(value)
         forms = self.forms[value]
         order = order or _usual_order(forms, encoding)
         key = (_grid(encoding), order)
-        if key not in forms:
+        if key not in forms or not self._has_halo(value, forms[key]):
             floats = next((operand for operand in forms.values() if operand.codes is None), None)
             self._convert(value, floats or next(iter(forms.values())), encoding, order)
         return forms[key]
+
+    def _has_halo(self, value: Value, stored: StoredValue) -> bool:
+        """Whether a value lies in as wide a halo as its readers want: as another view of memory it may not."""
+        wanted = self.halos.get(value)
+        if wanted is None or stored.order != channels_last(len(stored.shape)):
+            return True
+        return stored.plane.halo.around(wanted) == stored.plane.halo
 
     def codes(self, value: Value, encoding: Encoding | None) -> Codes | None:
         """The codes of an encoding, in the instruction set's type.
@@ -123,67 +151,102 @@ class Lowering:
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def bind(self, value: Value, encoding: Encoding | None, order: Order, memory: Buffer | CallerTensor) -> StoredValue:
-        """Say where a value lies in a form."""
-        operand = StoredValue(memory, self.codes(value, encoding), order)
+    def bind(
+        self, value: Value, encoding: Encoding | None, order: Order, memory: Source, plane: Plane | None = None
+    ) -> StoredValue:
+        """Say where a value lies in a form; in another layout than that of the memory, where one is given."""
+        plane = plane or memory.plane
+        assert plane is not None
+        operand = StoredValue(memory, self.codes(value, encoding), order, shape_of(value), plane)
         self.forms.setdefault(value, {})[_grid(encoding), order] = operand
         return operand
 
-    def room(self, value: Value, encoding: Encoding | None, order: Order) -> StoredValue:
-        """New memory for a value in a form."""
+    def room(self, value: Value, encoding: Encoding | None, order: Order, stride: int = 0) -> StoredValue:
+        """New memory for a value in a form, with the halo that its readers want.
+
+        Args:
+            value: what will lie there.
+            encoding: of its elements; None for numbers.
+            order: of its axes.
+            stride: elements from a pixel to the next; 0 for whole vectors.
+        """
         codes = self.codes(value, encoding)
         plane = self.plane(value, order)
-        plane = replace(plane, dtype=FLOAT if codes is None else self.isa.dot.activations)
+        plane = replace(
+            plane,
+            dtype=plane.dtype if codes is None else self.isa.dot.activations,
+            stride=stride or plane.stride,
+        )
         fill = 0 if codes is None else codes.zero_point
-        return self.bind(value, encoding, order, Buffer(plane, fill, value.name or ""))
+        images = images_of(shape_of(value), order)
+        return self.bind(value, encoding, order, Buffer(plane, fill, value.name or "", images))
 
     def plane(self, value: Value, order: Order) -> Plane:
-        """The layout of a value in floats."""
+        """The layout of a value in numbers of its own type."""
         shape = shape_of(value)
-        halo = self.halos.get(value) if order == channels_last(len(shape)) else None
-        return plane_of(shape, order, self.isa.lanes, halo)
+        around = self.halos.get(value) if order == channels_last(len(shape)) else None
+        return replace(plane_of(shape, order, self.isa.lanes, around), dtype=elements_of(value))
 
-    def emit(self, kernel: Kernel, operands: Mapping[str, Source], nodes: Sequence[str] = ()) -> None:
-        """One step more."""
-        self.program.steps.append(Step(kernel, operands, tuple(nodes)))
+    def emit(self, kernel: Kernel, operands: Mapping[str, Source], nodes: Sequence[str] = (), images: int = 1) -> None:
+        """One step more, computed for so many images."""
+        self.program.steps.append(Step(kernel, operands, tuple(nodes), images))
 
-    def copy(self, source: StoredValue, store: Destination, target: Source, order: Order, epilogue: Epilogue) -> None:
-        """A value into other memory, through stages, in another order."""
-        stages = tuple(epilogue.stages)
-        kernel: Kernel = Map(source.plane, store, source.plane.channels, stages, source.zero_point)
-        if source.order != order:
-            axes = axes_between(source.order, order)
-            kernel = Permute(source.plane, store, axes, stages, source.zero_point)
-        self.emit(kernel, {"source": source.memory, "result": target}, [source.memory.name])
-
-    def _convert(self, value: Value, source: StoredValue, encoding: Encoding | None, order: Order) -> None:
-        if source.order != order and len(shape_of(value)) > LARGEST_RANK:
-            raise ModelError(f"has more than {LARGEST_RANK} axes", where=f"value {label(value)}", fix="use onnxruntime")
-        target = self.room(value, encoding, order)
-        if isinstance(source.memory, CallerTensor) and target.plane.channels <= FEW:
-            self._narrow(target)
+    def copy(self, source: StoredValue, target: StoredValue) -> None:
+        """A value into other memory, whatever the orders of axes and the codes."""
         epilogue = Epilogue(unit=source.unit)
         epilogue.into(target.unit)
-        self.copy(source, Destination(target.plane, target.zero_point), target.memory, order, epilogue)
+        stages, operands = tuple(epilogue.stages), {"source": source.memory, "result": target.memory}
+        names = [memory.name for memory in (source.memory,) if not isinstance(memory, Constant)]
+        if source.order == target.order:
+            store = Destination(target.plane, target.zero_point)
+            kernel: Kernel = Map(source.plane, store, source.plane.channels, stages, source.zero_point)
+            self.emit(kernel, operands, names, source.images)
+        else:
+            self.emit(strided_copy(source.shape, source.view, target.view, stages), operands, names)
 
-    @staticmethod
-    def _narrow(target: StoredValue) -> None:
-        """An image of few channels: the taps of a row of the first convolution follow each other."""
-        assert isinstance(target.memory, Buffer)
-        stride = target.plane.channels if target.codes is None else FEW
-        target.memory.plane = replace(target.plane, stride=stride)
+    def _convert(self, value: Value, source: StoredValue, encoding: Encoding | None, order: Order) -> None:
+        stride = self._few(value, encoding, order) if isinstance(source.memory, CallerTensor) else 0
+        self.copy(source, self.room(value, encoding, order, stride))
+
+    def _bind_constant(self, value: Value) -> None:
+        array = constant(value)
+        assert array is not None
+        order = natural(array.ndim)
+        plane = replace(plane_of(array.shape, order, 1), dtype=elements_of(value))
+        numbers = np.ascontiguousarray(array, plane.dtype)
+        self.bind(value, None, order, Constant(numbers, plane, images_of(array.shape, order)))
+
+    def _few(self, value: Value, encoding: Encoding | None, order: Order) -> int:
+        """An image of few channels lies so that the taps of a row of the first convolution follow each other."""
+        channels = self.plane(value, order).channels
+        if channels > FEW:
+            return 0
+        return channels if encoding is None else FEW
 
 
 def shape_of(value: Value) -> tuple[int, ...]:
     """The shape of a value.
 
     Raises:
-        ModelError: it is not known.
+        ModelError: it is not known, or nothing lies in it.
     """
     shape = static_shape(value)
-    if not shape:
-        raise ModelError(f"has the shape {shape}", where=f"value {label(value)}", fix="give all inputs fixed shapes")
+    if shape is None:
+        raise ModelError("has no fixed shape", where=f"value {label(value)}", fix="give all inputs fixed shapes")
+    if 0 in shape:
+        raise ModelError(f"has no elements: {shape}", where=f"value {label(value)}", fix="use onnxruntime")
     return shape
+
+
+def elements_of(value: Value) -> str:
+    """What the elements of a value lie as in memory, by numpy's name.
+
+    Raises:
+        ModelError: kernels have no such elements.
+    """
+    if (dtype := ELEMENTS.get(value.dtype)) is None:
+        raise ModelError(f"is of type {value.dtype}: no kernels", where=f"value {label(value)}", fix="use onnxruntime")
+    return dtype
 
 
 def _usual_order(forms: Mapping[FormKey, StoredValue], encoding: Encoding | None) -> Order:

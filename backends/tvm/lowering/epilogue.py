@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import (
     Add,
     AddCodes,
@@ -22,7 +23,7 @@ from graphpress.backends.tvm.kernels.stages import (
     VectorStage,
 )
 from graphpress.backends.tvm.lowering.codes import Codes
-from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Source
+from graphpress.backends.tvm.program import Constant, Source
 
 REAL = 1.0
 """The unit of plain numbers."""
@@ -71,11 +72,12 @@ class Epilogue:
         self.into(codes.scale)
         self.stages.append(Round(codes.low - codes.zero_point, codes.high - codes.zero_point))
 
-    def add(self, other: Buffer | CallerTensor, codes: Codes | None, unit: float) -> None:
+    def add(self, other: Source, plane: Plane, codes: Codes | None, unit: float) -> None:
         """Another activation, into a unit.
 
         Args:
             other: the activation.
+            plane: its layout.
             codes: of the other; None where it is float.
             unit: of the sum; that of real numbers where the other is float.
         """
@@ -84,16 +86,17 @@ class Epilogue:
             self.into(unit)
         ratio, self.unit = _ratio(self.unit, unit), unit
         scale, zero = (REAL, 0) if codes is None else (codes.scale, codes.zero_point)
-        self.stages.append(Add(other.plane, name, ratio, _ratio(scale, unit), zero))
+        self.stages.append(Add(plane, name, ratio, _ratio(scale, unit), zero))
         self.operands[name] = other
 
     def add_codes(
-        self, other: Buffer | CallerTensor, before: Codes, others: Codes, after: Codes, comes_first: bool
+        self, other: Source, plane: Plane, before: Codes, others: Codes, after: Codes, comes_first: bool
     ) -> None:
         """Another activation, where both are codes and so is the sum, whose units follow.
 
         Args:
             other: the activation.
+            plane: its layout.
             before: the numbers now.
             others: codes of the other.
             after: of the sum.
@@ -109,7 +112,7 @@ class Epilogue:
         zero_point = after.zero_point - after.shift
         self.stages.append(
             AddCodes(
-                other.plane,
+                plane,
                 (float(ratios[0]), float(ratios[1])),
                 float(np.float32(zero_point) - subtracted),
                 (zeros[0], -others.shift),

@@ -97,10 +97,10 @@ def add(epilogue: Epilogue, other: StoredValue, before: Codes | None, after: Cod
         index: of the other operand.
     """
     if before is not None and other.codes is not None and after is not None:
-        epilogue.add_codes(other.memory, before, other.codes, after, comes_first=index == 1)
+        epilogue.add_codes(other.memory, other.plane, before, other.codes, after, comes_first=index == 1)
         return
     in_codes = after is not None and other.codes is not None
-    epilogue.add(other.memory, other.codes, after.scale if in_codes and after is not None else REAL)
+    epilogue.add(other.memory, other.plane, other.codes, after.scale if in_codes and after is not None else REAL)
 
 
 def _codes_behind(links: Sequence[Link], grids: Sequence[Codes | None]) -> Codes | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.kernels.stages import Destination
-from graphpress.backends.tvm.lowering.context import Lowering, shape_of
-from graphpress.backends.tvm.lowering.epilogue import REAL, Epilogue
-from graphpress.backends.tvm.lowering.layout import natural, plane_of
+from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, elements_of, shape_of
+from graphpress.backends.tvm.lowering.layout import images_of, natural, plane_of
+from graphpress.backends.tvm.lowering.refusal import UnsupportedError, refused
 from graphpress.backends.tvm.lowering.rules import RULES
 from graphpress.backends.tvm.lowering.windows import halos
 from graphpress.backends.tvm.program import CallerTensor, Program
-from graphpress.errors import ModelError
-from graphpress.ir import DataType, Model, Value, is_constant, is_standard, label
+from graphpress.ir import Model, Node, Value, is_constant, is_standard
 from graphpress.ir.encoding import output_encoding
 
 
@@ -19,7 +19,7 @@ def lower(model: Model, isa: Isa, threads: int = 1) -> Program:
     """A model as kernels and buffers.
 
     Args:
-        model: annotated; every value has a static shape, the images first.
+        model: annotated; every value has a static shape: that of one sample, where the batch is open.
         isa: for what.
         threads: among which tasks are meant to be shared.
 
@@ -32,26 +32,33 @@ def lower(model: Model, isa: Isa, threads: int = 1) -> Program:
     for value, port in zip(model.graph.inputs, lowering.program.inputs, strict=True):
         lowering.bind(value, None, natural(len(port.shape)), port)
     for node in model.graph:
-        if node in lowering.done or all(is_constant(value) for value in node.outputs):
-            continue
-        rule = RULES.get(node.op_type) if is_standard(node) else None
-        if rule is None:
-            raise ModelError(f"{node.op_type} has no kernels", where=f"node {label(node)}", fix="use onnxruntime")
-        rule(node, lowering)
+        if node not in lowering.done and not all(is_constant(value) for value in node.outputs):
+            _lower_node(node, lowering)
     for value, port in zip(model.graph.outputs, lowering.program.outputs, strict=True):
         _write_output(value, port, lowering)
     return lowering.program
 
 
+def _lower_node(node: Node, lowering: Lowering) -> None:
+    """By the operator's rule, which refuses before it makes room for results."""
+    try:
+        rule = RULES.get(node.op_type) if is_standard(node) else None
+        if rule is None:
+            raise refused(node, "the operator has no rule")
+        rule(node, lowering)
+    except UnsupportedError:
+        assert not any(value in lowering.forms for value in node.outputs), f"{node.op_type} was refused too late"
+        raise
+
+
 def _port(value: Value) -> CallerTensor:
-    if value.dtype is not DataType.FLOAT:
-        raise ModelError("is no float tensor", where=f"value {label(value)}", fix="use onnxruntime")
     shape = shape_of(value)
-    return CallerTensor(value.name or "", shape, plane_of(shape, natural(len(shape)), 1))
+    order = natural(len(shape))
+    plane = replace(plane_of(shape, order, 1), dtype=elements_of(value))
+    assert value.dtype is not None
+    return CallerTensor(value.name or "", shape, plane, images_of(shape, order), value.dtype.numpy().name)
 
 
 def _write_output(value: Value, port: CallerTensor, lowering: Lowering) -> None:
     source = lowering.form(value, output_encoding(value))
-    epilogue = Epilogue(unit=source.unit)
-    epilogue.into(REAL)
-    lowering.copy(source, Destination(port.plane), port, natural(len(port.shape)), epilogue)
+    lowering.copy(source, StoredValue(port, None, natural(len(port.shape)), port.shape, port.plane))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from graphpress.backends.tvm.kernels.plane import Halo, Plane
 from graphpress.backends.tvm.kernels.window import TapWindow
-from graphpress.errors import ModelError
-from graphpress.ir import Graph, Node, NodeView, Value, input_of, is_standard, label, static_shape
+from graphpress.backends.tvm.lowering.refusal import refused
+from graphpress.ir import Graph, Node, NodeView, Value, input_of, is_standard, static_shape
 from graphpress.ops.semantics.window import WindowAttributes
 
 
@@ -43,7 +43,7 @@ def _halo(node: Node) -> Halo | None:
 def _window(node: Node, view: NodeView, size: tuple[int, int]) -> TapWindow:
     taps = view.integers("kernel_shape") or _taps(node)
     if len(taps) != 2:
-        raise ModelError(f"its window has {len(taps)} axes", where=f"node {label(node)}", fix="two are supported")
+        raise refused(node, f"its window has {len(taps)} axes")
     whole = WindowAttributes.of(view).over(taps, size)
     (top, _), (left, _) = whole.padding
     return TapWindow((taps[0], taps[1]), _pair(whole.strides), _pair(whole.dilations), (top, left))

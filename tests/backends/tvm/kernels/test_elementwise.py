@@ -1,9 +1,8 @@
-"""Elementwise work, copies of channels, and the way between planes and tensors."""
+"""Elementwise work, and copies of channels."""
 
 from __future__ import annotations
 
 import math
-from itertools import permutations
 
 import numpy as np
 import pytest
@@ -11,9 +10,8 @@ from kernel_checks.harness import Images, to_codes
 
 from graphpress.backends.tvm.codegen.operators import FUNCTIONS
 from graphpress.backends.tvm.kernels.map import Map
-from graphpress.backends.tvm.kernels.permute import CHANNEL, PIXEL, ROW, Permute, extents
 from graphpress.backends.tvm.kernels.plane import Halo, Plane, whole_vectors
-from graphpress.backends.tvm.kernels.stages import ApplyFunction, Destination, Divide, Multiply
+from graphpress.backends.tvm.kernels.stages import ApplyFunction, Destination, Divide
 
 IMAGES, CHANNELS, SIZE, ZERO = 2, 37, (5, 21), 7
 
@@ -138,33 +136,4 @@ def test_quantizing_rounds_as_a_division_does(isa, compiled):
     data.values[0, 0, 0] = (np.arange(CHANNELS) + 0.5) * np.float32(0.3)
     memory = compiled([kernel]).run(kernel, IMAGES, Images.filled(result, IMAGES, 0).memory, source=data.memory)
     expected = to_codes(data.values / np.float32(0.3), ZERO, result.dtype)
-    np.testing.assert_array_equal(Images(result, memory).values, expected)
-
-
-@pytest.mark.parametrize("codes", [False, True])
-def test_tensors_become_planes_and_planes_tensors(codes, isa, compiled):
-    dtype = isa.dot.activations if codes else "float32"
-    scale, zero = (0.5, ZERO) if codes else (1.0, 0)
-    layout, dense = plane(isa, dtype), Plane(SIZE[1], CHANNELS, SIZE[0], SIZE[1])
-    there = Permute(dense, Destination(layout, zero), (PIXEL, CHANNEL, ROW), (Divide(scale),))
-    back = Permute(layout, Destination(dense), (CHANNEL, ROW, PIXEL), (Multiply(scale),), zero)
-    kernels = compiled([there, back])
-    tensor = np.random.default_rng(0).standard_normal((IMAGES, CHANNELS, *SIZE)).astype(np.float32) * 9
-    memory = kernels.run(there, IMAGES, Images.filled(layout, IMAGES, zero).memory, source=tensor)
-    numbers = Images(layout, memory).numbers(zero)
-    expected = to_codes(tensor / scale, zero, dtype) - zero if codes else tensor
-    np.testing.assert_array_equal(numbers.transpose(0, 3, 1, 2), expected)
-    result = kernels.run(back, IMAGES, np.zeros_like(tensor), source=memory)
-    np.testing.assert_allclose(result, expected * scale, rtol=1e-6)
-
-
-@pytest.mark.parametrize("axes", permutations((ROW, PIXEL, CHANNEL)))
-def test_every_order_of_axes(axes, isa, compiled):
-    source = plane(isa, halo=Halo(1, 0, 0, 2))
-    sizes = [extents(source)[axis] for axis in axes]
-    result = Plane(sizes[2], sizes[0], sizes[1], sizes[2] + 3, Halo(0, 1, 1, 0))
-    kernel = Permute(source, Destination(result), axes)
-    data = Images.random(source, IMAGES, np.random.default_rng(0))
-    memory = compiled([kernel]).run(kernel, IMAGES, Images.filled(result, IMAGES, 0).memory, source=data.memory)
-    expected = data.values.transpose(0, *(axis + 1 for axis in axes))
     np.testing.assert_array_equal(Images(result, memory).values, expected)

@@ -9,7 +9,9 @@ computed in floats, of the weights that the codes decode to.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -23,11 +25,12 @@ from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shap
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.fusion import ChainEnd, finish
 from graphpress.backends.tvm.lowering.layout import channels_last, natural
+from graphpress.backends.tvm.lowering.refusal import refused
+from graphpress.backends.tvm.lowering.rules.rule import Rule
 from graphpress.backends.tvm.lowering.windows import window_of
 from graphpress.backends.tvm.program import Constant
 from graphpress.backends.tvm.tiles import rule_tile
-from graphpress.errors import ModelError
-from graphpress.ir import Node, constant, label
+from graphpress.ir import Node, constant
 from graphpress.ir.encoding import AffineEncoding, codes_of, read_encoding
 
 
@@ -46,15 +49,15 @@ class Factors:
     scales: np.ndarray | None = None
 
 
-def lower_linear(node: Node, lowering: Lowering) -> None:
+def _linear(node: Node, lowering: Lowering) -> None:
     """A product, and the chain behind it, as one kernel.
 
     Raises:
-        ModelError: its weights are not constant.
+        UnsupportedError: its weights are not constant.
     """
     op = linear_op_of(node)
     if op is None or op.bias_rows() is None:
-        raise ModelError("its weights or its bias are not constant", where=f"node {label(node)}", fix="fold constants")
+        raise refused(node, "its weights or its bias are computed at run time")
     rank = len(shape_of(op.data))
     order = channels_last(rank) if op.is_convolution else natural(rank)
     source = lowering.read(node, 0, order)
@@ -140,7 +143,7 @@ def _emit_product(
         "bias": Constant(per_channel(product, factors.bias, isa)),
         "result": target.operand.memory,
     }
-    lowering.emit(product, operands, target.nodes)
+    lowering.emit(product, operands, target.nodes, source.images)
 
 
 def _with_zeros(kernel: np.ndarray, joined: int, groups: int) -> np.ndarray:
@@ -173,7 +176,7 @@ def _emit_depthwise(
         },
         "result": target.operand.memory,
     }
-    lowering.emit(kernel, operands, target.nodes)
+    lowering.emit(kernel, operands, target.nodes, source.images)
 
 
 def _columns(width: int) -> int:
@@ -186,3 +189,7 @@ def _filled(array: np.ndarray, stride: int) -> np.ndarray:
     filled = np.zeros(stride, array.dtype)
     filled[: array.size] = array.reshape(-1)
     return filled
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(dict.fromkeys(("Conv", "Gemm", "MatMul"), _linear))
+"""Rules by operator."""

@@ -1,0 +1,180 @@
+"""Copies between any two orders of axes: what moves data and computes nothing but elementwise stages.
+
+    result[Σ iₖ · result stepₖ] = stages(source[Σ iₖ · source stepₖ] - zero-point)      for all coordinates i
+
+Transposes, slices, repetitions (a step of 0), parts of a concatenation and a caller's tensor into channels-last memory
+are copies of this kind with other steps. Vectors run along the axis that is contiguous on both sides where there is
+one, else along the source's: on the other side their elements lie apart. Stages see that axis in the lanes: only those
+that treat all elements alike may stand here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.codegen.vectors import FLOAT, splat
+from graphpress.backends.tvm.kernels.kernel import Pointer
+from graphpress.backends.tvm.kernels.pieces import halvings
+from graphpress.backends.tvm.kernels.plane import Plane
+from graphpress.backends.tvm.kernels.stages import (
+    RESULT,
+    Destination,
+    Position,
+    StageContext,
+    VectorStage,
+    as_numbers,
+    run_stages,
+)
+
+PLENTY = 16
+"""Tasks that suffice for any number of threads."""
+
+
+@dataclass(frozen=True)
+class StridedView:
+    """Where the elements of a tensor lie.
+
+    Args:
+        start: offset of the first element.
+        steps: from one element to the next, by axis.
+        size: elements of the memory that an image takes.
+        dtype: type of the elements, by numpy's name.
+        zero_point: of codes.
+    """
+
+    start: int
+    steps: tuple[int, ...]
+    size: int
+    dtype: str = FLOAT
+    zero_point: int = 0
+
+
+class _Axis(NamedTuple):
+    extent: int
+    source: int
+    result: int
+
+
+@dataclass(frozen=True)
+class StridedCopy:
+    """A copy from one view into another.
+
+    Args:
+        extents: of the axes, the slowest of the result first (``strided_copy`` brings them into that order).
+        source: what it reads.
+        result: what it writes.
+        stages: what happens on the way.
+    """
+
+    extents: tuple[int, ...]
+    source: StridedView
+    result: StridedView
+    stages: tuple[VectorStage, ...] = ()
+
+    @property
+    def operands(self) -> Sequence[Pointer]:
+        """The source, what the stages read, and the result."""
+        extra = [operand for stage in self.stages for operand in stage.operands]
+        return [Pointer("source", self.source.dtype), *extra, Pointer(RESULT, self.result.dtype)]
+
+    @property
+    def copies(self) -> bool:
+        """Whether elements stay what they are."""
+        same = (self.source.dtype, self.source.zero_point) == (self.result.dtype, self.result.zero_point)
+        return same and not self.stages
+
+    @property
+    def axes(self) -> list[_Axis]:
+        """The axes, slowest first."""
+        return [_Axis(*axis) for axis in zip(self.extents, self.source.steps, self.result.steps, strict=True)]
+
+    @property
+    def along(self) -> int:
+        """The axis that vectors run along."""
+        costs = [((axis.source != 1) * 2 + (axis.result != 1), -axis.extent) for axis in self.axes]
+        wide = [number for number, axis in enumerate(self.axes) if axis.extent > 1] or range(len(costs))
+        return min(wide, key=lambda number: costs[number])
+
+    @property
+    def outer(self) -> int:
+        """How many of the slowest axes are shared among tasks."""
+        count = 0
+        while count < self.along and math.prod(self.extents[:count]) < PLENTY:
+            count += 1
+        return count
+
+    def tasks(self, isa: Isa) -> int:
+        """A task is an element of the outer axes."""
+        return math.prod(self.extents[: self.outer])
+
+    def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
+        """All elements of the inner axes."""
+        image, rest = b.let(task // self.tasks(isa)), b.let(task % self.tasks(isa))
+        source, result = image * self.source.size + self.source.start, image * self.result.size + self.result.start
+        for axis in reversed(self.axes[: self.outer]):
+            coordinate = rest % axis.extent
+            source, result = source + coordinate * axis.source, result + coordinate * axis.result
+            rest = rest // axis.extent
+        inner = [axis for number, axis in enumerate(self.axes) if number >= self.outer and number != self.along]
+        self._loops(b, isa, memory, inner, (b.let(source), b.let(result)))
+
+    def _loops(
+        self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], axes: Sequence[_Axis], at: tuple[Expr, Expr]
+    ) -> None:
+        if not axes:
+            self._vectors(b, isa, memory, at)
+            return
+        with b.loop(axes[0].extent, "place") as place:
+            inside = at[0] + place * axes[0].source, at[1] + place * axes[0].result
+            self._loops(b, isa, memory, axes[1:], inside)
+
+    def _vectors(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], at: tuple[Expr, Expr]) -> None:
+        axis = self.axes[self.along]
+        for chunk in halvings(axis.extent, self._lanes(isa, axis)):
+            place = StageContext(b, isa, memory, chunk.size)
+            with b.loop(chunk.pieces, "vector") as vector:
+                first = chunk.start + vector * chunk.size
+                self._vector(place, axis, (at[0] + first * axis.source, at[1] + first * axis.result))
+
+    def _lanes(self, isa: Isa, axis: _Axis) -> int:
+        """Small elements that are copied as they are fill a vector."""
+        whole = self.copies and axis.source == axis.result == 1
+        return isa.lanes * 4 // np.dtype(self.source.dtype).itemsize if whole else isa.lanes
+
+    def _vector(self, place: StageContext, axis: _Axis, at: tuple[Expr, Expr]) -> None:
+        value = place.b.load(place.memory["source"], at[0], place.lanes, axis.source)
+        if not self.copies:
+            if self.source.dtype != FLOAT:
+                value = as_numbers(value, place.lanes) - splat(float(self.source.zero_point), place.lanes)
+            position = Position(0, 0, 0, at[1])
+            store = Destination(_line(self.result), self.result.zero_point)
+            store.write(place, run_stages(self.stages, place, value, position), position, axis.result)
+            return
+        place.b.store(place.memory[RESULT], at[1], value, place.lanes, axis.result)
+
+
+def strided_copy(
+    extents: Sequence[int], source: StridedView, result: StridedView, stages: Sequence[VectorStage] = ()
+) -> StridedCopy:
+    """A copy over axes in any order; those that follow each other on both sides become one."""
+    axes = [_Axis(*axis) for axis in zip(extents, source.steps, result.steps, strict=True) if axis[0] != 1]
+    merged: list[_Axis] = []
+    for axis in sorted(axes, key=lambda axis: -abs(axis.result)):
+        before = merged[-1] if merged else None
+        if before and before.source == axis.extent * axis.source and before.result == axis.extent * axis.result:
+            merged[-1] = _Axis(before.extent * axis.extent, axis.source, axis.result)
+        else:
+            merged.append(axis)
+    sizes, froms, tos = zip(*(merged or [_Axis(1, 1, 1)]), strict=True)
+    return StridedCopy(sizes, replace(source, steps=froms), replace(result, steps=tos), tuple(stages))
+
+
+def _line(view: StridedView) -> Plane:
+    return Plane(view.size, 1, 1, view.size, dtype=view.dtype)

@@ -1,0 +1,20 @@
+"""How a rule says that it has no kernels for a node."""
+
+from __future__ import annotations
+
+from graphpress.errors import ModelError
+from graphpress.ir import Node, label
+
+
+class UnsupportedError(ModelError):
+    """A node for which its rule has no kernels; no result of it has been given room."""
+
+
+def refused(node: Node, why: str) -> UnsupportedError:
+    """The error that a rule raises before it makes room for a result.
+
+    Args:
+        node: the node.
+        why: a clause.
+    """
+    return UnsupportedError(f"{node.op_type} has no kernels: {why}", where=f"node {label(node)}", fix="use onnxruntime")

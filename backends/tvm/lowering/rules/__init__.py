@@ -1,0 +1,12 @@
+"""How nodes become kernels: one rule an operator, a file for each family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from graphpress.backends.tvm.lowering.rules import elementwise, linear, movement, pooling
+from graphpress.backends.tvm.lowering.rules.rule import Rule
+
+RULES: Mapping[str, Rule] = MappingProxyType({**elementwise.RULES, **linear.RULES, **movement.RULES, **pooling.RULES})
+"""Rules by operator."""
