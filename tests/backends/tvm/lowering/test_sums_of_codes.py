@@ -61,7 +61,7 @@ def test_ties_are_rounded_as_onnxruntime_rounds_them(isa, compiled, comes_first)
     for grids in GRIDS:
         before, other, after = (codes_of(encoding(*grid), isa) for grid in grids)
         epilogue = Epilogue(unit=before.scale)
-        epilogue.add_codes(Buffer(plane), before, other, after, comes_first)
+        epilogue.add_codes(Buffer(plane), plane, before, other, after, comes_first)
         store = Destination(plane, after.zero_point)
         programs.append((Map(plane, store, CHANNELS, tuple(epilogue.stages), before.zero_point), before.shift))
     library = compiled([kernel for kernel, _ in programs])
