@@ -26,6 +26,8 @@ from graphpress.backends.tvm.codegen.vectors import clamped, splat, typed
 
 GROUP = 4
 """Activations that one integer step takes."""
+HALF = 8
+"""Bytes that multiply into a vector of 16-bit numbers on Arm."""
 LLVM_FEATURES = MappingProxyType({"asimd": "neon", "asimddp": "dotprod"})
 """LLVM's names of features that are others than those of /proc/cpuinfo, but for underscores."""
 
@@ -39,8 +41,8 @@ class Dot(Protocol):
         ...
 
     @property
-    def takes_bytes(self) -> bool:
-        """Whether it has ``products``."""
+    def prefers_bytes(self) -> bool:
+        """Whether ``products`` are faster than floats that hold the same integers."""
         ...
 
     @property
@@ -98,7 +100,7 @@ class FourByteDot(BytesDot):
     activations: str
     intrinsic: str
     weights_first: bool = False
-    takes_bytes: bool = True
+    prefers_bytes: bool = True
     largest_weight: int = 128
 
     def products(self, accumulator: Expr, bytes_: Expr, weights: Expr, lanes: int) -> Expr:
@@ -120,7 +122,7 @@ class MaddubsDot(BytesDot):
     pairs: str
     sums: str
     activations: str = "uint8"
-    takes_bytes: bool = True
+    prefers_bytes: bool = True
     largest_weight: int = 64
 
     def products(self, accumulator: Expr, bytes_: Expr, weights: Expr, lanes: int) -> Expr:
@@ -139,7 +141,7 @@ class WideningDot:
     """
 
     activations: str = "int8"
-    takes_bytes: bool = False
+    prefers_bytes: bool = False
     largest_weight: int = 128
 
     def operand(self, b: KernelBuilder, memory: Memory, offset: Expr) -> Expr:
@@ -155,8 +157,17 @@ class WideningDot:
         return accumulator
 
     def products(self, accumulator: Expr, bytes_: Expr, weights: Expr, lanes: int) -> Expr:
-        """Nobody asks for it (``takes_bytes``)."""
-        raise NotImplementedError
+        """Bytes multiply into 16 bits, and neighbors are added twice, the first time into 32 bits."""
+        pairs = [self._pairs(bytes_, weights, start) for start in (0, HALF)]
+        return accumulator + tirx.call_llvm_pure_intrin(typed("int32", lanes), "llvm.aarch64.neon.addp.v4i32", *pairs)
+
+    @staticmethod
+    def _pairs(bytes_: Expr, weights: Expr, start: int) -> Expr:
+        """Sums of two products, of half of the bytes."""
+        half = [tirx.const(start + place, "int32") for place in range(HALF)]
+        factors = [tirx.Shuffle([vector], half) for vector in (bytes_, weights)]
+        products = tirx.call_llvm_pure_intrin("int16x8", "llvm.aarch64.neon.smull.v8i16", *factors)
+        return tirx.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", products)
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def _emit_depthwise(
 ) -> None:
     isa, plane = lowering.isa, source.plane
     integer = factors.scales is not None
-    bytes_ = integer and (isa.dot.takes_bytes or not exact_in_floats(factors.kernel, factors.bias))
+    bytes_ = integer and (isa.dot.prefers_bytes or not exact_in_floats(factors.kernel, factors.bias))
     stages = tuple(target.epilogue.stages)
     kernel = Depthwise(plane, target.store, window, stages, _columns(target.store.plane.width), bytes_)
     stride = target.store.plane.stride

@@ -38,6 +38,7 @@ def test_every_fold_has_an_expectation():
     assert EXPECTED.keys() == FOLDS.keys()
 
 
+@pytest.mark.floats
 def test_floats(isa, compiled):
     cases = [(axes, fold) for axes in AXES for fold in (EXPECTED if axes in AXES[:2] else ["sum"])]
     kernels = {}

@@ -12,6 +12,8 @@ from graphpress.backends.tvm.kernels.stages import Destination
 
 IMAGES, EPSILON = 2, 1e-5
 
+pytestmark = pytest.mark.floats
+
 
 @pytest.fixture(params=[1, 16, 37, 100])
 def data(request, isa) -> Images:

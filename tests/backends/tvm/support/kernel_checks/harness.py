@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.emulator import PipedProgram
 from graphpress.backends.tvm.kernels.kernel import Kernel, symbol
 from graphpress.backends.tvm.kernels.plane import Plane
 
@@ -24,21 +27,47 @@ def aligned(array: np.ndarray) -> np.ndarray:
     return copy
 
 
+Call = Callable[[str, Sequence[np.ndarray], int, int], None]
+"""Calls a kernel: its symbol, its operands of which it writes the last, and its tasks."""
+
+
+def native_calls(library: Path) -> Call:
+    """Calls the kernels of a library in this process."""
+    loaded = ctypes.CDLL(str(library))
+
+    def call(name: str, operands: Sequence[np.ndarray], first: int, last: int) -> None:
+        getattr(loaded, name)(*(ctypes.c_void_p(operand.ctypes.data) for operand in operands), first, last)
+
+    return call
+
+
+def emulated_calls(server: PipedProgram, library: Path) -> Call:
+    """Calls the kernels of a library in ``server.c``, which runs in an emulator."""
+
+    def call(name: str, operands: Sequence[np.ndarray], first: int, last: int) -> None:
+        names = [text.encode() for text in (str(library), name)]
+        head = np.array([*map(len, names), len(operands), first, last], np.int32)
+        sizes = np.array([operand.nbytes for operand in operands], np.int64)
+        answer = server.ask([head.data, *names, sizes.data, *(each.data for each in operands)], int(sizes[-1]))
+        operands[-1][:] = np.frombuffer(answer, operands[-1].dtype)
+
+    return call
+
+
 @dataclass
 class Kernels:
     """Compiled kernels."""
 
     isa: Isa
-    library: ctypes.CDLL
+    call: Call
 
     def run(self, kernel: Kernel, images: int, result: np.ndarray, **operands: np.ndarray) -> np.ndarray:
         """Compute all tasks into a copy of ``result``, in two calls."""
         arrays = [aligned(operands[operand.name].astype(operand.dtype)) for operand in kernel.operands[:-1]]
         arrays.append(aligned(result.astype(kernel.operands[-1].dtype)))
-        tasks = images * kernel.tasks(self.isa)
-        compute = getattr(self.library, symbol(kernel, self.isa))
+        tasks, name = images * kernel.tasks(self.isa), symbol(kernel, self.isa)
         for first, last in ((tasks // 2, tasks), (0, tasks // 2)):  # tasks are independent
-            compute(*(ctypes.c_void_p(array.ctypes.data) for array in arrays), first, last)
+            self.call(name, arrays, first, last)
         return arrays[-1].reshape(result.shape)
 
 
