@@ -31,7 +31,7 @@ def _candidates(product: Product, isa: Isa) -> Iterator[Tile]:
     plane, vectors = product.store.plane, product.vectors(isa)
     unroll = 2 if product.integer else 4
     for wide in range(1, min(vectors, 12 if plane.width == 1 else 4) + 1):
-        for rows in (1, 2, 3):
+        for rows in (1,) if product.rowwise else (1, 2, 3):
             for columns in range(1, min(plane.width, 28) + 1):
                 tile = Tile(rows, columns, wide, unroll, packed=_packs(product, isa) and wide == 4)
                 if rows <= plane.height and tile.fits(isa):
@@ -65,6 +65,8 @@ def _loads(product: Product, tile: Tile, vectors: int) -> float:
 def _order(product: Product, tile: Tile, isa: Isa, threads: int) -> int:
     """How many parts rows are cut into."""
     rows = -(-product.store.plane.height // tile.rows)
+    if product.rowwise:
+        return rows
     bytes_ = 1 if product.integer else 4
     weights = product.vectors(isa) * product.groups * isa.lanes * product.reduction * bytes_
     if weights < FIRST_LEVEL * 8:
@@ -76,4 +78,6 @@ def _order(product: Product, tile: Tile, isa: Isa, threads: int) -> int:
 
 def _streams(product: Product, tile: Tile, isa: Isa, order: int) -> bool:
     rows = -(-product.store.plane.height // tile.rows)
+    if product.rowwise:
+        return True
     return order < max(rows, 2) and product.blocks(isa) > 1

@@ -36,6 +36,7 @@ def packed_weights(product: Product, kernel: np.ndarray, isa: Isa) -> np.ndarray
     Args:
         product: the kernel that reads them.
         kernel: ``[outputs, inputs of a group, tap rows, tap columns]``, int8 or float32; groups as in ``product``.
+            Where rows have weights of their own (``Product.rowwise``), those of one.
         isa: the instruction set.
 
     Returns:

@@ -84,6 +84,7 @@ class Product:
         groups: of channels, such that a group's outputs are whole vectors (``merged_groups``).
         stages: between accumulator and result.
         tile: how it is computed.
+        rowwise: each row of pixels is multiplied by weights of its own, which follow each other: a batch of products.
     """
 
     source: Plane
@@ -92,6 +93,7 @@ class Product:
     tile: Tile
     groups: int = 1
     stages: tuple[VectorStage, ...] = ()
+    rowwise: bool = False
 
     # -- what there is --------------------------------------------------------------------------------------------
 
@@ -255,7 +257,9 @@ class _MicroKernel:
         self.lanes, self.vectors = writer.lanes, size[2]
         self.corner, self.group = corner, group
         self.pixels = [(row, column) for row in range(size[0]) for column in range(size[1])]
-        self.weights_at = self.b.let(first * writer.vector_weights)
+        matrix = self.product.store.plane.stride // self.lanes * writer.vector_weights
+        row = corner.y * matrix if self.product.rowwise else 0
+        self.weights_at = self.b.let(row + first * writer.vector_weights)
 
     def write(self, number: Expr) -> None:
         """Sums, then stages."""

@@ -10,7 +10,6 @@ computed in floats, of the weights that the codes decode to.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -23,30 +22,17 @@ from graphpress.backends.tvm.kernels.product import Product, Tile
 from graphpress.backends.tvm.kernels.window import TapWindow
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
+from graphpress.backends.tvm.lowering.factors import Factors
 from graphpress.backends.tvm.lowering.fusion import ChainEnd, finish
 from graphpress.backends.tvm.lowering.layout import channels_last, natural
 from graphpress.backends.tvm.lowering.refusal import refused
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 from graphpress.backends.tvm.lowering.windows import window_of
+from graphpress.backends.tvm.lowering.winograd import emit_winograd, winograd_tile
 from graphpress.backends.tvm.program import Constant
 from graphpress.backends.tvm.tiles import rule_tile
 from graphpress.ir import Node, constant
 from graphpress.ir.encoding import AffineEncoding, codes_of, read_encoding
-
-
-@dataclass(frozen=True)
-class Factors:
-    """Weights and bias of a product as a kernel multiplies them.
-
-    Args:
-        kernel: ``[outputs, inputs of a group, tap rows, tap columns]``, float32 or int8.
-        bias: float32 or int32, per output.
-        scales: float32, per output: what integer sums are multiplied by; None for floats.
-    """
-
-    kernel: np.ndarray
-    bias: np.ndarray
-    scales: np.ndarray | None = None
 
 
 def _linear(node: Node, lowering: Lowering) -> None:
@@ -68,6 +54,8 @@ def _linear(node: Node, lowering: Lowering) -> None:
     target = finish(lowering, node, order, Epilogue(factors.scales))
     if op.groups > 1 and op.groups == source.plane.channels == op.channels_out:
         _emit_depthwise(lowering, source, target, window, factors)
+    elif op.groups == 1 and (m := winograd_tile(source.plane, target.store.plane, window, lowering.isa)):
+        emit_winograd(lowering, source, target, window, factors, m)
     else:
         _emit_product(lowering, source, target, window, factors, op.groups)
 
