@@ -1,6 +1,6 @@
 """What depends on all channels of a pixel: softmax and normalizations.
 
-    softmax        exp(x - max) / Σ exp(x - max)
+    softmax        exp(x - max) / Σ exp(x - max)            its logarithm is  (x - max) - log Σ exp(x - max)
     layer norm     (x - mean) / √(mean((x - mean)²) + ε) · γ + β
     RMS norm       x / √(mean(x²) + ε) · γ
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
-from graphpress.backends.tvm.codegen.functions import exp
+from graphpress.backends.tvm.codegen.functions import exp, log
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, folded, splat
 from graphpress.backends.tvm.kernels.kernel import Pointer
@@ -88,11 +88,13 @@ class Softmax:
         source: floats.
         store: what it writes.
         stages: after it.
+        logarithm: whether the logarithm of it is what is asked for.
     """
 
     source: Plane
     store: Destination
     stages: tuple[VectorStage, ...] = ()
+    logarithm: bool = False
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -109,13 +111,15 @@ class Softmax:
         row = Row(b, isa, memory, pixel_of(b, self.source, task), self.source.channels)
         largest = row.reduce(lambda place, at: row.load(place, at, self.source), tirx.max, float("-inf"))
 
-        def exponential(place: StageContext, at: Position) -> Expr:
-            return exp(b, row.load(place, at, self.source) - splat(largest, place.lanes), place.lanes)
+        def below(place: StageContext, at: Position) -> Expr:
+            return row.load(place, at, self.source) - splat(largest, place.lanes)
 
-        total = row.reduce(exponential, _sum, 0.0)
+        total = row.reduce(lambda place, at: exp(b, below(place, at), place.lanes), _sum, 0.0)
+        factor = b.let(log(b, total, 1) if self.logarithm else splat(1.0, 1) / total)
         for place, at in row.vectors():
-            quotient = exponential(place, at) / splat(total, place.lanes)
-            self.store.write(place, run_stages(self.stages, place, quotient, at), at)
+            spread, value = splat(factor, place.lanes), below(place, at)
+            result = value - spread if self.logarithm else exp(b, value, place.lanes) * spread
+            self.store.write(place, run_stages(self.stages, place, result, at), at)
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,7 @@ class RowNormalization:
         store: what it writes.
         epsilon: added to the variance.
         centered: whether the mean is subtracted.
+        scaled: whether each channel is multiplied by a number of its own.
         shifted: whether a bias is added.
         stages: after it.
     """
@@ -135,14 +140,16 @@ class RowNormalization:
     store: Destination
     epsilon: float
     centered: bool = True
+    scaled: bool = True
     shifted: bool = True
     stages: tuple[VectorStage, ...] = ()
 
     @property
     def operands(self) -> Sequence[Pointer]:
         """The source, scale and bias per channel, what the stages read, and the result."""
-        fixed = [Pointer("source", FLOAT), Pointer("scale", FLOAT), *([Pointer("bias", FLOAT)] if self.shifted else [])]
+        given = {"source": True, "scale": self.scaled, "bias": self.shifted}
         extra = [operand for stage in self.stages for operand in stage.operands]
+        fixed = [Pointer(name, FLOAT) for name, is_given in given.items() if is_given]
         return [*fixed, *extra, Pointer(RESULT, self.store.plane.dtype)]
 
     def tasks(self, isa: Isa) -> int:
@@ -168,8 +175,9 @@ class RowNormalization:
         variance = row.reduce(square, _sum, 0.0) * splat(1 / channels, 1)
         factor = b.let(splat(1.0, 1) / tirx.sqrt(variance + splat(self.epsilon, 1)))
         for place, at in row.vectors():
-            scale = b.load(memory["scale"], at.channel, place.lanes)
-            value = deviation(place, at) * splat(factor, place.lanes) * scale
+            value = deviation(place, at) * splat(factor, place.lanes)
+            if self.scaled:
+                value = value * b.load(memory["scale"], at.channel, place.lanes)
             if self.shifted:
                 value = value + b.load(memory["bias"], at.channel, place.lanes)
             self.store.write(place, run_stages(self.stages, place, value, at), at)

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from graphpress.backends.tvm.lowering.rules import elementwise, linear, movement, pooling
+from graphpress.backends.tvm.lowering.rules import attention, elementwise, linear, movement, normalization, pooling
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 
-RULES: Mapping[str, Rule] = MappingProxyType({**elementwise.RULES, **linear.RULES, **movement.RULES, **pooling.RULES})
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        **attention.RULES,
+        **elementwise.RULES,
+        **linear.RULES,
+        **movement.RULES,
+        **normalization.RULES,
+        **pooling.RULES,
+    }
+)
 """Rules by operator."""

@@ -10,11 +10,13 @@ computed in floats, of the weights that the codes decode to.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
 from graphpress.analysis.linear import LinearOp, linear_op_of
+from graphpress.analysis.linear.bias import adder_of, constant_operand
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.kernels.depthwise import Depthwise, exact_in_floats, packed_taps
 from graphpress.backends.tvm.kernels.packing import merged_groups, packed_weights, per_channel
@@ -24,14 +26,16 @@ from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shap
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.factors import Factors
 from graphpress.backends.tvm.lowering.fusion import ChainEnd, finish
-from graphpress.backends.tvm.lowering.layout import channels_last, natural
+from graphpress.backends.tvm.lowering.layout import Order, channels_last, natural
+from graphpress.backends.tvm.lowering.operands import last
 from graphpress.backends.tvm.lowering.refusal import refused
+from graphpress.backends.tvm.lowering.rules.matmul import lower_product
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 from graphpress.backends.tvm.lowering.windows import window_of
 from graphpress.backends.tvm.lowering.winograd import emit_winograd, winograd_tile
 from graphpress.backends.tvm.program import Constant
 from graphpress.backends.tvm.tiles import rule_tile
-from graphpress.ir import Node, constant
+from graphpress.ir import Node, NodeView, constant
 from graphpress.ir.encoding import AffineEncoding, codes_of, read_encoding
 
 
@@ -39,25 +43,47 @@ def _linear(node: Node, lowering: Lowering) -> None:
     """A product, and the chain behind it, as one kernel.
 
     Raises:
-        UnsupportedError: its weights are not constant.
+        UnsupportedError: a convolution's weights, or the bias, are not constant.
     """
     op = linear_op_of(node)
+    if node.op_type != "Conv" and (op is None or op.matrix_shape[0] > 1):
+        lower_product(node, lowering)
+        return
     if op is None or op.bias_rows() is None:
         raise refused(node, "its weights or its bias are computed at run time")
-    rank = len(shape_of(op.data))
-    order = channels_last(rank) if op.is_convolution else natural(rank)
+    order = channels_last(len(shape_of(op.data))) if op.is_convolution else _rows_order(op, lowering)
     source = lowering.read(node, 0, order)
-    factors = _integer_factors(op, source, lowering.isa) or _float_factors(op)
+    adder = _adder_of(op)
+    factors = _integer_factors(op, source, lowering.isa, adder) or _float_factors(op, adder)
     if factors.scales is None and source.codes is not None:
         source = lowering.form(op.data, None, order)
     window = window_of(node, source.plane) if op.is_convolution else TapWindow()
-    target = finish(lowering, node, order, Epilogue(factors.scales))
+    after = natural(2) if node.op_type == "Gemm" else order
+    target = finish(lowering, adder or node, after, Epilogue(factors.scales))
+    if adder is not None:
+        lowering.done.add(adder)
+        target = replace(target, nodes=(node.name or "", *target.nodes))
     if op.groups > 1 and op.groups == source.plane.channels == op.channels_out:
         _emit_depthwise(lowering, source, target, window, factors)
     elif op.groups == 1 and (m := winograd_tile(source.plane, target.store.plane, window, lowering.isa)):
         emit_winograd(lowering, source, target, window, factors, m)
     else:
         _emit_product(lowering, source, target, window, factors, op.groups)
+
+
+def _rows_order(op: LinearOp, lowering: Lowering) -> Order:
+    """Rows in whatever order they lie, the elements of each together."""
+    elements = 0 if op.node.op_type == "Gemm" and NodeView.of(op.node).flag("transA") else len(shape_of(op.data)) - 1
+    return last(lowering.read(op.node, 0).order, elements)
+
+
+def _adder_of(op: LinearOp) -> Node | None:
+    """The Add behind a product that serves as its bias: of sums that nobody else sees, unrounded."""
+    adder = adder_of(op)
+    if adder is None or op.result.is_graph_output():
+        return None
+    index = next(index for index, value in enumerate(adder.inputs) if value is op.result)
+    return adder if read_encoding(adder, index) is None else None
 
 
 # -- numbers ------------------------------------------------------------------------------------------------------
@@ -72,14 +98,27 @@ def _kernel_of(op: LinearOp, stored: np.ndarray) -> np.ndarray:
     return flat
 
 
-def _float_factors(op: LinearOp) -> Factors:
-    bias = op.bias_rows()
-    assert bias is not None
+def _float_factors(op: LinearOp, adder: Node | None) -> Factors:
+    bias = _bias_numbers(op, adder)
     kernel = _kernel_of(op, op.stored_weight()) * np.float32(op.alpha)
-    return Factors(np.ascontiguousarray(kernel, np.float32), bias.reshape(-1).astype(np.float32))
+    return Factors(np.ascontiguousarray(kernel, np.float32), bias.astype(np.float32))
 
 
-def _integer_factors(op: LinearOp, source: StoredValue, isa: Isa) -> Factors | None:
+def _bias_numbers(op: LinearOp, adder: Node | None) -> np.ndarray:
+    """The operator's bias, or what is added behind it, per output."""
+    if adder is None:
+        bias = op.bias_rows()
+        assert bias is not None
+        return bias.reshape(-1)
+    index = constant_operand(adder)
+    assert index is not None
+    array = constant(adder.inputs[index])
+    assert array is not None
+    numbers: np.ndarray = array.reshape(-1).astype(np.float64)
+    return numbers
+
+
+def _integer_factors(op: LinearOp, source: StoredValue, isa: Isa, adder: Node | None) -> Factors | None:
     """Codes of weights and bias; None where the product is one of floats."""
     encoding = read_encoding(op.node, op.weight_index)
     if source.codes is None or not isinstance(encoding, AffineEncoding) or encoding.dtype != "int8":
@@ -92,20 +131,15 @@ def _integer_factors(op: LinearOp, source: StoredValue, isa: Isa) -> Factors | N
         return None
     scales = np.float32(source.codes.scale) * np.broadcast_to(encoding.scale, op.channels_out).astype(np.float32)
     zero = source.zero_point * kernel.astype(np.int64).sum(axis=(1, 2, 3))
-    return Factors(kernel, (_bias_codes(op, scales) - zero).astype(np.int32), scales)
+    return Factors(kernel, (_bias_codes(op, adder, scales) - zero).astype(np.int32), scales)
 
 
-def _bias_codes(op: LinearOp, scales: np.ndarray) -> np.ndarray:
+def _bias_codes(op: LinearOp, adder: Node | None, scales: np.ndarray) -> np.ndarray:
     """The bias in units of the sums."""
-    if op.bias is None:
-        return np.zeros(op.channels_out, np.int64)
     encoding = read_encoding(op.node, op.bias_index) if op.bias_index is not None else None
-    if isinstance(encoding, AffineEncoding) and op.bias.const_value is not None:
+    if isinstance(encoding, AffineEncoding) and op.bias is not None and op.bias.const_value is not None:
         return codes_of(op.bias.const_value, encoding).reshape(-1).astype(np.int64)
-    bias = constant(op.bias)
-    assert bias is not None
-    flat = np.broadcast_to(bias.reshape(-1) * op.beta, op.channels_out)
-    codes: np.ndarray = np.rint(flat / scales).astype(np.int64)
+    codes: np.ndarray = np.rint(_bias_numbers(op, adder) / scales).astype(np.int64)
     return codes
 
 

@@ -31,21 +31,25 @@ def run(compiled, kernel, data, **operands) -> np.ndarray:
     return Images(result, compiled([kernel]).run(kernel, IMAGES, empty, source=data.memory, **operands)).values
 
 
-def test_softmax(data, compiled):
-    result = run(compiled, Softmax(data.plane, Destination(data.plane)), data)
+@pytest.mark.parametrize("logarithm", [False, True])
+def test_softmax(data, logarithm, compiled):
+    result = run(compiled, Softmax(data.plane, Destination(data.plane), logarithm=logarithm), data)
     numbers = data.numbers()
     expected = np.exp(numbers - numbers.max(-1, keepdims=True))
-    np.testing.assert_allclose(result, expected / expected.sum(-1, keepdims=True), rtol=1e-5, atol=1e-7)
+    expected = expected / expected.sum(-1, keepdims=True)
+    np.testing.assert_allclose(result, np.log(expected) if logarithm else expected, rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("centered", [True, False])
-@pytest.mark.parametrize("shifted", [True, False])
-def test_normalizations(data, centered, shifted, compiled):
+@pytest.mark.parametrize(
+    ("centered", "scaled", "shifted"), [(True, True, True), (False, True, False), (True, False, False)]
+)
+def test_normalizations(data, centered, scaled, shifted, compiled):
     rng, channels = np.random.default_rng(1), data.plane.channels
     scale, bias = rng.standard_normal(channels), rng.standard_normal(channels)
-    kernel = RowNormalization(data.plane, Destination(data.plane), EPSILON, centered, shifted)
+    kernel = RowNormalization(data.plane, Destination(data.plane), EPSILON, centered, scaled, shifted)
     result = run(compiled, kernel, data, scale=scale, bias=bias)
     numbers = data.numbers()
     numbers = numbers - numbers.mean(-1, keepdims=True) if centered else numbers
-    expected = numbers / np.sqrt((numbers**2).mean(-1, keepdims=True) + EPSILON) * scale + (bias if shifted else 0)
+    expected = numbers / np.sqrt((numbers**2).mean(-1, keepdims=True) + EPSILON)
+    expected = expected * (scale if scaled else 1) + (bias if shifted else 0)
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=2e-4)
