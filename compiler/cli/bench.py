@@ -139,6 +139,8 @@ class Benchmark:
             assert runner is not None
             if not isinstance(runner, InProcess):
                 times = runner.measure([self._feed], seconds=self.seconds)
+                if not times:
+                    return Measurement(name, f"{detail}, on {runner.place}, which says nothing of latency")
                 return Measurement(name, f"{detail}, on {runner.place}", 1e3 * median(times))
             timing = compare_sessions(self._reference, runner, self._feed, seconds=self.seconds)
         return Measurement(name, detail, timing.b_ms, timing.ratio, timing.low, timing.high)

@@ -87,7 +87,7 @@ class Choice:
         score: its final figure; None without data.
         findings: in which type each node really computes, and what else the backend has to say.
         place: where the artifact runs, if it offers a runner of its own; "" else.
-        latency_ms: median time of one call in that place.
+        latency_ms: median time of one call in that place; None where its clock says nothing of the target.
         dropped: what was given up, latest first.
         left_out: lossless passes that were left out of it, for the result was worse with them.
         node_seconds: the time of each node in one call, by its name, where that is known.
@@ -313,7 +313,8 @@ def _chosen(
     place, latency = "", None
     if isinstance(artifact, OffersRunner) and job.inputs.runs:
         place = artifact.runner.place
-        latency = 1e3 * median(artifact.runner.measure([job.inputs.single], seconds=MEASURED_SECONDS))
+        calls = artifact.runner.measure([job.inputs.single], seconds=MEASURED_SECONDS)
+        latency = 1e3 * median(calls) if calls else None
     findings, times = artifact.findings(), _node_seconds(job, artifact)
     findings = replace(findings, notes=[*findings.notes, *default_notes(job, artifact)])
     return Choice(candidate, artifact, comparison, score, findings, place, latency, tuple(dropped), node_seconds=times)

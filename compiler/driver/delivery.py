@@ -280,6 +280,8 @@ def _docs_notes(job: Job, choice: Choice) -> list[str]:
 
 def _latency_notes(job: Job, choice: Choice) -> list[str]:
     """Where latency was measured, if that is not the usual place."""
+    if choice.place and choice.latency_ms is None:
+        return [f"the result was run on {choice.place}, which says nothing of latency: it was not measured"]
     if choice.place:
         return [f"latency was measured on {choice.place}; that of the input model was not measured there"]
     return [] if job.runs_here else ["the target is not this machine: latency was not measured"]

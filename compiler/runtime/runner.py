@@ -32,7 +32,8 @@ class Runner(Protocol):
         ...
 
     def measure(self, feeds: Sequence[Mapping[str, np.ndarray]], *, seconds: float) -> Sequence[float]:
-        """Times of single calls in seconds, by a clock of the place: the way there and back does not count.
+        """Times of single calls in seconds, by a clock of the place: the way there and back does not count. None at all
+        where that clock says nothing of the device, as in an emulator.
 
         Args:
             feeds: taken in turn.

@@ -136,6 +136,17 @@ def test_a_backend_of_somebody_else_goes_through_end_to_end(board, network_file,
     assert any("latency was measured on board 7" in note for note in report.notes)
 
 
+def test_a_runner_without_a_clock_leaves_latency_to_the_model(board, network_file, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Board, "measure", lambda *_, **__: [])
+    report = optimize(
+        network_file, backend="board", target="raspberrypi5", recipe="int8", data=data, max_drop=None,
+        output=tmp_path / "out",
+    ).report  # fmt: skip
+    assert report.result.latency_ms is None
+    assert report.modelled_ms > 0
+    assert any("board 7, which says nothing of latency" in note for note in report.notes)
+
+
 def test_each_candidate_is_prepared_once(board, network_file, data, tmp_path):
     """The metric gate, the comparison and the final figure share what was prepared."""
     optimize(
