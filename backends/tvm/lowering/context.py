@@ -23,7 +23,7 @@ from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.layout import Order, channels_last, images_of, natural, plane_of, view_of
 from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Program, Source, Step
 from graphpress.errors import ModelError
-from graphpress.ir import DataType, Value, constant, is_constant, label, static_shape
+from graphpress.ir import DataType, Value, constant, is_constant, is_standard, label, static_shape
 from graphpress.ir.encoding import Encoding, output_encoding, read_encoding
 from graphpress.ir.types import Node
 
@@ -43,6 +43,10 @@ ELEMENTS: Mapping[DataType | None, str] = MappingProxyType(
     }
 )
 """What elements lie as in memory, by the type of a value."""
+
+
+VIEWS = ("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+"""Operators that move all elements of their first input and change none."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +148,22 @@ class Lowering:
 
     def wanted(self, value: Value) -> Encoding | None:
         """What all readers read, or floats."""
-        readings = [read_encoding(use.node, use.idx) for use in value.uses()]
+        readings = [self._reading(use.node, use.idx) for use in value.uses()]
         if value.is_graph_output():
             readings.append(output_encoding(value))
         return readings[0] if len({_grid(encoding) for encoding in readings}) == 1 else None
+
+    def moved(self, node: Node) -> tuple[StoredValue, Encoding | None]:
+        """The input of a node that moves elements and changes none, in the form in which its result is read."""
+        value = node.inputs[0]
+        assert value is not None
+        encoding = self._reading(node, 0)
+        return self.form(value, encoding), encoding
+
+    def _reading(self, node: Node, index: int) -> Encoding | None:
+        """What a node reads an input as; one that only moves elements, as what its result is read."""
+        encoding = read_encoding(node, index)
+        return self.wanted(node.outputs[0]) if encoding is None and is_standard(node, *VIEWS) else encoding
 
     # -- writing ----------------------------------------------------------------------------------------------------
 

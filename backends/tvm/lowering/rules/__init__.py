@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from graphpress.backends.tvm.lowering.rules import attention, elementwise, linear, movement, normalization, pooling
+from graphpress.backends.tvm.lowering.rules import (
+    attention,
+    elementwise,
+    gather,
+    linear,
+    movement,
+    normalization,
+    pooling,
+)
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **attention.RULES,
         **elementwise.RULES,
+        **gather.RULES,
         **linear.RULES,
         **movement.RULES,
         **normalization.RULES,

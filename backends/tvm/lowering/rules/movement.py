@@ -13,7 +13,6 @@ from graphpress.backends.tvm.lowering.layout import images_of, natural, plane_of
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 from graphpress.backends.tvm.program import Buffer
 from graphpress.ir import Node, NodeView
-from graphpress.ir.encoding import read_encoding
 
 
 def _transpose(node: Node, lowering: Lowering) -> None:
@@ -21,19 +20,19 @@ def _transpose(node: Node, lowering: Lowering) -> None:
     result = node.outputs[0]
     rank = len(shape_of(result))
     permutation = NodeView.of(node).integers("perm") or tuple(reversed(range(rank)))
-    source = lowering.read(node, 0)
+    source, encoding = lowering.moved(node)
     order = transposed(source.order, permutation)
-    lowering.bind(result, read_encoding(node, 0), order, source.memory, source.plane)
+    lowering.bind(result, encoding, order, source.memory, source.plane)
 
 
 def _reshape(node: Node, lowering: Lowering) -> None:
     """The same memory where no axis lies otherwise in it; else a copy without gaps comes before."""
     result = node.outputs[0]
-    source, after = lowering.read(node, 0), shape_of(result)
+    (source, encoding), after = lowering.moved(node), shape_of(result)
     if (order := reshaped(source.shape, source.order, source.plane, after)) is None:
         source, order = _without_gaps(source, lowering), natural(len(after))
     plane = reshaped_plane(source.plane, after, order)
-    lowering.bind(result, read_encoding(node, 0), order, source.memory, plane)
+    lowering.bind(result, encoding, order, source.memory, plane)
 
 
 def _without_gaps(source: StoredValue, lowering: Lowering) -> StoredValue:

@@ -109,11 +109,32 @@ def test_as_onnxruntime(name, newest, tmp_path):
     assert_like_onnxruntime(model, feed_of(model), newest, tmp_path)
 
 
+def test_rows_of_tables_and_even_places(newest, tmp_path):
+    model = graph(
+        """(int64[2, 5] ids, int32[3] kinds, float[2, 4, 7, 6] x) => (float[2, 5, 20] c, float[3, 20] d,
+                                                                      float[2, 4, 6] e, float[2, 4, 2, 2, 6] f) {
+            a = Gather(table, ids)
+            b = Relu(a)
+            c = Add(b, b)
+            d = Gather(table, kinds)
+            e = Gather<axis = 2>(x, last)
+            f = Gather<axis = -2>(x, even)
+        }""",
+        opset=23,
+        table=normal(9, 20),
+        last=np.array(-1),
+        even=np.array([[6, 4], [2, 0]]),
+    )
+    ids, kinds = RNG.integers(-9, 9, (2, 5)), np.array([8, 0, -1], np.int32)
+    assert_like_onnxruntime(model, {"ids": ids, "kinds": kinds, "x": normal(2, 4, 7, 6)}, newest, tmp_path)
+
+
 REFUSED = {
     "vector": "(float[3, 4] x, float[4] v) => (float[3] z) { z = MatMul(x, v) }",
     "several axes": "(float[2, 3, 4] x) => (float[2, 3, 4] z) { z = LayerNormalization<axis = 1>(x, s) }",
     "statistics": "(float[2, 4] x) => (float[2, 4] z, float[2, 1] m) { z, m = LayerNormalization(x, r) }",
     "constants": "(float[2, 4] x, float[4] w) => (float[2, 4] z) { z = RMSNormalization(x, w) }",
+    "progression": "(float[5, 4] x) => (float[3, 4] z) { z = Gather(x, uneven) }",
     "cache": """(float[1, 2, 3, 4] x) => (float[1, 2, 3, 4] z, float[1, 2, 3, 4] c)
                 { z, c = Attention(x, x, x) }""",
 }
@@ -121,6 +142,6 @@ REFUSED = {
 
 @pytest.mark.parametrize("why", REFUSED)
 def test_refused_by_reason(why, newest):
-    model = graph(REFUSED[why], opset=23, s=normal(3, 4), r=normal(4))
+    model = graph(REFUSED[why], opset=23, s=normal(3, 4), r=normal(4), uneven=np.array([0, 1, 3]))
     with pytest.raises(UnsupportedError, match=why):
         lower(model, newest)

@@ -1,0 +1,85 @@
+"""Gather: rows of a constant table by numbers that the caller gives, and constant places of an activation as a copy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from graphpress.backends.tvm.codegen.vectors import FLOAT
+from graphpress.backends.tvm.kernels.gather_rows import GatherRows
+from graphpress.backends.tvm.kernels.strided import strided_copy
+from graphpress.backends.tvm.lowering.context import Lowering, elements_of, shape_of
+from graphpress.backends.tvm.lowering.epilogue import Epilogue
+from graphpress.backends.tvm.lowering.fusion import finish
+from graphpress.backends.tvm.lowering.layout import natural
+from graphpress.backends.tvm.lowering.refusal import refused
+from graphpress.backends.tvm.lowering.rules.rule import Rule
+from graphpress.backends.tvm.program import Constant
+from graphpress.ir import Node, NodeView, Value, constant
+
+NUMBERS = ("int32", "int64")
+
+
+def _gather(node: Node, lowering: Lowering) -> None:
+    source, indices = node.inputs[0], node.inputs[1]
+    assert source is not None
+    assert indices is not None
+    axis = NodeView.of(node).axis(0, len(shape_of(source)))
+    table, places = constant(source), constant(indices)
+    if table is not None and axis == 0 and table.ndim == 2 and table.dtype == np.float32:
+        _rows(node, lowering, table, indices)
+    elif places is not None and (steps := _progression(places, shape_of(source)[axis])) is not None:
+        _places(node, lowering, axis, *steps)
+    else:
+        raise refused(node, "what it reads is no constant table of rows, or its places are no constant progression")
+
+
+def _rows(node: Node, lowering: Lowering, table: np.ndarray, indices: Value) -> None:
+    """Embeddings."""
+    numbers = lowering.form(indices, None, natural(len(shape_of(indices))))
+    if numbers.plane.dtype not in NUMBERS or numbers.plane.stride != numbers.plane.channels:
+        raise refused(node, "its indices do not lie one behind the other")
+    shape = shape_of(node.outputs[0])
+    target = finish(lowering, node, natural(len(shape)), Epilogue())
+    kernel = GatherRows(len(table), target.store, FLOAT, elements_of(indices), stages=tuple(target.epilogue.stages))
+    operands = {
+        "table": Constant(table),
+        "indices": numbers.memory,
+        **target.epilogue.operands,
+        "result": target.operand.memory,
+    }
+    lowering.emit(kernel, operands, target.nodes, target.operand.images)
+
+
+def _progression(places: np.ndarray, extent: int) -> tuple[int, int] | None:
+    """First place and step of places in arithmetic progression; None for others."""
+    flat = np.where(places < 0, places + extent, places).reshape(-1)
+    steps = np.diff(flat)
+    if not flat.size or flat.min() < 0 or flat.max() >= extent or np.any(steps != steps[:1]):
+        return None
+    return int(flat[0]), int(steps[0]) if steps.size else 1
+
+
+def _places(node: Node, lowering: Lowering, axis: int, first: int, step: int) -> None:
+    """A copy of places that lie evenly."""
+    source, result = lowering.read(node, 0), node.outputs[0]
+    shape = shape_of(result)
+    apart = source.view.steps[axis]
+    inner = len(source.shape) - axis - 1
+    extents = shape[axis : len(shape) - inner]
+    between = (step * apart * math.prod(extents[place + 1 :]) for place in range(len(extents)))
+    steps = (*source.view.steps[:axis], *between, *source.view.steps[axis + 1 :])
+    view = replace(source.view, start=source.view.start + first * apart, steps=steps)
+    target = lowering.room(result, lowering.wanted(result), natural(len(shape)))
+    epilogue = Epilogue(unit=source.unit)
+    epilogue.into(target.unit)
+    kernel = strided_copy(shape, view, target.view, epilogue.stages)
+    lowering.emit(kernel, {"source": source.memory, "result": target.memory}, [node.name or ""])
+
+
+RULES: Mapping[str, Rule] = MappingProxyType({"Gather": _gather})
+"""Rules by operator."""
