@@ -104,6 +104,7 @@ class CompileOptions:
             in place of writing the same model anew; empty otherwise.
         inner_shapes: the input model declares shapes of inner values: what is written does so, too.
         cache: keeps expensive results by content.
+        name: what the model is called: the stem of its file.
     """
 
     target: Target
@@ -114,6 +115,7 @@ class CompileOptions:
     made_up: bool = False
     inner_shapes: bool = False
     cache: ContentCache = NO_CACHE
+    name: str = "model"
     seen: Callable[[], Sequence[Shapes]] | None = None
     runs: Callable[[Shapes], bool] = _unknown
 

@@ -1,36 +1,84 @@
-"""A program as a shared library with its weights beside it."""
+"""A program as libraries with a header, its weights beside them.
+
+libmodel.so    exports the functions of model.h, and needs libc alone
+libmodel.a     the same, to link into a program; several models may go into one
+model.h        the functions, and names, shapes and types of inputs and outputs
+weights.bin    the constants, as kernels read them
+model.json     the same facts for programs that load the library
+"""
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Mapping, Sequence
-from importlib import resources
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
+from graphpress.backends.tvm.c_names import as_json
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.emit import model_source
+from graphpress.backends.tvm.emit import ModelCode, runtime_text
 from graphpress.backends.tvm.kernels.kernel import symbol
 from graphpress.backends.tvm.object_files import write_objects
 from graphpress.backends.tvm.plan import plan_memory
 from graphpress.backends.tvm.program import CallerTensor, Program
-from graphpress.backends.tvm.toolchain import find_c_toolchain
+from graphpress.backends.tvm.toolchain import CToolchain, find_c_toolchain
 from graphpress.backends.tvm.weights import gather_weights
 from graphpress.cache import NO_CACHE, ContentCache
-from graphpress.errors import ModelError
+from graphpress.runtime.compiled import ABI, DESCRIPTION, LIBRARY, WEIGHTS
+from graphpress.runtime.environment import library_versions
 
-RUNTIME = ("graphpress_runtime.c", "graphpress_runtime.h")
+HEADER, ARCHIVE = "model.h", "libmodel.a"
+DELIVERED = (LIBRARY, WEIGHTS, HEADER, ARCHIVE, DESCRIPTION)
+"""What ``write_library`` leaves for users."""
+RUNTIME = (
+    "graphpress_codes.h",
+    "graphpress_platform.h",
+    "graphpress_processor.h",
+    "graphpress_runtime.c",
+    "graphpress_runtime.h",
+)
+COMPILING = ("-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", "-pthread")
+EXPORTS = "exports.map"
+LINKING = (
+    "-shared",
+    "-pthread",
+    "-s",
+    "-Wl,--gc-sections",
+    "-Wl,-z,defs",
+    "-Wl,-z,noexecstack",
+    f"-Wl,--version-script={EXPORTS}",
+)
 
 
-def write_library(program: Program, isa: Isa, out: Path, cache: ContentCache = NO_CACHE) -> Path:
+@dataclass(frozen=True)
+class LibraryOptions:
+    """How a library presents itself.
+
+    Args:
+        name: of the model: names of functions begin with it.
+        batched: whether the first axis of inputs and outputs takes any number of samples.
+    """
+
+    name: str = "model"
+    batched: bool = True
+
+
+def write_library(
+    program: Program,
+    isa: Isa,
+    out: Path,
+    cache: ContentCache = NO_CACHE,
+    options: LibraryOptions = LibraryOptions(),
+) -> Path:
     """Compile and link a program.
 
     Args:
         program: the steps.
         isa: for what they were lowered.
-        out: a folder; ``libmodel.so``, ``weights.bin``, objects and the C sources are written there.
+        out: a folder; the files of ``DELIVERED``, objects and the C sources are written there.
         cache: of compiled kernels.
+        options: how it presents itself.
 
     Returns:
         The library.
@@ -39,74 +87,50 @@ def write_library(program: Program, isa: Isa, out: Path, cache: ContentCache = N
         BackendError: there is no C compiler for the instruction set, or it fails.
     """
     toolchain = find_c_toolchain(isa.triple)
-    weights, plan = gather_weights(program), plan_memory(program)
-    kernels = {symbol(step.kernel, isa): step.kernel for step in program.steps}
-    objects = write_objects(kernels, isa, out, cache)
-    weights.write(out / "weights.bin")
-    (out / "model.c").write_text(model_source(program, plan, weights, isa))
+    code = ModelCode(program, plan_memory(program), gather_weights(program), isa, options.name, options.batched)
+    objects = write_objects({symbol(step.kernel, isa): step.kernel for step in program.steps}, isa, out, cache)
+    code.weights.write(out / WEIGHTS)
     for name in RUNTIME:
-        (out / name).write_text((resources.files(__package__) / "runtime" / name).read_text())
-    sources = ["model.c", "graphpress_runtime.c", *(file.name for file in objects)]
-    flags = ["-std=gnu11", "-O2", "-shared", "-fPIC", "-pthread", "-o", "libmodel.so"]
-    toolchain.run([*flags, *sources], out)
-    return out / "libmodel.so"
+        (out / name).write_text(runtime_text(name), encoding="utf-8")
+    (out / "model.c").write_text(code.render("model.c.j2"), encoding="utf-8")
+    (out / HEADER).write_text(code.render("model.h.j2"), encoding="utf-8")
+    (out / EXPORTS).write_text(f"{{ global: {code.prefix}_*; local: *; }};\n", encoding="utf-8")
+    _link(toolchain, ["model.o", *(file.name for file in objects)], out)
+    (out / DESCRIPTION).write_text(as_json(_description(code, out / LIBRARY)), encoding="utf-8")
+    return out / LIBRARY
 
 
-class Library:
-    """A compiled model in this process.
-
-    Args:
-        folder: of ``write_library``.
-        inputs: of the model.
-        outputs: of the model.
-        threads: that compute.
-        images: the largest batch.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        inputs: Sequence[CallerTensor],
-        outputs: Sequence[CallerTensor],
-        threads: int = 1,
-        images: int = 1,
-    ) -> None:
-        self._library = ctypes.CDLL(str(folder / "libmodel.so"))
-        self._instance = ctypes.c_void_p()
-        self._inputs, self._outputs = inputs, outputs
-        model = ctypes.c_byte.in_dll(self._library, "graphpress_compiled")
-        code = self._library.graphpress_create(
-            ctypes.byref(model), str(folder / "weights.bin").encode(), threads, images, ctypes.byref(self._instance)
-        )
-        if code:
-            raise ModelError(f"cannot be loaded (code {code})", where=str(folder), fix="compile it again")
-
-    def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run once; the images of the batch are those of the first input."""
-        arrays = [np.ascontiguousarray(feed[port.name], port.plane.dtype) for port in self._inputs]
-        images = samples(self._inputs, feed)
-        shapes = [
-            tuple(images * size if axis == 0 else size for axis, size in enumerate(port.shape))
-            for port in self._outputs
-        ]
-        results = [np.empty(shape, port.plane.dtype) for shape, port in zip(shapes, self._outputs, strict=True)]
-        code = self._library.graphpress_run(self._instance, images, _pointers(arrays), _pointers(results))
-        if code:
-            raise ModelError(f"refuses {images} images (code {code})", where="the library", fix="use a smaller batch")
-        return {
-            port.name: result.astype(port.dtype, copy=False)
-            for port, result in zip(self._outputs, results, strict=True)
-        }
-
-    def __del__(self) -> None:
-        if self._instance:
-            self._library.graphpress_destroy(self._instance)
+def _link(toolchain: CToolchain, objects: Sequence[str], folder: Path) -> None:
+    toolchain.run([*COMPILING, "-c", "model.c", "-o", "model.o"], folder)
+    toolchain.run([*LINKING, "-o", LIBRARY, *objects], folder)
+    toolchain.archive(ARCHIVE, objects, folder)
 
 
-def samples(inputs: Sequence[CallerTensor], feed: Mapping[str, np.ndarray]) -> int:
-    """How often the first axis of what is fed holds that of one sample."""
-    return max((len(feed[port.name]) // port.shape[0] for port in inputs if port.shape), default=1)
+def _description(code: ModelCode, library: Path) -> dict[str, Any]:
+    program, isa = code.program, code.isa
+    return {
+        "name": code.name,
+        "prefix": code.prefix,
+        "abi": ABI,
+        "graphpress": library_versions(("graphpress",))["graphpress"],
+        "isa": {"name": isa.name, "architecture": isa.family, "features": list(isa.needs)},
+        "batch": "open" if code.batched else "fixed",
+        "inputs": [_tensor(port) for port in program.inputs],
+        "outputs": [_tensor(port) for port in program.outputs],
+        "memory": {"arena_bytes_per_sample": code.plan.bytes, "weights_bytes": code.weights.bytes},
+        "library_sha256": hashlib.sha256(library.read_bytes()).hexdigest(),
+        "weights_checksum": f"{code.weights.checksum:016x}",
+        "steps": [
+            {
+                "kernel": type(step.kernel).__name__,
+                "symbol": symbol(step.kernel, isa),
+                "nodes": list(step.nodes),
+                "tasks": step.images * step.kernel.tasks(isa),
+            }
+            for step in program.steps
+        ],
+    }
 
 
-def _pointers(arrays: Sequence[np.ndarray]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+def _tensor(port: CallerTensor) -> dict[str, Any]:
+    return {"name": port.name, "dtype": port.dtype, "shape": list(port.shape)}

@@ -16,16 +16,14 @@ from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend, write_mo
 from graphpress.errors import BackendError
 from graphpress.ir import Model, Refusal, Shape, Value, clone, dims_of, values_of
 from graphpress.ir.qdq import unmaterializable
+from graphpress.runtime.compiled import LIBRARY, WEIGHTS, CompiledModel
 from graphpress.runtime.environment import library_versions
 from graphpress.scratch import scratch_folder
 from graphpress.targets import Target
 
 if TYPE_CHECKING:
-    from graphpress.backends.tvm.artifact import Library
-    from graphpress.backends.tvm.codegen.isa import Isa
     from graphpress.backends.tvm.program import Program
 
-DELIVERED = ("libmodel.so", "weights.bin", "graphpress_runtime.h")
 EXTRA = 'pip install "graphpress[tvm]"'
 
 
@@ -67,45 +65,44 @@ class TvmBackend(Backend):
         return OnnxRuntimeBackend().prepare(annotated, target)
 
     def compile(self, prepared: Prepared, options: CompileOptions, out: Path) -> Artifact:
-        """Write the model file, the library, its weights and its header.
+        """Write the model file, the library, its weights, and what users need of it.
 
         Raises:
             ModelError: a node has no kernels.
             BackendError: there is no C compiler, or it fails.
         """
-        from graphpress.backends.tvm.artifact import write_library
+        from graphpress.backends.tvm.artifact import DELIVERED, LibraryOptions, write_library
         from graphpress.backends.tvm.lowering.lower import lower
         from graphpress.backends.tvm.processor import isa_of
 
         isa = isa_of(options.target)
         program = lower(_for_one_image(prepared.annotated), isa, options.threads)
         with scratch_folder() as scratch:
-            write_library(program, isa, scratch, options.cache)
+            presented = LibraryOptions(options.name, batched=_is_batched(prepared.annotated))
+            write_library(program, isa, scratch, options.cache, presented)
             for name in DELIVERED:
                 shutil.copyfile(scratch / name, out / name)
         files = write_model(prepared, options, out)
-        return TvmArtifact([*files, *(out / name for name in DELIVERED)], program, isa, options.threads)
+        return TvmArtifact([*files, *(out / name for name in DELIVERED)], program, options.threads)
 
 
 class TvmArtifact:
     """A library, loaded into this process.
 
     Args:
-        files: the model file, then those of ``DELIVERED``.
+        files: the model file, then those that ``write_library`` delivers.
         program: what the library computes.
-        isa: for which it was compiled.
         threads: that compute.
     """
 
-    def __init__(self, files: list[Path], program: Program, isa: Isa, threads: int) -> None:
-        self.files, self._program, self._isa, self._threads = files, program, isa, threads
-        self._library: Library | None = None
-        self._images = 0
+    def __init__(self, files: list[Path], program: Program, threads: int) -> None:
+        self.files, self._program, self._threads = files, program, threads
+        self._loaded: CompiledModel | None = None
 
     @property
     def bytes(self) -> int:
         """Size of the library and its weights."""
-        return sum(file.stat().st_size for file in self.files if file.name in DELIVERED[:2])
+        return sum(file.stat().st_size for file in self.files if file.name in (LIBRARY, WEIGHTS))
 
     def run(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """Run once; a batch larger than all before makes room for it.
@@ -113,16 +110,15 @@ class TvmArtifact:
         Raises:
             BackendError: this processor lacks the instructions.
         """
-        from graphpress.backends.tvm.artifact import samples
-
-        images = samples(self._program.inputs, feed)
-        if self._library is None or images > self._images:
-            self._library, self._images = self._load(images), images
-        return self._library.run(feed)
+        if self._loaded is None:
+            self._loaded = CompiledModel(self.files[0].parent, self._threads)
+        return self._loaded.run(feed)
 
     def renew(self) -> None:
         """Let the next run load the library's weights anew."""
-        self._library = None
+        if self._loaded is not None:
+            self._loaded.close()
+        self._loaded = None
 
     def findings(self) -> Findings:
         """The arithmetic of each kernel is that of the node which it is named after; its chain is fused into it."""
@@ -133,16 +129,6 @@ class TvmArtifact:
                 became.update(dict.fromkeys(step.nodes[1:], "fused"))
                 became[step.nodes[0]] = "int8" if integer else "float32"
         return Findings(became)
-
-    def _load(self, images: int) -> Library:
-        from graphpress.backends.tvm.artifact import Library
-        from graphpress.backends.tvm.processor import runs_natively
-
-        if not runs_natively(self._isa):
-            fix = "run it on its device"
-            raise BackendError(f"this processor does not run {self._isa.name} code", where="libmodel.so", fix=fix)
-        inputs, outputs = self._program.inputs, self._program.outputs
-        return Library(self.files[0].parent, inputs, outputs, self._threads, images)
 
 
 def _for_one_image(annotated: Model) -> Model:
@@ -160,3 +146,8 @@ def _for_one_image(annotated: Model) -> Model:
 def _with_one_image(value: Value, likely: tuple[int, ...]) -> tuple[int, ...]:
     dims = dims_of(value)
     return (1, *likely[1:]) if dims and dims[0] is None else likely
+
+
+def _is_batched(model: Model) -> bool:
+    """Whether the number of samples is open."""
+    return any((dims := dims_of(value)) and dims[0] is None for value in model.graph.inputs)

@@ -1,18 +1,28 @@
-"""The C of a model: its table of steps, with the places of what they read and write."""
+"""The C of a model: its header, its table of steps, and the places of what they read and write."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from graphpress.backends.tvm.c_names import comment, identifier, identifiers, string
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.kernels.kernel import Kernel, symbol
 from graphpress.backends.tvm.plan import MemoryPlan
 from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Program, Source, Step
 from graphpress.backends.tvm.weights import Weights
+from graphpress.runtime.compiled import ABI
+from graphpress.runtime.environment import library_versions
 
-SECOND_WORD = ("i8mm",)
-"""Features of Arm processors that the first word of what the kernel tells has no room for."""
+if TYPE_CHECKING:
+    import jinja2
+
 C_TYPES: Mapping[str, str] = {
     "float32": "float",
     "int8": "int8_t",
@@ -22,53 +32,89 @@ C_TYPES: Mapping[str, str] = {
 }
 
 
-def model_source(program: Program, plan: MemoryPlan, weights: Weights, isa: Isa) -> str:
-    """The file ``model.c``."""
-    buffers = {buffer: number for number, buffer in enumerate(plan.offsets)}
-    kernels = {symbol(step.kernel, isa): step.kernel for step in program.steps}
-    ports = {port: f"m->inputs[{number}]" for number, port in enumerate(program.inputs)}
-    ports |= {port: f"m->outputs[{number}]" for number, port in enumerate(program.outputs)}
-    where = _Places(buffers, weights.offsets, ports)
-    steps = [_step(number, step, where, isa) for number, step in enumerate(program.steps)]
-    table = [
-        f"    {{step_{number}, {step.images * step.kernel.tasks(isa)}}}," for number, step in enumerate(program.steps)
-    ]
-    places = [f"    {{{plan.offsets[buffer]}, {buffer.bytes}, {buffer.fill & 255}}}," for buffer in buffers]
-    return "\n".join(
-        [
-            '#include "graphpress_runtime.h"',
-            *(["#include <sys/auxv.h>"] if isa.family == "aarch64" else []),
-            "",
-            *(_declaration(name, kernel) for name, kernel in kernels.items()),
-            "",
-            *steps,
-            "static const graphpress_step STEPS[] = {",
-            *table,
-            "};",
-            "",
-            "static const graphpress_buffer BUFFERS[] = {",
-            *places,
-            "};",
-            "",
-            "static int processor_fits(void) {",
-            f"    return {_processor_check(isa)};",
-            "}",
-            "",
-            "const graphpress_model graphpress_compiled = {",
-            "    .steps = STEPS,",
-            "    .buffers = BUFFERS,",
-            f"    .arena_bytes = {plan.bytes},",
-            f"    .weights_bytes = {weights.bytes},",
-            f"    .weights_checksum = {weights.checksum}ull,",
-            f"    .step_count = {len(steps)},",
-            f"    .buffer_count = {len(buffers)},",
-            f"    .input_count = {len(program.inputs)},",
-            f"    .output_count = {len(program.outputs)},",
-            "    .processor_fits = processor_fits,",
-            "};",
-            "",
+@dataclass(frozen=True)
+class ModelCode:
+    """Everything that the C of a model is made of.
+
+    Args:
+        program: the steps.
+        plan: where its buffers lie.
+        weights: where its constants lie.
+        isa: for what it is compiled.
+        name: of the model.
+        batched: whether the number of samples is open.
+    """
+
+    program: Program
+    plan: MemoryPlan
+    weights: Weights
+    isa: Isa
+    name: str
+    batched: bool
+
+    @property
+    def prefix(self) -> str:
+        """What the names of all functions begin with."""
+        return identifier(self.name)
+
+    def render(self, template: str) -> str:
+        """One of the templates of the runtime's folder, filled in."""
+        return _template(template).render(self._words())
+
+    def _words(self) -> dict[str, Any]:
+        version = library_versions(("graphpress",))["graphpress"]
+        inputs, outputs = self.program.inputs, self.program.outputs
+        tensors = [
+            _tensor(port, field)
+            for port, field in zip([*inputs, *outputs], identifiers([p.name for p in (*inputs, *outputs)]), strict=True)
         ]
+        return {
+            "title": f"{comment(self.name)}, compiled by graphpress {version} for {self.isa.name} ({self.isa.triple})",
+            "prefix": self.prefix,
+            "macro": self.prefix.upper(),
+            "abi": ABI,
+            "codes": runtime_text("graphpress_codes.h"),
+            "batched": self.batched,
+            "inputs": tensors[: len(inputs)],
+            "outputs": tensors[len(inputs) :],
+            "kernels": _kernels(self.program.steps, self.isa),
+            "steps": self._steps(),
+            "buffers": [[offset, buffer.bytes, buffer.fill & 255] for buffer, offset in self.plan.offsets.items()],
+            "features": self.isa.needs,
+            "arena_bytes": self.plan.bytes,
+            "weights_bytes": self.weights.bytes,
+            "weights_checksum": self.weights.checksum,
+        }
+
+    def _steps(self) -> list[dict[str, Any]]:
+        ports = {port: f"m->inputs[{number}]" for number, port in enumerate(self.program.inputs)}
+        ports |= {port: f"m->outputs[{number}]" for number, port in enumerate(self.program.outputs)}
+        buffers = {buffer: number for number, buffer in enumerate(self.plan.offsets)}
+        where = _Places(buffers, self.weights.offsets, ports)
+        return [
+            {
+                "comment": comment(", ".join(step.nodes)) or type(step.kernel).__name__,
+                "symbol": symbol(step.kernel, self.isa),
+                "arguments": _arguments(step, where),
+                "tasks": step.images * step.kernel.tasks(self.isa),
+            }
+            for step in self.program.steps
+        ]
+
+
+def runtime_text(name: str) -> str:
+    """A file of the runtime."""
+    return (resources.files(__package__) / "runtime" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _template(name: str) -> jinja2.Template:
+    import jinja2
+
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
     )
+    return environment.from_string(runtime_text(name))
 
 
 @dataclass(frozen=True)
@@ -87,39 +133,31 @@ class _Places:
         return self.ports[source]
 
 
-def _declaration(name: str, kernel: Kernel) -> str:
+def _tensor(port: CallerTensor, field: str) -> dict[str, Any]:
+    elements = math.prod(port.shape)
+    return {
+        "name": string(port.name),
+        "field": field,
+        "macro": field.upper(),
+        "type": C_TYPES[port.plane.dtype],
+        "dtype": port.dtype,
+        "shape": port.shape,
+        "elements": elements,
+        "bytes": elements * np.dtype(port.dtype).itemsize,
+    }
+
+
+def _kernels(steps: Sequence[Step], isa: Isa) -> list[dict[str, str]]:
+    kernels = {symbol(step.kernel, isa): step.kernel for step in steps}
+    return [{"symbol": name, "parameters": _parameters(kernel)} for name, kernel in kernels.items()]
+
+
+def _parameters(kernel: Kernel) -> str:
     *reads, result = kernel.operands
-    parameters = [*(f"const {C_TYPES[operand.dtype]} *" for operand in reads), f"{C_TYPES[result.dtype]} *"]
-    return f"void {name}({', '.join(parameters)}, int32_t, int32_t);"
+    return ", ".join([*(f"const {C_TYPES[operand.dtype]} *" for operand in reads), f"{C_TYPES[result.dtype]} *"])
 
 
-def _step(number: int, step: Step, where: _Places, isa: Isa) -> str:
+def _arguments(step: Step, where: _Places) -> str:
     *reads, result = step.kernel.operands
     arguments = [f"(const {C_TYPES[operand.dtype]} *)({where.of(step.operands[operand.name])})" for operand in reads]
-    arguments.append(f"({C_TYPES[result.dtype]} *)({where.of(step.operands[result.name])})")
-    return "\n".join(
-        [
-            f"/* {', '.join(step.nodes).replace('*/', '* /') or type(step.kernel).__name__} */",
-            f"static void step_{number}(const graphpress_instance *m, int32_t first, int32_t last) {{",
-            f"    {symbol(step.kernel, isa)}({', '.join(arguments)}, first, last);",
-            "}",
-            "",
-        ]
-    )
-
-
-def _processor_check(isa: Isa) -> str:
-    """In C: whether the processor has all features that the kernels use."""
-    supports = _arm_supports if isa.family == "aarch64" else _x86_supports
-    return " && ".join(map(supports, isa.needs)) or "1"
-
-
-def _x86_supports(feature: str) -> str:
-    """GCC writes the names of features without underscores."""
-    return f'__builtin_cpu_supports("{feature.replace("_", "")}")'
-
-
-def _arm_supports(feature: str) -> str:
-    """The kernel tells features in two words, by the names of /proc/cpuinfo."""
-    word = "HWCAP2" if feature in SECOND_WORD else "HWCAP"
-    return f"(getauxval(AT_{word}) & {word}_{feature.upper()})"
+    return ", ".join([*arguments, f"({C_TYPES[result.dtype]} *)({where.of(step.operands[result.name])})"])

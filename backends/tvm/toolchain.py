@@ -55,7 +55,28 @@ class CToolchain:
             BackendError: it fails; the message quotes the end of what it says.
             ResourceError: it lacks memory or space.
         """
-        command = [*self.command, *map(str, arguments)]
+        self._call([*self.command, *map(str, arguments)], folder)
+
+    def archive(self, name: str, objects: Sequence[str | Path], folder: Path) -> None:
+        """Pack objects into a static library.
+
+        Args:
+            name: of the file that is written.
+            objects: files.
+            folder: in which they lie.
+
+        Raises:
+            BackendError, ResourceError: as for ``run``.
+        """
+        self._call([*self._archiver(folder), "rcsD", name, *map(str, objects)], folder)
+
+    def _archiver(self, folder: Path) -> list[str]:
+        """The compiler's own: one of another system knows other files."""
+        if "ziglang" in self.command:
+            return [*self.command[: self.command.index("ziglang") + 1], "ar"]
+        return [self._call([*self.command, "-print-prog-name=ar"], folder).strip() or "ar"]
+
+    def _call(self, command: Sequence[str], folder: Path) -> str:
         try:
             done = subprocess.run(
                 command,
@@ -72,6 +93,7 @@ class CToolchain:
             raise BackendError(f"cannot be run: {error.strerror}", where=self.title, fix=_fix(self.triple)) from error
         if done.returncode:
             raise self._failure(done)
+        return done.stdout
 
     def _failure(self, done: subprocess.CompletedProcess[str]) -> BackendError | ResourceError:
         how = f"was killed by signal {-done.returncode}" if done.returncode < 0 else f"failed (code {done.returncode})"
@@ -103,7 +125,8 @@ def _commands(triple: str) -> Iterator[tuple[str, ...]]:
     """Commands that are there, the preferred first."""
     if triple == HOST and (named := shlex.split(os.environ.get("CC", ""))):
         if shutil.which(named[0]) is None:
-            raise BackendError(f"there is no {named[0]!r}", where="$CC", fix="name a C compiler, or unset CC")
+            what = f"the environment variable CC names {named[0]!r}, which is not there"
+            raise BackendError(what, where="tvm", fix="let it name a C compiler, or unset it")
         yield tuple(named)
     names = ("cc", "gcc", "clang") if triple == HOST else (f"{triple}-gcc",)
     yield from ((name,) for name in names if shutil.which(name) is not None)

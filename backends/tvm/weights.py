@@ -15,6 +15,8 @@ from graphpress.backends.tvm.program import Constant, Program
 PIECE = 1 << 18
 """Bytes that are looked at together: their words and the words' weights multiply to sums below 2^64."""
 MODULUS = (1 << 32) - 1
+SLACK = 64
+"""Zeros behind the last constant: vectors may read over its end."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Weights:
     Args:
         arrays: the constants, equal ones once.
         offsets: where each begins.
-        bytes: of all.
+        bytes: of all, with the slack.
     """
 
     arrays: Sequence[np.ndarray]
@@ -57,6 +59,7 @@ class Weights:
             for start in range(0, flat.size, PIECE):
                 piece = flat[start : start + PIECE]
                 yield np.pad(piece, (0, -piece.size % ALIGNMENT)) if piece.size % ALIGNMENT else piece
+        yield np.zeros(SLACK, np.uint8)
 
 
 def gather_weights(program: Program) -> Weights:
@@ -76,4 +79,4 @@ def gather_weights(program: Program) -> Weights:
                 arrays.append(array)
                 end += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
             offsets[source] = places[digest]
-    return Weights(arrays, offsets, end)
+    return Weights(arrays, offsets, end + SLACK)

@@ -91,6 +91,7 @@ class Job:
             made_up=inputs.data.calibration is None and inputs.data.evaluation is None,
             inner_shapes=declares_inner_shapes(inputs.original),
             cache=self.config.cache,
+            name=inputs.file.path.stem,
             seen=lambda: inputs.shapes,
             runs=inputs.runs_on,
         )

@@ -1,26 +1,21 @@
 /* One parallel region per run and no barrier of threads: a step is done when its tasks are done, so that a worker which
    the scheduler took away holds nobody up unless it holds tasks. Each thread claims tasks of its own share first, whose
    inputs lie in its cache, then of the others'. A claim is a compare-and-swap on (run, next task): who comes late from
-   an earlier run fails it and leaves. Workers sleep between runs. */
+   an earlier run fails it and leaves. Workers sleep between runs. No memory is allocated while a run lasts. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "graphpress_runtime.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <pthread.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#ifdef __linux__
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#endif
 
-enum { MAX_THREADS = 64, GRAINS = 4, SPINS = 300, LINE = 64, HUGE_PAGE = 2 << 20, SUMMED = 16384 };
+#include "graphpress_platform.h"
+#include "graphpress_processor.h"
+
+enum { GRAINS = 4, SPINS = 300, LINE = 64, SUMMED = 16384 };
 
 typedef struct {
     _Alignas(LINE) _Atomic uint64_t next; /* run << 32 | next task */
@@ -31,75 +26,62 @@ typedef struct {
     _Atomic uint32_t waiting;
 } progress;
 
+/* Read once, by all instances that share them. */
 typedef struct {
-    graphpress_instance public; /* first: a pointer to one is a pointer to the other */
-    const graphpress_model *model;
-    uint8_t *arena, *weights;
-    size_t arena_bytes, weights_bytes;
-    uint8_t **buffers;
-    claim *claims;      /* [step][thread] */
-    progress *progress; /* [step] */
-    pthread_t threads[MAX_THREADS];
-    int thread_count, started, max_images;
-    _Atomic uint32_t run; /* odd while the tables are being prepared */
-    _Atomic uint32_t images;
-    _Atomic uint32_t ends;
-} instance;
+    const uint8_t *bytes;
+    region memory; /* empty where the bytes are the caller's */
+    _Atomic uint32_t users;
+} shared_weights;
+
+typedef struct instance instance;
 
 typedef struct {
-    instance *self;
+    instance *owner;
     int number;
+    system_thread thread;
 } worker;
 
-/* -- waiting -------------------------------------------------------------------------------------------------------- */
-
-static void relax(void) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
-#ifdef __linux__
-static void sleep_while(_Atomic uint32_t *word, uint32_t value) {
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
-}
-
-static void wake(_Atomic uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0); }
-#else
-#include <sched.h>
-static void sleep_while(_Atomic uint32_t *word, uint32_t value) {
-    if (atomic_load(word) == value) sched_yield();
-}
-
-static void wake(_Atomic uint32_t *word) { (void)word; }
-#endif
+/* Lies at the start of its own region, in front of its tables. */
+struct instance {
+    graphpress_instance view; /* first: a pointer to one is a pointer to the other */
+    const graphpress_model *model;
+    shared_weights *weights;
+    region memory, arena;
+    uint8_t **buffers;
+    worker *workers;    /* [thread]; the first is who calls */
+    claim *claims;      /* [step][thread] */
+    progress *progress; /* [step] */
+    waiting_room room;
+    uint64_t process;
+    int thread_count, started, max_images;
+    _Alignas(LINE) _Atomic uint32_t run; /* odd while the tables are being prepared */
+    _Atomic uint32_t images, ends, busy;
+};
 
 /* -- tasks ---------------------------------------------------------------------------------------------------------- */
 
 static int64_t share(int64_t tasks, int thread, int threads) { return tasks * thread / threads; }
 
-static void finish(progress *step, uint32_t count, uint32_t tasks) {
+static void finish(instance *self, progress *step, uint32_t count, uint32_t tasks) {
     uint32_t done = atomic_fetch_add(&step->done, count) + count;
-    if (done == tasks && atomic_load(&step->waiting)) wake(&step->done);
+    if (done == tasks && atomic_load(&step->waiting)) wake(&self->room, &step->done);
 }
 
 /* Compute what is left of one thread's share; 0 when the run is over. */
 static int take(instance *self, int index, int owner, uint32_t run, int64_t tasks) {
     const graphpress_step *step = self->model->steps + index;
-    claim *claim = self->claims + (size_t)index * self->thread_count + owner;
+    _Atomic uint64_t *next = &self->claims[(size_t)index * (size_t)self->thread_count + owner].next;
     int64_t end = share(tasks, owner + 1, self->thread_count);
     int64_t grain = (end - share(tasks, owner, self->thread_count) + GRAINS - 1) / GRAINS;
-    uint64_t current = atomic_load_explicit(&claim->next, memory_order_acquire);
+    uint64_t current = atomic_load_explicit(next, memory_order_acquire);
     for (;;) {
         if ((uint32_t)(current >> 32) != run) return 0;
         int64_t first = (uint32_t)current, last = first + grain < end ? first + grain : end;
         if (first >= end) return 1;
-        if (!atomic_compare_exchange_weak(&claim->next, &current, (uint64_t)run << 32 | (uint64_t)last)) continue;
-        step->compute(&self->public, (int32_t)first, (int32_t)last);
-        finish(self->progress + index, (uint32_t)(last - first), (uint32_t)tasks);
-        current = atomic_load_explicit(&claim->next, memory_order_acquire);
+        if (!atomic_compare_exchange_weak(next, &current, (uint64_t)run << 32 | (uint64_t)last)) continue;
+        step->compute(&self->view, (int32_t)first, (int32_t)last);
+        finish(self, self->progress + index, (uint32_t)(last - first), (uint32_t)tasks);
+        current = atomic_load_explicit(next, memory_order_acquire);
     }
 }
 
@@ -116,52 +98,74 @@ static int await_step(instance *self, int index, uint32_t run, uint32_t tasks) {
         }
         atomic_fetch_add(&step->waiting, 1);
         done = atomic_load(&step->done);
-        if (done != tasks && atomic_load(&self->run) == run) sleep_while(&step->done, done);
+        if (done != tasks && atomic_load(&self->run) == run) sleep_while(&self->room, &step->done, done);
         atomic_fetch_sub(&step->waiting, 1);
     }
 }
 
-static void work(instance *self, int thread, uint32_t run) {
-    int64_t images = atomic_load_explicit(&self->images, memory_order_relaxed);
+/* All steps of a run; says when each was done, to whoever asks. */
+static void work(instance *self, int thread, uint32_t run, uint64_t *done_at) {
+    /* Acquired: whoever sees the images of a later run sees its claims, too, and leaves. */
+    int64_t images = atomic_load_explicit(&self->images, memory_order_acquire);
     for (int index = 0; index < self->model->step_count; index++) {
         int64_t tasks = images * self->model->steps[index].tasks;
         for (int other = 0; other < self->thread_count; other++)
             if (!take(self, index, (thread + other) % self->thread_count, run, tasks)) return;
         if (!await_step(self, index, run, (uint32_t)tasks)) return;
+        if (done_at) done_at[index] = nanoseconds();
     }
 }
 
-static void *serve(void *argument) {
-    worker *self = argument;
-    instance *owner = self->self;
-    int number = self->number;
+static thread_result THREAD_CALL serve(void *argument) {
+    const worker *self = argument;
+    instance *owner = self->owner;
     uint32_t seen = 0;
-    free(self);
     for (;;) {
         uint32_t run;
         int spins = 0;
         while ((run = atomic_load_explicit(&owner->run, memory_order_acquire)) == seen || run & 1) {
-            if (atomic_load(&owner->ends)) return NULL;
+            if (atomic_load(&owner->ends)) return 0;
             if (++spins < SPINS)
                 relax();
             else
-                sleep_while(&owner->run, run);
+                sleep_while(&owner->room, &owner->run, run);
         }
         seen = run;
-        work(owner, number, run);
+        work(owner, self->number, run, NULL);
     }
 }
 
-/* -- instances ------------------------------------------------------------------------------------------------------ */
-
-static uint8_t *reserve(size_t bytes) {
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) return NULL;
-#ifdef MADV_HUGEPAGE
-    if (bytes >= HUGE_PAGE) madvise(memory, bytes, MADV_HUGEPAGE); /* where the system gives none, small ones do */
-#endif
-    return memory;
+static void prepare(instance *self, uint32_t run, int images) {
+    for (int index = 0; index < self->model->step_count; index++) {
+        int64_t tasks = (int64_t)images * self->model->steps[index].tasks;
+        atomic_store_explicit(&self->progress[index].done, 0, memory_order_relaxed);
+        for (int thread = 0; thread < self->thread_count; thread++)
+            atomic_store_explicit(&self->claims[(size_t)index * (size_t)self->thread_count + thread].next,
+                                  (uint64_t)run << 32 | (uint64_t)share(tasks, thread, self->thread_count),
+                                  memory_order_relaxed);
+    }
+    atomic_store_explicit(&self->images, (uint32_t)images, memory_order_release);
 }
+
+/* done_at: NULL, or where to write the time at which each step was done. */
+static int graphpress_run(graphpress_instance *view, int images, const void *const *inputs, void *const *outputs,
+                          uint64_t *done_at) {
+    instance *self = (instance *)view;
+    if (!self || !inputs || !outputs || images < 1 || images > self->max_images) return GRAPHPRESS_ARGUMENT;
+    if (atomic_exchange(&self->busy, 1)) return GRAPHPRESS_BUSY;
+    uint32_t preparing = atomic_load(&self->run) + 1, run = preparing + 1;
+    atomic_store(&self->run, preparing);
+    view->inputs = inputs;
+    view->outputs = outputs;
+    prepare(self, run, images);
+    atomic_store(&self->run, run);
+    if (self->started) wake(&self->room, &self->run);
+    work(self, 0, run, done_at);
+    atomic_store(&self->busy, 0);
+    return GRAPHPRESS_OK;
+}
+
+/* -- weights -------------------------------------------------------------------------------------------------------- */
 
 /* Fletcher's sum over 32-bit words: finds a truncated, exchanged or damaged file; no defense against forgery. */
 static uint64_t checksum(const uint8_t *bytes, size_t count) {
@@ -179,122 +183,189 @@ static uint64_t checksum(const uint8_t *bytes, size_t count) {
     return high << 32 | low;
 }
 
-static int read_all(int file, uint8_t *bytes, size_t count) {
-    while (count) {
-        ssize_t got = read(file, bytes, count);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return GRAPHPRESS_FILE;
-        bytes += got;
-        count -= (size_t)got;
-    }
-    return GRAPHPRESS_OK;
+static int read_whole(FILE *file, uint8_t *into, size_t bytes) {
+    setvbuf(file, NULL, _IONBF, 0);
+    if (fread(into, 1, bytes, file) == bytes && fgetc(file) == EOF && !ferror(file)) return GRAPHPRESS_OK;
+    return ferror(file) ? GRAPHPRESS_FILE : GRAPHPRESS_WEIGHTS;
 }
 
-static int load_weights(instance *self, const char *path) {
-    const graphpress_model *model = self->model;
-    struct stat status;
-    int file = open(path, O_RDONLY), result = GRAPHPRESS_FILE;
-    if (file < 0) return GRAPHPRESS_FILE;
-    if (!fstat(file, &status))
-        result = (size_t)status.st_size == model->weights_bytes ? GRAPHPRESS_OK : GRAPHPRESS_WEIGHTS;
-    if (!result) result = read_all(file, self->weights, model->weights_bytes);
-    close(file);
-    if (!result && checksum(self->weights, model->weights_bytes) != model->weights_checksum) result = GRAPHPRESS_WEIGHTS;
+static int load_file(FILE *file, size_t bytes, region *loaded) {
+    if (maps_files()) {
+        *loaded = map_file(file, bytes);
+        return loaded->start ? GRAPHPRESS_OK : GRAPHPRESS_WEIGHTS;
+    }
+    *loaded = reserve(bytes);
+    return loaded->start ? read_whole(file, loaded->start, bytes) : GRAPHPRESS_MEMORY;
+}
+
+static void release_weights(shared_weights *weights) {
+    if (!weights || atomic_fetch_sub(&weights->users, 1) > 1) return;
+    release(weights->memory);
+    free(weights);
+}
+
+/* path: of their file; NULL where the bytes are the caller's. */
+static int load_weights(const graphpress_model *model, const char *path, const uint8_t *bytes, shared_weights **loaded) {
+    shared_weights *weights = calloc(1, sizeof *weights);
+    if (!weights) return GRAPHPRESS_MEMORY;
+    int result = GRAPHPRESS_OK;
+    atomic_store(&weights->users, 1);
+    weights->bytes = bytes;
+    if (path) {
+        FILE *file = open_file(path);
+        result = file ? load_file(file, model->weights_bytes, &weights->memory) : GRAPHPRESS_FILE;
+        if (file) fclose(file);
+        weights->bytes = weights->memory.start;
+    }
+    if (!result && checksum(weights->bytes, model->weights_bytes) != model->weights_checksum) result = GRAPHPRESS_WEIGHTS;
+    if (!result)
+        *loaded = weights;
+    else
+        release_weights(weights);
     return result;
 }
 
-static int allocate(instance *self) {
+/* -- instances ------------------------------------------------------------------------------------------------------ */
+
+static void graphpress_destroy(graphpress_instance *view) {
+    instance *self = (instance *)view;
+    if (!self) return;
+    atomic_store(&self->ends, 1);
+    atomic_fetch_add(&self->run, 1);
+    wake(&self->room, &self->run);
+    if (self->process == process_number()) /* a forked process has no workers */
+        for (int number = 1; number <= self->started; number++) join_thread(self->workers[number].thread);
+    close_room(&self->room);
+    release_weights(self->weights);
+    release(self->arena);
+    release(self->memory);
+}
+
+/* The next part of a region. */
+static void *carve(uint8_t **rest, size_t count, size_t size) {
+    void *part = *rest;
+    *rest += (count * size + LINE - 1) / LINE * LINE;
+    return part;
+}
+
+static instance *new_instance(const graphpress_model *model, int threads, int max_images) {
+    size_t steps = (size_t)model->step_count, buffers = (size_t)model->buffer_count, workers = (size_t)threads;
+    size_t tables = buffers * sizeof(uint8_t *) + workers * sizeof(worker) + steps * sizeof(progress) +
+                    steps * workers * sizeof(claim);
+    region memory = reserve(sizeof(instance) + tables + 4 * LINE);
+    instance *self = memory.start;
+    if (!self) return NULL;
+    uint8_t *rest = (uint8_t *)(self + 1);
+    self->buffers = carve(&rest, buffers, sizeof *self->buffers);
+    self->workers = carve(&rest, workers, sizeof *self->workers);
+    self->progress = carve(&rest, steps, sizeof *self->progress);
+    self->claims = carve(&rest, steps * workers, sizeof *self->claims);
+    self->memory = memory;
+    self->model = model;
+    self->thread_count = threads;
+    self->max_images = max_images;
+    self->process = process_number();
+    open_room(&self->room);
+    return self;
+}
+
+static int place_buffers(instance *self) {
     const graphpress_model *model = self->model;
-    size_t steps = (size_t)model->step_count, buffers = (size_t)model->buffer_count;
-    self->arena_bytes = model->arena_bytes * (size_t)self->max_images + HUGE_PAGE;
-    self->weights_bytes = model->weights_bytes + HUGE_PAGE; /* vectors may read behind the end */
-    self->arena = reserve(self->arena_bytes);
-    self->weights = reserve(self->weights_bytes);
-    self->buffers = calloc(buffers + 1, sizeof *self->buffers);
-    self->claims = aligned_alloc(LINE, (steps * (size_t)self->thread_count + 1) * sizeof *self->claims);
-    self->progress = aligned_alloc(LINE, (steps + 1) * sizeof *self->progress);
-    if (!self->arena || !self->weights || !self->buffers || !self->claims || !self->progress) return GRAPHPRESS_MEMORY;
-    memset(self->claims, 0, steps * (size_t)self->thread_count * sizeof *self->claims);
-    memset(self->progress, 0, steps * sizeof *self->progress);
-    for (size_t number = 0; number < buffers; number++) {
+    size_t images = (size_t)self->max_images;
+    self->arena = reserve(model->arena_bytes * images + 2 * LINE); /* vectors may read over either end */
+    if (!self->arena.start) return GRAPHPRESS_MEMORY;
+    for (int number = 0; number < model->buffer_count; number++) {
         const graphpress_buffer *buffer = model->buffers + number;
-        self->buffers[number] = self->arena + LINE + buffer->offset * (size_t)self->max_images;
-        if (buffer->fill) memset(self->buffers[number], buffer->fill, buffer->bytes * (size_t)self->max_images);
+        self->buffers[number] = (uint8_t *)self->arena.start + LINE + buffer->offset * images;
+        if (buffer->fill) memset(self->buffers[number], buffer->fill, buffer->bytes * images);
     }
     return GRAPHPRESS_OK;
 }
 
-static int start_threads(instance *self) {
+static int start_workers(instance *self) {
     for (int number = 1; number < self->thread_count; number++) {
-        worker *started = malloc(sizeof *started);
-        if (!started) return GRAPHPRESS_MEMORY;
-        *started = (worker){self, number};
-        if (pthread_create(self->threads + number, NULL, serve, started)) {
-            free(started);
-            return GRAPHPRESS_THREADS;
-        }
+        worker *started = self->workers + number;
+        started->owner = self;
+        started->number = number;
+        if (!start_thread(&started->thread, serve, started)) return GRAPHPRESS_THREADS;
         self->started = number;
     }
     return GRAPHPRESS_OK;
 }
 
-int graphpress_create(const graphpress_model *model, const char *weights_path, int threads, int max_images,
-                      graphpress_instance **created) {
-    if (!model || !weights_path || !created || threads < 1 || threads > MAX_THREADS || max_images < 1)
-        return GRAPHPRESS_ARGUMENT;
+/* Whether numbers of tasks and bytes stay within their types. */
+static int fits(const graphpress_model *model, int max_images) {
+    if (model->arena_bytes > (SIZE_MAX / 2) / (size_t)max_images) return 0;
+    for (int index = 0; index < model->step_count; index++)
+        if (model->steps[index].tasks > INT32_MAX / max_images) return 0;
+    return 1;
+}
+
+/* The number-th feature that this processor lacks; NULL when there are no more. */
+static const char *graphpress_missing_feature(const graphpress_model *model, int number) {
+    for (const char *const *feature = model->features; *feature; feature++)
+        if (!has_feature(*feature) && !number--) return *feature;
+    return NULL;
+}
+
+/* Takes the weights over, also when it fails. */
+static int create(const graphpress_model *model, shared_weights *weights, int threads, int max_images,
+                  graphpress_instance **created) {
+    instance *self = new_instance(model, threads, max_images);
+    if (!self) {
+        release_weights(weights);
+        return GRAPHPRESS_MEMORY;
+    }
+    self->weights = weights;
+    self->view.weights = weights->bytes;
+    self->view.buffers = self->buffers;
+    int result = place_buffers(self);
+    if (!result) result = start_workers(self);
+    if (!result)
+        *created = &self->view;
+    else
+        graphpress_destroy(&self->view);
+    return result;
+}
+
+static int in_range(const graphpress_model *model, int threads, int max_images) {
+    return threads >= 1 && threads <= GRAPHPRESS_MAX_THREADS && max_images >= 1 && max_images <= model->largest_batch &&
+           fits(model, max_images);
+}
+
+/* path: of the weights; NULL for bytes in memory, which stay the caller's, begin at a multiple of 64, and outlive all
+   instances. threads: 1 starts none. max_images: the largest batch. */
+static int graphpress_create(const graphpress_model *model, const char *path, const uint8_t *bytes, int threads,
+                             int max_images, graphpress_instance **created) {
+    shared_weights *weights = NULL;
+    if (!created) return GRAPHPRESS_ARGUMENT;
     *created = NULL;
-    if (!model->processor_fits()) return GRAPHPRESS_CPU;
-    instance *self = calloc(1, sizeof *self);
-    if (!self) return GRAPHPRESS_MEMORY;
-    self->model = model;
-    self->thread_count = threads;
-    self->max_images = max_images;
-    int result = allocate(self);
-    if (!result) result = load_weights(self, weights_path);
-    if (!result) result = start_threads(self);
-    if (result) {
-        graphpress_destroy(&self->public);
-        return result;
-    }
-    self->public.weights = self->weights;
-    self->public.buffers = self->buffers;
-    *created = &self->public;
-    return GRAPHPRESS_OK;
+    if (!(path || bytes) || (uintptr_t)bytes % LINE || !in_range(model, threads, max_images)) return GRAPHPRESS_ARGUMENT;
+    if (graphpress_missing_feature(model, 0)) return GRAPHPRESS_CPU;
+    int result = load_weights(model, path, bytes, &weights);
+    return result ? result : create(model, weights, threads, max_images, created);
 }
 
-int graphpress_run(graphpress_instance *public, int images, const void *const *inputs, void *const *outputs) {
-    instance *self = (instance *)public;
-    if (!self || !inputs || !outputs || images < 1 || images > self->max_images) return GRAPHPRESS_ARGUMENT;
-    uint32_t preparing = atomic_load(&self->run) + 1, run = preparing + 1;
-    atomic_store(&self->run, preparing);
-    for (int index = 0; index < self->model->step_count; index++) {
-        int64_t tasks = (int64_t)images * self->model->steps[index].tasks;
-        atomic_store_explicit(&self->progress[index].done, 0, memory_order_relaxed);
-        for (int thread = 0; thread < self->thread_count; thread++)
-            atomic_store_explicit(&self->claims[(size_t)index * self->thread_count + thread].next,
-                                  (uint64_t)run << 32 | (uint64_t)share(tasks, thread, self->thread_count),
-                                  memory_order_relaxed);
-    }
-    public->inputs = inputs;
-    public->outputs = outputs;
-    atomic_store_explicit(&self->images, (uint32_t)images, memory_order_relaxed);
-    atomic_store(&self->run, run);
-    if (self->started) wake(&self->run);
-    work(self, 0, run);
-    return GRAPHPRESS_OK;
+/* One more instance, with the weights of another. */
+static int graphpress_share(graphpress_instance *other, int threads, int max_images, graphpress_instance **created) {
+    const instance *self = (const instance *)other;
+    if (!created) return GRAPHPRESS_ARGUMENT;
+    *created = NULL;
+    if (!self || !in_range(self->model, threads, max_images)) return GRAPHPRESS_ARGUMENT;
+    atomic_fetch_add(&self->weights->users, 1);
+    return create(self->model, self->weights, threads, max_images, created);
 }
 
-void graphpress_destroy(graphpress_instance *public) {
-    instance *self = (instance *)public;
-    if (!self) return;
-    atomic_store(&self->ends, 1);
-    atomic_fetch_add(&self->run, 1);
-    wake(&self->run);
-    for (int number = 1; number <= self->started; number++) pthread_join(self->threads[number], NULL);
-    if (self->arena) munmap(self->arena, self->arena_bytes);
-    if (self->weights) munmap(self->weights, self->weights_bytes);
-    free(self->buffers);
-    free(self->claims);
-    free(self->progress);
-    free(self);
+static const char *graphpress_error_text(int code) {
+    static const char *const TEXTS[] = {
+        "no error",
+        "an argument is out of range, or a null pointer",
+        "memory ran out",
+        "the file of weights cannot be read",
+        "the weights are damaged, or another model's",
+        "no thread could be started",
+        "the processor lacks instructions that the model uses",
+        "the instance is running already",
+    };
+    return code >= 0 && code < (int)(sizeof TEXTS / sizeof *TEXTS) ? TEXTS[code] : "unknown error";
 }

@@ -1,23 +1,24 @@
-/* What a compiled model stands on: memory, threads, and the order of its steps. C11; needs libc and pthreads alone. */
+/* What a compiled model stands on: memory, threads, and the order of its steps. C11; needs libc and pthreads alone.
+
+   A model's C file includes graphpress_runtime.c, all of which is static: each model has a runtime of its own, so that
+   models which different versions compiled live in one program. */
 #ifndef GRAPHPRESS_RUNTIME_H
 #define GRAPHPRESS_RUNTIME_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define GRAPHPRESS_ABI 1
+#include "graphpress_codes.h"
 
-enum {
-    GRAPHPRESS_OK = 0,
-    GRAPHPRESS_ARGUMENT = 1, /* a null pointer, a batch or a number of threads out of range */
-    GRAPHPRESS_MEMORY = 2,   /* no memory */
-    GRAPHPRESS_FILE = 3,     /* the file of weights cannot be read */
-    GRAPHPRESS_WEIGHTS = 4,  /* the file of weights is not the one of this library */
-    GRAPHPRESS_THREADS = 5,  /* no thread could be started */
-    GRAPHPRESS_CPU = 6       /* this processor lacks instructions that the library uses */
-};
+enum { GRAPHPRESS_MAX_THREADS = 256 };
 
-typedef struct graphpress_instance graphpress_instance;
+/* What the steps of a run see. */
+typedef struct {
+    const uint8_t *weights;
+    uint8_t *const *buffers;
+    const void *const *inputs;
+    void *const *outputs;
+} graphpress_instance;
 
 /* Computes tasks [first, last) of a step. */
 typedef void (*graphpress_step_function)(const graphpress_instance *, int32_t first, int32_t last);
@@ -36,25 +37,12 @@ typedef struct {
 typedef struct {
     const graphpress_step *steps;
     const graphpress_buffer *buffers;
-    size_t arena_bytes;   /* of an image */
-    size_t weights_bytes; /* of the file, without its checksum */
+    const char *const *features; /* that the processor must have; NULL ends them */
+    size_t arena_bytes;          /* of an image */
+    size_t weights_bytes;        /* with the slack behind them, which vectors may read */
     uint64_t weights_checksum;
-    int32_t step_count, buffer_count, input_count, output_count;
-    int (*processor_fits)(void);
+    int32_t step_count, buffer_count;
+    int32_t largest_batch; /* 1 where the number of samples is fixed */
 } graphpress_model;
-
-struct graphpress_instance {
-    const uint8_t *weights;
-    uint8_t *const *buffers;
-    const void *const *inputs;
-    void *const *outputs;
-};
-
-/* An instance runs one call at a time; different instances run side by side.
-   threads: 1 starts none. max_images: the largest batch. */
-int graphpress_create(const graphpress_model *model, const char *weights_path, int threads, int max_images,
-                      graphpress_instance **created);
-int graphpress_run(graphpress_instance *instance, int images, const void *const *inputs, void *const *outputs);
-void graphpress_destroy(graphpress_instance *instance);
 
 #endif

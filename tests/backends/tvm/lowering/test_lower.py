@@ -10,7 +10,7 @@ import pytest
 
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
-from graphpress.backends.tvm.artifact import Library, write_library
+from graphpress.backends.tvm.artifact import write_library
 from graphpress.backends.tvm.kernels.product import Product
 from graphpress.backends.tvm.lowering.lower import lower
 from graphpress.errors import ModelError
@@ -19,7 +19,7 @@ from graphpress.manager.contract import Context
 from graphpress.manager.prepare import prepare
 from graphpress.models import build
 from graphpress.passes.quantize.quantize import Quantize
-from graphpress.runtime import Session
+from graphpress.runtime import CompiledModel, Session
 from graphpress.targets import load_target
 
 NETWORKS = {
@@ -53,7 +53,7 @@ def run(model, feed, isa, folder, threads=1):
     """The outputs of the compiled model."""
     program = lower(model, isa, threads)
     write_library(program, isa, folder)
-    return Library(folder, program.inputs, program.outputs, threads).run(feed)
+    return CompiledModel(folder, threads).run(feed)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

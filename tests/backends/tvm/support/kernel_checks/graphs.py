@@ -10,11 +10,11 @@ import onnx.numpy_helper
 import onnx.parser
 
 from graphpress.analysis.shapes import infer_shapes
-from graphpress.backends.tvm.artifact import Library, write_library
+from graphpress.backends.tvm.artifact import write_library
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.lowering.lower import lower
 from graphpress.ir import Model, from_proto
-from graphpress.runtime import Session
+from graphpress.runtime import CompiledModel, Session
 
 
 def graph(text: str, opset: int = 21, **weights: np.ndarray) -> Model:
@@ -32,7 +32,7 @@ def compiled_outputs(
     """What the compiled model gives."""
     program = lower(model, isa, threads)
     write_library(program, isa, folder)
-    return Library(folder, program.inputs, program.outputs, threads).run(feed)
+    return CompiledModel(folder, threads).run(feed)
 
 
 def assert_like_onnxruntime(
