@@ -37,7 +37,7 @@ from graphpress.backends.tvm.kernels.stages import (
     VectorStage,
     run_stages,
 )
-from graphpress.backends.tvm.kernels.strided import StridedView
+from graphpress.backends.tvm.kernels.view import StridedView
 
 LOWEST = float(np.finfo(np.float32).min)
 SCRATCH = 64 << 10

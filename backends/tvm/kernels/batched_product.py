@@ -26,7 +26,7 @@ from graphpress.backends.tvm.kernels.stages import (
     VectorStage,
     run_stages,
 )
-from graphpress.backends.tvm.kernels.strided import StridedView
+from graphpress.backends.tvm.kernels.view import StridedView
 
 UNROLL = 4
 """Steps of a reduction that are written out."""

@@ -32,28 +32,13 @@ from graphpress.backends.tvm.kernels.stages import (
     as_numbers,
     run_stages,
 )
+from graphpress.backends.tvm.kernels.transposition import Transposition
+from graphpress.backends.tvm.kernels.view import StridedView
 
+SMALLEST_BLOCK = 4
+"""Elements along both axes from which on blocks are transposed in registers."""
 PLENTY = 16
 """Tasks that suffice for any number of threads."""
-
-
-@dataclass(frozen=True)
-class StridedView:
-    """Where the elements of a tensor lie.
-
-    Args:
-        start: offset of the first element.
-        steps: from one element to the next, by axis.
-        size: elements of the memory that an image takes.
-        dtype: type of the elements, by numpy's name.
-        zero_point: of codes.
-    """
-
-    start: int
-    steps: tuple[int, ...]
-    size: int
-    dtype: str = FLOAT
-    zero_point: int = 0
 
 
 class _Axis(NamedTuple):
@@ -162,7 +147,7 @@ class StridedCopy:
 
 def strided_copy(
     extents: Sequence[int], source: StridedView, result: StridedView, stages: Sequence[VectorStage] = ()
-) -> StridedCopy:
+) -> StridedCopy | Transposition:
     """A copy over axes in any order; those that follow each other on both sides become one."""
     axes = [_Axis(*axis) for axis in zip(extents, source.steps, result.steps, strict=True) if axis[0] != 1]
     merged: list[_Axis] = []
@@ -172,8 +157,19 @@ def strided_copy(
             merged[-1] = _Axis(before.extent * axis.extent, axis.source, axis.result)
         else:
             merged.append(axis)
-    sizes, froms, tos = zip(*(merged or [_Axis(1, 1, 1)]), strict=True)
-    return StridedCopy(sizes, replace(source, steps=froms), replace(result, steps=tos), tuple(stages))
+    turned = _turned(merged)
+    sizes, froms, tos = zip(*(turned or merged or [_Axis(1, 1, 1)]), strict=True)
+    kind = Transposition if turned else StridedCopy
+    return kind(sizes, replace(source, steps=froms), replace(result, steps=tos), tuple(stages))
+
+
+def _turned(axes: Sequence[_Axis]) -> list[_Axis] | None:
+    """The axes with that which is contiguous in the source before that which is in the result; None without two."""
+    inner = [next((axis for axis in axes if getattr(axis, side) == 1), None) for side in ("source", "result")]
+    along = [axis for axis in inner if axis is not None and axis.extent >= SMALLEST_BLOCK]
+    if len(along) < 2 or inner[0] is inner[1]:
+        return None
+    return [*(axis for axis in axes if axis not in along), *along]
 
 
 def _line(view: StridedView) -> Plane:

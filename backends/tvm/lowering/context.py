@@ -17,7 +17,8 @@ from graphpress.backends.tvm.kernels.kernel import Kernel
 from graphpress.backends.tvm.kernels.map import Map
 from graphpress.backends.tvm.kernels.plane import Halo, Plane
 from graphpress.backends.tvm.kernels.stages import Destination
-from graphpress.backends.tvm.kernels.strided import StridedView, strided_copy
+from graphpress.backends.tvm.kernels.strided import strided_copy
+from graphpress.backends.tvm.kernels.view import StridedView
 from graphpress.backends.tvm.lowering.codes import Codes, codes_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.layout import Order, channels_last, images_of, natural, plane_of, view_of

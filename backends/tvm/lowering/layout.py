@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from graphpress.backends.tvm.kernels.plane import Halo, Plane, whole_vectors
-from graphpress.backends.tvm.kernels.strided import StridedView
+from graphpress.backends.tvm.kernels.view import StridedView
 
 Order = tuple[int, ...]
 """Axes of a value."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from graphpress.backends.tvm.codegen.vectors import FLOAT
-from graphpress.backends.tvm.kernels.strided import StridedView
+from graphpress.backends.tvm.kernels.view import StridedView
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue
 from graphpress.backends.tvm.lowering.layout import Order, images_of, plane_of
 from graphpress.backends.tvm.program import Buffer, Constant

@@ -15,7 +15,8 @@ from types import MappingProxyType
 from graphpress.backends.tvm.kernels.attention import AttentionKernel, AttentionSizes
 from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
 from graphpress.backends.tvm.kernels.stages import Destination
-from graphpress.backends.tvm.kernels.strided import StridedView, strided_copy
+from graphpress.backends.tvm.kernels.strided import strided_copy
+from graphpress.backends.tvm.kernels.view import StridedView
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.layout import natural, view_of

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from graphpress.backends.tvm.kernels.batched_product import BatchedProduct
 from graphpress.backends.tvm.kernels.stages import Multiply
-from graphpress.backends.tvm.kernels.strided import StridedView
+from graphpress.backends.tvm.kernels.view import StridedView
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.fusion import finish

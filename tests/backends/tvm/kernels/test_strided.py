@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -10,7 +11,9 @@ from kernel_checks.harness import Images, to_codes
 
 from graphpress.backends.tvm.kernels.plane import Halo, Plane, whole_vectors
 from graphpress.backends.tvm.kernels.stages import Divide, Multiply
-from graphpress.backends.tvm.kernels.strided import StridedView, strided_copy
+from graphpress.backends.tvm.kernels.strided import strided_copy
+from graphpress.backends.tvm.kernels.transposition import Transposition
+from graphpress.backends.tvm.kernels.view import StridedView
 from graphpress.backends.tvm.lowering.layout import channels_last, natural, plane_of, view_of
 
 IMAGES, CHANNELS, SIZE, ZERO = 2, 37, (5, 21), 7
@@ -86,3 +89,15 @@ def test_axes_that_follow_each_other_are_one():
     shape = (2, 3, 4, 5)
     dense = view_of(shape, natural(4), plane_of(shape, natural(4), 1))
     assert strided_copy(shape, dense, dense).extents == (120,)
+
+
+@pytest.mark.parametrize("codes", [False, True])
+def test_blocks_are_transposed_and_what_is_left_of_them_gathered(codes, isa, compiled):
+    dtype, zero = (isa.dot.activations, ZERO) if codes else ("float32", 0)
+    data = np.random.default_rng(0).integers(0, 100, (IMAGES, 3, 37, 50)).astype(dtype)
+    result = np.zeros((IMAGES, 3, 50, 37), np.float32)
+    source = replace(view(data[0].swapaxes(1, 2)), zero_point=zero)
+    copy = strided_copy(result.shape[1:], source, view(result[0]), (Multiply(0.5),))
+    assert isinstance(copy, Transposition)
+    computed = compiled([copy]).run(copy, IMAGES, result, source=data)
+    np.testing.assert_array_equal(computed, (data.swapaxes(2, 3).astype(np.float32) - zero) * 0.5)

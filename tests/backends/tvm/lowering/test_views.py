@@ -9,6 +9,7 @@ import pytest
 from kernel_checks.graphs import assert_like_onnxruntime, graph
 
 from graphpress.backends.tvm.kernels.strided import StridedCopy
+from graphpress.backends.tvm.kernels.transposition import Transposition
 from graphpress.backends.tvm.lowering.lower import lower
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
@@ -93,5 +94,6 @@ def test_other_types_are_moved(dtype, newest, tmp_path):
 
 def test_a_view_moves_nothing(newest):
     text, weights = CASES["windows of pixels as a batch"]
-    copies = [step for step in lower(graph(text, **weights), newest).steps if isinstance(step.kernel, StridedCopy)]
+    steps = lower(graph(text, **weights), newest).steps
+    copies = [step for step in steps if isinstance(step.kernel, StridedCopy | Transposition)]
     assert len(copies) == 3  # into windows, out of them, and to the caller

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from graphpress.backends.tvm.kernels.strided import StridedView
+from graphpress.backends.tvm.kernels.view import StridedView
 
 
 def dense_view(array: np.ndarray, spread: Sequence[int] = ()) -> StridedView:
