@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.kernels.combine import Combine
 from graphpress.backends.tvm.kernels.pieces import chunks
+from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.product import Product, Tile
 from graphpress.backends.tvm.kernels.stages import Add, AddCodes
 
@@ -39,13 +41,15 @@ def _candidates(product: Product, isa: Isa) -> Iterator[Tile]:
 
 
 def _packs(product: Product, isa: Isa) -> bool:
-    """Whether four vectors can be narrowed at once: codes go out, and codes alone come in."""
+    """Whether four vectors can be narrowed at once: codes go out, and codes or constants per channel come in."""
     codes = product.store.plane.dtype == "uint8"
-    return (
-        isa.packs
-        and codes
-        and all(stage.plane.dtype == "uint8" for stage in product.stages if isinstance(stage, (Add, AddCodes)))
-    )
+    planes = [stage.plane for stage in product.stages if isinstance(stage, (Add, AddCodes, Combine))]
+    return isa.packs and codes and all(_comes_packed(plane) for plane in planes)
+
+
+def _comes_packed(plane: Plane) -> bool:
+    """Whether an operand can be read in the order of packed lanes."""
+    return plane.dtype == "uint8" or (plane.height == plane.width == 1 and plane.image_step == 0)
 
 
 def _loads(product: Product, tile: Tile, vectors: int) -> float:

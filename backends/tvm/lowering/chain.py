@@ -1,19 +1,23 @@
 """What is computed along with a kernel: the elementwise nodes behind it that nobody else reads.
 
-A chain goes on while its value has one reader, is no graph output, and the reader's other operands are there already.
+A chain goes on while its value has one reader, is no graph output, and the reader's other operands are there already:
+computed before, or constant. A function of the value and its product with the value are one link, too: x · sigmoid(x).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from graphpress.backends.tvm.lowering.operators import binary_of, function_of
 from graphpress.ir import Node, Value, is_constant, is_standard, scalar, static_shape
 from graphpress.ir.encoding import Encoding, read_encoding
 
-FUNCTIONS = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Erf": "erf", "Exp": "exp", "HardSwish": "hard_swish"}
-"""Functions of one number, by operator."""
 CLAMPS = ("Relu", "Clip")
+
+
+Reader = tuple[Node, int]
+"""A node, and the index of the input."""
 
 
 class Link(NamedTuple):
@@ -22,12 +26,19 @@ class Link(NamedTuple):
     Args:
         node: the node.
         encoding: in which it reads what comes before it; None for floats.
-        other: index of its other operand, for a sum.
+        other: index of its other operand, if it has one.
+        gate: the node that computes the other operand from what comes before, along with it.
     """
 
     node: Node
     encoding: Encoding | None
     other: int | None = None
+    gate: Node | None = None
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """What is computed."""
+        return (self.node,) if self.gate is None else (self.gate, self.node)
 
 
 def chain_behind(value: Value, is_there: Callable[[Value], bool]) -> list[Link]:
@@ -38,8 +49,9 @@ def chain_behind(value: Value, is_there: Callable[[Value], bool]) -> list[Link]:
         is_there: whether a value has been computed.
     """
     links: list[Link] = []
-    while not value.is_graph_output() and len(uses := list(value.uses())) == 1:
-        link = _link(uses[0].node, uses[0].idx, value, is_there)
+    while not value.is_graph_output():
+        readers = [(use.node, use.idx) for use in value.uses()]
+        link = _link(*readers[0], value, is_there) if len(readers) == 1 else _gate(value, readers)
         if link is None:
             break
         links.append(link)
@@ -49,14 +61,35 @@ def chain_behind(value: Value, is_there: Callable[[Value], bool]) -> list[Link]:
 
 def _link(node: Node, index: int, value: Value, is_there: Callable[[Value], bool]) -> Link | None:
     encoding = read_encoding(node, index)
-    if is_standard(node, "Add"):
+    if binary_of(node) is not None:
         other = node.inputs[1 - index]
-        same = other is not None and static_shape(other) == static_shape(value)
-        ready = other is not None and not is_constant(other) and is_there(other)
-        return Link(node, encoding, 1 - index) if same and ready else None
-    if is_standard(node, *FUNCTIONS) or (is_standard(node, *CLAMPS) and limits_of(node) is not None):
+        same = static_shape(node.outputs[0]) == static_shape(value)
+        ready = other is not None and (is_constant(other) or is_there(other))
+        spread = node.op_type != "PRelu" or index == 0
+        return Link(node, encoding, 1 - index) if same and ready and spread else None
+    if function_of(node) is not None and index == 0:
+        return Link(node, encoding)
+    if is_standard(node, *CLAMPS) and index == 0 and limits_of(node) is not None:
         return Link(node, encoding)
     return None
+
+
+def _gate(value: Value, readers: Sequence[Reader]) -> Link | None:
+    """The product of a value and a function of it, where nobody else reads either."""
+    if len(readers) != 2:
+        return None
+    for (gate, _), (product, index) in (readers, reversed(readers)):
+        result = gate.outputs[0]
+        alone = not result.is_graph_output() and [use.node for use in result.uses()] == [product]
+        if alone and binary_of(product) == "mul" and function_of(gate) is not None:
+            encoding = read_encoding(product, index)
+            return Link(product, encoding, 1 - index, gate) if _alike(encoding, read_encoding(gate, 0)) else None
+    return None
+
+
+def _alike(left: Encoding | None, right: Encoding | None) -> bool:
+    """Whether two readers read the same numbers."""
+    return (left and left.grid) == (right and right.grid)
 
 
 def limits_of(node: Node) -> tuple[float | None, float | None] | None:

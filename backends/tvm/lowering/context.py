@@ -75,8 +75,9 @@ class StoredValue:
 
     @property
     def view(self) -> StridedView:
-        """Where its elements lie, by axis."""
-        return view_of(self.shape, self.order, self.plane, self.zero_point)
+        """Where its elements lie, by axis; samples of an open batch share constants."""
+        view = view_of(self.shape, self.order, self.plane, self.zero_point)
+        return replace(view, size=0) if isinstance(self.memory, Constant) else view
 
     @property
     def zero_point(self) -> int:
@@ -214,7 +215,7 @@ class Lowering:
         epilogue.into(target.unit)
         stages, operands = tuple(epilogue.stages), {"source": source.memory, "result": target.memory}
         names = [memory.name for memory in (source.memory,) if not isinstance(memory, Constant)]
-        if source.order == target.order:
+        if source.order == target.order and not isinstance(source.memory, Constant):
             store = Destination(target.plane, target.zero_point)
             kernel: Kernel = Map(source.plane, store, source.plane.channels, stages, source.zero_point)
             self.emit(kernel, operands, names, source.images)

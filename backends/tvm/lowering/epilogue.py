@@ -6,10 +6,11 @@ are written, where nothing but clamps lies between, so that integers are rounded
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from graphpress.backends.tvm.kernels.combine import Combine, Gate
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import (
     Add,
@@ -23,6 +24,7 @@ from graphpress.backends.tvm.kernels.stages import (
     VectorStage,
 )
 from graphpress.backends.tvm.lowering.codes import Codes
+from graphpress.backends.tvm.lowering.operators import VectorFunction
 from graphpress.backends.tvm.program import Constant, Source
 
 REAL = 1.0
@@ -62,10 +64,26 @@ class Epilogue:
             self.into(REAL)
         self.stages.append(Clip(*(None if end is None else _ratio(end, self.unit) for end in (low, high))))
 
-    def activate(self, function: str) -> None:
+    def activate(self, function: VectorFunction) -> None:
         """A function of real numbers."""
         self.into(REAL)
-        self.stages.append(ApplyFunction(function))
+        self.stages.append(ApplyFunction(*function))
+
+    def gate(self, function: VectorFunction, codes: Codes | None) -> None:
+        """The product with a function of the numbers.
+
+        Args:
+            function: of real numbers.
+            codes: onto whose grid its result is rounded before; None for floats.
+        """
+        if self.scales is not None or self.summed != 1:
+            self.into(REAL)
+        factor = Epilogue(unit=self.unit)
+        factor.activate(function)
+        if codes is not None:
+            factor.round(codes)
+        self.stages.append(Gate(tuple(factor.stages)))
+        self.unit = _single(self.unit * factor.unit)
 
     def round(self, codes: Codes) -> None:
         """Onto a grid, and on in its units."""
@@ -88,6 +106,44 @@ class Epilogue:
         scale, zero = (REAL, 0) if codes is None else (codes.scale, codes.zero_point)
         self.stages.append(Add(plane, name, ratio, _ratio(scale, unit), zero))
         self.operands[name] = other
+
+    def subtract(self, other: Source, plane: Plane, codes: Codes | None, comes_first: bool) -> None:
+        """Another operand, in real numbers.
+
+        Args:
+            other: the operand.
+            plane: its layout.
+            codes: of the other; None where it is float.
+            comes_first: whether the numbers are what it is subtracted from.
+        """
+        self.into(REAL)
+        if not comes_first:
+            self.stages.append(Multiply(-1.0))
+        self.add(other, plane, codes, REAL)
+        stage = self.stages[-1]
+        if comes_first and isinstance(stage, Add):
+            self.stages[-1] = replace(stage, other_ratio=-stage.other_ratio)
+
+    def combine(self, function: str, other: Source, plane: Plane, codes: Codes | None, comes_first: bool) -> None:
+        """A function of the numbers and another operand: of real numbers, but products in whatever units.
+
+        Args:
+            function: a key of ``BINARY_FUNCTIONS``.
+            other: the operand.
+            plane: its layout.
+            codes: of the other; None where it is float.
+            comes_first: whether the numbers are the first argument.
+        """
+        name = self._operand()
+        if function != "mul" or self.scales is not None or self.summed != 1:
+            self.into(REAL)
+        unit, zero = (REAL, 0) if codes is None else (codes.scale, codes.zero_point)
+        self.operands[name] = other
+        if function == "mul":
+            self.stages.append(Combine(function, plane, name, zero_point=zero))
+            self.unit = _single(self.unit * unit)
+        else:
+            self.stages.append(Combine(function, plane, name, unit, zero, not comes_first))
 
     def add_codes(
         self, other: Source, plane: Plane, before: Codes, others: Codes, after: Codes, comes_first: bool

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphpress.backends.tvm.kernels.stages import Destination
-from graphpress.backends.tvm.lowering.chain import CLAMPS, FUNCTIONS, Link, chain_behind, limits_of
+from graphpress.backends.tvm.lowering.chain import CLAMPS, Link, chain_behind, limits_of
 from graphpress.backends.tvm.lowering.codes import Codes
-from graphpress.backends.tvm.lowering.context import Lowering, StoredValue
+from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
 from graphpress.backends.tvm.lowering.epilogue import REAL, Epilogue
 from graphpress.backends.tvm.lowering.layout import Order
+from graphpress.backends.tvm.lowering.operators import binary_of, function_of
+from graphpress.backends.tvm.lowering.spreading import spread_operand
 from graphpress.ir import Node
+from graphpress.ir.encoding import read_encoding
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ def finish(lowering: Lowering, node: Node, order: Order, epilogue: Epilogue) -> 
         after = _codes_behind(links[place + 1 :], grids[place + 1 :])
         _append(lowering, link, grids[place], after, order, epilogue)
     epilogue.into(REAL if codes is None else codes.scale)
-    lowering.done.update(link.node for link in links)
-    names = (node.name or "", *(link.node.name or "" for link in links))
+    done = [computed for link in links for computed in link.nodes]
+    lowering.done.update(done)
+    names = (node.name or "", *(computed.name or "" for computed in done))
     return ChainEnd(lowering.room(value, encoding, order), epilogue, names)
 
 
@@ -76,31 +80,53 @@ def _append(
     """The stages of one link, which reads ``before`` and whose result becomes ``after``."""
     if before is not None:
         epilogue.round(before)
-    if link.other is not None:
-        add(epilogue, lowering.read(link.node, link.other, order), before, after, link.other)
-    elif link.node.op_type in CLAMPS:
-        limits = limits_of(link.node)
-        assert limits is not None
-        epilogue.clip(*limits)
+    if link.gate is not None:
+        function = function_of(link.gate)
+        assert function is not None
+        assert link.other is not None
+        epilogue.gate(function, lowering.codes(link.gate.outputs[0], read_encoding(link.node, link.other)))
+    elif link.other is not None:
+        other = spread_operand(lowering, link.node, link.other, shape_of(link.node.outputs[0]), order)
+        combine(epilogue, link.node, link.other, other, (before, after))
     else:
-        epilogue.activate(FUNCTIONS[link.node.op_type])
+        apply(epilogue, link.node)
 
 
-def add(epilogue: Epilogue, other: StoredValue, before: Codes | None, after: Codes | None, index: int) -> None:
-    """Another operand of a sum.
+def apply(epilogue: Epilogue, node: Node) -> None:
+    """A clamp or a function of one number."""
+    function = function_of(node)
+    if function is not None:
+        epilogue.activate(function)
+        return
+    limits = limits_of(node)
+    assert limits is not None
+    epilogue.clip(*limits)
+
+
+def combine(
+    epilogue: Epilogue, node: Node, index: int, other: StoredValue, grids: tuple[Codes | None, Codes | None]
+) -> None:
+    """A function of the numbers and another operand.
 
     Args:
         epilogue: the numbers so far.
-        other: the operand.
-        before: codes of the numbers; None where they are float.
-        after: codes of the sum, with nothing but clamps between.
+        node: the function.
         index: of the other operand.
+        other: the operand.
+        grids: codes of the numbers, and those that the result becomes with nothing but clamps between; None for floats.
     """
-    if before is not None and other.codes is not None and after is not None:
-        epilogue.add_codes(other.memory, other.plane, before, other.codes, after, comes_first=index == 1)
-        return
-    in_codes = after is not None and other.codes is not None
-    epilogue.add(other.memory, other.plane, other.codes, after.scale if in_codes and after is not None else REAL)
+    function, comes_first = binary_of(node), index == 1
+    assert function is not None
+    before, after = grids
+    if function == "sub":
+        epilogue.subtract(other.memory, other.plane, other.codes, comes_first)
+    elif function != "add":
+        epilogue.combine(function, other.memory, other.plane, other.codes, comes_first)
+    elif before is not None and other.codes is not None and after is not None:
+        epilogue.add_codes(other.memory, other.plane, before, other.codes, after, comes_first)
+    else:
+        in_codes = after is not None and other.codes is not None
+        epilogue.add(other.memory, other.plane, other.codes, after.scale if in_codes and after is not None else REAL)
 
 
 def _codes_behind(links: Sequence[Link], grids: Sequence[Codes | None]) -> Codes | None:

@@ -6,41 +6,46 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from graphpress.backends.tvm.kernels.map import Map
-from graphpress.backends.tvm.lowering.chain import FUNCTIONS, limits_of
+from graphpress.backends.tvm.lowering.chain import CLAMPS, limits_of
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
-from graphpress.backends.tvm.lowering.fusion import add, codes_behind, finish
+from graphpress.backends.tvm.lowering.fusion import apply, codes_behind, combine, finish
+from graphpress.backends.tvm.lowering.operators import BINARY, UNARY, binary_of, function_of
 from graphpress.backends.tvm.lowering.refusal import refused
 from graphpress.backends.tvm.lowering.rules.rule import Rule
-from graphpress.ir import Node, is_constant
+from graphpress.backends.tvm.lowering.spreading import spread_operand
+from graphpress.ir import DataType, Node, Value, is_constant
 
 
-def _elementwise(node: Node, lowering: Lowering) -> None:
+def _unary(node: Node, lowering: Lowering) -> None:
     """A function or a clamp."""
-    limits = (None, None) if node.op_type in FUNCTIONS else limits_of(node)
-    if limits is None:
-        raise refused(node, "its limits are computed at run time")
+    if node.outputs[0].dtype is not DataType.FLOAT:
+        raise refused(node, "its numbers are no floats")
+    if function_of(node) is None and (node.op_type not in CLAMPS or limits_of(node) is None):
+        raise refused(node, "its parameters are computed at run time, or there is no function for them")
     source = lowering.read(node, 0)
     epilogue = Epilogue(unit=source.unit)
-    if node.op_type in FUNCTIONS:
-        epilogue.activate(FUNCTIONS[node.op_type])
-    else:
-        epilogue.clip(*limits)
+    apply(epilogue, node)
     _emit_map(node, lowering, source, epilogue)
 
 
-def _add(node: Node, lowering: Lowering) -> None:
-    """A sum of two activations that were both there before."""
-    first, second = node.inputs
-    assert first is not None
-    assert second is not None
-    if any(is_constant(value) for value in (first, second)) or shape_of(first) != shape_of(second):
-        raise refused(node, "it adds a constant, or spreads one operand over the other")
-    source = lowering.read(node, 0)
+def _binary(node: Node, lowering: Lowering) -> None:
+    """A function of two operands that were both there before, one of them as large as the result."""
+    if binary_of(node) is None:
+        raise refused(node, "it has not two operands, or they are no floats")
+    whole = [index for index, value in enumerate(node.inputs) if _is_whole(node, value)]
+    if not whole or (node.op_type == "PRelu" and 0 not in whole):
+        raise refused(node, "both operands are spread over each other")
+    source = lowering.read(node, whole[0])
     epilogue = Epilogue(unit=source.unit)
-    other = lowering.read(node, 1, source.order)
-    add(epilogue, other, source.codes, codes_behind(lowering, node), index=1)
+    index, grids = 1 - whole[0], (source.codes, codes_behind(lowering, node))
+    combine(epilogue, node, index, spread_operand(lowering, node, index, source.shape, source.order), grids)
     _emit_map(node, lowering, source, epilogue)
+
+
+def _is_whole(node: Node, value: Value | None) -> bool:
+    """Whether an operand is an activation as large as the result."""
+    return value is not None and not is_constant(value) and shape_of(value) == shape_of(node.outputs[0])
 
 
 def _emit_map(node: Node, lowering: Lowering, source: StoredValue, epilogue: Epilogue) -> None:
@@ -50,5 +55,7 @@ def _emit_map(node: Node, lowering: Lowering, source: StoredValue, epilogue: Epi
     lowering.emit(kernel, operands, target.nodes, source.images)
 
 
-RULES: Mapping[str, Rule] = MappingProxyType({"Add": _add, **dict.fromkeys(("Clip", "Relu", *FUNCTIONS), _elementwise)})
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {**dict.fromkeys(BINARY, _binary), **dict.fromkeys((*CLAMPS, *UNARY, "Gelu", "Pow"), _unary)}
+)
 """Rules by operator."""

@@ -33,7 +33,7 @@ from graphpress.backends.tvm.lowering.rules.matmul import lower_product
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 from graphpress.backends.tvm.lowering.windows import window_of
 from graphpress.backends.tvm.lowering.winograd import emit_winograd, winograd_tile
-from graphpress.backends.tvm.program import Constant
+from graphpress.backends.tvm.program import Constant, Source
 from graphpress.backends.tvm.tiles import rule_tile
 from graphpress.ir import Node, NodeView, constant
 from graphpress.ir.encoding import AffineEncoding, codes_of, read_encoding
@@ -159,13 +159,24 @@ def _emit_product(
         "source": source.memory,
         "weights": Constant(packed_weights(product, kernel, isa)),
         **{
-            name: Constant(per_channel(product, operand.array, isa)) if isinstance(operand, Constant) else operand
+            name: Constant(per_channel(product, array, isa))
+            if (array := _channels_of(operand)) is not None
+            else operand
             for name, operand in target.epilogue.operands.items()
         },
         "bias": Constant(per_channel(product, factors.bias, isa)),
         "result": target.operand.memory,
     }
     lowering.emit(product, operands, target.nodes, source.images)
+
+
+def _channels_of(operand: Source) -> np.ndarray | None:
+    """The numbers of a constant that has one for each channel."""
+    if not isinstance(operand, Constant):
+        return None
+    plane = operand.plane
+    alone = plane is None or (plane.height == plane.width == operand.images == 1 and plane.channels > 1)
+    return operand.array if alone else None
 
 
 def _with_zeros(kernel: np.ndarray, joined: int, groups: int) -> np.ndarray:
@@ -193,7 +204,7 @@ def _emit_depthwise(
         "weights": Constant(packed_taps(kernel, factors.kernel, isa.lanes)),
         "bias": Constant(_filled(factors.bias.astype(kernel.sums), stride)),
         **{
-            name: Constant(_filled(operand.array, stride)) if isinstance(operand, Constant) else operand
+            name: Constant(_filled(array, stride)) if (array := _channels_of(operand)) is not None else operand
             for name, operand in target.epilogue.operands.items()
         },
         "result": target.operand.memory,

@@ -10,6 +10,7 @@ pytest.importorskip("tvm", reason="needs graphpress[tvm]")
 from graphpress.backends.tvm.kernels.stages import ApplyFunction, Clip, Divide, Multiply, Round, Scale
 from graphpress.backends.tvm.lowering.codes import Codes
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
+from graphpress.backends.tvm.lowering.operators import VectorFunction
 
 SCALES = np.array([0.5, 0.25], np.float32)
 
@@ -17,7 +18,7 @@ SCALES = np.array([0.5, 0.25], np.float32)
 def test_limits_of_sums_are_those_of_real_numbers():
     epilogue = Epilogue(SCALES)
     epilogue.clip(0.0, 6.0)
-    epilogue.activate("sigmoid")
+    epilogue.activate(VectorFunction("sigmoid"))
     assert epilogue.stages == [Scale(), Clip(0.0, 6.0), ApplyFunction("sigmoid")]
     np.testing.assert_array_equal(epilogue.operands["scales"].array, SCALES)
 

@@ -1,0 +1,90 @@
+"""Which function of vectors an elementwise node is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from graphpress.ir import DataType, Node, NodeView, is_standard, scalar
+
+
+class VectorFunction(NamedTuple):
+    """A function of the kernels.
+
+    Args:
+        name: a key of ``FUNCTIONS``.
+        parameters: of it.
+    """
+
+    name: str
+    parameters: tuple[float, ...] = ()
+
+
+UNARY: Mapping[str, tuple[str, tuple[tuple[str, float], ...]]] = MappingProxyType(
+    {
+        "Abs": ("abs", ()),
+        "Ceil": ("ceil", ()),
+        "Celu": ("celu", (("alpha", 1.0),)),
+        "Cos": ("cos", ()),
+        "Elu": ("elu", (("alpha", 1.0),)),
+        "Erf": ("erf", ()),
+        "Exp": ("exp", ()),
+        "Floor": ("floor", ()),
+        "HardSigmoid": ("hard_sigmoid", (("alpha", 0.2), ("beta", 0.5))),
+        "HardSwish": ("hard_swish", ()),
+        "LeakyRelu": ("leaky_relu", (("alpha", 0.01),)),
+        "Log": ("log", ()),
+        "Mish": ("mish", ()),
+        "Neg": ("neg", ()),
+        "Reciprocal": ("reciprocal", ()),
+        "Round": ("round", ()),
+        "Selu": ("selu", (("alpha", 1.67326319217681884765625), ("gamma", 1.05070102214813232421875))),
+        "Shrink": ("shrink", (("bias", 0.0), ("lambd", 0.5))),
+        "Sigmoid": ("sigmoid", ()),
+        "Sign": ("sign", ()),
+        "Sin": ("sin", ()),
+        "Softplus": ("softplus", ()),
+        "Softsign": ("softsign", ()),
+        "Sqrt": ("sqrt", ()),
+        "Swish": ("swish", (("alpha", 1.0),)),
+        "Tanh": ("tanh", ()),
+        "ThresholdedRelu": ("thresholded_relu", (("alpha", 1.0),)),
+    }
+)
+"""By operator the name of its function, and its attributes with their defaults."""
+
+POWERS: Mapping[float, str] = MappingProxyType({2.0: "square", 0.5: "sqrt", -1.0: "reciprocal"})
+"""Powers with a function of their own, by exponent."""
+
+BINARY: Mapping[str, str] = MappingProxyType(
+    {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Max": "max", "Min": "min", "PRelu": "prelu"}
+)
+"""Functions of two numbers, by operator: sums, and keys of ``BINARY_FUNCTIONS``."""
+
+
+def function_of(node: Node) -> VectorFunction | None:
+    """The function of one number that a node is; None where it is none, or not of floats."""
+    if not is_standard(node) or not _is_float(node):
+        return None
+    if node.op_type == "Gelu":
+        return VectorFunction("gelu_tanh" if NodeView.of(node).text("approximate", "none") == "tanh" else "gelu")
+    if node.op_type == "Pow":
+        exponent = None if node.inputs[1] is None else scalar(node.inputs[1])
+        name = None if exponent is None else POWERS.get(exponent)
+        return None if name is None else VectorFunction(name)
+    if (known := UNARY.get(node.op_type)) is None:
+        return None
+    view = NodeView.of(node)
+    return VectorFunction(known[0], tuple(view.number(*attribute) for attribute in known[1]))
+
+
+def binary_of(node: Node) -> str | None:
+    """The function of two numbers that a node is; None where it is none, or not of floats."""
+    if not is_standard(node) or len(node.inputs) != 2 or not _is_float(node):
+        return None
+    return BINARY.get(node.op_type)
+
+
+def _is_float(node: Node) -> bool:
+    return node.outputs[0].dtype is DataType.FLOAT
