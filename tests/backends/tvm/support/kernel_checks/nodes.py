@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 
 from graphpress.analysis.shapes import infer_shapes
-from graphpress.backends.tvm.artifact import Library, write_library
+from graphpress.backends.tvm.artifact import write_library
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.lowering.lower import lower
 from graphpress.ir import Model, from_proto
-from graphpress.runtime import Session
+from graphpress.runtime import CompiledModel, Session
 
 OPSET = 21
 
@@ -74,7 +74,6 @@ def check(cases: Mapping[str, Case], isa: Isa, folder: Path, low: float = -3.0, 
         if isinstance(given, tuple)
     }
     expected = Session(model).run(feed)
-    program = lower(model, isa)
-    write_library(program, isa, folder)
-    for name, result in Library(folder, program.inputs, program.outputs).run(feed).items():
+    write_library(lower(model, isa), isa, folder)
+    for name, result in CompiledModel(folder).run(feed).items():
         np.testing.assert_allclose(result, expected[name], rtol=2e-5, atol=2e-6, err_msg=name)
