@@ -13,16 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from graphpress.cache import NO_CACHE, ContentCache
 from graphpress.data import Shapes, shapes_of
 from graphpress.ir import Model, Refusal
+from graphpress.progress import Progress, Silent
 from graphpress.runtime.runner import InProcess, Runner
 from graphpress.runtime.session import renew, stand_by
 from graphpress.targets import Target
+
+Tuning = Literal["rules", "quick", "deep"]
+"""How kernels are chosen: without measuring, or by a little or a lot of it."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,9 @@ class CompileOptions:
         inner_shapes: the input model declares shapes of inner values: what is written does so, too.
         cache: keeps expensive results by content.
         name: what the model is called: the stem of its file.
+        tuning: how much a compiler that can may measure to choose its kernels by.
+        decisions: of the run: choices that rest on measurement are recorded here, and found when it is replayed.
+        progress: where long work tells how far it is, and that ends it in time.
     """
 
     target: Target
@@ -116,6 +123,9 @@ class CompileOptions:
     inner_shapes: bool = False
     cache: ContentCache = NO_CACHE
     name: str = "model"
+    tuning: Tuning = "rules"
+    decisions: dict[str, Any] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Silent)
     seen: Callable[[], Sequence[Shapes]] | None = None
     runs: Callable[[Shapes], bool] = _unknown
 
@@ -200,6 +210,10 @@ class Backend(Protocol):
             ModelError, UsageError: something is missing that the backend needs to know.
         """
         return ()
+
+    def tunes(self, target: Target) -> bool:
+        """Whether it measures, where it is asked to (``CompileOptions.tuning``), to choose kernels for a target."""
+        return False
 
     def prepare(self, annotated: Model, target: Target) -> Prepared:
         """The forms of a candidate: its annotations written in what this backend understands.

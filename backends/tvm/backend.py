@@ -42,6 +42,10 @@ class TvmBackend(Backend):
             return Availability(False, error.what, error.fix)
         return Availability(True, f"apache-tvm {library_versions(('apache-tvm',))['apache-tvm']}")
 
+    def tunes(self, target: Target) -> bool:
+        """It times kernels on this machine."""
+        return target.this_machine
+
     def check(self, model: Model, options: CompileOptions) -> Sequence[Refusal]:
         """Open dimensions other than the number of images.
 
@@ -72,18 +76,18 @@ class TvmBackend(Backend):
             BackendError: there is no C compiler, or it fails.
         """
         from graphpress.backends.tvm.artifact import DELIVERED, LibraryOptions, write_library
-        from graphpress.backends.tvm.lowering.lower import lower
         from graphpress.backends.tvm.processor import isa_of
+        from graphpress.backends.tvm.tuning.tuner import lower_tuned
 
         isa = isa_of(options.target)
-        program = lower(_for_one_image(prepared.annotated), isa, options.threads)
+        program, notes = lower_tuned(_for_one_image(prepared.annotated), isa, options)
         with scratch_folder() as scratch:
             presented = LibraryOptions(options.name, batched=_is_batched(prepared.annotated))
             write_library(program, isa, scratch, options.cache, presented)
             for name in DELIVERED:
                 shutil.copyfile(scratch / name, out / name)
         files = write_model(prepared, options, out)
-        return TvmArtifact([*files, *(out / name for name in DELIVERED)], program, options.threads)
+        return TvmArtifact([*files, *(out / name for name in DELIVERED)], program, options.threads, notes)
 
 
 class TvmArtifact:
@@ -93,10 +97,11 @@ class TvmArtifact:
         files: the model file, then those that ``write_library`` delivers.
         program: what the library computes.
         threads: that compute.
+        notes: of the compile, for the report.
     """
 
-    def __init__(self, files: list[Path], program: Program, threads: int) -> None:
-        self.files, self._program, self._threads = files, program, threads
+    def __init__(self, files: list[Path], program: Program, threads: int, notes: Sequence[str] = ()) -> None:
+        self.files, self._program, self._threads, self._notes = files, program, threads, notes
         self._loaded: CompiledModel | None = None
 
     @property
@@ -128,7 +133,7 @@ class TvmArtifact:
                 integer = getattr(step.kernel, "integer", False)
                 became.update(dict.fromkeys(step.nodes[1:], "fused"))
                 became[step.nodes[0]] = "int8" if integer else "float32"
-        return Findings(became)
+        return Findings(became, self._notes)
 
 
 def _for_one_image(annotated: Model) -> Model:

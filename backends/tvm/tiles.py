@@ -24,9 +24,22 @@ FIRST_LEVEL, SECOND_LEVEL = 32 << 10, 768 << 10
 def rule_tile(product: Product, isa: Isa, threads: int) -> Product:
     """The product with the tile that the rules choose."""
     vectors = product.vectors(isa)
-    best = min(_candidates(product, isa), key=lambda tile: _loads(product, tile, vectors))
-    order = _order(product, best, isa, threads)
-    return replace(product, tile=replace(best, row_groups=order, prefetch=_streams(product, best, isa, order)))
+    return _ordered(
+        product, min(_candidates(product, isa), key=lambda tile: _loads(product, tile, vectors)), isa, threads
+    )
+
+
+def ranked_tiles(product: Product, isa: Isa, threads: int) -> Iterator[Product]:
+    """The product with each tile that fits, in the order in which the rules would choose."""
+    vectors = product.vectors(isa)
+    for tile in sorted(_candidates(product, isa), key=lambda tile: _loads(product, tile, vectors)):
+        yield _ordered(product, tile, isa, threads)
+
+
+def _ordered(product: Product, tile: Tile, isa: Isa, threads: int) -> Product:
+    """A tile with the order of tasks that goes with it."""
+    order = _order(product, tile, isa, threads)
+    return replace(product, tile=replace(tile, row_groups=order, prefetch=_streams(product, tile, isa, order)))
 
 
 def _candidates(product: Product, isa: Isa) -> Iterator[Tile]:

@@ -139,6 +139,15 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
 @_option("Running", "--threads", type=click.IntRange(1), metavar="N", help="Threads to run and measure with.")
 @_option(
     "Running",
+    "--tuning",
+    type=click.Choice(["rules", "quick", "deep"]),
+    default="rules",
+    show_default=True,
+    help="How the backend tvm chooses its kernels: by rules, or by measuring, for a minute or for several. Ctrl-C ends "
+    "it and keeps what was measured; --cache-dir keeps it for other runs.",
+)
+@_option(
+    "Running",
     "--seed",
     type=click.IntRange(0),
     default=0,

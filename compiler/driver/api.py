@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from graphpress.backend import Tuning
 from graphpress.driver.config import resolve
 from graphpress.driver.delivery import deliver
 from graphpress.driver.job import open_job
@@ -76,6 +77,7 @@ def optimize(
     input_shape: Sequence[str] = (),
     input_range: Sequence[str] = (),
     threads: int | None = None,
+    tuning: Tuning = "rules",
     seed: int = 0,
     time_limit: float | None = None,
     eval_limit: int | None = None,
@@ -110,6 +112,8 @@ def optimize(
         input_range: ``NAME=1x3x224x224:8x3x224x224:16x3x224x224`` each: minimum, optimum and maximum shape of an input
             with open dimensions, for compilers that tune for them.
         threads: threads of the runtime; None for all cores.
+        tuning: how kernels are chosen by a backend that generates them: by ``rules``, or by measuring, ``quick`` or
+            ``deep``.
         seed: of everything random.
         time_limit: seconds that the run may take: searches and training end in time, what was done before stays.
         eval_limit: at most this many samples measure the metric, evenly spaced.
@@ -141,6 +145,7 @@ def optimize(
         input_shape=input_shape,
         input_range=input_range,
         threads=threads,
+        tuning=tuning,
         seed=seed,
         time_limit=time_limit,
         eval_limit=eval_limit,

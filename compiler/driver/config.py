@@ -87,11 +87,18 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
     called = target_text(options.target)
     output = default_folder(file.path, called) if options.output is None else Path(options.output)
     inputs = tuple(_files_read(file, options))
+    backend = _available(backend_name, options, target)
+    if options.tuning != "rules" and not backend.tunes(target):
+        raise UsageError(
+            f"the backend {backend_name!r} measures no kernels for the target {target.called!r}",
+            where="--tuning",
+            fix="leave it out, or use --backend tvm for a target that is this machine",
+        )
     check_folder(output, options.force, inputs)
     return RunConfig(
         options=options,
         target=target,
-        backend=_available(backend_name, options, target),
+        backend=backend,
         backend_name=backend_name,
         recipe=recipe,
         exclude=_pattern(options.exclude),

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 
 from graphpress.backend import CompileOptions, Prepared
 from graphpress.data import Samples
-from graphpress.deadline import PASSES, VERDICTS, TimedProgress
+from graphpress.deadline import PASSES, TIMING, VERDICTS, TimedProgress
 from graphpress.driver.config import RunConfig
 from graphpress.driver.inputs import RunInputs, open_inputs
 from graphpress.driver.source import ModelFile
@@ -92,6 +92,9 @@ class Job:
             inner_shapes=declares_inner_shapes(inputs.original),
             cache=self.config.cache,
             name=inputs.file.path.stem,
+            tuning=self.config.options.tuning,
+            decisions=self.context.decisions,
+            progress=TimedProgress(self.progress, partial(self.config.deadline.at, TIMING)),
             seen=lambda: inputs.shapes,
             runs=inputs.runs_on,
         )

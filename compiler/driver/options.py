@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
+from graphpress.backend import Tuning
 from graphpress.data import Dataset
 from graphpress.errors import UsageError
 from graphpress.manager.recipe import Passes
@@ -59,6 +60,8 @@ class Options:
         input_range: ``NAME=1x3x224x224:8x3x224x224:16x3x224x224`` each: minimum, optimum and maximum shape of an input
             with open dimensions, for compilers that tune for them.
         threads: threads of the runtime; None for all cores.
+        tuning: how kernels are chosen by a backend that generates them: by ``rules``, or by measuring, ``quick`` or
+            ``deep``.
         seed: of everything random.
         time_limit: seconds that the run may take: searches and training end in time, what was done before stays.
         eval_limit: at most this many samples measure the metric, evenly spaced.
@@ -87,6 +90,7 @@ class Options:
     input_shape: Sequence[str] = field(default=(), metadata=RECORDED)
     input_range: Sequence[str] = field(default=(), metadata=RECORDED)
     threads: int | None = field(default=None, metadata=RECORDED)
+    tuning: Tuning = field(default="rules", metadata=RECORDED)
     seed: int = field(default=0, metadata=RECORDED)
     time_limit: float | None = field(default=None, metadata=RECORDED)
     eval_limit: int | None = field(default=None, metadata=RECORDED)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,22 @@ from graphpress.errors import ModelError
 from graphpress.ir import DataType, Value, constant, is_constant, is_standard, label, static_shape
 from graphpress.ir.encoding import Encoding, output_encoding, read_encoding
 from graphpress.ir.types import Node
+
+K = TypeVar("K", bound=Kernel)
+
+
+class KernelChooser(Protocol):
+    """Turns the knob of a kernel (``tuning``)."""
+
+    def __call__(self, kernel: K) -> K:
+        """The kernel with the setting that measuring found; as it is, where nothing was measured."""
+        ...
+
+
+def as_it_is(kernel: K) -> K:
+    """What the rules chose."""
+    return kernel
+
 
 FormKey = tuple[Hashable, Order]
 """The grid of the codes, None for floats, and the order of the axes."""
@@ -98,6 +115,7 @@ class Lowering:
         isa: the instruction set.
         halos: pixels around values that convolutions need.
         threads: among which tasks are meant to be shared.
+        chosen: the kernel with the setting that measuring found, or as it is.
         program: the steps so far.
         forms: of the values that have been computed.
         done: nodes that were computed along with others.
@@ -106,6 +124,7 @@ class Lowering:
     isa: Isa
     halos: Mapping[Value, Halo]
     threads: int = 1
+    chosen: KernelChooser = as_it_is
     program: Program = field(default_factory=Program)
     forms: dict[Value, dict[FormKey, StoredValue]] = field(default_factory=dict)
     done: set[Node] = field(default_factory=set)

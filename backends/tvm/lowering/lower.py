@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, elements_of, shape_of
+from graphpress.backends.tvm.lowering.context import (
+    KernelChooser,
+    Lowering,
+    StoredValue,
+    as_it_is,
+    elements_of,
+    shape_of,
+)
 from graphpress.backends.tvm.lowering.layout import images_of, natural, plane_of
 from graphpress.backends.tvm.lowering.refusal import UnsupportedError, refused
 from graphpress.backends.tvm.lowering.rules import RULES
@@ -15,18 +22,19 @@ from graphpress.ir import Model, Node, Value, is_constant, is_standard
 from graphpress.ir.encoding import output_encoding
 
 
-def lower(model: Model, isa: Isa, threads: int = 1) -> Program:
+def lower(model: Model, isa: Isa, threads: int = 1, chosen: KernelChooser = as_it_is) -> Program:
     """A model as kernels and buffers.
 
     Args:
         model: annotated; every value has a static shape: that of one sample, where the batch is open.
         isa: for what.
         threads: among which tasks are meant to be shared.
+        chosen: turns the knob of a kernel (``tuning``) to another setting than the rules'.
 
     Raises:
         ModelError: a node has no kernels; it is named.
     """
-    lowering = Lowering(isa, halos(model.graph), threads)
+    lowering = Lowering(isa, halos(model.graph), threads, chosen)
     lowering.program.inputs = [_port(value) for value in model.graph.inputs]
     lowering.program.outputs = [_port(value) for value in model.graph.outputs]
     for value, port in zip(model.graph.inputs, lowering.program.inputs, strict=True):

@@ -153,7 +153,7 @@ def _emit_product(
     merged = merged_groups(groups, factors.kernel.shape[0], isa.lanes)
     stages = tuple(target.epilogue.stages)
     product = Product(plane, target.store, window, Tile(1, 1, 1), merged, stages)
-    product = rule_tile(product, isa, lowering.threads)
+    product = lowering.chosen(rule_tile(product, isa, lowering.threads))
     kernel = _with_zeros(factors.kernel, groups // merged, groups)
     operands = {
         "source": source.memory,
@@ -197,7 +197,7 @@ def _emit_depthwise(
     integer = factors.scales is not None
     bytes_ = integer and (isa.dot.prefers_bytes or not exact_in_floats(factors.kernel, factors.bias))
     stages = tuple(target.epilogue.stages)
-    kernel = Depthwise(plane, target.store, window, stages, _columns(target.store.plane.width), bytes_)
+    kernel = lowering.chosen(Depthwise(plane, target.store, window, stages, _columns(target.store.plane.width), bytes_))
     stride = target.store.plane.stride
     operands = {
         "source": source.memory,
