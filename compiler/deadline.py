@@ -37,6 +37,8 @@ class Phase:
 PASSES = Phase(0.6, scorings=2, openings=2, seconds=1.5)
 VERDICTS = Phase(0.85, scorings=1, openings=2, seconds=1.5)
 """Measuring what passes made."""
+RIVALS = Phase(0.9, scorings=2, openings=2, seconds=3.0)
+"""Compiling what is to be delivered with further backends."""
 TIMING = Phase(1.0, scorings=1, openings=1)
 """Comparing what is to be delivered with the input."""
 WHOLE = Phase(1.0)

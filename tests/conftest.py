@@ -39,6 +39,20 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         pytest.skip(f"{error.what}: {error.fix}")
 
 
+@pytest.fixture(autouse=True)
+def _without_rivals(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A run compiles with no second backend, which takes seconds, but in tests that ask for it by ``rivals``."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "rivals" not in request.fixturenames:
+            patch.setattr("graphpress.driver.config.rivals_of", lambda target: {})
+        yield
+
+
+@pytest.fixture
+def rivals() -> None:
+    """Let a run compile with the rivals of its target's backend, as it does outside of tests."""
+
+
 def count_calls(call: Callable[[], object]) -> int:
     """How many function calls it takes: a measure of work that does not depend on how busy the machine is."""
     profile = cProfile.Profile()

@@ -51,7 +51,7 @@ def _remarks(report: Report) -> Iterator[str]:
     if sentence := sentences.dropped(report):
         yield sentence
     yield from _passes_undone(report)
-    yield from (f"note: {note}" for note in report.notes)
+    yield from (f"note: {note}" for note in (*sentences.contest(report), *report.notes))
     yield from (f"not verified here: {gap}" for gap in report.unverified)
     yield from _refusals(report)
 

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -16,6 +17,8 @@ from typing import Literal
 from graphpress.backend import Artifact, Findings, OffersRunner, Prepared, TimesNodes, runner_of
 from graphpress.deadline import TIMING, VERDICTS
 from graphpress.driver.acceptance import budget_fault, default_notes, original_fault, output_fault
+from graphpress.driver.config import WINNER
+from graphpress.driver.contest import Entry, State, contest, withdrawn
 from graphpress.driver.job import Job
 from graphpress.driver.trim import LEFT_OUT, SECONDS, Trimmer, Variant, culprits
 from graphpress.errors import DataError, ModelError
@@ -24,6 +27,7 @@ from graphpress.ir import Model
 from graphpress.manager.gate import Comparison
 from graphpress.manager.run import Checkpoint, Run
 from graphpress.progress import doing
+from graphpress.report.records import BackendRecord
 from graphpress.runtime import (
     KEPT_BYTES,
     InProcess,
@@ -34,6 +38,7 @@ from graphpress.runtime import (
     renew,
     stand_by,
 )
+from graphpress.runtime.pairs import Feed, Runs
 
 ORIGINAL = "original"
 DECISION = "delivered"
@@ -82,9 +87,11 @@ class Choice:
 
     Args:
         candidate: the state of the graph; None for the input model as it is.
+        backend: whose artifact it is.
         artifact: what the backend made of it.
-        comparison: against the input model; None for the input model itself.
+        comparison: against the input model; None for the input model as its own backend runs it.
         score: its final figure; None without data.
+        backends: those that competed for it.
         findings: in which type each node really computes, and what else the backend has to say.
         place: where the artifact runs, if it offers a runner of its own; "" else.
         latency_ms: median time of one call in that place; None where its clock says nothing of the target.
@@ -94,15 +101,22 @@ class Choice:
     """
 
     candidate: Candidate | None
+    backend: str
     artifact: Artifact
     comparison: Comparison | None
     score: Score | None
+    backends: tuple[BackendRecord, ...] = ()
     findings: Findings = field(default_factory=Findings)
     place: str = ""
     latency_ms: float | None = None
     dropped: tuple[Dropped, ...] = ()
     left_out: tuple[Dropped, ...] = ()
     node_seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_input_model(self) -> bool:
+        """Whether the input model is delivered, and nothing else."""
+        return self.candidate is None and self.comparison is None
 
 
 @dataclass(frozen=True)
@@ -111,15 +125,15 @@ class _Compared:
 
     Args:
         variant: the state.
-        prepared: the same as the backend works with it.
-        artifact: what the backend made of it.
-        comparison: against the input model.
+        entry: what the fastest backend made of it.
+        backends: those that competed.
+        comparison: of that against the input model.
         fault: what of it the user would not want, in words; empty for nothing.
     """
 
     variant: Variant
-    prepared: Prepared
-    artifact: Artifact
+    entry: Entry
+    backends: tuple[BackendRecord, ...]
     comparison: Comparison
     fault: str
 
@@ -140,12 +154,20 @@ def choose(job: Job, run: Run, scratch: Path) -> Choice:
         folder.mkdir()
         tried = _try(job, run, checkpoint, folder, dropped)
         if isinstance(tried, Choice):
-            job.context.decisions[DECISION] = _word(checkpoint)
+            _record(job, _word(checkpoint), tried)
             return tried
         dropped.append(tried)
         shutil.rmtree(folder)
-    job.context.decisions[DECISION] = ORIGINAL
-    return _original(job, scratch / ORIGINAL, dropped)
+    choice = _original(job, scratch / ORIGINAL, dropped)
+    _record(job, ORIGINAL, choice)
+    return choice
+
+
+def _record(job: Job, state: str, choice: Choice) -> None:
+    """Let a replay make the same choice."""
+    job.context.decisions[DECISION] = state
+    if job.config.rivals:
+        job.context.decisions[WINNER] = choice.backend
 
 
 def _try(job: Job, run: Run, checkpoint: Checkpoint, folder: Path, dropped: Sequence[Dropped]) -> Choice | Dropped:
@@ -172,9 +194,9 @@ def _try(job: Job, run: Run, checkpoint: Checkpoint, folder: Path, dropped: Sequ
     score = _score(job, tried)
     if (miss := budget_fault(job, score)) is not None:
         return Dropped(_last(checkpoint), f"beyond the budget ({miss})", "budget", checkpoint.model)
-    candidate = Candidate(tried.variant.checkpoint, tried.prepared)
-    choice = _chosen(job, candidate, tried.artifact, tried.comparison, score, dropped)
-    return replace(choice, left_out=_leave_out(job, run, tried.variant, whys))
+    candidate = Candidate(tried.variant.checkpoint, tried.entry.prepared)
+    choice = _chosen(job, candidate, tried.entry, tried.comparison, score, dropped)
+    return replace(choice, backends=tried.backends, left_out=_leave_out(job, run, tried.variant, whys))
 
 
 def _compared(job: Job, variant: Variant, folder: Path, dropped: Sequence[Dropped]) -> _Compared | Dropped:
@@ -193,10 +215,20 @@ def _compared(job: Job, variant: Variant, folder: Path, dropped: Sequence[Droppe
         return Dropped(name, f"nothing that runs ({error.what})", "wrong")
     if fault is not None:
         return Dropped(name, f"not what the input model computes ({fault})", "wrong")
-    with doing(f"timing the result of {name}"):
-        decides = not job.config.options.allow_worse or bool(dropped)
-        comparison = compare(job, artifact, decides=decides, end=_timing_end(job, checkpoint))
-    return _Compared(variant, prepared, artifact, comparison, _fault(job, checkpoint, comparison))
+    own = Entry(job.config.backend_name, prepared, artifact)
+    state = State(checkpoint.model, place.with_name(f"{place.name}-rivals"), checkpoint.transactions)
+    winner, backends = contest(job, state, own, partial(_duel, job))
+    decides = not job.config.options.allow_worse or bool(dropped)
+
+    def timed(entry: Entry, backends: tuple[BackendRecord, ...]) -> _Compared:
+        with doing(f"timing the result of {name}"):
+            comparison = compare(job, entry.artifact, decides=decides, end=_timing_end(job, checkpoint))
+        return _Compared(variant, entry, backends, comparison, _fault(job, checkpoint, comparison))
+
+    result = timed(winner, backends)
+    if result.fault and winner is not own and job.context.recorded(WINNER, str) is None:
+        return timed(own, withdrawn(backends, result.fault))
+    return result
 
 
 def _timing_end(job: Job, checkpoint: Checkpoint) -> float:
@@ -285,14 +317,21 @@ def _original(job: Job, folder: Path, dropped: Sequence[Dropped]) -> Choice:
         prepared = job.prepare(job.inputs.original)
         artifact = job.config.backend.compile(prepared, job.compile_options(unchanged=True), folder)
         fault = original_fault(job, prepared, artifact)
-        stand_by(artifact)
     if fault is not None:
         raise ModelError(
             f"compiled as it is, it is not what it was: {fault}",
             where=job.config.backend_name,
             fix="report it to whoever provides this backend",
         )
-    return _chosen(job, None, artifact, None, job.final_baseline, dropped)
+    own, state = (
+        Entry(job.config.backend_name, prepared, artifact),
+        State(job.inputs.model, folder / "rivals", (), True),
+    )
+    entry, backends = contest(job, state, own, partial(_duel, job))
+    comparison = None if entry is own else compare(job, entry.artifact, decides=False)
+    stand_by(artifact)
+    choice = _chosen(job, None, entry, comparison, entry.score or job.final_baseline, dropped)
+    return replace(choice, backends=backends)
 
 
 def _prepared(job: Job, checkpoint: Checkpoint) -> Prepared:
@@ -304,20 +343,31 @@ def _prepared(job: Job, checkpoint: Checkpoint) -> Prepared:
 def _chosen(
     job: Job,
     candidate: Candidate | None,
-    artifact: Artifact,
+    entry: Entry,
     comparison: Comparison | None,
     score: Score | None,
     dropped: Sequence[Dropped],
 ) -> Choice:
     """What is known of the artifact, asked while its files lie where it was compiled."""
-    place, latency = "", None
+    place, latency, artifact = "", None, entry.artifact
     if isinstance(artifact, OffersRunner) and job.inputs.runs:
         place = artifact.runner.place
         calls = artifact.runner.measure([job.inputs.single], seconds=MEASURED_SECONDS)
         latency = 1e3 * median(calls) if calls else None
     findings, times = artifact.findings(), _node_seconds(job, artifact)
     findings = replace(findings, notes=[*findings.notes, *default_notes(job, artifact)])
-    return Choice(candidate, artifact, comparison, score, findings, place, latency, tuple(dropped), node_seconds=times)
+    return Choice(
+        candidate,
+        entry.backend,
+        artifact,
+        comparison,
+        score,
+        findings=findings,
+        place=place,
+        latency_ms=latency,
+        dropped=tuple(dropped),
+        node_seconds=times,
+    )
 
 
 def _node_seconds(job: Job, artifact: Artifact) -> Mapping[str, float]:
@@ -328,9 +378,9 @@ def _node_seconds(job: Job, artifact: Artifact) -> Mapping[str, float]:
 
 
 def _score(job: Job, compared: _Compared) -> Score | None:
-    """The final figure of a state."""
+    """The final figure of a state: taken on the artifact where that is not what its simulation is."""
     result = compared.variant.checkpoint.result
-    return job.score(compared.prepared, None if result is None else result.score)
+    return compared.entry.score or job.score(compared.entry.prepared, None if result is None else result.score)
 
 
 def _word(checkpoint: Checkpoint) -> str:
@@ -357,7 +407,7 @@ def compare(job: Job, artifact: Artifact, *, decides: bool = True, end: float = 
     judged = comparison if _is_gated(job) else replace(comparison, bytes_after=comparison.bytes_before)
     if isinstance(runner, InProcess) and job.inputs.runs:
         timing = over_pairs(
-            _pair_timer(job, artifact, runner),
+            _pair_timer(job.inputs.session, runner, job.inputs.single, job.inputs.original_bytes + artifact.bytes),
             lambda joint: not decides or replace(judged, timing=joint).is_settled,
             LIMIT_SECONDS if decides else BRIEF_SECONDS,
             loading=2 * job.inputs.session.load_seconds,
@@ -368,16 +418,37 @@ def compare(job: Job, artifact: Artifact, *, decides: bool = True, end: float = 
     return comparison
 
 
-def _pair_timer(job: Job, artifact: Artifact, runner: InProcess) -> Callable[[int], PairedTiming]:
-    """What times a pair of sessions, of which now one is loaded first and now the other."""
-    session, feed = job.inputs.session, job.inputs.single
-    calls = (lambda: session.run(feed)), (lambda: runner.run(feed))
-    if job.inputs.original_bytes + artifact.bytes > 2 * KEPT_BYTES:
-        return lambda number: _alone(*calls, lambda: renew(session, runner), number)
+def _duel(job: Job, own: Artifact, rival: Artifact) -> PairedTiming:
+    """Time two artifacts of one state that run in this process against each other."""
+    size, runners = own.bytes + rival.bytes, (_in_process(own), _in_process(rival))
+    end = time.monotonic() + job.config.deadline.left(TIMING) / 2
+    timing = over_pairs(_pair_timer(*runners, job.inputs.single, size), lambda joint: True, BRIEF_SECONDS, end=end)
+    renew(*runners)
+    return timing
+
+
+def _in_process(artifact: Artifact) -> InProcess:
+    runner = runner_of(artifact, runs_here=True)
+    assert isinstance(runner, InProcess)
+    return runner
+
+
+def _pair_timer(first: Runs, second: Runs, feed: Feed, size: int) -> Callable[[int], PairedTiming]:
+    """What times a pair of sessions, of which now one is loaded first and now the other.
+
+    Args:
+        first: a model.
+        second: another.
+        feed: what they are called with.
+        size: of the two in bytes: large ones are never loaded both.
+    """
+    calls = (lambda: first.run(feed)), (lambda: second.run(feed))
+    if size > 2 * KEPT_BYTES:
+        return lambda number: _alone(*calls, lambda: renew(first, second), number)
 
     def pair(number: int) -> PairedTiming:
         if number:
-            renew(session, runner)
+            renew(first, second)
             calls[number % 2]()
         return compare_latency(*calls)
 

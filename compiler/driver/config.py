@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,9 @@ from graphpress.manager.registry import load_backend
 from graphpress.targets import Target, load_target
 from graphpress.targets.load import target_text
 
+WINNER = "backend"
+"""Under which the manifest records, where backends competed, whose artifact was delivered."""
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -37,6 +40,7 @@ class RunConfig:
         options: as given, or as recorded where a manifest is replayed and the call leaves them at their defaults.
         target, backend, recipe: as looked up.
         backend_name: how the backend is called.
+        rivals: further backends by name, whose artifact is delivered where it is faster.
         exclude: nodes whose name matches stay as they are in lossy passes.
         shapes: input shapes that the user fixed.
         inputs: files and folders that the options name, which the run reads.
@@ -58,6 +62,7 @@ class RunConfig:
     threads: int
     cache: ContentCache
     deadline: Deadline = NO_DEADLINE
+    rivals: Mapping[str, Backend] = field(default_factory=dict)
 
     @property
     def checkpoints(self) -> Path:
@@ -81,6 +86,7 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
     """
     began = time.monotonic()
     recipe = _recipe(options, load_target(options.target), hooks)
+    may_compete = options.backend is None and (recipe.manifest is None or WINNER in recipe.decisions)
     options = replayed(options, recipe)
     target = _target(options, recipe.manifest)
     backend_name = options.backend or target.backend
@@ -108,6 +114,7 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
         threads=options.threads or os.cpu_count() or 1,
         cache=ContentCache(None if options.cache_dir is None else Path(options.cache_dir)),
         deadline=Deadline(began, options.time_limit),
+        rivals=rivals_of(target) if may_compete else {},
     )
 
 
@@ -163,6 +170,16 @@ def _available(name: str, options: Options, target: Target) -> Backend:
             fix=state.install or "see `optimize doctor`",
         )
     return backend
+
+
+def rivals_of(target: Target) -> dict[str, Backend]:
+    """The rivals of the target's own backend, by name; whether one works here shows when it competes.
+
+    Raises:
+        UsageError: the target names one that there is not.
+    """
+    with _said_by(target, "rivals", given=False):
+        return {name: load_backend(name) for name in target.rivals if name != target.backend}
 
 
 def _files_read(file: ModelFile, options: Options) -> Iterator[Path]:

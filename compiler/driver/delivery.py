@@ -102,17 +102,18 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
     return Report(
         model=job.inputs.file.name,
         target=job.config.target.canonical_name,
-        backend=job.config.backend_name,
+        backend=choice.backend,
         status=_status(run, choice),
         baseline=_figures(before, baseline_score, latency, job.inputs.original_bytes, original_nodes),
         result=_figures(after, choice.score, result_latency, size, result_nodes),
         metric_name=None if job.inputs.metric is None else job.inputs.metric.name,
         threads=job.config.threads,
         passes=tuple(records),
-        refusals=(*_import_refusals(job), *run.refusals(), *_backend_refusals(job, choice)),
+        refusals=(*_import_refusals(job), *run.refusals(), *_backend_refusals(choice)),
         layers=tuple(layers),
         verdict=job.verdict(choice.score),
         speed=None if timing is None else speed_verdict(timing),
+        backends=choice.backends,
         modelled_ms=_modelled_ms(job, after),
         modelled_baseline_ms=_modelled_ms(job, before),
         dropped_for_worse=_dropped(choice, "worse"),
@@ -143,7 +144,7 @@ def _cost(checkpoint: Checkpoint) -> ModelCost:
 def _status(run: Run, choice: Choice) -> Status:
     if run.missed or any(state.cause == "budget" for state in choice.dropped):
         return "budget_not_met"
-    return "kept_original" if choice.candidate is None else "delivered"
+    return "kept_original" if choice.is_input_model else "delivered"
 
 
 def _judged(run: Run, choice: Choice) -> list[str]:
@@ -208,8 +209,8 @@ def _import_refusals(job: Job) -> list[RefusalRecord]:
     return [_refusal("import", refusal) for refusal in job.inputs.left]
 
 
-def _backend_refusals(job: Job, choice: Choice) -> list[RefusalRecord]:
-    return [_refusal(job.config.backend_name, refusal) for refusal in choice.findings.refusals]
+def _backend_refusals(choice: Choice) -> list[RefusalRecord]:
+    return [_refusal(choice.backend, refusal) for refusal in choice.findings.refusals]
 
 
 def _refusal(source: str, refusal: Refusal) -> RefusalRecord:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-from graphpress.backend import CompileOptions, Prepared
+from graphpress.backend import Artifact, CompileOptions, Prepared
 from graphpress.data import Samples
 from graphpress.deadline import PASSES, TIMING, VERDICTS, TimedProgress
 from graphpress.driver.config import RunConfig
@@ -128,6 +128,15 @@ class Job:
             return gated
         reference, threads = self.inputs.reference, self.config.threads
         return score_model(prepared.simulation, data.evaluation, metric, reference, threads, self.progress)
+
+    def score_artifact(self, artifact: Artifact) -> Score | None:
+        """The final figure of an artifact that runs in this process, taken on itself; None without data, and for a
+        metric that takes a model file.
+        """
+        metric, samples = self.inputs.metric, self.inputs.data.evaluation
+        if metric is None or samples is None or metric.of_model is not None:
+            return None
+        return evaluate(artifact.run, samples, metric, self.inputs.reference, progress=self.progress)
 
     def evaluator(self) -> Evaluator:
         """Who decides over lossy passes."""

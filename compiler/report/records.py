@@ -72,6 +72,30 @@ class LayerRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BackendRecord:
+    """A backend that competed to deliver the result: the target's own first, then its rivals.
+
+    Args:
+        name: the backend.
+        delivered: the result is its artifact.
+        latency_ms: time of one undisturbed call; None where it was not timed.
+        ratio: of a rival's time to that of the target's own backend on the same state, timed in turn.
+        low, high: the 95 % interval of that ratio.
+        why: what kept a rival from being delivered; empty where nothing did.
+        fix: what would let it compete.
+    """
+
+    name: str
+    delivered: bool = False
+    latency_ms: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    why: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataRecord:
     """One part of the data that a run used.
 
@@ -118,6 +142,7 @@ class Report:
         threads: threads of the runtime while measuring.
         verdict: the accuracy budget's verdict; None without data.
         speed: the never-worse gate's paired timing; None where it was not measured.
+        backends: those that competed to deliver the result; none where the target has one alone.
         modelled_baseline_ms, modelled_ms: latency of the input model and of the result from the target's cost model,
             never mixed with measured ones; None where the target is this machine.
         unrun: nodes of the input model whose operators nothing here can run: what they compute was not verified.
@@ -148,6 +173,7 @@ class Report:
     layers: Sequence[LayerRecord] = ()
     verdict: Verdict | None = None
     speed: SpeedVerdict | None = None
+    backends: Sequence[BackendRecord] = ()
     modelled_baseline_ms: float | None = None
     modelled_ms: float | None = None
     dropped_for_worse: Sequence[str] = ()

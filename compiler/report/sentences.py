@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from graphpress.errors import listed
 from graphpress.manager.records import TIME_IS_UP, PassRecord, SpeedVerdict, Verdict
-from graphpress.report.records import LayerRecord, Report
+from graphpress.report.records import BackendRecord, LayerRecord, Report
 
 UNKNOWN = "–"
 UNCHECKED = "not checked"
@@ -148,11 +148,12 @@ def _outcome(report: Report) -> str:
         return "; ".join(["nothing better was found: model.onnx is the input model", *_refused_by_default(report)])
     if report.status == "budget_not_met":
         kept = "the passes asked for cost more accuracy than allowed; model.onnx is the best model inside the budget"
-        return f"{kept}: it {'is the input model' if _unchanged(report) else _gains(report)}"
+        return f"{kept}: it {'is the input model' if _unchanged(report) else _gains(report) + _winner(report)}"
     lossy = [record for record in report.passes if record.transaction is not None]
     unchecked = lossy and report.verdict is None and report.result.metric is None
     doubt = "; without data its accuracy is not checked" if unchecked else ""
-    return "; ".join([f"the optimized model {_gains(report)}{doubt}", *_refused_by_default(report), *_few(report)])
+    gains = f"{_gains(report)}{_winner(report)}"
+    return "; ".join([f"the optimized model {gains}{doubt}", *_refused_by_default(report), *_few(report)])
 
 
 def _refused_by_default(report: Report) -> list[str]:
@@ -167,6 +168,27 @@ def _refused_by_default(report: Report) -> list[str]:
 def _why_refused(report: Report, name: str) -> str:
     whys = (refusal.why for refusal in report.refusals if refusal.pass_name == name)
     return _shortened(next(whys, "for the reason below"))
+
+
+def _winner(report: Report) -> str:
+    """That a rival of the target's own backend made what is delivered, and what that gains."""
+    winner = next((backend for backend in report.backends[1:] if backend.delivered), None)
+    if winner is None or winner.ratio is None:
+        return ""
+    return f", compiled by {winner.name} ({times(1 / winner.ratio)} faster than in {report.backends[0].name})"
+
+
+def contest(report: Report) -> list[str]:
+    """Why each rival of the target's own backend is not delivered: a sentence each."""
+    return [_lost(backend, report.backends[0].name) for backend in report.backends[1:] if backend.why]
+
+
+def _lost(backend: BackendRecord, own: str) -> str:
+    fix = f" ({backend.fix})" if backend.fix else ""
+    if backend.ratio is None:
+        return f"not compiled by {backend.name}: {_shortened(backend.why)}{fix}"
+    figures = f"{backend.ratio:.3f} of the time in {own}, {backend.low:.3f} to {backend.high:.3f}"
+    return f"what {backend.name} compiled is not delivered: {_shortened(backend.why)} ({figures})"
 
 
 def _few(report: Report) -> list[str]:

@@ -117,6 +117,7 @@ class Target:
         name: as on the command line.
         description: one line for ``optimize targets``.
         backend: the backend that makes the artifact.
+        rivals: backends whose artifact is delivered in its place where it is faster on this machine, in order.
         this_machine: whether it is the machine at hand, so that measured figures are the target's own.
         opset_max: the newest operator set that its runtime reads.
         channel_multiple: channels come in multiples of this in its fastest kernels.
@@ -138,6 +139,7 @@ class Target:
     name: str
     description: str
     backend: str = "onnxruntime"
+    rivals: tuple[str, ...] = ()
     this_machine: bool = False
     opset_max: Opset = 21
     channel_multiple: Positive = 1
