@@ -19,6 +19,7 @@ from graphpress import torch_bridge
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.coupling import Coupling, Keep, couple, remove, unshare
 from graphpress.coupling.kept import Kept
+from graphpress.driver.config import rivals_of
 from graphpress.errors import BackendError
 from graphpress.ir import Model, Value, clone, constant, from_proto, is_constant, serialize, to_proto
 from graphpress.runtime import Session
@@ -39,18 +40,18 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         pytest.skip(f"{error.what}: {error.fix}")
 
 
-@pytest.fixture(autouse=True)
-def _without_rivals(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.fixture(scope="session", autouse=True)
+def _without_rivals() -> Iterator[None]:
     """A run compiles with no second backend, which takes seconds, but in tests that ask for it by ``rivals``."""
     with pytest.MonkeyPatch.context() as patch:
-        if "rivals" not in request.fixturenames:
-            patch.setattr("graphpress.driver.config.rivals_of", lambda target: {})
+        patch.setattr("graphpress.driver.config.rivals_of", lambda target: {})
         yield
 
 
 @pytest.fixture
-def rivals() -> None:
+def rivals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run compile with the rivals of its target's backend, as it does outside of tests."""
+    monkeypatch.setattr("graphpress.driver.config.rivals_of", rivals_of)
 
 
 def count_calls(call: Callable[[], object]) -> int:
