@@ -18,7 +18,7 @@ from graphpress.backend import Artifact, Findings, OffersRunner, Prepared, Times
 from graphpress.deadline import TIMING, VERDICTS
 from graphpress.driver.acceptance import budget_fault, default_notes, original_fault, output_fault
 from graphpress.driver.config import WINNER
-from graphpress.driver.contest import Entry, State, contest, withdrawn
+from graphpress.driver.contest import Contender, ContestedState, contest, withdrawn
 from graphpress.driver.job import Job
 from graphpress.driver.trim import LEFT_OUT, SECONDS, Trimmer, Variant, culprits
 from graphpress.errors import DataError, ModelError
@@ -125,14 +125,14 @@ class _Compared:
 
     Args:
         variant: the state.
-        entry: what the fastest backend made of it.
+        contender: what the fastest backend made of it.
         backends: those that competed.
         comparison: of that against the input model.
         fault: what of it the user would not want, in words; empty for nothing.
     """
 
     variant: Variant
-    entry: Entry
+    contender: Contender
     backends: tuple[BackendRecord, ...]
     comparison: Comparison
     fault: str
@@ -194,8 +194,8 @@ def _try(job: Job, run: Run, checkpoint: Checkpoint, folder: Path, dropped: Sequ
     score = _score(job, tried)
     if (miss := budget_fault(job, score)) is not None:
         return Dropped(_last(checkpoint), f"beyond the budget ({miss})", "budget", checkpoint.model)
-    candidate = Candidate(tried.variant.checkpoint, tried.entry.prepared)
-    choice = _chosen(job, candidate, tried.entry, tried.comparison, score, dropped)
+    candidate = Candidate(tried.variant.checkpoint, tried.contender.prepared)
+    choice = _chosen(job, candidate, tried.contender, tried.comparison, score, dropped)
     return replace(choice, backends=tried.backends, left_out=_leave_out(job, run, tried.variant, whys))
 
 
@@ -215,15 +215,15 @@ def _compared(job: Job, variant: Variant, folder: Path, dropped: Sequence[Droppe
         return Dropped(name, f"nothing that runs ({error.what})", "wrong")
     if fault is not None:
         return Dropped(name, f"not what the input model computes ({fault})", "wrong")
-    own = Entry(job.config.backend_name, prepared, artifact)
-    state = State(checkpoint.model, place.with_name(f"{place.name}-rivals"), checkpoint.transactions)
+    own = Contender(job.config.backend_name, prepared, artifact)
+    state = ContestedState(checkpoint.model, place.with_name(f"{place.name}-rivals"), checkpoint.transactions)
     winner, backends = contest(job, state, own, partial(_duel, job))
     decides = not job.config.options.allow_worse or bool(dropped)
 
-    def timed(entry: Entry, backends: tuple[BackendRecord, ...]) -> _Compared:
+    def timed(contender: Contender, backends: tuple[BackendRecord, ...]) -> _Compared:
         with doing(f"timing the result of {name}"):
-            comparison = compare(job, entry.artifact, decides=decides, end=_timing_end(job, checkpoint))
-        return _Compared(variant, entry, backends, comparison, _fault(job, checkpoint, comparison))
+            comparison = compare(job, contender.artifact, decides=decides, end=_timing_end(job, checkpoint))
+        return _Compared(variant, contender, backends, comparison, _fault(job, checkpoint, comparison))
 
     result = timed(winner, backends)
     if result.fault and winner is not own and job.context.recorded(WINNER, str) is None:
@@ -323,14 +323,12 @@ def _original(job: Job, folder: Path, dropped: Sequence[Dropped]) -> Choice:
             where=job.config.backend_name,
             fix="report it to whoever provides this backend",
         )
-    own, state = (
-        Entry(job.config.backend_name, prepared, artifact),
-        State(job.inputs.model, folder / "rivals", (), True),
-    )
-    entry, backends = contest(job, state, own, partial(_duel, job))
-    comparison = None if entry is own else compare(job, entry.artifact, decides=False)
+    own = Contender(job.config.backend_name, prepared, artifact)
+    state = ContestedState(job.inputs.model, folder / "rivals", unchanged=True)
+    contender, backends = contest(job, state, own, partial(_duel, job))
+    comparison = None if contender is own else compare(job, contender.artifact, decides=False)
     stand_by(artifact)
-    choice = _chosen(job, None, entry, comparison, entry.score or job.final_baseline, dropped)
+    choice = _chosen(job, None, contender, comparison, contender.score or job.final_baseline, dropped)
     return replace(choice, backends=backends)
 
 
@@ -343,13 +341,13 @@ def _prepared(job: Job, checkpoint: Checkpoint) -> Prepared:
 def _chosen(
     job: Job,
     candidate: Candidate | None,
-    entry: Entry,
+    contender: Contender,
     comparison: Comparison | None,
     score: Score | None,
     dropped: Sequence[Dropped],
 ) -> Choice:
     """What is known of the artifact, asked while its files lie where it was compiled."""
-    place, latency, artifact = "", None, entry.artifact
+    place, latency, artifact = "", None, contender.artifact
     if isinstance(artifact, OffersRunner) and job.inputs.runs:
         place = artifact.runner.place
         calls = artifact.runner.measure([job.inputs.single], seconds=MEASURED_SECONDS)
@@ -358,7 +356,7 @@ def _chosen(
     findings = replace(findings, notes=[*findings.notes, *default_notes(job, artifact)])
     return Choice(
         candidate,
-        entry.backend,
+        contender.backend,
         artifact,
         comparison,
         score,
@@ -380,7 +378,7 @@ def _node_seconds(job: Job, artifact: Artifact) -> Mapping[str, float]:
 def _score(job: Job, compared: _Compared) -> Score | None:
     """The final figure of a state: taken on the artifact where that is not what its simulation is."""
     result = compared.variant.checkpoint.result
-    return compared.entry.score or job.score(compared.entry.prepared, None if result is None else result.score)
+    return compared.contender.score or job.score(compared.contender.prepared, None if result is None else result.score)
 
 
 def _word(checkpoint: Checkpoint) -> str:

@@ -35,7 +35,7 @@ Duel = Callable[[Artifact, Artifact], PairedTiming]
 
 
 @dataclass(frozen=True)
-class Entry:
+class Contender:
     """What a backend made of a state.
 
     Args:
@@ -52,7 +52,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class State:
+class ContestedState:
     """What backends compete over.
 
     Args:
@@ -74,17 +74,17 @@ class _Bout:
 
     Args:
         record: for the report.
-        entry: what it made, where that is better than what the target's own backend made.
+        contender: what it made, where that is better than what the target's own backend made.
         own_ms: time of one call of the latter; None where they were not timed.
     """
 
     record: BackendRecord
-    entry: Entry | None = None
+    contender: Contender | None = None
     own_ms: float | None = None
 
 
-def contest(job: Job, state: State, own: Entry, duel: Duel) -> tuple[Entry, tuple[BackendRecord, ...]]:
-    """The entry to deliver, and what is to be told of each backend; nothing where none competes.
+def contest(job: Job, state: ContestedState, own: Contender, duel: Duel) -> tuple[Contender, tuple[BackendRecord, ...]]:
+    """The contender to deliver, and what is to be told of each backend; nothing where none competes.
 
     Args:
         job: the run; where it replays another, the winner is the recorded one.
@@ -96,8 +96,8 @@ def contest(job: Job, state: State, own: Entry, duel: Duel) -> tuple[Entry, tupl
     if not rivals:
         return own, ()
     bouts = [_compete(job, state, own, name, backend, duel) for name, backend in rivals.items()]
-    better = sorted((bout for bout in bouts if bout.entry is not None), key=lambda bout: bout.record.ratio or 0.0)
-    winner = next((bout.entry for bout in better if bout.entry is not None), own)
+    better = sorted((bout for bout in bouts if bout.contender is not None), key=lambda bout: bout.record.ratio or 0.0)
+    winner = next((bout.contender for bout in better if bout.contender is not None), own)
     own_ms = next((bout.own_ms for bout in bouts if bout.own_ms is not None), None)
     records = (BackendRecord(name=own.backend, latency_ms=own_ms), *(bout.record for bout in bouts))
     return winner, tuple(replace(record, delivered=record.name == winner.backend) for record in records)
@@ -111,7 +111,7 @@ def withdrawn(records: Sequence[BackendRecord], why: str) -> tuple[BackendRecord
     )
 
 
-def _rivals(job: Job, own: Entry) -> dict[str, Backend]:
+def _rivals(job: Job, own: Contender) -> dict[str, Backend]:
     """Those that may compete: where this machine can tell which is faster, or a recorded run has told."""
     is_timed_here = job.inputs.runs and isinstance(runner_of(own.artifact, runs_here=job.runs_here), InProcess)
     recorded = job.context.recorded(WINNER, str)
@@ -122,7 +122,7 @@ def _rivals(job: Job, own: Entry) -> dict[str, Backend]:
     }
 
 
-def _compete(job: Job, state: State, own: Entry, name: str, backend: Backend, duel: Duel) -> _Bout:
+def _compete(job: Job, state: ContestedState, own: Contender, name: str, backend: Backend, duel: Duel) -> _Bout:
     try:
         rival = _enter(job, state, name, backend)
     except GraphpressError as error:
@@ -143,7 +143,7 @@ def _compete(job: Job, state: State, own: Entry, name: str, backend: Backend, du
     return _Bout(record, replace(rival, score=score), timing.a_ms)
 
 
-def _enter(job: Job, state: State, name: str, backend: Backend) -> Entry:
+def _enter(job: Job, state: ContestedState, name: str, backend: Backend) -> Contender:
     """What a rival makes of a state, checked.
 
     Raises:
@@ -167,4 +167,4 @@ def _enter(job: Job, state: State, name: str, backend: Backend) -> Entry:
         fault = output_fault(job, prepared, artifact, state.transactions)
     if fault is not None:
         raise ModelError(f"not what the input model computes ({fault})", fix="report it as a bug of this backend")
-    return Entry(name, prepared, artifact)
+    return Contender(name, prepared, artifact)
