@@ -73,6 +73,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Isa], Path]:
     return lambda isa: server(isa.triple)
 
 
+@pytest.fixture(params=HERE, ids=lambda isa: isa.name)
+def native_isa(request: pytest.FixtureRequest) -> Isa:
+    """Each instruction set that this processor has."""
+    isa: Isa = request.param
+    return isa
+
+
 @pytest.fixture
 def compiled(isa: Isa, tmp_path: Path, servers: Callable[[Isa], Path]) -> Callable[[Sequence[Kernel]], Kernels]:
     """Compiles kernels for the instruction set of the test."""

@@ -65,12 +65,12 @@ def test_float_networks(name, newest, tmp_path):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_quantized_networks_give_the_same_integers(name, isa, tmp_path):
+def test_quantized_networks_give_the_same_integers(name, native_isa, tmp_path):
     model, feed = network(name)
-    quantized, target = clone(model), target_of(isa)
+    quantized, target = clone(model), target_of(native_isa)
     Quantize().run(quantized, Context(target=target, original=model, calibration=[feed]))
     expected = Session(OnnxRuntimeBackend().prepare(quantized, target).delivered).run(feed)
-    for key, value in run(quantized, feed, isa, tmp_path, threads=2).items():
+    for key, value in run(quantized, feed, native_isa, tmp_path, threads=2).items():
         np.testing.assert_allclose(value, expected[key], rtol=0, atol=2e-6)
 
 
@@ -82,13 +82,13 @@ def test_an_operator_without_kernels_is_named(isa):
         lower(model, isa)
 
 
-def test_weights_that_would_saturate_are_multiplied_as_floats(isa, tmp_path):
+def test_weights_that_would_saturate_are_multiplied_as_floats(native_isa, tmp_path):
     model, feed = network("basic blocks")
     quantized, target = clone(model), replace(load_target("cpu"))
     full = replace(target, quantization=replace(target.quantization, reduced_range=False))
     Quantize().run(quantized, Context(target=full, original=model, calibration=[feed]))
-    products = [step.kernel for step in lower(quantized, isa).steps if isinstance(step.kernel, Product)]
-    assert any(product.integer for product in products) == (isa.dot.largest_weight >= 127)
+    products = [step.kernel for step in lower(quantized, native_isa).steps if isinstance(step.kernel, Product)]
+    assert any(product.integer for product in products) == (native_isa.dot.largest_weight >= 127)
     expected = Session(OnnxRuntimeBackend().prepare(quantized, full).delivered).run(feed)
-    for key, value in run(quantized, feed, isa, tmp_path).items():
+    for key, value in run(quantized, feed, native_isa, tmp_path).items():
         np.testing.assert_allclose(value, expected[key], rtol=0, atol=0.05)
