@@ -75,5 +75,5 @@ def check(cases: Mapping[str, Case], isa: Isa, folder: Path, low: float = -3.0, 
     }
     expected = Session(model).run(feed)
     write_library(lower(model, isa), isa, folder)
-    for name, result in CompiledModel(folder).run(feed).items():
+    for name, result in CompiledModel(folder, threads=1).run(feed).items():
         np.testing.assert_allclose(result, expected[name], rtol=2e-5, atol=2e-6, err_msg=name)
