@@ -22,8 +22,11 @@ from graphpress.scratch import scratch_folder
 from graphpress.targets import Target
 
 if TYPE_CHECKING:
+    from graphpress.backends.tvm.board.served import ServedModel
+    from graphpress.backends.tvm.codegen.isa import Isa
     from graphpress.backends.tvm.program import Program
 
+ON_THE_BOARD = "next: copy the folder to the board, and there run `./verify` and `./bench`"
 EXTRA = 'pip install "graphpress[tvm]"'
 
 
@@ -86,8 +89,9 @@ class TvmBackend(Backend):
             write_library(program, isa, scratch, options.cache, presented)
             for name in DELIVERED:
                 shutil.copyfile(scratch / name, out / name)
-        files = write_model(prepared, options, out)
-        return TvmArtifact([*files, *(out / name for name in DELIVERED)], program, options.threads, notes)
+        files = [*write_model(prepared, options, out), *(out / name for name in DELIVERED)]
+        artifact = TvmArtifact(files, program, options.threads, notes)
+        return artifact if options.target.this_machine else _for_board(artifact, isa, prepared, options)
 
 
 class TvmArtifact:
@@ -101,7 +105,7 @@ class TvmArtifact:
     """
 
     def __init__(self, files: list[Path], program: Program, threads: int, notes: Sequence[str] = ()) -> None:
-        self.files, self._program, self._threads, self._notes = files, program, threads, notes
+        self.files, self.program, self._threads, self.notes = files, program, threads, list(notes)
         self._loaded: CompiledModel | None = None
 
     @property
@@ -128,12 +132,53 @@ class TvmArtifact:
     def findings(self) -> Findings:
         """The arithmetic of each kernel is that of the node which it is named after; its chain is fused into it."""
         became: dict[str, str] = {}
-        for step in self._program.steps:
+        for step in self.program.steps:
             if step.nodes:
                 integer = getattr(step.kernel, "integer", False)
                 became.update(dict.fromkeys(step.nodes[1:], "fused"))
                 became[step.nodes[0]] = "int8" if integer else "float32"
-        return Findings(became, self._notes)
+        return Findings(became, self.notes)
+
+
+class BoardArtifact(TvmArtifact):
+    """A library for another machine, which runs here in a process of its own, in an emulator if need be.
+
+    Args:
+        artifact: the library.
+        runner: runs it here.
+    """
+
+    def __init__(self, artifact: TvmArtifact, runner: ServedModel) -> None:
+        super().__init__(artifact.files, artifact.program, runner.threads, artifact.notes)
+        self.runner = runner
+
+    def run(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Run once, in its place.
+
+        Raises:
+            BackendError: the program ends.
+        """
+        return self.runner.run(feed)
+
+    def renew(self) -> None:
+        """Let the next run start it anew."""
+        self.runner.stand_by()
+
+    stand_by = renew
+
+
+def _for_board(artifact: TvmArtifact, isa: Isa, prepared: Prepared, options: CompileOptions) -> TvmArtifact:
+    """The library with what goes with it to its board, and who runs it here."""
+    from graphpress.backends.tvm.board.bundle import BoardBundle, write_bundle
+    from graphpress.backends.tvm.board.served import ServedModel
+
+    folder, threads = artifact.files[0].parent, options.threads
+    runner = ServedModel(folder, isa, threads) if ServedModel.can_run(isa) else None
+    bundle = BoardBundle(options.target, isa, prepared.simulation, options.samples, threads)
+    written = write_bundle(folder, bundle, runner)
+    artifact.files.extend(written.files)
+    artifact.notes.extend([written.note, ON_THE_BOARD])
+    return artifact if runner is None else BoardArtifact(artifact, runner)
 
 
 def _for_one_image(annotated: Model) -> Model:

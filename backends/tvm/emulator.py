@@ -40,9 +40,9 @@ class Emulator:
         """What people call it."""
         return f"{Path(self.program).name} ({self.processor})"
 
-    def start(self, arguments: Sequence[str | Path]) -> PipedProgram:
+    def start(self, arguments: Sequence[str | Path | int]) -> PipedProgram:
         """Run a program that answers requests; options of qemu come before it."""
-        return PipedProgram([self.program, "-cpu", self.processor, *map(str, arguments)], self.title)
+        return PipedProgram([self.program, "-cpu", self.processor, *arguments], self.title)
 
 
 def find_emulator(isa: Isa) -> Emulator | None:
@@ -66,11 +66,11 @@ class PipedProgram:
         title: for messages.
     """
 
-    def __init__(self, command: Sequence[str], title: str) -> None:
+    def __init__(self, command: Sequence[str | Path | int], title: str) -> None:
         self._title = title
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors)
+        self._process = subprocess.Popen([*map(str, command)], stdin=pipe, stdout=pipe, stderr=self._errors)
         self.close = weakref.finalize(self, _end, self._process)
 
     def ask(self, request: Sequence[bytes | memoryview], size: int) -> bytes:

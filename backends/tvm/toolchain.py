@@ -44,6 +44,11 @@ class CToolchain:
         """What people call it."""
         return f"zig cc for {self.triple}" if "ziglang" in self.command else Path(self.command[0]).name
 
+    @property
+    def links_statically(self) -> bool:
+        """Whether it links programs that need nothing of their machine: zig has glibc as a shared library alone."""
+        return "ziglang" not in self.command
+
     def run(self, arguments: Sequence[str | Path], folder: Path) -> None:
         """Compile or link.
 

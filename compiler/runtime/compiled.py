@@ -203,7 +203,7 @@ class CompiledModel:
 
     def _run(self, feed: Mapping[str, np.ndarray], done_at: Any) -> dict[str, np.ndarray]:
         sources = self._checked(feed)
-        batch = _samples(sources, self.inputs)
+        batch = batch_of(sources, self.inputs)
         results = [np.empty(tensor.of_batch(batch), tensor.dtype) for tensor in self.outputs]
         with self._lock:
             if self._instance is None:
@@ -231,7 +231,7 @@ class CompiledModel:
             if tensor.name not in feed:
                 raise UsageError(f"input {tensor.name!r} is missing", where=f"model {self.name}", fix="feed all inputs")
         arrays = [np.asarray(feed[name]) for name in known]
-        batch = _samples(arrays, self.inputs) if self.description.batched else 1
+        batch = batch_of(arrays, self.inputs) if self.description.batched else 1
         for array, tensor in zip(arrays, self.inputs, strict=True):
             _check(array, tensor, batch, batched=self.description.batched)
         return [np.require(array, requirements=("C", "ALIGNED")) for array in arrays]
@@ -335,7 +335,7 @@ def _tensor(entry: Mapping[str, Any]) -> TensorInfo:
     return TensorInfo(str(entry["name"]), np.dtype(entry["dtype"]), tuple(map(int, entry["shape"])))
 
 
-def _samples(arrays: Sequence[np.ndarray], tensors: Sequence[TensorInfo]) -> int:
+def batch_of(arrays: Sequence[np.ndarray], tensors: Sequence[TensorInfo]) -> int:
     """How often the first axis of what is fed holds that of one sample."""
     counts = (len(array) // tensor.shape[0] for array, tensor in zip(arrays, tensors, strict=True) if array.ndim)
     return max(next(counts, 1), 1)

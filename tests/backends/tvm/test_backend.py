@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs graphpress[tvm]")
 
+from kernel_checks.graphs import graph
+
 import graphpress
 from graphpress.backend import CompileOptions
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
@@ -54,14 +56,16 @@ def test_a_job_delivers_a_library_and_the_model_beside_it(network, tmp_path):
 
 
 @needs_arm
-def test_a_library_for_another_processor_is_compiled_and_not_run_here(tmp_path):
-    model, options = build("resnet", **SMALL, batch_norm=False), CompileOptions(load_target("raspberrypi5"))
+def test_a_library_for_another_processor_is_compiled_and_not_loaded_here(tmp_path):
+    text = "(float[1,8] x) => (float[1,4] y) {y = MatMul(x, w)}"
+    model, options = graph(text, w=np.ones((8, 4), np.float32)), CompileOptions(load_target("raspberrypi5"))
     backend = TvmBackend()
     assert backend.check(model, options) == []
     artifact = backend.compile(backend.prepare(model, options.target), options, tmp_path)
     assert (tmp_path / "libmodel.so").read_bytes()[18] == 183  # EM_AARCH64
+    assert "no samples" in artifact.findings().notes[0]
     with pytest.raises(BackendError, match="compiled for aarch64; this processor is x86_64"):
-        artifact.run({"input": np.zeros((1, 3, 16, 16), np.float32)})
+        graphpress.runtime.load(tmp_path)
 
 
 def test_a_device_without_its_compiler_is_refused_before_any_work(monkeypatch):

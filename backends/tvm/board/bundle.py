@@ -1,0 +1,193 @@
+"""What goes with a library to its board: programs that check and time it, golden samples, a page with the commands.
+
+    verify, bench         programs for the board; board/ has their sources
+    golden/N/input-K.bin  sample N: input and output K as they lie in memory
+    README.md             the commands
+
+Golden outputs are the library's own, as an emulator computes them: the same instructions give the same bits on the
+board. Where there is no emulator, they are those of ONNX Runtime, which adds in another order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from graphpress.backends.tvm.board.programs import build_program, template, write_sources
+from graphpress.backends.tvm.board.served import ServedModel
+from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.toolchain import find_c_toolchain
+from graphpress.data import Feed
+from graphpress.errors import ModelError
+from graphpress.ir import Model
+from graphpress.printable import printable
+from graphpress.runtime import Session
+from graphpress.runtime.compiled import Description, batch_of, read_description
+from graphpress.targets import Target
+
+MAX_SAMPLES = 4
+SAME, NEAR, FAR = 1e-6, 0.01, 0.1
+"""Relative distances: of the same instructions, of another runtime's rounding, and of what is another model."""
+FILES = {
+    "model.onnx": "the same model for ONNX Runtime",
+    "libmodel.so": "the library",
+    "libmodel.a": "the same to link into a program",
+    "weights.bin": "the weights, which the library reads",
+    "model.h": "its functions, and names, shapes and types",
+    "model.json": "the same facts for programs",
+    "verify": "checks the library on the board",
+    "bench": "times it there",
+    "board": "sources of the two",
+    "golden": "samples, and the outputs that are expected",
+}
+
+
+@dataclass(frozen=True)
+class BoardBundle:
+    """Everything that goes into the folder.
+
+    Args:
+        target: the board.
+        isa: for which the library was compiled.
+        simulation: computes the same in ONNX Runtime.
+        samples: a few feeds.
+        threads: that compute here.
+    """
+
+    target: Target
+    isa: Isa
+    simulation: Model
+    samples: Sequence[Mapping[str, np.ndarray]]
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class WrittenBundle:
+    """What was written.
+
+    Args:
+        files: in the folder.
+        note: what was checked here, and how.
+    """
+
+    files: list[Path]
+    note: str
+
+
+def write_bundle(folder: Path, bundle: BoardBundle, served: ServedModel | None) -> WrittenBundle:
+    """Write what goes with the library that lies in the folder already.
+
+    Args:
+        folder: with the files of the library.
+        bundle: what else goes there.
+        served: runs the library; None where nothing here can.
+
+    Raises:
+        BackendError: the C compiler fails, or the library does in its emulator.
+        ModelError: the library's outputs are not those of the model.
+    """
+    description = read_description(folder)
+    feeds = _single(bundle.samples, description)
+    session = Session(bundle.simulation, threads=bundle.threads)
+    reference = [session.run(feed) for feed in feeds]
+    outputs = reference if served is None else [served.run(feed) for feed in feeds]
+    note = _note(served, _compared(outputs, reference)) if feeds else "There were no samples to check it on."
+    files = [*_write_golden(folder, description, feeds, outputs), *_write_programs(folder, bundle, served)]
+    page = folder / "README.md"
+    page.write_text(_page(folder, bundle, description, note), encoding="utf-8")
+    return WrittenBundle([*files, page], note)
+
+
+def _single(samples: Sequence[Mapping[str, np.ndarray]], description: Description) -> list[Feed]:
+    """The first samples one by one."""
+    return list(
+        itertools.islice(itertools.chain.from_iterable(_parts(feed, description) for feed in samples), MAX_SAMPLES)
+    )
+
+
+def _parts(feed: Mapping[str, np.ndarray], description: Description) -> list[Feed]:
+    tensors = description.inputs
+    arrays = [np.ascontiguousarray(feed[tensor.name], tensor.dtype) for tensor in tensors]
+    if not description.batched:
+        return [{tensor.name: array for tensor, array in zip(tensors, arrays, strict=True)}]
+    return [
+        {
+            tensor.name: array[number * tensor.shape[0] : (number + 1) * tensor.shape[0]]
+            for tensor, array in zip(tensors, arrays, strict=True)
+        }
+        for number in range(batch_of(arrays, tensors))
+    ]
+
+
+def _compared(outputs: Sequence[Feed], reference: Sequence[Feed]) -> float:
+    """The largest relative distance of an output from ONNX Runtime's, over all samples."""
+    names = list(reference[0]) if reference else []
+    distances = [
+        _distance(
+            np.concatenate([each[name].ravel() for each in outputs]).astype(np.float64),
+            np.concatenate([each[name].ravel() for each in reference]).astype(np.float64),
+        )
+        for name in names
+    ]
+    largest = max(distances, default=0.0)
+    if not largest <= FAR:
+        what = f"the outputs of the library are {largest:.2g} away from those of the model, relative to their size"
+        raise ModelError(what, where="libmodel.so", fix="use --backend onnxruntime, and report the model")
+    return largest
+
+
+def _distance(array: np.ndarray, reference: np.ndarray) -> float:
+    usable = np.isfinite(array) & np.isfinite(reference)
+    if not np.array_equal(array[~usable], reference[~usable], equal_nan=True):
+        return float("inf")
+    norm = float(np.linalg.norm(reference[usable]))
+    moved = float(np.linalg.norm(array[usable] - reference[usable]))
+    return moved / norm if norm else float(moved > 0)
+
+
+def _note(served: ServedModel | None, distance: float) -> str:
+    if served is None:
+        return "Nothing here runs it: install qemu-user-static to have it checked before it goes to the board."
+    near = "equal to" if distance == 0 else f"within {distance:.1g} of"
+    return f"Its outputs on {served.place} are {near} those of ONNX Runtime."
+
+
+def _write_golden(
+    folder: Path, description: Description, feeds: Sequence[Feed], outputs: Sequence[Mapping[str, np.ndarray]]
+) -> list[Path]:
+    files = []
+    for number, (feed, output) in enumerate(zip(feeds, outputs, strict=True)):
+        place = folder / "golden" / str(number)
+        place.mkdir(parents=True, exist_ok=True)
+        parts = (("input", description.inputs, feed), ("output", description.outputs, output))
+        for which, tensors, arrays in parts:
+            for index, tensor in enumerate(tensors):
+                files.append(place / f"{which}-{index}.bin")
+                files[-1].write_bytes(np.ascontiguousarray(arrays[tensor.name], tensor.dtype).tobytes())
+    return files
+
+
+def _write_programs(folder: Path, bundle: BoardBundle, served: ServedModel | None) -> list[Path]:
+    sources, toolchain = folder / "board", find_c_toolchain(bundle.isa.triple)
+    sources.mkdir(exist_ok=True)
+    bound = NEAR if served is None else SAME
+    files = write_sources(["verify", "bench"], read_description(folder), sources, bound)
+    return [*files, *(build_program(name, sources, folder, toolchain, folder) for name in ("verify", "bench"))]
+
+
+def _page(folder: Path, bundle: BoardBundle, description: Description, note: str) -> str:
+    toolchain = find_c_toolchain(bundle.isa.triple)
+    return template("README.md.j2").render(
+        name=printable(description.name),
+        prefix=description.prefix,
+        target=printable(bundle.target.canonical_name),
+        processor=bundle.isa.processor,
+        isa=bundle.isa.name,
+        checked=note,
+        linking="static" if toolchain.links_statically else "dynamically linked",
+        files=[(name, what) for name, what in FILES.items() if (folder / name).exists()],
+    )
