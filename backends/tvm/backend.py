@@ -182,7 +182,9 @@ def _for_board(artifact: TvmArtifact, isa: Isa, prepared: Prepared, options: Com
 
 
 def _for_one_image(annotated: Model) -> Model:
-    """A copy in which all shapes are known, of one image where their number is open."""
+    """A copy in which all shapes are known, of one image where their number is open, and what follows from them."""
+    from graphpress.backends.tvm.lowering.constants import fold_constants
+
     model = clone(annotated)
     likely = concrete_shapes(model)
     one = {value.name or "": _with_one_image(value, likely[value.name or ""]) for value in model.graph.inputs}
@@ -190,6 +192,7 @@ def _for_one_image(annotated: Model) -> Model:
     for value in values_of(model.graph):
         if (known := shapes.get(value.name or "")) is not None:
             value.shape = Shape(known)
+    fold_constants(model)
     return model
 
 
