@@ -11,11 +11,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.kernels.combine import Combine
 from graphpress.backends.tvm.kernels.pieces import chunks
-from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.product import Product, Tile
-from graphpress.backends.tvm.kernels.stages import Add, AddCodes
 
 FIRST_LEVEL, SECOND_LEVEL = 32 << 10, 768 << 10
 """Bytes that stay in a core's caches, with room for what else lies there."""
@@ -45,24 +42,14 @@ def _ordered(product: Product, tile: Tile, isa: Isa, threads: int) -> Product:
 def _candidates(product: Product, isa: Isa) -> Iterator[Tile]:
     plane, vectors = product.store.plane, product.vectors(isa)
     unroll = 2 if product.integer else 4
+    # Integer products take their activations from registers: where sums fill almost all, some are spilled.
+    most = isa.registers * 3 // 4 if product.integer else isa.registers
     for wide in range(1, min(vectors, 12 if plane.width == 1 else 4) + 1):
         for rows in (1,) if product.rowwise else (1, 2, 3):
             for columns in range(1, min(plane.width, 28) + 1):
-                tile = Tile(rows, columns, wide, unroll, packed=_packs(product, isa) and wide == 4)
-                if rows <= plane.height and tile.fits(isa):
+                tile = Tile(rows, columns, wide, unroll)
+                if rows <= plane.height and tile.fits(isa) and rows * columns * wide <= most:
                     yield tile
-
-
-def _packs(product: Product, isa: Isa) -> bool:
-    """Whether four vectors can be narrowed at once: codes go out, and codes or constants per channel come in."""
-    codes = product.store.plane.dtype == "uint8"
-    planes = [stage.plane for stage in product.stages if isinstance(stage, (Add, AddCodes, Combine))]
-    return isa.packs and codes and all(_comes_packed(plane) for plane in planes)
-
-
-def _comes_packed(plane: Plane) -> bool:
-    """Whether an operand can be read in the order of packed lanes."""
-    return plane.dtype == "uint8" or (plane.height == plane.width == 1 and plane.image_step == 0)
 
 
 def _loads(product: Product, tile: Tile, vectors: int) -> float:

@@ -26,6 +26,8 @@ from graphpress.backends.tvm.codegen.vectors import clamped, splat, typed
 
 GROUP = 4
 """Activations that one integer step takes."""
+TOGETHER = 4
+"""Vectors of 32-bit numbers that fill one of bytes."""
 HALF = 8
 """Bytes that multiply into a vector of 16-bit numbers on Arm."""
 LLVM_FEATURES = MappingProxyType({"asimd": "neon", "asimddp": "dotprod"})
@@ -171,6 +173,35 @@ class WideningDot:
 
 
 @dataclass(frozen=True)
+class Narrowing:
+    """Instructions of x86 that make bytes of 32-bit numbers, with saturation: two vectors of halves, then one of bytes.
+
+    Both work within 128 bits: of the first, second, … vector each part gets four bytes in turn.
+
+    Args:
+        halves: LLVM's name of the first.
+        bytes: LLVM's name of the second, whose results are unsigned.
+    """
+
+    halves: str
+    bytes: str
+
+    def narrowed(self, vectors: Sequence[Expr], lanes: int) -> Expr:
+        """Four vectors of int32 as one of uint8, in their order."""
+        first, second, third, fourth = vectors
+        halves = [
+            tirx.call_llvm_pure_intrin(typed("int16", 2 * lanes), self.halves, *pair)
+            for pair in ((first, second), (third, fourth))
+        ]
+        mixed = tirx.call_llvm_pure_intrin(typed("int8", TOGETHER * lanes), self.bytes, *halves)
+        order = [
+            tirx.const(TOGETHER * part + place, "int32") for place in range(TOGETHER) for part in range(lanes // 4)
+        ]
+        fours = tirx.Shuffle([tirx.reinterpret(typed("int32", lanes), mixed)], order)
+        return tirx.reinterpret(typed("uint8", TOGETHER * lanes), fours)
+
+
+@dataclass(frozen=True)
 class Isa:
     """An instruction set.
 
@@ -180,7 +211,7 @@ class Isa:
         lanes: 32-bit numbers in a vector.
         registers: vector registers.
         dot: integer products.
-        packs: whether four vectors of 32-bit numbers narrow into one of bytes, in the order of ``packed_order``.
+        narrowing: of ``TOGETHER`` vectors into one of bytes; None where each is narrowed alone.
         rounds: LLVM's intrinsic from floats to the nearest integers, ties to even; empty where two steps do it.
         needs: features of the processor, as /proc/cpuinfo calls them.
         family: the architecture, as ``uname -m`` prints it.
@@ -191,7 +222,7 @@ class Isa:
     lanes: int
     registers: int
     dot: Dot
-    packs: bool = False
+    narrowing: Narrowing | None = None
     rounds: str = ""
     needs: tuple[str, ...] = ()
     family: str = "x86_64"
@@ -216,9 +247,9 @@ class Isa:
     def rounded(self, vector: Expr, lanes: int) -> Expr:
         """Floats as the nearest int32, ties to even."""
         if self.rounds and lanes == self.lanes:
-            zeros, every = splat(0, lanes, "int32"), tirx.const(-1, "int16")
-            current = tirx.const(4, "int32")  # the rounding of the control register
-            return tirx.call_llvm_pure_intrin(typed("int32", lanes), self.rounds, vector, zeros, every, current)
+            every, current = tirx.const(-1, "int16"), tirx.const(4, "int32")  # the rounding of the control register
+            masked = [splat(0, lanes, "int32"), every, current] if ".mask." in self.rounds else []
+            return tirx.call_llvm_pure_intrin(typed("int32", lanes), self.rounds, vector, *masked)
         return tirx.nearbyint(vector).astype(typed("int32", lanes))
 
     def codes(self, vector: Expr, zero_point: int, lanes: int) -> Expr:
@@ -228,30 +259,21 @@ class Isa:
         bounded = clamped(integers, splat(low, lanes, "int32"), splat(high, lanes, "int32"))
         return bounded.astype(typed(self.dot.activations, lanes))
 
-    def packed_codes(self, vectors: Sequence[Expr], zero_point: int) -> Expr:
-        """Four vectors of floats as one of codes, in the order of ``packed_order``."""
-        a, b, c, d = (self.rounded(vector, self.lanes) + splat(zero_point, self.lanes, "int32") for vector in vectors)
-        halves = [
-            tirx.call_llvm_pure_intrin("int16x32", "llvm.x86.avx512.packssdw.512", *pair) for pair in ((a, b), (c, d))
-        ]
-        return tirx.reinterpret(
-            "uint8x64", tirx.call_llvm_pure_intrin("int8x64", "llvm.x86.avx512.packuswb.512", *halves)
-        )
-
-    @property
-    def packed_order(self) -> list[int]:
-        """Which channel of a block of 64 each lane of the four vectors has to compute.
-
-        The instructions narrow within 128 bits: lane 4i + e of vector v comes to lie at byte 16i + 4v + e. Weights,
-        scales and biases are permuted so that each byte is that of its channel.
-        """
-        return [16 * part + 4 * vector + lane for vector in range(4) for part in range(4) for lane in range(4)]
+    def narrowed_codes(self, vectors: Sequence[Expr], zero_point: int) -> Expr:
+        """``TOGETHER`` vectors of floats as one of codes; only where there is a ``narrowing``."""
+        assert self.narrowing is not None
+        zeros = splat(zero_point, self.lanes, "int32")
+        integers = [self.rounded(vector, self.lanes) + zeros for vector in vectors]
+        return self.narrowing.narrowed(integers, self.lanes)
 
 
 _AVX2 = ("avx2", "fma")
 _AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 _NEON = ("asimd",)
 _ROUND_512 = "llvm.x86.avx512.mask.cvtps2dq.512"
+_ROUND_256 = "llvm.x86.avx.cvt.ps2dq.256"
+_NARROW_256 = Narrowing("llvm.x86.avx2.packssdw", "llvm.x86.avx2.packuswb")
+_NARROW_512 = Narrowing("llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packuswb.512")
 _MADD_256 = MaddubsDot("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
 _MADD_512 = MaddubsDot("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
 _VNNI_256 = FourByteDot("uint8", "llvm.x86.avx512.vpdpbusd.256")
@@ -263,17 +285,17 @@ ISAS: Mapping[str, Isa] = MappingProxyType(
     {
         isa.name: isa
         for isa in (
-            Isa("avx2", "haswell", 8, 16, _MADD_256, needs=_AVX2),
-            Isa("avx-vnni", "alderlake", 8, 16, _VNNI_256, needs=(*_AVX2, "avx_vnni")),
-            Isa("avx512", "skylake-avx512", 16, 32, _MADD_512, packs=True, rounds=_ROUND_512, needs=_AVX512),
+            Isa("avx2", "haswell", 8, 16, _MADD_256, _NARROW_256, _ROUND_256, needs=_AVX2),
+            Isa("avx-vnni", "alderlake", 8, 16, _VNNI_256, _NARROW_256, _ROUND_256, needs=(*_AVX2, "avx_vnni")),
+            Isa("avx512", "skylake-avx512", 16, 32, _MADD_512, _NARROW_512, _ROUND_512, needs=_AVX512),
             Isa(
                 "avx512-vnni",
                 "icelake-server",
                 16,
                 32,
                 _VNNI_512,
-                packs=True,
-                rounds=_ROUND_512,
+                _NARROW_512,
+                _ROUND_512,
                 needs=(*_AVX512, "avx512_vnni"),
             ),
             Isa("neon", "cortex-a72", 4, 32, WideningDot(), needs=_NEON, family="aarch64"),

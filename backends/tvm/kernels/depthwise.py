@@ -28,6 +28,7 @@ from graphpress.backends.tvm.kernels.stages import (
     RESULT,
     Destination,
     Position,
+    Run,
     StageContext,
     VectorStage,
     as_numbers,
@@ -123,11 +124,13 @@ class _Tile:
             b.store(sums, pixel * lanes, bias, lanes)
         add = self._add_bytes if kernel.in_bytes else self._add_floats
         add(sums)
+        runs = []
         for pixel in range(self.columns):
             position = Position(self.corner.image, self.corner.y, self.corner.x + pixel, self.corner.channel)
             total = b.load(sums, pixel * lanes, lanes)
             number = total.astype(typed(FLOAT, lanes)) if kernel.in_bytes else total
-            kernel.store.write(self.place, run_stages(kernel.stages, self.place, number, position), position)
+            runs.append(Run(position, [run_stages(kernel.stages, self.place, number, position)]))
+        kernel.store.write_all(self.place, runs)
 
     def _add_floats(self, sums: Memory) -> None:
         b, lanes, window = self.b, self.lanes, self.kernel.window

@@ -21,15 +21,6 @@ def merged_groups(groups: int, channels: int, lanes: int) -> int:
     return 1
 
 
-def channel_order(product: Product, isa: Isa) -> np.ndarray:
-    """Which output channel each lane computes: what belongs to channels is permuted by it, weights, biases, scales."""
-    order = np.arange(whole_vectors(product.store.plane.channels, isa.lanes))
-    for first, last in _blocks(product, isa):
-        if product.is_packed((last - first) // isa.lanes):
-            order[first:last] = first + np.array(isa.packed_order)
-    return order
-
-
 def packed_weights(product: Product, kernel: np.ndarray, isa: Isa) -> np.ndarray:
     """The weights in the order in which tiles read them.
 
@@ -50,16 +41,14 @@ def packed_weights(product: Product, kernel: np.ndarray, isa: Isa) -> np.ndarray
     rows = np.zeros((outputs, math.prod(product.outer_taps), product.run), kernel.dtype)
     flat = filled.reshape(outputs, rows.shape[1], -1)
     rows[..., : flat.shape[-1]] = flat
-    rows = rows[channel_order(product, isa)]
     return np.concatenate([_packed_block(product, rows[first:last]) for first, last in _blocks(product, isa)])
 
 
 def per_channel(product: Product, numbers: np.ndarray, isa: Isa) -> np.ndarray:
-    """Numbers of the output channels, zeros behind them, in the order of the lanes."""
+    """Numbers of the output channels, zeros behind them."""
     filled = np.zeros(whole_vectors(product.store.plane.channels, isa.lanes), numbers.dtype)
     filled[: numbers.size] = numbers
-    permuted: np.ndarray = filled[channel_order(product, isa)]
-    return permuted
+    return filled
 
 
 def _packed_block(product: Product, rows: np.ndarray) -> np.ndarray:

@@ -31,8 +31,8 @@ from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
     Destination,
-    PackedContext,
     Position,
+    Run,
     StageContext,
     VectorStage,
     run_stages,
@@ -40,8 +40,6 @@ from graphpress.backends.tvm.kernels.stages import (
 from graphpress.backends.tvm.kernels.window import TapWindow
 
 CACHE_LINE = 64
-PACKED = 4
-"""Vectors that are narrowed at once."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,6 @@ class Tile:
             One streams the weights once; as many as there are rows streams the source once; as many as there are
             threads keeps rows in the core that wrote them.
         prefetch: whether the next block's weights are asked for.
-        packed: whether four vectors are narrowed at once (``Isa.packs``).
     """
 
     rows: int
@@ -66,7 +63,6 @@ class Tile:
     unroll: int = 4
     row_groups: int = 1
     prefetch: bool = False
-    packed: bool = False
 
     def fits(self, isa: Isa) -> bool:
         """Whether accumulators, weights and one activation have registers."""
@@ -119,10 +115,6 @@ class Product:
         fixed = [Pointer("source", self.source.dtype), Pointer("weights", weights), Pointer("bias", self.accumulator)]
         extra = [operand for stage in self.stages for operand in stage.operands]
         return [*fixed, *extra, Pointer(RESULT, self.store.plane.dtype)]
-
-    def is_packed(self, vectors: int) -> bool:
-        """Whether a block of so many vectors is narrowed at once."""
-        return self.tile.packed and vectors == PACKED
 
     # -- the reduction --------------------------------------------------------------------------------------------
 
@@ -199,7 +191,6 @@ class _TaskWriter:
         self.product, self.b, self.isa, self.memory = product, b, isa, memory
         self.tile, self.lanes = product.tile, isa.lanes
         self.place = StageContext(b, isa, memory, isa.lanes)
-        self.packed = [PackedContext(b, isa, memory, isa.lanes, vector) for vector in range(PACKED)]
         self.vector_weights = product.reduction * isa.lanes
 
     def write(self, task: Expr) -> None:
@@ -342,18 +333,14 @@ class _MicroKernel:
     # -- results --------------------------------------------------------------------------------------------------
 
     def _finish(self, sums: Memory) -> None:
-        packed = self.product.is_packed(self.vectors)
+        place, stages = self.writer.place, self.product.stages
+        runs = []
         for pixel, (row, column) in enumerate(self.pixels):
             positions = [self._position(row, column, vector) for vector in range(self.vectors)]
-            results = []
-            for vector, position in enumerate(positions):
-                place = self.writer.packed[vector] if packed else self.writer.place
-                results.append(run_stages(self.product.stages, place, self._total(sums, pixel, vector), position))
-            if packed:
-                self.product.store.write_packed(self.writer.place, results, positions[0])
-                continue
-            for result, position in zip(results, positions, strict=True):
-                self.product.store.write(self.writer.place, result, position)
+            totals = [self._total(sums, pixel, vector) for vector in range(self.vectors)]
+            results = [run_stages(stages, place, *result) for result in zip(totals, positions, strict=True)]
+            runs.append(Run(positions[0], results))
+        self.product.store.write_all(place, runs)
 
     def _total(self, sums: Memory, pixel: int, vector: int) -> Expr:
         total = self.b.load(sums, self._sum(pixel, vector), self.lanes)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
-from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.codegen.isa import TOGETHER, Isa
 from graphpress.backends.tvm.codegen.operators import FUNCTIONS
 from graphpress.backends.tvm.codegen.vectors import FLOAT, clamped, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
@@ -72,29 +72,6 @@ class StageContext:
             return splat(number if plane.dtype == FLOAT else as_numbers(number, 1), self.lanes)
         vector = self.b.load(self.memory[operand], position.within(plane), self.lanes)
         return vector if plane.dtype == FLOAT else as_numbers(vector, self.lanes)
-
-
-@dataclass(frozen=True)
-class PackedContext(StageContext):
-    """Where stages work on one of four vectors that are narrowed at once (``Isa.packed_order``).
-
-    Args:
-        vector: which of them.
-    """
-
-    vector: int = 0
-
-    def activation(self, operand: str, plane: Plane, position: Position) -> Expr:
-        """Of codes 64 bytes, of which those are picked that go with the lanes of the vector. Floats are constants per
-        channel, which lie in the order of the lanes already.
-        """
-        if plane.channels == 1 or plane.dtype == FLOAT:
-            return super().activation(operand, plane, position)
-        first = position.within(plane) - self.vector * self.lanes
-        block = self.b.load(self.memory[operand], first, 4 * self.lanes)
-        order = self.isa.packed_order[self.vector * self.lanes :][: self.lanes]
-        picked = tirx.Shuffle([block], [tirx.const(channel, "int32") for channel in order])
-        return as_numbers(picked, self.lanes)
 
 
 def as_numbers(codes: Expr, lanes: int) -> Expr:
@@ -324,6 +301,22 @@ def run_stages(stages: Sequence[VectorStage], place: StageContext, vector: Expr,
     return vector
 
 
+class Run(NamedTuple):
+    """Vectors of neighboring channels of a pixel.
+
+    Args:
+        first: where the first lies.
+        vectors: one after another.
+    """
+
+    first: Position
+    vectors: Sequence[Expr]
+
+    def position(self, channels: int) -> Position:
+        """So many channels behind the first."""
+        return self.first.moved(channels) if channels else self.first
+
+
 @dataclass(frozen=True)
 class Destination:
     """The end of an epilogue: numbers or codes into a plane.
@@ -342,7 +335,34 @@ class Destination:
         value = place.isa.codes(vector, self.zero_point, place.lanes) if codes else vector
         place.b.store(place.memory[RESULT], position.within(self.plane), value, place.lanes, step)
 
-    def write_packed(self, place: StageContext, vectors: Sequence[Expr], position: Position) -> None:
-        """Write four vectors as codes, at once; ``position`` is that of the first."""
-        value = place.isa.packed_codes(vectors, self.zero_point)
-        place.b.store(place.memory[RESULT], position.within(self.plane), value, 4 * place.lanes)
+    def write_all(self, place: StageContext, runs: Sequence[Run]) -> None:
+        """Write many vectors; codes are narrowed together, and stored together where they are neighbors."""
+        together = TOGETHER if self._narrows_together(place) else 1
+        apart: list[tuple[Expr, Position]] = []
+        for run in runs:
+            whole = len(run.vectors) - len(run.vectors) % together
+            for start in range(0, whole, together):
+                self._write_neighbors(place, run.vectors[start : start + together], run.position(start * place.lanes))
+            apart += [(vector, run.position((whole + n) * place.lanes)) for n, vector in enumerate(run.vectors[whole:])]
+        whole = len(apart) - len(apart) % together
+        for start in range(0, whole, together):
+            self._write_apart(place, apart[start : start + together])
+        for vector, position in apart[whole:]:
+            self.write(place, vector, position)
+
+    def _narrows_together(self, place: StageContext) -> bool:
+        return place.isa.narrowing is not None and self.plane.dtype == "uint8" and place.lanes == place.isa.lanes
+
+    def _write_neighbors(self, place: StageContext, vectors: Sequence[Expr], position: Position) -> None:
+        if len(vectors) == 1:
+            self.write(place, vectors[0], position)
+            return
+        codes = place.isa.narrowed_codes(vectors, self.zero_point)
+        place.b.store(place.memory[RESULT], position.within(self.plane), codes, TOGETHER * place.lanes)
+
+    def _write_apart(self, place: StageContext, results: Sequence[tuple[Expr, Position]]) -> None:
+        lanes = place.lanes
+        codes = place.b.let(place.isa.narrowed_codes([vector for vector, _ in results], self.zero_point))
+        for number, (_, position) in enumerate(results):
+            part = tirx.Shuffle([codes], [tirx.const(number * lanes + lane, "int32") for lane in range(lanes)])
+            place.b.store(place.memory[RESULT], position.within(self.plane), part, lanes)

@@ -64,6 +64,15 @@ class Epilogue:
             self.into(REAL)
         self.stages.append(Clip(*(None if end is None else _ratio(end, self.unit) for end in (low, high))))
 
+    def end(self, codes: Codes | None) -> None:
+        """Bring the numbers into the units of what is written; limits at which codes saturate anyway are dropped."""
+        self.into(REAL if codes is None else codes.scale)
+        if codes is None or not self.stages or not isinstance(last := self.stages[-1], Clip):
+            return
+        low, high = codes.low - codes.zero_point, codes.high - codes.zero_point
+        if (last.low is None or round(last.low) <= low) and (last.high is None or round(last.high) >= high):
+            self.stages.pop()
+
     def activate(self, function: VectorFunction) -> None:
         """A function of real numbers."""
         self.into(REAL)

@@ -54,7 +54,7 @@ def finish(lowering: Lowering, node: Node, order: Order, epilogue: Epilogue) -> 
     for place, link in enumerate(links):
         after = _codes_behind(links[place + 1 :], grids[place + 1 :])
         _append(lowering, link, grids[place], after, order, epilogue)
-    epilogue.into(REAL if codes is None else codes.scale)
+    epilogue.end(codes)
     done = [computed for link in links for computed in link.nodes]
     lowering.done.update(done)
     names = (node.name or "", *(computed.name or "" for computed in done))

@@ -68,13 +68,13 @@ class TileKnob:
         yield from (replace(tile, row_groups=groups) for groups in orders if groups != tile.row_groups)
 
     def allows(self, kernel: Product, isa: Isa) -> bool:
-        """Whether the registers hold it, its rows divide as it says, and it is narrowed as the rules have it."""
+        """Whether the registers hold it, its rows divide as it says, and there are as many channels."""
         tile = kernel.tile
         sizes = (tile.rows, tile.columns, tile.vectors, tile.unroll, tile.row_groups)
         if min(sizes) < 1 or tile.unroll > max(UNROLLS) or not tile.fits(isa):
             return False
-        alike = (other for other in self.settings(kernel, isa, 1) if other.vectors == tile.vectors)
-        return kernel.row_tiles % tile.row_groups == 0 and any(other.packed == tile.packed for other in alike)
+        wide = {other.vectors for other in self.settings(kernel, isa, 1)}
+        return kernel.row_tiles % tile.row_groups == 0 and tile.vectors in wide
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,3 @@ def test_products_of_codes(name):
 
 def test_every_instruction_set_is_tested():
     assert INSTRUCTIONS.keys() == ISAS.keys()
-
-
-@pytest.mark.parametrize("isa", [isa for isa in ISAS.values() if isa.packs], ids=lambda isa: isa.name)
-def test_the_packed_order_is_a_permutation(isa):
-    assert sorted(isa.packed_order) == list(range(4 * isa.lanes))

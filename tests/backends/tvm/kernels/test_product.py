@@ -58,8 +58,7 @@ def random_case(isa: Isa, seed: int) -> Case:
     stages = [*([Scale()] if integer else []), *([add] if rng.integers(2) else []), Clip(0.0, 6.0)]
     zeros = rng.integers(*isa.code_bounds, 2)
     vectors = int(rng.integers(1, 5))
-    packed = isa.packs and vectors == 4 and codes
-    tile = Tile(*map(int, (rng.integers(1, 4), rng.integers(1, 8))), vectors, int(rng.integers(1, 5)), packed=packed)
+    tile = Tile(*map(int, (rng.integers(1, 4), rng.integers(1, 8))), vectors, int(rng.integers(1, 5)))
     merged = merged_groups(groups, outputs, isa.lanes) if groups > 1 else 1
     store = Destination(result, int(zeros[0]) if codes else 0)
     product = Product(source, store, window, tile, merged, tuple(stages))

@@ -38,3 +38,19 @@ def test_real_numbers_are_divided_and_codes_multiplied():
     epilogue.round(Codes(0.5, 3, 0, 255))
     epilogue.into(0.25)
     assert epilogue.stages == [Divide(0.5), Round(-3, 252), Multiply(2.0)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "stages"),
+    [
+        ((0.0, 25.51), []),  # what saturates anyway
+        ((0.0, None), []),
+        ((0.0, 25.4), [Clip(0.0, float(np.float32(25.4 / 0.1)))]),
+        ((1.0, None), [Clip(float(np.float32(1.0 / 0.1)), None)]),
+    ],
+)
+def test_limits_at_which_codes_saturate_are_dropped_at_the_end(limits, stages):
+    epilogue = Epilogue(unit=0.1)
+    epilogue.clip(*limits)
+    epilogue.end(Codes(0.1, 0, 0, 255))
+    assert epilogue.stages == stages
