@@ -1,0 +1,38 @@
+"""Tiles that the rules choose: their sums stay in registers."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from graphpress.backends.tvm.codegen.isa import ISAS
+from graphpress.backends.tvm.codegen.objects import assembly
+from graphpress.backends.tvm.kernels.kernel import function
+from graphpress.backends.tvm.kernels.plane import Halo, Plane
+from graphpress.backends.tvm.kernels.product import Product, Tile
+from graphpress.backends.tvm.kernels.stages import Destination, Scale
+from graphpress.backends.tvm.kernels.window import TapWindow
+from graphpress.backends.tvm.tiles import rule_tile
+
+CASES = {
+    "wide into narrow": (Plane(576, 14, 14, 576, dtype="uint8"), Plane(96, 14, 14, 96, dtype="uint8"), TapWindow()),
+    "an image of three channels": (
+        Plane(3, 64, 64, 4, Halo(1, 1, 1, 1), "uint8"),
+        Plane(32, 32, 32, 32, dtype="uint8"),
+        TapWindow((3, 3), (2, 2), pads=(1, 1)),
+    ),
+}
+SPILL = re.compile(r"zmm\d+, -?\d*\(%r[sb]p\)|\(%r[sb]p\), %zmm")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_loops_of_integer_products_spill_nothing(name):
+    source, result, window = CASES[name]
+    isa = ISAS["avx512-vnni"]
+    product = rule_tile(Product(source, Destination(result), window, Tile(1, 1, 1), stages=(Scale(),)), isa, 1)
+    blocks = re.split(r"\n(?=\.LBB)", assembly([function(product, isa)], isa))
+    loops = [block for block in blocks if block.count("vpdpbusd") >= product.tile.rows * product.tile.columns]
+    assert loops
+    # A little may be put aside around a loop; what is spilled in one is spilled for most of its products.
+    assert all(len(SPILL.findall(block)) < block.count("vpdpbusd") / 4 for block in loops)
