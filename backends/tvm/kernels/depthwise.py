@@ -28,8 +28,8 @@ from graphpress.backends.tvm.kernels.stages import (
     RESULT,
     Destination,
     Position,
-    Run,
     StageContext,
+    VectorRun,
     VectorStage,
     as_numbers,
     run_stages,
@@ -129,7 +129,7 @@ class _Tile:
             position = Position(self.corner.image, self.corner.y, self.corner.x + pixel, self.corner.channel)
             total = b.load(sums, pixel * lanes, lanes)
             number = total.astype(typed(FLOAT, lanes)) if kernel.in_bytes else total
-            runs.append(Run(position, [run_stages(kernel.stages, self.place, number, position)]))
+            runs.append(VectorRun(position, [run_stages(kernel.stages, self.place, number, position)]))
         kernel.store.write_all(self.place, runs)
 
     def _add_floats(self, sums: Memory) -> None:

@@ -32,8 +32,8 @@ from graphpress.backends.tvm.kernels.stages import (
     RESULT,
     Destination,
     Position,
-    Run,
     StageContext,
+    VectorRun,
     VectorStage,
     run_stages,
 )
@@ -339,7 +339,7 @@ class _MicroKernel:
             positions = [self._position(row, column, vector) for vector in range(self.vectors)]
             totals = [self._total(sums, pixel, vector) for vector in range(self.vectors)]
             results = [run_stages(stages, place, *result) for result in zip(totals, positions, strict=True)]
-            runs.append(Run(positions[0], results))
+            runs.append(VectorRun(positions[0], results))
         self.product.store.write_all(place, runs)
 
     def _total(self, sums: Memory, pixel: int, vector: int) -> Expr:

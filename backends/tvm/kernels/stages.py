@@ -301,7 +301,7 @@ def run_stages(stages: Sequence[VectorStage], place: StageContext, vector: Expr,
     return vector
 
 
-class Run(NamedTuple):
+class VectorRun(NamedTuple):
     """Vectors of neighboring channels of a pixel.
 
     Args:
@@ -335,7 +335,7 @@ class Destination:
         value = place.isa.codes(vector, self.zero_point, place.lanes) if codes else vector
         place.b.store(place.memory[RESULT], position.within(self.plane), value, place.lanes, step)
 
-    def write_all(self, place: StageContext, runs: Sequence[Run]) -> None:
+    def write_all(self, place: StageContext, runs: Sequence[VectorRun]) -> None:
         """Write many vectors; codes are narrowed together, and stored together where they are neighbors."""
         together = TOGETHER if self._narrows_together(place) else 1
         apart: list[tuple[Expr, Position]] = []
