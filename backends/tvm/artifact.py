@@ -102,7 +102,7 @@ def write_library(
 
 def _link(toolchain: CToolchain, objects: Sequence[str], folder: Path) -> None:
     toolchain.run([*COMPILING, "-c", "model.c", "-o", "model.o"], folder)
-    toolchain.run([*LINKING, "-o", LIBRARY, *objects], folder)
+    toolchain.run([*LINKING, "-o", LIBRARY, *objects, "-lm"], folder)
     toolchain.archive(ARCHIVE, objects, folder)
 
 

@@ -83,7 +83,7 @@ class TvmBackend(Backend):
         from graphpress.backends.tvm.tuning.tuner import lower_tuned
 
         isa = isa_of(options.target)
-        program, notes = lower_tuned(_for_one_image(prepared.annotated), isa, options)
+        program, notes = lower_tuned(_for_one_image(prepared.annotated), isa, options, _batch_axes(prepared.annotated))
         with scratch_folder() as scratch:
             presented = LibraryOptions(options.name, batched=_is_batched(prepared.annotated))
             write_library(program, isa, scratch, options.cache, presented)
@@ -137,7 +137,10 @@ class TvmArtifact:
                 integer = getattr(step.kernel, "integer", False)
                 became.update(dict.fromkeys(step.nodes[1:], "fused"))
                 became[step.nodes[0]] = "int8" if integer else "float32"
-        return Findings(became, self.notes)
+        generic = self.program.generic
+        became.update(dict.fromkeys(generic, "generic"))
+        slow = [f"{name} is computed by TVM's own loops, which are slow: {why}" for name, why in generic.items()]
+        return Findings(became, [*slow, *self.notes])
 
 
 class BoardArtifact(TvmArtifact):
@@ -186,9 +189,7 @@ def _for_one_image(annotated: Model) -> Model:
     from graphpress.backends.tvm.lowering.constants import fold_constants
 
     model = clone(annotated)
-    likely = concrete_shapes(model)
-    one = {value.name or "": _with_one_image(value, likely[value.name or ""]) for value in model.graph.inputs}
-    shapes = concrete_shapes(model, one)
+    shapes = _shapes_of_images(model, 1)
     for value in values_of(model.graph):
         if (known := shapes.get(value.name or "")) is not None:
             value.shape = Shape(known)
@@ -196,9 +197,29 @@ def _for_one_image(annotated: Model) -> Model:
     return model
 
 
-def _with_one_image(value: Value, likely: tuple[int, ...]) -> tuple[int, ...]:
+def _batch_axes(annotated: Model) -> dict[str, int] | None:
+    """Which axis of each value counts images, by name, of those that have one; None where their number is fixed."""
+    if not any(dims and dims[0] is None for dims in map(dims_of, annotated.graph.inputs)):
+        return None
+    one, two = (_shapes_of_images(annotated, images) for images in (1, 2))
+    grown = {name: _grown_axes(shape, two.get(name, ())) for name, shape in one.items()}
+    return {name: axes[0] for name, axes in grown.items() if len(axes) == 1}
+
+
+def _grown_axes(shape: tuple[int, ...], other: tuple[int, ...]) -> list[int]:
+    return [axis for axis, sizes in enumerate(zip(shape, other, strict=False)) if sizes[0] != sizes[1]]
+
+
+def _shapes_of_images(model: Model, images: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of all values, of so many images where their number is open."""
+    likely = concrete_shapes(model)
+    shapes = {value.name or "": _with_images(value, likely[value.name or ""], images) for value in model.graph.inputs}
+    return concrete_shapes(model, shapes)
+
+
+def _with_images(value: Value, likely: tuple[int, ...], images: int) -> tuple[int, ...]:
     dims = dims_of(value)
-    return (1, *likely[1:]) if dims and dims[0] is None else likely
+    return (images, *likely[1:]) if dims and dims[0] is None else likely
 
 
 def _is_batched(model: Model) -> bool:

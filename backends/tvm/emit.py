@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 C_TYPES: Mapping[str, str] = {
     "float32": "float",
-    "int8": "int8_t",
-    "uint8": "uint8_t",
-    "int32": "int32_t",
-    "int64": "int64_t",
+    "float64": "double",
+    "float16": "uint16_t",
+    "bool": "uint8_t",
+    **{f"{sign}int{bits}": f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
 
 

@@ -101,11 +101,13 @@ class Program:
         inputs: of the model, in its order.
         outputs: of the model, in its order.
         steps: what is computed.
+        generic: nodes that TVM's own loops compute, and why.
     """
 
     inputs: Sequence[CallerTensor] = ()
     outputs: Sequence[CallerTensor] = ()
     steps: list[Step] = field(default_factory=list)
+    generic: dict[str, str] = field(default_factory=dict)
 
     def buffers(self) -> list[Buffer]:
         """All buffers, in the order in which steps first name them."""

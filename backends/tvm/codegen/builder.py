@@ -7,11 +7,13 @@ buffers apart (scalar replacement of aggregates).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import tvm_ffi
 from tvm import ir, tirx
 
 Expr = Any
@@ -108,6 +110,30 @@ class KernelBuilder:
     def scalar(self, name: str) -> Expr:
         """An integer parameter of the kernel."""
         return tirx.Var(name, INDEX)
+
+    # -- what others built ----------------------------------------------------------------------------------------
+
+    def splice(
+        self, statement: Stmt, values: Mapping[Expr, Expr], places: Mapping[Expr, tuple[Memory, int | Expr]]
+    ) -> None:
+        """A statement that was built elsewhere.
+
+        Args:
+            statement: the statement.
+            values: of its free variables.
+            places: of its buffers: a parameter, and how many buffers of the kind lie in front of it there.
+        """
+        for variable, value in values.items():
+            self._emit(tirx.Bind(variable, value.astype(variable.ty.dtype)))
+        views = {buffer: self._view(buffer, *place) for buffer, place in places.items()}
+        self._emit(tvm_ffi.structural_map(statement, (ir.Var, lambda variable: views.get(variable, variable))))
+
+    def _view(self, buffer: Expr, memory: Memory, number: int | Expr) -> Expr:
+        offset = index(number) * math.prod(int(extent) for extent in buffer.shape)
+        name, pointer = self._name("view"), memory.parameter
+        view = tirx.decl_buffer(buffer.shape, buffer.dtype, name, data=pointer, elem_offset=offset)
+        self._emit(tirx.DeclBuffer(view, data=pointer))
+        return view
 
     # -- the whole ------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.kernel import Kernel
 from graphpress.backends.tvm.kernels.map import Map
 from graphpress.backends.tvm.kernels.plane import Halo, Plane
@@ -53,9 +54,15 @@ FEW = 4
 ELEMENTS: Mapping[DataType | None, str] = MappingProxyType(
     {
         DataType.FLOAT: "float32",
+        DataType.FLOAT16: "float16",
+        DataType.DOUBLE: "float64",
         DataType.INT64: "int64",
         DataType.INT32: "int32",
+        DataType.INT16: "int16",
         DataType.INT8: "int8",
+        DataType.UINT64: "uint64",
+        DataType.UINT32: "uint32",
+        DataType.UINT16: "uint16",
         DataType.UINT8: "uint8",
         DataType.BOOL: "uint8",
     }
@@ -119,6 +126,8 @@ class Lowering:
         program: the steps so far.
         forms: of the values that have been computed.
         done: nodes that were computed along with others.
+        batch_axes: where the batch is open, which axis of a value counts samples, of those that have one; None where
+            it is fixed.
     """
 
     isa: Isa
@@ -128,6 +137,7 @@ class Lowering:
     program: Program = field(default_factory=Program)
     forms: dict[Value, dict[FormKey, StoredValue]] = field(default_factory=dict)
     done: set[Node] = field(default_factory=set)
+    batch_axes: Mapping[Value, int] | None = None
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -148,6 +158,28 @@ class Lowering:
             floats = next((operand for operand in forms.values() if operand.codes is None), None)
             self._convert(value, floats or next(iter(forms.values())), encoding, order)
         return forms[key]
+
+    def numbers(self, node: Node, index: int) -> StoredValue:
+        """An input as numbers without gaps, in the standard's order; of the codes in which the node reads it, where it
+        does.
+        """
+        source = self.read(node, index)
+        order = natural(len(source.shape))
+        is_dense = source.plane.halo == Halo() and source.plane.stride == source.plane.channels
+        if is_dense and source.order == order and source.codes is None:
+            return source
+        return self.without_gaps(source, None)
+
+    def without_gaps(self, source: StoredValue, codes: Codes | None) -> StoredValue:
+        """A copy of a value as the standard has it, in codes or in numbers."""
+        order = natural(len(source.shape))
+        plane = plane_of(source.shape, order, 1)
+        plane = replace(plane, dtype=source.plane.dtype if codes == source.codes else FLOAT)
+        fill = 0 if codes is None else codes.zero_point
+        buffer = Buffer(plane, fill, images=images_of(source.shape, order))
+        target = StoredValue(buffer, codes, order, source.shape, plane)
+        self.copy(source, target)
+        return target
 
     def _has_halo(self, value: Value, stored: StoredValue) -> bool:
         """Whether a value lies in as wide a halo as its readers want: as another view of memory it may not."""

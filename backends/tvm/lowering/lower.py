@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from graphpress.backends.tvm.codegen.isa import Isa
@@ -16,13 +17,20 @@ from graphpress.backends.tvm.lowering.context import (
 from graphpress.backends.tvm.lowering.layout import images_of, natural, plane_of
 from graphpress.backends.tvm.lowering.refusal import UnsupportedError, refused
 from graphpress.backends.tvm.lowering.rules import RULES
+from graphpress.backends.tvm.lowering.rules.generic import lower_generic
 from graphpress.backends.tvm.lowering.windows import halos
 from graphpress.backends.tvm.program import CallerTensor, Program
-from graphpress.ir import Model, Node, Value, is_constant, is_standard
+from graphpress.ir import Model, Node, Value, is_constant, is_standard, values_of
 from graphpress.ir.encoding import output_encoding
 
 
-def lower(model: Model, isa: Isa, threads: int = 1, chosen: KernelChooser = as_it_is) -> Program:
+def lower(
+    model: Model,
+    isa: Isa,
+    threads: int = 1,
+    chosen: KernelChooser = as_it_is,
+    batch_axes: Mapping[str, int] | None = None,
+) -> Program:
     """A model as kernels and buffers.
 
     Args:
@@ -30,11 +38,15 @@ def lower(model: Model, isa: Isa, threads: int = 1, chosen: KernelChooser = as_i
         isa: for what.
         threads: among which tasks are meant to be shared.
         chosen: turns the knob of a kernel (``tuning``) to another setting than the rules'.
+        batch_axes: where the batch is open, which axis of a value counts samples, by name, of those that have one.
 
     Raises:
         ModelError: a node has no kernels; it is named.
     """
     lowering = Lowering(isa, halos(model.graph), threads, chosen)
+    if batch_axes is not None:
+        named = ((value, batch_axes.get(value.name or "")) for value in values_of(model.graph))
+        lowering.batch_axes = {value: axis for value, axis in named if axis is not None}
     lowering.program.inputs = [_port(value) for value in model.graph.inputs]
     lowering.program.outputs = [_port(value) for value in model.graph.outputs]
     for value, port in zip(model.graph.inputs, lowering.program.inputs, strict=True):
@@ -48,15 +60,15 @@ def lower(model: Model, isa: Isa, threads: int = 1, chosen: KernelChooser = as_i
 
 
 def _lower_node(node: Node, lowering: Lowering) -> None:
-    """By the operator's rule, which refuses before it makes room for results."""
+    """By the operator's rule, which refuses before it makes room for results; else as loops of TVM's."""
     try:
         rule = RULES.get(node.op_type) if is_standard(node) else None
         if rule is None:
             raise refused(node, "the operator has no rule")
         rule(node, lowering)
-    except UnsupportedError:
+    except UnsupportedError as error:
         assert not any(value in lowering.forms for value in node.outputs), f"{node.op_type} was refused too late"
-        raise
+        lower_generic(node, lowering, error.why)
 
 
 def _port(value: Value) -> CallerTensor:

@@ -7,7 +7,13 @@ from graphpress.ir import Node, label
 
 
 class UnsupportedError(ModelError):
-    """A node for which its rule has no kernels; no result of it has been given room."""
+    """A node for which its rule has no kernels; no result of it has been given room.
+
+    Attributes:
+        why: a clause.
+    """
+
+    why = ""
 
 
 def refused(node: Node, why: str) -> UnsupportedError:
@@ -17,4 +23,8 @@ def refused(node: Node, why: str) -> UnsupportedError:
         node: the node.
         why: a clause.
     """
-    return UnsupportedError(f"{node.op_type} has no kernels: {why}", where=f"node {label(node)}", fix="use onnxruntime")
+    error = UnsupportedError(
+        f"{node.op_type} has no kernels: {why}", where=f"node {label(node)}", fix="use onnxruntime"
+    )
+    error.why = why
+    return error

@@ -43,23 +43,26 @@ EFFORTS: Mapping[Tuning, Effort] = MappingProxyType({"quick": Effort(12), "deep"
 """Of the levels that measure, the cheapest first."""
 
 
-def lower_tuned(model: Model, isa: Isa, options: CompileOptions) -> tuple[Program, Sequence[str]]:
+def lower_tuned(
+    model: Model, isa: Isa, options: CompileOptions, batch_axes: Mapping[str, int] | None = None
+) -> tuple[Program, Sequence[str]]:
     """A model as a program whose kernels have the best settings that are known, or can be found.
 
     Args:
         model: as ``lower`` takes it.
         isa: for what; of this machine where something is to be measured.
         options: how much to measure, and where results are kept.
+        batch_axes: as ``lower`` takes them.
 
     Returns:
         The program, and notes for the report.
     """
     tuner = Tuner(isa, options.threads, options.tuning, options.decisions, options.cache)
-    program = lower(model, isa, options.threads, tuner.chosen)
+    program = lower(model, isa, options.threads, tuner.chosen, batch_axes)
     if options.tuning == "rules":
         return program, []
     tuner.measure(program, options.progress)
-    return lower(model, isa, options.threads, tuner.chosen), tuner.notes
+    return lower(model, isa, options.threads, tuner.chosen, batch_axes), tuner.notes
 
 
 @dataclass

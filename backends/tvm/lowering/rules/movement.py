@@ -7,11 +7,10 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from graphpress.backends.tvm.kernels.strided import strided_copy
-from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
+from graphpress.backends.tvm.lowering.context import Lowering, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
-from graphpress.backends.tvm.lowering.layout import images_of, natural, plane_of, reshaped, reshaped_plane, transposed
+from graphpress.backends.tvm.lowering.layout import natural, reshaped, reshaped_plane, transposed
 from graphpress.backends.tvm.lowering.rules.rule import Rule
-from graphpress.backends.tvm.program import Buffer
 from graphpress.ir import Node, NodeView
 
 
@@ -30,19 +29,9 @@ def _reshape(node: Node, lowering: Lowering) -> None:
     result = node.outputs[0]
     (source, encoding), after = lowering.moved(node), shape_of(result)
     if (order := reshaped(source.shape, source.order, source.plane, after)) is None:
-        source, order = _without_gaps(source, lowering), natural(len(after))
+        source, order = lowering.without_gaps(source, source.codes), natural(len(after))
     plane = reshaped_plane(source.plane, after, order)
     lowering.bind(result, encoding, order, source.memory, plane)
-
-
-def _without_gaps(source: StoredValue, lowering: Lowering) -> StoredValue:
-    """A copy of a value as the standard has it."""
-    order = natural(len(source.shape))
-    plane = replace(plane_of(source.shape, order, 1), dtype=source.plane.dtype)
-    buffer = Buffer(plane, source.zero_point, images=images_of(source.shape, order))
-    target = StoredValue(buffer, source.codes, order, source.shape, plane)
-    lowering.copy(source, target)
-    return target
 
 
 def _concat(node: Node, lowering: Lowering) -> None:
