@@ -89,5 +89,5 @@ class Map:
             place.b.store(place.memory[RESULT], target.within(self.store.plane), vector, place.lanes)
             return
         if self.source.dtype != FLOAT:
-            vector = as_numbers(vector, place.lanes) - splat(float(self.zero_point), place.lanes)
+            vector = as_numbers(vector, place.lanes, self.source.dtype) - splat(float(self.zero_point), place.lanes)
         self.store.write(place, run_stages(self.stages, place, vector, position), target)

@@ -74,8 +74,10 @@ class StageContext:
         return vector if plane.dtype == FLOAT else as_numbers(vector, self.lanes)
 
 
-def as_numbers(codes: Expr, lanes: int) -> Expr:
-    """Codes as float32."""
+def as_numbers(codes: Expr, lanes: int, dtype: str = "uint8") -> Expr:
+    """Codes, or integers of another type, as float32."""
+    if dtype == "int64":
+        return codes.astype(typed(FLOAT, lanes))
     return codes.astype(typed("int32", lanes)).astype(typed(FLOAT, lanes))
 
 

@@ -137,7 +137,9 @@ class StridedCopy:
         value = place.b.load(place.memory["source"], at[0], place.lanes, axis.source)
         if not self.copies:
             if self.source.dtype != FLOAT:
-                value = as_numbers(value, place.lanes) - splat(float(self.source.zero_point), place.lanes)
+                value = as_numbers(value, place.lanes, self.source.dtype) - splat(
+                    float(self.source.zero_point), place.lanes
+                )
             position = Position(0, 0, 0, at[1])
             store = Destination(_line(self.result), self.result.zero_point)
             store.write(place, run_stages(self.stages, place, value, position), position, axis.result)

@@ -118,7 +118,9 @@ class Transposition:
             place.b.store(place.memory[RESULT], offset, vector, place.lanes)
             return
         if self.source.dtype != FLOAT:
-            vector = as_numbers(vector, place.lanes) - splat(float(self.source.zero_point), place.lanes)
+            vector = as_numbers(vector, place.lanes, self.source.dtype) - splat(
+                float(self.source.zero_point), place.lanes
+            )
         position = Position(0, 0, 0, offset)
         line = Plane(self.result.size, 1, 1, self.result.size, dtype=self.result.dtype)
         store = Destination(line, self.result.zero_point)

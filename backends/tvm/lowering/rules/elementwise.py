@@ -43,6 +43,14 @@ def _binary(node: Node, lowering: Lowering) -> None:
     _emit_map(node, lowering, source, epilogue)
 
 
+def _cast(node: Node, lowering: Lowering) -> None:
+    """Integers and truth values as floats, each as it is."""
+    if node.outputs[0].dtype is not DataType.FLOAT:
+        raise refused(node, "its results are no floats")
+    source = lowering.read(node, 0)
+    _emit_map(node, lowering, source, Epilogue(unit=source.unit))
+
+
 def _is_whole(node: Node, value: Value | None) -> bool:
     """Whether an operand is an activation as large as the result."""
     return value is not None and not is_constant(value) and shape_of(value) == shape_of(node.outputs[0])
@@ -56,6 +64,6 @@ def _emit_map(node: Node, lowering: Lowering, source: StoredValue, epilogue: Epi
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(
-    {**dict.fromkeys(BINARY, _binary), **dict.fromkeys((*CLAMPS, *UNARY, "Gelu", "Pow"), _unary)}
+    {"Cast": _cast, **dict.fromkeys(BINARY, _binary), **dict.fromkeys((*CLAMPS, *UNARY, "Gelu", "Pow"), _unary)}
 )
 """Rules by operator."""

@@ -10,6 +10,7 @@ from graphpress.backends.tvm.kernels.strided import strided_copy
 from graphpress.backends.tvm.lowering.context import Lowering, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.layout import natural, reshaped, reshaped_plane, transposed
+from graphpress.backends.tvm.lowering.operands import spread
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 from graphpress.ir import Node, NodeView
 
@@ -52,7 +53,23 @@ def _concat(node: Node, lowering: Lowering) -> None:
         first += source.shape[axis]
 
 
+def _expand(node: Node, lowering: Lowering) -> None:
+    """The same elements again and again."""
+    result = node.outputs[0]
+    source = lowering.read(node, 0)
+    target = lowering.room(result, lowering.wanted(result), natural(len(shape_of(result))))
+    epilogue = Epilogue(unit=source.unit)
+    epilogue.into(target.unit)
+    kernel = strided_copy(target.shape, spread(source, target.shape), target.view, epilogue.stages)
+    lowering.emit(kernel, {"source": source.memory, "result": target.memory}, [node.name or ""])
+
+
 RULES: Mapping[str, Rule] = MappingProxyType(
-    {"Concat": _concat, "Flatten": _reshape, "Reshape": _reshape, "Transpose": _transpose}
+    {
+        "Concat": _concat,
+        "Expand": _expand,
+        "Transpose": _transpose,
+        **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), _reshape),
+    }
 )
 """Rules by operator."""

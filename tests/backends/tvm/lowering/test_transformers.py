@@ -131,6 +131,30 @@ def test_rows_of_tables_and_even_places(newest, tmp_path):
     assert_like_onnxruntime(model, {"ids": ids, "kinds": kinds, "x": normal(2, 4, 7, 6)}, newest, tmp_path)
 
 
+def test_masks_of_integers(newest, tmp_path):
+    text = """(int64[2, 5] m, bool[2, 5] s, float[2, 3, 6, 8] q, float[2, 3, 5, 8] k)
+        => (float[2, 3, 6, 8] y, float[2, 1, 1, 5] b, float[2, 5] f) {
+            a = Unsqueeze(m, front)
+            b = Cast<to = 1>(a)
+            c = Mul(b, huge)
+            d = Add(c, huge)
+            e = Expand(d, spread)
+            y = Attention(q, k, k, e)
+            f = Cast<to = 1>(s)
+        }"""
+    model = graph(
+        text, opset=23, front=np.array([1, 2]), spread=np.array([2, 1, 6, 5]), huge=np.array(-3e38, np.float32)
+    )
+    masks = {"m": -RNG.integers(0, 2, (2, 5)), "s": RNG.random((2, 5)) < 0.5}
+    feed = {**masks, "q": normal(2, 3, 6, 8), "k": normal(2, 3, 5, 8)}
+    assert_like_onnxruntime(model, feed, newest, tmp_path)
+
+
+def test_integers_of_every_size_become_floats(newest, tmp_path):
+    model = graph("(int64[1, 37] x) => (float[1, 37] z) { z = Cast<to = 1>(x) }")
+    assert_like_onnxruntime(model, {"x": RNG.integers(-(1 << 60), 1 << 60, (1, 37))}, newest, tmp_path)
+
+
 REFUSED = {
     "vector": "(float[3, 4] x, float[4] v) => (float[3] z) { z = MatMul(x, v) }",
     "several axes": "(float[2, 3, 4] x) => (float[2, 3, 4] z) { z = LayerNormalization<axis = 1>(x, s) }",
