@@ -17,7 +17,7 @@ from typing import Any
 
 from graphpress.backends.tvm.c_names import as_json
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.emit import ModelCode, runtime_text
+from graphpress.backends.tvm.emit import ModelCode, text
 from graphpress.backends.tvm.kernels.kernel import symbol
 from graphpress.backends.tvm.object_files import write_objects
 from graphpress.backends.tvm.plan import plan_memory
@@ -29,7 +29,8 @@ from graphpress.runtime.compiled import ABI, DESCRIPTION, LIBRARY, WEIGHTS
 from graphpress.runtime.environment import library_versions
 
 HEADER, ARCHIVE = "model.h", "libmodel.a"
-DELIVERED = (LIBRARY, WEIGHTS, HEADER, ARCHIVE, DESCRIPTION)
+EXAMPLES = ("examples/CMakeLists.txt", "examples/example.c", "examples/example.cpp", "examples/weights.S")
+DELIVERED = (LIBRARY, WEIGHTS, HEADER, ARCHIVE, DESCRIPTION, *EXAMPLES)
 """What ``write_library`` leaves for users."""
 RUNTIME = (
     "graphpress_codes.h",
@@ -38,6 +39,12 @@ RUNTIME = (
     "graphpress_runtime.c",
     "graphpress_runtime.h",
 )
+TEMPLATES = {
+    "runtime/model.c.j2": "model.c",
+    "runtime/model.h.j2": HEADER,
+    **{f"{name}.j2": name for name in EXAMPLES},
+}
+"""What is written of each of them."""
 COMPILING = ("-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", "-pthread")
 EXPORTS = "exports.map"
 LINKING = (
@@ -91,9 +98,10 @@ def write_library(
     objects = write_objects({symbol(step.kernel, isa): step.kernel for step in program.steps}, isa, out, cache)
     code.weights.write(out / WEIGHTS)
     for name in RUNTIME:
-        (out / name).write_text(runtime_text(name), encoding="utf-8")
-    (out / "model.c").write_text(code.render("model.c.j2"), encoding="utf-8")
-    (out / HEADER).write_text(code.render("model.h.j2"), encoding="utf-8")
+        (out / name).write_text(text(f"runtime/{name}"), encoding="utf-8")
+    (out / "examples").mkdir(exist_ok=True)
+    for template, file in TEMPLATES.items():
+        (out / file).write_text(code.render(template), encoding="utf-8")
     (out / EXPORTS).write_text(f"{{ global: {code.prefix}_*; local: *; }};\n", encoding="utf-8")
     _link(toolchain, ["model.o", *(file.name for file in objects)], out)
     (out / DESCRIPTION).write_text(as_json(_description(code, out / LIBRARY)), encoding="utf-8")

@@ -88,6 +88,7 @@ class TvmBackend(Backend):
             presented = LibraryOptions(options.name, batched=_is_batched(prepared.annotated))
             write_library(program, isa, scratch, options.cache, presented)
             for name in DELIVERED:
+                (out / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(scratch / name, out / name)
         files = [*write_model(prepared, options, out), *(out / name for name in DELIVERED)]
         artifact = TvmArtifact(files, program, options.threads, notes)

@@ -58,7 +58,7 @@ class ModelCode:
         return identifier(self.name)
 
     def render(self, template: str) -> str:
-        """One of the templates of the runtime's folder, filled in."""
+        """One of the templates, filled in."""
         return _template(template).render(self._words())
 
     def _words(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class ModelCode:
             "prefix": self.prefix,
             "macro": self.prefix.upper(),
             "abi": ABI,
-            "codes": runtime_text("graphpress_codes.h"),
+            "codes": text("runtime/graphpress_codes.h"),
             "batched": self.batched,
             "inputs": tensors[: len(inputs)],
             "outputs": tensors[len(inputs) :],
@@ -102,9 +102,9 @@ class ModelCode:
         ]
 
 
-def runtime_text(name: str) -> str:
-    """A file of the runtime."""
-    return (resources.files(__package__) / "runtime" / name).read_text(encoding="utf-8")
+def text(name: str) -> str:
+    """A file of the runtime, or of the examples."""
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
 @cache
@@ -114,7 +114,7 @@ def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(runtime_text(name))
+    return environment.from_string(text(name))
 
 
 @dataclass(frozen=True)

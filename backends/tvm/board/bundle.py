@@ -39,6 +39,7 @@ FILES = {
     "weights.bin": "the weights, which the library reads",
     "model.h": "its functions, and names, shapes and types",
     "model.json": "the same facts for programs",
+    "examples": "programs in C and C++ to begin with, which CMake builds",
     "verify": "checks the library on the board",
     "bench": "times it there",
     "board": "sources of the two",

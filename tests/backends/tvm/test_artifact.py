@@ -54,7 +54,7 @@ def symbols(*arguments: object) -> list[str]:
 
 
 def test_everything_is_there(folder):
-    assert {file.name for file in folder.iterdir()} >= set(DELIVERED)
+    assert [name for name in DELIVERED if not (folder / name).is_file()] == []
 
 
 def test_the_functions_of_the_model_are_exported_and_nothing_else(folder):
@@ -136,9 +136,7 @@ def test_several_models_are_linked_into_one_program(tmp_path, write):
         np.testing.assert_allclose(printed, x @ weights + 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name", ['*/ #error "out"\n', "\\", 'a"b', "int", "time", "worker", "pthread", "graphpress", "??/", "模型", ""]
-)
+@pytest.mark.parametrize("name", ['*/ #error "out"\n', "\\", 'a"b??/', "worker", "pthread", "模型"])
 def test_no_name_gets_out_of_its_place(tmp_path, write, name):
     model = product(0)
     for value in (*model.graph.inputs, *model.graph.outputs):

@@ -49,7 +49,7 @@ def test_a_job_delivers_a_library_and_the_model_beside_it(network, tmp_path):
         network, backend="tvm", data=[{"input": images}], recipe="int8", max_drop=None, output=tmp_path / "out"
     )
     assert result.status == "delivered"
-    assert {file.name for file in (tmp_path / "out").iterdir()} >= {"model.onnx", *DELIVERED}
+    assert [name for name in ("model.onnx", *DELIVERED) if not (tmp_path / "out" / name).is_file()] == []
     became = [layer.became for layer in result.report.layers if layer.op == "Conv"]
     assert became
     assert set(became) == {"int8"}
