@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphpress.analysis.shapes import concrete_shapes
+from graphpress.analysis.shapes import concrete_shapes, infer_shapes
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend, write_model
 from graphpress.errors import BackendError
@@ -194,6 +194,7 @@ def _for_one_image(annotated: Model) -> Model:
     for value in values_of(model.graph):
         if (known := shapes.get(value.name or "")) is not None:
             value.shape = Shape(known)
+    infer_shapes(model)  # and types, where passes left them open
     fold_constants(model)
     return model
 

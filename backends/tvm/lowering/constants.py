@@ -89,7 +89,7 @@ def _computed(model: Model, names: list[str]) -> dict[str, np.ndarray]:
 
 
 def _remove_unread(model: Model, edit: Editor) -> None:
-    """The nodes whose results nobody reads any more, last first."""
+    """The nodes whose results nobody reads any more, last first; what one alone has read goes with it."""
     for node in reversed(list(model.graph)):
-        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+        if node.graph is not None and not any(value.uses() or value.is_graph_output() for value in node.outputs):
             edit.remove(node)

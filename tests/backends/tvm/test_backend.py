@@ -55,6 +55,17 @@ def test_a_job_delivers_a_library_and_the_model_beside_it(network, tmp_path):
     assert set(became) == {"int8"}
 
 
+@pytest.mark.usefixtures("here")
+def test_types_that_passes_left_open_are_inferred(tmp_path):
+    model = graph("(float[1,8,4] x) => (float[1,4,8] y) {h = Relu(x) y = Transpose <perm = [0,2,1]> (h)}")
+    (inner,) = model.graph[0].outputs
+    inner.type = inner.shape = None
+    backend = TvmBackend()
+    artifact = backend.compile(backend.prepare(model, CPU.target), CPU, tmp_path)
+    feed = {"x": np.random.default_rng(0).standard_normal((1, 8, 4)).astype(np.float32)}
+    np.testing.assert_array_equal(artifact.run(feed)["y"], np.maximum(feed["x"], 0).transpose(0, 2, 1))
+
+
 @needs_arm
 def test_a_library_for_another_processor_is_compiled_and_not_loaded_here(tmp_path):
     text = "(float[1,8] x) => (float[1,4] y) {y = MatMul(x, w)}"

@@ -57,6 +57,19 @@ def test_only_what_depends_on_inputs_or_is_asked_for_is_left():
         np.testing.assert_array_equal(results[name], expected[name])
 
 
+def test_constants_that_are_nodes_go_with_what_reads_them():
+    text = """(float[1,2] x) => (float[1,2] y) {
+        a = Constant <value_floats = [1.0, 2.0]> ()
+        b = Constant <value_floats = [3.0, 4.0]> ()
+        c = Add(a, b)
+        d = Mul(c, b)
+        y = Add(x, d)
+    }"""
+    model = graph(text)
+    fold_constants(model)
+    assert [node.op_type for node in model.graph] == ["Add"]
+
+
 def test_folding_again_changes_nothing():
     folded = model()
     fold_constants(folded)
