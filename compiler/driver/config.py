@@ -94,12 +94,9 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
     output = default_folder(file.path, called) if options.output is None else Path(options.output)
     inputs = tuple(_files_read(file, options))
     backend = _available(backend_name, options, target)
-    if options.tuning != "rules" and not backend.tunes(target):
-        raise UsageError(
-            f"the backend {backend_name!r} measures no kernels for the target {target.called!r}",
-            where="--tuning",
-            fix="leave it out, or use --backend tvm for a target that is this machine",
-        )
+    rivals = rivals_of(target) if may_compete else {}
+    if options.tuning != "rules":
+        _check_tuning(target, {backend_name: backend, **rivals})
     check_folder(output, options.force, inputs)
     return RunConfig(
         options=options,
@@ -114,7 +111,7 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
         threads=options.threads or os.cpu_count() or 1,
         cache=ContentCache(None if options.cache_dir is None else Path(options.cache_dir)),
         deadline=Deadline(began, options.time_limit),
-        rivals=rivals_of(target) if may_compete else {},
+        rivals=rivals,
     )
 
 
@@ -191,6 +188,16 @@ def _files_read(file: ModelFile, options: Options) -> Iterator[Path]:
     yield from (path for path in map(Path, named) if path.is_file())
     if options.cache_dir is not None:
         yield Path(options.cache_dir)
+
+
+def _check_tuning(target: Target, backends: Mapping[str, Backend]) -> None:
+    """Somebody has to be there who measures kernels."""
+    if not any(backend.tunes(target) and backend.available().works for backend in backends.values()):
+        raise UsageError(
+            f"nothing here measures kernels for the target {target.called!r} ({', '.join(backends)})",
+            where="--tuning",
+            fix="leave it out, or use --backend tvm for a target that is this machine",
+        )
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:
