@@ -26,6 +26,8 @@ from graphpress.backends.tvm.codegen.vectors import clamped, splat, typed
 
 GROUP = 4
 """Activations that one integer step takes."""
+PART = 16
+"""Bytes within which x86 moves and narrows."""
 TOGETHER = 4
 """Vectors of 32-bit numbers that fill one of bytes."""
 HALF = 8
@@ -186,19 +188,61 @@ class Narrowing:
     halves: str
     bytes: str
 
-    def narrowed(self, vectors: Sequence[Expr], lanes: int) -> Expr:
-        """Four vectors of int32 as one of uint8, in their order."""
+    def mixed(self, vectors: Sequence[Expr], lanes: int) -> Expr:
+        """Four vectors of int32 as one of uint8, each part of 128 bits with four of each: what ``zipped`` undoes."""
         first, second, third, fourth = vectors
         halves = [
             tirx.call_llvm_pure_intrin(typed("int16", 2 * lanes), self.halves, *pair)
             for pair in ((first, second), (third, fourth))
         ]
         mixed = tirx.call_llvm_pure_intrin(typed("int8", TOGETHER * lanes), self.bytes, *halves)
+        return tirx.reinterpret(typed("uint8", TOGETHER * lanes), mixed)
+
+    def narrowed(self, vectors: Sequence[Expr], lanes: int) -> Expr:
+        """Four vectors of int32 as one of uint8, in their order."""
+        mixed = self.mixed(vectors, lanes)
         order = [
             tirx.const(TOGETHER * part + place, "int32") for place in range(TOGETHER) for part in range(lanes // 4)
         ]
         fours = tirx.Shuffle([tirx.reinterpret(typed("int32", lanes), mixed)], order)
         return tirx.reinterpret(typed("uint8", TOGETHER * lanes), fours)
+
+
+def zipped(b: KernelBuilder, rows: Sequence[Expr], lanes: int) -> list[Expr]:
+    """The bytes of four vectors as the four bytes of 32-bit lanes: element c of all rows lies in one lane.
+
+    Bytes, then halves, are interleaved within 128 bits, as instructions of x86 do it: lane 4i + e of vector v holds
+    element 16i + 4v + e (``zipped_order``).
+
+    Args:
+        b: takes the statements.
+        rows: four vectors of bytes; the first becomes the lowest byte.
+        lanes: 32-bit numbers in a vector.
+    """
+    pairs = [(rows[0], rows[1]), (rows[2], rows[3])]
+    result = []
+    for high in (False, True):
+        first, second = (b.let(_alternating(*pair, 1, high, GROUP * lanes)) for pair in pairs)
+        result += [_alternating(first, second, 2, half, GROUP * lanes) for half in (False, True)]
+    return [b.let(vector) for vector in result]
+
+
+def zipped_order(lanes: int) -> list[int]:
+    """Which element lies in each lane of the vectors of ``zipped``."""
+    return [16 * part + 4 * vector + lane for vector in range(GROUP) for part in range(lanes // 4) for lane in range(4)]
+
+
+def _alternating(first: Expr, second: Expr, unit: int, high: bool, size: int) -> Expr:
+    """Units of bytes of two vectors by turns, of the low or high halves of their parts of 128 bits."""
+    half = PART // 2
+    places = [
+        source * size + part + high * half + place + byte
+        for part in range(0, size, PART)
+        for place in range(0, half, unit)
+        for source in (0, 1)
+        for byte in range(unit)
+    ]
+    return tirx.Shuffle([first, second], [tirx.const(place, "int32") for place in places])
 
 
 @dataclass(frozen=True)
@@ -259,12 +303,19 @@ class Isa:
         bounded = clamped(integers, splat(low, lanes, "int32"), splat(high, lanes, "int32"))
         return bounded.astype(typed(self.dot.activations, lanes))
 
-    def narrowed_codes(self, vectors: Sequence[Expr], zero_point: int) -> Expr:
-        """``TOGETHER`` vectors of floats as one of codes; only where there is a ``narrowing``."""
+    def narrowed_codes(self, vectors: Sequence[Expr], zero_point: int, zipped: bool = False) -> Expr:
+        """``TOGETHER`` vectors of floats as one of codes; only where there is a ``narrowing``.
+
+        Args:
+            vectors: in units of the scale.
+            zero_point: of the codes.
+            zipped: whether lanes are in the order of ``zipped``; it is undone.
+        """
         assert self.narrowing is not None
         zeros = splat(zero_point, self.lanes, "int32")
         integers = [self.rounded(vector, self.lanes) + zeros for vector in vectors]
-        return self.narrowing.narrowed(integers, self.lanes)
+        narrow = self.narrowing.mixed if zipped else self.narrowing.narrowed
+        return narrow(integers, self.lanes)
 
 
 _AVX2 = ("avx2", "fma")

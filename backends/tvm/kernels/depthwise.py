@@ -6,20 +6,21 @@
 A tile is a few pixels of a row by one vector of channels: a column of the source is loaded once for all pixels that
 read it. Codes are multiplied in one of two ways, both exact:
 
-    bytes      up to four rows of a column become the four bytes of 32-bit lanes, so that one integer step takes them
+    bytes      up to four rows of a column become the four bytes of 32-bit lanes, so that one integer step takes them;
+               where codes are narrowed four vectors at a time, as many are made of four loads (``zipped``)
     floats     codes as float32: products and sums are integers below 2^24 (``exact_in_floats``)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
-from graphpress.backends.tvm.codegen.isa import GROUP, Isa
+from graphpress.backends.tvm.codegen.isa import GROUP, Isa, zipped, zipped_order
 from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import chunks, pieces
@@ -51,6 +52,8 @@ class Depthwise:
         stages: between sums and result.
         columns: pixels of a tile.
         in_bytes: codes are multiplied as bytes, by fours.
+        zipped: of many channels at once, where there are so many (``zipped``): the lanes are in another order, so that
+            stages read nothing but numbers per channel.
     """
 
     source: Plane
@@ -59,6 +62,7 @@ class Depthwise:
     stages: tuple[VectorStage, ...] = ()
     columns: int = 7
     in_bytes: bool = False
+    zipped: bool = False
 
     @property
     def integer(self) -> bool:
@@ -70,6 +74,11 @@ class Depthwise:
         """Vectors of weights per vector of channels."""
         rows, columns = self.window.taps
         return (-(-rows // GROUP) if self.in_bytes else rows) * columns
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of channels of a tile."""
+        return GROUP if self.zipped else 1
 
     @property
     def sums(self) -> str:
@@ -89,53 +98,76 @@ class Depthwise:
         return self.store.plane.height
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
-        """All channels of one row, vector by vector of pixels."""
+        """All channels of one row, tile by tile."""
         result = self.store.plane
         image, row = b.let(task // result.height), b.let(task % result.height)
+        place = StageContext(b, isa, memory, isa.lanes)
         for columns in chunks(result.width, self.columns):
-            with (
-                b.loop(columns.pieces, "column") as column,
-                b.loop(pieces(result.channels, isa.lanes), "vector") as vector,
-            ):
-                corner = Position(image, row, columns.start + column * columns.size, vector * isa.lanes)
-                _Tile(self, StageContext(b, isa, memory, isa.lanes), corner, columns.size).write()
+            with b.loop(columns.pieces, "column") as column:
+                for vectors in chunks(pieces(result.channels, isa.lanes), self.vectors):
+                    with b.loop(vectors.pieces, "vector") as vector:
+                        channel = (vectors.start + vector * vectors.size) * isa.lanes
+                        corner = Position(image, row, columns.start + column * columns.size, channel)
+                        self._tile(place, corner, columns.size, vectors.size)
+
+    def _tile(self, place: StageContext, corner: Position, columns: int, vectors: int) -> None:
+        if vectors == self.vectors:
+            _Tile(self, place, corner, columns, vectors).write()
+            return
+        for vector in range(vectors):
+            _Tile(self, place, corner.moved(vector * place.lanes), columns, 1).write()
 
 
 class _Tile:
-    """Writes the code of a few pixels by one vector of channels.
+    """Writes the code of a few pixels by one vector of channels, or by those that are zipped.
 
     Args:
         kernel: what is computed.
         place: where.
         corner: the first pixel and channel.
         columns: pixels.
+        vectors: of channels.
     """
 
-    def __init__(self, kernel: Depthwise, place: StageContext, corner: Position, columns: int) -> None:
-        self.kernel, self.place, self.corner, self.columns = kernel, place, corner, columns
+    def __init__(self, kernel: Depthwise, place: StageContext, corner: Position, columns: int, vectors: int) -> None:
+        self.kernel, self.place, self.corner, self.columns, self.vectors = kernel, place, corner, columns, vectors
         self.b, self.lanes = place.b, place.lanes
 
     def write(self) -> None:
         """Sums, then stages."""
         kernel, b, lanes = self.kernel, self.b, self.lanes
-        sums = b.registers(self.columns * lanes, kernel.sums)
-        bias = b.let(b.load(self.place.memory["bias"], self.corner.channel, lanes))
-        for pixel in range(self.columns):
-            b.store(sums, pixel * lanes, bias, lanes)
+        sums = b.registers(self.columns * self.vectors * lanes, kernel.sums)
+        for vector in range(self.vectors):
+            bias = b.let(b.load(self.place.memory["bias"], self.corner.channel + vector * lanes, lanes))
+            for pixel in range(self.columns):
+                b.store(sums, self._sum(pixel, vector), bias, lanes)
         add = self._add_bytes if kernel.in_bytes else self._add_floats
         add(sums)
-        runs = []
-        for pixel in range(self.columns):
-            position = Position(self.corner.image, self.corner.y, self.corner.x + pixel, self.corner.channel)
-            total = b.load(sums, pixel * lanes, lanes)
-            number = total.astype(typed(FLOAT, lanes)) if kernel.in_bytes else total
-            runs.append(VectorRun(position, [run_stages(kernel.stages, self.place, number, position)]))
-        kernel.store.write_all(self.place, runs)
+        runs = [self._results(sums, pixel) for pixel in range(self.columns)]
+        if self.vectors == 1:
+            kernel.store.write_all(self.place, runs)
+            return
+        for run in runs:
+            kernel.store.write_zipped(self.place, run.vectors, run.first)
+
+    def _sum(self, pixel: int, vector: int = 0) -> int:
+        """Where a sum lies among the registers."""
+        return (pixel * self.vectors + vector) * self.lanes
+
+    def _results(self, sums: Memory, pixel: int) -> VectorRun:
+        """The sums of a pixel through all stages."""
+        position, results = replace(self.corner, x=self.corner.x + pixel), []
+        for vector in range(self.vectors):
+            total = self.b.load(sums, self._sum(pixel, vector), self.lanes)
+            number = total.astype(typed(FLOAT, self.lanes)) if self.kernel.in_bytes else total
+            at = position.moved(vector * self.lanes)
+            results.append(run_stages(self.kernel.stages, self.place, number, at))
+        return VectorRun(position, results)
 
     def _add_floats(self, sums: Memory) -> None:
         b, lanes, window = self.b, self.lanes, self.kernel.window
         for row in range(window.taps[0]):
-            weights = [self._weights(row * window.taps[1] + tap, lanes) for tap in range(window.taps[1])]
+            weights = [self._weights(row * window.taps[1] + tap, lanes)[0] for tap in range(window.taps[1])]
             for column, uses in self._columns():
                 loaded = b.load(self.place.memory["source"], self._source(row, column), lanes)
                 value = b.let(as_numbers(loaded, lanes) if self.kernel.integer else loaded)
@@ -154,16 +186,20 @@ class _Tile:
             first = number * window.taps[1]
             weights = [self._weights(first + tap, GROUP * lanes) for tap in range(window.taps[1])]
             for column, uses in self._columns():
-                value = b.let(self._interleaved(group, column))
+                values = self._interleaved(group, column) if self.vectors == 1 else self._zipped(group, column)
                 for pixel, tap in uses:
-                    total = dot.products(b.load(sums, pixel * lanes, lanes), value, weights[tap], lanes)
-                    b.store(sums, pixel * lanes, total, lanes)
+                    for vector, value in enumerate(values):
+                        place = self._sum(pixel, vector)
+                        total = dot.products(b.load(sums, place, lanes), value, weights[tap][vector], lanes)
+                        b.store(sums, place, total, lanes)
 
-    def _weights(self, number: Expr, width: int) -> Expr:
-        """A vector of weights; those of a vector of channels follow each other."""
+    def _weights(self, number: Expr, width: int) -> list[Expr]:
+        """The weights of a tap for each vector of channels; those of a vector follow each other."""
         taps = self.kernel.packed_taps * (GROUP if self.kernel.in_bytes else 1)
-        start = self.corner.channel * taps
-        return self.b.let(self.b.load(self.place.memory["weights"], start + number * width, width))
+        starts = [(self.corner.channel + vector * self.lanes) * taps for vector in range(self.vectors)]
+        return [
+            self.b.let(self.b.load(self.place.memory["weights"], start + number * width, width)) for start in starts
+        ]
 
     def _columns(self) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         """Columns of the source, and for each the pixels that read it, with the tap."""
@@ -181,7 +217,15 @@ class _Tile:
         pixel = source.at(y + row * window.dilations[0], x + column)
         return self.corner.image * source.size + pixel + self.corner.channel
 
-    def _interleaved(self, rows: range, column: int) -> Expr:
+    def _zipped(self, rows: range, column: int) -> list[Expr]:
+        """The rows of a column as the bytes of 32-bit lanes, of many channels at once."""
+        b, width = self.b, GROUP * self.lanes
+        codes = [b.let(b.load(self.place.memory["source"], self._source(row, column), width)) for row in rows]
+        zeros = [splat(0, width, "uint8")] * (GROUP - len(codes))
+        vectors = zipped(b, [*codes, *zeros], self.lanes)
+        return [b.let(tirx.reinterpret(typed("int8", width), vector)) for vector in vectors]
+
+    def _interleaved(self, rows: range, column: int) -> list[Expr]:
         """The rows of a column as the bytes of 32-bit lanes, the first lowest."""
         lanes, result = self.lanes, None
         for place, row in enumerate(rows):
@@ -190,7 +234,7 @@ class _Tile:
             wide = tirx.reinterpret(typed("uint8", lanes), codes).astype(typed("uint32", lanes))
             moved = wide << splat(8 * place, lanes, "uint32") if place else wide
             result = moved if result is None else result | moved
-        return tirx.reinterpret(typed("int8", GROUP * lanes), result)
+        return [self.b.let(tirx.reinterpret(typed("int8", GROUP * lanes), result))]
 
 
 def exact_in_floats(weights: np.ndarray, bias: np.ndarray) -> bool:
@@ -202,6 +246,29 @@ def exact_in_floats(weights: np.ndarray, bias: np.ndarray) -> bool:
     """
     largest = 255 * np.abs(weights.astype(np.int64)).sum(axis=(1, 2, 3)) + np.abs(bias.astype(np.int64))
     return bool(np.all(largest < EXACT))
+
+
+def can_zip(store: Destination, isa: Isa) -> bool:
+    """Whether there are enough channels to be zipped, and codes are narrowed so that their order comes back."""
+    return isa.narrowing is not None and store.plane.dtype == "uint8" and store.plane.channels > (GROUP - 1) * isa.lanes
+
+
+def _channel_order(kernel: Depthwise, lanes: int) -> np.ndarray:
+    """Which channel each lane computes."""
+    order = np.arange(whole_vectors(kernel.store.plane.channels, lanes))
+    block = kernel.vectors * lanes
+    for first in range(0, order.size - block + 1, block) if kernel.zipped else ():
+        order[first : first + block] = first + np.array(zipped_order(lanes))
+    return order
+
+
+def per_lane(kernel: Depthwise, numbers: np.ndarray, lanes: int) -> np.ndarray:
+    """Numbers of the channels in the order of the lanes that compute them, zeros behind them."""
+    order = _channel_order(kernel, lanes)
+    filled = np.zeros(order.size, numbers.dtype)
+    filled[: numbers.size] = numbers.reshape(-1)
+    permuted: np.ndarray = filled[order]
+    return permuted
 
 
 def packed_taps(kernel: Depthwise, weights: np.ndarray, lanes: int) -> np.ndarray:
@@ -221,6 +288,7 @@ def packed_taps(kernel: Depthwise, weights: np.ndarray, lanes: int) -> np.ndarra
         (whole_vectors(kernel.store.plane.channels, lanes), height, columns), np.int8 if kernel.in_bytes else np.float32
     )
     filled[: weights.shape[0], :rows] = weights[:, 0]
+    filled = filled[_channel_order(kernel, lanes)]
     if kernel.in_bytes:
         groups = filled.reshape(-1, lanes, height // GROUP, GROUP, columns)
         return np.ascontiguousarray(groups.transpose(0, 2, 4, 1, 3)).ravel()

@@ -352,6 +352,11 @@ class Destination:
         for vector, position in apart[whole:]:
             self.write(place, vector, position)
 
+    def write_zipped(self, place: StageContext, vectors: Sequence[Expr], position: Position) -> None:
+        """Write four vectors whose lanes are in the order of ``zipped``, as codes; only where they are narrowed."""
+        codes = place.isa.narrowed_codes(vectors, self.zero_point, zipped=True)
+        place.b.store(place.memory[RESULT], position.within(self.plane), codes, TOGETHER * place.lanes)
+
     def _narrows_together(self, place: StageContext) -> bool:
         return place.isa.narrowing is not None and self.plane.dtype == "uint8" and place.lanes == place.isa.lanes
 

@@ -18,7 +18,7 @@ import numpy as np
 from graphpress.analysis.linear import LinearOp, linear_op_of
 from graphpress.analysis.linear.bias import adder_of, constant_operand
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.kernels.depthwise import Depthwise, exact_in_floats, packed_taps
+from graphpress.backends.tvm.kernels.depthwise import Depthwise, can_zip, exact_in_floats, packed_taps, per_lane
 from graphpress.backends.tvm.kernels.packing import merged_groups, packed_weights, per_channel
 from graphpress.backends.tvm.kernels.product import Product, Tile
 from graphpress.backends.tvm.kernels.window import TapWindow
@@ -37,6 +37,9 @@ from graphpress.backends.tvm.program import Constant, Source
 from graphpress.backends.tvm.tiles import rule_tile
 from graphpress.ir import Node, NodeView, constant
 from graphpress.ir.encoding import AffineEncoding, codes_of, read_encoding
+
+ZIPPED_COLUMNS = 3
+"""Pixels of a tile of four vectors of channels, whose weights take registers, too."""
 
 
 def _linear(node: Node, lowering: Lowering) -> None:
@@ -197,14 +200,17 @@ def _emit_depthwise(
     integer = factors.scales is not None
     bytes_ = integer and (isa.dot.prefers_bytes or not exact_in_floats(factors.kernel, factors.bias))
     stages = tuple(target.epilogue.stages)
-    kernel = lowering.chosen(Depthwise(plane, target.store, window, stages, _columns(target.store.plane.width), bytes_))
-    stride = target.store.plane.stride
+    numbers = {name: _channels_of(operand) for name, operand in target.epilogue.operands.items()}
+    store = target.store
+    zipped = bytes_ and can_zip(store, isa) and all(array is not None for array in numbers.values())
+    columns = min(store.plane.width, ZIPPED_COLUMNS) if zipped else _columns(store.plane.width)
+    kernel = lowering.chosen(Depthwise(plane, store, window, stages, columns, bytes_, zipped))
     operands = {
         "source": source.memory,
         "weights": Constant(packed_taps(kernel, factors.kernel, isa.lanes)),
-        "bias": Constant(_filled(factors.bias.astype(kernel.sums), stride)),
+        "bias": Constant(per_lane(kernel, factors.bias.astype(kernel.sums), isa.lanes)),
         **{
-            name: Constant(_filled(array, stride)) if (array := _channels_of(operand)) is not None else operand
+            name: Constant(per_lane(kernel, array, isa.lanes)) if (array := numbers[name]) is not None else operand
             for name, operand in target.epilogue.operands.items()
         },
         "result": target.operand.memory,
@@ -215,13 +221,6 @@ def _emit_depthwise(
 def _columns(width: int) -> int:
     """Pixels of a tile: as many as registers hold, with a small rest."""
     return min(range(min(width, 8), 3, -1), key=lambda columns: -(-width // columns) * columns, default=width)
-
-
-def _filled(array: np.ndarray, stride: int) -> np.ndarray:
-    """Numbers of channels, zeros behind them."""
-    filled = np.zeros(stride, array.dtype)
-    filled[: array.size] = array.reshape(-1)
-    return filled
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(dict.fromkeys(("Conv", "Gemm", "MatMul"), _linear))

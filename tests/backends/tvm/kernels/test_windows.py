@@ -8,13 +8,13 @@ from kernel_checks.harness import Images, to_codes
 from kernel_checks.reference import convolution, taps_of
 
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.kernels.depthwise import Depthwise, exact_in_floats, packed_taps
+from graphpress.backends.tvm.kernels.depthwise import Depthwise, can_zip, exact_in_floats, packed_taps, per_lane
 from graphpress.backends.tvm.kernels.plane import Halo, Plane, whole_vectors
 from graphpress.backends.tvm.kernels.pool import AveragePool, GlobalAveragePool, MaxPool
 from graphpress.backends.tvm.kernels.stages import Destination, Multiply, Scale
 from graphpress.backends.tvm.kernels.window import TapWindow
 
-IMAGES, CHANNELS, ZERO = 2, 37, 7
+IMAGES, CHANNELS, ZERO = 2, 85, 7
 WINDOWS = {
     "3x3 by 2": TapWindow((3, 3), (2, 2), (1, 1), (1, 1)),
     "5x3": TapWindow((5, 3), (1, 1), (1, 1), (2, 1)),
@@ -69,8 +69,9 @@ def test_depthwise_convolutions(window, dtype, isa, compiled):
     rng, integer = np.random.default_rng(0), dtype != "float32"
     source, result = planes(window, dtype, isa.lanes)
     stages = (Scale(),) if integer else ()
-    ways = (False, True) if integer else (False,)
-    variants = [Depthwise(source, Destination(result, zero_point(dtype)), window, stages, 4, way) for way in ways]
+    store = Destination(result, zero_point(dtype))
+    ways = [(False, False), *([(True, False)] if integer else []), *([(True, True)] if can_zip(store, isa) else [])]
+    variants = [Depthwise(source, store, window, stages, 4, *way) for way in ways]
     data = Images.random(source, IMAGES, rng, zero_point(dtype))
     shape = (CHANNELS, 1, *window.taps)
     kernel = weights(isa, rng, shape) if integer else rng.standard_normal(shape)
@@ -80,16 +81,15 @@ def test_depthwise_convolutions(window, dtype, isa, compiled):
     expected = expected.astype(np.float32) * scales if integer else expected
     kernels = compiled(variants)
     for variant in variants:
-        filled = np.zeros(source.stride)
-        filled[:CHANNELS] = bias - zero_point(dtype) * kernel.sum((1, 2, 3))
+        moved = bias - zero_point(dtype) * kernel.sum((1, 2, 3))
         memory = kernels.run(
             variant,
             IMAGES,
             Images.filled(result, IMAGES, 0).memory,
             source=np.nan_to_num(data.memory),
             weights=packed_taps(variant, kernel, isa.lanes),
-            bias=filled,
-            scales=np.pad(scales, (0, source.stride - CHANNELS)),
+            bias=per_lane(variant, moved, isa.lanes),
+            scales=per_lane(variant, scales, isa.lanes),
         )
         compare(Images(result, memory).values, expected, dtype)
 
