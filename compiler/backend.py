@@ -53,12 +53,39 @@ class Findings:
         notes: sentences for the report: what was checked, and on what.
         refusals: nodes that the device would run otherwise than asked, with the reason and the fix.
         unverified: what only the device itself can tell, and was therefore not checked.
+        memory: bytes that a call of one sample needs, by what they hold.
+        usage: how the artifact is loaded, where that is not as ``model.onnx``.
     """
 
     became: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     refusals: Sequence[Refusal] = ()
     unverified: Sequence[str] = ()
+    memory: Mapping[str, int] = field(default_factory=dict)
+    usage: str = ""
+
+
+@dataclass(frozen=True)
+class KernelTime:
+    """A kernel of an artifact, timed.
+
+    Args:
+        kernel: what it is called.
+        nodes: names of the nodes that it computes, the one that is worth most first.
+        shape: what it reads and writes, as text.
+        setting: what was chosen of it, as text.
+        arithmetic: what it multiplies: ``int8``, ``float32``.
+        seconds: of one call, on one thread.
+        peak: multiply-accumulates that a core does in a second at most, in this arithmetic.
+    """
+
+    kernel: str
+    nodes: Sequence[str]
+    shape: str
+    setting: str
+    arithmetic: str
+    seconds: float
+    peak: float
 
 
 class ShapeRange(NamedTuple):
@@ -175,6 +202,15 @@ class TimesNodes(Protocol):
 
     def node_seconds(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, float]:
         """The time of each node in one call on this machine, by its name; nodes that are unknown are left out."""
+        ...
+
+
+@runtime_checkable
+class TimesKernels(Protocol):
+    """What an artifact is beside, whose kernels can be timed one by one on this machine."""
+
+    def kernel_times(self, feed: Mapping[str, np.ndarray]) -> Sequence[KernelTime]:
+        """All kernels of one call, in order."""
         ...
 
 

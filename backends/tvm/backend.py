@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphpress.analysis.shapes import concrete_shapes, infer_shapes
-from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, Prepared
+from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, KernelTime, Prepared
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend, write_model
 from graphpress.errors import BackendError
 from graphpress.ir import Model, Refusal, Shape, Value, clone, dims_of, values_of
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ON_THE_BOARD = "next: copy the folder to the board, and there run `./verify` and `./bench`"
 EXTRA = 'pip install "graphpress[tvm]"'
+USAGE = 'graphpress.runtime.load("{folder}") in Python, model.h and libmodel.so or libmodel.a in C and C++'
 
 
 class TvmBackend(Backend):
@@ -91,7 +92,7 @@ class TvmBackend(Backend):
                 (out / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(scratch / name, out / name)
         files = [*write_model(prepared, options, out), *(out / name for name in DELIVERED)]
-        artifact = TvmArtifact(files, program, options.threads, notes)
+        artifact = TvmArtifact(files, program, isa, options.threads, notes)
         return artifact if options.target.this_machine else _for_board(artifact, isa, prepared, options)
 
 
@@ -101,18 +102,19 @@ class TvmArtifact:
     Args:
         files: the model file, then those that ``write_library`` delivers.
         program: what the library computes.
+        isa: for which it was compiled.
         threads: that compute.
         notes: of the compile, for the report.
     """
 
-    def __init__(self, files: list[Path], program: Program, threads: int, notes: Sequence[str] = ()) -> None:
-        self.files, self.program, self._threads, self.notes = files, program, threads, list(notes)
+    def __init__(self, files: list[Path], program: Program, isa: Isa, threads: int, notes: Sequence[str] = ()) -> None:
+        self.files, self.program, self.isa, self._threads, self.notes = files, program, isa, threads, list(notes)
         self._loaded: CompiledModel | None = None
 
     @property
     def bytes(self) -> int:
         """Size of the library and its weights."""
-        return sum(file.stat().st_size for file in self.files if file.name in (LIBRARY, WEIGHTS))
+        return self._size(LIBRARY) + self._size(WEIGHTS)
 
     def run(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """Run once; a batch larger than all before makes room for it.
@@ -124,6 +126,12 @@ class TvmArtifact:
             self._loaded = CompiledModel(self.files[0].parent, self._threads)
         return self._loaded.run(feed)
 
+    def kernel_times(self, feed: Mapping[str, np.ndarray]) -> Sequence[KernelTime]:
+        """Each step of the library."""
+        from graphpress.backends.tvm.profile import kernel_times
+
+        return kernel_times(self.program, self.files[0].parent, feed, self.isa)
+
     def renew(self) -> None:
         """Let the next run load the library's weights anew."""
         if self._loaded is not None:
@@ -132,16 +140,21 @@ class TvmArtifact:
 
     def findings(self) -> Findings:
         """The arithmetic of each kernel is that of the node which it is named after; its chain is fused into it."""
+        from graphpress.backends.tvm.plan import plan_memory
+        from graphpress.backends.tvm.profile import arithmetic_of
+
         became: dict[str, str] = {}
         for step in self.program.steps:
-            if step.nodes:
-                integer = getattr(step.kernel, "integer", False)
-                became.update(dict.fromkeys(step.nodes[1:], "fused"))
-                became[step.nodes[0]] = "int8" if integer else "float32"
+            became.update(dict.fromkeys(step.nodes[1:], "fused"))
+            became.update(dict.fromkeys(step.nodes[:1], arithmetic_of(step)))
         generic = self.program.generic
         became.update(dict.fromkeys(generic, "generic"))
         slow = [f"{name} is computed by TVM's own loops, which are slow: {why}" for name, why in generic.items()]
-        return Findings(became, [*slow, *self.notes])
+        memory = {"weights": self._size(WEIGHTS), "intermediate values": plan_memory(self.program).bytes}
+        return Findings(became, [*slow, *self.notes], memory=memory, usage=USAGE)
+
+    def _size(self, name: str) -> int:
+        return sum(file.stat().st_size for file in self.files if file.name == name)
 
 
 class BoardArtifact(TvmArtifact):
@@ -153,7 +166,7 @@ class BoardArtifact(TvmArtifact):
     """
 
     def __init__(self, artifact: TvmArtifact, runner: ServedModel) -> None:
-        super().__init__(artifact.files, artifact.program, runner.threads, artifact.notes)
+        super().__init__(artifact.files, artifact.program, artifact.isa, runner.threads, artifact.notes)
         self.runner = runner
 
     def run(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:

@@ -16,7 +16,7 @@ _COLORS = {"delivered": "green", "kept_original": "blue", "budget_not_met": "yel
 
 def summary(report: Report, output: Path) -> str:
     """The outcome in words, before and after, what was left out and why, and where the files are."""
-    parts = [_headline(report), _figures(report), joined(_remarks(report)), _files(output)]
+    parts = [_headline(report), _figures(report), joined(_remarks(report)), _files(report, output)]
     return joined((part for part in parts if part), "\n\n")
 
 
@@ -44,6 +44,8 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"accuracy: {sentence}"
     if sentence := sentences.speed(report):
         yield f"speed: {sentence}"
+    if sentence := sentences.memory(report):
+        yield f"memory: {sentence}"
     if sentence := sentences.precision_summary(report):
         yield f"layers: {sentence}"
     if report.advice:
@@ -87,5 +89,8 @@ def _refusals(report: Report) -> Iterator[str]:
         yield f"  … {len(places) - MAX_REASONS} more reasons in report.html"
 
 
-def _files(output: Path) -> str:
-    return joined([f"model:  {output / 'model.onnx'}", f"report: {output / 'report.html'}"])
+def _files(report: Report, output: Path) -> str:
+    lines = [f"model:  {output / 'model.onnx'}", f"report: {output / 'report.html'}"]
+    if report.usage:
+        lines.append(f"use it: {report.usage.replace('{folder}', str(output))}")
+    return joined(lines)

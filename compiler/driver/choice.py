@@ -14,12 +14,20 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from graphpress.backend import Artifact, Findings, OffersRunner, Prepared, TimesNodes, runner_of
+from graphpress.backend import (
+    Artifact,
+    Findings,
+    KernelTime,
+    OffersRunner,
+    Prepared,
+    runner_of,
+)
 from graphpress.deadline import TIMING, VERDICTS
 from graphpress.driver.acceptance import budget_fault, default_notes, original_fault, output_fault
 from graphpress.driver.config import WINNER
 from graphpress.driver.contest import Contender, ContestedState, contest, withdrawn
 from graphpress.driver.job import Job
+from graphpress.driver.kernel_table import kernel_times, node_times
 from graphpress.driver.trim import LEFT_OUT, SECONDS, Trimmer, Variant, culprits
 from graphpress.errors import DataError, ModelError
 from graphpress.evaluation import Score
@@ -98,6 +106,7 @@ class Choice:
         dropped: what was given up, latest first.
         left_out: lossless passes that were left out of it, for the result was worse with them.
         node_seconds: the time of each node in one call, by its name, where that is known.
+        kernels: what one call consists of, where that is known.
     """
 
     candidate: Candidate | None
@@ -112,6 +121,7 @@ class Choice:
     dropped: tuple[Dropped, ...] = ()
     left_out: tuple[Dropped, ...] = ()
     node_seconds: Mapping[str, float] = field(default_factory=dict)
+    kernels: Sequence[KernelTime] = ()
 
     @property
     def is_input_model(self) -> bool:
@@ -352,7 +362,7 @@ def _chosen(
         place = artifact.runner.place
         calls = artifact.runner.measure([job.inputs.single], seconds=MEASURED_SECONDS)
         latency = 1e3 * median(calls) if calls else None
-    findings, times = artifact.findings(), _node_seconds(job, artifact)
+    findings, times, kernels = artifact.findings(), node_times(job, artifact), kernel_times(job, artifact)
     findings = replace(findings, notes=[*findings.notes, *default_notes(job, artifact)])
     return Choice(
         candidate,
@@ -365,14 +375,8 @@ def _chosen(
         latency_ms=latency,
         dropped=tuple(dropped),
         node_seconds=times,
+        kernels=kernels,
     )
-
-
-def _node_seconds(job: Job, artifact: Artifact) -> Mapping[str, float]:
-    """How long each node takes, where the artifact is run on this machine, and says that."""
-    if not (job.runs_here and job.inputs.runs and isinstance(artifact, TimesNodes)):
-        return {}
-    return artifact.node_seconds(job.inputs.single)
 
 
 def _score(job: Job, compared: _Compared) -> Score | None:

@@ -17,6 +17,7 @@ from graphpress.driver.choice import Choice, choose
 from graphpress.driver.doubts import doubts
 from graphpress.driver.gaps import gaps
 from graphpress.driver.job import Job
+from graphpress.driver.kernel_table import kernel_records, node_seconds
 from graphpress.driver.layer_errors import layer_errors
 from graphpress.driver.output import Claim
 from graphpress.driver.provenance import provenance
@@ -111,6 +112,9 @@ def _report(job: Job, run: Run, choice: Choice, size: int) -> Report:
         passes=tuple(records),
         refusals=(*_import_refusals(job), *run.refusals(), *_backend_refusals(choice)),
         layers=tuple(layers),
+        kernels=tuple(kernel_records(choice.kernels, after)),
+        memory=dict(choice.findings.memory),
+        usage=choice.findings.usage,
         verdict=job.verdict(choice.score),
         speed=None if timing is None else speed_verdict(timing),
         backends=choice.backends,
@@ -225,6 +229,7 @@ def _layers(job: Job, run: Run, choice: Choice, cost: ModelCost) -> tuple[list[L
     errors = layer_errors(job, run, choice, {layer.name for layer in layers}, cost.macs)
     before = channels_of(job.inputs.model)
     after = before if result is None else channels_of(result)
+    seconds = {**node_seconds(choice.kernels), **choice.node_seconds}
     records = [
         LayerRecord(
             name=layer.name,
@@ -232,7 +237,7 @@ def _layers(job: Job, run: Run, choice: Choice, cost: ModelCost) -> tuple[list[L
             macs=layer.macs,
             asked=asked.get(layer.name, layer.arithmetic),
             became=_became(choice, layer, layer.name in asked),
-            seconds=choice.node_seconds.get(layer.name),
+            seconds=seconds.get(layer.name),
             sqnr=errors.sqnr.get(layer.name),
             channels_before=before.get(layer.name) if layer.name in after else None,
             channels=after.get(layer.name) if layer.name in before else None,

@@ -72,6 +72,33 @@ class LayerRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KernelRecord:
+    """One kernel of what a backend compiled, in the order of a call.
+
+    Args:
+        kernel: what it is called.
+        nodes: names of the nodes that it computes.
+        shape, setting: what it reads and writes, and what was chosen of it.
+        arithmetic: what it multiplies.
+        macs: multiply-accumulates of the nodes; None where there are none.
+        seconds: of one call, on one thread.
+        start_seconds: when it begins in the call.
+        peak_share: its multiply-accumulates a second as a share of what a core does at most; above 1 where an algorithm
+            needs fewer of them.
+    """
+
+    kernel: str
+    nodes: Sequence[str] = ()
+    shape: str = ""
+    setting: str = ""
+    arithmetic: str = "float32"
+    macs: int | None = None
+    seconds: float = 0.0
+    start_seconds: float = 0.0
+    peak_share: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class BackendRecord:
     """A backend that competed to deliver the result: the target's own first, then its rivals.
 
@@ -140,6 +167,9 @@ class Report:
         result: the model that was written.
         metric_name: the metric's name; None without data.
         threads: threads of the runtime while measuring.
+        kernels: what a call of the result consists of, where a backend made kernels of its own and they run here.
+        memory: bytes that a call of one sample needs, by what they hold, where that is known.
+        usage: how the result is loaded, where that is not as ``model.onnx``; ``{folder}`` stands for its folder.
         verdict: the accuracy budget's verdict; None without data.
         speed: the never-worse gate's paired timing; None where it was not measured.
         backends: those that competed to deliver the result; none where the target has one alone.
@@ -171,6 +201,9 @@ class Report:
     passes: Sequence[PassRecord] = ()
     refusals: Sequence[RefusalRecord] = ()
     layers: Sequence[LayerRecord] = ()
+    kernels: Sequence[KernelRecord] = ()
+    memory: Mapping[str, int] = field(default_factory=dict)
+    usage: str = ""
     verdict: Verdict | None = None
     speed: SpeedVerdict | None = None
     backends: Sequence[BackendRecord] = ()

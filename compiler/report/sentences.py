@@ -191,6 +191,14 @@ def _lost(backend: BackendRecord, own: str) -> str:
     return f"what {backend.name} compiled is not delivered: {_shortened(backend.why)} ({figures})"
 
 
+def memory(report: Report) -> str:
+    """What a call of one sample needs, and for what; empty where that is not known."""
+    if not report.memory:
+        return ""
+    parts = ", ".join(f"{size(count)} of {what}" for what, count in report.memory.items())
+    return f"a call of one sample needs {size(sum(report.memory.values()))} of memory: {parts}"
+
+
 def _few(report: Report) -> list[str]:
     """That most products stay in floats, where integers or shorter floats were asked of some."""
     products = [layer for layer in report.layers if layer.macs]

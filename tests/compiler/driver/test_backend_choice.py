@@ -175,6 +175,11 @@ def test_the_library_of_kernels_is_delivered_beside_the_model_and_a_replay_write
     result = graphpress.optimize(to_proto(model), passes="fuse,quantize", output=tmp_path / "out", **options)
     assert (result.report.backend, result.status) == ("tvm", "delivered")
     assert {"model.onnx", "libmodel.so", "weights.bin"} <= {file.name for file in result.files}
+    kernels = {name: kernel for kernel in result.report.kernels for name in kernel.nodes[:1]}
+    convolutions = [layer for layer in result.report.layers if layer.op == "Conv"]
+    assert convolutions
+    assert all(kernels[layer.name].peak_share > 0 and layer.seconds for layer in convolutions)
+    assert set(result.report.memory) == {"weights", "intermediate values"}
     again = graphpress.optimize(
         to_proto(model), recipe=result.output / "manifest.json", output=tmp_path / "again", data=images
     )

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict, Verdict
-from graphpress.report.records import DataRecord, Figures, LayerRecord, Provenance, Report
+from graphpress.report.records import BackendRecord, DataRecord, Figures, KernelRecord, LayerRecord, Provenance, Report
 
 EVIL = "<script>document.title='owned'</script>"
 
@@ -51,6 +51,37 @@ def full_report():
         environment={"python": "3.11", "processor": "one & only"},
         seconds=12.4,
         modelled_ms=0.2,
+    )
+
+
+@pytest.fixture
+def compiled_report(full_report):
+    """Of a rival that made kernels of its own; a third was refused."""
+    kernels = [
+        KernelRecord(
+            kernel="Product",
+            nodes=("conv_1", EVIL),
+            shape="56x56x64, 3x3 → 56x56x64",
+            setting="rows 1, columns 14",
+            arithmetic="int8",
+            macs=4_000_000,
+            seconds=0.0002,
+            peak_share=0.5,
+        ),
+        KernelRecord(kernel="StridedCopy", nodes=("input",), seconds=0.0003, start_seconds=0.0002),
+    ]
+    backends = [
+        BackendRecord(name="onnxruntime", latency_ms=0.8),
+        BackendRecord(name="tvm", delivered=True, latency_ms=0.4, ratio=0.5, low=0.45, high=0.55),
+        BackendRecord(name="other", why="node /s: Slice has no kernels"),
+    ]
+    return replace(
+        full_report,
+        backend="tvm",
+        kernels=kernels,
+        backends=backends,
+        memory={"weights": 500_000, "intermediate values": 1_000_000},
+        usage='graphpress.runtime.load("{folder}")',
     )
 
 

@@ -119,7 +119,7 @@ def test_the_console_check_sees_errors(full_report, tmp_path):
     assert console(browse(page, tmp_path / "profile", "--dump-dom").stderr)
 
 
-@pytest.mark.parametrize("which", ["full_report", "bare_report"])
+@pytest.mark.parametrize("which", ["full_report", "compiled_report", "bare_report"])
 def test_it_is_well_formed_and_refers_to_nothing_outside(which, request):
     page = render_html(request.getfixturevalue(which))
     assert not re.search(r"""(?:src|href)=["'](?!data:,)|url\(|@import|https?://""", page)
@@ -255,6 +255,19 @@ def test_the_layer_with_the_largest_error_is_named(full_report):
     rated[1] = replace(rated[1], sqnr=12.34)
     page = render_html(replace(full_report, layers=tuple(rated)))
     assert f"The least is 12.3 dB, of <code>{rated[1].name}</code>" in page
+
+
+def test_kernels_and_backends_are_shown_where_there_are_some(compiled_report, full_report):
+    page, without = render_html(compiled_report), render_html(full_report)
+    assert {'id="kernels"', 'id="backends"'} & set(re.findall(r'id="\w+"', without)) == set()
+    table = page[page.index('id="kernel-table"') : page.index('id="refusals"')]
+    assert "56x56x64, 3x3 → 56x56x64" in table
+    assert "20.0" in table  # 4e6 multiply-accumulates in 0.2 ms, in units of 1e9 a second
+    assert "50 %" in table
+    assert "One call takes 0.5 ms on one thread" in page
+    assert "needs 1.50 MB of memory: 500.00 kB of weights" in page
+    assert "0.450 to 0.550" in page
+    assert "not compiled by other: node /s: Slice has no kernels" in page
 
 
 def test_the_time_line_adds_up(full_report):

@@ -52,6 +52,10 @@ def test_that_most_products_stay_in_floats_stands_in_the_headline(full_report, b
     assert sentences.outcome(replace(full_report, layers=layers + views)).endswith(ending)
 
 
+def test_what_a_rival_gains_stands_in_the_headline(compiled_report):
+    assert "compiled by tvm (2.00x faster than in onnxruntime)" in sentences.outcome(compiled_report)
+
+
 def test_fewer_nodes_are_a_gain_where_nothing_else_is(full_report):
     same = replace(full_report.baseline, nodes=76)
     even = replace(full_report, result=same, speed=EVEN)

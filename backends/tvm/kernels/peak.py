@@ -1,0 +1,88 @@
+"""As many multiplications a second as a core can do: what the speed of other kernels is compared with.
+
+    accumulator[i, j] = accumulator[i, j] + activation[i] · weight[j],  again and again
+
+for as many i and two j as registers hold, with operands from the first-level cache: a product without beginning or end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.isa import GROUP, Isa
+from graphpress.backends.tvm.codegen.vectors import FLOAT, splat
+from graphpress.backends.tvm.kernels.kernel import Pointer
+
+ROUNDS = 2000
+FACTORS = 2
+"""Vectors of weights."""
+PLACES = 4
+"""Operands of a round lie at one of so many places in turn: no product is the same as that of the round before."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Products that need nothing from memory.
+
+    Args:
+        activations: type of the codes that are multiplied by int8; ``float32`` for floats.
+    """
+
+    activations: str = FLOAT
+
+    @property
+    def integer(self) -> bool:
+        """Whether codes are multiplied."""
+        return self.activations != FLOAT
+
+    @property
+    def operands(self) -> Sequence[Pointer]:
+        """``[PLACES, i]`` activations (by fours, of codes), ``[PLACES, j]`` vectors of weights, one vector of sums."""
+        weights, sums = ("int8", "int32") if self.integer else (FLOAT, FLOAT)
+        return Pointer("source", self.activations), Pointer("weights", weights), Pointer("result", sums)
+
+    def accumulators(self, isa: Isa) -> int:
+        """Vectors of sums: all registers but those of the factors and an activation."""
+        return isa.registers - FACTORS - 2
+
+    @property
+    def step(self) -> int:
+        """Activations that one multiplication takes."""
+        return GROUP if self.integer else 1
+
+    def macs(self, isa: Isa) -> int:
+        """Multiply-accumulates of a task."""
+        return ROUNDS * self.accumulators(isa) * isa.lanes * self.step
+
+    def tasks(self, isa: Isa) -> int:
+        """One."""
+        return 1
+
+    def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
+        """Multiply, and write the sum of all accumulators."""
+        lanes, count = isa.lanes, self.accumulators(isa)
+        sums = b.registers(count * lanes, memory["result"].dtype)
+        start = b.let(b.load(memory["result"], 0, lanes))
+        for place in range(count):
+            b.store(sums, place * lanes, start, lanes)
+        with b.loop(ROUNDS, "round") as number:
+            self._round(b, isa, memory, sums, b.let(number % PLACES))
+        total = b.load(sums, 0, lanes)
+        for place in range(1, count):
+            total = total + b.load(sums, place * lanes, lanes)
+        b.store(memory["result"], 0, total, lanes)
+
+    def _round(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], sums: Memory, turn: Expr) -> None:
+        lanes, width, elements = isa.lanes, isa.lanes * self.step, self.accumulators(isa) // FACTORS
+        weights, source = memory["weights"], memory["source"]
+        factors = [b.let(b.load(weights, turn * (FACTORS * width) + place * width, width)) for place in range(FACTORS)]
+        for place in range(elements):
+            at = (turn * elements + place) * self.step
+            element = isa.dot.operand(b, source, at) if self.integer else b.let(splat(b.load(source, at), lanes))
+            for column, factor in enumerate(factors):
+                where = (place * FACTORS + column) * lanes
+                total = b.load(sums, where, lanes)
+                added = isa.dot.multiply(total, element, factor, lanes) if self.integer else total + element * factor
+                b.store(sums, where, added, lanes)
