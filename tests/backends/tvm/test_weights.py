@@ -12,7 +12,7 @@ from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import Destination
 from graphpress.backends.tvm.plan import ALIGNMENT
 from graphpress.backends.tvm.program import Buffer, Constant, Program, Step
-from graphpress.backends.tvm.weights import MODULUS, PIECE, gather_weights
+from graphpress.backends.tvm.weights import MODULUS, PIECE, SLACK, gather_weights
 
 PLANE = Plane(16, 1, 1, 16)
 
@@ -49,7 +49,8 @@ def test_constants_follow_each_other_and_equal_ones_are_there_once(tmp_path):
     assert weights.checksum == fletcher(data)
 
 
-def test_no_constants_are_no_bytes(tmp_path):
+def test_no_constants_are_slack_alone(tmp_path):
     weights = gather_weights(program())
     weights.write(tmp_path / "weights.bin")
-    assert (weights.bytes, weights.checksum, (tmp_path / "weights.bin").read_bytes()) == (0, 0, b"")
+    assert (weights.bytes, weights.checksum) == (SLACK, 0)
+    assert (tmp_path / "weights.bin").read_bytes() == bytes(SLACK)
