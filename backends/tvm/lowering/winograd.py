@@ -65,11 +65,8 @@ def emit_winograd(
     grid = TileGrid(m, store.plane.height, store.plane.width)
     change = WinogradInput(source.plane, grid, window.pads)
     back = WinogradOutput(store, grid, tuple(target.epilogue.stages))
-    product = rule_tile(
-        Product(change.result, Destination(back.source), TapWindow(), Tile(1, 1, 1), rowwise=True),
-        isa,
-        lowering.threads,
-    )
+    product = Product(change.result, Destination(back.source), TapWindow(), Tile(1, 1, 1), rowwise=True)
+    product = lowering.chosen(rule_tile(product, isa, lowering.threads))
     tiles, products = (Buffer(plane, images=source.images) for plane in (change.result, back.source))
     weights = [packed_weights(product, kernel, isa) for kernel in transformed_weights(factors.kernel, m)]
     zeros = np.zeros(store.plane.stride, np.float32)

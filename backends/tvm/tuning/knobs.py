@@ -68,13 +68,13 @@ class TileKnob:
         yield from (replace(tile, row_groups=groups) for groups in orders if groups != tile.row_groups)
 
     def allows(self, kernel: Product, isa: Isa) -> bool:
-        """Whether the registers hold it, its rows divide as it says, and there are as many channels."""
+        """Whether the registers hold it, its rows divide as it says, and its sides are among those of the settings."""
         tile = kernel.tile
         sizes = (tile.rows, tile.columns, tile.vectors, tile.unroll, tile.row_groups)
         if min(sizes) < 1 or tile.unroll > max(UNROLLS) or not tile.fits(isa):
             return False
-        wide = {other.vectors for other in self.settings(kernel, isa, 1)}
-        return kernel.row_tiles % tile.row_groups == 0 and tile.vectors in wide
+        sides = {(other.rows, other.vectors) for other in self.settings(kernel, isa, 1)}
+        return kernel.row_tiles % tile.row_groups == 0 and (tile.rows, tile.vectors) in sides
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,10 +12,13 @@ pytest.importorskip("tvm", reason="needs graphpress[tvm]")
 import graphpress
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.backend import CompileOptions
+from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.product import Product, Tile
+from graphpress.backends.tvm.kernels.stages import Destination
+from graphpress.backends.tvm.kernels.window import TapWindow
 from graphpress.backends.tvm.lowering.lower import lower
 from graphpress.backends.tvm.tuning import tuner as tuners
-from graphpress.backends.tvm.tuning.knobs import knob_of, problem_of
+from graphpress.backends.tvm.tuning.knobs import knob_of, problem_of, with_recorded
 from graphpress.backends.tvm.tuning.tuner import DECISION, lower_tuned
 from graphpress.cache import NO_CACHE, ContentCache
 from graphpress.errors import UsageError
@@ -141,6 +145,14 @@ def test_recorded_settings_that_do_not_work_are_measured_anew(network, newest, j
     given.decisions[DECISION][problem_of(product)] = record
     lower_tuned(network, newest, given)
     assert judge.problems == [problem_of(product)]
+
+
+def test_a_batch_of_products_takes_rows_one_by_one(newest):
+    plane = Plane(32, 6, 14, 32)
+    batch = Product(plane, Destination(plane), TapWindow(), Tile(1, 7, 2), rowwise=True)
+    assert with_recorded(batch, {"rows": 1, "columns": 2, "vectors": 2}, newest) is not None
+    assert with_recorded(batch, {"rows": 2, "columns": 2, "vectors": 2}, newest) is None
+    assert with_recorded(replace(batch, rowwise=False), {"rows": 2, "columns": 2, "vectors": 2}, newest) is not None
 
 
 @pytest.mark.parametrize("decision", [None, 7, "x", []])
