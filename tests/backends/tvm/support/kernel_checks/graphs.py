@@ -11,8 +11,10 @@ import onnx.parser
 
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.backends.tvm.artifact import write_library
+from graphpress.backends.tvm.board.served import ServedModel
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.lowering.lower import lower
+from graphpress.backends.tvm.processor import runs_natively
 from graphpress.ir import Model, from_proto
 from graphpress.runtime import CompiledModel, Session
 
@@ -29,10 +31,11 @@ def graph(text: str, opset: int = 21, **weights: np.ndarray) -> Model:
 def compiled_outputs(
     model: Model, feed: Mapping[str, np.ndarray], isa: Isa, folder: Path, threads: int = 1
 ) -> dict[str, np.ndarray]:
-    """What the compiled model gives."""
+    """What the compiled model gives, on this processor or in an emulator."""
     program = lower(model, isa, threads)
     write_library(program, isa, folder)
-    return CompiledModel(folder, threads).run(feed)
+    runner = CompiledModel(folder, threads) if runs_natively(isa) else ServedModel(folder, isa, threads)
+    return runner.run(feed)
 
 
 def assert_like_onnxruntime(
