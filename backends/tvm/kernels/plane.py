@@ -114,8 +114,9 @@ class Plane:
         return replace(self, image_step=0)
 
     def flat(self) -> Plane:
-        """The same memory as one row of pixels; only without a halo."""
-        return replace(self, height=1, width=self.height * self.width) if self.halo == Halo() else self
+        """The same memory as one row of pixels; only where nothing lies between rows."""
+        alone = self.halo == Halo() and self.row == self.width * self.stride
+        return replace(self, height=1, width=self.height * self.width) if alone else self
 
 
 def whole_vectors(channels: int, lanes: int) -> int:

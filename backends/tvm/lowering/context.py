@@ -70,8 +70,22 @@ ELEMENTS: Mapping[DataType | None, str] = MappingProxyType(
 """What elements lie as in memory, by the type of a value."""
 
 
-VIEWS = ("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-"""Operators that move all elements of their first input and change none."""
+VIEWS = (
+    "DepthToSpace",
+    "Dropout",
+    "Expand",
+    "Flatten",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+)
+"""Operators that move elements of their first input and change none."""
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,8 @@ def reshaped(before: tuple[int, ...], order: Order, plane: Plane, after: tuple[i
 def reshaped_plane(plane: Plane, after: tuple[int, ...], order: Order) -> Plane:
     """The layout of a ``reshaped`` value in the memory of the value that it was."""
     wanted = plane_of(after, order, 1, plane.halo)
+    if _extents(wanted) == _extents(plane):
+        return plane
     stride = wanted.channels if plane.stride == plane.channels else plane.stride
     return replace(wanted, stride=stride, dtype=plane.dtype)
 
@@ -107,10 +109,13 @@ def reshaped_plane(plane: Plane, after: tuple[int, ...], order: Order) -> Plane:
 def _same_plane(plane: Plane, images: int, after: tuple[int, ...], order: Order) -> bool:
     """Whether a gap behind the channels, and a halo around pixels, stay where they are."""
     wanted = plane_of(after, order, 1)
-    if plane.halo != Halo():
-        sizes = (plane.channels, plane.height, plane.width, images)
-        return sizes == (wanted.channels, wanted.height, wanted.width, images_of(after, order))
+    if plane.halo != Halo() or plane.is_part:
+        return (*_extents(plane), images) == (*_extents(wanted), images_of(after, order))
     return plane.stride == plane.channels or plane.channels == wanted.channels
+
+
+def _extents(plane: Plane) -> tuple[int, int, int]:
+    return plane.height, plane.width, plane.channels
 
 
 def _blocks(before: tuple[int, ...], after: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphpress.backends.tvm.kernels.plane import Halo, Plane
 from graphpress.backends.tvm.kernels.window import TapWindow
 from graphpress.backends.tvm.lowering.refusal import refused
-from graphpress.ir import Graph, Node, NodeView, Value, input_of, is_standard, static_shape
+from graphpress.ir import Graph, Node, NodeView, Value, input_of, int_attribute, is_standard, static_shape
 from graphpress.ops.semantics.window import WindowAttributes
 
 
@@ -23,18 +23,31 @@ def halos(graph: Graph) -> dict[Value, Halo]:
             value = node.inputs[0]
             assert value is not None
             result[value] = result.get(value, Halo()).around(halo)
+    for node in reversed(list(graph)):
+        _hand_back(node, result)
     return result
+
+
+def _hand_back(node: Node, result: dict[Value, Halo]) -> None:
+    """What is split by channels has the halo that its parts need: they are parts of its memory."""
+    value = node.inputs[0] if node.inputs else None
+    if value is None or not is_standard(node, "Split") or int_attribute(node, "axis", 0) != 1:
+        return
+    for part in node.outputs:
+        if part in result:
+            result[value] = result.get(value, Halo()).around(result[part])
 
 
 def _halo(node: Node) -> Halo | None:
     size, result = static_shape(node.inputs[0]), static_shape(node.outputs[0])
-    if size is None or result is None or len(size) != 4:
+    if size is None or result is None or len(size) not in (3, 4):
         return None
-    window = _window(node, NodeView.of(node), (size[2], size[3]))
+    lengths, counts = ((1, 1, *shape[2:])[-2:] for shape in (size, result))
+    window = _window(node, NodeView.of(node), (lengths[0], lengths[1]))
     after = [
         max(0, (count - 1) * stride + (taps - 1) * step - pad - (length - 1))
         for count, stride, taps, step, pad, length in zip(
-            result[2:], window.strides, window.taps, window.dilations, window.pads, size[2:], strict=True
+            counts, window.strides, window.taps, window.dilations, window.pads, lengths, strict=True
         )
     ]
     return Halo(window.pads[0], window.pads[1], after[0], after[1])
@@ -42,11 +55,11 @@ def _halo(node: Node) -> Halo | None:
 
 def _window(node: Node, view: NodeView, size: tuple[int, int]) -> TapWindow:
     taps = view.integers("kernel_shape") or _taps(node)
-    if len(taps) != 2:
+    if len(taps) not in (1, 2):
         raise refused(node, f"its window has {len(taps)} axes")
-    whole = WindowAttributes.of(view).over(taps, size)
-    (top, _), (left, _) = whole.padding
-    return TapWindow((taps[0], taps[1]), _pair(whole.strides), _pair(whole.dilations), (top, left))
+    whole = WindowAttributes.of(view).over(taps, size[-len(taps) :])
+    pads = tuple(before for before, _ in whole.padding)
+    return TapWindow(_pair(taps, 1), _pair(whole.strides, 1), _pair(whole.dilations, 1), _pair(pads, 0))
 
 
 def _taps(node: Node) -> tuple[int, ...]:
@@ -54,5 +67,6 @@ def _taps(node: Node) -> tuple[int, ...]:
     return () if shape is None else shape[2:]
 
 
-def _pair(numbers: tuple[int, ...]) -> tuple[int, int]:
-    return numbers[0], numbers[1]
+def _pair(numbers: tuple[int, ...], missing: int) -> tuple[int, int]:
+    """Of rows and pixels; a line is one row."""
+    return (numbers[0] if len(numbers) > 1 else missing), numbers[-1]

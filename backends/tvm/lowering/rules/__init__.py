@@ -9,10 +9,13 @@ from graphpress.backends.tvm.lowering.rules import (
     attention,
     elementwise,
     gather,
+    joining,
     linear,
     movement,
     normalization,
     pooling,
+    slicing,
+    spatial,
 )
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 
@@ -21,10 +24,13 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **attention.RULES,
         **elementwise.RULES,
         **gather.RULES,
+        **joining.RULES,
         **linear.RULES,
         **movement.RULES,
         **normalization.RULES,
         **pooling.RULES,
+        **slicing.RULES,
+        **spatial.RULES,
     }
 )
 """Rules by operator."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
-from graphpress.backends.tvm.kernels.strided import strided_copy
 from graphpress.backends.tvm.lowering.context import Lowering, shape_of
-from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.layout import natural, reshaped, reshaped_plane, transposed
-from graphpress.backends.tvm.lowering.operands import spread
+from graphpress.backends.tvm.lowering.refusal import refused
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 from graphpress.ir import Node, NodeView
 
@@ -35,41 +32,19 @@ def _reshape(node: Node, lowering: Lowering) -> None:
     lowering.bind(result, encoding, order, source.memory, plane)
 
 
-def _concat(node: Node, lowering: Lowering) -> None:
-    """Each part is copied to where it begins."""
-    result = node.outputs[0]
-    axis = NodeView.of(node).axis(0, len(shape_of(result)))
-    rest = lowering.read(node, 0).order
-    order = (*(other for other in rest if other != axis), axis) if axis else rest
-    target = lowering.room(result, lowering.wanted(result), order)
-    first = 0
-    for index in range(len(node.inputs)):
-        source = lowering.read(node, index)
-        epilogue = Epilogue(unit=source.unit)
-        epilogue.into(target.unit)
-        part = replace(target.view, start=target.view.start + first * target.view.steps[axis])
-        kernel = strided_copy(source.shape, source.view, part, epilogue.stages)
-        lowering.emit(kernel, {"source": source.memory, "result": target.memory}, [node.name or ""])
-        first += source.shape[axis]
-
-
-def _expand(node: Node, lowering: Lowering) -> None:
-    """The same elements again and again."""
-    result = node.outputs[0]
-    source = lowering.read(node, 0)
-    target = lowering.room(result, lowering.wanted(result), natural(len(shape_of(result))))
-    epilogue = Epilogue(unit=source.unit)
-    epilogue.into(target.unit)
-    kernel = strided_copy(target.shape, spread(source, target.shape), target.view, epilogue.stages)
-    lowering.emit(kernel, {"source": source.memory, "result": target.memory}, [node.name or ""])
+def _identity(node: Node, lowering: Lowering) -> None:
+    """The same value under another name."""
+    if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
+        raise refused(node, "more than its first result is read")
+    source, encoding = lowering.moved(node)
+    lowering.bind(node.outputs[0], encoding, source.order, source.memory, source.plane)
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "Concat": _concat,
-        "Expand": _expand,
-        "Transpose": _transpose,
+        **dict.fromkeys(("Dropout", "Identity"), _identity),
         **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), _reshape),
+        "Transpose": _transpose,
     }
 )
 """Rules by operator."""
