@@ -199,8 +199,11 @@ class Tap:
     valid: Expr | None
 
     def load(self, place: StageContext) -> Expr:
-        """The vector there; one of the border where it is padding."""
-        return place.b.load(place.memory["source"], self.position.within(self.source), place.lanes)
+        """The vector there; one of the border where it is padding.
+
+        It has a name: inside a selection, which reads both sides, its place would be simplified as if it were valid.
+        """
+        return place.b.let(place.b.load(place.memory["source"], self.position.within(self.source), place.lanes))
 
 
 class Taps:
