@@ -259,6 +259,8 @@ class Isa:
         rounds: LLVM's intrinsic from floats to the nearest integers, ties to even; empty where two steps do it.
         needs: features of the processor, as /proc/cpuinfo calls them.
         family: the architecture, as ``uname -m`` prints it.
+        lookup: LLVM's intrinsic that picks floats of a vector by the low bits of whole numbers; empty where a vector
+            holds fewer than sixteen.
     """
 
     name: str
@@ -270,6 +272,7 @@ class Isa:
     rounds: str = ""
     needs: tuple[str, ...] = ()
     family: str = "x86_64"
+    lookup: str = ""
 
     @property
     def triple(self) -> str:
@@ -322,6 +325,7 @@ _AVX2 = ("avx2", "fma")
 _AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 _NEON = ("asimd",)
 _ROUND_512 = "llvm.x86.avx512.mask.cvtps2dq.512"
+_LOOKUP_512 = "llvm.x86.avx512.permvar.sf.512"
 _ROUND_256 = "llvm.x86.avx.cvt.ps2dq.256"
 _NARROW_256 = Narrowing("llvm.x86.avx2.packssdw", "llvm.x86.avx2.packuswb")
 _NARROW_512 = Narrowing("llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packuswb.512")
@@ -338,7 +342,17 @@ ISAS: Mapping[str, Isa] = MappingProxyType(
         for isa in (
             Isa("avx2", "haswell", 8, 16, _MADD_256, _NARROW_256, _ROUND_256, needs=_AVX2),
             Isa("avx-vnni", "alderlake", 8, 16, _VNNI_256, _NARROW_256, _ROUND_256, needs=(*_AVX2, "avx_vnni")),
-            Isa("avx512", "skylake-avx512", 16, 32, _MADD_512, _NARROW_512, _ROUND_512, needs=_AVX512),
+            Isa(
+                "avx512",
+                "skylake-avx512",
+                16,
+                32,
+                _MADD_512,
+                _NARROW_512,
+                _ROUND_512,
+                needs=_AVX512,
+                lookup=_LOOKUP_512,
+            ),
             Isa(
                 "avx512-vnni",
                 "icelake-server",
@@ -348,6 +362,7 @@ ISAS: Mapping[str, Isa] = MappingProxyType(
                 _NARROW_512,
                 _ROUND_512,
                 needs=(*_AVX512, "avx512_vnni"),
+                lookup=_LOOKUP_512,
             ),
             Isa("neon", "cortex-a72", 4, 32, WideningDot(), needs=_NEON, family="aarch64"),
             Isa("neon-dotprod", "cortex-a76", 4, 32, _SDOT, needs=(*_NEON, "asimddp"), family="aarch64"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+from graphpress.backends.tvm.program import Constant, Source
 
 
 @dataclass(frozen=True)
@@ -14,9 +17,36 @@ class Factors:
     Args:
         kernel: ``[outputs, inputs of a group, tap rows, tap columns]``, float32 or int8.
         bias: float32 or int32, per output.
-        scales: float32, per output: what integer sums are multiplied by; None for floats.
+        scales: float32, per output: what integer sums are multiplied by; None for sums of floats.
+        block_scales: float32 ``[blocks of inputs, outputs]``: what codes are multiplied by as they become floats; None
+            where they stay codes, or are floats.
     """
 
     kernel: np.ndarray
     bias: np.ndarray
     scales: np.ndarray | None = None
+    block_scales: np.ndarray | None = None
+
+
+def channel_operands(operands: Mapping[str, Source], count: int) -> dict[str, Source]:
+    """What stages read, numbers of channels with zeros behind them up to a count."""
+    known = {name: (operand, channels_of(operand)) for name, operand in operands.items()}
+    return {
+        name: operand if array is None else Constant(filled(array, count)) for name, (operand, array) in known.items()
+    }
+
+
+def filled(array: np.ndarray, count: int) -> np.ndarray:
+    """Numbers of channels, zeros behind them."""
+    result = np.zeros(count, array.dtype)
+    result[: array.size] = array.reshape(-1)
+    return result
+
+
+def channels_of(operand: Source) -> np.ndarray | None:
+    """The numbers of a constant that has one for each channel."""
+    if not isinstance(operand, Constant):
+        return None
+    plane = operand.plane
+    alone = plane is None or (plane.height == plane.width == operand.images == 1 and plane.channels > 1)
+    return operand.array if alone else None

@@ -7,6 +7,7 @@ from typing import Any
 import onnx
 from onnx import helper, inliner, numpy_helper
 
+from graphpress.analysis.linear import as_read
 from graphpress.backends.tvm.lowering.context import shape_of
 from graphpress.ir import AttributeType, DataType, Node, Value, constant, from_proto, opset_of
 from graphpress.runtime import Session
@@ -36,7 +37,7 @@ def model_of(node: Node) -> onnx.ModelProto:
         if value is None:
             continue
         if (known := constant(value)) is not None:
-            constants.append(numpy_helper.from_array(known, input_name(index)))
+            constants.append(numpy_helper.from_array(as_read(node, index, known), input_name(index)))
         else:
             inputs.append(_declared(value, input_name(index)))
     names = ["" if value is None else input_name(index) for index, value in enumerate(node.inputs)]

@@ -4,7 +4,7 @@
                                                           of the source holds z
 
 Codes are multiplied where the input is read in bytes and the weights are bytes without a zero-point; everything else is
-computed in floats, of the weights that the codes decode to.
+computed in floats, of the weights that the codes decode to; those of a matrix product become floats as they are read.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from types import MappingProxyType
 
 import numpy as np
 
-from graphpress.analysis.linear import LinearOp, linear_op_of
+from graphpress.analysis.linear import LinearOp, as_read, linear_op_of
 from graphpress.analysis.linear.bias import adder_of, constant_operand
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.kernels.depthwise import Depthwise, can_zip, exact_in_floats, packed_taps, per_lane
 from graphpress.backends.tvm.kernels.packing import merged_groups, packed_weights, per_channel
+from graphpress.backends.tvm.kernels.plane import whole_vectors
 from graphpress.backends.tvm.kernels.product import Product, Tile
 from graphpress.backends.tvm.kernels.window import TapWindow
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
-from graphpress.backends.tvm.lowering.factors import Factors
+from graphpress.backends.tvm.lowering.factors import Factors, channel_operands, channels_of
 from graphpress.backends.tvm.lowering.fusion import ChainEnd, finish
 from graphpress.backends.tvm.lowering.layout import Order, channels_last, natural
 from graphpress.backends.tvm.lowering.operands import last
 from graphpress.backends.tvm.lowering.refusal import refused
 from graphpress.backends.tvm.lowering.rules.matmul import lower_product
 from graphpress.backends.tvm.lowering.rules.rule import Rule
+from graphpress.backends.tvm.lowering.weight_only import emit_weight_only, weight_only_factors
 from graphpress.backends.tvm.lowering.windows import window_of
 from graphpress.backends.tvm.lowering.winograd import emit_winograd, winograd_tile
-from graphpress.backends.tvm.program import Constant, Source
+from graphpress.backends.tvm.program import Constant
 from graphpress.backends.tvm.tiles import rule_tile
 from graphpress.ir import Node, NodeView, constant
 from graphpress.ir.encoding import AffineEncoding, codes_of, read_encoding
@@ -57,7 +59,9 @@ def _linear(node: Node, lowering: Lowering) -> None:
     order = channels_last(len(shape_of(op.data))) if op.is_convolution else _rows_order(op, lowering)
     source = lowering.read(node, 0, order)
     adder = _adder_of(op)
-    factors = _integer_factors(op, source, lowering.isa, adder) or _float_factors(op, adder)
+    bias = _bias_numbers(op, adder)
+    integer = _integer_factors(op, source, lowering.isa, adder)
+    factors = integer or weight_only_factors(op, bias) or _float_factors(op, bias)
     if factors.scales is None and source.codes is not None:
         source = lowering.form(op.data, None, order)
     window = window_of(node, source.plane) if op.is_convolution else TapWindow()
@@ -66,7 +70,9 @@ def _linear(node: Node, lowering: Lowering) -> None:
     if adder is not None:
         lowering.done.add(adder)
         target = replace(target, nodes=(node.name or "", *target.nodes))
-    if op.groups > 1 and op.groups == source.plane.channels == op.channels_out:
+    if factors.block_scales is not None:
+        emit_weight_only(lowering, source, target, factors)
+    elif op.groups > 1 and op.groups == source.plane.channels == op.channels_out:
         _emit_depthwise(lowering, source, target, window, factors)
     elif op.groups == 1 and (m := winograd_tile(source.plane, target.store.plane, window, lowering.isa)):
         emit_winograd(lowering, source, target, window, factors, m)
@@ -101,9 +107,8 @@ def _kernel_of(op: LinearOp, stored: np.ndarray) -> np.ndarray:
     return flat
 
 
-def _float_factors(op: LinearOp, adder: Node | None) -> Factors:
-    bias = _bias_numbers(op, adder)
-    kernel = _kernel_of(op, op.stored_weight()) * np.float32(op.alpha)
+def _float_factors(op: LinearOp, bias: np.ndarray) -> Factors:
+    kernel = _kernel_of(op, as_read(op.node, op.weight_index, op.stored_weight())) * np.float32(op.alpha)
     return Factors(np.ascontiguousarray(kernel, np.float32), bias.astype(np.float32))
 
 
@@ -161,25 +166,11 @@ def _emit_product(
     operands = {
         "source": source.memory,
         "weights": Constant(packed_weights(product, kernel, isa)),
-        **{
-            name: Constant(per_channel(product, array, isa))
-            if (array := _channels_of(operand)) is not None
-            else operand
-            for name, operand in target.epilogue.operands.items()
-        },
+        **channel_operands(target.epilogue.operands, whole_vectors(product.store.plane.channels, isa.lanes)),
         "bias": Constant(per_channel(product, factors.bias, isa)),
         "result": target.operand.memory,
     }
     lowering.emit(product, operands, target.nodes, source.images)
-
-
-def _channels_of(operand: Source) -> np.ndarray | None:
-    """The numbers of a constant that has one for each channel."""
-    if not isinstance(operand, Constant):
-        return None
-    plane = operand.plane
-    alone = plane is None or (plane.height == plane.width == operand.images == 1 and plane.channels > 1)
-    return operand.array if alone else None
 
 
 def _with_zeros(kernel: np.ndarray, joined: int, groups: int) -> np.ndarray:
@@ -200,7 +191,7 @@ def _emit_depthwise(
     integer = factors.scales is not None
     bytes_ = integer and (isa.dot.prefers_bytes or not exact_in_floats(factors.kernel, factors.bias))
     stages = tuple(target.epilogue.stages)
-    numbers = {name: _channels_of(operand) for name, operand in target.epilogue.operands.items()}
+    numbers = {name: channels_of(operand) for name, operand in target.epilogue.operands.items()}
     store = target.store
     zipped = bytes_ and can_zip(store, isa) and all(array is not None for array in numbers.values())
     columns = min(store.plane.width, ZIPPED_COLUMNS) if zipped else _columns(store.plane.width)

@@ -1,0 +1,45 @@
+"""Weights that are integers, under activations that are floats: they stay in four or eight bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from kernel_checks.graphs import compiled_outputs, graph
+
+from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
+from graphpress.backends.tvm.kernels.weight_only import WeightOnlyProduct
+from graphpress.backends.tvm.lowering.lower import lower
+from graphpress.manager.contract import Context
+from graphpress.passes.quantize.quantize_weights import QuantizeWeights
+from graphpress.runtime import Session
+from graphpress.targets import load_target
+
+TEXT = """(float[1,3,64] x) => (float[3,40] z) {
+    a = MatMul(x, w)
+    b = Add(a, bias)
+    c = Relu(b)
+    d = Reshape(c, shape)
+    z = Gemm<transB = 1>(d, v, u)
+}"""
+
+
+def network():
+    """Two products, the second's weights as [outputs, inputs]."""
+    rng = np.random.default_rng(0)
+    shapes = {"w": (64, 96), "bias": (96,), "v": (40, 96), "u": (40,)}
+    weights = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    return graph(TEXT, **weights, shape=np.array([3, 96]))
+
+
+@pytest.mark.parametrize("dtype", ["int4", "int8"])
+def test_quantized_weights_stay_quantized(dtype, newest, tmp_path):
+    model, feed = network(), {"x": np.random.default_rng(1).standard_normal((1, 3, 64)).astype(np.float32)}
+    original, target = network(), load_target("cpu")
+    QuantizeWeights(dtype=dtype, block_size=32).run(model, Context(target=target, original=original))
+    kernels = [step.kernel for step in lower(model, newest).steps]
+    products = [kernel for kernel in kernels if isinstance(kernel, WeightOnlyProduct)]
+    assert [product.bits for product in products] == [int(dtype[3:])] * 2
+    delivered = OnnxRuntimeBackend().prepare(model, target).delivered
+    expected = Session(delivered, optimization="none").run(feed)["z"]
+    result = compiled_outputs(model, feed, newest, tmp_path)["z"]
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-4)
