@@ -84,7 +84,7 @@ class TvmBackend(Backend):
         from graphpress.backends.tvm.tuning.tuner import lower_tuned
 
         isa = isa_of(options.target)
-        program, notes = lower_tuned(_for_one_image(prepared.annotated), isa, options, _batch_axes(prepared.annotated))
+        program, notes = lower_tuned(specialized(prepared.annotated), isa, options, _batch_axes(prepared.annotated))
         with scratch_folder() as scratch:
             presented = LibraryOptions(options.name, batched=_is_batched(prepared.annotated))
             write_library(program, isa, scratch, options.cache, presented)
@@ -198,7 +198,7 @@ def _for_board(artifact: TvmArtifact, isa: Isa, prepared: Prepared, options: Com
     return artifact if runner is None else BoardArtifact(artifact, runner)
 
 
-def _for_one_image(annotated: Model) -> Model:
+def specialized(annotated: Model) -> Model:
     """A copy in which all shapes are known, of one image where their number is open, and what follows from them."""
     from graphpress.backends.tvm.lowering.constants import fold_constants
 

@@ -144,7 +144,9 @@ def _integer_factors(op: LinearOp, source: StoredValue, isa: Isa, adder: Node | 
 
 def _bias_codes(op: LinearOp, adder: Node | None, scales: np.ndarray) -> np.ndarray:
     """The bias in units of the sums."""
-    encoding = read_encoding(op.node, op.bias_index) if op.bias_index is not None else None
+    if op.bias is None and adder is None:
+        return np.zeros(op.channels_out, np.int64)
+    encoding = None if op.bias is None or op.bias_index is None else read_encoding(op.node, op.bias_index)
     if isinstance(encoding, AffineEncoding) and op.bias is not None and op.bias.const_value is not None:
         return codes_of(op.bias.const_value, encoding).reshape(-1).astype(np.int64)
     codes: np.ndarray = np.rint(_bias_numbers(op, adder) / scales).astype(np.int64)
