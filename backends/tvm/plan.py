@@ -1,7 +1,8 @@
 """Where buffers lie in the arena.
 
 Buffers whose lifetimes do not overlap share memory. Halos are filled once, before the first run, so that a buffer with
-one shares memory only with buffers of the same layout and fill: nobody else writes where its halo lies.
+one shares memory only with buffers of the same layout and fill: nobody else writes where its halo lies. What is
+padded by constants keeps its border likewise, and shares with nobody.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def plan_memory(program: Program) -> MemoryPlan:
     for buffers in sorted(slots, key=lambda slot: (-slot[0].bytes, lives[slot[0]])):
         size = _aligned(buffers[0].bytes)
         # A halo has to stay as it is from the first run to the last.
-        spans = [lives[buffers[0]]] if buffers[0].plane.halo == NO_HALO else [Lifetime(0, len(program.steps))]
+        spans = [Lifetime(0, len(program.steps))] if _stays(buffers[0]) else [lives[buffers[0]]]
         offset = _lowest(size, spans, placed)
         placed.append((offset, size, spans))
         offsets.update(dict.fromkeys(buffers, offset))
@@ -69,13 +70,23 @@ def _slots(lives: Mapping[Buffer, Lifetime]) -> list[list[Buffer]]:
     for buffer, life in sorted(lives.items(), key=lambda item: item[1]):
         kinds = alike[buffer.plane, buffer.fill, buffer.images]
         free = next((slot for slot in kinds if lives[slot[-1]].last < life.first), None)
-        if free is not None and buffer.plane.halo != NO_HALO:
+        if free is not None and _is_bordered(buffer):
             free.append(buffer)
             continue
         slots.append([buffer])
-        if buffer.plane.halo != NO_HALO:
+        if _is_bordered(buffer):
             kinds.append(slots[-1])
     return slots
+
+
+def _is_bordered(buffer: Buffer) -> bool:
+    """Whether it has a halo, and nothing else that stays."""
+    return buffer.plane.halo != NO_HALO and not buffer.keeps
+
+
+def _stays(buffer: Buffer) -> bool:
+    """Whether something in it was filled before the first run, and is never written again."""
+    return buffer.plane.halo != NO_HALO or buffer.keeps
 
 
 def _lowest(size: int, spans: Sequence[Lifetime], placed: Sequence[tuple[int, int, Sequence[Lifetime]]]) -> int:

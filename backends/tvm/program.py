@@ -20,12 +20,14 @@ class Buffer:
         fill: what its halo holds: the zero-point of codes, else 0.
         name: of the value that it holds, for messages.
         images: that lie one behind the other.
+        keeps: whether more than its halo keeps from run to run what it was filled with: nothing else may lie there.
     """
 
     plane: Plane
     fill: int = 0
     name: str = ""
     images: int = 1
+    keeps: bool = False
 
     @property
     def bytes(self) -> int:

@@ -13,7 +13,10 @@ from graphpress.backends.tvm.lowering.rules import (
     linear,
     movement,
     normalization,
+    padding,
     pooling,
+    reduction,
+    resizing,
     slicing,
     spatial,
 )
@@ -28,7 +31,10 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **linear.RULES,
         **movement.RULES,
         **normalization.RULES,
+        **padding.RULES,
         **pooling.RULES,
+        **reduction.RULES,
+        **resizing.RULES,
         **slicing.RULES,
         **spatial.RULES,
     }

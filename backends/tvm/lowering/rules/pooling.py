@@ -11,6 +11,7 @@ from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.fusion import finish
 from graphpress.backends.tvm.lowering.layout import channels_last
 from graphpress.backends.tvm.lowering.refusal import refused
+from graphpress.backends.tvm.lowering.rules.reduction import reduce_axes
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 from graphpress.backends.tvm.lowering.windows import window_of
 from graphpress.ir import Node, NodeView
@@ -47,7 +48,8 @@ def _average_pool(node: Node, lowering: Lowering) -> None:
 
 def _global_average_pool(node: Node, lowering: Lowering) -> None:
     if (rank := len(shape_of(node.outputs[0]))) != RANK:
-        raise refused(node, f"it has {rank} axes")
+        reduce_axes(node, lowering)
+        return
     source = lowering.read(node, 0, channels_last(rank))
     epilogue = Epilogue(unit=source.unit, summed=source.plane.height * source.plane.width)
     target = finish(lowering, node, source.order, epilogue)
