@@ -33,7 +33,7 @@ from graphpress.ir import DataType, Node, NodeView, Value
 from graphpress.ops.semantics.axes import reduced_axes
 
 
-class Reduction(NamedTuple):
+class ReductionRule(NamedTuple):
     """What an operator reduces by.
 
     Args:
@@ -49,19 +49,19 @@ class Reduction(NamedTuple):
     then: str = ""
 
 
-REDUCTIONS: Mapping[str, Reduction] = MappingProxyType(
+REDUCTIONS: Mapping[str, ReductionRule] = MappingProxyType(
     {
-        "GlobalAveragePool": Reduction("sum", mean=True),
-        "GlobalMaxPool": Reduction("max"),
-        "ReduceL1": Reduction("sum_of_magnitudes"),
-        "ReduceL2": Reduction("sum_of_squares", linear=False, then="sqrt"),
-        "ReduceLogSum": Reduction("sum", then="log"),
-        "ReduceMax": Reduction("max"),
-        "ReduceMean": Reduction("sum", mean=True),
-        "ReduceMin": Reduction("min"),
-        "ReduceProd": Reduction("product", linear=False),
-        "ReduceSum": Reduction("sum"),
-        "ReduceSumSquare": Reduction("sum_of_squares", linear=False),
+        "GlobalAveragePool": ReductionRule("sum", mean=True),
+        "GlobalMaxPool": ReductionRule("max"),
+        "ReduceL1": ReductionRule("sum_of_magnitudes"),
+        "ReduceL2": ReductionRule("sum_of_squares", linear=False, then="sqrt"),
+        "ReduceLogSum": ReductionRule("sum", then="log"),
+        "ReduceMax": ReductionRule("max"),
+        "ReduceMean": ReductionRule("sum", mean=True),
+        "ReduceMin": ReductionRule("min"),
+        "ReduceProd": ReductionRule("product", linear=False),
+        "ReduceSum": ReductionRule("sum"),
+        "ReduceSumSquare": ReductionRule("sum_of_squares", linear=False),
     }
 )
 """Reductions by operator."""
