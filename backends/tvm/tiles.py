@@ -41,14 +41,15 @@ def _ordered(product: Product, tile: Tile, isa: Isa, threads: int) -> Product:
 
 def _candidates(product: Product, isa: Isa) -> Iterator[Tile]:
     plane, vectors = product.store.plane, product.vectors(isa)
-    unroll = 2 if product.integer else 4
+    unroll = max(2, isa.dot.together) if product.integer else 4
     # Integer products take their activations from registers: where sums fill almost all, some are spilled.
     most = isa.registers * 3 // 4 if product.integer else isa.registers
     for wide in range(1, min(vectors, 12 if plane.width == 1 else 4) + 1):
         for rows in (1,) if product.rowwise else (1, 2, 3):
             for columns in range(1, min(plane.width, 28) + 1):
                 tile = Tile(rows, columns, wide, unroll)
-                if rows <= plane.height and tile.fits(isa) and rows * columns * wide <= most:
+                sums = rows * columns * wide * product.sums_per_channel(isa)
+                if rows <= plane.height and replace(product, tile=tile).fits(isa) and sums <= most:
                     yield tile
 
 

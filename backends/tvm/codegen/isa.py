@@ -8,13 +8,13 @@ how the codes must be written for it:
     maddubs    pmaddubsw and pmaddwd: the same, exact while two products fit in 16 bits (weights of 7 bits)
     usdot      the same on Arm (i8mm)
     sdot       signed activations: every zero-point is 128 less, which costs nothing at run time
-    widening   no such instruction: bytes become 16-bit numbers, which multiply into 32 bits (smlal)
+    widening   no such instruction: bytes multiply into 16 bits (smull), pairs of products add up in 32 (sadalp)
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Protocol
@@ -54,32 +54,64 @@ class Dot(Protocol):
         """The largest weight, by its absolute value, with which it is exact."""
         ...
 
-    def operand(self, b: KernelBuilder, memory: Memory, offset: Expr) -> Expr:
-        """Four activations, as ``multiply`` takes them."""
+    @property
+    def partial(self) -> int:
+        """Sums that an accumulator holds for each output channel, which are added at the very end."""
+        ...
+
+    @property
+    def together(self) -> int:
+        """Steps whose activations are loaded at once, because each is picked out of a vector for nothing."""
+        ...
+
+    def operands(self, b: KernelBuilder, memory: Memory, offset: Expr, steps: int) -> Sequence[Expr]:
+        """Four activations for each of one step, or of so many as are loaded together, as ``multiply`` takes them."""
+        ...
+
+    def start(self, bias: Expr, lanes: int) -> Expr:
+        """An accumulator that holds a number per output channel."""
+        ...
+
+    def total(self, accumulator: Expr, lanes: int) -> Expr:
+        """A number per output channel."""
         ...
 
     def multiply(self, accumulator: Expr, activations: Expr, weights: Expr, lanes: int) -> Expr:
         """The accumulator with the products added.
 
         Args:
-            accumulator: int32, one lane per output channel.
-            activations: of ``operand``.
+            accumulator: of ``start``.
+            activations: of ``operands``.
             weights: int8, four in a row per output channel.
             lanes: output channels.
         """
         ...
 
     def products(self, accumulator: Expr, bytes_: Expr, weights: Expr, lanes: int) -> Expr:
-        """The same where each output channel has four activations of its own, given as int8."""
+        """The same where each output channel has four activations of its own, given as int8, and one sum."""
         ...
 
 
 class BytesDot(ABC):
     """What takes four bytes at a time: those of one pixel spread over all lanes are a case of its ``products``."""
 
-    def operand(self, b: KernelBuilder, memory: Memory, offset: Expr) -> Expr:
-        """Four bytes as one 32-bit number."""
-        return b.let(tirx.reinterpret("int32", b.load(memory, offset, GROUP)))
+    partial: int = 1
+    together: int = 1
+
+    def operands(self, b: KernelBuilder, memory: Memory, offset: Expr, steps: int) -> Sequence[Expr]:
+        """Each four bytes as one 32-bit number."""
+        if steps == 1:
+            return [b.let(tirx.reinterpret("int32", b.load(memory, offset, GROUP)))]
+        numbers = b.let(tirx.reinterpret(typed("int32", steps), b.load(memory, offset, GROUP * steps)))
+        return [tirx.Shuffle([numbers], [tirx.const(step, "int32")]) for step in range(steps)]
+
+    def start(self, bias: Expr, lanes: int) -> Expr:
+        """As it is."""
+        return bias
+
+    def total(self, accumulator: Expr, lanes: int) -> Expr:
+        """As it is."""
+        return accumulator
 
     def multiply(self, accumulator: Expr, activations: Expr, weights: Expr, lanes: int) -> Expr:
         """The same four activations for each output channel."""
@@ -99,11 +131,13 @@ class FourByteDot(BytesDot):
         activations: type of the activations' codes.
         intrinsic: LLVM's name of it.
         weights_first: the order of the factors.
+        together: as ``Dot`` has it.
     """
 
     activations: str
     intrinsic: str
     weights_first: bool = False
+    together: int = 1
     prefers_bytes: bool = True
     largest_weight: int = 128
 
@@ -137,41 +171,59 @@ class MaddubsDot(BytesDot):
 
 
 @dataclass(frozen=True)
-class WideningDot:
-    """No instruction for bytes: 16-bit numbers multiply into 32 bits.
+class WideningDot(BytesDot):
+    """No such instruction: bytes multiply into 16 bits (smull), and neighbors are added into 32 (sadalp).
+
+    An accumulator holds two sums for each output channel, of the first and the last two of four products.
 
     Args:
         activations: type of the activations' codes.
     """
 
     activations: str = "int8"
+    partial: int = 2
     prefers_bytes: bool = False
     largest_weight: int = 128
 
-    def operand(self, b: KernelBuilder, memory: Memory, offset: Expr) -> Expr:
-        """The four bytes one by one."""
-        return [b.let(b.load(memory, offset + place).astype("int16")) for place in range(GROUP)]
+    def start(self, bias: Expr, lanes: int) -> Expr:
+        """The numbers with zeros between."""
+        places = [place for lane in range(lanes) for place in (lane, lanes)]
+        return _picked([bias, splat(0, lanes, "int32")], places)
+
+    def total(self, accumulator: Expr, lanes: int) -> Expr:
+        """Neighbors added."""
+        return self._folded(*(_picked([accumulator], range(start, start + lanes)) for start in (0, lanes)))
 
     def multiply(self, accumulator: Expr, activations: Expr, weights: Expr, lanes: int) -> Expr:
-        """Four multiplications of a vector by a number."""
-        for place, activation in enumerate(activations):
-            picked = [tirx.const(GROUP * lane + place, "int32") for lane in range(lanes)]
-            factor = tirx.Shuffle([weights], picked).astype(typed("int16", lanes)).astype(typed("int32", lanes))
-            accumulator = accumulator + factor * splat(activation, lanes).astype(typed("int32", lanes))
-        return accumulator
+        """Two instructions for half of the bytes."""
+        spread = tirx.reinterpret(typed("int8", HALF), splat(activations, 2))
+        halves = [
+            _picked([accumulator], range(start, start + lanes)) + self._pairs(spread, weights, 2 * start)
+            for start in (0, lanes)
+        ]
+        return _picked(halves, range(2 * lanes))
 
     def products(self, accumulator: Expr, bytes_: Expr, weights: Expr, lanes: int) -> Expr:
-        """Bytes multiply into 16 bits, and neighbors are added twice, the first time into 32 bits."""
-        pairs = [self._pairs(bytes_, weights, start) for start in (0, HALF)]
-        return accumulator + tirx.call_llvm_pure_intrin(typed("int32", lanes), "llvm.aarch64.neon.addp.v4i32", *pairs)
+        """Pairs of products, and pairs of those."""
+        halves = (_picked([bytes_], range(start, start + HALF)) for start in (0, HALF))
+        pairs = [self._pairs(half, weights, HALF * number) for number, half in enumerate(halves)]
+        return accumulator + self._folded(*pairs)
 
     @staticmethod
     def _pairs(bytes_: Expr, weights: Expr, start: int) -> Expr:
-        """Sums of two products, of half of the bytes."""
-        half = [tirx.const(start + place, "int32") for place in range(HALF)]
-        factors = [tirx.Shuffle([vector], half) for vector in (bytes_, weights)]
-        products = tirx.call_llvm_pure_intrin("int16x8", "llvm.aarch64.neon.smull.v8i16", *factors)
+        """Sums of two products: of eight bytes with as many weights."""
+        half = _picked([weights], range(start, start + HALF))
+        products = tirx.call_llvm_pure_intrin("int16x8", "llvm.aarch64.neon.smull.v8i16", bytes_, half)
         return tirx.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", products)
+
+    @staticmethod
+    def _folded(first: Expr, last: Expr) -> Expr:
+        return tirx.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.addp.v4i32", first, last)
+
+
+def _picked(vectors: Sequence[Expr], places: Iterable[int]) -> Expr:
+    """Lanes of vectors, counted through all of them."""
+    return tirx.Shuffle(list(vectors), [tirx.const(place, "int32") for place in places])
 
 
 @dataclass(frozen=True)
@@ -333,8 +385,8 @@ _MADD_256 = MaddubsDot("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
 _MADD_512 = MaddubsDot("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
 _VNNI_256 = FourByteDot("uint8", "llvm.x86.avx512.vpdpbusd.256")
 _VNNI_512 = FourByteDot("uint8", "llvm.x86.avx512.vpdpbusd.512")
-_SDOT = FourByteDot("int8", "llvm.aarch64.neon.sdot.v4i32.v16i8", weights_first=True)
-_USDOT = FourByteDot("uint8", "llvm.aarch64.neon.usdot.v4i32.v16i8")
+_SDOT = FourByteDot("int8", "llvm.aarch64.neon.sdot.v4i32.v16i8", weights_first=True, together=4)
+_USDOT = FourByteDot("uint8", "llvm.aarch64.neon.usdot.v4i32.v16i8", together=4)
 
 ISAS: Mapping[str, Isa] = MappingProxyType(
     {

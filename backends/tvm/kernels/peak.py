@@ -44,8 +44,12 @@ class Peak:
         return Pointer("source", self.activations), Pointer("weights", weights), Pointer("result", sums)
 
     def accumulators(self, isa: Isa) -> int:
-        """Vectors of sums: all registers but those of the factors and an activation."""
-        return isa.registers - FACTORS - 2
+        """Vectors of output channels that are summed: all registers but those of the factors and an activation."""
+        return (isa.registers - FACTORS - 2) // self.sums_per_channel(isa)
+
+    def sums_per_channel(self, isa: Isa) -> int:
+        """Sums of an accumulator for each output channel."""
+        return isa.dot.partial if self.integer else 1
 
     @property
     def step(self) -> int:
@@ -63,26 +67,30 @@ class Peak:
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """Multiply, and write the sum of all accumulators."""
         lanes, count = isa.lanes, self.accumulators(isa)
-        sums = b.registers(count * lanes, memory["result"].dtype)
-        start = b.let(b.load(memory["result"], 0, lanes))
+        width = lanes * self.sums_per_channel(isa)
+        sums = b.registers(count * width, memory["result"].dtype)
+        first = b.load(memory["result"], 0, lanes)
+        start = b.let(isa.dot.start(first, lanes) if self.integer else first)
         for place in range(count):
-            b.store(sums, place * lanes, start, lanes)
+            b.store(sums, place * width, start, width)
         with b.loop(ROUNDS, "round") as number:
             self._round(b, isa, memory, sums, b.let(number % PLACES))
-        total = b.load(sums, 0, lanes)
+        total = b.load(sums, 0, width)
         for place in range(1, count):
-            total = total + b.load(sums, place * lanes, lanes)
-        b.store(memory["result"], 0, total, lanes)
+            total = total + b.load(sums, place * width, width)
+        b.store(memory["result"], 0, isa.dot.total(total, lanes) if self.integer else total, lanes)
 
     def _round(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], sums: Memory, turn: Expr) -> None:
         lanes, width, elements = isa.lanes, isa.lanes * self.step, self.accumulators(isa) // FACTORS
+        sums_width = lanes * self.sums_per_channel(isa)
         weights, source = memory["weights"], memory["source"]
         factors = [b.let(b.load(weights, turn * (FACTORS * width) + place * width, width)) for place in range(FACTORS)]
         for place in range(elements):
             at = (turn * elements + place) * self.step
-            element = isa.dot.operand(b, source, at) if self.integer else b.let(splat(b.load(source, at), lanes))
+            floats = None if self.integer else b.let(splat(b.load(source, at), lanes))
+            element = isa.dot.operands(b, source, at, 1)[0] if floats is None else floats
             for column, factor in enumerate(factors):
-                where = (place * FACTORS + column) * lanes
-                total = b.load(sums, where, lanes)
+                where = (place * FACTORS + column) * sums_width
+                total = b.load(sums, where, sums_width)
                 added = isa.dot.multiply(total, element, factor, lanes) if self.integer else total + element * factor
-                b.store(sums, where, added, lanes)
+                b.store(sums, where, added, sums_width)

@@ -16,7 +16,7 @@ where weights come from beyond the second-level cache.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,10 +64,6 @@ class Tile:
     row_groups: int = 1
     prefetch: bool = False
 
-    def fits(self, isa: Isa) -> bool:
-        """Whether accumulators, weights and one activation have registers."""
-        return self.rows * self.columns * self.vectors + self.vectors + 1 < isa.registers
-
 
 @dataclass(frozen=True)
 class Product:
@@ -107,6 +103,16 @@ class Product:
     def accumulator(self) -> str:
         """Type of the sums."""
         return "int32" if self.integer else FLOAT
+
+    def sums_per_channel(self, isa: Isa) -> int:
+        """Sums of an accumulator for each output channel."""
+        return isa.dot.partial if self.integer else 1
+
+    def fits(self, isa: Isa) -> bool:
+        """Whether the sums, weights and activations of the tile have registers."""
+        pixels, vectors = self.tile.rows * self.tile.columns, self.tile.vectors
+        loaded = pixels if self.integer and isa.dot.together > 1 else 1
+        return pixels * vectors * self.sums_per_channel(isa) + vectors + loaded < isa.registers
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -246,6 +252,7 @@ class _MicroKernel:
     ) -> None:
         self.writer, self.b, self.product = writer, writer.b, writer.product
         self.lanes, self.vectors = writer.lanes, size[2]
+        self.width = writer.lanes * writer.product.sums_per_channel(writer.isa)
         self.corner, self.group = corner, group
         self.pixels = [(row, column) for row in range(size[0]) for column in range(size[1])]
         matrix = self.product.store.plane.stride // self.lanes * writer.vector_weights
@@ -259,11 +266,12 @@ class _MicroKernel:
         self._finish(sums)
 
     def _start(self) -> Memory:
-        sums = self.b.registers(len(self.pixels) * self.vectors * self.lanes, self.product.accumulator)
+        sums = self.b.registers(len(self.pixels) * self.vectors * self.width, self.product.accumulator)
         for vector in range(self.vectors):
             bias = self.b.let(self.b.load(self.memory("bias"), self.corner.channel + vector * self.lanes, self.lanes))
+            start = self.writer.isa.dot.start(bias, self.lanes) if self.product.integer else bias
             for pixel in range(len(self.pixels)):
-                self.b.store(sums, self._sum(pixel, vector), bias, self.lanes)
+                self.b.store(sums, self._sum(pixel, vector), start, self.width)
         return sums
 
     def memory(self, name: str) -> Memory:
@@ -272,7 +280,7 @@ class _MicroKernel:
 
     def _sum(self, pixel: int, vector: int) -> int:
         """Where a sum lies among the registers."""
-        return (pixel * self.vectors + vector) * self.lanes
+        return (pixel * self.vectors + vector) * self.width
 
     # -- reduction ------------------------------------------------------------------------------------------------
 
@@ -292,38 +300,49 @@ class _MicroKernel:
             )
             weights = b.let(self.weights_at + tap * (product.run * self.vectors * self.lanes))
             with b.loop(steps // unroll, "step") as step:
-                for offset in range(unroll):
-                    self._step(sums, at, weights, step * unroll + offset)
+                for first, count in self._together(unroll):
+                    self._steps(sums, at, weights, step * unroll + first, count)
                 block.ask(tap * (steps // unroll) + step)
             for rest in range(steps - steps % unroll, steps):
-                self._step(sums, at, weights, rest)
+                self._steps(sums, at, weights, rest, 1)
 
-    def _step(self, sums: Memory, at: Expr, weights: Expr, step: Expr) -> None:
-        """Multiply the pixels' elements of one step by its weights."""
-        b, product, lanes = self.b, self.product, self.lanes
-        width = product.step * lanes
-        factors = [
-            b.let(b.load(self.memory("weights"), weights + step * (self.vectors * width) + vector * width, width))
-            for vector in range(self.vectors)
-        ]
-        for pixel, (row, column) in enumerate(self.pixels):
-            place = at + step * product.step + self._moved(row, column)
-            element = self._element(place)
-            for vector, factor in enumerate(factors):
-                where = self._sum(pixel, vector)
-                total = self._added(b.load(sums, where, lanes), element, factor)
-                b.store(sums, where, total, lanes)
+    def _together(self, steps: int) -> Iterator[tuple[int, int]]:
+        """Steps in runs whose activations are loaded at once: the first of each, and how many there are."""
+        many = self.writer.isa.dot.together if self.product.integer else 1
+        whole = steps // many * many
+        yield from ((first, many) for first in range(0, whole, many))
+        yield from ((first, 1) for first in range(whole, steps))
+
+    def _steps(self, sums: Memory, at: Expr, weights: Expr, first: Expr, count: int) -> None:
+        """Multiply the pixels' elements of some steps by their weights."""
+        loaded = [self._elements(at, first, pixel, count) for pixel in self.pixels if count > 1]
+        for offset in range(count):
+            factors = self._factors(weights, first + offset)
+            for number, pixel in enumerate(self.pixels):
+                element = loaded[number][offset] if loaded else self._elements(at, first, pixel, 1)[0]
+                for vector, factor in enumerate(factors):
+                    where = self._sum(number, vector)
+                    total = self._added(self.b.load(sums, where, self.width), element, factor)
+                    self.b.store(sums, where, total, self.width)
+
+    def _factors(self, weights: Expr, step: Expr) -> list[Expr]:
+        """The weights of a step, a vector for each of output channels."""
+        b, width = self.b, self.product.step * self.lanes
+        start = weights + step * (self.vectors * width)
+        return [b.let(b.load(self.memory("weights"), start + vector * width, width)) for vector in range(self.vectors)]
+
+    def _elements(self, at: Expr, step: Expr, pixel: tuple[int, int], count: int) -> Sequence[Expr]:
+        """What a pixel has for some steps."""
+        source, isa = self.memory("source"), self.writer.isa
+        place = at + step * self.product.step + self._moved(*pixel)
+        if self.product.integer:
+            return isa.dot.operands(self.b, source, place, count)
+        return [self.b.let(splat(self.b.load(source, place), self.lanes))]
 
     def _moved(self, row: int, column: int) -> int:
         """From the tile's first pixel to another, in the source."""
         source, strides = self.product.source, self.product.window.strides
         return row * strides[0] * source.row + column * strides[1] * source.stride
-
-    def _element(self, place: Expr) -> Expr:
-        source, isa = self.memory("source"), self.writer.isa
-        if self.product.integer:
-            return isa.dot.operand(self.b, source, place)
-        return self.b.let(splat(self.b.load(source, place), self.lanes))
 
     def _added(self, total: Expr, element: Expr, factor: Expr) -> Expr:
         if self.product.integer:
@@ -343,8 +362,10 @@ class _MicroKernel:
         self.product.store.write_all(place, runs)
 
     def _total(self, sums: Memory, pixel: int, vector: int) -> Expr:
-        total = self.b.load(sums, self._sum(pixel, vector), self.lanes)
-        return total.astype(typed(FLOAT, self.lanes)) if self.product.integer else total
+        accumulator = self.b.load(sums, self._sum(pixel, vector), self.width)
+        if not self.product.integer:
+            return accumulator
+        return self.writer.isa.dot.total(accumulator, self.lanes).astype(typed(FLOAT, self.lanes))
 
     def _position(self, row: int, column: int, vector: int) -> Position:
         corner = self.corner

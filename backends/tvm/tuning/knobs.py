@@ -71,7 +71,7 @@ class TileKnob:
         """Whether the registers hold it, its rows divide as it says, and its sides are among those of the settings."""
         tile = kernel.tile
         sizes = (tile.rows, tile.columns, tile.vectors, tile.unroll, tile.row_groups)
-        if min(sizes) < 1 or tile.unroll > max(UNROLLS) or not tile.fits(isa):
+        if min(sizes) < 1 or tile.unroll > max(UNROLLS) or not kernel.fits(isa):
             return False
         sides = {(other.rows, other.vectors) for other in self.settings(kernel, isa, 1)}
         return kernel.row_tiles % tile.row_groups == 0 and (tile.rows, tile.vectors) in sides

@@ -17,9 +17,9 @@ INSTRUCTIONS = {
     "avx-vnni": "vpdpbusd",
     "avx512": "vpmaddubsw",
     "avx512-vnni": "vpdpbusd",
-    "neon": "smlal",
+    "neon": "sadalp",
     "neon-dotprod": "sdot",
-    "neon-i8mm": "usdot",
+    "neon-i8mm": "sudot",
 }
 
 
@@ -35,3 +35,14 @@ def test_products_of_codes(name):
 
 def test_every_instruction_set_is_tested():
     assert INSTRUCTIONS.keys() == ISAS.keys()
+
+
+@pytest.mark.parametrize("name", [name for name, isa in ISAS.items() if isa.dot.together > 1])
+def test_activations_are_picked_out_of_a_vector_where_that_costs_nothing(name):
+    isa = ISAS[name]
+    plane = Plane(64, 1, 16, 64, dtype=isa.dot.activations)
+    text = assembly(
+        [function(Product(plane, Destination(plane), TapWindow(), Tile(1, 4, 2), stages=(Scale(),)), isa)], isa
+    )
+    assert text.count(".4b[") >= 4 * 4 * 2
+    assert "ld1r" not in text

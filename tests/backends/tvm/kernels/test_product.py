@@ -152,7 +152,17 @@ def test_groups_merge_into_whole_vectors():
     assert merged_groups(3, 24, 16) == 1
 
 
+def tiled(name: str, *sides: int, codes: bool = False) -> bool:
+    """Whether a tile fits an instruction set."""
+    plane = Plane(64, 16, 16, 64, dtype=ISAS[name].dot.activations if codes else "float32")
+    return Product(plane, Destination(plane), TapWindow(), Tile(*sides)).fits(ISAS[name])
+
+
 def test_a_tile_fits_the_registers_that_there_are():
-    assert Tile(1, 14, 2).fits(ISAS["avx512"])
-    assert not Tile(1, 7, 4).fits(ISAS["avx512"])
-    assert not Tile(1, 14, 2).fits(ISAS["avx2"])
+    assert tiled("avx512", 1, 14, 2)
+    assert not tiled("avx512", 1, 7, 4)
+    assert not tiled("avx2", 1, 14, 2)
+    assert tiled("neon", 2, 3, 4)
+    assert not tiled("neon", 2, 3, 4, codes=True)  # two sums for each channel
+    assert tiled("neon-dotprod", 1, 5, 4, codes=True)
+    assert not tiled("neon-dotprod", 2, 3, 4, codes=True)  # activations of four steps for each pixel
