@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import numpy as np
+
 from graphpress.backends.tvm.kernels.attention import AttentionKernel, AttentionSizes
 from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
 from graphpress.backends.tvm.kernels.stages import Destination
@@ -24,12 +26,14 @@ from graphpress.backends.tvm.lowering.operands import copied, floats_of, spread,
 from graphpress.backends.tvm.lowering.refusal import refused
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 from graphpress.backends.tvm.program import Buffer, CallerTensor, Source
-from graphpress.ir import Node, NodeView, Value, input_of
+from graphpress.ir import Node, NodeView, Value, constant, input_of
 from graphpress.ops.semantics.attention import AttentionAttributes
 
 BATCH, HEADS, LENGTH, WIDTH = range(4)
 TRANSPOSED = (BATCH, HEADS, WIDTH, LENGTH)
 BY_POSITION = (BATCH, LENGTH, HEADS, WIDTH)
+HIDDEN = -1e30
+"""A score so low that its weight is zero beside any other."""
 MASK, PAST_KEY, PAST_VALUE, PADDING = 3, 4, 5, 6
 
 
@@ -64,7 +68,9 @@ def _attention(node: Node, lowering: Lowering) -> None:
     key = _transposed(lowering, key)
     batch, heads, queries, width = query.shape
     sizes = AttentionSizes(batch, heads, key.shape[HEADS], queries, key.shape[LENGTH], width, value.shape[WIDTH])
-    mask = _mask(lowering, node, (batch, heads, queries, sizes.keys))
+    edge = past if attributes.causal else _constant_edge(node, queries, sizes.keys)
+    is_hidden = edge is not None and not attributes.causal
+    mask = None if is_hidden else _mask(lowering, node, (batch, heads, queries, sizes.keys))
     target, epilogue = _result(lowering, node, sizes)
     kernel = AttentionKernel(
         sizes,
@@ -76,7 +82,7 @@ def _attention(node: Node, lowering: Lowering) -> None:
         ),
         1 / math.sqrt(width) if attributes.scale is None else attributes.scale,
         None if mask is None else mask.view,
-        past if attributes.causal else None,
+        edge,
         attributes.softcap,
         tuple(epilogue.stages),
     )
@@ -170,6 +176,20 @@ def _mask(lowering: Lowering, node: Node, shape: Sequence[int]) -> Heads | None:
     if not in_vectors or isinstance(source.memory, CallerTensor):
         source = copied(lowering, source, natural(len(source.shape)), source.plane.dtype)
     return Heads(source.memory, spread(source, shape), tuple(shape))
+
+
+def _constant_edge(node: Node, queries: int, keys: int) -> int | None:
+    """How many keys the first query sees beside that of its own place, where a constant mask is that of causal
+    attention and nothing else.
+    """
+    mask = constant(input_of(node, MASK))
+    if mask is None or mask.shape[-2:] != (queries, keys):
+        return None
+    seen = mask if mask.dtype == bool else mask > HIDDEN
+    edge = int(np.count_nonzero(seen.reshape(-1, keys)[0])) - 1
+    causal = np.arange(keys) <= np.arange(queries)[:, None] + edge
+    is_causal = edge >= 0 and np.array_equal(np.broadcast_to(causal, seen.shape), seen)
+    return edge if is_causal and (mask.dtype == bool or not np.any(mask[seen])) else None
 
 
 def _result(lowering: Lowering, node: Node, sizes: AttentionSizes) -> tuple[StoredValue, Epilogue]:

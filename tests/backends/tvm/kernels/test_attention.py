@@ -13,6 +13,8 @@ from graphpress.backends.tvm.kernels.attention import AttentionKernel, Attention
 from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
 from graphpress.backends.tvm.kernels.stages import Destination
 
+pytestmark = pytest.mark.floats
+
 IMAGES = 2
 CASES = {
     "whole tiles": AttentionSizes(1, 2, 2, 12, 64, 32, 32),

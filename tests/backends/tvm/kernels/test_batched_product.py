@@ -13,6 +13,8 @@ from graphpress.backends.tvm.kernels.batched_product import BatchedProduct
 from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
 from graphpress.backends.tvm.kernels.stages import Clip, Destination
 
+pytestmark = pytest.mark.floats
+
 IMAGES = 2
 SHAPES = {
     "few rows": ((1, 3), 2, 5, 7),

@@ -10,6 +10,8 @@ from graphpress.backends.tvm.kernels.gather_rows import GatherRows
 from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
 from graphpress.backends.tvm.kernels.stages import Clip, Destination
 
+pytestmark = pytest.mark.floats
+
 IMAGES, ROWS, CHANNELS = 2, 11, 21
 
 

@@ -10,6 +10,8 @@ from graphpress.backends.tvm.kernels.group_normalization import GroupNormalizati
 from graphpress.backends.tvm.kernels.plane import Halo, Plane, whole_vectors
 from graphpress.backends.tvm.kernels.stages import Clip, Destination
 
+pytestmark = pytest.mark.floats
+
 IMAGES, EPSILON = 2, 1e-3
 
 

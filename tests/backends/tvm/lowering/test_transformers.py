@@ -10,6 +10,7 @@ from kernel_checks.graphs import assert_like_onnxruntime, graph
 
 from graphpress.backends.tvm.lowering.context import Lowering
 from graphpress.backends.tvm.lowering.layout import natural
+from graphpress.backends.tvm.lowering.lower import lower
 from graphpress.backends.tvm.lowering.refusal import UnsupportedError
 from graphpress.backends.tvm.lowering.rules import RULES
 from graphpress.ir import static_shape
@@ -89,6 +90,10 @@ CASES = {
         }""",
         {"seen": RNG.random((6, 9)) < 0.7, "k2": normal(2, 9, 8), "v2": normal(2, 9, 6)},
     ),
+    "causal by a constant": (
+        """(float[1, 4, 5, 8] q, float[1, 4, 9, 8] k) => (float[1, 4, 5, 8] y) { y = Attention(q, k, k, m) }""",
+        {"m": np.tri(5, 9, 4, dtype=bool)[None, None]},
+    ),
     "causal attention with a cache": (
         """(float[1, 4, 2, 8] q, float[1, 2, 2, 8] k, float[1, 2, 2, 5] v, float[1, 2, 3, 8] pk, float[1, 2, 3, 5] pv)
             => (float[1, 4, 2, 5] y, float[1, 2, 5, 8] nk, float[1, 2, 5, 5] nv) {
@@ -153,6 +158,29 @@ def test_masks_of_integers(newest, tmp_path):
 def test_integers_of_every_size_become_floats(newest, tmp_path):
     model = graph("(int64[1, 37] x) => (float[1, 37] z) { z = Cast<to = 1>(x) }")
     assert_like_onnxruntime(model, {"x": RNG.integers(-(1 << 60), 1 << 60, (1, 37))}, newest, tmp_path)
+
+
+SEEN = np.tri(5, 9, 4, dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("mask", "edge"),
+    [
+        (SEEN, 4),
+        (np.where(SEEN, 0, -3e38).astype(np.float32)[None], 4),
+        (np.where(SEEN, 1, -3e38).astype(np.float32), None),
+        (SEEN & ~np.eye(5, 9, dtype=bool), None),
+        (np.tri(5, 9, -1, dtype=bool), None),
+    ],
+    ids=["truth", "numbers", "another number", "another hidden", "a query sees nothing"],
+)
+def test_a_constant_causal_mask_is_an_edge(mask, edge, newest):
+    text = """(float[1, 2, 5, 4] q, float[1, 2, 9, 4] k) => (float[1, 2, 5, 4] y) { y = Attention(q, k, k, m) }"""
+    (kernel,) = (
+        step.kernel for step in lower(graph(text, opset=23, m=mask), newest).steps if "mask" in vars(step.kernel)
+    )
+    assert kernel.edge == edge
+    assert (kernel.mask is None) == (edge is not None)
 
 
 REFUSED = {
