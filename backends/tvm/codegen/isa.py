@@ -22,6 +22,7 @@ from typing import Protocol
 from tvm import target, tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.lookup import GATHERED, Lookup, NibbleLookup, WordLookup
 from graphpress.backends.tvm.codegen.vectors import clamped, splat, typed
 
 GROUP = 4
@@ -313,6 +314,7 @@ class Isa:
         family: the architecture, as ``uname -m`` prints it.
         lookup: LLVM's intrinsic that picks floats of a vector by the low bits of whole numbers; empty where a vector
             holds fewer than sixteen.
+        byte_lookup: how codes are looked up in a table.
     """
 
     name: str
@@ -325,6 +327,7 @@ class Isa:
     needs: tuple[str, ...] = ()
     family: str = "x86_64"
     lookup: str = ""
+    byte_lookup: Lookup = GATHERED
 
     @property
     def triple(self) -> str:
@@ -350,6 +353,12 @@ class Isa:
             masked = [splat(0, lanes, "int32"), every, current] if ".mask." in self.rounds else []
             return tirx.call_llvm_pure_intrin(typed("int32", lanes), self.rounds, vector, *masked)
         return tirx.nearbyint(vector).astype(typed("int32", lanes))
+
+    def looked_up(self, b: KernelBuilder, table: Memory, codes: Expr, count: int) -> Expr:
+        """The entry of each of so many codes."""
+        fitting = self.byte_lookup if self.byte_lookup.bytes in (0, count) else GATHERED
+        entries = fitting.look_up(b, table, tirx.reinterpret(typed("uint8", count), codes), count)
+        return tirx.reinterpret(typed(self.dot.activations, count), entries)
 
     def codes(self, vector: Expr, zero_point: int, lanes: int) -> Expr:
         """Floats in units of the scale as codes, saturated."""
@@ -381,6 +390,8 @@ _LOOKUP_512 = "llvm.x86.avx512.permvar.sf.512"
 _ROUND_256 = "llvm.x86.avx.cvt.ps2dq.256"
 _NARROW_256 = Narrowing("llvm.x86.avx2.packssdw", "llvm.x86.avx2.packuswb")
 _NARROW_512 = Narrowing("llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packuswb.512")
+_LOOKUP_256 = NibbleLookup(32, "llvm.x86.avx2.pshuf.b", "llvm.uadd.sat.v32i8")
+_LOOKUP_512 = WordLookup(64, "llvm.x86.avx512.vpermi2var.hi.512")
 _MADD_256 = MaddubsDot("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
 _MADD_512 = MaddubsDot("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
 _VNNI_256 = FourByteDot("uint8", "llvm.x86.avx512.vpdpbusd.256")
@@ -392,8 +403,18 @@ ISAS: Mapping[str, Isa] = MappingProxyType(
     {
         isa.name: isa
         for isa in (
-            Isa("avx2", "haswell", 8, 16, _MADD_256, _NARROW_256, _ROUND_256, needs=_AVX2),
-            Isa("avx-vnni", "alderlake", 8, 16, _VNNI_256, _NARROW_256, _ROUND_256, needs=(*_AVX2, "avx_vnni")),
+            Isa("avx2", "haswell", 8, 16, _MADD_256, _NARROW_256, _ROUND_256, needs=_AVX2, byte_lookup=_LOOKUP_256),
+            Isa(
+                "avx-vnni",
+                "alderlake",
+                8,
+                16,
+                _VNNI_256,
+                _NARROW_256,
+                _ROUND_256,
+                needs=(*_AVX2, "avx_vnni"),
+                byte_lookup=_LOOKUP_256,
+            ),
             Isa(
                 "avx512",
                 "skylake-avx512",
@@ -403,7 +424,7 @@ ISAS: Mapping[str, Isa] = MappingProxyType(
                 _NARROW_512,
                 _ROUND_512,
                 needs=_AVX512,
-                lookup=_LOOKUP_512,
+                byte_lookup=_LOOKUP_512,
             ),
             Isa(
                 "avx512-vnni",
@@ -414,7 +435,7 @@ ISAS: Mapping[str, Isa] = MappingProxyType(
                 _NARROW_512,
                 _ROUND_512,
                 needs=(*_AVX512, "avx512_vnni"),
-                lookup=_LOOKUP_512,
+                byte_lookup=_LOOKUP_512,
             ),
             Isa("neon", "cortex-a72", 4, 32, WideningDot(), needs=_NEON, family="aarch64"),
             Isa("neon-dotprod", "cortex-a76", 4, 32, _SDOT, needs=(*_NEON, "asimddp"), family="aarch64"),

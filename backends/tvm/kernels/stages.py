@@ -303,6 +303,24 @@ def run_stages(stages: Sequence[VectorStage], place: StageContext, vector: Expr,
     return vector
 
 
+TABLE = "table"
+"""Name of the operand that holds a table of codes."""
+
+
+@dataclass(frozen=True)
+class LookUp:
+    """Map codes by a table, as the last stage: ``Destination`` does it, once it has made codes of the numbers."""
+
+    @property
+    def operands(self) -> Sequence[Pointer]:
+        """The table: 256 bytes."""
+        return [Pointer(TABLE, "uint8")]
+
+    def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
+        """Still the vector."""
+        return vector
+
+
 class VectorRun(NamedTuple):
     """Vectors of neighboring channels of a pixel.
 
@@ -325,17 +343,19 @@ class Destination:
 
     Args:
         plane: layout of the result.
-        zero_point: of codes.
+        zero_point: of codes: of those that are looked up, where they are.
+        looks_up: whether codes are mapped by a table (``LookUp``).
     """
 
     plane: Plane
     zero_point: int = 0
+    looks_up: bool = False
 
     def write(self, place: StageContext, vector: Expr, position: Position, step: int = 1) -> None:
         """Write one vector, its elements ``step`` apart; codes are what it holds, rounded, plus the zero-point."""
-        codes = self.plane.dtype != FLOAT
-        value = place.isa.codes(vector, self.zero_point, place.lanes) if codes else vector
-        place.b.store(place.memory[RESULT], position.within(self.plane), value, place.lanes, step)
+        if self.plane.dtype != FLOAT:
+            vector = self._mapped(place, place.isa.codes(vector, self.zero_point, place.lanes), place.lanes)
+        place.b.store(place.memory[RESULT], position.within(self.plane), vector, place.lanes, step)
 
     def write_all(self, place: StageContext, runs: Sequence[VectorRun]) -> None:
         """Write many vectors; codes are narrowed together, and stored together where they are neighbors."""
@@ -346,16 +366,13 @@ class Destination:
             for start in range(0, whole, together):
                 self._write_neighbors(place, run.vectors[start : start + together], run.position(start * place.lanes))
             apart += [(vector, run.position((whole + n) * place.lanes)) for n, vector in enumerate(run.vectors[whole:])]
-        whole = len(apart) - len(apart) % together
-        for start in range(0, whole, together):
+        for start in range(0, len(apart), together):
             self._write_apart(place, apart[start : start + together])
-        for vector, position in apart[whole:]:
-            self.write(place, vector, position)
 
     def write_zipped(self, place: StageContext, vectors: Sequence[Expr], position: Position) -> None:
         """Write four vectors whose lanes are in the order of ``zipped``, as codes; only where they are narrowed."""
         codes = place.isa.narrowed_codes(vectors, self.zero_point, zipped=True)
-        place.b.store(place.memory[RESULT], position.within(self.plane), codes, TOGETHER * place.lanes)
+        self._store_together(place, codes, position)
 
     def _narrows_together(self, place: StageContext) -> bool:
         return place.isa.narrowing is not None and self.plane.dtype == "uint8" and place.lanes == place.isa.lanes
@@ -364,12 +381,28 @@ class Destination:
         if len(vectors) == 1:
             self.write(place, vectors[0], position)
             return
-        codes = place.isa.narrowed_codes(vectors, self.zero_point)
-        place.b.store(place.memory[RESULT], position.within(self.plane), codes, TOGETHER * place.lanes)
+        self._store_together(place, place.isa.narrowed_codes(vectors, self.zero_point), position)
+
+    def _store_together(self, place: StageContext, codes: Expr, position: Position) -> None:
+        count = TOGETHER * place.lanes
+        place.b.store(
+            place.memory[RESULT], position.within(self.plane), self._mapped(place, place.b.let(codes), count), count
+        )
 
     def _write_apart(self, place: StageContext, results: Sequence[tuple[Expr, Position]]) -> None:
+        """A few vectors, each to its place; one that is alone is narrowed alone, unless codes are looked up."""
         lanes = place.lanes
-        codes = place.b.let(place.isa.narrowed_codes([vector for vector, _ in results], self.zero_point))
+        if not self._narrows_together(place) or (len(results) == 1 and not self.looks_up):
+            for vector, position in results:
+                self.write(place, vector, position)
+            return
+        filled = [vector for vector, _ in results] + [splat(0.0, lanes)] * (TOGETHER - len(results))
+        narrowed = place.b.let(place.isa.narrowed_codes(filled, self.zero_point))
+        codes = place.b.let(self._mapped(place, narrowed, TOGETHER * lanes))
         for number, (_, position) in enumerate(results):
             part = tirx.Shuffle([codes], [tirx.const(number * lanes + lane, "int32") for lane in range(lanes)])
             place.b.store(place.memory[RESULT], position.within(self.plane), part, lanes)
+
+    def _mapped(self, place: StageContext, codes: Expr, count: int) -> Expr:
+        """Codes by the table, where there is one."""
+        return place.isa.looked_up(place.b, place.memory[TABLE], codes, count) if self.looks_up else codes
