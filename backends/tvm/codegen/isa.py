@@ -390,8 +390,8 @@ _LOOKUP_512 = "llvm.x86.avx512.permvar.sf.512"
 _ROUND_256 = "llvm.x86.avx.cvt.ps2dq.256"
 _NARROW_256 = Narrowing("llvm.x86.avx2.packssdw", "llvm.x86.avx2.packuswb")
 _NARROW_512 = Narrowing("llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packuswb.512")
-_LOOKUP_256 = NibbleLookup(32, "llvm.x86.avx2.pshuf.b", "llvm.uadd.sat.v32i8")
-_LOOKUP_512 = WordLookup(64, "llvm.x86.avx512.vpermi2var.hi.512")
+_BYTES_256 = NibbleLookup(32, "llvm.x86.avx2.pshuf.b", "llvm.uadd.sat.v32i8")
+_BYTES_512 = WordLookup(64, "llvm.x86.avx512.vpermi2var.hi.512")
 _MADD_256 = MaddubsDot("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
 _MADD_512 = MaddubsDot("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
 _VNNI_256 = FourByteDot("uint8", "llvm.x86.avx512.vpdpbusd.256")
@@ -403,7 +403,7 @@ ISAS: Mapping[str, Isa] = MappingProxyType(
     {
         isa.name: isa
         for isa in (
-            Isa("avx2", "haswell", 8, 16, _MADD_256, _NARROW_256, _ROUND_256, needs=_AVX2, byte_lookup=_LOOKUP_256),
+            Isa("avx2", "haswell", 8, 16, _MADD_256, _NARROW_256, _ROUND_256, needs=_AVX2, byte_lookup=_BYTES_256),
             Isa(
                 "avx-vnni",
                 "alderlake",
@@ -413,7 +413,7 @@ ISAS: Mapping[str, Isa] = MappingProxyType(
                 _NARROW_256,
                 _ROUND_256,
                 needs=(*_AVX2, "avx_vnni"),
-                byte_lookup=_LOOKUP_256,
+                byte_lookup=_BYTES_256,
             ),
             Isa(
                 "avx512",
@@ -424,7 +424,8 @@ ISAS: Mapping[str, Isa] = MappingProxyType(
                 _NARROW_512,
                 _ROUND_512,
                 needs=_AVX512,
-                byte_lookup=_LOOKUP_512,
+                lookup=_LOOKUP_512,
+                byte_lookup=_BYTES_512,
             ),
             Isa(
                 "avx512-vnni",
@@ -435,7 +436,8 @@ ISAS: Mapping[str, Isa] = MappingProxyType(
                 _NARROW_512,
                 _ROUND_512,
                 needs=(*_AVX512, "avx512_vnni"),
-                byte_lookup=_LOOKUP_512,
+                lookup=_LOOKUP_512,
+                byte_lookup=_BYTES_512,
             ),
             Isa("neon", "cortex-a72", 4, 32, WideningDot(), needs=_NEON, family="aarch64"),
             Isa("neon-dotprod", "cortex-a76", 4, 32, _SDOT, needs=(*_NEON, "asimddp"), family="aarch64"),

@@ -13,11 +13,13 @@ import numpy as np
 from graphpress.backends.tvm.kernels.combine import Combine, Gate
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import (
+    TABLE,
     Add,
     AddCodes,
     ApplyFunction,
     Clip,
     Divide,
+    LookUp,
     Multiply,
     Round,
     Scale,
@@ -39,11 +41,13 @@ class Epilogue:
         scales: float32, per channel: what the kernel's sums are still to be multiplied by; None for nothing.
         unit: that the numbers are in.
         summed: of how many numbers the sums are still to become the mean.
+        looked_up: the codes that are mapped by a table at the end; None where there is none.
     """
 
     scales: np.ndarray | None = None
     unit: float = REAL
     summed: int = 1
+    looked_up: Codes | None = None
     stages: list[VectorStage] = field(default_factory=list)
     operands: dict[str, Source] = field(default_factory=dict)
 
@@ -72,6 +76,13 @@ class Epilogue:
         low, high = codes.low - codes.zero_point, codes.high - codes.zero_point
         if (last.low is None or round(last.low) <= low) and (last.high is None or round(last.high) >= high):
             self.stages.pop()
+
+    def look_up(self, codes: Codes, table: np.ndarray) -> None:
+        """Make codes of the numbers, and map them by a table; nothing follows."""
+        self.end(codes)
+        self.looked_up = codes
+        self.stages.append(LookUp())
+        self.operands[TABLE] = Constant(table, Plane(1, 1, table.size, 1, dtype="uint8"))
 
     def activate(self, function: VectorFunction) -> None:
         """A function of real numbers."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from graphpress.backends.tvm.kernels.stages import Destination
 from graphpress.backends.tvm.lowering.chain import CLAMPS, Link, chain_behind, limits_of
 from graphpress.backends.tvm.lowering.codes import Codes
@@ -13,8 +15,9 @@ from graphpress.backends.tvm.lowering.epilogue import REAL, Epilogue
 from graphpress.backends.tvm.lowering.layout import Order
 from graphpress.backends.tvm.lowering.operators import binary_of, function_of
 from graphpress.backends.tvm.lowering.spreading import spread_operand
+from graphpress.backends.tvm.lowering.tables import code_table, lookup_start
 from graphpress.ir import Node
-from graphpress.ir.encoding import read_encoding
+from graphpress.ir.encoding import Encoding, read_encoding
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,9 @@ class ChainEnd:
     @property
     def store(self) -> Destination:
         """The end of the epilogue."""
-        return Destination(self.operand.plane, self.operand.zero_point)
+        codes = self.epilogue.looked_up
+        zero_point = self.operand.zero_point if codes is None else codes.zero_point
+        return Destination(self.operand.plane, zero_point, looks_up=codes is not None)
 
 
 def finish(lowering: Lowering, node: Node, order: Order, epilogue: Epilogue) -> ChainEnd:
@@ -51,10 +56,14 @@ def finish(lowering: Lowering, node: Node, order: Order, epilogue: Epilogue) -> 
     encoding, codes = lowering.wanted(value), grids[-1]
     if (first := _codes_behind(links, grids)) is not None:
         epilogue.into(first.scale)
-    for place, link in enumerate(links):
+    start, table = _table(links, grids, encoding)
+    for place, link in enumerate(links[:start]):
         after = _codes_behind(links[place + 1 :], grids[place + 1 :])
         _append(lowering, link, grids[place], after, order, epilogue)
-    epilogue.end(codes)
+    if table is not None and (looked_up := grids[start]) is not None:
+        epilogue.look_up(looked_up, table)
+    else:
+        epilogue.end(codes)
     done = [computed for link in links for computed in link.nodes]
     lowering.done.update(done)
     names = (node.name or "", *(computed.name or "" for computed in done))
@@ -72,6 +81,17 @@ def _chain(lowering: Lowering, node: Node) -> tuple[list[Link], list[Codes | Non
     value = links[-1].node.outputs[0] if links else node.outputs[0]
     grids = [*(lowering.codes(node.outputs[0], link.encoding) for link in links)]
     return links, [*grids, lowering.codes(value, lowering.wanted(value))]
+
+
+def _table(
+    links: Sequence[Link], grids: Sequence[Codes | None], result: Encoding | None
+) -> tuple[int, np.ndarray | None]:
+    """From which link on a chain is a table of codes, and the table; the number of links and None without one."""
+    start, last = lookup_start(links, grids), grids[-1]
+    if start == len(links) or last is None or (first := grids[start]) is None:
+        return len(links), None
+    table = code_table(links[start:], (links[start].encoding, result), (first.shift, last.shift))
+    return (len(links) if table is None else start), table
 
 
 def _append(

@@ -43,7 +43,7 @@ def model_of(node: Node) -> onnx.ModelProto:
     names = ["" if value is None else input_name(index) for index, value in enumerate(node.inputs)]
     results = [output_name(index) if value.name else "" for index, value in enumerate(node.outputs)]
     outputs = [_declared(value, name) for value, name in zip(node.outputs, results, strict=True) if name]
-    alone = helper.make_node(node.op_type, names, results, domain=node.domain, **_attributes(node))
+    alone = helper.make_node(node.op_type, names, results, domain=node.domain, **attributes_of(node))
     graph = helper.make_graph([alone], "node", inputs, outputs, constants)
     opsets = [helper.make_opsetid(node.domain, opset_of(node) or 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
@@ -68,7 +68,8 @@ def _declared(value: Value, name: str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, int(dtype), shape_of(value))
 
 
-def _attributes(node: Node) -> dict[str, Any]:
+def attributes_of(node: Node) -> dict[str, Any]:
+    """The attributes of a node, as ``onnx.helper`` takes them."""
     tensors = {
         name: numpy_helper.from_array(attribute.as_tensor().numpy())
         for name, attribute in node.attributes.items()

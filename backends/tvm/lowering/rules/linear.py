@@ -22,6 +22,7 @@ from graphpress.backends.tvm.kernels.depthwise import Depthwise, can_zip, exact_
 from graphpress.backends.tvm.kernels.packing import merged_groups, packed_weights, per_channel
 from graphpress.backends.tvm.kernels.plane import whole_vectors
 from graphpress.backends.tvm.kernels.product import Product, Tile
+from graphpress.backends.tvm.kernels.stages import TABLE
 from graphpress.backends.tvm.kernels.window import TapWindow
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
@@ -195,7 +196,9 @@ def _emit_depthwise(
     stages = tuple(target.epilogue.stages)
     numbers = {name: channels_of(operand) for name, operand in target.epilogue.operands.items()}
     store = target.store
-    zipped = bytes_ and can_zip(store, isa) and all(array is not None for array in numbers.values())
+    zipped = (
+        bytes_ and can_zip(store, isa) and all(array is not None or name == TABLE for name, array in numbers.items())
+    )
     columns = min(store.plane.width, ZIPPED_COLUMNS) if zipped else _columns(store.plane.width)
     kernel = lowering.chosen(Depthwise(plane, store, window, stages, columns, bytes_, zipped))
     operands = {
