@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import numpy as np
 from graphpress.analysis.shapes import concrete_shapes, infer_shapes
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, KernelTime, Prepared
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend, write_model
-from graphpress.errors import BackendError
+from graphpress.errors import BackendError, GraphpressError, ModelError, message_of, reraise_resource_fault
 from graphpress.ir import Model, Refusal, Shape, Value, clone, dims_of, values_of
 from graphpress.ir.qdq import unmaterializable
 from graphpress.runtime.compiled import LIBRARY, WEIGHTS, CompiledModel
@@ -61,12 +62,7 @@ class TvmBackend(Backend):
         from graphpress.backends.tvm.toolchain import find_c_toolchain
 
         find_c_toolchain(isa_of(options.target).triple)
-        opened = [
-            Refusal(value.name or "", "it has open dimensions behind the first", "fix them (--input-shape)")
-            for value in model.graph.inputs
-            if (dims := dims_of(value)) is not None and None in dims[1:]
-        ]
-        return [*unmaterializable(model), *opened]
+        return [*unmaterializable(model), *_open_inputs(model)]
 
     def prepare(self, annotated: Model, target: Target) -> Prepared:
         """The ONNX file that comes along is the one for ONNX Runtime, where it computes the same as the library."""
@@ -76,9 +72,15 @@ class TvmBackend(Backend):
         """Write the model file, the library, its weights, and what users need of it.
 
         Raises:
-            ModelError: a node has no kernels.
+            ModelError: a node has no kernels, a dimension is open, or TVM fails.
             BackendError: there is no C compiler, or it fails.
         """
+        for opened in _open_inputs(prepared.annotated):
+            raise ModelError(opened.why, where=f"input {opened.where}", fix=opened.fix)
+        with _generator_faults():
+            return self._compile(prepared, options, out)
+
+    def _compile(self, prepared: Prepared, options: CompileOptions, out: Path) -> Artifact:
         from graphpress.backends.tvm.artifact import DELIVERED, LibraryOptions, write_library
         from graphpress.backends.tvm.processor import isa_of
         from graphpress.backends.tvm.tuning.tuner import lower_tuned
@@ -149,9 +151,9 @@ class TvmArtifact:
             became.update(dict.fromkeys(step.nodes[:1], arithmetic_of(step)))
         generic = self.program.generic
         became.update(dict.fromkeys(generic, "generic"))
-        slow = [f"{name} is computed by TVM's own loops, which are slow: {why}" for name, why in generic.items()]
+        slow = [Refusal(name, f"computed by TVM's own loops, which are slow: {why}") for name, why in generic.items()]
         memory = {"weights": self._size(WEIGHTS), "intermediate values": plan_memory(self.program).bytes}
-        return Findings(became, [*slow, *self.notes], memory=memory, usage=USAGE)
+        return Findings(became, self.notes, slow, memory=memory, usage=USAGE)
 
     def _size(self, name: str) -> int:
         return sum(file.stat().st_size for file in self.files if file.name == name)
@@ -196,6 +198,37 @@ def _for_board(artifact: TvmArtifact, isa: Isa, prepared: Prepared, options: Com
     artifact.files.extend(written.files)
     artifact.notes.extend([written.note, ON_THE_BOARD])
     return artifact if runner is None else BoardArtifact(artifact, runner)
+
+
+@contextmanager
+def _generator_faults() -> Iterator[None]:
+    """What breaks in TVM is an error of the model that made it break."""
+    try:
+        yield
+    except GraphpressError:
+        raise
+    except Exception as error:  # TVM's exceptions share no base class
+        reraise_resource_fault(error)
+        said = (message_of(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"TVM's code generator breaks on it ({said})",
+            where="tvm",
+            fix="use --backend onnxruntime; --debug shows the traceback, for a report to graphpress",
+        ) from error
+
+
+def _open_inputs(model: Model) -> list[Refusal]:
+    """Inputs with open dimensions other than the number of samples, each with the option that fixes them."""
+    likely = concrete_shapes(model)
+    return [
+        Refusal(
+            value.name or "",
+            "the TVM backend keeps no dimension open but the first",
+            f"--input-shape {value.name}={'x'.join(map(str, likely[value.name or '']))}, or the sizes that you need",
+        )
+        for value in model.graph.inputs
+        if (dims := dims_of(value)) is not None and None in dims[1:]
+    ]
 
 
 def specialized(annotated: Model) -> Model:

@@ -10,7 +10,7 @@ Checks of the graph before it was lowered, compiled and read again do not stand 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -22,7 +22,7 @@ from graphpress.evaluation import Score
 from graphpress.ir.foreign import foreign_nodes
 from graphpress.manager.evaluator import is_within, miss
 from graphpress.manager.interface import computed_fault, declared_fault, unlike
-from graphpress.manager.verification import QUANTIZED_TOLERANCE, first_difference, least_tolerance
+from graphpress.manager.verification import QUANTIZED_TOLERANCE, first_difference, least_tolerance, rounded_at_one
 from graphpress.runtime import InProcess, Session
 from graphpress.runtime.custom_ops import has_custom_operators
 from graphpress.runtime.optimization import OPTIONS, any_optimization, limited
@@ -54,19 +54,31 @@ def output_fault(job: Job, prepared: Prepared, artifact: Artifact, transactions:
         return fault
     if lossy or job.config.options.verify == "none":
         return None
+    return _difference(job, prepared, chain([first], answers))
+
+
+def _difference(job: Job, prepared: Prepared, answers: Iterable[Mapping[str, Any]]) -> str | None:
+    """How an artifact answers otherwise than the input model, in words."""
     least = least_tolerance(prepared.annotated) if job.config.target.this_machine else QUANTIZED_TOLERANCE
-    return replace(probe, least=least).difference_of(chain([first], answers))
+    probe = replace(job.inputs.probe, least=least, rounded_at_one=rounded_at_one(prepared.annotated))
+    return probe.difference_of(answers)
 
 
 def original_fault(job: Job, prepared: Prepared, artifact: Artifact) -> str | None:
-    """What is wrong with the interface of the input model that was compiled as it is; None for nothing.
+    """What is wrong with the interface of the input model that was compiled as it is or, where it runs here, with what
+    it computes; None for nothing.
 
     What it declares may be wrong already, and stays: its file is delivered as it came.
     """
-    answers = _answers(job, prepared, artifact)
-    return declared_fault(prepared.delivered, job.inputs.original) or (
-        None if answers is None else unlike(next(answers), job.inputs.probe.expected[0], job.outputs_of_any_size)
-    )
+    answers, probe = _answers(job, prepared, artifact), job.inputs.probe
+    if (fault := declared_fault(prepared.delivered, prepared.annotated)) or answers is None:
+        return fault
+    first = next(answers)
+    if fault := unlike(first, probe.expected[0], job.outputs_of_any_size):
+        return fault
+    if not job.runs_here or job.config.options.verify == "none":
+        return None
+    return _difference(job, prepared, chain([first], answers))
 
 
 def default_notes(job: Job, artifact: Artifact) -> list[str]:

@@ -324,8 +324,8 @@ def _original(job: Job, folder: Path, dropped: Sequence[Dropped]) -> Choice:
     """
     folder.mkdir()
     with doing("compiling the input model"):
-        prepared = job.prepare(job.inputs.original)
-        artifact = job.config.backend.compile(prepared, job.compile_options(unchanged=True), folder)
+        prepared = job.prepare(job.inputs.model if job.config.shapes else job.inputs.original)
+        artifact = _compile_original(job, prepared, folder, dropped)
         fault = original_fault(job, prepared, artifact)
     if fault is not None:
         raise ModelError(
@@ -339,7 +339,26 @@ def _original(job: Job, folder: Path, dropped: Sequence[Dropped]) -> Choice:
     comparison = None if contender is own else compare(job, contender.artifact, decides=False)
     stand_by(artifact)
     choice = _chosen(job, None, contender, comparison, contender.score or job.final_baseline, dropped)
+    if comparison is None and choice.findings.usage:  # what was compiled of it runs as fast as it does
+        comparison = compare(job, contender.artifact, decides=False)
+        choice = replace(choice, comparison=comparison if comparison.timing is not None else None)
     return replace(choice, backends=backends)
+
+
+def _compile_original(job: Job, prepared: Prepared, folder: Path, dropped: Sequence[Dropped]) -> Artifact:
+    """The input model as it is.
+
+    Raises:
+        ModelError: the backend cannot compile it; what of the optimized model it could not compile is told first.
+    """
+    try:
+        return job.config.backend.compile(prepared, job.compile_options(unchanged=True), folder)
+    except ModelError as error:
+        why = next((state.why for state in dropped if state.cause == "wrong"), "")
+        if not why:
+            raise
+        what = f"the optimized model is {why}; the input model: {error.where}: {error.what}"
+        raise ModelError(what, where=job.config.backend_name, fix=error.fix) from error
 
 
 def _prepared(job: Job, checkpoint: Checkpoint) -> Prepared:

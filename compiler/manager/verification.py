@@ -5,7 +5,7 @@ An annotated model is compared as it would be delivered, its encodings written o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from graphpress.data import Feed
 from graphpress.errors import DataError, ModelError
-from graphpress.ir import DataType, Model, clone, graphs, values_of
+from graphpress.ir import DataType, Model, Node, clone, graphs, is_standard, values_of
 from graphpress.ir.encoding.saving import holds_encodings
 from graphpress.ir.qdq import is_plain, materialize_qdq
 from graphpress.runtime import Infer, Session, stand_by
@@ -30,6 +30,10 @@ _COARSE = frozenset(
 """Types of values that tell of quantizers and of short floats."""
 
 _DOES_NOT_RUN = "the model does not run on the probe inputs: "
+SMALLEST, ROUNDING = 1e-6, 1e-3
+"""Largest magnitudes below which the tolerance becomes no less: of any output, and of ``rounded_at_one``."""
+BOUNDED = ("Erf", "HardSigmoid", "Sigmoid", "Softmax", "Tanh")
+MOVERS = ("Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 QUANTIZED_TOLERANCE = 2e-2
 """The same where values pass through quantizers: a rounding before one can move a value by a whole level."""
 
@@ -43,6 +47,7 @@ class Probe:
         expected: the outputs for each feed; empty where the model does not run on them.
         blind: why nothing can be compared (the model does not run on them, or answers differently each time).
         least: the least tolerance, whatever the type of the output.
+        rounded_at_one: outputs of ``rounded_at_one``.
         again: the model itself, where the answers are those of a session that rewrites more than the check does: what
             differs from them is compared once more on even terms.
     """
@@ -52,6 +57,7 @@ class Probe:
     blind: str = ""
     least: float = 0.0
     again: Model | None = None
+    rounded_at_one: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, model: Model, feeds: Sequence[Feed]) -> Probe:
@@ -96,7 +102,7 @@ class Probe:
         if self.blind:
             return None
         pairs = zip(self.expected, answers, strict=True)
-        differences = (first_difference(expected, actual, self.least) for expected, actual in pairs)
+        differences = (first_difference(*pair, self.least, self.rounded_at_one) for pair in pairs)
         return next(filter(None, differences), None)
 
 
@@ -119,22 +125,50 @@ def least_tolerance(model: Model) -> float:
     return QUANTIZED_TOLERANCE if coarse or holds_encodings(model) else 0.0
 
 
-def first_difference(expected: Mapping[str, Any], actual: Mapping[str, Any], least: float = 0.0) -> str | None:
-    """The first output that differs beyond the tolerance (and ``least``), in words, or None."""
+def rounded_at_one(model: Model) -> frozenset[str]:
+    """Outputs, by name, of functions whose results lie between -1 and 1: runtimes compute those to the last digits of
+    1, whatever their size.
+    """
+    outputs = ((value.name or "", _behind_movers(value.producer())) for value in model.graph.outputs)
+    return frozenset(name for name, node in outputs if node is not None and is_standard(node, *BOUNDED))
+
+
+def _behind_movers(node: Node | None) -> Node | None:
+    """The node that computes what this one only moves."""
+    while node is not None and is_standard(node, *MOVERS):
+        source = node.inputs[0]
+        node = None if source is None else source.producer()
+    return node
+
+
+def first_difference(
+    expected: Mapping[str, Any],
+    actual: Mapping[str, Any],
+    least: float = 0.0,
+    at_one: Collection[str] = (),
+) -> str | None:
+    """The first output that differs beyond the tolerance (and ``least``), in words, or None.
+
+    Args:
+        expected: what the outputs should be.
+        actual: what they are.
+        least: the least tolerance.
+        at_one: outputs of ``rounded_at_one``.
+    """
     if list(expected) != list(actual):
         return f"outputs are {list(actual)}, not {list(expected)}"
     for name, array in expected.items():
-        if difference := _difference(array, actual[name], least):
+        if difference := _difference(array, actual[name], least, ROUNDING if name in at_one else SMALLEST):
             return f"output {name!r} {difference}"
     return None
 
 
-def _difference(expected: Any, actual: Any, least: float) -> str | None:
+def _difference(expected: Any, actual: Any, least: float, smallest: float = SMALLEST) -> str | None:
     sequences = [isinstance(value, (list, tuple)) for value in (expected, actual)]
     if any(sequences):
         if not all(sequences) or len(expected) != len(actual):
             return "is another sequence"
-        differences = (_difference(*pair, least) for pair in zip(expected, actual, strict=True))
+        differences = (_difference(*pair, least, smallest) for pair in zip(expected, actual, strict=True))
         return next(filter(None, differences), None)
     if not isinstance(expected, np.ndarray) or not isinstance(actual, np.ndarray):
         return None if str(expected) == str(actual) else "differs"
@@ -152,5 +186,5 @@ def _difference(expected: Any, actual: Any, least: float) -> str | None:
         return None
     a, b = expected[finite].astype(np.complex128), actual[finite].astype(np.complex128)
     worst, scale = float(np.abs(a - b).max()), float(np.abs(a).max())
-    allowed = max(TOLERANCE.get(expected.dtype.name, 1e-3), least) * max(scale, 1e-6)
+    allowed = max(TOLERANCE.get(expected.dtype.name, 1e-3), least) * max(scale, smallest)
     return None if worst <= allowed else f"differs by {worst:.3g} where its largest value is {scale:.3g}"

@@ -317,7 +317,7 @@ def shape_of(value: Value) -> tuple[int, ...]:
     if shape is None:
         raise ModelError("has no fixed shape", where=f"value {label(value)}", fix="give all inputs fixed shapes")
     if 0 in shape:
-        raise ModelError(f"has no elements: {shape}", where=f"value {label(value)}", fix="use onnxruntime")
+        raise ModelError(f"has no elements: {shape}", where=f"value {label(value)}", fix="use --backend onnxruntime")
     return shape
 
 
@@ -328,7 +328,9 @@ def elements_of(value: Value) -> str:
         ModelError: kernels have no such elements.
     """
     if (dtype := ELEMENTS.get(value.dtype)) is None:
-        raise ModelError(f"is of type {value.dtype}: no kernels", where=f"value {label(value)}", fix="use onnxruntime")
+        raise ModelError(
+            f"is of type {value.dtype}: no kernels", where=f"value {label(value)}", fix="use --backend onnxruntime"
+        )
     return dtype
 
 

@@ -24,7 +24,7 @@ def refused(node: Node, why: str) -> UnsupportedError:
         why: a clause.
     """
     error = UnsupportedError(
-        f"{node.op_type} has no kernels: {why}", where=f"node {label(node)}", fix="use onnxruntime"
+        f"{node.op_type} has no kernels: {why}", where=f"node {label(node)}", fix="use --backend onnxruntime"
     )
     error.why = why
     return error

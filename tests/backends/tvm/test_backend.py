@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ pytest.importorskip("tvm", reason="needs graphpress[tvm]")
 from kernel_checks.graphs import graph
 
 import graphpress
+import graphpress.runtime
 from graphpress.backend import CompileOptions
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.backends.tvm import toolchain
@@ -20,6 +22,7 @@ from graphpress.backends.tvm.backend import TvmBackend
 from graphpress.errors import BackendError, ModelError
 from graphpress.ir import save, serialize
 from graphpress.models import build
+from graphpress.runtime import compare_latency
 from graphpress.targets import load_target
 
 SMALL = {"depth": 8, "stem": "cifar", "width": 8, "image": 16}
@@ -93,13 +96,40 @@ def test_open_dimensions_behind_the_images_are_refused():
     model.graph.inputs[0].shape = graphpress.ir.Shape(["n", 3, "h", "w"])
     (refusal,) = TvmBackend().check(model, CPU)
     assert refusal.where == "input"
-    assert "--input-shape" in refusal.fix
+    assert "--input-shape input=1x3x" in refusal.fix
 
 
 @pytest.mark.usefixtures("here")
 def test_an_operator_without_kernels_is_named_and_nothing_is_written(tmp_path):
     backend, model = TvmBackend(), graph("(float[2,3] x) => (float[2,3] y) { y = RandomNormalLike(x) }")
     with pytest.raises(ModelError, match=r"node .* has no kernels"):
+        backend.compile(backend.prepare(model, CPU.target), CPU, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("here")
+def test_an_input_model_that_nothing_improves_is_a_library_all_the_same_checked_and_timed(
+    network, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.01))
+    result = graphpress.optimize(
+        network, backend="tvm", passes="merge_pads", input_shape=["input=2x3x16x16"], output=tmp_path / "out"
+    )
+    report = result.report
+    assert report.speed is not None
+    assert "graphpress.runtime.load(" in report.usage
+    with graphpress.runtime.load(result.output) as model:
+        assert model.inputs[0].shape == (2, 3, 16, 16)
+
+
+@pytest.mark.usefixtures("here")
+def test_what_breaks_in_the_code_generator_is_an_error_of_the_model(monkeypatch, tmp_path):
+    def breaks(*_):
+        raise RuntimeError("Check failed: lanes\nat line 7")
+
+    monkeypatch.setattr("graphpress.backends.tvm.object_files.write_object", breaks)
+    backend, model = TvmBackend(), build("resnet", depth=8, stem="cifar", width=8, image=16)
+    with pytest.raises(ModelError, match=r"breaks on it \(Check failed: lanes\)"):
         backend.compile(backend.prepare(model, CPU.target), CPU, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,11 +1,12 @@
 """The numeric comparison of outputs."""
 
 import numpy as np
+import onnx.parser
 import pytest
 
-from graphpress.ir import Editor, clone
+from graphpress.ir import Editor, clone, from_proto
 from graphpress.ir.encoding import AffineEncoding, set_encoding
-from graphpress.manager.verification import Probe, first_difference
+from graphpress.manager.verification import Probe, first_difference, rounded_at_one
 
 
 def feed(seed=0):
@@ -78,3 +79,18 @@ def test_answers_of_a_session_that_rewrites_more_are_looked_at_once_more(network
     scaled = next(value for value in other.graph.initializers.values() if len(value.shape) == 4)
     Editor(other).set_constant(scaled, 2 * scaled.const_value.numpy())
     assert Probe(feeds, answers, again=network).difference(other)
+
+
+def test_results_of_bounded_functions_are_compared_to_the_last_digits_of_one():
+    """A sigmoid of -10 is 4.5e-5, which runtimes compute to a rounding of 1; the same difference elsewhere counts."""
+    expected, actual = {"score": np.float32([4.4e-5])}, {"score": np.float32([4.41e-5])}
+    assert first_difference(expected, actual) is not None
+    assert first_difference(expected, actual, at_one={"score"}) is None
+    assert first_difference({"score": np.float32([0.5])}, {"score": np.float32([0.501])}, at_one={"score"}) is not None
+
+
+@pytest.mark.parametrize(("operator", "names"), [("Sigmoid", {"y"}), ("Relu", set())])
+def test_a_bounded_function_is_found_behind_what_moves_its_results(operator, names):
+    text = f"g (float[2, 3] x) => (float[3, 2] y) {{ s = {operator}(x)  y = Transpose<perm = [1, 0]>(s) }}"
+    model = from_proto(onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 17]> {text}'))
+    assert rounded_at_one(model) == names

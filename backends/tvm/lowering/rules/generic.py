@@ -46,7 +46,8 @@ def lower_generic(node: Node, lowering: Lowering, why: str) -> None:
         model, axes = model_of(node), _sample_axes(node, lowering)
         program = _loops(model.SerializeToString(deterministic=True), axes)
     except (NoLoopsError, ModelError) as error:
-        raise refused(node, f"{why}, and {error}") from error
+        other = f"{error.where} {error.what}" if isinstance(error, ModelError) else error
+        raise refused(node, f"{why}, and {other}") from error
     places = _places(node, lowering, program)
     for step in program.steps:
         shared = tuple(isinstance(places[tensor.name], Constant) for tensor in step.tensors)
