@@ -193,7 +193,7 @@ def _for_board(artifact: TvmArtifact, isa: Isa, prepared: Prepared, options: Com
 
     folder, threads = artifact.files[0].parent, options.threads
     runner = ServedModel(folder, isa, threads) if ServedModel.can_run(isa) else None
-    bundle = BoardBundle(options.target, isa, prepared.simulation, options.samples, threads)
+    bundle = BoardBundle(options.target, isa, prepared.annotated, prepared.simulation, options.samples, threads)
     written = write_bundle(folder, bundle, runner)
     artifact.files.extend(written.files)
     artifact.notes.extend([written.note, ON_THE_BOARD])

@@ -152,12 +152,24 @@ def test_the_sources_compile_without_a_warning(board, tmp_path):
         subprocess.run([*command, folder / "board" / f"{name}.c", folder / "libmodel.a", "-lm"], check=True)
 
 
+def outputs(*numbers: float) -> list[dict[str, np.ndarray]]:
+    """What a model gave for each of some samples; a class beside it."""
+    return [{"y": np.array([1.0, number]), "class": np.array(round(number))} for number in numbers]
+
+
 def test_a_library_that_computes_something_else_is_not_delivered():
-    right = [{"y": np.ones(4)}, {"y": np.ones(4)}]
-    wrong = [{"y": np.ones(4)}, {"y": np.array([1, 1, np.nan, 1])}]
-    assert bundle._compared(right, right) == 0
-    with pytest.raises(ModelError, match="away from those of the model"):
-        bundle._compared(wrong, right)
+    right = outputs(1, 2)
+    assert bundle._checked(right, right, bundle._bound(right, right)) == 0
+    nothing = [{**sample, "y": np.full(2, np.nan)} for sample in right]
+    for wrong in (outputs(1, 2.2), nothing):
+        with pytest.raises(ModelError, match="away from those of the model"):
+            bundle._checked(wrong, right, bundle._bound(right, right))
+
+
+def test_what_compression_moves_may_move_once_more():
+    floats, quantized = outputs(1, 2), outputs(1, 2.2)
+    assert bundle._checked(outputs(1, 2.4), quantized, bundle._bound(quantized, floats)) > bundle.NEAR
+    assert bundle._bound(quantized, outputs(9, 9)) == bundle.FAR
 
 
 def test_without_an_emulator_golden_outputs_are_those_of_onnx_runtime(model, feed, tmp_path, monkeypatch):
