@@ -13,7 +13,7 @@ import numpy as np
 
 from graphpress.backends.tvm.c_names import comment, identifier, identifiers, string
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.kernels.kernel import Kernel, symbol
+from graphpress.backends.tvm.kernels.kernel import Kernel, slack_of, symbol
 from graphpress.backends.tvm.plan import MemoryPlan
 from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Program, Source, Step
 from graphpress.backends.tvm.weights import Weights
@@ -65,7 +65,7 @@ class ModelCode:
         version = library_versions(("graphpress",))["graphpress"]
         inputs, outputs = self.program.inputs, self.program.outputs
         tensors = [
-            _tensor(port, field)
+            _tensor(port, field, self._slack(port))
             for port, field in zip([*inputs, *outputs], identifiers([p.name for p in (*inputs, *outputs)]), strict=True)
         ]
         return {
@@ -85,6 +85,10 @@ class ModelCode:
             "weights_bytes": self.weights.bytes,
             "weights_checksum": self.weights.checksum,
         }
+
+    def _slack(self, port: CallerTensor) -> int:
+        """What kernels read behind its end."""
+        return max((slack_of(step.kernel) for step in self.program.steps if port in step.operands.values()), default=0)
 
     def _steps(self) -> list[dict[str, Any]]:
         ports = {port: f"m->inputs[{number}]" for number, port in enumerate(self.program.inputs)}
@@ -133,7 +137,7 @@ class _Places:
         return self.ports[source]
 
 
-def _tensor(port: CallerTensor, field: str) -> dict[str, Any]:
+def _tensor(port: CallerTensor, field: str, slack: int) -> dict[str, Any]:
     elements = math.prod(port.shape)
     return {
         "name": string(port.name),
@@ -143,6 +147,7 @@ def _tensor(port: CallerTensor, field: str) -> dict[str, Any]:
         "dtype": port.dtype,
         "shape": port.shape,
         "elements": elements,
+        "slack": slack,
         "bytes": elements * np.dtype(port.dtype).itemsize,
     }
 

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from graphpress.backends.tvm.kernels.kernel import LARGEST_SLACK
 from graphpress.backends.tvm.plan import ALIGNMENT
 from graphpress.backends.tvm.program import Constant, Program
 
 PIECE = 1 << 18
 """Bytes that are looked at together: their words and the words' weights multiply to sums below 2^64."""
 MODULUS = (1 << 32) - 1
-SLACK = 64
-"""Zeros behind the last constant: vectors may read over its end."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Weights:
             for start in range(0, flat.size, PIECE):
                 piece = flat[start : start + PIECE]
                 yield np.pad(piece, (0, -piece.size % ALIGNMENT)) if piece.size % ALIGNMENT else piece
-        yield np.zeros(SLACK, np.uint8)
+        yield np.zeros(LARGEST_SLACK, np.uint8)
 
 
 def gather_weights(program: Program) -> Weights:
@@ -79,4 +78,4 @@ def gather_weights(program: Program) -> Weights:
                 arrays.append(array)
                 end += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
             offsets[source] = places[digest]
-    return Weights(arrays, offsets, end + SLACK)
+    return Weights(arrays, offsets, end + LARGEST_SLACK)

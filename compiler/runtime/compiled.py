@@ -17,7 +17,7 @@ import platform
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, pairwise
 from pathlib import Path
@@ -35,6 +35,9 @@ LIBRARY, WEIGHTS, DESCRIPTION = "libmodel.so", "weights.bin", "model.json"
 MEMORY, FILE, DAMAGED, THREADS, CPU = 2, 3, 4, 5, 6
 """Codes of ``graphpress_codes.h`` that are no fault of this module's."""
 AGAIN = "compile it again"
+
+Arrays = Mapping[str, np.ndarray]
+"""Arrays by the names of inputs or outputs."""
 
 
 @dataclass(frozen=True)
@@ -170,23 +173,24 @@ class CompiledModel:
         """In the order of the model."""
         return self.description.outputs
 
-    def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(self, feed: Arrays, out: Arrays | None = None) -> dict[str, np.ndarray]:
         """Compute the outputs, by name.
 
         Args:
             feed: the inputs, by name: of the types that the model has, and of one batch.
+            out: arrays without gaps to write outputs to; those that it lacks are made.
 
         Raises:
             UsageError: a name, type or shape is not the model's, or the model was closed.
             ResourceError: memory ran out.
         """
-        return self._run(feed, None)
+        return self._run(feed, out or {}, None)
 
-    def profile(self, feed: Mapping[str, np.ndarray]) -> list[float]:
+    def profile(self, feed: Arrays) -> list[float]:
         """Seconds that each of the description's steps takes in one run."""
         done_at = (ctypes.c_uint64 * len(self.description.steps))()
         started = time.monotonic_ns()
-        self._run(feed, done_at)
+        self._run(feed, {}, done_at)
         return [(after - before) * 1e-9 for before, after in pairwise([started, *done_at])]
 
     def close(self) -> None:
@@ -201,10 +205,10 @@ class CompiledModel:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _run(self, feed: Mapping[str, np.ndarray], done_at: Any) -> dict[str, np.ndarray]:
+    def _run(self, feed: Arrays, out: Arrays, done_at: Any) -> dict[str, np.ndarray]:
         sources = self._checked(feed)
         batch = batch_of(sources, self.inputs)
-        results = [np.empty(tensor.of_batch(batch), tensor.dtype) for tensor in self.outputs]
+        results = self._room(out, batch)
         with self._lock:
             if self._instance is None:
                 raise UsageError("was closed", where=f"model {self.name}", fix="load it again")
@@ -219,21 +223,35 @@ class CompiledModel:
         self._destroy = weakref.finalize(self, self._library.destroy, larger)
         self._instance, self._max_batch = larger, batch
 
-    def _checked(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """The inputs in order, each without gaps."""
-        known = [tensor.name for tensor in self.inputs]
-        for name in feed:
+    def _room(self, out: Arrays, batch: int) -> list[np.ndarray]:
+        """Arrays for the outputs in order."""
+        self._check_names(out, self.outputs, "output")
+        room = [out.get(tensor.name, np.empty(tensor.of_batch(batch), tensor.dtype)) for tensor in self.outputs]
+        for array, tensor in zip(room, self.outputs, strict=True):
+            _check(array, tensor, batch, "output", batched=self.description.batched)
+            if not array.flags.carray:
+                fix = "use an array of numpy.empty"
+                raise UsageError("has gaps, or cannot be written", where=f"output {tensor.name!r}", fix=fix)
+        return room
+
+    def _check_names(self, given: Iterable[str], tensors: Sequence[TensorInfo], kind: str) -> None:
+        known = [tensor.name for tensor in tensors]
+        for name in given:
             if name not in known:
-                raise UsageError(
-                    f"there is no input {name!r}", where=f"model {self.name}", fix=did_you_mean(name, known)
-                )
-        for tensor in self.inputs:
-            if tensor.name not in feed:
-                raise UsageError(f"input {tensor.name!r} is missing", where=f"model {self.name}", fix="feed all inputs")
+                where = f"model {self.name}"
+                raise UsageError(f"there is no {kind} {name!r}", where=where, fix=did_you_mean(name, known))
+
+    def _checked(self, feed: Arrays) -> list[np.ndarray]:
+        """The inputs in order, each without gaps."""
+        self._check_names(feed, self.inputs, "input")
+        known = [tensor.name for tensor in self.inputs]
+        for name in known:
+            if name not in feed:
+                raise UsageError(f"input {name!r} is missing", where=f"model {self.name}", fix="feed all inputs")
         arrays = [np.asarray(feed[name]) for name in known]
         batch = batch_of(arrays, self.inputs) if self.description.batched else 1
         for array, tensor in zip(arrays, self.inputs, strict=True):
-            _check(array, tensor, batch, batched=self.description.batched)
+            _check(array, tensor, batch, "input", batched=self.description.batched)
         return [np.require(array, requirements=("C", "ALIGNED")) for array in arrays]
 
 
@@ -341,8 +359,8 @@ def batch_of(arrays: Sequence[np.ndarray], tensors: Sequence[TensorInfo]) -> int
     return max(next(counts, 1), 1)
 
 
-def _check(array: np.ndarray, tensor: TensorInfo, batch: int, *, batched: bool) -> None:
-    where = f"input {tensor.name!r}"
+def _check(array: np.ndarray, tensor: TensorInfo, batch: int, kind: str, *, batched: bool) -> None:
+    where = f"{kind} {tensor.name!r}"
     if array.dtype != tensor.dtype:
         raise UsageError(
             f"is {array.dtype}, not {tensor.dtype}", where=where, fix=f"use .astype({tensor.dtype.name!r})"
@@ -350,7 +368,7 @@ def _check(array: np.ndarray, tensor: TensorInfo, batch: int, *, batched: bool) 
     if array.shape != tensor.of_batch(batch):
         wanted = ["batch" if batched and not axis else str(size) for axis, size in enumerate(tensor.shape)]
         what = f"has the shape {list(array.shape)}, not [{', '.join(wanted)}]"
-        raise UsageError(what, where=where, fix="feed all inputs with the same number of samples")
+        raise UsageError(what, where=where, fix="give all tensors the same number of samples")
 
 
 def _pointers(arrays: Sequence[np.ndarray]) -> ctypes.Array[ctypes.c_void_p]:

@@ -107,6 +107,14 @@ class KernelBuilder:
         self._emit(tirx.Bind(variable, value))
         return variable
 
+    def select(self, condition: Expr, value: Expr, otherwise: Expr) -> Expr:
+        """A value where a condition holds, else another; both are computed.
+
+        They are named first: TVM simplifies what stands inside of a ``Select`` as if its condition held, which takes
+        the bounds off an offset that depends on the same variables, although the value is loaded in either case.
+        """
+        return tirx.Select(condition, self.let(value), self.let(otherwise))
+
     def scalar(self, name: str) -> Expr:
         """An integer parameter of the kernel."""
         return tirx.Var(name, INDEX)

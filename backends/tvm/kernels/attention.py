@@ -24,7 +24,7 @@ from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.functions import exp, tanh
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, folded, splat
-from graphpress.backends.tvm.kernels.batched_product import batch_offset
+from graphpress.backends.tvm.kernels.batched_product import VECTOR, batch_offset
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import chosen, chunks, halvings, pieces
 from graphpress.backends.tvm.kernels.plane import whole_vectors
@@ -91,6 +91,11 @@ class AttentionKernel:
         mask = [] if self.mask is None else [Pointer("mask", self.mask.dtype)]
         extra = [operand for stage in self.stages for operand in stage.operands]
         return [*fixed, *mask, *extra, Pointer(RESULT, self.store.plane.dtype)]
+
+    @property
+    def slack(self) -> int:
+        """A block of vectors begins at the last key."""
+        return 4 * VECTOR
 
     @property
     def rows(self) -> int:
@@ -215,7 +220,7 @@ class _QueryTile:
         if kernel.mask is not None:
             score = self._masked(score, kernel.mask, row, key, lanes)
         if kernel.edge is not None:
-            score = tirx.Select(self._unseen(row, key, lanes), splat(float("-inf"), lanes), score)
+            score = b.select(self._unseen(row, key, lanes), splat(float("-inf"), lanes), score)
         return score
 
     def _masked(self, score: Expr, mask: StridedView, row: int, key: Expr, lanes: int) -> Expr:

@@ -30,6 +30,8 @@ from graphpress.backends.tvm.kernels.view import StridedView
 
 UNROLL = 4
 """Steps of a reduction that are written out."""
+VECTOR = 64
+"""Bytes of the widest vector."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class BatchedProduct:
         extra = [operand for stage in self.stages for operand in stage.operands]
         fixed = [Pointer("left", FLOAT), Pointer("right", FLOAT)]
         return [*fixed, *extra, Pointer(RESULT, self.store.plane.dtype)]
+
+    @property
+    def slack(self) -> int:
+        """A vector begins at the last column."""
+        return VECTOR
 
     @property
     def rows(self) -> int:

@@ -20,6 +20,8 @@ from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.runtime.environment import library_versions
 
 FIRST, LAST = "first", "last"
+LARGEST_SLACK = 4096
+"""Bytes that may be read behind the last constant and the last buffer, as the runtime has it."""
 GENERATOR = ("apache-tvm", "apache-tvm-ffi")
 """Distributions that turn loops into machine code."""
 PACKAGES = ("codegen", "kernels")
@@ -66,6 +68,13 @@ def code_version() -> str:
             if file.name.endswith(".py"):
                 digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def slack_of(kernel: Kernel) -> int:
+    """Bytes that a kernel may read behind the end of an operand (its ``slack``, where it has one)."""
+    slack: int = getattr(kernel, "slack", 0)
+    assert slack <= LARGEST_SLACK
+    return slack
 
 
 def symbol(kernel: Kernel, isa: Isa) -> str:

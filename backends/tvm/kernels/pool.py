@@ -68,7 +68,7 @@ class MaxPool:
         for tap in Taps(self.window, self.source, self.result, position):
             value = tap.load(place)
             if tap.valid is not None:
-                value = tirx.Select(tap.valid, value, lowest(self.source.dtype, place.lanes))
+                value = place.b.select(tap.valid, value, lowest(self.source.dtype, place.lanes))
             largest = value if largest is None else tirx.max(largest, value)
         return largest
 
@@ -133,7 +133,7 @@ class AveragePool:
         value = tap.load(place)
         if self.source.dtype != FLOAT:
             value = as_numbers(value, place.lanes) - splat(float(self.zero_point), place.lanes)
-        return value if tap.valid is None else tirx.Select(tap.valid, value, splat(0.0, place.lanes))
+        return value if tap.valid is None else place.b.select(tap.valid, value, splat(0.0, place.lanes))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@
 #include "graphpress_platform.h"
 #include "graphpress_processor.h"
 
-enum { GRAINS = 4, SPINS = 300, LINE = 64, SUMMED = 16384 };
+enum { GRAINS = 4, SPINS = 300, LINE = 64, PAGE = 4096, SUMMED = 16384 };
 
 typedef struct {
     _Alignas(LINE) _Atomic uint64_t next; /* run << 32 | next task */
@@ -46,8 +46,9 @@ struct instance {
     graphpress_instance view; /* first: a pointer to one is a pointer to the other */
     const graphpress_model *model;
     shared_weights *weights;
-    region memory, arena;
+    region memory, arena, copies; /* copies: of inputs that must not be read over their ends */
     uint8_t **buffers;
+    const void **inputs;
     worker *workers;    /* [thread]; the first is who calls */
     claim *claims;      /* [step][thread] */
     progress *progress; /* [step] */
@@ -135,6 +136,10 @@ static thread_result THREAD_CALL serve(void *argument) {
     }
 }
 
+static size_t room_of(const graphpress_input *input, int images) {
+    return (input->bytes * (size_t)images + input->slack + LINE - 1) / LINE * LINE;
+}
+
 static void prepare(instance *self, uint32_t run, int images) {
     for (int index = 0; index < self->model->step_count; index++) {
         int64_t tasks = (int64_t)images * self->model->steps[index].tasks;
@@ -147,6 +152,19 @@ static void prepare(instance *self, uint32_t run, int images) {
     atomic_store_explicit(&self->images, (uint32_t)images, memory_order_release);
 }
 
+/* What lies behind an input belongs to others: where its last page does not reach so far, a copy is read. */
+static void take_inputs(instance *self, int images, const void *const *inputs) {
+    uint8_t *copy = self->copies.start;
+    for (int number = 0; number < self->model->input_count; number++) {
+        const graphpress_input *input = self->model->inputs + number;
+        size_t bytes = input->bytes * (size_t)images, beyond = ((uintptr_t)inputs[number] + bytes) % PAGE;
+        self->inputs[number] = inputs[number];
+        if (!input->slack) continue;
+        if (!beyond || beyond + input->slack > PAGE) self->inputs[number] = memcpy(copy, inputs[number], bytes);
+        copy += room_of(input, self->max_images);
+    }
+}
+
 /* done_at: NULL, or where to write the time at which each step was done. */
 static int graphpress_run(graphpress_instance *view, int images, const void *const *inputs, void *const *outputs,
                           uint64_t *done_at) {
@@ -155,7 +173,8 @@ static int graphpress_run(graphpress_instance *view, int images, const void *con
     if (atomic_exchange(&self->busy, 1)) return GRAPHPRESS_BUSY;
     uint32_t preparing = atomic_load(&self->run) + 1, run = preparing + 1;
     atomic_store(&self->run, preparing);
-    view->inputs = inputs;
+    take_inputs(self, images, inputs);
+    view->inputs = self->inputs;
     view->outputs = outputs;
     prepare(self, run, images);
     atomic_store(&self->run, run);
@@ -237,6 +256,7 @@ static void graphpress_destroy(graphpress_instance *view) {
         for (int number = 1; number <= self->started; number++) join_thread(self->workers[number].thread);
     close_room(&self->room);
     release_weights(self->weights);
+    release(self->copies);
     release(self->arena);
     release(self->memory);
 }
@@ -250,13 +270,15 @@ static void *carve(uint8_t **rest, size_t count, size_t size) {
 
 static instance *new_instance(const graphpress_model *model, int threads, int max_images) {
     size_t steps = (size_t)model->step_count, buffers = (size_t)model->buffer_count, workers = (size_t)threads;
-    size_t tables = buffers * sizeof(uint8_t *) + workers * sizeof(worker) + steps * sizeof(progress) +
+    size_t inputs = (size_t)model->input_count;
+    size_t tables = (buffers + inputs) * sizeof(void *) + workers * sizeof(worker) + steps * sizeof(progress) +
                     steps * workers * sizeof(claim);
-    region memory = reserve(sizeof(instance) + tables + 4 * LINE);
+    region memory = reserve(sizeof(instance) + tables + 5 * LINE);
     instance *self = memory.start;
     if (!self) return NULL;
     uint8_t *rest = (uint8_t *)(self + 1);
     self->buffers = carve(&rest, buffers, sizeof *self->buffers);
+    self->inputs = carve(&rest, inputs, sizeof *self->inputs);
     self->workers = carve(&rest, workers, sizeof *self->workers);
     self->progress = carve(&rest, steps, sizeof *self->progress);
     self->claims = carve(&rest, steps * workers, sizeof *self->claims);
@@ -272,8 +294,12 @@ static instance *new_instance(const graphpress_model *model, int threads, int ma
 static int place_buffers(instance *self) {
     const graphpress_model *model = self->model;
     size_t images = (size_t)self->max_images;
-    self->arena = reserve(model->arena_bytes * images + 2 * LINE); /* vectors may read over either end */
-    if (!self->arena.start) return GRAPHPRESS_MEMORY;
+    size_t copied = 0;
+    for (int number = 0; number < model->input_count; number++)
+        if (model->inputs[number].slack) copied += room_of(model->inputs + number, self->max_images);
+    self->arena = reserve(LINE + model->arena_bytes * images + GRAPHPRESS_SLACK);
+    if (copied) self->copies = reserve(copied);
+    if (!self->arena.start || (copied && !self->copies.start)) return GRAPHPRESS_MEMORY;
     for (int number = 0; number < model->buffer_count; number++) {
         const graphpress_buffer *buffer = model->buffers + number;
         self->buffers[number] = (uint8_t *)self->arena.start + LINE + buffer->offset * images;
@@ -295,7 +321,10 @@ static int start_workers(instance *self) {
 
 /* Whether numbers of tasks and bytes stay within their types. */
 static int fits(const graphpress_model *model, int max_images) {
-    if (model->arena_bytes > (SIZE_MAX / 2) / (size_t)max_images) return 0;
+    size_t largest = model->arena_bytes;
+    for (int number = 0; number < model->input_count; number++)
+        if (model->inputs[number].bytes > largest) largest = model->inputs[number].bytes;
+    if (largest > SIZE_MAX / 1024 / (size_t)max_images) return 0;
     for (int index = 0; index < model->step_count; index++)
         if (model->steps[index].tasks > INT32_MAX / max_images) return 0;
     return 1;

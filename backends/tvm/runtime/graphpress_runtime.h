@@ -10,7 +10,10 @@
 
 #include "graphpress_codes.h"
 
-enum { GRAPHPRESS_MAX_THREADS = 256 };
+enum {
+    GRAPHPRESS_MAX_THREADS = 256,
+    GRAPHPRESS_SLACK = 4096 /* bytes that kernels may read behind the last buffer and the last constant */
+};
 
 /* What the steps of a run see. */
 typedef struct {
@@ -35,13 +38,19 @@ typedef struct {
 } graphpress_buffer;
 
 typedef struct {
+    size_t bytes; /* of a sample */
+    size_t slack; /* that kernels may read behind its end; the caller's memory has none */
+} graphpress_input;
+
+typedef struct {
     const graphpress_step *steps;
     const graphpress_buffer *buffers;
+    const graphpress_input *inputs;
     const char *const *features; /* that the processor must have; NULL ends them */
     size_t arena_bytes;          /* of an image */
-    size_t weights_bytes;        /* with the slack behind them, which vectors may read */
+    size_t weights_bytes;        /* with the slack behind them */
     uint64_t weights_checksum;
-    int32_t step_count, buffer_count;
+    int32_t step_count, buffer_count, input_count;
     int32_t largest_batch; /* 1 where the number of samples is fixed */
 } graphpress_model;
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -10,10 +11,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from kernel_checks import harness
 from kernel_checks.graphs import graph
+from kernel_checks.harness import guarded
 
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.backends.tvm.artifact import LibraryOptions, write_library
@@ -104,6 +108,58 @@ def test_inputs_need_not_lie_in_order(compiled):
         shifted[:] = data
         for other in (np.asfortranarray(data), data[::-1][::-1], shifted):
             np.testing.assert_array_equal(model.run({"input": other})["logits"], expected)
+
+
+def test_outputs_are_written_where_they_are_wanted(compiled):
+    out = {"logits": np.empty((2, 10), np.float32)}
+    with load(compiled, threads=1) as model:
+        expected = model.run(feed(2))["logits"]
+        assert model.run(feed(2), out)["logits"] is out["logits"]
+        np.testing.assert_array_equal(out["logits"], expected)
+        for wrong in (np.empty((2, 20), np.float32)[:, ::2], np.empty((3, 10), np.float32), np.empty((2, 10))):
+            with pytest.raises(UsageError, match="output 'logits'"):
+                model.run(feed(2), {"logits": wrong})
+
+
+@pytest.mark.parametrize("left_behind", [np.nan, np.inf, -1e30])
+def test_a_run_does_not_see_what_another_left_behind(compiled, left_behind):
+    with load(compiled, threads=2, max_batch=3) as model:
+        expected = model.run(feed(3))["logits"]
+        model.run({"input": np.full_like(feed(3)["input"], left_behind)})
+        np.testing.assert_array_equal(model.run(feed(3))["logits"], expected)
+
+
+def rebuilt(folder: Path, *flags: str) -> None:
+    """Build the library anew from its sources."""
+    objects = [file.name for file in folder.glob("*.o") if file.name != "model.o"]
+    command = ["cc", "-std=gnu11", "-O1", "-fPIC", "-shared", "-pthread", *flags, "model.c", *objects]
+    subprocess.run([*command, "-o", "libmodel.so"], cwd=folder, check=True)
+    facts = json.loads((folder / "model.json").read_text())
+    facts["library_sha256"] = hashlib.sha256((folder / "libmodel.so").read_bytes()).hexdigest()
+    (folder / "model.json").write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+def test_nothing_is_touched_that_is_not_the_models(copy, at_end):
+    """Neither around its own memory nor around the caller's, to the byte."""
+    rebuilt(copy, "-include", str(Path(harness.__file__).with_name("guarded_memory.h")))
+    with load(copy, threads=2, max_batch=3) as model, load(copy, threads=1) as other:
+        for images in (1, 3):
+            data = {"input": guarded(feed(images)["input"], 0, at_end=at_end).reshape(images, *SHAPE[1:])}
+            out = {"logits": guarded(np.zeros((images, 10), np.float32), 0, at_end=at_end).reshape(images, 10)}
+            np.testing.assert_array_equal(model.run(data, out)["logits"], other.run(feed(images))["logits"])
+
+
+def test_vectors_that_reach_over_an_input_do_not_reach_others(tmp_path, newest):
+    left, right = (np.random.default_rng(0).standard_normal(shape).astype(np.float32) for shape in ((3, 4), (4, 5)))
+    write_library(
+        lower(graph("(float[3,4] a, float[4,5] b) => (float[3,5] y) {y = MatMul(a, b)}"), newest), newest, tmp_path
+    )
+    with load(tmp_path, threads=1) as model:
+        for slack in range(0, 80, 4):
+            data = {"a": left, "b": guarded(np.append(right, np.zeros(slack // 4, np.float32)), 0, at_end=True)}
+            data["b"] = data["b"][:20].reshape(4, 5)
+            np.testing.assert_allclose(model.run(data)["y"], left @ right, rtol=1e-5)
 
 
 def test_it_says_what_it_is(compiled):

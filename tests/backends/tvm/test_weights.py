@@ -7,12 +7,13 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs graphpress[tvm]")
 
+from graphpress.backends.tvm.kernels.kernel import LARGEST_SLACK
 from graphpress.backends.tvm.kernels.map import Map
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import Destination
 from graphpress.backends.tvm.plan import ALIGNMENT
 from graphpress.backends.tvm.program import Buffer, Constant, Program, Step
-from graphpress.backends.tvm.weights import MODULUS, PIECE, SLACK, gather_weights
+from graphpress.backends.tvm.weights import MODULUS, PIECE, gather_weights
 
 PLANE = Plane(16, 1, 1, 16)
 
@@ -52,5 +53,5 @@ def test_constants_follow_each_other_and_equal_ones_are_there_once(tmp_path):
 def test_no_constants_are_slack_alone(tmp_path):
     weights = gather_weights(program())
     weights.write(tmp_path / "weights.bin")
-    assert (weights.bytes, weights.checksum) == (SLACK, 0)
-    assert (tmp_path / "weights.bin").read_bytes() == bytes(SLACK)
+    assert (weights.bytes, weights.checksum) == (LARGEST_SLACK, 0)
+    assert (tmp_path / "weights.bin").read_bytes() == bytes(LARGEST_SLACK)

@@ -50,6 +50,7 @@ static const graphpress_step TABLE[STEPS] = {
     {step_6, 48}, {step_7, 5}, {step_8, 32}, {step_9, 2}, {step_10, 96}, {step_11, 4},
 };
 static const graphpress_buffer BUFFERS[] = {{0, WIDTH * 4, 0}, {WIDTH * 4, WIDTH * 4, 7}};
+static const graphpress_input INPUTS[] = {{WIDTH * 4, 64}};
 static const char *const NO_FEATURES[] = {NULL};
 static _Alignas(64) uint32_t weights[WEIGHTS / 4];
 
@@ -58,12 +59,14 @@ static graphpress_model model(void) {
     return (graphpress_model){
         .steps = TABLE,
         .buffers = BUFFERS,
+        .inputs = INPUTS,
         .features = NO_FEATURES,
         .arena_bytes = 2 * WIDTH * 4,
         .weights_bytes = WEIGHTS,
         .weights_checksum = checksum((const uint8_t *)weights, WEIGHTS),
         .step_count = STEPS,
         .buffer_count = 2,
+        .input_count = 1,
         .largest_batch = INT32_MAX,
     };
 }
@@ -153,6 +156,30 @@ static void forked(void) {
     }
     run(made, 3, 2);
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    graphpress_destroy(made);
+}
+
+static void read_over(const graphpress_instance *m, int32_t first, int32_t last) {
+    volatile uint8_t sum = 0;
+    for (int byte = 0; byte < 64; byte++) sum = (uint8_t)(sum + ((const uint8_t *)m->inputs[0])[WIDTH * 4 + byte]);
+    mix(m, 0, first, last);
+}
+
+/* Kernels may read behind an input, wherever it lies. */
+static void slack(void) {
+    graphpress_model of = model();
+    graphpress_step steps[STEPS];
+    memcpy(steps, TABLE, sizeof steps);
+    steps[0].compute = read_over;
+    of.steps = steps;
+    graphpress_instance *made = make(&of, 2);
+    uint8_t *pages_of = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(!mprotect(pages_of + PAGE, PAGE, PROT_NONE));
+    for (int back = 0; back < 80; back += 4) {
+        int32_t output[WIDTH];
+        const void *input = pages_of + PAGE - WIDTH * 4 - back;
+        CHECK(!graphpress_run(made, 1, &input, (void *[]){output}, NULL));
+    }
     graphpress_destroy(made);
 }
 
@@ -299,6 +326,7 @@ int main(int count, char **names) {
         void (*check)(void);
     } CHECKS[] = {
         {"instances", instances}, {"wrap", wrap},   {"destroy", destroy}, {"forked", forked},          {"busy", busy},
+        {"slack", slack},
         {"errors", errors},       {"files", files}, {"memory", memory},   {"allocations", allocations},
     };
     for (int number = 1; number < count; number++)

@@ -21,7 +21,7 @@ SANITIZED = {
     "thread": ["-fsanitize=thread"],
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
-EVERYWHERE = ["instances", "wrap", "destroy", "forked", "busy", "errors", "files"]
+EVERYWHERE = ["instances", "wrap", "destroy", "forked", "busy", "slack", "errors", "files"]
 MEASURED = ["memory", "allocations"]
 """Sanitizers allocate memory of their own."""
 

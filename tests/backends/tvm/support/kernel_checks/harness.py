@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +12,29 @@ import numpy as np
 
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.emulator import PipedProgram
-from graphpress.backends.tvm.kernels.kernel import Kernel, symbol
+from graphpress.backends.tvm.kernels.kernel import Kernel, slack_of, symbol
 from graphpress.backends.tvm.kernels.plane import Plane
 
-SLACK = 4096
-"""Bytes that kernels may read behind what they are given, as the runtime has them."""
+PAGE = mmap.PAGESIZE
+_protect = ctypes.CDLL(None).mprotect
+_protect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 
 
-def aligned(array: np.ndarray) -> np.ndarray:
-    """A copy of an array at the start of a cache line, with slack behind it."""
-    room = np.zeros(array.nbytes + SLACK, np.uint8)
-    start = -room.ctypes.data % 64
+def guarded(array: np.ndarray, slack: int, *, at_end: bool) -> np.ndarray:
+    """A copy of an array between pages that nobody may touch.
+
+    Args:
+        array: anything.
+        slack: bytes that may be read behind it.
+        at_end: whether it lies at the end of its pages; else it lies at their start.
+    """
+    size = array.nbytes + slack
+    pages = -(-max(size, 1) // PAGE) * PAGE
+    memory = mmap.mmap(-1, pages + 2 * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    room = np.frombuffer(memory, np.uint8)
+    for guard in (0, PAGE + pages):
+        assert not _protect(room.ctypes.data + guard, PAGE, 0)
+    start = PAGE + (pages - size if at_end else 0)
     copy = room[start : start + array.nbytes].view(array.dtype)
     copy[:] = array.reshape(-1)
     return copy
@@ -62,13 +75,18 @@ class Kernels:
     call: Call
 
     def run(self, kernel: Kernel, images: int, result: np.ndarray, **operands: np.ndarray) -> np.ndarray:
-        """Compute all tasks into a copy of ``result``, in two calls."""
-        arrays = [aligned(operands[operand.name].astype(operand.dtype)) for operand in kernel.operands[:-1]]
-        arrays.append(aligned(result.astype(kernel.operands[-1].dtype)))
+        """Compute all tasks into a copy of ``result``, in two calls, between two kinds of borders."""
         tasks, name = images * kernel.tasks(self.isa), symbol(kernel, self.isa)
-        for first, last in ((tasks // 2, tasks), (0, tasks // 2)):  # tasks are independent
-            self.call(name, arrays, first, last)
-        return arrays[-1].reshape(result.shape)
+        results = []
+        for at_end in (False, True):
+            arrays = [operands[operand.name].astype(operand.dtype) for operand in kernel.operands[:-1]]
+            arrays.append(result.astype(kernel.operands[-1].dtype))
+            arrays = [guarded(array, slack_of(kernel), at_end=at_end) for array in arrays]
+            for first, last in ((tasks // 2, tasks), (0, tasks // 2)):  # tasks are independent
+                self.call(name, arrays, first, last)
+            results.append(arrays[-1].reshape(result.shape))
+        np.testing.assert_array_equal(*results)
+        return results[0]
 
 
 @dataclass
