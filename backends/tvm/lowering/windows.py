@@ -5,6 +5,7 @@ from __future__ import annotations
 from graphpress.backends.tvm.kernels.plane import Halo, Plane
 from graphpress.backends.tvm.kernels.window import TapWindow
 from graphpress.backends.tvm.lowering.refusal import refused
+from graphpress.backends.tvm.lowering.transposition import transposed_halo
 from graphpress.ir import Graph, Node, NodeView, Value, input_of, int_attribute, is_standard, static_shape
 from graphpress.ops.semantics.window import WindowAttributes
 
@@ -19,7 +20,8 @@ def halos(graph: Graph) -> dict[Value, Halo]:
     """Pixels around each value that convolutions read."""
     result: dict[Value, Halo] = {}
     for node in graph:
-        if is_standard(node, "Conv") and (halo := _halo(node)) is not None:
+        around = _halo if is_standard(node, "Conv") else transposed_halo if is_standard(node, "ConvTranspose") else None
+        if around is not None and (halo := around(node)) is not None:
             value = node.inputs[0]
             assert value is not None
             result[value] = result.get(value, Halo()).around(halo)

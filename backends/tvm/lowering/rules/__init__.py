@@ -20,6 +20,7 @@ from graphpress.backends.tvm.lowering.rules import (
     resizing,
     slicing,
     spatial,
+    transposed,
 )
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 
@@ -39,6 +40,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **resizing.RULES,
         **slicing.RULES,
         **spatial.RULES,
+        **transposed.RULES,
     }
 )
 """Rules by operator."""

@@ -78,7 +78,7 @@ def _linear(node: Node, lowering: Lowering) -> None:
     elif op.groups == 1 and (m := winograd_tile(source.plane, target.store.plane, window, lowering.isa)):
         emit_winograd(lowering, source, target, window, factors, m)
     else:
-        _emit_product(lowering, source, target, window, factors, op.groups)
+        emit_product(lowering, source, target, window, factors, op.groups)
 
 
 def _rows_order(op: LinearOp, lowering: Lowering) -> Order:
@@ -157,9 +157,19 @@ def _bias_codes(op: LinearOp, adder: Node | None, scales: np.ndarray) -> np.ndar
 # -- kernels ------------------------------------------------------------------------------------------------------
 
 
-def _emit_product(
+def emit_product(
     lowering: Lowering, source: StoredValue, target: ChainEnd, window: TapWindow, factors: Factors, groups: int
 ) -> None:
+    """A product as one kernel.
+
+    Args:
+        lowering: the program.
+        source: what it reads.
+        target: what it writes, and how.
+        window: the taps.
+        factors: of the product.
+        groups: of channels.
+    """
     isa, plane = lowering.isa, source.plane
     merged = merged_groups(groups, factors.kernel.shape[0], isa.lanes)
     stages = tuple(target.epilogue.stages)

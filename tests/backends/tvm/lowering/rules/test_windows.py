@@ -33,6 +33,22 @@ def test_convolutions(newest, tmp_path):
     check(cases, newest, tmp_path)
 
 
+def test_transposed_convolutions(newest, tmp_path):
+    kernel, bias = weights(6, 5, 3, 3), weights(5)
+    cases = {
+        "plain": Case("ConvTranspose", [SHAPE, kernel, bias]),
+        "by two": Case("ConvTranspose", [SHAPE, kernel, bias], {"strides": [2, 2], "pads": [1, 0, 1, 1]}),
+        "even": Case("ConvTranspose", [SHAPE, weights(6, 5, 2, 2), bias], {"strides": [2, 2]}),
+        "more": Case("ConvTranspose", [SHAPE, kernel], {"strides": [2, 3], "output_padding": [1, 2]}),
+        "apart": Case("ConvTranspose", [SHAPE, kernel], {"strides": [2, 3], "dilations": [2, 2]}),
+        "gaps": Case("ConvTranspose", [SHAPE, weights(6, 5, 1, 2), bias], {"strides": [2, 3]}),
+        "groups": Case("ConvTranspose", [SHAPE, weights(6, 2, 4, 4)], {"strides": [2, 2], "group": 3}),
+        "sized": Case("ConvTranspose", [SHAPE, kernel], {"strides": [2, 2], "output_shape": [14, 18]}),
+        "same": Case("ConvTranspose", [SHAPE, kernel], {"strides": [2, 2], "auto_pad": "SAME_UPPER"}),
+    }
+    check(cases, newest, tmp_path)
+
+
 def test_pools(newest, tmp_path):
     window = {"kernel_shape": [3, 2], "strides": [2, 2]}
     cases = {}

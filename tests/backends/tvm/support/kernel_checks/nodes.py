@@ -12,6 +12,7 @@ import onnx
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.backends.tvm.artifact import write_library
 from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.kernels.generic import GenericLoops
 from graphpress.backends.tvm.lowering.lower import lower
 from graphpress.ir import Model, from_proto
 from graphpress.runtime import CompiledModel, Session
@@ -74,6 +75,8 @@ def check(cases: Mapping[str, Case], isa: Isa, folder: Path, low: float = -3.0, 
         if isinstance(given, tuple)
     }
     expected = Session(model).run(feed)
-    write_library(lower(model, isa), isa, folder)
+    program = lower(model, isa)
+    assert [step.nodes for step in program.steps if isinstance(step.kernel, GenericLoops)] == []
+    write_library(program, isa, folder)
     for name, result in CompiledModel(folder, threads=1).run(feed).items():
         np.testing.assert_allclose(result, expected[name], rtol=2e-5, atol=2e-6, err_msg=name)
