@@ -9,10 +9,11 @@ from types import MappingProxyType
 
 import numpy as np
 
+from graphpress.analysis.linear import as_read
 from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.gather_rows import GatherRows
 from graphpress.backends.tvm.kernels.strided import strided_copy
-from graphpress.backends.tvm.lowering.context import Lowering, elements_of, shape_of
+from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, elements_of, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.fusion import finish
 from graphpress.backends.tvm.lowering.layout import natural
@@ -40,19 +41,29 @@ def _gather(node: Node, lowering: Lowering) -> None:
 
 def _rows(node: Node, lowering: Lowering, table: np.ndarray, indices: Value) -> None:
     """Embeddings."""
-    numbers = lowering.form(indices, None, natural(len(shape_of(indices))))
-    if numbers.plane.dtype not in NUMBERS or numbers.plane.stride != numbers.plane.channels:
-        raise refused(node, "its indices do not lie one behind the other")
+    numbers = row_numbers(node, lowering, indices)
     shape = shape_of(node.outputs[0])
     target = finish(lowering, node, natural(len(shape)), Epilogue())
     kernel = GatherRows(len(table), target.store, FLOAT, elements_of(indices), stages=tuple(target.epilogue.stages))
     operands = {
-        "table": Constant(table),
+        "table": Constant(as_read(node, 0, table).astype(np.float32)),
         "indices": numbers.memory,
         **target.epilogue.operands,
         "result": target.operand.memory,
     }
     lowering.emit(kernel, operands, target.nodes, target.operand.images)
+
+
+def row_numbers(node: Node, lowering: Lowering, indices: Value) -> StoredValue:
+    """Numbers of rows, as the kernel reads them.
+
+    Raises:
+        UnsupportedError: they are no integers, or lie apart.
+    """
+    numbers = lowering.form(indices, None, natural(len(shape_of(indices))))
+    if numbers.plane.dtype not in NUMBERS or numbers.plane.stride != numbers.plane.channels:
+        raise refused(node, "its indices do not lie one behind the other")
+    return numbers
 
 
 def _progression(places: np.ndarray, extent: int) -> tuple[int, int] | None:

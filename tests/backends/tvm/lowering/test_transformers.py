@@ -183,12 +183,31 @@ def test_a_constant_causal_mask_is_an_edge(mask, edge, newest):
     assert (kernel.mask is None) == (edge is not None)
 
 
+def test_pairs_are_turned_by_the_angles_of_their_positions(newest, tmp_path):
+    model = graph(
+        """(float[2, 3, 5, 40] x, float[2, 5, 18] y, int64[2, 5] places, float[2, 5, 3] c, float[2, 5, 3] s)
+            => (float[2, 3, 5, 40] a, float[2, 5, 18] b, float[2, 3, 5, 40] d) {
+            a = RotaryEmbedding<rotary_embedding_dim = 36>(x, cosines, sines, places)
+            b = RotaryEmbedding<num_heads = 3, interleaved = 1>(y, c, s)
+            d = RotaryEmbedding<interleaved = 1>(x, wide, wide, places)
+        }""",
+        opset=23,
+        cosines=normal(9, 18),
+        sines=normal(9, 18),
+        wide=normal(9, 20),
+    )
+    floats = {"x": normal(2, 3, 5, 40), "y": normal(2, 5, 18), "c": normal(2, 5, 3), "s": normal(2, 5, 3)}
+    assert_like_onnxruntime(model, {**floats, "places": RNG.integers(0, 9, (2, 5))}, newest, tmp_path)
+
+
 REFUSED = {
     "vector": "(float[3, 4] x, float[4] v) => (float[3] z) { z = MatMul(x, v) }",
     "several axes": "(float[2, 3, 4] x) => (float[2, 3, 4] z) { z = LayerNormalization<axis = 1>(x, s) }",
     "statistics": "(float[2, 4] x) => (float[2, 4] z, float[2, 1] m) { z, m = LayerNormalization(x, r) }",
     "constants": "(float[2, 4] x, float[4] w) => (float[2, 4] z) { z = RMSNormalization(x, w) }",
     "progression": "(float[5, 4] x) => (float[3, 4] z) { z = Gather(x, uneven) }",
+    "tables": """(float[1, 2, 3, 4] x, float[5, 2] c, int64[1, 3] p) => (float[1, 2, 3, 4] z)
+                 { z = RotaryEmbedding(x, c, c, p) }""",
     "cache": """(float[1, 2, 3, 4] x) => (float[1, 2, 3, 4] z, float[1, 2, 3, 4] c)
                 { z, c = Attention(x, x, x) }""",
 }
