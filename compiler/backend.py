@@ -214,6 +214,15 @@ class TimesKernels(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsOfMachine(Protocol):
+    """What a backend is beside, of which tools and features of this machine decide what it can do."""
+
+    def machine_facts(self) -> Mapping[str, str]:
+        """What they are, in words, by what each is about; of what is missing, how to get it."""
+        ...
+
+
 def runner_of(artifact: Artifact, *, runs_here: bool) -> Runner | None:
     """Who runs and times an artifact: the runner that it offers, else this process; None where only a device can.
 

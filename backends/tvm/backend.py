@@ -47,6 +47,12 @@ class TvmBackend(Backend):
             return Availability(False, error.what, error.fix)
         return Availability(True, f"apache-tvm {library_versions(('apache-tvm',))['apache-tvm']}")
 
+    def machine_facts(self) -> Mapping[str, str]:
+        """Compilers, instruction set, emulator, huge pages."""
+        from graphpress.backends.tvm.machine import machine_facts
+
+        return machine_facts()
+
     def tunes(self, target: Target) -> bool:
         """It times kernels on this machine."""
         return target.this_machine

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import requires
 
@@ -46,11 +47,15 @@ def doctor(as_json: bool) -> None:
 
     backends, extras = list(backend_states()), list(extra_states(requires(DISTRIBUTION) or ()))
     versions = library_versions()
+    facts = machine_facts()
     if as_json:
-        echo_json({"versions": versions, "machine": machine(), "backends": backends, "extras": extras})
+        tools = {"tools": facts} if facts else {}
+        echo_json({"versions": versions, "machine": machine(), **tools, "backends": backends, "extras": extras})
         return
     say(_section("Versions", [(name, installed or "not installed") for name, installed in versions.items()]))
     say(_section("Machine", list(machine().items())))
+    for name, rows in facts.items():
+        say(_section(f"Tools of the backend {name}", list(rows.items())))
     say(_section("Backends", [_row(state) for state in backends]))
     say(_section("Extras", [_row(state) for state in extras]))
 
@@ -66,6 +71,20 @@ def backend_states() -> Iterable[Component]:
             yield Component(name, False, error.what, error.fix)
         else:
             yield Component(name, state.works, state.detail, state.install)
+
+
+def machine_facts() -> dict[str, Mapping[str, str]]:
+    """What backends have to say of tools and features of this machine, by name of the backend."""
+    from graphpress.backend import TellsOfMachine
+    from graphpress.manager.registry import backend_names, load_backend
+
+    facts: dict[str, Mapping[str, str]] = {}
+    for name in backend_names():
+        with suppress(GraphpressError):  # told of where backends are listed
+            backend = load_backend(name)
+            if isinstance(backend, TellsOfMachine):
+                facts[name] = backend.machine_facts()
+    return facts
 
 
 def extra_states(requirements: Iterable[str]) -> Iterable[Component]:

@@ -319,6 +319,12 @@ def test_doctor_json(capsys):
         assert state["works"] or state["fix"] or "not built yet" in state["detail"]
 
 
+def test_doctor_tells_what_compilers_and_emulators_there_are(capsys):
+    tools = run_json(capsys, "doctor")["tools"]["tvm"]
+    assert {"C compiler", "C compiler for boards", "zig", "huge pages"} <= tools.keys()
+    assert "Tools of the backend tvm" in run(capsys, "doctor")
+
+
 @pytest.mark.usefixtures("with_absent_backend")
 def test_doctor_says_how_to_get_what_is_missing(capsys):
     assert "no device here; get it with: pip install absent" in run(capsys, "doctor")
