@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.codegen.isa import TOGETHER, Isa
+from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.pieces import chunks
 from graphpress.backends.tvm.kernels.product import Product, Tile
 
 FIRST_LEVEL, SECOND_LEVEL = 32 << 10, 768 << 10
 """Bytes that stay in a core's caches, with room for what else lies there."""
+
+APART = 1.5
+"""Instructions more for a vector of codes that is stored alone."""
 
 
 def rule_tile(product: Product, isa: Isa, threads: int) -> Product:
@@ -54,16 +58,18 @@ def _candidates(product: Product, isa: Isa) -> Iterator[Tile]:
 
 
 def _loads(product: Product, tile: Tile, vectors: int) -> float:
-    """Instructions per step and result: products, loads of weights, and broadcasts, over all tiles and rests."""
-    total = 0.0
+    """Instructions of all tiles and rests: products, loads of weights and broadcasts of each step, and what writes."""
+    total, steps = 0.0, product.reduction / product.step
     for channels in chunks(vectors, tile.vectors):
+        # Codes of four neighboring vectors are stored at once, others one by one.
+        apart = channels.size % TOGETHER if product.store.plane.dtype != FLOAT else 0
         for rows in chunks(product.store.plane.height, tile.rows):
             for columns in chunks(product.store.plane.width, tile.columns):
                 pixels = rows.size * columns.size
                 sums = pixels * channels.size
                 # Fewer sums than an addition takes cycles, twice over, leave the units waiting.
                 cost = max(sums, 8) + 0.5 * (channels.size + pixels)
-                total += channels.pieces * rows.pieces * columns.pieces * cost
+                total += channels.pieces * rows.pieces * columns.pieces * (cost * steps + APART * apart * pixels)
     return total
 
 

@@ -36,3 +36,10 @@ def test_loops_of_integer_products_spill_nothing(name):
     assert loops
     # A little may be put aside around a loop; what is spilled in one is spilled for most of its products.
     assert all(len(SPILL.findall(block)) < block.count("vpdpbusd") / 4 for block in loops)
+
+
+def test_short_reductions_are_stored_by_fours():
+    """Of few products, writing is the larger part: codes of four neighboring vectors take one store."""
+    source, result = (Plane(channels, 56, 56, channels, dtype="uint8") for channels in (16, 96))
+    product = Product(source, Destination(result), TapWindow(), Tile(1, 1, 1), stages=(Scale(),))
+    assert rule_tile(product, ISAS["avx512-vnni"], 1).tile.vectors == 4
