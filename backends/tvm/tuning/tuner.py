@@ -108,6 +108,8 @@ class Tuner:
         except (KeyboardInterrupt, OutOfTimeError) as stop:
             why = "was interrupted" if isinstance(stop, KeyboardInterrupt) else "ran out of time"
             self.notes.append(f"tuning {why}: {len(left)} of {len(steps)} kernels stay as the rules have them")
+        else:
+            self.notes.append(f"settings of {len(steps)} kernels were measured ({self.level})")
 
     def _fastest(self, step: Step) -> Kernel:
         """The fastest of a step's kernel, by as many settings as the level allows, then by those next to the best."""
