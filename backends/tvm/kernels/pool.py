@@ -126,6 +126,7 @@ class AveragePool:
         count = tirx.const(0, "int32")
         for tap in taps:
             count = count + tirx.Select(tap.valid, tirx.const(1, "int32"), tirx.const(0, "int32"))
+        count = tirx.max(count, tirx.const(1, "int32"))  # of nothing, where a window lies in padding alone: 0
         return total / splat(count.astype(FLOAT), lanes)
 
     def _number(self, place: StageContext, tap: Tap) -> Expr:

@@ -117,6 +117,15 @@ def test_pools_leave_padding_out(window, dtype, isa, compiled):
         compare(Images(result, memory).values, values, dtype)
 
 
+def test_the_mean_of_a_window_that_lies_in_padding_alone_is_zero(dtype, isa, compiled):
+    source = result = Plane(CHANNELS, 1, 1, whole_vectors(CHANNELS, isa.lanes), Halo(), dtype)
+    zero = zero_point(dtype)
+    kernel = AveragePool(source, Destination(result, zero), TapWindow((2, 2), (1, 1), (2, 2), (1, 1)), zero)
+    data = Images.random(source, IMAGES, np.random.default_rng(0), zero)
+    memory = compiled([kernel]).run(kernel, IMAGES, Images.filled(result, IMAGES, 9).memory, source=data.memory)
+    compare(Images(result, memory).values, np.zeros((IMAGES, 1, 1, CHANNELS)), dtype)
+
+
 def test_global_pools_sum_all_pixels(dtype, isa, compiled):
     zero, stride = zero_point(dtype), whole_vectors(CHANNELS, isa.lanes)
     source = Plane(CHANNELS, *SIZE, stride, Halo(1, 1, 1, 1), dtype)
