@@ -22,6 +22,7 @@ from typing import Protocol
 from tvm import target, tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.features import OPTIONAL, llvm_attributes
 from graphpress.backends.tvm.codegen.lookup import GATHERED, Lookup, NibbleLookup, WordLookup
 from graphpress.backends.tvm.codegen.vectors import clamped, splat, typed
 
@@ -33,8 +34,6 @@ TOGETHER = 4
 """Vectors of 32-bit numbers that fill one of bytes."""
 HALF = 8
 """Bytes that multiply into a vector of 16-bit numbers on Arm."""
-LLVM_FEATURES = MappingProxyType({"asimd": "neon", "asimddp": "dotprod"})
-"""LLVM's names of features that are others than those of /proc/cpuinfo, but for underscores."""
 
 
 class Dot(Protocol):
@@ -336,8 +335,8 @@ class Isa:
 
     @property
     def target(self) -> Expr:
-        """TVM's target; the features are said even where the processor implies them, for LLVM ends where one lacks."""
-        features = [f"+{LLVM_FEATURES.get(name, name.replace('_', ''))}" for name in self.needs]
+        """TVM's target, which has what is needed and no more."""
+        features = list(llvm_attributes(self.family, self.processor, self.needs))
         triple = f"{self.family}-unknown-linux-gnu"
         return target.Target({"kind": "llvm", "mcpu": self.processor, "mtriple": triple, "mattr": features})
 
@@ -449,7 +448,7 @@ ISAS: Mapping[str, Isa] = MappingProxyType(
 
 
 def newest_isa(architecture: str, features: Collection[str], model: str = "") -> Isa | None:
-    """The newest instruction set of a processor; None where there are no kernels for it.
+    """The newest instruction set of a processor, with all that it has beside; None where there are no kernels for it.
 
     Args:
         architecture: as ``uname -m`` prints it.
@@ -457,4 +456,8 @@ def newest_isa(architecture: str, features: Collection[str], model: str = "") ->
         model: LLVM's name of the processor; empty for the oldest that has the instruction set.
     """
     fitting = [isa for isa in ISAS.values() if isa.family == architecture and set(isa.needs) <= set(features)]
-    return replace(fitting[-1], processor=model or fitting[-1].processor) if fitting else None
+    if not fitting:
+        return None
+    newest = fitting[-1]
+    beside = [name for name in OPTIONAL if name in features and name not in newest.needs]
+    return replace(newest, processor=model or newest.processor, needs=(*newest.needs, *beside))
