@@ -4,7 +4,8 @@
 
 What a TIR function keeps to itself becomes a tensor like all others, so that whoever plans memory gives it room, and
 each nest of loops stands alone. The outer loops of a nest whose rounds are independent of each other are its tasks.
-Nothing of TVM's runtime may be left in them: a function that calls it is refused.
+Nothing of TVM's runtime may be left in them: a function that calls it is refused. An index that is read from a tensor
+is kept within the axis that it counts: where data holds a wrong one, a result is wrong, and no foreign memory is read.
 """
 
 from __future__ import annotations
@@ -294,7 +295,8 @@ def _variables(code: Expr | Stmt) -> dict[Expr, None]:
 
 def _step(statement: Stmt, known: Mapping[Expr, LoopTensor], parallel: set[Expr]) -> LoopStep:
     _check(statement)
-    statement = tvm_ffi.structural_map(statement, [(ir.Call, _of_libc), (tirx.For, _serial)])
+    checked = [(ir.TensorLoad, _inside), (tirx.BufferStore, _inside_stored)]
+    statement = tvm_ffi.structural_map(statement, [(ir.Call, _of_libc), (tirx.For, _serial), *checked])
     written: dict[Expr, None] = {}
     tvm_ffi.structural_walk(statement, (tirx.BufferStore, lambda store: written.setdefault(store.buffer)))
     buffers = sorted((buffer for buffer in _variables(statement) if buffer in known), key=written.__contains__)
@@ -332,6 +334,29 @@ def _serial(loop: Stmt) -> Stmt:
     if loop.kind != tirx.ForKind.PARALLEL:
         return loop
     return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body)
+
+
+def _inside(load: Expr) -> Expr:
+    """A load whose indices stay within the tensor."""
+    indices = _kept(load.indices, load.source)
+    return load if indices is None else tirx.BufferLoad(load.source, indices)
+
+
+def _inside_stored(store: Stmt) -> Stmt:
+    """A store whose indices stay within the tensor."""
+    indices = _kept(store.indices, store.buffer)
+    return store if indices is None else tirx.BufferStore(store.buffer, store.value, indices)
+
+
+def _kept(indices: Sequence[Expr], buffer: Expr) -> list[Expr] | None:
+    """Indices, those that depend on data cut off at the ends of their axes; None where none does."""
+    loads: list[list[Expr]] = [[] for _ in indices]
+    for index, inner in zip(indices, loads, strict=True):
+        tvm_ffi.structural_walk(index, (ir.TensorLoad, inner.append))
+    if not any(loads):
+        return None
+    ends = zip(indices, loads, buffer.shape, strict=True)
+    return [tirx.max(tirx.min(index, extent - 1), 0) if inner else index for index, inner, extent in ends]
 
 
 def _name_of(call: Expr) -> str:

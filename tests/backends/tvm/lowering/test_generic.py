@@ -6,7 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from kernel_checks.graphs import assert_like_onnxruntime, graph
+from kernel_checks.graphs import assert_like_onnxruntime, compiled_outputs, graph
 
 from graphpress.backends.tvm.artifact import LibraryOptions, write_library
 from graphpress.backends.tvm.lowering.lower import lower
@@ -111,3 +111,11 @@ def test_operators_that_mix_samples_of_an_open_batch_are_refused(newest):
     model = graph("(float[1,3,4] x) => (float[1,3,4] y) { y = CumSum(x, zero) }", zero=np.array(0))
     with pytest.raises(UnsupportedError, match="depends on the others"):
         lower(model, newest, batch_axes={"x": 0, "y": 0})
+
+
+def test_indices_beyond_an_axis_read_no_foreign_memory(newest, tmp_path):
+    text = "(float[3,4] x, int64[2,4] n) => (float[2,4] y) { y = GatherElements(x, n) }"
+    feed = {"x": FEED["x"][0, :3], "n": np.array([[1 << 40, 1, 2, 0], [-(1 << 40), 9, -1, 3]])}
+    result = compiled_outputs(graph(text), feed, newest, tmp_path)["y"]
+    assert np.isin(result, feed["x"]).all()
+    np.testing.assert_array_equal(result[0, 1:], feed["x"][[1, 2, 0], [1, 2, 3]])
