@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from graphpress.backends.tvm.lowering.operators import binary_of, function_of
+from graphpress.backends.tvm.lowering.operators import affine_of, binary_of, function_of
 from graphpress.ir import Node, Value, is_constant, is_standard, scalar, static_shape
 from graphpress.ir.encoding import Encoding, read_encoding
 
@@ -40,6 +40,11 @@ class Link(NamedTuple):
         """What is computed."""
         return (self.node,) if self.gate is None else (self.gate, self.node)
 
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether it makes the same of all equal numbers: no other operand has a say, and no channel is special."""
+        return (self.other is None or self.gate is not None) and affine_of(self.node) is None
+
 
 def chain_behind(value: Value, is_there: Callable[[Value], bool]) -> list[Link]:
     """The nodes that are computed along with what computes a value.
@@ -67,7 +72,7 @@ def _link(node: Node, index: int, value: Value, is_there: Callable[[Value], bool
         ready = other is not None and (is_constant(other) or is_there(other))
         spread = node.op_type != "PRelu" or index == 0
         return Link(node, encoding, 1 - index) if same and ready and spread else None
-    if function_of(node) is not None and index == 0:
+    if (function_of(node) is not None or affine_of(node) is not None) and index == 0:
         return Link(node, encoding)
     if is_standard(node, *CLAMPS) and index == 0 and limits_of(node) is not None:
         return Link(node, encoding)

@@ -13,8 +13,8 @@ from graphpress.backends.tvm.lowering.codes import Codes
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
 from graphpress.backends.tvm.lowering.epilogue import REAL, Epilogue
 from graphpress.backends.tvm.lowering.layout import Order
-from graphpress.backends.tvm.lowering.operators import binary_of, function_of
-from graphpress.backends.tvm.lowering.spreading import spread_operand
+from graphpress.backends.tvm.lowering.operators import affine_of, binary_of, function_of
+from graphpress.backends.tvm.lowering.spreading import spread_numbers, spread_operand
 from graphpress.backends.tvm.lowering.tables import code_table, lookup_start
 from graphpress.ir import Node
 from graphpress.ir.encoding import Encoding, read_encoding
@@ -109,14 +109,28 @@ def _append(
         other = spread_operand(lowering, link.node, link.other, shape_of(link.node.outputs[0]), order)
         combine(epilogue, link.node, link.other, other, (before, after))
     else:
-        apply(epilogue, link.node)
+        apply(epilogue, lowering, link.node, order)
 
 
-def apply(epilogue: Epilogue, node: Node) -> None:
-    """A clamp or a function of one number."""
-    function = function_of(node)
+def apply(epilogue: Epilogue, lowering: Lowering, node: Node, order: Order) -> None:
+    """A clamp, a function of one number, or a factor and an addend of each channel.
+
+    Args:
+        epilogue: the numbers so far.
+        lowering: the program.
+        node: the function.
+        order: of the axes in which the kernel works.
+    """
+    function, affine = function_of(node), affine_of(node)
     if function is not None:
         epilogue.activate(function)
+        return
+    if affine is not None:
+        shape = shape_of(node.outputs[0])
+        factor, addend = (spread_numbers(lowering, numbers, shape, order) for numbers in affine)
+        epilogue.into(REAL)
+        epilogue.combine("mul", factor.memory, factor.plane, None, comes_first=True)
+        epilogue.add(addend.memory, addend.plane, None, REAL)
         return
     limits = limits_of(node)
     assert limits is not None

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from graphpress.ir import DataType, Node, NodeView, is_standard, scalar
+import numpy as np
+
+from graphpress.ir import DataType, Node, NodeView, constant, is_standard, scalar, static_shape
 
 
 class VectorFunction(NamedTuple):
@@ -84,6 +86,21 @@ def binary_of(node: Node) -> str | None:
     if not is_standard(node) or len(node.inputs) != 2 or not _is_float(node):
         return None
     return BINARY.get(node.op_type)
+
+
+def affine_of(node: Node) -> tuple[np.ndarray, np.ndarray] | None:
+    """Factor and addend of each channel, float32 ``[channels, 1, …]``, of a normalization by constants; else None."""
+    if not is_standard(node, "BatchNormalization") or not _is_float(node) or NodeView.of(node).flag("training_mode"):
+        return None
+    shape = static_shape(node.outputs[0])
+    numbers = [constant(value) for value in node.inputs[1:5]]
+    if shape is None or any(array is None for array in numbers):
+        return None
+    scale, bias, mean, variance = (array.astype(np.float64) for array in numbers if array is not None)
+    factor = scale / np.sqrt(variance + NodeView.of(node).number("epsilon", 1e-5))
+    spread = (-1, *(1,) * (len(shape) - 2))
+    first, second = (array.astype(np.float32).reshape(spread) for array in (factor, bias - mean * factor))
+    return first, second
 
 
 def _is_float(node: Node) -> bool:

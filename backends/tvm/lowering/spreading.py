@@ -48,7 +48,12 @@ def _full(given: Extents, shape: Extents) -> Extents:
 def _constant(lowering: Lowering, value: Value, encoding: Encoding | None, shape: Extents, order: Order) -> StoredValue:
     array = constant(value)
     assert array is not None
-    numbers = array.astype(np.float32) if encoding is None else round_trip(array.astype(np.float32), encoding)
+    numbers = array.astype(np.float32)
+    return spread_numbers(lowering, numbers if encoding is None else round_trip(numbers, encoding), shape, order)
+
+
+def spread_numbers(lowering: Lowering, numbers: np.ndarray, shape: Extents, order: Order) -> StoredValue:
+    """Constant numbers as a stage reads them beside a value of a shape, whose axes lie in an order."""
     full = _full(numbers.shape, shape)
     plane = plane_of(full, order, 1 if full[order[-1]] == 1 else lowering.isa.lanes)
     laid = numbers.reshape(full).transpose(order)

@@ -35,7 +35,7 @@ def lookup_start(links: Sequence[Link], grids: Sequence[Codes | None]) -> int:
     start = len(links)
     if grids[-1] is None:
         return start
-    while start and (links[start - 1].other is None or links[start - 1].gate is not None):
+    while start and links[start - 1].is_pointwise:
         start -= 1
     coded = next((place for place in range(start, len(links)) if grids[place] is not None), len(links))
     computes = any(link.node.op_type not in CLAMPS for link in links[coded:])

@@ -10,7 +10,7 @@ from graphpress.backends.tvm.lowering.chain import CLAMPS, limits_of
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.fusion import apply, codes_behind, combine, finish
-from graphpress.backends.tvm.lowering.operators import BINARY, UNARY, binary_of, function_of
+from graphpress.backends.tvm.lowering.operators import BINARY, UNARY, affine_of, binary_of, function_of
 from graphpress.backends.tvm.lowering.refusal import refused
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 from graphpress.backends.tvm.lowering.spreading import spread_operand
@@ -21,11 +21,12 @@ def _unary(node: Node, lowering: Lowering) -> None:
     """A function or a clamp."""
     if node.outputs[0].dtype is not DataType.FLOAT:
         raise refused(node, "its numbers are no floats")
-    if function_of(node) is None and (node.op_type not in CLAMPS or limits_of(node) is None):
+    known = function_of(node) is not None or affine_of(node) is not None
+    if not known and (node.op_type not in CLAMPS or limits_of(node) is None):
         raise refused(node, "its parameters are computed at run time, or there is no function for them")
     source = lowering.read(node, 0)
     epilogue = Epilogue(unit=source.unit)
-    apply(epilogue, node)
+    apply(epilogue, lowering, node, source.order)
     _emit_map(node, lowering, source, epilogue)
 
 
@@ -64,6 +65,10 @@ def _emit_map(node: Node, lowering: Lowering, source: StoredValue, epilogue: Epi
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(
-    {"Cast": _cast, **dict.fromkeys(BINARY, _binary), **dict.fromkeys((*CLAMPS, *UNARY, "Gelu", "Pow"), _unary)}
+    {
+        "Cast": _cast,
+        **dict.fromkeys(BINARY, _binary),
+        **dict.fromkeys((*CLAMPS, *UNARY, "BatchNormalization", "Gelu", "Pow"), _unary),
+    }
 )
 """Rules by operator."""

@@ -43,6 +43,8 @@ def test_functions_of_one_number(newest, tmp_path):
         )
     }
     cases |= {f"power {exponent}": Case("Pow", [SHAPE, numbers(()) * 0 + exponent]) for exponent in (2, 0.5, -1)}
+    statistics = [numbers((5,)) for _ in range(4)]
+    cases["channels"] = Case("BatchNormalization", [(2, 5, 3, 4), *statistics])
     cases["limits"] = Case("Clip", [SHAPE, np.float32(0.7), np.float32(1.5)])
     check(cases, newest, tmp_path, low=0.1)
 
