@@ -83,7 +83,8 @@ def test_the_header_names_what_goes_in_and_out(folder):
 def test_the_header_is_c_and_cpp(folder, tmp_path, compiler):
     if shutil.which(compiler[0]) is None:
         pytest.skip(f"needs {compiler[0]}")
-    (tmp_path / "a.c").write_text('#include "model.h"\nresnet_18_e_inputs inputs;\nuint64_t done_at[RESNET_18_E_STEPS];\n')
+    uses = '#include "model.h"\nresnet_18_e_inputs inputs;\nuint64_t done_at[RESNET_18_E_STEPS];\n'
+    (tmp_path / "a.c").write_text(uses)
     flags = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-I{folder}", "-c", "a.c"]
     subprocess.run([*compiler, *flags], cwd=tmp_path, check=True)
 
