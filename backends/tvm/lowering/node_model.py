@@ -9,6 +9,7 @@ from onnx import helper, inliner, numpy_helper
 
 from graphpress.analysis.linear import as_read
 from graphpress.backends.tvm.lowering.context import shape_of
+from graphpress.errors import ModelError
 from graphpress.ir import AttributeType, DataType, Node, Value, constant, from_proto, opset_of
 from graphpress.runtime import Session
 from graphpress.scratch import scratch_folder
@@ -53,10 +54,13 @@ def written_out(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model of a node whose operator the standard defines by others, as those, with what is constant computed.
 
     Raises:
-        ModelError: ONNX Runtime cannot load it.
+        ModelError: the definition cannot be put in its place, or ONNX Runtime cannot load it.
     """
     (node,) = model.graph.node
-    inlined = inliner.inline_selected_functions(model, [(node.domain, node.op_type)], inline_schema_functions=True)
+    try:
+        inlined = inliner.inline_selected_functions(model, [(node.domain, node.op_type)], inline_schema_functions=True)
+    except RuntimeError as error:  # as for optional inputs that are left out
+        raise ModelError(f"cannot be written out: {error}", where=node.op_type, fix="use onnxruntime") from error
     with scratch_folder() as folder:
         file = folder / "folded.onnx"
         Session(from_proto(inlined), optimization="basic", optimized_path=file)

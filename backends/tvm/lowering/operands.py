@@ -9,6 +9,7 @@ from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.view import StridedView
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue
 from graphpress.backends.tvm.lowering.layout import Order, images_of, plane_of
+from graphpress.backends.tvm.lowering.refusal import refused
 from graphpress.backends.tvm.program import Buffer, Constant
 from graphpress.ir import Node
 
@@ -21,8 +22,13 @@ def floats_of(lowering: Lowering, node: Node, index: int, order: Order | None = 
         node: that reads it.
         index: of the input.
         order: of its axes; None takes what there is.
+
+    Raises:
+        UnsupportedError: its numbers are of another type.
     """
     source = lowering.read(node, index, order)
+    if source.codes is None and source.plane.dtype != FLOAT:
+        raise refused(node, f"its numbers are {source.plane.dtype}, no float32")
     return source if source.plane.dtype == FLOAT else copied(lowering, source, source.order)
 
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-import numpy as np
-
 from graphpress.backends.tvm.kernels.gather_rows import GatherRows
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.rotary import RotaryKernel
@@ -20,7 +18,7 @@ from graphpress.backends.tvm.lowering.refusal import refused
 from graphpress.backends.tvm.lowering.rules.gather import row_numbers
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 from graphpress.backends.tvm.program import Buffer, Constant, Source
-from graphpress.ir import Node, NodeView, constant, input_of
+from graphpress.ir import Node, NodeView, input_of
 
 COSINES, SINES, POSITIONS = 1, 2, 3
 
@@ -70,14 +68,10 @@ def _angles(node: Node, lowering: Lowering, shape: tuple[int, int, int, int]) ->
     Raises:
         UnsupportedError: rows are to be taken of tables that are computed at run time.
     """
-    by_number = input_of(node, POSITIONS) is not None
-    tables = {index: constant(node.inputs[index]) for index in (COSINES, SINES)}
-    if by_number and any(table is None for table in tables.values()):
-        raise refused(node, "its tables are computed at run time")
     result: dict[int, tuple[Source, StridedView]] = {}
-    for index, table in tables.items():
-        if by_number and table is not None:
-            memory, view = _rows(node, lowering, table, shape)
+    for index in (COSINES, SINES):
+        if input_of(node, POSITIONS) is not None:
+            memory, view = _rows(node, lowering, index, shape)
         else:
             source = floats_of(lowering, node, index, natural(3))
             memory, view = source.memory, spread(source, (shape[0], shape[1], shape[3]))
@@ -85,19 +79,21 @@ def _angles(node: Node, lowering: Lowering, shape: tuple[int, int, int, int]) ->
     return result
 
 
-def _rows(
-    node: Node, lowering: Lowering, table: np.ndarray, shape: tuple[int, int, int, int]
-) -> tuple[Source, StridedView]:
+def _rows(node: Node, lowering: Lowering, index: int, shape: tuple[int, int, int, int]) -> tuple[Source, StridedView]:
     """The rows of a table that belong to the positions."""
+    table = floats_of(lowering, node, index, natural(2))
+    if table.plane.stride != table.plane.channels or (
+        lowering.batch_axes is not None and not isinstance(table.memory, Constant)
+    ):
+        raise refused(node, "each sample has tables of its own, or their rows lie apart")
     positions = input_of(node, POSITIONS)
     assert positions is not None
     batch, length, _, pairs = shape
     numbers = row_numbers(node, lowering, positions)
     plane = Plane(pairs, batch, length, pairs)
-    kernel = GatherRows(len(table), Destination(plane), index=elements_of(positions))
+    kernel = GatherRows(table.shape[0], Destination(plane), index=elements_of(positions))
     target = Buffer(plane)
-    rows = np.ascontiguousarray(table, np.float32)
-    lowering.emit(kernel, {"table": Constant(rows), "indices": numbers.memory, "result": target})
+    lowering.emit(kernel, {"table": table.memory, "indices": numbers.memory, "result": target})
     return target, view_of((batch, length, pairs), natural(3), plane)
 
 
