@@ -20,6 +20,7 @@ import numpy as np
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, splat
+from graphpress.backends.tvm.kernels.interleave import Interleave, can_interleave
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import halvings
 from graphpress.backends.tvm.kernels.plane import Plane
@@ -148,9 +149,22 @@ class StridedCopy:
 
 
 def strided_copy(
-    extents: Sequence[int], source: StridedView, result: StridedView, stages: Sequence[VectorStage] = ()
-) -> StridedCopy | Transposition:
-    """A copy over axes in any order; those that follow each other on both sides become one."""
+    extents: Sequence[int],
+    source: StridedView,
+    result: StridedView,
+    stages: Sequence[VectorStage] = (),
+    *,
+    owns_gaps: bool = False,
+) -> StridedCopy | Transposition | Interleave:
+    """A copy over axes in any order; those that follow each other on both sides become one.
+
+    Args:
+        extents: of the axes.
+        source: what it reads.
+        result: what it writes.
+        stages: what happens on the way.
+        owns_gaps: whether what lies behind the channels of the result may be written, too.
+    """
     axes = [_Axis(*axis) for axis in zip(extents, source.steps, result.steps, strict=True) if axis[0] != 1]
     merged: list[_Axis] = []
     for axis in sorted(axes, key=lambda axis: -abs(axis.result)):
@@ -161,8 +175,11 @@ def strided_copy(
             merged.append(axis)
     turned = _turned(merged)
     sizes, froms, tos = zip(*(turned or merged or [_Axis(1, 1, 1)]), strict=True)
+    source, result = replace(source, steps=froms), replace(result, steps=tos)
+    if can_interleave(sizes, source, result, owns_gaps) and not any(stage.operands for stage in stages):
+        return Interleave(sizes, source, result, tuple(stages))
     kind = Transposition if turned else StridedCopy
-    return kind(sizes, replace(source, steps=froms), replace(result, steps=tos), tuple(stages))
+    return kind(sizes, source, result, tuple(stages))
 
 
 def _turned(axes: Sequence[_Axis]) -> list[_Axis] | None:

@@ -285,7 +285,9 @@ class Lowering:
             kernel: Kernel = Map(source.plane, store, source.plane.channels, stages, source.zero_point)
             self.emit(kernel, operands, names, source.images)
         else:
-            self.emit(strided_copy(source.shape, source.view, target.view, stages), operands, names)
+            alone = target.plane == target.memory.plane
+            kernel = strided_copy(source.shape, source.view, target.view, stages, owns_gaps=alone)
+            self.emit(kernel, operands, names)
 
     def _convert(self, value: Value, source: StoredValue, encoding: Encoding | None, order: Order) -> None:
         stride = self._few(value, encoding, order) if isinstance(source.memory, CallerTensor) else 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from kernel_checks.harness import Images, to_codes
 
+from graphpress.backends.tvm.kernels.interleave import Interleave
 from graphpress.backends.tvm.kernels.plane import Halo, Plane, whole_vectors
 from graphpress.backends.tvm.kernels.stages import Divide, Multiply
 from graphpress.backends.tvm.kernels.strided import strided_copy
@@ -44,6 +45,23 @@ def test_tensors_become_planes_and_planes_tensors(codes, isa, compiled):
     assert np.all(halo == zero)
     result = kernels.run(back, 1, np.zeros_like(tensor), source=memory)
     np.testing.assert_allclose(result, expected * scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_of_few_channels_become_pixels_of_codes(channels, isa, compiled):
+    dtype, shape = isa.dot.activations, (IMAGES, channels, *SIZE)
+    layout = Plane(channels, *SIZE, 4, Halo(1, 2, 0, 1), dtype)
+    tensor = np.random.default_rng(0).standard_normal(shape).astype(np.float32) * 200
+    views = view(tensor), view_of(shape, channels_last(4), layout, ZERO)
+    kernel = strided_copy(shape, *views, (Divide(0.5),), owns_gaps=True)
+    assert isinstance(kernel, Interleave) == (channels > 1)
+    assert isinstance(strided_copy(shape, *views, (Divide(0.5),)), Interleave) == (channels == 4)
+    memory = compiled([kernel]).run(kernel, 1, Images.filled(layout, IMAGES, ZERO).memory, source=tensor)
+    expected = to_codes(tensor / np.float32(0.5), ZERO, dtype)
+    np.testing.assert_array_equal(Images(layout, memory).values.transpose(0, 3, 1, 2), expected)
+    halo = np.ones(memory.shape[:3], bool)
+    halo[:, 1 : 1 + SIZE[0], 2 : 2 + SIZE[1]] = False
+    assert np.all(memory[halo] == ZERO)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "int64"])

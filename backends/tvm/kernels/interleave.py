@@ -1,0 +1,94 @@
+"""Copies that make pixels of codes from a few planes of floats: an image, as integer products read it.
+
+    result[…, 4i + c] = stages(source[…, c · plane + i])      for c = 0 … channels - 1, at most four
+
+Vectors run along the pixels: those of all channels are loaded, and their codes become the bytes of 32-bit lanes. Behind
+the channels lie zeros, which nobody reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import tirx
+
+from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.isa import GROUP, Isa
+from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
+from graphpress.backends.tvm.kernels.kernel import Pointer
+from graphpress.backends.tvm.kernels.pieces import halvings
+from graphpress.backends.tvm.kernels.stages import RESULT, Position, StageContext, VectorStage, run_stages
+from graphpress.backends.tvm.kernels.view import StridedView
+
+
+@dataclass(frozen=True)
+class Interleave:
+    """A copy whose last axis are the channels, and whose last but one the pixels.
+
+    Args:
+        extents: of the axes.
+        source: what it reads: floats; its pixels follow each other.
+        result: what it writes: codes, ``GROUP`` from a pixel to the next.
+        stages: what happens on the way.
+    """
+
+    extents: tuple[int, ...]
+    source: StridedView
+    result: StridedView
+    stages: tuple[VectorStage, ...] = ()
+
+    @property
+    def operands(self) -> Sequence[Pointer]:
+        """The source and the result."""
+        return [Pointer("source", FLOAT), Pointer(RESULT, self.result.dtype)]
+
+    def tasks(self, isa: Isa) -> int:
+        """A task is a row of pixels."""
+        return math.prod(self.extents[:-2])
+
+    def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
+        """All pixels of one row."""
+        image, rest = b.let(task // self.tasks(isa)), b.let(task % self.tasks(isa))
+        source, result = image * self.source.size + self.source.start, image * self.result.size + self.result.start
+        for extent, read, write in reversed(
+            list(zip(self.extents[:-2], self.source.steps, self.result.steps, strict=False))
+        ):
+            source, result = source + rest % extent * read, result + rest % extent * write
+            rest = rest // extent
+        source, result = b.let(source), b.let(result)
+        for chunk in halvings(self.extents[-2], isa.lanes):
+            place = StageContext(b, isa, memory, chunk.size)
+            with b.loop(chunk.pieces, "vector") as vector:
+                first = chunk.start + vector * chunk.size
+                self._pixels(place, source + first, result + first * self.result.steps[-2])
+
+    def _pixels(self, place: StageContext, source: Expr, result: Expr) -> None:
+        b, lanes, position, packed = place.b, place.lanes, Position(0, 0, 0, result), None
+        for channel in range(self.extents[-1]):
+            loaded = b.load(place.memory["source"], source + channel * self.source.steps[-1], lanes)
+            codes = place.isa.codes(run_stages(self.stages, place, loaded, position), self.result.zero_point, lanes)
+            # through the unsigned type of a byte: a sign must not reach the neighbors
+            wide = tirx.reinterpret(typed("uint8", lanes), codes).astype(typed("uint32", lanes))
+            moved = wide << splat(8 * channel, lanes, "uint32") if channel else wide
+            packed = moved if packed is None else packed | moved
+        pixels = tirx.reinterpret(typed(self.result.dtype, GROUP * lanes), packed)
+        b.store(place.memory[RESULT], result, pixels, GROUP * lanes)
+
+
+def can_interleave(extents: Sequence[int], source: StridedView, result: StridedView, owns_gaps: bool) -> bool:
+    """Whether the last two axes are pixels and channels as ``Interleave`` copies them.
+
+    Args:
+        extents: of the axes.
+        source: what is read.
+        result: what is written.
+        owns_gaps: whether what lies behind the channels may be written.
+    """
+    if extents[-1] != GROUP and not owns_gaps:
+        return False
+    if len(extents) < 2 or extents[-1] > GROUP or source.dtype != FLOAT or np.dtype(result.dtype).itemsize != 1:
+        return False
+    return source.steps[-2] == 1 and result.steps[-2:] == (GROUP, 1)
