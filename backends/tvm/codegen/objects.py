@@ -6,6 +6,7 @@ nothing but itself.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,18 @@ def write_object(functions: Sequence[Expr], isa: Isa, path: Path) -> None:
         isa: for what they were built.
         path: the file to write.
     """
-    _compile(functions, isa).write_to_file(str(path))
+    path.write_bytes(_object(_compile(functions, isa)))
+
+
+def _object(module: Expr) -> bytes:
+    """An object file in memory: where LLVM cannot write to a disk, it ends the process."""
+    descriptor = os.memfd_create("object")
+    try:
+        module.write_to_file(f"/proc/self/fd/{descriptor}", "o")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def assembly(functions: Sequence[Expr], isa: Isa) -> str:

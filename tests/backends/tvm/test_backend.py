@@ -138,3 +138,16 @@ def test_the_model_beside_the_library_is_the_one_for_onnxruntime():
     model = build("resnet", **SMALL)
     forms = [backend.prepare(model, CPU.target).delivered for backend in (TvmBackend(), OnnxRuntimeBackend())]
     assert serialize(forms[0]) == serialize(forms[1])
+
+
+@pytest.mark.usefixtures("here")
+def test_a_compiler_that_fails_is_quoted_and_nothing_is_written(tmp_path, monkeypatch):
+    compiler, out = tmp_path / "broken-cc", tmp_path / "out"
+    compiler.write_text("#!/bin/sh\necho 'as: no such instruction' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    out.mkdir()
+    monkeypatch.setenv("CC", str(compiler))
+    backend, model = TvmBackend(), build("resnet", **SMALL, batch_norm=False)
+    with pytest.raises(BackendError, match=r"broken-cc: failed \(code 1\): as: no such instruction"):
+        backend.compile(backend.prepare(model, CPU.target), CPU, out)
+    assert list(out.iterdir()) == []
