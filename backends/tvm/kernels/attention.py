@@ -40,7 +40,7 @@ from graphpress.backends.tvm.kernels.stages import (
 from graphpress.backends.tvm.kernels.view import StridedView
 
 LOWEST = float(np.finfo(np.float32).min)
-SCRATCH = 64 << 10
+SCRATCH = 96 << 10
 """Bytes of scores that a tile keeps on the stack."""
 
 
