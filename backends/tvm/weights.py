@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ class Weights:
     offsets: Mapping[Constant, int]
     bytes: int
 
-    @property
+    @cached_property
     def checksum(self) -> int:
         """Fletcher's sum over 32-bit words, as the runtime computes it.
 

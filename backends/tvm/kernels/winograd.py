@@ -247,8 +247,9 @@ def transformed_weights(kernel: np.ndarray, m: int) -> np.ndarray:
         float32, ``[(m + 2)², outputs, inputs, 1, 1]``.
     """
     weights = np.array(BASES[m].weights)
-    elements = np.einsum("ia,ocab,jb->ijoc", weights, kernel.astype(np.float64), weights, optimize=True)
-    flat: np.ndarray = elements.reshape(-1, *kernel.shape[:2], 1, 1).astype(np.float32)
+    taps = kernel.reshape(-1, TAPS * TAPS).astype(np.float64)
+    elements = np.kron(weights, weights) @ taps.T  # one product of matrices
+    flat: np.ndarray = elements.astype(np.float32).reshape(-1, *kernel.shape[:2], 1, 1)
     return flat
 
 
