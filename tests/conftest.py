@@ -48,6 +48,13 @@ def _without_rivals() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _without_rivals_in_other_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So do processes that a test starts: they find no C compiler, without which the rival compiles nothing."""
+    if "rivals" not in request.fixturenames and "backends/tvm" not in request.path.as_posix():
+        monkeypatch.setenv("CC", "no-compiler-in-tests")
+
+
 @pytest.fixture
 def rivals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run compile with the rivals of its target's backend, as it does outside of tests."""
