@@ -82,9 +82,10 @@ def _order(product: Product, tile: Tile, isa: Isa, threads: int) -> int:
     weights = product.vectors(isa) * product.groups * isa.lanes * product.reduction * bytes_
     if weights < FIRST_LEVEL * 8:
         return rows
-    if weights < SECOND_LEVEL and rows % threads == 0:
-        return threads
-    return 1
+    if weights >= SECOND_LEVEL:
+        return 1
+    # As many parts as threads have rows of their own; where these do not divide, as many as come near.
+    return max(parts for parts in range(1, min(threads, rows) + 1) if rows % parts == 0)
 
 
 def _streams(product: Product, tile: Tile, isa: Isa, order: int) -> bool:

@@ -43,3 +43,12 @@ def test_short_reductions_are_stored_by_fours():
     source, result = (Plane(channels, 56, 56, channels, dtype="uint8") for channels in (16, 96))
     product = Product(source, Destination(result), TapWindow(), Tile(1, 1, 1), stages=(Scale(),))
     assert rule_tile(product, ISAS["avx512-vnni"], 1).tile.vectors == 4
+
+
+@pytest.mark.parametrize(("threads", "parts"), [(1, 1), (2, 2), (4, 4), (8, 7), (16, 14)])
+def test_threads_keep_rows_of_their_own(threads, parts):
+    """Where the weights stay in the second-level cache; as many as divide the rows of tiles."""
+    source = Plane(128, 28, 28, 128, Halo(1, 1, 1, 1))
+    product = Product(source, Destination(Plane(128, 28, 28, 128)), TapWindow((3, 3), pads=(1, 1)), Tile(1, 1, 1))
+    chosen = rule_tile(product, ISAS["avx512-vnni"], threads)
+    assert (chosen.row_tiles, chosen.tile.row_groups) == (28, parts)
