@@ -15,7 +15,7 @@ from graphpress.backends.tvm.lowering.context import (
     shape_of,
 )
 from graphpress.backends.tvm.lowering.layout import images_of, natural, plane_of
-from graphpress.backends.tvm.lowering.refusal import UnsupportedError, refused
+from graphpress.backends.tvm.lowering.refusal import UnsupportedError, missing_result, refused
 from graphpress.backends.tvm.lowering.rules import RULES
 from graphpress.backends.tvm.lowering.rules.generic import lower_generic
 from graphpress.backends.tvm.lowering.windows import halos
@@ -66,9 +66,15 @@ def _lower_node(node: Node, lowering: Lowering) -> None:
         if rule is None:
             raise refused(node, "the operator has no rule")
         rule(node, lowering)
+        if missing := [value for value in node.outputs[1:] if _is_read(value) and value not in lowering.forms]:
+            raise missing_result(node, missing[0])
     except UnsupportedError as error:
         assert not any(value in lowering.forms for value in node.outputs), f"{node.op_type} was refused too late"
         lower_generic(node, lowering, error.why)
+
+
+def _is_read(value: Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()
 
 
 def _port(value: Value) -> CallerTensor:

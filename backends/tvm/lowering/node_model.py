@@ -57,8 +57,12 @@ def written_out(model: onnx.ModelProto) -> onnx.ModelProto:
         ModelError: the definition cannot be put in its place, or ONNX Runtime cannot load it.
     """
     (node,) = model.graph.node
+    typed = onnx.ModelProto.FromString(model.SerializeToString())
+    typed.graph.value_info.extend(
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in model.graph.initializer
+    )
     try:
-        inlined = inliner.inline_selected_functions(model, [(node.domain, node.op_type)], inline_schema_functions=True)
+        inlined = inliner.inline_selected_functions(typed, [(node.domain, node.op_type)], inline_schema_functions=True)
     except RuntimeError as error:  # as for optional inputs that are left out
         raise ModelError(f"cannot be written out: {error}", where=node.op_type, fix="use onnxruntime") from error
     with scratch_folder() as folder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphpress.errors import ModelError
-from graphpress.ir import Node, label
+from graphpress.ir import Node, Value, label
 
 
 class UnsupportedError(ModelError):
@@ -28,3 +28,9 @@ def refused(node: Node, why: str) -> UnsupportedError:
     )
     error.why = why
     return error
+
+
+def missing_result(node: Node, value: Value) -> ModelError:
+    """The error of a node whose rule does not compute one of its results."""
+    what = f"{node.op_type} has kernels for its first result only"
+    return ModelError(what, where=f"value {label(value)}", fix="use --backend onnxruntime")

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+import numpy as np
+
 from graphpress.backends.tvm.lowering.context import Lowering, shape_of
 from graphpress.backends.tvm.lowering.layout import natural, reshaped, reshaped_plane, transposed
 from graphpress.backends.tvm.lowering.refusal import refused
 from graphpress.backends.tvm.lowering.rules.rule import Rule
-from graphpress.ir import Node, NodeView
+from graphpress.ir import Node, NodeView, constant, input_of
+
+TRAINING = 2
+"""The input of a Dropout that says whether it drops anything."""
 
 
 def _transpose(node: Node, lowering: Lowering) -> None:
@@ -36,6 +41,9 @@ def _identity(node: Node, lowering: Lowering) -> None:
     """The same value under another name."""
     if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
         raise refused(node, "more than its first result is read")
+    training = input_of(node, TRAINING) if node.op_type == "Dropout" else None
+    if training is not None and ((known := constant(training)) is None or np.any(known)):
+        raise refused(node, "it drops values at random")
     source, encoding = lowering.moved(node)
     lowering.bind(node.outputs[0], encoding, source.order, source.memory, source.plane)
 

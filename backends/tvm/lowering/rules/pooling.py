@@ -24,6 +24,8 @@ RANK = 4
 def _max_pool(node: Node, lowering: Lowering) -> None:
     """In codes where what is read and what is wanted lie on one grid, else in floats."""
     result = node.outputs[0]
+    if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
+        raise refused(node, "the places of its results are read")
     order = channels_last(len(shape_of(result)))
     encoding, wanted = read_encoding(node, 0), lowering.wanted(result)
     same = encoding is not None and wanted is not None and encoding.grid == wanted.grid

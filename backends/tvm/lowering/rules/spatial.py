@@ -35,7 +35,10 @@ def _depth_to_space(node: Node, lowering: Lowering) -> None:
 
 
 def _space_to_depth(node: Node, lowering: Lowering) -> None:
-    result, block = node.outputs[0], NodeView.of(node).integer("blocksize", 1)
+    view = NodeView.of(node)
+    if view.text("mode", "DCR") != "DCR":
+        raise refused(node, "its channels are in another order")
+    result, block = node.outputs[0], view.integer("blocksize", 1)
     source, _ = lowering.moved(node)
     images, channels, height, width = source.shape
     target = lowering.room(result, lowering.wanted(result), order_for(result))

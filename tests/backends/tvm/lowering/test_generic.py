@@ -21,7 +21,8 @@ MANY = """(float[2,3,4] x, int64[2,3,4] n, bool[2,3,4] b, double[3] d) => (
     float[2,3,4] summed, int64[2,1,4] largest, float[2,1,1] log_sum, float[2,3,4,5] hot, float[2,2,4] picked,
     float[2,3,4] elements, float[2,3,4] scattered, float[2,3,4] triangle, int64[2,3,4] rest, bool[2,3,4] infinite,
     float[2,3,4] even, float[2,3,4] curved, float[2,3,4] unit, bool[2,3,4] same, int64[2,3,4] whole,
-    float[2,5,8] mirrored, float[4,3,4] tiled, double[3] wide, bool[2,3,4] either, float[2,3,3] squares) {
+    float[2,5,8] mirrored, float[4,3,4] tiled, double[3] wide, bool[2,3,4] either, float[2,3,3] squares,
+    float[2,2,6] cropped) {
     summed = CumSum(x, one)
     largest = ArgMax<axis = 1>(x)
     log_sum = ReduceLogSumExp(x, last_two)
@@ -42,6 +43,7 @@ MANY = """(float[2,3,4] x, int64[2,3,4] n, bool[2,3,4] b, double[3] d) => (
     wide = Exp(d)
     either = Or(b, same)
     squares = Einsum<equation = "bij,bkj->bik">(x, x)
+    cropped = CenterCropPad<axes = [1, 2]>(x, room)
 }"""
 SMALL = np.random.default_rng(1).integers(0, 3, (2, 3, 4))
 CONSTANTS = {
@@ -55,6 +57,7 @@ CONSTANTS = {
     "places": np.array([[1], [1]]),
     "updates": np.ones((2, 3, 4), np.float32),
     "around": np.array([0, 1, 2, 0, 1, 2]),
+    "room": np.array([2, 6]),
     "times": np.array([2, 1, 1]),
 }
 FEED = {
@@ -84,6 +87,9 @@ def test_the_program_says_which_nodes_and_why(newest):
         ("(float[4] x) => (int64[1,n] y) { y = NonZero(x) }", "no fixed shape"),
         ("(bool c, float[2] x) => (float[2] y) { y = If(c) <then_branch = g() => (float[2] a) { a = Identity(x) }, "
          "else_branch = h() => (float[2] e) { e = Neg(x) }> }", "graphs of its own"),
+        ("(float[1,1,4,4] x) => (float[1,1,2,2] y, int64[1,1,2,2] n) { "
+         "y, n = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x) }", "places of its results"),
+        ("(float[9] x) => (float[9] y) { y = Dropout(x, ratio, yes) }", "at random"),
         ("(float[4] x) => (bool[4] y) { y = IsInf<detect_negative = 0>(x) }", "something else than ONNX Runtime"),
         ("(float[1,1,8,8] x) => (float[1,1,3,3] y) { y = Resize<mode = \"linear\", antialias = 1>(x, , , sizes) }",
          "something else than ONNX Runtime"),
@@ -91,7 +97,7 @@ def test_the_program_says_which_nodes_and_why(newest):
 )  # fmt: skip
 def test_what_has_no_loops_or_wrong_ones_is_refused_by_name(text, why, newest):
     with pytest.raises(ModelError, match=why):
-        lower(graph(text, sizes=np.array([1, 1, 3, 3])), newest)
+        lower(graph(text, sizes=np.array([1, 1, 3, 3]), ratio=np.array(0.5, np.float32), yes=np.array(True)), newest)
 
 
 def test_samples_of_an_open_batch_are_computed_one_by_one_where_that_is_the_same(newest, tmp_path):
