@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from graphpress.backends.tvm.codegen.isa import TOGETHER, Isa
+from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.codegen.narrowing import TOGETHER
 from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.pieces import chunks
 from graphpress.backends.tvm.kernels.product import Product, Tile

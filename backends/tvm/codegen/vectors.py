@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from tvm import tirx
@@ -44,3 +44,8 @@ def clamped(vector: Expr, low: Expr | None, high: Expr | None) -> Expr:
     """A vector between two others, where they are given."""
     raised = vector if low is None else tirx.max(vector, low)
     return raised if high is None else tirx.min(raised, high)
+
+
+def picked(vectors: Sequence[Expr], places: Iterable[int]) -> Expr:
+    """Lanes of vectors, counted through all of them."""
+    return tirx.Shuffle(list(vectors), [tirx.const(place, "int32") for place in places])

@@ -20,7 +20,9 @@ import numpy as np
 from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
-from graphpress.backends.tvm.codegen.isa import GROUP, Isa, zipped, zipped_order
+from graphpress.backends.tvm.codegen.dots import GROUP
+from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.codegen.narrowing import zipped, zipped_order
 from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import chunks, pieces
@@ -221,7 +223,7 @@ class _Tile:
         """The rows of a column as the bytes of 32-bit lanes, of many channels at once."""
         b, width = self.b, GROUP * self.lanes
         codes = [b.let(b.load(self.place.memory["source"], self._source(row, column), width)) for row in rows]
-        zeros = [splat(0, width, "uint8")] * (GROUP - len(codes))
+        zeros = [splat(0, width, self.kernel.source.dtype)] * (GROUP - len(codes))
         vectors = zipped(b, [*codes, *zeros], self.lanes)
         return [b.let(tirx.reinterpret(typed("int8", width), vector)) for vector in vectors]
 
@@ -250,7 +252,8 @@ def exact_in_floats(weights: np.ndarray, bias: np.ndarray) -> bool:
 
 def can_zip(store: Destination, isa: Isa) -> bool:
     """Whether there are enough channels to be zipped, and codes are narrowed so that their order comes back."""
-    return isa.narrowing is not None and store.plane.dtype == "uint8" and store.plane.channels > (GROUP - 1) * isa.lanes
+    codes, many = store.plane.dtype == isa.dot.activations, store.plane.channels > (GROUP - 1) * isa.lanes
+    return isa.narrowing is not None and codes and many
 
 
 def _channel_order(kernel: Depthwise, lanes: int) -> np.ndarray:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
-from graphpress.backends.tvm.codegen.isa import GROUP, Isa
+from graphpress.backends.tvm.codegen.dots import GROUP
+from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, splat
 from graphpress.backends.tvm.kernels.kernel import Pointer
 

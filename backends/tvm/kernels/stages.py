@@ -13,7 +13,8 @@ from typing import NamedTuple, Protocol
 from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
-from graphpress.backends.tvm.codegen.isa import TOGETHER, Isa
+from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.codegen.narrowing import TOGETHER
 from graphpress.backends.tvm.codegen.operators import FUNCTIONS
 from graphpress.backends.tvm.codegen.vectors import FLOAT, clamped, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
@@ -375,7 +376,8 @@ class Destination:
         self._store_together(place, codes, position)
 
     def _narrows_together(self, place: StageContext) -> bool:
-        return place.isa.narrowing is not None and self.plane.dtype == "uint8" and place.lanes == place.isa.lanes
+        codes = self.plane.dtype == place.isa.dot.activations
+        return place.isa.narrowing is not None and codes and place.lanes == place.isa.lanes
 
     def _write_neighbors(self, place: StageContext, vectors: Sequence[Expr], position: Position) -> None:
         if len(vectors) == 1:
