@@ -139,8 +139,8 @@ static uint64_t nanoseconds(void) {
 
 static FILE *open_file(const char *path) { return fopen(path, "rbe"); }
 
-/* Huge pages are read faster than small ones, and files are not in huge pages; where there are none, a mapped file costs
-   no memory of its own, and processes share it. */
+/* Huge pages are read faster than small ones, and files are not in huge pages; where there are none, a mapped file
+   costs no memory of its own, and processes share it. */
 static int maps_files(void) {
     char choices[64] = "";
     FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "re");

@@ -59,7 +59,7 @@ struct instance {
     _Atomic uint32_t images, ends, busy;
 };
 
-/* -- tasks ---------------------------------------------------------------------------------------------------------- */
+/* -- tasks -------------------------------------------------------------------------------------------------------- */
 
 static int64_t share(int64_t tasks, int thread, int threads) { return tasks * thread / threads; }
 
@@ -184,7 +184,7 @@ static int graphpress_run(graphpress_instance *view, int images, const void *con
     return GRAPHPRESS_OK;
 }
 
-/* -- weights -------------------------------------------------------------------------------------------------------- */
+/* -- weights ------------------------------------------------------------------------------------------------------ */
 
 /* Fletcher's sum over 32-bit words: finds a truncated, exchanged or damaged file; no defense against forgery. */
 static uint64_t checksum(const uint8_t *bytes, size_t count) {
@@ -224,7 +224,8 @@ static void release_weights(shared_weights *weights) {
 }
 
 /* path: of their file; NULL where the bytes are the caller's. */
-static int load_weights(const graphpress_model *model, const char *path, const uint8_t *bytes, shared_weights **loaded) {
+static int load_weights(const graphpress_model *model, const char *path, const uint8_t *bytes,
+                        shared_weights **loaded) {
     shared_weights *weights = calloc(1, sizeof *weights);
     if (!weights) return GRAPHPRESS_MEMORY;
     int result = GRAPHPRESS_OK;
@@ -236,7 +237,8 @@ static int load_weights(const graphpress_model *model, const char *path, const u
         if (file) fclose(file);
         weights->bytes = weights->memory.start;
     }
-    if (!result && checksum(weights->bytes, model->weights_bytes) != model->weights_checksum) result = GRAPHPRESS_WEIGHTS;
+    if (!result && checksum(weights->bytes, model->weights_bytes) != model->weights_checksum)
+        result = GRAPHPRESS_WEIGHTS;
     if (!result)
         *loaded = weights;
     else
@@ -244,7 +246,7 @@ static int load_weights(const graphpress_model *model, const char *path, const u
     return result;
 }
 
-/* -- instances ------------------------------------------------------------------------------------------------------ */
+/* -- instances ---------------------------------------------------------------------------------------------------- */
 
 static void graphpress_destroy(graphpress_instance *view) {
     instance *self = (instance *)view;
@@ -369,7 +371,8 @@ static int graphpress_create(const graphpress_model *model, const char *path, co
     shared_weights *weights = NULL;
     if (!created) return GRAPHPRESS_ARGUMENT;
     *created = NULL;
-    if (!(path || bytes) || (uintptr_t)bytes % LINE || !in_range(model, threads, max_images)) return GRAPHPRESS_ARGUMENT;
+    if (!(path || bytes) || (uintptr_t)bytes % LINE) return GRAPHPRESS_ARGUMENT;
+    if (!in_range(model, threads, max_images)) return GRAPHPRESS_ARGUMENT;
     if (graphpress_missing_feature(model, 0)) return GRAPHPRESS_CPU;
     int result = load_weights(model, path, bytes, &weights);
     return result ? result : create(model, weights, threads, max_images, created);
