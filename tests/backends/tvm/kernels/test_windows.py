@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from kernel_checks.harness import Images, to_codes
 from kernel_checks.reference import convolution, taps_of
+from tvm import tirx
 
+from graphpress.backends.tvm.codegen.builder import KernelBuilder
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.kernels.depthwise import Depthwise, can_zip, exact_in_floats, packed_taps, per_lane
 from graphpress.backends.tvm.kernels.plane import Halo, Plane, whole_vectors
-from graphpress.backends.tvm.kernels.pool import AveragePool, GlobalAveragePool, MaxPool
-from graphpress.backends.tvm.kernels.stages import Destination, Multiply, Scale
+from graphpress.backends.tvm.kernels.pool import AveragePool, GlobalAveragePool, MaxPool, Taps
+from graphpress.backends.tvm.kernels.stages import Destination, Multiply, Position, Scale, StageContext
 from graphpress.backends.tvm.kernels.window import TapWindow
 
 IMAGES, CHANNELS, ZERO = 2, 85, 7
@@ -124,6 +126,16 @@ def test_the_mean_of_a_window_that_lies_in_padding_alone_is_zero(dtype, isa, com
     data = Images.random(source, IMAGES, np.random.default_rng(0), zero)
     memory = compiled([kernel]).run(kernel, IMAGES, Images.filled(result, IMAGES, 9).memory, source=data.memory)
     compare(Images(result, memory).values, np.zeros((IMAGES, 1, 1, CHANNELS)), dtype)
+
+
+def test_pools_read_nothing_before_their_source(isa):
+    window = TapWindow((3, 3), (2, 2), (1, 1), (1, 1))
+    source, result = Plane(24, 32, 32, 32), Plane(24, 16, 16, 32)
+    b = KernelBuilder()
+    memory = {"source": b.pointer("source", "float32")}
+    loaded = [tap.load(StageContext(b, isa, memory, 1)) for tap in Taps(window, source, result, Position(0, 0, 0, 0))]
+    assert len(loaded) == 9
+    assert all(isinstance(value, tirx.Var) for value in loaded)  # named before anything selects
 
 
 def test_global_pools_sum_all_pixels(dtype, isa, compiled):
