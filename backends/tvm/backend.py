@@ -78,7 +78,7 @@ class TvmBackend(Backend):
         """Write the model file, the library, its weights, and what users need of it.
 
         Raises:
-            ModelError: a node has no kernels, a dimension is open, or TVM fails.
+            ModelError: a node has no kernels, a dimension is open, samples depend on each other, or TVM fails.
             BackendError: there is no C compiler, or it fails.
         """
         for opened in _open_inputs(prepared.annotated):
@@ -89,12 +89,17 @@ class TvmBackend(Backend):
     def _compile(self, prepared: Prepared, options: CompileOptions, out: Path) -> Artifact:
         from graphpress.backends.tvm.artifact import DELIVERED, LibraryOptions, write_library
         from graphpress.backends.tvm.processor import isa_of
+        from graphpress.backends.tvm.samples import check_samples
         from graphpress.backends.tvm.tuning.tuner import lower_tuned
 
-        isa = isa_of(options.target)
+        isa, batched = isa_of(options.target), is_batched(prepared.annotated)
+        if batched:
+            inputs = {value.name or "" for value in prepared.annotated.graph.inputs}
+            shapes = _shapes_of_images(prepared.annotated, 1)
+            check_samples(prepared.simulation, {name: shape for name, shape in shapes.items() if name in inputs})
         program, notes = lower_tuned(specialized(prepared.annotated), isa, options, _batch_axes(prepared.annotated))
         with scratch_folder() as scratch:
-            presented = LibraryOptions(options.name, batched=_is_batched(prepared.annotated))
+            presented = LibraryOptions(options.name, batched=batched)
             write_library(program, isa, scratch, options.cache, presented)
             for name in DELIVERED:
                 (out / name).parent.mkdir(exist_ok=True)
@@ -253,7 +258,7 @@ def specialized(annotated: Model) -> Model:
 
 def _batch_axes(annotated: Model) -> dict[str, int] | None:
     """Which axis of each value counts images, by name, of those that have one; None where their number is fixed."""
-    if not any(dims and dims[0] is None for dims in map(dims_of, annotated.graph.inputs)):
+    if not is_batched(annotated):
         return None
     one, two = (_shapes_of_images(annotated, images) for images in (1, 2))
     grown = {name: _grown_axes(shape, two.get(name, ())) for name, shape in one.items()}
@@ -276,6 +281,6 @@ def _with_images(value: Value, likely: tuple[int, ...], images: int) -> tuple[in
     return (images, *likely[1:]) if dims and dims[0] is None else likely
 
 
-def _is_batched(model: Model) -> bool:
+def is_batched(model: Model) -> bool:
     """Whether the number of samples is open."""
     return any((dims := dims_of(value)) and dims[0] is None for value in model.graph.inputs)
