@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import ClassVar, NamedTuple, ParamSpec, TypeVar
 
 from graphpress.printable import printable
@@ -46,6 +46,10 @@ class GraphpressError(Exception):
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         self.what, self.where, self.fix = what, where, fix
         super().__init__(what, where, fix)
+
+    def __reduce__(self) -> tuple[Callable[..., GraphpressError], tuple[str]]:
+        """Errors come from other processes, too: pickling knows no arguments by name."""
+        return partial(type(self), where=self.where, fix=self.fix), (self.what,)
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""

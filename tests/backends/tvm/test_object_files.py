@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,7 @@ pytest.importorskip("tvm", reason="needs graphpress[tvm]")
 
 from graphpress.backends.tvm import object_files
 from graphpress.backends.tvm.codegen.isa import ISAS
+from graphpress.backends.tvm.forked import CrashError
 from graphpress.backends.tvm.kernels.kernel import symbol
 from graphpress.backends.tvm.kernels.map import Map
 from graphpress.backends.tvm.kernels.plane import Plane
@@ -27,14 +30,21 @@ KERNELS = {
 
 
 @pytest.fixture
-def compiled(monkeypatch) -> list[str]:
-    """Which kernels get compiled."""
-    names: list[str] = []
+def compiled(monkeypatch, tmp_path) -> Callable[[], list[str]]:
+    """Which kernels were compiled since it was called last; in a copy of this process, so that files tell."""
+    log = tmp_path / "compiled"
+    log.mkdir()
     original = object_files.write_object
 
     def write_object(functions, isa, path):
-        names.append(path.stem)
+        (log / path.stem).touch()
         original(functions, isa, path)
+
+    def names() -> list[str]:
+        files = sorted(log.iterdir())
+        for file in files:
+            file.unlink()
+        return [file.name for file in files]
 
     monkeypatch.setattr(object_files, "write_object", write_object)
     return names
@@ -49,10 +59,9 @@ def contents(folder, cache, kernels=KERNELS, isa=ISA) -> dict[str, bytes]:
 def test_what_was_compiled_before_is_not_compiled_again(tmp_path, compiled):
     cache = ContentCache(tmp_path / "cache")
     first = contents(tmp_path / "1", cache, dict(list(KERNELS.items())[:2]))
-    assert sorted(compiled) == sorted(first)
-    compiled.clear()
+    assert compiled() == sorted(first)
     second = contents(tmp_path / "2", cache)
-    assert compiled == [list(KERNELS)[2]]
+    assert compiled() == [list(KERNELS)[2]]
     assert first.items() <= second.items()
     assert list(second) == list(KERNELS)
 
@@ -67,15 +76,23 @@ def test_a_damaged_object_is_compiled_again(tmp_path, compiled):
     whole = contents(tmp_path / "1", cache)
     for entry in (tmp_path / "cache").glob("*.bin"):
         entry.write_bytes(entry.read_bytes()[:-9])
-    compiled.clear()
+    compiled()
     assert contents(tmp_path / "2", cache) == whole
-    assert sorted(compiled) == sorted(KERNELS)
+    assert compiled() == sorted(KERNELS)
 
 
 def test_another_instruction_set_or_version_has_objects_of_its_own(tmp_path, compiled, monkeypatch):
     cache, (name, kernel) = ContentCache(tmp_path / "cache"), next(iter(KERNELS.items()))
     contents(tmp_path / "1", cache, {name: kernel})
+    assert compiled() == [name]
     contents(tmp_path / "2", cache, {name: kernel}, replace(ISA, processor="broadwell"))
+    assert compiled() == [name]
     monkeypatch.setattr(object_files, "code_version", lambda: "another")
     contents(tmp_path / "3", cache, {name: kernel})
-    assert compiled == [name] * 3
+    assert compiled() == [name]
+
+
+def test_a_code_generator_that_aborts_ends_the_compile_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(object_files, "write_object", lambda *_: os.abort())
+    with pytest.raises(CrashError, match="SIGABRT"):
+        contents(tmp_path / "1", NO_CACHE)
