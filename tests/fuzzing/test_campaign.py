@@ -1,4 +1,4 @@
-"""A few hundred mutants, always the same ones; ``benchmarks/fuzz.py`` takes as many others as there is time for."""
+"""Some mutants, always the same ones; ``benchmarks/fuzz.py`` takes as many others as there is time for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "fuzz.py"
-MUTANTS = 250
+MUTANTS = 150
 
 pytestmark = pytest.mark.slow
 
@@ -29,5 +29,5 @@ def test_mutants_end_in_a_clean_error_or_in_a_model_that_is_right():
     assert sum(count[kind] for count in counts.values() for kind in count) == MUTANTS
     assert {count["finding"] for count in counts.values()} == {0}
     for count in counts.values():  # both ends are reached, through every pipeline
-        assert count["error"] >= 10
-        assert count["right"] >= 10
+        assert count["error"] >= 6
+        assert count["right"] >= 6

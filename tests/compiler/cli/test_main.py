@@ -17,8 +17,8 @@ from graphpress.report.records import from_json, to_json
 DEFAULTS = {
     "target": "cpu", "backend": None, "data": None, "metric": None, "max_drop": "auto", "recipe": None, "passes": None,
     "output": None, "force": False, "allow_worse": False, "exclude": None, "input_shape": (), "input_range": (),
-    "threads": None, "tuning": "rules", "seed": 0, "time_limit": None, "eval_limit": None, "verify": "final", "strict": False,
-    "cache_dir": None, "allow_code": False, "custom_ops": (), "keep_docs": False,
+    "threads": None, "tuning": "rules", "seed": 0, "time_limit": None, "eval_limit": None, "verify": "final",
+    "strict": False, "cache_dir": None, "allow_code": False, "custom_ops": (), "keep_docs": False,
 }  # fmt: skip
 
 

@@ -29,6 +29,8 @@ NETWORKS = {
     "dense connections": ("squeezenet", {}),
     "bottlenecks": ("resnet", {"depth": 50, "width": 8, "batch_norm": False}),
 }
+ON_EACH = ("basic blocks", "stem with a pool")
+"""Those that are compiled for each instruction set, and not for the newest alone."""
 SIZE = 32
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
@@ -66,7 +68,9 @@ def test_float_networks(name, newest, tmp_path):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_quantized_networks_give_the_same_integers(name, native_isa, tmp_path):
+def test_quantized_networks_give_the_same_integers(name, native_isa, newest, tmp_path):
+    if native_isa is not newest and name not in ON_EACH:
+        pytest.skip("its kernels are those of the others, but for their shapes")
     model, feed = network(name)
     quantized, target = clone(model), target_of(native_isa)
     Quantize().run(quantized, Context(target=target, original=model, calibration=[feed]))
