@@ -35,6 +35,7 @@ from graphpress.backends.tvm.kernels.stages import (
     Position,
     StageContext,
     VectorStage,
+    operands_of,
     run_stages,
 )
 from graphpress.backends.tvm.kernels.view import StridedView
@@ -89,8 +90,7 @@ class AttentionKernel:
         """Queries, keys, values, the mask, what the stages read, and the result."""
         fixed = [Pointer(name, FLOAT) for name in ("query", "key", "value")]
         mask = [] if self.mask is None else [Pointer("mask", self.mask.dtype)]
-        extra = [operand for stage in self.stages for operand in stage.operands]
-        return [*fixed, *mask, *extra, Pointer(RESULT, self.store.plane.dtype)]
+        return [*fixed, *mask, *operands_of(self.stages), Pointer(RESULT, self.store.plane.dtype)]
 
     @property
     def slack(self) -> int:

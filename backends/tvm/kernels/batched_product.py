@@ -24,6 +24,7 @@ from graphpress.backends.tvm.kernels.stages import (
     Position,
     StageContext,
     VectorStage,
+    operands_of,
     run_stages,
 )
 from graphpress.backends.tvm.kernels.view import StridedView
@@ -57,9 +58,8 @@ class BatchedProduct:
     @property
     def operands(self) -> Sequence[Pointer]:
         """Both factors, what the stages read, and the result."""
-        extra = [operand for stage in self.stages for operand in stage.operands]
         fixed = [Pointer("left", FLOAT), Pointer("right", FLOAT)]
-        return [*fixed, *extra, Pointer(RESULT, self.store.plane.dtype)]
+        return [*fixed, *operands_of(self.stages), Pointer(RESULT, self.store.plane.dtype)]
 
     @property
     def slack(self) -> int:

@@ -16,7 +16,7 @@ from graphpress.backends.tvm.codegen.operators import BINARY_FUNCTIONS
 from graphpress.backends.tvm.codegen.vectors import FLOAT, splat
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.plane import Plane
-from graphpress.backends.tvm.kernels.stages import Position, StageContext, VectorStage, run_stages
+from graphpress.backends.tvm.kernels.stages import Position, StageContext, VectorStage, operands_of, run_stages
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Gate:
     @property
     def operands(self) -> Sequence[Pointer]:
         """What the stages read."""
-        return [operand for stage in self.stages for operand in stage.operands]
+        return operands_of(self.stages)
 
     def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
         """One multiplication, behind the stages."""

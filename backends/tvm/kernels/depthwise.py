@@ -35,6 +35,7 @@ from graphpress.backends.tvm.kernels.stages import (
     VectorRun,
     VectorStage,
     as_numbers,
+    operands_of,
     run_stages,
 )
 from graphpress.backends.tvm.kernels.window import TapWindow
@@ -92,8 +93,7 @@ class Depthwise:
         """Source, weights, biases, what the stages read, and the result."""
         weights = "int8" if self.in_bytes else FLOAT
         fixed = [Pointer("source", self.source.dtype), Pointer("weights", weights), Pointer("bias", self.sums)]
-        extra = [operand for stage in self.stages for operand in stage.operands]
-        return [*fixed, *extra, Pointer(RESULT, self.store.plane.dtype)]
+        return [*fixed, *operands_of(self.stages), Pointer(RESULT, self.store.plane.dtype)]
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row."""

@@ -15,7 +15,7 @@ from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.codegen.vectors import FLOAT, splat
+from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import halvings
 from graphpress.backends.tvm.kernels.stages import (
@@ -24,7 +24,8 @@ from graphpress.backends.tvm.kernels.stages import (
     Position,
     StageContext,
     VectorStage,
-    as_numbers,
+    numbers_in,
+    operands_of,
     run_stages,
 )
 
@@ -52,9 +53,8 @@ class GatherRows:
     @property
     def operands(self) -> Sequence[Pointer]:
         """The table, the numbers, what the stages read, and the result."""
-        extra = [operand for stage in self.stages for operand in stage.operands]
         fixed = [Pointer("table", self.dtype), Pointer("indices", self.index)]
-        return [*fixed, *extra, Pointer(RESULT, self.store.plane.dtype)]
+        return [*fixed, *operands_of(self.stages), Pointer(RESULT, self.store.plane.dtype)]
 
     def tasks(self, isa: Isa) -> int:
         """A task is a pixel of the result."""
@@ -71,8 +71,7 @@ class GatherRows:
                 channel = b.let(chunk.start + vector * chunk.size)
                 position = Position(image, pixel // plane.width, pixel % plane.width, channel)
                 value = b.load(memory["table"], row + channel, chunk.size)
-                if self.dtype != FLOAT:
-                    value = as_numbers(value, chunk.size) - splat(float(self.zero_point), chunk.size)
+                value = numbers_in(value, chunk.size, self.dtype, self.zero_point)
                 self.store.write(place, run_stages(self.stages, place, value, position), position)
 
     def _row(self, b: KernelBuilder, number: Expr) -> Expr:

@@ -19,7 +19,15 @@ from graphpress.backends.tvm.codegen.vectors import FLOAT, folded, splat
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import Chunk, halvings
 from graphpress.backends.tvm.kernels.plane import Plane
-from graphpress.backends.tvm.kernels.stages import RESULT, Destination, Position, StageContext, VectorStage, run_stages
+from graphpress.backends.tvm.kernels.stages import (
+    RESULT,
+    Destination,
+    Position,
+    StageContext,
+    VectorStage,
+    operands_of,
+    run_stages,
+)
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,7 @@ class GroupNormalizationKernel:
     def operands(self) -> Sequence[Pointer]:
         """The source, scale and bias per channel, what the stages read, and the result."""
         fixed = [Pointer("source", FLOAT), Pointer("scale", FLOAT), Pointer("bias", FLOAT)]
-        extra = [operand for stage in self.stages for operand in stage.operands]
-        return [*fixed, *extra, Pointer(RESULT, self.store.plane.dtype)]
+        return [*fixed, *operands_of(self.stages), Pointer(RESULT, self.store.plane.dtype)]
 
     def spans(self, isa: Isa) -> int:
         """Groups, or vectors of channels where each is normalized by itself."""

@@ -19,14 +19,14 @@ from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.dots import GROUP
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
-from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import halvings
-from graphpress.backends.tvm.kernels.stages import RESULT, Position, StageContext, VectorStage, run_stages
+from graphpress.backends.tvm.kernels.stages import RESULT, Position, StageContext, run_stages
 from graphpress.backends.tvm.kernels.view import StridedView
+from graphpress.backends.tvm.kernels.view_copy import ViewCopy
 
 
 @dataclass(frozen=True)
-class Interleave:
+class Interleave(ViewCopy):
     """A copy whose last axis are the channels, and whose last but one the pixels.
 
     Args:
@@ -36,30 +36,13 @@ class Interleave:
         stages: what happens on the way.
     """
 
-    extents: tuple[int, ...]
-    source: StridedView
-    result: StridedView
-    stages: tuple[VectorStage, ...] = ()
-
-    @property
-    def operands(self) -> Sequence[Pointer]:
-        """The source and the result."""
-        return [Pointer("source", FLOAT), Pointer(RESULT, self.result.dtype)]
-
     def tasks(self, isa: Isa) -> int:
         """A task is a row of pixels."""
         return math.prod(self.extents[:-2])
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All pixels of one row."""
-        image, rest = b.let(task // self.tasks(isa)), b.let(task % self.tasks(isa))
-        source, result = image * self.source.size + self.source.start, image * self.result.size + self.result.start
-        for extent, read, write in reversed(
-            list(zip(self.extents[:-2], self.source.steps, self.result.steps, strict=False))
-        ):
-            source, result = source + rest % extent * read, result + rest % extent * write
-            rest = rest // extent
-        source, result = b.let(source), b.let(result)
+        source, result = self.starts(b, task, len(self.extents) - 2)
         for chunk in halvings(self.extents[-2], isa.lanes):
             place = StageContext(b, isa, memory, chunk.size)
             with b.loop(chunk.pieces, "vector") as vector:

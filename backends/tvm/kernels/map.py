@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.codegen.vectors import FLOAT, splat
+from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import halvings
 from graphpress.backends.tvm.kernels.plane import Plane
@@ -24,7 +24,8 @@ from graphpress.backends.tvm.kernels.stages import (
     Position,
     StageContext,
     VectorStage,
-    as_numbers,
+    numbers_in,
+    operands_between,
     run_stages,
 )
 
@@ -54,8 +55,7 @@ class Map:
     @property
     def operands(self) -> Sequence[Pointer]:
         """The source, what the stages read, and the result."""
-        extra = [operand for stage in self.stages for operand in stage.operands]
-        return [Pointer("source", self.source.dtype), *extra, Pointer(RESULT, self.store.plane.dtype)]
+        return operands_between(self.source.dtype, self.stages, self.store.plane.dtype)
 
     @property
     def copies(self) -> bool:
@@ -88,6 +88,5 @@ class Map:
         if self.copies:
             place.b.store(place.memory[RESULT], target.within(self.store.plane), vector, place.lanes)
             return
-        if self.source.dtype != FLOAT:
-            vector = as_numbers(vector, place.lanes, self.source.dtype) - splat(float(self.zero_point), place.lanes)
+        vector = numbers_in(vector, place.lanes, self.source.dtype, self.zero_point)
         self.store.write(place, run_stages(self.stages, place, vector, position), target)

@@ -23,7 +23,8 @@ from graphpress.backends.tvm.kernels.stages import (
     Position,
     StageContext,
     VectorStage,
-    as_numbers,
+    numbers_in,
+    operands_between,
     run_stages,
 )
 from graphpress.backends.tvm.kernels.window import TapWindow
@@ -96,8 +97,7 @@ class AveragePool:
     @property
     def operands(self) -> Sequence[Pointer]:
         """The source, what the stages read, and the result."""
-        extra = [operand for stage in self.stages for operand in stage.operands]
-        return [Pointer("source", self.source.dtype), *extra, Pointer(RESULT, self.store.plane.dtype)]
+        return operands_between(self.source.dtype, self.stages, self.store.plane.dtype)
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row."""
@@ -132,8 +132,7 @@ class AveragePool:
     def _number(self, place: StageContext, tap: Tap) -> Expr:
         """What a tap adds; padding adds nothing."""
         value = tap.load(place)
-        if self.source.dtype != FLOAT:
-            value = as_numbers(value, place.lanes) - splat(float(self.zero_point), place.lanes)
+        value = numbers_in(value, place.lanes, self.source.dtype, self.zero_point)
         return value if tap.valid is None else place.b.select(tap.valid, value, splat(0.0, place.lanes))
 
 
@@ -161,8 +160,7 @@ class GlobalAveragePool:
     @property
     def operands(self) -> Sequence[Pointer]:
         """The source, what the stages read, and the result."""
-        extra = [operand for stage in self.stages for operand in stage.operands]
-        return [Pointer("source", self.source.dtype), *extra, Pointer(RESULT, self.store.plane.dtype)]
+        return operands_between(self.source.dtype, self.stages, self.store.plane.dtype)
 
     def tasks(self, isa: Isa) -> int:
         """A task is a vector of channels; the last may be done by halves."""

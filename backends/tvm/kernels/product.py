@@ -36,6 +36,7 @@ from graphpress.backends.tvm.kernels.stages import (
     StageContext,
     VectorRun,
     VectorStage,
+    operands_of,
     run_stages,
 )
 from graphpress.backends.tvm.kernels.window import TapWindow
@@ -120,8 +121,7 @@ class Product:
         """Source, weights, biases, what the stages read, and the result."""
         weights = "int8" if self.integer else FLOAT
         fixed = [Pointer("source", self.source.dtype), Pointer("weights", weights), Pointer("bias", self.accumulator)]
-        extra = [operand for stage in self.stages for operand in stage.operands]
-        return [*fixed, *extra, Pointer(RESULT, self.store.plane.dtype)]
+        return [*fixed, *operands_of(self.stages), Pointer(RESULT, self.store.plane.dtype)]
 
     # -- the reduction --------------------------------------------------------------------------------------------
 

@@ -24,12 +24,12 @@ from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import Chunk, chunks, halvings, pieces
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import (
-    RESULT,
     Destination,
     Position,
     StageContext,
     VectorStage,
-    as_numbers,
+    numbers_in,
+    operands_between,
     run_stages,
 )
 
@@ -92,8 +92,7 @@ class Reduce:
     @property
     def operands(self) -> Sequence[Pointer]:
         """The source, what the stages read, and the result."""
-        extra = [operand for stage in self.stages for operand in stage.operands]
-        return [Pointer("source", self.source.dtype), *extra, Pointer(RESULT, self.store.plane.dtype)]
+        return operands_between(self.source.dtype, self.stages, self.store.plane.dtype)
 
     @property
     def integer(self) -> bool:
@@ -195,6 +194,5 @@ class _Reduction:
         if kernel.integer:
             return self.b.load(self.memory["source"], offset, lanes).astype(typed("int32", lanes))
         value = self.b.load(self.memory["source"], offset, lanes)
-        if kernel.source.dtype != FLOAT:
-            value = as_numbers(value, lanes) - splat(float(kernel.zero_point), lanes)
+        value = numbers_in(value, lanes, kernel.source.dtype, kernel.zero_point)
         return self.fold.of(self.b.let(value))

@@ -24,7 +24,8 @@ from graphpress.backends.tvm.kernels.stages import (
     Position,
     StageContext,
     VectorStage,
-    as_numbers,
+    numbers_in,
+    operands_of,
     run_stages,
 )
 
@@ -62,9 +63,8 @@ class Resample:
         """The source, the tables, what the stages read, and the result."""
         tables = [Pointer(name, "int32") for name in TABLES]
         weights = [Pointer(name, FLOAT) for name in WEIGHTS if self.weighted]
-        extra = [operand for stage in self.stages for operand in stage.operands]
         source, result = Pointer("source", self.source.dtype), Pointer(RESULT, self.store.plane.dtype)
-        return [source, *tables, *weights, *extra, result]
+        return [source, *tables, *weights, *operands_of(self.stages), result]
 
     @property
     def copies(self) -> bool:
@@ -125,6 +125,4 @@ class Resample:
 
     def _number(self, place: StageContext, position: Position, y: Expr, x: Expr) -> Expr:
         value = self._load(place, position, y, x)
-        if self.source.dtype == FLOAT:
-            return value
-        return as_numbers(value, place.lanes) - splat(float(self.zero_point), place.lanes)
+        return numbers_in(value, place.lanes, self.source.dtype, self.zero_point)

@@ -22,7 +22,16 @@ from graphpress.backends.tvm.codegen.vectors import FLOAT, folded, splat
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import halvings
 from graphpress.backends.tvm.kernels.plane import Plane
-from graphpress.backends.tvm.kernels.stages import RESULT, Destination, Position, StageContext, VectorStage, run_stages
+from graphpress.backends.tvm.kernels.stages import (
+    RESULT,
+    Destination,
+    Position,
+    StageContext,
+    VectorStage,
+    operands_between,
+    operands_of,
+    run_stages,
+)
 
 Combine = Callable[[Expr, Expr], Expr]
 
@@ -99,8 +108,7 @@ class Softmax:
     @property
     def operands(self) -> Sequence[Pointer]:
         """The source, what the stages read, and the result."""
-        extra = [operand for stage in self.stages for operand in stage.operands]
-        return [Pointer("source", FLOAT), *extra, Pointer(RESULT, self.store.plane.dtype)]
+        return operands_between(FLOAT, self.stages, self.store.plane.dtype)
 
     def tasks(self, isa: Isa) -> int:
         """A task is a pixel."""
@@ -148,9 +156,8 @@ class RowNormalization:
     def operands(self) -> Sequence[Pointer]:
         """The source, scale and bias per channel, what the stages read, and the result."""
         given = {"source": True, "scale": self.scaled, "bias": self.shifted}
-        extra = [operand for stage in self.stages for operand in stage.operands]
         fixed = [Pointer(name, FLOAT) for name, is_given in given.items() if is_given]
-        return [*fixed, *extra, Pointer(RESULT, self.store.plane.dtype)]
+        return [*fixed, *operands_of(self.stages), Pointer(RESULT, self.store.plane.dtype)]
 
     def tasks(self, isa: Isa) -> int:
         """A task is a pixel."""

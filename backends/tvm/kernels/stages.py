@@ -82,6 +82,13 @@ def as_numbers(codes: Expr, lanes: int, dtype: str = "uint8") -> Expr:
     return codes.astype(typed("int32", lanes)).astype(typed(FLOAT, lanes))
 
 
+def numbers_in(vector: Expr, lanes: int, dtype: str, zero_point: int = 0) -> Expr:
+    """What a vector of a type means, as float32: codes less their zero-point, floats as they are."""
+    if dtype == FLOAT:
+        return vector
+    return as_numbers(vector, lanes, dtype) - splat(float(zero_point), lanes)
+
+
 class VectorStage(Protocol):
     """Maps a vector of channels of one pixel."""
 
@@ -295,6 +302,22 @@ class ApplyFunction:
     def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
         """In float32."""
         return FUNCTIONS[self.function](place.b, place.b.let(vector), place.lanes, *self.parameters)
+
+
+def operands_of(stages: Sequence[VectorStage]) -> list[Pointer]:
+    """What stages read beside the vector, in their order."""
+    return [operand for stage in stages for operand in stage.operands]
+
+
+def operands_between(source: str, stages: Sequence[VectorStage], result: str) -> list[Pointer]:
+    """All operands of a kernel that reads one source: it, what the stages read, and the result.
+
+    Args:
+        source: type of its elements.
+        stages: of the kernel.
+        result: type of its elements.
+    """
+    return [Pointer("source", source), *operands_of(stages), Pointer(RESULT, result)]
 
 
 def run_stages(stages: Sequence[VectorStage], place: StageContext, vector: Expr, position: Position) -> Expr:

@@ -19,22 +19,12 @@ import numpy as np
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.codegen.vectors import FLOAT, splat
 from graphpress.backends.tvm.kernels.interleave import Interleave, can_interleave
-from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import halvings
-from graphpress.backends.tvm.kernels.plane import Plane
-from graphpress.backends.tvm.kernels.stages import (
-    RESULT,
-    Destination,
-    Position,
-    StageContext,
-    VectorStage,
-    as_numbers,
-    run_stages,
-)
+from graphpress.backends.tvm.kernels.stages import StageContext, VectorStage
 from graphpress.backends.tvm.kernels.transposition import Transposition
 from graphpress.backends.tvm.kernels.view import StridedView
+from graphpress.backends.tvm.kernels.view_copy import ViewCopy
 
 SMALLEST_BLOCK = 4
 """Elements along both axes from which on blocks are transposed in registers."""
@@ -49,7 +39,7 @@ class _Axis(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StridedCopy:
+class StridedCopy(ViewCopy):
     """A copy from one view into another.
 
     Args:
@@ -58,23 +48,6 @@ class StridedCopy:
         result: what it writes.
         stages: what happens on the way.
     """
-
-    extents: tuple[int, ...]
-    source: StridedView
-    result: StridedView
-    stages: tuple[VectorStage, ...] = ()
-
-    @property
-    def operands(self) -> Sequence[Pointer]:
-        """The source, what the stages read, and the result."""
-        extra = [operand for stage in self.stages for operand in stage.operands]
-        return [Pointer("source", self.source.dtype), *extra, Pointer(RESULT, self.result.dtype)]
-
-    @property
-    def copies(self) -> bool:
-        """Whether elements stay what they are."""
-        same = (self.source.dtype, self.source.zero_point) == (self.result.dtype, self.result.zero_point)
-        return same and not self.stages
 
     @property
     def axes(self) -> list[_Axis]:
@@ -102,14 +75,8 @@ class StridedCopy:
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All elements of the inner axes."""
-        image, rest = b.let(task // self.tasks(isa)), b.let(task % self.tasks(isa))
-        source, result = image * self.source.size + self.source.start, image * self.result.size + self.result.start
-        for axis in reversed(self.axes[: self.outer]):
-            coordinate = rest % axis.extent
-            source, result = source + coordinate * axis.source, result + coordinate * axis.result
-            rest = rest // axis.extent
         inner = [axis for number, axis in enumerate(self.axes) if number >= self.outer and number != self.along]
-        self._loops(b, isa, memory, inner, (b.let(source), b.let(result)))
+        self._loops(b, isa, memory, inner, self.starts(b, task, self.outer))
 
     def _loops(
         self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], axes: Sequence[_Axis], at: tuple[Expr, Expr]
@@ -136,16 +103,7 @@ class StridedCopy:
 
     def _vector(self, place: StageContext, axis: _Axis, at: tuple[Expr, Expr]) -> None:
         value = place.b.load(place.memory["source"], at[0], place.lanes, axis.source)
-        if not self.copies:
-            if self.source.dtype != FLOAT:
-                value = as_numbers(value, place.lanes, self.source.dtype) - splat(
-                    float(self.source.zero_point), place.lanes
-                )
-            position = Position(0, 0, 0, at[1])
-            store = Destination(_line(self.result), self.result.zero_point)
-            store.write(place, run_stages(self.stages, place, value, position), position, axis.result)
-            return
-        place.b.store(place.memory[RESULT], at[1], value, place.lanes, axis.result)
+        self.write(place, value, at[1], axis.result)
 
 
 def strided_copy(
@@ -189,7 +147,3 @@ def _turned(axes: Sequence[_Axis]) -> list[_Axis] | None:
     if len(along) < 2 or inner[0] is inner[1]:
         return None
     return [*(axis for axis in axes if axis not in along), *along]
-
-
-def _line(view: StridedView) -> Plane:
-    return Plane(view.size, 1, 1, view.size, dtype=view.dtype)

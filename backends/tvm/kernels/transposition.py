@@ -17,24 +17,13 @@ from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.codegen.vectors import FLOAT, splat
-from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import chosen, chunks, halvings, pieces
-from graphpress.backends.tvm.kernels.plane import Plane
-from graphpress.backends.tvm.kernels.stages import (
-    RESULT,
-    Destination,
-    Position,
-    StageContext,
-    VectorStage,
-    as_numbers,
-    run_stages,
-)
-from graphpress.backends.tvm.kernels.view import StridedView
+from graphpress.backends.tvm.kernels.stages import StageContext
+from graphpress.backends.tvm.kernels.view_copy import ViewCopy
 
 
 @dataclass(frozen=True)
-class Transposition:
+class Transposition(ViewCopy):
     """A copy of which the last axis is contiguous in the result, and the last but one in the source.
 
     Args:
@@ -43,23 +32,6 @@ class Transposition:
         result: what it writes.
         stages: what happens on the way.
     """
-
-    extents: tuple[int, ...]
-    source: StridedView
-    result: StridedView
-    stages: tuple[VectorStage, ...] = ()
-
-    @property
-    def operands(self) -> Sequence[Pointer]:
-        """The source, what the stages read, and the result."""
-        extra = [operand for stage in self.stages for operand in stage.operands]
-        return [Pointer("source", self.source.dtype), *extra, Pointer(RESULT, self.result.dtype)]
-
-    @property
-    def copies(self) -> bool:
-        """Whether elements stay what they are."""
-        same = (self.source.dtype, self.source.zero_point) == (self.result.dtype, self.result.zero_point)
-        return same and not self.stages
 
     def block(self, isa: Isa) -> int:
         """Rows and columns of a block: a vector, or the power of two that fits the axes."""
@@ -71,18 +43,10 @@ class Transposition:
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All blocks of one row."""
-        size, outer = self.block(isa), self.extents[:-2]
+        size = self.block(isa)
         columns = pieces(self.extents[-2], size)
-        piece, rest = b.let(task % columns), b.let(task // columns)
-        images = b.let(rest // math.prod(outer))
-        source, result = images * self.source.size + self.source.start, images * self.result.size + self.result.start
-        for axis in reversed(range(len(outer))):
-            coordinate = b.let(rest % outer[axis])
-            source, result = (
-                source + coordinate * self.source.steps[axis],
-                result + coordinate * self.result.steps[axis],
-            )
-            rest = b.let(rest // outer[axis])
+        piece = b.let(task % columns)
+        source, result = self.starts(b, b.let(task // columns), len(self.extents) - 2)
         at = b.let(source + piece * size), b.let(result + piece * (size * self.result.steps[-2]))
         place = StageContext(b, isa, memory, size)
         for part in chunks(self.extents[-2], size):
@@ -99,7 +63,7 @@ class Transposition:
         source = place.memory["source"]
         loaded = [place.b.load(source, at[0] + row * self.source.steps[-1], rows) for row in range(columns)]
         for row, vector in enumerate(transposed_vectors(place.b, loaded)):
-            self._write(place, vector, at[1] + row * self.result.steps[-2])
+            self.write(place, vector, at[1] + row * self.result.steps[-2])
 
     def _gathered(self, place: StageContext, at: tuple[Expr, Expr], rows: int, columns: int) -> None:
         """A block that is not whole, row by row of the result."""
@@ -111,20 +75,7 @@ class Transposition:
                     first = chunk.start + number * chunk.size
                     source = at[0] + row + first * self.source.steps[-1]
                     vector = b.load(place.memory["source"], source, chunk.size, self.source.steps[-1])
-                    self._write(part, vector, at[1] + row * self.result.steps[-2] + first)
-
-    def _write(self, place: StageContext, vector: Expr, offset: Expr) -> None:
-        if self.copies:
-            place.b.store(place.memory[RESULT], offset, vector, place.lanes)
-            return
-        if self.source.dtype != FLOAT:
-            vector = as_numbers(vector, place.lanes, self.source.dtype) - splat(
-                float(self.source.zero_point), place.lanes
-            )
-        position = Position(0, 0, 0, offset)
-        line = Plane(self.result.size, 1, 1, self.result.size, dtype=self.result.dtype)
-        store = Destination(line, self.result.zero_point)
-        store.write(place, run_stages(self.stages, place, vector, position), position)
+                    self.write(part, vector, at[1] + row * self.result.steps[-2] + first)
 
 
 def transposed_vectors(b: KernelBuilder, rows: Sequence[Expr]) -> list[Expr]:

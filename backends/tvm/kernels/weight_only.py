@@ -28,6 +28,7 @@ from graphpress.backends.tvm.kernels.stages import (
     Position,
     StageContext,
     VectorStage,
+    operands_of,
     run_stages,
 )
 
@@ -73,8 +74,7 @@ class WeightOnlyProduct:
     def operands(self) -> Sequence[Pointer]:
         """Source, weights, scales, biases, what the stages read, and the result."""
         fixed = [Pointer("source", FLOAT), Pointer("weights", self.element), Pointer("scales_of_blocks", FLOAT)]
-        extra = [operand for stage in self.stages for operand in stage.operands]
-        return [*fixed, Pointer("bias", FLOAT), *extra, Pointer(RESULT, self.store.plane.dtype)]
+        return [*fixed, Pointer("bias", FLOAT), *operands_of(self.stages), Pointer(RESULT, self.store.plane.dtype)]
 
     def total_vectors(self, isa: Isa) -> int:
         """Vectors of outputs."""

@@ -27,7 +27,15 @@ from graphpress.backends.tvm.codegen.vectors import FLOAT, splat
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import chosen, chunks, pieces
 from graphpress.backends.tvm.kernels.plane import Plane
-from graphpress.backends.tvm.kernels.stages import RESULT, Destination, Position, StageContext, VectorStage, run_stages
+from graphpress.backends.tvm.kernels.stages import (
+    RESULT,
+    Destination,
+    Position,
+    StageContext,
+    VectorStage,
+    operands_of,
+    run_stages,
+)
 
 TAPS = 3
 VECTORS = 4
@@ -192,8 +200,12 @@ class WinogradOutput:
     @property
     def operands(self) -> Sequence[Pointer]:
         """Products of the tiles, biases, what the stages read, and the result."""
-        extra = [operand for stage in self.stages for operand in stage.operands]
-        return [Pointer("source", FLOAT), Pointer("bias", FLOAT), *extra, Pointer(RESULT, self.store.plane.dtype)]
+        return [
+            Pointer("source", FLOAT),
+            Pointer("bias", FLOAT),
+            *operands_of(self.stages),
+            Pointer(RESULT, self.store.plane.dtype),
+        ]
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row of tiles, of a few vectors of channels."""
