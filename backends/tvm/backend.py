@@ -88,16 +88,16 @@ class TvmBackend(Backend):
 
     def _compile(self, prepared: Prepared, options: CompileOptions, out: Path) -> Artifact:
         from graphpress.backends.tvm.artifact import DELIVERED, LibraryOptions, write_library
+        from graphpress.backends.tvm.lowering.context import shape_of
         from graphpress.backends.tvm.processor import isa_of
         from graphpress.backends.tvm.samples import check_samples
         from graphpress.backends.tvm.tuning.tuner import lower_tuned
 
         isa, batched = isa_of(options.target), is_batched(prepared.annotated)
+        model = specialized(prepared.annotated)
         if batched:
-            inputs = {value.name or "" for value in prepared.annotated.graph.inputs}
-            shapes = _shapes_of_images(prepared.annotated, 1)
-            check_samples(prepared.simulation, {name: shape for name, shape in shapes.items() if name in inputs})
-        program, notes = lower_tuned(specialized(prepared.annotated), isa, options, _batch_axes(prepared.annotated))
+            check_samples(prepared.simulation, {value.name or "": shape_of(value) for value in model.graph.inputs})
+        program, notes = lower_tuned(model, isa, options, _batch_axes(prepared.annotated))
         with scratch_folder() as scratch:
             presented = LibraryOptions(options.name, batched=batched)
             write_library(program, isa, scratch, options.cache, presented)
