@@ -15,6 +15,8 @@ CHECKS = Path(__file__).with_name("checks.c")
 RUNTIME = Path(str(resources.files("graphpress.backends.tvm") / "runtime"))
 FLAGS = ["-std=gnu11", "-O1", "-g", "-pthread", f"-I{RUNTIME}"]
 STRICT = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-function"]
+MINGW = "x86_64-w64-mingw32-gcc"
+"""Debian's gcc-mingw-w64-x86-64-win32."""
 COUNTED = ["-Wl,--wrap=malloc,--wrap=calloc,--wrap=mmap"]
 SANITIZED = {
     "plain": [],
@@ -97,9 +99,19 @@ def test_a_runtime_that_does_not_wait_is_caught(tmp_path):
 def test_it_compiles_for_other_systems(tmp_path, triple):
     if find_spec("ziglang") is None:
         pytest.skip("needs pip install ziglang")
-    (tmp_path / "tiny.c").write_text(TINY)
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *FLAGS, *STRICT, "-c", "tiny.c"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    compile_tiny([sys.executable, "-m", "ziglang", "cc", "-target", triple, "-c"], tmp_path)
+
+
+def test_it_links_for_windows(tmp_path):
+    if shutil.which(MINGW) is None:
+        pytest.skip(f"needs {MINGW}")
+    compile_tiny([MINGW, "-shared", "-o", "tiny.dll"], tmp_path, "-lsynchronization")
+
+
+def compile_tiny(command: list[str], folder: Path, *libraries: str) -> None:
+    (folder / "tiny.c").write_text(TINY)
+    arguments = [*command, *FLAGS, *STRICT, "tiny.c", *libraries]
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True)
     assert not done.returncode, done.stderr
 
 
