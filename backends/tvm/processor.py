@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import platform
-from functools import cache
 
-from tvm.target import codegen
-
-from graphpress.backends.tvm.codegen.isa import ISAS, Isa, newest_isa
+from graphpress.backends.tvm.codegen.features import known_processors
+from graphpress.backends.tvm.codegen.isa import Isa, newest_isa
 from graphpress.errors import BackendError, did_you_mean
 from graphpress.runtime.environment import cpu_flags
 from graphpress.targets import Processor, Target
@@ -27,8 +25,8 @@ def isa_of(target: Target) -> Isa:
     if isa is None:
         what = f"there are no kernels for this {processor.architecture} processor"
         raise BackendError(what, where=where, fix="use --backend onnxruntime")
-    if isa.processor not in _known(isa.family):
-        fix = did_you_mean(isa.processor, _known(isa.family))
+    if isa.processor not in (known := known_processors(isa.family)):
+        fix = did_you_mean(isa.processor, known)
         raise BackendError(f"LLVM knows no processor {isa.processor!r}", where=where, fix=fix)
     return isa
 
@@ -47,10 +45,3 @@ def runs_natively(isa: Isa) -> bool:
     """Whether this machine has an instruction set."""
     here = this_processor()
     return isa.family == here.architecture and set(isa.needs) <= set(here.features)
-
-
-@cache
-def _known(family: str) -> frozenset[str]:
-    """LLVM's names of the processors of an architecture."""
-    any_of_them = next(isa for isa in ISAS.values() if isa.family == family)
-    return frozenset(map(str, codegen.llvm_get_cpu_archlist(any_of_them.target)))

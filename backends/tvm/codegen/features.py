@@ -41,3 +41,10 @@ def extensions(family: str, processor: str, attributes: Sequence[str] = ()) -> f
     options = {"kind": "llvm", "mcpu": processor, "mtriple": f"{family}-unknown-linux-gnu", "mattr": list(attributes)}
     names = map(str, codegen.llvm_get_cpu_features(target.Target(options)))
     return frozenset(name for name in names if EXTENSION.fullmatch(name))
+
+
+@cache
+def known_processors(family: str) -> frozenset[str]:
+    """LLVM's names of the processors of an architecture."""
+    generic = {"kind": "llvm", "mcpu": OLDEST[family], "mtriple": f"{family}-unknown-linux-gnu"}
+    return frozenset(map(str, codegen.llvm_get_cpu_archlist(target.Target(generic))))
