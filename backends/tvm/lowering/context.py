@@ -218,7 +218,7 @@ class Lowering:
         readings = [self._reading(use.node, use.idx) for use in value.uses()]
         if value.is_graph_output():
             readings.append(output_encoding(value))
-        return readings[0] if len({_grid(encoding) for encoding in readings}) == 1 else None
+        return _common(readings)
 
     def moved(self, node: Node) -> tuple[StoredValue, Encoding | None]:
         """The input of a node that moves elements and changes none, in the form in which its result is read."""
@@ -228,9 +228,11 @@ class Lowering:
         return self.form(value, encoding), encoding
 
     def _reading(self, node: Node, index: int) -> Encoding | None:
-        """What a node reads an input as; one that only moves elements, as what its result is read."""
+        """What a node reads an input as; one that only moves elements, as what all its results are read."""
         encoding = read_encoding(node, index)
-        return self.wanted(node.outputs[0]) if encoding is None and is_standard(node, *VIEWS) else encoding
+        if encoding is not None or not is_standard(node, *VIEWS):
+            return encoding
+        return _common([self.wanted(value) for value in node.outputs if value.uses() or value.is_graph_output()])
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -340,6 +342,11 @@ def _usual_order(forms: Mapping[FormKey, StoredValue], encoding: Encoding | None
     """That of the form which is there already, or from which it would be made."""
     alike = [operand.order for (grid, _), operand in forms.items() if grid == _grid(encoding)]
     return alike[0] if alike else next(iter(forms.values())).order
+
+
+def _common(readings: Sequence[Encoding | None]) -> Encoding | None:
+    """The encoding of all readings; None, floats, where they differ."""
+    return readings[0] if len({_grid(encoding) for encoding in readings}) == 1 else None
 
 
 def _grid(encoding: Encoding | None) -> Hashable:
