@@ -31,6 +31,8 @@ from graphpress.backends.tvm.program import Constant, Source
 
 REAL = 1.0
 """The unit of plain numbers."""
+ADDEND = "addend"
+"""Name of the operand that holds what is added to scaled sums."""
 
 
 @dataclass
@@ -42,25 +44,36 @@ class Epilogue:
         unit: that the numbers are in.
         summed: of how many numbers the sums are still to become the mean.
         looked_up: the codes that are mapped by a table at the end; None where there is none.
+        addend: float32, per channel: what is still to be added, in real numbers, once the sums are multiplied by their
+            scales; None for nothing.
     """
 
     scales: np.ndarray | None = None
     unit: float = REAL
     summed: int = 1
     looked_up: Codes | None = None
+    addend: np.ndarray | None = None
     stages: list[VectorStage] = field(default_factory=list)
     operands: dict[str, Source] = field(default_factory=dict)
 
     def into(self, unit: float) -> None:
         """Bring the numbers into a unit."""
         if self.scales is not None:
-            scales, self.scales = self.scales / np.float32(unit), None
-            self.stages.append(Scale())
-            self.operands["scales"] = Constant(scales)
+            self._scale(self.scales, unit)
         elif unit != self.unit or self.summed != 1:
             divides = self.unit == REAL and self.summed == 1
             self.stages.append(Divide(unit) if divides else Multiply(_ratio(self.unit, _single(unit * self.summed))))
         self.unit, self.summed = unit, 1
+
+    def _scale(self, scales: np.ndarray, unit: float) -> None:
+        """Multiply the sums of each channel, and add what is to be added to them."""
+        self.stages.append(Scale())
+        self.operands["scales"], self.scales = Constant(scales / np.float32(unit)), None
+        if self.addend is not None:
+            numbers, self.addend = self.addend / np.float32(unit), None
+            plane = Plane(numbers.size, 1, 1, numbers.size).shared()
+            self.stages.append(Add(plane, ADDEND))
+            self.operands[ADDEND] = Constant(numbers, plane)
 
     def clip(self, low: float | None, high: float | None) -> None:
         """Limits in real numbers."""

@@ -20,12 +20,14 @@ class Factors:
         scales: float32, per output: what integer sums are multiplied by; None for sums of floats.
         block_scales: float32 ``[blocks of inputs, outputs]``: what codes are multiplied by as they become floats; None
             where they stay codes, or are floats.
+        addend: float32, per output: what is added to integer sums once they are scaled; None for nothing.
     """
 
     kernel: np.ndarray
     bias: np.ndarray
     scales: np.ndarray | None = None
     block_scales: np.ndarray | None = None
+    addend: np.ndarray | None = None
 
 
 def channel_operands(operands: Mapping[str, Source], count: int) -> dict[str, Source]:

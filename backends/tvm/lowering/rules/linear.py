@@ -3,6 +3,7 @@
     Σ (x - z) · w + b  =  Σ x · w + (b - z · Σ w)         the zero-point goes into the bias, padding included: the halo
                                                           of the source holds z
 
+A bias that is no integer in units of the sums is added behind them, as it is: on their grid it would be another number.
 Codes are multiplied where the input is read in bytes and the weights are bytes without a zero-point; everything else is
 computed in floats, of the weights that the codes decode to; those of a matrix product become floats as they are read.
 """
@@ -61,13 +62,13 @@ def _linear(node: Node, lowering: Lowering) -> None:
     source = lowering.read(node, 0, order)
     adder = _adder_of(op)
     bias = _bias_numbers(op, adder)
-    integer = _integer_factors(op, source, lowering.isa, adder)
+    integer = _integer_factors(op, source, lowering.isa, bias)
     factors = integer or weight_only_factors(op, bias) or _float_factors(op, bias)
     if factors.scales is None and source.codes is not None:
         source = lowering.form(op.data, None, order)
     window = window_of(node, source.plane) if op.is_convolution else TapWindow()
     after = natural(2) if node.op_type == "Gemm" else order
-    target = finish(lowering, adder or node, after, Epilogue(factors.scales))
+    target = finish(lowering, adder or node, after, Epilogue(factors.scales, addend=factors.addend))
     if adder is not None:
         lowering.done.add(adder)
         target = replace(target, nodes=(node.name or "", *target.nodes))
@@ -127,7 +128,7 @@ def _bias_numbers(op: LinearOp, adder: Node | None) -> np.ndarray:
     return numbers
 
 
-def _integer_factors(op: LinearOp, source: StoredValue, isa: Isa, adder: Node | None) -> Factors | None:
+def _integer_factors(op: LinearOp, source: StoredValue, isa: Isa, bias: np.ndarray) -> Factors | None:
     """Codes of weights and bias; None where the product is one of floats."""
     encoding = read_encoding(op.node, op.weight_index)
     if source.codes is None or not isinstance(encoding, AffineEncoding) or encoding.dtype != "int8":
@@ -140,17 +141,21 @@ def _integer_factors(op: LinearOp, source: StoredValue, isa: Isa, adder: Node | 
         return None
     scales = np.float32(source.codes.scale) * np.broadcast_to(encoding.scale, op.channels_out).astype(np.float32)
     zero = source.zero_point * kernel.astype(np.int64).sum(axis=(1, 2, 3))
-    return Factors(kernel, (_bias_codes(op, adder, scales) - zero).astype(np.int32), scales)
+    codes = _bias_codes(op, scales)
+    addend = bias.astype(np.float32) if codes is None and np.any(bias) else None
+    return Factors(kernel, ((0 if codes is None else codes) - zero).astype(np.int32), scales, addend=addend)
 
 
-def _bias_codes(op: LinearOp, adder: Node | None, scales: np.ndarray) -> np.ndarray:
-    """The bias in units of the sums."""
-    if op.bias is None and adder is None:
-        return np.zeros(op.channels_out, np.int64)
-    encoding = None if op.bias is None or op.bias_index is None else read_encoding(op.node, op.bias_index)
-    if isinstance(encoding, AffineEncoding) and op.bias is not None and op.bias.const_value is not None:
-        return codes_of(op.bias.const_value, encoding).reshape(-1).astype(np.int64)
-    codes: np.ndarray = np.rint(_bias_numbers(op, adder) / scales).astype(np.int64)
+def _bias_codes(op: LinearOp, scales: np.ndarray) -> np.ndarray | None:
+    """The operator's bias where it is codes in units of the sums, else None."""
+    if op.bias is None or op.bias_index is None or op.bias.const_value is None:
+        return None
+    encoding = read_encoding(op.node, op.bias_index)
+    if not isinstance(encoding, AffineEncoding) or op.beta != 1.0 or np.any(encoding.zero_point):
+        return None
+    if not np.allclose(encoding.scale, scales, rtol=1e-5, atol=0):
+        return None
+    codes: np.ndarray = codes_of(op.bias.const_value, encoding).reshape(-1).astype(np.int64)
     return codes
 
 

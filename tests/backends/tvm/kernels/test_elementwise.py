@@ -74,6 +74,9 @@ PARAMETERS = {
     ("thresholded_relu", (2.0,)): lambda x: np.where(x > 2, x, 0),
 }
 
+RELATIVE = ("exp", "sigmoid")
+"""Those that stay right in all digits far below zero, where ONNX Runtime's own sigmoid is off by 1e-7."""
+
 
 def plane(isa, dtype="float32", channels=CHANNELS, halo=None) -> Plane:
     """Channels that leave a rest, and a halo."""
@@ -100,7 +103,8 @@ def test_functions_of_one_number(isa, compiled):
         with np.errstate(all="ignore"):
             expected = cases[case](data.numbers())
         values = Images(result, memory).values
-        np.testing.assert_allclose(values, expected, rtol=2e-6, atol=1e-6, err_msg=str(case))
+        smallest = 1e-36 if case[0] in RELATIVE else 1e-6
+        np.testing.assert_allclose(values, expected, rtol=2e-6, atol=smallest, err_msg=str(case))
 
 
 @pytest.mark.floats

@@ -7,9 +7,10 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs graphpress[tvm]")
 
-from graphpress.backends.tvm.kernels.stages import ApplyFunction, Clip, Divide, Multiply, Round, Scale
+from graphpress.backends.tvm.kernels.plane import Plane
+from graphpress.backends.tvm.kernels.stages import Add, ApplyFunction, Clip, Divide, Multiply, Round, Scale
 from graphpress.backends.tvm.lowering.codes import Codes
-from graphpress.backends.tvm.lowering.epilogue import Epilogue
+from graphpress.backends.tvm.lowering.epilogue import ADDEND, Epilogue
 from graphpress.backends.tvm.lowering.operators import VectorFunction
 
 SCALES = np.array([0.5, 0.25], np.float32)
@@ -30,6 +31,15 @@ def test_sums_become_codes_in_one_multiplication():
     epilogue.into(0.1)
     assert epilogue.stages == [Scale(), Clip(0.0, 60.0)]
     np.testing.assert_array_equal(epilogue.operands["scales"].array, SCALES / np.float32(0.1))
+
+
+def test_what_is_added_to_scaled_sums_is_in_their_unit():
+    epilogue = Epilogue(SCALES, addend=np.array([3.0, 4.0], np.float32))
+    epilogue.into(0.5)
+    epilogue.into(0.25)
+    plane = Plane(2, 1, 1, 2).shared()
+    assert epilogue.stages == [Scale(), Add(plane, ADDEND), Multiply(2.0)]
+    np.testing.assert_array_equal(epilogue.operands[ADDEND].array, [6.0, 8.0])
 
 
 def test_real_numbers_are_divided_and_codes_multiplied():
