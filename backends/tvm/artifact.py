@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from graphpress.backends.tvm.c_names import as_json
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.emit import ModelCode, text
-from graphpress.backends.tvm.kernels.kernel import symbol
+from graphpress.backends.tvm.kernels.kernel import symbol, title
+from graphpress.backends.tvm.kernels.shared_code import NUMBERS, shared
 from graphpress.backends.tvm.object_files import write_objects
 from graphpress.backends.tvm.plan import plan_memory
-from graphpress.backends.tvm.program import CallerTensor, Program
+from graphpress.backends.tvm.program import CallerTensor, Constant, Program, Step
 from graphpress.backends.tvm.toolchain import CToolchain, find_c_toolchain
 from graphpress.backends.tvm.weights import gather_weights
 from graphpress.cache import NO_CACHE, ContentCache
@@ -45,7 +46,16 @@ TEMPLATES = {
     **{f"{name}.j2": name for name in EXAMPLES},
 }
 """What is written of each of them."""
-COMPILING = ("-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", "-pthread")
+COMPILING = (
+    "-std=gnu11",
+    "-O2",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-asynchronous-unwind-tables",
+    "-pthread",
+)
 EXPORTS = "exports.map"
 LINKING = (
     "-shared",
@@ -54,6 +64,7 @@ LINKING = (
     "-Wl,--gc-sections",
     "-Wl,-z,defs",
     "-Wl,-z,noexecstack",
+    "-Wl,-z,noseparate-code",
     f"-Wl,--version-script={EXPORTS}",
 )
 
@@ -94,6 +105,7 @@ def write_library(
         BackendError: there is no C compiler for the instruction set, or it fails.
     """
     toolchain = find_c_toolchain(isa.triple)
+    program = _sharing_code(program)
     code = ModelCode(program, plan_memory(program), gather_weights(program), isa, options.name, options.batched)
     objects = write_objects({symbol(step.kernel, isa): step.kernel for step in program.steps}, isa, out, cache)
     code.weights.write(out / WEIGHTS)
@@ -106,6 +118,18 @@ def write_library(
     _link(toolchain, ["model.o", *(file.name for file in objects)], out)
     (out / DESCRIPTION).write_text(as_json(_description(code, out / LIBRARY)), encoding="utf-8")
     return out / LIBRARY
+
+
+def _sharing_code(program: Program) -> Program:
+    """Its kernels read the numbers in which they differ."""
+    return replace(program, steps=[_reading_numbers(step) for step in program.steps])
+
+
+def _reading_numbers(step: Step) -> Step:
+    kernel, numbers = shared(step.kernel)
+    return (
+        replace(step, kernel=kernel, operands={**step.operands, NUMBERS: Constant(numbers)}) if numbers.size else step
+    )
 
 
 def _link(toolchain: CToolchain, objects: Sequence[str], folder: Path) -> None:
@@ -130,7 +154,7 @@ def _description(code: ModelCode, library: Path) -> dict[str, Any]:
         "weights_checksum": f"{code.weights.checksum:016x}",
         "steps": [
             {
-                "kernel": type(step.kernel).__name__,
+                "kernel": title(step.kernel),
                 "symbol": symbol(step.kernel, isa),
                 "nodes": list(step.nodes),
                 "tasks": step.images * step.kernel.tasks(isa),

@@ -23,6 +23,11 @@ def splat(value: float | Expr, lanes: int, dtype: str = FLOAT) -> Expr:
     return scalar if lanes == 1 else tirx.Broadcast(scalar, lanes)
 
 
+def is_zero(value: float | Expr) -> bool:
+    """Whether a number is known to be zero: one that is read when the code runs is not."""
+    return isinstance(value, (int, float)) and value == 0
+
+
 def lowest(dtype: str, lanes: int) -> Expr:
     """A vector of the smallest value of a type; of floats, minus infinity."""
     if dtype == FLOAT:

@@ -14,7 +14,7 @@ read it. Codes are multiplied in one of two ways, both exact:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from tvm import tirx
@@ -27,6 +27,7 @@ from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import chunks, pieces
 from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
+from graphpress.backends.tvm.kernels.shared_code import WITHIN
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
     Destination,
@@ -60,9 +61,9 @@ class Depthwise:
     """
 
     source: Plane
-    store: Destination
+    store: Destination = field(metadata=WITHIN)
     window: TapWindow
-    stages: tuple[VectorStage, ...] = ()
+    stages: tuple[VectorStage, ...] = field(default=(), metadata=WITHIN)
     columns: int = 7
     in_bytes: bool = False
     zipped: bool = False

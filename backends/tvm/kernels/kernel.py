@@ -77,10 +77,16 @@ def slack_of(kernel: Kernel) -> int:
     return slack
 
 
+def title(kernel: Kernel) -> str:
+    """What people call its kind: the name of its type, or of that which it stands for (its ``title``)."""
+    name: str = getattr(kernel, "title", type(kernel).__name__)
+    return name
+
+
 def symbol(kernel: Kernel, isa: Isa) -> str:
     """A C name that no other kernel has."""
     content = f"{code_version()} {isa!r} {kernel!r}"
-    return f"{type(kernel).__name__.lower()}_{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+    return f"{title(kernel).lower()}_{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 
 def function(kernel: Kernel, isa: Isa) -> Expr:

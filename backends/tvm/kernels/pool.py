@@ -7,7 +7,7 @@ Codes are compared as they are, and summed less their zero-point.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tvm import tirx
 
@@ -17,6 +17,7 @@ from graphpress.backends.tvm.codegen.vectors import FLOAT, lowest, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import halvings
 from graphpress.backends.tvm.kernels.plane import Plane
+from graphpress.backends.tvm.kernels.shared_code import WITHIN, number_of
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
     Destination,
@@ -148,9 +149,9 @@ class GlobalAveragePool:
     """
 
     source: Plane
-    store: Destination
-    zero_point: int = 0
-    stages: tuple[VectorStage, ...] = ()
+    store: Destination = field(metadata=WITHIN)
+    zero_point: int = field(default=0, metadata=number_of("int32"))
+    stages: tuple[VectorStage, ...] = field(default=(), metadata=WITHIN)
 
     @property
     def integer(self) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -29,6 +29,7 @@ from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import chosen, chunks, pieces
 from graphpress.backends.tvm.kernels.plane import Plane
+from graphpress.backends.tvm.kernels.shared_code import WITHIN
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
     Destination,
@@ -82,11 +83,11 @@ class Product:
     """
 
     source: Plane
-    store: Destination
+    store: Destination = field(metadata=WITHIN)
     window: TapWindow
     tile: Tile
     groups: int = 1
-    stages: tuple[VectorStage, ...] = ()
+    stages: tuple[VectorStage, ...] = field(default=(), metadata=WITHIN)
     rowwise: bool = False
 
     # -- what there is --------------------------------------------------------------------------------------------

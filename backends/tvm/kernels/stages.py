@@ -7,7 +7,7 @@ is written once. A stage takes float32 vectors and gives float32 vectors.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from tvm import tirx
@@ -16,9 +16,10 @@ from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.narrowing import TOGETHER
 from graphpress.backends.tvm.codegen.operators import FUNCTIONS
-from graphpress.backends.tvm.codegen.vectors import FLOAT, clamped, splat, typed
+from graphpress.backends.tvm.codegen.vectors import FLOAT, clamped, is_zero, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.plane import Plane
+from graphpress.backends.tvm.kernels.shared_code import number_of
 
 RESULT = "result"
 """Name of the operand that a kernel writes."""
@@ -130,7 +131,7 @@ class Multiply:
         factor: the number.
     """
 
-    factor: float
+    factor: float = field(metadata=number_of(FLOAT))
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -171,8 +172,8 @@ class Round:
         high: largest code less the zero-point.
     """
 
-    low: int
-    high: int
+    low: int = field(metadata=number_of(FLOAT))
+    high: int = field(metadata=number_of(FLOAT))
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -181,7 +182,7 @@ class Round:
 
     def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
         """Ties go to even, as everywhere."""
-        low, high = (splat(float(end), place.lanes) for end in (self.low, self.high))
+        low, high = (splat(end, place.lanes) for end in (self.low, self.high))
         return clamped(tirx.nearbyint(vector), low, high)
 
 
@@ -237,10 +238,10 @@ class AddCodes:
     """
 
     plane: Plane
-    ratios: tuple[float, float]
-    fixed: float
-    moved: tuple[int, int]
-    zero_point: int
+    ratios: tuple[float, float] = field(metadata=number_of(FLOAT))
+    fixed: float = field(metadata=number_of(FLOAT))
+    moved: tuple[int, int] = field(metadata=number_of(FLOAT))
+    zero_point: int = field(metadata=number_of(FLOAT))
     comes_first: bool = True
     operand: str = "residual"
 
@@ -254,14 +255,14 @@ class AddCodes:
         lanes = place.lanes
         other = place.activation(self.operand, self.plane, position)
         factors = [
-            (codes + splat(float(moved), lanes) if moved else codes) * splat(ratio, lanes)
+            (codes if is_zero(moved) else codes + splat(moved, lanes)) * splat(ratio, lanes)
             for codes, moved, ratio in zip((vector, other), self.moved, self.ratios, strict=True)
         ]
         first, second = factors if self.comes_first else reversed(factors)
         total = first + (second + splat(self.fixed, lanes))
-        if not self.zero_point:
+        if is_zero(self.zero_point):
             return total
-        return tirx.nearbyint(total) - splat(float(self.zero_point), lanes)
+        return tirx.nearbyint(total) - splat(self.zero_point, lanes)
 
 
 @dataclass(frozen=True)
@@ -372,7 +373,7 @@ class Destination:
     """
 
     plane: Plane
-    zero_point: int = 0
+    zero_point: int = field(default=0, metadata=number_of("int32"))
     looks_up: bool = False
 
     def write(self, place: StageContext, vector: Expr, position: Position, step: int = 1) -> None:

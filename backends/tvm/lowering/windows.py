@@ -17,7 +17,7 @@ def window_of(node: Node, plane: Plane) -> TapWindow:
 
 
 def halos(graph: Graph) -> dict[Value, Halo]:
-    """Pixels around each value that convolutions read."""
+    """Pixels around each value that convolutions read; of one shape all alike, so that kernels share code."""
     result: dict[Value, Halo] = {}
     for node in graph:
         around = _halo if is_standard(node, "Conv") else transposed_halo if is_standard(node, "ConvTranspose") else None
@@ -27,7 +27,16 @@ def halos(graph: Graph) -> dict[Value, Halo]:
             result[value] = result.get(value, Halo()).around(halo)
     for node in reversed(list(graph)):
         _hand_back(node, result)
-    return result
+    return _alike(result)
+
+
+def _alike(halos: dict[Value, Halo]) -> dict[Value, Halo]:
+    """Values of one shape with what any of them needs."""
+    widest: dict[tuple[int, ...] | None, Halo] = {}
+    for value, halo in halos.items():
+        shape = static_shape(value)
+        widest[shape] = widest.get(shape, Halo()).around(halo)
+    return {value: widest[static_shape(value)] if halo != Halo() else halo for value, halo in halos.items()}
 
 
 def _hand_back(node: Node, result: dict[Value, Halo]) -> None:
