@@ -122,7 +122,7 @@ def write_library(
 
 def _sharing_code(program: Program) -> Program:
     """Its kernels read the numbers in which they differ."""
-    return replace(program, steps=[_reading_numbers(step) for step in program.steps])
+    return program.with_steps({step: _reading_numbers(step) for step in program.steps})
 
 
 def _reading_numbers(step: Step) -> Step:
@@ -149,17 +149,21 @@ def _description(code: ModelCode, library: Path) -> dict[str, Any]:
         "batch": "open" if code.batched else "fixed",
         "inputs": [_tensor(port) for port in program.inputs],
         "outputs": [_tensor(port) for port in program.outputs],
-        "memory": {"arena_bytes_per_sample": code.plan.bytes, "weights_bytes": code.weights.bytes},
+        "memory": {
+            "arena_bytes_per_sample": code.plan.bytes,
+            "scratch_bytes_per_thread": code.plan.scratch_bytes,
+            "weights_bytes": code.weights.bytes,
+        },
         "library_sha256": hashlib.sha256(library.read_bytes()).hexdigest(),
         "weights_checksum": f"{code.weights.checksum:016x}",
         "steps": [
             {
-                "kernel": title(step.kernel),
-                "symbol": symbol(step.kernel, isa),
-                "nodes": list(step.nodes),
-                "tasks": step.images * step.kernel.tasks(isa),
+                "kernels": [title(step.kernel) for step in scheduled.steps],
+                "symbols": [symbol(step.kernel, isa) for step in scheduled.steps],
+                "nodes": list(scheduled.nodes),
+                "tasks": scheduled.tasks(isa),
             }
-            for step in program.steps
+            for scheduled in program.schedule()
         ],
     }
 

@@ -163,7 +163,9 @@ class TvmArtifact:
         generic = self.program.generic
         became.update(dict.fromkeys(generic, "generic"))
         slow = [Refusal(name, f"computed by TVM's own loops, which are slow: {why}") for name, why in generic.items()]
-        memory = {"weights": self._size(WEIGHTS), "intermediate values": plan_memory(self.program).bytes}
+        plan = plan_memory(self.program)
+        values = plan.bytes + self._threads * plan.scratch_bytes
+        memory = {"weights": self._size(WEIGHTS), "intermediate values": values}
         return Findings(became, self.notes, slow, memory=memory, usage=USAGE)
 
     def _size(self, name: str) -> int:

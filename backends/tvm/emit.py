@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ import numpy as np
 from graphpress.backends.tvm.c_names import comment, identifier, identifiers, string
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.kernels.kernel import Kernel, slack_of, symbol
-from graphpress.backends.tvm.plan import MemoryPlan
-from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Program, Source, Step
+from graphpress.backends.tvm.plan import MemoryPlan, scratch_places
+from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Program, Source, Step, Stripes, StripeStage
 from graphpress.backends.tvm.weights import Weights
 from graphpress.runtime.compiled import ABI
 from graphpress.runtime.environment import library_versions
@@ -82,6 +82,7 @@ class ModelCode:
             "buffers": [[offset, buffer.bytes, buffer.fill & 255] for buffer, offset in self.plan.offsets.items()],
             "features": self.isa.needs,
             "arena_bytes": self.plan.bytes,
+            "scratch_bytes": self.plan.scratch_bytes,
             "weights_bytes": self.weights.bytes,
             "weights_checksum": self.weights.checksum,
         }
@@ -95,15 +96,18 @@ class ModelCode:
         ports |= {port: f"m->outputs[{number}]" for number, port in enumerate(self.program.outputs)}
         buffers = {buffer: number for number, buffer in enumerate(self.plan.offsets)}
         where = _Places(buffers, self.weights.offsets, ports)
-        return [
-            {
-                "comment": comment(", ".join(step.nodes)) or type(step.kernel).__name__,
-                "symbol": symbol(step.kernel, self.isa),
-                "arguments": _arguments(step, where),
-                "tasks": step.images * step.kernel.tasks(self.isa),
-            }
-            for step in self.program.steps
-        ]
+        return [self._step(scheduled, where) for scheduled in self.program.schedule()]
+
+    def _step(self, scheduled: Step | Stripes, where: _Places) -> dict[str, Any]:
+        stripes = scheduled if isinstance(scheduled, Stripes) else None
+        rows = {} if stripes is None else {result: number for number, result in enumerate(stripes.kept)}
+        calls = [_call(step, replace(where, rows=rows), self.isa) for step in scheduled.steps]
+        return {
+            "comment": comment(", ".join(scheduled.nodes)) or type(scheduled.steps[0].kernel).__name__,
+            "calls": calls,
+            "stages": [] if stripes is None else _stages(stripes),
+            "tasks": scheduled.tasks(self.isa),
+        }
 
 
 def text(name: str) -> str:
@@ -128,8 +132,11 @@ class _Places:
     buffers: Mapping[Buffer, int]
     constants: Mapping[Constant, int]
     ports: Mapping[CallerTensor, str]
+    rows: Mapping[Source, int] = field(default_factory=dict)
 
     def of(self, source: Source) -> str:
+        if source in self.rows:
+            return f"rows[{self.rows[source]}]"
         if isinstance(source, Buffer):
             return f"m->buffers[{self.buffers[source]}]"
         if isinstance(source, Constant):
@@ -160,6 +167,25 @@ def _kernels(steps: Sequence[Step], isa: Isa) -> list[dict[str, str]]:
 def _parameters(kernel: Kernel) -> str:
     *reads, result = kernel.operands
     return ", ".join([*(f"const {C_TYPES[operand.dtype]} *" for operand in reads), f"{C_TYPES[result.dtype]} *"])
+
+
+def _call(step: Step, where: _Places, isa: Isa) -> str:
+    return f"{symbol(step.kernel, isa)}({_arguments(step, where)}, first, last)"
+
+
+def _stages(stripes: Stripes) -> list[list[int]]:
+    """Fields of ``graphpress_stage`` behind the function."""
+    places = scratch_places(stripes)
+    return [_stage(stage, place) for stage, place in zip(stripes.stages, places, strict=False)]
+
+
+def _stage(stage: StripeStage, place: int) -> list[int]:
+    work, plane, result = stage.work, stage.work.result, stage.step.result
+    halo, element = plane.halo, np.dtype(plane.dtype).itemsize
+    pixel, row = plane.stride * element, plane.row * element
+    sizes = [row, plane.size * element, halo.top * row, halo.left * pixel, halo.right * pixel]
+    fill = result.fill & 255 if isinstance(result, Buffer) else 0
+    return [plane.height, work.rows, work.tasks, *work.window, stage.room, place, *sizes, fill]
 
 
 def _arguments(step: Step, where: _Places) -> str:

@@ -3,6 +3,9 @@
 Buffers whose lifetimes do not overlap share memory. Halos are filled once, before the first run, so that a buffer with
 one shares memory only with buffers of the same layout and fill: nobody else writes where its halo lies. What is
 padded by constants keeps its border likewise, and shares with nobody.
+
+Of results that only ever exist in stripes, each thread keeps a few rows in memory of its own, its scratch: it is used
+anew by all stripes, one after another.
 """
 
 from __future__ import annotations
@@ -10,9 +13,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
-from graphpress.backends.tvm.program import NO_HALO, Buffer, Program
+from graphpress.backends.tvm.program import NO_HALO, Buffer, Program, Stripes
 
 ALIGNMENT = 64
 
@@ -31,10 +35,12 @@ class MemoryPlan:
     Args:
         offsets: bytes from its start, by buffer, for one image.
         bytes: of the arena, for one image.
+        scratch_bytes: of the rows that a thread keeps.
     """
 
     offsets: Mapping[Buffer, int]
     bytes: int
+    scratch_bytes: int = 0
 
 
 def plan_memory(program: Program) -> MemoryPlan:
@@ -50,15 +56,23 @@ def plan_memory(program: Program) -> MemoryPlan:
         offset = _lowest(size, spans, placed)
         placed.append((offset, size, spans))
         offsets.update(dict.fromkeys(buffers, offset))
-    return MemoryPlan(offsets, max((offset + size for offset, size, _ in placed), default=0))
+    end = max((offset + size for offset, size, _ in placed), default=0)
+    return MemoryPlan(offsets, end, max((scratch_places(stripes)[-1] for stripes in program.stripes), default=0))
+
+
+def scratch_places(stripes: Stripes) -> list[int]:
+    """Where the rows of each stage begin in a thread's scratch, and where the last end."""
+    sizes = (_aligned(stage.kept_bytes) for stage in stripes.stages)
+    return list(accumulate(sizes, initial=0))
 
 
 def lifetimes(program: Program) -> dict[Buffer, Lifetime]:
-    """Of all buffers, in steps."""
+    """Of all buffers that ever are whole, in what is scheduled."""
     lives: dict[Buffer, Lifetime] = {}
-    for number, step in enumerate(program.steps):
-        for source in step.operands.values():
-            if isinstance(source, Buffer):
+    kept = {source for stripes in program.stripes for source in stripes.kept}
+    for number, scheduled in enumerate(program.schedule()):
+        for source in (source for step in scheduled.steps for source in step.operands.values()):
+            if isinstance(source, Buffer) and source not in kept:
                 lives[source] = Lifetime(lives.get(source, Lifetime(number, number)).first, number)
     return lives
 

@@ -19,7 +19,7 @@ from graphpress.backends.tvm.kernels.kernel import symbol
 from graphpress.backends.tvm.kernels.peak import Peak
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.object_files import write_objects
-from graphpress.backends.tvm.program import Constant, Program, Source, Step
+from graphpress.backends.tvm.program import Constant, Program, Source, Step, Stripes
 from graphpress.backends.tvm.toolchain import find_c_toolchain
 from graphpress.backends.tvm.tuning.knobs import knob_of, recorded_setting
 from graphpress.cache import NO_CACHE
@@ -35,7 +35,7 @@ INTEGER, FLOATS = "int8", "float32"
 
 
 def kernel_times(program: Program, folder: Path, feed: Mapping[str, np.ndarray], isa: Isa) -> list[KernelTime]:
-    """Each step of a model on one thread, in order: the least of a few calls.
+    """Each step of a model, or stripes of several, on one thread, in order: the least of a few calls.
 
     Args:
         program: what is computed.
@@ -46,7 +46,7 @@ def kernel_times(program: Program, folder: Path, feed: Mapping[str, np.ndarray],
     with CompiledModel(folder, threads=1) as model:
         runs = [model.profile(feed) for _ in range(1 + CALLS)][1:]
     seconds = [min(times) for times in zip(*runs, strict=True)]
-    return [_kernel_time(step, each, isa) for step, each in zip(program.steps, seconds, strict=True)]
+    return [_kernel_time(scheduled, each, isa) for scheduled, each in zip(program.schedule(), seconds, strict=True)]
 
 
 def arithmetic_of(step: Step) -> str:
@@ -54,25 +54,26 @@ def arithmetic_of(step: Step) -> str:
     return INTEGER if getattr(step.kernel, "integer", False) else FLOATS
 
 
-def _kernel_time(step: Step, seconds: float, isa: Isa) -> KernelTime:
-    arithmetic = arithmetic_of(step)
+def _kernel_time(scheduled: Step | Stripes, seconds: float, isa: Isa) -> KernelTime:
+    steps = scheduled.steps
+    arithmetic = arithmetic_of(steps[0])
     return KernelTime(
-        kernel=type(step.kernel).__name__,
-        nodes=step.nodes,
-        shape=_shape(step),
-        setting=_setting(step),
+        kernel=" + ".join(type(step.kernel).__name__ for step in steps),
+        nodes=scheduled.nodes,
+        shape=_shape(steps),
+        setting="; ".join(filter(None, map(_setting, steps))),
         arithmetic=arithmetic,
         seconds=seconds,
         peak=peak_rate(isa, integer=arithmetic == INTEGER),
     )
 
 
-def _shape(step: Step) -> str:
-    """What is read and written, and by which window: ``56x56x64, 3x3 → 28x28x128``."""
-    window = getattr(step.kernel, "window", None)
-    taps = [] if window is None else [f"{'x'.join(map(str, window.taps))}{_stride(window.strides)}"]
-    first = step.operands[step.kernel.operands[0].name]
-    return f"{', '.join([_extent(first), *taps])} → {_extent(step.result)}"
+def _shape(steps: Sequence[Step]) -> str:
+    """What is read and written, and by which windows: ``56x56x64, 3x3 → 28x28x128``."""
+    windows = (getattr(step.kernel, "window", None) for step in steps)
+    taps = [f"{'x'.join(map(str, window.taps))}{_stride(window.strides)}" for window in windows if window is not None]
+    first = steps[0].operands[steps[0].kernel.operands[0].name]
+    return f"{', '.join([_extent(first), *taps])} → {_extent(steps[-1].result)}"
 
 
 def _stride(strides: tuple[int, int]) -> str:

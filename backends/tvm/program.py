@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.kernels.kernel import Kernel
 from graphpress.backends.tvm.kernels.plane import Halo, Plane
+from graphpress.backends.tvm.kernels.row_work import RowWork
 
 
 @dataclass(eq=False)
@@ -94,6 +96,69 @@ class Step:
         """What it writes: the last operand."""
         return self.operands[self.kernel.operands[-1].name]
 
+    @property
+    def steps(self) -> Sequence[Step]:
+        """Itself."""
+        return (self,)
+
+    def tasks(self, isa: Isa) -> int:
+        """Of all images."""
+        return self.images * self.kernel.tasks(isa)
+
+
+@dataclass(frozen=True, eq=False)
+class StripeStage:
+    """A step of ``Stripes``.
+
+    Args:
+        step: what is computed.
+        work: rows that it reads and writes.
+        room: rows of its result that a thread keeps for the next stage; 0 of the last, which writes all.
+    """
+
+    step: Step
+    work: RowWork
+    room: int = 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of the rows that are kept."""
+        return self.room * self.work.result.row * np.dtype(self.work.result.dtype).itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class Stripes:
+    """Steps that threads compute together, a stripe of rows at a time.
+
+    Each stage reads the rows of the one before while they lie in the thread's own cache; only the last one's result is
+    ever whole. A task is a tile of its rows.
+
+    Args:
+        stages: at least two, in order.
+    """
+
+    stages: Sequence[StripeStage]
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """Of all stages."""
+        return [stage.step for stage in self.stages]
+
+    @property
+    def nodes(self) -> Sequence[str]:
+        """Of all stages."""
+        return [node for step in self.steps for node in step.nodes]
+
+    @property
+    def kept(self) -> Sequence[Source]:
+        """Results of which only stripes ever exist."""
+        return [step.result for step in self.steps[:-1]]
+
+    def tasks(self, isa: Isa) -> int:
+        """Of all images."""
+        last = self.stages[-1]
+        return last.step.images * last.work.tiles
+
 
 @dataclass
 class Program:
@@ -104,19 +169,24 @@ class Program:
         outputs: of the model, in its order.
         steps: what is computed.
         generic: nodes that TVM's own loops compute, and why.
+        stripes: steps, each behind the other, that are computed together.
     """
 
     inputs: Sequence[CallerTensor] = ()
     outputs: Sequence[CallerTensor] = ()
     steps: list[Step] = field(default_factory=list)
     generic: dict[str, str] = field(default_factory=dict)
+    stripes: Sequence[Stripes] = ()
 
-    def buffers(self) -> list[Buffer]:
-        """All buffers, in the order in which steps first name them."""
-        seen: dict[Buffer, None] = {}
-        for step in self.steps:
-            seen.update((source, None) for source in step.operands.values() if isinstance(source, Buffer))
-        return list(seen)
+    def schedule(self) -> list[Step | Stripes]:
+        """What threads compute between one waiting for each other and the next."""
+        together = {step: stripes for stripes in self.stripes for step in stripes.steps}
+        return list(dict.fromkeys(together.get(step, step) for step in self.steps))
+
+    def with_steps(self, others: Mapping[Step, Step]) -> Program:
+        """The same, with another step in the place of each."""
+        stripes = [Stripes([replace(stage, step=others[stage.step]) for stage in each.stages]) for each in self.stripes]
+        return replace(self, steps=[others[step] for step in self.steps], stripes=stripes)
 
 
 NO_HALO = Halo()

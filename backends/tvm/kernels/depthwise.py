@@ -27,6 +27,7 @@ from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import chunks, pieces
 from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
+from graphpress.backends.tvm.kernels.row_work import RowWork
 from graphpress.backends.tvm.kernels.shared_code import WITHIN
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
@@ -99,6 +100,12 @@ class Depthwise:
     def tasks(self, isa: Isa) -> int:
         """A task is a row."""
         return self.store.plane.height
+
+    def row_work(self, isa: Isa) -> RowWork:
+        """Row by row."""
+        plane = self.store.plane
+        macs = plane.width * plane.channels * self.window.taps[0] * self.window.taps[1]
+        return RowWork(self.source, plane, self.window.rows, macs)
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All channels of one row, tile by tile."""

@@ -18,6 +18,7 @@ from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import halvings
 from graphpress.backends.tvm.kernels.plane import Plane
+from graphpress.backends.tvm.kernels.row_work import RowWork
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
     Destination,
@@ -28,6 +29,7 @@ from graphpress.backends.tvm.kernels.stages import (
     operands_between,
     run_stages,
 )
+from graphpress.backends.tvm.kernels.window import RowWindow
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ class Map:
     def tasks(self, isa: Isa) -> int:
         """A task is a row."""
         return self.store.plane.height
+
+    def row_work(self, isa: Isa) -> RowWork:
+        """Row by row."""
+        plane = self.store.plane
+        return RowWork(self.source, plane, RowWindow(), plane.width * self.channels)
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All pixels of one row."""

@@ -17,6 +17,7 @@ from graphpress.backends.tvm.codegen.vectors import FLOAT, lowest, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import halvings
 from graphpress.backends.tvm.kernels.plane import Plane
+from graphpress.backends.tvm.kernels.row_work import RowWork
 from graphpress.backends.tvm.kernels.shared_code import WITHIN, number_of
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
@@ -53,6 +54,10 @@ class MaxPool:
     def tasks(self, isa: Isa) -> int:
         """A task is a row."""
         return self.result.height
+
+    def row_work(self, isa: Isa) -> RowWork | None:
+        """Row by row."""
+        return _row_work(self.source, self.result, self.window)
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All windows of one row."""
@@ -103,6 +108,10 @@ class AveragePool:
     def tasks(self, isa: Isa) -> int:
         """A task is a row."""
         return self.store.plane.height
+
+    def row_work(self, isa: Isa) -> RowWork | None:
+        """Row by row."""
+        return _row_work(self.source, self.store.plane, self.window)
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All windows of one row."""
@@ -182,6 +191,14 @@ class GlobalAveragePool:
             b.store(sums, 0, b.load(sums, 0, isa.lanes) + value, isa.lanes)
         total = b.load(sums, 0, isa.lanes).astype(typed(FLOAT, isa.lanes))
         self.store.write(place, run_stages(self.stages, place, total, position), position)
+
+
+def _row_work(source: Plane, result: Plane, window: TapWindow) -> RowWork | None:
+    """The rows of a pool; None where a window may lie in padding alone, for which a row of the border is read."""
+    rows, last = window.rows, (result.height - 1) * window.strides[0] - window.pads[0]
+    if rows.before >= rows.span or last >= source.height:
+        return None
+    return RowWork(source, result, rows, result.width * result.channels * window.taps[0] * window.taps[1])
 
 
 @dataclass(frozen=True)

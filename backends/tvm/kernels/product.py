@@ -29,6 +29,7 @@ from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import chosen, chunks, pieces
 from graphpress.backends.tvm.kernels.plane import Plane
+from graphpress.backends.tvm.kernels.row_work import RowWork
 from graphpress.backends.tvm.kernels.shared_code import WITHIN
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
@@ -179,6 +180,14 @@ class Product:
     def tasks(self, isa: Isa) -> int:
         """A task is a block of channels by a row of tiles."""
         return self.row_tiles * self.blocks(isa)
+
+    def row_work(self, isa: Isa) -> RowWork | None:
+        """Rows of tiles, where all blocks of one come before the next."""
+        if self.rowwise or self.tile.row_groups != self.row_tiles:
+            return None
+        plane = self.store.plane
+        macs = plane.width * plane.channels * self.reduction
+        return RowWork(self.source, plane, self.window.rows, macs, self.tile.rows, self.blocks(isa))
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All tiles of one row, for one block of channels."""

@@ -20,6 +20,7 @@ from graphpress.backends.tvm.lowering.rules import RULES
 from graphpress.backends.tvm.lowering.rules.generic import lower_generic
 from graphpress.backends.tvm.lowering.windows import halos
 from graphpress.backends.tvm.program import CallerTensor, Program
+from graphpress.backends.tvm.stripes import in_stripes
 from graphpress.ir import Model, Node, Value, is_constant, is_standard, values_of
 from graphpress.ir.encoding import output_encoding
 
@@ -56,6 +57,7 @@ def lower(
             _lower_node(node, lowering)
     for value, port in zip(model.graph.outputs, lowering.program.outputs, strict=True):
         _write_output(value, port, lowering)
+    lowering.program.stripes = in_stripes(lowering.program, isa, threads)
     return lowering.program
 
 

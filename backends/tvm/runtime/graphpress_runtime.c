@@ -35,10 +35,20 @@ typedef struct {
 
 typedef struct instance instance;
 
+/* Of a stage: rows [base, base + room) lie in memory, those before done are computed. */
 typedef struct {
-    instance *owner;
+    int32_t base, done;
+} kept_rows;
+
+typedef struct {
+    _Alignas(LINE) instance *owner;
     int number;
     system_thread thread;
+    uint8_t *scratch;
+    kept_rows kept[GRAPHPRESS_MAX_STAGES]; /* of the stripes that it computed last: a step of a run, up to a task */
+    const graphpress_step *step;
+    int64_t next;
+    uint32_t run;
 } worker;
 
 /* Lies at the start of its own region, in front of its tables. */
@@ -68,8 +78,106 @@ static void finish(instance *self, progress *step, uint32_t count, uint32_t task
     if (done == tasks && atomic_load(&step->waiting)) wake(&self->room, &step->done);
 }
 
+/* -- stripes: tiles of rows of the last stage, and what they take of the stages before ------------------------------ */
+
+typedef struct {
+    int32_t first, last;
+} row_range;
+
+static int32_t tiles_of(const graphpress_stage *stage) { return (stage->height + stage->rows - 1) / stage->rows; }
+
+/* Of an image. */
+static int64_t stage_tasks(const graphpress_step *step, int number) {
+    const graphpress_stage *stage = step->stages + number, *last = step->stages + step->stage_count - 1;
+    return (int64_t)(step->tasks / tiles_of(last)) * tiles_of(stage) * stage->tasks;
+}
+
+static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
+static int32_t greatest(int32_t a, int32_t b) { return a > b ? a : b; }
+
+/* Which rows each stage computes for a tile, and which rows of it the next stage reads, now or later. */
+static void find_rows(const graphpress_step *step, int32_t tile, const kept_rows *kept, int goes_on,
+                      row_range *computed, row_range *read) {
+    const graphpress_stage *stage = step->stages + step->stage_count - 1;
+    row_range wanted = {tile * stage->rows, least((tile + 1) * stage->rows, stage->height)};
+    for (int32_t number = step->stage_count - 1; number >= 0; number--, stage--) {
+        int32_t begin = greatest(wanted.first, 0) / stage->rows * stage->rows;
+        int32_t tiles = (greatest(wanted.last, 0) + stage->rows - 1) / stage->rows;
+        read[number] = wanted;
+        computed[number] = (row_range){goes_on ? kept[number].done : begin, least(tiles * stage->rows, stage->height)};
+        wanted.first = computed[number].first * stage->stride - stage->before;
+        wanted.last = (computed[number].last - 1) * stage->stride - stage->before + stage->span;
+    }
+}
+
+static void fill_rows(const graphpress_stage *stage, uint8_t *memory, int32_t first, int32_t last) {
+    if (first < last)
+        memset(memory + (size_t)first * stage->row_bytes, stage->fill, (size_t)(last - first) * stage->row_bytes);
+}
+
+static void fill_sides(const graphpress_stage *stage, uint8_t *memory) {
+    for (int32_t row = 0; row < stage->room; row++, memory += stage->row_bytes) {
+        memset(memory, stage->fill, stage->left_bytes);
+        memset(memory + stage->row_bytes - stage->right_bytes, stage->fill, stage->right_bytes);
+    }
+}
+
+/* Make room for the rows of a stage that are computed and read next, and fill the padding among them. */
+static void keep_rows(const graphpress_stage *stage, uint8_t *memory, kept_rows *kept, int goes_on, row_range computed,
+                      row_range read) {
+    int32_t last = greatest(computed.last, read.last);
+    if (!goes_on) {
+        kept->base = least(read.first, computed.first);
+        fill_sides(stage, memory);
+        fill_rows(stage, memory, 0, -kept->base);
+    } else if (last - kept->base > stage->room) {
+        int32_t base = least(read.first, kept->done);
+        memmove(memory, memory + (size_t)(base - kept->base) * stage->row_bytes,
+                (size_t)(kept->done - base) * stage->row_bytes);
+        kept->base = base;
+    }
+    kept->done = computed.last;
+    fill_rows(stage, memory, greatest(stage->height - kept->base, 0), read.last - kept->base);
+}
+
+static void compute_tile(worker *self, const graphpress_step *step, int32_t image, int32_t tile, int goes_on) {
+    row_range computed[GRAPHPRESS_MAX_STAGES], read[GRAPHPRESS_MAX_STAGES];
+    uint8_t *rows[GRAPHPRESS_MAX_STAGES];
+    find_rows(step, tile, self->kept, goes_on, computed, read);
+    for (int32_t number = 0; number < step->stage_count; number++) {
+        const graphpress_stage *stage = step->stages + number;
+        row_range of = computed[number];
+        if (stage->room) {
+            uint8_t *memory = self->scratch + stage->offset;
+            keep_rows(stage, memory, self->kept + number, goes_on, of, read[number]);
+            intptr_t before = (intptr_t)self->kept[number].base * (intptr_t)stage->row_bytes;
+            before += (intptr_t)(stage->top_bytes + (size_t)image * stage->image_bytes);
+            rows[number] = (uint8_t *)((intptr_t)memory - before);
+        } else {
+            self->kept[number].done = of.last;
+        }
+        if (of.first >= of.last) continue;
+        int32_t first = image * tiles_of(stage) + of.first / stage->rows;
+        int32_t last = image * tiles_of(stage) + (of.last + stage->rows - 1) / stage->rows;
+        stage->compute(&self->owner->view, rows, first * stage->tasks, last * stage->tasks);
+    }
+}
+
+/* Tasks [first, last) of a step by stripes: whoever goes on where he stopped has rows that the next tile reads again. */
+static void compute_stripes(worker *self, const graphpress_step *step, uint32_t run, int32_t first, int32_t last) {
+    int32_t tiles = tiles_of(step->stages + step->stage_count - 1);
+    int goes_on = self->step == step && self->run == run && self->next == first;
+    for (int32_t task = first; task < last; task++, goes_on = 1)
+        compute_tile(self, step, task / tiles, task % tiles, goes_on && task % tiles);
+    self->step = step;
+    self->run = run;
+    self->next = last;
+}
+
+/* -- shares ------------------------------------------------------------------------------------------------------- */
+
 /* Compute what is left of one thread's share; 0 when the run is over. */
-static int take(instance *self, int index, int owner, uint32_t run, int64_t tasks) {
+static int take(instance *self, int thread, int index, int owner, uint32_t run, int64_t tasks) {
     const graphpress_step *step = self->model->steps + index;
     _Atomic uint64_t *next = &self->claims[(size_t)index * (size_t)self->thread_count + owner].next;
     int64_t end = share(tasks, owner + 1, self->thread_count);
@@ -80,7 +188,10 @@ static int take(instance *self, int index, int owner, uint32_t run, int64_t task
         int64_t first = (uint32_t)current, last = first + grain < end ? first + grain : end;
         if (first >= end) return 1;
         if (!atomic_compare_exchange_weak(next, &current, (uint64_t)run << 32 | (uint64_t)last)) continue;
-        step->compute(&self->view, (int32_t)first, (int32_t)last);
+        if (step->stages)
+            compute_stripes(self->workers + thread, step, run, (int32_t)first, (int32_t)last);
+        else
+            step->compute(&self->view, (int32_t)first, (int32_t)last);
         finish(self, self->progress + index, (uint32_t)(last - first), (uint32_t)tasks);
         current = atomic_load_explicit(next, memory_order_acquire);
     }
@@ -111,7 +222,7 @@ static void work(instance *self, int thread, uint32_t run, uint64_t *done_at) {
     for (int index = 0; index < self->model->step_count; index++) {
         int64_t tasks = images * self->model->steps[index].tasks;
         for (int other = 0; other < self->thread_count; other++)
-            if (!take(self, index, (thread + other) % self->thread_count, run, tasks)) return;
+            if (!take(self, thread, index, (thread + other) % self->thread_count, run, tasks)) return;
         if (!await_step(self, index, run, (uint32_t)tasks)) return;
         if (done_at) done_at[index] = nanoseconds();
     }
@@ -299,7 +410,8 @@ static int place_buffers(instance *self) {
     size_t copied = 0;
     for (int number = 0; number < model->input_count; number++)
         if (model->inputs[number].slack) copied += room_of(model->inputs + number, self->max_images);
-    self->arena = reserve(LINE + model->arena_bytes * images + GRAPHPRESS_SLACK);
+    size_t scratch = model->scratch_bytes * (size_t)self->thread_count;
+    self->arena = reserve(LINE + model->arena_bytes * images + scratch + GRAPHPRESS_SLACK);
     if (copied) self->copies = reserve(copied);
     if (!self->arena.start || (copied && !self->copies.start)) return GRAPHPRESS_MEMORY;
     for (int number = 0; number < model->buffer_count; number++) {
@@ -307,14 +419,19 @@ static int place_buffers(instance *self) {
         self->buffers[number] = (uint8_t *)self->arena.start + LINE + buffer->offset * images;
         if (buffer->fill) memset(self->buffers[number], buffer->fill, buffer->bytes * images);
     }
+    for (int number = 0; number < self->thread_count; number++) {
+        worker *each = self->workers + number;
+        each->owner = self;
+        each->number = number;
+        each->scratch = (uint8_t *)self->arena.start + LINE + model->arena_bytes * images +
+                        model->scratch_bytes * (size_t)number;
+    }
     return GRAPHPRESS_OK;
 }
 
 static int start_workers(instance *self) {
     for (int number = 1; number < self->thread_count; number++) {
         worker *started = self->workers + number;
-        started->owner = self;
-        started->number = number;
         if (!start_thread(&started->thread, serve, started)) return GRAPHPRESS_THREADS;
         self->started = number;
     }
@@ -327,8 +444,12 @@ static int fits(const graphpress_model *model, int max_images) {
     for (int number = 0; number < model->input_count; number++)
         if (model->inputs[number].bytes > largest) largest = model->inputs[number].bytes;
     if (largest > SIZE_MAX / 1024 / (size_t)max_images) return 0;
-    for (int index = 0; index < model->step_count; index++)
-        if (model->steps[index].tasks > INT32_MAX / max_images) return 0;
+    for (int index = 0; index < model->step_count; index++) {
+        const graphpress_step *step = model->steps + index;
+        if (step->tasks > INT32_MAX / max_images) return 0;
+        for (int number = 0; number < step->stage_count; number++)
+            if (stage_tasks(step, number) > INT32_MAX / max_images) return 0;
+    }
     return 1;
 }
 

@@ -12,6 +12,7 @@
 
 enum {
     GRAPHPRESS_MAX_THREADS = 256,
+    GRAPHPRESS_MAX_STAGES = 16, /* of a step that is computed by stripes */
     GRAPHPRESS_SLACK = 4096 /* bytes that kernels may read behind the last buffer and the last constant */
 };
 
@@ -26,9 +27,26 @@ typedef struct {
 /* Computes tasks [first, last) of a step. */
 typedef void (*graphpress_step_function)(const graphpress_instance *, int32_t first, int32_t last);
 
+/* The same of a stage of a step. rows: for each stage, where the first row of the first image of its result would lie. */
+typedef void (*graphpress_stage_function)(const graphpress_instance *, uint8_t *const *rows, int32_t first,
+                                          int32_t last);
+
+/* Row y of its result takes rows [y * stride - before, y * stride - before + span) of the stage before. */
 typedef struct {
-    graphpress_step_function compute;
-    int32_t tasks; /* of an image */
+    graphpress_stage_function compute;
+    int32_t height, rows, tasks; /* rows of its result, and of a tile of them; tasks of a tile */
+    int32_t stride, before, span;
+    int32_t room;                            /* rows of its result that a thread keeps; 0 of the last stage */
+    size_t offset, row_bytes, image_bytes;   /* in the thread's scratch; from a row, an image, to the next */
+    size_t top_bytes, left_bytes, right_bytes; /* of the halo: above the first row, and of each row */
+    uint8_t fill;                            /* what every byte of the halo holds */
+} graphpress_stage;
+
+typedef struct {
+    graphpress_step_function compute; /* NULL where stages are computed */
+    int32_t tasks;                    /* of an image; where stages are computed, a task is a tile of the last */
+    const graphpress_stage *stages;
+    int32_t stage_count;
 } graphpress_step;
 
 typedef struct {
@@ -48,6 +66,7 @@ typedef struct {
     const graphpress_input *inputs;
     const char *const *features; /* that the processor must have; NULL ends them */
     size_t arena_bytes;          /* of an image */
+    size_t scratch_bytes;        /* of a thread */
     size_t weights_bytes;        /* with the slack behind them */
     uint64_t weights_checksum;
     int32_t step_count, buffer_count, input_count;

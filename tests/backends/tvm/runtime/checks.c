@@ -45,9 +45,10 @@ static void mix(const graphpress_instance *m, int step, int32_t first, int32_t l
     }
 STEP(0) STEP(1) STEP(2) STEP(3) STEP(4) STEP(5) STEP(6) STEP(7) STEP(8) STEP(9) STEP(10) STEP(11)
 
+#define ROW(number, tasks) {step_##number, tasks, NULL, 0}
 static const graphpress_step TABLE[STEPS] = {
-    {step_0, 1}, {step_1, 2}, {step_2, 3}, {step_3, 96}, {step_4, 7},   {step_5, 1},
-    {step_6, 48}, {step_7, 5}, {step_8, 32}, {step_9, 2}, {step_10, 96}, {step_11, 4},
+    ROW(0, 1), ROW(1, 2), ROW(2, 3), ROW(3, 96), ROW(4, 7),   ROW(5, 1),
+    ROW(6, 48), ROW(7, 5), ROW(8, 32), ROW(9, 2), ROW(10, 96), ROW(11, 4),
 };
 static const graphpress_buffer BUFFERS[] = {{0, WIDTH * 4, 0}, {WIDTH * 4, WIDTH * 4, 7}};
 static const graphpress_input INPUTS[] = {{WIDTH * 4, 64}};
@@ -273,6 +274,134 @@ static void files(void) {
     release(copied);
 }
 
+/* -- chains of stages of all sorts, each value a sum over the rows that it reads ------------------------------------- */
+
+enum { STAGES = 4, MOST_ROWS = 26, ACROSS = 5, FILL = 0x07070707 };
+
+static graphpress_stage chain[STAGES];
+
+static int32_t at(const uint8_t *rows, const graphpress_stage *of, int image, int y, int x) {
+    int32_t value;
+    memcpy(&value, rows + image * (int64_t)of->image_bytes + (y + 1) * (int64_t)of->row_bytes + (x + 1) * 4, 4);
+    return value;
+}
+
+/* source: of whole images where before is NULL. */
+static int32_t summed(int number, int image, int y, int x, const int32_t *source, const uint8_t *before) {
+    const graphpress_stage *stage = chain + number;
+    uint32_t sum = (uint32_t)(y * 31 + number);
+    for (int tap = 0; tap < stage->span; tap++) {
+        int row = y * stage->stride - stage->before + tap, column = x + tap % 3 - 1;
+        int out = row < 0 || row >= (number ? chain[number - 1].height : MOST_ROWS) || column < 0 || column >= ACROSS;
+        int32_t value = before ? at(before, chain + number - 1, image, row, column)
+                        : out  ? FILL
+                               : source[(image * MOST_ROWS + row) * ACROSS + column];
+        sum = sum * 3u + (uint32_t)value;
+    }
+    return (int32_t)sum;
+}
+
+static void sum_rows(const graphpress_instance *m, uint8_t *const *rows, int number, int32_t first, int32_t last) {
+    const graphpress_stage *stage = chain + number;
+    for (int32_t task = first; task < last; task++) {
+        int tasks = tiles_of(stage) * stage->tasks, image = task / tasks, inside = task % tasks;
+        int top = inside / stage->tasks * stage->rows, part = inside % stage->tasks;
+        for (int y = top; y < least(top + stage->rows, stage->height); y++)
+            for (int x = ACROSS * part / stage->tasks; x < ACROSS * (part + 1) / stage->tasks; x++) {
+                int32_t value = summed(number, image, y, x, m->inputs[0], number ? rows[number - 1] : NULL);
+                if (number == STAGES - 1)
+                    ((int32_t *)m->outputs[0])[(image * MOST_ROWS + y) * ACROSS + x] = value;
+                else
+                    memcpy(rows[number] + image * (int64_t)stage->image_bytes + (y + 1) * (int64_t)stage->row_bytes +
+                               (x + 1) * 4,
+                           &value, 4);
+            }
+    }
+}
+
+#define STAGE(number)                                                                                              \
+    static void stage_##number(const graphpress_instance *m, uint8_t *const *rows, int32_t first, int32_t last) { \
+        sum_rows(m, rows, number, first, last);                                                                    \
+    }
+STAGE(0) STAGE(1) STAGE(2) STAGE(3)
+
+static int below(uint32_t *seed, int bound) {
+    *seed = *seed * 1664525u + 1013904223u;
+    return (int)((*seed >> 16) % (uint32_t)bound);
+}
+
+/* As many rows as a tile needs at most, for a thread that begins with it or goes on to it. */
+static void make_room_for_tiles(graphpress_step *step) {
+    row_range computed[STAGES], read[STAGES];
+    kept_rows kept[STAGES];
+    for (int tile = 0; tile < step->tasks; tile++) {
+        for (int goes_on = tile > 0; goes_on >= 0; goes_on--) {
+            find_rows(step, tile, kept, goes_on, computed, read);
+            for (int number = 0; number < STAGES - 1; number++) {
+                int32_t first = least(computed[number].first, read[number].first);
+                int32_t last = greatest(computed[number].last, read[number].last);
+                chain[number].room = greatest(chain[number].room, last - first);
+            }
+        }
+        for (int number = 0; number < STAGES; number++) kept[number].done = computed[number].last;
+    }
+}
+
+static size_t random_chain(graphpress_step *step, uint32_t *seed) {
+    static const graphpress_stage_function FUNCTIONS[STAGES] = {stage_0, stage_1, stage_2, stage_3};
+    size_t offset = 0;
+    for (int number = 0; number < STAGES; number++) {
+        graphpress_stage stage = {.compute = FUNCTIONS[number], .fill = FILL & 255};
+        stage.height = 1 + below(seed, MOST_ROWS - 1);
+        stage.rows = 1 + below(seed, 3);
+        stage.tasks = 1 + below(seed, 2);
+        stage.stride = 1 + below(seed, 3);
+        stage.before = below(seed, 3);
+        stage.span = 1 + below(seed, 4);
+        stage.row_bytes = stage.top_bytes = (ACROSS + 2) * 4;
+        stage.left_bytes = stage.right_bytes = 4;
+        stage.image_bytes = stage.row_bytes * (size_t)(stage.height + 1);
+        chain[number] = stage;
+    }
+    *step = (graphpress_step){NULL, tiles_of(chain + STAGES - 1), chain, STAGES};
+    make_room_for_tiles(step);
+    for (int number = 0; number < STAGES; number++) {
+        chain[number].offset = offset;
+        offset += (size_t)chain[number].room * chain[number].row_bytes;
+    }
+    return (offset + LINE - 1) / LINE * LINE;
+}
+
+/* Stripes compute what whole stages one after another do. */
+static void stripes(void) {
+    enum { VALUES = MAX_IMAGES * MOST_ROWS * ACROSS };
+    static int32_t input[VALUES], output[VALUES], whole[2][VALUES];
+    uint32_t seed = 1;
+    for (int place = 0; place < VALUES; place++) input[place] = below(&seed, 1000);
+    for (int number = 0; number < 120; number++) {
+        graphpress_model of = model();
+        graphpress_step step;
+        of.scratch_bytes = random_chain(&step, &seed);
+        of.steps = &step;
+        of.step_count = 1;
+        of.inputs = &(graphpress_input){sizeof input / MAX_IMAGES, 0};
+        graphpress_instance *made = make(&of, 1 + number % 4);
+        for (int images = 1; images <= MAX_IMAGES; images++) {
+            CHECK(!graphpress_run(made, images, (const void *[]){input}, (void *[]){output}, NULL));
+            for (int stage = 0; stage < STAGES; stage++)
+                for (int image = 0; image < images; image++)
+                    for (int y = 0; y < chain[stage].height; y++)
+                        for (int x = 0; x < ACROSS; x++) {
+                            int place = (image * MOST_ROWS + y) * ACROSS + x;
+                            const int32_t *source = stage ? whole[(stage + 1) % 2] : input;
+                            whole[stage % 2][place] = summed(stage, image, y, x, source, NULL);
+                            if (stage == STAGES - 1) CHECK(whole[stage % 2][place] == output[place]);
+                        }
+        }
+        graphpress_destroy(made);
+    }
+}
+
 static long pages(void) {
     long count = 0;
     FILE *file = fopen("/proc/self/statm", "r");
@@ -326,7 +455,7 @@ int main(int count, char **names) {
         void (*check)(void);
     } CHECKS[] = {
         {"instances", instances}, {"wrap", wrap},   {"destroy", destroy}, {"forked", forked},          {"busy", busy},
-        {"slack", slack},
+        {"slack", slack},     {"stripes", stripes},
         {"errors", errors},       {"files", files}, {"memory", memory},   {"allocations", allocations},
     };
     for (int number = 1; number < count; number++)

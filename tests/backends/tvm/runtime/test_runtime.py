@@ -23,14 +23,14 @@ SANITIZED = {
     "thread": ["-fsanitize=thread"],
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
-EVERYWHERE = ["instances", "wrap", "destroy", "forked", "busy", "slack", "errors", "files"]
+EVERYWHERE = ["instances", "wrap", "destroy", "forked", "busy", "slack", "errors", "files", "stripes"]
 MEASURED = ["memory", "allocations"]
 """Sanitizers allocate memory of their own."""
 
 TINY = """
 #include "graphpress_runtime.c"
 static void compute(const graphpress_instance *m, int32_t first, int32_t last) { (void)m, (void)first, (void)last; }
-static const graphpress_step STEPS[] = {{compute, 1}};
+static const graphpress_step STEPS[] = {{compute, 1, NULL, 0}};
 static const char *const FEATURES_NEEDED[] = {NULL};
 static const graphpress_model MODEL = {.steps = STEPS, .features = FEATURES_NEEDED, .step_count = 1};
 int tiny_create(graphpress_instance **created) { return graphpress_create(&MODEL, "weights", NULL, 2, 1, created); }
