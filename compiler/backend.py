@@ -27,6 +27,8 @@ from graphpress.targets import Target
 
 Tuning = Literal["rules", "quick", "deep"]
 """How kernels are chosen: without measuring, or by a little or a lot of it."""
+Placement = Literal["beside", "inside"]
+"""Where the weights of a library lie: in a file of their own, or in the library."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ class CompileOptions:
         cache: keeps expensive results by content.
         name: what the model is called: the stem of its file.
         tuning: how much a compiler that can may measure to choose its kernels by.
+        weights: where those of a library lie, ``beside`` it or ``inside``; whoever makes one heeds it.
         decisions: of the run: choices that rest on measurement are recorded here, and found when it is replayed.
         progress: where long work tells how far it is, and that ends it in time.
     """
@@ -151,6 +154,7 @@ class CompileOptions:
     cache: ContentCache = NO_CACHE
     name: str = "model"
     tuning: Tuning = "rules"
+    weights: Placement = "beside"
     decisions: dict[str, Any] = field(default_factory=dict)
     progress: Progress = field(default_factory=Silent)
     seen: Callable[[], Sequence[Shapes]] | None = None
@@ -258,6 +262,10 @@ class Backend(Protocol):
 
     def tunes(self, target: Target) -> bool:
         """Whether it measures, where it is asked to (``CompileOptions.tuning``), to choose kernels for a target."""
+        return False
+
+    def places_weights(self) -> bool:
+        """Whether it makes libraries that have their weights where it is asked (``CompileOptions.weights``)."""
         return False
 
     def prepare(self, annotated: Model, target: Target) -> Prepared:

@@ -3,7 +3,7 @@
 libmodel.so    exports the functions of model.h, and needs libc alone
 libmodel.a     the same, to link into a program; several models may go into one
 model.h        the functions, and names, shapes and types of inputs and outputs
-weights.bin    the constants, as kernels read them
+weights.bin    the constants, as kernels read them, where the libraries do not hold them
 model.json     the same facts for programs that load the library
 """
 
@@ -26,13 +26,16 @@ from graphpress.backends.tvm.program import CallerTensor, Constant, Program, Ste
 from graphpress.backends.tvm.toolchain import CToolchain, find_c_toolchain
 from graphpress.backends.tvm.weights import gather_weights
 from graphpress.cache import NO_CACHE, ContentCache
+from graphpress.errors import BackendError
 from graphpress.runtime.compiled import ABI, DESCRIPTION, LIBRARY, WEIGHTS
 from graphpress.runtime.environment import library_versions
 
 HEADER, ARCHIVE = "model.h", "libmodel.a"
-EXAMPLES = ("examples/CMakeLists.txt", "examples/example.c", "examples/example.cpp", "examples/weights.S")
-DELIVERED = (LIBRARY, WEIGHTS, HEADER, ARCHIVE, DESCRIPTION, *EXAMPLES)
-"""What ``write_library`` leaves for users."""
+EXAMPLES = ("examples/CMakeLists.txt", "examples/example.c", "examples/example.cpp")
+WEIGHTS_SOURCE = "examples/weights.S"
+"""Puts the weights into a program, or into the library."""
+MOST_INSIDE = 1 << 30
+"""Bytes of weights to which the code of a library surely reaches, wherever they lie in it."""
 RUNTIME = (
     "graphpress_codes.h",
     "graphpress_platform.h",
@@ -43,7 +46,7 @@ RUNTIME = (
 TEMPLATES = {
     "runtime/model.c.j2": "model.c",
     "runtime/model.h.j2": HEADER,
-    **{f"{name}.j2": name for name in EXAMPLES},
+    **{f"{name}.j2": name for name in (*EXAMPLES, WEIGHTS_SOURCE)},
 }
 """What is written of each of them."""
 COMPILING = (
@@ -76,10 +79,18 @@ class LibraryOptions:
     Args:
         name: of the model: names of functions begin with it.
         batched: whether the first axis of inputs and outputs takes any number of samples.
+        weights_inside: whether it has its weights in it.
     """
 
     name: str = "model"
     batched: bool = True
+    weights_inside: bool = False
+
+
+def delivered(options: LibraryOptions) -> Sequence[str]:
+    """Of what ``write_library`` writes, the files for users."""
+    weights = () if options.weights_inside else (WEIGHTS, WEIGHTS_SOURCE)
+    return LIBRARY, HEADER, ARCHIVE, DESCRIPTION, *weights, *EXAMPLES
 
 
 def write_library(
@@ -94,7 +105,7 @@ def write_library(
     Args:
         program: the steps.
         isa: for what they were lowered.
-        out: a folder; the files of ``DELIVERED``, objects and the C sources are written there.
+        out: a folder; what is ``delivered``, objects and sources are written there.
         cache: of compiled kernels.
         options: how it presents itself.
 
@@ -102,11 +113,12 @@ def write_library(
         The library.
 
     Raises:
-        BackendError: there is no C compiler for the instruction set, or it fails.
+        BackendError: there is no C compiler for the instruction set, it fails, or the weights are too large to go
+            inside.
     """
     toolchain = find_c_toolchain(isa.triple)
     program = _sharing_code(program)
-    code = ModelCode(program, plan_memory(program), gather_weights(program), isa, options.name, options.batched)
+    code = _code(program, isa, options)
     objects = write_objects({symbol(step.kernel, isa): step.kernel for step in program.steps}, isa, out, cache)
     code.weights.write(out / WEIGHTS)
     for name in RUNTIME:
@@ -115,7 +127,8 @@ def write_library(
     for template, file in TEMPLATES.items():
         (out / file).write_text(code.render(template), encoding="utf-8")
     (out / EXPORTS).write_text(f"{{ global: {code.prefix}_*; local: *; }};\n", encoding="utf-8")
-    _link(toolchain, ["model.o", *(file.name for file in objects)], out)
+    sources = ["model.c", *([WEIGHTS_SOURCE] if options.weights_inside else [])]
+    _link(toolchain, sources, [file.name for file in objects], out)
     (out / DESCRIPTION).write_text(as_json(_description(code, out / LIBRARY)), encoding="utf-8")
     return out / LIBRARY
 
@@ -132,8 +145,18 @@ def _reading_numbers(step: Step) -> Step:
     )
 
 
-def _link(toolchain: CToolchain, objects: Sequence[str], folder: Path) -> None:
-    toolchain.run([*COMPILING, "-c", "model.c", "-o", "model.o"], folder)
+def _code(program: Program, isa: Isa, options: LibraryOptions) -> ModelCode:
+    weights = gather_weights(program)
+    if options.weights_inside and weights.bytes > MOST_INSIDE:
+        what = f"{weights.bytes >> 20} MiB of weights do not go into a library"
+        raise BackendError(what, where="--weights inside", fix="leave it out: they lie beside it then")
+    return ModelCode(program, plan_memory(program), weights, isa, options.name, options.batched, options.weights_inside)
+
+
+def _link(toolchain: CToolchain, sources: Sequence[str], kernels: Sequence[str], folder: Path) -> None:
+    objects = [*(f"{Path(source).stem}.o" for source in sources), *kernels]
+    for source, written in zip(sources, objects, strict=False):
+        toolchain.run([*COMPILING, f'-DWEIGHTS_FILE="{WEIGHTS}"', "-c", source, "-o", written], folder)
     toolchain.run([*LINKING, "-o", LIBRARY, *objects, "-lm"], folder)
     toolchain.archive(ARCHIVE, objects, folder)
 
@@ -147,6 +170,7 @@ def _description(code: ModelCode, library: Path) -> dict[str, Any]:
         "graphpress": library_versions(("graphpress",))["graphpress"],
         "isa": {"name": isa.name, "architecture": isa.family, "features": list(isa.needs)},
         "batch": "open" if code.batched else "fixed",
+        "weights": "inside" if code.weights_inside else "beside",
         "inputs": [_tensor(port) for port in program.inputs],
         "outputs": [_tensor(port) for port in program.outputs],
         "memory": {

@@ -17,7 +17,7 @@ from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend, write_mo
 from graphpress.errors import BackendError, GraphpressError, ModelError, message_of, reraise_resource_fault
 from graphpress.ir import Model, Refusal, Shape, Value, clone, dims_of, values_of
 from graphpress.ir.qdq import unmaterializable
-from graphpress.runtime.compiled import LIBRARY, WEIGHTS, CompiledModel
+from graphpress.runtime.compiled import LIBRARY, WEIGHTS, CompiledModel, read_description
 from graphpress.runtime.environment import library_versions
 from graphpress.scratch import scratch_folder
 from graphpress.targets import Target
@@ -57,6 +57,10 @@ class TvmBackend(Backend):
         """It times kernels on this machine."""
         return target.this_machine
 
+    def places_weights(self) -> bool:
+        """They may go into the library."""
+        return True
+
     def check(self, model: Model, options: CompileOptions) -> Sequence[Refusal]:
         """Open dimensions other than the number of images.
 
@@ -87,7 +91,7 @@ class TvmBackend(Backend):
             return self._compile(prepared, options, out)
 
     def _compile(self, prepared: Prepared, options: CompileOptions, out: Path) -> Artifact:
-        from graphpress.backends.tvm.artifact import DELIVERED, LibraryOptions, write_library
+        from graphpress.backends.tvm.artifact import LibraryOptions, delivered, write_library
         from graphpress.backends.tvm.lowering.context import shape_of
         from graphpress.backends.tvm.processor import isa_of
         from graphpress.backends.tvm.samples import check_samples
@@ -99,12 +103,13 @@ class TvmBackend(Backend):
             check_samples(prepared.simulation, {value.name or "": shape_of(value) for value in model.graph.inputs})
         program, notes = lower_tuned(model, isa, options, _batch_axes(prepared.annotated))
         with scratch_folder() as scratch:
-            presented = LibraryOptions(options.name, batched=batched)
+            presented = LibraryOptions(options.name, batched, weights_inside=options.weights == "inside")
             write_library(program, isa, scratch, options.cache, presented)
-            for name in DELIVERED:
+            names = delivered(presented)
+            for name in names:
                 (out / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(scratch / name, out / name)
-        files = [*write_model(prepared, options, out), *(out / name for name in DELIVERED)]
+        files = [*write_model(prepared, options, out), *(out / name for name in names)]
         artifact = TvmArtifact(files, program, isa, options.threads, notes)
         return artifact if options.target.this_machine else _for_board(artifact, isa, prepared, options)
 
@@ -113,7 +118,7 @@ class TvmArtifact:
     """A library, loaded into this process.
 
     Args:
-        files: the model file, then those that ``write_library`` delivers.
+        files: the model file, then those that are ``delivered`` of a library.
         program: what the library computes.
         isa: for which it was compiled.
         threads: that compute.
@@ -163,9 +168,9 @@ class TvmArtifact:
         generic = self.program.generic
         became.update(dict.fromkeys(generic, "generic"))
         slow = [Refusal(name, f"computed by TVM's own loops, which are slow: {why}") for name, why in generic.items()]
-        plan = plan_memory(self.program)
+        plan, description = plan_memory(self.program), read_description(self.files[0].parent)
         values = plan.bytes + self._threads * plan.scratch_bytes
-        memory = {"weights": self._size(WEIGHTS), "intermediate values": values}
+        memory = {"weights": description.weights_bytes, "intermediate values": values}
         return Findings(became, self.notes, slow, memory=memory, usage=USAGE)
 
     def _size(self, name: str) -> int:

@@ -43,6 +43,7 @@ class ModelCode:
         isa: for what it is compiled.
         name: of the model.
         batched: whether the number of samples is open.
+        weights_inside: whether the library has its weights in it.
     """
 
     program: Program
@@ -51,6 +52,7 @@ class ModelCode:
     isa: Isa
     name: str
     batched: bool
+    weights_inside: bool
 
     @property
     def prefix(self) -> str:
@@ -84,6 +86,7 @@ class ModelCode:
             "arena_bytes": self.plan.bytes,
             "scratch_bytes": self.plan.scratch_bytes,
             "weights_bytes": self.weights.bytes,
+            "weights_inside": self.weights_inside,
             "weights_checksum": self.weights.checksum,
         }
 

@@ -148,6 +148,14 @@ def _option(section: str, *names: str, help: str, **settings: Any) -> Callable[[
 )
 @_option(
     "Running",
+    "--weights",
+    type=click.Choice(["beside", "inside"]),
+    default="beside",
+    show_default=True,
+    help="Where the weights of a library of the backend tvm lie: in a file beside it, or inside.",
+)
+@_option(
+    "Running",
     "--seed",
     type=click.IntRange(0),
     default=0,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from graphpress.backend import Tuning
+from graphpress.backend import Placement, Tuning
 from graphpress.driver.config import resolve
 from graphpress.driver.delivery import deliver
 from graphpress.driver.job import open_job
@@ -78,6 +78,7 @@ def optimize(
     input_range: Sequence[str] = (),
     threads: int | None = None,
     tuning: Tuning = "rules",
+    weights: Placement = "beside",
     seed: int = 0,
     time_limit: float | None = None,
     eval_limit: int | None = None,
@@ -114,6 +115,7 @@ def optimize(
         threads: threads of the runtime; None for all cores.
         tuning: how kernels are chosen by a backend that generates them: by ``rules``, or by measuring, ``quick`` or
             ``deep``.
+        weights: where those of a library lie: ``beside`` it in a file, or ``inside``.
         seed: of everything random.
         time_limit: seconds that the run may take: searches and training end in time, what was done before stays.
         eval_limit: at most this many samples measure the metric, evenly spaced.
@@ -146,6 +148,7 @@ def optimize(
         input_range=input_range,
         threads=threads,
         tuning=tuning,
+        weights=weights,
         seed=seed,
         time_limit=time_limit,
         eval_limit=eval_limit,

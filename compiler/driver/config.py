@@ -97,6 +97,8 @@ def resolve(file: ModelFile, options: Options, hooks: Mapping[str, Callable[...,
     rivals = rivals_of(target) if may_compete else {}
     if options.tuning != "rules":
         _check_tuning(target, {backend_name: backend, **rivals})
+    if options.weights != "beside":
+        _check_placement(backend_name, backend)
     check_folder(output, options.force, inputs)
     return RunConfig(
         options=options,
@@ -197,6 +199,16 @@ def _check_tuning(target: Target, backends: Mapping[str, Backend]) -> None:
             f"nothing here measures kernels for the target {target.called!r} ({', '.join(backends)})",
             where="--tuning",
             fix="leave it out, or use --backend tvm for a target that is this machine",
+        )
+
+
+def _check_placement(name: str, backend: Backend) -> None:
+    """The backend that delivers has to be one that places weights: its rival might win."""
+    if not backend.places_weights():
+        raise UsageError(
+            f"the backend {name!r} does not put weights inside of a library",
+            where="--weights",
+            fix="leave it out, or use --backend tvm",
         )
 
 

@@ -93,6 +93,7 @@ class Job:
             cache=self.config.cache,
             name=inputs.file.path.stem,
             tuning=self.config.options.tuning,
+            weights=self.config.options.weights,
             decisions=self.context.decisions,
             progress=TimedProgress(self.progress, partial(self.config.deadline.at, TIMING)),
             seen=lambda: inputs.shapes,

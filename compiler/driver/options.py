@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
-from graphpress.backend import Tuning
+from graphpress.backend import Placement, Tuning
 from graphpress.data import Dataset
 from graphpress.errors import UsageError
 from graphpress.manager.recipe import Passes
@@ -62,6 +62,7 @@ class Options:
         threads: threads of the runtime; None for all cores.
         tuning: how kernels are chosen by a backend that generates them: by ``rules``, or by measuring, ``quick`` or
             ``deep``.
+        weights: where those of a library lie: ``beside`` it in a file, or ``inside``.
         seed: of everything random.
         time_limit: seconds that the run may take: searches and training end in time, what was done before stays.
         eval_limit: at most this many samples measure the metric, evenly spaced.
@@ -91,6 +92,7 @@ class Options:
     input_range: Sequence[str] = field(default=(), metadata=RECORDED)
     threads: int | None = field(default=None, metadata=RECORDED)
     tuning: Tuning = field(default="rules", metadata=RECORDED)
+    weights: Placement = field(default="beside", metadata=RECORDED)
     seed: int = field(default=0, metadata=RECORDED)
     time_limit: float | None = field(default=None, metadata=RECORDED)
     eval_limit: int | None = field(default=None, metadata=RECORDED)

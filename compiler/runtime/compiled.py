@@ -78,6 +78,8 @@ class Description:
         inputs: in the order of the model.
         outputs: in the order of the model.
         sha256: of the library.
+        weights_inside: whether the library has its weights in it; else they are a file beside it.
+        weights_bytes: of the weights.
         steps: for each the kernel and the nodes that it computes.
     """
 
@@ -90,6 +92,8 @@ class Description:
     inputs: Sequence[TensorInfo]
     outputs: Sequence[TensorInfo]
     sha256: str
+    weights_inside: bool
+    weights_bytes: int
     steps: Sequence[Mapping[str, Any]]
 
 
@@ -115,6 +119,8 @@ def read_description(folder: Path) -> Description:
             inputs=[_tensor(entry) for entry in facts["inputs"]],
             outputs=[_tensor(entry) for entry in facts["outputs"]],
             sha256=str(facts["library_sha256"]),
+            weights_inside=facts["weights"] == "inside",
+            weights_bytes=int(facts["memory"]["weights_bytes"]),
             steps=[dict(step) for step in facts["steps"]],
         )
     except FileNotFoundError:
@@ -265,7 +271,8 @@ class _Library:
 
     def __init__(self, folder: Path, description: Description) -> None:
         self._description = description
-        self._file, self._weights = folder / LIBRARY, folder / WEIGHTS
+        self._file = folder / LIBRARY
+        self._weights = None if description.weights_inside else folder / WEIGHTS
         here = platform.machine()
         if description.architecture != here:
             what = f"is compiled for {description.architecture}; this processor is {here}"
@@ -284,7 +291,8 @@ class _Library:
         """A new instance, which reads the weights."""
         created = ctypes.c_void_p()
         numbers = _c_int(threads), _c_int(max_batch)
-        code = self._function("create")(os.fsencode(self._weights), *numbers, ctypes.byref(created))
+        weights = None if self._weights is None else os.fsencode(self._weights)
+        code = self._function("create")(weights, *numbers, ctypes.byref(created))
         return self._instance(code, created, threads, max_batch)
 
     def share(self, instance: int, threads: int, max_batch: int) -> int:
@@ -324,7 +332,7 @@ class _Library:
 
     def _fail(self, code: int, asked: str) -> NoReturn:
         text = self._function("error_text", ctypes.c_char_p)(code).decode()
-        weights, library = str(self._weights), str(self._file)
+        library = str(self._file)
         if code == MEMORY:
             raise ResourceError(NO_MEMORY, where=library, fix=MEMORY_FIX)
         if code == THREADS:
@@ -335,8 +343,8 @@ class _Library:
             what = f"is compiled for {self._description.isa}; this processor lacks {', '.join(self._missing())}"
             raise BackendError(what, where=library, fix="compile it for --target cpu on this machine")
         if code in (FILE, DAMAGED):
-            what = text if self._weights.is_file() else "is missing"
-            raise ModelError(what, where=weights, fix=AGAIN)
+            file = self._weights or self._file
+            raise ModelError(text if file.is_file() else "is missing", where=str(file), fix=AGAIN)
         raise UsageError(f"cannot run {asked}: {text}", where=library, fix="use fewer threads, or a smaller batch")
 
     def _missing(self) -> list[str]:

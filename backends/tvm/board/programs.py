@@ -32,6 +32,7 @@ def write_sources(names: Sequence[Name], description: Description, folder: Path,
     words = {
         "prefix": description.prefix,
         "isa": description.isa,
+        "weights_inside": description.weights_inside,
         "inputs": [_words(tensor) for tensor in description.inputs],
         "outputs": [_words(tensor) for tensor in description.outputs],
         "bound": repr(bound),

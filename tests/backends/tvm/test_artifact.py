@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from kernel_checks.graphs import graph
 
-from graphpress.backends.tvm.artifact import DELIVERED, LibraryOptions, write_library
+from graphpress.backends.tvm import artifact
+from graphpress.backends.tvm.artifact import LibraryOptions, delivered, write_library
 from graphpress.backends.tvm.lowering.lower import lower
 from graphpress.cache import ContentCache
+from graphpress.errors import BackendError
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 
@@ -54,7 +56,7 @@ def symbols(*arguments: object) -> list[str]:
 
 
 def test_everything_is_there(folder):
-    assert [name for name in DELIVERED if not (folder / name).is_file()] == []
+    assert [name for name in delivered(LibraryOptions()) if not (folder / name).is_file()] == []
 
 
 def test_the_functions_of_the_model_are_exported_and_nothing_else(folder):
@@ -95,6 +97,24 @@ def test_the_description_says_the_same(folder, newest):
     assert facts["inputs"][1] == {"name": "_y_", "dtype": "float32", "shape": [1, 4]}
     assert facts["isa"] == {"name": newest.name, "architecture": "x86_64", "features": list(newest.needs)}
     assert facts["memory"]["weights_bytes"] == (folder / "weights.bin").stat().st_size
+
+
+def test_weights_inside_are_in_both_libraries_and_no_file(tmp_path, newest):
+    inside = LibraryOptions("net", weights_inside=True)
+    write_library(lower(product(0), newest), newest, tmp_path, options=inside)
+    assert json.loads((tmp_path / "model.json").read_text())["weights"] == "inside"
+    assert "weights.bin" not in delivered(inside)
+    weights = (tmp_path / "weights.bin").read_bytes()
+    assert all(weights in (tmp_path / name).read_bytes() for name in ("libmodel.so", "libmodel.a"))
+    exported = {line.split()[-1] for line in symbols("-D", "--defined-only", tmp_path / "libmodel.so")}
+    assert exported == {f"net_{name}" for name in NAMES}
+
+
+def test_weights_that_code_does_not_reach_are_refused(tmp_path, newest, monkeypatch):
+    monkeypatch.setattr(artifact, "MOST_INSIDE", 100)
+    with pytest.raises(BackendError, match=r"--weights inside: 0 MiB of weights do not go into a library"):
+        write_library(lower(product(0), newest), newest, tmp_path, options=LibraryOptions(weights_inside=True))
+    assert not list(tmp_path.iterdir())
 
 
 PROGRAM = """

@@ -17,9 +17,9 @@ import graphpress.runtime
 from graphpress.backend import CompileOptions
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.backends.tvm import toolchain
-from graphpress.backends.tvm.artifact import DELIVERED
+from graphpress.backends.tvm.artifact import LibraryOptions, delivered
 from graphpress.backends.tvm.backend import TvmBackend
-from graphpress.errors import BackendError, ModelError
+from graphpress.errors import BackendError, ModelError, UsageError
 from graphpress.ir import save, serialize
 from graphpress.models import build
 from graphpress.runtime import compare_latency
@@ -45,6 +45,11 @@ def test_it_is_available():
     assert state.detail.startswith("apache-tvm ")
 
 
+def test_weights_go_into_a_library_only_where_one_is_sure_to_be_made(network, tmp_path):
+    with pytest.raises(UsageError, match=r"--weights: the backend 'onnxruntime' does not put weights inside"):
+        graphpress.optimize(network, weights="inside", output=tmp_path / "out")
+
+
 @pytest.mark.usefixtures("here")
 def test_a_job_delivers_a_library_and_the_model_beside_it(network, tmp_path):
     images = np.random.default_rng(0).standard_normal((32, 3, 16, 16)).astype(np.float32)
@@ -52,7 +57,9 @@ def test_a_job_delivers_a_library_and_the_model_beside_it(network, tmp_path):
         network, backend="tvm", data=[{"input": images}], recipe="int8", max_drop=None, output=tmp_path / "out"
     )
     assert result.status == "delivered"
-    assert [name for name in ("model.onnx", *DELIVERED) if not (tmp_path / "out" / name).is_file()] == []
+    assert [
+        name for name in ("model.onnx", *delivered(LibraryOptions())) if not (tmp_path / "out" / name).is_file()
+    ] == []
     became = [layer.became for layer in result.report.layers if layer.op == "Conv"]
     assert became
     assert set(became) == {"int8"}

@@ -162,6 +162,24 @@ def test_vectors_that_reach_over_an_input_do_not_reach_others(tmp_path, newest):
             np.testing.assert_allclose(model.run(data)["y"], left @ right, rtol=1e-5)
 
 
+def test_weights_inside_of_the_library_are_checked_too(tmp_path, newest):
+    intact, damaged = tmp_path / "intact", tmp_path / "damaged"
+    intact.mkdir()
+    write_library(lower(PRODUCT, newest), newest, intact, options=LibraryOptions(batched=False, weights_inside=True))
+    weights = (intact / "weights.bin").read_bytes()
+    (intact / "weights.bin").unlink()
+    shutil.copytree(intact, damaged)
+    with load(intact, threads=1) as model:
+        np.testing.assert_array_equal(model.run({"x": np.ones((1, 8), np.float32)})["y"], np.full((1, 4), 8))
+    library = (damaged / "libmodel.so").read_bytes().replace(weights, weights[:-1] + b"x")
+    (damaged / "libmodel.so").write_bytes(library)
+    facts = json.loads((damaged / "model.json").read_text())
+    facts["library_sha256"] = hashlib.sha256(library).hexdigest()
+    (damaged / "model.json").write_text(json.dumps(facts))
+    with pytest.raises(ModelError, match=r"libmodel\.so: the weights are damaged"):
+        load(damaged)
+
+
 def test_it_says_what_it_is(compiled):
     with load(compiled) as model:
         assert (model.name, model.inputs[0].name, model.outputs[0].shape) == ("network", "input", (1, 10))

@@ -17,8 +17,8 @@ from graphpress.report.records import from_json, to_json
 DEFAULTS = {
     "target": "cpu", "backend": None, "data": None, "metric": None, "max_drop": "auto", "recipe": None, "passes": None,
     "output": None, "force": False, "allow_worse": False, "exclude": None, "input_shape": (), "input_range": (),
-    "threads": None, "tuning": "rules", "seed": 0, "time_limit": None, "eval_limit": None, "verify": "final",
-    "strict": False, "cache_dir": None, "allow_code": False, "custom_ops": (), "keep_docs": False,
+    "threads": None, "tuning": "rules", "weights": "beside", "seed": 0, "time_limit": None, "eval_limit": None,
+    "verify": "final", "strict": False, "cache_dir": None, "allow_code": False, "custom_ops": (), "keep_docs": False,
 }  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def test_a_bare_model_runs_the_default_command_with_the_defaults(api):
 def test_options_may_come_before_the_model_and_all_reach_the_api(api):
     words = "--target jetson --backend tensorrt --data d.yaml --metric top5 --max-drop none --recipe int8"
     words += " --output out --force --allow-worse --exclude ^head --input-shape x=1x3x8x8 --input-shape y=2"
-    words += " --input-range z=1x3:2x3:4x3 --threads 2 --tuning deep --seed 7"
+    words += " --input-range z=1x3:2x3:4x3 --threads 2 --tuning deep --weights inside --seed 7"
     words += " --time-limit 10m --eval-limit 100 --verify each --strict --cache-dir c --allow-code --keep-docs"
     words += " --custom-ops a.so --custom-ops b.so m.onnx"
     assert main(words.split()) == 0
@@ -38,7 +38,7 @@ def test_options_may_come_before_the_model_and_all_reach_the_api(api):
         "target": "jetson", "backend": "tensorrt", "data": "d.yaml", "metric": "top5", "max_drop": None,
         "recipe": "int8", "passes": None, "output": "out", "force": True, "allow_worse": True, "exclude": "^head",
         "input_shape": ("x=1x3x8x8", "y=2"), "input_range": ("z=1x3:2x3:4x3",), "threads": 2,
-        "tuning": "deep", "seed": 7,
+        "tuning": "deep", "weights": "inside", "seed": 7,
         "time_limit": 600.0, "eval_limit": 100, "verify": "each", "strict": True, "cache_dir": "c",
         "allow_code": True, "custom_ops": ("a.so", "b.so"), "keep_docs": True,
     }  # fmt: skip

@@ -79,7 +79,7 @@ def test_what_says_how_a_model_is_made_is_recorded_and_nothing_else():
     names = {item.name for item in fields(Options) if item.metadata == RECORDED}
     assert names == {
         "target", "backend", "metric", "max_drop", "allow_worse", "exclude", "input_shape", "input_range", "threads",
-        "tuning", "seed", "time_limit", "eval_limit", "verify", "keep_docs",
+        "tuning", "weights", "seed", "time_limit", "eval_limit", "verify", "keep_docs",
     }  # fmt: skip
 
 
