@@ -46,6 +46,7 @@ OWN_PASSES = {
     "fuse_softmax": "graphpress.passes.fusion.fuse_softmax:FuseSoftmax",
     "fuse_softplus": "graphpress.passes.fusion.fuse_softplus:FuseSoftplus",
     "fuse_swish": "graphpress.passes.fusion.fuse_swish:FuseSwish",
+    "lowrank": "graphpress.passes.lowrank.lowrank:LowRank",
     "merge_arithmetic": "graphpress.passes.cleanup.merge_arithmetic:MergeArithmetic",
     "merge_clips": "graphpress.passes.cleanup.merge_clips:MergeClips",
     "merge_concats": "graphpress.passes.cleanup.merge_concats:MergeConcats",

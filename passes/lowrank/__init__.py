@@ -1,0 +1,1 @@
+"""Low-rank decomposition: a layer becomes a chain of thinner ones."""

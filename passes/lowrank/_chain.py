@@ -1,0 +1,62 @@
+"""What a chain of layers costs in place of the layer, relative to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from graphpress.analysis.linear import LinearOp
+from graphpress.ir import Dims, label
+from graphpress.passes.lowrank._form import ChainStage
+
+
+@dataclass(frozen=True)
+class ChainCost:
+    """Parameters and multiply-accumulates of one sample.
+
+    Args:
+        parameters: elements of the weights.
+        macs: of all stages.
+    """
+
+    parameters: int
+    macs: int
+
+    def saves(self, whole: ChainCost) -> bool:
+        """Whether it needs less of either and more of none."""
+        return self.parameters <= whole.parameters and self.macs <= whole.macs and self != whole
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the kernel of a layer stands.
+
+    Args:
+        read: positions of the data along each spatial axis; of a product none.
+        written: positions of the result.
+        rows: what the whole is repeated for: samples, and rows of a product.
+    """
+
+    read: Dims
+    written: Dims
+    rows: int = 1
+
+    @staticmethod
+    def of(op: LinearOp, shapes: Mapping[str, Dims]) -> Places | None:
+        """From static shapes by value name; None where they are not known."""
+        data, result = shapes.get(label(op.data)), shapes.get(label(op.result))
+        if data is None or result is None:
+            return None
+        if op.is_convolution:
+            return Places(data[2:], result[2:], data[0])
+        return Places((), (), math.prod(result[:-1]) // op.matrix_shape[0])
+
+    def cost(self, stages: Sequence[ChainStage]) -> ChainCost:
+        """What stages cost that run one after the other: each writes what those before have slid along."""
+        slid, macs = set[int](), 0
+        for stage in stages:
+            slid |= set(stage.axes)
+            sizes = [self.written[axis] if axis in slid else size for axis, size in enumerate(self.read)]
+            macs += stage.parameters * math.prod(sizes) * self.rows
+        return ChainCost(sum(stage.parameters for stage in stages), macs)

@@ -1,0 +1,126 @@
+"""Decomposing layers from the input to the output, each on what the layers before, already decomposed, feed it.
+
+    W* = argmin E‖y − Wᵀx̂ − b‖² + λ‖W − W₀‖²        x̂ what the changed model feeds the layer, y what it should compute
+    Ŵ, the chosen form of W* in the norm of x̂;       b̂ = E y − Ŵᵀ E x̂
+
+so that every layer makes up for what those before it lost (the asymmetric form; Zhang et al., arXiv 1505.06798,
+section 3.2). Without data each weight is decomposed as it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from graphpress.analysis.linear import LinearOp, parameters_of
+from graphpress.analysis.linear.bias import takes_shift
+from graphpress.analysis.linear.rows import result_rows, rows_of
+from graphpress.ir import Editor, Model, Node, Refusal, clone, label
+from graphpress.manager.contract import Context
+from graphpress.observation import LayerPiece, LayerWalk, Moments, Pieces, Wanted, waves_of
+from graphpress.observation.gram import pieces_of
+from graphpress.observation.least_squares import Summary, fit
+from graphpress.passes.lowrank._alternating import decompose
+from graphpress.passes.lowrank._form import Form, Ranks
+from graphpress.passes.lowrank._layer import LayerProblem
+from graphpress.passes.lowrank._problems import problem_of
+from graphpress.passes.lowrank._write import write_chain
+
+RIDGE = 1e-2
+"""How far W* is pulled towards the layer's own weights, as a share of the mean variance of its input."""
+NOT_FINITE = "it reads or computes infinite or undefined values"
+
+
+@dataclass
+class Decomposition:
+    """What was done.
+
+    Args:
+        errors: of each decomposed layer's output, relative to its energy, with the inputs that it has now.
+        refusals: layers that stayed whole after all.
+        rows: the least number of rows for a feature that a layer's covariance rests on; infinite without data.
+    """
+
+    errors: dict[Node, float]
+    refusals: list[Refusal]
+    rows: float = np.inf
+
+
+def decompose_layers(
+    model: Model,
+    chosen: Mapping[Node, tuple[LinearOp, Form, Ranks]],
+    data: Pieces | None,
+    context: Context,
+    positions: int,
+) -> Decomposition:
+    """Write chains into the model.
+
+    Args:
+        model: changed in place.
+        chosen: by node the layer, and what becomes of it.
+        data: what the layers read; None to decompose the weights as they stand.
+        context: threads and progress.
+        positions: rows that are looked at in each sample.
+    """
+    writer = _Writer(Editor(model), chosen, Decomposition({}, []))
+    if data is None:
+        for node, (op, *_) in chosen.items():
+            writer.write(node, problem_of(op, None), None)
+        return writer.done
+    walk = LayerWalk(model, waves_of(model.graph, list(chosen)), data, clone(model), threads=context.threads)
+    walk.run(lambda node: _Layer(chosen[node][0], positions, writer.finish), context.progress, "decomposing")
+    return writer.done
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What a layer reads and should compute."""
+
+    op: LinearOp
+    positions: int
+    hand_over: Callable[[LinearOp, Moments], None]
+    seen: Moments = field(default_factory=Moments)
+
+    @property
+    def wants(self) -> Wanted:
+        return Wanted(inputs=(label(self.op.data),), reference=(label(self.op.result),))
+
+    def see(self, piece: LayerPiece) -> None:
+        data, result = piece.inputs[label(self.op.data)], piece.reference[label(self.op.result)]
+        for some, target, sampling in pieces_of(self.op, data, result, self.positions, self.seen.count):
+            assert target is not None
+            self.seen.add(rows_of(self.op, some, sampling), result_rows(self.op, target, sampling))
+
+    def finish(self) -> None:
+        self.hand_over(self.op, self.seen)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Turns layers into chains."""
+
+    edit: Editor
+    chosen: Mapping[Node, tuple[LinearOp, Form, Ranks]]
+    done: Decomposition
+
+    def finish(self, op: LinearOp, seen: Moments) -> None:
+        """Decompose a layer that saw all of the data."""
+        if not seen.is_finite:
+            self.done.refusals.append(Refusal.at(op.node, NOT_FINITE))
+            return
+        self.done.rows = min(self.done.rows, seen.count / op.matrix_shape[1])
+        present, moves_bias, summary = parameters_of(op), takes_shift(op), Summary.of(seen)
+        aim = fit(summary, present, RIDGE, moves_bias=moves_bias) or present
+        problem = LayerProblem(aim.matrix, op.kernel_shape[3:], problem_of(op, seen).covariance)
+        self.write(op.node, problem, summary if moves_bias else None)
+
+    def write(self, node: Node, problem: LayerProblem, summary: Summary | None) -> None:
+        """Write the chain of a layer; the bias takes the mean error where there is a summary."""
+        op, form, ranks = self.chosen[node]
+        factors = decompose(form, problem, ranks)
+        matrix = form.matrix(factors, problem)
+        bias = None if summary is None else summary.target - np.einsum("bf,bfo->bo", summary.mean, matrix)
+        self.done.errors[node] = problem.error(matrix)
+        write_chain(self.edit, op, form.stages(factors, problem), bias)

@@ -1,0 +1,106 @@
+"""What every decomposition is: a form that a layer's weight takes, as a chain of thinner layers.
+
+The weight of a form is a product of two matrices, block by block,
+
+    Ŵ = T(a₁, …, aₙ) · B        T ``[features, q]`` linear in each aₖ by itself,   B ``[q, outputs]``
+
+so that one alternating least squares (``alternating``) serves all forms. A form says how T is made of its factors, as
+an ``einsum``, where it starts, and which layers its factors become.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphpress.passes.lowrank._layer import LayerProblem
+
+Ranks = tuple[int, ...]
+"""The inner sizes of a form, one for each cut."""
+
+
+@dataclass(frozen=True)
+class ChainStage:
+    """One layer of a chain.
+
+    Args:
+        kernel: ``[blocks, inputs, outputs, *kernel]``, as that of ``LinearOp.as_kernel``; a kernel axis that the stage
+            does not slide along has one position.
+        axes: the spatial axes that it slides along: it takes stride, padding and dilation of these.
+    """
+
+    kernel: np.ndarray
+    axes: tuple[int, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """Elements of its weight."""
+        return int(self.kernel.size)
+
+
+@dataclass(frozen=True)
+class LayerFactors:
+    """A decomposed weight.
+
+    Args:
+        parts: the factors of T.
+        last: B, ``[blocks, q, outputs]``.
+    """
+
+    parts: tuple[np.ndarray, ...]
+    last: np.ndarray
+
+
+class Form(ABC):
+    """A way to write a weight as factors; without state.
+
+    Class attributes:
+        name: what recipes call it.
+        expression: how the parts make T: subscripts of an ``einsum``, ``g`` for blocks.
+        alternates: whether the start is not the optimum yet.
+    """
+
+    name: ClassVar[str]
+    expression: ClassVar[str]
+    alternates: ClassVar[bool] = True
+
+    def fits(self, kernel: Sequence[int]) -> bool:
+        """Whether it is another form than a singular value decomposition for a kernel of these sizes."""
+        return any(size > 1 for size in kernel)
+
+    @abstractmethod
+    def full_ranks(self, problem: LayerProblem) -> Ranks:
+        """Ranks at which it is exact."""
+
+    @abstractmethod
+    def unfoldings(self, problem: LayerProblem) -> list[np.ndarray]:
+        """For each rank the matrices of the weight that have it at full rank, ``[blocks, rows, columns]``."""
+
+    @abstractmethod
+    def start(self, problem: LayerProblem, ranks: Ranks) -> LayerFactors:
+        """LayerFactors to begin with: good in the norm of the weights, and exact at full ranks."""
+
+    @abstractmethod
+    def stages(self, factors: LayerFactors, problem: LayerProblem) -> list[ChainStage]:
+        """The layers that the factors become, in the order in which they run."""
+
+    def basis(self, parts: Sequence[np.ndarray], problem: LayerProblem) -> np.ndarray:
+        """T, ``[blocks, features, q]``."""
+        whole = np.einsum(self.expression, *parts, optimize=True)
+        blocks, features, _ = problem.matrix.shape
+        basis: np.ndarray = whole.reshape(blocks, features, -1)
+        return basis
+
+    def matrix(self, factors: LayerFactors, problem: LayerProblem) -> np.ndarray:
+        """Ŵ, ``[blocks, features, outputs]``."""
+        product: np.ndarray = self.basis(factors.parts, problem) @ factors.last
+        return product
+
+
+def pointwise(matrix: np.ndarray, rank: int) -> np.ndarray:
+    """A matrix ``[blocks, inputs, outputs]`` as the kernel of one position along ``rank`` axes."""
+    return matrix.reshape(*matrix.shape, *(1,) * rank)

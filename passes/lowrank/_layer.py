@@ -1,0 +1,67 @@
+"""A layer as what a decomposition approximates: its matrix, and how its inputs vary.
+
+    error(Ŵ) = E‖Wᵀx + b − Ŵᵀx − b̂‖² = tr (W − Ŵ)ᵀ C (W − Ŵ)      with  C = Cov x,   b̂ = b + (W − Ŵ)ᵀ E x
+
+The corrected bias b̂ takes the mean error away, so that the covariance of x and not its Gram matrix weighs what is
+left. Without data C is the identity, and the error that of the weights (the Frobenius norm).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+RIDGE = 1e-4
+"""Share of the mean variance that every direction is taken to vary by at least: samples do not show all of them."""
+
+
+@dataclass(frozen=True)
+class LayerProblem:
+    """What is decomposed.
+
+    Args:
+        matrix: ``[blocks, features, outputs]`` float64; features run over (input, kernel position).
+        kernel: sizes of the kernel's axes; empty for products.
+        covariance: of the features, ``[blocks, features, features]``; None to weigh all weights alike.
+    """
+
+    matrix: np.ndarray
+    kernel: tuple[int, ...] = ()
+    covariance: np.ndarray | None = None
+
+    @property
+    def inputs(self) -> int:
+        """Inputs of a block."""
+        return int(self.matrix.shape[1]) // math.prod(self.kernel)
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a block."""
+        return int(self.matrix.shape[2])
+
+    @property
+    def tensor(self) -> np.ndarray:
+        """The matrix as ``[blocks, inputs, *kernel, outputs]``; nothing is copied."""
+        return self.matrix.reshape(len(self.matrix), self.inputs, *self.kernel, self.outputs)
+
+    def weighed(self, matrix: np.ndarray) -> np.ndarray:
+        """``C @ matrix``, for matrices ``[blocks, features, columns]``."""
+        return matrix if self.covariance is None else self.covariance @ matrix
+
+    def energy(self, matrix: np.ndarray) -> float:
+        """The power of what the layer would compute with this matrix, less its mean: tr Mᵀ C M."""
+        return max(float(np.einsum("bfo,bfo->", matrix, self.weighed(matrix))), 0.0)
+
+    def error(self, matrix: np.ndarray) -> float:
+        """The error of a matrix in place of this one, relative to the layer's energy."""
+        return self.energy(self.matrix - matrix) / max(self.energy(self.matrix), np.finfo(float).tiny)
+
+
+def regularized(covariance: np.ndarray) -> np.ndarray:
+    """A covariance of samples with ``RIDGE`` of its mean variance added to all directions, mean variance 1."""
+    features = covariance.shape[-1]
+    scale = np.einsum("bff->b", covariance) / features
+    scale = np.where(scale > 0, scale, 1.0)[:, None, None]
+    return covariance / scale + RIDGE * np.eye(features)

@@ -1,0 +1,210 @@
+"""Low-rank decomposition: a layer's weight as a product of thinner ones, each a layer of its own.
+
+    y = Wᵀx + b   becomes   y = Bᵀ(Tᵀx) + b̂       Ŵ = T B of low rank, nearest to W in the norm of the layer's output
+
+    what may each layer become, at which error       _errors      the forms, each at a ladder of ranks
+    what does an error in this layer do              _allocate    damage of the model's outputs, one measurement a layer
+    which form and ranks does each get               _plan        the exact knapsack, or a rule layer by layer
+    decompose                                        _decompose   from the input to the output, each layer on what the
+                                                                  layers before, already decomposed, feed it
+
+Layers that no rank makes cheaper stay whole, as do depthwise and transposed convolutions and what is a factor already.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from graphpress.allocation import Goal, Kind
+from graphpress.analysis.cost import ModelCost, model_cost
+from graphpress.analysis.shapes import concrete_shapes
+from graphpress.errors import UsageError, did_you_mean
+from graphpress.ir import Model, Node, Refusal, label
+from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.observation import Pieces
+from graphpress.observation.gram import POSITIONS
+from graphpress.passes.lowrank._decompose import Decomposition, decompose_layers
+from graphpress.passes.lowrank._errors import RankChoice
+from graphpress.passes.lowrank._form import Form
+from graphpress.passes.lowrank._layers import DecomposableLayer, candidates
+from graphpress.passes.lowrank._plan import RankPlan, RankPlanner
+from graphpress.passes.lowrank.cp import Cp
+from graphpress.passes.lowrank.spatial import Spatial
+from graphpress.passes.lowrank.svd import Svd
+from graphpress.passes.lowrank.tucker import Tucker
+
+FORMS: Mapping[str, Form] = {form.name: form for form in (Svd(), Tucker(), Spatial(), Cp())}
+MIN_ROWS = 4.0
+"""Rows of data for each feature of a layer, below which its covariance is a rough one."""
+
+_USUAL = ("svd", "tucker", "spatial")
+"""What ``auto`` chooses from."""
+_GOALS: tuple[Kind, ...] = ("macs_kept", "params_kept")
+_RULES = ("rank", "energy", "vbmf")
+_DEFAULT = Goal("macs_kept", 0.5, "lowrank")
+
+
+@dataclass(frozen=True)
+class LowRank(Pass):
+    """Replace layers by chains of thinner ones, of low rank.
+
+    Args:
+        method: the form of the chain: svd (two layers, the first slides), tucker (1×1, k×k, 1×1), spatial (k×1, 1×k),
+            cp (1×1, k×1 and 1×k by channel, 1×1); auto takes for each layer what does the least damage for what it
+            saves, out of the first three. A layer without a kernel that slides has one form, svd.
+        macs_kept: this fraction of the model's multiply-accumulates stays; 0.5 when nothing else is asked for.
+        params_kept: this fraction of the model's parameters stays.
+        rank: this fraction of the full ranks stays, in every layer that it makes cheaper.
+        energy: every layer keeps at least this fraction of the variance of its output.
+        vbmf: every layer keeps the ranks that its weight has above noise.
+        norm: what errors are measured in: the data's, that is the layer's output, or the weights'. Without data, the
+            weights'.
+        layers: only layers whose name matches this regular expression.
+        multiple: ranks come in multiples of this; None leaves it to the target.
+        samples: calibration samples that are looked at, at most.
+        positions: positions of a convolution's result that are looked at in each sample.
+        recover: let `reconstruct` follow, unless the recipe names a recovery.
+    """
+
+    name: ClassVar[str] = "lowrank"
+    lossless: ClassVar[bool] = False
+    requires: ClassVar[tuple[str, ...]] = ("cleanup",)
+
+    method: Literal["auto", "svd", "tucker", "spatial", "cp"] = "auto"
+    macs_kept: float | None = None
+    params_kept: float | None = None
+    rank: float | None = None
+    energy: float | None = None
+    vbmf: bool = False
+    norm: Literal["data", "weights"] = "data"
+    layers: str = ""
+    multiple: int | None = None
+    samples: int = 512
+    positions: int = POSITIONS
+    recover: bool = True
+
+    def __post_init__(self) -> None:
+        asked = [name for name in (*_GOALS, *_RULES) if getattr(self, name)]
+        if len(asked) > 1:
+            raise UsageError(f"{' and '.join(asked)} are two goals", where=self.name, fix="give one of them")
+        for name in ("rank", "energy"):
+            share = getattr(self, name)
+            if share is not None and not 0 < share <= 1:
+                raise UsageError(f"{name}={share:g} is no such fraction", where=self.name, fix="above 0, at most 1")
+        if min(self.samples, self.positions, 1 if self.multiple is None else self.multiple) < 1:
+            raise UsageError(
+                "samples, positions and multiple must be at least 1", where=self.name, fix="leave them out"
+            )
+        for check in (self._goal, self._pattern):
+            check()
+
+    @property
+    def followed_by(self) -> tuple[str, ...]:
+        """Least squares: the last factor answers next to nothing before."""
+        return ("reconstruct",) if self.recover else ()
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Look at every layer, choose, decompose."""
+        shapes = concrete_shapes(model)
+        layers, refusals = candidates(model, shapes, lambda node: self._left_alone(node, context))
+        self._check_layers(model)
+        cost, data = model_cost(model, shapes), self._data(model, context)
+        plan = self._recorded(layers, context) or self._plan(model, layers, cost, data, context)
+        chains = {node: (layers[node].op, FORMS[choice.form], choice.ranks) for node, choice in plan.chosen.items()}
+        done = decompose_layers(model, chains, data, context, self.positions)
+        notes = self._notes(plan, done, cost, model_cost(model)) if done.errors else ["no layer was decomposed"]
+        return Outcome(len(done.errors), [*refusals, *plan.refusals, *done.refusals], notes)
+
+    # -- what the fields mean ---------------------------------------------------------------------------------
+
+    def _goal(self) -> Goal:
+        kind = next((kind for kind in _GOALS if getattr(self, kind) is not None), None)
+        return _DEFAULT if kind is None else Goal(kind, getattr(self, kind), self.name)
+
+    def _pattern(self) -> re.Pattern[str]:
+        try:
+            return re.compile(self.layers)
+        except re.error as error:
+            raise UsageError(
+                f"{error.pattern!r} is no regular expression ({error.msg})",
+                where=f"{self.name}{{layers}}",
+                fix="escape special characters, and quote the expression",
+            ) from error
+
+    def _check_layers(self, model: Model) -> None:
+        """An expression that matches no node at all is a slip."""
+        names = [label(node) for node in model.graph]
+        if not any(self._pattern().search(name) for name in names):
+            raise UsageError(
+                f"no layer matches {self.layers!r}",
+                where=f"{self.name}{{layers}}",
+                fix=did_you_mean(self.layers, names),
+            )
+
+    def _left_alone(self, node: Node, context: Context) -> Refusal | None:
+        if not self._pattern().search(label(node)):
+            return Refusal.at(node, f"its name does not match {self.layers!r}", "widen the expression `layers`")
+        return context.exclusion(node)
+
+    def _data(self, model: Model, context: Context) -> Pieces | None:
+        if context.calibration is None or self.norm == "weights":
+            return None
+        return Pieces.of(model, context.calibration, self.samples)
+
+    # -- choosing ---------------------------------------------------------------------------------------------
+
+    def _plan(
+        self,
+        model: Model,
+        layers: Mapping[Node, DecomposableLayer],
+        cost: ModelCost,
+        data: Pieces | None,
+        context: Context,
+    ) -> RankPlan:
+        names = _USUAL if self.method == "auto" else (self.method,)
+        multiple = self.multiple or context.target.channel_multiple
+        planner = RankPlanner(
+            model, layers, {name: FORMS[name] for name in names}, multiple, data, self.positions, context
+        )
+        if self.rank is not None:
+            return planner.of_share(self.rank)
+        if self.vbmf:
+            return planner.of_noise()
+        plan = planner.of_goal(self._goal(), cost) if self.energy is None else planner.of_energy(self.energy)
+        context.decisions[self._key(context)] = {label(node): asdict(choice) for node, choice in plan.chosen.items()}
+        return plan
+
+    def _key(self, context: Context) -> str:
+        return f"{context.step}.{self.name}.ranks"
+
+    def _recorded(self, layers: Mapping[Node, DecomposableLayer], context: Context) -> RankPlan | None:
+        """The choice of an earlier run, where it is one for these layers."""
+        decision: dict[str, RankChoice] | None = context.recorded(self._key(context), dict[str, RankChoice])
+        by_name = {label(node): node for node in layers}
+        if decision is None or not decision.keys() <= by_name.keys():
+            return None
+        return RankPlan({by_name[name]: choice for name, choice in decision.items()})
+
+    # -- telling ----------------------------------------------------------------------------------------------
+
+    def _notes(self, plan: RankPlan, done: Decomposition, before: ModelCost, after: ModelCost) -> list[str]:
+        norm = "its output on the data" if np.isfinite(done.rows) else "its weights"
+        notes = [
+            f"{len(done.errors)} layers decomposed; {after.macs / max(before.macs, 1):.1%} of the multiply-accumulates "
+            f"stay, {after.parameters / max(before.parameters, 1):.1%} of the parameters"
+        ]
+        for node, error in done.errors.items():
+            choice = plan.chosen[node]
+            ranks = "×".join(map(str, choice.ranks))
+            notes.append(f"{label(node)}: {choice.form} of rank {ranks}, {error:.2%} of the variance of {norm} lost")
+        if done.rows < MIN_ROWS:
+            notes.append(
+                f"few samples: some layer has {done.rows:.1f} rows of data for each of its inputs, {MIN_ROWS:g} are "
+                "wanted; directions that they do not show count a little"
+            )
+        return notes

@@ -1,0 +1,73 @@
+"""Every form: exact at full rank, nearer with every rank, better in the data's norm than the weights' own factors."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from graphpress.passes.lowrank._alternating import decompose
+from graphpress.passes.lowrank._layer import LayerProblem, regularized
+from graphpress.passes.lowrank.lowrank import FORMS
+
+RANDOM = np.random.default_rng(0)
+KERNELS = [(3, 3), (1, 1), (3,), (2, 3, 2), ()]
+CASES = [(name, kernel) for name, form in FORMS.items() for kernel in KERNELS if form.fits(kernel)]
+
+
+def covariance(blocks, features):
+    rows = RANDOM.normal(size=(blocks, 4 * features, features)) * RANDOM.uniform(0.1, 3, size=features)
+    rows = rows @ RANDOM.normal(size=(features, features))
+    return regularized(rows.swapaxes(1, 2) @ rows / rows.shape[1])
+
+
+def problem(kernel, *, inputs=5, outputs=7, blocks=2, data=True):
+    features = inputs * int(np.prod(kernel))
+    weight = RANDOM.normal(size=(blocks, features, outputs))
+    return LayerProblem(weight, kernel, covariance(blocks, features) if data else None)
+
+
+def shares(form, task):
+    """Ranks from one to the full ones."""
+    full = form.full_ranks(task)
+    return [tuple(max(1, round(share * rank)) for rank in full) for share in (0.01, 0.25, 0.5, 0.75, 1.0)]
+
+
+@pytest.mark.parametrize("data", [True, False])
+@pytest.mark.parametrize(("name", "kernel"), CASES)
+def test_full_rank_is_exact_and_no_rank_is_worse_than_a_lower_one(name, kernel, data):
+    form, task = FORMS[name], problem(kernel, data=data)
+    errors = [task.error(form.matrix(decompose(form, task, ranks), task)) for ranks in shares(form, task)]
+    assert errors[-1] < 1e-10
+    assert all(lower >= higher - 1e-12 for lower, higher in pairwise(errors))
+    assert errors[0] > 0.01
+
+
+@pytest.mark.parametrize(("name", "kernel"), CASES)
+def test_in_the_norm_of_the_data_it_is_nearer_than_in_that_of_the_weights(name, kernel):
+    form, task = FORMS[name], problem(kernel)
+    ranks = shares(form, task)[2]
+    by_weights = decompose(form, LayerProblem(task.matrix, kernel), ranks)
+    by_data = decompose(form, task, ranks)
+    assert task.error(form.matrix(by_data, task)) < 0.9 * task.error(form.matrix(by_weights, task))
+
+
+def test_the_singular_value_decomposition_is_the_optimum_of_the_whitened_weight():
+    """The truncated decomposition of Lᵀ W, taken back through L, with C = L Lᵀ."""
+    form, task = FORMS["svd"], problem((3, 3), blocks=1)
+    lower = np.linalg.cholesky(task.covariance[0])
+    left, values, right = np.linalg.svd(lower.T @ task.matrix[0], full_matrices=False)
+    for rank in range(1, len(values) + 1):
+        expected = np.linalg.solve(lower.T, (left[:, :rank] * values[:rank]) @ right[:rank])
+        matrix = form.matrix(decompose(form, task, (rank,)), task)
+        np.testing.assert_allclose(matrix[0], expected, atol=1e-8)
+        tail = np.square(values[rank:]).sum() / np.square(values).sum()
+        assert task.error(matrix) == pytest.approx(tail, abs=1e-10)
+
+
+def test_a_weight_of_low_rank_is_found_again():
+    kernel = (3, 3)
+    for name, form in FORMS.items():
+        full = problem(kernel)
+        ranks = tuple(max(1, rank // 4) for rank in form.full_ranks(full))
+        low = LayerProblem(form.matrix(form.start(full, ranks), full), kernel, full.covariance)
+        assert low.error(form.matrix(decompose(form, low, ranks), low)) < 1e-6, name

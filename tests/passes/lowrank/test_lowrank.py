@@ -1,0 +1,239 @@
+"""Layers become chains: they compute the product of the factors, cost what was asked for, and say why some stay."""
+
+import numpy as np
+import onnx.parser
+import pytest
+from onnx import numpy_helper
+
+from graphpress.analysis.cost import model_cost
+from graphpress.analysis.linear import linear_op_of
+from graphpress.errors import UsageError
+from graphpress.ir import clone, from_proto, verify
+from graphpress.manager.contract import Context
+from graphpress.manager.prepare import prepare
+from graphpress.passes.lowrank.lowrank import LowRank
+from graphpress.runtime import Session
+from graphpress.targets import load_target
+
+RANDOM = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RANDOM.normal(size=shape).astype(np.float32) * 0.3
+
+
+def model_of(text, **weights):
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 17]> g {text}')
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    model = from_proto(proto)
+    prepare(model, {})
+    return model
+
+
+def apply(lowrank, model, feeds=None, **context):
+    """A copy with the pass run on it, and what it says."""
+    changed = clone(model)
+    outcome = lowrank.run(changed, Context(target=load_target("cpu"), original=model, calibration=feeds, **context))
+    verify(changed)
+    return changed, outcome
+
+
+def outputs(model, feed):
+    return Session(model).run(feed)["y"]
+
+
+CONV = "(float[2,8,9,9] x) => (float[2,16,?,?] y) {{ y = Conv<{}>(x, w, b) }}"
+PLACES = [
+    "pads=[1,1,1,1]",
+    "pads=[0,1,2,1], strides=[2,1]",
+    "strides=[1,3], dilations=[2,1]",
+    'auto_pad="SAME_UPPER", strides=[2,2]',
+    'auto_pad="SAME_LOWER"',
+    "group=2, pads=[1,0,1,0]",
+]
+LAYERS = {
+    **{place: (CONV.format(place), {"w": normal(16, 4 if "group" in place else 8, 3, 3), "b": normal(16)})
+       for place in PLACES},
+    "1x1": ("(float[2,8,9,9] x) => (float[2,16,?,?] y) { y = Conv<strides=[2,2]>(x, w) }", {"w": normal(16, 8, 1, 1)}),
+    "1-d": ("(float[2,8,9] x) => (float[2,16,?] y) { y = Conv<strides=[2]>(x, w) }", {"w": normal(16, 8, 3)}),
+    "matmul": ("(float[2,5,12] x) => (float[2,5,10] y) { y = MatMul(x, w) }", {"w": normal(12, 10)}),
+    "batched": ("(float[2,3,5,12] x) => (float[2,3,5,10] y) { y = MatMul(x, w) }", {"w": normal(3, 12, 10)}),
+    "added": (
+        "(float[2,5,12] x) => (float[2,5,10] y) { h = MatMul(x, w)  y = Add(h, b) }",
+        {"w": normal(12, 10), "b": normal(10)},
+    ),
+    "gemm": (
+        "(float[4,12] x) => (float[4,10] y) { y = Gemm<transB=1, alpha=0.5, beta=2.0>(x, w, b) }",
+        {"w": normal(10, 12), "b": normal(10)},
+    ),
+    "turned": ("(float[12,4] x) => (float[4,10] y) { y = Gemm<transA=1>(x, w) }", {"w": normal(12, 10)}),
+}  # fmt: skip
+
+
+def feed_of(model, samples=None):
+    shape = [dim if isinstance(dim, int) else samples or 1 for dim in model.graph.inputs[0].shape]
+    return {"x": RANDOM.normal(size=shape).astype(np.float32)}
+
+
+@pytest.mark.parametrize("method", ["svd", "tucker", "spatial", "cp"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_chain_computes_the_product_of_its_factors(name, method):
+    """A weight that is of low rank already is decomposed without loss; the graph shows it."""
+    text, weights = LAYERS[name]
+    low = {"w": _of_rank_one(weights["w"], grouped="group" in name)} | {k: v for k, v in weights.items() if k != "w"}
+    model = model_of(text, **low)
+    changed, outcome = apply(LowRank(method=method, rank=0.1, multiple=1), model)
+    assert outcome.changes == 1, outcome.refusals
+    feed = feed_of(model)
+    np.testing.assert_allclose(outputs(changed, feed), outputs(model, feed), atol=1e-4)
+    assert model_cost(changed).macs < model_cost(model).macs
+    assert model_cost(changed).parameters < model_cost(model).parameters
+    again, second = apply(LowRank(method=method, rank=0.1, multiple=1), changed)
+    assert second.changes == 0
+    assert second.refusals
+    assert [node.op_type for node in again.graph] == [node.op_type for node in changed.graph]
+
+
+def _of_rank_one(weight, *, grouped):
+    """A weight of the same shape and energy whose every unfolding has rank one (by group)."""
+    factors = [RANDOM.normal(size=size) for size in weight.shape]
+    if grouped:
+        return (
+            np.einsum("gi,j,k,l->gijkl", RANDOM.normal(size=(2, 8)), *factors[1:])
+            .reshape(weight.shape)
+            .astype(np.float32)
+        )
+    whole = factors[0]
+    for factor in factors[1:]:
+        whole = np.multiply.outer(whole, factor)
+    return whole.astype(np.float32)
+
+
+NET = """(float[N,6,8,8] x) => (float[N,10] y) {
+    a = Conv<pads=[1,1,1,1]>(x, w0, b0)  c = Relu(a)
+    d = Conv<pads=[1,1,1,1]>(c, w1, b1)  e = Relu(d)
+    f = Conv<pads=[1,1,1,1], group=12>(e, w2)  g = Relu(f)
+    h = GlobalAveragePool(g)  i = Flatten(h)  y = Gemm<transB=1>(i, w3, b3) }"""
+
+
+@pytest.fixture(scope="module")
+def net():
+    return model_of(
+        NET, w0=normal(12, 6, 3, 3), b0=normal(12), w1=normal(12, 12, 3, 3), b1=normal(12), w2=normal(12, 1, 3, 3),
+        w3=normal(10, 12), b3=normal(10),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def feeds():
+    return [{"x": RANDOM.normal(size=(8, 6, 8, 8)).astype(np.float32)} for _ in range(3)]
+
+
+@pytest.mark.parametrize("goal", ["macs_kept", "params_kept"])
+def test_a_goal_is_met_and_named_layers_say_why_they_stay(net, feeds, goal):
+    changed, outcome = apply(LowRank(**{goal: 0.6}), net, feeds)
+    before, after = model_cost(net), model_cost(changed)
+    resource = {"macs_kept": "macs", "params_kept": "parameters"}[goal]
+    assert getattr(after, resource) <= 0.6 * getattr(before, resource)
+    assert any("depthwise" in refusal.why for refusal in outcome.refusals)
+    assert f"{after.macs / before.macs:.1%}" in outcome.notes[0]
+
+
+def test_a_goal_out_of_reach_is_said(net, feeds):
+    _, outcome = apply(LowRank(macs_kept=0.01), net, feeds)
+    assert any("cannot be reached" in refusal.why for refusal in outcome.refusals)
+
+
+def test_the_norm_of_the_data_does_less_damage_than_that_of_the_weights(net):
+    """On data that varies in few directions."""
+    mix = RANDOM.normal(size=(6, 6)).astype(np.float32) * np.array([2, 1, 0.1, 0.1, 0.05, 0.05], np.float32)
+    seen = [{"x": np.einsum("nchw,dc->ndhw", RANDOM.normal(size=(16, 6, 8, 8)), mix).astype(np.float32)} for _ in "abc"]
+    errors = {}
+    for norm in ("data", "weights"):
+        changed, _ = apply(LowRank(method="svd", rank=0.3, multiple=1, norm=norm), net, seen)
+        wanted = outputs(net, seen[0])
+        errors[norm] = np.square(outputs(changed, seen[0]) - wanted).sum()
+    assert errors["data"] < 0.7 * errors["weights"]
+
+
+def test_energy_keeps_what_it_says(net, feeds):
+    changed, outcome = apply(LowRank(energy=0.8, multiple=1), net, feeds)
+    lost = [float(note.split(", ")[1].split("%")[0]) for note in outcome.notes[1:] if "variance" in note]
+    assert outcome.changes >= 1
+    assert all(share <= 20.5 for share in lost)
+    assert model_cost(changed).macs < model_cost(net).macs
+
+
+def test_what_is_above_noise_stays():
+    signal = np.einsum("ir,ro->io", RANDOM.normal(size=(64, 5)), RANDOM.normal(size=(5, 48)))
+    noisy = (signal + 0.1 * RANDOM.normal(size=signal.shape)).astype(np.float32)
+    model = model_of("(float[N,64] x) => (float[N,48] y) { y = MatMul(x, w) }", w=noisy)
+    changed, _ = apply(LowRank(vbmf=True), model)
+    assert linear_op_of(changed.graph[0]).matrix_shape == (1, 64, 5)
+
+
+def test_the_choice_is_recorded_and_followed(net, feeds):
+    decisions = {}
+    changed, _ = apply(LowRank(macs_kept=0.6), net, feeds, decisions=decisions)
+    replayed, _ = apply(LowRank(macs_kept=0.6), net, feeds, decisions=dict(decisions))
+    for node, other in zip(changed.graph, replayed.graph, strict=True):
+        assert [value.shape for value in node.inputs] == [value.shape for value in other.inputs]
+    feed = feeds[0]
+    np.testing.assert_array_equal(outputs(changed, feed), outputs(replayed, feed))
+
+
+def test_layers_that_cannot_be_decomposed_are_named():
+    model = model_of(
+        "(float[N,8,6,6] x) => (float[N,4,7,7] y) { a = ConvTranspose(x, t)  b = Relu(a)  c = Conv(b, s)  d = Relu(c) "
+        "y = Conv<pads=[1,1,1,1]>(d, s2) }",
+        t=normal(8, 8, 2, 2), s=normal(1, 8, 1, 1), s2=normal(4, 1, 3, 3),
+    )  # fmt: skip
+    _, outcome = apply(LowRank(rank=0.3), model)
+    whys = " ".join(refusal.why for refusal in outcome.refusals)
+    assert outcome.changes == 0
+    assert "transposed" in whys
+    assert "single input or output" in whys
+
+
+def test_a_shared_weight_stays():
+    model = model_of(
+        "(float[N,12] x) => (float[N,12] y) { a = MatMul(x, w)  b = Relu(a)  y = MatMul(b, w) }", w=normal(12, 12)
+    )
+    _, outcome = apply(LowRank(rank=0.2, multiple=1), model)
+    assert outcome.changes == 0
+    assert len([refusal for refusal in outcome.refusals if "another reader" in refusal.why]) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"rank": 1.5}, "fraction"),
+        ({"rank": 0.0}, "fraction"),
+        ({"macs_kept": 0.5, "rank": 0.5}, "two goals"),
+        ({"layers": "("}, "regular expression"),
+        ({"multiple": 0}, "at least 1"),
+        ({"method": "lu"}, "lu"),
+    ],
+)
+def test_fields_that_cannot_be_are_refused(fields, word):
+    with pytest.raises(UsageError, match=word):
+        LowRank(**fields)
+
+
+def test_an_expression_that_matches_nothing_is_a_slip(net):
+    with pytest.raises(UsageError, match="no layer matches"):
+        apply(LowRank(rank=0.3, layers="nowhere"), net)
+
+
+def test_few_samples_are_said(net):
+    few = [{"x": RANDOM.normal(size=(1, 6, 8, 8)).astype(np.float32)}]
+    _, outcome = apply(LowRank(rank=0.3), net, few)
+    assert any("few samples" in note for note in outcome.notes)
+
+
+def test_undefined_activations_leave_the_layer_whole(net):
+    strange = [{"x": np.full((4, 6, 8, 8), np.nan, np.float32)}]
+    changed, outcome = apply(LowRank(rank=0.3), net, strange)
+    assert outcome.changes == 0
+    assert any("undefined" in refusal.why for refusal in outcome.refusals)
+    assert len(list(changed.graph)) == len(list(net.graph))
