@@ -14,6 +14,7 @@ import onnx
 
 from graphpress.analysis.reference import is_negative, static_dims
 from graphpress.analysis.shape_walk import complete
+from graphpress.analysis.stand_ins import stand_in_for_unknown
 from graphpress.data.free_sizes import candidate_shapes, sizes_by_name
 from graphpress.errors import reraise_resource_fault
 from graphpress.ir import (
@@ -36,7 +37,7 @@ from graphpress.ir.foreign import is_defined
 from graphpress.ir.garbage import paused_collection
 from graphpress.ir.light import to_light_proto
 from graphpress.ir.opaque import opaque_nodes
-from graphpress.ir.values import STANDARD_DOMAINS, dims_text, symbolic_dims
+from graphpress.ir.values import dims_text, symbolic_dims
 from graphpress.memory import memory_budget
 from graphpress.runtime import InputSpec
 
@@ -56,9 +57,6 @@ CANDIDATES = 2
 """Sizes of open dimensions that are tried where inference leaves shapes unknown (a table has but 64 positions, say)."""
 MOST_CANDIDATES = 8
 """The same where sizes contradict the graph: a window that is longer than what it slides over."""
-
-_WITHOUT_INFERENCE = ("GroupNormalization", "MeanVarianceNormalization")
-"""Operators that keep their input's shape, of which onnx 1.23 infers nothing: Identity stands in for them."""
 
 _Types = dict[str, onnx.TypeProto]
 _Dim = int | str | None
@@ -220,11 +218,7 @@ def _serialize(model: Model, notes: list[str]) -> onnx.ModelProto | None:
         reraise_resource_fault(error)
         notes.append(f"shape inference could not read the model: {_first_line(error)}")
         return None
-    for node in proto.graph.node:
-        if node.op_type in _WITHOUT_INFERENCE and node.domain in STANDARD_DOMAINS:
-            node.op_type = "Identity"
-            del node.input[1:]
-            del node.attribute[:]
+    stand_in_for_unknown(proto.graph)
     return proto
 
 

@@ -57,6 +57,8 @@ class QuantizationPolicy:
         float8_positions: positions of a convolution's kernel up to which it has float8 kernels; 0 for any number.
         weight_blocks: inputs of an output that may share a scale where kernels expand 4-bit weights on the fly, largest
             first.
+        rounds_activations: products with float activations and integer weights round the activations to eight bits in
+            blocks, as ONNX Runtime does by default (accuracy level 4 of its MatMulNBits), else they compute in floats.
     """
 
     activations: Annotated[str, words("uint8", "int8")] = "uint8"
@@ -76,6 +78,7 @@ class QuantizationPolicy:
     float8_excluded: tuple[Operator, ...] = ()
     float8_positions: Count = 0
     weight_blocks: Annotated[tuple[Positive, ...], not_empty()] = (128, 64, 32)
+    rounds_activations: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,26 @@
-"""Matrix products whose weights are integers of four or eight bits, and whose activations are floats.
+"""Matrix products whose weights are integers of four or eight bits, and whose activations are not.
 
-    result[m, n] = stages(bias[n] + Σ over blocks of k:  scale[block, n] · Σ in the block of  x[m, k] · q[k, n])
+    result[m, n] = stages(bias[n] + Σ over blocks of k:  scale[block, n] · Σ in the block of  x[m, k] · (q[k, n] - z))
 
 With few rows such a product waits for its weights, so that they are read once, in the order in which they lie, and
-become floats in registers: a word of 32 bits holds eight codes of one output (or a byte one), and where the processor
-has an instruction for it, a table of sixteen floats turns codes into numbers. The arithmetic is that of floats: nothing
-is rounded but sums. Several rows share what was unpacked.
+are taken apart in registers: a word of 32 bits holds eight codes of four bits of one output, or codes of eight bits.
+Several rows share what was unpacked. How a block is added up depends on what the activations are
+(``weight_only_sums``): floats, or codes of eight bits with a scale for each block (``coded_blocks``), as ONNX Runtime's
+MatMulNBits has it at accuracy level 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.dots import GROUP
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
+from graphpress.backends.tvm.codegen.vectors import FLOAT
+from graphpress.backends.tvm.kernels.coded_blocks import LARGEST
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import chosen, chunks, pieces
 from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
@@ -31,11 +33,7 @@ from graphpress.backends.tvm.kernels.stages import (
     operands_of,
     run_stages,
 )
-
-NIBBLES = 8
-"""Codes of four bits in a word."""
-AHEAD = 4096
-"""Bytes by which weights are asked for before they are read."""
+from graphpress.backends.tvm.kernels.weight_only_sums import NIBBLES, BlockSums, CodeSums, FloatSums, SumsOfRows
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,14 @@ class WeightOnlyProduct:
     """A matrix product with integer weights.
 
     Args:
-        source: floats; its pixels are the rows, its channels the inputs.
+        source: floats, or codes of ``CodedBlocks`` (int8); its pixels are the rows, its channels the inputs.
         store: what it writes.
-        bits: of a code, 4 or 8; in two's complement.
+        bits: of a code, 4 or 8.
         block: inputs that share a scale; they divide the inputs, and are whole words.
         stages: between sums and result.
         rows: that are computed at a time.
         vectors: of outputs that are computed at a time.
+        zero_points: whether each block of an output has one.
     """
 
     source: Plane
@@ -59,22 +58,58 @@ class WeightOnlyProduct:
     stages: tuple[VectorStage, ...] = ()
     rows: int = 1
     vectors: int = 4
+    zero_points: bool = False
+
+    @property
+    def integer(self) -> bool:
+        """Whether codes are multiplied by codes."""
+        return self.source.dtype != FLOAT
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of inputs."""
+        return self.source.channels // self.block
 
     @property
     def step(self) -> int:
         """Inputs whose codes are loaded at once."""
-        return NIBBLES if self.bits == 4 else 1
+        if self.bits == 4:
+            return NIBBLES
+        return GROUP if self.integer else 1
 
     @property
     def element(self) -> str:
         """Type of what holds them."""
-        return "int32" if self.bits == 4 else "int8"
+        return "int8" if self.step == 1 else "int32"
+
+    def offset(self, isa: Isa) -> int:
+        """What is added to codes in two's complement where they are multiplied unsigned."""
+        if not self.integer or (self.bits == 8 and isa.dot.activations != "uint8"):
+            return 0
+        return 1 << self.bits - 1
+
+    def is_exact(self, isa: Isa) -> bool:
+        """Whether the processor adds products of such codes without saturating."""
+        unsigned = isa.dot.activations == "uint8"
+        return not self.integer or not unsigned or ((1 << self.bits) - 1) * LARGEST <= 255 * isa.dot.largest_weight
 
     @property
     def operands(self) -> Sequence[Pointer]:
-        """Source, weights, scales, biases, what the stages read, and the result."""
-        fixed = [Pointer("source", FLOAT), Pointer("weights", self.element), Pointer("scales_of_blocks", FLOAT)]
-        return [*fixed, Pointer("bias", FLOAT), *operands_of(self.stages), Pointer(RESULT, self.store.plane.dtype)]
+        """Source, its scales and sums where it is codes, weights, their scales and zero-points, biases, what the stages
+        read, and the result.
+        """
+        coded = [Pointer("source_scales", FLOAT), Pointer("source_sums", "int32")] if self.integer else []
+        zeros = [Pointer("zeros_of_blocks", "int8")] if self.zero_points else []
+        return [
+            Pointer("source", self.source.dtype),
+            *coded,
+            Pointer("weights", self.element),
+            Pointer("scales_of_blocks", FLOAT),
+            *zeros,
+            Pointer("bias", FLOAT),
+            *operands_of(self.stages),
+            Pointer(RESULT, self.store.plane.dtype),
+        ]
 
     def total_vectors(self, isa: Isa) -> int:
         """Vectors of outputs."""
@@ -111,88 +146,34 @@ class _RowsWriter:
 
     def __init__(self, product: WeightOnlyProduct, place: StageContext, size: tuple[int, int]) -> None:
         self.product, self.place, self.b = product, place, place.b
-        self.lanes, self.isa = place.lanes, place.isa
         self.rows, self.vectors = size
 
     def write(self, corner: Position) -> None:
         """Sums of blocks, scaled into totals, then stages."""
-        b, product, lanes = self.b, self.product, self.lanes
-        totals = b.registers(self.rows * self.vectors * lanes, FLOAT)
-        for row, vector in self._sums():
+        b, product, lanes = self.b, self.product, self.place.lanes
+        totals = SumsOfRows(b, self.rows, self.vectors, lanes, FLOAT)
+        for row, vector in totals.places():
             bias = b.load(self.place.memory["bias"], corner.channel + vector * lanes, lanes)
-            b.store(totals, self._sum(row, vector), bias, lanes)
-        blocks = product.source.channels // product.block
-        start = b.let(corner.image * product.source.size + product.source.at(corner.y, corner.x))
-        with b.loop(blocks, "block") as block:
-            first = b.let(corner.channel * blocks + block * (self.vectors * lanes))
-            self._add_block(totals, start + block * product.block, first)
-        for row, vector in self._sums():
+            totals.set(row, vector, bias)
+        sums = self._block_sums(corner)
+        with b.loop(product.blocks, "block") as block:
+            first = b.let(corner.channel * product.blocks + block * (self.vectors * lanes))
+            sums.add(totals, block, first)
+        for row, vector in totals.places():
             at = Position(corner.image, corner.y, corner.x + row, corner.channel + vector * lanes)
-            total = b.load(totals, self._sum(row, vector), lanes)
+            total = totals.get(row, vector)
             product.store.write(self.place, run_stages(product.stages, self.place, total, at), at)
 
-    def _sums(self) -> Iterator[tuple[int, int]]:
-        return ((row, vector) for row in range(self.rows) for vector in range(self.vectors))
-
-    def _sum(self, row: int, vector: int) -> int:
-        """Where a sum lies among the registers."""
-        return (row * self.vectors + vector) * self.lanes
-
-    def _add_block(self, totals: Memory, start: Expr, first: Expr) -> None:
-        """Add a block of inputs to the totals.
-
-        Args:
-            totals: of the rows.
-            start: where the block begins in the first row.
-            first: its first scale.
-        """
-        b, product, lanes = self.b, self.product, self.lanes
-        sums = b.registers(self.rows * self.vectors * lanes, FLOAT)
-        for row, vector in self._sums():
-            b.store(sums, self._sum(row, vector), splat(0.0, lanes), lanes)
-        steps = product.block // product.step
-        begin = b.let(first * steps)
-        with b.loop(steps, "step") as step:
-            self._step(sums, b.let(start + step * product.step), b.let(begin + step * (self.vectors * lanes)))
-        for vector in range(self.vectors):
-            scale = b.let(b.load(self.place.memory["scales_of_blocks"], first + vector * lanes, lanes))
-            for row in range(self.rows):
-                where = self._sum(row, vector)
-                b.store(totals, where, b.load(totals, where, lanes) + b.load(sums, where, lanes) * scale, lanes)
-
-    def _step(self, sums: Memory, source: Expr, weights: Expr) -> None:
-        """Add the inputs whose codes lie in one word, or byte."""
-        b, lanes, memory = self.b, self.lanes, self.place.memory["weights"]
-        size = np.dtype(self.product.element).itemsize
-        words = [b.let(b.load(memory, weights + vector * lanes, lanes)) for vector in range(self.vectors)]
-        for ahead in range(0, self.vectors * lanes * size, 64):
-            b.prefetch(memory, weights + (AHEAD + ahead) // size)
-        for place in range(self.product.step):
-            numbers = [b.let(self._numbers(word, place)) for word in words]
-            for row in range(self.rows):
-                offset = source + row * self.product.source.stride + place
-                element = b.let(splat(b.load(self.place.memory["source"], offset), lanes))
-                for vector, number in enumerate(numbers):
-                    where = self._sum(row, vector)
-                    b.store(sums, where, b.load(sums, where, lanes) + element * number, lanes)
-
-    def _numbers(self, words: Expr, place: int) -> Expr:
-        """The codes at a place of the words as floats."""
-        lanes = self.lanes
-        if self.product.bits == 8:
-            return words.astype(typed("int32", lanes)).astype(typed(FLOAT, lanes))
-        if self.isa.lookup:
-            shifted = words >> splat(4 * place, lanes, "int32") if place else words
-            return tirx.call_llvm_pure_intrin(typed(FLOAT, lanes), self.isa.lookup, _table(lanes), shifted)
-        raised = words << splat(28 - 4 * place, lanes, "int32") if place < NIBBLES - 1 else words
-        return (raised >> splat(28, lanes, "int32")).astype(typed(FLOAT, lanes))
-
-
-def _table(lanes: int) -> Expr:
-    """The numbers that the codes of four bits are."""
-    code = tirx.Ramp(tirx.const(0, "int32"), tirx.const(1, "int32"), lanes)
-    signed = tirx.Select(code < splat(8, lanes, "int32"), code, code - splat(16, lanes, "int32"))
-    return signed.astype(typed(FLOAT, lanes))
+    def _block_sums(self, corner: Position) -> BlockSums:
+        """How a block is added up."""
+        product, isa = self.product, self.place.isa
+        start = corner.image * product.source.size + product.source.at(corner.y, corner.x)
+        size = self.rows, self.vectors
+        if not product.integer:
+            return FloatSums(self.place, product, self.b.let(start), size)
+        row = (corner.image * product.source.height + corner.y) * product.source.width + corner.x
+        first = self.b.let(row * product.blocks)
+        return CodeSums(self.place, product, self.b.let(start), size, first, product.offset(isa))
 
 
 def packed_codes(product: WeightOnlyProduct, codes: np.ndarray, isa: Isa) -> np.ndarray:
@@ -209,17 +190,29 @@ def packed_codes(product: WeightOnlyProduct, codes: np.ndarray, isa: Isa) -> np.
     inputs, outputs = codes.shape
     filled = np.zeros((inputs, whole_vectors(outputs, isa.lanes)), np.int8)
     filled[:, :outputs] = codes
-    if product.bits == 4:
-        nibbles = (filled.view(np.uint8) & 15).astype(np.uint32).reshape(-1, NIBBLES, filled.shape[1])
-        shifts = np.arange(0, 32, 4, dtype=np.uint32)[:, None]
-        filled = np.bitwise_or.reduce(nibbles << shifts, axis=1).view(np.int32)
+    if product.step > 1:
+        filled = _words(product, filled, isa)
     return _by_block(product, filled, isa)
 
 
-def packed_scales(product: WeightOnlyProduct, scales: np.ndarray, isa: Isa) -> np.ndarray:
-    """Scales ``[blocks of inputs, outputs]`` in the order in which they are read."""
-    filled = np.zeros((scales.shape[0], whole_vectors(scales.shape[1], isa.lanes)), np.float32)
-    filled[:, : scales.shape[1]] = scales
+def _words(product: WeightOnlyProduct, codes: np.ndarray, isa: Isa) -> np.ndarray:
+    """Codes of neighboring inputs as words: from the lowest bits up, or, where words are masked into bytes, those of
+    the first four in the low halves.
+    """
+    masked = product.integer and product.bits == 4
+    places = [
+        place % GROUP * 8 + place // GROUP * 4 if masked else place * product.bits for place in range(product.step)
+    ]
+    unsigned = (codes.view(np.uint8) + np.uint8(product.offset(isa))) & np.uint8((1 << product.bits) - 1)
+    grouped = unsigned.astype(np.uint32).reshape(-1, product.step, codes.shape[1])
+    words: np.ndarray = np.bitwise_or.reduce(grouped << np.array(places, np.uint32)[:, None], axis=1).view(np.int32)
+    return words
+
+
+def packed_by_block(product: WeightOnlyProduct, numbers: np.ndarray, isa: Isa) -> np.ndarray:
+    """Scales or zero-points ``[blocks of inputs, outputs]`` in the order in which they are read."""
+    filled = np.zeros((numbers.shape[0], whole_vectors(numbers.shape[1], isa.lanes)), numbers.dtype)
+    filled[:, : numbers.shape[1]] = numbers
     return _by_block(product, filled, isa)
 
 

@@ -142,6 +142,8 @@ class Lowering:
         done: nodes that were computed along with others.
         batch_axes: where the batch is open, which axis of a value counts samples, of those that have one; None where
             it is fixed.
+        rounds_activations: whether integer weights may multiply activations that were rounded to eight bits.
+        rounded_rows: such activations, by where they lie and how many share a scale: operands of the product.
     """
 
     isa: Isa
@@ -152,6 +154,8 @@ class Lowering:
     forms: dict[Value, dict[FormKey, StoredValue]] = field(default_factory=dict)
     done: set[Node] = field(default_factory=set)
     batch_axes: Mapping[Value, int] | None = None
+    rounds_activations: bool = False
+    rounded_rows: dict[tuple[Source, Plane, int], dict[str, Source]] = field(default_factory=dict)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

@@ -18,15 +18,12 @@ class Factors:
         kernel: ``[outputs, inputs of a group, tap rows, tap columns]``, float32 or int8.
         bias: float32 or int32, per output.
         scales: float32, per output: what integer sums are multiplied by; None for sums of floats.
-        block_scales: float32 ``[blocks of inputs, outputs]``: what codes are multiplied by as they become floats; None
-            where they stay codes, or are floats.
         addend: float32, per output: what is added to integer sums once they are scaled; None for nothing.
     """
 
     kernel: np.ndarray
     bias: np.ndarray
     scales: np.ndarray | None = None
-    block_scales: np.ndarray | None = None
     addend: np.ndarray | None = None
 
 

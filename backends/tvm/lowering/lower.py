@@ -21,8 +21,9 @@ from graphpress.backends.tvm.lowering.rules.generic import lower_generic
 from graphpress.backends.tvm.lowering.windows import halos
 from graphpress.backends.tvm.program import CallerTensor, Program
 from graphpress.backends.tvm.stripes import in_stripes
-from graphpress.ir import Model, Node, Value, is_constant, is_standard, values_of
+from graphpress.ir import Model, Node, Value, is_constant, values_of
 from graphpress.ir.encoding import output_encoding
+from graphpress.ops import operator_key
 
 
 def lower(
@@ -31,6 +32,7 @@ def lower(
     threads: int = 1,
     chosen: KernelChooser = as_it_is,
     batch_axes: Mapping[str, int] | None = None,
+    rounds_activations: bool = False,
 ) -> Program:
     """A model as kernels and buffers.
 
@@ -40,11 +42,13 @@ def lower(
         threads: among which tasks are meant to be shared.
         chosen: turns the knob of a kernel (``tuning``) to another setting than the rules'.
         batch_axes: where the batch is open, which axis of a value counts samples, by name, of those that have one.
+        rounds_activations: whether products with integer weights may round their activations to eight bits in blocks
+            (``QuantizationPolicy``).
 
     Raises:
         ModelError: a node has no kernels; it is named.
     """
-    lowering = Lowering(isa, halos(model.graph), threads, chosen)
+    lowering = Lowering(isa, halos(model.graph), threads, chosen, rounds_activations=rounds_activations)
     if batch_axes is not None:
         named = ((value, batch_axes.get(value.name or "")) for value in values_of(model.graph))
         lowering.batch_axes = {value: axis for value, axis in named if axis is not None}
@@ -64,7 +68,7 @@ def lower(
 def _lower_node(node: Node, lowering: Lowering) -> None:
     """By the operator's rule, which refuses before it makes room for results; else as loops of TVM's."""
     try:
-        rule = RULES.get(node.op_type) if is_standard(node) else None
+        rule = RULES.get(operator_key(node.op_type, node.domain))
         if rule is None:
             raise refused(node, "the operator has no rule")
         rule(node, lowering)

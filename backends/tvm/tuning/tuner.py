@@ -58,11 +58,12 @@ def lower_tuned(
         The program, and notes for the report.
     """
     tuner = Tuner(isa, options.threads, options.tuning, options.decisions, options.cache)
-    program = lower(model, isa, options.threads, tuner.chosen, batch_axes)
+    rounds = options.target.quantization.rounds_activations
+    program = lower(model, isa, options.threads, tuner.chosen, batch_axes, rounds)
     if options.tuning == "rules":
         return program, []
     tuner.measure(program, options.progress)
-    return lower(model, isa, options.threads, tuner.chosen, batch_axes), tuner.notes
+    return lower(model, isa, options.threads, tuner.chosen, batch_axes, rounds), tuner.notes
 
 
 @dataclass

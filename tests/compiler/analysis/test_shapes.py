@@ -265,3 +265,16 @@ def test_contents_are_shared_and_the_model_is_not_changed(build: Any) -> None:
     assert model.graph.initializers["c0"].const_value is weight
     assert np.array_equal(numpy_helper.to_array(ir.to_proto(model).graph.initializer[0]), before)
     assert [item.name for item in model.graph.inputs] == ["x"]
+
+
+def test_packed_products_have_the_shape_of_products(build: Any) -> None:
+    sizes = {"K": 6, "N": 8, "bits": 4, "block_size": 16}
+    codes, scales = build.weight(8, 1, 8), build.weight(8, 1)
+    hidden = build("MatMulNBits", build("Relu", "x"), codes, scales, domain="com.microsoft", **sizes)
+    proto = build.proto({"x": ["N", 3, 6]}, [build("Relu", hidden)])
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    model = ir.from_proto(proto)
+    infer_shapes(model)
+    assert ir.dims_of(value(model, hidden))[1:] == (3, 8)
+    assert value(model, hidden).dtype == ir.DataType.FLOAT
+    assert concrete_shapes(model, {"x": (2, 3, 6)})[hidden] == (2, 3, 8)

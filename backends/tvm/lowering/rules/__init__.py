@@ -13,6 +13,7 @@ from graphpress.backends.tvm.lowering.rules import (
     linear,
     movement,
     normalization,
+    packed_weights,
     padding,
     pooling,
     recurrent,
@@ -34,6 +35,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **linear.RULES,
         **movement.RULES,
         **normalization.RULES,
+        **packed_weights.RULES,
         **padding.RULES,
         **pooling.RULES,
         **recurrent.RULES,
@@ -45,4 +47,4 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **transposed.RULES,
     }
 )
-"""Rules by operator."""
+"""Rules by operator (``operator_key``)."""

@@ -34,7 +34,7 @@ from graphpress.backends.tvm.lowering.operands import last
 from graphpress.backends.tvm.lowering.refusal import refused
 from graphpress.backends.tvm.lowering.rules.matmul import lower_product
 from graphpress.backends.tvm.lowering.rules.rule import Rule
-from graphpress.backends.tvm.lowering.weight_only import emit_weight_only, weight_only_factors
+from graphpress.backends.tvm.lowering.weight_only import coded_matrix, emit_weight_only
 from graphpress.backends.tvm.lowering.windows import window_of
 from graphpress.backends.tvm.lowering.winograd import emit_winograd, winograd_tile
 from graphpress.backends.tvm.program import Constant
@@ -63,18 +63,21 @@ def _linear(node: Node, lowering: Lowering) -> None:
     adder = _adder_of(op)
     bias = _bias_numbers(op, adder)
     integer = _integer_factors(op, source, lowering.isa, bias)
-    factors = integer or weight_only_factors(op, bias) or _float_factors(op, bias)
-    if factors.scales is None and source.codes is not None:
+    coded = coded_matrix(op) if integer is None else None
+    if integer is None and source.codes is not None:
         source = lowering.form(op.data, None, order)
     window = window_of(node, source.plane) if op.is_convolution else TapWindow()
     after = natural(2) if node.op_type == "Gemm" else order
-    target = finish(lowering, adder or node, after, Epilogue(factors.scales, addend=factors.addend))
+    epilogue = Epilogue() if integer is None else Epilogue(integer.scales, addend=integer.addend)
+    target = finish(lowering, adder or node, after, epilogue)
     if adder is not None:
         lowering.done.add(adder)
         target = replace(target, nodes=(node.name or "", *target.nodes))
-    if factors.block_scales is not None:
-        emit_weight_only(lowering, source, target, factors)
-    elif op.groups > 1 and op.groups == source.plane.channels == op.channels_out:
+    if coded is not None:
+        emit_weight_only(lowering, source, target, coded, bias, coded=lowering.rounds_activations)
+        return
+    factors = integer or _float_factors(op, bias)
+    if op.groups > 1 and op.groups == source.plane.channels == op.channels_out:
         _emit_depthwise(lowering, source, target, window, factors)
     elif op.groups == 1 and (m := winograd_tile(source.plane, target.store.plane, window, lowering.isa)):
         emit_winograd(lowering, source, target, window, factors, m)

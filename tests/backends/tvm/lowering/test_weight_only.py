@@ -7,11 +7,13 @@ import pytest
 from kernel_checks.graphs import compiled_outputs, graph
 
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
+from graphpress.backends.tvm.artifact import write_library
+from graphpress.backends.tvm.kernels.coded_blocks import CodedBlocks
 from graphpress.backends.tvm.kernels.weight_only import WeightOnlyProduct
 from graphpress.backends.tvm.lowering.lower import lower
 from graphpress.manager.contract import Context
 from graphpress.passes.quantize.quantize_weights import QuantizeWeights
-from graphpress.runtime import Session
+from graphpress.runtime import CompiledModel, Session
 from graphpress.targets import load_target
 
 TEXT = """(float[1,3,64] x) => (float[3,40] z) {
@@ -43,3 +45,17 @@ def test_quantized_weights_stay_quantized(dtype, newest, tmp_path):
     expected = Session(delivered, optimization="none").run(feed)["z"]
     result = compiled_outputs(model, feed, newest, tmp_path)["z"]
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["int4", "int8"])
+def test_activations_are_rounded_to_eight_bits_where_the_target_rounds_them(dtype, newest, tmp_path):
+    model, feed = network(), {"x": np.random.default_rng(1).standard_normal((1, 3, 64)).astype(np.float32)}
+    original, target = network(), load_target("cpu")
+    QuantizeWeights(dtype=dtype, block_size=32).run(model, Context(target=target, original=original))
+    assert not any(isinstance(step.kernel, CodedBlocks) for step in lower(model, newest).steps)
+    program = lower(model, newest, rounds_activations=target.quantization.rounds_activations)
+    assert sum(isinstance(step.kernel, CodedBlocks) for step in program.steps) == 2
+    write_library(program, newest, tmp_path)
+    result = CompiledModel(tmp_path, 1).run(feed)["z"]
+    expected = Session(OnnxRuntimeBackend().prepare(model, target).delivered, optimization="none").run(feed)["z"]
+    assert 0 < np.abs(result - expected).max() < 0.02 * np.abs(expected).max()
