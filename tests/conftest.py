@@ -8,10 +8,12 @@ import pstats
 import wave
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from brief_timing import BRIEF_SECONDS, measure_briefly
 from hypothesis import HealthCheck, settings
 from onnx import helper, numpy_helper
 
@@ -22,11 +24,15 @@ from graphpress.coupling.kept import Kept
 from graphpress.driver.config import rivals_of
 from graphpress.errors import BackendError
 from graphpress.ir import Model, Value, clone, constant, from_proto, is_constant, serialize, to_proto
-from graphpress.runtime import Session
+from graphpress.runtime import Session, measure
 
 # How fast inputs are generated depends on how busy the machine is, and says nothing of the code.
 settings.register_profile("graphpress", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 settings.load_profile("graphpress")
+
+
+CHILDREN = str(Path(__file__).parent / "support" / "children")
+"""On the path of processes that tests start."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -53,6 +59,17 @@ def _without_rivals_in_other_processes(request: pytest.FixtureRequest, monkeypat
     """So do processes that a test starts: they find no C compiler, without which the rival compiles nothing."""
     if "rivals" not in request.fixturenames and "backends/tvm" not in request.path.as_posix():
         monkeypatch.setenv("CC", "no-compiler-in-tests")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _measured_briefly() -> Iterator[None]:
+    """Speed is measured for moments only, here and in processes that tests start; tests of speed say how long."""
+    measure_briefly(measure)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("driver.choice.MEASURED_SECONDS", "allocation.speedup.SECONDS", "allocation.speedup.LONG_SECONDS"):
+            patch.setattr(f"graphpress.{name}", BRIEF_SECONDS["seconds"])
+        patch.setenv("PYTHONPATH", CHILDREN, prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture

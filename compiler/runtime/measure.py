@@ -63,7 +63,7 @@ def compare_latency(a: Callable[[], object], b: Callable[[], object], *, seconds
 
     Calls shorter than 2 ms are repeated within a sample, so that the clock's own cost does not count.
     """
-    repeats = [_repeats(call) for call in (a, b)]
+    repeats = [repeats_of(call) for call in (a, b)]
     times: list[tuple[float, float]] = []
     deadline = time.perf_counter() + seconds
     most = int(MAX_ROUNDS_A_SECOND * seconds)
@@ -96,7 +96,7 @@ def compare_alone(
 
 def _samples(call: Callable[[], object], seconds: float, count: int | None = None) -> list[float]:
     """Times of single calls in seconds: for about so long, or so many."""
-    repeats, times = _repeats(call), list[float]()
+    repeats, times = repeats_of(call), list[float]()
     deadline, least = time.perf_counter() + seconds, count or MIN_ROUNDS
     while len(times) < least or (count is None and time.perf_counter() < deadline):
         times.append(_time(call, repeats))
@@ -137,7 +137,7 @@ def undisturbed_latency(call: Callable[[], object], *, seconds: float = 1.0, war
 
 def call_times(call: Callable[[], object], *, seconds: float, warm_up: float = WARM_UP_SECONDS) -> list[float]:
     """Times of one call in seconds, for about ``seconds``, after a warm-up of so many seconds."""
-    repeats, times = _repeats(call, warm_up), list[float]()
+    repeats, times = repeats_of(call, warm_up=warm_up), list[float]()
     deadline = time.perf_counter() + seconds
     most = int(MAX_ROUNDS_A_SECOND * seconds)
     while len(times) < MIN_ROUNDS or (time.perf_counter() < deadline and len(times) < most):
@@ -145,7 +145,7 @@ def call_times(call: Callable[[], object], *, seconds: float, warm_up: float = W
     return times
 
 
-def _repeats(call: Callable[[], object], warm_up: float = WARM_UP_SECONDS) -> int:
+def repeats_of(call: Callable[[], object], *, warm_up: float = WARM_UP_SECONDS) -> int:
     """Warm up, and find how often to call for one sample."""
     call()
     started, calls = time.perf_counter(), 0

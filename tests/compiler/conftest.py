@@ -125,7 +125,7 @@ def backends(monkeypatch):
 def network_file(tmp_path_factory):
     """A ResNet-20 for images of 16 by 16."""
     file = tmp_path_factory.mktemp("models") / "net.onnx"
-    save(build("resnet", depth=20, stem="cifar", width=16, image=16), file)
+    save(build("resnet", depth=8, stem="cifar", width=16, image=16), file)
     return file
 
 

@@ -1,7 +1,6 @@
 """Nothing is delivered that is not what it must be: checked on what was compiled, whatever came before it."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +16,6 @@ from graphpress.errors import ModelError
 from graphpress.evaluation import score_model
 from graphpress.manager import registry
 from graphpress.manager.contract import Outcome, Pass
-from graphpress.runtime import compare_latency
 
 FLOAT = TensorProto.FLOAT
 
@@ -48,10 +46,8 @@ def rows():
 
 
 @pytest.fixture
-def optimize(tmp_path, monkeypatch, rows):
-    """Run on a model in memory, with short timing."""
-    briefly = partial(compare_latency, seconds=0.05)
-    monkeypatch.setattr("graphpress.driver.choice.compare_latency", lambda a, b, **_: briefly(a, b))
+def optimize(tmp_path, rows):
+    """Run on a model in memory."""
 
     def run(model, data=rows, **options):
         options = {"threads": 1, "allow_worse": True, **options}

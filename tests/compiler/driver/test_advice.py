@@ -13,12 +13,11 @@ from graphpress.ir.encoding import AffineEncoding, override_use, request_compute
 from graphpress.manager.evaluator import EvaluationResult
 from graphpress.manager.recipe import from_text
 from graphpress.models import build
-from graphpress.runtime import Session, compare_latency
+from graphpress.runtime import Session
 
 
 @pytest.fixture
-def optimize(network_file, tmp_path, monkeypatch, images):
-    monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.05))
+def optimize(network_file, tmp_path, images):
     options = {"data": images, "metric": "cosine", "max_drop": 0.0, "output": tmp_path / "out", "force": True}
     return partial(graphpress.optimize, network_file, **options)
 

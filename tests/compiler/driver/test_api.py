@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import tomllib
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +16,13 @@ from graphpress.errors import DataError, ModelError, UsageError
 from graphpress.ir import load
 from graphpress.manager.gate import Comparison
 from graphpress.passes.quantize.quantize import Quantize
-from graphpress.runtime import compare_latency
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def optimize(network_file, images, tmp_path, monkeypatch):
-    """Run on the small network, with short timing; every run writes another folder."""
-    monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.5))
+def optimize(network_file, images, tmp_path):
+    """Run on the small network; every run writes another folder."""
 
     def run(model=network_file, data=images, output=None, **options):
         folder = output or tmp_path / f"out{len(list(tmp_path.glob('out*')))}"

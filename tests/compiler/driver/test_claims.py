@@ -1,7 +1,5 @@
 """Annotations in a file are claims: believed where the file computes the same, else dropped with a word."""
 
-from functools import partial
-
 import numpy as np
 import onnx
 import pytest
@@ -19,7 +17,7 @@ from graphpress.ir.encoding import (
     set_encoding,
     set_float_type,
 )
-from graphpress.runtime import Session, compare_latency
+from graphpress.runtime import Session
 
 STEP = 0.02
 ON_GRID = AffineEncoding("int8", np.float32(STEP))
@@ -78,10 +76,8 @@ def lost(model):
 
 
 @pytest.fixture
-def optimize(tmp_path, monkeypatch):
+def optimize(tmp_path):
     """Annotate, save and clean up; the input file and the result."""
-    briefly = partial(compare_latency, seconds=0.05)
-    monkeypatch.setattr("graphpress.driver.choice.compare_latency", lambda a, b, **_: briefly(a, b))
 
     def run(*annotations, opset=17, **options):
         annotated = model(opset)

@@ -1,20 +1,17 @@
 """Warnings that make every figure doubtful reach the report, the terminal and whoever runs quietly."""
 
 import json
-from functools import partial
 
 import numpy as np
 import pytest
 
 from graphpress.cli.main import main
 from graphpress.driver.doubts import raw_inputs
-from graphpress.runtime import compare_latency
 
 
 @pytest.fixture
-def words(network_file, tmp_path, monkeypatch):
+def words(network_file, tmp_path):
     """A run on images that nobody scaled, with labels that mean nothing."""
-    monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.05))
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (40, 3, 16, 16)).astype(np.float32)
     images[0, 0, 0, 0] = 255

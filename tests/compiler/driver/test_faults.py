@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 import graphpress
 from graphpress.errors import PassError, ResourceError
 from graphpress.manager.contract import Pass
-from graphpress.runtime import compare_latency
 
 
 @dataclass(frozen=True)
@@ -34,9 +32,8 @@ class Full(Pass):
 
 
 @pytest.fixture
-def optimize(network_file, tmp_path, monkeypatch):
+def optimize(network_file, tmp_path):
     """Clean up the small network with a further pass."""
-    monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.1))
 
     def run(*passes, **options):
         return graphpress.optimize(network_file, passes=["cleanup", *passes], output=tmp_path / "out", **options)

@@ -1,7 +1,5 @@
 """Models with large results: few samples at once, and a session that holds no memory between its uses."""
 
-from functools import partial
-
 import numpy as np
 import onnx
 import onnx.parser
@@ -10,7 +8,7 @@ from onnx import numpy_helper
 
 import graphpress
 from graphpress.data import load_dataset
-from graphpress.runtime import Session, compare_latency
+from graphpress.runtime import Session
 
 RNG = np.random.default_rng(0)
 TEXT = '<ir_version: 8, opset_import: ["": 17]> g (float[N,1,32,32] x) => (float y) { h = Conv(x, w) y = Relu(h) }'
@@ -38,7 +36,6 @@ def batches(monkeypatch):
         return run(self, feed, **options)
 
     monkeypatch.setattr(Session, "run", spy)
-    monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.05))
     return sizes
 
 

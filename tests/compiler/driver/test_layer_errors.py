@@ -6,14 +6,12 @@ import pytest
 
 import graphpress
 from graphpress.errors import ModelError
-from graphpress.runtime import compare_latency
 
 HEADING = "the error of each layer was not measured: "
 
 
 @pytest.fixture
-def optimize(network_file, images, tmp_path, monkeypatch):
-    monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.05))
+def optimize(network_file, images, tmp_path):
     settings = {"threads": 1, "max_drop": None, "allow_worse": True, "recipe": "int8", "output": tmp_path / "out"}
     return partial(graphpress.optimize, network_file, data=images, **settings)
 

@@ -4,7 +4,6 @@ import subprocess
 import sys
 import textwrap
 import weakref
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -15,21 +14,19 @@ import pytest
 from onnx import numpy_helper
 
 import graphpress
-from graphpress.runtime import compare_alone, compare_latency, session
+from graphpress.runtime import session
 
 MODULES = [import_module(f"graphpress.{name}") for name in ("runtime.session", "driver.choice", "evaluation.evaluate")]
 
 
 @pytest.fixture
-def optimize(network_file, images, tmp_path, monkeypatch):
-    """Run on the small network and an Identity, with short timing."""
+def optimize(network_file, images, tmp_path):
+    """Run on the small network and an Identity."""
     proto = onnx.load(network_file)
     proto.graph.node.insert(0, onnx.helper.make_node("Identity", ["input"], ["copied"]))
     proto.graph.node[1].input[0] = "copied"
     file = tmp_path / "net.onnx"
     onnx.save(proto, file)
-    monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.2))
-    monkeypatch.setattr("graphpress.driver.choice.compare_alone", partial(compare_alone, seconds=0.2))
 
     def run(passes, output):
         options = {"threads": 1, "allow_worse": True, "max_drop": None}
@@ -103,18 +100,15 @@ WIDTH, COUNT = 1024, 24
 
 MEASURED = """
     import re, sys
-    from functools import partial
     from pathlib import Path
     import graphpress
-    from graphpress.driver import choice
+    import graphpress.driver.choice
 
     file, data, passes = sys.argv[1:]
     for name, value in {"KEPT_BYTES": 1 << 22, "LARGE_FILE_BYTES": 1 << 22}.items():
         for module in ("runtime.session", "driver.choice", "evaluation.evaluate", "ir.files", "ir.weights"):
             if hasattr(sys.modules[f"graphpress.{module}"], name):
                 setattr(sys.modules[f"graphpress.{module}"], name, value)
-    for name in ("compare_alone", "compare_latency"):
-        setattr(choice, name, partial(getattr(choice, name), seconds=0.1))
 
     def resident(key):
         return 1024 * int(re.search(key + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

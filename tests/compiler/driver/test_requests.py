@@ -13,7 +13,6 @@ from graphpress.cli.main import main
 from graphpress.ir import Refusal
 from graphpress.manager.contract import Outcome, Pass
 from graphpress.passes.quantize.quantize_weights import QuantizeWeights
-from graphpress.runtime import compare_latency
 
 WOULD_RUN = (
     "the pass quantize_weights was not done: this target has no int4 kernels "
@@ -45,9 +44,8 @@ class Helper(Picky):
 
 
 @pytest.fixture
-def optimize(network_file, tmp_path, monkeypatch):
+def optimize(network_file, tmp_path):
     """A quick run on the small network."""
-    monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.1))
     return partial(graphpress.optimize, network_file, output=tmp_path / "out", force=True)
 
 

@@ -8,7 +8,7 @@ import graphpress
 from graphpress.evaluation import score_model
 from graphpress.ir import count_nodes, load, save, to_proto
 from graphpress.models import build
-from graphpress.runtime import PairedTiming, compare_latency
+from graphpress.runtime import PairedTiming
 from graphpress.runtime.pairs import LEAST_PAIRS, MOST_PAIRS
 
 SIZES = {
@@ -109,7 +109,6 @@ def test_nothing_is_scored_twice_on_the_same_samples(network_file, images, tmp_p
 
     for module in ("graphpress.driver.job", "graphpress.manager.evaluator"):
         monkeypatch.setattr(f"{module}.score_model", noted)
-    monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.05))
     data = dict.fromkeys(parts, images) if parts else images
     result = graphpress.optimize(
         network_file, passes=passes, data=data, output=tmp_path / "out", threads=1, max_drop=None, allow_worse=True

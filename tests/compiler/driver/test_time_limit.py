@@ -13,7 +13,6 @@ from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes.quantize.quantize_weights import QuantizeWeights
 from graphpress.passes.training.distill import Distill
 from graphpress.progress import Silent
-from graphpress.runtime import compare_latency
 
 LIMIT = 8.0
 
@@ -39,8 +38,7 @@ class EndlessRecovery(Endless):
 
 
 @pytest.fixture
-def optimize(network_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.05))
+def optimize(network_file, tmp_path):
     return partial(graphpress.optimize, network_file, output=tmp_path / "out", allow_worse=True, time_limit=LIMIT)
 
 

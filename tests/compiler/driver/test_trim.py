@@ -1,7 +1,6 @@
 """Of lossless passes those that make the result worse are left out, and only those."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +12,6 @@ import graphpress
 from graphpress.driver.trim import MOST_CULPRITS, culprits
 from graphpress.ir import Editor
 from graphpress.manager.contract import Outcome, Pass
-from graphpress.runtime import compare_latency
 from graphpress.runtime.pairs import LEAST_LARGE
 
 WIDTH = 192
@@ -78,7 +76,6 @@ def model():
 
 @pytest.fixture
 def optimize(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("graphpress.driver.choice.compare_latency", partial(compare_latency, seconds=0.05))
     for name in ("LEAST_PAIRS", "MOST_PAIRS"):
         monkeypatch.setattr(f"graphpress.runtime.pairs.{name}", LEAST_LARGE)
 
