@@ -10,7 +10,7 @@ from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder
 from graphpress.backends.tvm.codegen.functions import cos, erf, exp, log, log1p, sigmoid, sin, tanh
-from graphpress.backends.tvm.codegen.vectors import clamped, splat
+from graphpress.backends.tvm.codegen.vectors import clamped, splat, typed
 
 
 def _swish(b: KernelBuilder, x: Expr, lanes: int, alpha: float = 1.0) -> Expr:
@@ -114,6 +114,35 @@ def _round(b: KernelBuilder, x: Expr, lanes: int) -> Expr:
     return tirx.nearbyint(x)
 
 
+def truth(condition: Expr, lanes: int) -> Expr:
+    """1 where a condition holds, else 0."""
+    return tirx.Select(condition, splat(1.0, lanes), splat(0.0, lanes))
+
+
+def _not(b: KernelBuilder, x: Expr, lanes: int) -> Expr:
+    return truth(x == splat(0.0, lanes), lanes)
+
+
+def _is_nonzero(b: KernelBuilder, x: Expr, lanes: int) -> Expr:
+    """What is no number is true."""
+    return tirx.Select(x == splat(0.0, lanes), splat(0.0, lanes), splat(1.0, lanes))
+
+
+def _is_nan(b: KernelBuilder, x: Expr, lanes: int) -> Expr:
+    """By its bits: compilers take a number to equal itself."""
+    magnitude = tirx.reinterpret(typed("int32", lanes), x) & splat(0x7FFFFFFF, lanes, "int32")
+    return truth(magnitude > splat(0x7F800000, lanes, "int32"), lanes)
+
+
+def _is_inf(b: KernelBuilder, x: Expr, lanes: int, negative: float = 1.0, positive: float = 1.0) -> Expr:
+    below = truth(x == splat(float("-inf"), lanes), lanes) * splat(negative, lanes)
+    return below + truth(x == splat(float("inf"), lanes), lanes) * splat(positive, lanes)
+
+
+def _identity(b: KernelBuilder, x: Expr, lanes: int) -> Expr:
+    return x
+
+
 FUNCTIONS: Mapping[str, Callable[..., Expr]] = MappingProxyType(
     {
         "abs": _abs,
@@ -128,10 +157,15 @@ FUNCTIONS: Mapping[str, Callable[..., Expr]] = MappingProxyType(
         "gelu_tanh": _gelu_tanh,
         "hard_sigmoid": _hard_sigmoid,
         "hard_swish": _hard_swish,
+        "identity": _identity,
+        "is_inf": _is_inf,
+        "is_nan": _is_nan,
+        "is_nonzero": _is_nonzero,
         "leaky_relu": _leaky_relu,
         "log": log,
         "mish": _mish,
         "neg": _neg,
+        "not": _not,
         "reciprocal": _reciprocal,
         "round": _round,
         "selu": _selu,
@@ -172,7 +206,43 @@ def _prelu(b: KernelBuilder, x: Expr, y: Expr, lanes: int) -> Expr:
     return tirx.Select(x < splat(0.0, lanes), x * y, x)
 
 
+def _equal(b: KernelBuilder, x: Expr, y: Expr, lanes: int) -> Expr:
+    return truth(x == y, lanes)
+
+
+def _less(b: KernelBuilder, x: Expr, y: Expr, lanes: int) -> Expr:
+    return truth(x < y, lanes)
+
+
+def _less_or_equal(b: KernelBuilder, x: Expr, y: Expr, lanes: int) -> Expr:
+    return truth(x <= y, lanes)
+
+
+def _greater(b: KernelBuilder, x: Expr, y: Expr, lanes: int) -> Expr:
+    return truth(x > y, lanes)
+
+
+def _greater_or_equal(b: KernelBuilder, x: Expr, y: Expr, lanes: int) -> Expr:
+    return truth(x >= y, lanes)
+
+
+def _xor(b: KernelBuilder, x: Expr, y: Expr, lanes: int) -> Expr:
+    return truth(x != y, lanes)
+
+
 BINARY_FUNCTIONS: Mapping[str, Callable[[KernelBuilder, Expr, Expr, int], Expr]] = MappingProxyType(
-    {"div": _div, "max": _max, "min": _min, "mul": _mul, "prelu": _prelu}
+    {
+        "div": _div,
+        "equal": _equal,
+        "greater": _greater,
+        "greater_or_equal": _greater_or_equal,
+        "less": _less,
+        "less_or_equal": _less_or_equal,
+        "max": _max,
+        "min": _min,
+        "mul": _mul,
+        "prelu": _prelu,
+        "xor": _xor,
+    }
 )
-"""Functions of two numbers beside sums, by name."""
+"""Functions of two numbers beside sums, by name; what is true is 1, and what is false 0."""

@@ -2,6 +2,7 @@
 
 Combine    f(vector, (other - zero_point) · unit)      the other spread over rows, pixels or channels where it has one
 Gate       vector · stages(vector)                     x · sigmoid(x) where both are nodes, each rounded to codes
+Choose     one of two where a third is true            the vector is any of the three
 """
 
 from __future__ import annotations
@@ -13,10 +14,39 @@ from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr
 from graphpress.backends.tvm.codegen.operators import BINARY_FUNCTIONS
-from graphpress.backends.tvm.codegen.vectors import FLOAT, splat
+from graphpress.backends.tvm.codegen.vectors import splat
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import Position, StageContext, VectorStage, operands_of, run_stages
+
+
+@dataclass(frozen=True)
+class Operand:
+    """Another operand of a function of several: real numbers, wherever it lies in codes.
+
+    Args:
+        plane: layout of it: an activation, or a constant that all images share.
+        name: of the pointer.
+        unit: of its numbers.
+        zero_point: of its codes.
+    """
+
+    plane: Plane
+    name: str
+    unit: float = 1.0
+    zero_point: int = 0
+
+    @property
+    def pointer(self) -> Pointer:
+        """What a kernel reads it from."""
+        return Pointer(self.name, self.plane.dtype)
+
+    def read(self, place: StageContext, position: Position) -> Expr:
+        """A vector of it, in float32."""
+        numbers = place.activation(self.name, self.plane, position)
+        if self.zero_point:
+            numbers = numbers - splat(float(self.zero_point), place.lanes)
+        return numbers if self.unit == 1.0 else numbers * splat(self.unit, place.lanes)
 
 
 @dataclass(frozen=True)
@@ -46,11 +76,7 @@ class Combine:
 
     def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
         """In float32."""
-        other = place.activation(self.operand, self.plane, position)
-        if self.zero_point:
-            other = other - splat(float(self.zero_point), place.lanes)
-        if self.unit != 1.0:
-            other = other * splat(self.unit, place.lanes)
+        other = Operand(self.plane, self.operand, self.unit, self.zero_point).read(place, position)
         pair = [place.b.let(vector), place.b.let(other)]
         first, second = reversed(pair) if self.swapped else pair
         return BINARY_FUNCTIONS[self.function](place.b, first, second, place.lanes)
@@ -79,24 +105,24 @@ class Gate:
 
 @dataclass(frozen=True)
 class Choose:
-    """One of two operands where a third is true: the vector is the condition.
+    """One of two numbers where a third is true: the vector is one of the three.
 
     Args:
-        planes: layouts of what is taken where it is true, and where it is false.
-        names: of both.
+        place: of the vector among condition, what is taken where it holds, and what is taken elsewhere.
+        others: the other two, in their order.
     """
 
-    planes: tuple[Plane, Plane]
-    names: tuple[str, str]
+    place: int
+    others: tuple[Operand, Operand]
 
     @property
     def operands(self) -> Sequence[Pointer]:
-        """Both operands."""
-        return [Pointer(name, plane.dtype) for name, plane in zip(self.names, self.planes, strict=True)]
+        """Both others."""
+        return [other.pointer for other in self.others]
 
     def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
-        """Both are read."""
-        taken, other = (
-            place.activation(name, plane, position) for name, plane in zip(self.names, self.planes, strict=True)
-        )
-        return tirx.Select(vector != splat(0.0, place.lanes, FLOAT), taken, other)
+        """All three are there."""
+        three = [other.read(place, position) for other in self.others]
+        three.insert(self.place, vector)
+        condition, taken, other = three
+        return tirx.Select(condition != splat(0.0, place.lanes), taken, other)

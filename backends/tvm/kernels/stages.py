@@ -71,16 +71,27 @@ class StageContext:
         """A vector of another activation as float32; codes as the numbers that they are. A single channel is spread."""
         if plane.channels == 1:
             number = self.b.load(self.memory[operand], replace(position, channel=0).within(plane))
-            return splat(number if plane.dtype == FLOAT else as_numbers(number, 1), self.lanes)
+            return splat(as_numbers(number, 1, plane.dtype), self.lanes)
         vector = self.b.load(self.memory[operand], position.within(plane), self.lanes)
-        return vector if plane.dtype == FLOAT else as_numbers(vector, self.lanes)
+        return as_numbers(vector, self.lanes, plane.dtype)
 
 
-def as_numbers(codes: Expr, lanes: int, dtype: str = "uint8") -> Expr:
-    """Codes, or integers of another type, as float32."""
-    if dtype == "int64":
-        return codes.astype(typed(FLOAT, lanes))
-    return codes.astype(typed("int32", lanes)).astype(typed(FLOAT, lanes))
+BELOW_INT32 = ("bool", "uint8", "int8", "uint16", "int16")
+"""Types that become int32 on their way to float32, which takes fewer instructions."""
+
+
+def as_numbers(vector: Expr, lanes: int, dtype: str = "uint8") -> Expr:
+    """Codes, or numbers of another type, as float32."""
+    if dtype == FLOAT:
+        return vector
+    widened = vector.astype(typed("int32", lanes)) if dtype in BELOW_INT32 else vector
+    return widened.astype(typed(FLOAT, lanes))
+
+
+def as_elements(vector: Expr, lanes: int, dtype: str) -> Expr:
+    """Float32 as elements of a type that holds them: floats are rounded, integers are so already."""
+    whole = vector.astype(typed("int32", lanes)) if dtype in BELOW_INT32 else vector
+    return whole.astype(typed(dtype, lanes))
 
 
 def numbers_in(vector: Expr, lanes: int, dtype: str, zero_point: int = 0) -> Expr:
@@ -378,8 +389,10 @@ class Destination:
 
     def write(self, place: StageContext, vector: Expr, position: Position, step: int = 1) -> None:
         """Write one vector, its elements ``step`` apart; codes are what it holds, rounded, plus the zero-point."""
-        if self.plane.dtype != FLOAT:
+        if self.plane.dtype == place.isa.dot.activations:
             vector = self._mapped(place, place.isa.codes(vector, self.zero_point, place.lanes), place.lanes)
+        elif self.plane.dtype != FLOAT:
+            vector = as_elements(vector, place.lanes, self.plane.dtype)
         place.b.store(place.memory[RESULT], position.within(self.plane), vector, place.lanes, step)
 
     def write_all(self, place: StageContext, runs: Sequence[VectorRun]) -> None:

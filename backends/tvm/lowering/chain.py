@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from graphpress.backends.tvm.lowering.operators import affine_of, binary_of, function_of
+from graphpress.backends.tvm.lowering.operators import affine_of, binary_of, function_of, other_operands
 from graphpress.ir import Node, Value, is_constant, is_standard, scalar, static_shape
 from graphpress.ir.encoding import Encoding, read_encoding
 
@@ -26,13 +26,13 @@ class Link(NamedTuple):
     Args:
         node: the node.
         encoding: in which it reads what comes before it; None for floats.
-        other: index of its other operand, if it has one.
+        others: indices of its other operands, if it has any.
         gate: the node that computes the other operand from what comes before, along with it.
     """
 
     node: Node
     encoding: Encoding | None
-    other: int | None = None
+    others: tuple[int, ...] = ()
     gate: Node | None = None
 
     @property
@@ -43,7 +43,7 @@ class Link(NamedTuple):
     @property
     def is_pointwise(self) -> bool:
         """Whether it makes the same of all equal numbers: no other operand has a say, and no channel is special."""
-        return (self.other is None or self.gate is not None) and affine_of(self.node) is None
+        return (not self.others or self.gate is not None) and affine_of(self.node) is None
 
 
 def chain_behind(value: Value, is_there: Callable[[Value], bool]) -> list[Link]:
@@ -66,12 +66,12 @@ def chain_behind(value: Value, is_there: Callable[[Value], bool]) -> list[Link]:
 
 def _link(node: Node, index: int, value: Value, is_there: Callable[[Value], bool]) -> Link | None:
     encoding = read_encoding(node, index)
-    if binary_of(node) is not None:
-        other = node.inputs[1 - index]
+    if others := other_operands(node, index):
+        operands = [node.inputs[other] for other in others]
         same = static_shape(node.outputs[0]) == static_shape(value)
-        ready = other is not None and (is_constant(other) or is_there(other))
+        ready = all(other is not None and (is_constant(other) or is_there(other)) for other in operands)
         spread = node.op_type != "PRelu" or index == 0
-        return Link(node, encoding, 1 - index) if same and ready and spread else None
+        return Link(node, encoding, others) if same and ready and spread else None
     if (function_of(node) is not None or affine_of(node) is not None) and index == 0:
         return Link(node, encoding)
     if is_standard(node, *CLAMPS) and index == 0 and limits_of(node) is not None:
@@ -88,7 +88,7 @@ def _gate(value: Value, readers: Sequence[Reader]) -> Link | None:
         alone = not result.is_graph_output() and [use.node for use in result.uses()] == [product]
         if alone and binary_of(product) == "mul" and function_of(gate) is not None:
             encoding = read_encoding(product, index)
-            return Link(product, encoding, 1 - index, gate) if _alike(encoding, read_encoding(gate, 0)) else None
+            return Link(product, encoding, (1 - index,), gate) if _alike(encoding, read_encoding(gate, 0)) else None
     return None
 
 

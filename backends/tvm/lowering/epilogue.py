@@ -6,11 +6,13 @@ are written, where nothing but clamps lies between, so that integers are rounded
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
-from graphpress.backends.tvm.kernels.combine import Combine, Gate
+from graphpress.backends.tvm.kernels.combine import Choose, Combine, Gate, Operand
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import (
     TABLE,
@@ -33,6 +35,14 @@ REAL = 1.0
 """The unit of plain numbers."""
 ADDEND = "addend"
 """Name of the operand that holds what is added to scaled sums."""
+
+
+class OtherOperand(NamedTuple):
+    """Another operand of a stage: where it lies, its layout, and its codes; None for floats."""
+
+    memory: Source
+    plane: Plane
+    codes: Codes | None
 
 
 @dataclass
@@ -177,6 +187,22 @@ class Epilogue:
             self.unit = _single(self.unit * unit)
         else:
             self.stages.append(Combine(function, plane, name, unit, zero, not comes_first))
+
+    def choose(self, others: Mapping[int, OtherOperand]) -> None:
+        """One of two numbers where a third is true, of which the numbers are one; real numbers.
+
+        Args:
+            others: the other two by their place among condition, what is taken where it holds, and what is elsewhere.
+        """
+        self.into(REAL)
+        (place,) = {0, 1, 2} - set(others)
+        read = []
+        for _, (memory, plane, codes) in sorted(others.items()):
+            unit, zero_point = (REAL, 0) if codes is None else (codes.scale, codes.zero_point)
+            read.append(Operand(plane, self._operand(), unit, zero_point))
+            self.operands[read[-1].name] = memory
+        first, second = read
+        self.stages.append(Choose(place, (first, second)))
 
     def add_codes(
         self, other: Source, plane: Plane, before: Codes, others: Codes, after: Codes, comes_first: bool

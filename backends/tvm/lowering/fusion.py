@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from graphpress.backends.tvm.kernels.stages import Destination
 from graphpress.backends.tvm.lowering.chain import CLAMPS, Link, chain_behind, limits_of
 from graphpress.backends.tvm.lowering.codes import Codes
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
-from graphpress.backends.tvm.lowering.epilogue import REAL, Epilogue
+from graphpress.backends.tvm.lowering.epilogue import REAL, Epilogue, OtherOperand
 from graphpress.backends.tvm.lowering.layout import Order
 from graphpress.backends.tvm.lowering.operators import affine_of, binary_of, function_of
 from graphpress.backends.tvm.lowering.spreading import spread_numbers, spread_operand
@@ -103,11 +103,11 @@ def _append(
     if link.gate is not None:
         function = function_of(link.gate)
         assert function is not None
-        assert link.other is not None
-        epilogue.gate(function, lowering.codes(link.gate.outputs[0], read_encoding(link.node, link.other)))
-    elif link.other is not None:
-        other = spread_operand(lowering, link.node, link.other, shape_of(link.node.outputs[0]), order)
-        combine(epilogue, link.node, link.other, other, (before, after))
+        epilogue.gate(function, lowering.codes(link.gate.outputs[0], read_encoding(link.node, *link.others)))
+    elif link.others:
+        shape = shape_of(link.node.outputs[0])
+        others = {index: spread_operand(lowering, link.node, index, shape, order) for index in link.others}
+        combine(epilogue, link.node, others, (before, after))
     else:
         apply(epilogue, lowering, link.node, order)
 
@@ -138,19 +138,22 @@ def apply(epilogue: Epilogue, lowering: Lowering, node: Node, order: Order) -> N
 
 
 def combine(
-    epilogue: Epilogue, node: Node, index: int, other: StoredValue, grids: tuple[Codes | None, Codes | None]
+    epilogue: Epilogue, node: Node, others: Mapping[int, StoredValue], grids: tuple[Codes | None, Codes | None]
 ) -> None:
-    """A function of the numbers and another operand.
+    """A function of the numbers and other operands.
 
     Args:
         epilogue: the numbers so far.
         node: the function.
-        index: of the other operand.
-        other: the operand.
+        others: the other operands by their index.
         grids: codes of the numbers, and those that the result becomes with nothing but clamps between; None for floats.
     """
-    function, comes_first = binary_of(node), index == 1
-    assert function is not None
+    if (function := binary_of(node)) is None:
+        operands = {index: OtherOperand(other.memory, other.plane, other.codes) for index, other in others.items()}
+        epilogue.choose(operands)
+        return
+    ((index, other),) = others.items()
+    comes_first = index == 1
     before, after = grids
     if function == "sub":
         epilogue.subtract(other.memory, other.plane, other.codes, comes_first)

@@ -64,10 +64,55 @@ BINARY: Mapping[str, str] = MappingProxyType(
 )
 """Functions of two numbers, by operator: sums, and keys of ``BINARY_FUNCTIONS``."""
 
+PREDICATES: Mapping[str, tuple[str, tuple[tuple[str, int], ...]]] = MappingProxyType(
+    {
+        "IsInf": ("is_inf", (("detect_negative", 1), ("detect_positive", 1))),
+        "IsNaN": ("is_nan", ()),
+        "Not": ("not", ()),
+    }
+)
+"""Functions of one number that are true or false: as ``UNARY`` has them."""
+
+COMPARISONS: Mapping[str, str] = MappingProxyType(
+    {
+        "And": "mul",
+        "Equal": "equal",
+        "Greater": "greater",
+        "GreaterOrEqual": "greater_or_equal",
+        "Less": "less",
+        "LessOrEqual": "less_or_equal",
+        "Or": "max",
+        "Xor": "xor",
+    }
+)
+"""Functions of two numbers that are true or false: keys of ``BINARY_FUNCTIONS``, by operator."""
+
+EXACT = frozenset(
+    {
+        DataType.FLOAT,
+        DataType.FLOAT16,
+        DataType.BOOL,
+        DataType.INT8,
+        DataType.UINT8,
+        DataType.INT16,
+        DataType.UINT16,
+    }
+)
+"""Types all of whose numbers are float32 as well: kernels compute with those."""
+
+CHOICE = "Where"
+"""One of two numbers by a truth."""
+
 
 def function_of(node: Node) -> VectorFunction | None:
-    """The function of one number that a node is; None where it is none, or not of floats."""
-    if not is_standard(node) or not _is_float(node):
+    """The function of one number that a node is; None where it is none, or not of numbers that float32 holds."""
+    if not is_standard(node) or not _is_exact(node):
+        return None
+    if node.op_type == "Cast":
+        return _conversion_of(node)
+    if _is_predicate(node):
+        return _predicate_of(node)
+    if not _is_float(node):
         return None
     if node.op_type == "Gelu":
         return VectorFunction("gelu_tanh" if NodeView.of(node).text("approximate", "none") == "tanh" else "gelu")
@@ -82,10 +127,24 @@ def function_of(node: Node) -> VectorFunction | None:
 
 
 def binary_of(node: Node) -> str | None:
-    """The function of two numbers that a node is; None where it is none, or not of floats."""
-    if not is_standard(node) or len(node.inputs) != 2 or not _is_float(node):
+    """The function of two numbers that a node is; None where it is none, or not of numbers that float32 holds."""
+    if not is_standard(node) or len(node.inputs) != 2 or not _is_exact(node):
         return None
-    return BINARY.get(node.op_type)
+    if _is_predicate(node):
+        return COMPARISONS.get(node.op_type)
+    return BINARY.get(node.op_type) if _is_float(node) else None
+
+
+def is_choice(node: Node) -> bool:
+    """Whether a node chooses among numbers that float32 holds."""
+    return is_standard(node, CHOICE) and _is_exact(node) and (_is_float(node) or _is_predicate(node))
+
+
+def other_operands(node: Node, index: int) -> tuple[int, ...]:
+    """Which inputs a function of several numbers reads beside one; none where a node is no such function."""
+    if binary_of(node) is not None:
+        return (1 - index,)
+    return tuple(other for other in range(3) if other != index) if is_choice(node) else ()
 
 
 def affine_of(node: Node) -> tuple[np.ndarray, np.ndarray] | None:
@@ -103,5 +162,28 @@ def affine_of(node: Node) -> tuple[np.ndarray, np.ndarray] | None:
     return first, second
 
 
+def _conversion_of(node: Node) -> VectorFunction | None:
+    """A Cast to float32, or to truth values."""
+    if _is_predicate(node):
+        return VectorFunction("is_nonzero")
+    return VectorFunction("identity") if _is_float(node) else None
+
+
+def _predicate_of(node: Node) -> VectorFunction | None:
+    if (known := PREDICATES.get(node.op_type)) is None:
+        return None
+    view = NodeView.of(node)
+    return VectorFunction(known[0], tuple(float(view.integer(*attribute)) for attribute in known[1]))
+
+
+def _is_exact(node: Node) -> bool:
+    """Whether float32 holds all operands."""
+    return all(value is None or value.dtype in EXACT for value in node.inputs)
+
+
 def _is_float(node: Node) -> bool:
     return node.outputs[0].dtype is DataType.FLOAT
+
+
+def _is_predicate(node: Node) -> bool:
+    return node.outputs[0].dtype is DataType.BOOL

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphpress.backends.tvm.kernels.strided import strided_copy
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
-from graphpress.backends.tvm.lowering.layout import Order, images_of, plane_of
+from graphpress.backends.tvm.lowering.layout import Order, images_of, natural, plane_of
 from graphpress.backends.tvm.lowering.operands import spread
 from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant
 from graphpress.ir import Node, Value, constant, is_constant
@@ -67,7 +67,15 @@ def spread_numbers(lowering: Lowering, numbers: np.ndarray, shape: Extents, orde
 def _copied(lowering: Lowering, source: StoredValue, shape: Extents, order: Order) -> StoredValue:
     """A copy in the order of the value: as large as it is, or of the size of the operand where images agree."""
     full = _full(source.shape, shape)
-    extents = full if images_of(full, order) == images_of(shape, order) else shape
+    return _spread_copy(lowering, source, full if images_of(full, order) == images_of(shape, order) else shape, order)
+
+
+def spread_whole(lowering: Lowering, source: StoredValue, shape: Extents) -> StoredValue:
+    """A copy of an operand as large as the value over which it is spread, in the standard's order."""
+    return _spread_copy(lowering, source, shape, natural(len(shape)))
+
+
+def _spread_copy(lowering: Lowering, source: StoredValue, extents: Extents, order: Order) -> StoredValue:
     plane = replace(plane_of(extents, order, lowering.isa.lanes), dtype=source.plane.dtype)
     memory = Buffer(plane, source.zero_point, images=images_of(extents, order))
     target = StoredValue(memory, source.codes, order, extents, plane)

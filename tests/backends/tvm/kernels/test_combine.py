@@ -7,7 +7,7 @@ import pytest
 from kernel_checks.harness import Images, to_codes
 
 from graphpress.backends.tvm.codegen.operators import BINARY_FUNCTIONS
-from graphpress.backends.tvm.kernels.combine import Choose, Combine, Gate
+from graphpress.backends.tvm.kernels.combine import Choose, Combine, Gate, Operand
 from graphpress.backends.tvm.kernels.map import Map
 from graphpress.backends.tvm.kernels.plane import Halo, Plane, whole_vectors
 from graphpress.backends.tvm.kernels.stages import ApplyFunction, Destination, Multiply, Round
@@ -19,6 +19,12 @@ EXPECTED = {
     "min": np.minimum,
     "mul": np.multiply,
     "prelu": lambda x, y: np.where(x < 0, x * y, x),
+    "equal": np.equal,
+    "greater": np.greater,
+    "greater_or_equal": np.greater_equal,
+    "less": np.less,
+    "less_or_equal": np.less_equal,
+    "xor": np.not_equal,
 }
 SPREADS = {"whole": (CHANNELS, *SIZE), "channels": (CHANNELS, 1, 1), "map": (1, *SIZE), "row": (CHANNELS, 1, SIZE[1])}
 
@@ -85,7 +91,8 @@ def test_a_gate_is_what_stages_make_of_the_vector_itself(isa, compiled):
 
 def test_a_condition_chooses(isa, compiled):
     condition, taken, other, result = (plane(isa, dtype="uint8"), plane(isa), plane(isa, (1, 1, 1)), plane(isa))
-    kernel = Map(condition, Destination(result), CHANNELS, (Choose((taken, other.shared()), ("yes", "no")),))
+    stage = Choose(0, (Operand(taken, "yes"), Operand(other.shared(), "no")))
+    kernel = Map(condition, Destination(result), CHANNELS, (stage,))
     rng = np.random.default_rng(0)
     data, values, rest = Images.random(condition, IMAGES, rng), Images.random(taken, IMAGES, rng), np.array([7.0])
     data.values[:] &= 1
