@@ -15,7 +15,7 @@ from graphpress.analysis.shapes import concrete_shapes, infer_shapes
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, KernelTime, Prepared
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend, write_model
 from graphpress.errors import BackendError, GraphpressError, ModelError, message_of, reraise_resource_fault
-from graphpress.ir import Model, Refusal, Shape, Value, clone, dims_of, values_of
+from graphpress.ir import DataType, Model, Refusal, Shape, Value, clone, dims_of, values_of
 from graphpress.ir.qdq import unmaterializable
 from graphpress.runtime.compiled import LIBRARY, WEIGHTS, CompiledModel, read_description
 from graphpress.runtime.environment import library_versions
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from graphpress.backends.tvm.program import Program
 
 ON_THE_BOARD = "next: copy the folder to the board, and there run `./verify` and `./bench`"
+HALVES = (DataType.FLOAT16, DataType.BFLOAT16)
+IN_SINGLE_PRECISION = "to_float32{types=[float16, bfloat16]}"
 EXTRA = 'pip install "graphpress[tvm]"'
 USAGE = 'graphpress.runtime.load("{folder}") in Python, model.h and libmodel.so or libmodel.a in C and C++'
 
@@ -98,10 +100,11 @@ class TvmBackend(Backend):
         from graphpress.backends.tvm.tuning.tuner import lower_tuned
 
         isa, batched = isa_of(options.target), is_batched(prepared.annotated)
-        model = specialized(prepared.annotated)
+        annotated = in_single_precision(prepared.annotated, options.target)
+        model = specialized(annotated)
         if batched:
             check_samples(prepared.simulation, {value.name or "": shape_of(value) for value in model.graph.inputs})
-        program, notes = lower_tuned(model, isa, options, _batch_axes(prepared.annotated))
+        program, notes = lower_tuned(model, isa, options, _batch_axes(annotated))
         with scratch_folder() as scratch:
             presented = LibraryOptions(options.name, batched, weights_inside=options.weights == "inside")
             write_library(program, isa, scratch, options.cache, presented)
@@ -247,6 +250,22 @@ def _open_inputs(model: Model) -> list[Refusal]:
         for value in model.graph.inputs
         if (dims := dims_of(value)) is not None and None in dims[1:]
     ]
+
+
+def in_single_precision(annotated: Model, target: Target) -> Model:
+    """The model, or a copy that computes in float32 what it has in half precision: kernels have no other floats.
+
+    Inputs and outputs keep their types. What has no float32 keeps half precision, for TVM's own loops.
+    """
+    if not any(value.dtype in HALVES for value in values_of(annotated.graph)):
+        return annotated
+    from graphpress.manager.contract import Context
+    from graphpress.manager.recipe import from_text
+
+    model = clone(annotated)
+    for change in from_text(IN_SINGLE_PRECISION).passes:
+        change.run(model, Context(target, original=annotated))
+    return model
 
 
 def specialized(annotated: Model) -> Model:

@@ -21,7 +21,7 @@ from graphpress.backends.tvm.kernels.stages import Position, StageContext, Vecto
 
 
 @dataclass(frozen=True)
-class Operand:
+class OtherVector:
     """Another operand of a function of several: real numbers, wherever it lies in codes.
 
     Args:
@@ -76,7 +76,7 @@ class Combine:
 
     def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
         """In float32."""
-        other = Operand(self.plane, self.operand, self.unit, self.zero_point).read(place, position)
+        other = OtherVector(self.plane, self.operand, self.unit, self.zero_point).read(place, position)
         pair = [place.b.let(vector), place.b.let(other)]
         first, second = reversed(pair) if self.swapped else pair
         return BINARY_FUNCTIONS[self.function](place.b, first, second, place.lanes)
@@ -113,7 +113,7 @@ class Choose:
     """
 
     place: int
-    others: tuple[Operand, Operand]
+    others: tuple[OtherVector, OtherVector]
 
     @property
     def operands(self) -> Sequence[Pointer]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from graphpress.backends.tvm.kernels.combine import Choose, Combine, Gate, Operand
+from graphpress.backends.tvm.kernels.combine import Choose, Combine, Gate, OtherVector
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import (
     TABLE,
@@ -199,7 +199,7 @@ class Epilogue:
         read = []
         for _, (memory, plane, codes) in sorted(others.items()):
             unit, zero_point = (REAL, 0) if codes is None else (codes.scale, codes.zero_point)
-            read.append(Operand(plane, self._operand(), unit, zero_point))
+            read.append(OtherVector(plane, self._operand(), unit, zero_point))
             self.operands[read[-1].name] = memory
         first, second = read
         self.stages.append(Choose(place, (first, second)))

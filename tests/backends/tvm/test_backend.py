@@ -19,7 +19,7 @@ from graphpress.backends.tvm import toolchain
 from graphpress.backends.tvm.artifact import LibraryOptions, delivered
 from graphpress.backends.tvm.backend import TvmBackend
 from graphpress.errors import BackendError, ModelError, UsageError
-from graphpress.ir import save, serialize
+from graphpress.ir import DataType, save, serialize
 from graphpress.models import build
 from graphpress.targets import load_target
 
@@ -72,6 +72,33 @@ def test_types_that_passes_left_open_are_inferred(tmp_path):
     artifact = backend.compile(backend.prepare(model, CPU.target), CPU, tmp_path)
     feed = {"x": np.random.default_rng(0).standard_normal((1, 8, 4)).astype(np.float32)}
     np.testing.assert_array_equal(artifact.run(feed)["y"], np.maximum(feed["x"], 0).transpose(0, 2, 1))
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_half_precision_is_computed_in_single_precision(half, tmp_path):
+    """What comes in and goes out keeps its type. ONNX Runtime, which tries batches, lacks bfloat16."""
+    rng, code = np.random.default_rng(0), int(DataType[half.upper()])
+    images = "n" if half == "float16" else "2"
+    text = f"""(float16[{images},3,6,6] x) => (float16[{images},8,1,1] y) {{
+        c = Cast<to = {code}>(x)
+        h = Conv<kernel_shape = [3,3]>(c, w)
+        m = GlobalAveragePool(h)
+        s = Softmax<axis = 1>(m)
+        y = Cast<to = 10>(s)
+    }}"""
+    weights = rng.standard_normal((8, 3, 3, 3)).astype(np.float16)
+    model = graph(text, opset=12 if half == "float16" else 22, w=weights.astype(DataType[half.upper()].numpy()))
+    backend = TvmBackend()
+    artifact = backend.compile(backend.prepare(model, CPU.target), CPU, tmp_path)
+    assert not artifact.findings().refusals
+    x = rng.standard_normal((2, 3, 6, 6)).astype(np.float16)
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 3), (2, 3))
+    sums = np.einsum("nchwij,ocij->no", windows, weights.astype(np.float64)) / 16
+    expected = np.exp(sums) / np.exp(sums).sum(1, keepdims=True)
+    result = artifact.run({"x": x})["y"]
+    assert result.dtype == np.float16
+    np.testing.assert_allclose(result[..., 0, 0], expected, rtol=0, atol=1e-3 if half == "float16" else 1e-2)
 
 
 @needs_arm

@@ -24,16 +24,24 @@ SOFTMAX_OF_AN_AXIS = 13
 
 
 def _softmax(node: Node, lowering: Lowering) -> None:
-    rank = len(shape_of(node.outputs[0]))
-    old = (opset_of(node) or SOFTMAX_OF_AN_AXIS) < SOFTMAX_OF_AN_AXIS
-    axis = NodeView.of(node).axis(1 if old else -1, rank)
-    if old and axis != rank - 1:
-        raise refused(node, "before opset 13 it takes several axes at once")
-    source = _row(node, lowering, axis)
+    source = _row(node, lowering, _softmax_axis(node))
     target = finish(lowering, node, source.order, Epilogue())
     logarithm = node.op_type == "LogSoftmax"
     kernel = Softmax(source.plane, target.store, tuple(target.epilogue.stages), logarithm)
     _emit(lowering, kernel, source, target, {})
+
+
+def _softmax_axis(node: Node) -> int:
+    """The axis that it sums over: before opset 13 the only one behind its axis with more than one element."""
+    shape = shape_of(node.outputs[0])
+    old = (opset_of(node) or SOFTMAX_OF_AN_AXIS) < SOFTMAX_OF_AN_AXIS
+    axis = NodeView.of(node).axis(1 if old else -1, len(shape))
+    if not old:
+        return axis
+    behind = [each for each in range(axis, len(shape)) if shape[each] > 1]
+    if len(behind) > 1:
+        raise refused(node, "before opset 13 it takes several axes at once")
+    return behind[0] if behind else axis
 
 
 def _row_normalization(node: Node, lowering: Lowering) -> None:

@@ -7,7 +7,7 @@ import pytest
 from kernel_checks.harness import Images, to_codes
 
 from graphpress.backends.tvm.codegen.operators import BINARY_FUNCTIONS
-from graphpress.backends.tvm.kernels.combine import Choose, Combine, Gate, Operand
+from graphpress.backends.tvm.kernels.combine import Choose, Combine, Gate, OtherVector
 from graphpress.backends.tvm.kernels.map import Map
 from graphpress.backends.tvm.kernels.plane import Halo, Plane, whole_vectors
 from graphpress.backends.tvm.kernels.stages import ApplyFunction, Destination, Multiply, Round
@@ -91,7 +91,7 @@ def test_a_gate_is_what_stages_make_of_the_vector_itself(isa, compiled):
 
 def test_a_condition_chooses(isa, compiled):
     condition, taken, other, result = (plane(isa, dtype="uint8"), plane(isa), plane(isa, (1, 1, 1)), plane(isa))
-    stage = Choose(0, (Operand(taken, "yes"), Operand(other.shared(), "no")))
+    stage = Choose(0, (OtherVector(taken, "yes"), OtherVector(other.shared(), "no")))
     kernel = Map(condition, Destination(result), CHANNELS, (stage,))
     rng = np.random.default_rng(0)
     data, values, rest = Images.random(condition, IMAGES, rng), Images.random(taken, IMAGES, rng), np.array([7.0])

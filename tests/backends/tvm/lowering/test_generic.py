@@ -90,7 +90,7 @@ def test_the_program_says_which_nodes_and_why(newest):
         ("(float[1,1,4,4] x) => (float[1,1,2,2] y, int64[1,1,2,2] n) { "
          "y, n = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x) }", "places of its results"),
         ("(float[9] x) => (float[9] y) { y = Dropout(x, ratio, yes) }", "at random"),
-        ("(float[4] x) => (bool[4] y) { y = IsInf<detect_negative = 0>(x) }", "something else than ONNX Runtime"),
+        ("(double[4] x) => (bool[4] y) { y = IsInf<detect_negative = 0>(x) }", "something else than ONNX Runtime"),
         ("(float[1,1,8,8] x) => (float[1,1,3,3] y) { y = Resize<mode = \"linear\", antialias = 1>(x, , , sizes) }",
          "something else than ONNX Runtime"),
     ],
