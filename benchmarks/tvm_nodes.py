@@ -8,6 +8,7 @@ out in others, and those of types without kernels (casts, strings, sequences, op
 
     kernels   right, by kernels of our own alone        loops     right, some nodes by TVM's own loops
     refused   a node is named before anything is done   wrong     something else came out: there should be none
+    crashed   native code died, in a process of its own: there should be none
 
 It takes about a second a case.
 """
@@ -33,6 +34,7 @@ from onnx.backend.test.case.node import collect_testcases
 
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.backends.tvm.artifact import LibraryOptions, write_library
+from graphpress.backends.tvm.forked import CrashError, in_a_fork
 from graphpress.backends.tvm.lowering.constants import fold_constants
 from graphpress.backends.tvm.lowering.lower import lower
 from graphpress.backends.tvm.processor import isa_of
@@ -65,12 +67,12 @@ def main() -> int:
     for name, case in _cases():
         chosen = options.all or not (name.startswith(LEFT_OUT) or "expanded" in name)
         if chosen and any(part in name for part in options.only):
-            ending = _ending(name, case)
+            ending = _alone(name, case)
             endings[ending.kind] += 1
             if options.verbose or ending.why:
                 print(f"{ending.kind:8} {name}: {ending.why}", flush=True)
     print(", ".join(f"{count} {kind}" for kind, count in sorted(endings.items())))
-    return 1 if endings["wrong"] else 0
+    return 1 if endings["wrong"] or endings["crashed"] else 0
 
 
 def _cases() -> Iterator[tuple[str, Any]]:
@@ -79,6 +81,14 @@ def _cases() -> Iterator[tuple[str, Any]]:
         warnings.simplefilter("ignore")
         collected = sorted(collect_testcases(None), key=lambda case: case.name)
     return ((case.name.removeprefix("test_"), case) for case in collected if case.model is not None)
+
+
+def _alone(name: str, case: Any) -> Ending:
+    """How a case ends in a process of its own."""
+    try:
+        return in_a_fork(lambda: _ending(name, case))
+    except (CrashError, RuntimeError) as error:
+        return Ending("crashed", str(error))
 
 
 def _ending(name: str, case: Any) -> Ending:

@@ -177,6 +177,22 @@ class Lowering:
             self._convert(value, floats or next(iter(forms.values())), encoding, order)
         return forms[key]
 
+    def floats(self, node: Node, index: int, order: Order) -> StoredValue:
+        """An input as floats, with the halo that convolutions want; those of the codes in which the node reads it,
+        where it does, though the value itself may lie in floats that were never rounded.
+        """
+        source, value = self.read(node, index, order), node.inputs[index]
+        if source.codes is None:
+            return source
+        assert value is not None
+        key = (_grid(read_encoding(node, index)), FLOAT), order
+        if key not in self.forms[value]:
+            plane = self.plane(value, order)
+            memory = Buffer(plane, 0, value.name or "", source.images)
+            self.forms[value][key] = target = StoredValue(memory, None, order, source.shape, plane)
+            self.copy(source, target)
+        return self.forms[value][key]
+
     def numbers(self, node: Node, index: int) -> StoredValue:
         """An input as numbers without gaps, in the standard's order; of the codes in which the node reads it, where it
         does.

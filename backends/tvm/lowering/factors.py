@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,11 @@ class Factors:
     bias: np.ndarray
     scales: np.ndarray | None = None
     addend: np.ndarray | None = None
+
+    def reading(self, zero_point: int) -> Factors:
+        """The same of codes: what their zero-point adds to each sum is taken from the bias."""
+        zero = zero_point * self.kernel.astype(np.int64).sum(axis=(1, 2, 3))
+        return replace(self, bias=(self.bias - zero).astype(np.int32))
 
 
 def channel_operands(operands: Mapping[str, Source], count: int) -> dict[str, Source]:

@@ -62,10 +62,10 @@ def _linear(node: Node, lowering: Lowering) -> None:
     source = lowering.read(node, 0, order)
     adder = _adder_of(op)
     bias = _bias_numbers(op, adder)
-    integer = _integer_factors(op, source, lowering.isa, bias)
+    integer = integer_factors(op, source, lowering.isa, bias)
     coded = coded_matrix(op) if integer is None else None
-    if integer is None and source.codes is not None:
-        source = lowering.form(op.data, None, order)
+    if integer is None:
+        source = lowering.floats(node, 0, order)
     window = window_of(node, source.plane) if op.is_convolution else TapWindow()
     after = natural(2) if node.op_type == "Gemm" else order
     epilogue = Epilogue() if integer is None else Epilogue(integer.scales, addend=integer.addend)
@@ -76,7 +76,7 @@ def _linear(node: Node, lowering: Lowering) -> None:
     if coded is not None:
         emit_weight_only(lowering, source, target, coded, bias, coded=lowering.rounds_activations)
         return
-    factors = integer or _float_factors(op, bias)
+    factors = float_factors(op, bias) if integer is None else integer.reading(source.zero_point)
     if op.groups > 1 and op.groups == source.plane.channels == op.channels_out:
         _emit_depthwise(lowering, source, target, window, factors)
     elif op.groups == 1 and (m := winograd_tile(source.plane, target.store.plane, window, lowering.isa)):
@@ -112,7 +112,13 @@ def _kernel_of(op: LinearOp, stored: np.ndarray) -> np.ndarray:
     return flat
 
 
-def _float_factors(op: LinearOp, bias: np.ndarray) -> Factors:
+def float_factors(op: LinearOp, bias: np.ndarray) -> Factors:
+    """Weights as the operator reads them, and its bias.
+
+    Args:
+        op: a product.
+        bias: per output.
+    """
     kernel = _kernel_of(op, as_read(op.node, op.weight_index, op.stored_weight())) * np.float32(op.alpha)
     return Factors(np.ascontiguousarray(kernel, np.float32), bias.astype(np.float32))
 
@@ -131,8 +137,15 @@ def _bias_numbers(op: LinearOp, adder: Node | None) -> np.ndarray:
     return numbers
 
 
-def _integer_factors(op: LinearOp, source: StoredValue, isa: Isa, bias: np.ndarray) -> Factors | None:
-    """Codes of weights and bias; None where the product is one of floats."""
+def integer_factors(op: LinearOp, source: StoredValue, isa: Isa, bias: np.ndarray) -> Factors | None:
+    """Codes of weights and bias, for a source without zero-point; None where the product is one of floats.
+
+    Args:
+        op: the product.
+        source: what it reads.
+        isa: for what.
+        bias: per output, in real numbers.
+    """
     encoding = read_encoding(op.node, op.weight_index)
     if source.codes is None or not isinstance(encoding, AffineEncoding) or encoding.dtype != "int8":
         return None
@@ -142,11 +155,11 @@ def _integer_factors(op: LinearOp, source: StoredValue, isa: Isa, bias: np.ndarr
     kernel = np.ascontiguousarray(_kernel_of(op, codes_of(op.weight.const_value, encoding)))
     if np.abs(kernel.astype(np.int16)).max(initial=0) > isa.dot.largest_weight:
         return None
-    scales = np.float32(source.codes.scale) * np.broadcast_to(encoding.scale, op.channels_out).astype(np.float32)
-    zero = source.zero_point * kernel.astype(np.int64).sum(axis=(1, 2, 3))
+    # The groups of a transposed convolution share their scales.
+    scales = np.float32(source.codes.scale) * np.resize(encoding.scale, op.channels_out).astype(np.float32)
     codes = _bias_codes(op, scales)
     addend = bias.astype(np.float32) if codes is None and np.any(bias) else None
-    return Factors(kernel, ((0 if codes is None else codes) - zero).astype(np.int32), scales, addend=addend)
+    return Factors(kernel, np.zeros(op.channels_out, np.int64) if codes is None else codes, scales, addend=addend)
 
 
 def _bias_codes(op: LinearOp, scales: np.ndarray) -> np.ndarray | None:
