@@ -10,6 +10,7 @@ import numpy as np
 
 from graphpress.analysis.linear import as_read
 from graphpress.backends.tvm.kernels.packing import packed_weights
+from graphpress.backends.tvm.kernels.pieces import pieces
 from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
 from graphpress.backends.tvm.kernels.product import Product, Tile
 from graphpress.backends.tvm.kernels.recurrent import CANDIDATE, RecurrentLayer, packed_recurrence
@@ -30,6 +31,8 @@ DATA, WEIGHTS, RECURRENCE, BIAS, LENGTHS, HIDDEN, CELL, PEEPHOLES = range(8)
 BATCH = 1
 """The axis of the data that counts sequences."""
 ACTIVATIONS = {"RNN": ("tanh",), "GRU": ("sigmoid", "tanh"), "LSTM": ("sigmoid", "tanh", "tanh")}
+MOST_ROWS = 32
+"""Sequences of a task, whose states stay in the second-level cache beside the weights."""
 STATES, RESULTS = {HIDDEN: "hidden", CELL: "cell"}, ("every", "hidden_end", "cell_end")
 """Operands of the kernel: of the inputs, and of the outputs in their order."""
 
@@ -73,8 +76,9 @@ def _recurrent(node: Node, lowering: Lowering) -> None:
         tuple((name, _plane_of(stored)) for name, stored in initial.items()),
         tuple((name, stored.plane) for name, stored in results.items()),
         resets_behind=view.flag("linear_before_reset"),
+        rows=_rows(projections.plane.width, weights.recurrence.shape[0], lowering.threads),
     )
-    state = layer.state_size(lowering.isa) * layer.tasks(lowering.isa)
+    state = layer.state_size(lowering.isa) * projections.plane.width * len(layer.backwards)
     operands: dict[str, Source] = {
         "source": projections,
         "weights": Constant(packed_recurrence(layer, weights.recurrence, lowering.isa)),
@@ -83,6 +87,12 @@ def _recurrent(node: Node, lowering: Lowering) -> None:
         **{name: stored.memory for name, stored in (initial | results).items()},
     }
     lowering.emit(layer, operands, [node.name or ""])
+
+
+def _rows(sequences: int, directions: int, threads: int) -> int:
+    """Sequences of a task: as many as leave each thread one."""
+    groups = max(pieces(threads, directions), pieces(sequences, MOST_ROWS))
+    return pieces(sequences, min(groups, sequences))
 
 
 def _obstacle(node: Node, view: NodeView, lowering: Lowering) -> str | None:

@@ -49,6 +49,24 @@ def test_layers(newest, tmp_path):
     assert_like_onnxruntime(model, feed, newest, tmp_path, threads=2)
 
 
+@pytest.mark.parametrize("sequences", [3, 9])
+def test_sequences_share_weights(sequences, newest, tmp_path):
+    text = f"""(float[{STEPS},{sequences},{CHANNELS}] x) => (
+        float[{STEPS},1,{sequences},{UNITS}] a, float[{STEPS},2,{sequences},{UNITS}] b,
+        float[{STEPS},1,{sequences},{UNITS}] c) {{
+        a = LSTM<hidden_size = {UNITS}>(x, lw, lr, lb)
+        b = GRU<hidden_size = {UNITS}, direction = "bidirectional">(x, gw, gr, gb)
+        c = RNN<hidden_size = {UNITS}>(x, nw, nr, nb)
+    }}"""
+    named = {"l": weights("LSTM", 1), "g": weights("GRU", 2), "n": weights("RNN", 1)}
+    model = graph(
+        text, **{f"{layer}{name}": array for layer, arrays in named.items() for name, array in arrays.items()}
+    )
+    layers = [step.kernel for step in lower(model, newest, threads=2).steps if isinstance(step.kernel, RecurrentLayer)]
+    assert [layer.rows for layer in layers] == [-(-sequences // 2), sequences, -(-sequences // 2)]
+    assert_like_onnxruntime(model, {"x": normal(STEPS, sequences, CHANNELS)}, newest, tmp_path, threads=2)
+
+
 def test_sequences_are_samples_of_a_batch(newest, tmp_path):
     text = f"""(float[1,{STEPS},{CHANNELS}] x) => (float[1,1,{UNITS}] z) {{
         t = Transpose<perm = [1, 0, 2]>(x)
