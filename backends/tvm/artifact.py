@@ -10,12 +10,13 @@ model.json     the same facts for programs that load the library
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from graphpress.backends.tvm.c_names import as_json
+from graphpress.backends.tvm.codegen.extent import Extent, RunTimeSize
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.emit import ModelCode, text
 from graphpress.backends.tvm.kernels.kernel import symbol, title
@@ -163,6 +164,7 @@ def _link(toolchain: CToolchain, sources: Sequence[str], kernels: Sequence[str],
 
 def _description(code: ModelCode, library: Path) -> dict[str, Any]:
     program, isa = code.program, code.isa
+    names = {size.size: size.name for size in program.sizes}
     return {
         "name": code.name,
         "prefix": code.prefix,
@@ -171,8 +173,9 @@ def _description(code: ModelCode, library: Path) -> dict[str, Any]:
         "isa": {"name": isa.name, "architecture": isa.family, "features": list(isa.needs)},
         "batch": "open" if code.batched else "fixed",
         "weights": "inside" if code.weights_inside else "beside",
-        "inputs": [_tensor(port) for port in program.inputs],
-        "outputs": [_tensor(port) for port in program.outputs],
+        "sizes": [{"name": size.name, "minimum": size.minimum, "maximum": size.size.maximum} for size in program.sizes],
+        "inputs": [_tensor(port, names) for port in program.inputs],
+        "outputs": [_tensor(port, names) for port in program.outputs],
         "memory": {
             "arena_bytes_per_sample": code.plan.bytes,
             "scratch_bytes_per_thread": code.plan.scratch_bytes,
@@ -192,5 +195,12 @@ def _description(code: ModelCode, library: Path) -> dict[str, Any]:
     }
 
 
-def _tensor(port: CallerTensor) -> dict[str, Any]:
-    return {"name": port.name, "dtype": port.dtype, "shape": list(port.shape)}
+def _tensor(port: CallerTensor, names: Mapping[RunTimeSize, str]) -> dict[str, Any]:
+    """A tensor; each open axis with how often it has which size, and what it has beside them (without a name)."""
+    opened = {
+        str(axis): {"".join(names[size] for size in monomial): times for monomial, times in extent.terms.items()}
+        for axis, extent in enumerate(port.shape)
+        if isinstance(extent, Extent)
+    }
+    shape = [int(extent) for extent in port.shape]
+    return {"name": port.name, "dtype": port.dtype, "shape": shape, **({"open": opened} if opened else {})}

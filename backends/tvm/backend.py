@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphpress.analysis.shapes import concrete_shapes, infer_shapes
+from graphpress.analysis.shapes import concrete_shapes
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, KernelTime, Prepared
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend, write_model
 from graphpress.errors import BackendError, GraphpressError, ModelError, message_of, reraise_resource_fault
-from graphpress.ir import DataType, Model, Refusal, Shape, Value, clone, dims_of, values_of
+from graphpress.ir import DataType, Model, Node, Refusal, clone, dims_of, is_standard, label, values_of
 from graphpress.ir.qdq import unmaterializable
 from graphpress.runtime.compiled import LIBRARY, WEIGHTS, CompiledModel, read_description
 from graphpress.runtime.environment import library_versions
@@ -25,12 +25,14 @@ from graphpress.targets import Target
 if TYPE_CHECKING:
     from graphpress.backends.tvm.board.served import ServedModel
     from graphpress.backends.tvm.codegen.isa import Isa
-    from graphpress.backends.tvm.program import Program
+    from graphpress.backends.tvm.program import OpenSize, Program
 
 ON_THE_BOARD = "next: copy the folder to the board, and there run `./verify` and `./bench`"
 HALVES = (DataType.FLOAT16, DataType.BFLOAT16)
 IN_SINGLE_PRECISION = "to_float32{types=[float16, bfloat16]}"
 EXTRA = 'pip install "graphpress[tvm]"'
+SLIDING = ("AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool")
+"""Operators whose padding lies where a longer input has elements: their sizes have to be known."""
 USAGE = 'graphpress.runtime.load("{folder}") in Python, model.h and libmodel.so or libmodel.a in C and C++'
 
 
@@ -64,7 +66,7 @@ class TvmBackend(Backend):
         return True
 
     def check(self, model: Model, options: CompileOptions) -> Sequence[Refusal]:
-        """Open dimensions other than the number of images.
+        """Encodings that no node can read, and open axes that windows slide over.
 
         Raises:
             BackendError: the target's processor has none of the instruction sets that there are kernels for, or no C
@@ -74,7 +76,7 @@ class TvmBackend(Backend):
         from graphpress.backends.tvm.toolchain import find_c_toolchain
 
         find_c_toolchain(isa_of(options.target).triple)
-        return [*unmaterializable(model), *_open_inputs(model)]
+        return [*unmaterializable(model), *_open_windows(model)]
 
     def prepare(self, annotated: Model, target: Target) -> Prepared:
         """The ONNX file that comes along is the one for ONNX Runtime, where it computes the same as the library."""
@@ -84,29 +86,33 @@ class TvmBackend(Backend):
         """Write the model file, the library, its weights, and what users need of it.
 
         Raises:
-            ModelError: a node has no kernels, a dimension is open, samples depend on each other, or TVM fails.
+            ModelError: a node has no kernels, or none for sizes that stay open; samples depend on each other, or TVM
+                fails.
             BackendError: there is no C compiler, or it fails.
         """
-        for opened in _open_inputs(prepared.annotated):
-            raise ModelError(opened.why, where=f"input {opened.where}", fix=opened.fix)
         with _generator_faults():
             return self._compile(prepared, options, out)
 
     def _compile(self, prepared: Prepared, options: CompileOptions, out: Path) -> Artifact:
         from graphpress.backends.tvm.artifact import LibraryOptions, delivered, write_library
-        from graphpress.backends.tvm.lowering.context import shape_of
+        from graphpress.backends.tvm.lowering.open_axes import OpenSizeError
         from graphpress.backends.tvm.processor import isa_of
         from graphpress.backends.tvm.samples import check_samples
+        from graphpress.backends.tvm.specialization import specialize
         from graphpress.backends.tvm.tuning.tuner import lower_tuned
 
-        isa, batched = isa_of(options.target), is_batched(prepared.annotated)
-        annotated = in_single_precision(prepared.annotated, options.target)
-        model = specialized(annotated)
-        if batched:
-            check_samples(prepared.simulation, {value.name or "": shape_of(value) for value in model.graph.inputs})
-        program, notes = lower_tuned(model, isa, options, _batch_axes(annotated))
+        isa = isa_of(options.target)
+        try:
+            annotated = in_single_precision(prepared.annotated, options.target)
+            special = specialize(annotated, options.ranges)
+            if special.is_batched:
+                check_samples(prepared.simulation, special.smallest)
+            program, notes = lower_tuned(special.model, isa, options, special.batch_axes, special.sizes)
+        except OpenSizeError as error:
+            raise OpenSizeError(error.what, where=error.where, fix=_fixed_sizes(prepared.annotated)) from error
+        notes = [*map(_limit_note, program.sizes), *notes]
         with scratch_folder() as scratch:
-            presented = LibraryOptions(options.name, batched, weights_inside=options.weights == "inside")
+            presented = LibraryOptions(options.name, special.is_batched, weights_inside=options.weights == "inside")
             write_library(program, isa, scratch, options.cache, presented)
             names = delivered(presented)
             for name in names:
@@ -238,18 +244,29 @@ def _generator_faults() -> Iterator[None]:
         ) from error
 
 
-def _open_inputs(model: Model) -> list[Refusal]:
-    """Inputs with open dimensions other than the number of samples, each with the option that fixes them."""
+def _limit_note(size: OpenSize) -> str:
+    return f"{size.name} is {size.minimum} to {size.size.maximum} in the library (--input-range sets other limits)"
+
+
+def _open_windows(model: Model) -> list[Refusal]:
+    """Inputs with open dimensions beside the number of samples in a model whose windows slide over such."""
+    sliding = next((node for node in model.graph if _slides_over_open(node)), None)
+    opened = [value.name or "" for value in model.graph.inputs if None in (dims_of(value) or ())[1:]]
+    if sliding is None or not opened:
+        return []
+    why = f"{sliding.op_type} {label(sliding)} slides over an axis whose size is open"
+    return [Refusal(name, why, _fixed_sizes(model)) for name in opened]
+
+
+def _slides_over_open(node: Node) -> bool:
+    return is_standard(node, *SLIDING) and None in (dims_of(node.inputs[0]) or ())[2:]
+
+
+def _fixed_sizes(model: Model) -> str:
+    """The options that fix the sizes of a model that cannot stay open."""
     likely = concrete_shapes(model)
-    return [
-        Refusal(
-            value.name or "",
-            "the TVM backend keeps no dimension open but the first",
-            f"--input-shape {value.name}={'x'.join(map(str, likely[value.name or '']))}, or the sizes that you need",
-        )
-        for value in model.graph.inputs
-        if (dims := dims_of(value)) is not None and None in dims[1:]
-    ]
+    shapes = [f"{value.name}={'x'.join(map(str, likely[value.name or '']))}" for value in model.graph.inputs]
+    return f"{' '.join(f'--input-shape {shape}' for shape in shapes)}, or the sizes that you need"
 
 
 def in_single_precision(annotated: Model, target: Target) -> Model:
@@ -266,47 +283,3 @@ def in_single_precision(annotated: Model, target: Target) -> Model:
     for change in from_text(IN_SINGLE_PRECISION).passes:
         change.run(model, Context(target, original=annotated))
     return model
-
-
-def specialized(annotated: Model) -> Model:
-    """A copy in which all shapes are known, of one image where their number is open, and what follows from them."""
-    from graphpress.backends.tvm.lowering.constants import fold_constants
-
-    model = clone(annotated)
-    shapes = _shapes_of_images(model, 1)
-    for value in values_of(model.graph):
-        if (known := shapes.get(value.name or "")) is not None:
-            value.shape = Shape(known)
-    infer_shapes(model)  # and types, where passes left them open
-    fold_constants(model)
-    return model
-
-
-def _batch_axes(annotated: Model) -> dict[str, int] | None:
-    """Which axis of each value counts images, by name, of those that have one; None where their number is fixed."""
-    if not is_batched(annotated):
-        return None
-    one, two = (_shapes_of_images(annotated, images) for images in (1, 2))
-    grown = {name: _grown_axes(shape, two.get(name, ())) for name, shape in one.items()}
-    return {name: axes[0] for name, axes in grown.items() if len(axes) == 1}
-
-
-def _grown_axes(shape: tuple[int, ...], other: tuple[int, ...]) -> list[int]:
-    return [axis for axis, sizes in enumerate(zip(shape, other, strict=False)) if sizes[0] != sizes[1]]
-
-
-def _shapes_of_images(model: Model, images: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of all values, of so many images where their number is open."""
-    likely = concrete_shapes(model)
-    shapes = {value.name or "": _with_images(value, likely[value.name or ""], images) for value in model.graph.inputs}
-    return concrete_shapes(model, shapes)
-
-
-def _with_images(value: Value, likely: tuple[int, ...], images: int) -> tuple[int, ...]:
-    dims = dims_of(value)
-    return (images, *likely[1:]) if dims and dims[0] is None else likely
-
-
-def is_batched(model: Model) -> bool:
-    """Whether the number of samples is open."""
-    return any((dims := dims_of(value)) and dims[0] is None for value in model.graph.inputs)

@@ -12,10 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphpress.backends.tvm.c_names import comment, identifier, identifiers, string
+from graphpress.backends.tvm.codegen.extent import Extent, RunTimeSize, is_open
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.kernels.kernel import Kernel, slack_of, symbol
+from graphpress.backends.tvm.kernels.kernel import Kernel, grid_of, sizes_of, slack_of, symbol
 from graphpress.backends.tvm.plan import MemoryPlan, scratch_places
-from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Program, Source, Step, Stripes, StripeStage
+from graphpress.backends.tvm.program import (
+    Buffer,
+    CallerTensor,
+    Constant,
+    OpenSize,
+    Program,
+    Source,
+    Step,
+    Stripes,
+    StripeStage,
+)
 from graphpress.backends.tvm.weights import Weights
 from graphpress.runtime.compiled import ABI
 from graphpress.runtime.environment import library_versions
@@ -65,7 +76,7 @@ class ModelCode:
 
     def _words(self) -> dict[str, Any]:
         version = library_versions(("graphpress",))["graphpress"]
-        inputs, outputs = self.program.inputs, self.program.outputs
+        inputs, outputs, sizes = self.program.inputs, self.program.outputs, self.program.sizes
         tensors = [
             _tensor(port, field, self._slack(port))
             for port, field in zip([*inputs, *outputs], identifiers([p.name for p in (*inputs, *outputs)]), strict=True)
@@ -77,6 +88,12 @@ class ModelCode:
             "abi": ABI,
             "codes": text("runtime/graphpress_codes.h"),
             "batched": self.batched,
+            "sizes": [
+                _size(size, field) for size, field in zip(sizes, identifiers([s.name for s in sizes]), strict=True)
+            ],
+            "extents": [
+                _extent(extent) for port in (*inputs, *outputs) if is_open(port.shape) for extent in port.shape
+            ],
             "inputs": tensors[: len(inputs)],
             "outputs": tensors[len(inputs) :],
             "kernels": _kernels(self.program.steps, self.isa),
@@ -110,6 +127,7 @@ class ModelCode:
             "calls": calls,
             "stages": [] if stripes is None else _stages(stripes),
             "tasks": scheduled.tasks(self.isa),
+            "run_tasks": "" if stripes is not None else _run_tasks(scheduled.steps[0], self.isa),
         }
 
 
@@ -148,14 +166,16 @@ class _Places:
 
 
 def _tensor(port: CallerTensor, field: str, slack: int) -> dict[str, Any]:
-    elements = math.prod(port.shape)
+    elements = int(math.prod(port.shape))
     return {
         "name": string(port.name),
         "field": field,
         "macro": field.upper(),
         "type": C_TYPES[port.plane.dtype],
         "dtype": port.dtype,
-        "shape": port.shape,
+        "shape": [int(extent) for extent in port.shape],
+        "open": is_open(port.shape),
+        "element": np.dtype(port.dtype).itemsize,
         "elements": elements,
         "slack": slack,
         "bytes": elements * np.dtype(port.dtype).itemsize,
@@ -169,7 +189,8 @@ def _kernels(steps: Sequence[Step], isa: Isa) -> list[dict[str, str]]:
 
 def _parameters(kernel: Kernel) -> str:
     *reads, result = kernel.operands
-    return ", ".join([*(f"const {C_TYPES[operand.dtype]} *" for operand in reads), f"{C_TYPES[result.dtype]} *"])
+    pointers = [*(f"const {C_TYPES[operand.dtype]} *" for operand in reads), f"{C_TYPES[result.dtype]} *"]
+    return ", ".join([*pointers, *("int32_t" for _ in sizes_of(kernel))])
 
 
 def _call(step: Step, where: _Places, isa: Isa) -> str:
@@ -194,4 +215,25 @@ def _stage(stage: StripeStage, place: int) -> list[int]:
 def _arguments(step: Step, where: _Places) -> str:
     *reads, result = step.kernel.operands
     arguments = [f"(const {C_TYPES[operand.dtype]} *)({where.of(step.operands[operand.name])})" for operand in reads]
-    return ", ".join([*arguments, f"({C_TYPES[result.dtype]} *)({where.of(step.operands[result.name])})"])
+    sizes = [f"m->{_run_size(size)}" for size in sizes_of(step.kernel)]
+    return ", ".join([*arguments, f"({C_TYPES[result.dtype]} *)({where.of(step.operands[result.name])})", *sizes])
+
+
+def _run_tasks(step: Step, isa: Isa) -> str:
+    """How many tasks a step has in a run, where that depends on its sizes; else an empty text."""
+    grid = grid_of(step.kernel, isa)
+    return " * ".join([str(step.images), *map(_extent, grid)]) if is_open(grid) else ""
+
+
+def _extent(extent: int) -> str:
+    """An extent, given the sizes of a run."""
+    return extent.text(_run_size) if isinstance(extent, Extent) else str(extent)
+
+
+def _run_size(size: RunTimeSize) -> str:
+    return f"sizes[{size.number}]"
+
+
+def _size(size: OpenSize, field: str) -> dict[str, Any]:
+    limits = {"minimum": size.minimum, "maximum": size.size.maximum}
+    return {"comment": comment(size.name), "field": field, **limits}

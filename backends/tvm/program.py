@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from graphpress.backends.tvm.codegen.extent import RunTimeSize
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.kernels.kernel import Kernel
 from graphpress.backends.tvm.kernels.plane import Halo, Plane
@@ -43,7 +44,7 @@ class CallerTensor:
 
     Args:
         name: of the graph input or output.
-        shape: of one sample, where the batch is open.
+        shape: of one sample, where the batch is open; of the largest, where its extents are.
         plane: layout of an image.
         images: that lie one behind the other.
         dtype: type of the caller's elements, by numpy's name.
@@ -160,6 +161,21 @@ class Stripes:
         return last.step.images * last.work.tiles
 
 
+@dataclass(frozen=True)
+class OpenSize:
+    """A size that each run gives: of a sequence, of a cache.
+
+    Args:
+        name: of the dimension.
+        size: what kernels take.
+        minimum: the smallest.
+    """
+
+    name: str
+    size: RunTimeSize
+    minimum: int = 1
+
+
 @dataclass
 class Program:
     """Steps in order.
@@ -170,6 +186,7 @@ class Program:
         steps: what is computed.
         generic: nodes that TVM's own loops compute, and why.
         stripes: steps, each behind the other, that are computed together.
+        sizes: that each run gives.
     """
 
     inputs: Sequence[CallerTensor] = ()
@@ -177,6 +194,7 @@ class Program:
     steps: list[Step] = field(default_factory=list)
     generic: dict[str, str] = field(default_factory=dict)
     stripes: Sequence[Stripes] = ()
+    sizes: Sequence[OpenSize] = ()
 
     def schedule(self) -> list[Step | Stripes]:
         """What threads compute between one waiting for each other and the next."""

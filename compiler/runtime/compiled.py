@@ -18,10 +18,10 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, pairwise
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -38,6 +38,8 @@ AGAIN = "compile it again"
 
 Arrays = Mapping[str, np.ndarray]
 """Arrays by the names of inputs or outputs."""
+Sizes = Mapping[str, int]
+"""Sizes of a run by the names of dimensions."""
 
 
 @dataclass(frozen=True)
@@ -47,21 +49,41 @@ class TensorInfo:
     Args:
         name: as the model has it.
         dtype: of its elements.
-        shape: of one sample, where the batch is open.
+        shape: of one sample, where the batch is open; of the largest, where sizes are.
+        open: of each open axis, how often it has which size, and without a name what it has beside them.
     """
 
     name: str
     dtype: np.dtype
     shape: tuple[int, ...]
+    open: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
-        """Of one sample."""
+        """Of one sample, the largest."""
         return math.prod(self.shape) * self.dtype.itemsize
 
-    def of_batch(self, samples: int) -> tuple[int, ...]:
-        """The shape of so many samples."""
-        return (samples * self.shape[0], *self.shape[1:]) if self.shape else ()
+    def of_batch(self, samples: int, sizes: Sizes = MappingProxyType({})) -> tuple[int, ...]:
+        """The shape of so many samples, of some sizes where they are open."""
+        extents = list(self.shape)
+        for axis, terms in self.open.items():
+            extents[axis] = sum(times * sizes.get(name, 1) for name, times in terms.items())
+        return (samples * extents[0], *extents[1:]) if extents else ()
+
+
+@dataclass(frozen=True)
+class SizeInfo:
+    """A size that each run gives.
+
+    Args:
+        name: of the dimension.
+        minimum: the smallest.
+        maximum: the largest.
+    """
+
+    name: str
+    minimum: int
+    maximum: int
 
 
 @dataclass(frozen=True)
@@ -81,6 +103,7 @@ class Description:
         weights_inside: whether the library has its weights in it; else they are a file beside it.
         weights_bytes: of the weights.
         steps: for each the kernel and the nodes that it computes.
+        sizes: that each run gives.
     """
 
     name: str
@@ -95,6 +118,7 @@ class Description:
     weights_inside: bool
     weights_bytes: int
     steps: Sequence[Mapping[str, Any]]
+    sizes: Sequence[SizeInfo] = ()
 
 
 def read_description(folder: Path) -> Description:
@@ -122,6 +146,7 @@ def read_description(folder: Path) -> Description:
             weights_inside=facts["weights"] == "inside",
             weights_bytes=int(facts["memory"]["weights_bytes"]),
             steps=[dict(step) for step in facts["steps"]],
+            sizes=[SizeInfo(str(size["name"]), int(size["minimum"]), int(size["maximum"])) for size in facts["sizes"]],
         )
     except FileNotFoundError:
         fix = "give the folder that `optimize --backend tvm` wrote"
@@ -213,14 +238,14 @@ class CompiledModel:
 
     def _run(self, feed: Arrays, out: Arrays, done_at: Any) -> dict[str, np.ndarray]:
         sources = self._checked(feed)
-        batch = batch_of(sources, self.inputs)
-        results = self._room(out, batch)
+        batch, sizes = batch_of(sources, self.inputs), self._sizes_of(sources)
+        results = self._room(out, batch, sizes)
         with self._lock:
             if self._instance is None:
                 raise UsageError("was closed", where=f"model {self.name}", fix="load it again")
             if batch > self._max_batch:
                 self._make_room(self._instance, batch)
-            self._library.run(self._instance, batch, sources, results, done_at)
+            self._library.run(self._instance, batch, list(sizes.values()), sources, results, done_at)
         return {tensor.name: result for tensor, result in zip(self.outputs, results, strict=True)}
 
     def _make_room(self, instance: int, batch: int) -> None:
@@ -229,12 +254,21 @@ class CompiledModel:
         self._destroy = weakref.finalize(self, self._library.destroy, larger)
         self._instance, self._max_batch = larger, batch
 
-    def _room(self, out: Arrays, batch: int) -> list[np.ndarray]:
+    def _sizes_of(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
+        """What is fed, in the order of the description."""
+        given = sizes_of(arrays, self.inputs)
+        for size in self.description.sizes:
+            if not size.minimum <= given[size.name] <= size.maximum:
+                what = f"{size.name} is {given[size.name]}; the model takes {size.minimum} to {size.maximum}"
+                raise UsageError(what, where=f"model {self.name}", fix="feed less, or compile it with --input-range")
+        return {size.name: given[size.name] for size in self.description.sizes}
+
+    def _room(self, out: Arrays, batch: int, sizes: Sizes) -> list[np.ndarray]:
         """Arrays for the outputs in order."""
         self._check_names(out, self.outputs, "output")
-        room = [out.get(tensor.name, np.empty(tensor.of_batch(batch), tensor.dtype)) for tensor in self.outputs]
+        room = [out.get(tensor.name, np.empty(tensor.of_batch(batch, sizes), tensor.dtype)) for tensor in self.outputs]
         for array, tensor in zip(room, self.outputs, strict=True):
-            _check(array, tensor, batch, "output", batched=self.description.batched)
+            _check(array, tensor, batch, sizes, "output", batched=self.description.batched)
             if not array.flags.carray:
                 fix = "use an array of numpy.empty"
                 raise UsageError("has gaps, or cannot be written", where=f"output {tensor.name!r}", fix=fix)
@@ -256,8 +290,9 @@ class CompiledModel:
                 raise UsageError(f"input {name!r} is missing", where=f"model {self.name}", fix="feed all inputs")
         arrays = [np.asarray(feed[name]) for name in known]
         batch = batch_of(arrays, self.inputs) if self.description.batched else 1
+        sizes = sizes_of(arrays, self.inputs)
         for array, tensor in zip(arrays, self.inputs, strict=True):
-            _check(array, tensor, batch, "input", batched=self.description.batched)
+            _check(array, tensor, batch, sizes, "input", batched=self.description.batched)
         return [np.require(array, requirements=("C", "ALIGNED")) for array in arrays]
 
 
@@ -303,10 +338,17 @@ class _Library:
         return self._instance(code, created, threads, max_batch)
 
     def run(
-        self, instance: int, batch: int, sources: Sequence[np.ndarray], results: Sequence[np.ndarray], done_at: Any
+        self,
+        instance: int,
+        batch: int,
+        sizes: Sequence[int],
+        sources: Sequence[np.ndarray],
+        results: Sequence[np.ndarray],
+        done_at: Any,
     ) -> None:
         """Compute; ``done_at`` takes the times at which steps are done, where it is not None."""
-        pointers = _pointers(sources), _pointers(results)
+        given = np.array(sizes, np.int32)
+        pointers = _pointers([*sources, given]), _pointers(results)
         code = self._function("profile")(ctypes.c_void_p(instance), batch, *pointers, done_at)
         if code:
             self._fail(code, f"a batch of {batch}")
@@ -358,7 +400,10 @@ class _Library:
 
 
 def _tensor(entry: Mapping[str, Any]) -> TensorInfo:
-    return TensorInfo(str(entry["name"]), np.dtype(entry["dtype"]), tuple(map(int, entry["shape"])))
+    opened = {
+        int(axis): {str(name): int(n) for name, n in terms.items()} for axis, terms in entry.get("open", {}).items()
+    }
+    return TensorInfo(str(entry["name"]), np.dtype(entry["dtype"]), tuple(map(int, entry["shape"])), opened)
 
 
 def batch_of(arrays: Sequence[np.ndarray], tensors: Sequence[TensorInfo]) -> int:
@@ -367,16 +412,43 @@ def batch_of(arrays: Sequence[np.ndarray], tensors: Sequence[TensorInfo]) -> int
     return max(next(counts, 1), 1)
 
 
-def _check(array: np.ndarray, tensor: TensorInfo, batch: int, kind: str, *, batched: bool) -> None:
+def sizes_of(arrays: Sequence[np.ndarray], tensors: Sequence[TensorInfo]) -> dict[str, int]:
+    """The open sizes of what is fed, by name: each as the first axis says that has no other unknown one."""
+    known: dict[str, int] = {"": 1}
+    axes = [
+        (array.shape[axis], terms)
+        for array, tensor in zip(arrays, tensors, strict=True)
+        for axis, terms in tensor.open.items()
+        if axis < array.ndim
+    ]
+    for _ in axes:
+        for extent, terms in axes:
+            unknown = [name for name in terms if name not in known]
+            if len(unknown) == 1:
+                rest = extent - sum(times * known[name] for name, times in terms.items() if name in known)
+                known[unknown[0]] = rest // terms[unknown[0]]
+    del known[""]
+    return known
+
+
+def _check(array: np.ndarray, tensor: TensorInfo, batch: int, sizes: Sizes, kind: str, *, batched: bool) -> None:
     where = f"{kind} {tensor.name!r}"
     if array.dtype != tensor.dtype:
         raise UsageError(
             f"is {array.dtype}, not {tensor.dtype}", where=where, fix=f"use .astype({tensor.dtype.name!r})"
         )
-    if array.shape != tensor.of_batch(batch):
-        wanted = ["batch" if batched and not axis else str(size) for axis, size in enumerate(tensor.shape)]
+    if array.shape != tensor.of_batch(batch, sizes):
+        wanted = [_axis_text(tensor, axis, batched=batched) for axis in range(len(tensor.shape))]
         what = f"has the shape {list(array.shape)}, not [{', '.join(wanted)}]"
-        raise UsageError(what, where=where, fix="give all tensors the same number of samples")
+        raise UsageError(what, where=where, fix="give all tensors the same number of samples, and the same sizes")
+
+
+def _axis_text(tensor: TensorInfo, axis: int, *, batched: bool) -> str:
+    if batched and not axis:
+        return "batch"
+    if (terms := tensor.open.get(axis)) is None:
+        return str(tensor.shape[axis])
+    return " + ".join(name if times == 1 and name else f"{times} {name}".strip() for name, times in terms.items())
 
 
 def _pointers(arrays: Sequence[np.ndarray]) -> ctypes.Array[ctypes.c_void_p]:

@@ -16,6 +16,8 @@ from typing import Any
 import tvm_ffi
 from tvm import ir, tirx
 
+from graphpress.backends.tvm.codegen.extent import Extent, RunTimeSize
+
 Expr = Any
 """A TIR expression, or an ``int`` where one is expected."""
 Stmt = Any
@@ -47,12 +49,14 @@ class KernelBuilder:
     def __init__(self) -> None:
         self._blocks: list[list[Stmt]] = [[]]
         self._names = 0
+        self._sizes: dict[RunTimeSize, Expr] = {}
 
     # -- control --------------------------------------------------------------------------------------------------
 
     @contextmanager
     def loop(self, extent: int | Expr, name: str = "i", start: int | Expr = 0) -> Iterator[Expr]:
         """A loop from ``start`` over ``extent`` values; gives its variable. One that runs once is no loop."""
+        extent = self.value(extent)
         if isinstance(extent, int) and extent == 1:
             yield start
             return
@@ -115,6 +119,14 @@ class KernelBuilder:
         """
         return tirx.Select(condition, self.let(value), self.let(otherwise))
 
+    def value(self, extent: int | Expr) -> int | Expr:
+        """What an extent is in this run; what is known stays as it is."""
+        return self.let(extent.evaluated(self.size)) if isinstance(extent, Extent) else extent
+
+    def size(self, size: RunTimeSize) -> Expr:
+        """A size of the run, as a parameter of the kernel."""
+        return self._sizes.setdefault(size, self.scalar(f"size_{size.number}"))
+
     def scalar(self, name: str) -> Expr:
         """An integer parameter of the kernel."""
         return tirx.Var(name, INDEX)
@@ -167,7 +179,7 @@ class KernelBuilder:
 
 def index(value: int | Expr) -> Expr:
     """An offset or extent as an expression."""
-    return tirx.const(value, INDEX) if isinstance(value, int) else value
+    return tirx.const(int(value), INDEX) if isinstance(value, int) else value
 
 
 def _at(offset: int | Expr, lanes: int, step: int = 1) -> Expr:

@@ -13,14 +13,16 @@ behind the last key is read and thrown away.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.extent import Extent
 from graphpress.backends.tvm.codegen.functions import exp, tanh
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, folded, splat
@@ -84,6 +86,7 @@ class AttentionKernel:
     edge: int | None = None
     softcap: float = 0.0
     stages: tuple[VectorStage, ...] = ()
+    takes_open: ClassVar[bool] = True
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -100,20 +103,25 @@ class AttentionKernel:
     @property
     def rows(self) -> int:
         """Queries of a tile: as many as registers are made for, as long as their scores fit the scratch."""
-        return max(1, min(ROWS, self.sizes.queries, SCRATCH // (4 * self.sizes.keys)))
+        return int(max(1, min(ROWS, self.sizes.queries, SCRATCH // (4 * self.sizes.keys))))
 
     @property
-    def tiles(self) -> int:
-        """Tiles of a head."""
-        return pieces(self.sizes.queries, self.rows)
+    def bounded(self) -> bool:
+        """Whether each query has a last key of its own, or the run says which is the last of all."""
+        return self.edge is not None or isinstance(self.sizes.keys, Extent)
 
     def tasks(self, isa: Isa) -> int:
         """A task is a tile of queries of one head."""
-        return self.sizes.batch * self.sizes.heads * self.tiles
+        return int(math.prod(self.grid(isa)))
+
+    def grid(self, isa: Isa) -> tuple[int, int]:
+        """Heads of all images, and tiles of a head."""
+        return self.sizes.batch * self.sizes.heads, pieces(self.sizes.queries, self.rows)
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """Everything of a tile."""
-        tile, head = b.let(task % self.tiles), b.let(task // self.tiles)
+        tiles = int(self.grid(isa)[1])
+        tile, head = b.let(task % tiles), b.let(task // tiles)
         place = StageContext(b, isa, memory, isa.lanes)
         for rows in chunks(self.sizes.queries, self.rows):
             with chosen(b, tile, rows, self.sizes.queries, self.rows):
@@ -135,6 +143,8 @@ class _QueryTile:
         self.kernel, self.place, self.b, self.lanes = kernel, place, place.b, place.lanes
         self.head, self.first, self.rows = head, first, rows
         sizes = kernel.sizes
+        self.keys = self.b.value(sizes.keys)
+        self.edge = None if kernel.edge is None else self.b.value(kernel.edge)
         self.width = vectors_beside(place.isa)
         self.row = whole_vectors(sizes.keys, self.lanes * self.width)
         self.scores = self.b.registers(rows * self.row, FLOAT)
@@ -166,14 +176,13 @@ class _QueryTile:
     @property
     def end(self) -> int | Expr:
         """The first key that no query of the tile sees."""
-        keys, edge = self.kernel.sizes.keys, self.kernel.edge
-        if edge is None:
-            return keys
-        return tirx.max(tirx.min(self.first + (self.rows + edge), keys), 1)
+        if self.edge is None:
+            return self.keys
+        return tirx.max(tirx.min(self.first + (self.rows + self.edge), self.keys), 1)
 
     def _blocks(self) -> Iterator[tuple[Expr, int]]:
         """First key and vectors of each block of scores: exactly as many as there are keys, or as are seen."""
-        if self.kernel.edge is not None:
+        if self.kernel.bounded:
             size = self.width * self.lanes
             with self.b.loop((self.end + (size - 1)) // size, "block") as number:
                 yield self.b.let(number * size), self.width
@@ -184,7 +193,7 @@ class _QueryTile:
 
     def _vectors(self) -> Iterator[tuple[Expr, int]]:
         """First key and lanes of each vector of scores."""
-        if self.kernel.edge is not None:
+        if self.kernel.bounded:
             with self.b.loop((self.end + (self.lanes - 1)) // self.lanes, "vector") as number:
                 yield self.b.let(number * self.lanes), self.lanes
             return
@@ -219,7 +228,7 @@ class _QueryTile:
             score = tanh(b, score * splat(1 / kernel.softcap, lanes), lanes) * splat(kernel.softcap, lanes)
         if kernel.mask is not None:
             score = self._masked(score, kernel.mask, row, key, lanes)
-        if kernel.edge is not None:
+        if kernel.bounded:
             score = b.select(self._unseen(row, key, lanes), splat(float("-inf"), lanes), score)
         return score
 
@@ -234,15 +243,16 @@ class _QueryTile:
 
     def _unseen(self, row: int, key: Expr, lanes: int) -> Expr:
         """Which keys lie behind the causal edge, or behind the last."""
-        assert self.kernel.edge is not None
-        last = tirx.min(self.first + (row + self.kernel.edge), self.kernel.sizes.keys - 1)
+        last = self.keys - 1
+        if self.edge is not None:
+            last = tirx.min(self.first + (row + self.edge), last)
         keys = tirx.Ramp(key, tirx.const(1, "int32"), lanes)
         return keys > splat(last, lanes, "int32")
 
     def _largest_of(self, row: int, start: Expr, score: Expr) -> None:
         """Keep the largest score; what lies behind the last key does not count."""
         keys = self.kernel.sizes.keys
-        if self.kernel.edge is None and keys % self.lanes:
+        if not self.kernel.bounded and keys % self.lanes:
             lanes = tirx.Ramp(start, tirx.const(1, "int32"), self.lanes)
             score = tirx.Select(lanes < splat(keys, self.lanes, "int32"), score, splat(LOWEST, self.lanes))
         at = row * self.lanes
@@ -254,7 +264,7 @@ class _QueryTile:
             at = row * self.row + first
             score = b.let(b.load(self.scores, at, lanes))
             power = exp(b, score - splat(largest[row], lanes), lanes)
-            if self.kernel.mask is not None or self.kernel.edge is not None:
+            if self.kernel.mask is not None or self.kernel.bounded:
                 power = tirx.Select(score < splat(LOWEST, lanes), splat(0.0, lanes), power)
             power = b.let(power)
             b.store(self.scores, at, power, lanes)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.kernel import Pointer
-from graphpress.backends.tvm.kernels.pieces import chosen, chunks, pieces
+from graphpress.backends.tvm.kernels.pieces import chosen, chunks, each_piece, pieces
 from graphpress.backends.tvm.kernels.register_tile import ROWS, RegisterTile, vectors_beside
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
@@ -54,6 +55,7 @@ class BatchedProduct:
     leading: tuple[int, ...]
     depth: int
     stages: tuple[VectorStage, ...] = ()
+    takes_open: ClassVar[bool] = True
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -69,7 +71,7 @@ class BatchedProduct:
     @property
     def rows(self) -> int:
         """Of a tile."""
-        return min(ROWS, self.store.plane.width)
+        return int(min(ROWS, self.store.plane.width))
 
     @property
     def row_tiles(self) -> int:
@@ -78,7 +80,11 @@ class BatchedProduct:
 
     def tasks(self, isa: Isa) -> int:
         """A task is a tile of rows of one matrix."""
-        return math.prod(self.leading) * self.row_tiles
+        return int(math.prod(self.grid(isa)))
+
+    def grid(self, isa: Isa) -> tuple[int, ...]:
+        """Leading axes, and tiles of rows."""
+        return *self.leading, self.row_tiles
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All columns of a tile of rows."""
@@ -112,8 +118,9 @@ class _RowTile:
         """Block by block of columns."""
         lanes = self.place.lanes
         width = vectors_beside(self.place.isa)
-        for block in chunks(pieces(self.product.store.plane.channels, lanes), width):
-            with self.b.loop(block.pieces, "block") as number:
+        vectors = pieces(self.product.store.plane.channels, lanes)
+        for block in chunks(vectors, width):
+            with each_piece(self.b, vectors, block, "block") as number:
                 column = self.b.let((block.start + number * block.size) * lanes)
                 self._tile(corner.moved(column), block.size)
 
@@ -121,14 +128,21 @@ class _RowTile:
         product, b, lanes = self.product, self.b, self.place.lanes
         sums = RegisterTile(b, self.rows, vectors, lanes)
         row = b.let(self.at["left"] + corner.x * product.left.steps[-2])
-        for run in chunks(product.depth, UNROLL):
-            with b.loop(run.pieces, "step") as number:
-                for offset in range(run.size):
-                    self._step(sums, row, corner.channel, run.start + number * run.size + offset)
+        for start, pieces_, size in self._runs():
+            with b.loop(pieces_, "step") as number:
+                for offset in range(size):
+                    self._step(sums, row, corner.channel, start + number * size + offset)
         for number, vector in sums.places():
             position = Position(corner.image, corner.y, corner.x + number, corner.channel + vector * lanes)
             result = run_stages(product.stages, self.place, sums.sum(number, vector), position)
             product.store.write(self.place, result, position)
+
+    def _runs(self) -> list[tuple[Expr, Expr, int]]:
+        """Start, number and length of runs of steps that are written out, and what is left of them."""
+        depth = self.b.value(self.product.depth)
+        if isinstance(depth, int):
+            return [(run.start, run.pieces, run.size) for run in chunks(depth, UNROLL)]
+        return [(0, depth // UNROLL, UNROLL), (depth // UNROLL * UNROLL, depth % UNROLL, 1)]
 
     def _step(self, sums: RegisterTile, row: Expr, column: Expr, depth: Expr) -> None:
         left, right = self.product.left, self.product.right
@@ -149,7 +163,7 @@ def batch_offset(view: StridedView, matrix: Expr, leading: Sequence[int]) -> Exp
         matrix: its number.
         leading: extents of the leading axes.
     """
-    total = math.prod(leading)
+    total = int(math.prod(leading))
     offset, rest = matrix // total * view.size + view.start, matrix % total
     for extent, step in zip(reversed(leading), reversed(view.steps[: len(leading)]), strict=True):
         offset, rest = offset + rest % extent * step, rest // extent

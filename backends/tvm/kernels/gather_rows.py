@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tvm import tirx
 
@@ -49,6 +50,7 @@ class GatherRows:
     index: str = "int64"
     zero_point: int = 0
     stages: tuple[VectorStage, ...] = ()
+    takes_open: ClassVar[bool] = True
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -58,7 +60,11 @@ class GatherRows:
 
     def tasks(self, isa: Isa) -> int:
         """A task is a pixel of the result."""
-        return self.store.plane.height * self.store.plane.width
+        return int(self.store.plane.height * self.store.plane.width)
+
+    def grid(self, isa: Isa) -> tuple[int, int]:
+        """Rows and pixels."""
+        return self.store.plane.height, self.store.plane.width
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """The channels of one row."""

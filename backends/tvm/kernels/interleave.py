@@ -38,7 +38,11 @@ class Interleave(ViewCopy):
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row of pixels."""
-        return math.prod(self.extents[:-2])
+        return int(math.prod(self.grid(isa)))
+
+    def grid(self, isa: Isa) -> tuple[int, ...]:
+        """All axes but the last two."""
+        return self.extents[:-2]
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All pixels of one row."""

@@ -1,10 +1,15 @@
 """What a kernel is.
 
-    void NAME(const A *a, const B *b, …, R *result, int32_t first, int32_t last)
+    void NAME(const A *a, const B *b, …, R *result, int32_t size, …, int32_t first, int32_t last)
 
 computes the tasks from ``first`` up to ``last``. Tasks are independent: whoever runs a kernel shares them among threads
 as it likes. An image has a fixed number of tasks, and the tasks of an image follow those of the one before: how many
 images there are is nothing that the code knows.
+
+Where extents are known at run time only, the sizes of the run come after the operands. Memory is laid out for the
+largest, and what lies behind the run's own extents is nobody's: it may be written, and is read for results that are
+nobody's either. So a kernel is right for all sizes if it sums over no open extent, or ends its sums where the run does
+(``takes_open``); its ``grid`` tells which tasks there are.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from importlib import resources
 from typing import NamedTuple, Protocol
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.extent import RunTimeSize, extents_in, is_open
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.runtime.environment import library_versions
 
@@ -83,6 +89,22 @@ def title(kernel: Kernel) -> str:
     return name
 
 
+def sizes_of(kernel: Kernel) -> list[RunTimeSize]:
+    """The sizes of a run that a kernel takes, in the order of its parameters."""
+    return sorted({size for extent in extents_in(kernel) for size in extent.sizes})
+
+
+def takes_open(kernel: Kernel) -> bool:
+    """Whether a kernel is right for all sizes of a run (its ``takes_open``, where extents are open)."""
+    return not sizes_of(kernel) or bool(getattr(kernel, "takes_open", False))
+
+
+def grid_of(kernel: Kernel, isa: Isa) -> Sequence[int]:
+    """The extents that the tasks of an image are numbered by, the slowest first (its ``grid``, where it has one)."""
+    grid = getattr(kernel, "grid", None)
+    return (kernel.tasks(isa),) if grid is None else grid(isa)
+
+
 def symbol(kernel: Kernel, isa: Isa) -> str:
     """A C name that no other kernel has."""
     content = f"{code_version()} {isa!r} {kernel!r}"
@@ -95,6 +117,19 @@ def function(kernel: Kernel, isa: Isa) -> Expr:
     memory = {operand.name: b.pointer(*operand) for operand in kernel.operands}
     first, last = b.scalar(FIRST), b.scalar(LAST)
     with b.loop(last - first, "task", first) as task:
-        kernel.task(b, isa, memory, task)
+        kernel.task(b, isa, memory, _number_in_layout(b, task, grid_of(kernel, isa)))
     pointers = [memory[operand.name].parameter for operand in kernel.operands]
-    return b.function(symbol(kernel, isa), [*pointers, first, last], isa.target)
+    sizes = [b.size(size) for size in sizes_of(kernel)]
+    return b.function(symbol(kernel, isa), [*pointers, *sizes, first, last], isa.target)
+
+
+def _number_in_layout(b: KernelBuilder, task: Expr, grid: Sequence[int]) -> Expr:
+    """The number that a task has where all extents are the largest, as memory is laid out."""
+    if not is_open(grid):
+        return task
+    number, step = 0, 1
+    for extent in reversed(grid):
+        run = b.value(extent)
+        number, task = number + task % run * step, b.let(task // run)
+        step *= int(extent)
+    return b.let(number + task * step)

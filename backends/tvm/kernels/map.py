@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.kernel import Pointer
-from graphpress.backends.tvm.kernels.pieces import halvings
+from graphpress.backends.tvm.kernels.pieces import each_piece, halvings
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.row_work import RowWork
 from graphpress.backends.tvm.kernels.stages import (
@@ -53,6 +54,7 @@ class Map:
     zero_point: int = 0
     first: int = 0
     target: int = 0
+    takes_open: ClassVar[bool] = True
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -68,7 +70,11 @@ class Map:
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row."""
-        return self.store.plane.height
+        return int(self.store.plane.height)
+
+    def grid(self, isa: Isa) -> tuple[int]:
+        """Rows."""
+        return (self.store.plane.height,)
 
     def row_work(self, isa: Isa) -> RowWork:
         """Row by row."""
@@ -81,7 +87,7 @@ class Map:
         image, row = b.let(task // plane.height), b.let(task % plane.height)
         with b.loop(plane.width, "pixel") as pixel:
             for chunk in halvings(self.channels, self._lanes(isa)):
-                with b.loop(chunk.pieces, "vector") as vector:
+                with each_piece(b, self.channels, chunk, "vector") as vector:
                     channel = chunk.start + vector * chunk.size
                     self._vector(StageContext(b, isa, memory, chunk.size), Position(image, row, pixel, channel))
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
+from tvm import tirx
+
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder
+from graphpress.backends.tvm.codegen.extent import Extent
 
 
 class Chunk(NamedTuple):
@@ -18,6 +22,7 @@ class Chunk(NamedTuple):
 
 def chunks(total: int, size: int) -> list[Chunk]:
     """A length in pieces, and what is left as one more."""
+    total = int(total)
     whole = [Chunk(0, total // size, size)] if total >= size else []
     rest = total % size
     return [*whole, Chunk(total - rest, 1, rest)] if rest else whole
@@ -25,18 +30,42 @@ def chunks(total: int, size: int) -> list[Chunk]:
 
 def pieces(total: int, size: int) -> int:
     """How many pieces there are."""
-    return -(-total // size)
+    return total.pieces(size) if isinstance(total, Extent) else -(-total // size)
 
 
 def halvings(total: int, lanes: int) -> list[Chunk]:
     """A number of channels in whole vectors, and what is left in vectors of half the lanes, and so on."""
-    result, start = [], 0
+    result, start, total = [], 0, int(total)
     while start < total:
         if count := (total - start) // lanes:
             result.append(Chunk(start, count, lanes))
             start += count * lanes
         lanes //= 2
     return result
+
+
+@contextmanager
+def each_piece(b: KernelBuilder, total: int, chunk: Chunk, name: str = "piece") -> Iterator[Expr]:
+    """A loop over the pieces of a chunk: over those that begin within the length, where it is known at run time only.
+
+    Args:
+        b: takes the statements.
+        total: the length that the chunk is one of.
+        chunk: its pieces.
+        name: of the variable.
+    """
+    if not isinstance(total, Extent):
+        with b.loop(chunk.pieces, name) as piece:
+            yield piece
+        return
+    run = b.value(total)
+    if chunk.pieces == 1:
+        with b.when(run > chunk.start):
+            yield 0
+        return
+    left = b.let((run - chunk.start + (chunk.size - 1)) // chunk.size)
+    with b.loop(b.let(tirx.max(tirx.min(left, chunk.pieces), 0)), name) as piece:
+        yield piece
 
 
 def chosen(b: KernelBuilder, piece: Expr, chunk: Chunk, total: int, size: int) -> AbstractContextManager[None]:

@@ -6,6 +6,8 @@ The halo holds what padding reads: zeros, or the zero-point of codes, so that no
 matrix are pixels of one line. ``stride`` is the number of channels rounded up to whole vectors: what lies behind the
 channels is written with them, and read only where it is multiplied by weights of zero.
 
+Extents may be open (``Extent``): their maxima lay the plane out, and what lies behind a run's own is nobody's.
+
 A plane may be a part of another: some of its channels, an area, or every other pixel. What is written there is in its
 place already: a part of a concatenation, the inside of a padded value, one phase of a transposed convolution.
 """
@@ -72,14 +74,19 @@ class Plane:
     @property
     def row(self) -> int:
         """Elements from one row to the next."""
-        return self.row_step or self.row_pixels * self.stride
+        return self.row_step or int(self.row_pixels * self.stride)
 
     @property
     def size(self) -> int:
         """Elements from one image to the next."""
         if self.image_step is not None:
             return self.image_step
-        return (self.height + self.halo.top + self.halo.bottom) * self.row
+        return int((self.height + self.halo.top + self.halo.bottom) * self.row)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether nothing lies behind the channels of a pixel."""
+        return self.stride == int(self.channels)
 
     @property
     def is_part(self) -> bool:
@@ -121,4 +128,4 @@ class Plane:
 
 def whole_vectors(channels: int, lanes: int) -> int:
     """Channels rounded up to whole vectors."""
-    return -(-channels // lanes) * lanes
+    return int(-(-channels // lanes) * lanes)

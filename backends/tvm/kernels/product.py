@@ -24,10 +24,11 @@ import numpy as np
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.dots import GROUP
+from graphpress.backends.tvm.codegen.extent import is_open
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
-from graphpress.backends.tvm.kernels.pieces import chosen, chunks, pieces
+from graphpress.backends.tvm.kernels.pieces import chosen, chunks, each_piece, pieces
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.row_work import RowWork
 from graphpress.backends.tvm.kernels.shared_code import WITHIN
@@ -119,6 +120,11 @@ class Product:
         return pixels * vectors * self.sums_per_channel(isa) + vectors + loaded < isa.registers
 
     @property
+    def takes_open(self) -> bool:
+        """A matrix product does whose sums are known; padding would lie where other sizes have pixels."""
+        return self.window == TapWindow() and not is_open((self.source.channels, self.store.plane.channels))
+
+    @property
     def operands(self) -> Sequence[Pointer]:
         """Source, weights, biases, what the stages read, and the result."""
         weights = "int8" if self.integer else FLOAT
@@ -139,7 +145,7 @@ class Product:
         """
         adjacent = self.window.dilations[1] == 1 and self.groups == 1 and self.window.taps[1] > 1
         adjacent = adjacent and not self.source.is_part
-        return adjacent and (self.integer or self.source.stride == self.source.channels)
+        return adjacent and (self.integer or self.source.is_dense)
 
     @property
     def outer_taps(self) -> tuple[int, int]:
@@ -170,12 +176,12 @@ class Product:
     @property
     def row_tiles(self) -> int:
         """Tiles from top to bottom."""
-        return pieces(self.store.plane.height, self.tile.rows)
+        return int(pieces(self.store.plane.height, self.tile.rows))
 
     @property
     def column_tiles(self) -> int:
         """Tiles from left to right."""
-        return pieces(self.store.plane.width, self.tile.columns)
+        return int(pieces(self.store.plane.width, self.tile.columns))
 
     def tasks(self, isa: Isa) -> int:
         """A task is a block of channels by a row of tiles."""
@@ -237,7 +243,7 @@ class _TaskWriter:
     def _row_of_tiles(self, image: Expr, group: Expr, first: Expr, row_tile: Expr, size: tuple[int, int]) -> None:
         before = 0
         for columns in chunks(self.product.store.plane.width, self.tile.columns):
-            with self.b.loop(columns.pieces, "column") as column:
+            with each_piece(self.b, self.product.store.plane.width, columns, "column") as column:
                 number = row_tile * self.product.column_tiles + before + column
                 corner = Position(
                     image, row_tile * self.tile.rows, columns.start + column * columns.size, first * self.lanes

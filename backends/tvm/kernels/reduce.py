@@ -18,6 +18,7 @@ from types import MappingProxyType
 from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.extent import is_open
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, folded, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
@@ -90,6 +91,13 @@ class Reduce:
     zero_point: int = 0
 
     @property
+    def takes_open(self) -> bool:
+        """Sums are those of all that is reduced."""
+        source = self.source
+        extents = (source.height, source.width, source.channels)
+        return not is_open([extent for extent, gone in zip(extents, self.axes, strict=True) if gone])
+
+    @property
     def operands(self) -> Sequence[Pointer]:
         """The source, what the stages read, and the result."""
         return operands_between(self.source.dtype, self.stages, self.store.plane.dtype)
@@ -108,7 +116,11 @@ class Reduce:
 
     def tasks(self, isa: Isa) -> int:
         """A task is a vector of channels of the result; the last may be done by halves."""
-        return math.prod(self.kept(isa))
+        return int(math.prod(self.grid(isa)))
+
+    def grid(self, isa: Isa) -> tuple[int, int, int]:
+        """What is kept."""
+        return self.kept(isa)
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All that goes into one vector; the last vector reads what lies behind the channels, too."""

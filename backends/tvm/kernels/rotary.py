@@ -8,8 +8,10 @@ stays as it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
@@ -42,6 +44,7 @@ class RotaryKernel:
     cosine: StridedView
     sine: StridedView
     interleaved: bool = False
+    takes_open: ClassVar[bool] = True
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -50,7 +53,11 @@ class RotaryKernel:
 
     def tasks(self, isa: Isa) -> int:
         """A task is all heads of a position."""
-        return self.extents[0] * self.extents[1]
+        return int(math.prod(self.grid(isa)))
+
+    def grid(self, isa: Isa) -> tuple[int, ...]:
+        """Batch and length."""
+        return self.extents[:2]
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All pairs of the heads, then what is not turned."""

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tvm import tirx
 
-from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory, index
+from graphpress.backends.tvm.codegen.extent import Extent
 from graphpress.backends.tvm.codegen.functions import exp, log
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, folded, splat
 from graphpress.backends.tvm.kernels.kernel import Pointer
-from graphpress.backends.tvm.kernels.pieces import halvings
+from graphpress.backends.tvm.kernels.pieces import each_piece, halvings
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
@@ -59,7 +61,7 @@ class Row:
     def vectors(self) -> Iterator[tuple[StageContext, Position]]:
         """All vectors of the row: what is emitted while one is given is the body of a loop over those like it."""
         for chunk in halvings(self.channels, self.isa.lanes):
-            with self.b.loop(chunk.pieces, "vector") as vector:
+            with each_piece(self.b, self.channels, chunk, "vector") as vector:
                 place = StageContext(self.b, self.isa, self.memory, chunk.size)
                 yield place, self.position.moved(chunk.start + vector * chunk.size)
 
@@ -76,13 +78,25 @@ class Row:
             sums[chunk.size] = self.b.registers(chunk.size, FLOAT)
             self.b.store(sums[chunk.size], 0, splat(start, chunk.size), chunk.size)
         for place, position in self.vectors():
-            total = combine(self.b.load(sums[place.lanes], 0, place.lanes), value(place, position))
+            total = self._counted(combine, value(place, position), sums[place.lanes], place.lanes, position, start)
             self.b.store(sums[place.lanes], 0, total, place.lanes)
         result = None
         for lanes, memory in sums.items():
             number = folded(self.b, self.b.load(memory, 0, lanes), lanes, combine)
             result = number if result is None else combine(result, number)
         return self.b.let(result)
+
+    def _counted(
+        self, combine: Combine, value: Expr, sums: Memory, lanes: int, position: Position, start: float
+    ) -> Expr:
+        """A sum with a value more; of channels that this run has not, with what changes nothing."""
+        if isinstance(self.channels, Extent):
+            within = (
+                tirx.Ramp(index(position.channel), tirx.const(1, "int32"), lanes) if lanes > 1 else position.channel
+            )
+            end = splat(self.b.value(self.channels), lanes, "int32")
+            value = self.b.select(within < end, value, splat(start, lanes))
+        return combine(self.b.load(sums, 0, lanes), value)
 
     def load(self, place: StageContext, position: Position, plane: Plane) -> Expr:
         """A vector of the source."""
@@ -104,6 +118,7 @@ class Softmax:
     store: Destination
     stages: tuple[VectorStage, ...] = ()
     logarithm: bool = False
+    takes_open: ClassVar[bool] = True
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -112,7 +127,11 @@ class Softmax:
 
     def tasks(self, isa: Isa) -> int:
         """A task is a pixel."""
-        return self.source.height * self.source.width
+        return int(self.source.height * self.source.width)
+
+    def grid(self, isa: Isa) -> tuple[int, int]:
+        """Rows and pixels."""
+        return self.source.height, self.source.width
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """The channels of one pixel, three times: for the largest, for the sum, and for the quotients."""
@@ -153,6 +172,11 @@ class RowNormalization:
     stages: tuple[VectorStage, ...] = ()
 
     @property
+    def takes_open(self) -> bool:
+        """Means are those of all channels."""
+        return not isinstance(self.source.channels, Extent)
+
+    @property
     def operands(self) -> Sequence[Pointer]:
         """The source, scale and bias per channel, what the stages read, and the result."""
         given = {"source": True, "scale": self.scaled, "bias": self.shifted}
@@ -161,7 +185,11 @@ class RowNormalization:
 
     def tasks(self, isa: Isa) -> int:
         """A task is a pixel."""
-        return self.source.height * self.source.width
+        return int(self.source.height * self.source.width)
+
+    def grid(self, isa: Isa) -> tuple[int, int]:
+        """Rows and pixels."""
+        return self.source.height, self.source.width
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """The channels of one pixel: for the mean, for the variance, and for the result."""

@@ -18,7 +18,7 @@ from tvm import tirx
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT
-from graphpress.backends.tvm.kernels.kernel import Kernel, Pointer, slack_of
+from graphpress.backends.tvm.kernels.kernel import Kernel, Pointer, grid_of, slack_of
 
 NUMBERS = "numbers"
 """Name of the operand that holds the numbers of a kernel: int32, or the bits of float32."""
@@ -78,6 +78,10 @@ class SharedCode:
     def tasks(self, isa: Isa) -> int:
         """As the kernel has them."""
         return self.kernel.tasks(isa)
+
+    def task_grid(self, isa: Isa) -> Sequence[int]:
+        """As the kernel has it."""
+        return grid_of(self.kernel, isa)
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """What the kernel does, with the numbers as they are read."""

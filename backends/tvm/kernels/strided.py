@@ -20,7 +20,7 @@ import numpy as np
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.kernels.interleave import Interleave, can_interleave
-from graphpress.backends.tvm.kernels.pieces import halvings
+from graphpress.backends.tvm.kernels.pieces import each_piece, halvings
 from graphpress.backends.tvm.kernels.stages import StageContext, VectorStage
 from graphpress.backends.tvm.kernels.transposition import Transposition
 from graphpress.backends.tvm.kernels.view import StridedView
@@ -71,7 +71,11 @@ class StridedCopy(ViewCopy):
 
     def tasks(self, isa: Isa) -> int:
         """A task is an element of the outer axes."""
-        return math.prod(self.extents[: self.outer])
+        return int(math.prod(self.grid(isa)))
+
+    def grid(self, isa: Isa) -> tuple[int, ...]:
+        """The outer axes."""
+        return self.extents[: self.outer]
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All elements of the inner axes."""
@@ -92,7 +96,7 @@ class StridedCopy(ViewCopy):
         axis = self.axes[self.along]
         for chunk in halvings(axis.extent, self._lanes(isa, axis)):
             place = StageContext(b, isa, memory, chunk.size)
-            with b.loop(chunk.pieces, "vector") as vector:
+            with each_piece(b, axis.extent, chunk, "vector") as vector:
                 first = chunk.start + vector * chunk.size
                 self._vector(place, axis, (at[0] + first * axis.source, at[1] + first * axis.result))
 

@@ -17,7 +17,7 @@ from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.kernels.pieces import chosen, chunks, halvings, pieces
+from graphpress.backends.tvm.kernels.pieces import chosen, chunks, each_piece, halvings, pieces
 from graphpress.backends.tvm.kernels.stages import StageContext
 from graphpress.backends.tvm.kernels.view_copy import ViewCopy
 
@@ -39,7 +39,11 @@ class Transposition(ViewCopy):
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row of blocks."""
-        return math.prod(self.extents[:-2]) * pieces(self.extents[-2], self.block(isa))
+        return int(math.prod(self.grid(isa)))
+
+    def grid(self, isa: Isa) -> tuple[int, ...]:
+        """All axes but the last two, and rows of blocks."""
+        return *self.extents[:-2], pieces(self.extents[-2], self.block(isa))
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All blocks of one row."""
@@ -52,7 +56,7 @@ class Transposition(ViewCopy):
         for part in chunks(self.extents[-2], size):
             with chosen(b, piece, part, self.extents[-2], size):
                 for run in chunks(self.extents[-1], size):
-                    with b.loop(run.pieces, "block") as number:
+                    with each_piece(b, self.extents[-1], run, "block") as number:
                         first = b.let(run.start + number * run.size)
                         inside = b.let(at[0] + first * self.source.steps[-1]), b.let(at[1] + first)
                         whole = part.size == run.size == size

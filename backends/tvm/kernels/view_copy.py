@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder
 from graphpress.backends.tvm.kernels.kernel import Pointer
@@ -37,6 +38,7 @@ class ViewCopy:
     source: StridedView
     result: StridedView
     stages: tuple[VectorStage, ...] = ()
+    takes_open: ClassVar[bool] = True
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -57,7 +59,7 @@ class ViewCopy:
             number: of the element, counted through all images.
             outer: how many axes.
         """
-        image = b.let(number // math.prod(self.extents[:outer]))
+        image = b.let(number // int(math.prod(self.extents[:outer])))
         source, result = image * self.source.size + self.source.start, image * self.result.size + self.result.start
         for axis in reversed(range(outer)):
             coordinate = b.let(number % self.extents[axis])

@@ -18,11 +18,12 @@ import numpy as np
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.dots import GROUP
+from graphpress.backends.tvm.codegen.extent import is_open
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.coded_blocks import LARGEST
 from graphpress.backends.tvm.kernels.kernel import Pointer
-from graphpress.backends.tvm.kernels.pieces import chosen, chunks, pieces
+from graphpress.backends.tvm.kernels.pieces import chosen, chunks, each_piece, pieces
 from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
@@ -69,6 +70,11 @@ class WeightOnlyProduct:
     def blocks(self) -> int:
         """Blocks of inputs."""
         return self.source.channels // self.block
+
+    @property
+    def takes_open(self) -> bool:
+        """Sums are those of all inputs."""
+        return not is_open((self.source.channels, self.source.height))
 
     @property
     def step(self) -> int:
@@ -127,7 +133,7 @@ class WeightOnlyProduct:
         for outputs in chunks(total, self.vectors):
             with chosen(b, block, outputs, total, self.vectors):
                 for rows in chunks(width, self.rows):
-                    with b.loop(rows.pieces, "rows") as piece:
+                    with each_piece(b, width, rows, "rows") as piece:
                         x = rows.start + piece * rows.size
                         corner = Position(image, y, x, block * (self.vectors * isa.lanes))
                         _RowsWriter(self, StageContext(b, isa, memory, isa.lanes), (rows.size, outputs.size)).write(

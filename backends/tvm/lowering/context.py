@@ -15,7 +15,7 @@ import numpy as np
 
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT
-from graphpress.backends.tvm.kernels.kernel import Kernel
+from graphpress.backends.tvm.kernels.kernel import Kernel, takes_open
 from graphpress.backends.tvm.kernels.map import Map
 from graphpress.backends.tvm.kernels.plane import Halo, Plane
 from graphpress.backends.tvm.kernels.stages import Destination
@@ -24,6 +24,7 @@ from graphpress.backends.tvm.kernels.view import StridedView
 from graphpress.backends.tvm.lowering.codes import Codes, codes_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.layout import Order, channels_last, images_of, natural, plane_of, view_of
+from graphpress.backends.tvm.lowering.open_axes import OpenSizeError, open_axes
 from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Program, Source, Step
 from graphpress.errors import ModelError
 from graphpress.ir import DataType, Value, constant, is_constant, is_standard, label, static_shape
@@ -199,7 +200,7 @@ class Lowering:
         """
         source = self.read(node, index)
         order = natural(len(source.shape))
-        is_dense = source.plane.halo == Halo() and source.plane.stride == source.plane.channels
+        is_dense = source.plane.halo == Halo() and source.plane.is_dense
         if is_dense and source.order == order and source.codes is None:
             return source
         return self.without_gaps(source, None)
@@ -293,8 +294,14 @@ class Lowering:
         return replace(plane_of(shape, order, self.isa.lanes, around), dtype=elements_of(value))
 
     def emit(self, kernel: Kernel, operands: Mapping[str, Source], nodes: Sequence[str] = (), images: int = 1) -> None:
-        """One step more, computed for so many images."""
-        self.program.steps.append(Step(kernel, operands, tuple(nodes), images))
+        """One step more, computed for so many images.
+
+        Raises:
+            OpenSizeError: the kernel sums over an axis whose extent is open.
+        """
+        if not takes_open(kernel):
+            raise OpenSizeError(f"{type(kernel).__name__} sums over an axis whose size is open")
+        self.program.steps.append(Step(kernel, operands, tuple(nodes), int(images)))
 
     def copy(self, source: StoredValue, target: StoredValue) -> None:
         """A value into other memory, whatever the orders of axes and the codes."""
@@ -332,7 +339,7 @@ class Lowering:
 
 
 def shape_of(value: Value) -> tuple[int, ...]:
-    """The shape of a value.
+    """The shape of a value, its open extents as such.
 
     Raises:
         ModelError: it is not known, or nothing lies in it.
@@ -342,7 +349,8 @@ def shape_of(value: Value) -> tuple[int, ...]:
         raise ModelError("has no fixed shape", where=f"value {label(value)}", fix="give all inputs fixed shapes")
     if 0 in shape:
         raise ModelError(f"has no elements: {shape}", where=f"value {label(value)}", fix="use --backend onnxruntime")
-    return shape
+    extents = open_axes(value)
+    return tuple(extents.get(axis, extent) for axis, extent in enumerate(shape)) if extents else shape
 
 
 def elements_of(value: Value) -> str:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+from graphpress.backends.tvm.codegen.extent import is_open
 from graphpress.backends.tvm.kernels.plane import Halo, Plane, whole_vectors
 from graphpress.backends.tvm.kernels.view import StridedView
 
@@ -61,11 +62,11 @@ def view_of(shape: tuple[int, ...], order: Order, plane: Plane, zero_point: int 
     steps = dict(zip(reversed(order), (1, plane.stride, plane.row), strict=False))
     step = plane.size
     for axis in reversed(order[:-PLANE_AXES]):
-        steps[axis], step = step, step * shape[axis]
+        steps[axis], step = step, int(step * shape[axis])
     start = plane.at(0, 0)
     assert isinstance(start, int)
     in_axis_order = tuple(steps[axis] for axis in range(len(shape)))
-    return StridedView(start, in_axis_order, images_of(shape, order) * plane.size, plane.dtype, zero_point)
+    return StridedView(start, in_axis_order, int(images_of(shape, order)) * plane.size, plane.dtype, zero_point)
 
 
 def transposed(order: Order, permutation: tuple[int, ...]) -> Order:
@@ -92,6 +93,8 @@ def reshaped(before: tuple[int, ...], order: Order, plane: Plane, after: tuple[i
         if not olds or tuple(places[: len(olds)]) != olds:
             return None
         places = places[len(olds) :]
+        if not _keeps_open(before, olds, after, news):
+            return None
         result.extend(news)
     filled = (*(axis for axis, extent in enumerate(after) if extent == 1), *result)
     return filled if _same_plane(plane, images_of(before, order), after, filled) else None
@@ -102,8 +105,19 @@ def reshaped_plane(plane: Plane, after: tuple[int, ...], order: Order) -> Plane:
     wanted = plane_of(after, order, 1, plane.halo)
     if _extents(wanted) == _extents(plane):
         return plane
-    stride = wanted.channels if plane.stride == plane.channels else plane.stride
+    stride = int(wanted.channels) if plane.is_dense else plane.stride
     return replace(wanted, stride=stride, dtype=plane.dtype)
+
+
+def _keeps_open(before: tuple[int, ...], olds: Order, after: tuple[int, ...], news: Order) -> bool:
+    """Whether an open axis stays one, or is the slowest of those that it is joined with: memory is laid out for the
+    largest size.
+    """
+    return (
+        olds == news
+        or len(olds) == len(news) == 1
+        or not is_open([*(before[axis] for axis in olds[1:]), *(after[axis] for axis in news[1:])])
+    )
 
 
 def _same_plane(plane: Plane, images: int, after: tuple[int, ...], order: Order) -> bool:
@@ -111,7 +125,7 @@ def _same_plane(plane: Plane, images: int, after: tuple[int, ...], order: Order)
     wanted = plane_of(after, order, 1)
     if plane.halo != Halo() or plane.is_part:
         return (*_extents(plane), images) == (*_extents(wanted), images_of(after, order))
-    return plane.stride == plane.channels or plane.channels == wanted.channels
+    return plane.is_dense or plane.channels == wanted.channels
 
 
 def _extents(plane: Plane) -> tuple[int, int, int]:

@@ -56,9 +56,11 @@ struct instance {
     graphpress_instance view; /* first: a pointer to one is a pointer to the other */
     const graphpress_model *model;
     shared_weights *weights;
-    region memory, arena, copies; /* copies: of inputs that must not be read over their ends */
+    region memory, arena, copies; /* copies: of tensors whose ends must not be passed, or whose extents are open */
     uint8_t **buffers;
     const void **inputs;
+    void **outputs;
+    int32_t *sizes, *tasks, *extents; /* of this run; tasks of an image, by step */
     worker *workers;    /* [thread]; the first is who calls */
     claim *claims;      /* [step][thread] */
     progress *progress; /* [step] */
@@ -220,7 +222,7 @@ static void work(instance *self, int thread, uint32_t run, uint64_t *done_at) {
     /* Acquired: whoever sees the images of a later run sees its claims, too, and leaves. */
     int64_t images = atomic_load_explicit(&self->images, memory_order_acquire);
     for (int index = 0; index < self->model->step_count; index++) {
-        int64_t tasks = images * self->model->steps[index].tasks;
+        int64_t tasks = images * self->tasks[index];
         for (int other = 0; other < self->thread_count; other++)
             if (!take(self, thread, index, (thread + other) % self->thread_count, run, tasks)) return;
         if (!await_step(self, index, run, (uint32_t)tasks)) return;
@@ -251,9 +253,55 @@ static size_t room_of(const graphpress_input *input, int images) {
     return (input->bytes * (size_t)images + input->slack + LINE - 1) / LINE * LINE;
 }
 
+/* -- open sizes ---------------------------------------------------------------------------------------------------- */
+
+/* Memory is laid out for the largest tensors: samples of others are copied row by row, for as long as rows are alike. */
+static void copy_sample(uint8_t *room, uint8_t *dense, const graphpress_input *of, const int32_t *extents, int fills) {
+    int inner = of->rank - 1;
+    while (inner > 0 && extents[inner] == of->largest[inner]) inner--;
+    size_t row = (size_t)of->element, apart = (size_t)of->element, rows = 1;
+    for (int axis = inner; axis < of->rank; axis++) row *= (size_t)extents[axis], apart *= (size_t)of->largest[axis];
+    for (int axis = 0; axis < inner; axis++) rows *= (size_t)extents[axis];
+    for (size_t number = 0; number < rows; number++) {
+        size_t rest = number, offset = 0, step = apart;
+        for (int axis = inner - 1; axis >= 0; axis--) {
+            offset += rest % (size_t)extents[axis] * step;
+            rest /= (size_t)extents[axis];
+            step *= (size_t)of->largest[axis];
+        }
+        if (fills)
+            memcpy(room + offset, dense + number * row, row);
+        else
+            memcpy(dense + number * row, room + offset, row);
+    }
+}
+
+/* All samples of a tensor, into the room of the largest or out of it. */
+static void copy_samples(uint8_t *room, uint8_t *dense, const graphpress_input *of, const int32_t *extents, int images,
+                         int fills) {
+    size_t bytes = (size_t)of->element;
+    for (int axis = 0; axis < of->rank; axis++) bytes *= (size_t)extents[axis];
+    for (int image = 0; image < images; image++)
+        copy_sample(room + (size_t)image * of->bytes, dense + (size_t)image * bytes, of, extents, fills);
+}
+
+/* Take the sizes of a run: NULL for the largest. 0 if one is out of range. */
+static int take_sizes(instance *self, const int32_t *sizes) {
+    const graphpress_model *model = self->model;
+    for (int number = 0; number < model->size_count; number++) {
+        const graphpress_size *limits = model->sizes + number;
+        int32_t size = sizes ? sizes[number] : limits->largest;
+        if (size < limits->smallest || size > limits->largest) return 0;
+    }
+    for (int number = 0; number < model->size_count; number++)
+        self->sizes[number] = sizes ? sizes[number] : model->sizes[number].largest;
+    if (model->measure) model->measure(self->sizes, self->tasks, self->extents);
+    return 1;
+}
+
 static void prepare(instance *self, uint32_t run, int images) {
     for (int index = 0; index < self->model->step_count; index++) {
-        int64_t tasks = (int64_t)images * self->model->steps[index].tasks;
+        int64_t tasks = (int64_t)images * self->tasks[index];
         atomic_store_explicit(&self->progress[index].done, 0, memory_order_relaxed);
         for (int thread = 0; thread < self->thread_count; thread++)
             atomic_store_explicit(&self->claims[(size_t)index * (size_t)self->thread_count + thread].next,
@@ -264,35 +312,69 @@ static void prepare(instance *self, uint32_t run, int images) {
 }
 
 /* What lies behind an input belongs to others: where its last page does not reach so far, a copy is read. */
-static void take_inputs(instance *self, int images, const void *const *inputs) {
+static void take_tensors(instance *self, int images, const void *const *inputs, void *const *outputs) {
     uint8_t *copy = self->copies.start;
+    const int32_t *extents = self->extents;
     for (int number = 0; number < self->model->input_count; number++) {
         const graphpress_input *input = self->model->inputs + number;
         size_t bytes = input->bytes * (size_t)images, beyond = ((uintptr_t)inputs[number] + bytes) % PAGE;
         self->inputs[number] = inputs[number];
-        if (!input->slack) continue;
-        if (!beyond || beyond + input->slack > PAGE) self->inputs[number] = memcpy(copy, inputs[number], bytes);
+        if (!input->slack && !input->largest) continue;
+        if (input->largest) {
+            self->inputs[number] = copy;
+            copy_samples(copy, (uint8_t *)inputs[number], input, extents, images, 1);
+            extents += input->rank;
+        } else if (!beyond || beyond + input->slack > PAGE) self->inputs[number] = memcpy(copy, inputs[number], bytes);
         copy += room_of(input, self->max_images);
+    }
+    for (int number = 0; number < self->model->output_count; number++) {
+        const graphpress_output *output = self->model->outputs + number;
+        self->outputs[number] = output->largest ? (void *)copy : outputs[number];
+        if (output->largest) copy += room_of(output, self->max_images);
     }
 }
 
-/* done_at: NULL, or where to write the time at which each step was done. */
-static int graphpress_run(graphpress_instance *view, int images, const void *const *inputs, void *const *outputs,
-                          uint64_t *done_at) {
+/* The outputs whose extents are open, to where the caller wants them. */
+static void give_outputs(instance *self, int images, void *const *outputs) {
+    const int32_t *extents = self->extents;
+    for (int number = 0; number < self->model->input_count; number++)
+        if (self->model->inputs[number].largest) extents += self->model->inputs[number].rank;
+    for (int number = 0; number < self->model->output_count; number++) {
+        const graphpress_output *output = self->model->outputs + number;
+        if (!output->largest) continue;
+        copy_samples(self->outputs[number], outputs[number], output, extents, images, 0);
+        extents += output->rank;
+    }
+}
+
+/* sizes: NULL for the largest. done_at: NULL, or where to write the time at which each step was done. */
+static int graphpress_run_sized(graphpress_instance *view, int images, const int32_t *sizes, const void *const *inputs,
+                                void *const *outputs, uint64_t *done_at) {
     instance *self = (instance *)view;
     if (!self || !inputs || !outputs || images < 1 || images > self->max_images) return GRAPHPRESS_ARGUMENT;
     if (atomic_exchange(&self->busy, 1)) return GRAPHPRESS_BUSY;
     uint32_t preparing = atomic_load(&self->run) + 1, run = preparing + 1;
     atomic_store(&self->run, preparing);
-    take_inputs(self, images, inputs);
+    if (!take_sizes(self, sizes)) {
+        atomic_store(&self->run, run);
+        atomic_store(&self->busy, 0);
+        return GRAPHPRESS_SIZE;
+    }
+    take_tensors(self, images, inputs, outputs);
     view->inputs = self->inputs;
-    view->outputs = outputs;
+    view->outputs = self->model->size_count ? self->outputs : outputs;
     prepare(self, run, images);
     atomic_store(&self->run, run);
     if (self->started) wake(&self->room, &self->run);
     work(self, 0, run, done_at);
+    give_outputs(self, images, outputs);
     atomic_store(&self->busy, 0);
     return GRAPHPRESS_OK;
+}
+
+static int graphpress_run(graphpress_instance *view, int images, const void *const *inputs, void *const *outputs,
+                          uint64_t *done_at) {
+    return graphpress_run_sized(view, images, NULL, inputs, outputs, done_at);
 }
 
 /* -- weights ------------------------------------------------------------------------------------------------------ */
@@ -383,15 +465,20 @@ static void *carve(uint8_t **rest, size_t count, size_t size) {
 
 static instance *new_instance(const graphpress_model *model, int threads, int max_images) {
     size_t steps = (size_t)model->step_count, buffers = (size_t)model->buffer_count, workers = (size_t)threads;
-    size_t inputs = (size_t)model->input_count;
-    size_t tables = (buffers + inputs) * sizeof(void *) + workers * sizeof(worker) + steps * sizeof(progress) +
-                    steps * workers * sizeof(claim);
-    region memory = reserve(sizeof(instance) + tables + 5 * LINE);
+    size_t inputs = (size_t)model->input_count, outputs = (size_t)model->output_count;
+    size_t sizes = (size_t)model->size_count, extents = (size_t)model->extent_count;
+    size_t tables = (buffers + inputs + outputs) * sizeof(void *) + workers * sizeof(worker) + steps * sizeof(progress) +
+                    steps * workers * sizeof(claim) + (sizes + steps + extents) * sizeof(int32_t);
+    region memory = reserve(sizeof(instance) + tables + 9 * LINE);
     instance *self = memory.start;
     if (!self) return NULL;
     uint8_t *rest = (uint8_t *)(self + 1);
     self->buffers = carve(&rest, buffers, sizeof *self->buffers);
     self->inputs = carve(&rest, inputs, sizeof *self->inputs);
+    self->outputs = carve(&rest, outputs, sizeof *self->outputs);
+    self->sizes = carve(&rest, sizes, sizeof *self->sizes);
+    self->tasks = carve(&rest, steps, sizeof *self->tasks);
+    self->extents = carve(&rest, extents, sizeof *self->extents);
     self->workers = carve(&rest, workers, sizeof *self->workers);
     self->progress = carve(&rest, steps, sizeof *self->progress);
     self->claims = carve(&rest, steps * workers, sizeof *self->claims);
@@ -400,6 +487,8 @@ static instance *new_instance(const graphpress_model *model, int threads, int ma
     self->thread_count = threads;
     self->max_images = max_images;
     self->process = process_number();
+    self->view.sizes = self->sizes;
+    for (int index = 0; index < model->step_count; index++) self->tasks[index] = model->steps[index].tasks;
     open_room(&self->room);
     return self;
 }
@@ -409,7 +498,10 @@ static int place_buffers(instance *self) {
     size_t images = (size_t)self->max_images;
     size_t copied = 0;
     for (int number = 0; number < model->input_count; number++)
-        if (model->inputs[number].slack) copied += room_of(model->inputs + number, self->max_images);
+        if (model->inputs[number].slack || model->inputs[number].largest)
+            copied += room_of(model->inputs + number, self->max_images);
+    for (int number = 0; number < model->output_count; number++)
+        if (model->outputs[number].largest) copied += room_of(model->outputs + number, self->max_images);
     size_t scratch = model->scratch_bytes * (size_t)self->thread_count;
     self->arena = reserve(LINE + model->arena_bytes * images + scratch + GRAPHPRESS_SLACK);
     if (copied) self->copies = reserve(copied);
@@ -443,6 +535,8 @@ static int fits(const graphpress_model *model, int max_images) {
     size_t largest = model->arena_bytes;
     for (int number = 0; number < model->input_count; number++)
         if (model->inputs[number].bytes > largest) largest = model->inputs[number].bytes;
+    for (int number = 0; number < model->output_count; number++)
+        if (model->outputs[number].bytes > largest) largest = model->outputs[number].bytes;
     if (largest > SIZE_MAX / 1024 / (size_t)max_images) return 0;
     for (int index = 0; index < model->step_count; index++) {
         const graphpress_step *step = model->steps + index;
@@ -519,6 +613,7 @@ static const char *graphpress_error_text(int code) {
         "no thread could be started",
         "the processor lacks instructions that the model uses",
         "the instance is running already",
+        "a sequence is longer than the model was compiled for, or shorter than it takes",
     };
     return code >= 0 && code < (int)(sizeof TEXTS / sizeof *TEXTS) ? TEXTS[code] : "unknown error";
 }

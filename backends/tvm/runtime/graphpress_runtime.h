@@ -22,6 +22,7 @@ typedef struct {
     uint8_t *const *buffers;
     const void *const *inputs;
     void *const *outputs;
+    const int32_t *sizes; /* of this run */
 } graphpress_instance;
 
 /* Computes tasks [first, last) of a step. */
@@ -44,7 +45,7 @@ typedef struct {
 
 typedef struct {
     graphpress_step_function compute; /* NULL where stages are computed */
-    int32_t tasks;                    /* of an image; where stages are computed, a task is a tile of the last */
+    int32_t tasks;                    /* of an image; of the largest, where sizes are open; where stages are computed, a task is a tile of the last */
     const graphpress_stage *stages;
     int32_t stage_count;
 } graphpress_step;
@@ -56,9 +57,18 @@ typedef struct {
 } graphpress_buffer;
 
 typedef struct {
-    size_t bytes; /* of a sample */
-    size_t slack; /* that kernels may read behind its end; the caller's memory has none */
-} graphpress_input;
+    size_t bytes;           /* of a sample; of the largest, where sizes are open */
+    size_t slack;           /* that kernels may read behind its end; the caller's memory has none */
+    const int32_t *largest; /* extents of the largest sample; NULL where none is open */
+    int32_t rank, element;  /* how many; bytes of an element */
+} graphpress_input, graphpress_output;
+
+typedef struct {
+    int32_t smallest, largest;
+} graphpress_size;
+
+/* Numbers of tasks of all steps, and the extents of all tensors with open ones, in this run. */
+typedef void (*graphpress_measure)(const int32_t *sizes, int32_t *tasks, int32_t *extents);
 
 typedef struct {
     const graphpress_step *steps;
@@ -71,6 +81,11 @@ typedef struct {
     uint64_t weights_checksum;
     int32_t step_count, buffer_count, input_count;
     int32_t largest_batch; /* 1 where the number of samples is fixed */
+    /* all zero, where no size is open: */
+    const graphpress_output *outputs;
+    const graphpress_size *sizes;
+    graphpress_measure measure;
+    int32_t output_count, size_count, extent_count;
 } graphpress_model;
 
 #endif

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.kernels.kernel import Kernel, symbol
+from graphpress.backends.tvm.kernels.kernel import Kernel, sizes_of, symbol
 from graphpress.backends.tvm.object_files import write_objects
 from graphpress.backends.tvm.plan import ALIGNMENT
 from graphpress.backends.tvm.program import Constant, Source, Step
@@ -91,6 +91,11 @@ class Contestant:
     turns: list[float] = field(default_factory=list)
 
     @property
+    def sizes(self) -> list[int]:
+        """The largest."""
+        return [size.maximum for size in sizes_of(self.kernel)]
+
+    @property
     def nanoseconds(self) -> float:
         """Of a call."""
         return median(self.turns)
@@ -99,7 +104,7 @@ class Contestant:
         """Nanoseconds of a call; ``first`` says which copies the first one uses."""
         began = time.thread_time_ns()
         for turn in range(first, first + self.calls):
-            self.compute(*(operand.address(turn) for operand in operands), 0, self.tasks)
+            self.compute(*(operand.address(turn) for operand in operands), *self.sizes, 0, self.tasks)
         return (time.thread_time_ns() - began) / self.calls
 
 
@@ -145,7 +150,8 @@ def _compiled(variants: Sequence[Kernel], isa: Isa) -> list[Callable[..., None]]
         objects = [file.name for file in write_objects(names, isa, folder, NO_CACHE)]
         find_c_toolchain(isa.triple).run(["-shared", "-o", LIBRARY, *objects], folder)
         library = ctypes.CDLL(str(folder / LIBRARY))  # stays when its file goes
-    pointers, numbers = [ctypes.c_void_p] * len(variants[0].operands), [ctypes.c_int32] * 2
+    pointers = [ctypes.c_void_p] * len(variants[0].operands)
+    numbers = [ctypes.c_int32] * (len(sizes_of(variants[0])) + 2)
     functions = [getattr(library, name) for name in names]
     for function in functions:
         function.argtypes, function.restype = [*pointers, *numbers], None

@@ -12,7 +12,7 @@ from graphpress.backend import CompileOptions, Tuning
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.kernels.kernel import Kernel, code_version
 from graphpress.backends.tvm.lowering.lower import lower
-from graphpress.backends.tvm.program import Program, Step
+from graphpress.backends.tvm.program import OpenSize, Program, Step
 from graphpress.backends.tvm.tuning.bench import fastest
 from graphpress.backends.tvm.tuning.knobs import knob_of, problem_of, recorded_setting, turned, with_recorded
 from graphpress.cache import ContentCache
@@ -44,7 +44,11 @@ EFFORTS: Mapping[Tuning, Effort] = MappingProxyType({"quick": Effort(12), "deep"
 
 
 def lower_tuned(
-    model: Model, isa: Isa, options: CompileOptions, batch_axes: Mapping[str, int] | None = None
+    model: Model,
+    isa: Isa,
+    options: CompileOptions,
+    batch_axes: Mapping[str, int] | None = None,
+    sizes: Sequence[OpenSize] = (),
 ) -> tuple[Program, Sequence[str]]:
     """A model as a program whose kernels have the best settings that are known, or can be found.
 
@@ -53,17 +57,18 @@ def lower_tuned(
         isa: for what; of this machine where something is to be measured.
         options: how much to measure, and where results are kept.
         batch_axes: as ``lower`` takes them.
+        sizes: as ``lower`` takes them.
 
     Returns:
         The program, and notes for the report.
     """
     tuner = Tuner(isa, options.threads, options.tuning, options.decisions, options.cache)
     rounds = options.target.quantization.rounds_activations
-    program = lower(model, isa, options.threads, tuner.chosen, batch_axes, rounds)
+    program = lower(model, isa, options.threads, tuner.chosen, batch_axes, rounds, sizes)
     if options.tuning == "rules":
         return program, []
     tuner.measure(program, options.progress)
-    return lower(model, isa, options.threads, tuner.chosen, batch_axes, rounds), tuner.notes
+    return lower(model, isa, options.threads, tuner.chosen, batch_axes, rounds, sizes), tuner.notes
 
 
 @dataclass

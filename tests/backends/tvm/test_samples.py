@@ -9,8 +9,8 @@ pytest.importorskip("tvm", reason="needs graphpress[tvm]")
 
 from kernel_checks.graphs import graph
 
-from graphpress.backends.tvm.backend import is_batched
 from graphpress.backends.tvm.samples import check_samples
+from graphpress.backends.tvm.specialization import is_batched
 from graphpress.errors import ModelError
 
 SHAPES = {"x": (1, 4, 6)}

@@ -13,10 +13,10 @@ from kernel_checks.graphs import compiled_outputs, graph
 
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
-from graphpress.backends.tvm.backend import specialized
 from graphpress.backends.tvm.kernels.attention import AttentionKernel
 from graphpress.backends.tvm.kernels.product import Product
 from graphpress.backends.tvm.lowering.lower import lower
+from graphpress.backends.tvm.specialization import specialized
 from graphpress.ir import clone
 from graphpress.manager.contract import Context
 from graphpress.manager.prepare import prepare

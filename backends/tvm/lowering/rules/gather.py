@@ -61,7 +61,7 @@ def row_numbers(node: Node, lowering: Lowering, indices: Value) -> StoredValue:
         UnsupportedError: they are no integers, or lie apart.
     """
     numbers = lowering.form(indices, None, natural(len(shape_of(indices))))
-    if numbers.plane.dtype not in NUMBERS or numbers.plane.stride != numbers.plane.channels:
+    if numbers.plane.dtype not in NUMBERS or not numbers.plane.is_dense:
         raise refused(node, "its indices do not lie one behind the other")
     return numbers
 

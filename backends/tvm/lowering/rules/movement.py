@@ -8,7 +8,8 @@ from types import MappingProxyType
 import numpy as np
 
 from graphpress.backends.tvm.lowering.context import Lowering, shape_of
-from graphpress.backends.tvm.lowering.layout import natural, reshaped, reshaped_plane, transposed
+from graphpress.backends.tvm.lowering.layout import reshaped, reshaped_plane, transposed
+from graphpress.backends.tvm.lowering.open_axes import open_node_error
 from graphpress.backends.tvm.lowering.refusal import refused
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 from graphpress.ir import Node, NodeView, constant, input_of
@@ -32,7 +33,9 @@ def _reshape(node: Node, lowering: Lowering) -> None:
     result = node.outputs[0]
     (source, encoding), after = lowering.moved(node), shape_of(result)
     if (order := reshaped(source.shape, source.order, source.plane, after)) is None:
-        source, order = lowering.without_gaps(source, source.codes), natural(len(after))
+        source = lowering.without_gaps(source, source.codes)
+        if (order := reshaped(source.shape, source.order, source.plane, after)) is None:
+            raise open_node_error(node, "it joins an open axis with others that are slower")
     plane = reshaped_plane(source.plane, after, order)
     lowering.bind(result, encoding, order, source.memory, plane)
 

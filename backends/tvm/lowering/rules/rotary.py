@@ -82,9 +82,7 @@ def _angles(node: Node, lowering: Lowering, shape: tuple[int, int, int, int]) ->
 def _rows(node: Node, lowering: Lowering, index: int, shape: tuple[int, int, int, int]) -> tuple[Source, StridedView]:
     """The rows of a table that belong to the positions."""
     table = floats_of(lowering, node, index, natural(2))
-    if table.plane.stride != table.plane.channels or (
-        lowering.batch_axes is not None and not isinstance(table.memory, Constant)
-    ):
+    if not table.plane.is_dense or (lowering.batch_axes is not None and not isinstance(table.memory, Constant)):
         raise refused(node, "each sample has tables of its own, or their rows lie apart")
     positions = input_of(node, POSITIONS)
     assert positions is not None

@@ -1,0 +1,78 @@
+"""Which nodes may read or write axes whose extents are known at run time only.
+
+Most operators treat all places of an axis alike, and a kernel that sums over one says itself whether it ends where a
+run does (``takes_open``). What tells places of an axis from each other is looked at here; what nobody knows is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import chain
+from types import MappingProxyType
+
+import numpy as np
+
+from graphpress.backends.tvm.lowering.open_axes import open_axes, open_node_error
+from graphpress.backends.tvm.lowering.rules import elementwise, linear, movement, normalization, reduction, rotary
+from graphpress.ir import Node, NodeView, constant
+from graphpress.ops import operator_key
+
+Check = Callable[[Node], str | None]
+
+
+def check_open_axes(node: Node) -> None:
+    """Nothing, where a node may be lowered.
+
+    Raises:
+        OpenSizeError: an axis that it reads or writes is open, and it is not known to be right at all sizes.
+    """
+    if not any(map(open_axes, chain(node.inputs, node.outputs))):
+        return
+    check = CHECKS.get(operator_key(node.op_type, node.domain))
+    why = "nobody knows whether it is right at all of them" if check is None else check(node)
+    if why is not None:
+        raise open_node_error(node, why)
+
+
+def _treats_all_alike(node: Node) -> None:
+    """Nothing to look at."""
+
+
+def _parts(node: Node) -> str | None:
+    """Concat and Split: parts of one axis, whose places are fixed."""
+    axis = NodeView.of(node).axis(0, len(node.outputs[0].shape or ()))
+    is_open = any(axis in open_axes(value) for value in chain(node.inputs[:1], node.outputs))
+    return "the places of its parts move with them" if is_open else None
+
+
+def _slice(node: Node) -> str | None:
+    """A part of a fixed axis; of an open one all, or the first place."""
+    before, after = open_axes(node.inputs[0]), open_axes(node.outputs[0])
+    taken = [axis for axis in before if after.get(axis) != before[axis]]
+    starts, ends = (NodeView.of(node).integers(name, index) for name, index in (("starts", 1), ("ends", 2)))
+    first_alone = starts is not None and set(starts) == {0} and set(ends or ()) == {1}
+    return "it takes a part of an open axis" if taken and not first_alone else None
+
+
+def _gather(node: Node) -> str | None:
+    """Of an open axis the first place: others count from its end, or lie behind it."""
+    axis = NodeView.of(node).axis(0, len(node.inputs[0].shape or ()) if node.inputs[0] is not None else 0)
+    places = constant(node.inputs[1])
+    if axis in open_axes(node.inputs[0]) and (places is None or np.any(places)):
+        return "it takes places of an open axis by their numbers"
+    return None
+
+
+CHECKS: Mapping[str, Check] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            chain(elementwise.RULES, linear.RULES, movement.RULES, normalization.RULES, reduction.RULES, rotary.RULES),
+            _treats_all_alike,
+        ),
+        **dict.fromkeys(("Attention", "Expand"), _treats_all_alike),
+        **dict.fromkeys(("Concat", "Split"), _parts),
+        "Gather": _gather,
+        "Slice": _slice,
+    }
+)
+"""What is to be looked at, by operator."""

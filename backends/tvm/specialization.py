@@ -1,0 +1,334 @@
+"""A model with known shapes: of one sample, and where sizes of sequences stay open, of the largest.
+
+What exporters compute of shapes is constant once shapes are known. Where a size is open, the model is specialized at
+several sizes and compared: an extent has to grow with the sizes linearly, and a constant (a mask, a table of positions)
+of smaller sizes has to be the beginning of that of the largest. Nothing else can stay open, and is refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from graphpress.analysis.shapes import concrete_shapes, infer_shapes
+from graphpress.backend import ShapeRange
+from graphpress.backends.tvm.codegen.extent import Extent, RunTimeSize
+from graphpress.backends.tvm.lowering.constants import fold_constants
+from graphpress.backends.tvm.lowering.open_axes import OpenSizeError, declare_open_axes, is_only_a_shape
+from graphpress.backends.tvm.lowering.open_nodes import check_open_axes
+from graphpress.backends.tvm.program import OpenSize
+from graphpress.errors import UsageError
+from graphpress.ir import Model, Node, Shape, Value, clone, dims_of, label, static_shape, values_of
+
+LARGEST = (512, 256, 128, 64, 32, 16, 8)
+"""Sizes that an open dimension has at most where nobody says, in the order in which they are tried: tables of positions
+end somewhere."""
+SUM = re.compile(r"[A-Za-z_]\w*(\s*\+\s*\w+)+")
+"""A dimension that exporters name by what it is: ``past_sequence_length + sequence_length``."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Specialization:
+    """A model as it is lowered.
+
+    Args:
+        model: a copy in which all shapes are known.
+        batch_axes: which axis of each value counts samples, by name, of those that have one; None where their number
+            is fixed.
+        sizes: that stay open.
+        smallest: shapes of all inputs, of one sample and small sizes.
+    """
+
+    model: Model
+    batch_axes: Mapping[str, int] | None
+    sizes: Sequence[OpenSize]
+    smallest: Shapes
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether the number of samples is open."""
+        return self.batch_axes is not None
+
+
+def specialize(annotated: Model, ranges: Mapping[str, ShapeRange] | None = None) -> Specialization:
+    """A model as it is lowered: of one sample where their number is open, of the largest sizes where others are.
+
+    Args:
+        annotated: the model.
+        ranges: of shapes of inputs, as far as the user said something.
+
+    Raises:
+        OpenSizeError: a size cannot stay open.
+    """
+    batch_axes = _batch_axes(annotated)
+    dimensions = _Dimensions(annotated)
+    if not dimensions.names:
+        return Specialization(specialized(annotated), batch_axes, (), _input_shapes(annotated, 1))
+    small = dimensions.small(ranges or {})
+    below = _Probe(annotated, dimensions, small)
+    growth = _growth(below, [_Probe(annotated, dimensions, {**small, name: small[name] + 1}) for name in small])
+    sizes, top = _largest(annotated, dimensions, ranges or {}, (below, growth))
+    return Specialization(top.model, batch_axes, sizes, below.inputs)
+
+
+def specialized(annotated: Model, inputs: Shapes | None = None) -> Model:
+    """A copy in which all shapes are known, of one image where their number is open, and what follows from them.
+
+    Args:
+        annotated: the model.
+        inputs: shapes of inputs; the likeliest by default.
+    """
+    model = clone(annotated)
+    shapes = concrete_shapes(model, inputs or _input_shapes(model, 1))
+    for value in values_of(model.graph):
+        if (known := shapes.get(value.name or "")) is not None:
+            value.shape = Shape(known)
+    infer_shapes(model)  # and types, where passes left them open
+    fold_constants(model)
+    return model
+
+
+def is_batched(model: Model) -> bool:
+    """Whether the number of samples is open."""
+    return any((dims := dims_of(value)) and dims[0] is None for value in model.graph.inputs)
+
+
+# -- samples ------------------------------------------------------------------------------------------------------
+
+
+def _batch_axes(annotated: Model) -> dict[str, int] | None:
+    """Which axis of each value counts images, by name, of those that have one; None where their number is fixed."""
+    if not is_batched(annotated):
+        return None
+    one, two = (concrete_shapes(annotated, _input_shapes(annotated, images)) for images in (1, 2))
+    grown = {name: _grown_axes(shape, two.get(name, ())) for name, shape in one.items()}
+    return {name: axes[0] for name, axes in grown.items() if len(axes) == 1}
+
+
+def _grown_axes(shape: tuple[int, ...], other: tuple[int, ...]) -> list[int]:
+    return [axis for axis, sizes in enumerate(zip(shape, other, strict=False)) if sizes[0] != sizes[1]]
+
+
+def _input_shapes(model: Model, images: int) -> dict[str, tuple[int, ...]]:
+    """Likely shapes of all inputs, of so many images where their number is open."""
+    likely = concrete_shapes(model)
+    return {value.name or "": _with_images(value, likely[value.name or ""], images) for value in model.graph.inputs}
+
+
+def _with_images(value: Value, likely: tuple[int, ...], images: int) -> tuple[int, ...]:
+    dims = dims_of(value)
+    return (images, *likely[1:]) if dims and dims[0] is None else likely
+
+
+# -- sizes --------------------------------------------------------------------------------------------------------
+
+
+class _Dimensions:
+    """The open dimensions of a model's inputs beside the number of samples.
+
+    Attributes:
+        names: of those that are sizes of their own, in the order of the inputs.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._inputs = {value.name or "": _dimension_names(value) for value in model.graph.inputs}
+        named = [name for dims in self._inputs.values() for name in dims if isinstance(name, str)]
+        self._terms = {name: _summands(name, named) for name in named}
+        self.names = list(dict.fromkeys(term for terms in self._terms.values() for term in terms if term in named))
+
+    def shapes(self, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        """Of all inputs, of one sample."""
+        return {
+            name: tuple(self._size(dim, sizes) if isinstance(dim, str) else dim for dim in dims)
+            for name, dims in self._inputs.items()
+        }
+
+    def limits(self, ranges: Mapping[str, ShapeRange], end: str) -> dict[str, int]:
+        """What the user said of the sizes.
+
+        Args:
+            ranges: by input.
+            end: ``min`` or ``max``.
+
+        Raises:
+            UsageError: two inputs say different things.
+        """
+        known: dict[str, int] = {}
+        for name, shapes in ranges.items():
+            for dim, size in zip(self._inputs[name], getattr(shapes, end), strict=True):
+                if isinstance(dim, str) and dim in self.names and known.setdefault(dim, size) != size:
+                    what = f"{dim} is at {end} both {known[dim]} and {size}"
+                    raise UsageError(what, where=f"--input-range {name}", fix="give all inputs the same sizes")
+        return known
+
+    def small(self, ranges: Mapping[str, ShapeRange]) -> dict[str, int]:
+        """Sizes that are small and differ from each other."""
+        lowest, highest = self.limits(ranges, "min"), self.limits(ranges, "max")
+        wanted = {name: max(lowest.get(name, 1), 2 + number) for number, name in enumerate(self.names)}
+        return {name: min(size, highest.get(name, size)) for name, size in wanted.items()}
+
+    def _size(self, dim: str, sizes: Mapping[str, int]) -> int:
+        return sum(sizes[term] if term in sizes else int(term) for term in self._terms[dim])
+
+
+def _dimension_names(value: Value) -> list[int | str]:
+    """Sizes, or names of open ones; the number of samples is one."""
+    dims = list(value.shape or ())
+    if dims and not isinstance(dims[0], int):
+        dims[0] = 1
+    return [dim if isinstance(dim, int) else dim.value or f"{value.name} axis {axis}" for axis, dim in enumerate(dims)]
+
+
+def _summands(name: str, named: Sequence[str]) -> list[str]:
+    """The sizes and numbers that a dimension is the sum of; itself where it is none."""
+    terms = [term.strip() for term in name.split("+")]
+    known = all(term in named or term.isdigit() for term in terms)
+    return terms if SUM.fullmatch(name) and known else [name]
+
+
+def _largest(
+    model: Model, dimensions: _Dimensions, ranges: Mapping[str, ShapeRange], small: tuple[_Probe, Growth]
+) -> tuple[list[OpenSize], _Probe]:
+    """The largest sizes, as the user says, or those at which the model still computes the same; and it with them.
+
+    Raises:
+        OpenSizeError: it computes the same at none of them.
+    """
+    lowest, highest = dimensions.limits(ranges, "min"), dimensions.limits(ranges, "max")
+    candidates = (0,) if all(name in highest for name in dimensions.names) else LARGEST
+    for largest in candidates:
+        maxima = {name: highest.get(name, largest) for name in dimensions.names}
+        sizes = {name: RunTimeSize(number, maxima[name]) for number, name in enumerate(dimensions.names)}
+        top = _Probe(model, dimensions, maxima)
+        try:
+            declare_open_axes(_open_axes(top, small, sizes))
+        except OpenSizeError:
+            if largest == candidates[-1]:
+                raise
+            continue
+        return [OpenSize(name, size, lowest.get(name, 1)) for name, size in sizes.items()], top
+    raise AssertionError("there are candidates")
+
+
+class _Probe:
+    """A model, specialized at some sizes.
+
+    Args:
+        model: the model.
+        dimensions: of its inputs.
+        sizes: by name.
+    """
+
+    def __init__(self, model: Model, dimensions: _Dimensions, sizes: Mapping[str, int]) -> None:
+        self.sizes, self.inputs = sizes, dimensions.shapes(sizes)
+        self.model = specialized(model, self.inputs)
+        self.values = {value.name or "": value for value in values_of(self.model.graph)}
+
+    def difference(self, other: _Probe) -> str:
+        """The first node that reads or computes other values than in another model, as text; None without one."""
+        pairs = zip(self.model.graph, other.model.graph, strict=False)
+        differing = next((mine for mine, theirs in pairs if _names_of(mine) != _names_of(theirs)), None)
+        if differing is None and len(list(self.model.graph)) != len(list(other.model.graph)):
+            differing = max((list(self.model.graph), list(other.model.graph)), key=len)[-1]
+        return "" if differing is None else f"node {label(differing)}"
+
+
+def _names_of(node: Node) -> object:
+    """What a node reads and computes."""
+    return node.op_type, [value and value.name for value in node.inputs], [value.name for value in node.outputs]
+
+
+# -- what grows ---------------------------------------------------------------------------------------------------
+
+Terms = Mapping[str, int]
+"""How often an extent has which size, by name; without a name, what it has beside them."""
+Growth = Mapping[str, Mapping[int, Terms]]
+"""The open axes of values, by name."""
+
+
+def _growth(below: _Probe, others: Sequence[_Probe]) -> Growth:
+    """What grows with each size, from small sizes and others, each of one size more.
+
+    Raises:
+        OpenSizeError: another graph comes of other sizes, or a node is not known to be right at all of them.
+    """
+    growth: dict[str, dict[int, Terms]] = {}
+    for name, value in below.values.items():
+        shapes = [static_shape(each) for each in (value, *_alike(name, value, others))]
+        if all(shape == shapes[0] for shape in shapes):
+            continue
+        if any(shape is None or len(shape) != len(shapes[0] or ()) for shape in shapes):
+            raise OpenSizeError("its shape is not known at all sizes", where=f"value {label(value)}")
+        growth[name] = dict(_grown_terms(cast("list[tuple[int, ...]]", shapes), below.sizes))
+    declare_open_axes({below.values[name]: axes for name, axes in growth.items()})
+    for node in below.model.graph:
+        check_open_axes(node)
+    return growth
+
+
+def _grown_terms(shapes: Sequence[tuple[int, ...]], sizes: Mapping[str, int]) -> Iterator[tuple[int, Terms]]:
+    """The open axes of a value, from its shape at some sizes, and at each size one more."""
+    for axis, (extent, *grown) in enumerate(zip(*shapes, strict=True)):
+        terms = {name: more - extent for name, more in zip(sizes, grown, strict=True) if more != extent}
+        if terms:
+            yield axis, terms | {"": extent - sum(times * sizes[name] for name, times in terms.items())}
+
+
+def _open_axes(
+    top: _Probe, small: tuple[_Probe, Growth], sizes: Mapping[str, RunTimeSize]
+) -> dict[Value, dict[int, Extent]]:
+    """The open axes of all values of the largest model.
+
+    Args:
+        top: the model of the largest sizes.
+        small: that of small ones, and what grows from there.
+        sizes: by name.
+
+    Raises:
+        OpenSizeError: an extent grows otherwise than linearly, or a constant does not begin as that of small sizes.
+    """
+    below, growth = small
+    if difference := top.difference(below):
+        raise OpenSizeError("another graph comes of other sizes", where=difference)
+    opened: dict[Value, dict[int, Extent]] = {}
+    for name, value in top.values.items():
+        grown = growth.get(name, {})
+        opened[value] = {
+            axis: Extent({(sizes[term],) if term else (): times for term, times in terms.items()})
+            for axis, terms in grown.items()
+        }
+        shape, smaller = (static_shape(each.values[name]) for each in (top, below))
+        extents = [opened[value].get(axis, extent) for axis, extent in enumerate(smaller or ())]
+        if [*map(int, extents)] != list(shape or ()):
+            raise OpenSizeError("it does not grow linearly with the open sizes", where=f"value {label(value)}")
+        if not is_only_a_shape(value) and not _begins_as(value, below.values[name]):
+            raise OpenSizeError("what is computed of the open sizes moves with them", where=f"value {label(value)}")
+    return opened
+
+
+def _alike(name: str, value: Value, probes: Sequence[_Probe]) -> list[Value]:
+    """The same value at other sizes.
+
+    Raises:
+        OpenSizeError: there is none.
+    """
+    if any(name not in probe.values for probe in probes):
+        raise OpenSizeError("it is computed at some sizes only", where=f"value {label(value)}")
+    return [probe.values[name] for probe in probes]
+
+
+def _begins_as(value: Value, other: Value) -> bool:
+    """Whether a constant begins as that of smaller sizes; true of what is no constant."""
+    if value.const_value is None or other.const_value is None or value.const_value is other.const_value:
+        return True
+    smaller = other.const_value.numpy()
+    array = value.const_value.numpy()[tuple(map(slice, smaller.shape))]
+    if array.dtype.kind == "f":  # vectorized functions round otherwise at the ends of arrays
+        return array.shape == smaller.shape and np.allclose(array, smaller, rtol=1e-6, atol=1e-7, equal_nan=True)
+    return np.array_equal(array, smaller)

@@ -1,0 +1,151 @@
+"""Sequences of any length up to a largest, by one library: beside ONNX Runtime, or refused by name."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="needs graphpress[tvm]")
+
+from kernel_checks.graphs import graph
+
+from graphpress.analysis.shapes import infer_shapes
+from graphpress.backend import ShapeRange
+from graphpress.backends.tvm.artifact import write_library
+from graphpress.backends.tvm.lowering.lower import lower
+from graphpress.backends.tvm.lowering.open_axes import OpenSizeError
+from graphpress.backends.tvm.specialization import specialize
+from graphpress.errors import UsageError
+from graphpress.ir import clone
+from graphpress.manager.contract import Context
+from graphpress.manager.recipe import from_text
+from graphpress.models import build
+from graphpress.runtime import CompiledModel, Session
+from graphpress.targets import load_target
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+
+LARGEST = 24
+RANGES = {"input_ids": ShapeRange((1, 1), (1, 8), (1, LARGEST))}
+LENGTHS = (1, 2, 7, LARGEST // 2, LARGEST - 1, LARGEST)
+RNG = np.random.default_rng(0)
+WEIGHTS = {
+    "w": RNG.standard_normal((6, 6)).astype(np.float32),
+    "table": RNG.standard_normal((10, 6)).astype(np.float32),
+}
+
+
+def transformer(family: str):
+    """A model with open batch and sequence, as the passes leave it."""
+    model = build(family, layers=1)
+    infer_shapes(model)
+    context = Context(target=load_target("cpu"), original=clone(model))
+    for change in from_text("cleanup,cleanup,fuse").passes:
+        change.run(model, context)
+    infer_shapes(model)
+    return model
+
+
+def lowered(model, isa, ranges=None, threads=1):
+    special = specialize(model, ranges)
+    return lower(special.model, isa, threads, batch_axes=special.batch_axes, sizes=special.sizes)
+
+
+def compiled(model, isa, folder, ranges=None, threads=1) -> CompiledModel:
+    write_library(lowered(model, isa, ranges, threads), isa, folder)
+    return CompiledModel(folder, threads)
+
+
+def tokens(model: CompiledModel, batch: int, length: int) -> dict[str, np.ndarray]:
+    """Numbers of tokens and kinds, of which the last third is hidden where the model has a mask."""
+    feed = {tensor.name: RNG.integers(0, 2, (batch, length)) for tensor in model.inputs}
+    if "attention_mask" in feed:
+        feed["attention_mask"][:] = np.arange(length) < length - length // 3
+    return feed
+
+
+def assert_alike(results, expected, tolerance=1e-5):
+    for name, wanted in expected.items():
+        assert results[name].shape == wanted.shape
+        np.testing.assert_allclose(results[name], wanted, rtol=0, atol=tolerance * np.abs(wanted).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_transformers_of_any_length(family, newest, tmp_path):
+    model = transformer(family)
+    session = Session(model)
+    with compiled(model, newest, tmp_path, RANGES, threads=2) as library:
+        for batch, length in ((batch, length) for batch in (1, 3) for length in (*LENGTHS, 2)):
+            feed = tokens(library, batch, length)
+            assert_alike(library.run(feed), session.run(feed))
+
+
+def test_what_is_too_long_or_of_two_lengths_is_one_error(newest, tmp_path):
+    text = "(float[N, S, 6] x, float[N, S, 6] y) => (float[N, S, 6] z) { z = Add(x, y) }"
+    with compiled(graph(text), newest, tmp_path, {"x": ShapeRange((1, 2, 6), (1, 2, 6), (1, 5, 6))}) as library:
+        x = np.ones((1, 6, 6), np.float32)
+        with pytest.raises(UsageError, match=r"S is 6; the model takes 2 to 5"):
+            library.run({"x": x, "y": x})
+        with pytest.raises(UsageError, match=r"\[1, 5, 6\], not \[batch, S, 6\]"):
+            library.run({"x": x[:, :4], "y": x[:, :5]})
+        np.testing.assert_array_equal(library.run({"x": x[:, :3], "y": x[:, :3]})["z"], 2 * x[:, :3])
+
+
+def test_tables_of_positions_end_where_the_longest_sequence_does():
+    special = specialize(transformer("bert"))
+    assert [(size.name, size.size.maximum) for size in special.sizes] == [("sequence", 64)]
+
+
+GROWING = {
+    "products of open matrices": "(float[N, S, 6] x) => (float[N, S, 6] y) "
+    "{ t = Transpose<perm = [0, 2, 1]>(x) s = MatMul(x, t) p = Softmax(s) y = MatMul(p, x) }",
+    "an axis of its own, and one that is joined": "(float[N, S, 6] x) => (float[N, U, 3] y) "
+    "{ a = MatMul(x, w) two = Constant<value_ints = [0, -1, 3]>() y = Reshape(a, two) }",
+    "channels that are open": "(float[N, 6, S] x) => (float[N, S, 6] y, float[N, 6, S] z) "
+    "{ z = LogSoftmax(x) t = Transpose<perm = [0, 2, 1]>(x) y = LayerNormalization(t, six) }",
+    "two lengths": "(float[N, S, 6] x, float[N, T, 6] y) => (float[N, S, 6] z) "
+    "{ t = Transpose<perm = [0, 2, 1]>(y) s = MatMul(x, t) p = Softmax(s) z = MatMul(p, y) }",
+    "the first place": "(float[N, S, 6] x) => (float[N, 6] y) "
+    "{ zero = Constant<value_int = 0>() y = Gather<axis = 1>(x, zero) }",
+    "rows of a table": "(int64[N, S] i) => (float[N, S, 6] y) { g = Gather(table, i) y = Tanh(g) }",
+}
+
+
+@pytest.mark.parametrize("case", GROWING)
+def test_graphs_of_any_length(case, newest, tmp_path):
+    weights = {**WEIGHTS, "six": np.arange(6, dtype=np.float32)}
+    model = graph(GROWING[case], **{name: array for name, array in weights.items() if name in GROWING[case]})
+    session = Session(model)
+    with compiled(model, newest, tmp_path) as library:
+        for first, second in ((1, 2), (3, 19), (64, 1), (512, 511)):
+            sizes = {"N": 2, "S": first, "T": second}
+            feed = {}
+            for value in model.graph.inputs:
+                shape = [dim if isinstance(dim, int) else sizes[dim.value] for dim in value.shape]
+                feed[value.name] = RNG.standard_normal(shape).astype(value.dtype.numpy())
+            assert_alike(library.run(feed), session.run(feed))
+
+
+REFUSED = {
+    "the last place": "{ one = Constant<value_int = -1>() y = Gather<axis = 1>(x, one) }",
+    "a part of unknown length": "{ a = Constant<value_ints = [1]>() b = Constant<value_ints = [9999]>() "
+    "y = Slice(x, a, b, a) }",
+    "a sum of all": "{ a = Constant<value_ints = [1]>() y = ReduceSum(x, a) }",
+    "an average of the length": "{ t = Transpose<perm = [0, 2, 1]>(x) y = LayerNormalization(t, six) }",
+    "what moves with it": "{ s = Shape<start = 1, end = 2>(x) f = Cast<to = 1>(s) y = Mul(x, f) }",
+    "a window": "{ y = Conv(x, kernel) }",
+    "two that are joined": "{ t = Transpose<perm = [0, 2, 1]>(x) a = Constant<value_ints = [0, -1]>() "
+    "y = Reshape(t, a) }",
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_stay_open_is_refused_by_name(case, newest):
+    weights = {"six": np.ones(1, np.float32), "kernel": np.ones((6, 6, 3), np.float32)}
+    text = f"(float[N, S, 6] x) => (float[N, U, V] y) {REFUSED[case]}"
+    model = graph(text, **{name: array for name, array in weights.items() if name in text})
+    with pytest.raises(OpenSizeError, match=r"(node|value) \w+") as raised:
+        lowered(model, newest)
+    assert raised.value.fix
