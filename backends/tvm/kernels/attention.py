@@ -112,15 +112,15 @@ class AttentionKernel:
 
     def tasks(self, isa: Isa) -> int:
         """A task is a tile of queries of one head."""
-        return int(math.prod(self.grid(isa)))
+        return int(math.prod(self.task_grid(isa)))
 
-    def grid(self, isa: Isa) -> tuple[int, int]:
+    def task_grid(self, isa: Isa) -> tuple[int, int]:
         """Heads of all images, and tiles of a head."""
         return self.sizes.batch * self.sizes.heads, pieces(self.sizes.queries, self.rows)
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """Everything of a tile."""
-        tiles = int(self.grid(isa)[1])
+        tiles = int(self.task_grid(isa)[1])
         tile, head = b.let(task % tiles), b.let(task // tiles)
         place = StageContext(b, isa, memory, isa.lanes)
         for rows in chunks(self.sizes.queries, self.rows):

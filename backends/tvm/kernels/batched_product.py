@@ -80,9 +80,9 @@ class BatchedProduct:
 
     def tasks(self, isa: Isa) -> int:
         """A task is a tile of rows of one matrix."""
-        return int(math.prod(self.grid(isa)))
+        return int(math.prod(self.task_grid(isa)))
 
-    def grid(self, isa: Isa) -> tuple[int, ...]:
+    def task_grid(self, isa: Isa) -> tuple[int, ...]:
         """Leading axes, and tiles of rows."""
         return *self.leading, self.row_tiles
 

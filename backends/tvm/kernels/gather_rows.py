@@ -62,7 +62,7 @@ class GatherRows:
         """A task is a pixel of the result."""
         return int(self.store.plane.height * self.store.plane.width)
 
-    def grid(self, isa: Isa) -> tuple[int, int]:
+    def task_grid(self, isa: Isa) -> tuple[int, int]:
         """Rows and pixels."""
         return self.store.plane.height, self.store.plane.width
 

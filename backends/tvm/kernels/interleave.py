@@ -38,9 +38,9 @@ class Interleave(ViewCopy):
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row of pixels."""
-        return int(math.prod(self.grid(isa)))
+        return int(math.prod(self.task_grid(isa)))
 
-    def grid(self, isa: Isa) -> tuple[int, ...]:
+    def task_grid(self, isa: Isa) -> tuple[int, ...]:
         """All axes but the last two."""
         return self.extents[:-2]
 

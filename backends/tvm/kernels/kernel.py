@@ -9,7 +9,7 @@ images there are is nothing that the code knows.
 Where extents are known at run time only, the sizes of the run come after the operands. Memory is laid out for the
 largest, and what lies behind the run's own extents is nobody's: it may be written, and is read for results that are
 nobody's either. So a kernel is right for all sizes if it sums over no open extent, or ends its sums where the run does
-(``takes_open``); its ``grid`` tells which tasks there are.
+(``takes_open``); its ``task_grid`` tells which tasks there are.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def takes_open(kernel: Kernel) -> bool:
 
 
 def grid_of(kernel: Kernel, isa: Isa) -> Sequence[int]:
-    """The extents that the tasks of an image are numbered by, the slowest first (its ``grid``, where it has one)."""
-    grid = getattr(kernel, "grid", None)
+    """The extents that the tasks of an image are numbered by, the slowest first (its ``task_grid``)."""
+    grid = getattr(kernel, "task_grid", None)
     return (kernel.tasks(isa),) if grid is None else grid(isa)
 
 

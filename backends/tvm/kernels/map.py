@@ -72,7 +72,7 @@ class Map:
         """A task is a row."""
         return int(self.store.plane.height)
 
-    def grid(self, isa: Isa) -> tuple[int]:
+    def task_grid(self, isa: Isa) -> tuple[int]:
         """Rows."""
         return (self.store.plane.height,)
 

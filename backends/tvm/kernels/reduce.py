@@ -116,9 +116,9 @@ class Reduce:
 
     def tasks(self, isa: Isa) -> int:
         """A task is a vector of channels of the result; the last may be done by halves."""
-        return int(math.prod(self.grid(isa)))
+        return int(math.prod(self.task_grid(isa)))
 
-    def grid(self, isa: Isa) -> tuple[int, int, int]:
+    def task_grid(self, isa: Isa) -> tuple[int, int, int]:
         """What is kept."""
         return self.kept(isa)
 

@@ -53,9 +53,9 @@ class RotaryKernel:
 
     def tasks(self, isa: Isa) -> int:
         """A task is all heads of a position."""
-        return int(math.prod(self.grid(isa)))
+        return int(math.prod(self.task_grid(isa)))
 
-    def grid(self, isa: Isa) -> tuple[int, ...]:
+    def task_grid(self, isa: Isa) -> tuple[int, ...]:
         """Batch and length."""
         return self.extents[:2]
 

@@ -129,7 +129,7 @@ class Softmax:
         """A task is a pixel."""
         return int(self.source.height * self.source.width)
 
-    def grid(self, isa: Isa) -> tuple[int, int]:
+    def task_grid(self, isa: Isa) -> tuple[int, int]:
         """Rows and pixels."""
         return self.source.height, self.source.width
 
@@ -187,7 +187,7 @@ class RowNormalization:
         """A task is a pixel."""
         return int(self.source.height * self.source.width)
 
-    def grid(self, isa: Isa) -> tuple[int, int]:
+    def task_grid(self, isa: Isa) -> tuple[int, int]:
         """Rows and pixels."""
         return self.source.height, self.source.width
 

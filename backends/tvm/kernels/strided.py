@@ -71,9 +71,9 @@ class StridedCopy(ViewCopy):
 
     def tasks(self, isa: Isa) -> int:
         """A task is an element of the outer axes."""
-        return int(math.prod(self.grid(isa)))
+        return int(math.prod(self.task_grid(isa)))
 
-    def grid(self, isa: Isa) -> tuple[int, ...]:
+    def task_grid(self, isa: Isa) -> tuple[int, ...]:
         """The outer axes."""
         return self.extents[: self.outer]
 

@@ -39,9 +39,9 @@ class Transposition(ViewCopy):
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row of blocks."""
-        return int(math.prod(self.grid(isa)))
+        return int(math.prod(self.task_grid(isa)))
 
-    def grid(self, isa: Isa) -> tuple[int, ...]:
+    def task_grid(self, isa: Isa) -> tuple[int, ...]:
         """All axes but the last two, and rows of blocks."""
         return *self.extents[:-2], pieces(self.extents[-2], self.block(isa))
 

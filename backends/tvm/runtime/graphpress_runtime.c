@@ -60,7 +60,8 @@ struct instance {
     uint8_t **buffers;
     const void **inputs;
     void **outputs;
-    int32_t *sizes, *tasks, *extents; /* of this run; tasks of an image, by step */
+    int32_t *sizes, *extents; /* of this run */
+    _Atomic int32_t *tasks;   /* [step]: of an image */
     worker *workers;    /* [thread]; the first is who calls */
     claim *claims;      /* [step][thread] */
     progress *progress; /* [step] */

@@ -67,8 +67,9 @@ typedef struct {
     int32_t smallest, largest;
 } graphpress_size;
 
-/* Numbers of tasks of all steps, and the extents of all tensors with open ones, in this run. */
-typedef void (*graphpress_measure)(const int32_t *sizes, int32_t *tasks, int32_t *extents);
+/* Numbers of tasks of steps, and the extents of all tensors with open ones, in this run. Workers that are late from an
+   earlier run may look at the numbers meanwhile. */
+typedef void (*graphpress_measure)(const int32_t *sizes, _Atomic int32_t *tasks, int32_t *extents);
 
 typedef struct {
     const graphpress_step *steps;

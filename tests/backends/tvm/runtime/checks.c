@@ -51,7 +51,7 @@ static const graphpress_step TABLE[STEPS] = {
     ROW(6, 48), ROW(7, 5), ROW(8, 32), ROW(9, 2), ROW(10, 96), ROW(11, 4),
 };
 static const graphpress_buffer BUFFERS[] = {{0, WIDTH * 4, 0}, {WIDTH * 4, WIDTH * 4, 7}};
-static const graphpress_input INPUTS[] = {{WIDTH * 4, 64}};
+static const graphpress_input INPUTS[] = {{.bytes = WIDTH * 4, .slack = 64}};
 static const char *const NO_FEATURES[] = {NULL};
 static _Alignas(64) uint32_t weights[WEIGHTS / 4];
 
@@ -449,13 +449,57 @@ static void allocations(void) {
     graphpress_destroy(made);
 }
 
+/* -- a model of any width: one is added to each number -------------------------------------------------------------- */
+
+enum { HEIGHT = 3, WIDEST = 5 };
+
+static void add_one(const graphpress_instance *m, int32_t first, int32_t last) {
+    for (int32_t row = first; row < last; row++)
+        for (int32_t place = 0; place < m->sizes[0]; place++)
+            ((int32_t *)m->outputs[0])[row * WIDEST + place] = ((const int32_t *)m->inputs[0])[row * WIDEST + place] + 1;
+}
+
+static void measure(const int32_t *sizes, _Atomic int32_t *tasks, int32_t *extents) {
+    tasks[0] = HEIGHT;
+    extents[0] = extents[2] = HEIGHT;
+    extents[1] = extents[3] = sizes[0];
+}
+
+static int run_of_width(graphpress_instance *made, int images, int32_t width) {
+    int32_t input[MAX_IMAGES * HEIGHT * WIDEST], output[MAX_IMAGES * HEIGHT * WIDEST + 1];
+    int count = images * HEIGHT * width;
+    for (int place = 0; place < count; place++) input[place] = place * place;
+    output[count] = 77;
+    int code = graphpress_run_sized(made, images, &width, (const void *[]){input}, (void *[]){output}, NULL);
+    CHECK(output[count] == 77);
+    for (int place = 0; !code && place < count; place++) CHECK(output[place] == place * place + 1);
+    return code;
+}
+
+/* Tensors of a run's own sizes, which the model sees as it is laid out: without gaps only where they are the largest. */
+static void sizes(void) {
+    static const int32_t LARGEST[] = {HEIGHT, WIDEST};
+    static const graphpress_step STEP[] = {{.compute = add_one, .tasks = HEIGHT}};
+    static const graphpress_input TENSOR[] = {{HEIGHT * WIDEST * 4, 0, LARGEST, 2, 4}};
+    static const graphpress_size LIMITS[] = {{1, WIDEST}};
+    graphpress_model of = model();
+    of.steps = STEP, of.inputs = of.outputs = TENSOR, of.step_count = of.output_count = of.size_count = 1;
+    of.sizes = LIMITS, of.measure = measure, of.extent_count = 4;
+    graphpress_instance *made = make(&of, 3);
+    for (int number = 0; number < 200; number++)
+        CHECK(run_of_width(made, 1 + number % MAX_IMAGES, 1 + number % WIDEST) == GRAPHPRESS_OK);
+    CHECK(run_of_width(made, 1, 0) == GRAPHPRESS_SIZE && run_of_width(made, 1, WIDEST + 1) == GRAPHPRESS_SIZE);
+    CHECK(run_of_width(made, 1, 2) == GRAPHPRESS_OK);
+    graphpress_destroy(made);
+}
+
 int main(int count, char **names) {
     static const struct {
         const char *name;
         void (*check)(void);
     } CHECKS[] = {
         {"instances", instances}, {"wrap", wrap},   {"destroy", destroy}, {"forked", forked},          {"busy", busy},
-        {"slack", slack},     {"stripes", stripes},
+        {"slack", slack},         {"sizes", sizes}, {"stripes", stripes},
         {"errors", errors},       {"files", files}, {"memory", memory},   {"allocations", allocations},
     };
     for (int number = 1; number < count; number++)
