@@ -384,7 +384,7 @@ static void stripes(void) {
         of.scratch_bytes = random_chain(&step, &seed);
         of.steps = &step;
         of.step_count = 1;
-        of.inputs = &(graphpress_input){sizeof input / MAX_IMAGES, 0};
+        of.inputs = &(graphpress_input){.bytes = sizeof input / MAX_IMAGES};
         graphpress_instance *made = make(&of, 1 + number % 4);
         for (int images = 1; images <= MAX_IMAGES; images++) {
             CHECK(!graphpress_run(made, images, (const void *[]){input}, (void *[]){output}, NULL));
