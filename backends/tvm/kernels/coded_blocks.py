@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.extent import Extent
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, folded, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
@@ -38,6 +39,11 @@ class CodedBlocks:
     block: int
 
     @property
+    def takes_open(self) -> bool:
+        """Blocks are those of all elements."""
+        return not isinstance(self.source.channels, Extent)
+
+    @property
     def codes(self) -> Plane:
         """Layout of the codes."""
         source = self.source
@@ -56,7 +62,11 @@ class CodedBlocks:
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row."""
-        return self.source.height * self.source.width
+        return int(self.source.height * self.source.width)
+
+    def task_grid(self, isa: Isa) -> tuple[int, int]:
+        """Rows of pixels, and pixels."""
+        return self.source.height, self.source.width
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All blocks of the row."""

@@ -13,7 +13,15 @@ from types import MappingProxyType
 import numpy as np
 
 from graphpress.backends.tvm.lowering.open_axes import open_axes, open_node_error
-from graphpress.backends.tvm.lowering.rules import elementwise, linear, movement, normalization, reduction, rotary
+from graphpress.backends.tvm.lowering.rules import (
+    elementwise,
+    linear,
+    movement,
+    normalization,
+    packed_weights,
+    reduction,
+    rotary,
+)
 from graphpress.ir import Node, NodeView, constant
 from graphpress.ops import operator_key
 
@@ -63,10 +71,12 @@ def _gather(node: Node) -> str | None:
     return None
 
 
+ALIKE = (elementwise, linear, movement, normalization, packed_weights, reduction, rotary)
+"""Families of rules whose operators treat all places of an axis alike, or whose kernels say what they sum over."""
 CHECKS: Mapping[str, Check] = MappingProxyType(
     {
         **dict.fromkeys(
-            chain(elementwise.RULES, linear.RULES, movement.RULES, normalization.RULES, reduction.RULES, rotary.RULES),
+            chain(*(family.RULES for family in ALIKE)),
             _treats_all_alike,
         ),
         **dict.fromkeys(("Attention", "Expand"), _treats_all_alike),
