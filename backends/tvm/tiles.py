@@ -19,6 +19,8 @@ from graphpress.backends.tvm.kernels.product import Product, Tile
 FIRST_LEVEL, SECOND_LEVEL = 32 << 10, 768 << 10
 """Bytes that stay in a core's caches, with room for what else lies there."""
 
+ROWS, COLUMN_ROWS = 3, 12
+"""Rows of a tile at most; of one in a plane whose rows have one pixel."""
 APART = 1.5
 """Instructions more for a vector of codes that is stored alone."""
 
@@ -50,12 +52,19 @@ def _candidates(product: Product, isa: Isa) -> Iterator[Tile]:
     # Integer products take their activations from registers: where sums fill almost all, some are spilled.
     most = isa.registers * 3 // 4 if product.integer else isa.registers
     for wide in range(1, min(vectors, 12 if plane.width == 1 else 4) + 1):
-        for rows in (1,) if product.rowwise else (1, 2, 3):
+        for rows in range(1, _most_rows(product) + 1):
             for columns in range(1, min(plane.width, 28) + 1):
                 tile = Tile(rows, columns, wide, unroll)
                 sums = rows * columns * wide * product.sums_per_channel(isa)
                 if rows <= plane.height and replace(product, tile=tile).fits(isa) and sums <= most:
                     yield tile
+
+
+def _most_rows(product: Product) -> int:
+    """Rows of a tile: a column of single pixels has nothing else to fill the registers with."""
+    if product.rowwise:
+        return 1
+    return COLUMN_ROWS if product.store.plane.width == 1 else ROWS
 
 
 def _loads(product: Product, tile: Tile, vectors: int) -> float:

@@ -140,12 +140,15 @@ class Product:
 
     @property
     def joined(self) -> bool:
-        """Whether the taps of a row are one run of memory. Codes behind the channels are multiplied by zero; floats
-        there may be infinite.
+        """Whether the taps of a row are one run of memory. Codes behind the channels are multiplied by zero, where
+        that takes no more steps; floats there may be infinite.
         """
-        adjacent = self.window.dilations[1] == 1 and self.groups == 1 and self.window.taps[1] > 1
-        adjacent = adjacent and not self.source.is_part
-        return adjacent and (self.integer or self.source.is_dense)
+        taps, stride = self.window.taps[1], self.source.stride
+        if self.window.dilations[1] > 1 or self.groups > 1 or taps == 1 or self.source.is_part:
+            return False
+        if not self.integer:
+            return self.source.is_dense
+        return pieces(taps * stride, self.step) <= taps * pieces(self.channels, self.step)
 
     @property
     def outer_taps(self) -> tuple[int, int]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import Destination
 from graphpress.backends.tvm.lowering.chain import CLAMPS, Link, chain_behind, limits_of
 from graphpress.backends.tvm.lowering.codes import Codes
@@ -16,6 +17,7 @@ from graphpress.backends.tvm.lowering.layout import Order
 from graphpress.backends.tvm.lowering.operators import affine_of, binary_of, function_of
 from graphpress.backends.tvm.lowering.spreading import spread_numbers, spread_operand
 from graphpress.backends.tvm.lowering.tables import code_table, lookup_start
+from graphpress.backends.tvm.program import Source
 from graphpress.ir import Node
 from graphpress.ir.encoding import Encoding, read_encoding
 
@@ -42,7 +44,13 @@ class ChainEnd:
         return Destination(self.operand.plane, zero_point, looks_up=codes is not None)
 
 
-def finish(lowering: Lowering, node: Node, order: Order, epilogue: Epilogue) -> ChainEnd:
+LeavesNoGaps = Callable[[Plane, Mapping[str, Source]], object]
+"""Whether a kernel writes pixels without gaps (is it true?), by the layout of its result and what its stages read."""
+
+
+def finish(
+    lowering: Lowering, node: Node, order: Order, epilogue: Epilogue, leaves_no_gaps: LeavesNoGaps | None = None
+) -> ChainEnd:
     """Room for the result of a node and of the chain behind it, whose nodes are done by that.
 
     Args:
@@ -50,6 +58,7 @@ def finish(lowering: Lowering, node: Node, order: Order, epilogue: Epilogue) -> 
         node: whose first output is computed.
         order: of the axes in which its kernel works.
         epilogue: what its sums are in.
+        leaves_no_gaps: whether its kernel can do without gaps behind the channels; it cannot where this is None.
     """
     links, grids = _chain(lowering, node)
     value = links[-1].node.outputs[0] if links else node.outputs[0]
@@ -67,7 +76,9 @@ def finish(lowering: Lowering, node: Node, order: Order, epilogue: Epilogue) -> 
     done = [computed for link in links for computed in link.nodes]
     lowering.done.update(done)
     names = (node.name or "", *(computed.name or "" for computed in done))
-    return ChainEnd(lowering.room(value, encoding, order), epilogue, names)
+    plane = lowering.plane(value, order)
+    stride = plane.channels if leaves_no_gaps is not None and leaves_no_gaps(plane, epilogue.operands) else 0
+    return ChainEnd(lowering.room(value, encoding, order, stride), epilogue, names)
 
 
 def codes_behind(lowering: Lowering, node: Node) -> Codes | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -21,7 +22,7 @@ from graphpress.analysis.linear.bias import adder_of, constant_operand
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.kernels.depthwise import Depthwise, can_zip, exact_in_floats, packed_taps, per_lane
 from graphpress.backends.tvm.kernels.packing import merged_groups, packed_weights, per_channel
-from graphpress.backends.tvm.kernels.plane import whole_vectors
+from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
 from graphpress.backends.tvm.kernels.product import Product, Tile
 from graphpress.backends.tvm.kernels.stages import TABLE
 from graphpress.backends.tvm.kernels.window import TapWindow
@@ -31,13 +32,20 @@ from graphpress.backends.tvm.lowering.factors import Factors, channel_operands, 
 from graphpress.backends.tvm.lowering.fusion import ChainEnd, finish
 from graphpress.backends.tvm.lowering.layout import Order, channels_last, natural
 from graphpress.backends.tvm.lowering.operands import last
+from graphpress.backends.tvm.lowering.pixel_blocks import (
+    WORTH,
+    WORTH_OF_WINOGRAD,
+    PixelBlock,
+    blocks_of,
+    pixel_block,
+)
 from graphpress.backends.tvm.lowering.refusal import refused
 from graphpress.backends.tvm.lowering.rules.matmul import lower_product
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 from graphpress.backends.tvm.lowering.weight_only import coded_matrix, emit_weight_only
 from graphpress.backends.tvm.lowering.windows import window_of
 from graphpress.backends.tvm.lowering.winograd import emit_winograd, winograd_tile
-from graphpress.backends.tvm.program import Constant
+from graphpress.backends.tvm.program import Constant, Source
 from graphpress.backends.tvm.tiles import rule_tile
 from graphpress.ir import Node, NodeView, constant
 from graphpress.ir.encoding import AffineEncoding, codes_of, read_encoding
@@ -69,7 +77,9 @@ def _linear(node: Node, lowering: Lowering) -> None:
     window = window_of(node, source.plane) if op.is_convolution else TapWindow()
     after = natural(2) if node.op_type == "Gemm" else order
     epilogue = Epilogue() if integer is None else Epilogue(integer.scales, addend=integer.addend)
-    target = finish(lowering, adder or node, after, epilogue)
+    blocks = partial(_block, op, source, window, lowering.isa)
+    target = finish(lowering, adder or node, after, epilogue, blocks)
+    block = blocks(target.operand.plane, target.epilogue.operands)
     if adder is not None:
         lowering.done.add(adder)
         target = replace(target, nodes=(node.name or "", *target.nodes))
@@ -79,10 +89,24 @@ def _linear(node: Node, lowering: Lowering) -> None:
     factors = float_factors(op, bias) if integer is None else integer.reading(source.zero_point)
     if op.groups > 1 and op.groups == source.plane.channels == op.channels_out:
         _emit_depthwise(lowering, source, target, window, factors)
+    elif block is not None:
+        for part, moved in blocks_of(target, block):
+            emit_product(lowering, source, part, moved, block.factors(factors), 1)
     elif op.groups == 1 and (m := winograd_tile(source.plane, target.store.plane, window, lowering.isa)):
         emit_winograd(lowering, source, target, window, factors, m)
     else:
         emit_product(lowering, source, target, window, factors, op.groups)
+
+
+def _block(
+    op: LinearOp, source: StoredValue, window: TapWindow, isa: Isa, result: Plane, operands: Mapping[str, Source]
+) -> PixelBlock | None:
+    """The pixels that a convolution computes together; None where each is computed alone, or in another basis."""
+    if not op.is_convolution or op.groups > 1:
+        return None
+    result = replace(result, stride=whole_vectors(result.channels, isa.lanes))
+    worth = WORTH if winograd_tile(source.plane, result, window, isa) is None else WORTH_OF_WINOGRAD
+    return pixel_block(result, window, operands, isa.lanes, worth)
 
 
 def _rows_order(op: LinearOp, lowering: Lowering) -> Order:

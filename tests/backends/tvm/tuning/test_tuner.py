@@ -32,7 +32,7 @@ CPU = load_target("cpu")
 
 @pytest.fixture(scope="module")
 def network():
-    model = build("resnet", depth=14, stem="cifar", width=8, image=16, batch_norm=False)
+    model = build("resnet", depth=20, stem="cifar", width=8, image=16, batch_norm=False)
     prepare(model, {"input": (1, 3, 16, 16)})
     infer_shapes(model)
     return model
