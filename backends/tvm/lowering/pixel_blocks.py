@@ -76,13 +76,13 @@ class PixelBlock:
         bias = np.tile(factors.bias, self.pixels)
         return replace(factors, kernel=kernel.reshape(-1, *kernel.shape[2:]), bias=bias)
 
-    def operands(self, operands: Mapping[str, Source]) -> dict[str, Source]:
-        """What stages read, for all pixels of a block."""
-        numbers = {name: None if name == TABLE else channels_of(operand) for name, operand in operands.items()}
-        return {
-            name: operand if (array := numbers[name]) is None else Constant(np.tile(array.reshape(-1), self.pixels))
-            for name, operand in operands.items()
-        }
+    def operands(self, operands: Mapping[str, Source], channels: int) -> dict[str, Source]:
+        """What stages read of so many channels, for all pixels of a block."""
+        return {name: self._repeated(operand, channels) for name, operand in operands.items()}
+
+    def _repeated(self, operand: Source, channels: int) -> Source:
+        numbers = channels_of(operand)
+        return operand if numbers is None else Constant(np.tile(numbers.reshape(-1)[:channels], self.pixels))
 
 
 def pixel_block(
@@ -110,7 +110,7 @@ def pixel_block(
 def blocks_of(target: ChainEnd, block: PixelBlock) -> Iterator[tuple[ChainEnd, TapWindow]]:
     """Where each run of blocks of a result goes, and the window that moves over it."""
     plane = target.operand.plane
-    epilogue = replace(target.epilogue, operands=block.operands(target.epilogue.operands))
+    epilogue = replace(target.epilogue, operands=block.operands(target.epilogue.operands, plane.channels))
     for first, window in block.windows(plane.width):
         operand = replace(target.operand, plane=block.plane(plane, first))
         yield replace(target, operand=operand, epilogue=epilogue), window
