@@ -13,7 +13,7 @@ from dataclasses import replace
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.narrowing import TOGETHER
 from graphpress.backends.tvm.codegen.vectors import FLOAT
-from graphpress.backends.tvm.kernels.pieces import chunks
+from graphpress.backends.tvm.kernels.pieces import chunks, pieces
 from graphpress.backends.tvm.kernels.product import Product, Tile
 
 FIRST_LEVEL, SECOND_LEVEL = 32 << 10, 768 << 10
@@ -48,16 +48,17 @@ def _ordered(product: Product, tile: Tile, isa: Isa, threads: int) -> Product:
 
 def _candidates(product: Product, isa: Isa) -> Iterator[Tile]:
     plane, vectors = product.store.plane, product.vectors(isa)
-    unroll = max(2, isa.dot.together) if product.integer else 4
+    kinds = (False, True) if product.integer and isa.matrix_dot is not None else (False,)
     # Integer products take their activations from registers: where sums fill almost all, some are spilled.
     most = isa.registers * 3 // 4 if product.integer else isa.registers
     for wide in range(1, min(vectors, 12 if plane.width == 1 else 4) + 1):
         for rows in range(1, _most_rows(product) + 1):
             for columns in range(1, min(plane.width, 28) + 1):
-                tile = Tile(rows, columns, wide, unroll)
-                sums = rows * columns * wide * product.sums_per_channel(isa)
-                if rows <= plane.height and replace(product, tile=tile).fits(isa) and sums <= most:
-                    yield tile
+                for pairs in kinds:
+                    tiled = replace(product, tile=Tile(rows, columns, wide, pairs=pairs))
+                    if rows <= plane.height and tiled.fits(isa) and tiled.sum_registers(isa) <= most:
+                        unroll = max(2, tiled.dot(isa).together) if product.integer else 4
+                        yield replace(tiled.tile, unroll=unroll)
 
 
 def _most_rows(product: Product) -> int:
@@ -69,16 +70,19 @@ def _most_rows(product: Product) -> int:
 
 def _loads(product: Product, tile: Tile, vectors: int) -> float:
     """Instructions of all tiles and rests: products, loads of weights and broadcasts of each step, and what writes."""
-    total, steps = 0.0, product.reduction / product.step
+    product = replace(product, tile=tile)
+    total, steps, together = 0.0, product.reduction / product.step, product.accumulated_together
     for channels in chunks(vectors, tile.vectors):
         # Codes of four neighboring vectors are stored at once, others one by one.
         apart = channels.size % TOGETHER if product.store.plane.dtype != FLOAT else 0
         for rows in chunks(product.store.plane.height, tile.rows):
             for columns in chunks(product.store.plane.width, tile.columns):
                 pixels = rows.size * columns.size
-                sums = pixels * channels.size
-                # Fewer sums than an addition takes cycles, twice over, leave the units waiting.
-                cost = max(sums, 8) + 0.5 * (channels.size + pixels)
+                accumulators = pieces(pixels, together)
+                # Fewer sums than an addition takes cycles, twice over, leave the units waiting. What two pixels share
+                # takes two products, and two loads of weights and of activations.
+                products = accumulators * channels.size * together
+                cost = max(products, 8) + 0.5 * together * (channels.size + accumulators)
                 total += channels.pieces * rows.pieces * columns.pieces * (cost * steps + APART * apart * pixels)
     return total
 

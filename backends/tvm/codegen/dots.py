@@ -6,7 +6,8 @@ must be written for it:
 
     vnni       vpdpbusd: unsigned activations, signed weights
     maddubs    pmaddubsw and pmaddwd: the same, exact while two products fit in 16 bits (weights of 7 bits)
-    usdot      the same on Arm (i8mm; sudot where activations are picked out of a vector)
+    usdot      the same on Arm (i8mm; sudot where activations are picked out of a vector); beside it usmmla, which
+               multiplies matrices (``MatrixDot``)
     sdot       signed activations: every zero-point is 128 less, which costs nothing at run time
     widening   no such instruction: bytes multiply into 16 bits (smull), pairs of products add up in 32 (sadalp)
 """

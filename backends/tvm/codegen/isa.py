@@ -12,6 +12,7 @@ from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.dots import Dot, FourByteDot, MaddubsDot, WideningDot
 from graphpress.backends.tvm.codegen.features import OPTIONAL, llvm_attributes
 from graphpress.backends.tvm.codegen.lookup import GATHERED, Lookup, NibbleLookup, WordLookup
+from graphpress.backends.tvm.codegen.matrix_dot import MatrixDot
 from graphpress.backends.tvm.codegen.narrowing import HalvingNarrowing, Narrowing, PackedNarrowing
 from graphpress.backends.tvm.codegen.vectors import clamped, splat, typed
 
@@ -33,6 +34,7 @@ class Isa:
         lookup: LLVM's intrinsic that picks floats of a vector by the low bits of whole numbers; empty where a vector
             holds fewer than sixteen.
         byte_lookup: how codes are looked up in a table.
+        matrix_dot: integer products of two pixels at once; None where there is no such instruction.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Isa:
     family: str = "x86_64"
     lookup: str = ""
     byte_lookup: Lookup = GATHERED
+    matrix_dot: MatrixDot | None = None
 
     @property
     def triple(self) -> str:
@@ -118,6 +121,7 @@ _VNNI_512 = FourByteDot("uint8", "llvm.x86.avx512.vpdpbusd.512")
 _SDOT = FourByteDot("int8", "llvm.aarch64.neon.sdot.v4i32.v16i8", weights_first=True, together=4)
 _NARROW_S128 = HalvingNarrowing("llvm.aarch64.neon.sqxtn.v8i8", "int8")
 _NARROW_U128 = HalvingNarrowing("llvm.aarch64.neon.sqxtun.v8i8", "uint8")
+_USMMLA = MatrixDot("llvm.aarch64.neon.usmmla.v4i32.v16i8")
 _USDOT = FourByteDot("uint8", "llvm.aarch64.neon.usdot.v4i32.v16i8", together=4)
 
 ISAS: Mapping[str, Isa] = MappingProxyType(
@@ -182,6 +186,7 @@ ISAS: Mapping[str, Isa] = MappingProxyType(
                 _ROUND_128,
                 needs=(*_NEON, "asimddp", "i8mm"),
                 family="aarch64",
+                matrix_dot=_USMMLA,
             ),
         )
     }

@@ -23,9 +23,10 @@ from functools import cached_property
 import numpy as np
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
-from graphpress.backends.tvm.codegen.dots import GROUP
+from graphpress.backends.tvm.codegen.dots import GROUP, Dot
 from graphpress.backends.tvm.codegen.extent import is_open
 from graphpress.backends.tvm.codegen.isa import Isa
+from graphpress.backends.tvm.codegen.matrix_dot import BYTES, PIXELS, MatrixDot
 from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import chosen, chunks, each_piece, pieces
@@ -60,6 +61,7 @@ class Tile:
             One streams the weights once; as many as there are rows streams the source once; as many as there are
             threads keeps rows in the core that wrote them.
         prefetch: whether the next block's weights are asked for.
+        pairs: whether codes of two pixels are multiplied at once (``MatrixDot``).
     """
 
     rows: int
@@ -68,6 +70,7 @@ class Tile:
     unroll: int = 4
     row_groups: int = 1
     prefetch: bool = False
+    pairs: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class Product:
     @property
     def step(self) -> int:
         """Elements of the source that a step takes."""
+        if self.tile.pairs:
+            return BYTES
         return GROUP if self.integer else 1
 
     @property
@@ -109,15 +114,37 @@ class Product:
         """Type of the sums."""
         return "int32" if self.integer else FLOAT
 
+    @property
+    def slack(self) -> int:
+        """Bytes that may be read behind the source, where a step takes more than its pixels are aligned to."""
+        return BYTES if self.tile.pairs else 0
+
+    def dot(self, isa: Isa) -> Dot | MatrixDot:
+        """How codes are multiplied."""
+        return isa.matrix_dot if self.tile.pairs and isa.matrix_dot is not None else isa.dot
+
     def sums_per_channel(self, isa: Isa) -> int:
         """Sums of an accumulator for each output channel."""
-        return isa.dot.partial if self.integer else 1
+        return self.dot(isa).partial if self.integer else 1
+
+    @property
+    def accumulated_together(self) -> int:
+        """Pixels that share an accumulator."""
+        return PIXELS if self.tile.pairs else 1
+
+    def sum_registers(self, isa: Isa) -> int:
+        """Registers that the sums of the tile take."""
+        accumulators = pieces(self.tile.rows * self.tile.columns, self.accumulated_together) * self.tile.vectors
+        return accumulators * self.sums_per_channel(isa)
 
     def fits(self, isa: Isa) -> bool:
-        """Whether the sums, weights and activations of the tile have registers."""
-        pixels, vectors = self.tile.rows * self.tile.columns, self.tile.vectors
-        loaded = pixels if self.integer and isa.dot.together > 1 else 1
-        return pixels * vectors * self.sums_per_channel(isa) + vectors + loaded < isa.registers
+        """Whether there are instructions for the tile, and registers for its sums, weights and activations."""
+        if self.tile.pairs and (isa.matrix_dot is None or not self.integer):
+            return False
+        pixels, factors = self.tile.rows * self.tile.columns, self.tile.vectors * self.accumulated_together
+        at_once = self.tile.pairs or (self.integer and self.dot(isa).together > 1)
+        loaded = pieces(pixels, self.accumulated_together) if at_once else 1
+        return self.sum_registers(isa) + factors + loaded < isa.registers
 
     @property
     def takes_open(self) -> bool:
@@ -275,6 +302,9 @@ class _MicroKernel:
         self.width = writer.lanes * writer.product.sums_per_channel(writer.isa)
         self.corner, self.group = corner, group
         self.pixels = [(row, column) for row in range(size[0]) for column in range(size[1])]
+        together = self.product.accumulated_together
+        self.units = [self.pixels[first : first + together] for first in range(0, len(self.pixels), together)]
+        self.dot = self.product.dot(writer.isa)
         matrix = self.product.store.plane.stride // self.lanes * writer.vector_weights
         row = corner.y * matrix if self.product.rowwise else 0
         self.weights_at = self.b.let(row + first * writer.vector_weights)
@@ -286,21 +316,21 @@ class _MicroKernel:
         self._finish(sums)
 
     def _start(self) -> Memory:
-        sums = self.b.registers(len(self.pixels) * self.vectors * self.width, self.product.accumulator)
+        sums = self.b.registers(len(self.units) * self.vectors * self.width, self.product.accumulator)
         for vector in range(self.vectors):
             bias = self.b.let(self.b.load(self.memory("bias"), self.corner.channel + vector * self.lanes, self.lanes))
-            start = self.writer.isa.dot.start(bias, self.lanes) if self.product.integer else bias
-            for pixel in range(len(self.pixels)):
-                self.b.store(sums, self._sum(pixel, vector), start, self.width)
+            start = self.dot.start(bias, self.lanes) if self.product.integer else bias
+            for unit in range(len(self.units)):
+                self.b.store(sums, self._sum(unit, vector), start, self.width)
         return sums
 
     def memory(self, name: str) -> Memory:
         """What an operand points to."""
         return self.writer.memory[name]
 
-    def _sum(self, pixel: int, vector: int) -> int:
-        """Where a sum lies among the registers."""
-        return (pixel * self.vectors + vector) * self.width
+    def _sum(self, unit: int, vector: int) -> int:
+        """Where the sums of a pixel, or of those that share an accumulator, lie among the registers."""
+        return (unit * self.vectors + vector) * self.width
 
     # -- reduction ------------------------------------------------------------------------------------------------
 
@@ -328,18 +358,18 @@ class _MicroKernel:
 
     def _together(self, steps: int) -> Iterator[tuple[int, int]]:
         """Steps in runs whose activations are loaded at once: the first of each, and how many there are."""
-        many = self.writer.isa.dot.together if self.product.integer else 1
+        many = self.dot.together if self.product.integer else 1
         whole = steps // many * many
         yield from ((first, many) for first in range(0, whole, many))
         yield from ((first, 1) for first in range(whole, steps))
 
     def _steps(self, sums: Memory, at: Expr, weights: Expr, first: Expr, count: int) -> None:
         """Multiply the pixels' elements of some steps by their weights."""
-        loaded = [self._elements(at, first, pixel, count) for pixel in self.pixels if count > 1]
+        loaded = [self._elements(at, first, unit, count) for unit in self.units if count > 1]
         for offset in range(count):
             factors = self._factors(weights, first + offset)
-            for number, pixel in enumerate(self.pixels):
-                element = loaded[number][offset] if loaded else self._elements(at, first, pixel, 1)[0]
+            for number, unit in enumerate(self.units):
+                element = loaded[number][offset] if loaded else self._elements(at, first, unit, 1)[0]
                 for vector, factor in enumerate(factors):
                     where = self._sum(number, vector)
                     total = self._added(self.b.load(sums, where, self.width), element, factor)
@@ -351,13 +381,15 @@ class _MicroKernel:
         start = weights + step * (self.vectors * width)
         return [b.let(b.load(self.memory("weights"), start + vector * width, width)) for vector in range(self.vectors)]
 
-    def _elements(self, at: Expr, step: Expr, pixel: tuple[int, int], count: int) -> Sequence[Expr]:
-        """What a pixel has for some steps."""
-        source, isa = self.memory("source"), self.writer.isa
-        place = at + step * self.product.step + self._moved(*pixel)
+    def _elements(self, at: Expr, step: Expr, unit: Sequence[tuple[int, int]], count: int) -> Sequence[Expr]:
+        """What a pixel, or those that share an accumulator, have for some steps."""
+        source = self.memory("source")
+        places = [at + step * self.product.step + self._moved(*pixel) for pixel in unit]
+        if isinstance(self.dot, MatrixDot):
+            return [self.dot.operands(self.b, source, places)]
         if self.product.integer:
-            return isa.dot.operands(self.b, source, place, count)
-        return [self.b.let(splat(self.b.load(source, place), self.lanes))]
+            return self.dot.operands(self.b, source, places[0], count)
+        return [self.b.let(splat(self.b.load(source, places[0]), self.lanes))]
 
     def _moved(self, row: int, column: int) -> int:
         """From the tile's first pixel to another, in the source."""
@@ -366,7 +398,7 @@ class _MicroKernel:
 
     def _added(self, total: Expr, element: Expr, factor: Expr) -> Expr:
         if self.product.integer:
-            return self.writer.isa.dot.multiply(total, element, factor, self.lanes)
+            return self.dot.multiply(total, element, factor, self.lanes)
         return total + element * factor
 
     # -- results --------------------------------------------------------------------------------------------------
@@ -382,10 +414,13 @@ class _MicroKernel:
         self.product.store.write_all(place, runs)
 
     def _total(self, sums: Memory, pixel: int, vector: int) -> Expr:
-        accumulator = self.b.load(sums, self._sum(pixel, vector), self.width)
+        unit, place = divmod(pixel, self.product.accumulated_together)
+        accumulator = self.b.load(sums, self._sum(unit, vector), self.width)
         if not self.product.integer:
             return accumulator
-        return self.writer.isa.dot.total(accumulator, self.lanes).astype(typed(FLOAT, self.lanes))
+        if isinstance(self.dot, MatrixDot):
+            return self.dot.total(accumulator, self.lanes, place).astype(typed(FLOAT, self.lanes))
+        return self.dot.total(accumulator, self.lanes).astype(typed(FLOAT, self.lanes))
 
     def _position(self, row: int, column: int, vector: int) -> Position:
         corner = self.corner

@@ -52,3 +52,21 @@ def test_threads_keep_rows_of_their_own(threads, parts):
     product = Product(source, Destination(Plane(128, 28, 28, 128)), TapWindow((3, 3), pads=(1, 1)), Tile(1, 1, 1))
     chosen = rule_tile(product, ISAS["avx512-vnni"], threads)
     assert (chosen.row_tiles, chosen.tile.row_groups) == (28, parts)
+
+
+@pytest.mark.parametrize(("pixels", "pairs"), [(28, True), (1, False)])
+def test_pixels_are_multiplied_by_pairs_where_that_takes_fewer_instructions(pixels, pairs):
+    isa = ISAS["neon-i8mm"]
+    source, result = (Plane(channels, pixels, pixels, channels, dtype="uint8") for channels in (128, 96))
+    product = Product(source, Destination(result), TapWindow(), Tile(1, 1, 1), stages=(Scale(),))
+    assert rule_tile(product, isa, 1).tile.pairs == pairs
+
+
+def test_loops_over_pairs_spill_nothing():
+    isa = ISAS["neon-i8mm"]
+    source, result = (Plane(channels, 28, 28, channels, dtype="uint8") for channels in (128, 96))
+    product = Product(source, Destination(result), TapWindow(), Tile(1, 1, 1), stages=(Scale(),))
+    blocks = re.split(r"\n(?=\.L)", assembly([function(rule_tile(product, isa, 1), isa)], isa))
+    hottest = max(blocks, key=lambda block: block.count("usmmla"))
+    assert "[sp" not in hottest
+    assert hottest.count("usmmla") > 0.5 * len(re.findall(r"^\t[a-z]", hottest, re.MULTILINE))

@@ -30,11 +30,11 @@ from graphpress.targets import load_target
 
 ARM = "aarch64-linux-gnu"
 TARGET = load_target("arm64")
-INSTRUCTIONS = {"neon": {"smull", "sadalp"}, "neon-dotprod": {"sdot"}, "neon-i8mm": {"usdot", "sudot"}}
+INSTRUCTIONS = {"neon": {"smull", "sadalp"}, "neon-dotprod": {"sdot"}, "neon-i8mm": {"usmmla"}}
 """Integer products of each instruction set, some of which occur; those of a newer one do not."""
 NEWER = {
-    "neon": {"sdot", "udot", "usdot", "sudot", "smmla"},
-    "neon-dotprod": {"usdot", "sudot", "smmla"},
+    "neon": {"sdot", "udot", "usdot", "sudot", "smmla", "usmmla"},
+    "neon-dotprod": {"usdot", "sudot", "smmla", "usmmla"},
     "neon-i8mm": set(),
 }
 

@@ -33,6 +33,22 @@ def test_products_of_codes(name):
     assert {word for word in words if word in INSTRUCTIONS.values()} == {INSTRUCTIONS[name]}
 
 
+def test_pairs_of_pixels_are_multiplied_as_matrices():
+    isa = ISAS["neon-i8mm"]
+    plane = Plane(64, 1, 16, 64, dtype=isa.dot.activations)
+    product = Product(plane, Destination(plane), TapWindow(), Tile(1, 4, 2, unroll=2, pairs=True), stages=(Scale(),))
+    text = assembly([function(product, isa)], isa)
+    # of each step two pairs of pixels by four pairs of channels; eight channels have two loads of weights
+    assert text.count("usmmla") == 2 * 2 * 4
+    assert not {"usdot", "sudot", "sdot"} & set(text.split())
+
+
+@pytest.mark.parametrize("name", [name for name, isa in ISAS.items() if isa.matrix_dot is None])
+def test_there_are_no_pairs_without_such_an_instruction(name):
+    plane = Plane(64, 1, 16, 64, dtype=ISAS[name].dot.activations)
+    assert not Product(plane, Destination(plane), TapWindow(), Tile(1, 2, 1, pairs=True)).fits(ISAS[name])
+
+
 def test_every_instruction_set_is_tested():
     assert INSTRUCTIONS.keys() == ISAS.keys()
 

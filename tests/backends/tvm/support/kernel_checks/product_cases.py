@@ -117,6 +117,8 @@ def random_product(isa: Isa, rng: np.random.Generator, scope: Scope) -> ProductC
     product = Product(source, store, window, _tile(isa, rng, scope), merged, tuple(stages))
     orders = [parts for parts in range(1, product.row_tiles + 1) if product.row_tiles % parts == 0]
     tile = replace(product.tile, row_groups=int(rng.choice(orders)), prefetch=bool(rng.integers(2)))
+    if integer and isa.matrix_dot is not None:
+        tile = replace(tile, pairs=bool(rng.integers(3)))
     return ProductCase(replace(product, tile=tile), groups, int(zeros[1]) if integer else 0, rng)
 
 
