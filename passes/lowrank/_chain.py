@@ -13,15 +13,17 @@ from graphpress.passes.lowrank._form import ChainStage
 
 @dataclass(frozen=True)
 class ChainCost:
-    """Parameters and multiply-accumulates of one sample.
+    """What a layer or a chain costs.
 
     Args:
         parameters: elements of the weights.
-        macs: of all stages.
+        macs: multiply-accumulates of all stages.
+        seconds: measured or modelled; 0 where nobody asked.
     """
 
     parameters: int
     macs: int
+    seconds: float = 0.0
 
     def saves(self, whole: ChainCost) -> bool:
         """Whether it needs less of either and more of none."""

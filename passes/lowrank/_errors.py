@@ -1,11 +1,11 @@
-"""The error of a layer at each rank that it may have: what allocations choose from."""
+"""What a layer may become, with its error and cost: what allocations choose from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from graphpress.passes.lowrank._alternating import refine
+from graphpress.passes.lowrank._alternating import decompose
 from graphpress.passes.lowrank._chain import ChainCost
 from graphpress.passes.lowrank._form import Form, Ranks
 from graphpress.passes.lowrank._layer import LayerProblem
@@ -34,29 +34,39 @@ class RankChoice:
     cost: ChainCost
 
 
-def choices(
-    candidate: DecomposableLayer, problem: LayerProblem, forms: Iterable[Form], multiple: int
-) -> list[RankChoice]:
-    """What a layer may become: all that costs less than the layer, by form from low ranks to high ones."""
-    chosen = []
+def choices(layer: DecomposableLayer, problem: LayerProblem, forms: Iterable[Form], multiple: int) -> list[RankChoice]:
+    """All that costs less than the layer, by form from low ranks to high ones."""
+    options = []
     for form in forms:
         for ranks in _ladder(form.full_ranks(problem), multiple):
-            choice = choice_at(candidate, problem, form, ranks)
+            choice = choice_at(layer, problem, form, ranks)
             if choice is None:
                 break
-            chosen.append(choice)
-    return chosen
+            options.append(choice)
+    return options
 
 
-def choice_at(candidate: DecomposableLayer, problem: LayerProblem, form: Form, ranks: Ranks) -> RankChoice | None:
-    """A choice with its error, or None where it costs no less than the layer."""
-    factors = form.start(problem, ranks)
-    cost = candidate.places.cost(form.stages(factors, problem))
-    if not cost.saves(candidate.whole):
-        return None
-    if form.alternates:
-        factors = refine(form, factors, problem, SWEEPS)
-    return RankChoice(form.name, ranks, problem.error(form.matrix(factors, problem)), cost)
+def choice_at(layer: DecomposableLayer, problem: LayerProblem, form: Form, ranks: Ranks) -> RankChoice | None:
+    """A choice, or None where it costs no less than the layer."""
+    cost = layer.places.cost(form.outline(problem, ranks))
+    return RankChoice(form.name, ranks, error_at(problem, form, ranks), cost) if cost.saves(layer.whole) else None
+
+
+def error_at(problem: LayerProblem, form: Form, ranks: Ranks) -> float:
+    """The relative error at these ranks, up to what more rounds would gain."""
+    known = form.known_error(problem, ranks)
+    return problem.error(form.matrix(decompose(form, problem, ranks, SWEEPS), problem)) if known is None else known
+
+
+def efficient(options: Iterable[RankChoice], most: int) -> list[RankChoice]:
+    """Those of which no other has less error and fewer multiply-accumulates; of more than ``most`` some, spread out."""
+    front = list[RankChoice]()
+    for choice in sorted(options, key=lambda choice: (choice.cost.macs, choice.error)):
+        if not front or choice.error < front[-1].error:
+            front.append(choice)
+    if len(front) <= most:
+        return front
+    return [front[round(place * (len(front) - 1) / (most - 1))] for place in range(most)]
 
 
 def _ladder(full: Ranks, multiple: int) -> list[Ranks]:

@@ -19,6 +19,9 @@ import numpy as np
 
 from graphpress.passes.lowrank._layer import LayerProblem
 
+_FILL = 0.01
+"""Neither zero nor denormal, which kernels may treat in another time."""
+
 Ranks = tuple[int, ...]
 """The inner sizes of a form, one for each cut."""
 
@@ -77,6 +80,14 @@ class Form(ABC):
         """Ranks at which it is exact."""
 
     @abstractmethod
+    def shapes(self, problem: LayerProblem, ranks: Ranks) -> list[tuple[int, ...]]:
+        """Of the factors at these ranks, the last one last."""
+
+    def known_error(self, problem: LayerProblem, ranks: Ranks) -> float | None:
+        """The relative error at these ranks where it is known without factors, else None."""
+        return None
+
+    @abstractmethod
     def unfoldings(self, problem: LayerProblem) -> list[np.ndarray]:
         """For each rank the matrices of the weight that have it at full rank, ``[blocks, rows, columns]``."""
 
@@ -87,6 +98,11 @@ class Form(ABC):
     @abstractmethod
     def stages(self, factors: LayerFactors, problem: LayerProblem) -> list[ChainStage]:
         """The layers that the factors become, in the order in which they run."""
+
+    def outline(self, problem: LayerProblem, ranks: Ranks) -> list[ChainStage]:
+        """The stages at these ranks with one small number everywhere: what they cost, before they are known."""
+        *parts, last = (np.full(shape, _FILL, np.float32) for shape in self.shapes(problem, ranks))
+        return self.stages(LayerFactors(tuple(parts), last), problem)
 
     def basis(self, parts: Sequence[np.ndarray], problem: LayerProblem) -> np.ndarray:
         """T, ``[blocks, features, q]``."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -49,6 +50,13 @@ class LayerProblem:
     def weighed(self, matrix: np.ndarray) -> np.ndarray:
         """``C @ matrix``, for matrices ``[blocks, features, columns]``."""
         return matrix if self.covariance is None else self.covariance @ matrix
+
+    @cached_property
+    def principal_outputs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues of Wᵀ C W, decreasing, ``[blocks, outputs]``, and eigenvectors ``[blocks, outputs, outputs]``."""
+        spread = self.matrix.swapaxes(1, 2) @ self.weighed(self.matrix)
+        values, vectors = np.linalg.eigh((spread + spread.swapaxes(1, 2)) / 2)
+        return np.maximum(values[:, ::-1], 0.0), vectors[:, :, ::-1]
 
     def energy(self, matrix: np.ndarray) -> float:
         """The power of what the layer would compute with this matrix, less its mean: tr Mᵀ C M."""

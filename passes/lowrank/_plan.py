@@ -7,26 +7,28 @@ ranks     by layer a share of the full ranks, or what its weight has above noise
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from graphpress.allocation import Goal
 from graphpress.analysis.cost import ModelCost
-from graphpress.ir import Model, Node, Refusal
+from graphpress.ir import Dims, Model, Node, Refusal
 from graphpress.manager.contract import Context
 from graphpress.observation import Pieces
-from graphpress.passes.lowrank._allocate import LayerChoices, allocate, lowest_within, probed, sensitivities
-from graphpress.passes.lowrank._alternating import decompose
-from graphpress.passes.lowrank._errors import SWEEPS, RankChoice, choice_at, choices, rank_at
+from graphpress.passes.lowrank._allocate import LayerChoices, allocate, cheapest_within
+from graphpress.passes.lowrank._errors import RankChoice, choice_at, choices, rank_at
 from graphpress.passes.lowrank._form import Form, Ranks
+from graphpress.passes.lowrank._forms import fitting
 from graphpress.passes.lowrank._layer import LayerProblem
 from graphpress.passes.lowrank._layers import DecomposableLayer
 from graphpress.passes.lowrank._problems import problem_of, problems
+from graphpress.passes.lowrank._sensitivity import LayerSensitivity
+from graphpress.passes.lowrank._speed import SpeedPlanner
 from graphpress.passes.lowrank._vbmf import bayesian_rank
-from graphpress.passes.lowrank.svd import Svd
 
 NOT_CHEAPER = "no such rank makes it cheaper"
 NOT_CHOSEN = "other layers save as much at less damage"
+NOT_FASTER = "as a chain it is no faster, or other layers save as much at less damage"
 
 
 @dataclass
@@ -36,10 +38,12 @@ class RankPlan:
     Args:
         chosen: by node; layers that are not named stay whole.
         refusals: why they do, and what of a goal is missing.
+        notes: for the report.
     """
 
     chosen: dict[Node, RankChoice] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,9 @@ class RankPlanner:
 
     Args:
         model: not changed.
+        shapes: static, by value name.
         layers: that may be decomposed.
-        forms: to choose from, by name.
+        forms: names of those to choose from, the usual one first.
         multiple: what ranks are multiples of.
         data: what layers are judged on; None to judge by their weights.
         positions: rows of the data that are looked at in each sample.
@@ -57,8 +62,9 @@ class RankPlanner:
     """
 
     model: Model
+    shapes: Mapping[str, Dims]
     layers: Mapping[Node, DecomposableLayer]
-    forms: Mapping[str, Form]
+    forms: Sequence[str]
     multiple: int
     data: Pieces | None
     positions: int
@@ -66,16 +72,18 @@ class RankPlanner:
 
     def of_goal(self, goal: Goal, cost: ModelCost) -> RankPlan:
         """The least damage within a goal for the whole model."""
-        survey = self._survey()
-        weights = sensitivities(self.model, survey, cost.macs, self.context)
-        best, shortfall = allocate(survey, weights, goal, float(getattr(cost, goal.resource)))
-        refusals = [] if shortfall is None else [shortfall]
-        return RankPlan(best, refusals + _whole(survey, best, NOT_CHOSEN))
+        survey = self._survey(cost)
+        if goal.kind == "speedup":
+            best, missing, note = SpeedPlanner(self.model, survey, self.shapes, self.context).choose(goal)
+            return RankPlan(best, missing + _whole(survey, best, NOT_FASTER), [note])
+        best, shortfall = allocate(survey, goal, float(getattr(cost, goal.resource)))
+        missing = [] if shortfall is None else [shortfall]
+        return RankPlan(best, missing + _whole(survey, best, NOT_CHOSEN))
 
-    def of_energy(self, share: float) -> RankPlan:
+    def of_energy(self, share: float, cost: ModelCost) -> RankPlan:
         """By layer the cheapest choice that keeps this share of the variance of its output."""
-        survey = self._survey()
-        best = lowest_within(survey, 1 - share)
+        survey = self._survey(cost)
+        best = cheapest_within(survey, 1 - share)
         return RankPlan(best, _whole(survey, best, f"no cheaper rank keeps {share:.1%} of the variance of its output"))
 
     def of_share(self, share: float) -> RankPlan:
@@ -98,7 +106,7 @@ class RankPlanner:
         plan = RankPlan()
         for node, layer in self.layers.items():
             problem = problem_of(layer.op, None)
-            form = next(self._fitting(problem))
+            form = fitting(self.forms, problem.kernel)[0]
             choice = choice_at(layer, problem, form, ranks(form, problem))
             if choice is None:
                 plan.refusals.append(Refusal.at(node, NOT_CHEAPER, "ask for less"))
@@ -106,26 +114,19 @@ class RankPlanner:
                 plan.chosen[node] = choice
         return plan
 
-    def _survey(self) -> dict[Node, LayerChoices]:
-        """What each layer may become, and the chain that is measured."""
+    def _survey(self, cost: ModelCost) -> dict[Node, LayerChoices]:
+        """What each layer may become, and what an error of it does."""
         ops = [layer.op for layer in self.layers.values()]
+        sensitivity = LayerSensitivity.of(self.model, cost.macs, len(ops), self.context)
         judged = problems(self.model, ops, self.data, self.context, self.positions)
-        return {op.node: self._choices(self.layers[op.node], problem) for op, problem in judged}
+        return {
+            op.node: self._choices(self.layers[op.node], problem, sensitivity)
+            for op, problem in self.context.progress.track(judged, "judging ranks", len(ops))
+        }
 
-    def _choices(self, layer: DecomposableLayer, problem: LayerProblem) -> LayerChoices:
-        options = choices(layer, problem, self._fitting(problem), self.multiple)
-        probe = probed(options)
-        if probe is None:
-            return LayerChoices(layer, options)
-        form = self.forms[probe.form]
-        return LayerChoices(
-            layer, options, (probe, form.stages(decompose(form, problem, probe.ranks, SWEEPS), problem))
-        )
-
-    def _fitting(self, problem: LayerProblem) -> Iterator[Form]:
-        """The forms for a layer; a product's, and a 1×1 convolution's, is always the singular value decomposition."""
-        fitting = [form for form in self.forms.values() if form.fits(problem.kernel)]
-        return iter(fitting or [Svd()])
+    def _choices(self, layer: DecomposableLayer, problem: LayerProblem, sensitivity: LayerSensitivity) -> LayerChoices:
+        options = choices(layer, problem, fitting(self.forms, problem.kernel), self.multiple)
+        return LayerChoices(layer.whole, options, sensitivity.damage(layer.op, problem, options))
 
 
 def _whole(survey: Mapping[Node, LayerChoices], best: Mapping[Node, RankChoice], why: str) -> list[Refusal]:

@@ -32,6 +32,12 @@ class Cp(Form):
         """All singular triples at all kernel positions."""
         return (int(np.prod(problem.kernel)) * min(problem.inputs, problem.outputs),)
 
+    def shapes(self, problem: LayerProblem, ranks: Ranks) -> list[tuple[int, ...]]:
+        """I, H, W, B."""
+        blocks, rank, (rows, columns) = len(problem.matrix), ranks[0], problem.kernel
+        sides = [(blocks, size, rank) for size in (problem.inputs, rows, columns)]
+        return [*sides, (blocks, rank, problem.outputs)]
+
     def unfoldings(self, problem: LayerProblem) -> list[np.ndarray]:
         """The matrix, as that of a singular value decomposition: this form's rank belongs to no unfolding."""
         return [problem.matrix]

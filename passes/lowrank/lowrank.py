@@ -30,21 +30,16 @@ from graphpress.observation import Pieces
 from graphpress.observation.gram import POSITIONS
 from graphpress.passes.lowrank._decompose import Decomposition, decompose_layers
 from graphpress.passes.lowrank._errors import RankChoice
-from graphpress.passes.lowrank._form import Form
+from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._layers import DecomposableLayer, candidates
 from graphpress.passes.lowrank._plan import RankPlan, RankPlanner
-from graphpress.passes.lowrank.cp import Cp
-from graphpress.passes.lowrank.spatial import Spatial
-from graphpress.passes.lowrank.svd import Svd
-from graphpress.passes.lowrank.tucker import Tucker
 
-FORMS: Mapping[str, Form] = {form.name: form for form in (Svd(), Tucker(), Spatial(), Cp())}
 MIN_ROWS = 4.0
 """Rows of data for each feature of a layer, below which its covariance is a rough one."""
 
 _USUAL = ("svd", "tucker", "spatial")
 """What ``auto`` chooses from."""
-_GOALS: tuple[Kind, ...] = ("macs_kept", "params_kept")
+_GOALS: tuple[Kind, ...] = ("macs_kept", "params_kept", "speedup")
 _RULES = ("rank", "energy", "vbmf")
 _DEFAULT = Goal("macs_kept", 0.5, "lowrank")
 
@@ -59,6 +54,7 @@ class LowRank(Pass):
             saves, out of the first three. A layer without a kernel that slides has one form, svd.
         macs_kept: this fraction of the model's multiply-accumulates stays; 0.5 when nothing else is asked for.
         params_kept: this fraction of the model's parameters stays.
+        speedup: the model runs this many times as fast, as measured here or, for another target, modelled.
         rank: this fraction of the full ranks stays, in every layer that it makes cheaper.
         energy: every layer keeps at least this fraction of the variance of its output.
         vbmf: every layer keeps the ranks that its weight has above noise.
@@ -78,6 +74,7 @@ class LowRank(Pass):
     method: Literal["auto", "svd", "tucker", "spatial", "cp"] = "auto"
     macs_kept: float | None = None
     params_kept: float | None = None
+    speedup: float | None = None
     rank: float | None = None
     energy: float | None = None
     vbmf: bool = False
@@ -114,7 +111,10 @@ class LowRank(Pass):
         layers, refusals = candidates(model, shapes, lambda node: self._left_alone(node, context))
         self._check_layers(model)
         cost, data = model_cost(model, shapes), self._data(model, context)
-        plan = self._recorded(layers, context) or self._plan(model, layers, cost, data, context)
+        multiple = self.multiple or context.target.channel_multiple
+        forms = _USUAL if self.method == "auto" else (self.method,)
+        planner = RankPlanner(model, shapes, layers, forms, multiple, data, self.positions, context)
+        plan = self._recorded(layers, context) or self._plan(planner, cost, context)
         chains = {node: (layers[node].op, FORMS[choice.form], choice.ranks) for node, choice in plan.chosen.items()}
         done = decompose_layers(model, chains, data, context, self.positions)
         notes = self._notes(plan, done, cost, model_cost(model)) if done.errors else ["no layer was decomposed"]
@@ -158,24 +158,15 @@ class LowRank(Pass):
 
     # -- choosing ---------------------------------------------------------------------------------------------
 
-    def _plan(
-        self,
-        model: Model,
-        layers: Mapping[Node, DecomposableLayer],
-        cost: ModelCost,
-        data: Pieces | None,
-        context: Context,
-    ) -> RankPlan:
-        names = _USUAL if self.method == "auto" else (self.method,)
-        multiple = self.multiple or context.target.channel_multiple
-        planner = RankPlanner(
-            model, layers, {name: FORMS[name] for name in names}, multiple, data, self.positions, context
-        )
+    def _plan(self, planner: RankPlanner, cost: ModelCost, context: Context) -> RankPlan:
         if self.rank is not None:
             return planner.of_share(self.rank)
         if self.vbmf:
             return planner.of_noise()
-        plan = planner.of_goal(self._goal(), cost) if self.energy is None else planner.of_energy(self.energy)
+        if self.energy is not None:
+            plan = planner.of_energy(self.energy, cost)
+        else:
+            plan = planner.of_goal(self._goal(), cost)
         context.decisions[self._key(context)] = {label(node): asdict(choice) for node, choice in plan.chosen.items()}
         return plan
 
@@ -198,6 +189,7 @@ class LowRank(Pass):
             f"{len(done.errors)} layers decomposed; {after.macs / max(before.macs, 1):.1%} of the multiply-accumulates "
             f"stay, {after.parameters / max(before.parameters, 1):.1%} of the parameters"
         ]
+        notes += plan.notes
         for node, error in done.errors.items():
             choice = plan.chosen[node]
             ranks = "×".join(map(str, choice.ranks))

@@ -31,6 +31,11 @@ class Spatial(Form):
         rows, columns = problem.kernel
         return (min(problem.inputs * rows, columns * problem.outputs),)
 
+    def shapes(self, problem: LayerProblem, ranks: Ranks) -> list[tuple[int, ...]]:
+        """P, the steps along a row, B."""
+        blocks, inputs, rows, columns, outputs = problem.tensor.shape
+        return [(blocks, inputs, rows, ranks[0]), (columns, columns), (blocks, ranks[0] * columns, outputs)]
+
     def unfoldings(self, problem: LayerProblem) -> list[np.ndarray]:
         """[(i, h), (w, o)]."""
         blocks, inputs, rows, columns, outputs = problem.tensor.shape

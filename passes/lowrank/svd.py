@@ -35,13 +35,23 @@ class Svd(Form):
         """The smaller side."""
         return (min(problem.matrix.shape[1:]),)
 
+    def shapes(self, problem: LayerProblem, ranks: Ranks) -> list[tuple[int, ...]]:
+        """T, B."""
+        blocks, features, outputs = problem.matrix.shape
+        return [(blocks, features, ranks[0]), (blocks, ranks[0], outputs)]
+
+    def known_error(self, problem: LayerProblem, ranks: Ranks) -> float:
+        """The sum of the eigenvalues that are left out."""
+        values = problem.principal_outputs[0]
+        return float(values[:, ranks[0] :].sum() / max(float(values.sum()), np.finfo(float).tiny))
+
     def unfoldings(self, problem: LayerProblem) -> list[np.ndarray]:
         """The matrix itself."""
         return [problem.matrix]
 
     def start(self, problem: LayerProblem, ranks: Ranks) -> LayerFactors:
         """The optimum: nothing is left to alternate."""
-        vectors = principal_outputs(problem)[1][:, :, : ranks[0]]
+        vectors = problem.principal_outputs[1][:, :, : ranks[0]]
         return LayerFactors((problem.matrix @ vectors,), vectors.swapaxes(1, 2))
 
     def stages(self, factors: LayerFactors, problem: LayerProblem) -> list[ChainStage]:
@@ -51,10 +61,3 @@ class Svd(Form):
         axes = tuple(range(len(problem.kernel)))
         sliding = np.moveaxis(first.reshape(blocks, problem.inputs, *problem.kernel, rank), -1, 2)
         return [ChainStage(sliding, axes), ChainStage(pointwise(factors.last, len(axes)))]
-
-
-def principal_outputs(problem: LayerProblem) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues of Wᵀ C W, decreasing, ``[blocks, outputs]``, and eigenvectors ``[blocks, outputs, outputs]``."""
-    spread = problem.matrix.swapaxes(1, 2) @ problem.weighed(problem.matrix)
-    values, vectors = np.linalg.eigh((spread + spread.swapaxes(1, 2)) / 2)
-    return np.maximum(values[:, ::-1], 0.0), vectors[:, :, ::-1]

@@ -8,13 +8,13 @@ in the data's norm first, then the inputs of what is left.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import numpy as np
 
 from graphpress.passes.lowrank._form import ChainStage, Form, LayerFactors, Ranks, pointwise
 from graphpress.passes.lowrank._layer import LayerProblem
-from graphpress.passes.lowrank.svd import principal_outputs
 
 
 class Tucker(Form):
@@ -25,9 +25,15 @@ class Tucker(Form):
 
     def full_ranks(self, problem: LayerProblem) -> Ranks:
         """Of the inputs, and of the outputs."""
-        positions = int(np.prod(problem.kernel))
+        positions = math.prod(problem.kernel)
         inputs, outputs = problem.inputs, problem.outputs
         return min(inputs, positions * outputs), min(outputs, inputs * positions)
+
+    def shapes(self, problem: LayerProblem, ranks: Ranks) -> list[tuple[int, ...]]:
+        """A, K, B."""
+        blocks, (few, many) = len(problem.matrix), ranks
+        positions = math.prod(problem.kernel)
+        return [(blocks, problem.inputs, few), (blocks, few, positions, many), (blocks, many, problem.outputs)]
 
     def unfoldings(self, problem: LayerProblem) -> list[np.ndarray]:
         """[i, (k, o)] and [(i, k), o]."""
@@ -37,7 +43,7 @@ class Tucker(Form):
         """The leading vectors of both channel axes, and the weight between them."""
         blocks = len(problem.matrix)
         few, many = ranks
-        last = principal_outputs(problem)[1][:, :, :many]
+        last = problem.principal_outputs[1][:, :, :many]
         core = (problem.matrix @ last).reshape(blocks, problem.inputs, -1, many)
         unfolded = core.reshape(blocks, problem.inputs, -1)
         reduced = np.linalg.svd(unfolded, full_matrices=False)[0][:, :, :few]

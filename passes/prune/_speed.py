@@ -16,9 +16,9 @@ from graphpress.coupling.cost import GroupCosts, Price
 from graphpress.errors import UsageError
 from graphpress.ir import Model, Refusal
 from graphpress.manager.contract import Context
+from graphpress.passes._probe import probe_feed
 from graphpress.passes.prune._plan import ASK_FOR_LESS, NOTHING_REMOVED, CountPlan, KeptCounts
 from graphpress.passes.prune._prices import measured_price, modelled_price
-from graphpress.passes.prune._probe import probe_feed
 from graphpress.runtime import Session, undisturbed_latency
 
 

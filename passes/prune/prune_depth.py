@@ -50,7 +50,7 @@ from graphpress.ir import (
     subgraphs_of,
 )
 from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.passes.prune._probe import probe_feed
+from graphpress.passes._probe import probe_feed
 from graphpress.passes.prune.criteria._data import no_samples, some_samples
 from graphpress.runtime import Session
 

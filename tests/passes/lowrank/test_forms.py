@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from graphpress.passes.lowrank._alternating import decompose
+from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._layer import LayerProblem, regularized
-from graphpress.passes.lowrank.lowrank import FORMS
 
 RANDOM = np.random.default_rng(0)
 KERNELS = [(3, 3), (1, 1), (3,), (2, 3, 2), ()]

@@ -30,10 +30,11 @@ def model_of(text, **weights):
     return model
 
 
-def apply(lowrank, model, feeds=None, **context):
+def apply(lowrank, model, feeds=None, *, target=None, **context):
     """A copy with the pass run on it, and what it says."""
+    target = target or load_target("cpu")
     changed = clone(model)
-    outcome = lowrank.run(changed, Context(target=load_target("cpu"), original=model, calibration=feeds, **context))
+    outcome = lowrank.run(changed, Context(target=target, original=model, calibration=feeds, **context))
     verify(changed)
     return changed, outcome
 
@@ -137,6 +138,15 @@ def test_a_goal_is_met_and_named_layers_say_why_they_stay(net, feeds, goal):
     assert getattr(after, resource) <= 0.6 * getattr(before, resource)
     assert any("depthwise" in refusal.why for refusal in outcome.refusals)
     assert f"{after.macs / before.macs:.1%}" in outcome.notes[0]
+
+
+@pytest.mark.parametrize("target", ["cpu", "jetson"])
+def test_a_speed_up_is_measured_here_and_modelled_elsewhere(target):
+    """A product that is memory-bound as it stands."""
+    model = model_of("(float[8,512] x) => (float[8,512] y) { y = MatMul(x, w) }", w=normal(512, 512))
+    _, outcome = apply(LowRank(speedup=1.5), model, target=load_target(target))
+    assert outcome.changes == 1
+    assert any("measured after" in note or "not measured" in note for note in outcome.notes)
 
 
 def test_a_goal_out_of_reach_is_said(net, feeds):

@@ -14,7 +14,7 @@ from graphpress.ir import Editor
 from graphpress.manager.contract import Context
 from graphpress.models import build
 from graphpress.models.builder import Builder, Conv
-from graphpress.passes.prune._probe import probe_feed
+from graphpress.passes._probe import probe_feed
 from graphpress.passes.prune.prune_depth import PruneDepth, residual_blocks
 from graphpress.runtime import Session
 from graphpress.targets import load_target

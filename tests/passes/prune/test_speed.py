@@ -16,10 +16,10 @@ from graphpress.errors import UsageError
 from graphpress.ir import clone
 from graphpress.manager.contract import Context
 from graphpress.models import build
+from graphpress.passes._probe import probe_feed
 from graphpress.passes.prune import _speed
 from graphpress.passes.prune._limits import Limits
 from graphpress.passes.prune._plan import CountPlan
-from graphpress.passes.prune._probe import probe_feed
 from graphpress.passes.prune._speed import allocate
 from graphpress.targets import load_target
 
