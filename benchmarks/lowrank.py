@@ -47,7 +47,8 @@ def errors(name: str, data: str) -> None:
     ops = [op for node in model.graph if (op := linear_op_of(node)) is not None and min(op.kernel_shape[1:3]) > 1]
     halves = [input_moments(model, ops, feeds, Observation(32)) for feeds in _halves(samples.calibration)]
     print(
-        f"\n{name}: {len(ops)} layers\n\n| form | share of full rank | data's norm | weights' norm | ratio | without bias |"
+        f"\n{name}: {len(ops)} layers\n\n"
+        "| form | share of full rank | data's norm | weights' norm | ratio | without bias |"
     )
     print("|---|---|---|---|---|---|")
     for form in FORMS.values():
@@ -81,7 +82,8 @@ def _errors(op: LinearOp, form: Form, share: float, seen: Moments, held: Moments
 def accuracy(name: str, data: str, kept: list[float], methods: list[str]) -> None:
     """Of the default command with one pass."""
     print(
-        f"\n{name}\n\n| form | asked to stay | MACs | parameters | top-1 | layers | time ONNX Runtime |\n|---|---|---|---|---|---|---|"
+        f"\n{name}\n\n| form | asked to stay | MACs | parameters | top-1 | layers | time |\n"
+        "|---|---|---|---|---|---|---|"
     )
     for method in methods:
         for share in kept:

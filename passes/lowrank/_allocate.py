@@ -1,10 +1,9 @@
 """Which form and ranks each layer gets: least damage within a goal, exactly; or the cheapest within an error.
 
-    minimize Σ_l κ_l · e_l(c_l)   subject to   Σ_l cost_l(c_l) ≤ limit
+    minimize Σ_l D_l(e_l(c_l))   subject to   Σ_l cost_l(c_l) ≤ limit
 
-e is the relative error of a layer's output at a choice, and κ what such an error does to the model: both the divergence
-of its outputs and e are squares of one small change, so that one measurement a layer gives their ratio. Costs of
-layers add up, so the knapsack is exact.
+e is the relative error of a layer's output at a choice, and D what such an error does to the model. Costs of layers add
+up, so the knapsack is exact.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from graphpress.allocation import Goal, Item, knapsack
 from graphpress.ir import Node, Refusal, label
 from graphpress.passes.lowrank._chain import ChainCost
 from graphpress.passes.lowrank._errors import RankChoice
+from graphpress.passes.lowrank._sensitivity import DamageCurve
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,18 @@ class LayerChoices:
     Args:
         whole: what it costs as it is.
         choices: each costs less.
-        damage: κ, what an error of one does to the model, in one unit for all layers.
+        curve: what its errors do to the model, in one unit for all layers.
     """
 
     whole: ChainCost
     choices: Sequence[RankChoice]
-    damage: float = 1.0
+    curve: DamageCurve
 
     def item(self, resource: str) -> Item[RankChoice | None]:
         """For the knapsack; None is to leave it whole."""
         options: list[RankChoice | None] = [None, *self.choices]
         costs = [self.whole, *(choice.cost for choice in self.choices)]
-        harm = [0.0, *(self.damage * choice.error for choice in self.choices)]
+        harm = [0.0, *(self.curve.at(choice.error) for choice in self.choices)]
         return Item(options, harm, {resource: [float(getattr(cost, resource)) for cost in costs]})
 
 

@@ -10,7 +10,7 @@ section 3.2). Without data each weight is decomposed as it stands.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -67,7 +67,7 @@ def decompose_layers(
     writer = _Writer(Editor(model), chosen, Decomposition({}, []))
     if data is None:
         for node, (op, *_) in chosen.items():
-            writer.write(node, problem_of(op, None), None)
+            writer.write(node, problem_of(op, None))
         return writer.done
     walk = LayerWalk(model, waves_of(model.graph, list(chosen)), data, clone(model), threads=context.threads)
     walk.run(lambda node: _Layer(chosen[node][0], positions, writer.finish), context.progress, "decomposing")
@@ -111,16 +111,14 @@ class _Writer:
             self.done.refusals.append(Refusal.at(op.node, NOT_FINITE))
             return
         self.done.rows = min(self.done.rows, seen.count / op.matrix_shape[1])
-        present, moves_bias, summary = parameters_of(op), takes_shift(op), Summary.of(seen)
-        aim = fit(summary, present, RIDGE, moves_bias=moves_bias) or present
-        problem = LayerProblem(aim.matrix, op.kernel_shape[3:], problem_of(op, seen).covariance)
-        self.write(op.node, problem, summary if moves_bias else None)
+        aim = fit(Summary.of(seen), parameters_of(op), RIDGE, moves_bias=takes_shift(op)) or parameters_of(op)
+        self.write(op.node, replace(problem_of(op, seen), matrix=aim.matrix), aim.bias)
 
-    def write(self, node: Node, problem: LayerProblem, summary: Summary | None) -> None:
-        """Write the chain of a layer; the bias takes the mean error where there is a summary."""
+    def write(self, node: Node, problem: LayerProblem, bias: np.ndarray | None = None) -> None:
+        """Write the chain of a layer, with this bias and what it takes on; None for the layer's own."""
         op, form, ranks = self.chosen[node]
         factors = decompose(form, problem, ranks)
         matrix = form.matrix(factors, problem)
-        bias = None if summary is None else summary.target - np.einsum("bf,bfo->bo", summary.mean, matrix)
+        shift = problem.shift(matrix)
         self.done.errors[node] = problem.error(matrix)
-        write_chain(self.edit, op, form.stages(factors, problem), bias)
+        write_chain(self.edit, op, form.stages(factors, problem), None if shift is None else bias + shift)

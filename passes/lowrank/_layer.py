@@ -26,11 +26,13 @@ class LayerProblem:
         matrix: ``[blocks, features, outputs]`` float64; features run over (input, kernel position).
         kernel: sizes of the kernel's axes; empty for products.
         covariance: of the features, ``[blocks, features, features]``; None to weigh all weights alike.
+        mean: of the features where the bias makes up for it, ``[blocks, features]``; None where it cannot.
     """
 
     matrix: np.ndarray
     kernel: tuple[int, ...] = ()
     covariance: np.ndarray | None = None
+    mean: np.ndarray | None = None
 
     @property
     def inputs(self) -> int:
@@ -61,6 +63,10 @@ class LayerProblem:
     def energy(self, matrix: np.ndarray) -> float:
         """The power of what the layer would compute with this matrix, less its mean: tr Mᵀ C M."""
         return max(float(np.einsum("bfo,bfo->", matrix, self.weighed(matrix))), 0.0)
+
+    def shift(self, matrix: np.ndarray) -> np.ndarray | None:
+        """What the bias takes on with another matrix, ``[blocks, outputs]``; None where it stays."""
+        return None if self.mean is None else np.einsum("bf,bfo->bo", self.mean, self.matrix - matrix)
 
     def error(self, matrix: np.ndarray) -> float:
         """The error of a matrix in place of this one, relative to the layer's energy."""

@@ -126,7 +126,7 @@ class RankPlanner:
 
     def _choices(self, layer: DecomposableLayer, problem: LayerProblem, sensitivity: LayerSensitivity) -> LayerChoices:
         options = choices(layer, problem, fitting(self.forms, problem.kernel), self.multiple)
-        return LayerChoices(layer.whole, options, sensitivity.damage(layer.op, problem, options))
+        return LayerChoices(layer.whole, options, sensitivity.curve(layer.op, problem, options))
 
 
 def _whole(survey: Mapping[Node, LayerChoices], best: Mapping[Node, RankChoice], why: str) -> list[Refusal]:

@@ -32,7 +32,9 @@ def problem_of(op: LinearOp, seen: Moments | None) -> LayerProblem:
     matrix, kernel = parameters_of(op).matrix, op.kernel_shape[3:]
     if seen is None:
         return LayerProblem(matrix, kernel)
-    return LayerProblem(matrix, kernel, regularized(seen.covariance if takes_shift(op) else seen.gram))
+    if not takes_shift(op):
+        return LayerProblem(matrix, kernel, regularized(seen.gram))
+    return LayerProblem(matrix, kernel, regularized(seen.covariance), seen.mean)
 
 
 def _observed(

@@ -1,7 +1,8 @@
-"""What an error in one layer does to the model: its damage at one choice, divided by the choice's error."""
+"""What an error in one layer does to the model: its damage measured at two choices, and a power law through them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,10 +19,39 @@ from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._layer import LayerProblem
 from graphpress.passes.lowrank._write import write_chain
 
-PROBE_ERROR = 0.1
-"""The choice whose error is nearest to this one is measured: large enough to be seen, and still small."""
+PROBE_ERRORS = (0.05, 0.25)
+"""The choices whose errors are nearest to these are measured: large enough to be seen, and as allocations take them."""
 MAX_MACS = 1e14
 """Multiply-accumulates up to which measuring all layers is worth it."""
+
+_STEEPEST = 3.0
+_NO_ERROR = 1e-9
+
+
+@dataclass(frozen=True)
+class DamageCurve:
+    """Damage as a power of a layer's relative error: ``scale · error^power``.
+
+    Damage is quadratic in a small change, as the error is (power 1); it grows faster where a layer loses its meaning.
+    """
+
+    scale: float = 1.0
+    power: float = 1.0
+
+    def at(self, error: float) -> float:
+        """The damage of an error."""
+        return float(self.scale * error**self.power)
+
+    @staticmethod
+    def through(points: Sequence[tuple[float, float]]) -> DamageCurve:
+        """From one or two pairs of error and damage."""
+        (error, damage), *others = [(max(error, _NO_ERROR), max(damage, _NO_ERROR)) for error, damage in points]
+        power = 1.0
+        for other, harm in others:
+            power = math.log(harm / damage) / math.log(other / error) if other > error else power
+        power = min(max(power, 1.0), _STEEPEST)
+        middle = [math.log(harm) - power * math.log(other) for other, harm in [(error, damage), *others]]
+        return DamageCurve(math.exp(sum(middle) / len(middle)), power)
 
 
 @dataclass(frozen=True)
@@ -46,24 +76,49 @@ class LayerSensitivity:
             layers: how many will be measured.
             context: of the pass.
         """
-        fast = macs * SAMPLES * layers <= MAX_MACS
+        fast = macs * SAMPLES * layers * len(PROBE_ERRORS) <= MAX_MACS
         return LayerSensitivity(model, context.evaluation.damage(model) if context.evaluation and fast else None)
 
-    def damage(self, op: LinearOp, problem: LayerProblem, choices: Sequence[RankChoice]) -> float:
-        """The damage of an error of one in this layer; 1 where it is not measured."""
+    def curve(self, op: LinearOp, problem: LayerProblem, choices: Sequence[RankChoice]) -> DamageCurve:
+        """What errors in this layer do."""
         if self.measure is None or not choices:
-            return 1.0
-        choice = min(choices, key=lambda choice: abs(np.log(max(choice.error, 1e-12) / PROBE_ERROR)))
+            return DamageCurve()
+        probes = {choice.error: choice for choice in (_nearest(choices, error) for error in PROBE_ERRORS)}
+        return DamageCurve.through([(error, self._damage(op, problem, probes[error])) for error in sorted(probes)])
+
+    def _damage(self, op: LinearOp, problem: LayerProblem, choice: RankChoice) -> float:
+        assert self.measure is not None
         form = FORMS[choice.form]
-        stages = form.stages(decompose(form, problem, choice.ranks, SWEEPS), problem)
-        return self.measure.damage(with_chains(self.model, {op.node: (op, stages)})) / max(choice.error, 1e-12)
+        factors = decompose(form, problem, choice.ranks, SWEEPS)
+        shift, bias = problem.shift(form.matrix(factors, problem)), op.bias_rows()
+        chain = LayerChain(op, form.stages(factors, problem), None if shift is None or bias is None else bias + shift)
+        return self.measure.damage(with_chains(self.model, {op.node: chain}))
 
 
-def with_chains(model: Model, chains: Mapping[Node, tuple[LinearOp, Sequence[ChainStage]]]) -> Model:
-    """A copy in which layers are chains, their biases as they were."""
+def _nearest(choices: Sequence[RankChoice], error: float) -> RankChoice:
+    return min(choices, key=lambda choice: abs(math.log(max(choice.error, _NO_ERROR) / error)))
+
+
+@dataclass(frozen=True)
+class LayerChain:
+    """A layer with what it becomes.
+
+    Args:
+        op: the layer.
+        stages: of the chain.
+        bias: ``[blocks, outputs]``; None to leave it as it is.
+    """
+
+    op: LinearOp
+    stages: Sequence[ChainStage]
+    bias: np.ndarray | None = None
+
+
+def with_chains(model: Model, chains: Mapping[Node, LayerChain]) -> Model:
+    """A copy in which layers are chains."""
     copy = clone(model)
     twins = {label(node): node for node in copy.graph}
     edit = Editor(copy)
-    for node, (op, stages) in chains.items():
-        write_chain(edit, replace(op, node=twins[label(node)]), stages, None)
+    for node, chain in chains.items():
+        write_chain(edit, replace(chain.op, node=twins[label(node)]), chain.stages, chain.bias)
     return copy

@@ -26,7 +26,7 @@ from graphpress.passes.lowrank._errors import RankChoice, efficient
 from graphpress.passes.lowrank._form import ChainStage
 from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._problems import problem_of
-from graphpress.passes.lowrank._sensitivity import with_chains
+from graphpress.passes.lowrank._sensitivity import LayerChain, with_chains
 from graphpress.passes.lowrank._write import write_chain
 from graphpress.runtime import Session, undisturbed_latency
 
@@ -135,7 +135,7 @@ class SpeedPlanner:
         """A copy with the chains of these choices, with any numbers."""
         ops = {node: linear_op_of(node) for node in choices}
         return with_chains(
-            self.model, {node: (op, outline(op, choices[node])) for node, op in ops.items() if op is not None}
+            self.model, {node: LayerChain(op, outline(op, choices[node])) for node, op in ops.items() if op is not None}
         )
 
 
