@@ -89,6 +89,12 @@ VIEWS = (
 """Operators that move elements of their first input and change none."""
 
 
+PRODUCTS = ("Gemm", "MatMul")
+"""Operators that multiply two activations, too."""
+LARGEST_FACTOR = 128
+"""Of a packed code, by its absolute value."""
+
+
 @dataclass(frozen=True)
 class StoredValue:
     """An activation that a kernel reads.
@@ -251,9 +257,21 @@ class Lowering:
     def _reading(self, node: Node, index: int) -> Encoding | None:
         """What a node reads an input as; one that only moves elements, as what all its results are read."""
         encoding = read_encoding(node, index)
+        if encoding is None and is_standard(node, *PRODUCTS) and (factors := self.factor_encodings(node)) is not None:
+            return factors[index]
         if encoding is not None or not is_standard(node, *VIEWS):
             return encoding
         return _common([self.wanted(value) for value in node.outputs if value.uses() or value.is_graph_output()])
+
+    def factor_encodings(self, node: Node) -> tuple[Encoding, Encoding] | None:
+        """Of both factors of a product whose codes are multiplied; None where floats are.
+
+        Both are activations that lie in codes, nothing is added, and the processor multiplies all bytes exactly.
+        """
+        if self.isa.dot.largest_weight < LARGEST_FACTOR or len(node.inputs) > 2 or any(map(is_constant, node.inputs)):
+            return None
+        left, right = (encoding_behind_views(node, index) for index in (0, 1))
+        return None if left is None or right is None else (left, right)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -364,6 +382,17 @@ def elements_of(value: Value) -> str:
             f"is of type {value.dtype}: no kernels", where=f"value {label(value)}", fix="use --backend onnxruntime"
         )
     return dtype
+
+
+def encoding_behind_views(node: Node, index: int) -> Encoding | None:
+    """The codes in which an input lies: those in which the node reads it, or else the nodes that moved its elements."""
+    encoding, value = read_encoding(node, index), node.inputs[index]
+    while encoding is None and value is not None:
+        producer = value.producer()
+        if producer is None or not is_standard(producer, *VIEWS):
+            return None
+        encoding, value = read_encoding(producer, 0), producer.inputs[0]
+    return encoding
 
 
 def _usual_order(forms: Mapping[FormKey, StoredValue], encoding: Encoding | None) -> Order:
