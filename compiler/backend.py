@@ -142,6 +142,8 @@ class CompileOptions:
         weights: where those of a library lie, ``beside`` it or ``inside``; whoever makes one heeds it.
         decisions: of the run: choices that rest on measurement are recorded here, and found when it is replayed.
         progress: where long work tells how far it is, and that ends it in time.
+        end: moment (``time.monotonic``) by which the backend has to be done; infinite where nothing else could be
+            delivered in its place.
     """
 
     target: Target
@@ -157,6 +159,7 @@ class CompileOptions:
     weights: Placement = "beside"
     decisions: dict[str, Any] = field(default_factory=dict)
     progress: Progress = field(default_factory=Silent)
+    end: float = float("inf")
     seen: Callable[[], Sequence[Shapes]] | None = None
     runs: Callable[[Shapes], bool] = _unknown
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,9 @@ import numpy as np
 from graphpress.analysis.shapes import concrete_shapes
 from graphpress.backend import Artifact, Availability, Backend, CompileOptions, Findings, KernelTime, Prepared
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend, write_model
+from graphpress.deadline import OutOfTimeError
 from graphpress.errors import BackendError, GraphpressError, ModelError, message_of, reraise_resource_fault
+from graphpress.forked import in_a_fork
 from graphpress.ir import DataType, Model, Node, Refusal, clone, dims_of, is_standard, label, values_of
 from graphpress.ir.qdq import unmaterializable
 from graphpress.runtime.compiled import LIBRARY, WEIGHTS, CompiledModel, read_description
@@ -89,6 +92,7 @@ class TvmBackend(Backend):
             ModelError: a node has no kernels, or none for sizes that stay open; samples depend on each other, or TVM
                 fails.
             BackendError: there is no C compiler, or it fails.
+            OutOfTimeError: the moment at which it has to be done has come.
         """
         with _generator_faults():
             return self._compile(prepared, options, out)
@@ -113,7 +117,7 @@ class TvmBackend(Backend):
         notes = [*map(_limit_note, program.sizes), *notes]
         with scratch_folder() as scratch:
             presented = LibraryOptions(options.name, special.is_batched, weights_inside=options.weights == "inside")
-            write_library(program, isa, scratch, options.cache, presented)
+            in_a_fork(partial(write_library, program, isa, scratch, options.cache, presented), options.end)
             names = delivered(presented)
             for name in names:
                 (out / name).parent.mkdir(exist_ok=True)
@@ -232,7 +236,7 @@ def _generator_faults() -> Iterator[None]:
     """What breaks in TVM is an error of the model that made it break."""
     try:
         yield
-    except GraphpressError:
+    except (GraphpressError, OutOfTimeError):
         raise
     except Exception as error:  # TVM's exceptions share no base class
         reraise_resource_fault(error)

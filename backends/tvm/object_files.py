@@ -14,9 +14,9 @@ from pathlib import Path
 
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.objects import write_object
-from graphpress.backends.tvm.forked import in_a_fork
 from graphpress.backends.tvm.kernels.kernel import Kernel, code_version, function
 from graphpress.cache import ContentCache
+from graphpress.forked import in_a_fork
 
 ObjectKey = tuple[str, ...]
 """Everything that decides the bytes of an object."""

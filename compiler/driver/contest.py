@@ -1,9 +1,9 @@
 """Which backend's artifact of a state is delivered: the fastest of those that the target names.
 
 The target's own backend has made one already. Each rival makes another of the same state, which has to pass the same
-checks. The two are timed in turn, in fresh pairs of sessions: the rival's takes the place of the other only where it
-surely is faster, and where the metric, taken on that very artifact, stays within the budget. What keeps a rival from
-competing is no fault of the run: its record says why.
+checks, in a copy of this process, for its code may crash. The two are timed in turn, in fresh pairs of sessions: the
+rival's takes the place of the other only where it surely is faster, and where the metric, taken on that very artifact,
+stays within the budget. What keeps a rival from competing is no fault of the run: its record says why.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from graphpress.backend import Artifact, Backend, Prepared, runner_of
-from graphpress.deadline import RIVALS
+from graphpress.deadline import RIVALS, OutOfTimeError
 from graphpress.driver.acceptance import budget_fault, output_fault
+from graphpress.driver.apart import Apart
 from graphpress.driver.config import WINNER
 from graphpress.driver.job import Job
 from graphpress.errors import BackendError, GraphpressError, ModelError, message_of, resource_faults
 from graphpress.evaluation import Score
+from graphpress.forked import CrashError
 from graphpress.ir import Model
 from graphpress.progress import doing
 from graphpress.report.records import BackendRecord
@@ -28,6 +30,8 @@ from graphpress.runtime import InProcess, PairedTiming
 LEAST_SECONDS = 5.0
 """What is compiled and compared takes no less."""
 OUT_OF_TIME = "the time limit left no time to compile with it"
+TOOK_TOO_LONG = "it was not done when the time limit left no more for it"
+MORE_TIME = "give more with --time-limit"
 NOT_FASTER = "not surely faster"
 
 Duel = Callable[[Artifact, Artifact], PairedTiming]
@@ -124,20 +128,37 @@ def _rivals(job: Job, own: Contender) -> dict[str, Backend]:
 
 def _compete(job: Job, state: ContestedState, own: Contender, name: str, backend: Backend, duel: Duel) -> _Bout:
     try:
-        rival = _enter(job, state, name, backend)
+        return _fight(job, own, _enter(job, state, name, backend), duel)
+    except OutOfTimeError:
+        return _Bout(BackendRecord(name=name, why=TOOK_TOO_LONG, fix=MORE_TIME))
     except GraphpressError as error:
         place = f"{error.where}: " if error.where else ""
         fix = error.fix if isinstance(error, BackendError) else ""  # of a model that is refused: use the other backend
         return _Bout(BackendRecord(name=name, why=f"{place}{error.what}", fix=fix))
+    except CrashError as error:
+        return _failed(name, f"it crashed (a copy of this process that ran it {error})")
     except Exception as error:  # a bug of a backend that nobody asked for by name
-        why = f"it failed ({type(error).__name__}: {message_of(error)})"
-        return _Bout(BackendRecord(name=name, why=why, fix="report it to whoever provides this backend"))
+        return _failed(name, f"it failed ({type(error).__name__}: {message_of(error)})")
+
+
+def _failed(name: str, why: str) -> _Bout:
+    return _Bout(BackendRecord(name=name, why=why, fix="report it to whoever provides this backend", failed=True))
+
+
+def _fight(job: Job, own: Contender, rival: Contender, duel: Duel) -> _Bout:
+    """Compare a rival that passed the checks.
+
+    Raises:
+        CrashError, OutOfTimeError: as for ``_enter``, on samples that the checks have not seen.
+    """
+    name = rival.backend
     with doing(f"comparing {own.backend} with {name}"):
         timing = duel(own.artifact, rival.artifact)
     record = BackendRecord(name=name, latency_ms=timing.b_ms, ratio=timing.ratio, low=timing.low, high=timing.high)
     if timing.high >= 1 and job.context.recorded(WINNER, str) != name:
         return _Bout(replace(record, why=NOT_FASTER), own_ms=timing.a_ms)
-    score = job.score_artifact(rival.artifact)
+    with Apart(rival.artifact, job.config.deadline.at(RIVALS)) as apart:
+        score = job.score_artifact(apart)
     if (miss := budget_fault(job, score)) is not None:
         return _Bout(replace(record, why=f"beyond the budget ({miss})"), own_ms=timing.a_ms)
     return _Bout(record, replace(rival, score=score), timing.a_ms)
@@ -148,13 +169,16 @@ def _enter(job: Job, state: ContestedState, name: str, backend: Backend) -> Cont
 
     Raises:
         GraphpressError: why it does not compete.
+        CrashError: native code of it crashes.
+        OutOfTimeError: it is not done when others need the time that is left.
     """
-    target, options = job.config.target, job.compile_options(unchanged=state.unchanged)
+    target, end = job.config.target, job.config.deadline.at(RIVALS)
+    options = replace(job.compile_options(unchanged=state.unchanged), end=end)
     available = backend.available()
     if not available.works:
         raise BackendError(available.detail, fix=available.install)
     if job.config.deadline.left(RIVALS) < LEAST_SECONDS:
-        raise BackendError(OUT_OF_TIME, fix="give more with --time-limit")
+        raise BackendError(OUT_OF_TIME, fix=MORE_TIME)
     if refusals := backend.check(state.model, options):
         raise ModelError(refusals[0].why, where=refusals[0].where, fix=refusals[0].fix)
     folder = state.folder / name
@@ -163,8 +187,9 @@ def _enter(job: Job, state: ContestedState, name: str, backend: Backend) -> Cont
     with doing(f"compiling with {name}"), resource_faults():
         prepared = backend.prepare(state.model, target)
         artifact = backend.compile(prepared, options, folder)
-    with doing(f"checking what {name} made"):
-        fault = output_fault(job, prepared, artifact, state.transactions)
+    with doing(f"checking what {name} made"), Apart(artifact, end) as apart:
+        apart.run(job.inputs.single)  # with which it is timed, in this process
+        fault = output_fault(job, prepared, apart, state.transactions)
     if fault is not None:
         raise ModelError(f"not what the input model computes ({fault})", fix="report it as a bug of this backend")
     return Contender(name, prepared, artifact)

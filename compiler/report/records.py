@@ -110,6 +110,7 @@ class BackendRecord:
         low, high: the 95 % interval of that ratio.
         why: what kept a rival from being delivered; empty where nothing did.
         fix: what would let it compete.
+        failed: it broke, which is a bug of it, rather than refused.
     """
 
     name: str
@@ -120,6 +121,7 @@ class BackendRecord:
     high: float | None = None
     why: str = ""
     fix: str = ""
+    failed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

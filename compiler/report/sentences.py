@@ -78,15 +78,24 @@ def is_unmet(report: Report) -> bool:
 
 
 def outcome(report: Report) -> str:
-    """The outcome in one sentence, with what it means for ``model.onnx``; passes that broke, requests that were not
-    met and what the time did not suffice for come first, last what was dropped because it was not right, or missed the
-    budget, and whether a replay came out as recorded.
+    """The outcome in one sentence, with what it means for ``model.onnx``; backends and passes that broke, requests that
+    were not met and what the time did not suffice for come first, last what was dropped because it was not right, or
+    missed the budget, and whether a replay came out as recorded.
     """
     faults = [f"dropped {state}" for state in report.dropped_for_fault]
-    unmet = dict.fromkeys((*report.failures, *report.not_done))
+    unmet = dict.fromkeys((*_failed(report), *report.failures, *report.not_done))
     return "; ".join(
         (*unmet, *_too_late(report), _outcome(report), *_unrun(report), *_given_up(report), *faults, *_replay(report))
     )
+
+
+def _failed(report: Report) -> list[str]:
+    """The rivals that broke, and who made what is delivered."""
+    return [
+        f"the backend {backend.name} failed: {_shortened(backend.why)}; {report.backend} compiled the result"
+        for backend in report.backends[1:]
+        if backend.failed
+    ]
 
 
 def _too_late(report: Report) -> list[str]:

@@ -20,7 +20,7 @@ LAYERS = (
     ("errors",),
     ("cache", "child_process", "memory", "plain", "plugins", "progress", "statistics", "validation"),
     ("data", "deadline", "ir"),
-    ("graphsurgeon", "ops", "runtime"),
+    ("forked", "graphsurgeon", "ops", "runtime"),
     ("targets",),
     ("analysis", "backend", "evaluation", "lint"),
     ("allocation", "coupling", "observation", "torch_bridge"),

@@ -12,13 +12,13 @@ pytest.importorskip("tvm", reason="needs graphpress[tvm]")
 
 from graphpress.backends.tvm import object_files
 from graphpress.backends.tvm.codegen.isa import ISAS
-from graphpress.backends.tvm.forked import CrashError
 from graphpress.backends.tvm.kernels.kernel import symbol
 from graphpress.backends.tvm.kernels.map import Map
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import Clip, Destination
 from graphpress.backends.tvm.object_files import write_objects
 from graphpress.cache import NO_CACHE, ContentCache
+from graphpress.forked import CrashError
 
 ISA = ISAS["avx2"]
 PLANE = Plane(8, 1, 1, 8)

@@ -1,5 +1,7 @@
 """Of what several backends make of a model the faster is delivered, and what keeps one from competing is told."""
 
+import os
+import signal
 import time
 
 import numpy as np
@@ -29,13 +31,14 @@ def timed_briefly(first, second):
 class PacedArtifact:
     """Takes a while longer than ONNX Runtime, beside a file of its own."""
 
-    def __init__(self, artifact, delay, out, sign=1.0):
-        self._artifact, self._delay, self._sign = artifact, delay, sign
+    def __init__(self, artifact, delay, out, sign=1.0, fault=lambda feed: None):
+        self._artifact, self._delay, self._sign, self._fault = artifact, delay, sign, fault
         (out / "library.so").write_bytes(b"code")
         self.files = [*artifact.files, out / "library.so"]
 
     def run(self, feed):
         time.sleep(self._delay)
+        self._fault(feed)
         return {name: self._sign * array for name, array in self._artifact.run(feed).items()}
 
     @property
@@ -49,8 +52,8 @@ class PacedArtifact:
 class PacedBackend(OnnxRuntimeBackend):
     """ONNX Runtime at a pace of its own; keeps count of what it was asked to compile."""
 
-    def __init__(self, delay=NEVER_SLOW, sign=1.0, error=None, available=None):
-        self.delay, self.sign, self.error, self.compiled = delay, sign, error, 0
+    def __init__(self, delay=NEVER_SLOW, sign=1.0, error=None, available=None, fault=lambda feed: None):
+        self.delay, self.sign, self.error, self.fault, self.compiled = delay, sign, error, fault, 0
         self.state = available or Availability(True, "here")
 
     def available(self):
@@ -60,7 +63,7 @@ class PacedBackend(OnnxRuntimeBackend):
         self.compiled += 1
         if self.error is not None:
             raise self.error
-        return PacedArtifact(super().compile(prepared, options, out), self.delay, out, self.sign)
+        return PacedArtifact(super().compile(prepared, options, out), self.delay, out, self.sign, self.fault)
 
 
 @pytest.fixture
@@ -122,6 +125,35 @@ def test_what_keeps_a_rival_from_competing_is_a_note_and_no_failure(optimize, ri
     (sentence,) = contest(result.report)
     assert sentence.startswith("not compiled by rival: ")
     assert why in sentence
+
+
+def crash(feed):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def crash_on_many(feed):
+    if len(feed["input"]) > 1:
+        crash(feed)
+
+
+@pytest.mark.parametrize("fault", [crash, crash_on_many])
+def test_one_that_crashes_ends_itself_and_not_the_run_and_the_first_line_says_so(optimize, images, fault):
+    """At once, or only on samples of the user's that no check has seen."""
+    rival = PacedBackend(fault=fault)
+    report = optimize(rival, data=images, passes="quantize", max_drop=None, allow_worse=True, threads=2).report
+    assert (report.backend, report.status) == ("own", "delivered")
+    assert outcome(report).startswith("the backend rival failed: it crashed (")
+    assert "died of SIGSEGV" in outcome(report)
+    assert "own compiled the result" in outcome(report)
+
+
+def test_one_that_does_not_come_to_an_end_is_given_up(optimize, monkeypatch):
+    rival = PacedBackend(fault=lambda feed: time.sleep(60))
+    began = time.monotonic()
+    report = optimize(rival, time_limit=4.0).report
+    assert time.monotonic() - began < 60
+    assert report.backend == "own"
+    assert "not done when the time limit left no more" in contest(report)[0]
 
 
 def test_a_faster_one_beyond_the_accuracy_budget_is_not_delivered(optimize, images):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from functools import partial
 
 import pytest
 
-from graphpress.backends.tvm.forked import CrashError, in_a_fork
+from graphpress.deadline import OutOfTimeError
 from graphpress.errors import ModelError, ResourceError
+from graphpress.forked import CrashError, ForkedCall, in_a_fork
 
 
 def raises() -> None:
@@ -54,3 +56,29 @@ def test_being_killed_is_a_lack_of_memory():
 def test_leaving_is_a_crash():
     with pytest.raises(CrashError, match="ended with code 3"):
         in_a_fork(partial(os._exit, 3))
+
+
+def test_calls_go_to_one_copy():
+    seen = []
+    with ForkedCall(lambda number: (os.getpid(), seen.append(number), list(seen))) as call:
+        (first, _, _), (second, _, both) = call(1), call(2)
+    assert first == second != os.getpid()
+    assert both == [1, 2]
+    assert seen == []
+
+
+def test_a_call_that_crashes_is_told_and_so_is_the_next():
+    with ForkedCall(lambda number: os.abort() if number else number) as call:
+        assert call(0) == 0
+        for _ in range(2):
+            with pytest.raises(CrashError, match="died of SIGABRT"):
+                call(1)
+
+
+def test_what_is_not_done_in_time_is_given_up():
+    with pytest.raises(OutOfTimeError):
+        in_a_fork(partial(time.sleep, 60), end=time.monotonic() + 0.05)
+
+
+def test_a_copy_makes_copies():
+    assert in_a_fork(lambda: in_a_fork(os.getpid)) != os.getpid()
