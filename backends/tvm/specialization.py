@@ -207,13 +207,21 @@ def _largest(
         sizes = {name: RunTimeSize(number, maxima[name]) for number, name in enumerate(dimensions.names)}
         top = _Probe(model, dimensions, maxima)
         try:
-            declare_open_axes(_open_axes(top, small, sizes))
+            opened = _open_axes(top, small, sizes)
         except OpenSizeError:
             if largest == candidates[-1]:
                 raise
             continue
-        return [OpenSize(name, size, lowest.get(name, 1)) for name, size in sizes.items()], top
+        declare_open_axes(opened)
+        inner = [extent for value, axes in opened.items() if not value.is_graph_input() for extent in axes.values()]
+        return [OpenSize(name, size, _smallest(size, lowest.get(name, 1), inner)) for name, size in sizes.items()], top
     raise AssertionError("there are candidates")
+
+
+def _smallest(size: RunTimeSize, said: int, extents: Sequence[Extent]) -> int:
+    """The smallest that a size may be: nothing, where nobody said more and it is but a part of others (a past)."""
+    empty = all(extent.evaluated(lambda other: 0 if other == size else 1) > 0 for extent in extents)
+    return 0 if said == 1 and empty else said
 
 
 class _Probe:

@@ -1,7 +1,7 @@
 """What goes with a library to its board: programs that check and time it, golden samples, a page with the commands.
 
     verify, bench         programs for the board; board/ has their sources
-    golden/N/input-K.bin  sample N: input and output K as they lie in memory
+    golden/N/input-K.bin  sample N: input and output K as they lie in memory; its open sizes in sizes.bin
     README.md             the commands
 
 Golden outputs are the library's own, as an emulator computes them: the same instructions give the same bits on the
@@ -27,7 +27,7 @@ from graphpress.errors import ModelError
 from graphpress.ir import Model
 from graphpress.printable import printable
 from graphpress.runtime import Infer, Session
-from graphpress.runtime.compiled import Description, batch_of, read_description
+from graphpress.runtime.compiled import Description, batch_of, read_description, sizes_of
 from graphpress.targets import Target
 
 MAX_SAMPLES = 4
@@ -187,12 +187,21 @@ def _write_golden(
     for number, (feed, output) in enumerate(zip(feeds, outputs, strict=True)):
         place = folder / "golden" / str(number)
         place.mkdir(parents=True, exist_ok=True)
+        if description.sizes:
+            files.append(place / "sizes.bin")
+            files[-1].write_bytes(_sizes(feed, description).tobytes())
         parts = (("input", description.inputs, feed), ("output", description.outputs, output))
         for which, tensors, arrays in parts:
             for index, tensor in enumerate(tensors):
                 files.append(place / f"{which}-{index}.bin")
                 files[-1].write_bytes(np.ascontiguousarray(arrays[tensor.name], tensor.dtype).tobytes())
     return files
+
+
+def _sizes(feed: Feed, description: Description) -> np.ndarray:
+    """The open sizes of a sample, in the order of the header."""
+    sizes = sizes_of([feed[tensor.name] for tensor in description.inputs], description.inputs)
+    return np.array([sizes[size.name] for size in description.sizes], np.int32)
 
 
 def _write_programs(folder: Path, bundle: BoardBundle, bound: float) -> list[Path]:

@@ -35,6 +35,7 @@ def write_sources(names: Sequence[Name], description: Description, folder: Path,
         "weights_inside": description.weights_inside,
         "inputs": [_words(tensor) for tensor in description.inputs],
         "outputs": [_words(tensor) for tensor in description.outputs],
+        "sizes": len(description.sizes),
         "bound": repr(bound),
     }
     files = [folder / SHARED, *(folder / f"{name}.c" for name in names)]

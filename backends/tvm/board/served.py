@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.emulator import PipedProgram, find_emulator
 from graphpress.backends.tvm.processor import runs_natively
 from graphpress.backends.tvm.toolchain import find_c_toolchain
-from graphpress.runtime.compiled import WEIGHTS, batch_of, read_description
+from graphpress.runtime.compiled import WEIGHTS, batch_of, read_description, sizes_of
 from graphpress.scratch import scratch_folder
 
 
@@ -54,13 +55,17 @@ class ServedModel:
         inputs, outputs = self._description.inputs, self._description.outputs
         arrays = [np.ascontiguousarray(feed[tensor.name], tensor.dtype) for tensor in inputs]
         batch = batch_of(arrays, inputs) if self._description.batched else 1
-        request = [np.int32(batch).tobytes(), *(array.tobytes() for array in arrays)]
-        answer = memoryview(self._program.ask(request, batch * sum(tensor.bytes for tensor in outputs)))
+        sizes = sizes_of(arrays, inputs)
+        shapes = [tensor.of_batch(batch, sizes) for tensor in outputs]
+        room = [math.prod(shape) * tensor.dtype.itemsize for shape, tensor in zip(shapes, outputs, strict=True)]
+        numbers = np.array([batch, *(sizes[size.name] for size in self._description.sizes)], np.int32)
+        lengths = np.array([*(array.nbytes for array in arrays), *room], np.int64)
+        request = [numbers.tobytes(), lengths.tobytes(), *(array.tobytes() for array in arrays)]
+        answer = memoryview(self._program.ask(request, sum(room)))
         results, start = {}, 0
-        for tensor in outputs:
-            part = answer[start : start + batch * tensor.bytes]
-            results[tensor.name] = np.frombuffer(part, tensor.dtype).reshape(tensor.of_batch(batch))
-            start += len(part)
+        for tensor, shape, count in zip(outputs, shapes, room, strict=True):
+            results[tensor.name] = np.frombuffer(answer[start : start + count], tensor.dtype).reshape(shape)
+            start += count
         return results
 
     def measure(self, feeds: Sequence[Mapping[str, np.ndarray]], *, seconds: float) -> Sequence[float]:

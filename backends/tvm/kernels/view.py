@@ -12,7 +12,7 @@ class StridedView:
     """Where the elements of a tensor lie.
 
     Args:
-        start: offset of the first element.
+        start: offset of the first element; open behind what is (``Extent``), of what ``ViewCopy`` reads and writes.
         steps: from one element to the next, by axis.
         size: elements of the memory that an image takes.
         dtype: type of the elements, by numpy's name.

@@ -60,7 +60,7 @@ class ViewCopy:
             outer: how many axes.
         """
         image = b.let(number // int(math.prod(self.extents[:outer])))
-        source, result = image * self.source.size + self.source.start, image * self.result.size + self.result.start
+        source, result = (image * view.size + b.value(view.start) for view in (self.source, self.result))
         for axis in reversed(range(outer)):
             coordinate = b.let(number % self.extents[axis])
             source = source + coordinate * self.source.steps[axis]

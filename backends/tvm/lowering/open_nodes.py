@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from itertools import chain
 from types import MappingProxyType
 
-import numpy as np
-
 from graphpress.backends.tvm.lowering.open_axes import open_axes, open_node_error
 from graphpress.backends.tvm.lowering.rules import (
     elementwise,
@@ -24,6 +22,9 @@ from graphpress.backends.tvm.lowering.rules import (
 )
 from graphpress.ir import Node, NodeView, constant
 from graphpress.ops import operator_key
+
+INT32_MAX = 2**31 - 1
+"""What exporters write for an end that lies behind all."""
 
 Check = Callable[[Node], str | None]
 
@@ -47,26 +48,30 @@ def _treats_all_alike(node: Node) -> None:
 
 
 def _parts(node: Node) -> str | None:
-    """Concat and Split: parts of one axis, whose places are fixed."""
+    """Split: parts of a fixed axis, whose places are known."""
     axis = NodeView.of(node).axis(0, len(node.outputs[0].shape or ()))
     is_open = any(axis in open_axes(value) for value in chain(node.inputs[:1], node.outputs))
     return "the places of its parts move with them" if is_open else None
 
 
 def _slice(node: Node) -> str | None:
-    """A part of a fixed axis; of an open one all, or the first place."""
+    """A part of a fixed axis; of an open one all, or the first or last place, which all lengths have."""
     before, after = open_axes(node.inputs[0]), open_axes(node.outputs[0])
     taken = [axis for axis in before if after.get(axis) != before[axis]]
     starts, ends = (NodeView.of(node).integers(name, index) for name, index in (("starts", 1), ("ends", 2)))
-    first_alone = starts is not None and set(starts) == {0} and set(ends or ()) == {1}
-    return "it takes a part of an open axis" if taken and not first_alone else None
+    one = starts is not None and ends is not None and all(map(_is_one_place, starts, ends))
+    return "it takes a part of an open axis" if taken and not one else None
+
+
+def _is_one_place(start: int, end: int) -> bool:
+    return (start, end) == (0, 1) or (start == -1 and end >= INT32_MAX)
 
 
 def _gather(node: Node) -> str | None:
-    """Of an open axis the first place: others count from its end, or lie behind it."""
+    """Of an open axis the first or the last place, which all lengths have."""
     axis = NodeView.of(node).axis(0, len(node.inputs[0].shape or ()) if node.inputs[0] is not None else 0)
     places = constant(node.inputs[1])
-    if axis in open_axes(node.inputs[0]) and (places is None or np.any(places)):
+    if axis in open_axes(node.inputs[0]) and (places is None or places.size != 1 or places.item() not in (0, -1)):
         return "it takes places of an open axis by their numbers"
     return None
 
@@ -79,8 +84,8 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
             chain(*(family.RULES for family in ALIKE)),
             _treats_all_alike,
         ),
-        **dict.fromkeys(("Attention", "Expand"), _treats_all_alike),
-        **dict.fromkeys(("Concat", "Split"), _parts),
+        **dict.fromkeys(("Attention", "Concat", "Expand"), _treats_all_alike),
+        "Split": _parts,
         "Gather": _gather,
         "Slice": _slice,
     }

@@ -72,7 +72,7 @@ def assert_alike(results, expected, tolerance=1e-5):
         np.testing.assert_allclose(results[name], wanted, rtol=0, atol=tolerance * np.abs(wanted).max(), err_msg=name)
 
 
-@pytest.mark.parametrize("family", ["bert", "llama"])
+@pytest.mark.parametrize("family", ["bert", "gpt", "llama"])
 def test_transformers_of_any_length(family, newest, tmp_path):
     model = transformer(family)
     session = Session(model)
@@ -109,6 +109,12 @@ GROWING = {
     "{ t = Transpose<perm = [0, 2, 1]>(y) s = MatMul(x, t) p = Softmax(s) z = MatMul(p, y) }",
     "the first place": "(float[N, S, 6] x) => (float[N, 6] y) "
     "{ zero = Constant<value_int = 0>() y = Gather<axis = 1>(x, zero) }",
+    "the last place, taken in two ways": "(float[N, S, 6] x) => (float[N, 6] y, float[N, 1, 6] z) "
+    "{ last = Constant<value_int = -1>() y = Gather<axis = 1>(x, last) a = Constant<value_ints = [-1]>() "
+    "b = Constant<value_ints = [9223372036854775807]>() one = Constant<value_ints = [1]>() z = Slice(x, a, b, one) }",
+    "a past that grows": "(float[N, S, 6] x, float[N, T, 6] past) => (float[N, U, 6] present, float[N, S, 6] y) "
+    "{ present = Concat<axis = 1>(past, x) t = Transpose<perm = [0, 2, 1]>(present) s = MatMul(x, t) "
+    "p = Softmax(s) y = MatMul(p, present) }",
     "rows of a table": "(int64[N, S] i) => (float[N, S, 6] y) { g = Gather(table, i) y = Tanh(g) }",
 }
 
@@ -128,8 +134,29 @@ def test_graphs_of_any_length(case, newest, tmp_path):
             assert_alike(library.run(feed), session.run(feed))
 
 
+CACHED = """(float[N, S, 32] x, float[N, 2, P, 8] k, float[N, 2, P, 8] v)
+    => (float[N, S, 32] y, float[N, 2, T, 8] keys, float[N, 2, T, 8] values) {
+    q = MatMul(x, wq) newk = MatMul(x, wk) newv = MatMul(x, wv)
+    a, keys, values = Attention<q_num_heads = 4, kv_num_heads = 2, is_causal = 1>(q, newk, newv, , k, v)
+    y = MatMul(a, wq)
+}"""
+
+
+def test_attention_with_a_cache_of_any_length_from_nothing_on(newest, tmp_path):
+    shapes = {"wq": (32, 32), "wk": (32, 16), "wv": (32, 16)}
+    weights = {name: RNG.standard_normal(shape).astype(np.float32) / 4 for name, shape in shapes.items()}
+    model = graph(CACHED, opset=23, **weights)
+    ranges = {"x": ShapeRange((1, 1, 32), (1, 1, 32), (1, 9, 32)), "k": ShapeRange(*[(1, 2, n, 8) for n in (1, 8, 20)])}
+    session = Session(model)
+    with compiled(model, newest, tmp_path, ranges, threads=2) as library:
+        for batch, new, past in ((2, 9, 0), (1, 1, 1), (2, 1, 9), (1, 3, 19), (2, 9, 20)):
+            caches = {name: RNG.standard_normal((batch, 2, past, 8)).astype(np.float32) for name in "kv"}
+            feed = {"x": RNG.standard_normal((batch, new, 32)).astype(np.float32), **caches}
+            assert_alike(library.run(feed), session.run(feed))
+
+
 REFUSED = {
-    "the last place": "{ one = Constant<value_int = -1>() y = Gather<axis = 1>(x, one) }",
+    "the second place": "{ one = Constant<value_int = 1>() y = Gather<axis = 1>(x, one) }",
     "a part of unknown length": "{ a = Constant<value_ints = [1]>() b = Constant<value_ints = [9999]>() "
     "y = Slice(x, a, b, a) }",
     "a sum of all": "{ a = Constant<value_ints = [1]>() y = ReduceSum(x, a) }",

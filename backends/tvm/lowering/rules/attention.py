@@ -183,6 +183,7 @@ def _constant_edge(node: Node, queries: int, keys: int) -> int | None:
     attention and nothing else.
     """
     mask = constant(input_of(node, MASK))
+    queries, keys = int(queries), int(keys)  # a constant is that of the largest sizes, and others begin as it does
     if mask is None or mask.shape[-2:] != (queries, keys):
         return None
     seen = mask if mask.dtype == bool else mask > HIDDEN

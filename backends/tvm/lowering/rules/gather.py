@@ -68,6 +68,9 @@ def row_numbers(node: Node, lowering: Lowering, indices: Value) -> StoredValue:
 
 def _progression(places: np.ndarray, extent: int) -> tuple[int, int] | None:
     """First place and step of places in arithmetic progression; None for others."""
+    if places.size == 1:
+        place = int(places.item())
+        return (place + extent if place < 0 else place, 1) if -extent <= place < extent else None
     flat = np.where(places < 0, places + extent, places).reshape(-1)
     steps = np.diff(flat)
     if not flat.size or flat.min() < 0 or flat.max() >= extent or np.any(steps != steps[:1]):

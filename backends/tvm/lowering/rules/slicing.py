@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from graphpress.backends.tvm.codegen.extent import Extent
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
 from graphpress.backends.tvm.lowering.layout import Order
@@ -82,8 +83,12 @@ def _take(
 
 
 def _part_of(plane: Plane, order: Order, part: Taken) -> Plane | None:
-    """The layout of what is taken, in place; None where images are taken, or channels that lie apart."""
+    """The layout of what is taken, in place; None where images are taken, channels that lie apart, or the last place of
+    an open axis.
+    """
     place = len(order) - 1 - order.index(part.axis)
+    if isinstance(part.first, Extent):  # which a plane's start cannot be
+        return None
     if place == 0:
         return plane.part(part.first, part.extent) if part.step == 1 or part.extent == 1 else None
     if part.step < 1:

@@ -93,6 +93,24 @@ def test_everything_written_is_listed_and_said(board):
     assert any("ONNX Runtime" in note and "cortex-a76" in note for note in artifact.findings().notes)
 
 
+def test_open_sizes_go_with_the_samples(tmp_path):
+    """Rows attend to each other, in samples of two lengths."""
+    model = graph(
+        "(float[N, S, 6] x) => (float[N, S, 6] y) "
+        "{ t = Transpose<perm = [0, 2, 1]>(x) s = MatMul(x, t) p = Softmax(s) y = MatMul(p, x) }"
+    )
+    rng = np.random.default_rng(0)
+    feeds = [{"x": rng.standard_normal((1, length, 6)).astype(np.float32)} for length in (7, 12)]
+    options, backend = CompileOptions(load_target("raspberrypi5"), samples=feeds), TvmBackend()
+    artifact = backend.compile(backend.prepare(model, options.target), options, tmp_path)
+    for feed in feeds:
+        np.testing.assert_allclose(artifact.run(feed)["y"], Session(model).run(feed)["y"], rtol=1e-5, atol=1e-5)
+    done = run(tmp_path / "verify")
+    assert done.returncode == 0, done.stderr
+    assert "passed: 2 samples" in done.stdout
+    assert (tmp_path / "golden" / "1" / "sizes.bin").read_bytes() == np.int32(12).tobytes()
+
+
 def test_verify_passes_what_is_right(board):
     done = run(board[0] / "verify", "2")
     assert done.returncode == 0, done.stderr
