@@ -45,6 +45,20 @@ def folded(b: KernelBuilder, vector: Expr, lanes: int, combine: Callable[[Expr, 
     return vector
 
 
+def sums_of_each(b: KernelBuilder, vectors: Sequence[Expr], lanes: int) -> Expr:
+    """The sum of each of as many vectors as they have lanes, in their order: two become one, again and again.
+
+    Lane i of what two became holds sums of the first where bit ``step`` of i is 0, of the second where it is 1.
+    """
+    step = 1
+    while step < lanes:
+        picks = [[(lane & step and lanes) + (lane ^ turned) for lane in range(lanes)] for turned in (0, step)]
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        vectors = [b.let(picked(pair, picks[0]) + picked(pair, picks[1])) for pair in pairs]
+        step *= 2
+    return vectors[0]
+
+
 def clamped(vector: Expr, low: Expr | None, high: Expr | None) -> Expr:
     """A vector between two others, where they are given."""
     raised = vector if low is None else tirx.max(vector, low)

@@ -222,24 +222,13 @@ class _QueryTile:
 
     def _score(self, product: Expr, row: int, key: Expr, lanes: int) -> Expr:
         """A product as a score."""
-        b, kernel = self.b, self.kernel
-        score = product * splat(kernel.scale, lanes)
-        if kernel.softcap:
-            score = tanh(b, score * splat(1 / kernel.softcap, lanes), lanes) * splat(kernel.softcap, lanes)
+        b, kernel, at = self.b, self.kernel, 0
         if kernel.mask is not None:
-            score = self._masked(score, kernel.mask, row, key, lanes)
+            at = self.starts["mask"] + (self.first + row) * kernel.mask.steps[2] + key * kernel.mask.steps[3]
+        score = score_of(kernel, self.place, product, at, lanes)
         if kernel.bounded:
             score = b.select(self._unseen(row, key, lanes), splat(float("-inf"), lanes), score)
         return score
-
-    def _masked(self, score: Expr, mask: StridedView, row: int, key: Expr, lanes: int) -> Expr:
-        """A score with the mask."""
-        at, spread = self.starts["mask"] + (self.first + row) * mask.steps[2] + key * mask.steps[3], mask.steps[3] == 0
-        number = self._load("mask", at, 1 if spread else lanes)
-        vector = splat(number, lanes) if spread else number
-        if mask.dtype == FLOAT:
-            return score + vector
-        return tirx.Select(vector != splat(0, lanes, mask.dtype), score, splat(float("-inf"), lanes))
 
     def _unseen(self, row: int, key: Expr, lanes: int) -> Expr:
         """Which keys lie behind the causal edge, or behind the last."""
@@ -320,3 +309,27 @@ class _QueryTile:
             self.b.let(folded(self.b, self.b.load(memory, row * lanes, lanes), lanes, combine))
             for row in range(self.rows)
         ]
+
+
+def score_of(kernel: AttentionKernel, place: StageContext, product: Expr, mask_at: Expr, lanes: int) -> Expr:
+    """Products of a query and some keys as scores, with the mask.
+
+    Args:
+        kernel: what is computed.
+        place: where.
+        product: of neighboring keys.
+        mask_at: where the mask of the first lies, if there is one.
+        lanes: keys.
+    """
+    b, mask = place.b, kernel.mask
+    score = product * splat(kernel.scale, lanes)
+    if kernel.softcap:
+        score = tanh(b, score * splat(1 / kernel.softcap, lanes), lanes) * splat(kernel.softcap, lanes)
+    if mask is None:
+        return score
+    spread = mask.steps[3] == 0
+    number = b.load(place.memory["mask"], mask_at, 1 if spread else lanes)
+    vector = splat(number, lanes) if spread else number
+    if mask.dtype == FLOAT:
+        return score + vector
+    return tirx.Select(vector != splat(0, lanes, mask.dtype), score, splat(float("-inf"), lanes))

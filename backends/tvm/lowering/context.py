@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from graphpress.backends.tvm.codegen.extent import Extent
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.kernel import Kernel, takes_open
@@ -304,6 +305,14 @@ class Lowering:
         fill = 0 if codes is None else codes.zero_point
         images = images_of(shape_of(value), order)
         return self.bind(value, encoding, order, Buffer(plane, fill, value.name or "", images))
+
+    def delivered_room(self, value: Value, order: Order) -> StoredValue:
+        """Memory for floats: the caller's own, where nobody else reads them and no run says how many there are."""
+        port = next((port for port in self.program.outputs if port.name == value.name), None)
+        is_open = any(isinstance(extent, Extent) for extent in shape_of(value))
+        if port is None or value.uses() or is_open or output_encoding(value) is not None or port.plane.dtype != FLOAT:
+            return self.room(value, None, order)
+        return self.bind(value, None, order, port)
 
     def plane(self, value: Value, order: Order) -> Plane:
         """The layout of a value in numbers of its own type."""

@@ -104,4 +104,6 @@ def _port(value: Value) -> CallerTensor:
 
 def _write_output(value: Value, port: CallerTensor, lowering: Lowering) -> None:
     source = lowering.form(value, output_encoding(value))
+    if source.memory is port:
+        return
     lowering.copy(source, StoredValue(port, None, natural(len(port.shape)), port.shape, port.plane))

@@ -1,8 +1,9 @@
 """Attention of ONNX, with a cache of keys and values, as one kernel.
 
 Keys are brought into the order in which the kernel reads them, where they are not in it; queries and values are read as
-they lie, heads and width of one axis as two. The result lies position by position, so that its heads are merged by a
-view. With a cache, past and new keys and values are written one behind the other, and read from there.
+they lie, heads and width of one axis as two. One query reads its keys as they lie, too. The result lies position by
+position, so that its heads are merged by a view. With a cache, past and new keys and values are written one behind the
+other, where the caller wants them, and read from there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from types import MappingProxyType
 import numpy as np
 
 from graphpress.backends.tvm.kernels.attention import AttentionKernel, AttentionSizes
+from graphpress.backends.tvm.kernels.decoding import DecodingAttention
 from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
 from graphpress.backends.tvm.kernels.stages import Destination
 from graphpress.backends.tvm.kernels.strided import strided_copy
@@ -65,14 +67,16 @@ def _attention(node: Node, lowering: Lowering) -> None:
             _extended(lowering, node, index, heads, node.outputs[output])
             for index, heads, output in ((PAST_KEY, key, 1), (PAST_VALUE, value, 2))
         )
-    key = _transposed(lowering, key)
+    kind = DecodingAttention if _decodes(lowering, query, key, value) else AttentionKernel
+    if kind is AttentionKernel:
+        key = _transposed(lowering, key)
     batch, heads, queries, width = query.shape
     sizes = AttentionSizes(batch, heads, key.shape[HEADS], queries, key.shape[LENGTH], width, value.shape[WIDTH])
     edge = past if attributes.causal else _constant_edge(node, queries, sizes.keys)
     is_hidden = edge is not None and not attributes.causal
     mask = None if is_hidden else _mask(lowering, node, (batch, heads, queries, sizes.keys))
     target, epilogue = _result(lowering, node, sizes)
-    kernel = AttentionKernel(
+    kernel = kind(
         sizes,
         query.view,
         replace(key.view, steps=tuple(key.view.steps[axis] for axis in TRANSPOSED)),
@@ -145,12 +149,19 @@ def _heads(lowering: Lowering, node: Node, index: int, count: int) -> Heads:
 def _extended(lowering: Lowering, node: Node, index: int, new: Heads, result: Value) -> Heads:
     """The past of keys or values, and what is new behind it, in the output for it."""
     past = floats_of(lowering, node, index)
-    target = lowering.room(result, None, natural(4))
+    target = lowering.delivered_room(result, natural(4))
     behind = target.view.start + past.shape[LENGTH] * target.view.steps[LENGTH]
     for part, start in ((Heads(past.memory, steps_of(past), past.shape), target.view.start), (new, behind)):
         kernel = strided_copy(part.shape, part.view, replace(target.view, start=start))
         lowering.emit(kernel, {"source": part.memory, "result": target.memory}, [node.name or ""])
     return Heads(target.memory, target.view, target.shape)
+
+
+def _decodes(lowering: Lowering, query: Heads, key: Heads, value: Heads) -> bool:
+    """Whether there is one query, whose keys and values are read where they lie, in whole vectors along their width."""
+    operands = (query, key, value)
+    whole = all(each.shape[WIDTH] % lowering.isa.lanes == 0 and each.view.steps[WIDTH] == 1 for each in operands)
+    return query.shape[LENGTH] == 1 and whole
 
 
 def _transposed(lowering: Lowering, key: Heads) -> Heads:
