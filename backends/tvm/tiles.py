@@ -2,7 +2,8 @@
 
 A wide tile hides the latency of its additions and reuses each vector of weights; what does not divide the pixels of a
 row leaves a narrow rest, which costs as many weights for fewer results. So of the tiles that fit the registers, the one
-with the fewest loads per product wins, rests counted.
+with the fewest loads per product wins, rests counted, and the time in which a thread waits for another that has a task
+more.
 """
 
 from __future__ import annotations
@@ -25,18 +26,15 @@ APART = 1.5
 """Instructions more for a vector of codes that is stored alone."""
 
 
-def rule_tile(product: Product, isa: Isa, threads: int) -> Product:
-    """The product with the tile that the rules choose."""
-    vectors = product.vectors(isa)
-    return _ordered(
-        product, min(_candidates(product, isa), key=lambda tile: _loads(product, tile, vectors)), isa, threads
-    )
+def rule_tile(product: Product, isa: Isa, threads: int, images: int = 1) -> Product:
+    """The product with the tile that the rules choose, for so many images."""
+    tile = min(_candidates(product, isa), key=lambda tile: _cost(product, tile, isa, threads, images))
+    return _ordered(product, tile, isa, threads)
 
 
 def ranked_tiles(product: Product, isa: Isa, threads: int) -> Iterator[Product]:
     """The product with each tile that fits, in the order in which the rules would choose."""
-    vectors = product.vectors(isa)
-    for tile in sorted(_candidates(product, isa), key=lambda tile: _loads(product, tile, vectors)):
+    for tile in sorted(_candidates(product, isa), key=lambda tile: _cost(product, tile, isa, threads, 1)):
         yield _ordered(product, tile, isa, threads)
 
 
@@ -66,6 +64,12 @@ def _most_rows(product: Product) -> int:
     if product.rowwise:
         return 1
     return COLUMN_ROWS if product.store.plane.width == 1 else ROWS
+
+
+def _cost(product: Product, tile: Tile, isa: Isa, threads: int, images: int) -> float:
+    """Instructions while the busiest of the threads computes its tasks, times the threads."""
+    tasks = images * replace(product, tile=tile).tasks(isa)
+    return _loads(product, tile, product.vectors(isa)) * pieces(tasks, threads) * threads / tasks
 
 
 def _loads(product: Product, tile: Tile, vectors: int) -> float:

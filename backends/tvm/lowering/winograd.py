@@ -66,7 +66,7 @@ def emit_winograd(
     change = WinogradInput(source.plane, grid, window.pads)
     back = WinogradOutput(store, grid, tuple(target.epilogue.stages))
     product = Product(change.result, Destination(back.source), TapWindow(), Tile(1, 1, 1), rowwise=True)
-    product = lowering.chosen(rule_tile(product, isa, lowering.threads))
+    product = lowering.chosen(rule_tile(product, isa, lowering.threads, source.images))
     tiles, products = (Buffer(plane, images=source.images) for plane in (change.result, back.source))
     weights = [packed_weights(product, kernel, isa) for kernel in transformed_weights(factors.kernel, m)]
     zeros = np.zeros(store.plane.stride, np.float32)

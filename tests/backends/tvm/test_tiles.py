@@ -45,6 +45,14 @@ def test_short_reductions_are_stored_by_fours():
     assert rule_tile(product, ISAS["avx512-vnni"], 1).tile.vectors == 4
 
 
+@pytest.mark.parametrize(("threads", "images", "blocks"), [(1, 1, 3), (2, 1, 4), (3, 1, 3), (2, 2, 3)])
+def test_blocks_of_a_matrix_are_shared_out_evenly(threads, images, blocks):
+    """Its rows are pixels of one line, so that threads can only share blocks of channels."""
+    product = Product(Plane(192, 1, 196, 192), Destination(Plane(192, 1, 196, 192)), TapWindow(), Tile(1, 1, 1))
+    isa = ISAS["avx512-vnni"]
+    assert rule_tile(product, isa, threads, images).blocks(isa) == blocks
+
+
 @pytest.mark.parametrize(("threads", "parts"), [(1, 1), (2, 2), (4, 4), (8, 7), (16, 14)])
 def test_threads_keep_rows_of_their_own(threads, parts):
     """Where the weights stay in the second-level cache; as many as divide the rows of tiles."""

@@ -219,7 +219,7 @@ def emit_product(
     merged = merged_groups(groups, factors.kernel.shape[0], isa.lanes)
     stages = tuple(target.epilogue.stages)
     product = Product(plane, target.store, window, Tile(1, 1, 1), merged, stages)
-    product = lowering.chosen(rule_tile(product, isa, lowering.threads))
+    product = lowering.chosen(rule_tile(product, isa, lowering.threads, source.images))
     kernel = _with_zeros(factors.kernel, groups // merged, groups)
     operands = {
         "source": source.memory,
