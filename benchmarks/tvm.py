@@ -11,6 +11,9 @@ kinds:
 interleaved   all in one process that takes turns; nobody's threads spin
 alone         each in a process of its own, alternating, as it is by default
 
+Where ours takes longer than a peer, a row names the kernels that take most of its time, with their share of what the
+processor can do.
+
 OpenVINO computes float32 in float32 (by default it would be bfloat16 here) and int8 as NNCF quantizes it, on the same
 samples. With one thread `--clock cpu` times the processor in place of the clock: a busy machine disturbs that less.
 """
@@ -94,7 +97,7 @@ REAL = (
 RECIPES = {"float32": "fuse", "int8": "int8"}
 OURS, PEERS = "tvm", ("onnxruntime", "openvino")
 WAYS = ("interleaved", "alone")
-SAMPLES, ALTERNATIONS = 8, 3
+SAMPLES, ALTERNATIONS, SLOWEST = 8, 3, 5
 
 
 # -- what is compared -----------------------------------------------------------------------------------------------
@@ -257,6 +260,8 @@ def rows(name: str, folder: Path, given: argparse.Namespace) -> Iterator[str]:
             for way in given.ways:
                 times = measure(way, [OURS, *peers], folder, precision, threads, given)
                 yield line(f"| {name} | {precision} | {threads} | {way}", times)
+                if any(times.get(OURS, 0.0) > times[peer] for peer in times):
+                    yield f"| {name} | {precision} | | {slowest(folder / precision)} | | | | | | |"
 
 
 def has_theirs(folder: Path, network: Network) -> bool:
@@ -268,6 +273,18 @@ def has_theirs(folder: Path, network: Network) -> bool:
     except Exception as error:
         print(f"nncf: {type(error).__name__}: {error}", file=sys.stderr)
     return (folder / "nncf.xml").is_file()
+
+
+def slowest(folder: Path) -> str:
+    """The kernels that take most of a run: their share of it, and of the arithmetic that a core can do."""
+    kernels = json.loads((folder / "report.json").read_text(encoding="utf-8"))["kernels"]
+    total = sum(kernel["seconds"] for kernel in kernels)
+    worst = sorted(kernels, key=lambda kernel: -kernel["seconds"])[:SLOWEST]
+    return "; ".join(
+        f"{kernel['kernel']} {kernel['shape']}: {kernel['seconds'] / total:.0%}"
+        + (f", at {kernel['peak_share']:.0%} of the peak" if kernel["peak_share"] else "")
+        for kernel in worst
+    )
 
 
 def line(head: str, times: dict[str, float]) -> str:
