@@ -64,6 +64,21 @@ def test_images_of_few_channels_become_pixels_of_codes(channels, isa, compiled):
     assert np.all(memory[halo] == ZERO)
 
 
+@pytest.mark.floats
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_images_of_few_channels_become_pixels_without_gaps(channels, isa, compiled):
+    shape = (IMAGES, channels, 3, 37)
+    layout = Plane(channels, 3, 37, channels, Halo(1, 2, 0, 1))
+    tensor = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    kernel = strided_copy(shape, view(tensor), view_of(shape, channels_last(4), layout), (Multiply(2.0),))
+    assert isinstance(kernel, Interleave)
+    memory = compiled([kernel]).run(kernel, 1, Images.filled(layout, IMAGES, 7).memory, source=tensor)
+    np.testing.assert_array_equal(Images(layout, memory).values.transpose(0, 3, 1, 2), 2 * tensor)
+    halo = np.ones(memory.shape[:3], bool)
+    halo[:, 1:4, 2:39] = False
+    assert np.all(memory[halo] == 7)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "int64"])
 def test_every_order_of_five_axes(dtype, newest, isa, compiled):
     if isa is not newest:
