@@ -107,7 +107,7 @@ class TvmBackend(Backend):
 
         isa = isa_of(options.target)
         try:
-            annotated = in_single_precision(prepared.annotated, options.target)
+            annotated = in_single_precision(in_standard_operators(prepared.annotated, options.target), options.target)
             special = specialize(annotated, options.ranges)
             if special.is_batched:
                 check_samples(prepared.simulation, special.smallest)
@@ -271,6 +271,24 @@ def _fixed_sizes(model: Model) -> str:
     likely = concrete_shapes(model)
     shapes = [f"{value.name}={'x'.join(map(str, likely[value.name or '']))}" for value in model.graph.inputs]
     return f"{' '.join(f'--input-shape {shape}' for shape in shapes)}, or the sizes that you need"
+
+
+def in_standard_operators(annotated: Model, target: Target) -> Model:
+    """The model, or a copy with operators of the standard instead of those that ONNX Runtime's optimizers write.
+
+    Where other nodes would mean something else in the operator set that this takes, it stays as it is.
+    """
+    from graphpress.backends.tvm.lowering.contributed import OPSET, expand_contributed, is_contributed
+    from graphpress.manager.contract import Context
+    from graphpress.manager.recipe import from_text
+
+    if not any(map(is_contributed, annotated.graph)):
+        return annotated
+    model, context = clone(annotated), Context(target, original=annotated)
+    if any(change.run(model, context).refusals for change in from_text(f"raise_opset{{to={OPSET}}}").passes):
+        return annotated
+    expand_contributed(model)
+    return model
 
 
 def in_single_precision(annotated: Model, target: Target) -> Model:
