@@ -37,8 +37,6 @@ from graphpress.passes.lowrank._plan import RankPlan, RankPlanner
 MIN_ROWS = 4.0
 """Rows of data for each feature of a layer, below which its covariance is a rough one."""
 
-_USUAL = ("svd", "tucker", "spatial")
-"""What ``auto`` chooses from."""
 _GOALS: tuple[Kind, ...] = ("macs_kept", "params_kept", "speedup")
 _RULES = ("rank", "energy", "vbmf")
 _DEFAULT = Goal("macs_kept", 0.5, "lowrank")
@@ -51,7 +49,7 @@ class LowRank(Pass):
     Args:
         method: the form of the chain: svd (two layers, the first slides), tucker (1×1, k×k, 1×1), spatial (k×1, 1×k),
             cp (1×1, k×1 and 1×k by channel, 1×1); auto takes for each layer what does the least damage for what it
-            saves, out of the first three. A layer without a kernel that slides has one form, svd.
+            saves. A layer without a kernel that slides has one form, svd.
         macs_kept: this fraction of the model's multiply-accumulates stays; 0.5 when nothing else is asked for.
         params_kept: this fraction of the model's parameters stays.
         speedup: the model runs this many times as fast, as measured here or, for another target, modelled.
@@ -112,7 +110,7 @@ class LowRank(Pass):
         self._check_layers(model)
         cost, data = model_cost(model, shapes), self._data(model, context)
         multiple = self.multiple or context.target.channel_multiple
-        forms = _USUAL if self.method == "auto" else (self.method,)
+        forms = tuple(FORMS) if self.method == "auto" else (self.method,)
         planner = RankPlanner(model, shapes, layers, forms, multiple, data, self.positions, context)
         plan = self._recorded(layers, context) or self._plan(planner, cost, context)
         chains = {node: (layers[node].op, FORMS[choice.form], choice.ranks) for node, choice in plan.chosen.items()}
