@@ -133,7 +133,8 @@ def _compete(job: Job, state: ContestedState, own: Contender, name: str, backend
         return _Bout(BackendRecord(name=name, why=TOOK_TOO_LONG, fix=MORE_TIME))
     except GraphpressError as error:
         place = f"{error.where}: " if error.where else ""
-        fix = error.fix if isinstance(error, BackendError) else ""  # of a model that is refused: use the other backend
+        helps = isinstance(error, BackendError) or error.fix.startswith("--")  # elsewhere: use the other backend
+        fix = error.fix if helps else ""
         return _Bout(BackendRecord(name=name, why=f"{place}{error.what}", fix=fix))
     except CrashError as error:
         return _failed(name, f"it crashed (a copy of this process that ran it {error})")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from graphpress.errors import UsageError
 from graphpress.manager.records import PassRecord, RefusalRecord, SpeedVerdict, Verdict
@@ -259,20 +259,21 @@ def from_json(text: str) -> Report:
 
 
 def _report(table: Mapping[str, Any]) -> Report:
-    values = dict(table)
-    values["baseline"] = _record(Figures, table.get("baseline") or {})
-    values["result"] = _record(Figures, table.get("result") or {})
-    for key, kind in (("passes", PassRecord), ("refusals", RefusalRecord), ("layers", LayerRecord)):
-        values[key] = tuple(_record(kind, row) for row in table.get(key) or ())
-    for key, single in (("verdict", Verdict), ("speed", SpeedVerdict)):
-        values[key] = _record(single, table[key]) if table.get(key) else None
-    if origin := table.get("provenance"):
-        data = tuple(_record(DataRecord, row) for row in origin.get("data") or ())
-        values["provenance"] = _record(Provenance, {**origin, "data": data})
-    return _record(Report, values)
+    return _record(Report, {**table, "baseline": table.get("baseline") or {}, "result": table.get("result") or {}})
 
 
 def _record(kind: type[T], table: Mapping[str, Any]) -> T:
+    hints = get_type_hints(kind)
     known = {KEYS.get(field.name, field.name): field.name for field in fields(kind)}  # type: ignore[arg-type]
-    values = {known[key]: value for key, value in table.items() if key in known}
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    return kind(**{known[key]: _value(hints[known[key]], value) for key, value in table.items() if key in known})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    """A value of JSON as the type of its field has it: records are tables there, and tuples lists."""
+    if value is None:
+        return None
+    kinds = (hint, *get_args(hint))
+    record = next((kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)), None)
+    if get_origin(hint) is Sequence:
+        return tuple(value if record is None else (_record(record, row) for row in value))
+    return value if record is None else _record(record, value)

@@ -113,11 +113,12 @@ def test_the_slower_is_not_and_the_report_says_by_how_much(optimize):
             "not installed (pip install",
         ),
         (PacedBackend(error=ModelError("Slice has no kernels", where="node /s", fix="use another")), "node /s: Slice"),
+        (PacedBackend(error=ModelError("is open", where="x", fix="--input-shape x=1x3")), "open (--input-shape x=1x3)"),
         (PacedBackend(error=ZeroDivisionError("division")), "it failed (ZeroDivisionError: division)"),
         (PacedBackend(error=MemoryError()), "memory ran out"),
         (PacedBackend(sign=-1.0), "not what the input model computes"),
     ],
-    ids=["unavailable", "refusing", "broken", "out of memory", "wrong"],
+    ids=["unavailable", "refusing", "refusing with a way out", "broken", "out of memory", "wrong"],
 )
 def test_what_keeps_a_rival_from_competing_is_a_note_and_no_failure(optimize, rival, why):
     result = optimize(rival)

@@ -57,7 +57,7 @@ def full_report():
 @pytest.fixture
 def compiled_report(full_report):
     """Of a rival that made kernels of its own; a third was refused."""
-    kernels = [
+    kernels = (
         KernelRecord(
             kernel="Product",
             nodes=("conv_1", EVIL),
@@ -69,12 +69,12 @@ def compiled_report(full_report):
             peak_share=0.5,
         ),
         KernelRecord(kernel="StridedCopy", nodes=("input",), seconds=0.0003, start_seconds=0.0002),
-    ]
-    backends = [
+    )
+    backends = (
         BackendRecord(name="onnxruntime", latency_ms=0.8),
         BackendRecord(name="tvm", delivered=True, latency_ms=0.4, ratio=0.5, low=0.45, high=0.55),
         BackendRecord(name="other", why="node /s: Slice has no kernels"),
-    ]
+    )
     return replace(
         full_report,
         backend="tvm",

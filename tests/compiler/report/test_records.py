@@ -30,7 +30,7 @@ def test_the_fixed_keys_are_there(full_report):
     assert table["layers"][0].keys() >= {"name", "op", "macs", "asked", "became"}
 
 
-@pytest.mark.parametrize("which", ["full_report", "bare_report"])
+@pytest.mark.parametrize("which", ["full_report", "compiled_report", "bare_report"])
 def test_reads_back_what_was_written(which, request):
     report = request.getfixturevalue(which)
     assert from_json(to_json(report)) == report
