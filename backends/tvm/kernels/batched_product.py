@@ -17,7 +17,7 @@ from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.kernel import Pointer
-from graphpress.backends.tvm.kernels.pieces import chosen, chunks, each_piece, pieces
+from graphpress.backends.tvm.kernels.pieces import chosen, chunks, chunks_of_run, each_piece, pieces
 from graphpress.backends.tvm.kernels.register_tile import ROWS, RegisterTile, vectors_beside
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
@@ -128,21 +128,14 @@ class _RowTile:
         product, b, lanes = self.product, self.b, self.place.lanes
         sums = RegisterTile(b, self.rows, vectors, lanes)
         row = b.let(self.at["left"] + corner.x * product.left.steps[-2])
-        for start, pieces_, size in self._runs():
-            with b.loop(pieces_, "step") as number:
-                for offset in range(size):
-                    self._step(sums, row, corner.channel, start + number * size + offset)
+        for run in chunks_of_run(b, product.depth, UNROLL, 1):
+            with b.loop(run.pieces, "step") as number:
+                for offset in range(run.size):
+                    self._step(sums, row, corner.channel, run.start + number * run.size + offset)
         for number, vector in sums.places():
             position = Position(corner.image, corner.y, corner.x + number, corner.channel + vector * lanes)
             result = run_stages(product.stages, self.place, sums.sum(number, vector), position)
             product.store.write(self.place, result, position)
-
-    def _runs(self) -> list[tuple[Expr, Expr, int]]:
-        """Start, number and length of runs of steps that are written out, and what is left of them."""
-        depth = self.b.value(self.product.depth)
-        if isinstance(depth, int):
-            return [(run.start, run.pieces, run.size) for run in chunks(depth, UNROLL)]
-        return [(0, depth // UNROLL, UNROLL), (depth // UNROLL * UNROLL, depth % UNROLL, 1)]
 
     def _step(self, sums: RegisterTile, row: Expr, column: Expr, depth: Expr) -> None:
         left, right = self.product.left, self.product.right

@@ -13,10 +13,10 @@ from graphpress.backends.tvm.codegen.extent import Extent
 
 
 class Chunk(NamedTuple):
-    """``pieces`` of ``size`` from ``start`` on."""
+    """``pieces`` of ``size`` from ``start`` on; of a length that is known at run time only, these are expressions."""
 
-    start: int
-    pieces: int
+    start: int | Expr
+    pieces: int | Expr
     size: int
 
 
@@ -26,6 +26,24 @@ def chunks(total: int, size: int) -> list[Chunk]:
     whole = [Chunk(0, total // size, size)] if total >= size else []
     rest = total % size
     return [*whole, Chunk(total - rest, 1, rest)] if rest else whole
+
+
+def chunks_of_run(b: KernelBuilder, total: int, *sizes: int) -> list[Chunk]:
+    """A length in pieces; of one that is known at run time only, what is left in pieces of the next size, and so on.
+
+    Args:
+        b: takes the statements.
+        total: the length.
+        sizes: of pieces, the largest first; the last is 1, so that nothing is left.
+    """
+    if not isinstance(total, Extent):
+        return chunks(total, sizes[0])
+    result, start, run = [], 0, b.value(total)
+    for size in dict.fromkeys(sizes):
+        count = b.let((run - start) // size)
+        result.append(Chunk(start, count, size))
+        start = b.let(start + count * size)
+    return result
 
 
 def pieces(total: int, size: int) -> int:

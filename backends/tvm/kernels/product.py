@@ -29,7 +29,7 @@ from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.matrix_dot import BYTES, PIXELS, MatrixDot
 from graphpress.backends.tvm.codegen.vectors import FLOAT, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
-from graphpress.backends.tvm.kernels.pieces import chosen, chunks, each_piece, pieces
+from graphpress.backends.tvm.kernels.pieces import chosen, chunks, chunks_of_run, pieces
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.row_work import RowWork
 from graphpress.backends.tvm.kernels.shared_code import WITHIN
@@ -272,15 +272,16 @@ class _TaskWriter:
 
     def _row_of_tiles(self, image: Expr, group: Expr, first: Expr, row_tile: Expr, size: tuple[int, int]) -> None:
         before = 0
-        for columns in chunks(self.product.store.plane.width, self.tile.columns):
-            with each_piece(self.b, self.product.store.plane.width, columns, "column") as column:
+        narrower = [self.tile.columns >> halves for halves in range(self.tile.columns.bit_length())]
+        for columns in chunks_of_run(self.b, self.product.store.plane.width, *narrower):
+            with self.b.loop(columns.pieces, "column") as column:
                 number = row_tile * self.product.column_tiles + before + column
                 corner = Position(
                     image, row_tile * self.tile.rows, columns.start + column * columns.size, first * self.lanes
                 )
                 micro = _MicroKernel(self, corner, group, first, (size[0], columns.size, size[1]))
                 micro.write(number)
-            before += columns.pieces
+            before = before + columns.pieces
 
 
 class _MicroKernel:
