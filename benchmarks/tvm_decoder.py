@@ -93,8 +93,8 @@ def _line(model: Model, delivered: bytes, feed: Arrays, threads: int, profiled: 
     if profiled:
         kinds: Counter[str] = Counter()
         times = np.median([compiled.profile(feed) for _ in range(CALLS)], axis=0)
-        for step, seconds in zip(program.steps, times, strict=True):
-            kinds[type(step.kernel).__name__] += float(seconds)
+        for scheduled, seconds in zip(program.schedule(), times, strict=True):
+            kinds[type(scheduled.steps[0].kernel).__name__] += float(seconds)
         line += " " + ", ".join(f"{name} {1e3 * seconds:.2f}" for name, seconds in kinds.most_common(6))
     return line
 

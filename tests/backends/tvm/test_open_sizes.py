@@ -155,6 +155,23 @@ def test_attention_with_a_cache_of_any_length_from_nothing_on(newest, tmp_path):
             assert_alike(library.run(feed), session.run(feed))
 
 
+def test_one_query_reads_a_cache_of_any_length(newest, tmp_path):
+    text = CACHED.replace("N, S, 32", "N, 1, 128").replace(", 8]", ", 32]")
+    shapes = {"wq": (128, 128), "wk": (128, 64), "wv": (128, 64)}
+    model = graph(text, opset=23, **{n: RNG.standard_normal(s).astype(np.float32) / 8 for n, s in shapes.items()})
+    ranges = {
+        "x": ShapeRange(*[(n, 1, 128) for n in (1, 1, 2)]),
+        "k": ShapeRange(*[(1, 2, n, 32) for n in (1, 8, 200)]),
+    }
+    session = Session(model)
+    with compiled(model, newest, tmp_path, ranges, threads=2) as library:
+        assert any("DecodingAttention" in str(step) for step in library.description.steps)
+        for batch, past in ((1, 0), (2, 127), (1, 200), (2, 6)):
+            caches = {name: RNG.standard_normal((batch, 2, past, 32)).astype(np.float32) for name in "kv"}
+            feed = {"x": RNG.standard_normal((batch, 1, 128)).astype(np.float32), **caches}
+            assert_alike(library.run(feed), session.run(feed))
+
+
 REFUSED = {
     "the second place": "{ one = Constant<value_int = 1>() y = Gather<axis = 1>(x, one) }",
     "a part of unknown length": "{ a = Constant<value_ints = [1]>() b = Constant<value_ints = [9999]>() "
