@@ -10,7 +10,6 @@ from types import MappingProxyType
 import numpy as np
 
 from graphpress.analysis.linear import as_read
-from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.gather_rows import GatherRows
 from graphpress.backends.tvm.kernels.strided import strided_copy
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, elements_of, shape_of
@@ -19,8 +18,10 @@ from graphpress.backends.tvm.lowering.fusion import finish
 from graphpress.backends.tvm.lowering.layout import natural
 from graphpress.backends.tvm.lowering.refusal import refused
 from graphpress.backends.tvm.lowering.rules.rule import Rule
+from graphpress.backends.tvm.lowering.weight_only import CODES
 from graphpress.backends.tvm.program import Constant
 from graphpress.ir import Node, NodeView, Value, constant
+from graphpress.ir.encoding import AffineEncoding, codes_of, integer_bounds, read_encoding
 
 NUMBERS = ("int32", "int64")
 
@@ -44,14 +45,42 @@ def _rows(node: Node, lowering: Lowering, table: np.ndarray, indices: Value) -> 
     numbers = row_numbers(node, lowering, indices)
     shape = shape_of(node.outputs[0])
     target = finish(lowering, node, natural(len(shape)), Epilogue())
-    kernel = GatherRows(len(table), target.store, FLOAT, elements_of(indices), stages=tuple(target.epilogue.stages))
+    coded = _coded_rows(node, table)
+    arrays = {"table": as_read(node, 0, table).astype(np.float32)} if coded is None else coded
+    dtype = arrays["table"].dtype.name
+    kernel = GatherRows(len(table), target.store, dtype, elements_of(indices), stages=tuple(target.epilogue.stages))
+    if coded is not None:
+        kernel = replace(kernel, block=table.shape[1] // coded["scales_of_rows"].shape[1])
     operands = {
-        "table": Constant(as_read(node, 0, table).astype(np.float32)),
+        **{name: Constant(array) for name, array in arrays.items()},
         "indices": numbers.memory,
         **target.epilogue.operands,
         "result": target.operand.memory,
     }
     lowering.emit(kernel, operands, target.nodes, target.operand.images)
+
+
+def _coded_rows(node: Node, table: np.ndarray) -> dict[str, np.ndarray] | None:
+    """Codes of a table less their zero-points, int8, and scales ``[rows, blocks]``; None where they are not such."""
+    encoding, stored = read_encoding(node, 0), node.inputs[0]
+    if not isinstance(encoding, AffineEncoding) or encoding.dtype not in CODES or encoding.is_dynamic:
+        return None
+    assert stored is not None
+    assert stored.const_value is not None
+    in_blocks = encoding.block > 0 and encoding.axis in (1, -1) and table.shape[1] % encoding.block == 0
+    by_row = not encoding.block and encoding.axis in (0, -2, None)
+    if not in_blocks and not by_row:
+        return None
+    scales, zeros = (
+        array if in_blocks else np.broadcast_to(array.reshape(-1, 1), (len(table), 1))
+        for array in (encoding.scale, encoding.zero_point)
+    )
+    zeros = np.repeat(zeros, table.shape[1] // zeros.shape[1], axis=1)
+    codes = codes_of(stored.const_value, encoding).astype(np.int16) - zeros
+    bounds = integer_bounds("int8")
+    if codes.min(initial=0) < bounds[0] or codes.max(initial=0) > bounds[1]:
+        return None
+    return {"table": codes.astype(np.int8), "scales_of_rows": np.ascontiguousarray(scales, np.float32)}
 
 
 def row_numbers(node: Node, lowering: Lowering, indices: Value) -> StoredValue:

@@ -9,8 +9,10 @@ from kernel_checks.graphs import compiled_outputs, graph
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.backends.tvm.artifact import write_library
 from graphpress.backends.tvm.kernels.coded_blocks import CodedBlocks
+from graphpress.backends.tvm.kernels.gather_rows import GatherRows
 from graphpress.backends.tvm.kernels.weight_only import WeightOnlyProduct
 from graphpress.backends.tvm.lowering.lower import lower
+from graphpress.ir.encoding import AffineEncoding, set_encoding
 from graphpress.manager.contract import Context
 from graphpress.passes.quantize.quantize_weights import QuantizeWeights
 from graphpress.runtime import CompiledModel, Session
@@ -59,3 +61,25 @@ def test_activations_are_rounded_to_eight_bits_where_the_target_rounds_them(dtyp
     result = CompiledModel(tmp_path, 1).run(feed)["z"]
     expected = Session(OnnxRuntimeBackend().prepare(model, target).delivered, optimization="none").run(feed)["z"]
     assert 0 < np.abs(result - expected).max() < 0.02 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        AffineEncoding("int8", np.linspace(0.01, 0.02, 10), axis=0, zero_point=np.zeros(10)),
+        AffineEncoding("int8", np.array(0.02)),
+        AffineEncoding("uint4", np.linspace(0.1, 0.3, 40).reshape(10, 4), np.full((10, 4), 3), axis=1, block=16),
+        AffineEncoding("uint8", np.array(0.02), np.array(128)),
+    ],
+    ids=["by row", "one scale", "in blocks", "unsigned"],
+)
+def test_rows_that_are_looked_up_stay_integers(encoding, newest, tmp_path):
+    table = np.random.default_rng(0).standard_normal((10, 64)).astype(np.float32)
+    model = graph("(int64[1,3] i) => (float[1,3,64] y) { a = Gather(t, i) y = Relu(a) }", t=table)
+    set_encoding(next(iter(model.graph)).inputs[0], encoding)
+    kernel = next(step.kernel for step in lower(model, newest).steps if isinstance(step.kernel, GatherRows))
+    assert kernel.dtype == "int8"
+    feed = {"i": np.array([[3, -1, 0]])}
+    result = compiled_outputs(model, feed, newest, tmp_path)["y"]
+    delivered = OnnxRuntimeBackend().prepare(model, load_target("cpu")).delivered
+    np.testing.assert_allclose(result, Session(delivered, optimization="none").run(feed)["y"], rtol=1e-6)
