@@ -33,6 +33,8 @@ from graphpress.targets import Target
 MAX_SAMPLES = 4
 SAME, NEAR, FAR = 1e-6, 0.01, 0.5
 """Relative distances: of the same instructions; of rounding, where nothing was quantized; and the most that passes."""
+EQUAL = 1e-6
+"""Numbers that differ by no more are equal: functions such as a sigmoid leave as much of what is almost zero."""
 FILES = {
     "model.onnx": "the same model for ONNX Runtime",
     "libmodel.so": "the library",
@@ -168,8 +170,8 @@ def _distance(array: np.ndarray, reference: np.ndarray) -> float:
     usable = np.isfinite(array) & np.isfinite(reference)
     if not np.array_equal(array[~usable], reference[~usable], equal_nan=True):
         return float("inf")
-    norm = float(np.linalg.norm(reference[usable]))
-    moved = float(np.linalg.norm(array[usable] - reference[usable]))
+    norm, difference = float(np.linalg.norm(reference[usable])), array[usable] - reference[usable]
+    moved = float(np.linalg.norm(difference[np.abs(difference) > EQUAL]))
     return moved / norm if norm else float(moved > 0)
 
 
@@ -207,7 +209,7 @@ def _sizes(feed: Feed, description: Description) -> np.ndarray:
 def _write_programs(folder: Path, bundle: BoardBundle, bound: float) -> list[Path]:
     sources, toolchain = folder / "board", find_c_toolchain(bundle.isa.triple)
     sources.mkdir(exist_ok=True)
-    files = write_sources(["verify", "bench"], read_description(folder), sources, bound)
+    files = write_sources(["verify", "bench"], read_description(folder), sources, bound, EQUAL)
     return [*files, *(build_program(name, sources, folder, toolchain, folder) for name in ("verify", "bench"))]
 
 

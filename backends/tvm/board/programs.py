@@ -20,7 +20,9 @@ Name = Literal["bench", "serve", "verify"]
 SHARED = "board.h"
 
 
-def write_sources(names: Sequence[Name], description: Description, folder: Path, bound: float = 0.0) -> list[Path]:
+def write_sources(
+    names: Sequence[Name], description: Description, folder: Path, bound: float = 0.0, equal: float = 0.0
+) -> list[Path]:
     """Write the sources of programs, and what they share.
 
     Args:
@@ -28,6 +30,7 @@ def write_sources(names: Sequence[Name], description: Description, folder: Path,
         description: of the model.
         folder: where they are written.
         bound: relative distance from the golden outputs that ``verify`` lets pass.
+        equal: absolute distance of numbers that it does not tell apart.
     """
     words = {
         "prefix": description.prefix,
@@ -37,6 +40,7 @@ def write_sources(names: Sequence[Name], description: Description, folder: Path,
         "outputs": [_words(tensor) for tensor in description.outputs],
         "sizes": len(description.sizes),
         "bound": repr(bound),
+        "equal": repr(equal),
     }
     files = [folder / SHARED, *(folder / f"{name}.c" for name in names)]
     for file in files:

@@ -178,6 +178,7 @@ def outputs(*numbers: float) -> list[dict[str, np.ndarray]]:
 def test_a_library_that_computes_something_else_is_not_delivered():
     right = outputs(1, 2)
     assert bundle._checked(right, right, bundle._bound(right, right)) == 0
+    assert bundle._checked(outputs(1e-5, 2e-7), outputs(1e-5, 1e-7), bundle.NEAR) == 0
     nothing = [{**sample, "y": np.full(2, np.nan)} for sample in right]
     for wrong in (outputs(1, 2.2), nothing):
         with pytest.raises(ModelError, match="away from those of the model"):
