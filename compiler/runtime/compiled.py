@@ -237,8 +237,7 @@ class CompiledModel:
         self.close()
 
     def _run(self, feed: Arrays, out: Arrays, done_at: Any) -> dict[str, np.ndarray]:
-        sources = self._checked(feed)
-        batch, sizes = batch_of(sources, self.inputs), self._sizes_of(sources)
+        sources, batch, sizes = self._checked(feed)
         results = self._room(out, batch, sizes)
         with self._lock:
             if self._instance is None:
@@ -254,9 +253,8 @@ class CompiledModel:
         self._destroy = weakref.finalize(self, self._library.destroy, larger)
         self._instance, self._max_batch = larger, batch
 
-    def _sizes_of(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
-        """What is fed, in the order of the description."""
-        given = sizes_of(arrays, self.inputs)
+    def _in_range(self, given: Sizes) -> Sizes:
+        """Open sizes, in the order of the description."""
         for size in self.description.sizes:
             if not size.minimum <= given[size.name] <= size.maximum:
                 what = f"{size.name} is {given[size.name]}; the model takes {size.minimum} to {size.maximum}"
@@ -281,8 +279,8 @@ class CompiledModel:
                 where = f"model {self.name}"
                 raise UsageError(f"there is no {kind} {name!r}", where=where, fix=did_you_mean(name, known))
 
-    def _checked(self, feed: Arrays) -> list[np.ndarray]:
-        """The inputs in order, each without gaps."""
+    def _checked(self, feed: Arrays) -> tuple[list[np.ndarray], int, Sizes]:
+        """The inputs in order, each without gaps, the samples and the open sizes that they have."""
         self._check_names(feed, self.inputs, "input")
         known = [tensor.name for tensor in self.inputs]
         for name in known:
@@ -290,10 +288,11 @@ class CompiledModel:
                 raise UsageError(f"input {name!r} is missing", where=f"model {self.name}", fix="feed all inputs")
         arrays = [np.asarray(feed[name]) for name in known]
         batch = batch_of(arrays, self.inputs) if self.description.batched else 1
-        sizes = sizes_of(arrays, self.inputs)
+        sizes = sizes_of(arrays, self.inputs) if self.description.sizes else {}
         for array, tensor in zip(arrays, self.inputs, strict=True):
             _check(array, tensor, batch, sizes, "input", batched=self.description.batched)
-        return [np.require(array, requirements=("C", "ALIGNED")) for array in arrays]
+        dense = [array if array.flags.carray else np.require(array, requirements=("C", "ALIGNED")) for array in arrays]
+        return dense, batch, self._in_range(sizes)
 
 
 class _Library:
@@ -317,6 +316,7 @@ class _Library:
                 raise ModelError("is damaged, or of another model", where=str(self._file), fix=AGAIN)
             self._loaded = ctypes.CDLL(str(self._file.resolve()))
             self._check()
+            self._compute = self._function("profile")  # looked up once: a run's lookups miss the caches it has used up
         except FileNotFoundError as error:
             raise ModelError("is missing", where=str(self._file), fix=AGAIN) from error
         except (OSError, AttributeError) as error:
@@ -347,9 +347,9 @@ class _Library:
         done_at: Any,
     ) -> None:
         """Compute; ``done_at`` takes the times at which steps are done, where it is not None."""
-        given = np.array(sizes, np.int32)
-        pointers = _pointers([*sources, given]), _pointers(results)
-        code = self._function("profile")(ctypes.c_void_p(instance), batch, *pointers, done_at)
+        given = [np.array(sizes, np.int32)] if sizes else []
+        pointers = _pointers([*sources, *given]), _pointers(results)
+        code = self._compute(ctypes.c_void_p(instance), batch, *pointers, done_at)
         if code:
             self._fail(code, f"a batch of {batch}")
 
@@ -452,7 +452,7 @@ def _axis_text(tensor: TensorInfo, axis: int, *, batched: bool) -> str:
 
 
 def _pointers(arrays: Sequence[np.ndarray]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * (len(arrays) or 1))(*(array.ctypes.data for array in arrays))
+    return (ctypes.c_void_p * (len(arrays) or 1))(*(array.__array_interface__["data"][0] for array in arrays))
 
 
 def _c_int(number: int) -> int:
