@@ -42,15 +42,29 @@ def _gather(node: Node, lowering: Lowering) -> None:
 
 def _rows(node: Node, lowering: Lowering, table: np.ndarray, indices: Value) -> None:
     """Embeddings."""
-    numbers = row_numbers(node, lowering, indices)
-    shape = shape_of(node.outputs[0])
-    target = finish(lowering, node, natural(len(shape)), Epilogue())
     coded = _coded_rows(node, table)
-    arrays = {"table": as_read(node, 0, table).astype(np.float32)} if coded is None else coded
-    dtype = arrays["table"].dtype.name
-    kernel = GatherRows(len(table), target.store, dtype, elements_of(indices), stages=tuple(target.epilogue.stages))
-    if coded is not None:
-        kernel = replace(kernel, block=table.shape[1] // coded["scales_of_rows"].shape[1])
+    gather_rows(node, lowering, coded or {"table": as_read(node, 0, table).astype(np.float32)}, indices)
+
+
+def gather_rows(node: Node, lowering: Lowering, arrays: Mapping[str, np.ndarray], indices: Value) -> None:
+    """Rows of a table, and the chain behind them, as one kernel.
+
+    Args:
+        node: that reads them.
+        lowering: the program.
+        arrays: the ``table``, floats or int8, and then ``scales_of_rows``, ``[rows, blocks]``.
+        indices: numbers of rows.
+    """
+    numbers, table = row_numbers(node, lowering, indices), arrays["table"]
+    target = finish(lowering, node, natural(len(shape_of(node.outputs[0]))), Epilogue())
+    kernel = GatherRows(
+        len(table),
+        target.store,
+        table.dtype.name,
+        elements_of(indices),
+        stages=tuple(target.epilogue.stages),
+        block=table.shape[1] // arrays["scales_of_rows"].shape[1] if "scales_of_rows" in arrays else 0,
+    )
     operands = {
         **{name: Constant(array) for name, array in arrays.items()},
         "indices": numbers.memory,
@@ -75,12 +89,22 @@ def _coded_rows(node: Node, table: np.ndarray) -> dict[str, np.ndarray] | None:
         array if in_blocks else np.broadcast_to(array.reshape(-1, 1), (len(table), 1))
         for array in (encoding.scale, encoding.zero_point)
     )
-    zeros = np.repeat(zeros, table.shape[1] // zeros.shape[1], axis=1)
-    codes = codes_of(stored.const_value, encoding).astype(np.int16) - zeros
-    bounds = integer_bounds("int8")
-    if codes.min(initial=0) < bounds[0] or codes.max(initial=0) > bounds[1]:
+    return centered_rows(codes_of(stored.const_value, encoding), scales, zeros)
+
+
+def centered_rows(codes: np.ndarray, scales: np.ndarray, zeros: np.ndarray) -> dict[str, np.ndarray] | None:
+    """A table as ``gather_rows`` takes it; None where codes less their zero-points are no int8.
+
+    Args:
+        codes: ``[rows, elements]``.
+        scales: ``[rows, blocks]``.
+        zeros: of the same shape.
+    """
+    centered = codes.astype(np.int16) - np.repeat(zeros, codes.shape[1] // zeros.shape[1], axis=1)
+    low, high = integer_bounds("int8")
+    if centered.min(initial=0) < low or centered.max(initial=0) > high:
         return None
-    return {"table": codes.astype(np.int8), "scales_of_rows": np.ascontiguousarray(scales, np.float32)}
+    return {"table": centered.astype(np.int8), "scales_of_rows": np.ascontiguousarray(scales, np.float32)}
 
 
 def row_numbers(node: Node, lowering: Lowering, indices: Value) -> StoredValue:

@@ -1,6 +1,7 @@
-"""MatMulNBits of ONNX Runtime: weights that were packed into bytes before the model came here.
+"""MatMulNBits and GatherBlockQuantized of ONNX Runtime: weights that were packed before the model came here.
 
     y[m, n] = Σ x[m, k] · scale[n, block] · (q[n, k] - zero[n, block]) + bias[n]
+    y[…, :] = scale[row, block] · (q[row, :] - zero[row, block])
 
 Each output has its codes block by block, of a byte the lowest bits first, blocks filled up. Where a block does not
 divide the inputs, smaller ones do. Activations stay floats unless the node asks for accuracy level 4.
@@ -19,12 +20,14 @@ from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.fusion import finish
 from graphpress.backends.tvm.lowering.operands import floats_of, last
 from graphpress.backends.tvm.lowering.refusal import refused
+from graphpress.backends.tvm.lowering.rules.gather import centered_rows, gather_rows
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 from graphpress.backends.tvm.lowering.weight_only import CodedMatrix, emit_weight_only
 from graphpress.ir import Node, NodeView, constant, input_of
 
 DATA, CODES, SCALES, ZEROS, ORDER, BIAS = range(6)
-"""Inputs of the operator."""
+TABLE, INDICES, TABLE_SCALES, TABLE_ZEROS = range(4)
+"""Inputs of the operators."""
 BITS = (2, 4, 8)
 ROUNDED = 4
 """The accuracy level at which activations are rounded to eight bits."""
@@ -93,5 +96,37 @@ def _bias(node: Node, outputs: int) -> np.ndarray:
     return bias
 
 
-RULES: Mapping[str, Rule] = MappingProxyType({"com.microsoft:MatMulNBits": _packed_product})
+def _packed_rows(node: Node, lowering: Lowering) -> None:
+    """Rows of a table in blocks along them.
+
+    Raises:
+        UnsupportedError: the table is computed at run time, or its blocks lie across rows.
+    """
+    view = NodeView.of(node)
+    stored, scales = constant(node.inputs[TABLE]), constant(input_of(node, TABLE_SCALES))
+    if stored is None or scales is None or stored.ndim != 2:
+        raise refused(node, "its table is no matrix that is known")
+    if view.integer("gather_axis", 0) % 2 or view.integer("quantize_axis", 1) % 2 != 1:
+        raise refused(node, "it picks no rows, or its blocks do not lie along them")
+    bits, packed = view.integer("bits", 4), stored.dtype == np.uint8
+    codes = _unpacked(stored, bits) if packed else stored.astype(np.int16)
+    zeros = np.full(scales.shape, 1 << bits - 1 if packed else 0)
+    if input_of(node, TABLE_ZEROS) is not None:
+        known = constant(input_of(node, TABLE_ZEROS))
+        if known is None:
+            raise refused(node, "its zero-points are computed at run time")
+        zeros = _unpacked(known, bits)[:, : scales.shape[1]] if packed else known.astype(np.int16)
+    size = math.gcd(codes.shape[1], view.integer("block_size", 128))
+    starts = np.arange(0, codes.shape[1], size) // view.integer("block_size", 128)
+    arrays = centered_rows(codes, scales.astype(np.float32)[:, starts], zeros[:, starts])
+    indices = node.inputs[INDICES]
+    assert indices is not None
+    if arrays is None:
+        raise refused(node, "its codes less their zero-points are no int8")
+    gather_rows(node, lowering, arrays, indices)
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {"com.microsoft:GatherBlockQuantized": _packed_rows, "com.microsoft:MatMulNBits": _packed_product}
+)
 """Rules by operator."""

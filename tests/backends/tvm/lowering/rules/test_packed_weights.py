@@ -45,9 +45,10 @@ def product_node(name: str, case: tuple[int, ...], rng: np.random.Generator, **m
     return [node], [onnx.numpy_helper.from_array(array, f"{place}_{name}") for place, array in arrays.items()]
 
 
-def model_of(parts: list, ports: dict[str, list[int]]) -> Model:
-    """Nodes and initializers; ports are inputs where they are called x, and outputs."""
-    values = {name: onnx.helper.make_tensor_value_info(name, 1, shape) for name, shape in ports.items()}
+def model_of(parts: list, ports: dict[str, list[int]], whole: tuple[str, ...] = ()) -> Model:
+    """Nodes and initializers; ports are inputs where they are called x, and outputs; whole numbers where it says so."""
+    types = {name: onnx.TensorProto.INT64 if name in whole else onnx.TensorProto.FLOAT for name in ports}
+    values = {name: onnx.helper.make_tensor_value_info(name, types[name], shape) for name, shape in ports.items()}
     taken = [value for name, value in values.items() if name.startswith("x")]
     given = [value for name, value in values.items() if name.startswith("y")]
     nodes, arrays = ([each for part in lists for each in part] for lists in zip(*parts, strict=True))
@@ -109,3 +110,25 @@ def test_inputs_in_an_order_of_their_own_are_refused(newest):
     model = model_of([(nodes, arrays)], {"x_n": [1, 64], "y_n": [1, 40]})
     with pytest.raises(ModelError, match="order of their own"):
         lower(model, newest)
+
+
+@pytest.mark.parametrize("dtype", ["int4", "uint4", "uint8"])
+@pytest.mark.parametrize("with_zeros", [False, True])
+def test_rows_of_packed_tables(dtype, with_zeros, newest, tmp_path):
+    rng, rows, width, block = np.random.default_rng(0), 9, 48, 16
+    packed = dtype == "uint8"
+    low, high = {"int4": (-8, 8), "uint4": (0, 16), "uint8": (0, 256)}[dtype]
+    kind = getattr(onnx.TensorProto, dtype.upper())
+
+    def integers(name: str, elements: int) -> onnx.TensorProto:
+        numbers = rng.integers(low, high, (rows, -(-elements // 2) if packed else elements))
+        return onnx.helper.make_tensor(name, kind, numbers.shape, numbers.reshape(-1))
+
+    arrays = [integers("table", width), onnx.numpy_helper.from_array(rng.random((rows, 3)).astype("f4"), "scales")]
+    arrays += [integers("zeros", width // block)] if with_zeros else []
+    names = ["table", "x_i", "scales", *(["zeros"] if with_zeros else [])]
+    node = onnx.helper.make_node("GatherBlockQuantized", names, ["h"], domain="com.microsoft", block_size=block)
+    relu = onnx.helper.make_node("Relu", ["h"], ["y"])
+    model = model_of([([node, relu], arrays)], {"x_i": [2, 3], "y": [2, 3, width]}, whole=("x_i",))
+    feed = {"x_i": np.array([[0, 8, 3], [4, 4, 1]])}
+    assert_like_onnxruntime(model, feed, newest, tmp_path)
