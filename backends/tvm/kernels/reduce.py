@@ -18,11 +18,11 @@ from types import MappingProxyType
 from tvm import tirx
 
 from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
-from graphpress.backends.tvm.codegen.extent import is_open
+from graphpress.backends.tvm.codegen.extent import Extent
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, folded, splat, typed
 from graphpress.backends.tvm.kernels.kernel import Pointer
-from graphpress.backends.tvm.kernels.pieces import Chunk, chunks, halvings, pieces
+from graphpress.backends.tvm.kernels.pieces import Chunk, chunks_of_run, halvings, pieces
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import (
     Destination,
@@ -92,10 +92,8 @@ class Reduce:
 
     @property
     def takes_open(self) -> bool:
-        """Sums are those of all that is reduced."""
-        source = self.source
-        extents = (source.height, source.width, source.channels)
-        return not is_open([extent for extent, gone in zip(extents, self.axes, strict=True) if gone])
+        """Rows and pixels end where the run does; channels are reduced by whole vectors."""
+        return not (self.axes[2] and isinstance(self.source.channels, Extent))
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -168,7 +166,7 @@ class _Reduction:
             return total
         source, reduced = self.kernel.source, self.kernel.axes
         extents = (source.height, source.width, source.channels)
-        count = math.prod(extent for extent, gone in zip(extents, reduced, strict=True) if gone)
+        count = self.b.value(math.prod(extent for extent, gone in zip(extents, reduced, strict=True) if gone))
         return total - splat(self.kernel.zero_point * count, 1 if reduced[2] else self.isa.lanes, "int32")
 
     def _over_pixels(self, chunk: Chunk) -> Expr:
@@ -177,14 +175,14 @@ class _Reduction:
         rows = self.kernel.source.height if over_rows else 1
         pixels = self.kernel.source.width if over_pixels else 1
         count, others = (pixels, chunk.pieces) if pixels > 1 else (chunk.pieces, 1)
-        sums = self._start(min(BESIDE, count), chunk.size)
-        for part in chunks(count, BESIDE):
+        sums = self._start(min(BESIDE, int(count)), chunk.size)
+        for part in chunks_of_run(b, count, BESIDE, 1):
             with b.loop(rows, "row") as row, b.loop(others, "other") as other, b.loop(part.pieces, "piece") as piece:
                 for place in range(part.size):
                     number = part.start + piece * part.size + place
                     x, vector = (number, other) if pixels > 1 else (0, number)
                     self._add(sums, place * chunk.size, self._value(row, x, chunk, vector), chunk.size)
-        loaded = [b.load(sums, number * chunk.size, chunk.size) for number in range(min(BESIDE, count))]
+        loaded = [b.load(sums, number * chunk.size, chunk.size) for number in range(min(BESIDE, int(count)))]
         return b.let(reduce(self.fold.combine, loaded))
 
     def _start(self, count: int, lanes: int) -> Memory:

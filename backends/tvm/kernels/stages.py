@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from tvm import tirx
 
-from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory
+from graphpress.backends.tvm.codegen.builder import Expr, KernelBuilder, Memory, index
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.narrowing import TOGETHER
 from graphpress.backends.tvm.codegen.operators import FUNCTIONS
@@ -172,6 +172,27 @@ class Divide:
     def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
         """One division."""
         return vector / splat(self.divisor, place.lanes)
+
+
+@dataclass(frozen=True)
+class DivideByExtent:
+    """Divide by how many numbers there are in this run: a sum becomes a mean.
+
+    Args:
+        extent: how many there are.
+    """
+
+    extent: int
+
+    @property
+    def operands(self) -> Sequence[Pointer]:
+        """None."""
+        return []
+
+    def apply(self, place: StageContext, vector: Expr, position: Position) -> Expr:
+        """One division."""
+        count = index(place.b.value(self.extent)).astype(FLOAT)
+        return vector / splat(count, place.lanes)
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,9 @@ GROWING = {
     "a past that grows": "(float[N, S, 6] x, float[N, T, 6] past) => (float[N, U, 6] present, float[N, S, 6] y) "
     "{ present = Concat<axis = 1>(past, x) t = Transpose<perm = [0, 2, 1]>(present) s = MatMul(x, t) "
     "p = Softmax(s) y = MatMul(p, present) }",
+    "a sum, a mean and a maximum of all": "(float[N, S, 6] x) => (float[N, 6] y, float[N, 1, 6] z, float[N, 6, 1] m) "
+    "{ one = Constant<value_ints = [1]>() y = ReduceSum<keepdims = 0>(x, one) r = Tanh(x) z = ReduceMean(r, one) "
+    "t = Transpose<perm = [0, 2, 1]>(x) last = Constant<value_ints = [2]>() m = ReduceMax(t, last) }",
     "rows of a table": "(int64[N, S] i) => (float[N, S, 6] y) { g = Gather(table, i) y = Tanh(g) }",
 }
 
@@ -176,7 +179,7 @@ REFUSED = {
     "the second place": "{ one = Constant<value_int = 1>() y = Gather<axis = 1>(x, one) }",
     "a part of unknown length": "{ a = Constant<value_ints = [1]>() b = Constant<value_ints = [9999]>() "
     "y = Slice(x, a, b, a) }",
-    "a sum of all": "{ a = Constant<value_ints = [1]>() y = ReduceSum(x, a) }",
+    "a running sum": "{ a = Constant<value_int = 1>() y = CumSum(x, a) }",
     "an average of the length": "{ t = Transpose<perm = [0, 2, 1]>(x) y = LayerNormalization(t, six) }",
     "what moves with it": "{ s = Shape<start = 1, end = 2>(x) f = Cast<to = 1>(s) y = Mul(x, f) }",
     "a window": "{ y = Conv(x, kernel) }",

@@ -8,9 +8,10 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
+from graphpress.backends.tvm.codegen.extent import Extent
 from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.reduce import Reduce
-from graphpress.backends.tvm.kernels.stages import Destination
+from graphpress.backends.tvm.kernels.stages import Destination, DivideByExtent
 from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.fusion import finish
@@ -78,10 +79,13 @@ def reduce_axes(node: Node, lowering: Lowering) -> None:
     order = _order(lowering.read(node, 0).order, shape, axes)
     if order is None or not axes:
         raise refused(node, "its axes cannot lie in one plane, or there are none")
-    source = lowering.read(node, 0, order) if reduction.linear else floats_of(lowering, node, 0, order)
+    count = math.prod(shape[axis] for axis in axes) if reduction.mean else 1
+    in_codes = reduction.linear and not isinstance(count, Extent)
+    source = lowering.read(node, 0, order) if in_codes else floats_of(lowering, node, 0, order)
     source = _whole(lowering, source)
-    count = math.prod(shape[axis] for axis in axes)
-    epilogue = Epilogue(unit=source.unit, summed=count if reduction.mean else 1)
+    epilogue = Epilogue(unit=source.unit, summed=1 if isinstance(count, Extent) else count)
+    if isinstance(count, Extent):
+        epilogue.stages.append(DivideByExtent(count))
     if reduction.then:
         epilogue.activate(VectorFunction(reduction.then))
     _emit(node, lowering, source, axes, epilogue)
