@@ -2,7 +2,8 @@
 
 What exporters compute of shapes is constant once shapes are known. Where a size is open, the model is specialized at
 several sizes and compared: an extent has to grow with the sizes linearly, and a constant (a mask, a table of positions)
-of smaller sizes has to be the beginning of that of the largest. Nothing else can stay open, and is refused by name.
+of smaller sizes has to be the beginning of that of the largest, or a part of a larger one that begins where a size says
+(positions behind a cache). Nothing else can stay open, and is refused by name.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, combinations, permutations
 from typing import cast
 
 import numpy as np
@@ -18,11 +20,12 @@ from graphpress.analysis.shapes import concrete_shapes, infer_shapes
 from graphpress.backend import ShapeRange
 from graphpress.backends.tvm.codegen.extent import Extent, RunTimeSize
 from graphpress.backends.tvm.lowering.constants import fold_constants
-from graphpress.backends.tvm.lowering.open_axes import OpenSizeError, declare_open_axes, is_only_a_shape
+from graphpress.backends.tvm.lowering.open_axes import OpenSizeError, declare_open_axes, declare_window, is_only_a_shape
 from graphpress.backends.tvm.lowering.open_nodes import check_open_axes
+from graphpress.backends.tvm.lowering.rules.windowing import DOMAIN, WINDOW
 from graphpress.backends.tvm.program import OpenSize
-from graphpress.errors import UsageError
-from graphpress.ir import Model, Node, Shape, Value, clone, dims_of, label, static_shape, values_of
+from graphpress.errors import GraphpressError, UsageError
+from graphpress.ir import Editor, Model, Node, Shape, Value, clone, dims_of, label, static_shape, values_of
 
 LARGEST = (512, 256, 128, 64, 32, 16, 8)
 """Sizes that an open dimension has at most where nobody says, in the order in which they are tried: tables of positions
@@ -71,9 +74,8 @@ def specialize(annotated: Model, ranges: Mapping[str, ShapeRange] | None = None)
     if not dimensions.names:
         return Specialization(specialized(annotated), batch_axes, (), _input_shapes(annotated, 1))
     small = dimensions.small(ranges or {})
-    below = _Probe(annotated, dimensions, small)
-    growth = _growth(below, [_Probe(annotated, dimensions, {**small, name: small[name] + 1}) for name in small])
-    sizes, top = _largest(annotated, dimensions, ranges or {}, (below, growth))
+    below, *more = (_Probe(annotated, dimensions, sizes) for sizes in (small, *_one_more_each(small)))
+    sizes, top = _largest(annotated, dimensions, ranges or {}, (below, _growth(below, more)))
     return Specialization(top.model, batch_axes, sizes, below.inputs)
 
 
@@ -208,14 +210,20 @@ def _largest(
         top = _Probe(model, dimensions, maxima)
         try:
             opened = _open_axes(top, small, sizes)
+            declare_open_axes(opened)
+            _place_windows(_Windows(model, dimensions, (top, small[0]), sizes), opened)
         except OpenSizeError:
             if largest == candidates[-1]:
                 raise
             continue
-        declare_open_axes(opened)
         inner = [extent for value, axes in opened.items() if not value.is_graph_input() for extent in axes.values()]
         return [OpenSize(name, size, _smallest(size, lowest.get(name, 1), inner)) for name, size in sizes.items()], top
     raise AssertionError("there are candidates")
+
+
+def _one_more_each(sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Each of the sizes in turn larger by one."""
+    return ({**sizes, name: size + 1} for name, size in sizes.items())
 
 
 def _smallest(size: RunTimeSize, said: int, extents: Sequence[Extent]) -> int:
@@ -299,7 +307,7 @@ def _open_axes(
         sizes: by name.
 
     Raises:
-        OpenSizeError: an extent grows otherwise than linearly, or a constant does not begin as that of small sizes.
+        OpenSizeError: an extent grows otherwise than linearly.
     """
     below, growth = small
     if difference := top.difference(below):
@@ -315,8 +323,6 @@ def _open_axes(
         extents = [opened[value].get(axis, extent) for axis, extent in enumerate(smaller or ())]
         if [*map(int, extents)] != list(shape or ()):
             raise OpenSizeError("it does not grow linearly with the open sizes", where=f"value {label(value)}")
-        if not is_only_a_shape(value) and not _begins_as(value, below.values[name]):
-            raise OpenSizeError("what is computed of the open sizes moves with them", where=f"value {label(value)}")
     return opened
 
 
@@ -331,12 +337,95 @@ def _alike(name: str, value: Value, probes: Sequence[_Probe]) -> list[Value]:
     return [probe.values[name] for probe in probes]
 
 
+# -- constants ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Looks for larger constants that those of all sizes are parts of.
+
+    Args:
+        model: the model.
+        dimensions: of its inputs.
+        probes: it at the largest sizes, and at small ones.
+        sizes: by name.
+    """
+
+    model: Model
+    dimensions: _Dimensions
+    probes: tuple[_Probe, _Probe]
+    sizes: Mapping[str, RunTimeSize]
+
+    def of(self, name: str) -> tuple[np.ndarray, dict[int, Extent]]:
+        """A constant of no past and all length, and where in it a run's own begins.
+
+        Raises:
+            OpenSizeError: there is none.
+        """
+        for moving, growing in permutations(self.sizes, 2):
+            wide = self._wide(moving, growing)
+            table = None if wide is None or name not in wide.values else wide.values[name].const_value
+            if table is not None and (axes := self._moved_axes(name, table.numpy(), moving)) is not None:
+                return table.numpy(), {axis: Extent.of(self.sizes[moving]) for axis in axes}
+        raise OpenSizeError("what is computed of the open sizes moves with them", where=f"value {name}")
+
+    def _wide(self, moving: str, growing: str) -> _Probe | None:
+        """The model where one size is nothing and another as large as both together; None where it is another."""
+        largest = {name: size.maximum for name, size in self.sizes.items()}
+        sizes = largest | {moving: 0, growing: largest[moving] + largest[growing]}
+        try:
+            probe = _Probe(self.model, self.dimensions, sizes)
+        except GraphpressError:
+            return None
+        return probe
+
+    def _moved_axes(self, name: str, table: np.ndarray, moving: str) -> tuple[int, ...] | None:
+        """The axes along which a run's own constant begins where a size says; None where it is no part of the table."""
+        subsets = chain.from_iterable(combinations(range(table.ndim), count) for count in range(1, table.ndim + 1))
+        return next(
+            (axes for axes in subsets if all(self._fits(p, name, table, axes, moving) for p in self.probes)), None
+        )
+
+    @staticmethod
+    def _fits(probe: _Probe, name: str, table: np.ndarray, axes: tuple[int, ...], moving: str) -> bool:
+        value = probe.values[name].const_value
+        if value is None or len(value.shape) != table.ndim:
+            return False
+        first = [probe.sizes[moving] if axis in axes else 0 for axis in range(table.ndim)]
+        part = tuple(slice(begin, begin + extent) for begin, extent in zip(first, value.numpy().shape, strict=True))
+        return _is_same(table[part], value.numpy())
+
+
+def _place_windows(windows: _Windows, opened: Mapping[Value, Mapping[int, Extent]]) -> None:
+    """Nodes that take a run's own part, in place of constants that do not begin as those of smaller sizes do.
+
+    Raises:
+        OpenSizeError: a constant is no such part.
+    """
+    top, below = windows.probes
+    edit = Editor(top.model)
+    for name, value in top.values.items():
+        if is_only_a_shape(value) or _begins_as(value, below.values[name]):
+            continue
+        table, starts = windows.of(name)
+        constant = edit.add_constant(table, f"{name}_table")
+        first = next(iter(top.model.graph))
+        (part,) = edit.add_node(WINDOW, [constant], before=first, domain=DOMAIN, name=f"{name}_window").outputs
+        part.shape, part.dtype = value.shape, value.dtype
+        edit.replace(value, part)
+        declare_open_axes({part: opened[value]})
+        declare_window(part, starts)
+
+
 def _begins_as(value: Value, other: Value) -> bool:
     """Whether a constant begins as that of smaller sizes; true of what is no constant."""
     if value.const_value is None or other.const_value is None or value.const_value is other.const_value:
         return True
     smaller = other.const_value.numpy()
-    array = value.const_value.numpy()[tuple(map(slice, smaller.shape))]
+    return _is_same(value.const_value.numpy()[tuple(map(slice, smaller.shape))], smaller)
+
+
+def _is_same(array: np.ndarray, other: np.ndarray) -> bool:
     if array.dtype.kind == "f":  # vectorized functions round otherwise at the ends of arrays
-        return array.shape == smaller.shape and np.allclose(array, smaller, rtol=1e-6, atol=1e-7, equal_nan=True)
-    return np.array_equal(array, smaller)
+        return array.shape == other.shape and np.allclose(array, other, rtol=1e-6, atol=1e-7, equal_nan=True)
+    return np.array_equal(array, other)

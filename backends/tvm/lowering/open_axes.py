@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from graphpress.backends.tvm.codegen.extent import Extent
 from graphpress.errors import ModelError
 from graphpress.ir import Node, Value, is_standard, label
 
 _OPEN = "graphpress.tvm.open_axes"
 _NONE: Mapping[int, Any] = MappingProxyType({})
+_STARTS = "graphpress.tvm.window_starts"
 _SHAPES = {"Reshape": 1, "Expand": 1}
 """Operators, and which input says nothing but the shape of the result."""
 FIX = "fix the open sizes with --input-shape, or use --backend onnxruntime"
@@ -32,6 +34,17 @@ def declare_open_axes(axes: Mapping[Value, Mapping[int, Any]]) -> None:
 def open_axes(value: Value | None) -> Mapping[int, Any]:
     """The open axes of a value, each with what was declared of it."""
     known: Mapping[int, Any] = _NONE if value is None else value.meta.get(_OPEN, _NONE)
+    return known
+
+
+def declare_window(value: Value, starts: Mapping[int, Extent]) -> None:
+    """Remember where the part of a constant begins that a value is, by axis."""
+    value.meta[_STARTS] = dict(starts)
+
+
+def window_starts(value: Value) -> Mapping[int, Extent]:
+    """Where a value begins in the constant that it is a part of, by axis; of the others at the first place."""
+    known: Mapping[int, Extent] = value.meta.get(_STARTS, _NONE)
     return known
 
 

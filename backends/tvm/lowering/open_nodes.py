@@ -19,6 +19,7 @@ from graphpress.backends.tvm.lowering.rules import (
     packed_weights,
     reduction,
     rotary,
+    windowing,
 )
 from graphpress.ir import Node, NodeView, constant
 from graphpress.ops import operator_key
@@ -76,7 +77,7 @@ def _gather(node: Node) -> str | None:
     return None
 
 
-ALIKE = (elementwise, linear, movement, normalization, packed_weights, reduction, rotary)
+ALIKE = (elementwise, linear, movement, normalization, packed_weights, reduction, rotary, windowing)
 """Families of rules whose operators treat all places of an axis alike, or whose kernels say what they sum over."""
 CHECKS: Mapping[str, Check] = MappingProxyType(
     {

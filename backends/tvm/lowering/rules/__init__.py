@@ -23,6 +23,7 @@ from graphpress.backends.tvm.lowering.rules import (
     slicing,
     spatial,
     transposed,
+    windowing,
 )
 from graphpress.backends.tvm.lowering.rules.rule import Rule
 
@@ -45,6 +46,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **slicing.RULES,
         **spatial.RULES,
         **transposed.RULES,
+        **windowing.RULES,
     }
 )
 """Rules by operator (``operator_key``)."""
