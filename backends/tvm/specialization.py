@@ -340,7 +340,6 @@ def _alike(name: str, value: Value, probes: Sequence[_Probe]) -> list[Value]:
 # -- constants ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class _Windows:
     """Looks for larger constants that those of all sizes are parts of.
 
@@ -351,10 +350,11 @@ class _Windows:
         sizes: by name.
     """
 
-    model: Model
-    dimensions: _Dimensions
-    probes: tuple[_Probe, _Probe]
-    sizes: Mapping[str, RunTimeSize]
+    def __init__(
+        self, model: Model, dimensions: _Dimensions, probes: tuple[_Probe, _Probe], sizes: Mapping[str, RunTimeSize]
+    ) -> None:
+        self._model, self._dimensions, self.probes, self._sizes = model, dimensions, probes, sizes
+        self._known: dict[tuple[str, str], _Probe | None] = {}
 
     def of(self, name: str) -> tuple[np.ndarray, dict[int, Extent]]:
         """A constant of no past and all length, and where in it a run's own begins.
@@ -362,22 +362,23 @@ class _Windows:
         Raises:
             OpenSizeError: there is none.
         """
-        for moving, growing in permutations(self.sizes, 2):
-            wide = self._wide(moving, growing)
+        for pair in permutations(self._sizes, 2):
+            if pair not in self._known:
+                self._known[pair] = self._wide(*pair)
+            wide, moving = self._known[pair], pair[0]
             table = None if wide is None or name not in wide.values else wide.values[name].const_value
             if table is not None and (axes := self._moved_axes(name, table.numpy(), moving)) is not None:
-                return table.numpy(), {axis: Extent.of(self.sizes[moving]) for axis in axes}
+                return table.numpy(), {axis: Extent.of(self._sizes[moving]) for axis in axes}
         raise OpenSizeError("what is computed of the open sizes moves with them", where=f"value {name}")
 
     def _wide(self, moving: str, growing: str) -> _Probe | None:
         """The model where one size is nothing and another as large as both together; None where it is another."""
-        largest = {name: size.maximum for name, size in self.sizes.items()}
+        largest = {name: size.maximum for name, size in self._sizes.items()}
         sizes = largest | {moving: 0, growing: largest[moving] + largest[growing]}
         try:
-            probe = _Probe(self.model, self.dimensions, sizes)
+            return _Probe(self._model, self._dimensions, sizes)
         except GraphpressError:
             return None
-        return probe
 
     def _moved_axes(self, name: str, table: np.ndarray, moving: str) -> tuple[int, ...] | None:
         """The axes along which a run's own constant begins where a size says; None where it is no part of the table."""
@@ -411,7 +412,7 @@ def _place_windows(windows: _Windows, opened: Mapping[Value, Mapping[int, Extent
         constant = edit.add_constant(table, f"{name}_table")
         first = next(iter(top.model.graph))
         (part,) = edit.add_node(WINDOW, [constant], before=first, domain=DOMAIN, name=f"{name}_window").outputs
-        part.shape, part.dtype = value.shape, value.dtype
+        edit.copy_type(value, part)
         edit.replace(value, part)
         declare_open_axes({part: opened[value]})
         declare_window(part, starts)

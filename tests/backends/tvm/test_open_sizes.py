@@ -175,6 +175,34 @@ def test_one_query_reads_a_cache_of_any_length(newest, tmp_path):
             assert_alike(library.run(feed), session.run(feed))
 
 
+BEHIND_A_CACHE = """(float[N, S, 6] x, float[N, P, 6] past) => (float[N, S, 6] y, float[N, T, 6] present) {
+    ps = Shape<start = 1, end = 2>(past) ss = Shape<start = 1, end = 2>(x) ts = Add(ps, ss)
+    axis = Constant<value_ints = [0]>() one = Constant<value_int = 1>() zero = Constant<value_int = 0>()
+    begin = Squeeze(ps, axis) end = Squeeze(ts, axis)
+    places = Range(begin, end, one) all = Range(zero, end, one)
+    behind = Constant<value_ints = [1]>() column = Unsqueeze(places, behind) row = Unsqueeze(all, axis)
+    later = Greater(row, column) mask = Where(later, lowest, nothing)
+    numbers = Cast<to = 1>(column) angles = Mul(numbers, frequencies) waves = Cos(angles)
+    turned = Mul(x, waves)
+    present = Concat<axis = 1>(past, turned)
+    t = Transpose<perm = [0, 2, 1]>(present) s = MatMul(turned, t) hidden = Add(s, mask)
+    p = Softmax(hidden) y = MatMul(p, present)
+}"""
+
+
+def test_masks_and_positions_that_begin_behind_a_cache(newest, tmp_path):
+    """Computed of the length of the past, as exporters write them."""
+    weights = {"frequencies": np.linspace(0.1, 1, 6)[None], "lowest": np.array(-1e9), "nothing": np.array(0)}
+    model = graph(BEHIND_A_CACHE, **{name: array.astype(np.float32) for name, array in weights.items()})
+    ranges = {"x": ShapeRange(*[(1, n, 6) for n in (1, 1, 9)]), "past": ShapeRange(*[(1, n, 6) for n in (1, 8, 20)])}
+    session = Session(model)
+    with compiled(model, newest, tmp_path, ranges) as library:
+        for batch, new, past in ((2, 9, 0), (1, 1, 1), (2, 1, 9), (1, 3, 19), (2, 9, 20)):
+            shapes = {"x": (batch, new, 6), "past": (batch, past, 6)}
+            feed = {name: RNG.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+            assert_alike(library.run(feed), session.run(feed))
+
+
 REFUSED = {
     "the second place": "{ one = Constant<value_int = 1>() y = Gather<axis = 1>(x, one) }",
     "a part of unknown length": "{ a = Constant<value_ints = [1]>() b = Constant<value_ints = [9999]>() "
