@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
+from typing import ClassVar
 
 from tvm import tirx
 
@@ -89,11 +90,7 @@ class Reduce:
     axes: tuple[bool, bool, bool]
     stages: tuple[VectorStage, ...] = ()
     zero_point: int = 0
-
-    @property
-    def takes_open(self) -> bool:
-        """Rows and pixels end where the run does; channels are reduced by whole vectors."""
-        return not (self.axes[2] and isinstance(self.source.channels, Extent))
+    takes_open: ClassVar[bool] = True
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -155,11 +152,16 @@ class _Reduction:
         if not self.kernel.axes[2]:
             return self._less_zeros(self._over_pixels(Chunk(0, 1, self.isa.lanes)))
         result = None
-        for chunk in halvings(self.kernel.source.channels, self.isa.lanes):
+        for chunk in self._vectors():
             vector = self._over_pixels(chunk)
             number = folded(self.b, vector, chunk.size, self.fold.combine)
             result = number if result is None else self.fold.combine(result, number)
         return self._less_zeros(result)
+
+    def _vectors(self) -> list[Chunk]:
+        """All channels in vectors, and what is left; where a run says how many there are, one by one."""
+        channels, lanes = self.kernel.source.channels, self.isa.lanes
+        return chunks_of_run(self.b, channels, lanes, 1) if isinstance(channels, Extent) else halvings(channels, lanes)
 
     def _less_zeros(self, total: Expr) -> Expr:
         if not self.kernel.integer:
@@ -175,14 +177,16 @@ class _Reduction:
         rows = self.kernel.source.height if over_rows else 1
         pixels = self.kernel.source.width if over_pixels else 1
         count, others = (pixels, chunk.pieces) if pixels > 1 else (chunk.pieces, 1)
-        sums = self._start(min(BESIDE, int(count)), chunk.size)
-        for part in chunks_of_run(b, count, BESIDE, 1):
+        known = isinstance(count, int)
+        beside = min(BESIDE, int(count)) if known else 1
+        sums = self._start(beside, chunk.size)
+        for part in chunks_of_run(b, count, BESIDE, 1) if known else [Chunk(0, count, 1)]:
             with b.loop(rows, "row") as row, b.loop(others, "other") as other, b.loop(part.pieces, "piece") as piece:
                 for place in range(part.size):
                     number = part.start + piece * part.size + place
                     x, vector = (number, other) if pixels > 1 else (0, number)
                     self._add(sums, place * chunk.size, self._value(row, x, chunk, vector), chunk.size)
-        loaded = [b.load(sums, number * chunk.size, chunk.size) for number in range(min(BESIDE, int(count)))]
+        loaded = [b.load(sums, number * chunk.size, chunk.size) for number in range(beside)]
         return b.let(reduce(self.fold.combine, loaded))
 
     def _start(self, count: int, lanes: int) -> Memory:

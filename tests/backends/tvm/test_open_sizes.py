@@ -118,6 +118,10 @@ GROWING = {
     "a sum, a mean and a maximum of all": "(float[N, S, 6] x) => (float[N, 6] y, float[N, 1, 6] z, float[N, 6, 1] m) "
     "{ one = Constant<value_ints = [1]>() y = ReduceSum<keepdims = 0>(x, one) r = Tanh(x) z = ReduceMean(r, one) "
     "t = Transpose<perm = [0, 2, 1]>(x) last = Constant<value_ints = [2]>() m = ReduceMax(t, last) }",
+    "the mean of what a mask lets pass": "(float[N, S, 6] x, int64[N, S] m) => (float[N, 6] y) "
+    "{ f = Cast<to = 1>(m) last = Constant<value_ints = [-1]>() u = Unsqueeze(f, last) p = Mul(x, u) "
+    "one = Constant<value_ints = [1]>() s = ReduceSum<keepdims = 0>(p, one) c = ReduceSum<keepdims = 0>(u, one) "
+    "a = Abs(c) b = Exp(a) y = Div(s, b) }",
     "rows of a table": "(int64[N, S] i) => (float[N, S, 6] y) { g = Gather(table, i) y = Tanh(g) }",
 }
 
