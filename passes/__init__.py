@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from graphpress.passes.fusion.fuse_swish import FuseSwish as FuseSwish
     from graphpress.passes.fusion.merge_heads import MergeHeads as MergeHeads
     from graphpress.passes.fusion.raise_opset import RaiseOpset as RaiseOpset
+    from graphpress.passes.lowrank.lowrank import LowRank as LowRank
     from graphpress.passes.precision.reduce_precision import ReducePrecision as ReducePrecision
     from graphpress.passes.precision.to_float32 import ToFloat32 as ToFloat32
     from graphpress.passes.prune.prune import Prune as Prune

@@ -1,6 +1,6 @@
 """Which layers are decomposed, into which form at which ranks.
 
-goal      macs_kept, params_kept: the exact knapsack over all layers, forms and ranks
+goal      macs_kept, params_kept, speedup: the exact knapsack over all layers, forms and ranks
 energy    by layer the cheapest form and ranks that keep so much of the variance of its output
 ranks     by layer a share of the full ranks, or what its weight has above noise
 """

@@ -33,6 +33,7 @@ from graphpress.passes.lowrank._errors import RankChoice
 from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._layers import DecomposableLayer, candidates
 from graphpress.passes.lowrank._plan import RankPlan, RankPlanner
+from graphpress.passes.lowrank._problems import problem_of
 
 MIN_ROWS = 4.0
 """Rows of data for each feature of a layer, below which its covariance is a rough one."""
@@ -177,7 +178,8 @@ class LowRank(Pass):
         by_name = {label(node): node for node in layers}
         if decision is None or not decision.keys() <= by_name.keys():
             return None
-        return RankPlan({by_name[name]: choice for name, choice in decision.items()})
+        plan = RankPlan({by_name[name]: choice for name, choice in decision.items()})
+        return plan if all(_is_possible(layers[node], choice) for node, choice in plan.chosen.items()) else None
 
     # -- telling ----------------------------------------------------------------------------------------------
 
@@ -198,3 +200,15 @@ class LowRank(Pass):
                 "wanted; directions that they do not show count a little"
             )
         return notes
+
+
+def _is_possible(layer: DecomposableLayer, choice: RankChoice) -> bool:
+    """Whether a recorded choice is one for this layer."""
+    problem = problem_of(layer.op, None)
+    form = FORMS.get(choice.form)
+    if form is None or not form.fits(problem.kernel):
+        return False
+    full = form.full_ranks(problem)
+    return len(full) == len(choice.ranks) and all(
+        1 <= rank <= most for rank, most in zip(choice.ranks, full, strict=True)
+    )

@@ -192,6 +192,16 @@ def test_the_choice_is_recorded_and_followed(net, feeds):
     np.testing.assert_array_equal(outputs(changed, feed), outputs(replayed, feed))
 
 
+@pytest.mark.parametrize("change", [{"form": "lu"}, {"ranks": [10_000]}, {"ranks": [1, 1, 1]}, {"ranks": [0]}])
+def test_a_recorded_choice_that_cannot_be_is_made_anew(net, feeds, change):
+    decisions = {}
+    changed, _ = apply(LowRank(method="svd", macs_kept=0.6), net, feeds, decisions=decisions)
+    (key,) = decisions
+    wrong = {key: {name: choice | change for name, choice in decisions[key].items()}}
+    again, _ = apply(LowRank(method="svd", macs_kept=0.6), net, feeds, decisions=wrong)
+    assert model_cost(again).macs == model_cost(changed).macs
+
+
 def test_layers_that_cannot_be_decomposed_are_named():
     model = model_of(
         "(float[N,8,6,6] x) => (float[N,4,7,7] y) { a = ConvTranspose(x, t)  b = Relu(a)  c = Conv(b, s)  d = Relu(c) "
