@@ -12,8 +12,9 @@ pytest.importorskip("tvm", reason="needs graphpress[tvm]")
 from kernel_checks.graphs import graph
 
 from graphpress.analysis.shapes import infer_shapes
-from graphpress.backend import ShapeRange
+from graphpress.backend import CompileOptions, ShapeRange
 from graphpress.backends.tvm.artifact import write_library
+from graphpress.backends.tvm.backend import TvmBackend
 from graphpress.backends.tvm.lowering.lower import lower
 from graphpress.backends.tvm.lowering.open_axes import OpenSizeError
 from graphpress.backends.tvm.specialization import specialize
@@ -205,6 +206,26 @@ def test_masks_and_positions_that_begin_behind_a_cache(newest, tmp_path):
             shapes = {"x": (batch, new, 6), "past": (batch, past, 6)}
             feed = {name: RNG.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
             assert_alike(library.run(feed), session.run(feed))
+
+
+def test_the_backend_says_how_long_sequences_may_be(tmp_path):
+    model = graph(GROWING["products of open matrices"])
+    ranges = {"x": ShapeRange((1, 2, 6), (1, 5, 6), (1, 9, 6))}
+    options, backend = CompileOptions(load_target("cpu"), ranges=ranges), TvmBackend()
+    artifact = backend.compile(backend.prepare(model, options.target), options, tmp_path)
+    assert any("S is 2 to 9" in note and "--input-range" in note for note in artifact.findings().notes)
+    feed = {"x": RNG.standard_normal((3, 7, 6)).astype(np.float32)}
+    assert_alike(artifact.run(feed), Session(model).run(feed))
+    assert len(artifact.kernel_times(feed)) == len(artifact.program.steps)
+
+
+def test_the_backend_names_the_option_that_fixes_what_cannot_stay_open(tmp_path):
+    model = graph("(int64[N, S] x) => (int64[N, S] y) { one = Constant<value_int = 1>() y = CumSum(x, one) }")
+    options, backend = CompileOptions(load_target("cpu")), TvmBackend()
+    with pytest.raises(OpenSizeError, match="CumSum") as raised:
+        backend.compile(backend.prepare(model, options.target), options, tmp_path)
+    assert "--input-shape x=1x" in raised.value.fix
+    assert not list(tmp_path.iterdir())
 
 
 REFUSED = {
