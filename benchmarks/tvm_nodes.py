@@ -34,12 +34,12 @@ from onnx.backend.test.case.node import collect_testcases
 
 from graphpress.analysis.shapes import infer_shapes
 from graphpress.backends.tvm.artifact import LibraryOptions, write_library
-from graphpress.backends.tvm.forked import CrashError, in_a_fork
 from graphpress.backends.tvm.lowering.constants import fold_constants
 from graphpress.backends.tvm.lowering.lower import lower
 from graphpress.backends.tvm.processor import isa_of
 from graphpress.cache import NO_CACHE
 from graphpress.errors import GraphpressError
+from graphpress.forked import CrashError, in_a_fork
 from graphpress.ir import from_proto
 from graphpress.runtime import CompiledModel
 from graphpress.targets import load_target

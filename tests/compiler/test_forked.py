@@ -22,6 +22,10 @@ def test_what_work_returns_comes_back():
     assert in_a_fork(os.getpid) != os.getpid()
 
 
+def test_work_in_a_copy_may_have_its_own():
+    assert in_a_fork(partial(in_a_fork, os.getpid)) != os.getpid()
+
+
 def test_what_work_raises_is_raised():
     with pytest.raises(ModelError, match="node a: is bad") as error:
         in_a_fork(raises)
