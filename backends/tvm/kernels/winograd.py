@@ -26,7 +26,7 @@ from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT, splat
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import chosen, chunks, pieces
-from graphpress.backends.tvm.kernels.plane import Plane
+from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
 from graphpress.backends.tvm.kernels.stages import (
     RESULT,
     Destination,
@@ -135,10 +135,9 @@ class WinogradInput:
     grid: TileGrid
     pads: tuple[int, int]
 
-    @property
-    def result(self) -> Plane:
-        """What it writes."""
-        return self.grid.plane(self.source.channels, self.source.stride)
+    def result(self, isa: Isa) -> Plane:
+        """What it writes, in whole vectors."""
+        return self.grid.plane(self.source.channels, whole_vectors(self.source.channels, isa.lanes))
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -147,12 +146,12 @@ class WinogradInput:
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row of tiles, of a few vectors of channels."""
-        return self.grid.rows * pieces(self.source.stride // isa.lanes, VECTORS)
+        return self.grid.rows * pieces(pieces(self.source.channels, isa.lanes), VECTORS)
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All tiles of the row."""
-        grid = self.grid
-        for position in _tiles(b, isa, task, grid, self.source.stride // isa.lanes):
+        grid, result = self.grid, self.result(isa)
+        for position in _tiles(b, isa, task, grid, pieces(self.source.channels, isa.lanes)):
             rows = self._places(b, position.y, self.pads[0], self.source.height + self.source.halo.bottom, grid.rows)
             columns = self._places(
                 b, position.x, self.pads[1], self.source.width + self.source.halo.right, grid.columns
@@ -167,7 +166,7 @@ class WinogradInput:
             for row in range(grid.side):
                 vectors = _row(b, halfway, row, grid.side, isa.lanes)
                 for column, vector in enumerate(_products(BASES[grid.m].data, vectors, isa.lanes)):
-                    target = _element(position, grid, row * grid.side + column).within(self.result)
+                    target = _element(position, grid, row * grid.side + column).within(result)
                     b.store(memory[RESULT], target, vector, isa.lanes)
 
     def _places(self, b: KernelBuilder, tile: Expr, pad: int, end: int, tiles: int) -> list[Expr]:
@@ -192,10 +191,9 @@ class WinogradOutput:
     grid: TileGrid
     stages: tuple[VectorStage, ...] = ()
 
-    @property
-    def source(self) -> Plane:
-        """What it reads."""
-        return self.grid.plane(self.store.plane.channels, self.store.plane.stride)
+    def source(self, isa: Isa) -> Plane:
+        """What it reads, in whole vectors."""
+        return self.grid.plane(self.store.plane.channels, whole_vectors(self.store.plane.channels, isa.lanes))
 
     @property
     def operands(self) -> Sequence[Pointer]:
@@ -209,12 +207,12 @@ class WinogradOutput:
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row of tiles, of a few vectors of channels."""
-        return self.grid.rows * pieces(self.store.plane.stride // isa.lanes, VECTORS)
+        return self.grid.rows * pieces(pieces(self.store.plane.channels, isa.lanes), VECTORS)
 
     def task(self, b: KernelBuilder, isa: Isa, memory: dict[str, Memory], task: Expr) -> None:
         """All tiles of the row, those at the borders without what lies beyond."""
         grid, place = self.grid, StageContext(b, isa, memory, isa.lanes)
-        for position in _tiles(b, isa, task, grid, self.store.plane.stride // isa.lanes):
+        for position in _tiles(b, isa, task, grid, pieces(self.store.plane.channels, isa.lanes)):
             halfway = self._halfway(place, position)
             bias = b.let(b.load(memory["bias"], position.channel, isa.lanes))
             for rows in chunks(grid.height, grid.m):
@@ -227,11 +225,11 @@ class WinogradOutput:
 
     def _halfway(self, place: StageContext, position: Position) -> Memory:
         """Aᵀ times the products of a tile."""
-        b, lanes, grid = place.b, place.lanes, self.grid
+        b, lanes, grid, source = place.b, place.lanes, self.grid, self.source(place.isa)
         halfway = b.registers(grid.m * grid.side * lanes, FLOAT)
         for column in range(grid.side):
             elements = [_element(position, grid, row * grid.side + column) for row in range(grid.side)]
-            vectors = [b.let(b.load(place.memory["source"], at.within(self.source), lanes)) for at in elements]
+            vectors = [b.let(b.load(place.memory["source"], at.within(source), lanes)) for at in elements]
             for row, vector in enumerate(_products(BASES[grid.m].results, vectors, lanes)):
                 b.store(halfway, (row * grid.side + column) * lanes, vector, lanes)
         return halfway

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from graphpress.backends.tvm.lowering.codes import Codes, codes_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.layout import Order, channels_last, images_of, natural, plane_of, view_of
 from graphpress.backends.tvm.lowering.open_axes import OpenSizeError, open_axes
+from graphpress.backends.tvm.lowering.placement import JoinedPart
 from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Program, Source, Step
 from graphpress.errors import ModelError
 from graphpress.ir import DataType, Value, constant, is_constant, is_standard, label, static_shape
@@ -50,6 +51,20 @@ def as_it_is(kernel: K) -> K:
 
 FormKey = tuple[Hashable, Order]
 """The grid of the codes, None for floats, and the order of the axes."""
+
+
+class Laid(NamedTuple):
+    """Where a value is laid down.
+
+    Args:
+        memory: its own, or that of what it is a part of.
+        plane: its layout there.
+    """
+
+    memory: Buffer
+    plane: Plane
+
+
 FEW = 4
 """Channels of an image that do not fill a vector: as many bytes as an integer product takes."""
 
@@ -73,6 +88,7 @@ ELEMENTS: Mapping[DataType | None, str] = MappingProxyType(
 
 
 VIEWS = (
+    "Concat",
     "DepthToSpace",
     "Dropout",
     "Expand",
@@ -87,7 +103,7 @@ VIEWS = (
     "Transpose",
     "Unsqueeze",
 )
-"""Operators that move elements of their first input and change none."""
+"""Operators that move elements of their inputs of numbers and change none."""
 
 
 PRODUCTS = ("Gemm", "MatMul")
@@ -152,6 +168,8 @@ class Lowering:
             it is fixed.
         rounds_activations: whether integer weights may multiply activations that were rounded to eight bits.
         rounded_rows: such activations, by where they lie and how many share a scale: operands of the product.
+        places: of values that may be computed where they are joined.
+        laid: memory of values that are being computed: of what is joined, before its last part is.
     """
 
     isa: Isa
@@ -164,6 +182,8 @@ class Lowering:
     batch_axes: Mapping[Value, int] | None = None
     rounds_activations: bool = False
     rounded_rows: dict[tuple[Source, Plane, int], dict[str, Source]] = field(default_factory=dict)
+    places: Mapping[Value, JoinedPart] = field(default_factory=dict)
+    laid: dict[Value, dict[FormKey, Laid]] = field(default_factory=dict)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -248,11 +268,11 @@ class Lowering:
             readings.append(output_encoding(value))
         return _common(readings)
 
-    def moved(self, node: Node) -> tuple[StoredValue, Encoding | None]:
-        """The input of a node that moves elements and changes none, in the form in which its result is read."""
-        value = node.inputs[0]
+    def moved(self, node: Node, index: int = 0) -> tuple[StoredValue, Encoding | None]:
+        """An input of a node that moves elements and changes none, in the form in which its result is read."""
+        value = node.inputs[index]
         assert value is not None
-        encoding = self._reading(node, 0)
+        encoding = self._reading(node, index)
         return self.form(value, encoding), encoding
 
     def _reading(self, node: Node, index: int) -> Encoding | None:
@@ -287,7 +307,7 @@ class Lowering:
         return operand
 
     def room(self, value: Value, encoding: Encoding | None, order: Order, stride: int = 0) -> StoredValue:
-        """New memory for a value in a form, with the halo that its readers want.
+        """Memory for a value in a form, with the halo that its readers want: where it will be joined, or its own.
 
         Args:
             value: what will lie there.
@@ -295,6 +315,52 @@ class Lowering:
             order: of its axes.
             stride: elements from a pixel to the next; 0 for whole vectors.
         """
+        again = (_grid(encoding), order) in self.forms.get(value, {})
+        laid = self._own(value, encoding, order, stride) if stride or again else self._laid(value, encoding, order)
+        return self.bind(value, encoding, order, *laid)
+
+    def begun(self, value: Value, encoding: Encoding | None) -> Order | None:
+        """The order in which parts of a value in a form have been computed already; None where none has."""
+        return next((order for grid, order in self.laid.get(value, {}) if grid == _grid(encoding)), None)
+
+    def joined_room(self, value: Value, order: Order) -> StoredValue | None:
+        """Memory for a value where it will be joined with others, in the codes of the result; None where it is not
+        read in other codes by the node that joins it, and by nobody else.
+        """
+        place = self.places.get(value)
+        if place is None or value.is_graph_output() or len(value.uses()) > 1 or len(place.inputs) > 1:
+            return None
+        encoding, read = self.wanted(place.whole), self.wanted(value)
+        if encoding is None or read is None or read.grid == encoding.grid:
+            return None
+        laid = self._part(value, place, encoding, order)
+        return None if laid is None else self.bind(value, encoding, order, *laid)
+
+    def _laid(self, value: Value, encoding: Encoding | None, order: Order) -> Laid:
+        """Where a value lies that has not been computed yet; the same as long as it is not."""
+        laid, key = self.laid.setdefault(value, {}), (_grid(encoding), order)
+        if key not in laid:
+            place = self.places.get(value)
+            alike = place is not None and all(
+                _grid(self._reading(place.node, index)) == _grid(encoding) for index in place.inputs
+            )
+            part = self._part(value, place, encoding, order) if place is not None and alike else None
+            laid[key] = part or self._own(value, encoding, order)
+        return laid[key]
+
+    def _part(self, value: Value, place: JoinedPart, encoding: Encoding | None, order: Order) -> Laid | None:
+        """The part of a result that a value is; None where the result lies otherwise."""
+        if order[-1] != place.axis or not place.holds(self.isa.lanes):
+            return None
+        if _grid(encoding) != _grid(self.wanted(place.whole)) or elements_of(value) != elements_of(place.whole):
+            return None
+        memory, plane = self._laid(place.whole, encoding, order)
+        wanted = self.halos.get(value, plane.halo) if order == channels_last(len(order)) else plane.halo
+        if plane.halo.around(wanted) != plane.halo:
+            return None
+        return Laid(memory, plane.part(place.first, shape_of(value)[place.axis]))
+
+    def _own(self, value: Value, encoding: Encoding | None, order: Order, stride: int = 0) -> Laid:
         codes = self.codes(value, encoding)
         plane = self.plane(value, order)
         plane = replace(
@@ -304,7 +370,7 @@ class Lowering:
         )
         fill = 0 if codes is None else codes.zero_point
         images = images_of(shape_of(value), order)
-        return self.bind(value, encoding, order, Buffer(plane, fill, value.name or "", images))
+        return Laid(Buffer(plane, fill, value.name or "", images), plane)
 
     def delivered_room(self, value: Value, order: Order) -> StoredValue:
         """Memory for floats: the caller's own, where nobody else reads them and no run says how many there are."""

@@ -16,7 +16,7 @@ from graphpress.backends.tvm.lowering.epilogue import REAL, Epilogue, OtherOpera
 from graphpress.backends.tvm.lowering.layout import Order
 from graphpress.backends.tvm.lowering.operators import affine_of, binary_of, function_of
 from graphpress.backends.tvm.lowering.spreading import spread_numbers, spread_operand
-from graphpress.backends.tvm.lowering.tables import code_table, lookup_start
+from graphpress.backends.tvm.lowering.tables import code_table, lookup_start, requantized
 from graphpress.backends.tvm.program import Source
 from graphpress.ir import Node
 from graphpress.ir.encoding import Encoding, read_encoding
@@ -69,16 +69,19 @@ def finish(
     for place, link in enumerate(links[:start]):
         after = _codes_behind(links[place + 1 :], grids[place + 1 :])
         _append(lowering, link, grids[place], after, order, epilogue)
+    joined = lowering.joined_room(value, order)
     if table is not None and (looked_up := grids[start]) is not None:
-        epilogue.look_up(looked_up, table)
+        epilogue.look_up(looked_up, table if joined is None else requantized(table, codes, joined.codes))
     else:
-        epilogue.end(codes)
+        if joined is not None and codes is not None:
+            epilogue.round(codes)
+        epilogue.end(codes if joined is None else joined.codes)
     done = [computed for link in links for computed in link.nodes]
     lowering.done.update(done)
     names = (node.name or "", *(computed.name or "" for computed in done))
     plane = lowering.plane(value, order)
     stride = plane.channels if leaves_no_gaps is not None and leaves_no_gaps(plane, epilogue.operands) else 0
-    return ChainEnd(lowering.room(value, encoding, order, stride), epilogue, names)
+    return ChainEnd(joined or lowering.room(value, encoding, order, stride), epilogue, names)
 
 
 def codes_behind(lowering: Lowering, node: Node) -> Codes | None:

@@ -17,6 +17,7 @@ from graphpress.backends.tvm.lowering.context import (
 from graphpress.backends.tvm.lowering.layout import images_of, natural, plane_of
 from graphpress.backends.tvm.lowering.open_axes import OpenSizeError, open_axes, open_node_error
 from graphpress.backends.tvm.lowering.open_nodes import check_open_axes
+from graphpress.backends.tvm.lowering.placement import placements
 from graphpress.backends.tvm.lowering.refusal import UnsupportedError, missing_result, refused
 from graphpress.backends.tvm.lowering.rules import RULES
 from graphpress.backends.tvm.lowering.rules.generic import lower_generic
@@ -57,6 +58,7 @@ def lower(
         named = ((value, batch_axes.get(value.name or "")) for value in values_of(model.graph))
         lowering.batch_axes = {value: axis for value, axis in named if axis is not None}
     lowering.program.sizes = sizes
+    lowering.places = {} if sizes else placements(model.graph)
     lowering.program.inputs = [_port(value) for value in model.graph.inputs]
     lowering.program.outputs = [_port(value) for value in model.graph.outputs]
     for value, port in zip(model.graph.inputs, lowering.program.inputs, strict=True):

@@ -71,6 +71,23 @@ def code_table(
     return table
 
 
+def requantized(table: np.ndarray, before: Codes | None, after: Codes | None) -> np.ndarray:
+    """A table whose codes are brought onto another grid, as a quantizer does.
+
+    Args:
+        table: uint8, bits of codes by bits of codes.
+        before: the grid of its codes.
+        after: that of the result.
+    """
+    assert before is not None
+    assert after is not None
+    codes = table.astype(np.int16) if before.low >= 0 else table.view(np.int8).astype(np.int16)
+    numbers = (codes - before.zero_point).astype(np.float32) * np.float32(before.scale)
+    result = np.rint(numbers / np.float32(after.scale)) + after.zero_point
+    bits: np.ndarray = np.clip(result, after.low, after.high).astype(np.int16).astype(np.uint8)
+    return bits
+
+
 class _ChainModel:
     """Writes links as an ONNX model."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT
 from graphpress.backends.tvm.kernels.packing import packed_weights
-from graphpress.backends.tvm.kernels.plane import Plane
+from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
 from graphpress.backends.tvm.kernels.product import Product, Tile
 from graphpress.backends.tvm.kernels.stages import Destination
 from graphpress.backends.tvm.kernels.window import TapWindow
@@ -48,11 +48,12 @@ def winograd_tile(source: Plane, result: Plane, window: TapWindow, isa: Isa) -> 
     whole = source.stride % isa.lanes == 0 and source.dtype == FLOAT
     if not whole or window.taps != (TAPS, TAPS) or window.strides != (1, 1) or window.dilations != (1, 1):
         return None
-    weights = source.channels * result.stride
+    inputs, outputs = (whole_vectors(plane.channels, isa.lanes) for plane in (source, result))
+    weights = source.channels * outputs
     costs: dict[int | None, float] = {None: TAPS**2 * weights * max(result.height * result.width, FETCH)}
     for m in BASES:
         grid = TileGrid(m, result.height, result.width)
-        changed = grid.tiles * (source.stride + result.stride)
+        changed = grid.tiles * (inputs + outputs)
         costs[m] = grid.side**2 * (weights * max(grid.tiles, FETCH) + changed * CHANGE)
     return min(costs, key=costs.__getitem__)
 
@@ -65,20 +66,21 @@ def emit_winograd(
     grid = TileGrid(m, store.plane.height, store.plane.width)
     change = WinogradInput(source.plane, grid, window.pads)
     back = WinogradOutput(store, grid, tuple(target.epilogue.stages))
-    product = Product(change.result, Destination(back.source), TapWindow(), Tile(1, 1, 1), rowwise=True)
+    changed, products = change.result(isa), back.source(isa)
+    product = Product(changed, Destination(products), TapWindow(), Tile(1, 1, 1), rowwise=True)
     product = lowering.chosen(rule_tile(product, isa, lowering.threads, source.images))
-    tiles, products = (Buffer(plane, images=source.images) for plane in (change.result, back.source))
+    tiles, sums = (Buffer(plane, images=source.images) for plane in (changed, products))
     weights = [packed_weights(product, kernel, isa) for kernel in transformed_weights(factors.kernel, m)]
-    zeros = np.zeros(store.plane.stride, np.float32)
+    zeros = np.zeros(products.stride, np.float32)
     biases = zeros.copy()
     biases[: factors.bias.size] = factors.bias
     operands = {"weights": Constant(np.concatenate(weights)), "bias": Constant(zeros)}
     lowering.emit(change, {"source": source.memory, "result": tiles}, target.nodes[:1], source.images)
-    lowering.emit(product, {"source": tiles, **operands, "result": products}, target.nodes[:1], source.images)
+    lowering.emit(product, {"source": tiles, **operands, "result": sums}, target.nodes[:1], source.images)
     lowering.emit(
         back,
         {
-            "source": products,
+            "source": sums,
             "bias": Constant(biases),
             **target.epilogue.operands,
             "result": target.operand.memory,

@@ -22,15 +22,11 @@ RANK = 4
 
 
 def _max_pool(node: Node, lowering: Lowering) -> None:
-    """In codes where what is read and what is wanted lie on one grid, else in floats."""
+    """In codes where it reads some, of which it makes none that were not there; else in floats."""
     result = node.outputs[0]
     if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
         raise refused(node, "the places of its results are read")
-    order = channels_last(len(shape_of(result)))
-    encoding, wanted = read_encoding(node, 0), lowering.wanted(result)
-    same = encoding is not None and wanted is not None and encoding.grid == wanted.grid
-    if not same and encoding is not None:
-        raise refused(node, "it reads codes of another grid than it writes")
+    order, encoding = channels_last(len(shape_of(result))), read_encoding(node, 0)
     source = lowering.read(node, 0, order)
     window = window_of(node, source.plane)
     target = lowering.room(result, encoding, order)

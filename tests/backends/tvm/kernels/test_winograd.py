@@ -44,7 +44,7 @@ def convolution_of(isa, m: int, size: tuple[int, int], pads: tuple[int, int], co
     grid = TileGrid(m, *size)
     change, back = WinogradInput(source, grid, pads), WinogradOutput(Destination(result), grid, stages)
     tile = Tile(1, 3, 2, row_groups=grid.side**2, prefetch=True)
-    product = Product(change.result, Destination(back.source), TapWindow(), tile, rowwise=True)
+    product = Product(change.result(isa), Destination(back.source(isa)), TapWindow(), tile, rowwise=True)
     return Convolution(change, product, back, window)
 
 
@@ -62,9 +62,9 @@ def test_gives_the_convolution(isa, compiled, m):
         bias = np.pad(rng.standard_normal(70), (0, result.stride - 70)).astype(np.float32)
         weights = np.concatenate([packed_weights(product, part, isa) for part in transformed_weights(kernel, m)])
 
-        room = Images.filled(change.result, IMAGES, 0).memory
+        room = Images.filled(change.result(isa), IMAGES, 0).memory
         tiles = library.run(change, IMAGES, room, source=data.memory)
-        room = Images.filled(back.source, IMAGES, 0).memory
+        room = Images.filled(back.source(isa), IMAGES, 0).memory
         zeros = np.zeros(result.stride, np.float32)
         products = library.run(product, IMAGES, room, source=tiles, weights=weights, bias=zeros)
         room = Images.filled(result, IMAGES, 5).memory

@@ -24,12 +24,6 @@ SCALARS = {
     for name, grid in GRIDS.items()
     for part, number, dtype in zip(("scale", "zero"), grid, (np.float32, np.uint8), strict=True)
 }
-CASES = {
-    "parts in two grids": "p, q = Split <axis=1, num_outputs=2> (f)",
-    "parts, and one that nobody reads": "p, q, r = Split <axis=1> (f, thirds)",
-    "turned, then parts": "t = Transpose <perm=[0,2,3,1]> (f) p, q = Split <axis=3, num_outputs=2> (t)",
-    "a value and a view of it": "p = Identity (f) q = Flatten (f)",
-}
 
 
 def pair(value: str, grid: str) -> str:
@@ -37,6 +31,15 @@ def pair(value: str, grid: str) -> str:
     return f"""{value}_codes = QuantizeLinear ({value}, {grid}_scale, {grid}_zero)
         {value}_numbers = DequantizeLinear ({value}_codes, {grid}_scale, {grid}_zero)
         y_{value} = Abs ({value}_numbers)"""
+
+
+CASES = {
+    "parts in two grids": "p, q = Split <axis=1, num_outputs=2> (f)",
+    "parts, and one that nobody reads": "p, q, r = Split <axis=1> (f, thirds)",
+    "turned, then parts": "t = Transpose <perm=[0,2,3,1]> (f) p, q = Split <axis=3, num_outputs=2> (t)",
+    "a value and a view of it": "p = Identity (f) q = Flatten (f)",
+    "a pool of codes": f"{pair('f', 'a')} p = Identity (f) q = MaxPool <kernel_shape=[2,2]> (f_numbers)",
+}
 
 
 @pytest.mark.parametrize("case", CASES)
