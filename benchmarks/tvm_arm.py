@@ -5,7 +5,7 @@
 For each processor the model is made by `optimize --backend tvm`: once without passes that change numbers, once in int8.
 Its library runs in qemu as that processor, which ends a program that uses a newer instruction; ONNX Runtime runs the
 model.onnx beside it. Differences are the largest of all outputs of some samples that nothing was calibrated on,
-relative to the largest output. Needs qemu-user-static, gcc-aarch64-linux-gnu and its binutils.
+relative to the largest number in any output. Needs qemu-user-static, gcc-aarch64-linux-gnu and its binutils.
 """
 
 from __future__ import annotations
@@ -113,9 +113,10 @@ def measured(runner: ServedModel, samples: list[dict[str, np.ndarray]]) -> Row:
     session, difference = Session("out/model.onnx"), 0.0
     for feed in samples:
         results = runner.run(feed)
-        for name, expected in session.run(feed).items():
-            scale = float(np.abs(expected).max()) or 1.0
-            difference = max(difference, float(np.abs(results[name] - expected).max()) / scale)
+        expected = session.run(feed)
+        largest = max(float(np.abs(array).max()) for array in expected.values()) or 1.0
+        moved = (float(np.abs(results[name] - array).max()) for name, array in expected.items())
+        difference = max(difference, max(moved) / largest)
     runner.stand_by()
     command = ["aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", "out/libmodel.so"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
