@@ -140,13 +140,22 @@ def test_a_goal_is_met_and_named_layers_say_why_they_stay(net, feeds, goal):
     assert f"{after.macs / before.macs:.1%}" in outcome.notes[0]
 
 
-@pytest.mark.parametrize("target", ["cpu", "jetson"])
-def test_a_speed_up_is_measured_here_and_modelled_elsewhere(target):
-    """A product that is memory-bound as it stands."""
-    model = model_of("(float[8,512] x) => (float[8,512] y) { y = MatMul(x, w) }", w=normal(512, 512))
-    _, outcome = apply(LowRank(speedup=1.5), model, target=load_target(target))
+PRODUCT = "(float[8,512] x) => (float[8,512] y) { y = MatMul(x, w) }"
+
+
+def test_a_speed_up_for_another_target_is_modelled():
+    model = model_of(PRODUCT, w=normal(512, 512))
+    changed, outcome = apply(LowRank(speedup=1.5), model, target=load_target("jetson"))
     assert outcome.changes == 1
-    assert any("measured after" in note or "not measured" in note for note in outcome.notes)
+    assert any("speedup" in note and "not measured" in note for note in outcome.notes)
+    assert model_cost(changed).macs < model_cost(model).macs / 1.5
+
+
+def test_a_speed_up_is_measured_here():
+    """Reached or not, which a busy machine decides, what was measured is said."""
+    _, outcome = apply(LowRank(speedup=1.5), model_of(PRODUCT, w=normal(512, 512)))
+    said = [*outcome.notes, *(refusal.why for refusal in outcome.refusals)]
+    assert any("measured" in text and "speedup" in text for text in said)
 
 
 def test_a_goal_out_of_reach_is_said(net, feeds):
