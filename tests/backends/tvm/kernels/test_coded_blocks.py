@@ -1,4 +1,4 @@
-"""Rows rounded to codes of eight bits, a scale for each block, against numpy."""
+"""Sums of rows that were rounded to eight bits, against numpy; ``test_packed_weights`` reads codes and scales, too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IMAGES = 2
 
 
 @pytest.mark.parametrize("vectors", [1, 3])
-def test_codes_scales_and_sums_equal_numpy(isa, compiled, vectors):
+def test_sums_of_codes_equal_numpy(isa, compiled, vectors):
     block = vectors * isa.lanes
     kernel = CodedBlocks(Plane(4 * block, 2, 3, 5 * block, Halo(1, 0, 0, 1)), block)
     source = Images.random(kernel.source, IMAGES, np.random.default_rng(0))

@@ -75,6 +75,7 @@ def test_products_of_floats(newest, tmp_path):
     assert_like_onnxruntime(model, feed, newest, tmp_path)
 
 
+@pytest.mark.floats
 def test_accuracy_level_four_rounds_activations_block_by_block(isa, tmp_path):
     model, feed = products(4)
     steps = lower(model, isa).steps
@@ -112,8 +113,7 @@ def test_inputs_in_an_order_of_their_own_are_refused(newest):
         lower(model, newest)
 
 
-@pytest.mark.parametrize("dtype", ["int4", "uint4", "uint8"])
-@pytest.mark.parametrize("with_zeros", [False, True])
+@pytest.mark.parametrize(("dtype", "with_zeros"), [("int4", False), ("uint4", True), ("uint8", False), ("uint8", True)])
 def test_rows_of_packed_tables(dtype, with_zeros, newest, tmp_path):
     rng, rows, width, block = np.random.default_rng(0), 9, 48, 16
     packed = dtype == "uint8"
