@@ -14,7 +14,7 @@ import numpy as np
 from graphpress.backends.tvm.c_names import comment, identifier, identifiers, string
 from graphpress.backends.tvm.codegen.extent import Extent, RunTimeSize, is_open
 from graphpress.backends.tvm.codegen.isa import Isa
-from graphpress.backends.tvm.kernels.kernel import Kernel, grid_of, sizes_of, slack_of, symbol
+from graphpress.backends.tvm.kernels.kernel import Kernel, grid_of, sizes_of, slack_of, symbol, title
 from graphpress.backends.tvm.plan import MemoryPlan, scratch_places
 from graphpress.backends.tvm.program import (
     Buffer,
@@ -123,7 +123,7 @@ class ModelCode:
         rows = {} if stripes is None else {result: number for number, result in enumerate(stripes.kept)}
         calls = [_call(step, replace(where, rows=rows), self.isa) for step in scheduled.steps]
         return {
-            "comment": comment(", ".join(scheduled.nodes)) or type(scheduled.steps[0].kernel).__name__,
+            "comment": comment(", ".join(scheduled.nodes)) or title(scheduled.steps[0].kernel),
             "calls": calls,
             "stages": [] if stripes is None else _stages(stripes),
             "tasks": scheduled.tasks(self.isa),

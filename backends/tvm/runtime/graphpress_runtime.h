@@ -28,7 +28,7 @@ typedef struct {
 /* Computes tasks [first, last) of a step. */
 typedef void (*graphpress_step_function)(const graphpress_instance *, int32_t first, int32_t last);
 
-/* The same of a stage of a step. rows: for each stage, where the first row of the first image of its result would lie. */
+/* The same of a stage of a step. rows: for each stage, where row 0 of the first image of its result would lie. */
 typedef void (*graphpress_stage_function)(const graphpress_instance *, uint8_t *const *rows, int32_t first,
                                           int32_t last);
 
@@ -37,15 +37,15 @@ typedef struct {
     graphpress_stage_function compute;
     int32_t height, rows, tasks; /* rows of its result, and of a tile of them; tasks of a tile */
     int32_t stride, before, span;
-    int32_t room;                            /* rows of its result that a thread keeps; 0 of the last stage */
-    size_t offset, row_bytes, image_bytes;   /* in the thread's scratch; from a row, an image, to the next */
+    int32_t room;                              /* rows of its result that a thread keeps; 0 of the last stage */
+    size_t offset, row_bytes, image_bytes;     /* in the thread's scratch; from a row, an image, to the next */
     size_t top_bytes, left_bytes, right_bytes; /* of the halo: above the first row, and of each row */
-    uint8_t fill;                            /* what every byte of the halo holds */
+    uint8_t fill;                              /* what every byte of the halo holds */
 } graphpress_stage;
 
 typedef struct {
-    graphpress_step_function compute; /* NULL where stages are computed */
-    int32_t tasks;                    /* of an image; of the largest, where sizes are open; where stages are computed, a task is a tile of the last */
+    graphpress_step_function compute; /* NULL where stages are computed: then a task is a tile of the last */
+    int32_t tasks;                    /* of an image; of the largest, where sizes are open */
     const graphpress_stage *stages;
     int32_t stage_count;
 } graphpress_step;
