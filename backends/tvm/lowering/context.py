@@ -288,7 +288,10 @@ class Lowering:
         """Of both factors of a product whose codes are multiplied; None where floats are.
 
         Both are activations that lie in codes, nothing is added, and the processor multiplies all bytes exactly.
+        Extents are known: integer kernels pack whole factors.
         """
+        if any(map(open_axes, (*node.inputs, *node.outputs))):
+            return None
         if self.isa.dot.largest_weight < LARGEST_FACTOR or len(node.inputs) > 2 or any(map(is_constant, node.inputs)):
             return None
         left, right = (encoding_behind_views(node, index) for index in (0, 1))

@@ -20,6 +20,7 @@ from graphpress.backends.tvm.lowering.open_axes import OpenSizeError
 from graphpress.backends.tvm.specialization import specialize
 from graphpress.errors import UsageError
 from graphpress.ir import clone
+from graphpress.ir.qdq import import_qdq
 from graphpress.manager.contract import Context
 from graphpress.manager.recipe import from_text
 from graphpress.models import build
@@ -139,6 +140,25 @@ def test_graphs_of_any_length(case, newest, tmp_path):
             for value in model.graph.inputs:
                 shape = [dim if isinstance(dim, int) else sizes[dim.value] for dim in value.shape]
                 feed[value.name] = RNG.standard_normal(shape).astype(value.dtype.numpy())
+            assert_alike(library.run(feed), session.run(feed))
+
+
+CODED = """(float[N, S, 8] x) => (float[N, S, T] y) {
+    q = QuantizeLinear(x, scale, zero) d = DequantizeLinear(q, scale, zero)
+    t = Transpose<perm = [0, 2, 1]>(d) s = MatMul(d, t)
+    r = QuantizeLinear(s, wide, zero) y = DequantizeLinear(r, wide, zero)
+}"""
+
+
+def test_activations_in_codes_are_multiplied_at_any_length(newest, tmp_path):
+    numbers = {"scale": np.array(0.02, np.float32), "wide": np.array(0.1, np.float32), "zero": np.array(120, np.uint8)}
+    model = graph(CODED, **numbers)
+    annotated = clone(model)
+    import_qdq(annotated)
+    session = Session(model)
+    with compiled(annotated, newest, tmp_path, {"x": ShapeRange(*[(1, n, 8) for n in (1, 4, 30)])}) as library:
+        for length in (1, 7, 30):
+            feed = {"x": RNG.standard_normal((2, length, 8)).astype(np.float32)}
             assert_alike(library.run(feed), session.run(feed))
 
 
