@@ -62,7 +62,7 @@ def model_file(tmp_path_factory):
 @pytest.fixture
 def command_line(tmp_path):
     def call(*words, site):
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(one) for one in site)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, site), os.environ["PYTHONPATH"]])}
         return subprocess.run(
             [sys.executable, "-m", "graphpress", *map(str, words)],
             env=environment,
