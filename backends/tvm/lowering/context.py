@@ -27,6 +27,7 @@ from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.layout import Order, channels_last, images_of, natural, plane_of, view_of
 from graphpress.backends.tvm.lowering.open_axes import OpenSizeError, open_axes
 from graphpress.backends.tvm.lowering.placement import JoinedPart
+from graphpress.backends.tvm.lowering.refusal import shape_error
 from graphpress.backends.tvm.program import Buffer, CallerTensor, Constant, Program, Source, Step
 from graphpress.errors import ModelError
 from graphpress.ir import DataType, Value, constant, is_constant, is_standard, label, static_shape
@@ -442,7 +443,7 @@ def shape_of(value: Value) -> tuple[int, ...]:
     """
     shape = static_shape(value)
     if shape is None:
-        raise ModelError("has no fixed shape", where=f"value {label(value)}", fix="give all inputs fixed shapes")
+        raise shape_error(value)
     if 0 in shape:
         raise ModelError(f"has no elements: {shape}", where=f"value {label(value)}", fix="use --backend onnxruntime")
     extents = open_axes(value)
