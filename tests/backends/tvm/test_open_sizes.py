@@ -151,7 +151,8 @@ CODED = """(float[N, S, 8] x) => (float[N, S, T] y) {
 
 
 def test_activations_in_codes_are_multiplied_at_any_length(newest, tmp_path):
-    numbers = {"scale": np.array(0.02, np.float32), "wide": np.array(0.1, np.float32), "zero": np.array(120, np.uint8)}
+    halves = {"scale": np.array(1 / 64, np.float32), "wide": np.array(1 / 8, np.float32)}  # sums in floats are exact
+    numbers = {**halves, "zero": np.array(120, np.uint8)}
     model = graph(CODED, **numbers)
     annotated = clone(model)
     import_qdq(annotated)
