@@ -111,7 +111,7 @@ def optimize(
         exclude: nodes whose name matches this regular expression stay as they are in lossy passes.
         input_shape: ``NAME=1x3x224x224`` each, to fix open dimensions.
         input_range: ``NAME=1x3x224x224:8x3x224x224:16x3x224x224`` each: minimum, optimum and maximum shape of an input
-            with open dimensions, for compilers that tune for them.
+            with open dimensions, for compilers that tune for them, or make room for the largest.
         threads: threads of the runtime; None for all cores.
         tuning: how kernels are chosen by a backend that generates them: by ``rules``, or by measuring, ``quick`` or
             ``deep``.
