@@ -9,13 +9,15 @@ up, so the knapsack is exact.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from graphpress.allocation import Goal, Item, knapsack
 from graphpress.ir import Node, Refusal, label
 from graphpress.passes.lowrank._chain import ChainCost
 from graphpress.passes.lowrank._errors import RankChoice
 from graphpress.passes.lowrank._sensitivity import DamageCurve
+
+NOT_CHEAPER = "no such rank makes it cheaper"
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,15 @@ class LayerChoices:
 
     Args:
         whole: what it costs as it is.
-        choices: each costs less.
+        choices: in place of it.
         curve: what its errors do to the model, in one unit for all layers.
+        why: the reason for which it stays whole where there are no choices.
     """
 
     whole: ChainCost
     choices: Sequence[RankChoice]
-    curve: DamageCurve
+    curve: DamageCurve = field(default_factory=DamageCurve)
+    why: str = NOT_CHEAPER
 
     def item(self, resource: str) -> Item[RankChoice | None]:
         """For the knapsack; None is to leave it whole."""
@@ -53,10 +57,10 @@ def allocate(
     Returns:
         The choices, and why the goal is not met where it is not.
     """
-    items = {label(node): layer.item(goal.resource) for node, layer in layers.items()}
+    items = {label(node.outputs[0]): layer.item(goal.resource) for node, layer in layers.items()}
     rest = whole - sum(item.costs[goal.resource][0] for item in items.values())
     best = knapsack(items, {goal.resource: max(goal.limit(whole) - rest, 0.0)})
-    chosen = {node: choice for node in layers if (choice := best.choices[label(node)]) is not None}
+    chosen = {node: choice for node in layers if (choice := best.choices[label(node.outputs[0])]) is not None}
     if best.met and goal.limit(whole) >= rest:
         return chosen, None
     reached = goal.describe((rest + best.costs[goal.resource]) / max(whole, 1e-300))

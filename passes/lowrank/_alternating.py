@@ -6,7 +6,8 @@ B by Cholesky of Tᵀ C T, then each aₖ by a few conjugate-gradient steps on i
 
     J* (C · J a · B Bᵀ) = J* (C W Bᵀ)         J a = T with aₖ = a;  J* its adjoint, both an ``einsum``
 
-which never raise the error: they start from the present factor. C is never factored. A ridge holds the factors small.
+which never raise the error: they start from the present factor. C is never factored. Few rounds are what keeps terms
+from growing against each other (degeneracy); a round that does not lower the error is the last.
 """
 
 from __future__ import annotations

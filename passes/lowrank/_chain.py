@@ -26,8 +26,9 @@ class ChainCost:
     seconds: float = 0.0
 
     def saves(self, whole: ChainCost) -> bool:
-        """Whether it needs less of either and more of none."""
-        return self.parameters <= whole.parameters and self.macs <= whole.macs and self != whole
+        """Whether it has fewer parameters or multiply-accumulates, and more of neither."""
+        ours, theirs = (self.parameters, self.macs), (whole.parameters, whole.macs)
+        return all(mine <= other for mine, other in zip(ours, theirs, strict=True)) and ours != theirs
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from graphpress.analysis.linear import LinearOp, parameters_of
+from graphpress.analysis.linear import LinearOp, LinearParameters, parameters_of
 from graphpress.analysis.linear.bias import takes_shift
-from graphpress.analysis.linear.rows import result_rows, rows_of
+from graphpress.analysis.linear.rows import result_rows, rows_of, samples_of
 from graphpress.ir import Editor, Model, Node, Refusal, clone, label
 from graphpress.manager.contract import Context
 from graphpress.observation import LayerPiece, LayerWalk, Moments, Pieces, Wanted, waves_of
@@ -28,7 +28,7 @@ from graphpress.passes.lowrank._layer import LayerProblem
 from graphpress.passes.lowrank._problems import problem_of
 from graphpress.passes.lowrank._write import write_chain
 
-RIDGE = 1e-2
+PULL = 1e-2
 """How far W* is pulled towards the layer's own weights, as a share of the mean variance of its input."""
 NOT_FINITE = "it reads or computes infinite or undefined values"
 
@@ -38,7 +38,8 @@ class Decomposition:
     """What was done.
 
     Args:
-        errors: of each decomposed layer's output, relative to its energy, with the inputs that it has now.
+        errors: share of the variance of each decomposed layer's output that is lost, with the inputs that it has now;
+            without data, of its weights' energy.
         refusals: layers that stayed whole after all.
         rows: the least number of rows for a feature that a layer's covariance rests on; infinite without data.
     """
@@ -64,7 +65,7 @@ def decompose_layers(
         context: threads and progress.
         positions: rows that are looked at in each sample.
     """
-    writer = _Writer(Editor(model), chosen, Decomposition({}, []))
+    writer = _Writer(Editor(model), chosen)
     if data is None:
         for node, (op, *_) in chosen.items():
             writer.write(node, problem_of(op, None))
@@ -74,7 +75,7 @@ def decompose_layers(
     return writer.done
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Layer:
     """What a layer reads and should compute."""
 
@@ -82,6 +83,7 @@ class _Layer:
     positions: int
     hand_over: Callable[[LinearOp, Moments], None]
     seen: Moments = field(default_factory=Moments)
+    samples: int = 0
 
     @property
     def wants(self) -> Wanted:
@@ -89,21 +91,25 @@ class _Layer:
 
     def see(self, piece: LayerPiece) -> None:
         data, result = piece.inputs[label(self.op.data)], piece.reference[label(self.op.result)]
-        for some, target, sampling in pieces_of(self.op, data, result, self.positions, self.seen.count):
+        for part, target, sampling in pieces_of(self.op, data, result, self.positions, self.samples):
             assert target is not None
-            self.seen.add(rows_of(self.op, some, sampling), result_rows(self.op, target, sampling))
+            self.seen.add(rows_of(self.op, part, sampling), result_rows(self.op, target, sampling))
+        self.samples += samples_of(self.op, data)
 
     def finish(self) -> None:
         self.hand_over(self.op, self.seen)
 
 
-@dataclass(frozen=True)
 class _Writer:
-    """Turns layers into chains."""
+    """Turns layers into chains.
 
-    edit: Editor
-    chosen: Mapping[Node, tuple[LinearOp, Form, Ranks]]
-    done: Decomposition
+    Args:
+        edit: of the model.
+        chosen: what becomes of each.
+    """
+
+    def __init__(self, edit: Editor, chosen: Mapping[Node, tuple[LinearOp, Form, Ranks]]) -> None:
+        self._edit, self._chosen, self.done = edit, chosen, Decomposition({}, [])
 
     def finish(self, op: LinearOp, seen: Moments) -> None:
         """Decompose a layer that saw all of the data."""
@@ -111,14 +117,31 @@ class _Writer:
             self.done.refusals.append(Refusal.at(op.node, NOT_FINITE))
             return
         self.done.rows = min(self.done.rows, seen.count / op.matrix_shape[1])
-        aim = fit(Summary.of(seen), parameters_of(op), RIDGE, moves_bias=takes_shift(op)) or parameters_of(op)
-        self.write(op.node, replace(problem_of(op, seen), matrix=aim.matrix), aim.bias)
+        summary, present = Summary.of(seen), parameters_of(op)
+        aim = fit(summary, present, PULL, moves_bias=takes_shift(op)) or present
+        problem = replace(problem_of(op, seen), matrix=aim.matrix)
+        matrix, shift = self.write(op.node, problem, aim.bias)
+        bias = present.bias if shift is None else aim.bias + shift
+        variance = max(float(summary.variance.sum()), np.finfo(float).tiny)
+        self.done.errors[op.node] = float(summary.error(LinearParameters(matrix, bias)).sum()) / variance
 
-    def write(self, node: Node, problem: LayerProblem, bias: np.ndarray | None = None) -> None:
-        """Write the chain of a layer, with this bias and what it takes on; None for the layer's own."""
-        op, form, ranks = self.chosen[node]
+    def write(
+        self, node: Node, problem: LayerProblem, bias: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Write the chain of a layer.
+
+        Args:
+            node: of the layer.
+            problem: what is decomposed.
+            bias: that goes with the problem's matrix.
+
+        Returns:
+            The matrix that the chain multiplies by, and what the bias took on; None where that stays.
+        """
+        op, form, ranks = self._chosen[node]
         factors = decompose(form, problem, ranks)
         matrix = form.matrix(factors, problem)
         shift = problem.shift(matrix)
         self.done.errors[node] = problem.error(matrix)
-        write_chain(self.edit, op, form.stages(factors, problem), None if shift is None else bias + shift)
+        write_chain(self._edit, op, form.stages(factors, problem), None if shift is None else bias + shift)
+        return matrix, shift

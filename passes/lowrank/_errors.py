@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphpress.passes.lowrank._alternating import decompose
 from graphpress.passes.lowrank._chain import ChainCost
@@ -11,7 +11,7 @@ from graphpress.passes.lowrank._form import Form, Ranks
 from graphpress.passes.lowrank._layer import LayerProblem
 from graphpress.passes.lowrank._layers import DecomposableLayer
 
-SWEEPS = 2
+JUDGING_SWEEPS = 2
 """Rounds of the alternation for a choice that is only judged."""
 FRACTIONS = tuple(step / 12 for step in range(1, 12))
 """Of the full ranks: the choices of a form."""
@@ -24,7 +24,7 @@ class RankChoice:
     Args:
         form: by name.
         ranks: of the form.
-        error: relative error of the layer's output.
+        error: of the layer's output, relative to its variance; of no meaning where nobody asked for it.
         cost: of the chain.
     """
 
@@ -48,14 +48,23 @@ def choices(layer: DecomposableLayer, problem: LayerProblem, forms: Iterable[For
 
 def choice_at(layer: DecomposableLayer, problem: LayerProblem, form: Form, ranks: Ranks) -> RankChoice | None:
     """A choice, or None where it costs no less than the layer."""
-    cost = layer.places.cost(form.outline(problem, ranks))
+    cost = cost_at(layer, problem, form, ranks)
     return RankChoice(form.name, ranks, error_at(problem, form, ranks), cost) if cost.saves(layer.whole) else None
+
+
+def cost_at(layer: DecomposableLayer, problem: LayerProblem, form: Form, ranks: Ranks) -> ChainCost:
+    """What the chain costs, with the bias that it gets where the layer has none."""
+    cost, op = layer.places.cost(form.outline(problem, ranks)), layer.op
+    gets_bias = problem.mean is not None and op.bias_index is not None and op.bias is None
+    return replace(cost, parameters=cost.parameters + op.channels_out) if gets_bias else cost
 
 
 def error_at(problem: LayerProblem, form: Form, ranks: Ranks) -> float:
     """The relative error at these ranks, up to what more rounds would gain."""
     known = form.known_error(problem, ranks)
-    return problem.error(form.matrix(decompose(form, problem, ranks, SWEEPS), problem)) if known is None else known
+    return (
+        problem.error(form.matrix(decompose(form, problem, ranks, JUDGING_SWEEPS), problem)) if known is None else known
+    )
 
 
 def efficient(options: Iterable[RankChoice], most: int) -> list[RankChoice]:

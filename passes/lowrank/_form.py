@@ -4,7 +4,7 @@ The weight of a form is a product of two matrices, block by block,
 
     Ŵ = T(a₁, …, aₙ) · B        T ``[features, q]`` linear in each aₖ by itself,   B ``[q, outputs]``
 
-so that one alternating least squares (``alternating``) serves all forms. A form says how T is made of its factors, as
+so that one alternating least squares (``_alternating``) serves all forms. A form says how T is made of its factors, as
 an ``einsum``, where it starts, and which layers its factors become.
 """
 
@@ -19,8 +19,7 @@ import numpy as np
 
 from graphpress.passes.lowrank._layer import LayerProblem
 
-_FILL = 0.01
-"""Neither zero nor denormal, which kernels may treat in another time."""
+_FILL = 0.01  # neither zero nor denormal, which kernels may treat in another time
 
 Ranks = tuple[int, ...]
 """The inner sizes of a form, one for each cut."""
@@ -93,7 +92,7 @@ class Form(ABC):
 
     @abstractmethod
     def start(self, problem: LayerProblem, ranks: Ranks) -> LayerFactors:
-        """LayerFactors to begin with: good in the norm of the weights, and exact at full ranks."""
+        """Factors to begin with: good in the norm of the weights, and exact at full ranks."""
 
     @abstractmethod
     def stages(self, factors: LayerFactors, problem: LayerProblem) -> list[ChainStage]:

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-RIDGE = 1e-4
+LEAST_VARIANCE = 1e-4
 """Share of the mean variance that every direction is taken to vary by at least: samples do not show all of them."""
 
 
@@ -55,7 +55,17 @@ class LayerProblem:
 
     @cached_property
     def principal_outputs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Eigenvalues of Wᵀ C W, decreasing, ``[blocks, outputs]``, and eigenvectors ``[blocks, outputs, outputs]``."""
+        """Eigenvalues of Wᵀ C W that are not zero, decreasing, and their eigenvectors in columns.
+
+        Returns:
+            ``[blocks, k]`` and ``[blocks, outputs, k]``, k being the smaller side of the matrix.
+        """
+        if self.matrix.shape[1] < self.matrix.shape[2]:  # of a head with many classes WᵀCW would be enormous
+            root = self.matrix
+            if self.covariance is not None:
+                root = np.linalg.cholesky(self.covariance).swapaxes(1, 2) @ root
+            singular, right = np.linalg.svd(root, full_matrices=False)[1:]
+            return singular**2, right.swapaxes(1, 2)
         spread = self.matrix.swapaxes(1, 2) @ self.weighed(self.matrix)
         values, vectors = np.linalg.eigh((spread + spread.swapaxes(1, 2)) / 2)
         return np.maximum(values[:, ::-1], 0.0), vectors[:, :, ::-1]
@@ -74,8 +84,8 @@ class LayerProblem:
 
 
 def regularized(covariance: np.ndarray) -> np.ndarray:
-    """A covariance of samples with ``RIDGE`` of its mean variance added to all directions, mean variance 1."""
+    """A covariance of samples with ``LEAST_VARIANCE`` of its mean variance added to all directions, mean variance 1."""
     features = covariance.shape[-1]
     scale = np.einsum("bff->b", covariance) / features
     scale = np.where(scale > 0, scale, 1.0)[:, None, None]
-    return covariance / scale + RIDGE * np.eye(features)
+    return covariance / scale + LEAST_VARIANCE * np.eye(features)

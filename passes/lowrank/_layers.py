@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from graphpress.analysis.linear import LinearOp, changeable_linear_op
-from graphpress.ir import Dims, Model, Node, Refusal, only_reader
+import numpy as np
+
+from graphpress.analysis.linear import LinearOp, changeable_linear_op, linear_op_of
+from graphpress.ir import Dims, Model, Node, Refusal, graphs, label
 from graphpress.ir.encoding import read_encoding
 from graphpress.ir.sparsity import sparsity_of
 from graphpress.passes.lowrank._chain import ChainCost, Places
+from graphpress.passes.lowrank._write import is_factor
 
 MIN_SIZE = 2
 """A block with fewer inputs or outputs is of rank one as it is."""
@@ -30,11 +34,8 @@ class DecomposableLayer:
     @property
     def whole(self) -> ChainCost:
         """What it costs as it is."""
-        parameters = self.op.matrix_shape[0] * self.op.matrix_shape[1] * self.op.matrix_shape[2]
-        positions = self.places.rows
-        for size in self.places.written:
-            positions *= size
-        return ChainCost(parameters, parameters * positions)
+        parameters = math.prod(self.op.matrix_shape)
+        return ChainCost(parameters, parameters * self.places.rows * math.prod(self.places.written))
 
 
 def candidates(
@@ -46,15 +47,33 @@ def candidates(
         op = changeable_linear_op(node)
         if op is None:
             continue
-        refusal = op if isinstance(op, Refusal) else left_alone(node) or _unfit(op)
-        places = None if isinstance(op, Refusal) else Places.of(op, shapes)
-        if refusal is not None:
-            refusals.append(refusal)
-        elif places is None:
-            refusals.append(Refusal.at(node, "its shapes are not known", "give --input-shape"))
-        elif isinstance(op, LinearOp):
-            fit[node] = DecomposableLayer(op, places)
-    return fit, refusals
+        layer = op if isinstance(op, Refusal) else left_alone(node) or _unfit(op) or _placed(op, shapes)
+        if isinstance(layer, Refusal):
+            refusals.append(layer)
+        else:
+            fit[node] = layer
+    return fit, refusals + _inside(model)
+
+
+def _placed(op: LinearOp, shapes: Mapping[str, Dims]) -> DecomposableLayer | Refusal:
+    """The layer with the places of its kernel."""
+    places = Places.of(op, shapes)
+    if places is None:
+        return Refusal.at(op.node, "its shapes are not known", "give --input-shape")
+    if len(op.weight_shape) > 2 and len(shapes[label(op.data)]) == 1:
+        return Refusal.at(op.node, "it multiplies a vector by a stack of matrices", "give the vector a row axis")
+    return DecomposableLayer(op, places)
+
+
+def _inside(model: Model) -> list[Refusal]:
+    """Why layers of subgraphs and functions stay whole."""
+    inner = (graph for graph in graphs(model) if graph is not model.graph)
+    return [
+        Refusal.at(node, "it is inside of a subgraph or function", "inline that first")
+        for graph in inner
+        for node in graph
+        if linear_op_of(node) is not None
+    ]
 
 
 def _unfit(op: LinearOp) -> Refusal | None:
@@ -63,7 +82,7 @@ def _unfit(op: LinearOp) -> Refusal | None:
         return Refusal.at(
             node, "a transposed convolution spreads its input, which no chain here does", "leave it whole"
         )
-    if op.groups > 1 and min(inputs, outputs) < MIN_SIZE:
+    if op.groups > 1 and inputs < MIN_SIZE:
         return Refusal.at(node, "a depthwise convolution has nothing between its channels to decompose")
     if min(inputs, outputs) < MIN_SIZE:
         return Refusal.at(node, "with a single input or output it is of rank one as it is")
@@ -71,33 +90,8 @@ def _unfit(op: LinearOp) -> Refusal | None:
         return Refusal.at(node, "its weight is quantized already", "decompose before quantizing")
     if sparsity_of(op.weight) is not None:
         return Refusal.at(node, "its weight is sparse, which factors are not", "decompose before sparsifying")
-    if is_factor(op):
-        return Refusal.at(node, "it is a factor of a decomposed layer already")
+    if is_factor(node):
+        return Refusal.at(node, "it is a factor of a decomposed layer already", "decompose the model as it was before")
+    if not np.isfinite(op.stored_weight()).all():
+        return Refusal.at(node, "its weight holds infinite or undefined values", "repair the weight")
     return None
-
-
-def is_factor(op: LinearOp) -> bool:
-    """Whether nothing stands between this layer and another one, so that the two multiply to one layer."""
-    return _follows(op) or any(
-        isinstance(other := changeable_linear_op(use.node), LinearOp)
-        and use.idx == 0
-        and only_reader(op.result, use.node)
-        and op.bias is None
-        and _same_kind(op, other)
-        for use in op.result.uses()
-    )
-
-
-def _follows(op: LinearOp) -> bool:
-    maker = op.data.producer()
-    before = None if maker is None else changeable_linear_op(maker)
-    return (
-        isinstance(before, LinearOp)
-        and before.bias is None
-        and only_reader(before.result, op.node)
-        and _same_kind(before, op)
-    )
-
-
-def _same_kind(first: LinearOp, second: LinearOp) -> bool:
-    return first.is_convolution == second.is_convolution

@@ -7,6 +7,7 @@ ranks     by layer a share of the full ranks, or what its weight has above noise
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,8 +16,9 @@ from graphpress.analysis.cost import ModelCost
 from graphpress.ir import Dims, Model, Node, Refusal
 from graphpress.manager.contract import Context
 from graphpress.observation import Pieces
-from graphpress.passes.lowrank._allocate import LayerChoices, allocate, cheapest_within
-from graphpress.passes.lowrank._errors import RankChoice, choice_at, choices, rank_at
+from graphpress.passes.lowrank._allocate import NOT_CHEAPER, LayerChoices, allocate, cheapest_within
+from graphpress.passes.lowrank._decompose import NOT_FINITE
+from graphpress.passes.lowrank._errors import RankChoice, choices, cost_at, rank_at
 from graphpress.passes.lowrank._form import Form, Ranks
 from graphpress.passes.lowrank._forms import fitting
 from graphpress.passes.lowrank._layer import LayerProblem
@@ -26,9 +28,10 @@ from graphpress.passes.lowrank._sensitivity import LayerSensitivity
 from graphpress.passes.lowrank._speed import SpeedPlanner
 from graphpress.passes.lowrank._vbmf import bayesian_rank
 
-NOT_CHEAPER = "no such rank makes it cheaper"
 NOT_CHOSEN = "other layers save as much at less damage"
 NOT_FASTER = "as a chain it is no faster, or other layers save as much at less damage"
+NOT_TIMED = "it was not timed: only layers of 32-bit floats are"
+NOT_MEASURED = "what errors in a layer do to the model was not measured ({}): all layers count alike"
 
 
 @dataclass
@@ -72,17 +75,25 @@ class RankPlanner:
 
     def of_goal(self, goal: Goal, cost: ModelCost) -> RankPlan:
         """The least damage within a goal for the whole model."""
-        survey = self._survey(cost)
+        sensitivity = LayerSensitivity.of(self.model, cost.macs, len(self.layers), self.context)
+        notes = [] if sensitivity.missing is None else [NOT_MEASURED.format(sensitivity.missing)]
+        survey = self._survey(sensitivity)
         if goal.kind == "speedup":
-            best, missing, note = SpeedPlanner(self.model, survey, self.shapes, self.context).choose(goal)
-            return RankPlan(best, missing + _whole(survey, best, NOT_FASTER), [note])
+            return self._of_speedup(goal, survey, notes)
         best, shortfall = allocate(survey, goal, float(getattr(cost, goal.resource)))
         missing = [] if shortfall is None else [shortfall]
-        return RankPlan(best, missing + _whole(survey, best, NOT_CHOSEN))
+        return RankPlan(best, missing + _whole(survey, best, NOT_CHOSEN), notes)
 
-    def of_energy(self, share: float, cost: ModelCost) -> RankPlan:
-        """By layer the cheapest choice that keeps this share of the variance of its output."""
-        survey = self._survey(cost)
+    def _of_speedup(self, goal: Goal, survey: Mapping[Node, LayerChoices], notes: list[str]) -> RankPlan:
+        speed = SpeedPlanner(self.model, survey, self.shapes, self.context)
+        best, missing, note = speed.choose(goal)
+        timed = {node: layer for node, layer in survey.items() if speed.can_be_timed(node)}
+        untimed = [Refusal.at(node, NOT_TIMED, "convert it behind lowrank") for node in survey if node not in timed]
+        return RankPlan(best, missing + untimed + _whole(timed, best, NOT_FASTER), [*notes, note])
+
+    def of_energy(self, share: float) -> RankPlan:
+        """By layer the cheapest choice that keeps this share of the variance of its output, in the whole model."""
+        survey = self._survey(LayerSensitivity(self.model, None))
         best = cheapest_within(survey, 1 - share)
         return RankPlan(best, _whole(survey, best, f"no cheaper rank keeps {share:.1%} of the variance of its output"))
 
@@ -107,30 +118,32 @@ class RankPlanner:
         for node, layer in self.layers.items():
             problem = problem_of(layer.op, None)
             form = fitting(self.forms, problem.kernel)[0]
-            choice = choice_at(layer, problem, form, ranks(form, problem))
-            if choice is None:
-                plan.refusals.append(Refusal.at(node, NOT_CHEAPER, "ask for less"))
+            wanted = ranks(form, problem)
+            cost = cost_at(layer, problem, form, wanted)
+            if cost.saves(layer.whole):
+                plan.chosen[node] = RankChoice(form.name, wanted, math.nan, cost)
             else:
-                plan.chosen[node] = choice
+                plan.refusals.append(Refusal.at(node, NOT_CHEAPER, "ask for less"))
         return plan
 
-    def _survey(self, cost: ModelCost) -> dict[Node, LayerChoices]:
+    def _survey(self, sensitivity: LayerSensitivity) -> dict[Node, LayerChoices]:
         """What each layer may become, and what an error of it does."""
         ops = [layer.op for layer in self.layers.values()]
-        sensitivity = LayerSensitivity.of(self.model, cost.macs, len(ops), self.context)
         judged = problems(self.model, ops, self.data, self.context, self.positions)
         return {
             op.node: self._choices(self.layers[op.node], problem, sensitivity)
             for op, problem in self.context.progress.track(judged, "judging ranks", len(ops))
         }
 
-    def _choices(self, layer: DecomposableLayer, problem: LayerProblem, sensitivity: LayerSensitivity) -> LayerChoices:
+    def _choices(
+        self, layer: DecomposableLayer, problem: LayerProblem | None, sensitivity: LayerSensitivity
+    ) -> LayerChoices:
+        if problem is None:
+            return LayerChoices(layer.whole, (), why=NOT_FINITE)
         options = choices(layer, problem, fitting(self.forms, problem.kernel), self.multiple)
         return LayerChoices(layer.whole, options, sensitivity.curve(layer.op, problem, options))
 
 
 def _whole(survey: Mapping[Node, LayerChoices], best: Mapping[Node, RankChoice], why: str) -> list[Refusal]:
     """Why layers stay whole."""
-    return [
-        Refusal.at(node, why if layer.choices else NOT_CHEAPER) for node, layer in survey.items() if node not in best
-    ]
+    return [Refusal.at(node, why if layer.choices else layer.why) for node, layer in survey.items() if node not in best]

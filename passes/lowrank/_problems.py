@@ -16,15 +16,17 @@ from graphpress.passes.lowrank._layer import LayerProblem, regularized
 
 def problems(
     model: Model, ops: Iterable[LinearOp], data: Pieces | None, context: Context, positions: int
-) -> Iterator[tuple[LinearOp, LayerProblem]]:
-    """Layer by layer its problem in the data's norm, or in that of its weights where there is no data.
+) -> Iterator[tuple[LinearOp, LayerProblem | None]]:
+    """Layer by layer its problem in the data's norm, or in that of its weights where there is no data; None where it
+    reads infinite or undefined values.
 
     Few Gram matrices are held at a time; the data is read as often as that takes.
     """
     for some in in_portions(ops, GRAM_BUDGET):
         moments = _observed(model, some, data, context, positions) if data is not None else {}
         for op in some:
-            yield op, problem_of(op, moments.pop(label(op.result), None))
+            seen = moments.pop(label(op.result), None)
+            yield op, problem_of(op, seen) if seen is None or seen.is_finite else None
 
 
 def problem_of(op: LinearOp, seen: Moments | None) -> LayerProblem:

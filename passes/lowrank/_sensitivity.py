@@ -13,7 +13,7 @@ from graphpress.evaluation.sensitivity import SAMPLES, DamageMeasure
 from graphpress.ir import Editor, Model, Node, clone, label
 from graphpress.manager.contract import Context
 from graphpress.passes.lowrank._alternating import decompose
-from graphpress.passes.lowrank._errors import SWEEPS, RankChoice
+from graphpress.passes.lowrank._errors import JUDGING_SWEEPS, RankChoice
 from graphpress.passes.lowrank._form import ChainStage
 from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._layer import LayerProblem
@@ -21,7 +21,7 @@ from graphpress.passes.lowrank._write import write_chain
 
 PROBE_ERRORS = (0.05, 0.25)
 """The choices whose errors are nearest to these are measured: large enough to be seen, and as allocations take them."""
-MAX_MACS = 1e14
+MAX_MACS = 1e15
 """Multiply-accumulates up to which measuring all layers is worth it."""
 
 _STEEPEST = 3.0
@@ -61,10 +61,12 @@ class LayerSensitivity:
     Args:
         model: not changed.
         measure: of damage from this model; None to take all layers for alike.
+        missing: why there is no measure, a clause.
     """
 
     model: Model
     measure: DamageMeasure | None
+    missing: str | None = None
 
     @staticmethod
     def of(model: Model, macs: int, layers: int, context: Context) -> LayerSensitivity:
@@ -76,8 +78,11 @@ class LayerSensitivity:
             layers: how many will be measured.
             context: of the pass.
         """
-        fast = macs * SAMPLES * layers * len(PROBE_ERRORS) <= MAX_MACS
-        return LayerSensitivity(model, context.evaluation.damage(model) if context.evaluation and fast else None)
+        if context.evaluation is None:
+            return LayerSensitivity(model, None, "there is no data")
+        if macs * SAMPLES * layers * len(PROBE_ERRORS) > MAX_MACS:
+            return LayerSensitivity(model, None, "it would take too long")
+        return LayerSensitivity(model, context.evaluation.damage(model))
 
     def curve(self, op: LinearOp, problem: LayerProblem, choices: Sequence[RankChoice]) -> DamageCurve:
         """What errors in this layer do."""
@@ -89,7 +94,7 @@ class LayerSensitivity:
     def _damage(self, op: LinearOp, problem: LayerProblem, choice: RankChoice) -> float:
         assert self.measure is not None
         form = FORMS[choice.form]
-        factors = decompose(form, problem, choice.ranks, SWEEPS)
+        factors = decompose(form, problem, choice.ranks, JUDGING_SWEEPS)
         shift, bias = problem.shift(form.matrix(factors, problem)), op.bias_rows()
         chain = LayerChain(op, form.stages(factors, problem), None if shift is None or bias is None else bias + shift)
         return self.measure.damage(with_chains(self.model, {op.node: chain}))
@@ -117,8 +122,8 @@ class LayerChain:
 def with_chains(model: Model, chains: Mapping[Node, LayerChain]) -> Model:
     """A copy in which layers are chains."""
     copy = clone(model)
-    twins = {label(node): node for node in copy.graph}
+    twins = {label(node.outputs[0]): node for node in copy.graph}
     edit = Editor(copy)
     for node, chain in chains.items():
-        write_chain(edit, replace(chain.op, node=twins[label(node)]), chain.stages, chain.bias)
+        write_chain(edit, replace(chain.op, node=twins[label(node.outputs[0])]), chain.stages, chain.bias)
     return copy

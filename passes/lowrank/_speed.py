@@ -86,11 +86,11 @@ class SpeedPlanner:
         bench = LatencyBench(self.context.threads, self.context.cache)
         priced = self._priced(lambda model: bench.seconds(digest(model), lambda: model))
 
-        nodes = {label(node): node for node in priced}
+        nodes = {label(node.outputs[0]): node for node in priced}
 
         def choices_for(budget: float) -> tuple[dict[str, RankChoice], bool]:
             best, shortfall = allocate(priced, Goal("speedup", 1 / budget, goal.where), whole)
-            return {label(node): choice for node, choice in best.items()}, shortfall is None
+            return {label(node.outputs[0]): choice for node, choice in best.items()}, shortfall is None
 
         def measure(choices: dict[str, RankChoice]) -> float:
             changed = self._outlined({nodes[name]: choice for name, choice in choices.items()})
@@ -107,9 +107,13 @@ class SpeedPlanner:
 
     # -- chains -----------------------------------------------------------------------------------------------
 
+    def can_be_timed(self, node: Node) -> bool:
+        """Whether the layer can run alone."""
+        return can_run_alone(view_of(node, self.shapes))
+
     def _priced(self, seconds: Seconds) -> dict[Node, LayerChoices]:
         """The layers that can run alone, with the seconds of what they are and may become."""
-        timed = {node: layer for node, layer in self.layers.items() if can_run_alone(view_of(node, self.shapes))}
+        timed = {node: layer for node, layer in self.layers.items() if self.can_be_timed(node)}
         return {
             node: replace(
                 layer,

@@ -13,8 +13,11 @@ import numpy as np
 
 from graphpress.analysis.linear import LinearOp, write_bias
 from graphpress.analysis.linear.op import DATA
-from graphpress.ir import Editor, Value, int_attribute, ints_attribute, string_attribute
+from graphpress.ir import Editor, Node, Value, int_attribute, ints_attribute, string_attribute
+from graphpress.ir.meta import texts
 from graphpress.passes.lowrank._form import ChainStage
+
+FACTOR_KEY = "graphpress.factor.v1"
 
 
 def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: np.ndarray | None) -> None:
@@ -27,9 +30,11 @@ def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: 
         bias: ``[blocks, outputs]`` of the whole; None to leave it as it is.
     """
     node, given = op.node, [_attributes(op, stage) for stage in stages]
+    mark_factor(node)
     data, dtype = _as_rows(edit, op), op.stored_weight().dtype
     for stage, attributes in zip(stages[:-1], given[:-1], strict=True):
         made = edit.add_node(_factor_type(op), [data], attributes, before=node, name=f"{node.name}_factor")
+        mark_factor(made)
         weight = edit.add_constant_for(made, stored(op, stage).astype(dtype), f"{op.weight.name}_factor")
         edit.set_input(made, op.weight_index, weight)
         made.outputs[0].type = op.result.type
@@ -39,6 +44,16 @@ def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: 
     edit.set_attributes(node, **_forgotten(op), **given[-1])
     if bias is not None:
         write_bias(edit, op, bias)
+
+
+def is_factor(node: Node) -> bool:
+    """Whether the node is one of a chain."""
+    return FACTOR_KEY in texts(node)
+
+
+def mark_factor(node: Node) -> None:
+    """Remember that the node is one of a chain: the graph alone cannot tell a separable convolution from one."""
+    node.metadata_props[FACTOR_KEY] = "1"
 
 
 def stored(op: LinearOp, stage: ChainStage) -> np.ndarray:

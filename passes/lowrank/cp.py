@@ -4,7 +4,7 @@
 
 The start takes the singular triples of the matrices between inputs and outputs at each kernel position, the largest of
 all first: exact at full rank, the same every time. Sums of large terms that cancel, the degeneracy of this form (Phan
-et al., arXiv 2008.05441), cannot grow: the alternation is damped.
+et al., arXiv 2008.05441), have few rounds to grow in.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     y = Wᵀx + b   becomes   y = Bᵀ(Tᵀx) + b̂       Ŵ = T B of low rank, nearest to W in the norm of the layer's output
 
     what may each layer become, at which error       _errors      the forms, each at a ladder of ranks
-    what does an error in this layer do              _allocate    damage of the model's outputs, one measurement a layer
+    what does an error in this layer do              _sensitivity damage of the model's outputs, measured twice a layer
     which form and ranks does each get               _plan        the exact knapsack, or a rule layer by layer
     decompose                                        _decompose   from the input to the output, each layer on what the
                                                                   layers before, already decomposed, feed it
@@ -24,7 +24,7 @@ from graphpress.allocation import Goal, Kind
 from graphpress.analysis.cost import ModelCost, model_cost
 from graphpress.analysis.shapes import concrete_shapes
 from graphpress.errors import UsageError, did_you_mean
-from graphpress.ir import Model, Node, Refusal, label
+from graphpress.ir import Model, Node, Refusal, graphs, label
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.observation import Pieces
 from graphpress.observation.gram import POSITIONS
@@ -44,19 +44,32 @@ _DEFAULT = Goal("macs_kept", 0.5, "lowrank")
 
 
 @dataclass(frozen=True)
+class RankDecision:
+    """What is recorded of a choice.
+
+    Args:
+        chosen: form and ranks by the name of the layer's result.
+        missing: what of the goal was not reached.
+    """
+
+    chosen: Mapping[str, RankChoice]
+    missing: list[str]
+
+
+@dataclass(frozen=True)
 class LowRank(Pass):
     """Replace layers by chains of thinner ones, of low rank.
 
     Args:
         method: the form of the chain: svd (two layers, the first slides), tucker (1×1, k×k, 1×1), spatial (k×1, 1×k),
-            cp (1×1, k×1 and 1×k by channel, 1×1); auto takes for each layer what does the least damage for what it
-            saves. A layer without a kernel that slides has one form, svd.
+            cp (1×1, k×1 and 1×k by channel, 1×1). A layer that the form does not fit becomes svd. auto takes for each
+            layer what does the least damage for what it saves; with rank or vbmf, svd.
         macs_kept: this fraction of the model's multiply-accumulates stays; 0.5 when nothing else is asked for.
         params_kept: this fraction of the model's parameters stays.
         speedup: the model runs this many times as fast, as measured here or, for another target, modelled.
         rank: this fraction of the full ranks stays, in every layer that it makes cheaper.
-        energy: every layer keeps at least this fraction of the variance of its output.
-        vbmf: every layer keeps the ranks that its weight has above noise.
+        energy: every layer by itself keeps at least this fraction of the variance of its output.
+        vbmf: every layer keeps the ranks that its weight has above noise, whatever they are multiples of.
         norm: what errors are measured in: the data's, that is the layer's output, or the weights'. Without data, the
             weights'.
         layers: only layers whose name matches this regular expression.
@@ -137,7 +150,7 @@ class LowRank(Pass):
 
     def _check_layers(self, model: Model) -> None:
         """An expression that matches no node at all is a slip."""
-        names = [label(node) for node in model.graph]
+        names = [label(node) for graph in graphs(model) for node in graph]
         if not any(self._pattern().search(name) for name in names):
             raise UsageError(
                 f"no layer matches {self.layers!r}",
@@ -163,10 +176,12 @@ class LowRank(Pass):
         if self.vbmf:
             return planner.of_noise()
         if self.energy is not None:
-            plan = planner.of_energy(self.energy, cost)
+            plan = planner.of_energy(self.energy)
         else:
             plan = planner.of_goal(self._goal(), cost)
-        context.decisions[self._key(context)] = {label(node): asdict(choice) for node, choice in plan.chosen.items()}
+        chosen = {label(node.outputs[0]): choice for node, choice in plan.chosen.items()}
+        missing = [refusal.why for refusal in plan.refusals if refusal.where == self.name]
+        context.decisions[self._key(context)] = asdict(RankDecision(chosen, missing))
         return plan
 
     def _key(self, context: Context) -> str:
@@ -174,12 +189,16 @@ class LowRank(Pass):
 
     def _recorded(self, layers: Mapping[Node, DecomposableLayer], context: Context) -> RankPlan | None:
         """The choice of an earlier run, where it is one for these layers."""
-        decision: dict[str, RankChoice] | None = context.recorded(self._key(context), dict[str, RankChoice])
-        by_name = {label(node): node for node in layers}
-        if decision is None or not decision.keys() <= by_name.keys():
+        decision: RankDecision | None = context.recorded(self._key(context), RankDecision)
+        by_name = {label(node.outputs[0]): node for node in layers}
+        if decision is None or not decision.chosen.keys() <= by_name.keys():
             return None
-        plan = RankPlan({by_name[name]: choice for name, choice in decision.items()})
-        return plan if all(_is_possible(layers[node], choice) for node, choice in plan.chosen.items()) else None
+        chosen = {by_name[name]: choice for name, choice in decision.chosen.items()}
+        if not all(_is_possible(layers[node], choice) for node, choice in chosen.items()):
+            return None
+        missing = [Refusal(self.name, why, "ask for less, or exclude fewer layers") for why in decision.missing]
+        whole = [Refusal.at(node, "it stays whole as recorded") for node in layers if node not in chosen]
+        return RankPlan(chosen, missing + whole, ["ranks as recorded"])
 
     # -- telling ----------------------------------------------------------------------------------------------
 

@@ -176,7 +176,8 @@ def test_the_norm_of_the_data_does_less_damage_than_that_of_the_weights(net):
 
 
 def test_energy_keeps_what_it_says(net, feeds):
-    changed, outcome = apply(LowRank(energy=0.8, multiple=1), net, feeds)
+    """Of a layer whose input is what it was."""
+    changed, outcome = apply(LowRank(energy=0.8, multiple=1, layers="Conv_d"), net, feeds)
     lost = [float(note.split(", ")[1].split("%")[0]) for note in outcome.notes[1:] if "variance" in note]
     assert outcome.changes >= 1
     assert all(share <= 20.5 for share in lost)
@@ -206,7 +207,8 @@ def test_a_recorded_choice_that_cannot_be_is_made_anew(net, feeds, change):
     decisions = {}
     changed, _ = apply(LowRank(method="svd", macs_kept=0.6), net, feeds, decisions=decisions)
     (key,) = decisions
-    wrong = {key: {name: choice | change for name, choice in decisions[key].items()}}
+    chosen = {name: choice | change for name, choice in decisions[key]["chosen"].items()}
+    wrong = {key: {"chosen": chosen, "missing": []}}
     again, _ = apply(LowRank(method="svd", macs_kept=0.6), net, feeds, decisions=wrong)
     assert model_cost(again).macs == model_cost(changed).macs
 
@@ -254,15 +256,69 @@ def test_an_expression_that_matches_nothing_is_a_slip(net):
         apply(LowRank(rank=0.3, layers="nowhere"), net)
 
 
+def test_an_undefined_weight_leaves_its_layer_whole():
+    broken = normal(12, 12)
+    broken[0, 0] = np.nan
+    model = model_of("(float[N,12] x) => (float[N,12] y) { y = MatMul(x, w) }", w=broken)
+    _, outcome = apply(LowRank(macs_kept=0.5), model)
+    assert outcome.changes == 0
+    assert any("its weight holds" in refusal.why for refusal in outcome.refusals)
+
+
+def test_layers_in_line_without_an_activation_are_no_factors():
+    """A separable convolution as exporters write it: the pointwise layer is decomposed."""
+    model = model_of(
+        "(float[1,16,8,8] x) => (float[1,32,8,8] y) { h = Conv<group=16, pads=[1,1,1,1]>(x, d)  y = Conv(h, w, b) }",
+        d=normal(16, 1, 3, 3), w=normal(32, 16, 1, 1), b=normal(32),
+    )  # fmt: skip
+    changed, outcome = apply(LowRank(rank=0.25, multiple=1), model)
+    assert [node.op_type for node in changed.graph] == ["Conv", "Conv", "Conv"]
+    assert outcome.changes == 1
+
+
+def test_a_bias_that_a_chain_gets_is_priced(feeds):
+    """Small layers without one: the goal on parameters holds with it."""
+    text = "(float[N,6,8,8] x) => (float[N,8,8,8] y) { a = Conv(x, w0)  b = Relu(a)  y = Conv(b, w1) }"
+    model = model_of(text, w0=normal(8, 6, 1, 1), w1=normal(8, 8, 1, 1))
+    changed, outcome = apply(LowRank(params_kept=0.75, multiple=1), model, feeds)
+    assert outcome.changes
+    assert model_cost(changed).parameters <= 0.75 * model_cost(model).parameters
+
+
+def test_the_loss_that_is_reported_is_that_of_the_layers_result(net, feeds):
+    changed, outcome = apply(LowRank(method="svd", rank=0.2, multiple=1, positions=1000), net, feeds)
+    (said,) = [note for note in outcome.notes if note.startswith("Conv_d")]
+    names = {"d": "d"}
+    wanted, given = (
+        np.concatenate([Session(model, extra_outputs=list(names)).run(feed)["d"] for feed in feeds])
+        for model in (net, changed)
+    )
+    lost = np.square(wanted - given).sum() / np.square(wanted - wanted.mean(axis=(0, 2, 3), keepdims=True)).sum()
+    assert f"{lost:.1%}"[:3] == said.split(", ")[1][:3]
+
+
+def test_two_layers_of_one_name_are_two_layers():
+    model = model_of(
+        "(float[N,16] x) => (float[N,16] y) { a = MatMul(x, w0)  b = Relu(a)  y = MatMul(b, w1) }",
+        w0=normal(16, 16), w1=normal(16, 16),
+    )  # fmt: skip
+    for node in model.graph:
+        node.name = "same"
+    changed, outcome = apply(LowRank(macs_kept=0.5, multiple=1), model)
+    assert model_cost(changed).macs <= 0.5 * model_cost(model).macs
+    assert not any("cannot be reached" in refusal.why for refusal in outcome.refusals)
+
+
 def test_few_samples_are_said(net):
     few = [{"x": RANDOM.normal(size=(1, 6, 8, 8)).astype(np.float32)}]
     _, outcome = apply(LowRank(rank=0.3), net, few)
     assert any("few samples" in note for note in outcome.notes)
 
 
-def test_undefined_activations_leave_the_layer_whole(net):
+@pytest.mark.parametrize("goal", [{"rank": 0.3}, {"macs_kept": 0.6}, {"energy": 0.8}])
+def test_undefined_activations_leave_the_layer_whole(net, goal):
     strange = [{"x": np.full((4, 6, 8, 8), np.nan, np.float32)}]
-    changed, outcome = apply(LowRank(rank=0.3), net, strange)
+    changed, outcome = apply(LowRank(**goal), net, strange)
     assert outcome.changes == 0
     assert any("undefined" in refusal.why for refusal in outcome.refusals)
     assert len(list(changed.graph)) == len(list(net.graph))
