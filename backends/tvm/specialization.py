@@ -1,9 +1,10 @@
 """A model with known shapes: of one sample, and where sizes of sequences stay open, of the largest.
 
 What exporters compute of shapes is constant once shapes are known. Where a size is open, the model is specialized at
-several sizes and compared: an extent has to grow with the sizes linearly, and a constant (a mask, a table of positions)
-of smaller sizes has to be the beginning of that of the largest, or a part of a larger one that begins where a size says
-(positions behind a cache). Nothing else can stay open, and is refused by name.
+several sizes, the smallest and the largest among them, and compared: an extent has to grow with the sizes linearly, and
+a constant (a mask, a table of positions) of smaller sizes has to be the beginning of that of the largest, or a part of
+a larger one that begins where a size says (positions behind a cache). Nothing else can stay open, and is refused by
+name.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from graphpress.analysis.shapes import concrete_shapes, infer_shapes
 from graphpress.backend import ShapeRange
-from graphpress.backends.tvm.codegen.extent import Extent, RunTimeSize
+from graphpress.backends.tvm.codegen.extent import Extent, RunTimeSize, value_at
 from graphpress.backends.tvm.lowering.constants import fold_constants
 from graphpress.backends.tvm.lowering.open_axes import OpenSizeError, declare_open_axes, declare_window, is_only_a_shape
 from graphpress.backends.tvm.lowering.open_nodes import check_open_axes
@@ -74,9 +75,9 @@ def specialize(annotated: Model, ranges: Mapping[str, ShapeRange] | None = None)
     if not dimensions.names:
         return Specialization(specialized(annotated), batch_axes, (), _input_shapes(annotated, 1))
     small = dimensions.small(ranges or {})
-    below, *more = (_Probe(annotated, dimensions, sizes) for sizes in (small, *_one_more_each(small)))
-    sizes, top = _largest(annotated, dimensions, ranges or {}, (below, _growth(below, more)))
-    return Specialization(top.model, batch_axes, sizes, below.inputs)
+    probes = [_Probe(annotated, dimensions, sizes) for sizes in (small, *_one_more_each(small))]
+    sizes, top = _largest(annotated, dimensions, ranges or {}, (probes, _growth(*probes)))
+    return Specialization(top.model, batch_axes, sizes, probes[0].inputs)
 
 
 def specialized(annotated: Model, inputs: Shapes | None = None) -> Model:
@@ -195,7 +196,7 @@ def _summands(name: str, named: Sequence[str]) -> list[str]:
 
 
 def _largest(
-    model: Model, dimensions: _Dimensions, ranges: Mapping[str, ShapeRange], small: tuple[_Probe, Growth]
+    model: Model, dimensions: _Dimensions, ranges: Mapping[str, ShapeRange], small: tuple[Sequence[_Probe], Growth]
 ) -> tuple[list[OpenSize], _Probe]:
     """The largest sizes, as the user says, or those at which the model still computes the same; and it with them.
 
@@ -210,14 +211,15 @@ def _largest(
         top = _Probe(model, dimensions, maxima)
         try:
             opened = _open_axes(top, small, sizes)
-            declare_open_axes(opened)
-            _place_windows(_Windows(model, dimensions, (top, small[0]), sizes), opened)
+            windows = _Windows(model, dimensions, (top, *small[0]), sizes)
+            minima, parts = _smallest(windows, opened, lowest)
         except OpenSizeError:
             if largest == candidates[-1]:
                 raise
             continue
-        inner = [extent for value, axes in opened.items() if not value.is_graph_input() for extent in axes.values()]
-        return [OpenSize(name, size, _smallest(size, lowest.get(name, 1), inner)) for name, size in sizes.items()], top
+        declare_open_axes(opened)
+        _place_windows(top.model, parts, opened)
+        return [OpenSize(name, size, minima[name]) for name, size in sizes.items()], top
     raise AssertionError("there are candidates")
 
 
@@ -226,10 +228,35 @@ def _one_more_each(sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
     return ({**sizes, name: size + 1} for name, size in sizes.items())
 
 
-def _smallest(size: RunTimeSize, said: int, extents: Sequence[Extent]) -> int:
-    """The smallest that a size may be: nothing, where nobody said more and it is but a part of others (a past)."""
-    empty = all(extent.evaluated(lambda other: 0 if other == size else 1) > 0 for extent in extents)
-    return 0 if said == 1 and empty else said
+def _smallest(
+    windows: _Windows, opened: Mapping[Value, Mapping[int, Extent]], lowest: Mapping[str, int]
+) -> tuple[Mapping[str, int], Parts]:
+    """The smallest sizes at which the model still computes the same, and the constants that it takes parts of.
+
+    Args:
+        windows: where those are looked for.
+        opened: the open axes of all values of the largest model.
+        lowest: what the user said of the sizes, by name. A size of which nobody said more than one may be nothing,
+            where it is but a part of others (a past).
+
+    Raises:
+        OpenSizeError: it computes something else at the smallest sizes.
+    """
+    inner = [extent for value, axes in opened.items() if not value.is_graph_input() for extent in axes.values()]
+    said = {name: lowest.get(name, 1) for name in windows.sizes}
+    optional = [name for name, size in windows.sizes.items() if said[name] == 1 and _is_but_a_part(size, inner)]
+    try:
+        nothing = said | dict.fromkeys(optional, 0)
+        return nothing, windows.parts_from(nothing, opened)
+    except OpenSizeError:
+        if not optional:
+            raise
+    return said, windows.parts_from(said, opened)
+
+
+def _is_but_a_part(size: RunTimeSize, extents: Sequence[Extent]) -> bool:
+    """Whether no extent is nothing where a size is."""
+    return all(extent.evaluated(lambda other: 0 if other == size else 1) > 0 for extent in extents)
 
 
 class _Probe:
@@ -268,7 +295,7 @@ Growth = Mapping[str, Mapping[int, Terms]]
 """The open axes of values, by name."""
 
 
-def _growth(below: _Probe, others: Sequence[_Probe]) -> Growth:
+def _growth(below: _Probe, *others: _Probe) -> Growth:
     """What grows with each size, from small sizes and others, each of one size more.
 
     Raises:
@@ -297,19 +324,19 @@ def _grown_terms(shapes: Sequence[tuple[int, ...]], sizes: Mapping[str, int]) ->
 
 
 def _open_axes(
-    top: _Probe, small: tuple[_Probe, Growth], sizes: Mapping[str, RunTimeSize]
+    top: _Probe, small: tuple[Sequence[_Probe], Growth], sizes: Mapping[str, RunTimeSize]
 ) -> dict[Value, dict[int, Extent]]:
     """The open axes of all values of the largest model.
 
     Args:
         top: the model of the largest sizes.
-        small: that of small ones, and what grows from there.
+        small: those of small ones, and what grows from the first.
         sizes: by name.
 
     Raises:
         OpenSizeError: an extent grows otherwise than linearly.
     """
-    below, growth = small
+    (below, *_), growth = small
     if difference := top.difference(below):
         raise OpenSizeError("another graph comes of other sizes", where=difference)
     opened: dict[Value, dict[int, Extent]] = {}
@@ -340,21 +367,65 @@ def _alike(name: str, value: Value, probes: Sequence[_Probe]) -> list[Value]:
 # -- constants ----------------------------------------------------------------------------------------------------
 
 
+Parts = Mapping[str, tuple[np.ndarray, Mapping[int, Extent]]]
+"""Larger constants that others are parts of, by their names, and where those begin in them, by axis."""
+
+
 class _Windows:
     """Looks for larger constants that those of all sizes are parts of.
 
     Args:
         model: the model.
         dimensions: of its inputs.
-        probes: it at the largest sizes, and at small ones.
+        probes: it at the largest sizes, and at small ones, of which those that are no larger count.
         sizes: by name.
     """
 
     def __init__(
-        self, model: Model, dimensions: _Dimensions, probes: tuple[_Probe, _Probe], sizes: Mapping[str, RunTimeSize]
+        self, model: Model, dimensions: _Dimensions, probes: Sequence[_Probe], sizes: Mapping[str, RunTimeSize]
     ) -> None:
-        self._model, self._dimensions, self.probes, self._sizes = model, dimensions, probes, sizes
+        self._model, self._dimensions, self.sizes = model, dimensions, sizes
+        self._top, *others = self._probes = list(probes)
+        self._others = [each for each in others if all(each.sizes[name] <= self._top.sizes[name] for name in sizes)]
         self._known: dict[tuple[str, str], _Probe | None] = {}
+
+    def parts_from(self, smallest: Mapping[str, int], opened: Mapping[Value, Mapping[int, Extent]]) -> Parts:
+        """What constants that do not begin as those of smaller sizes do are parts of.
+
+        Args:
+            smallest: sizes.
+            opened: the open axes of all values of the largest model.
+
+        Raises:
+            OpenSizeError: a constant is no such part, or the model is another at the smallest sizes.
+        """
+        self._probes = [self._top, self._at(smallest, opened), *self._others]
+        moved = (name for name, value in self._top.values.items() if not self._begins_as_all(name, value))
+        return {name: self.of(name) for name in moved}
+
+    def _begins_as_all(self, name: str, value: Value) -> bool:
+        return is_only_a_shape(value) or all(_begins_as(value, each.values[name]) for each in self._probes)
+
+    def _at(self, smallest: Mapping[str, int], opened: Mapping[Value, Mapping[int, Extent]]) -> _Probe:
+        """The model at the smallest sizes, where it has to be the one of the largest.
+
+        Raises:
+            OpenSizeError: it is another.
+        """
+        where = f"sizes {', '.join(f'{name} = {size}' for name, size in smallest.items())}"
+        try:
+            probe = _Probe(self._model, self._dimensions, smallest)
+        except GraphpressError as error:
+            raise OpenSizeError(f"nothing can be computed of the smallest sizes: {error.what}", where=where) from error
+        if difference := probe.difference(self._top):
+            raise OpenSizeError(f"another graph comes of {where}", where=difference)
+        run = {size: smallest[name] for name, size in self.sizes.items()}
+        for name, value in self._top.values.items():
+            shape = [opened[value].get(axis, extent) for axis, extent in enumerate(static_shape(value) or ())]
+            (small,) = _alike(name, value, [probe])
+            if [value_at(extent, run) for extent in shape] != list(static_shape(small) or ()):
+                raise OpenSizeError(f"it does not shrink linearly to {where}", where=f"value {label(value)}")
+        return probe
 
     def of(self, name: str) -> tuple[np.ndarray, dict[int, Extent]]:
         """A constant of no past and all length, and where in it a run's own begins.
@@ -362,18 +433,18 @@ class _Windows:
         Raises:
             OpenSizeError: there is none.
         """
-        for pair in permutations(self._sizes, 2):
+        for pair in permutations(self.sizes, 2):
             if pair not in self._known:
                 self._known[pair] = self._wide(*pair)
             wide, moving = self._known[pair], pair[0]
             table = None if wide is None or name not in wide.values else wide.values[name].const_value
             if table is not None and (axes := self._moved_axes(name, table.numpy(), moving)) is not None:
-                return table.numpy(), {axis: Extent.of(self._sizes[moving]) for axis in axes}
+                return table.numpy(), {axis: Extent.of(self.sizes[moving]) for axis in axes}
         raise OpenSizeError("what is computed of the open sizes moves with them", where=f"value {name}")
 
     def _wide(self, moving: str, growing: str) -> _Probe | None:
         """The model where one size is nothing and another as large as both together; None where it is another."""
-        largest = {name: size.maximum for name, size in self._sizes.items()}
+        largest = {name: size.maximum for name, size in self.sizes.items()}
         sizes = largest | {moving: 0, growing: largest[moving] + largest[growing]}
         try:
             return _Probe(self._model, self._dimensions, sizes)
@@ -384,7 +455,7 @@ class _Windows:
         """The axes along which a run's own constant begins where a size says; None where it is no part of the table."""
         subsets = chain.from_iterable(combinations(range(table.ndim), count) for count in range(1, table.ndim + 1))
         return next(
-            (axes for axes in subsets if all(self._fits(p, name, table, axes, moving) for p in self.probes)), None
+            (axes for axes in subsets if all(self._fits(p, name, table, axes, moving) for p in self._probes)), None
         )
 
     @staticmethod
@@ -397,21 +468,14 @@ class _Windows:
         return _is_same(table[part], value.numpy())
 
 
-def _place_windows(windows: _Windows, opened: Mapping[Value, Mapping[int, Extent]]) -> None:
-    """Nodes that take a run's own part, in place of constants that do not begin as those of smaller sizes do.
-
-    Raises:
-        OpenSizeError: a constant is no such part.
-    """
-    top, below = windows.probes
-    edit = Editor(top.model)
-    for name, value in top.values.items():
-        if is_only_a_shape(value) or _begins_as(value, below.values[name]):
-            continue
-        table, starts = windows.of(name)
-        constant = edit.add_constant(table, f"{name}_table")
-        first = next(iter(top.model.graph))
-        (part,) = edit.add_node(WINDOW, [constant], before=first, domain=DOMAIN, name=f"{name}_window").outputs
+def _place_windows(model: Model, parts: Parts, opened: Mapping[Value, Mapping[int, Extent]]) -> None:
+    """Nodes that take a run's own part of a larger constant, in place of that of the largest sizes."""
+    edit = Editor(model)
+    for value in [value for value in opened if value.name in parts]:
+        table, starts = parts[value.name or ""]
+        constant = edit.add_constant(table, f"{value.name}_table")
+        first = next(iter(model.graph))
+        (part,) = edit.add_node(WINDOW, [constant], before=first, domain=DOMAIN, name=f"{value.name}_window").outputs
         edit.copy_type(value, part)
         edit.replace(value, part)
         declare_open_axes({part: opened[value]})

@@ -249,6 +249,27 @@ def test_the_backend_names_the_option_that_fixes_what_cannot_stay_open(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+CONDITIONAL = """(float[N, S, 6] x, float[N, P, 6] past) => (float[N, T, 6] y) {
+    all = Concat<axis = 1>(past, x) p = Shape<start = 1, end = 2>(past)
+    none = Constant<value_ints = [LIMIT]>() c = Greater(p, none) f = Where(c, two, three) y = Mul(all, f)
+}"""
+
+
+@pytest.mark.parametrize(("limit", "smallest"), [(-1, 0), (0, 1)])
+def test_a_cache_is_not_empty_where_the_model_asks_whether_it_is(limit, smallest):
+    numbers = {"two": np.array(2, np.float32), "three": np.array(3, np.float32)}
+    model = graph(CONDITIONAL.replace("LIMIT", str(limit)), **numbers)
+    minima = {size.name: size.minimum for size in specialize(model).sizes}
+    assert minima["P"] == smallest
+
+
+def test_what_differs_at_sizes_that_nobody_asks_for_stays_open():
+    text = "{ s = Shape<start = 1, end = 2>(x) m = Min(s, two) f = Cast<to = 1>(m) y = Mul(x, f) }"
+    model = graph(f"(float[N, S, 6] x) => (float[N, S, 6] y) {text}", two=np.array([2]))
+    (size,) = specialize(model, {"x": ShapeRange(*[(1, n, 6) for n in (2, 5, 9)])}).sizes
+    assert size.minimum == 2
+
+
 REFUSED = {
     "the second place": "{ one = Constant<value_int = 1>() y = Gather<axis = 1>(x, one) }",
     "a part of unknown length": "{ a = Constant<value_ints = [1]>() b = Constant<value_ints = [9999]>() "
@@ -256,6 +277,9 @@ REFUSED = {
     "a running sum": "{ a = Constant<value_int = 1>() y = CumSum(x, a) }",
     "an average of the length": "{ t = Transpose<perm = [0, 2, 1]>(x) y = LayerNormalization(t, six) }",
     "what moves with it": "{ s = Shape<start = 1, end = 2>(x) f = Cast<to = 1>(s) y = Mul(x, f) }",
+    "what repeats": "{ s = Shape<start = 1, end = 2>(x) m = Mod(s, two) f = Cast<to = 1>(m) y = Mul(x, f) }",
+    "what the shortest has less of": "{ s = Shape<start = 1, end = 2>(x) m = Min(s, two) f = Cast<to = 1>(m) "
+    "y = Mul(x, f) }",
     "a window": "{ y = Conv(x, kernel) }",
     "two that are joined": "{ t = Transpose<perm = [0, 2, 1]>(x) a = Constant<value_ints = [0, -1]>() "
     "y = Reshape(t, a) }",
@@ -264,7 +288,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_stay_open_is_refused_by_name(case, newest):
-    weights = {"six": np.ones(1, np.float32), "kernel": np.ones((6, 6, 3), np.float32)}
+    weights = {"six": np.ones(1, np.float32), "kernel": np.ones((6, 6, 3), np.float32), "two": np.array([2])}
     text = f"(float[N, S, 6] x) => (float[N, U, V] y) {REFUSED[case]}"
     model = graph(text, **{name: array for name, array in weights.items() if name in text})
     with pytest.raises(OpenSizeError, match=r"(node|value) \w+") as raised:
