@@ -85,20 +85,27 @@ class Extent(int):
     # -- arithmetic -------------------------------------------------------------------------------------------------
 
     def __add__(self, other: int) -> int:
-        """A sum with an integer, of this kind or not; what else is added to it is added to its maximum."""
-        if not isinstance(other, int) or self.divisor > 1 or getattr(other, "divisor", 1) > 1:
-            return int(self) + other
-        return _extent([*self.terms.items(), *_terms(other)])
+        """A sum with an integer, of this kind or not.
+
+        One that is rounded up has none: where its maximum is meant, write ``int(extent)``.
+        """
+        if not isinstance(other, int):
+            return NotImplemented
+        return _extent([*_terms(self), *_terms(other)])
 
     def __sub__(self, other: int) -> int:
         """As ``__add__``."""
         return self + other * -1
 
+    def __rsub__(self, other: int) -> int:
+        """As ``__add__``."""
+        return self * -1 + other
+
     def __mul__(self, other: int) -> int:
         """As ``__add__``."""
-        if not isinstance(other, int) or self.divisor > 1 or getattr(other, "divisor", 1) > 1:
-            return int(self) * other
-        pairs = ((left, right) for left in self.terms.items() for right in _terms(other))
+        if not isinstance(other, int):
+            return NotImplemented
+        pairs = ((left, right) for left in _terms(self) for right in _terms(other))
         return _extent([(tuple(sorted((*a, *b))), factor * times) for (a, factor), (b, times) in pairs])
 
     __radd__, __rmul__ = __add__, __mul__
@@ -153,7 +160,11 @@ def _extent(terms: Sequence[tuple[Monomial, int]]) -> int:
 
 
 def _terms(number: int) -> list[tuple[Monomial, int]]:
-    return list(number.terms.items()) if isinstance(number, Extent) else [((), number)]
+    """Those of a polynomial, of which a number has one."""
+    if not isinstance(number, Extent):
+        return [((), number)]
+    assert number.divisor == 1, f"{number!r} is rounded up: write int(extent) for its maximum"
+    return list(number.terms.items())
 
 
 def _product(factors: Any, start: int) -> Any:

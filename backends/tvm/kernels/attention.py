@@ -112,7 +112,7 @@ class AttentionKernel:
 
     def tasks(self, isa: Isa) -> int:
         """A task is a tile of queries of one head."""
-        return int(math.prod(self.task_grid(isa)))
+        return math.prod(map(int, self.task_grid(isa)))
 
     def task_grid(self, isa: Isa) -> tuple[int, int]:
         """Heads of all images, and tiles of a head."""

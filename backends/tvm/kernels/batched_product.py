@@ -80,7 +80,7 @@ class BatchedProduct:
 
     def tasks(self, isa: Isa) -> int:
         """A task is a tile of rows of one matrix."""
-        return int(math.prod(self.task_grid(isa)))
+        return math.prod(map(int, self.task_grid(isa)))
 
     def task_grid(self, isa: Isa) -> tuple[int, ...]:
         """Leading axes, and tiles of rows."""

@@ -39,7 +39,7 @@ class Interleave(ViewCopy):
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row of pixels."""
-        return int(math.prod(self.task_grid(isa)))
+        return math.prod(map(int, self.task_grid(isa)))
 
     def task_grid(self, isa: Isa) -> tuple[int, ...]:
         """All axes but the last two."""

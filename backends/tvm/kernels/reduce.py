@@ -111,7 +111,7 @@ class Reduce:
 
     def tasks(self, isa: Isa) -> int:
         """A task is a vector of channels of the result; the last may be done by halves."""
-        return int(math.prod(self.task_grid(isa)))
+        return math.prod(map(int, self.task_grid(isa)))
 
     def task_grid(self, isa: Isa) -> tuple[int, int, int]:
         """What is kept."""

@@ -53,7 +53,7 @@ class RotaryKernel:
 
     def tasks(self, isa: Isa) -> int:
         """A task is all heads of a position."""
-        return int(math.prod(self.task_grid(isa)))
+        return math.prod(map(int, self.task_grid(isa)))
 
     def task_grid(self, isa: Isa) -> tuple[int, ...]:
         """Batch and length."""

@@ -71,7 +71,7 @@ class StridedCopy(ViewCopy):
 
     def tasks(self, isa: Isa) -> int:
         """A task is an element of the outer axes."""
-        return int(math.prod(self.task_grid(isa)))
+        return math.prod(map(int, self.task_grid(isa)))
 
     def task_grid(self, isa: Isa) -> tuple[int, ...]:
         """The outer axes."""

@@ -39,7 +39,7 @@ class Transposition(ViewCopy):
 
     def tasks(self, isa: Isa) -> int:
         """A task is a row of blocks."""
-        return int(math.prod(self.task_grid(isa)))
+        return math.prod(map(int, self.task_grid(isa)))
 
     def task_grid(self, isa: Isa) -> tuple[int, ...]:
         """All axes but the last two, and rows of blocks."""

@@ -124,7 +124,7 @@ def _span(window: TapWindow) -> int:
 def _products(plane: Plane, window: TapWindow, size: int, lanes: int) -> int:
     """Steps of a row's reductions, for each vector of results."""
     taps = _span(window) + (size - 1) * window.strides[1]
-    return pieces(plane.width, size) * (size * plane.channels // lanes) * taps
+    return pieces(int(plane.width), size) * (size * plane.channels // lanes) * taps
 
 
 def _repeats(named: tuple[str, Source]) -> bool:

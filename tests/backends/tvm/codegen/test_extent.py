@@ -18,6 +18,7 @@ SIZES = {LENGTH: 7, PAST: 5}
 EXPRESSIONS = {
     "sum": (S + P, 130, 12),
     "difference": (S - 3, 97, 4),
+    "difference from a number": (200 - S, 100, 193),
     "reversed": (2 * S + 1, 201, 15),
     "product": (S * P, 3000, 35),
     "polynomial": ((S + P) * (S + 1), 130 * 101, 12 * 8),
@@ -45,6 +46,14 @@ def test_equals_what_it_is_at_all_sizes_and_no_number():
     assert S - S == 0
     assert copy.deepcopy(S) == S
     assert repr(S) != repr(Extent.of(RunTimeSize(0, 99)))
+
+
+@pytest.mark.parametrize(
+    "expression", ["s + 1", "1 + s", "s - 1", "1 - s", "s * 2", "2 * s", "S + s", "S * s", "S - s"]
+)
+def test_what_is_rounded_up_is_in_no_sum_and_no_product(expression):
+    with pytest.raises(AssertionError, match=r"write int\(extent\)"):
+        eval(expression, {"S": S, "s": S.pieces(8)})
 
 
 def test_memory_is_laid_out_for_the_largest():
