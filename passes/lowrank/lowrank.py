@@ -27,7 +27,6 @@ from graphpress.errors import UsageError, did_you_mean
 from graphpress.ir import Model, Node, Refusal, graphs, label
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.observation import Pieces
-from graphpress.observation.gram import POSITIONS
 from graphpress.passes.lowrank._decompose import Decomposition, decompose_layers
 from graphpress.passes.lowrank._errors import RankChoice
 from graphpress.passes.lowrank._forms import FORMS
@@ -35,6 +34,8 @@ from graphpress.passes.lowrank._layers import DecomposableLayer, candidates
 from graphpress.passes.lowrank._plan import RankPlan, RankPlanner
 from graphpress.passes.lowrank._problems import problem_of
 
+POSITIONS = 128
+"""Rows that are looked at in each sample: a covariance wants more of them than a fit does."""
 MIN_ROWS = 4.0
 """Rows of data for each feature of a layer, below which its covariance is a rough one."""
 
