@@ -9,7 +9,6 @@ name.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, permutations
@@ -24,16 +23,14 @@ from graphpress.backends.tvm.lowering.constants import fold_constants
 from graphpress.backends.tvm.lowering.open_axes import OpenSizeError, declare_open_axes, declare_window, is_only_a_shape
 from graphpress.backends.tvm.lowering.open_nodes import check_open_axes
 from graphpress.backends.tvm.lowering.rules.windowing import DOMAIN, WINDOW
+from graphpress.backends.tvm.open_dimensions import OpenDimensions
 from graphpress.backends.tvm.program import OpenSize
-from graphpress.errors import GraphpressError, UsageError
+from graphpress.errors import GraphpressError
 from graphpress.ir import Editor, Model, Node, Shape, Value, clone, dims_of, label, static_shape, values_of
 
 LARGEST = (512, 256, 128, 64, 32, 16, 8)
 """Sizes that an open dimension has at most where nobody says, in the order in which they are tried: tables of positions
 end somewhere."""
-SUM = re.compile(r"[A-Za-z_]\w*(\s*\+\s*\w+)+")
-"""A dimension that exporters name by what it is: ``past_sequence_length + sequence_length``."""
-
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -71,7 +68,7 @@ def specialize(annotated: Model, ranges: Mapping[str, ShapeRange] | None = None)
         OpenSizeError: a size cannot stay open.
     """
     batch_axes = _batch_axes(annotated)
-    dimensions = _Dimensions(annotated)
+    dimensions = OpenDimensions(annotated)
     if not dimensions.names:
         return Specialization(specialized(annotated), batch_axes, (), _input_shapes(annotated, 1))
     small = dimensions.small(ranges or {})
@@ -132,71 +129,8 @@ def _with_images(value: Value, likely: tuple[int, ...], images: int) -> tuple[in
 # -- sizes --------------------------------------------------------------------------------------------------------
 
 
-class _Dimensions:
-    """The open dimensions of a model's inputs beside the number of samples.
-
-    Attributes:
-        names: of those that are sizes of their own, in the order of the inputs.
-    """
-
-    def __init__(self, model: Model) -> None:
-        self._inputs = {value.name or "": _dimension_names(value) for value in model.graph.inputs}
-        named = [name for dims in self._inputs.values() for name in dims if isinstance(name, str)]
-        self._terms = {name: _summands(name, named) for name in named}
-        self.names = list(dict.fromkeys(term for terms in self._terms.values() for term in terms if term in named))
-
-    def shapes(self, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-        """Of all inputs, of one sample."""
-        return {
-            name: tuple(self._size(dim, sizes) if isinstance(dim, str) else dim for dim in dims)
-            for name, dims in self._inputs.items()
-        }
-
-    def limits(self, ranges: Mapping[str, ShapeRange], end: str) -> dict[str, int]:
-        """What the user said of the sizes.
-
-        Args:
-            ranges: by input.
-            end: ``min`` or ``max``.
-
-        Raises:
-            UsageError: two inputs say different things.
-        """
-        known: dict[str, int] = {}
-        for name, shapes in ranges.items():
-            for dim, size in zip(self._inputs[name], getattr(shapes, end), strict=True):
-                if isinstance(dim, str) and dim in self.names and known.setdefault(dim, size) != size:
-                    what = f"{dim} is at {end} both {known[dim]} and {size}"
-                    raise UsageError(what, where=f"--input-range {name}", fix="give all inputs the same sizes")
-        return known
-
-    def small(self, ranges: Mapping[str, ShapeRange]) -> dict[str, int]:
-        """Sizes that are small and differ from each other."""
-        lowest, highest = self.limits(ranges, "min"), self.limits(ranges, "max")
-        wanted = {name: max(lowest.get(name, 1), 2 + number) for number, name in enumerate(self.names)}
-        return {name: min(size, highest.get(name, size)) for name, size in wanted.items()}
-
-    def _size(self, dim: str, sizes: Mapping[str, int]) -> int:
-        return sum(sizes[term] if term in sizes else int(term) for term in self._terms[dim])
-
-
-def _dimension_names(value: Value) -> list[int | str]:
-    """Sizes, or names of open ones; the number of samples is one."""
-    dims = list(value.shape or ())
-    if dims and not isinstance(dims[0], int):
-        dims[0] = 1
-    return [dim if isinstance(dim, int) else dim.value or f"{value.name} axis {axis}" for axis, dim in enumerate(dims)]
-
-
-def _summands(name: str, named: Sequence[str]) -> list[str]:
-    """The sizes and numbers that a dimension is the sum of; itself where it is none."""
-    terms = [term.strip() for term in name.split("+")]
-    known = all(term in named or term.isdigit() for term in terms)
-    return terms if SUM.fullmatch(name) and known else [name]
-
-
 def _largest(
-    model: Model, dimensions: _Dimensions, ranges: Mapping[str, ShapeRange], small: tuple[Sequence[_Probe], Growth]
+    model: Model, dimensions: OpenDimensions, ranges: Mapping[str, ShapeRange], small: tuple[Sequence[_Probe], Growth]
 ) -> tuple[list[OpenSize], _Probe]:
     """The largest sizes, as the user says, or those at which the model still computes the same; and it with them.
 
@@ -268,7 +202,7 @@ class _Probe:
         sizes: by name.
     """
 
-    def __init__(self, model: Model, dimensions: _Dimensions, sizes: Mapping[str, int]) -> None:
+    def __init__(self, model: Model, dimensions: OpenDimensions, sizes: Mapping[str, int]) -> None:
         self.sizes, self.inputs = sizes, dimensions.shapes(sizes)
         self.model = specialized(model, self.inputs)
         self.values = {value.name or "": value for value in values_of(self.model.graph)}
@@ -382,7 +316,7 @@ class _Windows:
     """
 
     def __init__(
-        self, model: Model, dimensions: _Dimensions, probes: Sequence[_Probe], sizes: Mapping[str, RunTimeSize]
+        self, model: Model, dimensions: OpenDimensions, probes: Sequence[_Probe], sizes: Mapping[str, RunTimeSize]
     ) -> None:
         self._model, self._dimensions, self.sizes = model, dimensions, sizes
         self._top, *others = self._probes = list(probes)

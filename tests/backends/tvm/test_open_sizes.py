@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from graphpress.backends.tvm.lowering.lower import lower
 from graphpress.backends.tvm.lowering.open_axes import OpenSizeError
 from graphpress.backends.tvm.specialization import specialize
 from graphpress.errors import UsageError
-from graphpress.ir import clone
+from graphpress.ir import Shape, clone
 from graphpress.ir.qdq import import_qdq
 from graphpress.manager.contract import Context
 from graphpress.manager.recipe import from_text
@@ -268,6 +269,25 @@ def test_what_differs_at_sizes_that_nobody_asks_for_stays_open():
     model = graph(f"(float[N, S, 6] x) => (float[N, S, 6] y) {text}", two=np.array([2]))
     (size,) = specialize(model, {"x": ShapeRange(*[(1, n, 6) for n in (2, 5, 9)])}).sizes
     assert size.minimum == 2
+
+
+SUMMED = {
+    "another sum": ({"mask": (3, 9, 30)}, r"--input-range mask: P \+ S is at min 3, but P is 1, S is 1.*write 2 for"),
+    "a part that nobody says": ({"past": None}, r"--input-range mask: P \+ S is at min 2.* what P is"),
+    "the sum of its parts": ({}, ""),
+}
+
+
+@pytest.mark.parametrize("case", SUMMED)
+def test_the_range_of_a_sum_is_that_of_its_parts(case):
+    changed, message = SUMMED[case]
+    model = graph("(float[N, S] x, float[N, P] past, float[N, T] mask) => (float[N, T] y) "
+                  "{ all = Concat<axis = 1>(past, x) y = Mul(all, mask) }")  # fmt: skip
+    model.graph.inputs[2].shape = Shape(["N", "P + S"])
+    said = {"x": (1, 5, 9), "past": (1, 8, 20), "mask": (2, 13, 29)} | changed
+    ranges = {name: ShapeRange(*[(1, size) for size in sizes]) for name, sizes in said.items() if sizes}
+    with pytest.raises(UsageError, match=f"(?s){message}") if message else nullcontext():
+        assert {size.name: size.size.maximum for size in specialize(model, ranges).sizes} == {"S": 9, "P": 20}
 
 
 REFUSED = {
