@@ -28,7 +28,7 @@ from graphpress.backends.tvm.program import OpenSize
 from graphpress.errors import GraphpressError
 from graphpress.ir import Editor, Model, Node, Shape, Value, clone, dims_of, label, static_shape, values_of
 
-LARGEST = (512, 256, 128, 64, 32, 16, 8)
+LARGEST_SIZES = (512, 256, 128, 64, 32, 16, 8)
 """Sizes that an open dimension has at most where nobody says, in the order in which they are tried: tables of positions
 end somewhere."""
 Shapes = Mapping[str, tuple[int, ...]]
@@ -138,7 +138,7 @@ def _largest(
         OpenSizeError: it computes the same at none of them.
     """
     lowest, highest = dimensions.limits(ranges, "min"), dimensions.limits(ranges, "max")
-    candidates = (0,) if all(name in highest for name in dimensions.names) else LARGEST
+    candidates = (0,) if all(name in highest for name in dimensions.names) else LARGEST_SIZES
     for largest in candidates:
         maxima = {name: highest.get(name, largest) for name in dimensions.names}
         sizes = {name: RunTimeSize(number, maxima[name]) for number, name in enumerate(dimensions.names)}

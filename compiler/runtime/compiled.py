@@ -102,7 +102,7 @@ class Description:
         sha256: of the library.
         weights_inside: whether the library has its weights in it; else they are a file beside it.
         weights_bytes: of the weights.
-        steps: for each the kernel and the nodes that it computes.
+        steps: for each its kernels, their symbols in the library, the nodes that it computes, and its tasks.
         sizes: that each run gives.
     """
 

@@ -22,7 +22,7 @@ from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.plane import Plane
 from graphpress.backends.tvm.kernels.stages import RESULT
 
-LARGEST = 127
+LARGEST_CODE = 127
 """Of the codes, by absolute value."""
 
 
@@ -77,8 +77,8 @@ class CodedBlocks:
         with b.loop(count, "block") as block:
             start = block * self.block
             largest = self._largest(b, isa, memory["source"], b.let(source + start))
-            b.store(memory["scales"], task * count + block, largest * splat(1 / LARGEST, 1))
-            factor = b.let(tirx.Select(largest > splat(0.0, 1), splat(float(LARGEST), 1) / largest, splat(0.0, 1)))
+            b.store(memory["scales"], task * count + block, largest * splat(1 / LARGEST_CODE, 1))
+            factor = b.let(tirx.Select(largest > splat(0.0, 1), splat(float(LARGEST_CODE), 1) / largest, splat(0.0, 1)))
             total = self._write(b, isa, memory, (source + start, task * self.source.channels + start), factor)
             b.store(memory[RESULT], task * count + block, total)
 

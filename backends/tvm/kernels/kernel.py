@@ -3,8 +3,8 @@
     void NAME(const A *a, const B *b, …, R *result, int32_t size, …, int32_t first, int32_t last)
 
 computes the tasks from ``first`` up to ``last``. Tasks are independent: whoever runs a kernel shares them among threads
-as it likes. An image has a fixed number of tasks, and the tasks of an image follow those of the one before: how many
-images there are is nothing that the code knows.
+as it likes. An image has a fixed number of tasks, or one that follows from the run's sizes, and the tasks of an image
+follow those of the one before: how many images there are is nothing that the code knows.
 
 Where extents are known at run time only, the sizes of the run come after the operands. Memory is laid out for the
 largest, and what lies behind the run's own extents is nobody's: it may be written, and is read for results that are

@@ -21,7 +21,7 @@ from graphpress.backends.tvm.codegen.dots import GROUP
 from graphpress.backends.tvm.codegen.extent import is_open
 from graphpress.backends.tvm.codegen.isa import Isa
 from graphpress.backends.tvm.codegen.vectors import FLOAT
-from graphpress.backends.tvm.kernels.coded_blocks import LARGEST
+from graphpress.backends.tvm.kernels.coded_blocks import LARGEST_CODE
 from graphpress.backends.tvm.kernels.kernel import Pointer
 from graphpress.backends.tvm.kernels.pieces import chosen, chunks, each_piece, pieces
 from graphpress.backends.tvm.kernels.plane import Plane, whole_vectors
@@ -97,7 +97,7 @@ class WeightOnlyProduct:
     def is_exact(self, isa: Isa) -> bool:
         """Whether the processor adds products of such codes without saturating."""
         unsigned = isa.dot.activations == "uint8"
-        return not self.integer or not unsigned or ((1 << self.bits) - 1) * LARGEST <= 255 * isa.dot.largest_weight
+        return not self.integer or not unsigned or ((1 << self.bits) - 1) * LARGEST_CODE <= 255 * isa.dot.largest_weight
 
     @property
     def operands(self) -> Sequence[Pointer]:

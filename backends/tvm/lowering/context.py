@@ -67,7 +67,7 @@ class Laid(NamedTuple):
 
 
 FEW = 4
-"""Channels of an image that do not fill a vector: as many bytes as an integer product takes."""
+"""Channels of an image that are not worth whole vectors: as many bytes as an integer product takes."""
 
 ELEMENTS: Mapping[DataType | None, str] = MappingProxyType(
     {

@@ -7,13 +7,10 @@ from dataclasses import replace
 
 from graphpress.backends.tvm.kernels.strided import strided_copy
 from graphpress.backends.tvm.kernels.view import StridedView
-from graphpress.backends.tvm.lowering.context import Lowering, StoredValue, shape_of
+from graphpress.backends.tvm.lowering.context import FEW, Lowering, StoredValue, shape_of
 from graphpress.backends.tvm.lowering.epilogue import Epilogue
 from graphpress.backends.tvm.lowering.layout import Order, channels_last, natural
 from graphpress.ir import Node, Value
-
-FEW = 4
-"""Channels that are too few to be worth whole vectors."""
 
 
 def move(

@@ -22,7 +22,7 @@ from graphpress.backends.tvm.lowering.factors import Factors, channels_of
 from graphpress.backends.tvm.lowering.fusion import ChainEnd
 from graphpress.backends.tvm.program import Constant, Source
 
-LARGEST = 4
+MOST_VECTORS = 4
 """Vectors that a block fills at most."""
 WORTH, WORTH_OF_WINOGRAD = 0.75, 0.5
 """Share of the products at most that a block takes of those of single pixels, wasted ones counted; where the basis of
@@ -97,8 +97,8 @@ def pixel_block(
         lanes: of a vector.
         worth: the share of single pixels' products that it may take.
     """
-    sizes = [size for size in range(2, plane.width + 1) if size * plane.channels in range(lanes, LARGEST * lanes + 1)]
-    sizes = [size for size in sizes if size * plane.channels % lanes == 0]
+    filled = range(lanes, MOST_VECTORS * lanes + 1, lanes)
+    sizes = [size for size in range(2, plane.width + 1) if size * plane.channels in filled]
     if plane.channels >= lanes or not sizes or not all(map(_repeats, operands.items())):
         return None
     costs = {size: _products(plane, window, size, lanes) for size in sizes}
