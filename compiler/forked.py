@@ -115,13 +115,17 @@ def _serve(function: Callable[[Any], Any], pipe: Connection, theirs: Connection,
             argument = pipe.recv()
         except EOFError:
             return
-        pipe.send(_answer(function, argument))
+        answer = _answer(function, argument)
+        try:
+            pipe.send(answer)
+        except Exception as error:  # what cannot be pickled is no answer
+            pipe.send((None, RuntimeError(message_of(error) or type(error).__name__)))
 
 
 def _answer(function: Callable[[A], T], argument: A) -> tuple[T | None, Exception | None]:
     try:
         return function(argument), None
-    except GraphpressError as error:
+    except (GraphpressError, OutOfTimeError, CrashError) as error:
         return None, error
     except Exception as error:  # of any library: it may be none that can be pickled
         return None, resource_fault(error) or RuntimeError(message_of(error) or type(error).__name__)
@@ -130,4 +134,5 @@ def _answer(function: Callable[[A], T], argument: A) -> tuple[T | None, Exceptio
 def _death(code: int) -> Exception:
     if code == -signal.SIGKILL:
         return ResourceError("was killed, most likely for memory", where="a child process", fix="free memory")
-    return CrashError(f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}")
+    names = {kind.value: kind.name for kind in signal.Signals}
+    return CrashError(f"died of {names.get(-code, f'signal {-code}')}" if code < 0 else f"ended with code {code}")

@@ -173,7 +173,7 @@ def _embedding(writer: _Writer) -> Results:
     """Rows of tables of words, positions and segments, summed and normalized."""
     words, segments, positions = (writer.operand(index) for index in (2, 4, 3))
     ids, segment_ids, place = writer.first(), writer.operand(1), writer.operand(8)
-    if words is None or positions is None or (writer.operand(7) is not None and writer.is_read(1)):
+    if words is None or positions is None or writer.is_read(1):
         return None
     if place is None:
         length = writer.add("Shape", ids, dtype=DataType.INT64, start=1, end=2)
@@ -233,11 +233,11 @@ def _conv(writer: _Writer) -> Results:
 
 
 def _gemm(writer: _Writer) -> Results:
-    if not _has_activation(writer):
+    names = [name for name in ("activation_alpha", "activation_beta") if name in writer.node.attributes]
+    if not _has_activation(writer) or names == ["activation_beta"]:
         return None
     attributes = writer.attributes("alpha", "beta", "transA", "transB")
     value = writer.add("Gemm", writer.first(), writer.operand(1), writer.operand(2), **attributes)
-    names = [name for name in ("activation_alpha", "activation_beta") if name in writer.node.attributes]
     return {0: _activated(writer, value, [writer.view.number(name, 0.0) for name in names])}
 
 
@@ -245,7 +245,7 @@ def _matmul(writer: _Writer) -> Results:
     turned = (writer.view.flag("transA"), writer.view.flag("transB"))
     ranks = [rank_of(writer.operand(index)) for index in (0, 1)]
     swaps = writer.view.flag("transBatchA") or writer.view.flag("transBatchB")
-    if swaps or any(turn and not rank for turn, rank in zip(turned, ranks, strict=True)):
+    if swaps or any(turn and rank < 2 for turn, rank in zip(turned, ranks, strict=True)):
         return None
     factors = [
         writer.add("Transpose", value, perm=[*range(rank - 2), rank - 1, rank - 2]) if turn else value

@@ -286,8 +286,15 @@ static void copy_samples(uint8_t *room, uint8_t *dense, const graphpress_input *
         copy_sample(room + (size_t)image * of->bytes, dense + (size_t)image * bytes, of, extents, fills);
 }
 
+/* Whoever sees the numbers of tasks of a later run sees that the claims of an earlier one are over, and takes nothing. */
+static void end_claims(instance *self, uint32_t preparing) {
+    size_t count = (size_t)self->model->step_count * (size_t)self->thread_count;
+    for (size_t number = 0; number < count; number++)
+        atomic_store_explicit(&self->claims[number].next, (uint64_t)preparing << 32, memory_order_relaxed);
+}
+
 /* Take the sizes of a run: NULL for the largest. 0 if one is out of range. */
-static int take_sizes(instance *self, const int32_t *sizes) {
+static int take_sizes(instance *self, const int32_t *sizes, uint32_t preparing) {
     const graphpress_model *model = self->model;
     for (int number = 0; number < model->size_count; number++) {
         const graphpress_size *limits = model->sizes + number;
@@ -296,7 +303,10 @@ static int take_sizes(instance *self, const int32_t *sizes) {
     }
     for (int number = 0; number < model->size_count; number++)
         self->sizes[number] = sizes ? sizes[number] : model->sizes[number].largest;
-    if (model->measure) model->measure(self->sizes, self->tasks, self->extents);
+    if (model->measure) {
+        end_claims(self, preparing);
+        model->measure(self->sizes, self->tasks, self->extents); /* its stores release: they come behind the claims' */
+    }
     return 1;
 }
 
@@ -356,7 +366,7 @@ static int graphpress_run_sized(graphpress_instance *view, int images, const int
     if (atomic_exchange(&self->busy, 1)) return GRAPHPRESS_BUSY;
     uint32_t preparing = atomic_load(&self->run) + 1, run = preparing + 1;
     atomic_store(&self->run, preparing);
-    if (!take_sizes(self, sizes)) {
+    if (!take_sizes(self, sizes, preparing)) {
         atomic_store(&self->run, run);
         atomic_store(&self->busy, 0);
         return GRAPHPRESS_SIZE;

@@ -68,7 +68,7 @@ typedef struct {
 } graphpress_size;
 
 /* Numbers of tasks of steps, and the extents of all tensors with open ones, in this run. Workers that are late from an
-   earlier run may look at the numbers meanwhile. */
+   earlier run may look at the numbers meanwhile, whose stores release: the claims of their run are over before. */
 typedef void (*graphpress_measure)(const int32_t *sizes, _Atomic int32_t *tasks, int32_t *extents);
 
 typedef struct {

@@ -102,7 +102,7 @@ def _block(
     op: LinearOp, source: StoredValue, window: TapWindow, isa: Isa, result: Plane, operands: Mapping[str, Source]
 ) -> PixelBlock | None:
     """The pixels that a convolution computes together; None where each is computed alone, or in another basis."""
-    if not op.is_convolution or op.groups > 1:
+    if not op.is_convolution or op.groups > 1 or result.is_part:  # of what is joined, others lie between the pixels
         return None
     result = replace(result, stride=whole_vectors(result.channels, isa.lanes))
     worth = WORTH if winograd_tile(source.plane, result, window, isa) is None else WORTH_OF_WINOGRAD

@@ -132,3 +132,30 @@ def test_codes(case, newest, tmp_path):
     assert copies(codes, newest) == expected
     for name, result in compiled_outputs(codes, feed, newest, tmp_path).items():
         np.testing.assert_allclose(result, answers[name], rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_few_channels_beside_others(newest, tmp_path):
+    """Pixels that would be computed together lie apart in what is joined."""
+    rng = np.random.default_rng(0)
+    numbers = {"w": (32, 32, 1, 1), "v": (8, 32, 3, 3)}
+    constants = {name: rng.standard_normal(shape).astype(np.float32) / 6 for name, shape in numbers.items()}
+    for name, grid in GRIDS.items():
+        constants |= {f"{name}_scale": np.array(grid[0], np.float32), f"{name}_zero": np.array(grid[1], np.uint8)}
+    model = graph(
+        f"""(float[1,32,4,32] x) => (y) {{
+        a0 = Conv (x, w)
+        b0 = Conv <pads=[1,1,1,1]> (x, v)
+        {pair("a0", "a", "ad")}
+        {pair("b0", "b", "bd")}
+        j = Concat <axis=1> (ad, bd)
+        {pair("j", "j", "jd")}
+        y = Abs (jd)
+    }}""",
+        **constants,
+    )
+    feed = {"x": rng.standard_normal((1, 32, 4, 32)).astype(np.float32)}
+    expected = Session(model).run(feed)["y"]
+    codes = clone(model)
+    import_qdq(codes)
+    (result,) = compiled_outputs(codes, feed, newest, tmp_path).values()
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)

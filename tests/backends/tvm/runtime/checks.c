@@ -493,6 +493,42 @@ static void sizes(void) {
     graphpress_destroy(made);
 }
 
+/* -- sizes that grow: workers that are late from the run before take nothing of the next ----------------------------- */
+
+enum { LATE_STEPS = 40, LATE_TASKS = 64 };
+
+static _Atomic int measuring, computed_meanwhile;
+
+static void compute_late(const graphpress_instance *m, int32_t first, int32_t last) {
+    (void)m, (void)first, (void)last;
+    if (atomic_load(&measuring)) atomic_store(&computed_meanwhile, 1);
+}
+
+static void measure_late(const int32_t *sizes, _Atomic int32_t *tasks, int32_t *extents) {
+    (void)extents;
+    atomic_store(&measuring, 1);
+    for (int step = 0; step < LATE_STEPS; step++) tasks[step] = sizes[0];
+    usleep(200);
+    atomic_store(&measuring, 0);
+}
+
+static void late(void) {
+    static graphpress_step steps[LATE_STEPS];
+    static const graphpress_size LIMITS[] = {{1, LATE_TASKS}};
+    for (int step = 0; step < LATE_STEPS; step++)
+        steps[step] = (graphpress_step){.compute = compute_late, .tasks = LATE_TASKS};
+    graphpress_model of = model();
+    of.steps = steps, of.step_count = LATE_STEPS, of.input_count = of.output_count = 0, of.size_count = 1;
+    of.sizes = LIMITS, of.measure = measure_late, of.extent_count = 0;
+    graphpress_instance *made = make(&of, 6);
+    for (int number = 0; number < 600; number++) {
+        int32_t size = number % 2 ? LATE_TASKS : 1;
+        CHECK(graphpress_run_sized(made, 1, &size, (const void *[]){NULL}, (void *[]){NULL}, NULL) == GRAPHPRESS_OK);
+    }
+    CHECK(!computed_meanwhile);
+    graphpress_destroy(made);
+}
+
 int main(int count, char **names) {
     static const struct {
         const char *name;
@@ -500,6 +536,7 @@ int main(int count, char **names) {
     } CHECKS[] = {
         {"instances", instances}, {"wrap", wrap},   {"destroy", destroy}, {"forked", forked},          {"busy", busy},
         {"slack", slack},         {"sizes", sizes}, {"stripes", stripes},
+        {"late", late},
         {"errors", errors},       {"files", files}, {"memory", memory},   {"allocations", allocations},
     };
     for (int number = 1; number < count; number++)

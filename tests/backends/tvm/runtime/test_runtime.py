@@ -23,7 +23,7 @@ SANITIZED = {
     "thread": ["-fsanitize=thread"],
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
-EVERYWHERE = ["instances", "wrap", "destroy", "forked", "busy", "slack", "sizes", "errors", "files", "stripes"]
+EVERYWHERE = ["instances", "wrap", "destroy", "forked", "busy", "slack", "sizes", "errors", "files", "stripes", "late"]
 MEASURED = ["memory", "allocations"]
 """Sanitizers allocate memory of their own."""
 
