@@ -24,10 +24,10 @@ from graphpress.ir import label, load
 from graphpress.manager.prepare import prepare
 from graphpress.observation import Moments, Observation, input_moments
 from graphpress.passes.lowrank._alternating import decompose
-from graphpress.passes.lowrank._errors import rank_at
+from graphpress.passes.lowrank._choices import rank_at
 from graphpress.passes.lowrank._form import Form
 from graphpress.passes.lowrank._forms import FORMS
-from graphpress.passes.lowrank._layer import LayerProblem, regularized
+from graphpress.passes.lowrank._problem import LayerProblem, regularized
 from graphpress.runtime import Session
 
 DATA = Path(os.environ["GRAPHPRESS_DATA"])

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from graphpress.allocation import Goal, Item, knapsack
-from graphpress.ir import Node, Refusal, label
+from graphpress.ir import Refusal
 from graphpress.passes.lowrank._chain import ChainCost
-from graphpress.passes.lowrank._errors import RankChoice
+from graphpress.passes.lowrank._choices import RankChoice
 from graphpress.passes.lowrank._sensitivity import DamageCurve
 
 NOT_CHEAPER = "no such rank makes it cheaper"
@@ -45,22 +45,22 @@ class LayerChoices:
 
 
 def allocate(
-    layers: Mapping[Node, LayerChoices], goal: Goal, whole: float
-) -> tuple[dict[Node, RankChoice], Refusal | None]:
+    layers: Mapping[str, LayerChoices], goal: Goal, whole: float
+) -> tuple[dict[str, RankChoice], Refusal | None]:
     """One choice for each layer that does not stay whole.
 
     Args:
-        layers: with what they may become.
+        layers: by name, with what they may become.
         goal: on what they cost.
         whole: cost of the model.
 
     Returns:
         The choices, and why the goal is not met where it is not.
     """
-    items = {label(node.outputs[0]): layer.item(goal.resource) for node, layer in layers.items()}
+    items = {name: layer.item(goal.resource) for name, layer in layers.items()}
     rest = whole - sum(item.costs[goal.resource][0] for item in items.values())
     best = knapsack(items, {goal.resource: max(goal.limit(whole) - rest, 0.0)})
-    chosen = {node: choice for node in layers if (choice := best.choices[label(node.outputs[0])]) is not None}
+    chosen = {name: choice for name, choice in best.choices.items() if choice is not None}
     if best.met and goal.limit(whole) >= rest:
         return chosen, None
     reached = goal.describe((rest + best.costs[goal.resource]) / max(whole, 1e-300))
@@ -68,7 +68,7 @@ def allocate(
     return chosen, Refusal(goal.where, why, "ask for less, or exclude fewer layers")
 
 
-def cheapest_within(layers: Mapping[Node, LayerChoices], error: float) -> dict[Node, RankChoice]:
+def cheapest_within(layers: Mapping[str, LayerChoices], error: float) -> dict[str, RankChoice]:
     """By layer the choice of fewest multiply-accumulates whose error is at most this."""
-    good = {node: [choice for choice in layer.choices if choice.error <= error] for node, layer in layers.items()}
-    return {node: min(some, key=lambda choice: choice.cost.macs) for node, some in good.items() if some}
+    good = {name: [choice for choice in layer.choices if choice.error <= error] for name, layer in layers.items()}
+    return {name: min(some, key=lambda choice: choice.cost.macs) for name, some in good.items() if some}

@@ -19,7 +19,7 @@ import numpy as np
 
 from graphpress.observation.least_squares import cholesky_solve
 from graphpress.passes.lowrank._form import Form, LayerFactors, Ranks
-from graphpress.passes.lowrank._layer import LayerProblem
+from graphpress.passes.lowrank._problem import LayerProblem
 
 SWEEPS = 12
 """Rounds over all factors, at most."""

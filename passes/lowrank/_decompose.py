@@ -10,22 +10,22 @@ section 3.2). Without data each weight is decomposed as it stands.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from graphpress.analysis.linear import LinearOp, LinearParameters, parameters_of
 from graphpress.analysis.linear.bias import takes_shift
 from graphpress.analysis.linear.rows import result_rows, rows_of, samples_of
-from graphpress.ir import Editor, Model, Node, Refusal, clone, label
+from graphpress.ir import Editor, Model, Refusal, clone, label
 from graphpress.manager.contract import Context
 from graphpress.observation import LayerPiece, LayerWalk, Moments, Pieces, Wanted, waves_of
 from graphpress.observation.gram import pieces_of
 from graphpress.observation.least_squares import Summary, fit
 from graphpress.passes.lowrank._alternating import decompose
 from graphpress.passes.lowrank._form import Form, Ranks
-from graphpress.passes.lowrank._layer import LayerProblem
-from graphpress.passes.lowrank._problems import problem_of
+from graphpress.passes.lowrank._observed import problem_of
+from graphpress.passes.lowrank._problem import LayerProblem
 from graphpress.passes.lowrank._write import write_chain
 
 PULL = 1e-2
@@ -38,20 +38,20 @@ class Decomposition:
     """What was done.
 
     Args:
-        errors: share of the variance of each decomposed layer's output that is lost, with the inputs that it has now;
+        errors: by layer the share of the variance of its output that is lost, with the inputs that it has now;
             without data, of its weights' energy.
         refusals: layers that stayed whole after all.
         rows: the least number of rows for a feature that a layer's covariance rests on; infinite without data.
     """
 
-    errors: dict[Node, float]
+    errors: dict[str, float]
     refusals: list[Refusal]
     rows: float = np.inf
 
 
 def decompose_layers(
     model: Model,
-    chosen: Mapping[Node, tuple[LinearOp, Form, Ranks]],
+    chosen: Mapping[str, tuple[LinearOp, Form, Ranks]],
     data: Pieces | None,
     context: Context,
     positions: int,
@@ -60,18 +60,19 @@ def decompose_layers(
 
     Args:
         model: changed in place.
-        chosen: by node the layer, and what becomes of it.
+        chosen: by name the layer, and what becomes of it.
         data: what the layers read; None to decompose the weights as they stand.
         context: threads and progress.
         positions: rows that are looked at in each sample.
     """
     writer = _Writer(Editor(model), chosen)
     if data is None:
-        for node, (op, *_) in chosen.items():
-            writer.write(node, problem_of(op, None))
+        for op, *_ in chosen.values():
+            writer.without_data(op)
         return writer.done
-    walk = LayerWalk(model, waves_of(model.graph, list(chosen)), data, clone(model), threads=context.threads)
-    walk.run(lambda node: _Layer(chosen[node][0], positions, writer.finish), context.progress, "decomposing")
+    ops = {op.node: op for op, *_ in chosen.values()}
+    walk = LayerWalk(model, waves_of(model.graph, list(ops)), data, clone(model), threads=context.threads)
+    walk.run(lambda node: _Layer(ops[node], positions, writer.with_data), context.progress, "decomposing")
     return writer.done
 
 
@@ -108,10 +109,15 @@ class _Writer:
         chosen: what becomes of each.
     """
 
-    def __init__(self, edit: Editor, chosen: Mapping[Node, tuple[LinearOp, Form, Ranks]]) -> None:
+    def __init__(self, edit: Editor, chosen: Mapping[str, tuple[LinearOp, Form, Ranks]]) -> None:
         self._edit, self._chosen, self.done = edit, chosen, Decomposition({}, [])
 
-    def finish(self, op: LinearOp, seen: Moments) -> None:
+    def without_data(self, op: LinearOp) -> None:
+        """Decompose a weight as it stands."""
+        problem, present = problem_of(op), parameters_of(op)
+        self.done.errors[label(op.result)] = problem.error(self._write(op, problem, present.bias).matrix)
+
+    def with_data(self, op: LinearOp, seen: Moments) -> None:
         """Decompose a layer that saw all of the data."""
         if not seen.is_finite:
             self.done.refusals.append(Refusal.at(op.node, NOT_FINITE))
@@ -119,29 +125,25 @@ class _Writer:
         self.done.rows = min(self.done.rows, seen.count / op.matrix_shape[1])
         summary, present = Summary.of(seen), parameters_of(op)
         aim = fit(summary, present, PULL, moves_bias=takes_shift(op)) or present
-        problem = replace(problem_of(op, seen), matrix=aim.matrix)
-        matrix, shift = self.write(op.node, problem, aim.bias)
-        bias = present.bias if shift is None else aim.bias + shift
+        written = self._write(op, problem_of(op, seen, aim.matrix), aim.bias)
         variance = max(float(summary.variance.sum()), np.finfo(float).tiny)
-        self.done.errors[op.node] = float(summary.error(LinearParameters(matrix, bias)).sum()) / variance
+        self.done.errors[label(op.result)] = float(summary.error(written).sum()) / variance
 
-    def write(
-        self, node: Node, problem: LayerProblem, bias: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def _write(self, op: LinearOp, problem: LayerProblem, bias: np.ndarray) -> LinearParameters:
         """Write the chain of a layer.
 
         Args:
-            node: of the layer.
+            op: the layer.
             problem: what is decomposed.
             bias: that goes with the problem's matrix.
 
         Returns:
-            The matrix that the chain multiplies by, and what the bias took on; None where that stays.
+            What the layer computes as a chain.
         """
-        op, form, ranks = self._chosen[node]
+        _, form, ranks = self._chosen[label(op.result)]
         factors = decompose(form, problem, ranks)
         matrix = form.matrix(factors, problem)
         shift = problem.shift(matrix)
-        self.done.errors[node] = problem.error(matrix)
-        write_chain(self._edit, op, form.stages(factors, problem), None if shift is None else bias + shift)
-        return matrix, shift
+        shifted = bias if shift is None else bias + shift
+        write_chain(self._edit, op, form.stages(factors, problem), None if shift is None else shifted)
+        return LinearParameters(matrix, shifted)

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphpress.passes.lowrank._layer import LayerProblem
+from graphpress.passes.lowrank._problem import LayerProblem
 
 _FILL = 0.01  # neither zero nor denormal, which kernels may treat in another time
 

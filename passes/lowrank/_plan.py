@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 
 from graphpress.allocation import Goal
 from graphpress.analysis.cost import ModelCost
-from graphpress.ir import Dims, Model, Node, Refusal
+from graphpress.ir import Dims, Model, Refusal, label
 from graphpress.manager.contract import Context
 from graphpress.observation import Pieces
 from graphpress.passes.lowrank._allocate import NOT_CHEAPER, LayerChoices, allocate, cheapest_within
+from graphpress.passes.lowrank._candidates import DecomposableLayer
+from graphpress.passes.lowrank._choices import RankChoice, choices, cost_at, rank_at
 from graphpress.passes.lowrank._decompose import NOT_FINITE
-from graphpress.passes.lowrank._errors import RankChoice, choices, cost_at, rank_at
 from graphpress.passes.lowrank._form import Form, Ranks
 from graphpress.passes.lowrank._forms import fitting
-from graphpress.passes.lowrank._layer import LayerProblem
-from graphpress.passes.lowrank._layers import DecomposableLayer
-from graphpress.passes.lowrank._problems import problem_of, problems
+from graphpress.passes.lowrank._observed import problem_of, problems, shape_of_problem
+from graphpress.passes.lowrank._problem import LayerProblem
 from graphpress.passes.lowrank._sensitivity import LayerSensitivity
 from graphpress.passes.lowrank._speed import SpeedPlanner
 from graphpress.passes.lowrank._vbmf import bayesian_rank
@@ -39,12 +39,12 @@ class RankPlan:
     """What becomes of the layers.
 
     Args:
-        chosen: by node; layers that are not named stay whole.
+        chosen: by name; layers that are not named stay whole.
         refusals: why they do, and what of a goal is missing.
         notes: for the report.
     """
 
-    chosen: dict[Node, RankChoice] = field(default_factory=dict)
+    chosen: dict[str, RankChoice] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -56,7 +56,7 @@ class RankPlanner:
     Args:
         model: not changed.
         shapes: static, by value name.
-        layers: that may be decomposed.
+        layers: that may be decomposed, by name.
         forms: names of those to choose from, the usual one first.
         multiple: what ranks are multiples of.
         data: what layers are judged on; None to judge by their weights.
@@ -66,7 +66,7 @@ class RankPlanner:
 
     model: Model
     shapes: Mapping[str, Dims]
-    layers: Mapping[Node, DecomposableLayer]
+    layers: Mapping[str, DecomposableLayer]
     forms: Sequence[str]
     multiple: int
     data: Pieces | None
@@ -82,56 +82,58 @@ class RankPlanner:
             return self._of_speedup(goal, survey, notes)
         best, shortfall = allocate(survey, goal, float(getattr(cost, goal.resource)))
         missing = [] if shortfall is None else [shortfall]
-        return RankPlan(best, missing + _whole(survey, best, NOT_CHOSEN), notes)
+        return RankPlan(best, missing + self._whole(survey, best, NOT_CHOSEN), notes)
 
-    def _of_speedup(self, goal: Goal, survey: Mapping[Node, LayerChoices], notes: list[str]) -> RankPlan:
-        speed = SpeedPlanner(self.model, survey, self.shapes, self.context)
-        best, missing, note = speed.choose(goal)
-        timed = {node: layer for node, layer in survey.items() if speed.can_be_timed(node)}
-        untimed = [Refusal.at(node, NOT_TIMED, "convert it behind lowrank") for node in survey if node not in timed]
-        return RankPlan(best, missing + untimed + _whole(timed, best, NOT_FASTER), [*notes, note])
+    def _of_speedup(self, goal: Goal, survey: Mapping[str, LayerChoices], notes: list[str]) -> RankPlan:
+        speed = SpeedPlanner(self.model, self.shapes, self.layers, self.context)
+        timed = {name: choices for name, choices in survey.items() if speed.can_time(name)}
+        best, missing, note = speed.choose(timed, goal)
+        untimed = [
+            Refusal.at(self.layers[name].node, NOT_TIMED, "convert it behind lowrank")
+            for name in survey
+            if name not in timed
+        ]
+        return RankPlan(best, missing + untimed + self._whole(timed, best, NOT_FASTER), [*notes, note])
 
     def of_energy(self, share: float) -> RankPlan:
         """By layer the cheapest choice that keeps this share of the variance of its output, in the whole model."""
         survey = self._survey(LayerSensitivity(self.model, None))
         best = cheapest_within(survey, 1 - share)
-        return RankPlan(best, _whole(survey, best, f"no cheaper rank keeps {share:.1%} of the variance of its output"))
+        why = f"no cheaper rank keeps {share:.1%} of the variance of its output"
+        return RankPlan(best, self._whole(survey, best, why))
 
     def of_share(self, share: float) -> RankPlan:
         """The same share of the full ranks in every layer."""
         return self._by_rule(
-            lambda form, problem: tuple(rank_at(full, share, self.multiple) for full in form.full_ranks(problem))
+            lambda layer, form: tuple(
+                rank_at(full, share, self.multiple) for full in form.full_ranks(shape_of_problem(layer.op))
+            )
         )
 
     def of_noise(self) -> RankPlan:
         """The ranks that weights have above noise."""
-        return self._by_rule(
-            lambda form, problem: tuple(
-                min(full, max(bayesian_rank(matrix) for matrix in unfolded))
-                for full, unfolded in zip(form.full_ranks(problem), form.unfoldings(problem), strict=True)
-            )
-        )
+        return self._by_rule(lambda layer, form: _ranks_above_noise(form, problem_of(layer.op)))
 
-    def _by_rule(self, ranks: Callable[[Form, LayerProblem], Ranks]) -> RankPlan:
-        """The first form that fits, at ranks that its weight says."""
+    def _by_rule(self, ranks: Callable[[DecomposableLayer, Form], Ranks]) -> RankPlan:
+        """The first form that fits, at ranks that a rule says."""
         plan = RankPlan()
-        for node, layer in self.layers.items():
-            problem = problem_of(layer.op, None)
+        for name, layer in self.layers.items():
+            problem = shape_of_problem(layer.op)
             form = fitting(self.forms, problem.kernel)[0]
-            wanted = ranks(form, problem)
+            wanted = ranks(layer, form)
             cost = cost_at(layer, problem, form, wanted)
             if cost.saves(layer.whole):
-                plan.chosen[node] = RankChoice(form.name, wanted, math.nan, cost)
+                plan.chosen[name] = RankChoice(form.name, wanted, math.nan, cost)
             else:
-                plan.refusals.append(Refusal.at(node, NOT_CHEAPER, "ask for less"))
+                plan.refusals.append(Refusal.at(layer.node, NOT_CHEAPER, "ask for less"))
         return plan
 
-    def _survey(self, sensitivity: LayerSensitivity) -> dict[Node, LayerChoices]:
+    def _survey(self, sensitivity: LayerSensitivity) -> dict[str, LayerChoices]:
         """What each layer may become, and what an error of it does."""
         ops = [layer.op for layer in self.layers.values()]
         judged = problems(self.model, ops, self.data, self.context, self.positions)
         return {
-            op.node: self._choices(self.layers[op.node], problem, sensitivity)
+            label(op.result): self._choices(self.layers[label(op.result)], problem, sensitivity)
             for op, problem in self.context.progress.track(judged, "judging ranks", len(ops))
         }
 
@@ -143,7 +145,17 @@ class RankPlanner:
         options = choices(layer, problem, fitting(self.forms, problem.kernel), self.multiple)
         return LayerChoices(layer.whole, options, sensitivity.curve(layer.op, problem, options))
 
+    def _whole(self, survey: Mapping[str, LayerChoices], best: Mapping[str, RankChoice], why: str) -> list[Refusal]:
+        """Why layers stay whole."""
+        return [
+            Refusal.at(self.layers[name].node, why if options.choices else options.why)
+            for name, options in survey.items()
+            if name not in best
+        ]
 
-def _whole(survey: Mapping[Node, LayerChoices], best: Mapping[Node, RankChoice], why: str) -> list[Refusal]:
-    """Why layers stay whole."""
-    return [Refusal.at(node, why if layer.choices else layer.why) for node, layer in survey.items() if node not in best]
+
+def _ranks_above_noise(form: Form, problem: LayerProblem) -> Ranks:
+    return tuple(
+        min(full, max(bayesian_rank(matrix) for matrix in unfolded))
+        for full, unfolded in zip(form.full_ranks(problem), form.unfoldings(problem), strict=True)
+    )

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from graphpress.analysis.linear import LinearOp
 from graphpress.evaluation.sensitivity import SAMPLES, DamageMeasure
-from graphpress.ir import Editor, Model, Node, clone, label
+from graphpress.ir import Editor, Model, clone, label
 from graphpress.manager.contract import Context
 from graphpress.passes.lowrank._alternating import decompose
-from graphpress.passes.lowrank._errors import JUDGING_SWEEPS, RankChoice
+from graphpress.passes.lowrank._choices import JUDGING_SWEEPS, RankChoice
 from graphpress.passes.lowrank._form import ChainStage
 from graphpress.passes.lowrank._forms import FORMS
-from graphpress.passes.lowrank._layer import LayerProblem
+from graphpress.passes.lowrank._problem import LayerProblem
 from graphpress.passes.lowrank._write import write_chain
 
 PROBE_ERRORS = (0.05, 0.25)
@@ -97,7 +97,7 @@ class LayerSensitivity:
         factors = decompose(form, problem, choice.ranks, JUDGING_SWEEPS)
         shift, bias = problem.shift(form.matrix(factors, problem)), op.bias_rows()
         chain = LayerChain(op, form.stages(factors, problem), None if shift is None or bias is None else bias + shift)
-        return self.measure.damage(with_chains(self.model, {op.node: chain}))
+        return self.measure.damage(with_chains(self.model, [chain]))
 
 
 def _nearest(choices: Sequence[RankChoice], error: float) -> RankChoice:
@@ -119,11 +119,10 @@ class LayerChain:
     bias: np.ndarray | None = None
 
 
-def with_chains(model: Model, chains: Mapping[Node, LayerChain]) -> Model:
+def with_chains(model: Model, chains: Sequence[LayerChain]) -> Model:
     """A copy in which layers are chains."""
     copy = clone(model)
-    twins = {label(node.outputs[0]): node for node in copy.graph}
-    edit = Editor(copy)
-    for node, chain in chains.items():
-        write_chain(edit, replace(chain.op, node=twins[label(node.outputs[0])]), chain.stages, chain.bias)
+    twins, edit = {label(node.outputs[0]): node for node in copy.graph}, Editor(copy)
+    for chain in chains:
+        write_chain(edit, replace(chain.op, node=twins[label(chain.op.result)]), chain.stages, chain.bias)
     return copy

@@ -14,18 +14,17 @@ from graphpress.allocation import Goal, LatencyBench, match_ratio
 from graphpress.allocation.node_model import can_run_alone, node_model
 from graphpress.allocation.speedup import is_near_enough, latency_ratio, nearest
 from graphpress.analysis.cost import layer_roofline, model_cost
-from graphpress.analysis.linear import LinearOp, linear_op_of
+from graphpress.analysis.linear import linear_op_of
 from graphpress.analysis.views import view_of
 from graphpress.errors import UsageError
-from graphpress.ir import Dims, Editor, Model, Node, Refusal, digest, label
+from graphpress.ir import Dims, Editor, Model, NodeView, Refusal, digest
 from graphpress.manager.contract import Context
 from graphpress.passes._probe import probe_feed
 from graphpress.passes.lowrank._allocate import LayerChoices, allocate
-from graphpress.passes.lowrank._chain import ChainCost
-from graphpress.passes.lowrank._errors import RankChoice, efficient
-from graphpress.passes.lowrank._form import ChainStage
+from graphpress.passes.lowrank._candidates import DecomposableLayer
+from graphpress.passes.lowrank._choices import RankChoice, efficient
 from graphpress.passes.lowrank._forms import FORMS
-from graphpress.passes.lowrank._problems import problem_of
+from graphpress.passes.lowrank._observed import outline_of
 from graphpress.passes.lowrank._sensitivity import LayerChain, with_chains
 from graphpress.passes.lowrank._write import write_chain
 from graphpress.runtime import Session, undisturbed_latency
@@ -43,25 +42,37 @@ class SpeedPlanner:
 
     Args:
         model: not changed.
-        layers: with what they may become.
         shapes: static, by value name.
+        layers: by name.
         context: target, threads, data and cache.
     """
 
     model: Model
-    layers: Mapping[Node, LayerChoices]
     shapes: Mapping[str, Dims]
+    layers: Mapping[str, DecomposableLayer]
     context: Context
 
-    def choose(self, goal: Goal) -> tuple[dict[Node, RankChoice], list[Refusal], str]:
+    def can_time(self, name: str) -> bool:
+        """Whether the layer can run alone."""
+        return can_run_alone(self._view(name))
+
+    def choose(
+        self, options: Mapping[str, LayerChoices], goal: Goal
+    ) -> tuple[dict[str, RankChoice], list[Refusal], str]:
         """Choices, what of the goal is missing, and a sentence for the report.
+
+        Args:
+            options: what each layer may become, of those that can be timed.
+            goal: a speed-up.
 
         Raises:
             UsageError: a target that states no rates to model it with.
         """
-        return self._measured(goal) if self.context.target.this_machine else self._modelled(goal)
+        return self._measured(options, goal) if self.context.target.this_machine else self._modelled(options, goal)
 
-    def _modelled(self, goal: Goal) -> tuple[dict[Node, RankChoice], list[Refusal], str]:
+    def _modelled(
+        self, options: Mapping[str, LayerChoices], goal: Goal
+    ) -> tuple[dict[str, RankChoice], list[Refusal], str]:
         roofline = layer_roofline(self.context.target)
         if roofline is None:
             raise UsageError(
@@ -73,76 +84,69 @@ class SpeedPlanner:
         def seconds(model: Model) -> float:
             return sum(map(roofline, model_cost(model).layers))
 
-        priced = self._priced(seconds)
+        priced = self._priced(options, seconds)
         best, shortfall = allocate(priced, goal, seconds(self.model))
         kept = seconds(self._outlined(best)) / seconds(self.model)
         note = f"{goal.describe(kept)} as modelled for {self.context.target.name}, not measured"
         return best, [] if shortfall is None else [shortfall], note
 
-    def _measured(self, goal: Goal) -> tuple[dict[Node, RankChoice], list[Refusal], str]:
+    def _measured(
+        self, options: Mapping[str, LayerChoices], goal: Goal
+    ) -> tuple[dict[str, RankChoice], list[Refusal], str]:
         feed = probe_feed(self.model, self.context)
         session = Session(self.model, threads=self.context.threads)
         whole = undisturbed_latency(lambda: session.run(feed)) / 1e3
         bench = LatencyBench(self.context.threads, self.context.cache)
-        priced = self._priced(lambda model: bench.seconds(digest(model), lambda: model))
-
-        nodes = {label(node.outputs[0]): node for node in priced}
+        priced = self._priced(options, lambda model: bench.seconds(digest(model), lambda: model))
 
         def choices_for(budget: float) -> tuple[dict[str, RankChoice], bool]:
             best, shortfall = allocate(priced, Goal("speedup", 1 / budget, goal.where), whole)
-            return {label(node.outputs[0]): choice for node, choice in best.items()}, shortfall is None
+            return best, shortfall is None
 
         def measure(choices: dict[str, RankChoice]) -> float:
-            changed = self._outlined({nodes[name]: choice for name, choice in choices.items()})
-            return latency_ratio(session, changed, feed, self.context.threads) if choices else 1.0
+            if not choices:  # the model as it is: what a measurement would differ by is noise
+                return 1.0
+            return latency_ratio(session, self._outlined(choices), feed, self.context.threads)
 
         trials = match_ratio(goal.budget, choices_for, measure, self.context.progress)
         best = nearest(trials, goal.budget)
-        chosen = {nodes[name]: choice for name, choice in best.choices.items()}
         note = f"{goal.describe(best.ratio)} measured after {len(trials)} round{'s' * (len(trials) > 1)}"
         if is_near_enough(best.ratio, goal.budget):
-            return chosen, [], note
+            return best.choices, [], note
         why = f"{goal.describe(goal.budget)} was not reached: the best that was measured is {goal.describe(best.ratio)}"
-        return chosen, [Refusal(goal.where, why, "ask for less, or exclude fewer layers")], note
+        return best.choices, [Refusal(goal.where, why, "ask for less, or exclude fewer layers")], note
 
     # -- chains -----------------------------------------------------------------------------------------------
 
-    def can_be_timed(self, node: Node) -> bool:
-        """Whether the layer can run alone."""
-        return can_run_alone(view_of(node, self.shapes))
-
-    def _priced(self, seconds: Seconds) -> dict[Node, LayerChoices]:
-        """The layers that can run alone, with the seconds of what they are and may become."""
-        timed = {node: layer for node, layer in self.layers.items() if self.can_be_timed(node)}
+    def _priced(self, options: Mapping[str, LayerChoices], seconds: Seconds) -> dict[str, LayerChoices]:
+        """The layers with the seconds of what they are and may become."""
         return {
-            node: replace(
+            name: replace(
                 layer,
-                whole=self._cost(node, None, layer.whole, seconds),
+                whole=replace(layer.whole, seconds=seconds(self._alone(name))),
                 choices=[
-                    replace(choice, cost=self._cost(node, choice, choice.cost, seconds))
+                    replace(choice, cost=replace(choice.cost, seconds=seconds(self._alone(name, choice))))
                     for choice in efficient(layer.choices, TIMED)
                 ],
             )
-            for node, layer in self.context.progress.track(timed.items(), "timing layers", len(timed))
+            for name, layer in self.context.progress.track(options.items(), "timing layers", len(options))
         }
 
-    def _cost(self, node: Node, choice: RankChoice | None, cost: ChainCost, seconds: Seconds) -> ChainCost:
-        """The cost of a layer, or of a choice, with its time."""
-        alone = node_model(view_of(node, self.shapes))
-        if choice is not None:
-            op = linear_op_of(alone.graph[0])
-            assert op is not None
-            write_chain(Editor(alone), op, outline(op, choice), None)
-        return replace(cost, seconds=seconds(alone))
+    def _view(self, name: str) -> NodeView:
+        return view_of(self.layers[name].node, self.shapes)
 
-    def _outlined(self, choices: Mapping[Node, RankChoice]) -> Model:
+    def _alone(self, name: str, choice: RankChoice | None = None) -> Model:
+        """A model of the layer alone, or of the chain of a choice, with any numbers."""
+        alone = node_model(self._view(name))
+        op = linear_op_of(alone.graph[0])
+        if choice is not None and op is not None:
+            write_chain(Editor(alone), op, outline_of(op, FORMS[choice.form], choice.ranks), None)
+        return alone
+
+    def _outlined(self, choices: Mapping[str, RankChoice]) -> Model:
         """A copy with the chains of these choices, with any numbers."""
-        ops = {node: linear_op_of(node) for node in choices}
+        chains = [(self.layers[name].op, choice) for name, choice in choices.items()]
         return with_chains(
-            self.model, {node: LayerChain(op, outline(op, choices[node])) for node, op in ops.items() if op is not None}
+            self.model,
+            [LayerChain(op, outline_of(op, FORMS[choice.form], choice.ranks)) for op, choice in chains],
         )
-
-
-def outline(op: LinearOp, choice: RankChoice) -> list[ChainStage]:
-    """The chain of a choice, with any numbers."""
-    return FORMS[choice.form].outline(problem_of(op, None), choice.ranks)

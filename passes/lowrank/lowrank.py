@@ -2,7 +2,8 @@
 
     y = Wᵀx + b   becomes   y = Bᵀ(Tᵀx) + b̂       Ŵ = T B of low rank, nearest to W in the norm of the layer's output
 
-    what may each layer become, at which error       _errors      the forms, each at a ladder of ranks
+    which layers can be decomposed                   _candidates  and why the others cannot
+    what may each become, at which error             _choices     the forms, each at a ladder of ranks
     what does an error in this layer do              _sensitivity damage of the model's outputs, measured twice a layer
     which form and ranks does each get               _plan        the exact knapsack, or a rule layer by layer
     decompose                                        _decompose   from the input to the output, each layer on what the
@@ -27,12 +28,13 @@ from graphpress.errors import UsageError, did_you_mean
 from graphpress.ir import Model, Node, Refusal, graphs, label
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.observation import Pieces
+from graphpress.passes._expressions import regular_expression
+from graphpress.passes.lowrank._candidates import DecomposableLayer, candidates
+from graphpress.passes.lowrank._choices import RankChoice
 from graphpress.passes.lowrank._decompose import Decomposition, decompose_layers
-from graphpress.passes.lowrank._errors import RankChoice
 from graphpress.passes.lowrank._forms import FORMS
-from graphpress.passes.lowrank._layers import DecomposableLayer, candidates
+from graphpress.passes.lowrank._observed import shape_of_problem
 from graphpress.passes.lowrank._plan import RankPlan, RankPlanner
-from graphpress.passes.lowrank._problems import problem_of
 
 POSITIONS = 128
 """Rows that are looked at in each sample: a covariance wants more of them than a fit does."""
@@ -128,9 +130,11 @@ class LowRank(Pass):
         forms = tuple(FORMS) if self.method == "auto" else (self.method,)
         planner = RankPlanner(model, shapes, layers, forms, multiple, data, self.positions, context)
         plan = self._recorded(layers, context) or self._plan(planner, cost, context)
-        chains = {node: (layers[node].op, FORMS[choice.form], choice.ranks) for node, choice in plan.chosen.items()}
+        chains = {name: (layers[name].op, FORMS[choice.form], choice.ranks) for name, choice in plan.chosen.items()}
         done = decompose_layers(model, chains, data, context, self.positions)
-        notes = self._notes(plan, done, cost, model_cost(model)) if done.errors else ["no layer was decomposed"]
+        notes = (
+            self._notes(layers, plan, done, (cost, model_cost(model))) if done.errors else ["no layer was decomposed"]
+        )
         return Outcome(len(done.errors), [*refusals, *plan.refusals, *done.refusals], notes)
 
     # -- what the fields mean ---------------------------------------------------------------------------------
@@ -140,14 +144,7 @@ class LowRank(Pass):
         return _DEFAULT if kind is None else Goal(kind, getattr(self, kind), self.name)
 
     def _pattern(self) -> re.Pattern[str]:
-        try:
-            return re.compile(self.layers)
-        except re.error as error:
-            raise UsageError(
-                f"{error.pattern!r} is no regular expression ({error.msg})",
-                where=f"{self.name}{{layers}}",
-                fix="escape special characters, and quote the expression",
-            ) from error
+        return regular_expression(self.layers, f"{self.name}{{layers}}")
 
     def _check_layers(self, model: Model) -> None:
         """An expression that matches no node at all is a slip."""
@@ -180,40 +177,50 @@ class LowRank(Pass):
             plan = planner.of_energy(self.energy)
         else:
             plan = planner.of_goal(self._goal(), cost)
-        chosen = {label(node.outputs[0]): choice for node, choice in plan.chosen.items()}
         missing = [refusal.why for refusal in plan.refusals if refusal.where == self.name]
-        context.decisions[self._key(context)] = asdict(RankDecision(chosen, missing))
+        context.decisions[self._key(context)] = asdict(RankDecision(plan.chosen, missing))
         return plan
 
     def _key(self, context: Context) -> str:
         return f"{context.step}.{self.name}.ranks"
 
-    def _recorded(self, layers: Mapping[Node, DecomposableLayer], context: Context) -> RankPlan | None:
+    def _recorded(self, layers: Mapping[str, DecomposableLayer], context: Context) -> RankPlan | None:
         """The choice of an earlier run, where it is one for these layers."""
         decision: RankDecision | None = context.recorded(self._key(context), RankDecision)
-        by_name = {label(node.outputs[0]): node for node in layers}
-        if decision is None or not decision.chosen.keys() <= by_name.keys():
+        if decision is None or not decision.chosen.keys() <= layers.keys():
             return None
-        chosen = {by_name[name]: choice for name, choice in decision.chosen.items()}
-        if not all(_is_possible(layers[node], choice) for node, choice in chosen.items()):
+        if not all(_is_possible(layers[name], choice) for name, choice in decision.chosen.items()):
             return None
         missing = [Refusal(self.name, why, "ask for less, or exclude fewer layers") for why in decision.missing]
-        whole = [Refusal.at(node, "it stays whole as recorded") for node in layers if node not in chosen]
-        return RankPlan(chosen, missing + whole, ["ranks as recorded"])
+        whole = [
+            Refusal.at(layer.node, "it stays whole as recorded")
+            for name, layer in layers.items()
+            if name not in decision.chosen
+        ]
+        return RankPlan(dict(decision.chosen), missing + whole, ["ranks as recorded"])
 
     # -- telling ----------------------------------------------------------------------------------------------
 
-    def _notes(self, plan: RankPlan, done: Decomposition, before: ModelCost, after: ModelCost) -> list[str]:
+    def _notes(
+        self,
+        layers: Mapping[str, DecomposableLayer],
+        plan: RankPlan,
+        done: Decomposition,
+        costs: tuple[ModelCost, ModelCost],
+    ) -> list[str]:
+        before, after = costs
         norm = "its output on the data" if np.isfinite(done.rows) else "its weights"
         notes = [
             f"{len(done.errors)} layers decomposed; {after.macs / max(before.macs, 1):.1%} of the multiply-accumulates "
             f"stay, {after.parameters / max(before.parameters, 1):.1%} of the parameters"
         ]
         notes += plan.notes
-        for node, error in done.errors.items():
-            choice = plan.chosen[node]
+        for name, error in done.errors.items():
+            choice = plan.chosen[name]
             ranks = "×".join(map(str, choice.ranks))
-            notes.append(f"{label(node)}: {choice.form} of rank {ranks}, {error:.2%} of the variance of {norm} lost")
+            notes.append(
+                f"{label(layers[name].node)}: {choice.form} of rank {ranks}, {error:.2%} of the variance of {norm} lost"
+            )
         if done.rows < MIN_ROWS:
             notes.append(
                 f"few samples: some layer has {done.rows:.1f} rows of data for each of its inputs, {MIN_ROWS:g} are "
@@ -224,7 +231,7 @@ class LowRank(Pass):
 
 def _is_possible(layer: DecomposableLayer, choice: RankChoice) -> bool:
     """Whether a recorded choice is one for this layer."""
-    problem = problem_of(layer.op, None)
+    problem = shape_of_problem(layer.op)
     form = FORMS.get(choice.form)
     if form is None or not form.fits(problem.kernel):
         return False

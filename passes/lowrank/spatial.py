@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphpress.passes.lowrank._form import ChainStage, Form, LayerFactors, Ranks
-from graphpress.passes.lowrank._layer import LayerProblem
+from graphpress.passes.lowrank._problem import LayerProblem
 
 
 class Spatial(Form):

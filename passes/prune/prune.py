@@ -22,6 +22,7 @@ from graphpress.coupling.kept import composed
 from graphpress.errors import UsageError
 from graphpress.ir import Model, Node, Refusal, label
 from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.passes._expressions import regular_expression
 from graphpress.passes.prune._choice import AUTO, CriterionChoice
 from graphpress.passes.prune._drafts import Plan, PlanDrafts, PlanOptions
 from graphpress.passes.prune._limits import Limits
@@ -177,14 +178,8 @@ class Prune(Pass):
 
     def _chosen(self) -> tuple[re.Pattern[str], re.Pattern[str] | None]:
         """Which layers are pruned, and which are left alone."""
-        try:
-            return re.compile(self.layers), re.compile(self.exclude) if self.exclude else None
-        except re.error as error:
-            raise UsageError(
-                f"{error.pattern!r} is no regular expression ({error.msg})",
-                where=f"{self.name}{{layers, exclude}}",
-                fix="escape special characters, and quote the expression",
-            ) from error
+        where = f"{self.name}{{layers, exclude}}"
+        return regular_expression(self.layers, where), regular_expression(self.exclude, where) if self.exclude else None
 
     # -- groups -----------------------------------------------------------------------------------------------
 

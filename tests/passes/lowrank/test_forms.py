@@ -7,7 +7,7 @@ import pytest
 
 from graphpress.passes.lowrank._alternating import decompose
 from graphpress.passes.lowrank._forms import FORMS
-from graphpress.passes.lowrank._layer import LayerProblem, regularized
+from graphpress.passes.lowrank._problem import LayerProblem, regularized
 
 RANDOM = np.random.default_rng(0)
 KERNELS = [(3, 3), (1, 1), (3,), (2, 3, 2), ()]

@@ -32,6 +32,16 @@ class DecomposableLayer:
     places: Places
 
     @property
+    def name(self) -> str:
+        """That of its result, which no other value has; names of nodes may repeat."""
+        return label(self.op.result)
+
+    @property
+    def node(self) -> Node:
+        """The layer's."""
+        return self.op.node
+
+    @property
     def whole(self) -> ChainCost:
         """What it costs as it is."""
         parameters = math.prod(self.op.matrix_shape)
@@ -40,9 +50,9 @@ class DecomposableLayer:
 
 def candidates(
     model: Model, shapes: Mapping[str, Dims], left_alone: Callable[[Node], Refusal | None]
-) -> tuple[dict[Node, DecomposableLayer], list[Refusal]]:
-    """The layers of the main graph that can be decomposed, and why the others cannot."""
-    fit, refusals = dict[Node, DecomposableLayer](), list[Refusal]()
+) -> tuple[dict[str, DecomposableLayer], list[Refusal]]:
+    """The layers of the main graph that can be decomposed, by the names of their results, and why others cannot."""
+    fit, refusals = dict[str, DecomposableLayer](), list[Refusal]()
     for node in model.graph:
         op = changeable_linear_op(node)
         if op is None:
@@ -51,7 +61,7 @@ def candidates(
         if isinstance(layer, Refusal):
             refusals.append(layer)
         else:
-            fit[node] = layer
+            fit[layer.name] = layer
     return fit, refusals + _inside(model)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 from graphpress.analysis.linear import LinearOp, parameters_of
 from graphpress.analysis.linear.bias import takes_shift
 from graphpress.data import Feed
@@ -11,7 +13,8 @@ from graphpress.ir import Model, label
 from graphpress.manager.contract import Context
 from graphpress.observation import Moments, Observation, Pieces, input_moments
 from graphpress.observation.gram import GRAM_BUDGET, in_portions
-from graphpress.passes.lowrank._layer import LayerProblem, regularized
+from graphpress.passes.lowrank._form import ChainStage, Form, Ranks
+from graphpress.passes.lowrank._problem import LayerProblem, regularized
 
 
 def problems(
@@ -29,14 +32,30 @@ def problems(
             yield op, problem_of(op, seen) if seen is None or seen.is_finite else None
 
 
-def problem_of(op: LinearOp, seen: Moments | None) -> LayerProblem:
-    """The problem of a layer that reads what was seen."""
-    matrix, kernel = parameters_of(op).matrix, op.kernel_shape[3:]
+def problem_of(op: LinearOp, seen: Moments | None = None, matrix: np.ndarray | None = None) -> LayerProblem:
+    """The problem of a layer that reads what was seen.
+
+    Args:
+        op: the layer.
+        seen: of its data; None to weigh all weights alike.
+        matrix: to decompose in place of its own.
+    """
+    matrix, kernel = parameters_of(op).matrix if matrix is None else matrix, op.kernel_shape[3:]
     if seen is None:
         return LayerProblem(matrix, kernel)
     if not takes_shift(op):
         return LayerProblem(matrix, kernel, regularized(seen.gram))
     return LayerProblem(matrix, kernel, regularized(seen.covariance), seen.mean)
+
+
+def outline_of(op: LinearOp, form: Form, ranks: Ranks) -> list[ChainStage]:
+    """The chain that a layer becomes, with any numbers; the weight is not read."""
+    return form.outline(shape_of_problem(op), ranks)
+
+
+def shape_of_problem(op: LinearOp) -> LayerProblem:
+    """A problem of the layer's shape, all zero, that takes no memory: what ranks and costs follow from."""
+    return LayerProblem(np.broadcast_to(0.0, op.matrix_shape), op.kernel_shape[3:])
 
 
 def _observed(

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from graphpress.passes.lowrank._alternating import decompose
+from graphpress.passes.lowrank._candidates import DecomposableLayer
 from graphpress.passes.lowrank._chain import ChainCost
 from graphpress.passes.lowrank._form import Form, Ranks
-from graphpress.passes.lowrank._layer import LayerProblem
-from graphpress.passes.lowrank._layers import DecomposableLayer
+from graphpress.passes.lowrank._problem import LayerProblem
 
 JUDGING_SWEEPS = 2
 """Rounds of the alternation for a choice that is only judged."""
