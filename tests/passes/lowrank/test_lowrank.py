@@ -1,16 +1,14 @@
 """Layers become chains: they compute the product of the factors, cost what was asked for, and say why some stay."""
 
 import numpy as np
-import onnx.parser
 import pytest
-from onnx import numpy_helper
+from text_models import model_of
 
 from graphpress.analysis.cost import model_cost
 from graphpress.analysis.linear import linear_op_of
 from graphpress.errors import UsageError
-from graphpress.ir import clone, from_proto, verify
+from graphpress.ir import clone, verify
 from graphpress.manager.contract import Context
-from graphpress.manager.prepare import prepare
 from graphpress.passes.lowrank.lowrank import LowRank
 from graphpress.runtime import Session
 from graphpress.targets import load_target
@@ -20,14 +18,6 @@ RANDOM = np.random.default_rng(0)
 
 def normal(*shape):
     return RANDOM.normal(size=shape).astype(np.float32) * 0.3
-
-
-def model_of(text, **weights):
-    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 17]> g {text}')
-    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
-    model = from_proto(proto)
-    prepare(model, {})
-    return model
 
 
 def apply(lowrank, model, feeds=None, *, target=None, **context):

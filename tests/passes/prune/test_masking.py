@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx.parser
 import pytest
-from onnx import numpy_helper
+from text_models import model_of
 
 from graphpress.cache import ContentCache
 from graphpress.coupling import couple, remove, unshare
@@ -16,7 +15,7 @@ from graphpress.data import load_dataset
 from graphpress.data.feeds import FeedSamples
 from graphpress.errors import DataError, UsageError
 from graphpress.evaluation.sensitivity import LOST
-from graphpress.ir import clone, from_proto, load, verify
+from graphpress.ir import clone, load, verify
 from graphpress.manager.contract import Context
 from graphpress.manager.prepare import prepare
 from graphpress.models import build
@@ -37,14 +36,6 @@ TO_CLASSES = """(float[N,6] x) => (float[N,4] y) {
 TO_NUMBERS = TO_CLASSES.replace("float[N,4] y", "float[N,4,1,1] z, float[N,4,1,1] u").replace(
     "v, c)", "v, c) k = Constant<value_ints=[0,4,1,1]>() z = Reshape(y, k) u = Neg(z)"
 )
-
-
-def model_of(text, **weights):
-    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 17]> g {text}')
-    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
-    model = from_proto(proto)
-    prepare(model, {})
-    return model
 
 
 def weights():

@@ -8,25 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import onnx.parser
 import pytest
-from onnx import numpy_helper
+from text_models import model_of
 
 from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
-from graphpress.ir import Model, Node, Value, clone, from_proto, verify
+from graphpress.ir import Model, Node, Value, clone, verify
 from graphpress.ir.encoding import AffineEncoding, compute_request, encoding_of, read_encoding
 from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.manager.prepare import prepare
 from graphpress.passes.quantize.quantize import Quantize
 from graphpress.runtime import Session
 from graphpress.targets import QuantizationPolicy, Target, load_target
-
-
-def model_of(text: str, opset: int = 17, **weights: np.ndarray) -> Model:
-    """A model from the text of its graph; weights are named in the call."""
-    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": {opset}]> g {text}')
-    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
-    model = from_proto(proto)
-    prepare(model, {})
-    return model
 
 
 def random_feeds(model: Model, count: int = 8, seed: int = 0) -> list[dict[str, np.ndarray]]:

@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnx.parser
 import pytest
-from onnx import numpy_helper
+from text_models import model_of
 
 from graphpress.coupling import couple, remove
 from graphpress.coupling.kept import Kept
-from graphpress.ir import Model, Value, clone, from_proto, verify
+from graphpress.ir import Model, Value, clone, verify
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.manager.prepare import prepare
 from graphpress.manager.transaction import Transaction
@@ -19,15 +18,6 @@ from graphpress.runtime import Session
 from graphpress.targets import load_target
 
 Feeds = list[dict[str, np.ndarray]]
-
-
-def model_of(text: str, **weights: np.ndarray) -> Model:
-    """A model from the text of its graph; weights are named in the call."""
-    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 17]> g {text}')
-    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
-    model = from_proto(proto)
-    prepare(model, {})
-    return model
 
 
 @dataclass
