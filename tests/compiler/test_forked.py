@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from functools import partial
 
@@ -45,6 +46,29 @@ def test_what_others_raise_is_told():
 
     with pytest.raises(RuntimeError, match="it is odd"):
         in_a_fork(work)
+
+
+@pytest.mark.parametrize("kind", [OutOfTimeError, CrashError])
+def test_what_a_copy_of_the_copy_suffered_arrives_as_it_is(kind):
+    def work() -> None:
+        raise kind
+
+    with pytest.raises(kind):
+        in_a_fork(work)
+
+
+def test_an_answer_that_cannot_be_sent_is_told_and_the_copy_goes_on():
+    with ForkedCall[bool, object](lambda odd: threading.Lock() if odd else 7) as call:
+        with pytest.raises(RuntimeError, match="pickle"):
+            call(True)
+        assert call(False) == 7
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="the system has no real-time signals")
+def test_signals_without_a_name_are_told_by_number():
+    number = int(signal.SIGRTMIN) + 3
+    with pytest.raises(CrashError, match=f"signal {number}"):
+        in_a_fork(lambda: os.kill(os.getpid(), number))
 
 
 def test_a_crash_is_told():

@@ -286,7 +286,8 @@ static void copy_samples(uint8_t *room, uint8_t *dense, const graphpress_input *
         copy_sample(room + (size_t)image * of->bytes, dense + (size_t)image * bytes, of, extents, fills);
 }
 
-/* Whoever sees the numbers of tasks of a later run sees that the claims of an earlier one are over, and takes nothing. */
+/* Whoever sees the numbers of tasks of a later run sees that the claims of an earlier one are over, and takes nothing:
+   the number of a run that is being prepared is odd, that of a worker's run never is. */
 static void end_claims(instance *self, uint32_t preparing) {
     size_t count = (size_t)self->model->step_count * (size_t)self->thread_count;
     for (size_t number = 0; number < count; number++)

@@ -104,8 +104,8 @@ def _block(
     """The pixels that a convolution computes together; None where each is computed alone, or in another basis."""
     if not op.is_convolution or op.groups > 1 or result.is_part:  # of what is joined, others lie between the pixels
         return None
-    result = replace(result, stride=whole_vectors(result.channels, isa.lanes))
-    worth = WORTH if winograd_tile(source.plane, result, window, isa) is None else WORTH_OF_WINOGRAD
+    whole = replace(result, stride=whole_vectors(result.channels, isa.lanes))  # as Winograd's products would write it
+    worth = WORTH if winograd_tile(source.plane, whole, window, isa) is None else WORTH_OF_WINOGRAD
     return pixel_block(result, window, operands, isa.lanes, worth)
 
 

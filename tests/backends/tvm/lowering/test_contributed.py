@@ -89,6 +89,11 @@ def test_all_compute_what_onnxruntime_does(tmp_path):
         "(float[1,12] x) => (float[1,7] y) { "
         "y = com.microsoft.FusedGemm<activation = \"Softplus\", transB = 1>(x, gemm) }",
         "(float[1,12] x) => (float[1,12] y) { y = com.microsoft.Inverse(x) }",
+        "(int32[1,6] ids) => (float[1,6,12] y, int32[1] n) { "
+        "y, n = com.microsoft.EmbedLayerNormalization(ids, , words, places, , g, b) }",
+        "(float[1,12] x) => (float[1,7] y) { "
+        "y = com.microsoft.FusedGemm<activation = \"HardSigmoid\", activation_beta = 0.4, transB = 1>(x, gemm) }",
+        "(float[12] x) => (float[12] y) { y = com.microsoft.FusedMatMul<transA = 1>(x, w) }",
     ],
 )  # fmt: skip
 def test_what_has_no_equivalent_stays_whole(text):
