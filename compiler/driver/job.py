@@ -70,10 +70,7 @@ class Job:
     @property
     def max_drop(self) -> float | None:
         """How much of the metric may be lost; None for any amount."""
-        given, metric = self.config.options.max_drop, self.inputs.metric
-        if given == "auto":
-            return None if metric is None else metric.usual_drop
-        return given
+        return _max_drop(self.config, self.inputs)
 
     def prepare(self, annotated: Model) -> Prepared:
         """The forms of a candidate in which the backend works with it."""
@@ -222,8 +219,16 @@ def _context(config: RunConfig, inputs: RunInputs, progress: Progress) -> Contex
             lambda model: config.backend.prepare(model, config.target).simulation,
             config.threads,
             progress,
+            _max_drop(config, inputs),
         ),
     )
+
+
+def _max_drop(config: RunConfig, inputs: RunInputs) -> float | None:
+    given, metric = config.options.max_drop, inputs.metric
+    if given == "auto":
+        return None if metric is None else metric.usual_drop
+    return given
 
 
 def _check_accepted(refusals: Sequence[Refusal], target: Target) -> None:

@@ -55,6 +55,7 @@ class Metric:
         guess: what guessing would be worth, given the first batch; None where that makes no sense.
         usual_drop: how much of it may be lost where the user does not say.
         unit: of the value; points are hundredths.
+        bound: takes its place where the labels that it needs are missing: its drop is no larger than that of this one.
     """
 
     name: str
@@ -67,3 +68,4 @@ class Metric:
     guess: Callable[[Predictions], Guess | None] = _no_guess
     usual_drop: float = 0.01
     unit: Unit = "points"
+    bound: Metric | None = None

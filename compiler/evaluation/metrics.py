@@ -115,7 +115,7 @@ def _built_in(scored: Scored) -> dict[str, Metric]:
     comparing = partial(Metric, needs_reference=True)
     name, output, remark = scored.metric, scored.asked, scored.remark
     return {
-        "top1": _top_metric(1, scored),
+        "top1": _top_metric(1, scored, comparing("agreement", partial(_agreement, scored))),
         "top5": _top_metric(5, scored),
         "agreement": comparing(name, partial(_agreement, scored), remark=remark),
         "closeness": comparing(
@@ -137,13 +137,14 @@ def _inverse_perplexity(losses: np.ndarray) -> float:
     return float(np.exp(-losses.mean()))
 
 
-def _top_metric(k: int, scored: Scored) -> Metric:
+def _top_metric(k: int, scored: Scored, bound: Metric | None = None) -> Metric:
     return Metric(
         scored.metric,
         partial(_top, k, scored),
         needs_labels=True,
         remark=scored.remark,
         guess=partial(_guess, k, scored),
+        bound=bound,
     )
 
 

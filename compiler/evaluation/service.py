@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from graphpress.data import Dataset, Samples
-from graphpress.evaluation.evaluate import Score, score_model
+from graphpress.errors import DataError
+from graphpress.evaluation.evaluate import Score, evaluate, score_model
 from graphpress.evaluation.metric import Metric
 from graphpress.evaluation.sensitivity import SAMPLES, DamageMeasure
 from graphpress.ir import Model
@@ -32,19 +33,23 @@ class EvaluationService:
         samples: what everything is measured on.
         split: which part of the data they are: ``selection`` or ``calibration``.
         measured: the user's metric; None where it cannot be taken on these samples.
+        judge: the same, or what bounds its drop there (``Metric.bound``): what a pass can hold to the accuracy budget.
         original: runs the model as it came in.
         simulate: turns an annotated model into one that computes what would be delivered.
         threads: of the runtime.
         progress: shows how far a metric is.
+        max_drop: the accuracy budget; None where it is waived.
     """
 
     samples: Samples
     split: str
     measured: Metric | None
+    judge: Metric | None
     original: Infer
     simulate: Callable[[Model], Model]
     threads: int = 1
     progress: Progress = field(default_factory=Silent)
+    max_drop: float | None = None
 
     @staticmethod
     def of(
@@ -54,6 +59,7 @@ class EvaluationService:
         simulate: Callable[[Model], Model],
         threads: int = 1,
         progress: Progress | None = None,
+        max_drop: float | None = None,
     ) -> EvaluationService | None:
         """The service for a run's data; None without data. Arguments are those of the class."""
         samples = data.selection or data.calibration
@@ -61,7 +67,10 @@ class EvaluationService:
             return None
         split = "calibration" if data.selection is None else "selection"
         measured = metric if metric is not None and _can_be_taken(metric, samples, data) else None
-        return EvaluationService(samples, split, measured, original, simulate, threads, progress or Silent())
+        judge = measured or (metric and metric.bound)
+        return EvaluationService(
+            samples, split, measured, judge, original, simulate, threads, progress or Silent(), max_drop
+        )
 
     def metric(self, model: Model) -> Score | None:
         """The user's metric of a model, higher being better.
@@ -75,10 +84,27 @@ class EvaluationService:
         Raises:
             ModelError: it cannot be run.
         """
-        if self.measured is None:
+        return None if self.measured is None else self._score(self.measured, model)
+
+    def judged(self, model: Model) -> Score | None:
+        """A model's score by the judge, to be held against ``baseline``; None where there is no judge.
+
+        Raises:
+            ModelError: it cannot be run.
+        """
+        return None if self.judge is None else self._score(self.judge, model)
+
+    @cached_property
+    def baseline(self) -> Score | None:
+        """The score of the model that came in by the judge; None without one, of one that takes a model file, and where
+        outputs and samples do not go together.
+        """
+        if self.judge is None or self.judge.of_model is not None:
             return None
-        simulated = self.simulate(model)
-        return score_model(simulated, self.samples, self.measured, self.original, self.threads, self.progress)
+        try:
+            return evaluate(self.original, self.samples, self.judge, self.original, progress=self.progress)
+        except DataError:
+            return None
 
     def damage(self, reference: Model | None = None) -> DamageMeasure:
         """What a change does to the outputs; needs no labels, and resolves more than a metric.
@@ -93,6 +119,9 @@ class EvaluationService:
         if reference is None:
             return self._from_original
         return self._measure(Session(self.simulate(reference), threads=self.threads))
+
+    def _score(self, metric: Metric, model: Model) -> Score:
+        return score_model(self.simulate(model), self.samples, metric, self.original, self.threads, self.progress)
 
     @cached_property
     def _from_original(self) -> DamageMeasure:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from graphpress.allocation import Goal, Item, knapsack
+from graphpress.allocation.goal import TOLERANCE, Resource
 from graphpress.ir import Refusal
 from graphpress.passes.lowrank._chain import ChainCost
 from graphpress.passes.lowrank._choices import RankChoice
@@ -44,6 +46,44 @@ class LayerChoices:
         return Item(options, harm, {resource: [float(getattr(cost, resource)) for cost in costs]})
 
 
+@dataclass(frozen=True)
+class Frontier:
+    """The choices of least damage, for whatever may be spent.
+
+    Args:
+        layers: by name, with what they may become.
+        resource: that is spent.
+        whole: what the model costs of it.
+    """
+
+    layers: Mapping[str, LayerChoices]
+    resource: Resource
+    whole: float
+
+    def at(self, share: float) -> tuple[dict[str, RankChoice], float]:
+        """The layers that do not stay whole where this share of the cost stays, and the share that they do leave.
+
+        That is the larger one where not even the lowest ranks cost so little.
+        """
+        best = knapsack(self._items, {self.resource: max((share + TOLERANCE) * self.whole - self._rest, 0.0)})
+        chosen = {name: choice for name, choice in best.choices.items() if choice is not None}
+        return chosen, (self._rest + best.costs[self.resource]) / max(self.whole, 1e-300)
+
+    @cached_property
+    def least(self) -> float:
+        """The share that stays with all layers at their lowest ranks."""
+        return self.at(0.0)[1]
+
+    @cached_property
+    def _items(self) -> dict[str, Item[RankChoice | None]]:
+        return {name: layer.item(self.resource) for name, layer in self.layers.items()}
+
+    @property
+    def _rest(self) -> float:
+        """The cost of all that stays as it is anyway."""
+        return self.whole - sum(float(item.costs[self.resource][0]) for item in self._items.values())
+
+
 def allocate(
     layers: Mapping[str, LayerChoices], goal: Goal, whole: float
 ) -> tuple[dict[str, RankChoice], Refusal | None]:
@@ -57,13 +97,10 @@ def allocate(
     Returns:
         The choices, and why the goal is not met where it is not.
     """
-    items = {name: layer.item(goal.resource) for name, layer in layers.items()}
-    rest = whole - sum(item.costs[goal.resource][0] for item in items.values())
-    best = knapsack(items, {goal.resource: max(goal.limit(whole) - rest, 0.0)})
-    chosen = {name: choice for name, choice in best.choices.items() if choice is not None}
-    if best.met and goal.limit(whole) >= rest:
+    chosen, kept = Frontier(layers, goal.resource, whole).at(goal.budget)
+    if kept <= goal.budget + 2 * TOLERANCE:
         return chosen, None
-    reached = goal.describe((rest + best.costs[goal.resource]) / max(whole, 1e-300))
+    reached = goal.describe(kept)
     why = f"{goal.describe(goal.budget)} cannot be reached: with all layers at their lowest ranks it is {reached}"
     return chosen, Refusal(goal.where, why, "ask for less, or exclude fewer layers")
 

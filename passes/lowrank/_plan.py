@@ -1,6 +1,7 @@
 """Which layers are decomposed, into which form at which ranks.
 
 goal      macs_kept, params_kept, speedup: the exact knapsack over all layers, forms and ranks
+budget    the cheapest along the frontier of that knapsack that keeps the metric
 energy    by layer the cheapest form and ranks that keep so much of the variance of its output
 ranks     by layer a share of the full ranks, or what its weight has above noise
 """
@@ -13,23 +14,26 @@ from dataclasses import dataclass, field
 
 from graphpress.allocation import Goal
 from graphpress.analysis.cost import ModelCost
-from graphpress.ir import Dims, Model, Refusal, label
+from graphpress.ir import Dims, Model, Refusal, clone, label
 from graphpress.manager.contract import Context
 from graphpress.observation import Pieces
-from graphpress.passes.lowrank._allocate import NOT_CHEAPER, LayerChoices, allocate, cheapest_within
+from graphpress.passes.lowrank._allocate import NOT_CHEAPER, Frontier, LayerChoices, allocate, cheapest_within
+from graphpress.passes.lowrank._budget import AccuracyBudget, BudgetSearch
 from graphpress.passes.lowrank._candidates import DecomposableLayer
 from graphpress.passes.lowrank._choices import RankChoice, choices, cost_at, rank_at
-from graphpress.passes.lowrank._decompose import NOT_FINITE
+from graphpress.passes.lowrank._decompose import NOT_FINITE, decompose_layers
 from graphpress.passes.lowrank._form import Form, Ranks
-from graphpress.passes.lowrank._forms import fitting
+from graphpress.passes.lowrank._forms import FORMS, fitting
 from graphpress.passes.lowrank._observed import problem_of, problems, shape_of_problem
 from graphpress.passes.lowrank._problem import LayerProblem
 from graphpress.passes.lowrank._sensitivity import LayerSensitivity
 from graphpress.passes.lowrank._speed import SpeedPlanner
 from graphpress.passes.lowrank._vbmf import bayesian_rank
+from graphpress.passes.lowrank._write import in_copy
 
 NOT_CHOSEN = "other layers save as much at less damage"
 NOT_FASTER = "as a chain it is no faster, or other layers save as much at less damage"
+NOT_WITHIN = "no rank that saves anything keeps the accuracy budget"
 NOT_TIMED = "it was not timed: only layers of 32-bit floats are"
 NOT_MEASURED = "what errors in a layer do to the model was not measured ({}): all layers count alike"
 
@@ -75,25 +79,58 @@ class RankPlanner:
 
     def of_goal(self, goal: Goal, cost: ModelCost) -> RankPlan:
         """The least damage within a goal for the whole model."""
-        sensitivity = LayerSensitivity.of(self.model, cost.macs, len(self.layers), self.context)
-        notes = [] if sensitivity.missing is None else [NOT_MEASURED.format(sensitivity.missing)]
-        survey = self._survey(sensitivity)
+        survey, notes = self._judged(cost)
         if goal.kind == "speedup":
             return self._of_speedup(goal, survey, notes)
         best, shortfall = allocate(survey, goal, float(getattr(cost, goal.resource)))
         missing = [] if shortfall is None else [shortfall]
         return RankPlan(best, missing + self._whole(survey, best, NOT_CHOSEN), notes)
 
+    def of_budget(self, budget: AccuracyBudget, cost: ModelCost) -> RankPlan:
+        """The fastest choices that keep the accuracy budget; where no time can be had, those of the fewest MACs."""
+        survey, notes = self._judged(cost)
+        frontier, untimed = self._frontier(survey, cost)
+        search = BudgetSearch(budget, frontier, self._decomposed, self.context)
+        best = search.run()
+        chosen = {} if best is None else best.choices
+        missing = [Refusal("lowrank", search.shortfall, "raise --max-drop, or ask for a goal and let distill follow")]
+        whole = self._whole(frontier.layers, chosen, NOT_CHOSEN if chosen else NOT_WITHIN)
+        told = [] if best is None else [search.describe(best)]
+        return RankPlan(chosen, [*([] if chosen else missing), *untimed, *whole], [*notes, *told])
+
+    def _frontier(self, survey: Mapping[str, LayerChoices], cost: ModelCost) -> tuple[Frontier, list[Refusal]]:
+        """By time where it can be measured or modelled, and layers that cannot be timed; else by MACs."""
+        speed = SpeedPlanner(self.model, self.shapes, self.layers, self.context)
+        timed = {name: choices for name, choices in survey.items() if speed.can_time(name)}
+        frontier = speed.frontier(timed) if timed else None
+        if frontier is None:
+            return Frontier(survey, "macs", float(cost.macs)), []
+        return frontier, self._untimed(survey, timed)
+
+    def _decomposed(self, choices: Mapping[str, RankChoice]) -> Model:
+        """A copy of the model with these choices."""
+        copy = clone(self.model)
+        ops = in_copy((self.layers[name].op for name in choices), copy)
+        chains = {
+            name: (op, FORMS[choice.form], choice.ranks)
+            for op, (name, choice) in zip(ops, choices.items(), strict=True)
+        }
+        decompose_layers(copy, chains, self.data, self.context, self.positions)
+        return copy
+
     def _of_speedup(self, goal: Goal, survey: Mapping[str, LayerChoices], notes: list[str]) -> RankPlan:
         speed = SpeedPlanner(self.model, self.shapes, self.layers, self.context)
         timed = {name: choices for name, choices in survey.items() if speed.can_time(name)}
         best, missing, note = speed.choose(timed, goal)
-        untimed = [
+        untimed = self._untimed(survey, timed)
+        return RankPlan(best, missing + untimed + self._whole(timed, best, NOT_FASTER), [*notes, note])
+
+    def _untimed(self, survey: Mapping[str, LayerChoices], timed: Mapping[str, LayerChoices]) -> list[Refusal]:
+        return [
             Refusal.at(self.layers[name].node, NOT_TIMED, "convert it behind lowrank")
             for name in survey
             if name not in timed
         ]
-        return RankPlan(best, missing + untimed + self._whole(timed, best, NOT_FASTER), [*notes, note])
 
     def of_energy(self, share: float) -> RankPlan:
         """By layer the cheapest choice that keeps this share of the variance of its output, in the whole model."""
@@ -127,6 +164,12 @@ class RankPlanner:
             else:
                 plan.refusals.append(Refusal.at(layer.node, NOT_CHEAPER, "ask for less"))
         return plan
+
+    def _judged(self, cost: ModelCost) -> tuple[dict[str, LayerChoices], list[str]]:
+        """The survey with measured damage, and a note where that is not measured."""
+        sensitivity = LayerSensitivity.of(self.model, cost.macs, len(self.layers), self.context)
+        notes = [] if sensitivity.missing is None else [NOT_MEASURED.format(sensitivity.missing)]
+        return self._survey(sensitivity), notes
 
     def _survey(self, sensitivity: LayerSensitivity) -> dict[str, LayerChoices]:
         """What each layer may become, and what an error of it does."""

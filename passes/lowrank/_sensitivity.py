@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from graphpress.analysis.linear import LinearOp
 from graphpress.evaluation.sensitivity import SAMPLES, DamageMeasure
-from graphpress.ir import Editor, Model, clone, label
+from graphpress.ir import Editor, Model, clone
 from graphpress.manager.contract import Context
 from graphpress.passes.lowrank._alternating import decompose
 from graphpress.passes.lowrank._choices import JUDGING_SWEEPS, RankChoice
 from graphpress.passes.lowrank._form import ChainStage
 from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._problem import LayerProblem
-from graphpress.passes.lowrank._write import write_chain
+from graphpress.passes.lowrank._write import in_copy, write_chain
 
 PROBE_ERRORS = (0.05, 0.25)
 """The choices whose errors are nearest to these are measured: large enough to be seen, and as allocations take them."""
@@ -122,7 +122,7 @@ class LayerChain:
 def with_chains(model: Model, chains: Sequence[LayerChain]) -> Model:
     """A copy in which layers are chains."""
     copy = clone(model)
-    twins, edit = {label(node.outputs[0]): node for node in copy.graph}, Editor(copy)
-    for chain in chains:
-        write_chain(edit, replace(chain.op, node=twins[label(chain.op.result)]), chain.stages, chain.bias)
+    edit = Editor(copy)
+    for chain, op in zip(chains, in_copy((chain.op for chain in chains), copy), strict=True):
+        write_chain(edit, op, chain.stages, chain.bias)
     return copy

@@ -20,7 +20,7 @@ from graphpress.errors import UsageError
 from graphpress.ir import Dims, Editor, Model, NodeView, Refusal, digest
 from graphpress.manager.contract import Context
 from graphpress.passes._probe import probe_feed
-from graphpress.passes.lowrank._allocate import LayerChoices, allocate
+from graphpress.passes.lowrank._allocate import Frontier, LayerChoices, allocate
 from graphpress.passes.lowrank._candidates import DecomposableLayer
 from graphpress.passes.lowrank._choices import RankChoice, efficient
 from graphpress.passes.lowrank._forms import FORMS
@@ -70,37 +70,51 @@ class SpeedPlanner:
         """
         return self._measured(options, goal) if self.context.target.this_machine else self._modelled(options, goal)
 
+    def frontier(self, options: Mapping[str, LayerChoices]) -> Frontier | None:
+        """What layers may become by the time that it takes, here or modelled; None for a target that states no rates.
+
+        Args:
+            options: as for ``choose``.
+        """
+        if self.context.target.this_machine:
+            feed, session = probe_feed(self.model, self.context), Session(self.model, threads=self.context.threads)
+            whole = undisturbed_latency(lambda: session.run(feed)) / 1e3
+            bench = LatencyBench(self.context.threads, self.context.cache)
+            return Frontier(
+                self._priced(options, lambda model: bench.seconds(digest(model), lambda: model)), "seconds", whole
+            )
+        seconds = self._roofline_seconds
+        return None if seconds is None else Frontier(self._priced(options, seconds), "seconds", seconds(self.model))
+
+    @property
+    def _roofline_seconds(self) -> Seconds | None:
+        roofline = layer_roofline(self.context.target)
+        return None if roofline is None else lambda model: sum(map(roofline, model_cost(model).layers))
+
     def _modelled(
         self, options: Mapping[str, LayerChoices], goal: Goal
     ) -> tuple[dict[str, RankChoice], list[Refusal], str]:
-        roofline = layer_roofline(self.context.target)
-        if roofline is None:
+        frontier, seconds = self.frontier(options), self._roofline_seconds
+        if frontier is None or seconds is None:
             raise UsageError(
                 f"no speed-up can be modelled for {self.context.target.name}: it states no peak rate or no bandwidth",
                 where=goal.where,
                 fix="ask for macs_kept instead, or state peak_gmacs and bandwidth_gbs in the target's file",
             )
-
-        def seconds(model: Model) -> float:
-            return sum(map(roofline, model_cost(model).layers))
-
-        priced = self._priced(options, seconds)
-        best, shortfall = allocate(priced, goal, seconds(self.model))
-        kept = seconds(self._outlined(best)) / seconds(self.model)
+        best, shortfall = allocate(frontier.layers, goal, frontier.whole)
+        kept = seconds(self._outlined(best)) / frontier.whole
         note = f"{goal.describe(kept)} as modelled for {self.context.target.name}, not measured"
         return best, [] if shortfall is None else [shortfall], note
 
     def _measured(
         self, options: Mapping[str, LayerChoices], goal: Goal
     ) -> tuple[dict[str, RankChoice], list[Refusal], str]:
-        feed = probe_feed(self.model, self.context)
-        session = Session(self.model, threads=self.context.threads)
-        whole = undisturbed_latency(lambda: session.run(feed)) / 1e3
-        bench = LatencyBench(self.context.threads, self.context.cache)
-        priced = self._priced(options, lambda model: bench.seconds(digest(model), lambda: model))
+        frontier = self.frontier(options)
+        assert frontier is not None
+        feed, session = probe_feed(self.model, self.context), Session(self.model, threads=self.context.threads)
 
         def choices_for(budget: float) -> tuple[dict[str, RankChoice], bool]:
-            best, shortfall = allocate(priced, Goal("speedup", 1 / budget, goal.where), whole)
+            best, shortfall = allocate(frontier.layers, Goal("speedup", 1 / budget, goal.where), frontier.whole)
             return best, shortfall is None
 
         def measure(choices: dict[str, RankChoice]) -> float:

@@ -6,14 +6,15 @@ each takes stride, padding and dilation of the axes along which it slides, so th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from graphpress.analysis.linear import LinearOp, write_bias
 from graphpress.analysis.linear.op import DATA
-from graphpress.ir import Editor, Node, Value, int_attribute, ints_attribute, string_attribute
+from graphpress.ir import Editor, Model, Node, Value, int_attribute, ints_attribute, label, string_attribute
 from graphpress.ir.meta import texts
 from graphpress.passes.lowrank._form import ChainStage
 
@@ -44,6 +45,12 @@ def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: 
     edit.set_attributes(node, **_forgotten(op), **given[-1])
     if bias is not None:
         write_bias(edit, op, bias)
+
+
+def in_copy(ops: Iterable[LinearOp], copy: Model) -> list[LinearOp]:
+    """The same layers of a copy of the model."""
+    twins = {label(node.outputs[0]): node for node in copy.graph if node.outputs}
+    return [replace(op, node=twins[label(op.result)]) for op in ops]
 
 
 def is_factor(node: Node) -> bool:

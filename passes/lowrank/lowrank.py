@@ -15,7 +15,8 @@ Layers that no rank makes cheaper stay whole, as do depthwise and transposed con
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
 
@@ -29,6 +30,7 @@ from graphpress.ir import Model, Node, Refusal, graphs, label
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.observation import Pieces
 from graphpress.passes._expressions import regular_expression
+from graphpress.passes.lowrank._budget import AccuracyBudget
 from graphpress.passes.lowrank._candidates import DecomposableLayer, candidates
 from graphpress.passes.lowrank._choices import RankChoice
 from graphpress.passes.lowrank._decompose import Decomposition, decompose_layers
@@ -44,6 +46,8 @@ MIN_ROWS = 4.0
 _GOALS: tuple[Kind, ...] = ("macs_kept", "params_kept", "speedup")
 _RULES = ("rank", "energy", "vbmf")
 _DEFAULT = Goal("macs_kept", 0.5, "lowrank")
+_FEW = 3
+"""Reasons that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class LowRank(Pass):
         method: the form of the chain: svd (two layers, the first slides), tucker (1×1, k×k, 1×1), spatial (k×1, 1×k),
             cp (1×1, k×1 and 1×k by channel, 1×1). A layer that the form does not fit becomes svd. auto takes for each
             layer what does the least damage for what it saves; with rank or vbmf, svd.
-        macs_kept: this fraction of the model's multiply-accumulates stays; 0.5 when nothing else is asked for.
+        macs_kept: this fraction of the model's multiply-accumulates stays. When no goal is given, ranks are the
+            fastest within the accuracy budget, or where that cannot be measured it is 0.5.
         params_kept: this fraction of the model's parameters stays.
         speedup: the model runs this many times as fast, as measured here or, for another target, modelled.
         rank: this fraction of the full ranks stays, in every layer that it makes cheaper.
@@ -132,16 +137,16 @@ class LowRank(Pass):
         plan = self._recorded(layers, context) or self._plan(planner, cost, context)
         chains = {name: (layers[name].op, FORMS[choice.form], choice.ranks) for name, choice in plan.chosen.items()}
         done = decompose_layers(model, chains, data, context, self.positions)
-        notes = (
-            self._notes(layers, plan, done, (cost, model_cost(model))) if done.errors else ["no layer was decomposed"]
-        )
-        return Outcome(len(done.errors), [*refusals, *plan.refusals, *done.refusals], notes)
+        refusals += [*plan.refusals, *done.refusals]
+        if not done.errors:
+            return Outcome(0, self._nothing_done(refusals))
+        return Outcome(len(done.errors), refusals, self._notes(layers, plan, done, (cost, model_cost(model))))
 
     # -- what the fields mean ---------------------------------------------------------------------------------
 
-    def _goal(self) -> Goal:
+    def _goal(self) -> Goal | None:
         kind = next((kind for kind in _GOALS if getattr(self, kind) is not None), None)
-        return _DEFAULT if kind is None else Goal(kind, getattr(self, kind), self.name)
+        return None if kind is None else Goal(kind, getattr(self, kind), self.name)
 
     def _pattern(self) -> re.Pattern[str]:
         return regular_expression(self.layers, f"{self.name}{{layers}}")
@@ -169,6 +174,8 @@ class LowRank(Pass):
     # -- choosing ---------------------------------------------------------------------------------------------
 
     def _plan(self, planner: RankPlanner, cost: ModelCost, context: Context) -> RankPlan:
+        if not planner.layers:
+            return RankPlan()
         if self.rank is not None:
             return planner.of_share(self.rank)
         if self.vbmf:
@@ -176,9 +183,21 @@ class LowRank(Pass):
         if self.energy is not None:
             plan = planner.of_energy(self.energy)
         else:
-            plan = planner.of_goal(self._goal(), cost)
+            plan = self._plan_within(planner, cost, context)
         missing = [refusal.why for refusal in plan.refusals if refusal.where == self.name]
         context.decisions[self._key(context)] = asdict(RankDecision(plan.chosen, missing))
+        return plan
+
+    def _plan_within(self, planner: RankPlanner, cost: ModelCost, context: Context) -> RankPlan:
+        """Within the goal; where none is given, within the accuracy budget as far as that can be searched."""
+        goal = self._goal()
+        if goal is not None:
+            return planner.of_goal(goal, cost)
+        budget = AccuracyBudget.of(context)
+        if isinstance(budget, AccuracyBudget):
+            return planner.of_budget(budget, cost)
+        plan = planner.of_goal(_DEFAULT, cost)
+        plan.notes.append(f"{_DEFAULT.describe(_DEFAULT.budget)} was the goal: none was given, and {budget}")
         return plan
 
     def _key(self, context: Context) -> str:
@@ -200,6 +219,15 @@ class LowRank(Pass):
         return RankPlan(dict(decision.chosen), missing + whole, ["ranks as recorded"])
 
     # -- telling ----------------------------------------------------------------------------------------------
+
+    def _nothing_done(self, refusals: Sequence[Refusal]) -> list[Refusal]:
+        """The refusals, that of the pass itself first: what is missing of a goal, or what keeps most layers whole."""
+        layers = [refusal for refusal in refusals if refusal.where != self.name]
+        if len(layers) < len(refusals):
+            return sorted(refusals, key=lambda refusal: refusal.where != self.name)
+        reasons = Counter(refusal.why for refusal in layers).most_common(_FEW)
+        why = "; ".join(f"{why} ({count})" for why, count in reasons) or "none multiplies by a constant weight"
+        return [Refusal(self.name, f"no layer was decomposed: {why}"), *layers]
 
     def _notes(
         self,

@@ -93,6 +93,24 @@ def test_a_metric_of_the_users_own_is_not_asked_without_the_labels_that_it_expec
     assert service(session, {**parts, "calibration": (0, True)}, own).metric(model).value == 1.0
 
 
+def test_without_labels_what_is_answered_differently_bounds_what_is_lost(session, model):
+    parts = {"calibration": (0, False), "evaluation": (10, True)}
+    about, changed = service(session, parts, "top1@y"), network(seed=1)
+    answers = [Session(each)({"x": X[:10]})["y"].argmax(1) for each in (model, changed)]
+    assert about.baseline.value == 1.0
+    assert about.judged(changed).value == (answers[0] == answers[1]).mean() < 1.0
+
+
+def test_a_pass_is_judged_by_the_users_metric_where_it_can_be_taken_and_by_none_where_nothing_bounds_it(session, model):
+    about = service(session, ALL, "top1")
+    assert about.judge is about.measured
+    assert about.baseline.value == about.judged(model).value
+    unbounded = service(session, {"calibration": (0, False), "evaluation": (10, True)}, "top5")
+    assert unbounded.judge is unbounded.baseline is unbounded.judged(model) is None
+    unknown = service(session, {"calibration": (0, False), "evaluation": (10, True)}, "top1")
+    assert unknown.baseline is None  # nothing says that the output scores classes
+
+
 def test_both_go_through_what_the_target_delivers(session, model):
     delivered = network(seed=1)
     about = service(session, ALL, simulate=lambda _: delivered)

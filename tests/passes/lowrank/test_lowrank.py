@@ -216,13 +216,24 @@ def test_layers_that_cannot_be_decomposed_are_named():
     assert "single input or output" in whys
 
 
+def test_where_nothing_can_be_decomposed_the_pass_says_so_first():
+    model = model_of("(float[N,8,6,6] x) => (float[N,8,4,4] y) { y = Conv<group=8>(x, w) }", w=normal(8, 1, 3, 3))
+    _, outcome = apply(LowRank(), model)
+    assert outcome.changes == 0
+    assert outcome.refusals[0].where == "lowrank"
+    assert "no layer was decomposed: a depthwise" in outcome.refusals[0].why
+    _, outcome = apply(LowRank(), model_of("(float[N,8] x) => (float[N,8] y) { y = Relu(x) }"))
+    assert "none multiplies" in outcome.refusals[0].why
+
+
 def test_a_shared_weight_stays():
     model = model_of(
         "(float[N,12] x) => (float[N,12] y) { a = MatMul(x, w)  b = Relu(a)  y = MatMul(b, w) }", w=normal(12, 12)
     )
     _, outcome = apply(LowRank(rank=0.2, multiple=1), model)
     assert outcome.changes == 0
-    assert len([refusal for refusal in outcome.refusals if "another reader" in refusal.why]) == 2
+    whole = [refusal for refusal in outcome.refusals if refusal.where != "lowrank"]
+    assert len([refusal for refusal in whole if "another reader" in refusal.why]) == 2
 
 
 @pytest.mark.parametrize(
