@@ -30,6 +30,7 @@ GRAM_BUDGET = 1 << 30
 
 _CHUNK_ROWS = 4096
 _CHUNK_BYTES = 32 << 20
+_STRIP = 256  # features
 
 
 class Moments:
@@ -62,11 +63,13 @@ class Moments:
             )
             for total, rows in zip(self._sums, (x, *rest), strict=True):
                 total += rows.sum(axis=1, dtype=np.float64)
-            turned = x.transpose(0, 2, 1)
-            self._xx += turned @ x if self._full else _squares(x)
+            if self._full:
+                _add_products(self._xx, x, x)
+            else:
+                self._xx += _squares(x)
             for y in rest:
                 if self._full:
-                    self._xy += turned @ y
+                    _add_products(self._xy, x, y)
                 self._yy += _squares(y)
         self.count += x.shape[1]
 
@@ -118,22 +121,19 @@ class Moments:
     @property
     def gram(self) -> np.ndarray:
         """E[x xᵀ], ``[blocks, features, features]``."""
-        gram: np.ndarray = self.covariance + self.mean[:, :, None] * self.mean[:, None, :]
-        return gram
+        return _plus_outer(self.covariance, self.mean, self.mean)
 
     @property
     def covariance(self) -> np.ndarray:
         """E[(x−E x)(x−E x)ᵀ], ``[blocks, features, features]``."""
         drift = self._sums[0] / self.count
-        covariance: np.ndarray = self._xx / self.count - drift[:, :, None] * drift[:, None, :]
-        return covariance
+        return _plus_outer(self._xx / self.count, -drift, drift)
 
     @property
     def cross_covariance(self) -> np.ndarray:
         """E[(x−E x)(y−E y)ᵀ], ``[blocks, features, outputs]``; of whole moments only."""
         drift, target = self._sums[0] / self.count, self._sums[1] / self.count
-        covariance: np.ndarray = self._xy / self.count - drift[:, :, None] * target[:, None, :]
-        return covariance
+        return _plus_outer(self._xy / self.count, -drift, target)
 
     @property
     def target_variance(self) -> np.ndarray:
@@ -284,6 +284,19 @@ def in_portions(linear_ops: Iterable[LinearOp], budget: int, *, full: bool = Tru
 def _wide(rows: np.ndarray) -> np.ndarray:
     """Rows in float32 or float64: half precision is widened."""
     return rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float32)
+
+
+def _add_products(total: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+    """Add xᵀy, in strips: allocating a whole product takes longer than computing it."""
+    for start in range(0, total.shape[1], _STRIP):
+        strip = slice(start, start + _STRIP)
+        total[:, strip] += x[:, :, strip].transpose(0, 2, 1) @ y
+
+
+def _plus_outer(total: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Matrices plus the outer products of vectors, block by block; in place."""
+    _add_products(total, left[:, None], right[:, None])
+    return total
 
 
 def _squares(rows: np.ndarray) -> np.ndarray:

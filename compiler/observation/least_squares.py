@@ -51,6 +51,17 @@ class Summary:
             seen.count, seen.mean, seen.covariance, seen.target_mean, seen.cross_covariance, seen.target_variance
         )
 
+    @property
+    def gram(self) -> np.ndarray:
+        """E[x xᵀ], ``[blocks, features, features]``."""
+        gram: np.ndarray = self.covariance + self.mean[:, :, None] * self.mean[:, None, :]
+        return gram
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether nothing infinite or undefined was among the rows."""
+        return all(bool(np.isfinite(array).all()) for array in (self.covariance, self.cross, self.variance))
+
     def with_rows_of(self, other: Summary) -> Summary:
         """Of the rows of both together."""
         total = self.count + other.count
@@ -72,7 +83,8 @@ class Summary:
     def error(self, parameters: LinearParameters) -> np.ndarray:
         """E(y − Wᵀx − b)² by output, ``[blocks, outputs]``."""
         weight = parameters.matrix
-        explained = np.einsum("bfo,bfo->bo", weight, self.covariance @ weight - 2 * self.cross)
+        explained = np.einsum("bfo,bfo->bo", weight, self.covariance @ weight)
+        explained -= 2 * np.einsum("bfo,bfo->bo", weight, self.cross)
         offset = self.target - np.einsum("bf,bfo->bo", self.mean, weight) - parameters.bias
         error: np.ndarray = np.maximum(self.variance + explained, 0.0) + offset**2
         return error
@@ -92,7 +104,7 @@ def fit(
     """
     system, right = seen.covariance, seen.cross
     if not moves_bias:
-        system = system + seen.mean[:, :, None] * seen.mean[:, None, :]
+        system = seen.gram
         right = right + seen.mean[:, :, None] * (seen.target - present.bias)[:, None, :]
     right = right - system @ present.matrix
     diagonal = np.einsum("bff->bf", system)

@@ -20,11 +20,11 @@ from graphpress.analysis.linear.rows import result_rows, rows_of, samples_of
 from graphpress.ir import Editor, Model, Refusal, clone, label
 from graphpress.manager.contract import Context
 from graphpress.observation import LayerPiece, LayerWalk, Moments, Pieces, Wanted, waves_of
-from graphpress.observation.gram import pieces_of
+from graphpress.observation.gram import in_portions, pieces_of
 from graphpress.observation.least_squares import Summary, fit
 from graphpress.passes.lowrank._alternating import decompose
 from graphpress.passes.lowrank._form import Form, Ranks
-from graphpress.passes.lowrank._observed import problem_of
+from graphpress.passes.lowrank._observed import ROOM, problem_of
 from graphpress.passes.lowrank._problem import LayerProblem
 from graphpress.passes.lowrank._write import write_chain
 
@@ -71,7 +71,12 @@ def decompose_layers(
             writer.without_data(op)
         return writer.done
     ops = {op.node: op for op, *_ in chosen.values()}
-    walk = LayerWalk(model, waves_of(model.graph, list(ops)), data, clone(model), threads=context.threads)
+    waves = [
+        [op.node for op in some]
+        for wave in waves_of(model.graph, list(ops))
+        for some in in_portions([ops[node] for node in wave], ROOM)
+    ]
+    walk = LayerWalk(model, waves, data, clone(model), threads=context.threads)
     walk.run(lambda node: _Layer(ops[node], positions, writer.with_data), context.progress, "decomposing")
     return writer.done
 
@@ -82,7 +87,7 @@ class _Layer:
 
     op: LinearOp
     positions: int
-    hand_over: Callable[[LinearOp, Moments], None]
+    hand_over: Callable[[LinearOp, Summary], None]
     seen: Moments = field(default_factory=Moments)
     samples: int = 0
 
@@ -98,7 +103,12 @@ class _Layer:
         self.samples += samples_of(self.op, data)
 
     def finish(self) -> None:
-        self.hand_over(self.op, self.seen)
+        self.hand_over(self.op, self._taken())
+
+    def _taken(self) -> Summary:
+        """What was seen; the sums themselves are let go, for what follows needs their room."""
+        summary, self.seen = Summary.of(self.seen), Moments()
+        return summary
 
 
 class _Writer:
@@ -117,17 +127,16 @@ class _Writer:
         problem, present = problem_of(op), parameters_of(op)
         self.done.errors[label(op.result)] = problem.error(self._write(op, problem, present.bias).matrix)
 
-    def with_data(self, op: LinearOp, seen: Moments) -> None:
+    def with_data(self, op: LinearOp, seen: Summary) -> None:
         """Decompose a layer that saw all of the data."""
         if not seen.is_finite:
             self.done.refusals.append(Refusal.at(op.node, NOT_FINITE))
             return
         self.done.rows = min(self.done.rows, seen.count / op.matrix_shape[1])
-        summary, present = Summary.of(seen), parameters_of(op)
-        aim = fit(summary, present, PULL, moves_bias=takes_shift(op)) or present
+        aim = _aim(op, seen)
         written = self._write(op, problem_of(op, seen, aim.matrix), aim.bias)
-        variance = max(float(summary.variance.sum()), np.finfo(float).tiny)
-        self.done.errors[label(op.result)] = float(summary.error(written).sum()) / variance
+        variance = max(float(seen.variance.sum()), np.finfo(float).tiny)
+        self.done.errors[label(op.result)] = float(seen.error(written).sum()) / variance
 
     def _write(self, op: LinearOp, problem: LayerProblem, bias: np.ndarray) -> LinearParameters:
         """Write the chain of a layer.
@@ -147,3 +156,9 @@ class _Writer:
         shifted = bias if shift is None else bias + shift
         write_chain(self._edit, op, form.stages(factors, problem), None if shift is None else shifted)
         return LinearParameters(matrix, shifted)
+
+
+def _aim(op: LinearOp, seen: Summary) -> LinearParameters:
+    """What the layer should compute from what it reads now: W*, or its own weights where the data says nothing."""
+    present = parameters_of(op)
+    return fit(seen, present, PULL, moves_bias=takes_shift(op)) or present

@@ -12,9 +12,13 @@ from graphpress.data import Feed
 from graphpress.ir import Model, label
 from graphpress.manager.contract import Context
 from graphpress.observation import Moments, Observation, Pieces, input_moments
-from graphpress.observation.gram import GRAM_BUDGET, in_portions
+from graphpress.observation.gram import in_portions
+from graphpress.observation.least_squares import Summary
 from graphpress.passes.lowrank._form import ChainStage, Form, Ranks
 from graphpress.passes.lowrank._problem import LayerProblem, regularized
+
+ROOM = 256 << 20
+"""Bytes of Gram matrices that are summed at a time, as long as a single one fits."""
 
 
 def problems(
@@ -25,14 +29,14 @@ def problems(
 
     Few Gram matrices are held at a time; the data is read as often as that takes.
     """
-    for some in in_portions(ops, GRAM_BUDGET):
+    for some in in_portions(ops, ROOM):
         moments = _observed(model, some, data, context, positions) if data is not None else {}
         for op in some:
             seen = moments.pop(label(op.result), None)
             yield op, problem_of(op, seen) if seen is None or seen.is_finite else None
 
 
-def problem_of(op: LinearOp, seen: Moments | None = None, matrix: np.ndarray | None = None) -> LayerProblem:
+def problem_of(op: LinearOp, seen: Moments | Summary | None = None, matrix: np.ndarray | None = None) -> LayerProblem:
     """The problem of a layer that reads what was seen.
 
     Args:

@@ -67,7 +67,7 @@ class LayerProblem:
             singular, right = np.linalg.svd(root, full_matrices=False)[1:]
             return singular**2, right.swapaxes(1, 2)
         spread = self.matrix.swapaxes(1, 2) @ self.weighed(self.matrix)
-        values, vectors = np.linalg.eigh((spread + spread.swapaxes(1, 2)) / 2)
+        values, vectors = np.linalg.eigh(spread)  # of one triangle: no room for its mean with the other
         return np.maximum(values[:, ::-1], 0.0), vectors[:, :, ::-1]
 
     def energy(self, matrix: np.ndarray) -> float:
@@ -88,4 +88,6 @@ def regularized(covariance: np.ndarray) -> np.ndarray:
     features = covariance.shape[-1]
     scale = np.einsum("bff->b", covariance) / features
     scale = np.where(scale > 0, scale, 1.0)[:, None, None]
-    return covariance / scale + LEAST_VARIANCE * np.eye(features)
+    result: np.ndarray = covariance / scale
+    np.einsum("bff->bf", result)[:] += LEAST_VARIANCE
+    return result
