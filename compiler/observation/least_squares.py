@@ -20,6 +20,7 @@ RIDGE_STEPS = (1.0, 10.0, 100.0, 1000.0)
 """The ridge is tried times each of these; the samples held out say which is best."""
 
 _BLOCK = 128
+_ROUNDING = 1e-6  # of rows in single precision: present weights that miss less are the solution already
 _MAX_ITERATIONS = 200
 _TOLERANCE = 1e-8
 
@@ -107,15 +108,23 @@ def fit(
         system = seen.gram
         right = right + seen.mean[:, :, None] * (seen.target - present.bias)[:, None, :]
     right = right - system @ present.matrix
-    diagonal = np.einsum("bff->bf", system)
-    damped = system.copy()
-    np.einsum("bff->bf", damped)[:] += np.maximum(ridge * diagonal.mean(axis=1, keepdims=True), np.finfo(float).tiny)
-    step = cholesky_solve(damped, right) if mask is None else masked_solve(damped, right, mask)
-    if step is None or not np.isfinite(step).all():
-        return None
-    matrix = present.matrix + step
+    if np.linalg.norm(right) <= _ROUNDING * np.linalg.norm(seen.cross):
+        matrix = present.matrix
+    else:
+        damped = _damped(system, ridge)
+        step = cholesky_solve(damped, right) if mask is None else masked_solve(damped, right, mask)
+        if step is None or not np.isfinite(step).all():
+            return None
+        matrix = present.matrix + step
     bias = seen.target - np.einsum("bf,bfo->bo", seen.mean, matrix) if moves_bias else present.bias
     return LinearParameters(matrix, bias)
+
+
+def _damped(system: np.ndarray, ridge: float) -> np.ndarray:
+    """A copy with a share of its mean diagonal added to the diagonal."""
+    damped, diagonal = system.copy(), np.einsum("bff->bf", system)
+    np.einsum("bff->bf", damped)[:] += np.maximum(ridge * diagonal.mean(axis=1, keepdims=True), np.finfo(float).tiny)
+    return damped
 
 
 def cholesky_solve(system: np.ndarray, right: np.ndarray) -> np.ndarray | None:
