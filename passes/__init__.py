@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from graphpress.passes.prune.prune import Prune as Prune
     from graphpress.passes.prune.prune_depth import PruneDepth as PruneDepth
     from graphpress.passes.quantize.quantize import Quantize as Quantize
+    from graphpress.passes.quantize.quantize_dynamic import QuantizeDynamic as QuantizeDynamic
     from graphpress.passes.quantize.quantize_weights import QuantizeWeights as QuantizeWeights
     from graphpress.passes.recovery.correct_batch_norm import CorrectBatchNorm as CorrectBatchNorm
     from graphpress.passes.recovery.correct_bias import CorrectBias as CorrectBias

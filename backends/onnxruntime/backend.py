@@ -20,6 +20,7 @@ from graphpress.backends.onnxruntime.running import (
     graphs_of,
     integer_layers,
 )
+from graphpress.backends.onnxruntime.spell_dynamic import spell_dynamic_products
 from graphpress.ir import (
     DataType,
     Model,
@@ -69,7 +70,7 @@ class OnnxRuntimeBackend(Backend):
 
     def check(self, model: Model, options: CompileOptions) -> list[Refusal]:
         """Encodings that no Q/DQ nodes express."""
-        return unmaterializable(model)
+        return unmaterializable(model, dynamic=True)
 
     def prepare(self, annotated: Model, target: Target) -> Prepared:
         """Write the encodings as Q/DQ nodes, in the words for which ONNX Runtime has integer kernels, and shield the
@@ -77,6 +78,7 @@ class OnnxRuntimeBackend(Backend):
         """
         delivered = clone(annotated)
         materialize_qdq(delivered)
+        spell_dynamic_products(delivered)
         absorb_activations(delivered)
         look_up_codes(delivered)
         keep_float_layers(delivered)

@@ -12,6 +12,7 @@ integers, when the two halves disagree, or when what it quantizes was quantized 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import TypeGuard
 
 import numpy as np
 
@@ -43,7 +44,7 @@ from graphpress.ir.encoding.content import content_of
 from graphpress.ir.encoding.text import zero_points
 from graphpress.ir.hand_made import spell_dequantization
 from graphpress.ir.pattern import Refusal, Rewrites
-from graphpress.ir.types import DataType, Graph, Model, Node, TensorProtocol, TensorType, Value
+from graphpress.ir.types import DataType, Graph, Model, Node, Shape, TensorProtocol, TensorType, Value
 from graphpress.ir.values import (
     constant,
     graphs,
@@ -59,6 +60,7 @@ from graphpress.ir.values import (
 
 _STAYS = "nothing: it stays as it is"
 _EXPRESSIBLE = "give it an affine encoding with known numbers, or leave the value float"
+_STATIC = "choose another backend, or quantize with calibration data"
 _EXPRESSED = {"axis", "block_size", "output_dtype", "saturate"}
 OUTPUT_TYPE_OPSET = 21
 """From here on QuantizeLinear can name the type of its result."""
@@ -237,14 +239,21 @@ def is_plain(model: Model) -> bool:
     )
 
 
-def unmaterializable(model: Model) -> list[Refusal]:
-    """Values that are read in an encoding that Q/DQ nodes do not express: a codebook, a cast, a dynamic range."""
+def unmaterializable(model: Model, *, dynamic: bool = False) -> list[Refusal]:
+    """Values that are read in an encoding that Q/DQ nodes do not express: a codebook, a cast, a dynamic range of rows.
+
+    Args:
+        model: with annotations.
+        dynamic: whether the backend has kernels for ranges that are found at run time.
+    """
     return [
         Refusal(value.name or "", f"no backend materializes its encoding {encoding.label}", _EXPRESSIBLE)
+        if static_affine(encoding) is None and not _is_dynamic(encoding, value)
+        else Refusal(value.name or "", f"no kernel finds the range of its encoding {encoding.label}", _STATIC)
         for graph in graphs(model)
         for value in values_of(graph)
         for encoding in _encodings_of(value)
-        if static_affine(encoding) is None
+        if static_affine(encoding) is None and not (dynamic and _is_dynamic(encoding, value))
     ]
 
 
@@ -316,9 +325,9 @@ def _materializable(encoding: Encoding, value: Value) -> AffineEncoding:
     """The encoding as one that Q/DQ nodes can express.
 
     Raises:
-        ModelError: it is a codebook, a cast, or dynamic.
+        ModelError: it is a codebook, a cast, or dynamic along an axis.
     """
-    affine = static_affine(encoding)
+    affine = encoding if _is_dynamic(encoding, value) else static_affine(encoding)
     if affine is None:
         raise ModelError(
             f"no backend materializes the encoding {encoding.label} of {value.name!r}",
@@ -328,23 +337,38 @@ def _materializable(encoding: Encoding, value: Value) -> AffineEncoding:
     return affine
 
 
+def _is_dynamic(encoding: Encoding, value: Value) -> TypeGuard[AffineEncoding]:
+    """Whether DynamicQuantizeLinear expresses it: one range for the whole tensor, in uint8."""
+    return (
+        isinstance(encoding, AffineEncoding)
+        and encoding.is_dynamic
+        and (encoding.dtype, encoding.axis) == ("uint8", None)
+        and not is_constant(value)
+    )
+
+
 def _materialize(
     value: Value, encoding: AffineEncoding, dtypes: Sequence[str | None], parameters: _Parameters
 ) -> dict[str | None, Value]:
     """Insert Q and DQ (for a constant: its integers and DQ) and return the decoded value for readers of each type."""
     edit, graph = parameters.edit, parameters.graph
     stem = value.name or "value"
-    grid = parameters.of(encoding, stem)
+    grid = [] if encoding.is_dynamic else parameters.of(encoding, stem)
     attributes = {"axis": encoding.axis, "block_size": encoding.block or None}
     after = value.producer()
     before = graph[0] if after is None else None
     if is_constant(value) and value.const_value is not None:
         integers = edit.add_constant(codes_of(value.const_value, encoding), f"{stem}_quantized", graph)
     else:
-        inputs = [value, *grid]
         maker, kind = after, DataType[encoding.dtype.upper()]
-        named = {"output_dtype": int(kind) if parameters.names_type(encoding) else None, **attributes}
-        after = edit.add_node("QuantizeLinear", inputs, named, before=before, after=after, name=f"{stem}_Q")
+        if encoding.is_dynamic:
+            after = edit.add_node(
+                "DynamicQuantizeLinear", [value], before=before, after=after, name=f"{stem}_Q", outputs=3
+            )
+            grid = _range_of(after)
+        else:
+            named = {"output_dtype": int(kind) if parameters.names_type(encoding) else None, **attributes}
+            after = edit.add_node("QuantizeLinear", [value, *grid], named, before=before, after=after, name=f"{stem}_Q")
         before, integers = None, after.outputs[0]
         integers.shape, integers.type = value.shape, TensorType(kind)
         set_float_type(after, None if maker is None else float_type(maker))
@@ -356,3 +380,11 @@ def _materialize(
         set_float_type(node, dtype)
         decoded[dtype] = node.outputs[0]
     return decoded
+
+
+def _range_of(quantize: Node) -> list[Value]:
+    """Scale and zero-point that a DynamicQuantizeLinear finds."""
+    _, scale, zero = quantize.outputs
+    for value, kind in ((scale, DataType.FLOAT), (zero, DataType.UINT8)):
+        value.shape, value.type = Shape([]), TensorType(kind)
+    return [scale, zero]

@@ -58,6 +58,7 @@ OWN_PASSES = {
     "prune": "graphpress.passes.prune.prune:Prune",
     "prune_depth": "graphpress.passes.prune.prune_depth:PruneDepth",
     "quantize": "graphpress.passes.quantize.quantize:Quantize",
+    "quantize_dynamic": "graphpress.passes.quantize.quantize_dynamic:QuantizeDynamic",
     "quantize_weights": "graphpress.passes.quantize.quantize_weights:QuantizeWeights",
     "raise_opset": "graphpress.passes.fusion.raise_opset:RaiseOpset",
     "reconstruct": "graphpress.passes.recovery.reconstruct:Reconstruct",

@@ -44,6 +44,7 @@ class QuantizationPolicy:
         per_channel: one scale per output channel of a weight, else one a tensor.
         reduced_range: weights use 7 bits, for processors whose u8×s8 kernels saturate in 16 bits.
         bias: dtype of the bias of an integer convolution: ``int32``, or ``float32`` where the compiler wants it so.
+        dynamic_ops: operators with integer kernels that find the range of what they read at run time.
         compute_ops: operators whose integer kernel is the reason to quantize (weights, arithmetic).
         quantizable_neighbors: operators that have an integer kernel worth using between two quantized ones.
         pass_through_ops: operators that only move or select values and read and write one shared scale.
@@ -67,6 +68,7 @@ class QuantizationPolicy:
     per_channel: bool = True
     reduced_range: bool = False
     bias: Annotated[str, words("int32", "float32")] = "int32"
+    dynamic_ops: tuple[Operator, ...] = ()
     compute_ops: tuple[Operator, ...] = ()
     quantizable_neighbors: tuple[Operator, ...] = ()
     pass_through_ops: tuple[Operator, ...] = ()

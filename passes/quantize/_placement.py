@@ -37,7 +37,7 @@ from graphpress.ir import (
     rank_of,
     static_shape,
 )
-from graphpress.ir.encoding import FLOAT8, encoding_of, read_encoding, static_affine
+from graphpress.ir.encoding import FLOAT8, AffineEncoding, encoding_of, overrides_of, read_encoding, static_affine
 from graphpress.manager.contract import Context
 from graphpress.ops import lookup
 from graphpress.passes.quantize._left_float import arranged_constant
@@ -253,7 +253,7 @@ def _is_encoded(node: Node, policy: QuantizationPolicy) -> bool:
     return any(
         value is not None and encoding_of(value) is not None and not has_kernel_weight(node, value, policy)
         for value in (*node.inputs, *node.outputs)
-    )
+    ) or any(isinstance(encoding, AffineEncoding) and encoding.is_dynamic for encoding in overrides_of(node).values())
 
 
 def has_kernel_weight(node: Node, value: Value, policy: QuantizationPolicy) -> bool:

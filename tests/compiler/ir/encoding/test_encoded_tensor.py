@@ -180,11 +180,27 @@ def test_what_no_backend_materializes_is_an_error(network, unspoken_encoding):
         materialize_qdq(network)
 
 
-def test_a_dynamic_activation_is_an_error_until_a_backend_expresses_it(network):
+def test_a_dynamic_activation_finds_its_range_at_run_time(network):
     override_use(network.graph[0], 0, dynamic_encoding("uint8"))
     verify(network)
-    assert [refusal.where for refusal in unmaterializable(network)] == ["x"]
-    with pytest.raises(ModelError, match="no backend materializes the encoding dynamic-uint8 of 'x'"):
+    assert unmaterializable(network, dynamic=True) == []
+    assert materialize_qdq(network) == 1
+    verify(network)
+    assert [node.op_type for node in network.graph][:2] == ["DynamicQuantizeLinear", "DequantizeLinear"]
+
+
+def test_a_backend_without_kernels_for_dynamic_ranges_refuses_them(network):
+    override_use(network.graph[0], 0, dynamic_encoding("uint8"))
+    assert [(refusal.where, refusal.why) for refusal in unmaterializable(network)] == [
+        ("x", "no kernel finds the range of its encoding dynamic-uint8")
+    ]
+
+
+@pytest.mark.parametrize("encoding", [dynamic_encoding("int8"), dynamic_encoding("uint8", axis=0)])
+def test_a_dynamic_range_of_rows_or_signed_codes_has_no_operator(network, encoding):
+    override_use(network.graph[0], 0, encoding)
+    assert [refusal.where for refusal in unmaterializable(network, dynamic=True)] == ["x"]
+    with pytest.raises(ModelError, match=f"no backend materializes the encoding {encoding.label} of 'x'"):
         materialize_qdq(network)
 
 
