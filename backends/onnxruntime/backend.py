@@ -21,6 +21,7 @@ from graphpress.backends.onnxruntime.running import (
     integer_layers,
 )
 from graphpress.backends.onnxruntime.spell_dynamic import spell_dynamic_products
+from graphpress.backends.onnxruntime.spell_lstm import spell_dynamic_lstms
 from graphpress.ir import (
     DataType,
     Model,
@@ -79,6 +80,7 @@ class OnnxRuntimeBackend(Backend):
         delivered = clone(annotated)
         materialize_qdq(delivered)
         spell_dynamic_products(delivered)
+        spell_dynamic_lstms(delivered)
         absorb_activations(delivered)
         look_up_codes(delivered)
         keep_float_layers(delivered)

@@ -17,6 +17,7 @@ from graphpress.runtime.float_layers import LAYERS, WEIGHT
 INTEGER_KERNELS = frozenset(
     {
         "ConvInteger",
+        "DynamicQuantizeLSTM",
         "DynamicQuantizeMatMul",
         "MatMulInteger",
         "MatMulIntegerToFloat",
@@ -39,7 +40,16 @@ INTEGER_KERNELS = frozenset(
 
 QUANTIZERS = frozenset({"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
 
-FLOAT_RESULTS = frozenset({"DequantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits", "Shape"})
+FLOAT_RESULTS = frozenset(
+    {
+        "DequantizeLinear",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
+        "MatMulIntegerToFloat",
+        "MatMulNBits",
+        "Shape",
+    }
+)
 """Operators that read integers and return something else than quantized values."""
 
 INTEGER_TYPES = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT4, onnx.TensorProto.UINT4)

@@ -101,18 +101,18 @@ def _spell(node: Node, product: _Product, edit: Editor) -> None:
     decoders = [producer(value) for value in node.inputs[:2]]
     edit.remove(node)
     for decoder in decoders:
-        _remove_unread(decoder, edit)
+        remove_unread(decoder, edit)
 
 
-def _remove_unread(node: Node | None, edit: Editor) -> None:
-    """Remove what decodes for nobody any more: a DequantizeLinear, the Transpose behind it."""
-    if node is None or not is_standard(node, "DequantizeLinear", "Transpose"):
+def remove_unread(node: Node | None, edit: Editor) -> None:
+    """Remove what quantizes or decodes for nobody any more: a DequantizeLinear, what is before and behind it."""
+    if node is None or not is_standard(node, "DequantizeLinear", "DynamicQuantizeLinear", "Transpose"):
         return
-    if node.outputs[0].uses() or node.outputs[0].is_graph_output():
+    if any(value.uses() or value.is_graph_output() for value in node.outputs):
         return
     before = producer(node.inputs[0])
     edit.remove(node)
-    _remove_unread(before, edit)
+    remove_unread(before, edit)
 
 
 def _as_multiplied(node: Node, product: _Product, edit: Editor) -> Value:

@@ -45,6 +45,7 @@ class QuantizationPolicy:
         reduced_range: weights use 7 bits, for processors whose u8×s8 kernels saturate in 16 bits.
         bias: dtype of the bias of an integer convolution: ``int32``, or ``float32`` where the compiler wants it so.
         dynamic_ops: operators with integer kernels that find the range of what they read at run time.
+        dynamic_recurrences: recurrent layers with such kernels.
         compute_ops: operators whose integer kernel is the reason to quantize (weights, arithmetic).
         quantizable_neighbors: operators that have an integer kernel worth using between two quantized ones.
         pass_through_ops: operators that only move or select values and read and write one shared scale.
@@ -69,6 +70,7 @@ class QuantizationPolicy:
     reduced_range: bool = False
     bias: Annotated[str, words("int32", "float32")] = "int32"
     dynamic_ops: tuple[Operator, ...] = ()
+    dynamic_recurrences: tuple[Operator, ...] = ()
     compute_ops: tuple[Operator, ...] = ()
     quantizable_neighbors: tuple[Operator, ...] = ()
     pass_through_ops: tuple[Operator, ...] = ()

@@ -23,6 +23,7 @@ from graphpress.passes.quantize._bodies import encode_bodies
 from graphpress.passes.quantize._encode import encode_constants
 from graphpress.passes.quantize._left_float import left_float
 from graphpress.passes.quantize._placement import place
+from graphpress.passes.quantize._recurrent import encode_recurrent
 from graphpress.passes.quantize._tables import encode_tables
 from graphpress.targets import QuantizationPolicy
 
@@ -64,16 +65,20 @@ class QuantizeDynamic(Pass):
             override_use(node, 0, dynamic_encoding(policy.activations))
             request_compute(node, "int8")
             encode_constants(node, policy, self.per_channel, placement)
+        per_channel = policy.per_channel if self.per_channel is None else self.per_channel
+        recurrent, stay = encode_recurrent(model.graph, policy, context, per_channel=per_channel)
         tables, floats = encode_tables(model.graph, policy, context)
         bodies, inside = encode_bodies(model, context)
         notes = [f"{len(placement.nodes)} products in integers, ranges found at run time"]
+        if recurrent:
+            notes.append(f"{recurrent} recurrent layers likewise, the state at each step")
         if tables:
             notes.append(f"{tables} tables in integers, a scale a row")
         if bodies:
             notes.append(f"{bodies} products inside other nodes with integer weights")
-        told = [*placement.refusals, *floats, *inside]
+        told = [*placement.refusals, *stay, *floats, *inside]
         told += left_float(model, context, told, _why)
-        return Outcome(len(placement.nodes) + tables + bodies, told, notes)
+        return Outcome(len(placement.nodes) + recurrent + tables + bodies, told, notes)
 
 
 def _products_alone(policy: QuantizationPolicy) -> QuantizationPolicy:
