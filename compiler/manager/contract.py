@@ -184,6 +184,15 @@ class Pass(metaclass=PassType):
         """Recovery passes that run behind it, unless the pipeline names one there."""
         return ()
 
+    def joined(self, before: Pass) -> tuple[Pass, Pass] | None:
+        """The lossy pass right before it and this one, where the two share one goal and with it a transaction: each
+        with that goal, however often it was stated. None where each stands on its own.
+
+        Raises:
+            UsageError: they state two goals.
+        """
+        return None
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if own := vars(cls).get("__post_init__"):

@@ -283,7 +283,9 @@ class Manager:
         start = run.checkpoints[-1]
         model = clone(start.model)
         infer_shapes(model)
-        changed = self._change(model, pass_runs, recipe, Transaction(start.model))
+        goals = [pass_run.pass_ for pass_run in pass_runs if pass_run.pass_.is_goal]
+        transaction = Transaction(start.model, partner=goals[1] if len(goals) > 1 else None)
+        changed = self._change(model, pass_runs, recipe, transaction)
         if changed is None:
             return
         model = changed

@@ -222,10 +222,12 @@ def _with_required(passes: Sequence[Pass]) -> tuple[Pass, ...]:
     """Put before each pass what it requires, and behind it what it is followed by.
 
     Of what is required, a recipe of which a pass stands there already is left out; nothing follows where the next pass
-    is a recovery of the user's choice.
+    is a recovery of the user's choice. Two that share a goal are recovered from together.
     """
+    passes = _with_shared_goals(passes)
     pipeline: list[Pass] = []
     lossy = 0  # where the last lossy pass stands, or the beginning
+    recovery: list[str] = []  # what is to follow the passes of the transaction so far
     for pass_, following in zip_longest(passes, passes[1:]):
         for name in pass_.requires:
             needed = _passes_of(name)
@@ -235,9 +237,21 @@ def _with_required(passes: Sequence[Pass]) -> tuple[Pass, ...]:
         if not pass_.lossless and not pass_.recovers:
             lossy = len(pipeline)
         pipeline.append(pass_)
+        recovery += pass_.followed_by
+        if following is not None and following.joined(pass_):
+            continue
         if following is None or not following.recovers:
-            pipeline += [recovery for name in pass_.followed_by for recovery in _passes_of(name)]
+            pipeline += [follower for name in dict.fromkeys(recovery) for follower in _passes_of(name)]
+        recovery = []
     return tuple(pipeline)
+
+
+def _with_shared_goals(passes: Sequence[Pass]) -> list[Pass]:
+    """The passes, of which neighbors that share a goal each have it."""
+    shared = list(passes)
+    for place, pass_ in enumerate(shared[1:]):
+        shared[place : place + 2] = pass_.joined(shared[place]) or shared[place : place + 2]
+    return shared
 
 
 def _passes_of(name: str) -> list[Pass]:

@@ -31,12 +31,14 @@ from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.observation import Pieces
 from graphpress.passes._expressions import regular_expression
 from graphpress.passes.lowrank._budget import AccuracyBudget
+from graphpress.passes._shared_goal import is_reached, rest_of, stated_goal, with_one_goal
 from graphpress.passes.lowrank._candidates import DecomposableLayer, candidates
 from graphpress.passes.lowrank._choices import RankChoice
 from graphpress.passes.lowrank._decompose import Decomposition, decompose_layers
 from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._observed import shape_of_problem
 from graphpress.passes.lowrank._plan import RankPlan, RankPlanner
+from graphpress.passes.prune.prune import Prune
 
 POSITIONS = 128
 """Rows that are looked at in each sample: a covariance wants more of them than a fit does."""
@@ -125,8 +127,17 @@ class LowRank(Pass):
         """Least squares: the last factor answers next to nothing before."""
         return ("reconstruct",) if self.recover else ()
 
+    def joined(self, before: Pass) -> tuple[Pass, Pass] | None:
+        """Pruning right before it shares the goal, unless either is to follow a rule of its own."""
+        if not isinstance(before, Prune) or before.ratio is not None or any(getattr(self, rule) for rule in _RULES):
+            return None
+        return with_one_goal(before, self, _GOALS, _DEFAULT)
+
     def run(self, model: Model, context: Context) -> Outcome:
         """Look at every layer, choose, decompose."""
+        goal = self._goal()
+        if goal is not None and is_reached(goal, context):
+            return Outcome(0, notes=["the pass before, which shares the goal, reaches it alone"])
         shapes = concrete_shapes(model)
         layers, refusals = candidates(model, shapes, lambda node: self._left_alone(node, context))
         self._check_layers(model)
@@ -145,8 +156,7 @@ class LowRank(Pass):
     # -- what the fields mean ---------------------------------------------------------------------------------
 
     def _goal(self) -> Goal | None:
-        kind = next((kind for kind in _GOALS if getattr(self, kind) is not None), None)
-        return None if kind is None else Goal(kind, getattr(self, kind), self.name)
+        return stated_goal(self, _GOALS)
 
     def _pattern(self) -> re.Pattern[str]:
         return regular_expression(self.layers, f"{self.name}{{layers}}")
@@ -192,7 +202,7 @@ class LowRank(Pass):
         """Within the goal; where none is given, within the accuracy budget as far as that can be searched."""
         goal = self._goal()
         if goal is not None:
-            return planner.of_goal(goal, cost)
+            return planner.of_goal(rest_of(goal, context), cost)
         budget = AccuracyBudget.of(context)
         if isinstance(budget, AccuracyBudget):
             return planner.of_budget(budget, cost)

@@ -77,8 +77,21 @@ class PlanTrial:
         before = {} if self.context.transaction is None else self.context.transaction.kept
         transaction = Transaction(self.start, dict(before))
         transaction.keep(kept)
-        Reconstruct(samples=REPAIR_SAMPLES).run(smaller, replace(self.context, transaction=transaction))
-        return self.measure.damage(smaller)
+        return self.damage_of(smaller, transaction)
+
+    def damage_of(self, changed: Model, transaction: Transaction) -> float:
+        """The damage of what a transaction made of the model, which is repaired in place.
+
+        Args:
+            changed: a copy.
+            transaction: from ``start``, with what is left of it.
+
+        Raises:
+            OutOfTimeError: the progress ends.
+            GraphpressError: it cannot be repaired or run.
+        """
+        Reconstruct(samples=REPAIR_SAMPLES).run(changed, replace(self.context, transaction=transaction))
+        return self.measure.damage(changed)
 
     def is_absurd(self, damage: float) -> bool:
         """Whether the model is hardly better than one that does not look at its input."""

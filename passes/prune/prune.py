@@ -23,11 +23,13 @@ from graphpress.errors import UsageError
 from graphpress.ir import Model, Node, Refusal, label
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.passes._expressions import regular_expression
+from graphpress.passes._shared_goal import stated_goal
 from graphpress.passes.prune._choice import AUTO, CriterionChoice
 from graphpress.passes.prune._drafts import Plan, PlanDrafts, PlanOptions
 from graphpress.passes.prune._limits import Limits
 from graphpress.passes.prune._plan import NOTHING_REMOVED, KeptCounts, Strategy
 from graphpress.passes.prune._planner import Planner
+from graphpress.passes.prune._shares import GoalShares
 from graphpress.passes.prune._steps import PruneHistory, PruneStep
 from graphpress.passes.prune.criteria import Combine, Normalize, Role
 from graphpress.passes.recovery.reconstruct import Reconstruct
@@ -110,15 +112,34 @@ class Prune(Pass):
         self._criterion().check(context)
 
     def run(self, model: Model, context: Context) -> Outcome:
+        """Prune to the goal, or where another pass shares it, by as much of it as does the least damage."""
+        partner = None if context.transaction is None else context.transaction.partner
+        if partner is None:
+            return self._prune(model, context, self._goal())
+        shares = GoalShares(model, self._goal(), self._prune_and_repair, partner, context)
+        chosen = shares.best(f"{context.step}.{self.name}.share")
+        if chosen.left == 1:
+            return Outcome(0, notes=[chosen.note])
+        outcome = self._prune_and_repair(model, context, self._goal().towards(chosen.left))
+        outcome.notes.insert(0, chosen.note)
+        return outcome
+
+    def _prune_and_repair(self, model: Model, context: Context, goal: Goal) -> Outcome:
+        """For a pass behind it, which then judges a model that answers."""
+        outcome = self._prune(model, context, goal)
+        self._repair(model, context, outcome, "before the next pass")
+        return outcome
+
+    def _prune(self, model: Model, context: Context, goal: Goal) -> Outcome:
         """Group, score, allocate, remove; as often as there are steps."""
         unshare(model)
         shuffles_to_gathers(model)
-        outcome, goal, left, history = Outcome(), self._goal(), 1.0, PruneHistory()
+        outcome, left, history = Outcome(), 1.0, PruneHistory()
         shortfall: Refusal | None = None
         scored = False
         for number in range(1, self.steps + 1):
             if number > 1:
-                self._repair(model, context, outcome)
+                self._repair(model, context, outcome, "between steps")
             stays = goal.budget ** (number / self.steps) / left
             key = f"{context.step}.{self.name}.{number}"
             step = PruneStep(number, goal.towards(stays), key, history)
@@ -126,6 +147,8 @@ class Prune(Pass):
             if done is None:
                 break
             left, shortfall, scored = left * done.kept, done.shortfall, True
+        if context.transaction is not None:
+            context.transaction.left *= left
         if scored and shortfall is None and not outcome.changes and goal.budget < 1:
             why = f"{goal.describe(goal.budget)} was not reached: {NOTHING_REMOVED}"
             outcome.refusals.append(Refusal(self.name, why, "ask for more"))
@@ -134,10 +157,10 @@ class Prune(Pass):
         outcome.refusals, outcome.notes = list(dict.fromkeys(outcome.refusals)), list(dict.fromkeys(outcome.notes))
         return outcome
 
-    def _repair(self, model: Model, context: Context, outcome: Outcome) -> None:
-        """Between two steps, so that the next one judges a model that answers."""
+    def _repair(self, model: Model, context: Context, outcome: Outcome, when: str) -> None:
+        """So that the next step judges a model that answers."""
         if self.recover and context.calibration is not None and context.transaction is not None:
-            outcome.notes += [f"between steps: {note}" for note in Reconstruct().run(model, context).notes]
+            outcome.notes += [f"{when}: {note}" for note in Reconstruct().run(model, context).notes]
 
     def _in_all(self, goal: Goal, left: float, last: Refusal) -> Refusal:
         """What the last of several steps fell short of, counted from the start."""
@@ -164,8 +187,7 @@ class Prune(Pass):
     # -- what the fields mean ---------------------------------------------------------------------------------
 
     def _goal(self) -> Goal:
-        kind = next((kind for kind in _GOALS if getattr(self, kind) is not None), None)
-        return _DEFAULT if kind is None else Goal(kind, getattr(self, kind), self.name)
+        return stated_goal(self, _GOALS) or _DEFAULT
 
     def _criterion(self) -> CriterionChoice:
         return CriterionChoice(self.criterion, self.combine, self.roles, self.normalize)
