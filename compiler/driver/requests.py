@@ -37,9 +37,13 @@ def _is_request(pass_: Pass, config: RunConfig) -> bool:
 
 
 def _unmet(asked: Iterator[tuple[PassRun, PassRecord]], judged: set[str]) -> Iterator[str]:
-    for pass_run, record in asked:
+    pairs = list(asked)
+    done = {pass_run.transaction for pass_run, record in pairs if record.changes and pass_run.pass_.is_goal}
+    for pass_run, record in pairs:
         if record.failure:
             yield broken(record)
+        elif record.status == "applied" and pass_run.transaction in done:
+            continue  # passes that share a goal reach it together
         elif record.name not in judged and (why := _reason(pass_run, record)):
             yield not_done(record.name, why, pass_run.alternative)
 

@@ -30,8 +30,8 @@ from graphpress.ir import Model, Node, Refusal, graphs, label
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.observation import Pieces
 from graphpress.passes._expressions import regular_expression
-from graphpress.passes.lowrank._budget import AccuracyBudget
 from graphpress.passes._shared_goal import is_reached, rest_of, stated_goal, with_one_goal
+from graphpress.passes.lowrank._budget import AccuracyBudget
 from graphpress.passes.lowrank._candidates import DecomposableLayer, candidates
 from graphpress.passes.lowrank._choices import RankChoice
 from graphpress.passes.lowrank._decompose import Decomposition, decompose_layers
