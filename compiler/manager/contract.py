@@ -49,6 +49,7 @@ class Context:
             None where nobody keeps one.
         transaction: what the running pass shares with its recovery, or with what it recovers from; None for a lossless
             pass, and for one on its own.
+        partner: the lossy pass right behind the running one that shares its goal and its transaction, if one does.
         deadline: when the run has to be through: ``progress`` ends loops in time for that, a training ends itself.
         evaluation: measures the user's metric and damage on samples that a pass may choose by; None without data.
     """
@@ -67,6 +68,7 @@ class Context:
     step: int = 0
     index: OperatorIndex | None = None
     transaction: Transaction | None = None
+    partner: Pass | None = None
     evaluation: EvaluationService | None = None
     deadline: Deadline = NO_DEADLINE
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import zip_longest
 from typing import Any, Protocol
 
 from graphpress.analysis.shapes import infer_shapes
@@ -283,9 +284,7 @@ class Manager:
         start = run.checkpoints[-1]
         model = clone(start.model)
         infer_shapes(model)
-        goals = [pass_run.pass_ for pass_run in pass_runs if pass_run.pass_.is_goal]
-        transaction = Transaction(start.model, partner=goals[1] if len(goals) > 1 else None)
-        changed = self._change(model, pass_runs, recipe, transaction)
+        changed = self._change(model, pass_runs, recipe, Transaction(start.model))
         if changed is None:
             return
         model = changed
@@ -315,7 +314,7 @@ class Manager:
 
         Recovery that the time limit ends is done without.
         """
-        for pass_run in pass_runs:
+        for pass_run, following in zip_longest(pass_runs, pass_runs[1:]):
             refusal = self._refusal(pass_run, model, transaction)
             if pass_run.failure:
                 _roll_back(pass_runs)
@@ -329,7 +328,8 @@ class Manager:
                     return None
                 continue
             before = clone(model) if pass_run is not pass_runs[0] and self.deadline < float("inf") else None
-            context = self._context_of(pass_run, transaction=transaction)
+            partner = following.pass_ if following is not None and following.pass_.is_goal else None
+            context = replace(self._context_of(pass_run, transaction=transaction), partner=partner)
             try:
                 if self._try(pass_run, model, recipe, context) is None or self._differs(pass_run, model, None):
                     _roll_back(pass_runs)

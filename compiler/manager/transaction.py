@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from graphpress.coupling.kept import Kept, composed
 from graphpress.ir import Model
-
-if TYPE_CHECKING:
-    from graphpress.manager.contract import Pass
 
 
 @dataclass
@@ -21,13 +17,11 @@ class Transaction:
         start: the model before the first pass, not to be changed; values keep their names through a transaction.
         kept: what is left of what was removed: for a value by name, one entry per axis, which is the kept positions
             of that axis in ``start`` (increasing), or None where the axis is whole. Changed by ``keep`` alone.
-        partner: the lossy pass right behind the first one that shares its goal; None where it has the goal alone.
         left: the fraction of what the shared goal counts that the passes so far leave.
     """
 
     start: Model
     kept: dict[str, Kept] = field(default_factory=dict)
-    partner: Pass | None = None
     left: float = 1.0
 
     def keep(self, kept: Mapping[str, Kept]) -> None:

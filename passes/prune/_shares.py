@@ -152,7 +152,7 @@ class GoalShares:
         """Do on a copy what either pass would; without a trial nothing is known but whether the goal is reached."""
         copy, transaction = clone(self.model), Transaction(self._start)
         context = self._timed() if trial is None else trial.context
-        context = replace(context, transaction=transaction, decisions={})
+        context = replace(context, transaction=transaction, partner=None, decisions={})
         if at > 0:
             self.prune(copy, context, self.goal.towards(self.left(at)))
         rest = self.partner.run(copy, context)

@@ -113,10 +113,9 @@ class Prune(Pass):
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Prune to the goal, or where another pass shares it, by as much of it as does the least damage."""
-        partner = None if context.transaction is None else context.transaction.partner
-        if partner is None:
+        if context.partner is None:
             return self._prune(model, context, self._goal())
-        shares = GoalShares(model, self._goal(), self._prune_and_repair, partner, context)
+        shares = GoalShares(model, self._goal(), self._prune_and_repair, context.partner, context)
         chosen = shares.best(f"{context.step}.{self.name}.share")
         if chosen.left == 1:
             return Outcome(0, notes=[chosen.note])

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -45,8 +46,8 @@ def apply(model, passes, **context):
     """A copy with the passes of a recipe run on it in one transaction, what they say, and the damage to its outputs."""
     pruning, partner = (pass_ for pass_ in from_text(passes).passes if pass_.is_goal)
     changed, about = clone(model), {"calibration": [{"x": X}], "decisions": {}, **context}
-    shared = Context(load_target("cpu"), model, transaction=Transaction(model, partner=partner), **about)
-    outcomes = pruning.run(changed, shared), partner.run(changed, shared)
+    shared = Context(load_target("cpu"), model, transaction=Transaction(model), **about)
+    outcomes = pruning.run(changed, replace(shared, partner=partner)), partner.run(changed, shared)
     verify(changed)
     return changed, outcomes
 
