@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from graphpress.allocation.goal import Resource
+from graphpress.data import Samples
 from graphpress.deadline import PASSES
 from graphpress.evaluation import EvaluationService, Metric, Score
 from graphpress.ir import Model
@@ -28,6 +29,8 @@ FIRST = 0.5
 """The share of the cost that is tried first."""
 NEAR = 0.02
 """Shares that differ by less are one."""
+HELD_OUT = 4
+"""One sample in so many is held out, where calibration data is all that there is to choose by."""
 COSTS: Mapping[Resource, str] = {"seconds": "time", "macs": "multiply-accumulates"}
 
 
@@ -40,24 +43,26 @@ class AccuracyBudget:
         judge: the metric.
         baseline: the score of the model that came in.
         evaluation: measures.
+        fitted: the samples that trials may be decomposed on; None for all of the calibration data.
     """
 
     max_drop: float
     judge: Metric
     baseline: Score
     evaluation: EvaluationService
+    fitted: Samples | None = None
 
     @staticmethod
     def of(context: Context) -> AccuracyBudget | str:
         """That of the run, or why a pass cannot search within it: a clause."""
-        evaluation = context.evaluation
-        if evaluation is None:
+        if context.evaluation is None:
             return "there is no data"
+        evaluation, fitted = _apart(context.evaluation)
         if evaluation.max_drop is None:
             return "the accuracy budget is waived"
         if evaluation.judge is None or evaluation.baseline is None:
             return f"the metric cannot be taken on the {evaluation.split} data"
-        return AccuracyBudget(evaluation.max_drop, evaluation.judge, evaluation.baseline, evaluation)
+        return AccuracyBudget(evaluation.max_drop, evaluation.judge, evaluation.baseline, evaluation, fitted)
 
     def verdict(self, model: Model) -> Verdict:
         """Of a changed model.
@@ -68,6 +73,20 @@ class AccuracyBudget:
         score = self.evaluation.judged(model)
         assert score is not None
         return verdict_on(self.baseline, score, self.max_drop, self.judge.unit)
+
+
+def _apart(evaluation: EvaluationService) -> tuple[EvaluationService, Samples | None]:
+    """What measures on samples that decompositions do not see, and the others.
+
+    Of calibration data one sample in ``HELD_OUT`` is held out: with few of them, a layer is right on those it was
+    fitted on whatever it does to others.
+    """
+    places = range(evaluation.samples.count)
+    if evaluation.split != "calibration" or len(places) < 2 * HELD_OUT:
+        return evaluation, None
+    held = places[HELD_OUT - 1 :: HELD_OUT]
+    others = [place for place in places if place not in held]
+    return replace(evaluation, samples=evaluation.samples.take(held)), evaluation.samples.take(others)
 
 
 @dataclass(frozen=True)
@@ -128,9 +147,9 @@ class BudgetSearch:
         """What the trial keeps and loses, for the report."""
         verdict, budget, count = trial.verdict, self.budget, len(self.trials)
         cost = f"{trial.kept:.1%} of the {COSTS[self.frontier.resource]}"
-        lost = f"{verdict.told(verdict.drop)} of {budget.judge.name} on the {budget.evaluation.split} data"
-        allowed = f"{verdict.told(budget.max_drop)} allowed"
-        return f"{cost}, for {lost}, {allowed}; models tried: {count}"
+        lost, allowed = verdict.told(verdict.drop), verdict.told(budget.max_drop)
+        where = f"{verdict.samples} {budget.evaluation.split} samples"
+        return f"{cost}, for {lost} of {budget.judge.name} on {where}, {allowed} allowed; models tried: {count}"
 
     @property
     def shortfall(self) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +34,13 @@ PULL = 1e-2
 NOT_FINITE = "it reads or computes infinite or undefined values"
 
 
+class SeenRows(NamedTuple):
+    """How many rows of data a layer saw, and of how many features."""
+
+    rows: int
+    features: int
+
+
 @dataclass
 class Decomposition:
     """What was done.
@@ -41,12 +49,12 @@ class Decomposition:
         errors: by layer the share of the variance of its output that is lost, with the inputs that it has now;
             without data, of its weights' energy.
         refusals: layers that stayed whole after all.
-        rows: the least number of rows for a feature that a layer's covariance rests on; infinite without data.
+        rows: by layer those of the data that its covariance rests on; none without data.
     """
 
     errors: dict[str, float]
     refusals: list[Refusal]
-    rows: float = np.inf
+    rows: dict[str, SeenRows] = field(default_factory=dict)
 
 
 def decompose_layers(
@@ -132,7 +140,7 @@ class _Writer:
         if not seen.is_finite:
             self.done.refusals.append(Refusal.at(op.node, NOT_FINITE))
             return
-        self.done.rows = min(self.done.rows, seen.count / op.matrix_shape[1])
+        self.done.rows[label(op.result)] = SeenRows(seen.count, op.matrix_shape[1])
         aim = _aim(op, seen)
         written = self._write(op, problem_of(op, seen, aim.matrix), aim.bias)
         variance = max(float(seen.variance.sum()), np.finfo(float).tiny)

@@ -48,8 +48,8 @@ def problem_of(op: LinearOp, seen: Moments | Summary | None = None, matrix: np.n
     if seen is None:
         return LayerProblem(matrix, kernel)
     if not takes_shift(op):
-        return LayerProblem(matrix, kernel, regularized(seen.gram))
-    return LayerProblem(matrix, kernel, regularized(seen.covariance), seen.mean)
+        return LayerProblem(matrix, kernel, regularized(seen.gram, seen.count))
+    return LayerProblem(matrix, kernel, regularized(seen.covariance, seen.count), seen.mean)
 
 
 def outline_of(op: LinearOp, form: Form, ranks: Ranks) -> list[ChainStage]:

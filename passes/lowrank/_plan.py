@@ -90,7 +90,7 @@ class RankPlanner:
         """The fastest choices that keep the accuracy budget; where no time can be had, those of the fewest MACs."""
         survey, notes = self._judged(cost)
         frontier, untimed = self._frontier(survey, cost)
-        search = BudgetSearch(budget, frontier, self._decomposed, self.context)
+        search = BudgetSearch(budget, frontier, self._decomposing(budget), self.context)
         best = search.run()
         chosen = {} if best is None else best.choices
         missing = [Refusal("lowrank", search.shortfall, "raise --max-drop, or ask for a goal and let distill follow")]
@@ -107,16 +107,23 @@ class RankPlanner:
             return Frontier(survey, "macs", float(cost.macs)), []
         return frontier, self._untimed(survey, timed)
 
-    def _decomposed(self, choices: Mapping[str, RankChoice]) -> Model:
-        """A copy of the model with these choices."""
-        copy = clone(self.model)
-        ops = in_copy((self.layers[name].op for name in choices), copy)
-        chains = {
-            name: (op, FORMS[choice.form], choice.ranks)
-            for op, (name, choice) in zip(ops, choices.items(), strict=True)
-        }
-        decompose_layers(copy, chains, self.data, self.context, self.positions)
-        return copy
+    def _decomposing(self, budget: AccuracyBudget) -> Callable[[Mapping[str, RankChoice]], Model]:
+        """Makes copies of the model with some choices, on the data that the budget does not measure on."""
+        data = self.data
+        if data is not None and budget.fitted is not None:
+            data = Pieces.of(self.model, budget.fitted, data.samples)
+
+        def decomposed(choices: Mapping[str, RankChoice]) -> Model:
+            copy = clone(self.model)
+            ops = in_copy((self.layers[name].op for name in choices), copy)
+            chains = {
+                name: (op, FORMS[choice.form], choice.ranks)
+                for op, (name, choice) in zip(ops, choices.items(), strict=True)
+            }
+            decompose_layers(copy, chains, data, self.context, self.positions)
+            return copy
+
+        return decomposed
 
     def _of_speedup(self, goal: Goal, survey: Mapping[str, LayerChoices], notes: list[str]) -> RankPlan:
         speed = SpeedPlanner(self.model, self.shapes, self.layers, self.context)

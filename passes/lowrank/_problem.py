@@ -83,11 +83,31 @@ class LayerProblem:
         return self.energy(self.matrix - matrix) / max(self.energy(self.matrix), np.finfo(float).tiny)
 
 
-def regularized(covariance: np.ndarray) -> np.ndarray:
-    """A covariance of samples with ``LEAST_VARIANCE`` of its mean variance added to all directions, mean variance 1."""
+def regularized(covariance: np.ndarray, rows: float = math.inf) -> np.ndarray:
+    """A covariance of few samples, shrunk towards the same variance in all directions; of mean variance 1.
+
+    The share of that is the oracle-approximating one (Chen, Wiesel, Eldar and Hero, Shrinkage algorithms for MMSE
+    covariance estimation, 2010, equation 23), and ``LEAST_VARIANCE`` at least.
+
+    Args:
+        covariance: ``[blocks, features, features]``.
+        rows: that it was taken of.
+    """
     features = covariance.shape[-1]
     scale = np.einsum("bff->b", covariance) / features
     scale = np.where(scale > 0, scale, 1.0)[:, None, None]
     result: np.ndarray = covariance / scale
-    np.einsum("bff->bf", result)[:] += LEAST_VARIANCE
+    share = np.maximum(_shrinkage(result, rows), LEAST_VARIANCE)[:, None]
+    result *= 1 - share[:, :, None]
+    np.einsum("bff->bf", result)[:] += share
     return result
+
+
+def _shrinkage(covariance: np.ndarray, rows: float) -> np.ndarray:
+    """The share by block, of a covariance whose mean variance is 1."""
+    features = covariance.shape[-1]
+    squares = np.einsum("bfg,bfg->b", covariance, covariance)
+    above = (1 - 2 / features) * squares + features**2
+    below = (rows + 1 - 2 / features) * (squares - features)
+    share: np.ndarray = above / np.maximum(below, above)
+    return share

@@ -14,13 +14,12 @@ Layers that no rank makes cheaper stay whole, as do depthwise and transposed con
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
-
-import numpy as np
 
 from graphpress.allocation import Goal, Kind
 from graphpress.analysis.cost import ModelCost, model_cost
@@ -34,7 +33,7 @@ from graphpress.passes._shared_goal import is_reached, rest_of, stated_goal, wit
 from graphpress.passes.lowrank._budget import AccuracyBudget
 from graphpress.passes.lowrank._candidates import DecomposableLayer, candidates
 from graphpress.passes.lowrank._choices import RankChoice
-from graphpress.passes.lowrank._decompose import Decomposition, decompose_layers
+from graphpress.passes.lowrank._decompose import Decomposition, SeenRows, decompose_layers
 from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._observed import shape_of_problem
 from graphpress.passes.lowrank._plan import RankPlan, RankPlanner
@@ -149,9 +148,10 @@ class LowRank(Pass):
         chains = {name: (layers[name].op, FORMS[choice.form], choice.ranks) for name, choice in plan.chosen.items()}
         done = decompose_layers(model, chains, data, context, self.positions)
         refusals += [*plan.refusals, *done.refusals]
+        samples = 0 if data is None else data.samples
         if not done.errors:
             return Outcome(0, self._nothing_done(refusals))
-        return Outcome(len(done.errors), refusals, self._notes(layers, plan, done, (cost, model_cost(model))))
+        return Outcome(len(done.errors), refusals, self._notes(layers, plan, done, (cost, model_cost(model)), samples))
 
     # -- what the fields mean ---------------------------------------------------------------------------------
 
@@ -245,9 +245,10 @@ class LowRank(Pass):
         plan: RankPlan,
         done: Decomposition,
         costs: tuple[ModelCost, ModelCost],
+        samples: int,
     ) -> list[str]:
         before, after = costs
-        norm = "its output on the data" if np.isfinite(done.rows) else "its weights"
+        norm = "its output on the data" if done.rows else "its weights"
         notes = [
             f"{len(done.errors)} layers decomposed; {after.macs / max(before.macs, 1):.1%} of the multiply-accumulates "
             f"stay, {after.parameters / max(before.parameters, 1):.1%} of the parameters"
@@ -259,12 +260,27 @@ class LowRank(Pass):
             notes.append(
                 f"{label(layers[name].node)}: {choice.form} of rank {ranks}, {error:.2%} of the variance of {norm} lost"
             )
-        if done.rows < MIN_ROWS:
-            notes.append(
-                f"few samples: some layer has {done.rows:.1f} rows of data for each of its inputs, {MIN_ROWS:g} are "
-                "wanted; directions that they do not show count a little"
-            )
+        notes += _scarcity(layers, done.rows, samples)
         return notes
+
+
+def _scarcity(layers: Mapping[str, DecomposableLayer], rows: Mapping[str, SeenRows], samples: int) -> list[str]:
+    """That a layer saw few rows of the data, and how many samples would be enough for all.
+
+    Args:
+        layers: by name.
+        rows: by layer, those that it saw.
+        samples: in which it saw them.
+    """
+    name, seen = min(rows.items(), key=lambda item: item[1].rows / item[1].features, default=("", SeenRows(1, 0)))
+    enough = MIN_ROWS * seen.features
+    if seen.rows >= enough:
+        return []
+    return [
+        f"few samples: {label(layers[name].node)} has {seen.features} inputs and saw {seen.rows} rows of data in "
+        f"{samples} samples; {math.ceil(samples * enough / seen.rows)} samples would show enough, of fewer its "
+        "covariance is shrunk towards that of unrelated inputs"
+    ]
 
 
 def _is_possible(layer: DecomposableLayer, choice: RankChoice) -> bool:

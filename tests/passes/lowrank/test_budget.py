@@ -36,12 +36,12 @@ def net():
     return model_of(NET, w0=decaying(96, 96, 0.85), w1=decaying(96, 96, 0.85), w2=decaying(96, 8, 0.9))
 
 
-def service(model, max_drop, *, metric="top1", labeled=False):
+def service(model, max_drop, *, metric="top1", labeled=False, samples=256):
     """A run's, whose calibration data has labels or not."""
     session = Session(model)
     labels = session.run({"x": X})["y"].argmax(1)
-    part = (X, labels)
-    data = load_dataset({"calibration": part if labeled else X, "evaluation": part}, session.inputs)
+    part = (X[:samples], labels[:samples])
+    data = load_dataset({"calibration": part if labeled else part[0], "evaluation": (X, labels)}, session.inputs)
     chosen = resolve_metric(metric, has_labels=True)
     return data, EvaluationService.of(data, chosen, session, lambda model: model, max_drop=max_drop)
 
@@ -73,6 +73,14 @@ def test_as_much_is_saved_as_the_budget_allows(net, labeled):
         assert any("allowed" in note and f"{100 * max_drop:.2f} points" in note for note in outcome.notes)
         kept[max_drop] = model_cost(changed).macs / model_cost(net).macs
     assert kept[0.2] < kept[0.02] < 0.9
+
+
+def test_what_is_right_on_the_samples_that_it_was_fitted_on_alone_is_not_within_the_budget():
+    """A layer of full rank that reads fewer samples than it has inputs: on these, low rank is exact."""
+    model = model_of("(float[N,96] x) => (float[N,96] y) { y = MatMul(x, w) }", w=decaying(96, 96, 1.0))
+    changed, outcome = apply(model, service(model, 0.1, samples=40))
+    assert outcome.changes == 0 or lost(model, changed) <= 0.1
+    assert any("on 10 calibration samples" in said for said in (*outcome.notes, outcome.refusals[0].why))
 
 
 def test_a_budget_that_no_rank_keeps_leaves_the_model_whole_and_says_so_first():

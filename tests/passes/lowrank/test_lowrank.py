@@ -310,10 +310,23 @@ def test_two_layers_of_one_name_are_two_layers():
     assert not any("cannot be reached" in refusal.why for refusal in outcome.refusals)
 
 
-def test_few_samples_are_said(net):
+def test_few_samples_are_said_with_how_many_would_do(net):
     few = [{"x": RANDOM.normal(size=(1, 6, 8, 8)).astype(np.float32)}]
     _, outcome = apply(LowRank(rank=0.3), net, few)
-    assert any("few samples" in note for note in outcome.notes)
+    (note,) = [note for note in outcome.notes if "few samples" in note]
+    assert "Gemm_y has 12 inputs and saw 1 rows of data in 1 samples; 48 samples" in note
+    enough = [{"x": RANDOM.normal(size=(48, 6, 8, 8)).astype(np.float32)}]
+    _, outcome = apply(LowRank(rank=0.3), net, enough)
+    assert not any("few samples" in note for note in outcome.notes)
+
+
+def test_of_few_samples_the_directions_that_they_do_not_show_are_kept():
+    """A layer of many inputs, seen in fewer rows: at the same rank it is nearer to what it was on others."""
+    model = model_of("(float[N,256] x) => (float[N,256] y) { y = MatMul(x, w) }", w=normal(256, 256))
+    shown, others = RANDOM.normal(size=(2, 64, 256)).astype(np.float32)
+    changed, _ = apply(LowRank(rank=0.25, multiple=1), model, [{"x": shown}])
+    wanted = outputs(model, {"x": others})
+    assert np.square(outputs(changed, {"x": others}) - wanted).sum() < 0.65 * np.square(wanted).sum()
 
 
 @pytest.mark.parametrize("goal", [{"rank": 0.3}, {"macs_kept": 0.6}, {"energy": 0.8}])
