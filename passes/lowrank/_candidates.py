@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from graphpress.analysis.linear import LinearOp, changeable_linear_op, linear_op_of
-from graphpress.ir import Dims, Model, Node, Refusal, graphs, label
+from graphpress.ir import Dims, Model, Node, Refusal, Value, graphs, label, static_shape
 from graphpress.ir.encoding import read_encoding
 from graphpress.ir.sparsity import sparsity_of
 from graphpress.passes.lowrank._chain import ChainCost, Places
+from graphpress.passes.lowrank._form import ChainStage, Form
+from graphpress.passes.lowrank._forms import FORMS, fitting
+from graphpress.passes.lowrank._tables import TABLE, gather_of
 from graphpress.passes.lowrank._write import is_factor
 
 MIN_SIZE = 2
@@ -26,10 +29,12 @@ class DecomposableLayer:
     Args:
         op: the layer.
         places: of its kernel.
+        gather: what reads a table, for an identity that exposes one: its first factor is multiplied into that.
     """
 
     op: LinearOp
     places: Places
+    gather: Node | None = None
 
     @property
     def name(self) -> str:
@@ -38,14 +43,38 @@ class DecomposableLayer:
 
     @property
     def node(self) -> Node:
-        """The layer's."""
-        return self.op.node
+        """The layer's, or what reads its table."""
+        return self.op.node if self.gather is None else self.gather
+
+    @property
+    def table(self) -> Value | None:
+        """What its first factor is multiplied into; None for other layers."""
+        return None if self.gather is None else self.gather.inputs[TABLE]
 
     @property
     def whole(self) -> ChainCost:
         """What it costs as it is."""
         parameters = math.prod(self.op.matrix_shape)
+        if self.table is not None:
+            return ChainCost(math.prod(static_shape(self.table) or ()), 0)
         return ChainCost(parameters, parameters * self.places.rows * math.prod(self.places.written))
+
+    def forms(self, names: Sequence[str]) -> list[Form]:
+        """Those of these forms that fit it; the first factor of others could not be multiplied into a table."""
+        return [FORMS["svd"]] if self.table is not None else fitting(names, self.op.kernel_shape[3:])
+
+    def cost(self, stages: Sequence[ChainStage]) -> ChainCost:
+        """What it costs as a chain."""
+        if self.table is None:
+            return self.places.cost(stages)
+        thin, *others = stages
+        rows, _ = static_shape(self.table) or (0, 0)
+        cost = self.places.cost(others)
+        return replace(cost, parameters=cost.parameters + rows * thin.kernel.shape[2])
+
+    def gains(self, cost: ChainCost) -> bool:
+        """Whether such a chain is worth having: of a table that is fewer parameters, for no rows are multiplied now."""
+        return cost.saves(self.whole) if self.table is None else cost.parameters < self.whole.parameters
 
 
 def candidates(
@@ -57,12 +86,18 @@ def candidates(
         op = changeable_linear_op(node)
         if op is None:
             continue
-        layer = op if isinstance(op, Refusal) else left_alone(node) or _unfit(op) or _placed(op, shapes)
+        layer = op if isinstance(op, Refusal) else _decomposable(op, shapes, left_alone)
         if isinstance(layer, Refusal):
             refusals.append(layer)
         else:
             fit[layer.name] = layer
     return fit, refusals + _inside(model)
+
+
+def _decomposable(
+    op: LinearOp, shapes: Mapping[str, Dims], left_alone: Callable[[Node], Refusal | None]
+) -> DecomposableLayer | Refusal:
+    return left_alone(gather_of(op) or op.node) or _unfit(op) or _placed(op, shapes)
 
 
 def _placed(op: LinearOp, shapes: Mapping[str, Dims]) -> DecomposableLayer | Refusal:
@@ -72,7 +107,7 @@ def _placed(op: LinearOp, shapes: Mapping[str, Dims]) -> DecomposableLayer | Ref
         return Refusal.at(op.node, "its shapes are not known", "give --input-shape")
     if len(op.weight_shape) > 2 and len(shapes[label(op.data)]) == 1:
         return Refusal.at(op.node, "it multiplies a vector by a stack of matrices", "give the vector a row axis")
-    return DecomposableLayer(op, places)
+    return DecomposableLayer(op, places, gather_of(op))
 
 
 def _inside(model: Model) -> list[Refusal]:

@@ -49,12 +49,12 @@ def choices(layer: DecomposableLayer, problem: LayerProblem, forms: Iterable[For
 def choice_at(layer: DecomposableLayer, problem: LayerProblem, form: Form, ranks: Ranks) -> RankChoice | None:
     """A choice, or None where it costs no less than the layer."""
     cost = cost_at(layer, problem, form, ranks)
-    return RankChoice(form.name, ranks, error_at(problem, form, ranks), cost) if cost.saves(layer.whole) else None
+    return RankChoice(form.name, ranks, error_at(problem, form, ranks), cost) if layer.gains(cost) else None
 
 
 def cost_at(layer: DecomposableLayer, problem: LayerProblem, form: Form, ranks: Ranks) -> ChainCost:
     """What the chain costs, with the bias that it gets where the layer has none."""
-    cost, op = layer.places.cost(form.outline(problem, ranks)), layer.op
+    cost, op = layer.cost(form.outline(problem, ranks)), layer.op
     gets_bias = problem.mean is not None and op.bias_index is not None and op.bias is None
     return replace(cost, parameters=cost.parameters + op.channels_out) if gets_bias else cost
 

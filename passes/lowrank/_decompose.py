@@ -27,6 +27,7 @@ from graphpress.passes.lowrank._alternating import decompose
 from graphpress.passes.lowrank._form import Form, Ranks
 from graphpress.passes.lowrank._observed import ROOM, problem_of
 from graphpress.passes.lowrank._problem import LayerProblem
+from graphpress.passes.lowrank._tables import add_rows
 from graphpress.passes.lowrank._write import write_chain
 
 PULL = 1e-2
@@ -115,6 +116,7 @@ class _Layer:
 
     def _taken(self) -> Summary:
         """What was seen; the sums themselves are let go, for what follows needs their room."""
+        add_rows(self.seen, self.op)
         summary, self.seen = Summary.of(self.seen), Moments()
         return summary
 

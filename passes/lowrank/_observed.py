@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -16,6 +17,7 @@ from graphpress.observation.gram import in_portions
 from graphpress.observation.least_squares import Summary
 from graphpress.passes.lowrank._form import ChainStage, Form, Ranks
 from graphpress.passes.lowrank._problem import LayerProblem, regularized
+from graphpress.passes.lowrank._tables import add_rows, gather_of
 
 ROOM = 256 << 20
 """Bytes of Gram matrices that are summed at a time, as long as a single one fits."""
@@ -33,6 +35,8 @@ def problems(
         moments = _observed(model, some, data, context, positions) if data is not None else {}
         for op in some:
             seen = moments.pop(label(op.result), None)
+            if seen is not None:
+                add_rows(seen, op)
             yield op, problem_of(op, seen) if seen is None or seen.is_finite else None
 
 
@@ -41,15 +45,19 @@ def problem_of(op: LinearOp, seen: Moments | Summary | None = None, matrix: np.n
 
     Args:
         op: the layer.
-        seen: of its data; None to weigh all weights alike.
+        seen: of its data; None to weigh all weights, or all rows of a table, alike.
         matrix: to decompose in place of its own.
     """
     matrix, kernel = parameters_of(op).matrix if matrix is None else matrix, op.kernel_shape[3:]
+    if seen is None and gather_of(op) is not None:
+        seen = Moments()
+        add_rows(seen, op)
     if seen is None:
         return LayerProblem(matrix, kernel)
+    rows = seen.count if gather_of(op) is None else math.inf  # all rows of a table are there
     if not takes_shift(op):
-        return LayerProblem(matrix, kernel, regularized(seen.gram, seen.count))
-    return LayerProblem(matrix, kernel, regularized(seen.covariance, seen.count), seen.mean)
+        return LayerProblem(matrix, kernel, regularized(seen.gram, rows))
+    return LayerProblem(matrix, kernel, regularized(seen.covariance, rows), seen.mean)
 
 
 def outline_of(op: LinearOp, form: Form, ranks: Ranks) -> list[ChainStage]:

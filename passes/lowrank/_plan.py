@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from graphpress.allocation import Goal
 from graphpress.analysis.cost import ModelCost
-from graphpress.ir import Dims, Model, Refusal, clone, label
+from graphpress.ir import Dims, Model, Refusal, clone, constant, label
 from graphpress.manager.contract import Context
 from graphpress.observation import Pieces
 from graphpress.passes.lowrank._allocate import NOT_CHEAPER, Frontier, LayerChoices, allocate, cheapest_within
@@ -23,7 +23,7 @@ from graphpress.passes.lowrank._candidates import DecomposableLayer
 from graphpress.passes.lowrank._choices import RankChoice, choices, cost_at, rank_at
 from graphpress.passes.lowrank._decompose import NOT_FINITE, decompose_layers
 from graphpress.passes.lowrank._form import Form, Ranks
-from graphpress.passes.lowrank._forms import FORMS, fitting
+from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._observed import problem_of, problems, shape_of_problem
 from graphpress.passes.lowrank._problem import LayerProblem
 from graphpress.passes.lowrank._sensitivity import LayerSensitivity
@@ -156,17 +156,17 @@ class RankPlanner:
 
     def of_noise(self) -> RankPlan:
         """The ranks that weights have above noise."""
-        return self._by_rule(lambda layer, form: _ranks_above_noise(form, problem_of(layer.op)))
+        return self._by_rule(_ranks_above_noise)
 
     def _by_rule(self, ranks: Callable[[DecomposableLayer, Form], Ranks]) -> RankPlan:
         """The first form that fits, at ranks that a rule says."""
         plan = RankPlan()
         for name, layer in self.layers.items():
             problem = shape_of_problem(layer.op)
-            form = fitting(self.forms, problem.kernel)[0]
+            form = layer.forms(self.forms)[0]
             wanted = ranks(layer, form)
             cost = cost_at(layer, problem, form, wanted)
-            if cost.saves(layer.whole):
+            if layer.gains(cost):
                 plan.chosen[name] = RankChoice(form.name, wanted, math.nan, cost)
             else:
                 plan.refusals.append(Refusal.at(layer.node, NOT_CHEAPER, "ask for less"))
@@ -192,7 +192,7 @@ class RankPlanner:
     ) -> LayerChoices:
         if problem is None:
             return LayerChoices(layer.whole, (), why=NOT_FINITE)
-        options = choices(layer, problem, fitting(self.forms, problem.kernel), self.multiple)
+        options = choices(layer, problem, layer.forms(self.forms), self.multiple)
         return LayerChoices(layer.whole, options, sensitivity.curve(layer.op, problem, options))
 
     def _whole(self, survey: Mapping[str, LayerChoices], best: Mapping[str, RankChoice], why: str) -> list[Refusal]:
@@ -204,7 +204,10 @@ class RankPlanner:
         ]
 
 
-def _ranks_above_noise(form: Form, problem: LayerProblem) -> Ranks:
+def _ranks_above_noise(layer: DecomposableLayer, form: Form) -> Ranks:
+    table, problem = constant(layer.table), problem_of(layer.op)
+    if table is not None:
+        return (bayesian_rank(table.astype(float)),)
     return tuple(
         min(full, max(bayesian_rank(matrix) for matrix in unfolded))
         for full, unfolded in zip(form.full_ranks(problem), form.unfoldings(problem), strict=True)

@@ -9,7 +9,8 @@
     decompose                                        _decompose   from the input to the output, each layer on what the
                                                                   layers before, already decomposed, feed it
 
-Layers that no rank makes cheaper stay whole, as do depthwise and transposed convolutions and what is a factor already.
+Tables of embeddings are layers, too, where parameters count (_tables). Layers that no rank makes cheaper stay whole, as
+do depthwise and transposed convolutions and what is a factor already.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from graphpress.allocation import Goal, Kind
 from graphpress.analysis.cost import ModelCost, model_cost
 from graphpress.analysis.shapes import concrete_shapes
 from graphpress.errors import UsageError, did_you_mean
-from graphpress.ir import Model, Node, Refusal, graphs, label
+from graphpress.ir import Dims, Model, Node, Refusal, graphs, label
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.observation import Pieces
 from graphpress.passes._expressions import regular_expression
@@ -37,6 +38,7 @@ from graphpress.passes.lowrank._decompose import Decomposition, SeenRows, decomp
 from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._observed import shape_of_problem
 from graphpress.passes.lowrank._plan import RankPlan, RankPlanner
+from graphpress.passes.lowrank._tables import ExposedTable, absorb_tables, expose_tables, tables
 from graphpress.passes.prune.prune import Prune
 
 POSITIONS = 128
@@ -138,16 +140,18 @@ class LowRank(Pass):
         if goal is not None and is_reached(goal, context):
             return Outcome(0, notes=["the pass before, which shares the goal, reaches it alone"])
         shapes = concrete_shapes(model)
-        layers, refusals = candidates(model, shapes, lambda node: self._left_alone(node, context))
         self._check_layers(model)
         cost, data = model_cost(model, shapes), self._data(model, context)
+        exposed, whole = self._tables(model, shapes)
+        layers, refusals = candidates(model, shapes, lambda node: self._left_alone(node, context))
         multiple = self.multiple or context.target.channel_multiple
         forms = tuple(FORMS) if self.method == "auto" else (self.method,)
         planner = RankPlanner(model, shapes, layers, forms, multiple, data, self.positions, context)
         plan = self._recorded(layers, context) or self._plan(planner, cost, context)
         chains = {name: (layers[name].op, FORMS[choice.form], choice.ranks) for name, choice in plan.chosen.items()}
         done = decompose_layers(model, chains, data, context, self.positions)
-        refusals += [*plan.refusals, *done.refusals]
+        absorb_tables(model, exposed)
+        refusals += [*whole, *plan.refusals, *done.refusals]
         samples = 0 if data is None else data.samples
         if not done.errors:
             return Outcome(0, self._nothing_done(refusals))
@@ -180,6 +184,15 @@ class LowRank(Pass):
         if context.calibration is None or self.norm == "weights":
             return None
         return Pieces.of(model, context.calibration, self.samples)
+
+    def _tables(self, model: Model, shapes: dict[str, Dims]) -> tuple[list[ExposedTable], list[Refusal]]:
+        """Tables are layers where parameters are what is to be saved: reading them costs nothing else."""
+        if any(getattr(self, name) for name in ("params_kept", *_RULES)):
+            return expose_tables(model, shapes)
+        return [], [
+            Refusal.at(node, "reading its table takes no product that factors could save", "ask for params_kept")
+            for node in tables(model)
+        ]
 
     # -- choosing ---------------------------------------------------------------------------------------------
 

@@ -1,0 +1,169 @@
+"""Embedding tables as layers: ids read a thin table, and a product widens its rows.
+
+    table[ids] = table[ids] · I      I ≈ T·B in the norm of the rows that are read      table[ids] · T = (table·T)[ids]
+
+``expose_tables`` puts the identity behind what reads a table by ids. That is a layer as any other, and its Gram matrix
+Σ_v p_v a_v a_vᵀ weighs each row a_v by how often the data reads it: its optimum is the weighted low rank of GroupReduce
+(Chen et al., arXiv 1806.06950, section 3.2). Rows that the data does not show count as well, every row as if it was
+read once more (Laplace's rule of succession). ``absorb_tables`` multiplies T into the table, or takes the identity
+away again where the table stays whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphpress.analysis.linear import LinearOp
+from graphpress.analysis.linear.bias import FLOAT_DTYPES
+from graphpress.ir import (
+    Dims,
+    Editor,
+    Model,
+    Node,
+    Refusal,
+    constant,
+    graphs,
+    has_one_use,
+    input_of,
+    int_attribute,
+    is_constant,
+    is_standard,
+    label,
+    readers,
+    static_shape,
+)
+from graphpress.ir.encoding import read_encoding
+from graphpress.ir.meta import texts
+from graphpress.ir.sparsity import sparsity_of
+from graphpress.observation import Moments
+from graphpress.passes.lowrank._write import is_factor, mark_factor
+
+TABLE = 0
+"""Index of the table among the inputs of a Gather."""
+
+_IDENTITY_KEY = "graphpress.table.v1"
+
+
+@dataclass(frozen=True)
+class ExposedTable:
+    """A Gather that reads a table, and the identity behind it.
+
+    Args:
+        gather: reads rows by ids.
+        product: multiplies them by the identity.
+    """
+
+    gather: Node
+    product: Node
+
+
+def expose_tables(model: Model, shapes: dict[str, Dims]) -> tuple[list[ExposedTable], list[Refusal]]:
+    """Put an identity behind whatever reads a table by ids.
+
+    Args:
+        model: changed in place, to compute the same.
+        shapes: static, by value name; those of new values are added.
+
+    Returns:
+        What was exposed, and why other tables were not.
+    """
+    edit, exposed, refusals = Editor(model), list[ExposedTable](), list[Refusal]()
+    for gather in list(tables(model)):
+        refusal = _unfit(gather, model)
+        if refusal is None:
+            exposed.append(_expose(edit, gather, shapes))
+        else:
+            refusals.append(refusal)
+    return exposed, refusals
+
+
+def absorb_tables(model: Model, exposed: list[ExposedTable]) -> None:
+    """Multiply the first factor of each decomposed identity into its table, and take the other identities away."""
+    edit = Editor(model)
+    for table in exposed:
+        (first,) = readers(table.gather.outputs[0])
+        table.product.metadata_props.pop(_IDENTITY_KEY)
+        if first is not table.product:
+            _multiply_into(edit, table.gather, first)
+        edit.replace(first.outputs[0], table.gather.outputs[0])
+        edit.remove(first)
+
+
+def tables(model: Model) -> Iterator[Node]:
+    """The nodes that read rows of a constant matrix of floats by ids."""
+    for graph in graphs(model):
+        for node in graph:
+            if is_standard(node, "Gather") and int_attribute(node, "axis", 0) in (0, -2) and _is_matrix(node):
+                yield node
+
+
+def gather_of(op: LinearOp) -> Node | None:
+    """What reads the table in front of an identity that exposes it; None for any other layer."""
+    return op.data.producer() if _IDENTITY_KEY in texts(op.node) else None
+
+
+def add_rows(seen: Moments, op: LinearOp) -> None:
+    """Count every row of an exposed table once more than it was seen; other layers are left as they are."""
+    gather = gather_of(op)
+    if gather is not None:
+        rows = constant(gather.inputs[TABLE])
+        assert rows is not None
+        seen.add(rows[None], rows[None] if seen.has_targets else None)
+
+
+def _is_matrix(node: Node) -> bool:
+    table = input_of(node, TABLE)
+    if table is None or not is_constant(table) or len(static_shape(table) or ()) != 2:
+        return False
+    return table.dtype is not None and table.dtype.is_floating_point()
+
+
+def _unfit(node: Node, model: Model) -> Refusal | None:
+    table = node.inputs[TABLE]
+    assert table is not None
+    array = constant(table)
+    assert array is not None
+    if node.graph is not model.graph:
+        return Refusal.at(node, "it is inside of a subgraph or function", "inline that first")
+    if is_factor(node):
+        return Refusal.at(node, "its table is a factor already", "decompose the model as it was before")
+    if read_encoding(node, TABLE) is not None:
+        return Refusal.at(node, "its table is quantized already", "decompose before quantizing")
+    if sparsity_of(table) is not None:
+        return Refusal.at(node, "its table is sparse, which factors are not", "decompose before sparsifying")
+    if not has_one_use(table):
+        return Refusal.at(node, "its table has another reader, or is a result of the model")
+    if array.dtype not in FLOAT_DTYPES:
+        return Refusal.at(
+            node, f"its table is of {array.dtype}, which nothing here computes in", "convert it to float32"
+        )
+    if not np.isfinite(array).all():
+        return Refusal.at(node, "its table holds infinite or undefined values", "repair the table")
+    return None
+
+
+def _expose(edit: Editor, gather: Node, shapes: dict[str, Dims]) -> ExposedTable:
+    table, result, shape = gather.inputs[TABLE], gather.outputs[0], shapes.get(label(gather.outputs[0]))
+    array = constant(table)
+    assert array is not None
+    identity = edit.add_constant(np.eye(array.shape[1], dtype=array.dtype), f"{label(table)}_widened")
+    made = edit.put_behind(result, "MatMul", [identity], after=gather, name=f"{label(gather)}_widen")
+    product = made.producer()
+    assert product is not None
+    product.metadata_props[_IDENTITY_KEY] = "1"
+    if shape is not None:
+        shapes |= dict.fromkeys((label(result), label(made)), shape)
+    return ExposedTable(gather, product)
+
+
+def _multiply_into(edit: Editor, gather: Node, first: Node) -> None:
+    """Let the Gather read its table multiplied by the weight of the factor behind it."""
+    table, factor = constant(gather.inputs[TABLE]), constant(first.inputs[1])
+    assert table is not None
+    assert factor is not None
+    edit.own_constant(gather, TABLE, (table.astype(np.float64) @ factor.astype(np.float64)).astype(table.dtype))
+    gather.outputs[0].shape = None
+    mark_factor(gather)

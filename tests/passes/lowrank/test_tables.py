@@ -1,0 +1,154 @@
+"""Embedding tables: thin tables and a product, nearest in the norm of the rows that the data reads."""
+
+import numpy as np
+import pytest
+from text_models import model_of
+
+from graphpress.analysis.cost import model_cost
+from graphpress.ir import clone, verify
+from graphpress.manager.contract import Context
+from graphpress.passes.lowrank.lowrank import LowRank
+from graphpress.runtime import Session
+from graphpress.targets import load_target
+
+RANDOM = np.random.default_rng(0)
+ROWS, WIDTH = 60, 16
+EMBED = "(int64[B,S] ids) => (float[B,S,16] y) { y = Gather(table, ids) }"
+
+
+def normal(*shape):
+    return RANDOM.normal(size=shape).astype(np.float32)
+
+
+def apply(lowrank, model, feeds=None, **context):
+    """A copy with the pass run on it, and what it says."""
+    changed = clone(model)
+    outcome = lowrank.run(changed, Context(target=load_target("cpu"), original=model, calibration=feeds, **context))
+    verify(changed)
+    return changed, outcome
+
+
+def outputs(model, ids):
+    return Session(model).run({"ids": ids})["y"]
+
+
+def skewed(rows, width):
+    """A table whose rows vary along few directions most."""
+    return (normal(rows, width) * 0.6 ** np.arange(width)).astype(np.float32) @ normal(width, width)
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        (EMBED, np.array([[0, 5, 59], [-1, -60, 7]])),
+        ("(int32[B] ids) => (float[B,16] y) { y = Gather<axis=0>(table, ids) }", np.array([3, -2], np.int32)),
+        ("(int64 ids) => (float[16] y) { y = Gather(table, ids) }", np.array(11)),
+        ("(int64[B] ids) => (float[B,16] y) { e = Gather(table, ids)  y = Add(e, b) }", np.array([1, 2])),
+        ("(int64[B] ids) => (float[B,16] y) { e = Gather(table, ids)  r = Relu(e)  y = Add(e, r) }", np.array([1, 2])),
+    ],
+)  # fmt: skip
+def test_a_table_of_low_rank_is_decomposed_without_loss(text, ids):
+    weights = {"table": normal(ROWS, 3) @ normal(3, WIDTH)} | ({"b": normal(WIDTH)} if "b)" in text else {})
+    model = model_of(text, **weights)
+    changed, outcome = apply(LowRank(rank=0.25, multiple=1), model)
+    assert outcome.changes == 1, outcome.refusals
+    np.testing.assert_allclose(outputs(changed, ids), outputs(model, ids), atol=1e-4)
+    assert model_cost(changed).parameters == 4 * (ROWS + WIDTH) + weights.get("b", np.zeros(0)).size
+    assert [node.op_type for node in changed.graph][:2] == ["Gather", "MatMul"]
+    again, second = apply(LowRank(rank=0.25, multiple=1), changed)
+    assert second.changes == 0
+    assert len(again.graph) == len(changed.graph)
+
+
+def test_rows_are_weighted_by_how_often_the_data_reads_them():
+    """The thin table is the weighted singular value decomposition, each row counted once more than it was read."""
+    table = normal(ROWS, WIDTH)
+    model = model_of(EMBED, table=table)
+    ids = RANDOM.choice(6, size=(40, 25)).astype(np.int64)
+    changed, _ = apply(LowRank(rank=0.5, multiple=1), model, [{"ids": ids}])
+    counts = np.bincount(ids.reshape(-1), minlength=ROWS) + 1.0
+    gram = (table.T * counts) @ table.astype(float)
+    gram /= gram.trace() / WIDTH
+    leading = np.linalg.eigh(gram)[1][:, -8:]
+    every = np.arange(ROWS)[None]
+    np.testing.assert_allclose(outputs(changed, every)[0], table @ leading @ leading.T, atol=1e-3)
+    plain, _ = apply(LowRank(rank=0.5, multiple=1, norm="weights"), model, [{"ids": ids}])
+    lost = [np.square(outputs(some, ids) - outputs(model, ids)).mean() for some in (changed, plain)]
+    assert lost[0] < lost[1] / 2
+
+
+def test_the_full_rank_of_a_table_computes_the_same():
+    """At the rank that the table has, which is found."""
+    model = model_of(EMBED, table=normal(ROWS, 8) @ normal(8, WIDTH))
+    changed, outcome = apply(LowRank(energy=0.999, multiple=1), model)
+    assert outcome.changes == 1
+    ids = np.arange(ROWS)[None]
+    np.testing.assert_allclose(outputs(changed, ids), outputs(model, ids), rtol=1e-5, atol=1e-5)
+
+
+TAGGER = """(int64[B,S] ids) => (float[B,S,10] y) {
+    e = Gather(table, ids)  h = MatMul(e, w)  r = Relu(h)  y = MatMul(r, v) }"""
+
+
+@pytest.fixture(scope="module")
+def tagger():
+    return model_of(TAGGER, table=skewed(ROWS, WIDTH), w=normal(WIDTH, 32), v=normal(32, 10))
+
+
+@pytest.fixture(scope="module")
+def feeds():
+    return [{"ids": RANDOM.integers(0, ROWS, size=(64, 9))}]
+
+
+@pytest.mark.parametrize("fields", [{"params_kept": 0.6}, {"energy": 0.9}, {"rank": 0.4}, {"vbmf": True}])
+def test_tables_are_among_the_layers_where_parameters_count(tagger, feeds, fields):
+    decisions = {}
+    changed, outcome = apply(LowRank(**fields, multiple=1), tagger, feeds, decisions=decisions)
+    assert any(note.startswith("Gather_e") or "e: svd" in note for note in outcome.notes), outcome.notes
+    share = model_cost(changed).parameters / model_cost(tagger).parameters
+    assert share < (0.6 if "params_kept" in fields else 1.0)
+    replayed, _ = apply(LowRank(**fields, multiple=1), tagger, feeds, decisions=dict(decisions))
+    np.testing.assert_array_equal(outputs(changed, feeds[0]["ids"]), outputs(replayed, feeds[0]["ids"]))
+
+
+def test_a_table_stays_where_only_multiply_accumulates_count(tagger, feeds):
+    changed, outcome = apply(LowRank(macs_kept=0.5, multiple=1), tagger, feeds)
+    assert changed.graph[0].inputs[0].shape == (ROWS, WIDTH)
+    assert any("factors could save" in refusal.why for refusal in outcome.refusals)
+
+
+def test_a_table_that_stays_whole_is_read_as_before():
+    model = model_of(EMBED, table=normal(4, WIDTH))
+    changed, outcome = apply(LowRank(rank=0.5), model)
+    assert outcome.changes == 0
+    assert [node.op_type for node in changed.graph] == ["Gather"]
+    assert changed.graph.outputs[0].name == "y"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("(int64[B] ids) => (float[B,16] y) { a = Gather(table, ids)  b = Mul(table, table)  y = Gather(b, ids) }",
+         "another reader"),
+        ("(int64[B] ids) => (float[B,16] y, float[60,16] table) { y = Gather(table, ids) }", "result of the model"),
+    ],
+)  # fmt: skip
+def test_tables_that_others_see_stay(text, why):
+    model = model_of(text, table=normal(ROWS, WIDTH))
+    _, outcome = apply(LowRank(rank=0.25), model)
+    assert outcome.changes == 0
+    assert any(why in refusal.why for refusal in outcome.refusals)
+
+
+def test_an_expression_chooses_tables_by_what_reads_them(tagger, feeds):
+    _, outcome = apply(LowRank(rank=0.25, multiple=1, layers="Gather"), tagger, feeds)
+    assert outcome.changes == 1
+
+
+def test_half_precision_tables_keep_their_type():
+    text = EMBED.replace("float[", "float16[")
+    model = model_of(text, table=(normal(ROWS, 3) @ normal(3, WIDTH) * 0.1).astype(np.float16))
+    changed, outcome = apply(LowRank(rank=0.25, multiple=1), model)
+    assert outcome.changes == 1
+    ids = np.arange(ROWS)[None]
+    np.testing.assert_allclose(outputs(changed, ids).astype(float), outputs(model, ids).astype(float), atol=5e-3)
