@@ -6,13 +6,15 @@ B by Cholesky of Tᵀ C T, then each aₖ by a few conjugate-gradient steps on i
 
     J* (C · J a · B Bᵀ) = J* (C W Bᵀ)         J a = T with aₖ = a;  J* its adjoint, both an ``einsum``
 
-which never raise the error: they start from the present factor. C is never factored. Few rounds are what keeps terms
-from growing against each other (degeneracy); a round that does not lower the error is the last.
+which never raise the error: they start from the present factor. C is never factored. After a round, further on in its
+direction is tried, where the error is often lower still (Harshman 1970; long valleys are what slows the alternation
+down). A limited number of rounds is what keeps terms from growing against each other (degeneracy); one that does not
+lower the error is the last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,42 +23,57 @@ from graphpress.observation.least_squares import cholesky_solve
 from graphpress.passes.lowrank._form import Form, LayerFactors, Ranks
 from graphpress.passes.lowrank._problem import LayerProblem
 
-SWEEPS = 12
-"""Rounds over all factors, at most."""
-STEPS = 12
-"""Conjugate-gradient steps for one factor."""
-ENOUGH = 1e-3
-"""The alternation ends when a round lowers the error by less than this share of it."""
+STEPS = 4
+"""Conjugate-gradient steps for one factor; more of them gain less than another round."""
+LEAP = 2.0
+"""How much further than a round went is tried."""
 
 _DAMPING = 1e-9
 
 
-def decompose(form: Form, problem: LayerProblem, ranks: Ranks, sweeps: int = SWEEPS) -> LayerFactors:
+@dataclass(frozen=True)
+class Patience:
+    """When the alternation ends.
+
+    Args:
+        sweeps: rounds over all factors, at most.
+        enough: a round that lowers the error by less than this share of it is the last.
+    """
+
+    sweeps: int
+    enough: float
+
+
+FULL = Patience(24, 1e-3)
+"""For factors that are written."""
+JUDGING = Patience(4, 0.03)
+"""For a choice that is only judged."""
+
+
+def decompose(form: Form, problem: LayerProblem, ranks: Ranks, patience: Patience = FULL) -> LayerFactors:
     """The factors of a layer in the data's norm, at these ranks."""
     factors = form.start(problem, ranks)
-    return refine(form, factors, problem, sweeps) if form.alternates else factors
+    return refine(form, factors, problem, patience) if form.alternates else factors
 
 
-def refine(form: Form, factors: LayerFactors, problem: LayerProblem, sweeps: int = SWEEPS) -> LayerFactors:
+def refine(form: Form, factors: LayerFactors, problem: LayerProblem, patience: Patience = FULL) -> LayerFactors:
     """Better factors of the same ranks, or these."""
     best, error = factors, problem.error(form.matrix(factors, problem))
-    for _ in range(sweeps if error > 0 else 0):
-        trial = _sweep(form, best, problem)
-        reached = problem.error(form.matrix(trial, problem))
+    for _ in range(patience.sweeps if error > 0 else 0):
+        trial, reached = _leap(form, best.parts, *_sweep(form, best, problem), problem)
         if not reached < error:
             break
         best, gained, error = trial, error - reached, reached
-        if gained < ENOUGH * error:
+        if gained < patience.enough * error:
             break
     return best
 
 
-def _sweep(form: Form, factors: LayerFactors, problem: LayerProblem) -> LayerFactors:
-    """Every factor once, the last one first."""
+def _sweep(form: Form, factors: LayerFactors, problem: LayerProblem) -> tuple[LayerFactors, float]:
+    """Every factor once, the last one first, and the error that is left."""
     parts = list(factors.parts)
-    last = _fit_last(form.basis(parts, problem), problem, factors.last)
-    wanted, weights = problem.matrix @ last.swapaxes(1, 2), last @ last.swapaxes(1, 2)
-    target = problem.weighed(wanted)
+    last = _with_last(form, parts, problem, factors.last)[0].last
+    weights, target = last @ last.swapaxes(1, 2), problem.weighed_matrix @ last.swapaxes(1, 2)
     for place in range(len(parts)):
         part = _Part(form, parts, place, problem)
         if part.is_free:
@@ -65,17 +82,33 @@ def _sweep(form: Form, factors: LayerFactors, problem: LayerProblem) -> LayerFac
                 part.pull(target),
                 parts[place],
             )
-    return LayerFactors(tuple(parts), _fit_last(form.basis(parts, problem), problem, last))
+    return _with_last(form, parts, problem, last)
 
 
-def _fit_last(basis: np.ndarray, problem: LayerProblem, present: np.ndarray) -> np.ndarray:
-    """B for this T; the present one where the system is singular."""
-    weighed = problem.weighed(basis)
-    system = basis.swapaxes(1, 2) @ weighed
+def _leap(
+    form: Form, before: Sequence[np.ndarray], factors: LayerFactors, error: float, problem: LayerProblem
+) -> tuple[LayerFactors, float]:
+    """Further in the direction in which a sweep went, where that is better still."""
+    parts = [part + LEAP * (part - old) for part, old in zip(factors.parts, before, strict=True)]
+    further, reached = _with_last(form, parts, problem, factors.last)
+    return (further, reached) if reached < error else (factors, error)
+
+
+def _with_last(
+    form: Form, parts: Sequence[np.ndarray], problem: LayerProblem, present: np.ndarray
+) -> tuple[LayerFactors, float]:
+    """B for these parts, the present one where the system is singular; and the relative error with it.
+
+    tr (W − T B)ᵀ C (W − T B) = tr Wᵀ C W − 2 tr Bᵀ Tᵀ C W + tr Bᵀ Tᵀ C T B
+    """
+    basis = form.basis(parts, problem)
+    system, right = basis.swapaxes(1, 2) @ problem.weighed(basis), basis.swapaxes(1, 2) @ problem.weighed_matrix
     diagonal = np.einsum("bqq->bq", system)
     diagonal += _DAMPING * np.maximum(diagonal.mean(axis=1, keepdims=True), np.finfo(float).tiny)
-    solved = cholesky_solve(system, weighed.swapaxes(1, 2) @ problem.matrix)
-    return present if solved is None else solved
+    solved = cholesky_solve(system, right)
+    last = present if solved is None else solved
+    explained = float(np.vdot(last, 2 * right - system @ last))
+    return LayerFactors(tuple(parts), last), max(1 - explained / problem.own_energy, 0.0)
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from graphpress.passes.lowrank._alternating import decompose
+from graphpress.passes.lowrank._alternating import JUDGING, decompose
 from graphpress.passes.lowrank._candidates import DecomposableLayer
 from graphpress.passes.lowrank._chain import ChainCost
 from graphpress.passes.lowrank._form import Form, Ranks
 from graphpress.passes.lowrank._problem import LayerProblem
 
-JUDGING_SWEEPS = 2
-"""Rounds of the alternation for a choice that is only judged."""
 FRACTIONS = tuple(step / 12 for step in range(1, 12))
 """Of the full ranks: the choices of a form."""
 
@@ -62,9 +60,7 @@ def cost_at(layer: DecomposableLayer, problem: LayerProblem, form: Form, ranks: 
 def error_at(problem: LayerProblem, form: Form, ranks: Ranks) -> float:
     """The relative error at these ranks, up to what more rounds would gain."""
     known = form.known_error(problem, ranks)
-    return (
-        problem.error(form.matrix(decompose(form, problem, ranks, JUDGING_SWEEPS), problem)) if known is None else known
-    )
+    return problem.error(form.matrix(decompose(form, problem, ranks, JUDGING), problem)) if known is None else known
 
 
 def efficient(options: Iterable[RankChoice], most: int) -> list[RankChoice]:

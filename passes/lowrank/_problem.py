@@ -9,10 +9,14 @@ left. Without data C is the identity, and the error that of the weights (the Fro
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar, cast
 
 import numpy as np
+
+Known = TypeVar("Known")
 
 LEAST_VARIANCE = 1e-4
 """Share of the mean variance that every direction is taken to vary by at least: samples do not show all of them."""
@@ -33,6 +37,7 @@ class LayerProblem:
     kernel: tuple[int, ...] = ()
     covariance: np.ndarray | None = None
     mean: np.ndarray | None = None
+    _known: dict[str, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def inputs(self) -> int:
@@ -70,6 +75,22 @@ class LayerProblem:
         values, vectors = np.linalg.eigh(spread)  # of one triangle: no room for its mean with the other
         return np.maximum(values[:, ::-1], 0.0), vectors[:, :, ::-1]
 
+    @cached_property
+    def weighed_matrix(self) -> np.ndarray:
+        """``C @ matrix``, for what asks for it again and again."""
+        return self.weighed(self.matrix)
+
+    @cached_property
+    def own_energy(self) -> float:
+        """That of the layer as it is, never zero."""
+        return max(self.energy(self.matrix), np.finfo(float).tiny)
+
+    def once(self, key: str, make: Callable[[LayerProblem], Known]) -> Known:
+        """What a form works out once for all ranks."""
+        if key not in self._known:
+            self._known[key] = make(self)
+        return cast("Known", self._known[key])
+
     def energy(self, matrix: np.ndarray) -> float:
         """The power of what the layer would compute with this matrix, less its mean: tr Mᵀ C M."""
         return max(float(np.einsum("bfo,bfo->", matrix, self.weighed(matrix))), 0.0)
@@ -80,7 +101,7 @@ class LayerProblem:
 
     def error(self, matrix: np.ndarray) -> float:
         """The error of a matrix in place of this one, relative to the layer's energy."""
-        return self.energy(self.matrix - matrix) / max(self.energy(self.matrix), np.finfo(float).tiny)
+        return self.energy(self.matrix - matrix) / self.own_energy
 
 
 def regularized(covariance: np.ndarray, rows: float = math.inf) -> np.ndarray:

@@ -12,8 +12,8 @@ from graphpress.analysis.linear import LinearOp
 from graphpress.evaluation.sensitivity import SAMPLES, DamageMeasure
 from graphpress.ir import Editor, Model, clone
 from graphpress.manager.contract import Context
-from graphpress.passes.lowrank._alternating import decompose
-from graphpress.passes.lowrank._choices import JUDGING_SWEEPS, RankChoice
+from graphpress.passes.lowrank._alternating import JUDGING, decompose
+from graphpress.passes.lowrank._choices import RankChoice
 from graphpress.passes.lowrank._form import ChainStage
 from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._problem import LayerProblem
@@ -94,7 +94,7 @@ class LayerSensitivity:
     def _damage(self, op: LinearOp, problem: LayerProblem, choice: RankChoice) -> float:
         assert self.measure is not None
         form = FORMS[choice.form]
-        factors = decompose(form, problem, choice.ranks, JUDGING_SWEEPS)
+        factors = decompose(form, problem, choice.ranks, JUDGING)
         shift, bias = problem.shift(form.matrix(factors, problem)), op.bias_rows()
         chain = LayerChain(op, form.stages(factors, problem), None if shift is None or bias is None else bias + shift)
         return self.measure.damage(with_chains(self.model, [chain]))

@@ -2,14 +2,16 @@
 
     Ŵ[i, h, w, o] = Σ_r I[i, r] · H[h, r] · W[w, r] · B[r, o]
 
-The start takes the singular triples of the matrices between inputs and outputs at each kernel position, the largest of
-all first: exact at full rank, the same every time. Sums of large terms that cancel, the degeneracy of this form (Phan
-et al., arXiv 2008.05441), have few rounds to grow in.
+The start takes the largest singular triples of the matrices between inputs and outputs, one for each pair of a column
+and a row: principal kernels (the higher-order singular value decomposition of both axes), or single positions where
+these gather more of the weight. It is exact at full rank, and the same every time. Sums of large terms that cancel, the
+degeneracy of this form (Phan et al., arXiv 2008.05441), have few rounds to grow in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -43,23 +45,12 @@ class Cp(Form):
         return [problem.matrix]
 
     def start(self, problem: LayerProblem, ranks: Ranks) -> LayerFactors:
-        """The largest singular triples."""
-        rows, columns = problem.kernel
-        positions = np.moveaxis(problem.tensor, 1, 3).reshape(-1, rows * columns, problem.inputs, problem.outputs)
-        left, values, right = np.linalg.svd(positions, full_matrices=False)
-        blocks, _, terms = values.shape
-        order = np.argsort(-values.reshape(blocks, -1), axis=1, kind="stable")[:, : ranks[0]]
-        position, term = order // terms, order % terms
-        block = np.arange(blocks)[:, None]
-        inputs = left[block, position, :, term] * values[block, position, term][..., None]
-        return LayerFactors(
-            (
-                inputs.swapaxes(1, 2),
-                np.eye(rows)[position // columns].swapaxes(1, 2),
-                np.eye(columns)[position % columns].swapaxes(1, 2),
-            ),
-            right[block, position, term],
-        )
+        """The largest singular triples, of the two expansions of that which has the larger ones."""
+        known = max(problem.once(self.name, _expansions), key=lambda terms: terms.largest(ranks[0]))
+        take = np.argsort(-known.values, axis=1, kind="stable")[:, None, : ranks[0]]
+        parts = (known.inputs, known.columns, known.rows)
+        *chosen, last = (np.take_along_axis(part, take, axis=2) for part in (*parts, known.outputs))
+        return LayerFactors(tuple(chosen), last.swapaxes(1, 2))
 
     def stages(self, factors: LayerFactors, problem: LayerProblem) -> list[ChainStage]:
         """1×1, k×1 and 1×k by channel, 1×1."""
@@ -70,6 +61,56 @@ class Cp(Form):
             ChainStage(_by_channel(row)[..., None, :], (1,)),
             ChainStage(pointwise(factors.last, 2)),
         ]
+
+
+@dataclass(frozen=True)
+class _Triples:
+    """Terms of an exact sum, in columns.
+
+    Args:
+        values: how large each is, ``[blocks, terms]``.
+        inputs: times its value.
+        columns: the part of its kernel along the first axis.
+        rows: along the second.
+        outputs: of norm one.
+    """
+
+    values: np.ndarray
+    inputs: np.ndarray
+    columns: np.ndarray
+    rows: np.ndarray
+    outputs: np.ndarray
+
+    def largest(self, count: int) -> float:
+        """The energy of the largest terms."""
+        return float(np.square(np.sort(self.values, axis=1)[:, -count:]).sum())
+
+
+def _expansions(problem: LayerProblem) -> tuple[_Triples, _Triples]:
+    """By principal kernels, and by kernel positions."""
+    blocks, tensor = len(problem.matrix), problem.tensor
+    principal = [_principal(np.moveaxis(tensor, axis, 1)) for axis in (2, 3)]
+    single = [np.broadcast_to(np.eye(size), (blocks, size, size)) for size in problem.kernel]
+    return _triples(problem, *principal), _triples(problem, *single)
+
+
+def _triples(problem: LayerProblem, columns: np.ndarray, rows: np.ndarray) -> _Triples:
+    """For each pair of kernels, orthonormal ones in columns, the singular triples between inputs and outputs."""
+    tensor = problem.tensor
+    turned = np.einsum("gihwo,gha,gwb->gabio", tensor, columns, rows, optimize=True)
+    left, values, right = np.linalg.svd(turned, full_matrices=False)
+    blocks, high, wide, terms = values.shape
+    inputs = np.moveaxis(left * values[..., None, :], 3, 1).reshape(blocks, problem.inputs, -1)
+    outputs = np.moveaxis(right, 4, 1).reshape(blocks, problem.outputs, -1)
+    column, row = np.divmod(np.arange(high * wide).repeat(terms), wide)
+    return _Triples(values.reshape(blocks, -1), inputs, columns[:, :, column], rows[:, :, row], outputs)
+
+
+def _principal(unfolded: np.ndarray) -> np.ndarray:
+    """Orthonormal kernels along an axis, ``[blocks, size, size]``, those that hold most of the weight first."""
+    flat = unfolded.reshape(*unfolded.shape[:2], -1)
+    vectors: np.ndarray = np.linalg.eigh(flat @ flat.swapaxes(1, 2))[1][:, :, ::-1]
+    return vectors
 
 
 def _by_channel(factor: np.ndarray) -> np.ndarray:

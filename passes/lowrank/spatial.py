@@ -44,11 +44,15 @@ class Spatial(Form):
     def start(self, problem: LayerProblem, ranks: Ranks) -> LayerFactors:
         """Its truncated singular value decomposition."""
         blocks, inputs, rows, columns, outputs = problem.tensor.shape
-        (unfolded,) = self.unfoldings(problem)
-        left, values, right = np.linalg.svd(unfolded, full_matrices=False)
+        left, right = problem.once(self.name, self._singular)
         rank = ranks[0]
-        column = (left[:, :, :rank] * values[:, None, :rank]).reshape(blocks, inputs, rows, rank)
+        column = left[:, :, :rank].reshape(blocks, inputs, rows, rank)
         return LayerFactors((column, np.eye(columns)), right[:, :rank].reshape(blocks, rank * columns, outputs))
+
+    def _singular(self, problem: LayerProblem) -> tuple[np.ndarray, np.ndarray]:
+        """Left singular vectors times the values, and the right ones."""
+        left, values, right = np.linalg.svd(self.unfoldings(problem)[0], full_matrices=False)
+        return left * values[:, None], right
 
     def stages(self, factors: LayerFactors, problem: LayerProblem) -> list[ChainStage]:
         """A column, then a row."""

@@ -46,7 +46,7 @@ class Tucker(Form):
         last = problem.principal_outputs[1][:, :, :many]
         core = (problem.matrix @ last).reshape(blocks, problem.inputs, -1, many)
         unfolded = core.reshape(blocks, problem.inputs, -1)
-        reduced = np.linalg.svd(unfolded, full_matrices=False)[0][:, :, :few]
+        reduced = np.linalg.eigh(unfolded @ unfolded.swapaxes(1, 2))[1][:, :, ::-1][:, :, :few]
         kernel = np.einsum("gir,giks->grks", reduced, core)
         return LayerFactors((reduced, kernel), last.swapaxes(1, 2))
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from graphpress.passes.lowrank._alternating import decompose
+from graphpress.passes.lowrank._alternating import FULL, Patience, decompose
 from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._problem import LayerProblem, regularized
 
@@ -71,3 +71,20 @@ def test_a_weight_of_low_rank_is_found_again():
         ranks = tuple(max(1, rank // 4) for rank in form.full_ranks(full))
         low = LayerProblem(form.matrix(form.start(full, ranks), full), kernel, full.covariance)
         assert low.error(form.matrix(decompose(form, low, ranks), low)) < 1e-6, name
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_channel_wise_factors_start_from_kernels_that_all_channels_share(rank):
+    """Single kernel positions would need nine times the rank."""
+    column, row, between = RANDOM.normal(size=3), RANDOM.normal(size=3), RANDOM.normal(size=(5, rank))
+    tensor = np.einsum("h,w,ir,ro->ihwo", column, row, between, RANDOM.normal(size=(rank, 7)))
+    task = LayerProblem(tensor.reshape(1, 45, 7), (3, 3))
+    assert task.error(FORMS["cp"].matrix(FORMS["cp"].start(task, (rank,)), task)) < 1e-10
+
+
+def test_more_rounds_never_do_harm_and_stop_when_they_gain_little():
+    form, task = FORMS["cp"], problem((3, 3))
+    patiences = [Patience(0, 0.0), Patience(1, 0.0), Patience(8, 0.0), FULL]
+    errors = [task.error(form.matrix(decompose(form, task, (12,), patience), task)) for patience in patiences]
+    assert all(fewer >= more for fewer, more in pairwise(errors))
+    assert errors[-1] < 0.8 * errors[1]
