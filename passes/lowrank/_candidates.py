@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphpress.analysis.linear import LinearOp, changeable_linear_op, linear_op_of
-from graphpress.ir import Dims, Model, Node, Refusal, Value, graphs, label, static_shape
+from graphpress.ir import Dims, Model, Node, Refusal, Value, graphs, ints_attribute, label, static_shape
 from graphpress.ir.encoding import read_encoding
 from graphpress.ir.sparsity import sparsity_of
 from graphpress.passes.lowrank._chain import ChainCost, Places
@@ -57,7 +57,7 @@ class DecomposableLayer:
         parameters = math.prod(self.op.matrix_shape)
         if self.table is not None:
             return ChainCost(math.prod(static_shape(self.table) or ()), 0)
-        return ChainCost(parameters, parameters * self.places.rows * math.prod(self.places.written))
+        return ChainCost(parameters, parameters * self.places.visited)
 
     def forms(self, names: Sequence[str]) -> list[Form]:
         """Those of these forms that fit it; the first factor of others could not be multiplied into a table."""
@@ -123,10 +123,8 @@ def _inside(model: Model) -> list[Refusal]:
 
 def _unfit(op: LinearOp) -> Refusal | None:
     node, (_, inputs, outputs, *_) = op.node, op.kernel_shape
-    if node.op_type == "ConvTranspose":
-        return Refusal.at(
-            node, "a transposed convolution spreads its input, which no chain here does", "leave it whole"
-        )
+    if ints_attribute(node, "output_shape") is not None:
+        return Refusal.at(node, "its `output_shape` says nothing of how stages pad", "state `pads` instead")
     if op.groups > 1 and inputs < MIN_SIZE:
         return Refusal.at(node, "a depthwise convolution has nothing between its channels to decompose")
     if min(inputs, outputs) < MIN_SIZE:

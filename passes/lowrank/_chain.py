@@ -39,11 +39,13 @@ class Places:
         read: positions of the data along each spatial axis; of a product none.
         written: positions of the result.
         rows: what the whole is repeated for: samples, and rows of a product.
+        transposed: whether the kernel stands at positions of the data and not of the result.
     """
 
     read: Dims
     written: Dims
     rows: int = 1
+    transposed: bool = False
 
     @staticmethod
     def of(op: LinearOp, shapes: Mapping[str, Dims]) -> Places | None:
@@ -52,14 +54,20 @@ class Places:
         if data is None or result is None:
             return None
         if op.is_convolution:
-            return Places(data[2:], result[2:], data[0])
+            return Places(data[2:], result[2:], data[0], op.node.op_type == "ConvTranspose")
         return Places((), (), math.prod(result[:-1]) // op.matrix_shape[0])
+
+    @property
+    def visited(self) -> int:
+        """How many places the kernel of the whole layer stands at."""
+        return self.rows * math.prod(self.read if self.transposed else self.written)
 
     def cost(self, stages: Sequence[ChainStage]) -> ChainCost:
         """What stages cost that run one after the other: each writes what those before have slid along."""
         slid, macs = set[int](), 0
         for stage in stages:
-            slid |= set(stage.axes)
-            sizes = [self.written[axis] if axis in slid else size for axis, size in enumerate(self.read)]
+            before, slid = slid, slid | set(stage.axes)
+            at = before if self.transposed else slid
+            sizes = [self.written[axis] if axis in at else size for axis, size in enumerate(self.read)]
             macs += stage.parameters * math.prod(sizes) * self.rows
         return ChainCost(sum(stage.parameters for stage in stages), macs)

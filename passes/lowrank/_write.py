@@ -1,12 +1,13 @@
 """A decomposed layer in the graph: a chain of nodes of the same operator, the last of which is the layer's own.
 
 The last node keeps the name of the result, the bias and what quantizes it; the ones before are new. Of a convolution
-each takes stride, padding and dilation of the axes along which it slides, so that the border sees the same zeros.
+each takes stride, padding and dilation of the axes along which it slides, so that the border sees the same zeros. Of a
+transposed one only those that slide are transposed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,19 +31,21 @@ def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: 
         stages: at least two.
         bias: ``[blocks, outputs]`` of the whole; None to leave it as it is.
     """
-    node, given = op.node, [_attributes(op, stage) for stage in stages]
+    node, weights = op.node, [stored(op, stage).astype(op.stored_weight().dtype) for stage in stages]
+    kinds, given = [_operator(op, stage) for stage in stages], [_attributes(op, stage) for stage in stages]
     mark_factor(node)
-    data, dtype = _as_rows(edit, op), op.stored_weight().dtype
-    for stage, attributes in zip(stages[:-1], given[:-1], strict=True):
-        made = edit.add_node(_factor_type(op), [data], attributes, before=node, name=f"{node.name}_factor")
+    data = _as_rows(edit, op)
+    for kind, attributes, weight in zip(kinds[:-1], given[:-1], weights[:-1], strict=True):
+        made = edit.add_node(kind, [data], attributes, before=node, name=f"{node.name}_factor")
         mark_factor(made)
-        weight = edit.add_constant_for(made, stored(op, stage).astype(dtype), f"{op.weight.name}_factor")
-        edit.set_input(made, op.weight_index, weight)
+        edit.set_input(made, op.weight_index, edit.add_constant_for(made, weight, f"{op.weight.name}_factor"))
         made.outputs[0].type = op.result.type
         data = made.outputs[0]
     edit.set_input(node, DATA, data)
-    edit.own_constant(node, op.weight_index, stored(op, stages[-1]).astype(dtype))
+    edit.own_constant(node, op.weight_index, weights[-1])
     edit.set_attributes(node, **_forgotten(op), **given[-1])
+    if op.is_convolution:
+        node.op_type = kinds[-1]
     if bias is not None:
         write_bias(edit, op, bias)
 
@@ -67,8 +70,10 @@ def stored(op: LinearOp, stage: ChainStage) -> np.ndarray:
     """The kernel of a stage as its node holds it."""
     kernel = stage.kernel
     blocks, inputs, outputs, *sizes = kernel.shape
-    if op.node.op_type == "Conv":
+    if op.is_convolution and _operator(op, stage) == "Conv":
         return np.ascontiguousarray(kernel.swapaxes(1, 2)).reshape(blocks * outputs, inputs, *sizes)
+    if op.is_convolution:
+        return kernel.reshape(blocks * inputs, outputs, *sizes)
     if op.node.op_type == "Gemm":
         return np.ascontiguousarray(kernel[0])
     return kernel.reshape(*op.weight_shape[:-2], inputs, outputs)
@@ -79,18 +84,18 @@ def _attributes(op: LinearOp, stage: ChainStage) -> dict[str, Any]:
     if not op.is_convolution:
         return {}
     rank = len(op.weight_shape) - 2
-    ones, zeros = (1,) * rank, (0,) * (2 * rank)
-    pads = ints_attribute(op.node, "pads") or zeros
-    kind = string_attribute(op.node, "auto_pad", "NOTSET")
-    own: Mapping[str, tuple[int, ...]] = {
-        "strides": ints_attribute(op.node, "strides") or ones,
-        "dilations": ints_attribute(op.node, "dilations") or ones,
-    }
     slid = [axis in stage.axes for axis in range(rank)]
     attributes: dict[str, Any] = {
-        name: [size if here else 1 for size, here in zip(sizes, slid, strict=True)] for name, sizes in own.items()
+        name: [
+            size if here else 1 for size, here in zip(ints_attribute(op.node, name) or (1,) * rank, slid, strict=True)
+        ]
+        for name in ("strides", "dilations")
     }
+    pads = ints_attribute(op.node, "pads") or (0,) * (2 * rank)
     attributes["pads"] = [pad if here else 0 for pad, here in zip(pads, [*slid, *slid], strict=True)]
+    extra = ints_attribute(op.node, "output_padding") if any(slid) else None
+    attributes["output_padding"] = extra and [size if here else 0 for size, here in zip(extra, slid, strict=True)]
+    kind = string_attribute(op.node, "auto_pad", "NOTSET")
     if kind != "NOTSET":
         attributes |= {"pads": None, "auto_pad": kind}
     return attributes | {"kernel_shape": list(stage.kernel.shape[3:]), "group": int(stage.kernel.shape[0])}
@@ -103,9 +108,11 @@ def _as_rows(edit: Editor, op: LinearOp) -> Value:
     return edit.add_node("Transpose", [op.data], {"perm": [1, 0]}, before=op.node).outputs[0]
 
 
-def _factor_type(op: LinearOp) -> str:
-    """The operator of a factor: one that needs no bias in any operator set."""
-    return "Conv" if op.is_convolution else "MatMul"
+def _operator(op: LinearOp, stage: ChainStage) -> str:
+    """Of a stage: the layer's own where it slides, else one that needs no bias in any operator set."""
+    if not op.is_convolution:
+        return "MatMul"
+    return op.node.op_type if stage.axes else "Conv"
 
 
 def _forgotten(op: LinearOp) -> dict[str, None]:

@@ -10,7 +10,7 @@
                                                                   layers before, already decomposed, feed it
 
 Tables of embeddings are layers, too, where parameters count (_tables). Layers that no rank makes cheaper stay whole, as
-do depthwise and transposed convolutions and what is a factor already.
+do depthwise convolutions and what is a factor already.
 """
 
 from __future__ import annotations
