@@ -6,13 +6,16 @@ Where nothing but the whole model tells the time, ``graphpress.allocation.speedu
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from graphpress.cache import ContentCache
+from graphpress.data import Feed
 from graphpress.ir import Model, digest
 from graphpress.progress import Progress, Silent
 from graphpress.runtime import InputSpec, Session, undisturbed_latency
@@ -23,6 +26,10 @@ C = TypeVar("C")
 SECONDS = 0.03
 """For which a small model is run, after ``WARM_UP`` seconds."""
 WARM_UP = 0.01
+LAST_LEVEL = 64 << 20
+"""Bytes whose reading leaves nothing else in the caches of a processor."""
+
+_STEP = 1 << 20
 
 
 @dataclass
@@ -32,11 +39,15 @@ class LatencyBench:
     Args:
         threads: of the runtime.
         cache: keeps times from run to run on this machine; None keeps them nowhere.
+        between: bytes that the model of which these are parts reads between two calls of a part. As many are read
+            before each call, so that weights come from where they come from in the model: a large one that is called
+            over and over alone finds its weights in a cache, which none of its neighbors leaves them in.
         known: seconds by key, so far.
     """
 
     threads: int = 1
     cache: ContentCache | None = None
+    between: int = 0
     known: dict[str, float] = field(default_factory=dict)
 
     def seconds(self, key: str, build: Callable[[], Model]) -> float:
@@ -47,7 +58,8 @@ class LatencyBench:
             build: makes the model, where it has to be measured.
         """
         if key not in self.known:
-            entry = ("layer_seconds", json.dumps(environment(), sort_keys=True), str(self.threads), key)
+            how = (str(self.threads), str(self._read_between))
+            entry = ("layer_seconds", json.dumps(environment(), sort_keys=True), *how, key)
             cached = None if self.cache is None else self.cache.get(*entry)
             self.known[key] = self._measure(build()) if cached is None else float(cached)
             if self.cache is not None and cached is None:
@@ -57,7 +69,23 @@ class LatencyBench:
     def _measure(self, model: Model) -> float:
         session = Session(model, threads=self.threads)
         feed = {spec.name: np.full(_extents(spec), 0.01, spec.dtype) for spec in session.inputs}
-        return undisturbed_latency(lambda: session.run(feed), seconds=SECONDS, warm_up=WARM_UP) / 1e3
+        call, before = partial(session.run, feed), partial(self._read, feed) if self.between else None
+        return undisturbed_latency(call, seconds=SECONDS, warm_up=WARM_UP, before=before) / 1e3
+
+    @property
+    def _read_between(self) -> int:
+        """In steps, so that a model that changed a little finds its times again."""
+        return _STEP * math.ceil(min(self.between, LAST_LEVEL) / _STEP)
+
+    @cached_property
+    def _others(self) -> np.ndarray:
+        """What stands for the rest of the model."""
+        return np.ones(self._read_between, np.uint8)
+
+    def _read(self, feed: Feed) -> None:
+        """Leave in the caches what the rest of the model leaves: its last bytes, and what the part reads."""
+        for array in (self._others, *feed.values()):
+            array.max(initial=0)
 
 
 @dataclass(frozen=True)

@@ -130,18 +130,39 @@ def undisturbed(times: np.ndarray) -> np.ndarray:
     return np.asarray(np.quantile(times, UNDISTURBED, axis=0))
 
 
-def undisturbed_latency(call: Callable[[], object], *, seconds: float = 1.0, warm_up: float = WARM_UP_SECONDS) -> float:
-    """Time of one undisturbed call in milliseconds, after a warm-up of so many seconds."""
-    return 1e3 * float(undisturbed(np.array(call_times(call, seconds=seconds, warm_up=warm_up))))
+def undisturbed_latency(
+    call: Callable[[], object],
+    *,
+    seconds: float = 1.0,
+    warm_up: float = WARM_UP_SECONDS,
+    before: Callable[[], object] | None = None,
+) -> float:
+    """Time of one undisturbed call in milliseconds; the arguments are those of ``call_times``."""
+    return 1e3 * float(undisturbed(np.array(call_times(call, seconds=seconds, warm_up=warm_up, before=before))))
 
 
-def call_times(call: Callable[[], object], *, seconds: float, warm_up: float = WARM_UP_SECONDS) -> list[float]:
-    """Times of one call in seconds, for about ``seconds``, after a warm-up of so many seconds."""
+def call_times(
+    call: Callable[[], object],
+    *,
+    seconds: float,
+    warm_up: float = WARM_UP_SECONDS,
+    before: Callable[[], object] | None = None,
+) -> list[float]:
+    """Times of one call in seconds.
+
+    Args:
+        call: is timed.
+        seconds: for about how long.
+        warm_up: seconds for which it is called first.
+        before: runs ahead of each call, outside of its time: what the caches hold when a call begins is its doing.
+    """
     repeats, times = repeats_of(call, warm_up=warm_up), list[float]()
     deadline = time.perf_counter() + seconds
     most = int(MAX_ROUNDS_A_SECOND * seconds)
     while len(times) < MIN_ROUNDS or (time.perf_counter() < deadline and len(times) < most):
-        times.append(_time(call, repeats))
+        if before is not None:
+            before()
+        times.append(_time(call, repeats if before is None else 1))
     return times
 
 

@@ -79,7 +79,7 @@ class SpeedPlanner:
         if self.context.target.this_machine:
             feed, session = probe_feed(self.model, self.context), Session(self.model, threads=self.context.threads)
             whole = undisturbed_latency(lambda: session.run(feed)) / 1e3
-            bench = LatencyBench(self.context.threads, self.context.cache)
+            bench = LatencyBench(self.context.threads, self.context.cache, model_cost(self.model).bytes)
             return Frontier(
                 self._priced(options, lambda model: bench.seconds(digest(model), lambda: model)), "seconds", whole
             )

@@ -72,3 +72,16 @@ def test_a_real_bench_measures(tmp_path):
 
     assert bench.seconds("layer", unasked) == seconds
     assert LatencyBench(cache=ContentCache(tmp_path)).seconds("layer", unasked) == seconds
+
+
+def test_what_the_rest_of_the_model_reads_decides_the_time(tmp_path):
+    """Times with and without it are not taken for each other; close sizes are one."""
+    cache, asked = ContentCache(tmp_path), []
+
+    def build():
+        asked.append(1)
+        return low_rank("first", 2)
+
+    for between in (0, 1000, 2000, 3 << 20):
+        assert LatencyBench(cache=cache, between=between).seconds("layer", build) > 0
+    assert len(asked) == 3

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from graphpress.runtime import compare_alone, compare_latency
-from graphpress.runtime.measure import _paired
+from graphpress.runtime.measure import _paired, call_times
 
 
 def test_interruptions_do_not_count():
@@ -69,3 +69,16 @@ def test_what_both_times_say_is_what_the_ratio_says():
     back = timing.reversed()
     assert (back.a_ms, back.ratio, back.low) == (timing.b_ms, 1 / timing.ratio, 1 / timing.high)
     assert back.b_ms == pytest.approx(back.a_ms * back.ratio)
+
+
+def test_what_runs_before_each_call_is_not_in_its_time():
+    """One call for each of what comes before it, of which only the call is timed."""
+    order = []
+
+    def before():
+        order.append("before")
+        time.sleep(0.01)
+
+    times = call_times(lambda: order.append("call"), seconds=0.0, warm_up=0.0, before=before)
+    assert order[-2 * len(times) :] == ["before", "call"] * len(times)
+    assert min(times) < 0.01
