@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from graphpress.passes.fusion.fuse_softplus import FuseSoftplus as FuseSoftplus
     from graphpress.passes.fusion.fuse_swish import FuseSwish as FuseSwish
     from graphpress.passes.fusion.merge_heads import MergeHeads as MergeHeads
+    from graphpress.passes.fusion.merge_linear import MergeLinear as MergeLinear
     from graphpress.passes.fusion.raise_opset import RaiseOpset as RaiseOpset
     from graphpress.passes.lowrank.lowrank import LowRank as LowRank
     from graphpress.passes.precision.reduce_precision import ReducePrecision as ReducePrecision

@@ -51,6 +51,7 @@ OWN_PASSES = {
     "merge_clips": "graphpress.passes.cleanup.merge_clips:MergeClips",
     "merge_concats": "graphpress.passes.cleanup.merge_concats:MergeConcats",
     "merge_heads": "graphpress.passes.fusion.merge_heads:MergeHeads",
+    "merge_linear": "graphpress.passes.fusion.merge_linear:MergeLinear",
     "merge_pads": "graphpress.passes.cleanup.merge_pads:MergePads",
     "merge_reshapes": "graphpress.passes.cleanup.merge_reshapes:MergeReshapes",
     "merge_slices": "graphpress.passes.cleanup.merge_slices:MergeSlices",
