@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphpress.analysis.linear import LinearOp, changeable_linear_op, linear_op_of
-from graphpress.ir import Dims, Model, Node, Refusal, Value, graphs, ints_attribute, label, static_shape
+from graphpress.ir import Dims, Model, Node, Refusal, Value, ints_attribute, label, static_shape
 from graphpress.ir.encoding import read_encoding
 from graphpress.ir.sparsity import sparsity_of
+from graphpress.ir.values import with_subgraphs
 from graphpress.passes.lowrank._chain import ChainCost, Places
 from graphpress.passes.lowrank._form import ChainStage, Form
 from graphpress.passes.lowrank._forms import FORMS, fitting
 from graphpress.passes.lowrank._tables import TABLE, gather_of
-from graphpress.passes.lowrank._write import is_factor
+from graphpress.passes.lowrank._write import in_copy, is_factor
 
 MIN_SIZE = 2
 """A block with fewer inputs or outputs is of rank one as it is."""
@@ -30,11 +31,25 @@ class DecomposableLayer:
         op: the layer.
         places: of its kernel.
         gather: what reads a table, for an identity that exposes one: its first factor is multiplied into that.
+        is_seen: whether data can show what it reads; not inside of a subgraph.
+        twins: the other layers of its weight, which become the same chain.
     """
 
     op: LinearOp
     places: Places
     gather: Node | None = None
+    is_seen: bool = True
+    twins: tuple[DecomposableLayer, ...] = ()
+
+    @property
+    def members(self) -> tuple[DecomposableLayer, ...]:
+        """Itself and its twins."""
+        return (self, *self.twins)
+
+    @property
+    def ops(self) -> list[LinearOp]:
+        """All linear operators that multiply by its weight."""
+        return [member.op for member in self.members]
 
     @property
     def name(self) -> str:
@@ -57,20 +72,20 @@ class DecomposableLayer:
         parameters = math.prod(self.op.matrix_shape)
         if self.table is not None:
             return ChainCost(math.prod(static_shape(self.table) or ()), 0)
-        return ChainCost(parameters, parameters * self.places.visited)
+        return ChainCost(parameters, parameters * sum(member.places.visited for member in self.members))
 
     def forms(self, names: Sequence[str]) -> list[Form]:
         """Those of these forms that fit it; the first factor of others could not be multiplied into a table."""
         return [FORMS["svd"]] if self.table is not None else fitting(names, self.op.kernel_shape[3:])
 
     def cost(self, stages: Sequence[ChainStage]) -> ChainCost:
-        """What it costs as a chain."""
-        if self.table is None:
-            return self.places.cost(stages)
+        """What it costs as a chain, the weights of which all twins read."""
         thin, *others = stages
-        rows, _ = static_shape(self.table) or (0, 0)
-        cost = self.places.cost(others)
-        return replace(cost, parameters=cost.parameters + rows * thin.kernel.shape[2])
+        multiplied = stages if self.table is None else others
+        cost = self.places.cost(multiplied)
+        macs = sum(member.places.cost(multiplied).macs for member in self.members)
+        rows, _ = (0, 0) if self.table is None else static_shape(self.table) or (0, 0)
+        return replace(cost, parameters=cost.parameters + rows * thin.kernel.shape[2], macs=macs)
 
     def gains(self, cost: ChainCost) -> bool:
         """Whether such a chain is worth having: of a table that is fewer parameters, for no rows are multiplied now."""
@@ -80,18 +95,58 @@ class DecomposableLayer:
 def candidates(
     model: Model, shapes: Mapping[str, Dims], left_alone: Callable[[Node], Refusal | None]
 ) -> tuple[dict[str, DecomposableLayer], list[Refusal]]:
-    """The layers of the main graph that can be decomposed, by the names of their results, and why others cannot."""
+    """The layers that can be decomposed, by the names of their results, and why others cannot.
+
+    Those of one weight are one layer, named after the first of them.
+    """
     fit, refusals = dict[str, DecomposableLayer](), list[Refusal]()
-    for node in model.graph:
-        op = changeable_linear_op(node)
-        if op is None:
-            continue
-        layer = op if isinstance(op, Refusal) else _decomposable(op, shapes, left_alone)
-        if isinstance(layer, Refusal):
-            refusals.append(layer)
+    for graph in with_subgraphs(model.graph):
+        for node in graph:
+            op = changeable_linear_op(node, shared=True)
+            if op is None:
+                continue
+            layer = op if isinstance(op, Refusal) else _decomposable(op, shapes, left_alone)
+            if isinstance(layer, Refusal):
+                refusals.append(layer)
+            else:
+                fit[layer.name] = replace(layer, is_seen=graph is model.graph)
+    shared, apart = _with_twins(fit)
+    return shared, refusals + apart + _inside(model)
+
+
+def layers_in(copy: Model, layers: Mapping[str, DecomposableLayer]) -> dict[str, DecomposableLayer]:
+    """The same layers of a copy of the model."""
+    nodes = iter(in_copy([op for layer in layers.values() for op in layer.ops], copy))
+
+    def moved(layer: DecomposableLayer) -> DecomposableLayer:
+        op = next(nodes)
+        return replace(layer, op=op, gather=gather_of(op), twins=tuple(map(moved, layer.twins)))
+
+    return {name: moved(layer) for name, layer in layers.items()}
+
+
+def _with_twins(layers: Mapping[str, DecomposableLayer]) -> tuple[dict[str, DecomposableLayer], list[Refusal]]:
+    """The layers with those of one weight as one, and why some cannot be."""
+    readers: dict[Value, list[DecomposableLayer]] = {}
+    for layer in layers.values():
+        readers.setdefault(layer.op.weight, []).append(layer)
+    together, refusals = dict[str, DecomposableLayer](), list[Refusal]()
+    for weight, members in readers.items():
+        first, *others = members
+        if weight.is_graph_output() or len(weight.uses()) > len(members):
+            why = "its weight has another reader that is not decomposed, or is a result of the model"
+            refusals += [Refusal.at(member.node, why) for member in members]
+        elif any(_reading(other.op) != _reading(first.op) for other in others):
+            why = "layers that share its weight multiply by it in different ways, and no factors serve them all"
+            refusals += [Refusal.at(member.node, why) for member in members]
         else:
-            fit[layer.name] = layer
-    return fit, refusals + _inside(model)
+            together[first.name] = replace(first, twins=tuple(others))
+    return together, refusals
+
+
+def _reading(op: LinearOp) -> tuple[object, ...]:
+    """How a layer multiplies by its weight: alike where the matrices of both are the same."""
+    return op.is_convolution, op.kernel_shape, op.in_axis, op.alpha
 
 
 def _decomposable(
@@ -111,11 +166,11 @@ def _placed(op: LinearOp, shapes: Mapping[str, Dims]) -> DecomposableLayer | Ref
 
 
 def _inside(model: Model) -> list[Refusal]:
-    """Why layers of subgraphs and functions stay whole."""
-    inner = (graph for graph in graphs(model) if graph is not model.graph)
+    """Why layers of functions stay whole."""
     return [
-        Refusal.at(node, "it is inside of a subgraph or function", "inline that first")
-        for graph in inner
+        Refusal.at(node, "it is inside of a function, whose calls differ in shapes and data", "inline that first")
+        for function in model.functions.values()
+        for graph in with_subgraphs(function)
         for node in graph
         if linear_op_of(node) is not None
     ]

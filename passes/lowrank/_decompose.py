@@ -4,7 +4,8 @@
     Ŵ, the chosen form of W* in the norm of x̂;       b̂ = E y − Ŵᵀ E x̂
 
 so that every layer makes up for what those before it lost (the asymmetric form; Zhang et al., arXiv 1505.06798,
-section 3.2). Without data each weight is decomposed as it stands.
+section 3.2). A weight that several layers read is decomposed before, on what the original feeds them all; without
+data, and inside of subgraphs, each weight is decomposed as it stands.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from graphpress.observation import LayerPiece, LayerWalk, Moments, Pieces, Wante
 from graphpress.observation.gram import in_portions, pieces_of
 from graphpress.observation.least_squares import Summary, fit
 from graphpress.passes.lowrank._alternating import decompose
+from graphpress.passes.lowrank._candidates import DecomposableLayer
 from graphpress.passes.lowrank._form import Form, Ranks
-from graphpress.passes.lowrank._observed import ROOM, problem_of
+from graphpress.passes.lowrank._observed import ROOM, problem_of, problems
 from graphpress.passes.lowrank._problem import LayerProblem
 from graphpress.passes.lowrank._tables import add_rows
-from graphpress.passes.lowrank._write import write_chain
+from graphpress.passes.lowrank._write import write_chain, write_twins
 
 PULL = 1e-2
 """How far W* is pulled towards the layer's own weights, as a share of the mean variance of its input."""
@@ -60,7 +62,7 @@ class Decomposition:
 
 def decompose_layers(
     model: Model,
-    chosen: Mapping[str, tuple[LinearOp, Form, Ranks]],
+    chosen: Mapping[str, tuple[DecomposableLayer, Form, Ranks]],
     data: Pieces | None,
     context: Context,
     positions: int,
@@ -74,18 +76,20 @@ def decompose_layers(
         context: threads and progress.
         positions: rows that are looked at in each sample.
     """
-    writer = _Writer(Editor(model), chosen)
-    if data is None:
-        for op, *_ in chosen.values():
-            writer.without_data(op)
+    writer, reference = _Writer(Editor(model), chosen), clone(model)
+    layers = [layer for layer, *_ in chosen.values()]
+    at_once = [layer for layer in layers if data is None or layer.twins or not layer.is_seen]
+    for layer, problem in problems(model, at_once, data, context, positions):
+        writer.at_once(layer, problem)
+    ops = {layer.op.node: layer.op for layer in layers if layer not in at_once}
+    if data is None or not ops:
         return writer.done
-    ops = {op.node: op for op, *_ in chosen.values()}
     waves = [
         [op.node for op in some]
         for wave in waves_of(model.graph, list(ops))
         for some in in_portions([ops[node] for node in wave], ROOM)
     ]
-    walk = LayerWalk(model, waves, data, clone(model), threads=context.threads)
+    walk = LayerWalk(model, waves, data, reference, threads=context.threads)
     walk.run(lambda node: _Layer(ops[node], positions, writer.with_data), context.progress, "decomposing")
     return writer.done
 
@@ -129,13 +133,25 @@ class _Writer:
         chosen: what becomes of each.
     """
 
-    def __init__(self, edit: Editor, chosen: Mapping[str, tuple[LinearOp, Form, Ranks]]) -> None:
+    def __init__(self, edit: Editor, chosen: Mapping[str, tuple[DecomposableLayer, Form, Ranks]]) -> None:
         self._edit, self._chosen, self.done = edit, chosen, Decomposition({}, [])
 
-    def without_data(self, op: LinearOp) -> None:
-        """Decompose a weight as it stands."""
-        problem, present = problem_of(op), parameters_of(op)
-        self.done.errors[label(op.result)] = problem.error(self._write(op, problem, present.bias).matrix)
+    def at_once(self, layer: DecomposableLayer, problem: LayerProblem | None) -> None:
+        """Decompose a weight as it stands, for all layers that read it; None where these read undefined values."""
+        if problem is None:
+            self.done.refusals.append(Refusal.at(layer.node, NOT_FINITE))
+            return
+        if problem.rows:
+            self.done.rows[layer.name] = SeenRows(problem.rows, layer.op.matrix_shape[1])
+        if not layer.twins:
+            self.done.errors[layer.name] = problem.error(
+                self._write(layer.op, problem, parameters_of(layer.op).bias).matrix
+            )
+            return
+        _, form, ranks = self._chosen[layer.name]
+        factors = decompose(form, problem, ranks)
+        write_twins(self._edit, layer.ops, form.stages(factors, problem))
+        self.done.errors[layer.name] = problem.error(form.matrix(factors, problem))
 
     def with_data(self, op: LinearOp, seen: Summary) -> None:
         """Decompose a layer that saw all of the data."""

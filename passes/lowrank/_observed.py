@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from graphpress.analysis.linear import LinearOp, parameters_of
 from graphpress.analysis.linear.bias import takes_shift
 from graphpress.data import Feed
-from graphpress.ir import Model, label
+from graphpress.ir import Model
 from graphpress.manager.contract import Context
 from graphpress.observation import Moments, Observation, Pieces, input_moments
 from graphpress.observation.gram import in_portions
 from graphpress.observation.least_squares import Summary
+from graphpress.passes.lowrank._candidates import DecomposableLayer
 from graphpress.passes.lowrank._form import ChainStage, Form, Ranks
 from graphpress.passes.lowrank._problem import LayerProblem, regularized
 from graphpress.passes.lowrank._tables import add_rows, gather_of
@@ -24,20 +25,39 @@ ROOM = 256 << 20
 
 
 def problems(
-    model: Model, ops: Iterable[LinearOp], data: Pieces | None, context: Context, positions: int
-) -> Iterator[tuple[LinearOp, LayerProblem | None]]:
+    model: Model, layers: Iterable[DecomposableLayer], data: Pieces | None, context: Context, positions: int
+) -> Iterator[tuple[DecomposableLayer, LayerProblem | None]]:
     """Layer by layer its problem in the data's norm, or in that of its weights where there is no data; None where it
     reads infinite or undefined values.
 
     Few Gram matrices are held at a time; the data is read as often as that takes.
     """
-    for some in in_portions(ops, ROOM):
-        moments = _observed(model, some, data, context, positions) if data is not None else {}
-        for op in some:
-            seen = moments.pop(label(op.result), None)
-            if seen is not None:
-                add_rows(seen, op)
-            yield op, problem_of(op, seen) if seen is None or seen.is_finite else None
+    by_node = {layer.op.node: layer for layer in layers}
+    for some in in_portions((layer.op for layer in by_node.values()), ROOM):
+        portion = [by_node[op.node] for op in some]
+        shown = [member.op for layer in portion for member in layer.members if member.is_seen]
+        moments = _observed(model, shown, data, context, positions) if data is not None and shown else {}
+        for layer in portion:
+            seen = [moments.pop(member.name) for member in layer.members if member.name in moments]
+            yield layer, _problem(layer, seen)
+
+
+def _problem(layer: DecomposableLayer, seen: Sequence[Moments]) -> LayerProblem | None:
+    """The problem of a layer and its twins, each of which saw something, or of none that did."""
+    for moments, op in zip(seen, layer.ops, strict=False):
+        add_rows(moments, op)
+    if not all(moments.is_finite for moments in seen):
+        return None
+    if layer.twins and seen:
+        return _shared_problem(layer.op, seen)
+    return problem_of(layer.op, next(iter(seen), None))
+
+
+def _shared_problem(op: LinearOp, seen: Sequence[Moments]) -> LayerProblem:
+    """The problem of a weight that several layers read: the rows of all of them; no bias makes up for their means."""
+    rows = sum(moments.count for moments in seen)
+    gram = sum((moments.count / rows * moments.gram for moments in seen), np.zeros(()))
+    return LayerProblem(parameters_of(op).matrix, op.kernel_shape[3:], regularized(gram, rows), rows=rows)
 
 
 def problem_of(op: LinearOp, seen: Moments | Summary | None = None, matrix: np.ndarray | None = None) -> LayerProblem:

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 from graphpress.allocation import Goal
 from graphpress.analysis.cost import ModelCost
-from graphpress.ir import Dims, Model, Refusal, clone, constant, label
+from graphpress.ir import Dims, Model, Refusal, clone, constant
 from graphpress.manager.contract import Context
 from graphpress.observation import Pieces
 from graphpress.passes.lowrank._allocate import NOT_CHEAPER, Frontier, LayerChoices, allocate, cheapest_within
 from graphpress.passes.lowrank._budget import AccuracyBudget, BudgetSearch
-from graphpress.passes.lowrank._candidates import DecomposableLayer
+from graphpress.passes.lowrank._candidates import DecomposableLayer, layers_in
 from graphpress.passes.lowrank._choices import RankChoice, choices, cost_at, rank_at
 from graphpress.passes.lowrank._decompose import NOT_FINITE, decompose_layers
 from graphpress.passes.lowrank._form import Form, Ranks
@@ -29,12 +29,11 @@ from graphpress.passes.lowrank._problem import LayerProblem
 from graphpress.passes.lowrank._sensitivity import LayerSensitivity
 from graphpress.passes.lowrank._speed import SpeedPlanner
 from graphpress.passes.lowrank._vbmf import bayesian_rank
-from graphpress.passes.lowrank._write import in_copy
 
 NOT_CHOSEN = "other layers save as much at less damage"
 NOT_FASTER = "as a chain it is no faster, or other layers save as much at less damage"
 NOT_WITHIN = "no rank that saves anything keeps the accuracy budget"
-NOT_TIMED = "it was not timed: only layers of 32-bit floats are"
+NOT_TIMED = "it was not timed: only layers of 32-bit floats are, outside of subgraphs"
 NOT_MEASURED = "what errors in a layer do to the model was not measured ({}): all layers count alike"
 
 
@@ -115,11 +114,8 @@ class RankPlanner:
 
         def decomposed(choices: Mapping[str, RankChoice]) -> Model:
             copy = clone(self.model)
-            ops = in_copy((self.layers[name].op for name in choices), copy)
-            chains = {
-                name: (op, FORMS[choice.form], choice.ranks)
-                for op, (name, choice) in zip(ops, choices.items(), strict=True)
-            }
+            layers = layers_in(copy, {name: self.layers[name] for name in choices})
+            chains = {name: (layers[name], FORMS[choice.form], choice.ranks) for name, choice in choices.items()}
             decompose_layers(copy, chains, data, self.context, self.positions)
             return copy
 
@@ -180,11 +176,10 @@ class RankPlanner:
 
     def _survey(self, sensitivity: LayerSensitivity) -> dict[str, LayerChoices]:
         """What each layer may become, and what an error of it does."""
-        ops = [layer.op for layer in self.layers.values()]
-        judged = problems(self.model, ops, self.data, self.context, self.positions)
+        judged = problems(self.model, self.layers.values(), self.data, self.context, self.positions)
         return {
-            label(op.result): self._choices(self.layers[label(op.result)], problem, sensitivity)
-            for op, problem in self.context.progress.track(judged, "judging ranks", len(ops))
+            layer.name: self._choices(layer, problem, sensitivity)
+            for layer, problem in self.context.progress.track(judged, "judging ranks", len(self.layers))
         }
 
     def _choices(
@@ -193,7 +188,7 @@ class RankPlanner:
         if problem is None:
             return LayerChoices(layer.whole, (), why=NOT_FINITE)
         options = choices(layer, problem, layer.forms(self.forms), self.multiple)
-        return LayerChoices(layer.whole, options, sensitivity.curve(layer.op, problem, options))
+        return LayerChoices(layer.whole, options, sensitivity.curve(layer, problem, options))
 
     def _whole(self, survey: Mapping[str, LayerChoices], best: Mapping[str, RankChoice], why: str) -> list[Refusal]:
         """Why layers stay whole."""

@@ -31,12 +31,14 @@ class LayerProblem:
         kernel: sizes of the kernel's axes; empty for products.
         covariance: of the features, ``[blocks, features, features]``; None to weigh all weights alike.
         mean: of the features where the bias makes up for it, ``[blocks, features]``; None where it cannot.
+        rows: of data that the covariance was taken of; 0 without data.
     """
 
     matrix: np.ndarray
     kernel: tuple[int, ...] = ()
     covariance: np.ndarray | None = None
     mean: np.ndarray | None = None
+    rows: int = 0
     _known: dict[str, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property

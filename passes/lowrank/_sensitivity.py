@@ -13,6 +13,7 @@ from graphpress.evaluation.sensitivity import SAMPLES, DamageMeasure
 from graphpress.ir import Editor, Model, clone
 from graphpress.manager.contract import Context
 from graphpress.passes.lowrank._alternating import JUDGING, decompose
+from graphpress.passes.lowrank._candidates import DecomposableLayer
 from graphpress.passes.lowrank._choices import RankChoice
 from graphpress.passes.lowrank._form import ChainStage
 from graphpress.passes.lowrank._forms import FORMS
@@ -84,20 +85,21 @@ class LayerSensitivity:
             return LayerSensitivity(model, None, "it would take too long")
         return LayerSensitivity(model, context.evaluation.damage(model))
 
-    def curve(self, op: LinearOp, problem: LayerProblem, choices: Sequence[RankChoice]) -> DamageCurve:
+    def curve(self, layer: DecomposableLayer, problem: LayerProblem, choices: Sequence[RankChoice]) -> DamageCurve:
         """What errors in this layer do."""
         if self.measure is None or not choices:
             return DamageCurve()
         probes = {choice.error: choice for choice in (_nearest(choices, error) for error in PROBE_ERRORS)}
-        return DamageCurve.through([(error, self._damage(op, problem, probes[error])) for error in sorted(probes)])
+        return DamageCurve.through([(error, self._damage(layer, problem, probes[error])) for error in sorted(probes)])
 
-    def _damage(self, op: LinearOp, problem: LayerProblem, choice: RankChoice) -> float:
+    def _damage(self, layer: DecomposableLayer, problem: LayerProblem, choice: RankChoice) -> float:
         assert self.measure is not None
         form = FORMS[choice.form]
         factors = decompose(form, problem, choice.ranks, JUDGING)
-        shift, bias = problem.shift(form.matrix(factors, problem)), op.bias_rows()
-        chain = LayerChain(op, form.stages(factors, problem), None if shift is None or bias is None else bias + shift)
-        return self.measure.damage(with_chains(self.model, [chain]))
+        shift, bias = problem.shift(form.matrix(factors, problem)), layer.op.bias_rows()
+        shifted = None if shift is None or bias is None else bias + shift
+        stages = form.stages(factors, problem)
+        return self.measure.damage(with_chains(self.model, [LayerChain(op, stages, shifted) for op in layer.ops]))
 
 
 def _nearest(choices: Sequence[RankChoice], error: float) -> RankChoice:

@@ -53,8 +53,8 @@ class SpeedPlanner:
     context: Context
 
     def can_time(self, name: str) -> bool:
-        """Whether the layer can run alone."""
-        return can_run_alone(self._view(name))
+        """Whether the layer can run alone, and as often as the model does."""
+        return all(member.is_seen and can_run_alone(self._view(member)) for member in self.layers[name].members)
 
     def choose(
         self, options: Mapping[str, LayerChoices], goal: Goal
@@ -137,21 +137,25 @@ class SpeedPlanner:
         return {
             name: replace(
                 layer,
-                whole=replace(layer.whole, seconds=seconds(self._alone(name))),
+                whole=replace(layer.whole, seconds=self._time(seconds, name)),
                 choices=[
-                    replace(choice, cost=replace(choice.cost, seconds=seconds(self._alone(name, choice))))
+                    replace(choice, cost=replace(choice.cost, seconds=self._time(seconds, name, choice)))
                     for choice in efficient(layer.choices, TIMED)
                 ],
             )
             for name, layer in self.context.progress.track(options.items(), "timing layers", len(options))
         }
 
-    def _view(self, name: str) -> NodeView:
-        return view_of(self.layers[name].node, self.shapes)
+    def _view(self, layer: DecomposableLayer) -> NodeView:
+        return view_of(layer.node, self.shapes)
 
-    def _alone(self, name: str, choice: RankChoice | None = None) -> Model:
+    def _time(self, seconds: Seconds, name: str, choice: RankChoice | None = None) -> float:
+        """The time of a layer and its twins, or of the chains of a choice."""
+        return sum(seconds(self._alone(member, choice)) for member in self.layers[name].members)
+
+    def _alone(self, layer: DecomposableLayer, choice: RankChoice | None = None) -> Model:
         """A model of the layer alone, or of the chain of a choice, with any numbers."""
-        alone = node_model(self._view(name))
+        alone = node_model(self._view(layer))
         op = linear_op_of(alone.graph[0])
         if choice is not None and op is not None:
             write_chain(Editor(alone), op, outline_of(op, FORMS[choice.form], choice.ranks), None)
@@ -159,7 +163,7 @@ class SpeedPlanner:
 
     def _outlined(self, choices: Mapping[str, RankChoice]) -> Model:
         """A copy with the chains of these choices, with any numbers."""
-        chains = [(self.layers[name].op, choice) for name, choice in choices.items()]
+        chains = [(op, choice) for name, choice in choices.items() for op in self.layers[name].ops]
         return with_chains(
             self.model,
             [LayerChain(op, outline_of(op, FORMS[choice.form], choice.ranks)) for op, choice in chains],

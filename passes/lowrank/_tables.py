@@ -24,9 +24,9 @@ from graphpress.ir import (
     Model,
     Node,
     Refusal,
+    Value,
     constant,
     graphs,
-    has_one_use,
     input_of,
     int_attribute,
     is_constant,
@@ -71,10 +71,14 @@ def expose_tables(model: Model, shapes: dict[str, Dims]) -> tuple[list[ExposedTa
         What was exposed, and why other tables were not.
     """
     edit, exposed, refusals = Editor(model), list[ExposedTable](), list[Refusal]()
+    identities: dict[Value, Value] = {}
     for gather in list(tables(model)):
-        refusal = _unfit(gather, model)
+        refusal, table = _unfit(gather, model), gather.inputs[TABLE]
+        assert table is not None
         if refusal is None:
-            exposed.append(_expose(edit, gather, shapes))
+            if table not in identities:
+                identities[table] = _identity_for(edit, table)
+            exposed.append(_expose(edit, gather, identities[table], shapes))
         else:
             refusals.append(refusal)
     return exposed, refusals
@@ -82,12 +86,12 @@ def expose_tables(model: Model, shapes: dict[str, Dims]) -> tuple[list[ExposedTa
 
 def absorb_tables(model: Model, exposed: list[ExposedTable]) -> None:
     """Multiply the first factor of each decomposed identity into its table, and take the other identities away."""
-    edit = Editor(model)
+    edit, thin = Editor(model), dict[Value, Value]()
     for table in exposed:
         (first,) = readers(table.gather.outputs[0])
         table.product.metadata_props.pop(_IDENTITY_KEY)
         if first is not table.product:
-            _multiply_into(edit, table.gather, first)
+            _multiply_into(edit, table.gather, first, thin)
         edit.replace(first.outputs[0], table.gather.outputs[0])
         edit.remove(first)
 
@@ -96,7 +100,7 @@ def tables(model: Model) -> Iterator[Node]:
     """The nodes that read rows of a constant matrix of floats by ids."""
     for graph in graphs(model):
         for node in graph:
-            if is_standard(node, "Gather") and int_attribute(node, "axis", 0) in (0, -2) and _is_matrix(node):
+            if is_standard(node, "Gather") and _is_matrix(node) and _axis_of(node) == 0:
                 yield node
 
 
@@ -112,6 +116,14 @@ def add_rows(seen: Moments, op: LinearOp) -> None:
         rows = constant(gather.inputs[TABLE])
         assert rows is not None
         seen.add(rows[None], rows[None] if seen.has_targets else None)
+
+
+def _reads_rows(node: Node, index: int, model: Model) -> bool:
+    return index == TABLE and node.graph is model.graph and is_standard(node, "Gather") and _axis_of(node) == 0
+
+
+def _axis_of(node: Node) -> int:
+    return int_attribute(node, "axis", 0) % 2
 
 
 def _is_matrix(node: Node) -> bool:
@@ -134,7 +146,7 @@ def _unfit(node: Node, model: Model) -> Refusal | None:
         return Refusal.at(node, "its table is quantized already", "decompose before quantizing")
     if sparsity_of(table) is not None:
         return Refusal.at(node, "its table is sparse, which factors are not", "decompose before sparsifying")
-    if not has_one_use(table):
+    if table.is_graph_output() or not all(_reads_rows(use.node, use.idx, model) for use in table.uses()):
         return Refusal.at(node, "its table has another reader, or is a result of the model")
     if array.dtype not in FLOAT_DTYPES:
         return Refusal.at(
@@ -145,11 +157,15 @@ def _unfit(node: Node, model: Model) -> Refusal | None:
     return None
 
 
-def _expose(edit: Editor, gather: Node, shapes: dict[str, Dims]) -> ExposedTable:
-    table, result, shape = gather.inputs[TABLE], gather.outputs[0], shapes.get(label(gather.outputs[0]))
+def _identity_for(edit: Editor, table: Value) -> Value:
+    """One for all readers of the table: they share what it becomes."""
     array = constant(table)
     assert array is not None
-    identity = edit.add_constant(np.eye(array.shape[1], dtype=array.dtype), f"{label(table)}_widened")
+    return edit.add_constant(np.eye(array.shape[1], dtype=array.dtype), f"{label(table)}_widened")
+
+
+def _expose(edit: Editor, gather: Node, identity: Value, shapes: dict[str, Dims]) -> ExposedTable:
+    result, shape = gather.outputs[0], shapes.get(label(gather.outputs[0]))
     made = edit.put_behind(result, "MatMul", [identity], after=gather, name=f"{label(gather)}_widen")
     product = made.producer()
     assert product is not None
@@ -159,11 +175,18 @@ def _expose(edit: Editor, gather: Node, shapes: dict[str, Dims]) -> ExposedTable
     return ExposedTable(gather, product)
 
 
-def _multiply_into(edit: Editor, gather: Node, first: Node) -> None:
-    """Let the Gather read its table multiplied by the weight of the factor behind it."""
-    table, factor = constant(gather.inputs[TABLE]), constant(first.inputs[1])
-    assert table is not None
-    assert factor is not None
-    edit.own_constant(gather, TABLE, (table.astype(np.float64) @ factor.astype(np.float64)).astype(table.dtype))
+def _multiply_into(edit: Editor, gather: Node, first: Node, thin: dict[Value, Value]) -> None:
+    """Let the Gather read its table multiplied by the weight of the factor behind it, once for all that read it."""
+    whole = gather.inputs[TABLE]
+    assert whole is not None
+    if whole in thin:
+        edit.set_input(gather, TABLE, thin[whole])
+        edit.drop_if_unused(whole)
+    else:
+        table, factor = constant(whole), constant(first.inputs[1])
+        assert table is not None
+        assert factor is not None
+        product = (table.astype(np.float64) @ factor.astype(np.float64)).astype(table.dtype)
+        thin[whole] = edit.own_constant(gather, TABLE, product)
     gather.outputs[0].shape = None
     mark_factor(gather)

@@ -17,12 +17,13 @@ from graphpress.analysis.linear import LinearOp, write_bias
 from graphpress.analysis.linear.op import DATA
 from graphpress.ir import Editor, Model, Node, Value, int_attribute, ints_attribute, label, string_attribute
 from graphpress.ir.meta import texts
+from graphpress.ir.values import with_subgraphs
 from graphpress.passes.lowrank._form import ChainStage
 
 FACTOR_KEY = "graphpress.factor.v1"
 
 
-def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: np.ndarray | None) -> None:
+def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: np.ndarray | None) -> list[Node]:
     """Put a chain in place of a layer.
 
     Args:
@@ -30,17 +31,21 @@ def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: 
         op: the layer.
         stages: at least two.
         bias: ``[blocks, outputs]`` of the whole; None to leave it as it is.
+
+    Returns:
+        The nodes of the chain, in the order in which they run.
     """
     node, weights = op.node, [stored(op, stage).astype(op.stored_weight().dtype) for stage in stages]
     kinds, given = [_operator(op, stage) for stage in stages], [_attributes(op, stage) for stage in stages]
     mark_factor(node)
-    data = _as_rows(edit, op)
+    data, chain = _as_rows(edit, op), list[Node]()
     for kind, attributes, weight in zip(kinds[:-1], given[:-1], weights[:-1], strict=True):
         made = edit.add_node(kind, [data], attributes, before=node, name=f"{node.name}_factor")
         mark_factor(made)
         edit.set_input(made, op.weight_index, edit.add_constant_for(made, weight, f"{op.weight.name}_factor"))
         made.outputs[0].type = op.result.type
         data = made.outputs[0]
+        chain.append(made)
     edit.set_input(node, DATA, data)
     edit.own_constant(node, op.weight_index, weights[-1])
     edit.set_attributes(node, **_forgotten(op), **given[-1])
@@ -48,11 +53,32 @@ def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: 
         node.op_type = kinds[-1]
     if bias is not None:
         write_bias(edit, op, bias)
+    return [*chain, node]
+
+
+def write_twins(edit: Editor, ops: Sequence[LinearOp], stages: Sequence[ChainStage]) -> None:
+    """Put the same chain, with the same constants, in place of each of several layers; their biases stay.
+
+    Args:
+        edit: of the model.
+        ops: layers that multiply by one weight in one way.
+        stages: at least two.
+    """
+    first, *others = [write_chain(edit, op, stages, None) for op in ops]
+    for place, node in enumerate(first):
+        own = node.inputs[ops[0].weight_index]
+        assert own is not None
+        if own.graph is not edit.model.graph:  # of a subgraph, whose constants others do not see
+            edit.lift(own, edit.model.graph)
+        for chain in others:
+            old = chain[place].inputs[ops[0].weight_index]
+            edit.set_input(chain[place], ops[0].weight_index, own)
+            edit.drop_if_unused(old)
 
 
 def in_copy(ops: Iterable[LinearOp], copy: Model) -> list[LinearOp]:
     """The same layers of a copy of the model."""
-    twins = {label(node.outputs[0]): node for node in copy.graph if node.outputs}
+    twins = {label(node.outputs[0]): node for graph in with_subgraphs(copy.graph) for node in graph if node.outputs}
     return [replace(op, node=twins[label(op.result)]) for op in ops]
 
 

@@ -148,7 +148,7 @@ class LowRank(Pass):
         forms = tuple(FORMS) if self.method == "auto" else (self.method,)
         planner = RankPlanner(model, shapes, layers, forms, multiple, data, self.positions, context)
         plan = self._recorded(layers, context) or self._plan(planner, cost, context)
-        chains = {name: (layers[name].op, FORMS[choice.form], choice.ranks) for name, choice in plan.chosen.items()}
+        chains = {name: (layers[name], FORMS[choice.form], choice.ranks) for name, choice in plan.chosen.items()}
         done = decompose_layers(model, chains, data, context, self.positions)
         absorb_tables(model, exposed)
         refusals += [*whole, *plan.refusals, *done.refusals]
@@ -261,15 +261,16 @@ class LowRank(Pass):
         samples: int,
     ) -> list[str]:
         before, after = costs
-        norm = "its output on the data" if done.rows else "its weights"
+        count = sum(len(layers[name].members) for name in done.errors)
         notes = [
-            f"{len(done.errors)} layers decomposed; {after.macs / max(before.macs, 1):.1%} of the multiply-accumulates "
+            f"{count} layers decomposed; {after.macs / max(before.macs, 1):.1%} of the multiply-accumulates "
             f"stay, {after.parameters / max(before.parameters, 1):.1%} of the parameters"
         ]
         notes += plan.notes
         for name, error in done.errors.items():
             choice = plan.chosen[name]
             ranks = "×".join(map(str, choice.ranks))
+            norm = "its output on the data" if name in done.rows else "its weights"
             notes.append(
                 f"{label(layers[name].node)}: {choice.form} of rank {ranks}, {error:.2%} of the variance of {norm} lost"
             )
@@ -300,7 +301,7 @@ def _is_possible(layer: DecomposableLayer, choice: RankChoice) -> bool:
     """Whether a recorded choice is one for this layer."""
     problem = shape_of_problem(layer.op)
     form = FORMS.get(choice.form)
-    if form is None or not form.fits(problem.kernel):
+    if form is None or form not in layer.forms([form.name]):
         return False
     full = form.full_ranks(problem)
     return len(full) == len(choice.ranks) and all(

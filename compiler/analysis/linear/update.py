@@ -19,14 +19,19 @@ from graphpress.ir.encoding import AffineEncoding, invalidation_of, read_encodin
 from graphpress.ir.sparsity import fault_of, set_sparsity, sparsity_of
 
 
-def changeable_linear_op(node: Node) -> LinearOp | Refusal | None:
-    """The node as a linear operator whose parameters may be replaced, why they may not, or None where it is none."""
+def changeable_linear_op(node: Node, *, shared: bool = False) -> LinearOp | Refusal | None:
+    """The node as a linear operator whose parameters may be replaced, why they may not, or None where it is none.
+
+    Args:
+        node: any.
+        shared: its weight may have other readers, which the caller changes with it.
+    """
     op = linear_op_of(node)
     if op is None:
         return None
     if op.stored_weight().dtype not in FLOAT_DTYPES:
         return Refusal.at(node, "its weight is not of a float type that least squares works in", "recover in float32")
-    if not has_one_use(op.weight):
+    if not shared and not has_one_use(op.weight):
         return Refusal.at(node, "its weight has another reader, which would see the change")
     encoding = read_encoding(node, op.weight_index)
     if encoding is not None and static_affine(encoding) is None:

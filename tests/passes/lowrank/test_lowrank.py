@@ -237,16 +237,6 @@ def test_where_nothing_can_be_decomposed_the_pass_says_so_first():
     assert "none multiplies" in outcome.refusals[0].why
 
 
-def test_a_shared_weight_stays():
-    model = model_of(
-        "(float[N,12] x) => (float[N,12] y) { a = MatMul(x, w)  b = Relu(a)  y = MatMul(b, w) }", w=normal(12, 12)
-    )
-    _, outcome = apply(LowRank(rank=0.2, multiple=1), model)
-    assert outcome.changes == 0
-    whole = [refusal for refusal in outcome.refusals if refusal.where != "lowrank"]
-    assert len([refusal for refusal in whole if "another reader" in refusal.why]) == 2
-
-
 @pytest.mark.parametrize(
     ("fields", "word"),
     [

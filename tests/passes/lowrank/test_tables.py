@@ -125,6 +125,20 @@ def test_a_table_that_stays_whole_is_read_as_before():
     assert changed.graph.outputs[0].name == "y"
 
 
+def test_readers_of_one_table_share_the_thin_one():
+    text = (
+        """(int64[B] a, int64[B] b) => (float[B,16] y) { p = Gather(table, a)  q = Gather(table, b)  y = Mul(p, q) }"""
+    )
+    model = model_of(text, table=normal(ROWS, 3) @ normal(3, WIDTH))
+    feed = {"a": np.array([1, 2, -3]), "b": np.array([4, 0, 59])}
+    for feeds in (None, [feed]):
+        changed, outcome = apply(LowRank(rank=0.25, multiple=1), model, feeds)
+        assert outcome.changes == 1, outcome.refusals
+        assert model_cost(changed).parameters == 4 * (ROWS + WIDTH)
+        assert len(changed.graph.initializers) == 2
+        np.testing.assert_allclose(Session(changed).run(feed)["y"], Session(model).run(feed)["y"], rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
