@@ -16,7 +16,7 @@ from graphpress.ir.values import with_subgraphs
 from graphpress.passes.lowrank._chain import ChainCost, Places
 from graphpress.passes.lowrank._form import ChainStage, Form
 from graphpress.passes.lowrank._forms import FORMS, fitting
-from graphpress.passes.lowrank._tables import TABLE, gather_of
+from graphpress.passes.lowrank._tables import TABLE, gather_of, heads_of
 from graphpress.passes.lowrank._write import in_copy, is_factor
 
 MIN_SIZE = 2
@@ -31,6 +31,7 @@ class DecomposableLayer:
         op: the layer.
         places: of its kernel.
         gather: what reads a table, for an identity that exposes one: its first factor is multiplied into that.
+        head_rows: rows that are multiplied by the transposed table, by all heads that are tied to it.
         is_seen: whether data can show what it reads; not inside of a subgraph.
         twins: the other layers of its weight, which become the same chain.
     """
@@ -38,6 +39,7 @@ class DecomposableLayer:
     op: LinearOp
     places: Places
     gather: Node | None = None
+    head_rows: int = 0
     is_seen: bool = True
     twins: tuple[DecomposableLayer, ...] = ()
 
@@ -71,7 +73,8 @@ class DecomposableLayer:
         """What it costs as it is."""
         parameters = math.prod(self.op.matrix_shape)
         if self.table is not None:
-            return ChainCost(math.prod(static_shape(self.table) or ()), 0)
+            size = math.prod(static_shape(self.table) or ())
+            return ChainCost(size, size * self.head_rows)
         return ChainCost(parameters, parameters * sum(member.places.visited for member in self.members))
 
     def forms(self, names: Sequence[str]) -> list[Form]:
@@ -84,11 +87,17 @@ class DecomposableLayer:
         multiplied = stages if self.table is None else others
         cost = self.places.cost(multiplied)
         macs = sum(member.places.cost(multiplied).macs for member in self.members)
-        rows, _ = (0, 0) if self.table is None else static_shape(self.table) or (0, 0)
-        return replace(cost, parameters=cost.parameters + rows * thin.kernel.shape[2], macs=macs)
+        return replace(cost, macs=macs) if self.table is None else self._with_table(thin, replace(cost, macs=macs))
+
+    def _with_table(self, thin: ChainStage, cost: ChainCost) -> ChainCost:
+        """The cost of the products behind a table with that of the thin table, and of its heads."""
+        rows, width = static_shape(self.table) or (0, 0) if self.table is not None else (0, 0)
+        rank = thin.kernel.shape[2]
+        parameters = cost.parameters + rank * (rows + (width if self.head_rows else 0))
+        return replace(cost, parameters=parameters, macs=cost.macs + self.head_rows * rank * (rows + width))
 
     def gains(self, cost: ChainCost) -> bool:
-        """Whether such a chain is worth having: of a table that is fewer parameters, for no rows are multiplied now."""
+        """Whether such a chain is worth having: of a table, fewer parameters, whatever the product behind costs."""
         return cost.saves(self.whole) if self.table is None else cost.parameters < self.whole.parameters
 
 
@@ -152,7 +161,9 @@ def _reading(op: LinearOp) -> tuple[object, ...]:
 def _decomposable(
     op: LinearOp, shapes: Mapping[str, Dims], left_alone: Callable[[Node], Refusal | None]
 ) -> DecomposableLayer | Refusal:
-    return left_alone(gather_of(op) or op.node) or _unfit(op) or _placed(op, shapes)
+    gather = gather_of(op)
+    changed = [op.node] if gather is None else [gather, *heads_of(gather)]
+    return next(filter(None, map(left_alone, changed)), None) or _unfit(op) or _placed(op, shapes)
 
 
 def _placed(op: LinearOp, shapes: Mapping[str, Dims]) -> DecomposableLayer | Refusal:
@@ -162,7 +173,11 @@ def _placed(op: LinearOp, shapes: Mapping[str, Dims]) -> DecomposableLayer | Ref
         return Refusal.at(op.node, "its shapes are not known", "give --input-shape")
     if len(op.weight_shape) > 2 and len(shapes[label(op.data)]) == 1:
         return Refusal.at(op.node, "it multiplies a vector by a stack of matrices", "give the vector a row axis")
-    return DecomposableLayer(op, places, gather_of(op))
+    gather = gather_of(op)
+    if gather is None:
+        return DecomposableLayer(op, places)
+    heads = [shapes.get(label(head.inputs[0]), ()) for head in heads_of(gather)]
+    return DecomposableLayer(op, places, gather, sum(math.prod(shape[:-1]) for shape in heads))
 
 
 def _inside(model: Model) -> list[Refusal]:

@@ -18,6 +18,7 @@ from graphpress.passes.lowrank._choices import RankChoice
 from graphpress.passes.lowrank._form import ChainStage
 from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._problem import LayerProblem
+from graphpress.passes.lowrank._tables import approximate_heads
 from graphpress.passes.lowrank._write import in_copy, write_chain
 
 PROBE_ERRORS = (0.05, 0.25)
@@ -96,10 +97,14 @@ class LayerSensitivity:
         assert self.measure is not None
         form = FORMS[choice.form]
         factors = decompose(form, problem, choice.ranks, JUDGING)
-        shift, bias = problem.shift(form.matrix(factors, problem)), layer.op.bias_rows()
+        matrix, bias = form.matrix(factors, problem), layer.op.bias_rows()
+        shift = problem.shift(matrix)
         shifted = None if shift is None or bias is None else bias + shift
         stages = form.stages(factors, problem)
-        return self.measure.damage(with_chains(self.model, [LayerChain(op, stages, shifted) for op in layer.ops]))
+        changed = with_chains(self.model, [LayerChain(op, stages, shifted) for op in layer.ops])
+        if layer.gather is not None:
+            approximate_heads(changed, layer.gather, matrix[0])
+        return self.measure.damage(changed)
 
 
 def _nearest(choices: Sequence[RankChoice], error: float) -> RankChoice:

@@ -7,11 +7,17 @@
 (Chen et al., arXiv 1806.06950, section 3.2). Rows that the data does not show count as well, every row as if it was
 read once more (Laplace's rule of succession). ``absorb_tables`` multiplies T into the table, or takes the identity
 away again where the table stays whole.
+
+A head tied to the table by a Transpose reads the same factors the other way round,
+
+    h · tableᵀ  ≈  (h · Bᵀ) · (table·T)ᵀ
+
+so that the thin table stays shared; what h is counts for the measured damage, not for the norm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +35,7 @@ from graphpress.ir import (
     graphs,
     input_of,
     int_attribute,
+    ints_attribute,
     is_constant,
     is_standard,
     label,
@@ -86,12 +93,16 @@ def expose_tables(model: Model, shapes: dict[str, Dims]) -> tuple[list[ExposedTa
 
 def absorb_tables(model: Model, exposed: list[ExposedTable]) -> None:
     """Multiply the first factor of each decomposed identity into its table, and take the other identities away."""
-    edit, thin = Editor(model), dict[Value, Value]()
+    edit, thin = Editor(model), set[Value | None]()
     for table in exposed:
         (first,) = readers(table.gather.outputs[0])
         table.product.metadata_props.pop(_IDENTITY_KEY)
         if first is not table.product:
-            _multiply_into(edit, table.gather, first, thin)
+            if table.gather.inputs[TABLE] not in thin:
+                _narrow(edit, heads_of(table.gather), constant(table.product.inputs[1]))
+                thin.add(_multiply_into(edit, table.gather, first))
+            table.gather.outputs[0].shape = None
+            mark_factor(table.gather)
         edit.replace(first.outputs[0], table.gather.outputs[0])
         edit.remove(first)
 
@@ -102,6 +113,29 @@ def tables(model: Model) -> Iterator[Node]:
         for node in graph:
             if is_standard(node, "Gather") and _is_matrix(node) and _axis_of(node) == 0:
                 yield node
+
+
+def heads_of(gather: Node) -> list[Node]:
+    """The products by the transposed table that a Gather reads."""
+    table = gather.inputs[TABLE]
+    assert table is not None
+    transposes = [use.node for use in table.uses() if use.node.op_type == "Transpose"]
+    return [use.node for transpose in transposes for use in transpose.outputs[0].uses()]
+
+
+def approximate_heads(copy: Model, gather: Node, matrix: np.ndarray) -> None:
+    """Let the heads of a table compute, in a copy of the model, what they will with this for the identity.
+
+    Args:
+        copy: changed in place.
+        gather: of the original.
+        matrix: ``[width, width]``, T·B.
+    """
+    edit = Editor(copy)
+    for twin in list(tables(copy)):
+        if label(twin.outputs[0]) == label(gather.outputs[0]):
+            for head in heads_of(twin):
+                _multiply_data(edit, head, matrix.T.astype(_array_of(twin).dtype))
 
 
 def gather_of(op: LinearOp) -> Node | None:
@@ -120,6 +154,20 @@ def add_rows(seen: Moments, op: LinearOp) -> None:
 
 def _reads_rows(node: Node, index: int, model: Model) -> bool:
     return index == TABLE and node.graph is model.graph and is_standard(node, "Gather") and _axis_of(node) == 0
+
+
+def _is_tied(transpose: Node, model: Model) -> bool:
+    """Whether it turns a table for heads alone."""
+    if not is_standard(transpose, "Transpose") or transpose.graph is not model.graph:
+        return False
+    turned = transpose.outputs[0]
+    return (
+        not turned.is_graph_output()
+        and all(
+            is_standard(use.node, "MatMul") and use.idx == 1 and use.node.graph is model.graph for use in turned.uses()
+        )
+        and ints_attribute(transpose, "perm") in (None, (1, 0))
+    )
 
 
 def _axis_of(node: Node) -> int:
@@ -146,7 +194,9 @@ def _unfit(node: Node, model: Model) -> Refusal | None:
         return Refusal.at(node, "its table is quantized already", "decompose before quantizing")
     if sparsity_of(table) is not None:
         return Refusal.at(node, "its table is sparse, which factors are not", "decompose before sparsifying")
-    if table.is_graph_output() or not all(_reads_rows(use.node, use.idx, model) for use in table.uses()):
+    if table.is_graph_output() or not all(
+        _reads_rows(use.node, use.idx, model) or _is_tied(use.node, model) for use in table.uses()
+    ):
         return Refusal.at(node, "its table has another reader, or is a result of the model")
     if array.dtype not in FLOAT_DTYPES:
         return Refusal.at(
@@ -175,18 +225,39 @@ def _expose(edit: Editor, gather: Node, identity: Value, shapes: dict[str, Dims]
     return ExposedTable(gather, product)
 
 
-def _multiply_into(edit: Editor, gather: Node, first: Node, thin: dict[Value, Value]) -> None:
-    """Let the Gather read its table multiplied by the weight of the factor behind it, once for all that read it."""
-    whole = gather.inputs[TABLE]
+def _array_of(gather: Node) -> np.ndarray:
+    array = constant(gather.inputs[TABLE])
+    assert array is not None
+    return array
+
+
+def _narrow(edit: Editor, heads: Sequence[Node], last: np.ndarray | None) -> None:
+    """Let heads multiply what they read by Bᵀ first; their weight is the thin table from now on."""
+    assert last is not None
+    for head in heads:
+        mark_factor(_multiply_data(edit, head, np.ascontiguousarray(last.T)))
+        turned = head.inputs[1]
+        assert turned is not None
+        turned.shape = None
+
+
+def _multiply_data(edit: Editor, head: Node, matrix: np.ndarray) -> Node:
+    """A product by a matrix in front of a head."""
+    factor = edit.add_constant(matrix, f"{label(head)}_factor")
+    made = edit.add_node("MatMul", [head.inputs[0], factor], before=head, name=f"{label(head)}_narrow")
+    made.outputs[0].type = head.outputs[0].type
+    edit.set_input(head, 0, made.outputs[0])
+    return made
+
+
+def _multiply_into(edit: Editor, gather: Node, first: Node) -> Value:
+    """Let all readers of a table read it multiplied by the weight of the factor behind a Gather, which is returned."""
+    whole, table, factor = gather.inputs[TABLE], _array_of(gather), constant(first.inputs[1])
     assert whole is not None
-    if whole in thin:
-        edit.set_input(gather, TABLE, thin[whole])
-        edit.drop_if_unused(whole)
-    else:
-        table, factor = constant(whole), constant(first.inputs[1])
-        assert table is not None
-        assert factor is not None
-        product = (table.astype(np.float64) @ factor.astype(np.float64)).astype(table.dtype)
-        thin[whole] = edit.own_constant(gather, TABLE, product)
-    gather.outputs[0].shape = None
-    mark_factor(gather)
+    assert factor is not None
+    product = (table.astype(np.float64) @ factor.astype(np.float64)).astype(table.dtype)
+    thin = edit.own_constant(gather, TABLE, product)
+    for use in list(whole.uses()) if thin is not whole else ():
+        edit.set_input(use.node, use.idx, thin)
+    edit.drop_if_unused(whole)
+    return thin

@@ -190,7 +190,7 @@ class LowRank(Pass):
         if any(getattr(self, name) for name in ("params_kept", *_RULES)):
             return expose_tables(model, shapes)
         return [], [
-            Refusal.at(node, "reading its table takes no product that factors could save", "ask for params_kept")
+            Refusal.at(node, "tables are decomposed where parameters are to be saved, not time", "ask for params_kept")
             for node in tables(model)
         ]
 
