@@ -43,9 +43,11 @@ def problems(
 
 
 def _problem(layer: DecomposableLayer, seen: Sequence[Moments]) -> LayerProblem | None:
-    """The problem of a layer and its twins, each of which saw something, or of none that did."""
-    for moments, op in zip(seen, layer.ops, strict=False):
-        add_rows(moments, op)
+    """The problem of a layer and its twins, from what some of them saw."""
+    if layer.gather is not None:
+        seen = seen or [Moments()]
+        for moments in seen:
+            add_rows(moments, layer.op)
     if not all(moments.is_finite for moments in seen):
         return None
     if layer.twins and seen:
@@ -65,13 +67,10 @@ def problem_of(op: LinearOp, seen: Moments | Summary | None = None, matrix: np.n
 
     Args:
         op: the layer.
-        seen: of its data; None to weigh all weights, or all rows of a table, alike.
+        seen: of its data; None to weigh all weights alike.
         matrix: to decompose in place of its own.
     """
     matrix, kernel = parameters_of(op).matrix if matrix is None else matrix, op.kernel_shape[3:]
-    if seen is None and gather_of(op) is not None:
-        seen = Moments()
-        add_rows(seen, op)
     if seen is None:
         return LayerProblem(matrix, kernel)
     rows = seen.count if gather_of(op) is None else math.inf  # all rows of a table are there

@@ -200,9 +200,10 @@ class RankPlanner:
 
 
 def _ranks_above_noise(layer: DecomposableLayer, form: Form) -> Ranks:
-    table, problem = constant(layer.table), problem_of(layer.op)
+    table = constant(layer.table)
     if table is not None:
         return (bayesian_rank(table.astype(float)),)
+    problem = problem_of(layer.op)
     return tuple(
         min(full, max(bayesian_rank(matrix) for matrix in unfolded))
         for full, unfolded in zip(form.full_ranks(problem), form.unfoldings(problem), strict=True)

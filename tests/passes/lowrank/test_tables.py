@@ -140,6 +140,17 @@ def test_readers_of_one_table_share_the_thin_one():
         np.testing.assert_allclose(Session(changed).run(feed)["y"], Session(model).run(feed)["y"], rtol=1e-4, atol=1e-3)
 
 
+def test_the_mean_of_rows_counts_where_no_bias_takes_it():
+    """As readers of one table have biases of their own, which stay."""
+    text = """(int64[B] a, int64[B] b) => (float[B,16] y) {
+        p = Gather(table, a)  q = Gather(table, b)  r = Add(p, s)  t = Add(q, s)  y = Mul(r, t) }"""
+    model = model_of(text, table=normal(ROWS, 2) @ normal(2, WIDTH) + 10 * normal(1, WIDTH), s=normal(WIDTH))
+    feed = {"a": np.array([1, 2, -3]), "b": np.array([4, 0, 59])}
+    for feeds in (None, [feed]):
+        changed, _ = apply(LowRank(rank=0.2, multiple=1), model, feeds)
+        np.testing.assert_allclose(Session(changed).run(feed)["y"], Session(model).run(feed)["y"], rtol=1e-3, atol=1e-2)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
