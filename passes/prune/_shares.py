@@ -5,11 +5,12 @@
 D is the damage by trial (``_trial``), x what pruning leaves of what the goal counts. The ends, either pass alone, are
 among what is tried, so that the result is no worse than the better of the two by that measure. What removes the first
 units of a model harms it least, and what the other pass saves of them later grows dear likewise: the best x lies near 1
-more often than not, and trials are spread by x = budget^(u²), u from 0 (the other pass alone) to 1 (pruning alone), and
-then halve the distance between the best u and the better of its neighbors.
+more often than not. Trials are spread by x = budget^(u²), u from 0 (the other pass alone) to 1 (pruning alone): u grows
+until the damage does, and a last trial halves the distance between the best u and the better of its neighbors.
 
 Within a trial either pass allocates what is its own as it does alone: pruning by descent over group counts, whose
-costs multiply where layers meet, the other exactly over what pruning has left of each layer.
+costs multiply where layers meet, the other exactly over what pruning has left of each layer. Both see all of the
+data, and the repair behind them half of it; the other half judges.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 
 from graphpress.allocation import Goal
 from graphpress.analysis.cost import model_cost
@@ -30,9 +32,7 @@ from graphpress.passes.prune._planner import NEXT_TO_NOTHING
 from graphpress.passes.prune._trial import MAX_MACS, RUNS, PlanTrial
 
 BETWEEN = (0.25, 0.5)
-"""Shares u that are tried between the ends, before the best is refined."""
-TRIALS = 6
-"""Shares that are tried in all."""
+"""Shares u that are tried between the ends, as long as each does less damage than the one before."""
 TIME_SHARE = 0.5
 """Of the time that is left to passes under a time limit: what trials may take."""
 Prune = Callable[[Model, Context, Goal], Outcome]
@@ -116,11 +116,11 @@ class GoalShares:
 
     def _trial(self) -> PlanTrial | None:
         """What judges copies; None where there is no data, or that would take too long."""
-        context = self._timed()
-        if context.calibration is None or not 0 < RUNS * model_cost(self.model).macs <= MAX_MACS:
+        if self.context.calibration is None or not 0 < RUNS * model_cost(self.model).macs <= MAX_MACS:
             return None
-        return PlanTrial.of(self.model, context)
+        return PlanTrial.of(self.model, self._timed)
 
+    @cached_property
     def _timed(self) -> Context:
         """The context of trials, whose loops end in time."""
         deadline, end = self.context.deadline, math.inf
@@ -130,29 +130,35 @@ class GoalShares:
 
     def _places(self) -> Iterator[float]:
         """Shares to try, each chosen by what those before have shown."""
-        for at in (0.0, *BETWEEN, 1.0):
-            yield at
-            if self._is_settled():
-                return
-        while len(self._tried) < TRIALS:
+        yield 0.0
+        for at in BETWEEN:
+            if self._tried[-1] is self._best and not self._is_settled:
+                yield at
+        if not self._is_settled:
+            yield 1.0
+        if not self._is_settled:
             yield self._between()
 
+    @property
+    def _best(self) -> _Share:
+        return min(self._tried, key=lambda share: share.order)
+
+    @property
     def _is_settled(self) -> bool:
         """Whether nothing is left to win."""
-        return any(not share.missed and share.damage <= NEXT_TO_NOTHING for share in self._tried)
+        return not self._best.missed and self._best.damage <= NEXT_TO_NOTHING
 
     def _between(self) -> float:
         """Half way from the best share to the better of its neighbors."""
         ranked = sorted(self._tried, key=lambda share: share.at)
-        place = ranked.index(min(ranked, key=lambda share: share.order))
+        place = ranked.index(self._best)
         neighbors = ranked[max(place - 1, 0) : place] + ranked[place + 1 : place + 2]
         return (ranked[place].at + min(neighbors, key=lambda share: share.order).at) / 2
 
     def _try(self, at: float, trial: PlanTrial | None) -> _Share:
         """Do on a copy what either pass would; without a trial nothing is known but whether the goal is reached."""
         copy, transaction = clone(self.model), Transaction(self._start)
-        context = self._timed() if trial is None else trial.context
-        context = replace(context, transaction=transaction, partner=None, decisions={})
+        context = replace(self._timed, transaction=transaction, partner=None, decisions={})
         if at > 0:
             self.prune(copy, context, self.goal.towards(self.left(at)))
         rest = self.partner.run(copy, context)
@@ -170,7 +176,7 @@ class GoalShares:
             return ShareDecision(
                 1.0, f"{self._name(0.0)} works towards the goal: what pruning would do was not tried: {why}"
             )
-        best = min(self._tried, key=lambda share: share.order)
+        best = self._best
         done = f"{self._name(best.at)} was carried out" + (f"; no more were tried: {why}" if why else "")
         if trial is None:
             return ShareDecision(

@@ -124,10 +124,15 @@ def search(net, monkeypatch):
 def test_the_ends_are_tried_and_the_search_closes_in_on_the_best(search, best):
     tried, decision = search(lambda at: 0.1 + (at - best) ** 2)
     assert {0.0, 1.0} <= set(tried)
-    assert len(tried) == len(set(tried)) == _shares.TRIALS
+    assert len(tried) == len(set(tried)) <= 5
     chosen = min(tried, key=lambda at: abs(at - best))
     assert decision.left == pytest.approx(0.5 ** (chosen**2))
     assert abs(chosen - best) <= 0.13
+
+
+def test_pruning_goes_on_as_long_as_it_does_good(search):
+    assert search(lambda at: 0.1 + at)[0] == [0.0, 0.25, 1.0, 0.125]
+    assert search(lambda at: 1.1 - at)[0] == [0.0, 0.25, 0.5, 1.0, 0.75]
 
 
 @pytest.mark.parametrize(("at", "name"), [(0.0, "lowrank alone"), (1.0, "prune alone")])
@@ -187,8 +192,7 @@ def test_one_transaction_with_one_verdict_that_can_be_replayed(net, tmp_path):
 
 
 def test_a_pass_whose_partner_does_its_part_is_no_request_that_was_not_met(net, tmp_path, monkeypatch):
-    monkeypatch.setattr(_shares, "BETWEEN", ())
-    monkeypatch.setattr(_shares, "TRIALS", 1)
+    monkeypatch.setattr(GoalShares, "_places", lambda self: [0.0])
     file = tmp_path / "net.onnx"
     save(net, file)
     result = graphpress.optimize(
