@@ -262,11 +262,13 @@ class LowRank(Pass):
     ) -> list[str]:
         before, after = costs
         count = sum(len(layers[name].members) for name in done.errors)
-        notes = [
-            f"{count} layers decomposed; {after.macs / max(before.macs, 1):.1%} of the multiply-accumulates "
-            f"stay, {after.parameters / max(before.parameters, 1):.1%} of the parameters"
-        ]
-        notes += plan.notes
+        macs = (
+            f"{after.macs / before.macs:.1%} of the multiply-accumulates stay"
+            if before.macs
+            else f"{after.macs:,} multiply-accumulates are new"
+        )
+        parameters = f"{after.parameters / max(before.parameters, 1):.1%} of the parameters stay"
+        notes = [f"{count} layers decomposed; {parameters}, {macs}", *plan.notes]
         for name, error in done.errors.items():
             choice = plan.chosen[name]
             ranks = "×".join(map(str, choice.ranks))

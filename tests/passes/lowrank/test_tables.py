@@ -53,6 +53,7 @@ def test_a_table_of_low_rank_is_decomposed_without_loss(text, ids):
     model = model_of(text, **weights)
     changed, outcome = apply(LowRank(rank=0.25, multiple=1), model)
     assert outcome.changes == 1, outcome.refusals
+    assert f"{model_cost(changed).macs:,} multiply-accumulates are new" in outcome.notes[0]
     np.testing.assert_allclose(outputs(changed, ids), outputs(model, ids), atol=1e-4)
     assert model_cost(changed).parameters == 4 * (ROWS + WIDTH) + weights.get("b", np.zeros(0)).size
     assert [node.op_type for node in changed.graph][:2] == ["Gather", "MatMul"]
