@@ -14,6 +14,7 @@ lower the error is the last.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -38,16 +39,26 @@ class Patience:
     Args:
         sweeps: rounds over all factors, at most.
         enough: a round that lowers the error by less than this share of it is the last.
+        macs: multiply-accumulates with C, at most: of a layer with thousands of features a round takes seconds.
     """
 
     sweeps: int
     enough: float
+    macs: float = math.inf
+
+    def rounds(self, form: Form, factors: LayerFactors, problem: LayerProblem) -> int:
+        """How many rounds there may be."""
+        if problem.covariance is None:
+            return self.sweeps
+        blocks, features, _ = problem.matrix.shape
+        products = 2 + len(factors.parts) * (STEPS + 1)
+        return int(min(self.sweeps, self.macs / (blocks * features**2 * factors.last.shape[1] * products)))
 
 
-FULL = Patience(24, 1e-3)
+FULL = Patience(24, 1e-3, 2e12)
 """For factors that are written."""
-JUDGING = Patience(4, 0.03)
-"""For a choice that is only judged."""
+JUDGING = Patience(4, 0.03, 4e10)
+"""For a choice that is only judged: where not even one round is within these, by its start with the best B."""
 
 
 def decompose(form: Form, problem: LayerProblem, ranks: Ranks, patience: Patience = FULL) -> LayerFactors:
@@ -58,8 +69,8 @@ def decompose(form: Form, problem: LayerProblem, ranks: Ranks, patience: Patienc
 
 def refine(form: Form, factors: LayerFactors, problem: LayerProblem, patience: Patience = FULL) -> LayerFactors:
     """Better factors of the same ranks, or these."""
-    best, error = factors, problem.error(form.matrix(factors, problem))
-    for _ in range(patience.sweeps if error > 0 else 0):
+    best, error = _with_last(form, factors.parts, problem, factors.last)
+    for _ in range(patience.rounds(form, best, problem) if error > 0 else 0):
         trial, reached = _leap(form, best.parts, *_sweep(form, best, problem), problem)
         if not reached < error:
             break
@@ -70,9 +81,8 @@ def refine(form: Form, factors: LayerFactors, problem: LayerProblem, patience: P
 
 
 def _sweep(form: Form, factors: LayerFactors, problem: LayerProblem) -> tuple[LayerFactors, float]:
-    """Every factor once, the last one first, and the error that is left."""
-    parts = list(factors.parts)
-    last = _with_last(form, parts, problem, factors.last)[0].last
+    """Every factor once, and the error that is left; B is the best one for the others."""
+    parts, last = list(factors.parts), factors.last
     weights, target = last @ last.swapaxes(1, 2), problem.weighed_matrix @ last.swapaxes(1, 2)
     for place in range(len(parts)):
         part = _Part(form, parts, place, problem)
