@@ -28,6 +28,9 @@ POSITIONS = 32
 GRAM_BUDGET = 1 << 30
 """Bytes of Gram matrices that are summed at a time, as long as a single one fits."""
 
+LARGEST_GRAM = 1 << 30
+"""Bytes of a Gram matrix beyond which none is summed; solving takes the room of several."""
+
 _CHUNK_ROWS = 4096
 _CHUNK_BYTES = 32 << 20
 _STRIP = 256  # features
@@ -83,6 +86,11 @@ class Moments:
             outputs = self._shift[1].shape[1]
             self._xy = np.zeros((blocks, features, outputs) if self._full else 0)
             self._yy = np.zeros((blocks, outputs))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether whole matrices are kept, and not their diagonals alone."""
+        return self._full
 
     # -- what was seen, each a mean over the rows ---------------------------------------------------------------
 
@@ -143,6 +151,12 @@ class Moments:
     def _mean(self, stream: int) -> np.ndarray:
         mean: np.ndarray = self._shift[stream] + self._sums[stream] / self.count
         return mean
+
+
+def has_gram(op: LinearOp) -> bool:
+    """Whether the Gram matrix of what an operator reads is small enough to be summed."""
+    blocks, features, _ = op.matrix_shape
+    return 8 * blocks * features**2 <= LARGEST_GRAM
 
 
 class GramObserver:

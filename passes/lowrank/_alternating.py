@@ -48,7 +48,7 @@ class Patience:
 
     def rounds(self, form: Form, factors: LayerFactors, problem: LayerProblem) -> int:
         """How many rounds there may be."""
-        if problem.covariance is None:
+        if problem.covariance is None or problem.covariance.ndim == 2:
             return self.sweeps
         blocks, features, _ = problem.matrix.shape
         products = 2 + len(factors.parts) * (STEPS + 1)

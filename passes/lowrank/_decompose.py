@@ -10,7 +10,7 @@ data, and inside of subgraphs, each weight is decomposed as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from graphpress.analysis.linear.rows import result_rows, rows_of, samples_of
 from graphpress.ir import Editor, Model, Refusal, clone, label
 from graphpress.manager.contract import Context
 from graphpress.observation import LayerPiece, LayerWalk, Moments, Pieces, Wanted, waves_of
-from graphpress.observation.gram import in_portions, pieces_of
+from graphpress.observation.gram import has_gram, in_portions, pieces_of
 from graphpress.observation.least_squares import Summary, fit
 from graphpress.passes.lowrank._alternating import decompose
 from graphpress.passes.lowrank._candidates import DecomposableLayer
@@ -53,11 +53,13 @@ class Decomposition:
             without data, of its weights' energy.
         refusals: layers that stayed whole after all.
         rows: by layer those of the data that its covariance rests on; none without data.
+        wide: by layer the features of which it has too many to see how they vary together.
     """
 
     errors: dict[str, float]
     refusals: list[Refusal]
     rows: dict[str, SeenRows] = field(default_factory=dict)
+    wide: dict[str, int] = field(default_factory=dict)
 
 
 def decompose_layers(
@@ -90,7 +92,7 @@ def decompose_layers(
         for some in in_portions([ops[node] for node in wave], ROOM)
     ]
     walk = LayerWalk(model, waves, data, reference, threads=context.threads)
-    walk.run(lambda node: _Layer(ops[node], positions, writer.with_data), context.progress, "decomposing")
+    walk.run(lambda node: _Layer(ops[node], positions, writer), context.progress, "decomposing")
     return writer.done
 
 
@@ -100,9 +102,11 @@ class _Layer:
 
     op: LinearOp
     positions: int
-    hand_over: Callable[[LinearOp, Summary], None]
-    seen: Moments = field(default_factory=Moments)
+    writer: _Writer
     samples: int = 0
+
+    def __post_init__(self) -> None:
+        self.seen = Moments(full=has_gram(self.op))
 
     @property
     def wants(self) -> Wanted:
@@ -116,7 +120,10 @@ class _Layer:
         self.samples += samples_of(self.op, data)
 
     def finish(self) -> None:
-        self.hand_over(self.op, self._taken())
+        if self.seen.is_full:
+            self.writer.with_data(self.op, self._taken())
+        else:
+            self.writer.with_variances(self.op, self.seen)
 
     def _taken(self) -> Summary:
         """What was seen; the sums themselves are let go, for what follows needs their room."""
@@ -152,6 +159,15 @@ class _Writer:
         factors = decompose(form, problem, ranks)
         write_twins(self._edit, layer.ops, form.stages(factors, problem))
         self.done.errors[layer.name] = problem.error(form.matrix(factors, problem))
+
+    def with_variances(self, op: LinearOp, seen: Moments) -> None:
+        """Decompose a layer that has too many features to see how they vary together."""
+        if not seen.is_finite:
+            self.done.refusals.append(Refusal.at(op.node, NOT_FINITE))
+            return
+        problem, present = problem_of(op, seen), parameters_of(op)
+        self.done.errors[label(op.result)] = problem.error(self._write(op, problem, present.bias).matrix)
+        self.done.wide[label(op.result)] = problem.matrix.shape[1]
 
     def with_data(self, op: LinearOp, seen: Summary) -> None:
         """Decompose a layer that saw all of the data."""

@@ -13,11 +13,11 @@ from graphpress.data import Feed
 from graphpress.ir import Model
 from graphpress.manager.contract import Context
 from graphpress.observation import Moments, Observation, Pieces, input_moments
-from graphpress.observation.gram import in_portions
+from graphpress.observation.gram import has_gram, in_portions
 from graphpress.observation.least_squares import Summary
 from graphpress.passes.lowrank._candidates import DecomposableLayer
 from graphpress.passes.lowrank._form import ChainStage, Form, Ranks
-from graphpress.passes.lowrank._problem import LayerProblem, regularized
+from graphpress.passes.lowrank._problem import LayerProblem, regularized, regularized_variances
 from graphpress.passes.lowrank._tables import add_rows, gather_of
 
 ROOM = 256 << 20
@@ -58,8 +58,12 @@ def _problem(layer: DecomposableLayer, seen: Sequence[Moments]) -> LayerProblem 
 def _shared_problem(op: LinearOp, seen: Sequence[Moments]) -> LayerProblem:
     """The problem of a weight that several layers read: the rows of all of them; no bias makes up for their means."""
     rows = sum(moments.count for moments in seen)
+    matrix, kernel = parameters_of(op).matrix, op.kernel_shape[3:]
+    if not has_gram(op):
+        squares = sum((moments.count / rows * moments.squares for moments in seen), np.zeros(()))
+        return LayerProblem(matrix, kernel, regularized_variances(squares), rows=rows)
     gram = sum((moments.count / rows * moments.gram for moments in seen), np.zeros(()))
-    return LayerProblem(parameters_of(op).matrix, op.kernel_shape[3:], regularized(gram, rows), rows=rows)
+    return LayerProblem(matrix, kernel, regularized(gram, rows), rows=rows)
 
 
 def problem_of(op: LinearOp, seen: Moments | Summary | None = None, matrix: np.ndarray | None = None) -> LayerProblem:
@@ -73,10 +77,20 @@ def problem_of(op: LinearOp, seen: Moments | Summary | None = None, matrix: np.n
     matrix, kernel = parameters_of(op).matrix if matrix is None else matrix, op.kernel_shape[3:]
     if seen is None:
         return LayerProblem(matrix, kernel)
+    if isinstance(seen, Moments) and not seen.is_full:
+        return _of_variances(op, seen, matrix)
     rows = seen.count if gather_of(op) is None else math.inf  # all rows of a table are there
     if not takes_shift(op):
         return LayerProblem(matrix, kernel, regularized(seen.gram, rows))
     return LayerProblem(matrix, kernel, regularized(seen.covariance, rows), seen.mean)
+
+
+def _of_variances(op: LinearOp, seen: Moments, matrix: np.ndarray) -> LayerProblem:
+    """The problem of a layer of which the variances of its features are known."""
+    kernel = op.kernel_shape[3:]
+    if not takes_shift(op):
+        return LayerProblem(matrix, kernel, regularized_variances(seen.squares))
+    return LayerProblem(matrix, kernel, regularized_variances(seen.variance), seen.mean)
 
 
 def outline_of(op: LinearOp, form: Form, ranks: Ranks) -> list[ChainStage]:
@@ -92,5 +106,10 @@ def shape_of_problem(op: LinearOp) -> LayerProblem:
 def _observed(
     model: Model, ops: list[LinearOp], data: Iterable[Feed], context: Context, positions: int
 ) -> dict[str, Moments]:
-    options = Observation(positions, context.threads, context.progress)
-    return dict(input_moments(model, ops, data, options))
+    moments = dict[str, Moments]()
+    for full in (True, False):
+        some = [op for op in ops if has_gram(op) == full]
+        if some:
+            options = Observation(positions, context.threads, context.progress, full=full)
+            moments |= input_moments(model, some, data, options)
+    return moments

@@ -29,7 +29,8 @@ class LayerProblem:
     Args:
         matrix: ``[blocks, features, outputs]`` float64; features run over (input, kernel position).
         kernel: sizes of the kernel's axes; empty for products.
-        covariance: of the features, ``[blocks, features, features]``; None to weigh all weights alike.
+        covariance: of the features, ``[blocks, features, features]``, or their variances alone, ``[blocks,
+            features]``, where there are too many to see how they vary together; None to weigh all weights alike.
         mean: of the features where the bias makes up for it, ``[blocks, features]``; None where it cannot.
         rows: of data that the covariance was taken of; 0 without data.
     """
@@ -58,7 +59,12 @@ class LayerProblem:
 
     def weighed(self, matrix: np.ndarray) -> np.ndarray:
         """``C @ matrix``, for matrices ``[blocks, features, columns]``."""
-        return matrix if self.covariance is None else self.covariance @ matrix
+        if self.covariance is None:
+            return matrix
+        weighed: np.ndarray = (
+            self.covariance @ matrix if self.covariance.ndim == 3 else self.covariance[:, :, None] * matrix
+        )
+        return weighed
 
     @cached_property
     def principal_outputs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -68,14 +74,18 @@ class LayerProblem:
             ``[blocks, k]`` and ``[blocks, outputs, k]``, k being the smaller side of the matrix.
         """
         if self.matrix.shape[1] < self.matrix.shape[2]:  # of a head with many classes WᵀCW would be enormous
-            root = self.matrix
-            if self.covariance is not None:
-                root = np.linalg.cholesky(self.covariance).swapaxes(1, 2) @ root
-            singular, right = np.linalg.svd(root, full_matrices=False)[1:]
+            singular, right = np.linalg.svd(self._root(), full_matrices=False)[1:]
             return singular**2, right.swapaxes(1, 2)
         spread = self.matrix.swapaxes(1, 2) @ self.weighed(self.matrix)
         values, vectors = np.linalg.eigh(spread)  # of one triangle: no room for its mean with the other
         return np.maximum(values[:, ::-1], 0.0), vectors[:, :, ::-1]
+
+    def _root(self) -> np.ndarray:
+        """Lᵀ W, with C = L Lᵀ."""
+        if self.covariance is None or self.covariance.ndim == 2:
+            return self.matrix if self.covariance is None else np.sqrt(self.covariance)[:, :, None] * self.matrix
+        root: np.ndarray = np.linalg.cholesky(self.covariance).swapaxes(1, 2) @ self.matrix
+        return root
 
     @cached_property
     def weighed_matrix(self) -> np.ndarray:
@@ -123,6 +133,13 @@ def regularized(covariance: np.ndarray, rows: float = math.inf) -> np.ndarray:
     share = np.maximum(_shrinkage(result, rows), LEAST_VARIANCE)[:, None]
     result *= 1 - share[:, :, None]
     np.einsum("bff->bf", result)[:] += share
+    return result
+
+
+def regularized_variances(variances: np.ndarray) -> np.ndarray:
+    """Variances ``[blocks, features]`` of mean 1, none below ``LEAST_VARIANCE``."""
+    scale = variances.mean(axis=1, keepdims=True)
+    result: np.ndarray = variances / np.where(scale > 0, scale, 1.0) + LEAST_VARIANCE
     return result
 
 

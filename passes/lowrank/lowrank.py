@@ -272,10 +272,15 @@ class LowRank(Pass):
         for name, error in done.errors.items():
             choice = plan.chosen[name]
             ranks = "×".join(map(str, choice.ranks))
-            norm = "its output on the data" if name in done.rows else "its weights"
+            norm = "its output on the data" if name in done.rows or name in done.wide else "its weights"
             notes.append(
                 f"{label(layers[name].node)}: {choice.form} of rank {ranks}, {error:.2%} of the variance of {norm} lost"
             )
+        notes += [
+            f"{label(layers[name].node)}: its {features} inputs are weighed by their variances alone, for a Gram matrix "
+            "of so many takes too much memory"
+            for name, features in done.wide.items()
+        ]
         notes += _scarcity(layers, done.rows, samples)
         return notes
 

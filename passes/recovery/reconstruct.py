@@ -28,7 +28,7 @@ from graphpress.errors import UsageError
 from graphpress.ir import Editor, Model, Refusal
 from graphpress.ir.sparsity import mask_of
 from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.observation.gram import POSITIONS, Moments, pieces_of
+from graphpress.observation.gram import POSITIONS, Moments, has_gram, pieces_of
 from graphpress.observation.least_squares import RIDGE_STEPS, Summary, fit
 from graphpress.passes.recovery._repair import (
     RepairPlan,
@@ -43,6 +43,8 @@ HELD_OUT = 4
 
 _NOTHING_TO_GAIN = 1e-5
 """A relative error below this is rounding."""
+
+TOO_WIDE = "a Gram matrix of its {} inputs takes too much memory"
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class _Problem:
 
     def __init__(self, op: LinearOp, positions: int, write: Callable[[_Problem], None]) -> None:
         self.op, self.before, self.after = op, 0.0, 0.0
-        self.failure: str | None = None
+        self.failure = None if has_gram(op) else TOO_WIDE.format(op.matrix_shape[1])
         self._present, self._positions, self._write = parameters_of(op), positions, write
         self._seen, self._held = Moments(), Moments()
         self._samples = 0
