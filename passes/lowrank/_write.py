@@ -16,11 +16,10 @@ import numpy as np
 from graphpress.analysis.linear import LinearOp, write_bias
 from graphpress.analysis.linear.op import DATA
 from graphpress.ir import Editor, Model, Node, Value, int_attribute, ints_attribute, label, string_attribute
+from graphpress.ir.factors import FACTOR_KEY
 from graphpress.ir.meta import texts
 from graphpress.ir.values import with_subgraphs
 from graphpress.passes.lowrank._form import ChainStage
-
-FACTOR_KEY = "graphpress.factor.v1"
 
 
 def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: np.ndarray | None) -> list[Node]:

@@ -29,13 +29,14 @@ from graphpress.ir.encoding.encoded_tensor import EncodedTensor
 from graphpress.ir.encoding.kinds import Encoding
 from graphpress.ir.encoding.requests import COMPUTE_KEY, FLOAT_TYPE_KEY
 from graphpress.ir.encoding.text import CODES_KEY, ENCODING_KEY, STORED_KEY, USE_KEY, VERSION_1, Find, from_text
+from graphpress.ir.factors import FACTOR_KEY
 from graphpress.ir.meta import texts
 from graphpress.ir.sparsity import SPARSITY_KEY
 from graphpress.ir.types import Attr, DataType, Graph, Model, Node, TensorProtocol, Value
 from graphpress.ir.values import graphs, input_of, label, opset_of, values_of
 
 _OF_VALUES = (OUTPUT_KEY, INVALIDATED_KEY, SPARSITY_KEY, CODES_KEY)
-_OF_NODES = (COMPUTE_KEY, FLOAT_TYPE_KEY, STORED_KEY)
+_OF_NODES = (COMPUTE_KEY, FLOAT_TYPE_KEY, STORED_KEY, FACTOR_KEY)
 _MAX_DIGITS = 6
 
 

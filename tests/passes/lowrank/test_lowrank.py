@@ -7,7 +7,7 @@ from text_models import model_of
 from graphpress.analysis.cost import model_cost
 from graphpress.analysis.linear import linear_op_of
 from graphpress.errors import UsageError
-from graphpress.ir import clone, verify
+from graphpress.ir import clone, load, save, verify
 from graphpress.manager.contract import Context
 from graphpress.passes.lowrank.lowrank import LowRank
 from graphpress.runtime import Session
@@ -352,3 +352,12 @@ def test_undefined_activations_leave_the_layer_whole(net, goal):
     assert outcome.changes == 0
     assert any("undefined" in refusal.why for refusal in outcome.refusals)
     assert len(list(changed.graph)) == len(list(net.graph))
+
+
+def test_factors_are_known_again_after_a_file(tmp_path):
+    model = model_of("(float[N,64] x) => (float[N,64] y) { y = MatMul(x, w) }", w=normal(64, 64))
+    changed, _ = apply(LowRank(rank=0.25, multiple=1), model)
+    save(changed, tmp_path / "decomposed.onnx")
+    again, outcome = apply(LowRank(rank=0.25, multiple=1), load(tmp_path / "decomposed.onnx"))
+    assert outcome.changes == 0
+    assert [node.op_type for node in again.graph] == ["MatMul", "MatMul"]
