@@ -39,7 +39,7 @@ class Patience:
     Args:
         sweeps: rounds over all factors, at most.
         enough: a round that lowers the error by less than this share of it is the last.
-        macs: multiply-accumulates with C, at most: of a layer with thousands of features a round takes seconds.
+        macs: multiply-accumulates, at most: of a layer with thousands of features a round takes seconds.
     """
 
     sweeps: int
@@ -48,11 +48,11 @@ class Patience:
 
     def rounds(self, form: Form, factors: LayerFactors, problem: LayerProblem) -> int:
         """How many rounds there may be."""
-        if problem.covariance is None or problem.covariance.ndim == 2:
-            return self.sweeps
         blocks, features, _ = problem.matrix.shape
-        products = 2 + len(factors.parts) * (STEPS + 1)
-        return int(min(self.sweeps, self.macs / (blocks * features**2 * factors.last.shape[1] * products)))
+        inner = factors.last.shape[1]
+        has_full_covariance = problem.covariance is not None and problem.covariance.ndim == 3
+        product = blocks * features * inner * (inner + features * has_full_covariance)
+        return int(min(self.sweeps, self.macs / (product * (2 + len(factors.parts) * (STEPS + 1)))))
 
 
 FULL = Patience(24, 1e-3, 2e12)
@@ -62,9 +62,16 @@ JUDGING = Patience(4, 0.03, 4e10)
 
 
 def decompose(form: Form, problem: LayerProblem, ranks: Ranks, patience: Patience = FULL) -> LayerFactors:
-    """The factors of a layer in the data's norm, at these ranks."""
+    """The factors of a layer in the data's norm, at these ranks.
+
+    The alternation begins in the norm of the weights, where a round is cheap and gains more.
+    """
     factors = form.start(problem, ranks)
-    return refine(form, factors, problem, patience) if form.alternates else factors
+    if not form.alternates:
+        return factors
+    if problem.covariance is not None:
+        factors = refine(form, factors, LayerProblem(problem.matrix, problem.kernel), patience)
+    return refine(form, factors, problem, patience)
 
 
 def refine(form: Form, factors: LayerFactors, problem: LayerProblem, patience: Patience = FULL) -> LayerFactors:

@@ -88,3 +88,11 @@ def test_more_rounds_never_do_harm_and_stop_when_they_gain_little():
     errors = [task.error(form.matrix(decompose(form, task, (12,), patience), task)) for patience in patiences]
     assert all(fewer >= more for fewer, more in pairwise(errors))
     assert errors[-1] < 0.8 * errors[1]
+
+
+def test_channel_wise_factors_in_the_norm_of_the_data_are_nearer_than_refined_ones_of_the_weights():
+    """Both with all rounds, where the alternation in the norm of the weights converges faster."""
+    form, task = FORMS["cp"], problem((3, 3), inputs=8, outputs=8, blocks=1)
+    for rank in (16, 32):
+        plain = decompose(form, LayerProblem(task.matrix, (3, 3)), (rank,))
+        assert task.error(form.matrix(decompose(form, task, (rank,)), task)) < task.error(form.matrix(plain, task))
