@@ -277,8 +277,8 @@ class LowRank(Pass):
                 f"{label(layers[name].node)}: {choice.form} of rank {ranks}, {error:.2%} of the variance of {norm} lost"
             )
         notes += [
-            f"{label(layers[name].node)}: its {features} inputs are weighed by their variances alone, for a Gram matrix "
-            "of so many takes too much memory"
+            f"{label(layers[name].node)}: its {features} inputs are weighed by their variances alone, for a Gram "
+            "matrix of so many takes too much memory"
             for name, features in done.wide.items()
         ]
         notes += _scarcity(layers, done.rows, samples)
