@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from graphpress.allocation import Goal, LatencyBench, match_ratio
-from graphpress.allocation.node_model import can_run_alone, node_model
+from graphpress.allocation.node_model import can_run_alone, node_model, signature
 from graphpress.allocation.speedup import is_near_enough, latency_ratio, nearest
 from graphpress.analysis.cost import layer_roofline, model_cost
 from graphpress.analysis.linear import linear_op_of
 from graphpress.analysis.views import view_of
 from graphpress.errors import UsageError
-from graphpress.ir import Dims, Editor, Model, NodeView, Refusal, digest
+from graphpress.ir import Dims, Editor, Model, NodeView, Refusal
 from graphpress.manager.contract import Context
 from graphpress.passes._probe import probe_feed
 from graphpress.passes.lowrank._allocate import Frontier, LayerChoices, allocate
@@ -32,8 +33,8 @@ from graphpress.runtime import Session, undisturbed_latency
 TIMED = 8
 """Choices of a layer that are timed, at most."""
 
-Seconds = Callable[[Model], float]
-"""The time of a model of one layer."""
+Seconds = Callable[[str, Callable[[], Model]], float]
+"""The time of a model of one layer, by what decides it, and how to make the model where it is not known yet."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,14 @@ class SpeedPlanner:
             feed, session = probe_feed(self.model, self.context), Session(self.model, threads=self.context.threads)
             whole = undisturbed_latency(lambda: session.run(feed)) / 1e3
             bench = LatencyBench(self.context.threads, self.context.cache, model_cost(self.model).bytes)
-            return Frontier(
-                self._priced(options, lambda model: bench.seconds(digest(model), lambda: model)), "seconds", whole
-            )
-        seconds = self._roofline_seconds
-        return None if seconds is None else Frontier(self._priced(options, seconds), "seconds", seconds(self.model))
+            return Frontier(self._priced(options, bench.seconds), "seconds", whole)
+        modelled = self._roofline_seconds
+        if modelled is None:
+            return None
+        return Frontier(self._priced(options, lambda _, build: modelled(build())), "seconds", modelled(self.model))
 
     @property
-    def _roofline_seconds(self) -> Seconds | None:
+    def _roofline_seconds(self) -> Callable[[Model], float] | None:
         roofline = layer_roofline(self.context.target)
         return None if roofline is None else lambda model: sum(map(roofline, model_cost(model).layers))
 
@@ -150,8 +151,12 @@ class SpeedPlanner:
         return view_of(layer.node, self.shapes)
 
     def _time(self, seconds: Seconds, name: str, choice: RankChoice | None = None) -> float:
-        """The time of a layer and its twins, or of the chains of a choice."""
-        return sum(seconds(self._alone(member, choice)) for member in self.layers[name].members)
+        """The time of a layer and its twins, or of the chains of a choice; models are made where they are timed."""
+        chain = None if choice is None else (choice.form, choice.ranks)
+        return sum(
+            seconds(repr((signature(self._view(member)), chain)), partial(self._alone, member, choice))
+            for member in self.layers[name].members
+        )
 
     def _alone(self, layer: DecomposableLayer, choice: RankChoice | None = None) -> Model:
         """A model of the layer alone, or of the chain of a choice, with any numbers."""
