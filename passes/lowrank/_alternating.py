@@ -49,7 +49,7 @@ class Patience:
     def rounds(self, form: Form, factors: LayerFactors, problem: LayerProblem) -> int:
         """How many rounds there may be."""
         blocks, features, _ = problem.matrix.shape
-        inner = factors.last.shape[1]
+        inner = factors.last.shape[1] if form.fits_last else problem.outputs
         has_full_covariance = problem.covariance is not None and problem.covariance.ndim == 3
         product = blocks * features * inner * (inner + features * has_full_covariance)
         return int(min(self.sweeps, self.macs / (product * (2 + len(factors.parts) * (STEPS + 1)))))
@@ -90,12 +90,17 @@ def refine(form: Form, factors: LayerFactors, problem: LayerProblem, patience: P
 def _sweep(form: Form, factors: LayerFactors, problem: LayerProblem) -> tuple[LayerFactors, float]:
     """Every factor once, and the error that is left; B is the best one for the others."""
     parts, last = list(factors.parts), factors.last
-    weights, target = last @ last.swapaxes(1, 2), problem.weighed_matrix @ last.swapaxes(1, 2)
+    back = last.swapaxes(1, 2)
+    target = problem.weighed_matrix @ back if form.fits_last else problem.weighed_matrix
+
+    def squared(columns: np.ndarray) -> np.ndarray:
+        return columns @ (last @ back) if form.fits_last else columns
+
     for place in range(len(parts)):
         part = _Part(form, parts, place, problem)
         if part.is_free:
             parts[place] = _conjugate_gradients(
-                lambda direction, part=part: part.pull(problem.weighed(part.push(direction)) @ weights),  # type: ignore[misc]
+                lambda direction, part=part: part.pull(squared(problem.weighed(part.push(direction)))),  # type: ignore[misc]
                 part.pull(target),
                 parts[place],
             )
@@ -119,6 +124,8 @@ def _with_last(
     tr (W − T B)ᵀ C (W − T B) = tr Wᵀ C W − 2 tr Bᵀ Tᵀ C W + tr Bᵀ Tᵀ C T B
     """
     basis = form.basis(parts, problem)
+    if not form.fits_last:
+        return LayerFactors(tuple(parts), present), problem.error(basis)
     system, right = basis.swapaxes(1, 2) @ problem.weighed(basis), basis.swapaxes(1, 2) @ problem.weighed_matrix
     diagonal = np.einsum("bqq->bq", system)
     diagonal += _DAMPING * np.maximum(diagonal.mean(axis=1, keepdims=True), np.finfo(float).tiny)

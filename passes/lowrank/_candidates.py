@@ -96,9 +96,12 @@ class DecomposableLayer:
         parameters = cost.parameters + rank * (rows + (width if self.head_rows else 0))
         return replace(cost, parameters=parameters, macs=cost.macs + self.head_rows * rank * (rows + width))
 
-    def gains(self, cost: ChainCost) -> bool:
-        """Whether such a chain is worth having: of a table, fewer parameters, whatever the product behind costs."""
-        return cost.saves(self.whole) if self.table is None else cost.parameters < self.whole.parameters
+    def gains(self, cost: ChainCost, form: Form) -> bool:
+        """Whether such a chain is worth having: of a table, and in a form that is for that alone, where it has fewer
+        parameters, whatever the products cost.
+        """
+        counts_all = self.table is None and not form.saves_parameters_alone
+        return cost.saves(self.whole) if counts_all else cost.parameters < self.whole.parameters
 
 
 def candidates(

@@ -69,5 +69,5 @@ class Places:
             before, slid = slid, slid | set(stage.axes)
             at = before if self.transposed else slid
             sizes = [self.written[axis] if axis in at else size for axis, size in enumerate(self.read)]
-            macs += stage.parameters * math.prod(sizes) * self.rows
+            macs += stage.parameters * stage.repeats * math.prod(sizes) * self.rows
         return ChainCost(sum(stage.parameters for stage in stages), macs)

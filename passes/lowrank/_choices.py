@@ -47,7 +47,7 @@ def choices(layer: DecomposableLayer, problem: LayerProblem, forms: Iterable[For
 def choice_at(layer: DecomposableLayer, problem: LayerProblem, form: Form, ranks: Ranks) -> RankChoice | None:
     """A choice, or None where it costs no less than the layer."""
     cost = cost_at(layer, problem, form, ranks)
-    return RankChoice(form.name, ranks, error_at(problem, form, ranks), cost) if layer.gains(cost) else None
+    return RankChoice(form.name, ranks, error_at(problem, form, ranks), cost) if layer.gains(cost, form) else None
 
 
 def cost_at(layer: DecomposableLayer, problem: LayerProblem, form: Form, ranks: Ranks) -> ChainCost:

@@ -4,12 +4,14 @@ The weight of a form is a product of two matrices, block by block,
 
     Ŵ = T(a₁, …, aₙ) · B        T ``[features, q]`` linear in each aₖ by itself,   B ``[q, outputs]``
 
-so that one alternating least squares (``_alternating``) serves all forms. A form says how T is made of its factors, as
+so that one alternating least squares (``_alternating``) serves all forms; where no factor spans all outputs, T is the
+whole and B the identity. A form says how T is made of its factors, as
 an ``einsum``, where it starts, and which layers its factors become.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +28,19 @@ Ranks = tuple[int, ...]
 
 
 @dataclass(frozen=True)
+class ChannelFold:
+    """How a product reads its channels as a tensor.
+
+    Args:
+        sizes: the axes that the channels are folded into.
+        order: those axes as the product reads them; the last ones, as many as its inputs, are multiplied.
+    """
+
+    sizes: tuple[int, ...]
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class ChainStage:
     """One layer of a chain.
 
@@ -33,15 +48,23 @@ class ChainStage:
         kernel: ``[blocks, inputs, outputs, *kernel]``, as that of ``LinearOp.as_kernel``; a kernel axis that the stage
             does not slide along has one position.
         axes: the spatial axes that it slides along: it takes stride, padding and dilation of these.
+        fold: of a product that multiplies some axes of its folded channels, and leaves the others before its outputs;
+            None for one that multiplies them all.
     """
 
     kernel: np.ndarray
     axes: tuple[int, ...] = ()
+    fold: ChannelFold | None = None
 
     @property
     def parameters(self) -> int:
         """Elements of its weight."""
         return int(self.kernel.size)
+
+    @property
+    def repeats(self) -> int:
+        """How often it is multiplied for a row: once for all positions of the axes that stay."""
+        return 1 if self.fold is None else math.prod(self.fold.sizes) // int(self.kernel.shape[1])
 
 
 @dataclass(frozen=True)
@@ -64,11 +87,15 @@ class Form(ABC):
         name: what recipes call it.
         expression: how the parts make T: subscripts of an ``einsum``, ``g`` for blocks.
         alternates: whether the start is not the optimum yet.
+        saves_parameters_alone: whether it may multiply more often than the whole weight; ``auto`` does not take it.
+        fits_last: whether B is a factor; else it is the identity, and T the whole weight.
     """
 
     name: ClassVar[str]
     expression: ClassVar[str]
     alternates: ClassVar[bool] = True
+    saves_parameters_alone: ClassVar[bool] = False
+    fits_last: ClassVar[bool] = True
 
     def fits(self, kernel: Sequence[int]) -> bool:
         """Whether it is another form than a singular value decomposition for a kernel of these sizes."""
@@ -112,7 +139,8 @@ class Form(ABC):
 
     def matrix(self, factors: LayerFactors, problem: LayerProblem) -> np.ndarray:
         """Ŵ, ``[blocks, features, outputs]``."""
-        product: np.ndarray = self.basis(factors.parts, problem) @ factors.last
+        basis = self.basis(factors.parts, problem)
+        product: np.ndarray = basis @ factors.last if self.fits_last else basis
         return product
 
 

@@ -162,7 +162,7 @@ class RankPlanner:
             form = layer.forms(self.forms)[0]
             wanted = ranks(layer, form)
             cost = cost_at(layer, problem, form, wanted)
-            if layer.gains(cost):
+            if layer.gains(cost, form):
                 plan.chosen[name] = RankChoice(form.name, wanted, math.nan, cost)
             else:
                 plan.refusals.append(Refusal.at(layer.node, NOT_CHEAPER, "ask for less"))

@@ -19,6 +19,7 @@ from graphpress.ir import Editor, Model, Node, Value, int_attribute, ints_attrib
 from graphpress.ir.factors import FACTOR_KEY
 from graphpress.ir.meta import texts
 from graphpress.ir.values import with_subgraphs
+from graphpress.passes.lowrank._folded import write_folded_chain
 from graphpress.passes.lowrank._form import ChainStage
 
 
@@ -34,6 +35,11 @@ def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: 
     Returns:
         The nodes of the chain, in the order in which they run.
     """
+    if stages[0].fold is not None:
+        products = write_folded_chain(edit, op, _as_rows(edit, op), stages, bias)
+        for product in products:
+            mark_factor(product)
+        return products
     node, weights = op.node, [stored(op, stage).astype(op.stored_weight().dtype) for stage in stages]
     kinds, given = [_operator(op, stage) for stage in stages], [_attributes(op, stage) for stage in stages]
     mark_factor(node)

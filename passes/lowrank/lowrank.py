@@ -48,6 +48,7 @@ MIN_ROWS = 4.0
 
 _GOALS: tuple[Kind, ...] = ("macs_kept", "params_kept", "speedup")
 _RULES = ("rank", "energy", "vbmf")
+_USUAL = tuple(name for name, form in FORMS.items() if not form.saves_parameters_alone)
 _DEFAULT = Goal("macs_kept", 0.5, "lowrank")
 _FEW = 3
 """Reasons that a sentence names."""
@@ -72,8 +73,9 @@ class LowRank(Pass):
 
     Args:
         method: the form of the chain: svd (two layers, the first slides), tucker (1×1, k×k, 1×1), spatial (k×1, 1×k),
-            cp (1×1, k×1 and 1×k by channel, 1×1). A layer that the form does not fit becomes svd. auto takes for each
-            layer what does the least damage for what it saves; with rank or vbmf, svd.
+            cp (1×1, k×1 and 1×k by channel, 1×1), tt (of products: three cores of folded channels). A layer that the
+            form does not fit becomes svd. auto takes for each layer what does the least damage for what it saves; with
+            rank or vbmf, svd.
         macs_kept: this fraction of the model's multiply-accumulates stays. When no goal is given, ranks are the
             fastest within the accuracy budget, or where that cannot be measured it is 0.5.
         params_kept: this fraction of the model's parameters stays.
@@ -94,7 +96,7 @@ class LowRank(Pass):
     lossless: ClassVar[bool] = False
     requires: ClassVar[tuple[str, ...]] = ("cleanup",)
 
-    method: Literal["auto", "svd", "tucker", "spatial", "cp"] = "auto"
+    method: Literal["auto", "svd", "tucker", "spatial", "cp", "tt"] = "auto"
     macs_kept: float | None = None
     params_kept: float | None = None
     speedup: float | None = None
@@ -145,7 +147,7 @@ class LowRank(Pass):
         exposed, whole = self._tables(model, shapes)
         layers, refusals = candidates(model, shapes, lambda node: self._left_alone(node, context))
         multiple = self.multiple or context.target.channel_multiple
-        forms = tuple(FORMS) if self.method == "auto" else (self.method,)
+        forms = _USUAL if self.method == "auto" else (self.method,)
         planner = RankPlanner(model, shapes, layers, forms, multiple, data, self.positions, context)
         plan = self._recorded(layers, context) or self._plan(planner, cost, context)
         chains = {name: (layers[name], FORMS[choice.form], choice.ranks) for name, choice in plan.chosen.items()}

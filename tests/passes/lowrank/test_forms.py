@@ -8,10 +8,18 @@ import pytest
 from graphpress.passes.lowrank._alternating import FULL, Patience, decompose
 from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._problem import LayerProblem, regularized
+from graphpress.passes.lowrank.tensor_train import folded
 
 RANDOM = np.random.default_rng(0)
 KERNELS = [(3, 3), (1, 1), (3,), (2, 3, 2), ()]
+START = RANDOM.bit_generator.state
 CASES = [(name, kernel) for name, form in FORMS.items() for kernel in KERNELS if form.fits(kernel)]
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Each test draws the same numbers, whichever run before it."""
+    RANDOM.bit_generator.state = START
 
 
 def covariance(blocks, features):
@@ -20,7 +28,7 @@ def covariance(blocks, features):
     return regularized(rows.swapaxes(1, 2) @ rows / rows.shape[1])
 
 
-def problem(kernel, *, inputs=5, outputs=7, blocks=2, data=True):
+def problem(kernel, *, inputs=6, outputs=8, blocks=2, data=True):
     features = inputs * int(np.prod(kernel))
     weight = RANDOM.normal(size=(blocks, features, outputs))
     return LayerProblem(weight, kernel, covariance(blocks, features) if data else None)
@@ -65,8 +73,8 @@ def test_the_singular_value_decomposition_is_the_optimum_of_the_whitened_weight(
 
 
 def test_a_weight_of_low_rank_is_found_again():
-    kernel = (3, 3)
     for name, form in FORMS.items():
+        kernel = next(kernel for kernel in KERNELS if form.fits(kernel))
         full = problem(kernel)
         ranks = tuple(max(1, rank // 4) for rank in form.full_ranks(full))
         low = LayerProblem(form.matrix(form.start(full, ranks), full), kernel, full.covariance)
@@ -76,9 +84,9 @@ def test_a_weight_of_low_rank_is_found_again():
 @pytest.mark.parametrize("rank", [1, 3])
 def test_channel_wise_factors_start_from_kernels_that_all_channels_share(rank):
     """Single kernel positions would need nine times the rank."""
-    column, row, between = RANDOM.normal(size=3), RANDOM.normal(size=3), RANDOM.normal(size=(5, rank))
-    tensor = np.einsum("h,w,ir,ro->ihwo", column, row, between, RANDOM.normal(size=(rank, 7)))
-    task = LayerProblem(tensor.reshape(1, 45, 7), (3, 3))
+    column, row, between = RANDOM.normal(size=3), RANDOM.normal(size=3), RANDOM.normal(size=(6, rank))
+    tensor = np.einsum("h,w,ir,ro->ihwo", column, row, between, RANDOM.normal(size=(rank, 8)))
+    task = LayerProblem(tensor.reshape(1, 54, 8), (3, 3))
     assert task.error(FORMS["cp"].matrix(FORMS["cp"].start(task, (rank,)), task)) < 1e-10
 
 
@@ -96,3 +104,9 @@ def test_channel_wise_factors_in_the_norm_of_the_data_are_nearer_than_refined_on
     for rank in (16, 32):
         plain = decompose(form, LayerProblem(task.matrix, (3, 3)), (rank,))
         assert task.error(form.matrix(decompose(form, task, (rank,)), task)) < task.error(form.matrix(plain, task))
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(512, (8, 8, 8)), (384, (6, 8, 8)), (30522, (2, 3, 5087)), (7, (1, 1, 7))])
+def test_channels_are_folded_as_evenly_as_they_divide(size, sizes):
+    assert np.prod(folded(size)) == size
+    assert folded(size) == sizes
