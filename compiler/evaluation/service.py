@@ -106,29 +106,30 @@ class EvaluationService:
         except DataError:
             return None
 
-    def damage(self, reference: Model | None = None) -> DamageMeasure:
+    def damage(self, reference: Model | None = None, samples: int = SAMPLES) -> DamageMeasure:
         """What a change does to the outputs; needs no labels, and resolves more than a metric.
 
         Args:
             reference: the model that damage is counted from; None for the one that came in, whose outputs are then
                 computed once for all passes.
+            samples: on how many it is measured, at most; of the model that came in, always ``SAMPLES``.
 
         Raises:
             DataError: there are no samples, or the reference's outputs hold NaN.
         """
         if reference is None:
             return self._from_original
-        return self._measure(Session(self.simulate(reference), threads=self.threads))
+        return self._measure(Session(self.simulate(reference), threads=self.threads), samples)
 
     def _score(self, metric: Metric, model: Model) -> Score:
         return score_model(self.simulate(model), self.samples, metric, self.original, self.threads, self.progress)
 
     @cached_property
     def _from_original(self) -> DamageMeasure:
-        return self._measure(self.original)
+        return self._measure(self.original, SAMPLES)
 
-    def _measure(self, reference: Infer) -> DamageMeasure:
-        feeds = self.samples.spread(SAMPLES)
+    def _measure(self, reference: Infer, samples: int) -> DamageMeasure:
+        feeds = self.samples.spread(samples)
         return DamageMeasure.of(reference, feeds, threads=self.threads, simulate=self.simulate, data=self.split)
 
 

@@ -1,4 +1,4 @@
-"""What an error in one layer does to the model: its damage measured at two choices, and a power law through them."""
+"""What an error in one layer does to the model: its damage measured at one or two choices, a power law through it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,13 @@ from graphpress.passes.lowrank._write import in_copy, write_chain
 
 PROBE_ERRORS = (0.05, 0.25)
 """The choices whose errors are nearest to these are measured: large enough to be seen, and as allocations take them."""
-MAX_MACS = 1e15
-"""Multiply-accumulates up to which measuring all layers is worth it."""
+MEASURING_MACS = 4e12
+"""Multiply-accumulates that measuring all layers may take, a minute or two of one core: on fewer samples, and of a
+large model with one probe a layer."""
+ENOUGH_SAMPLES = 16
+"""On fewer samples, one probe a layer on twice as many tells more than two."""
+FEWEST_SAMPLES = 4
+"""On fewer, chance decides: all layers count alike."""
 
 _STEEPEST = 3.0
 _NO_ERROR = 1e-9
@@ -64,15 +69,17 @@ class LayerSensitivity:
         model: not changed.
         measure: of damage from this model; None to take all layers for alike.
         missing: why there is no measure, a clause.
+        errors: those that are probed.
     """
 
     model: Model
     measure: DamageMeasure | None
     missing: str | None = None
+    errors: Sequence[float] = PROBE_ERRORS
 
     @staticmethod
     def of(model: Model, macs: int, layers: int, context: Context) -> LayerSensitivity:
-        """With what the run has to measure damage, unless that would take too long.
+        """With what the run has to measure damage, on as many samples as ``MEASURING_MACS`` allow.
 
         Args:
             model: not changed.
@@ -82,15 +89,19 @@ class LayerSensitivity:
         """
         if context.evaluation is None:
             return LayerSensitivity(model, None, "there is no data")
-        if macs * SAMPLES * layers * len(PROBE_ERRORS) > MAX_MACS:
+        affordable, errors = int(MEASURING_MACS / max(macs * layers, 1)), PROBE_ERRORS[-1:]
+        if affordable >= ENOUGH_SAMPLES * len(PROBE_ERRORS):
+            affordable, errors = affordable // len(PROBE_ERRORS), PROBE_ERRORS
+        if affordable < FEWEST_SAMPLES:
             return LayerSensitivity(model, None, "it would take too long")
-        return LayerSensitivity(model, context.evaluation.damage(model))
+        measure = context.evaluation.damage(model, min(affordable, SAMPLES))
+        return LayerSensitivity(model, measure, errors=errors)
 
     def curve(self, layer: DecomposableLayer, problem: LayerProblem, choices: Sequence[RankChoice]) -> DamageCurve:
         """What errors in this layer do."""
         if self.measure is None or not choices:
             return DamageCurve()
-        probes = {choice.error: choice for choice in (_nearest(choices, error) for error in PROBE_ERRORS)}
+        probes = {choice.error: choice for choice in (_nearest(choices, error) for error in self.errors)}
         return DamageCurve.through([(error, self._damage(layer, problem, probes[error])) for error in sorted(probes)])
 
     def _damage(self, layer: DecomposableLayer, problem: LayerProblem, choice: RankChoice) -> float:
