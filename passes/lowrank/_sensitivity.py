@@ -89,7 +89,8 @@ class LayerSensitivity:
         """
         if context.evaluation is None:
             return LayerSensitivity(model, None, "there is no data")
-        affordable, errors = int(MEASURING_MACS / max(macs * layers, 1)), PROBE_ERRORS[-1:]
+        affordable = int(MEASURING_MACS / max(macs * layers, 1))
+        errors: Sequence[float] = PROBE_ERRORS[-1:]
         if affordable >= ENOUGH_SAMPLES * len(PROBE_ERRORS):
             affordable, errors = affordable // len(PROBE_ERRORS), PROBE_ERRORS
         if affordable < FEWEST_SAMPLES:
