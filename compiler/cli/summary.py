@@ -48,6 +48,8 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"memory: {sentence}"
     if sentence := sentences.precision_summary(report):
         yield f"layers: {sentence}"
+    if sentence := sentences.decomposed_summary(report):
+        yield f"low rank: {sentence}"
     if report.advice:
         yield f"what to try: {', or '.join(report.advice)}"
     if sentence := sentences.dropped(report):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from abc import ABCMeta
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -17,6 +17,7 @@ from graphpress.deadline import NO_DEADLINE, Deadline
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.evaluation import EvaluationService
 from graphpress.ir import Editor, Match, Model, Node, OperatorIndex, Refusal, apply_rules, is_standard
+from graphpress.manager.records import DecomposedLayer
 from graphpress.manager.transaction import Transaction
 from graphpress.progress import Progress, Silent
 from graphpress.targets import Target
@@ -121,11 +122,13 @@ class Outcome:
         changes: how many changes it made; 0 means that the graph is as before.
         refusals: what it could have changed and did not, with the reason.
         notes: sentences for the report.
+        decomposed: layers that became chains, for the report.
     """
 
     changes: int = 0
     refusals: list[Refusal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    decomposed: Sequence[DecomposedLayer] = ()
 
 
 class PassType(ABCMeta):

@@ -392,6 +392,7 @@ class Manager:
         pass_run.refusals = list(outcome.refusals)
         for note in outcome.notes:
             pass_run.note(note)
+        pass_run.decomposed = outcome.decomposed
         if outcome.changes:
             pass_run.measure(model)
         self._hook(recipe, "after_pass", pass_run.pass_, model, outcome)

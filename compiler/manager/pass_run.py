@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from graphpress.analysis.model_size import ModelSize, model_size
@@ -10,7 +10,7 @@ from graphpress.analysis.shapes import concrete_shapes, known_shapes
 from graphpress.ir import Dims, Model, Refusal, count_nodes
 from graphpress.manager.contract import Pass
 from graphpress.manager.recipe import options_of
-from graphpress.manager.records import TIME_IS_UP, PassRecord, PassStatus
+from graphpress.manager.records import TIME_IS_UP, DecomposedLayer, PassRecord, PassStatus
 
 
 @dataclass
@@ -26,6 +26,7 @@ class PassRun:
         nodes: of the model right after its first change.
         size: of the model right after its first change, for a lossy pass.
         result: with which its stage ended, for a lossless pass that changed something.
+        decomposed: layers that became chains.
         failure: the exception that ended it; empty for one that did not break.
         alternative: what would run where this lossy pass refuses, as an option of the command line; empty for nothing.
     """
@@ -45,6 +46,7 @@ class PassRun:
     nodes: int | None = None
     size: ModelSize | None = None
     result: Model | None = None
+    decomposed: Sequence[DecomposedLayer] = ()
     failure: str = ""
     alternative: str = ""
 
@@ -131,5 +133,6 @@ class PassRun:
             changes=self.changes,
             **({} if self.status == "refused" else asdict(size)),
             transaction=self.transaction,
+            decomposed=self.decomposed,
             failure=self.failure,
         )

@@ -13,6 +13,37 @@ TIME_IS_UP = "the time limit was reached"
 
 
 @dataclass(frozen=True, kw_only=True)
+class DecomposedLayer:
+    """A layer that became a chain of thinner ones.
+
+    Args:
+        name, op: the node and its operator.
+        form: of the chain, as the pass calls it.
+        ranks: inner sizes of the chain.
+        full_ranks: at which it would be exact.
+        energy: share of the variance of its output that these ranks keep; of its weights' energy without data.
+        error: share of the variance of its output that is lost, with what it reads since the layers before changed.
+        macs_before, macs: multiply-accumulates of one call.
+        parameters_before, parameters: elements of its weights.
+        seconds_before, seconds: of one call of it alone, measured or modelled; None where that was not asked for.
+    """
+
+    name: str
+    op: str
+    form: str
+    ranks: Sequence[int]
+    full_ranks: Sequence[int]
+    energy: float
+    error: float
+    macs_before: int
+    macs: int
+    parameters_before: int
+    parameters: int
+    seconds_before: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class PassRecord:
     """What one pass did.
 
@@ -29,6 +60,7 @@ class PassRecord:
             unknown.
         transaction: number of the transaction it belongs to; None for a pass on its own.
         notes: sentences for the reader.
+        decomposed: layers that became chains.
         failure: the exception that ended it, a bug of the pass; empty for one that did not break.
     """
 
@@ -46,6 +78,7 @@ class PassRecord:
     macs: int | None = None
     bytes: int | None = None
     transaction: int | None = None
+    decomposed: Sequence[DecomposedLayer] = ()
     failure: str = ""
 
 

@@ -114,6 +114,7 @@ def _view(report: Report) -> dict[str, Any]:
         "rated": bool(rated),
         "weakest": min(rated, key=lambda layer: layer.sqnr or 0.0, default=None),
         "resized": any(layer.channels != layer.channels_before for layer in report.layers),
+        "decomposed": sentences.decomposed(report),
         "notes": [*sentences.contest(report), *report.notes],
         "timed_backends": [backend for backend in report.backends if backend.latency_ms is not None],
         "kernels_seconds": sum(kernel.seconds for kernel in report.kernels) or 1.0,

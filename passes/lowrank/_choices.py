@@ -24,12 +24,14 @@ class RankChoice:
         ranks: of the form.
         error: of the layer's output, relative to its variance; of no meaning where nobody asked for it.
         cost: of the chain.
+        replaced: what the layer costs as it is, its time taken as that of the chain; None where nobody recorded it.
     """
 
     form: str
     ranks: Ranks
     error: float
     cost: ChainCost
+    replaced: ChainCost | None = None
 
 
 def choices(layer: DecomposableLayer, problem: LayerProblem, forms: Iterable[Form], multiple: int) -> list[RankChoice]:
@@ -47,7 +49,9 @@ def choices(layer: DecomposableLayer, problem: LayerProblem, forms: Iterable[For
 def choice_at(layer: DecomposableLayer, problem: LayerProblem, form: Form, ranks: Ranks) -> RankChoice | None:
     """A choice, or None where it costs no less than the layer."""
     cost = cost_at(layer, problem, form, ranks)
-    return RankChoice(form.name, ranks, error_at(problem, form, ranks), cost) if layer.gains(cost, form) else None
+    if not layer.gains(cost, form):
+        return None
+    return RankChoice(form.name, ranks, error_at(problem, form, ranks), cost, layer.whole)
 
 
 def cost_at(layer: DecomposableLayer, problem: LayerProblem, form: Form, ranks: Ranks) -> ChainCost:

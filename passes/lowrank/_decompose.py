@@ -51,6 +51,8 @@ class Decomposition:
     Args:
         errors: by layer the share of the variance of its output that is lost, with the inputs that it has now;
             without data, of its weights' energy.
+        energies: by layer the share that its ranks keep of what was decomposed.
+        full_ranks: by layer those at which its form is exact.
         refusals: layers that stayed whole after all.
         rows: by layer those of the data that its covariance rests on; none without data.
         wide: by layer the features of which it has too many to see how they vary together.
@@ -58,6 +60,8 @@ class Decomposition:
 
     errors: dict[str, float]
     refusals: list[Refusal]
+    energies: dict[str, float] = field(default_factory=dict)
+    full_ranks: dict[str, Ranks] = field(default_factory=dict)
     rows: dict[str, SeenRows] = field(default_factory=dict)
     wide: dict[str, int] = field(default_factory=dict)
 
@@ -191,9 +195,12 @@ class _Writer:
         Returns:
             What the layer computes as a chain.
         """
-        _, form, ranks = self._chosen[label(op.result)]
+        name = label(op.result)
+        _, form, ranks = self._chosen[name]
         factors = decompose(form, problem, ranks)
-        matrix = form.matrix(factors, problem)
+        matrix, lost = form.matrix(factors, problem), form.known_error(problem, ranks)
+        self.done.full_ranks[name] = form.full_ranks(problem)
+        self.done.energies[name] = 1 - (problem.error(matrix) if lost is None else lost)
         shift = problem.shift(matrix)
         shifted = bias if shift is None else bias + shift
         write_chain(self._edit, op, form.stages(factors, problem), None if shift is None else shifted)

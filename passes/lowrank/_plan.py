@@ -163,7 +163,7 @@ class RankPlanner:
             wanted = ranks(layer, form)
             cost = cost_at(layer, problem, form, wanted)
             if layer.gains(cost, form):
-                plan.chosen[name] = RankChoice(form.name, wanted, math.nan, cost)
+                plan.chosen[name] = RankChoice(form.name, wanted, math.nan, cost, layer.whole)
             else:
                 plan.refusals.append(Refusal.at(layer.node, NOT_CHEAPER, "ask for less"))
         return plan

@@ -136,16 +136,17 @@ class SpeedPlanner:
     def _priced(self, options: Mapping[str, LayerChoices], seconds: Seconds) -> dict[str, LayerChoices]:
         """The layers with the seconds of what they are and may become."""
         return {
-            name: replace(
-                layer,
-                whole=replace(layer.whole, seconds=self._time(seconds, name)),
-                choices=[
-                    replace(choice, cost=replace(choice.cost, seconds=self._time(seconds, name, choice)))
-                    for choice in efficient(layer.choices, TIMED)
-                ],
-            )
+            name: self._priced_layer(name, layer, seconds)
             for name, layer in self.context.progress.track(options.items(), "timing layers", len(options))
         }
+
+    def _priced_layer(self, name: str, layer: LayerChoices, seconds: Seconds) -> LayerChoices:
+        whole = replace(layer.whole, seconds=self._time(seconds, name))
+        timed = [
+            replace(choice, cost=replace(choice.cost, seconds=self._time(seconds, name, choice)), replaced=whole)
+            for choice in efficient(layer.choices, TIMED)
+        ]
+        return replace(layer, whole=whole, choices=timed)
 
     def _view(self, layer: DecomposableLayer) -> NodeView:
         return view_of(layer.node, self.shapes)

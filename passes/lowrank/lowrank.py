@@ -15,7 +15,6 @@ do depthwise convolutions and what is a factor already.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,17 +33,16 @@ from graphpress.passes._shared_goal import is_reached, rest_of, stated_goal, wit
 from graphpress.passes.lowrank._budget import AccuracyBudget
 from graphpress.passes.lowrank._candidates import DecomposableLayer, candidates
 from graphpress.passes.lowrank._choices import RankChoice
-from graphpress.passes.lowrank._decompose import Decomposition, SeenRows, decompose_layers
+from graphpress.passes.lowrank._decompose import decompose_layers
 from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._observed import shape_of_problem
 from graphpress.passes.lowrank._plan import RankPlan, RankPlanner
 from graphpress.passes.lowrank._tables import ExposedTable, absorb_tables, expose_tables, tables
+from graphpress.passes.lowrank._told import scarcity, summary, told_layers
 from graphpress.passes.prune.prune import Prune
 
 POSITIONS = 128
 """Rows that are looked at in each sample: a covariance wants more of them than a fit does."""
-MIN_ROWS = 4.0
-"""Rows of data for each feature of a layer, below which its covariance is a rough one."""
 
 _GOALS: tuple[Kind, ...] = ("macs_kept", "params_kept", "speedup")
 _RULES = ("rank", "energy", "vbmf")
@@ -157,7 +155,10 @@ class LowRank(Pass):
         samples = 0 if data is None else data.samples
         if not done.errors:
             return Outcome(0, self._nothing_done(refusals))
-        return Outcome(len(done.errors), refusals, self._notes(layers, plan, done, (cost, model_cost(model)), samples))
+        nodes = {name: layer.node for name, layer in layers.items()}
+        told = told_layers(nodes, plan.chosen, done)
+        notes = [summary(told, (cost, model_cost(model)), with_data=bool(done.rows)), *plan.notes]
+        return Outcome(len(told), refusals, notes + scarcity(nodes, done.rows, samples), told)
 
     # -- what the fields mean ---------------------------------------------------------------------------------
 
@@ -254,56 +255,6 @@ class LowRank(Pass):
         why = "; ".join(f"{why} ({count})" for why, count in reasons) or "none multiplies by a constant weight"
         return [Refusal(self.name, f"no layer was decomposed: {why}"), *layers]
 
-    def _notes(
-        self,
-        layers: Mapping[str, DecomposableLayer],
-        plan: RankPlan,
-        done: Decomposition,
-        costs: tuple[ModelCost, ModelCost],
-        samples: int,
-    ) -> list[str]:
-        before, after = costs
-        count = sum(len(layers[name].members) for name in done.errors)
-        macs = (
-            f"{after.macs / before.macs:.1%} of the multiply-accumulates stay"
-            if before.macs
-            else f"{after.macs:,} multiply-accumulates are new"
-        )
-        parameters = f"{after.parameters / max(before.parameters, 1):.1%} of the parameters stay"
-        notes = [f"{count} layers decomposed; {parameters}, {macs}", *plan.notes]
-        for name, error in done.errors.items():
-            choice = plan.chosen[name]
-            ranks = "×".join(map(str, choice.ranks))
-            norm = "its output on the data" if name in done.rows or name in done.wide else "its weights"
-            notes.append(
-                f"{label(layers[name].node)}: {choice.form} of rank {ranks}, {error:.2%} of the variance of {norm} lost"
-            )
-        notes += [
-            f"{label(layers[name].node)}: its {features} inputs are weighed by their variances alone, for a Gram "
-            "matrix of so many takes too much memory"
-            for name, features in done.wide.items()
-        ]
-        notes += _scarcity(layers, done.rows, samples)
-        return notes
-
-
-def _scarcity(layers: Mapping[str, DecomposableLayer], rows: Mapping[str, SeenRows], samples: int) -> list[str]:
-    """That a layer saw few rows of the data, and how many samples would be enough for all.
-
-    Args:
-        layers: by name.
-        rows: by layer, those that it saw.
-        samples: in which it saw them.
-    """
-    name, seen = min(rows.items(), key=lambda item: item[1].rows / item[1].features, default=("", SeenRows(1, 0)))
-    enough = MIN_ROWS * seen.features
-    if seen.rows >= enough:
-        return []
-    return [
-        f"few samples: {label(layers[name].node)} has {seen.features} inputs and saw {seen.rows} rows of data in "
-        f"{samples} samples; {math.ceil(samples * enough / seen.rows)} samples would show enough, of fewer its "
-        "covariance is shrunk towards that of unrelated inputs"
-    ]
 
 
 def _is_possible(layer: DecomposableLayer, choice: RankChoice) -> bool:

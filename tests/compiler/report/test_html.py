@@ -9,10 +9,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from graphpress.manager.records import PassRecord
+from graphpress.manager.records import DecomposedLayer, PassRecord
 from graphpress.report import sentences
 from graphpress.report.html import plotted, render_html, tiles, timeline, write_html
-from graphpress.report.records import DataRecord, LayerRecord, Provenance
+from graphpress.report.records import DataRecord, LayerRecord, Provenance, from_json, to_json
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -194,6 +194,31 @@ def test_channels_before_and_after_are_shown_where_they_differ(full_report):
     assert "channels</button>" in page
     assert "64 → 40" in page
     assert [sentences.channels(layer) for layer in layers] == ["64 → 40", "10", sentences.UNKNOWN]
+
+
+def test_layers_of_low_rank_have_a_table_of_their_own(full_report):
+    assert 'id="decomposed"' not in render_html(full_report)
+    layers = [
+        DecomposedLayer(
+            name=name, op="Conv", form="tucker", ranks=(8, 12), full_ranks=(64, 96), energy=0.97, error=error,
+            macs_before=1000, macs=400, parameters_before=5000, parameters=1000,
+            seconds_before=seconds, seconds=seconds,
+        )
+        for name, error, seconds in (("<first>", 0.031, 0.002), ("last", 0.254, None))
+    ]  # fmt: skip
+    record = PassRecord(name="lowrank", status="applied", changes=2, decomposed=tuple(layers))
+    report = replace(full_report, passes=(record,))
+    page = render_html(report)
+    table = re.search(r'<table[^>]* id="decomposed-table">.*?</table>', page, re.DOTALL)[0]
+    for text in ("&lt;first&gt;", "8×12 of 64×96", "97.0%", "3.1%", "25.4%", "1,000 → 400", "2 ms → 2 ms"):
+        assert text in table, text
+    assert from_json(to_json(report)) == report
+    summary = sentences.decomposed_summary(report)
+    assert "2 layers of low rank, 40% of the multiply-accumulates" in summary
+    assert "last loses most, 25.4%" in summary
+    dropped = replace(report, passes=(replace(record, status="rolled_back"),))
+    assert 'id="decomposed"' not in render_html(dropped)
+    assert sentences.decomposed_summary(dropped) == ""
 
 
 def test_where_the_figures_come_from_is_told(full_report, bare_report):

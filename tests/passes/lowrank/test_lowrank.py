@@ -178,9 +178,8 @@ def test_the_norm_of_the_data_does_less_damage_than_that_of_the_weights(net):
 def test_energy_keeps_what_it_says(net, feeds):
     """Of a layer whose input is what it was."""
     changed, outcome = apply(LowRank(energy=0.8, multiple=1, layers="Conv_d"), net, feeds)
-    lost = [float(note.split(", ")[1].split("%")[0]) for note in outcome.notes[1:] if "variance" in note]
-    assert outcome.changes >= 1
-    assert all(share <= 20.5 for share in lost)
+    assert outcome.changes == len(outcome.decomposed) >= 1
+    assert all(layer.error <= 0.205 and layer.energy >= 0.795 for layer in outcome.decomposed)
     assert model_cost(changed).macs < model_cost(net).macs
 
 
@@ -289,14 +288,40 @@ def test_a_bias_that_a_chain_gets_is_priced(feeds):
 
 def test_the_loss_that_is_reported_is_that_of_the_layers_result(net, feeds):
     changed, outcome = apply(LowRank(method="svd", rank=0.2, multiple=1, positions=1000), net, feeds)
-    (said,) = [note for note in outcome.notes if note.startswith("Conv_d")]
+    (told,) = [layer for layer in outcome.decomposed if layer.name == "Conv_d"]
     names = {"d": "d"}
     wanted, given = (
         np.concatenate([Session(model, extra_outputs=list(names)).run(feed)["d"] for feed in feeds])
         for model in (net, changed)
     )
     lost = np.square(wanted - given).sum() / np.square(wanted - wanted.mean(axis=(0, 2, 3), keepdims=True)).sum()
-    assert f"{lost:.1%}"[:3] == said.split(", ")[1][:3]
+    assert told.error == pytest.approx(lost, rel=0.05)
+
+
+def test_each_decomposed_layer_is_told_with_its_ranks_and_costs(net, feeds):
+    before = model_cost(net)
+    changed, outcome = apply(LowRank(method="tucker", rank=0.25, multiple=1, layers="Conv_d"), net, feeds)
+    (told,) = outcome.decomposed
+    assert (told.name, told.op, told.form, told.ranks, told.full_ranks) == (
+        "Conv_d",
+        "Conv",
+        "tucker",
+        (3, 3),
+        (12, 12),
+    )
+    assert 0 < told.energy < 1
+    after = model_cost(changed)
+    assert before.macs - told.macs_before + told.macs == after.macs
+    assert before.parameters - told.parameters_before + told.parameters == after.parameters
+    assert told.seconds is told.seconds_before is None
+    assert len(outcome.notes) == 1
+    assert "1 layer decomposed (1 tucker)" in outcome.notes[0]
+
+
+def test_where_time_was_the_goal_the_times_of_layers_are_told():
+    _, outcome = apply(LowRank(speedup=1.5), model_of(PRODUCT, w=normal(512, 512)), target=load_target("jetson"))
+    (told,) = outcome.decomposed
+    assert told.seconds < told.seconds_before
 
 
 def test_what_a_transposed_convolution_loses_on_data_is_what_is_said():
