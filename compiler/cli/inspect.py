@@ -1,14 +1,16 @@
-"""``optimize inspect MODEL``: the graph as text, what each layer costs, or which channels go together."""
+"""``optimize inspect MODEL``: the graph as text, what layers cost, which channels go together, or what ranks keep."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from graphpress.cli.options import debug_option, json_option
+from graphpress.cli.options import debug_option, json_option, threads_option
 from graphpress.cli.text import echo, echo_json, joined, say, table
+from graphpress.cli.types import FILLED
 from graphpress.errors import UsageError
 from graphpress.report import sentences
 
@@ -25,17 +27,22 @@ _FEW = 3
 @click.argument("model")
 @click.option("--cost", is_flag=True, help="Show what each layer costs instead of the graph.")
 @click.option("--groups", is_flag=True, help="Show which channels can be removed together, and what is pinned.")
+@click.option("--ranks", is_flag=True, help="Show what each layer keeps at each rank, and what that would save.")
+@click.option("-d", "--data", type=FILLED, metavar="FILE", help="With --ranks, what layers read: of their outputs.")
+@click.option("-t", "--target", type=FILLED, metavar="NAME", help="With --ranks, take times on this target, too.")
+@threads_option
 @json_option
 @debug_option
-def inspect(model: str, cost: bool, groups: bool, as_json: bool) -> None:
-    """Print a model as text, what its layers cost, or its coupled groups of channels."""
+def inspect(model: str, cost: bool, groups: bool, ranks: bool, as_json: bool, **settings: Any) -> None:
+    """Print a model as text, what its layers cost, its coupled groups of channels, or the ranks of its layers."""
     from graphpress.analysis.cost import model_cost
     from graphpress.ir import load
 
-    if cost and groups:
-        raise UsageError("--cost and --groups are two questions", where="inspect", fix="ask one of them")
+    _check_question(cost=cost, groups=groups, ranks=ranks, **settings)
     graph = load(model)
-    if groups:
+    if ranks:
+        _show_ranks(graph, Path(model), as_json, **settings)
+    elif groups:
         _show_groups(graph, as_json)
     elif as_json:
         echo_json(model_cost(graph))
@@ -45,6 +52,27 @@ def inspect(model: str, cost: bool, groups: bool, as_json: bool) -> None:
         from graphpress.ir.printer import print_model
 
         echo(*print_model(graph).rstrip("\n").split("\n"))
+
+
+def _check_question(*, data: str | None, target: str | None, threads: int, **asked: bool) -> None:
+    """One question, and options that belong to it.
+
+    Raises:
+        UsageError: there are two, or options of another.
+    """
+    questions = [f"--{name}" for name, is_asked in asked.items() if is_asked]
+    if len(questions) > 1:
+        raise UsageError(f"{' and '.join(questions)} are two questions", where="inspect", fix="ask one of them")
+    given = [f"--{name}" for name, value in (("data", data), ("target", target)) if value is not None]
+    if given and not asked["ranks"]:
+        raise UsageError(f"{' and '.join(given)} is for --ranks", where="inspect", fix="add --ranks, or leave it out")
+
+
+def _show_ranks(model: Model, path: Path, as_json: bool, **settings: Any) -> None:
+    from graphpress.cli.ranks import rank_table, survey
+
+    ranks = survey(_clean(model), path, **settings)
+    echo_json(ranks) if as_json else say(rank_table(ranks))
 
 
 def _show_groups(model: Model, as_json: bool) -> None:

@@ -24,6 +24,7 @@ from typing import ClassVar, Literal
 from graphpress.allocation import Goal, Kind
 from graphpress.analysis.cost import ModelCost, model_cost
 from graphpress.analysis.shapes import concrete_shapes
+from graphpress.analysis.spectrum import RankSurvey
 from graphpress.errors import UsageError, did_you_mean
 from graphpress.ir import Dims, Model, Node, Refusal, graphs, label
 from graphpress.manager.contract import Context, Outcome, Pass
@@ -37,6 +38,7 @@ from graphpress.passes.lowrank._decompose import decompose_layers
 from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._observed import shape_of_problem
 from graphpress.passes.lowrank._plan import RankPlan, RankPlanner
+from graphpress.passes.lowrank._survey import RankSurveyor
 from graphpress.passes.lowrank._tables import ExposedTable, absorb_tables, expose_tables, tables
 from graphpress.passes.lowrank._told import scarcity, summary, told_layers
 from graphpress.passes.prune.prune import Prune
@@ -159,6 +161,21 @@ class LowRank(Pass):
         told = told_layers(nodes, plan.chosen, done)
         notes = [summary(told, (cost, model_cost(model)), with_data=bool(done.rows)), *plan.notes]
         return Outcome(len(told), refusals, notes + scarcity(nodes, done.rows, samples), told)
+
+    def survey(self, model: Model, context: Context, *, timed: bool = False) -> RankSurvey:
+        """What layers keep at each rank, and what that would save; the model is not changed.
+
+        Args:
+            model: cleaned up.
+            context: target, data and threads.
+            timed: measure what ranks take, or model it for another target.
+        """
+        shapes = concrete_shapes(model)
+        layers, whole = candidates(model, shapes, lambda node: self._left_alone(node, context))
+        data = self._data(model, context)
+        spectra, unseen = RankSurveyor(model, shapes, layers, data, self.positions, context).spectra(timed=timed)
+        samples = 0 if data is None else data.samples
+        return RankSurvey("weights" if data is None else "data", samples, spectra, [*whole, *unseen])
 
     # -- what the fields mean ---------------------------------------------------------------------------------
 

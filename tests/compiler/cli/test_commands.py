@@ -62,6 +62,25 @@ def test_inspect_counts_the_slices_of_a_group_and_not_whole_weights(capsys, buil
     assert [(group["units"], group["parameters"]) for group in groups] == [(4, 12 + 4 + 20), (6, 18 + 6 + 30)]
 
 
+def test_inspect_tells_what_ranks_keep_and_save(capsys, model_file, tmp_path):
+    text = run(capsys, "inspect", model_file, "--ranks")
+    assert "energy of the weights" in text
+    assert "99.9 %" in text
+    survey = run_json(capsys, "inspect", model_file, "--ranks", "--target", "jetson")
+    assert survey["norm"] == "weights"
+    for layer in survey["layers"]:
+        assert layer["seconds"] > 0
+        assert len(layer["shares"]) == len(layer["energies"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "says"), [(["--data", "d.yaml"], "--data is for --ranks"), (["--ranks", "--cost"], "two questions")]
+)
+def test_inspect_takes_no_options_of_another_question(capsys, model_file, words, says):
+    assert main(["inspect", str(model_file), *words]) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_inspect_answers_one_question_at_a_time(capsys, model_file):
     assert main(["inspect", str(model_file), "--groups", "--cost"]) == 2
     assert "two questions" in capsys.readouterr().err
