@@ -23,6 +23,7 @@ from typing import ClassVar, Literal
 
 from graphpress.allocation import Goal, Kind
 from graphpress.analysis.cost import ModelCost, model_cost
+from graphpress.analysis.linear import linear_op_of
 from graphpress.analysis.shapes import concrete_shapes
 from graphpress.analysis.spectrum import RankSurvey
 from graphpress.errors import UsageError, did_you_mean
@@ -117,7 +118,8 @@ class LowRank(Pass):
         for name in ("rank", "energy"):
             share = getattr(self, name)
             if share is not None and not 0 < share <= 1:
-                raise UsageError(f"{name}={share:g} is no such fraction", where=self.name, fix="above 0, at most 1")
+                of = {"rank": "the full rank", "energy": "the variance of a layer's output"}[name]
+                raise UsageError(f"{name}={share:g} is no fraction of {of}", where=self.name, fix="above 0, at most 1")
         if min(self.samples, self.positions, 1 if self.multiple is None else self.multiple) < 1:
             raise UsageError(
                 "samples, positions and multiple must be at least 1", where=self.name, fix="leave them out"
@@ -186,9 +188,10 @@ class LowRank(Pass):
         return regular_expression(self.layers, f"{self.name}{{layers}}")
 
     def _check_layers(self, model: Model) -> None:
-        """An expression that matches no node at all is a slip."""
-        names = [label(node) for graph in graphs(model) for node in graph]
-        if not any(self._pattern().search(name) for name in names):
+        """An expression that matches no layer at all is a slip."""
+        nodes = [node for graph in graphs(model) for node in graph if linear_op_of(node) is not None]
+        names = [label(node) for node in (*nodes, *tables(model))]
+        if names and not any(self._pattern().search(name) for name in names):
             raise UsageError(
                 f"no layer matches {self.layers!r}",
                 where=f"{self.name}{{layers}}",

@@ -252,9 +252,12 @@ def test_fields_that_cannot_be_are_refused(fields, word):
         LowRank(**fields)
 
 
-def test_an_expression_that_matches_nothing_is_a_slip(net):
-    with pytest.raises(UsageError, match="no layer matches"):
-        apply(LowRank(rank=0.3, layers="nowhere"), net)
+@pytest.mark.parametrize("layers", ["nowhere", "Relu", "Conv_dd"])
+def test_an_expression_that_matches_no_layer_is_a_slip(net, layers):
+    with pytest.raises(UsageError, match="no layer matches") as error:
+        apply(LowRank(rank=0.3, layers=layers), net)
+    assert "Relu" not in error.value.fix
+    assert layers != "Conv_dd" or "Conv_d" in error.value.fix
 
 
 def test_an_undefined_weight_leaves_its_layer_whole():
