@@ -34,6 +34,8 @@ from graphpress.passes.lowrank._write import write_chain, write_twins
 
 PULL = 1e-2
 """How far W* is pulled towards the layer's own weights, as a share of the mean variance of its input."""
+ROUNDING = 1e-6
+"""Share of its power by which a result that is constant varies."""
 NOT_FINITE = "it reads or computes infinite or undefined values"
 
 
@@ -161,8 +163,10 @@ class _Writer:
             return
         _, form, ranks = self._chosen[layer.name]
         factors = decompose(form, problem, ranks)
+        matrix = form.matrix(factors, problem)
         write_twins(self._edit, layer.ops, form.stages(factors, problem))
-        self.done.errors[layer.name] = problem.error(form.matrix(factors, problem))
+        self.done.errors[layer.name] = problem.error(matrix)
+        self._record(layer.name, problem, matrix)
 
     def with_variances(self, op: LinearOp, seen: Moments) -> None:
         """Decompose a layer that has too many features to see how they vary together."""
@@ -181,8 +185,7 @@ class _Writer:
         self.done.rows[label(op.result)] = SeenRows(seen.count, op.matrix_shape[1])
         aim = _aim(op, seen)
         written = self._write(op, problem_of(op, seen, aim.matrix), aim.bias)
-        variance = max(float(seen.variance.sum()), np.finfo(float).tiny)
-        self.done.errors[label(op.result)] = float(seen.error(written).sum()) / variance
+        self.done.errors[label(op.result)] = float(seen.error(written).sum()) / _variance(seen)
 
     def _write(self, op: LinearOp, problem: LayerProblem, bias: np.ndarray) -> LinearParameters:
         """Write the chain of a layer.
@@ -198,13 +201,25 @@ class _Writer:
         name = label(op.result)
         _, form, ranks = self._chosen[name]
         factors = decompose(form, problem, ranks)
-        matrix, lost = form.matrix(factors, problem), form.known_error(problem, ranks)
-        self.done.full_ranks[name] = form.full_ranks(problem)
-        self.done.energies[name] = 1 - (problem.error(matrix) if lost is None else lost)
+        matrix = form.matrix(factors, problem)
+        self._record(name, problem, matrix)
         shift = problem.shift(matrix)
         shifted = bias if shift is None else bias + shift
         write_chain(self._edit, op, form.stages(factors, problem), None if shift is None else shifted)
         return LinearParameters(matrix, shifted)
+
+    def _record(self, name: str, problem: LayerProblem, matrix: np.ndarray) -> None:
+        """What the ranks of a layer keep."""
+        _, form, ranks = self._chosen[name]
+        lost = form.known_error(problem, ranks)
+        self.done.full_ranks[name] = form.full_ranks(problem)
+        self.done.energies[name] = 1 - (problem.error(matrix) if lost is None else lost)
+
+
+def _variance(seen: Summary) -> float:
+    """Of a layer's result; of one that is the same in all rows, what rounding makes of its power."""
+    variance = float(seen.variance.sum())
+    return max(variance, ROUNDING * (variance + float(np.square(seen.target).sum())), np.finfo(float).tiny)
 
 
 def _aim(op: LinearOp, seen: Summary) -> LinearParameters:

@@ -55,12 +55,11 @@ class RankSurveyor:
             timed: measure or model what ranks take, too.
         """
         spectra, refusals, options = dict[str, LayerSpectrum](), list[Refusal](), dict[str, LayerChoices]()
-        ops = [layer.op for layer in self.layers.values()]
-        judged = problems(self.model, ops, self.data, self.context, self.positions)
-        for op, problem in self.context.progress.track(judged, "taking spectra", len(ops)):
-            layer = self.layers[label(op.result)]
+        layers = list(self.layers.values())
+        judged = problems(self.model, layers, self.data, self.context, self.positions)
+        for layer, problem in self.context.progress.track(judged, "taking spectra", len(layers)):
             if problem is None:
-                refusals.append(Refusal.at(op.node, NOT_FINITE))
+                refusals.append(Refusal.at(layer.node, NOT_FINITE))
                 continue
             spectra[layer.name] = spectrum = _spectrum(layer, problem)
             options[layer.name] = LayerChoices(layer.whole, list(_choices(layer, spectrum)))

@@ -50,24 +50,45 @@ def _told(node: Node, choice: RankChoice, done: Decomposition, name: str) -> Dec
     )
 
 
-def summary(told: Sequence[DecomposedLayer], costs: tuple[ModelCost, ModelCost], *, with_data: bool) -> str:
+def summary(told: Sequence[DecomposedLayer], costs: tuple[ModelCost, ModelCost], count: int, blind: int) -> str:
     """All layers in a sentence.
 
     Args:
         told: the layers, at least one.
         costs: of the model before and after.
-        with_data: whether errors are those of outputs on data.
+        count: of layers, each that shares a weight for itself.
+        blind: how many of the records are of layers whose data was not seen.
     """
     before, after = costs
     forms = ", ".join(f"{count} {form}" for form, count in Counter(layer.form for layer in told).most_common())
     worst = max(told, key=lambda layer: layer.error)
-    norm = "the variance of their outputs on the data" if with_data else "the energy of their weights"
+    norm = "the variance of their outputs on the data" if blind < len(told) else "the energy of their weights"
+    unseen = f"; {blind} in the norm of their weights" if 0 < blind < len(told) else ""
+    macs = (
+        f"{after.macs / before.macs:.1%} of the multiply-accumulates stay"
+        if before.macs
+        else f"{after.macs:,} multiply-accumulates are new"
+    )
     median = np.median([layer.error for layer in told])
     return (
-        f"{len(told)} layer{'s' * (len(told) > 1)} decomposed ({forms}); {after.macs / max(before.macs, 1):.1%} of the "
-        f"multiply-accumulates stay, {after.parameters / max(before.parameters, 1):.1%} of the parameters; of {norm} "
-        f"{median:.2%} is lost at the median, {worst.error:.2%} at most ({worst.name})"
+        f"{count} layer{'s' * (count > 1)} decomposed ({forms}); {after.parameters / max(before.parameters, 1):.1%} of "
+        f"the parameters stay, {macs}; of {norm} {median:.2%} is lost at the median, {worst.error:.2%} at most "
+        f"({worst.name}){unseen}"
     )
+
+
+def wide_layers(nodes: Mapping[str, Node], wide: Mapping[str, int]) -> list[str]:
+    """That layers have too many features to see how they vary together.
+
+    Args:
+        nodes: of the layers, by the names of their results.
+        wide: by layer its features.
+    """
+    return [
+        f"{label(nodes[name])}: its {features} inputs are weighed by their variances alone, for a Gram matrix of so "
+        "many takes too much memory"
+        for name, features in wide.items()
+    ]
 
 
 def scarcity(nodes: Mapping[str, Node], rows: Mapping[str, SeenRows], samples: int) -> list[str]:

@@ -41,7 +41,7 @@ from graphpress.passes.lowrank._observed import shape_of_problem
 from graphpress.passes.lowrank._plan import RankPlan, RankPlanner
 from graphpress.passes.lowrank._survey import RankSurveyor
 from graphpress.passes.lowrank._tables import ExposedTable, absorb_tables, expose_tables, tables
-from graphpress.passes.lowrank._told import scarcity, summary, told_layers
+from graphpress.passes.lowrank._told import scarcity, summary, told_layers, wide_layers
 from graphpress.passes.prune.prune import Prune
 
 POSITIONS = 128
@@ -161,8 +161,11 @@ class LowRank(Pass):
             return Outcome(0, self._nothing_done(refusals))
         nodes = {name: layer.node for name, layer in layers.items()}
         told = told_layers(nodes, plan.chosen, done)
-        notes = [summary(told, (cost, model_cost(model)), with_data=bool(done.rows)), *plan.notes]
-        return Outcome(len(told), refusals, notes + scarcity(nodes, done.rows, samples), told)
+        count = sum(len(layers[name].members) for name in done.errors)
+        blind = len(done.errors.keys() - done.rows.keys() - done.wide.keys())
+        notes = [summary(told, (cost, model_cost(model)), count, blind), *plan.notes]
+        notes += [*wide_layers(nodes, done.wide), *scarcity(nodes, done.rows, samples)]
+        return Outcome(len(told), refusals, notes, told)
 
     def survey(self, model: Model, context: Context, *, timed: bool = False) -> RankSurvey:
         """What layers keep at each rank, and what that would save; the model is not changed.
@@ -274,7 +277,6 @@ class LowRank(Pass):
         reasons = Counter(refusal.why for refusal in layers).most_common(_FEW)
         why = "; ".join(f"{why} ({count})" for why, count in reasons) or "none multiplies by a constant weight"
         return [Refusal(self.name, f"no layer was decomposed: {why}"), *layers]
-
 
 
 def _is_possible(layer: DecomposableLayer, choice: RankChoice) -> bool:
