@@ -7,6 +7,7 @@ from pathlib import Path
 
 from graphpress.cli.text import joined, styled, table
 from graphpress.report import sentences
+from graphpress.report.decomposed import decomposed_summary
 from graphpress.report.records import Report
 
 MAX_REASONS = 6
@@ -48,7 +49,7 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"memory: {sentence}"
     if sentence := sentences.precision_summary(report):
         yield f"layers: {sentence}"
-    if sentence := sentences.decomposed_summary(report):
+    if sentence := decomposed_summary(report):
         yield f"low rank: {sentence}"
     if report.advice:
         yield f"what to try: {', or '.join(report.advice)}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from graphpress.manager.records import PassRecord
 from graphpress.plain import plain
 from graphpress.printable import printable
-from graphpress.report import sentences
+from graphpress.report import decomposed, sentences
 from graphpress.report.records import LayerRecord, Report
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def _view(report: Report) -> dict[str, Any]:
         "rated": bool(rated),
         "weakest": min(rated, key=lambda layer: layer.sqnr or 0.0, default=None),
         "resized": any(layer.channels != layer.channels_before for layer in report.layers),
-        "decomposed": sentences.decomposed(report),
+        "ranks": decomposed.ranks,
+        "decomposed": decomposed.decomposed(report),
         "notes": [*sentences.contest(report), *report.notes],
         "timed_backends": [backend for backend in report.backends if backend.latency_ms is not None],
         "kernels_seconds": sum(kernel.seconds for kernel in report.kernels) or 1.0,

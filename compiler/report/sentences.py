@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from graphpress.errors import listed
-from graphpress.manager.records import TIME_IS_UP, DecomposedLayer, PassRecord, SpeedVerdict, Verdict
+from graphpress.manager.records import TIME_IS_UP, PassRecord, SpeedVerdict, Verdict
 from graphpress.report.records import BackendRecord, LayerRecord, Report
 
 UNKNOWN = "–"
@@ -348,36 +348,6 @@ def channels(layer: LayerRecord) -> str:
     if layer.channels is None or layer.channels == layer.channels_before:
         return UNKNOWN if layer.channels is None else str(layer.channels)
     return f"{layer.channels_before} → {layer.channels}"
-
-
-def decomposed(report: Report) -> list[DecomposedLayer]:
-    """The layers of the result that became chains."""
-    return [layer for record in report.passes if record.status == "applied" for layer in record.decomposed]
-
-
-def decomposed_summary(report: Report) -> str:
-    """How many layers became chains, and what becomes of the worst; empty where none did."""
-    layers = decomposed(report)
-    if not layers:
-        return ""
-    worst = max(layers, key=lambda layer: layer.error)
-    macs, parameters = (_share_of(layers, cost) for cost in ("macs", "parameters"))
-    return (
-        f"{plural(len(layers), 'layer')} of low rank, {macs} of the multiply-accumulates and {parameters} of the "
-        f"parameters of these; {worst.name} loses most, {percent(worst.error)} of the variance of its output; "
-        "report.html has all"
-    )
-
-
-def _share_of(layers: Sequence[DecomposedLayer], cost: str) -> str:
-    before = sum(getattr(layer, f"{cost}_before") for layer in layers)
-    return f"{sum(getattr(layer, cost) for layer in layers) / max(before, 1):.0%}"
-
-
-def ranks(layer: DecomposedLayer) -> str:
-    """The ranks that a layer keeps, of those at which it would be exact."""
-    kept, full = ("×".join(map(str, sizes)) for sizes in (layer.ranks, layer.full_ranks))
-    return f"{kept} of {full}"
 
 
 def signed(drop: float) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from graphpress.manager.records import DecomposedLayer, PassRecord
 from graphpress.report import sentences
+from graphpress.report.decomposed import decomposed_summary
 from graphpress.report.html import plotted, render_html, tiles, timeline, write_html
 from graphpress.report.records import DataRecord, LayerRecord, Provenance, from_json, to_json
 
@@ -213,12 +214,12 @@ def test_layers_of_low_rank_have_a_table_of_their_own(full_report):
     for text in ("&lt;first&gt;", "8×12 of 64×96", "97.0%", "3.1%", "25.4%", "1,000 → 400", "2 ms → 2 ms"):
         assert text in table, text
     assert from_json(to_json(report)) == report
-    summary = sentences.decomposed_summary(report)
+    summary = decomposed_summary(report)
     assert "2 layers of low rank, 40% of the multiply-accumulates" in summary
     assert "last loses most, 25.4%" in summary
     dropped = replace(report, passes=(replace(record, status="rolled_back"),))
     assert 'id="decomposed"' not in render_html(dropped)
-    assert sentences.decomposed_summary(dropped) == ""
+    assert decomposed_summary(dropped) == ""
 
 
 def test_where_the_figures_come_from_is_told(full_report, bare_report):
