@@ -87,7 +87,9 @@ def _spectrum(layer: DecomposableLayer, problem: LayerProblem) -> LayerSpectrum:
         return RankFigures(rank, float(kept[rank - 1]), cost.macs, cost.parameters)
 
     least = (min(bisect_left(kept, energy - _ROUNDING) + 1, full) for energy in ENERGIES)
-    dear = bisect_left(range(1, full + 1), True, key=lambda rank: not layer.gains(cost_at(layer, shape, _SVD, (rank,))))
+    dear = bisect_left(
+        range(1, full + 1), True, key=lambda rank: not layer.gains(cost_at(layer, shape, _SVD, (rank,)), _SVD)
+    )
     return LayerSpectrum(
         name=label(layer.node),
         op=layer.node.op_type,
