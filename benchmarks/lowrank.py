@@ -27,7 +27,7 @@ from graphpress.passes.lowrank._alternating import decompose
 from graphpress.passes.lowrank._choices import rank_at
 from graphpress.passes.lowrank._form import Form
 from graphpress.passes.lowrank._forms import FORMS
-from graphpress.passes.lowrank._problem import LayerProblem, regularized
+from graphpress.passes.lowrank._problem import LayerProblem, regularized, shape_of_problem
 from graphpress.runtime import Session
 
 DATA = Path(os.environ["GRAPHPRESS_DATA"])
@@ -52,7 +52,7 @@ def errors(name: str, data: str) -> None:
     )
     print("|---|---|---|---|---|---|")
     for form in FORMS.values():
-        fitting = [op for op in ops if form.fits(op.kernel_shape[3:])]
+        fitting = [op for op in ops if _fits(form, op)]
         for share in SHARES if fitting else ():
             rows = np.array([_errors(op, form, share, *(half[label(op.result)] for half in halves)) for op in fitting])
             ratios = np.median(rows[:, 0] / rows[:, 1]), np.median(rows[:, 0] / rows[:, 2])
@@ -60,6 +60,10 @@ def errors(name: str, data: str) -> None:
             print(
                 f"| {form.name} | {share} | {ours:.4f} | {plain:.4f} | {ratios[0]:.2f} | {ratios[1]:.2f} |", flush=True
             )
+
+
+def _fits(form: Form, op: LinearOp) -> bool:
+    return form.fits(op.kernel_shape[3:]) and form.splits(shape_of_problem(op))
 
 
 def _halves(samples):

@@ -76,6 +76,9 @@ def decompose(form: Form, problem: LayerProblem, ranks: Ranks, patience: Patienc
 
 def refine(form: Form, factors: LayerFactors, problem: LayerProblem, patience: Patience = FULL) -> LayerFactors:
     """Better factors of the same ranks, or these."""
+    problem = form.view(problem)
+    if form.has_costly_basis and not patience.rounds(form, factors, problem):
+        return factors
     best, error = _with_last(form, factors.parts, problem, factors.last)
     for _ in range(patience.rounds(form, best, problem) if error > 0 else 0):
         trial, reached = _leap(form, best.parts, *_sweep(form, best, problem), problem)

@@ -16,8 +16,9 @@ from graphpress.ir.values import with_subgraphs
 from graphpress.passes.lowrank._chain import ChainCost, Places
 from graphpress.passes.lowrank._form import ChainStage, Form
 from graphpress.passes.lowrank._forms import FORMS, fitting
+from graphpress.passes.lowrank._problem import shape_of_problem
 from graphpress.passes.lowrank._tables import TABLE, gather_of, heads_of
-from graphpress.passes.lowrank._write import in_copy, is_factor
+from graphpress.passes.lowrank._write import has_rows, in_copy, is_factor
 
 MIN_SIZE = 2
 """A block with fewer inputs or outputs is of rank one as it is."""
@@ -79,7 +80,9 @@ class DecomposableLayer:
 
     def forms(self, names: Sequence[str]) -> list[Form]:
         """Those of these forms that fit it; the first factor of others could not be multiplied into a table."""
-        return [FORMS["svd"]] if self.table is not None else fitting(names, self.op.kernel_shape[3:])
+        if self.table is not None or not all(map(has_rows, self.ops)):
+            return [FORMS["svd"]]
+        return fitting(names, shape_of_problem(self.op))
 
     def cost(self, stages: Sequence[ChainStage]) -> ChainCost:
         """What it costs as a chain, the weights of which all twins read."""

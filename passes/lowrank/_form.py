@@ -20,6 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphpress.passes.lowrank._problem import LayerProblem
+from graphpress.passes.lowrank._regrouping import NOTHING, Regrouping
 
 _FILL = 0.01  # neither zero nor denormal, which kernels may treat in another time
 
@@ -50,11 +51,15 @@ class ChainStage:
         axes: the spatial axes that it slides along: it takes stride, padding and dilation of these.
         fold: of a product that multiplies some axes of its folded channels, and leaves the others before its outputs;
             None for one that multiplies them all.
+        before: what regroups the features that it reads.
+        after: what regroups those that it makes, of the last stage of a product.
     """
 
     kernel: np.ndarray
     axes: tuple[int, ...] = ()
     fold: ChannelFold | None = None
+    before: Regrouping = NOTHING
+    after: Regrouping = NOTHING
 
     @property
     def parameters(self) -> int:
@@ -89,6 +94,7 @@ class Form(ABC):
         alternates: whether the start is not the optimum yet.
         saves_parameters_alone: whether it may multiply more often than the whole weight; ``auto`` does not take it.
         fits_last: whether B is a factor; else it is the identity, and T the whole weight.
+        has_costly_basis: whether T is so much larger than its factors that it is made only where a round follows.
     """
 
     name: ClassVar[str]
@@ -96,10 +102,19 @@ class Form(ABC):
     alternates: ClassVar[bool] = True
     saves_parameters_alone: ClassVar[bool] = False
     fits_last: ClassVar[bool] = True
+    has_costly_basis: ClassVar[bool] = False
 
     def fits(self, kernel: Sequence[int]) -> bool:
         """Whether it is another form than a singular value decomposition for a kernel of these sizes."""
         return any(size > 1 for size in kernel)
+
+    def splits(self, problem: LayerProblem) -> bool:
+        """Whether sizes of this problem's matrix can be split as the form needs it."""
+        return True
+
+    def view(self, problem: LayerProblem) -> LayerProblem:
+        """The problem as one of T · B, where parts of its outputs count as blocks."""
+        return problem
 
     @abstractmethod
     def full_ranks(self, problem: LayerProblem) -> Ranks:

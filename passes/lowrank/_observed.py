@@ -17,7 +17,7 @@ from graphpress.observation.gram import has_gram, in_portions
 from graphpress.observation.least_squares import Summary
 from graphpress.passes.lowrank._candidates import DecomposableLayer
 from graphpress.passes.lowrank._form import ChainStage, Form, Ranks
-from graphpress.passes.lowrank._problem import LayerProblem, regularized, regularized_variances
+from graphpress.passes.lowrank._problem import LayerProblem, regularized, regularized_variances, shape_of_problem
 from graphpress.passes.lowrank._tables import add_rows, gather_of
 
 ROOM = 256 << 20
@@ -96,11 +96,6 @@ def _of_variances(op: LinearOp, seen: Moments, matrix: np.ndarray) -> LayerProbl
 def outline_of(op: LinearOp, form: Form, ranks: Ranks) -> list[ChainStage]:
     """The chain that a layer becomes, with any numbers; the weight is not read."""
     return form.outline(shape_of_problem(op), ranks)
-
-
-def shape_of_problem(op: LinearOp) -> LayerProblem:
-    """A problem of the layer's shape, all zero, that takes no memory: what ranks and costs follow from."""
-    return LayerProblem(np.broadcast_to(0.0, op.matrix_shape), op.kernel_shape[3:])
 
 
 def _observed(

@@ -24,8 +24,8 @@ from graphpress.passes.lowrank._choices import RankChoice, choices, cost_at, ran
 from graphpress.passes.lowrank._decompose import NOT_FINITE, decompose_layers
 from graphpress.passes.lowrank._form import Form, Ranks
 from graphpress.passes.lowrank._forms import FORMS
-from graphpress.passes.lowrank._observed import problem_of, problems, shape_of_problem
-from graphpress.passes.lowrank._problem import LayerProblem
+from graphpress.passes.lowrank._observed import problem_of, problems
+from graphpress.passes.lowrank._problem import LayerProblem, shape_of_problem
 from graphpress.passes.lowrank._sensitivity import LayerSensitivity
 from graphpress.passes.lowrank._speed import SpeedPlanner
 from graphpress.passes.lowrank._vbmf import bayesian_rank

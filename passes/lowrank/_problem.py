@@ -16,6 +16,8 @@ from typing import TypeVar, cast
 
 import numpy as np
 
+from graphpress.analysis.linear import LinearOp
+
 Known = TypeVar("Known")
 
 LEAST_VARIANCE = 1e-4
@@ -114,6 +116,11 @@ class LayerProblem:
     def error(self, matrix: np.ndarray) -> float:
         """The error of a matrix in place of this one, relative to the layer's energy."""
         return self.energy(self.matrix - matrix) / self.own_energy
+
+
+def shape_of_problem(op: LinearOp) -> LayerProblem:
+    """A problem of the layer's shape, all zero, that takes no memory: what ranks and costs follow from."""
+    return LayerProblem(np.broadcast_to(0.0, op.matrix_shape), op.kernel_shape[3:])
 
 
 def regularized(covariance: np.ndarray, rows: float = math.inf) -> np.ndarray:

@@ -20,8 +20,8 @@ from graphpress.passes.lowrank._candidates import DecomposableLayer
 from graphpress.passes.lowrank._choices import RankChoice, cost_at, rank_at
 from graphpress.passes.lowrank._decompose import NOT_FINITE
 from graphpress.passes.lowrank._forms import FORMS
-from graphpress.passes.lowrank._observed import problems, shape_of_problem
-from graphpress.passes.lowrank._problem import LayerProblem
+from graphpress.passes.lowrank._observed import problems
+from graphpress.passes.lowrank._problem import LayerProblem, shape_of_problem
 from graphpress.passes.lowrank._speed import SpeedPlanner
 
 _SVD = FORMS["svd"]

@@ -7,7 +7,7 @@ transposed one only those that slide are transposed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from graphpress.ir.meta import texts
 from graphpress.ir.values import with_subgraphs
 from graphpress.passes.lowrank._folded import write_folded_chain
 from graphpress.passes.lowrank._form import ChainStage
+from graphpress.passes.lowrank._regrouping import NOTHING, Regrouping
 
 
 def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: np.ndarray | None) -> list[Node]:
@@ -33,32 +34,109 @@ def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: 
         bias: ``[blocks, outputs]`` of the whole; None to leave it as it is.
 
     Returns:
-        The nodes of the chain, in the order in which they run.
+        The nodes that multiply, in the order in which they run.
     """
     if stages[0].fold is not None:
         products = write_folded_chain(edit, op, _as_rows(edit, op), stages, bias)
         for product in products:
             mark_factor(product)
         return products
+    if bias is not None:
+        write_bias(edit, op, bias)
     node, weights = op.node, [stored(op, stage).astype(op.stored_weight().dtype) for stage in stages]
     kinds, given = [_operator(op, stage) for stage in stages], [_attributes(op, stage) for stage in stages]
     mark_factor(node)
-    data, chain = _as_rows(edit, op), list[Node]()
-    for kind, attributes, weight in zip(kinds[:-1], given[:-1], weights[:-1], strict=True):
-        made = edit.add_node(kind, [data], attributes, before=node, name=f"{node.name}_factor")
-        mark_factor(made)
-        edit.set_input(made, op.weight_index, edit.add_constant_for(made, weight, f"{op.weight.name}_factor"))
-        made.outputs[0].type = op.result.type
-        data = made.outputs[0]
-        chain.append(made)
+    chain, data = list[Node](), _as_rows(edit, op)
+    for stage, kind, attributes, weight in zip(stages[:-1], kinds, given, weights, strict=False):
+        chain.append(_factor(edit, op, kind, _regrouped(edit, op, data, stage.before), attributes, weight))
+        data = chain[-1].outputs[0]
+    data = _regrouped(edit, op, data, stages[-1].before)
+    if stages[-1].after != NOTHING:
+        chain.append(_factor(edit, op, kinds[-1], data, given[-1], weights[-1]))
+        _end_regrouped(edit, op, chain[-1].outputs[0], stages[-1].after)
+        return chain
     edit.set_input(node, DATA, data)
     edit.own_constant(node, op.weight_index, weights[-1])
     edit.set_attributes(node, **_forgotten(op), **given[-1])
     if op.is_convolution:
         node.op_type = kinds[-1]
-    if bias is not None:
-        write_bias(edit, op, bias)
     return [*chain, node]
+
+
+def _factor(
+    edit: Editor, op: LinearOp, kind: str, data: Value, attributes: Mapping[str, Any], weight: np.ndarray
+) -> Node:
+    """A new node of the chain."""
+    made = edit.add_node(kind, [data], attributes, before=op.node, name=f"{op.node.name}_factor")
+    mark_factor(made)
+    edit.set_input(made, op.weight_index, edit.add_constant_for(made, weight, f"{op.weight.name}_factor"))
+    made.outputs[0].type = op.result.type
+    return made
+
+
+def _regrouped(edit: Editor, op: LinearOp, data: Value, how: Regrouping) -> Value:
+    """Data in the order in which the next stage reads it."""
+    if op.is_convolution and how.split:
+        channels = edit.add_constant_for(op.node, how.channels, f"{op.node.name}_order")
+        return _moved(edit, op, "Gather", [data, channels], {"axis": 1})
+    for step in [] if op.is_convolution else how.steps(_leading(op)):
+        data = _step(edit, op, data, *step)
+    return data
+
+
+def _step(edit: Editor, op: LinearOp, data: Value, op_type: str, sizes: Sequence[int]) -> Value:
+    if op_type == "Transpose":
+        return _moved(edit, op, op_type, [data], {"perm": sizes})
+    return _moved(edit, op, op_type, [data, _sizes(edit, op, sizes)])
+
+
+def _moved(
+    edit: Editor, op: LinearOp, op_type: str, inputs: Sequence[Value], attributes: Mapping[str, Any] | None = None
+) -> Value:
+    made = edit.add_node(op_type, inputs, attributes, before=op.node, name=f"{op.node.name}_{op_type.lower()}")
+    made.outputs[0].type = op.result.type
+    return made.outputs[0]
+
+
+def _sizes(edit: Editor, op: LinearOp, sizes: Sequence[int]) -> Value:
+    return edit.add_constant_for(op.node, np.array(sizes, np.int64), f"{op.node.name}_shape")
+
+
+def _end_regrouped(edit: Editor, op: LinearOp, data: Value, how: Regrouping) -> None:
+    """Let the layer's own node regroup the last stage's result; that of a Gemm with a bias adds it instead."""
+    *steps, (last, sizes) = how.steps(_leading(op))
+    for step in steps:
+        data = _step(edit, op, data, *step)
+    node, weight, bias = op.node, op.weight, _as_added(edit, op)
+    operand = _sizes(edit, op, sizes)
+    if bias is not None:
+        data, operand, last = _moved(edit, op, last, [data, operand]), bias, "Add"
+    node.resize_inputs(2)
+    node.op_type = last
+    node.attributes.clear()
+    edit.set_input(node, 0, data)
+    edit.set_input(node, 1, operand)
+    edit.drop_if_unused(weight)
+
+
+def _as_added(edit: Editor, op: LinearOp) -> Value | None:
+    """The bias of a Gemm, with ``beta`` in it."""
+    rows = op.bias_rows()
+    if op.bias is not None and op.beta != 1.0 and rows is not None:
+        write_bias(edit, op, rows)
+    return op.bias
+
+
+def _leading(op: LinearOp) -> int:
+    """How many axes of a product's data are in front of its rows."""
+    shape = op.data.shape
+    assert shape is not None, "only what has rows is regrouped"
+    return len(shape) - 2
+
+
+def has_rows(op: LinearOp) -> bool:
+    """Whether features can be regrouped: in front of those of a product there are rows, known how deep."""
+    return op.is_convolution or (op.data.shape is not None and len(op.data.shape) > 1)
 
 
 def write_twins(edit: Editor, ops: Sequence[LinearOp], stages: Sequence[ChainStage]) -> None:
@@ -105,9 +183,8 @@ def stored(op: LinearOp, stage: ChainStage) -> np.ndarray:
         return np.ascontiguousarray(kernel.swapaxes(1, 2)).reshape(blocks * outputs, inputs, *sizes)
     if op.is_convolution:
         return kernel.reshape(blocks * inputs, outputs, *sizes)
-    if op.node.op_type == "Gemm":
-        return np.ascontiguousarray(kernel[0])
-    return kernel.reshape(*op.weight_shape[:-2], inputs, outputs)
+    lead = op.weight_shape[:-2] if blocks == op.matrix_shape[0] else (blocks,)
+    return np.ascontiguousarray(kernel).reshape(*lead, inputs, outputs)
 
 
 def _attributes(op: LinearOp, stage: ChainStage) -> dict[str, Any]:

@@ -36,9 +36,9 @@ from graphpress.passes.lowrank._budget import AccuracyBudget
 from graphpress.passes.lowrank._candidates import DecomposableLayer, candidates
 from graphpress.passes.lowrank._choices import RankChoice
 from graphpress.passes.lowrank._decompose import decompose_layers
-from graphpress.passes.lowrank._forms import FORMS
-from graphpress.passes.lowrank._observed import shape_of_problem
+from graphpress.passes.lowrank._forms import AUTOMATIC, FORMS
 from graphpress.passes.lowrank._plan import RankPlan, RankPlanner
+from graphpress.passes.lowrank._problem import shape_of_problem
 from graphpress.passes.lowrank._survey import RankSurveyor
 from graphpress.passes.lowrank._tables import ExposedTable, absorb_tables, expose_tables, tables
 from graphpress.passes.lowrank._told import scarcity, summary, told_layers, wide_layers
@@ -49,7 +49,6 @@ POSITIONS = 128
 
 _GOALS: tuple[Kind, ...] = ("macs_kept", "params_kept", "speedup")
 _RULES = ("rank", "energy", "vbmf")
-_USUAL = tuple(name for name, form in FORMS.items() if not form.saves_parameters_alone)
 _DEFAULT = Goal("macs_kept", 0.5, "lowrank")
 _FEW = 3
 """Reasons that a sentence names."""
@@ -74,9 +73,10 @@ class LowRank(Pass):
 
     Args:
         method: the form of the chain: svd (two layers, the first slides), tucker (1×1, k×k, 1×1), spatial (k×1, 1×k),
-            cp (1×1, k×1 and 1×k by channel, 1×1), tt (of products: three cores of folded channels). A layer that the
-            form does not fit becomes svd. auto takes for each layer what does the least damage for what it saves; with
-            rank or vbmf, svd.
+            cp (1×1, k×1 and 1×k by channel, 1×1), tt (of products: three cores of folded channels), monarch (two
+            block-diagonal layers with a permutation between). A layer that the form does not fit becomes svd. auto
+            takes for each layer what does the least damage for what it saves, of the first four; with rank or vbmf,
+            svd.
         macs_kept: this fraction of the model's multiply-accumulates stays. When no goal is given, ranks are the
             fastest within the accuracy budget, or where that cannot be measured it is 0.5.
         params_kept: this fraction of the model's parameters stays.
@@ -97,7 +97,7 @@ class LowRank(Pass):
     lossless: ClassVar[bool] = False
     requires: ClassVar[tuple[str, ...]] = ("cleanup",)
 
-    method: Literal["auto", "svd", "tucker", "spatial", "cp", "tt"] = "auto"
+    method: Literal["auto", "svd", "tucker", "spatial", "cp", "tt", "monarch"] = "auto"
     macs_kept: float | None = None
     params_kept: float | None = None
     speedup: float | None = None
@@ -149,7 +149,7 @@ class LowRank(Pass):
         exposed, whole = self._tables(model, shapes)
         layers, refusals = candidates(model, shapes, lambda node: self._left_alone(node, context))
         multiple = self.multiple or context.target.channel_multiple
-        forms = _USUAL if self.method == "auto" else (self.method,)
+        forms = AUTOMATIC if self.method == "auto" else (self.method,)
         planner = RankPlanner(model, shapes, layers, forms, multiple, data, self.positions, context)
         plan = self._recorded(layers, context) or self._plan(planner, cost, context)
         chains = {name: (layers[name], FORMS[choice.form], choice.ranks) for name, choice in plan.chosen.items()}

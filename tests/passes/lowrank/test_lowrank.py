@@ -9,6 +9,8 @@ from graphpress.analysis.linear import linear_op_of
 from graphpress.errors import UsageError
 from graphpress.ir import clone, load, save, verify
 from graphpress.manager.contract import Context
+from graphpress.passes.lowrank._forms import FORMS
+from graphpress.passes.lowrank._regrouping import even_factors
 from graphpress.passes.lowrank.lowrank import LowRank
 from graphpress.runtime import Session
 from graphpress.targets import load_target
@@ -76,7 +78,7 @@ def feed_of(model, samples=None):
     return {"x": RANDOM.normal(size=shape).astype(np.float32)}
 
 
-@pytest.mark.parametrize("method", ["svd", "tucker", "spatial", "cp"])
+@pytest.mark.parametrize("method", [name for name in FORMS if name != "tt"])
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_chain_computes_the_product_of_its_factors(name, method):
     """A weight that is of low rank already is decomposed without loss; the graph shows it."""
@@ -96,8 +98,8 @@ def test_the_chain_computes_the_product_of_its_factors(name, method):
 
 
 def _of_rank_one(weight, *, grouped):
-    """A weight of the same shape and energy whose every unfolding has rank one (by group)."""
-    factors = [RANDOM.normal(size=size) for size in weight.shape]
+    """A weight of the same shape and energy whose every unfolding has rank one (by group), halves of axes included."""
+    factors = [np.kron(*(RANDOM.normal(size=half) for half in even_factors(size))) for size in weight.shape]
     if grouped:
         return (
             np.einsum("gi,j,k,l->gijkl", RANDOM.normal(size=(2, len(weight) // 2)), *factors[1:])
@@ -347,6 +349,37 @@ def test_what_a_transposed_convolution_loses_on_data_is_what_is_said():
     share = lost / np.square(wanted - wanted.mean(axis=(0, 2, 3), keepdims=True)).sum()
     (told,) = outcome.decomposed
     assert told.error == pytest.approx(share, rel=0.05)
+
+
+OPEN = {
+    "tokens": ("(float[N,S,12] x) => (float[N,S,10] y) { h = MatMul(x, w)  y = Add(h, b) }", (12, 10), (3, 40, 12)),
+    "rows": ("(float[N,12] x) => (float[N,10] y) { y = Gemm<beta=2.0>(x, w, b) }", (12, 10), (90, 12)),
+    "image": ("(float[N,12,H,V] x) => (float[N,10,H,V] y) { y = Conv(x, w, b) }", (10, 12, 1, 1), (3, 12, 5, 6)),
+}
+
+
+@pytest.mark.parametrize("method", ["svd", "monarch"])
+@pytest.mark.parametrize("name", OPEN)
+def test_axes_that_are_open_stay_open_and_the_loss_is_what_is_said(name, method):
+    text, weight, shape = OPEN[name]
+    model = model_of(text, opset=13, w=normal(*weight), b=normal(10))
+    seen = [{"x": RANDOM.normal(size=shape).astype(np.float32)}]
+    changed, outcome = apply(LowRank(method=method, rank=0.2, multiple=1, positions=1000), model, seen)
+    assert outcome.changes == 1, outcome.refusals
+    wanted, given = outputs(model, seen[0]), outputs(changed, seen[0])
+    axes = tuple(axis for axis in range(wanted.ndim) if axis != (1 if name == "image" else wanted.ndim - 1))
+    share = np.square(wanted - given).sum() / np.square(wanted - wanted.mean(axis=axes, keepdims=True)).sum()
+    (said,) = [note for note in outcome.notes if "of the variance" in note]
+    assert float(said.split(", ")[1].split("%")[0]) == pytest.approx(100 * share, abs=0.1)
+    other = tuple(size if size == 12 else size + 2 for size in shape)
+    x = RANDOM.normal(size=other).astype(np.float32)
+    assert outputs(changed, {"x": x}).shape == outputs(model, {"x": x}).shape
+
+
+def test_sizes_that_cannot_be_split_become_singular_value_decompositions():
+    model = model_of("(float[N,13] x) => (float[N,12] y) { y = MatMul(x, w) }", w=normal(13, 12))
+    _, outcome = apply(LowRank(method="monarch", rank=0.2, multiple=1), model)
+    assert any("svd of rank" in note for note in outcome.notes)
 
 
 def test_two_layers_of_one_name_are_two_layers():
