@@ -67,11 +67,28 @@ def decompose(form: Form, problem: LayerProblem, ranks: Ranks, patience: Patienc
     The alternation begins in the norm of the weights, where a round is cheap and gains more.
     """
     factors = form.start(problem, ranks)
-    if not form.alternates:
-        return factors
-    if problem.covariance is not None:
-        factors = refine(form, factors, LayerProblem(problem.matrix, problem.kernel), patience)
-    return refine(form, factors, problem, patience)
+    if form.alternates:
+        if problem.covariance is not None:
+            factors = refine(form, factors, LayerProblem(problem.matrix, problem.kernel), patience)
+        factors = refine(form, factors, problem, patience)
+    return balanced(form, factors, problem) if form.fits_last else factors
+
+
+def balanced(form: Form, factors: LayerFactors, problem: LayerProblem) -> LayerFactors:
+    """The same product with what goes through it, x T, as large as what the layer reads.
+
+    Else one factor carries all of the scale: what it computes overflows in half precision, and training hardly moves
+    it. The rows of B are those of the last axis of a part, and of what T has behind that.
+    """
+    basis = form.basis(factors.parts, problem)
+    place = max(place for place in range(len(factors.parts)) if _Part(form, [], place, problem).is_free)
+    part, blocks = factors.parts[place], len(basis)
+    power = np.einsum("bfq,bfq->bq", basis, problem.weighed(basis)).reshape(blocks, part.shape[-1], -1).mean(axis=2)
+    size = np.sqrt(np.where(power > 0, power, 1.0))
+    parts = list(factors.parts)
+    parts[place] = part / size.reshape(blocks, *(1,) * (part.ndim - 2), -1)
+    rows = np.repeat(size, factors.last.shape[1] // part.shape[-1], axis=1)
+    return LayerFactors(tuple(parts), factors.last * rows[:, :, None])
 
 
 def refine(form: Form, factors: LayerFactors, problem: LayerProblem, patience: Patience = FULL) -> LayerFactors:

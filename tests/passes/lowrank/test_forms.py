@@ -116,3 +116,17 @@ def test_channel_wise_factors_in_the_norm_of_the_data_are_nearer_than_refined_on
 def test_channels_are_folded_as_evenly_as_they_divide(size, sizes):
     assert np.prod(folded(size)) == size
     assert folded(size) == sizes
+
+
+@pytest.mark.parametrize(("name", "kernel"), [(name, kernel) for name, kernel in CASES if FORMS[name].fits_last])
+def test_what_goes_through_a_chain_is_as_large_as_what_it_reads(name, kernel):
+    form, task = FORMS[name], problem(kernel)
+    large = LayerProblem(1e6 * task.matrix, kernel, task.covariance)
+    ranks = shares(form, large)[2]
+    factors = decompose(form, large, ranks)
+    basis = form.basis(factors.parts, large)
+    power = np.einsum("bfq,bfq->bq", basis, large.weighed(basis))
+    assert 0.1 < np.median(power) < 10
+    assert large.error(form.matrix(factors, large)) == pytest.approx(
+        task.error(form.matrix(decompose(form, task, ranks), task)), rel=1e-3
+    )

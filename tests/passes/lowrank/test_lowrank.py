@@ -7,7 +7,7 @@ from text_models import model_of
 from graphpress.analysis.cost import model_cost
 from graphpress.analysis.linear import linear_op_of
 from graphpress.errors import UsageError
-from graphpress.ir import clone, load, save, verify
+from graphpress.ir import clone, constant, load, save, verify
 from graphpress.manager.contract import Context
 from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._regrouping import even_factors
@@ -429,3 +429,16 @@ def test_factors_are_known_again_after_a_file(tmp_path):
     again, outcome = apply(LowRank(rank=0.25, multiple=1), load(tmp_path / "decomposed.onnx"))
     assert outcome.changes == 0
     assert [node.op_type for node in again.graph] == ["MatMul", "MatMul"]
+
+
+def test_what_goes_through_a_chain_in_half_precision_does_not_overflow():
+    """Sixteen outputs of 20,000 are 80,000 together, which one orthonormal factor would leave to the other."""
+    weight = np.multiply.outer(normal(32) / 6, np.full(16, 20_000)).astype(np.float16)
+    model = model_of("(float16[N,32] x) => (float16[N,16] y) { y = MatMul(x, w) }", w=weight)
+    feed = {"x": RANDOM.normal(size=(8, 32)).astype(np.float16)}
+    changed, outcome = apply(LowRank(rank=0.1, multiple=1), model, [feed])
+    assert outcome.changes == 1
+    thin = constant(next(iter(changed.graph)).inputs[1])
+    assert np.abs(feed["x"].astype(float) @ thin.astype(float)).max() < 100
+    whole = outputs(model, feed)
+    np.testing.assert_allclose(outputs(changed, feed), whole, rtol=0.02, atol=0.02 * np.abs(whole).max())
