@@ -45,7 +45,6 @@ def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: 
         write_bias(edit, op, bias)
     node, weights = op.node, [stored(op, stage).astype(op.stored_weight().dtype) for stage in stages]
     kinds, given = [_operator(op, stage) for stage in stages], [_attributes(op, stage) for stage in stages]
-    mark_factor(node)
     chain, data = list[Node](), _as_rows(edit, op)
     for stage, kind, attributes, weight in zip(stages[:-1], kinds, given, weights, strict=False):
         chain.append(_factor(edit, op, kind, _regrouped(edit, op, data, stage.before), attributes, weight))
@@ -55,6 +54,7 @@ def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: 
         chain.append(_factor(edit, op, kinds[-1], data, given[-1], weights[-1]))
         _end_regrouped(edit, op, chain[-1].outputs[0], stages[-1].after)
         return chain
+    mark_factor(node)
     edit.set_input(node, DATA, data)
     edit.own_constant(node, op.weight_index, weights[-1])
     edit.set_attributes(node, **_forgotten(op), **given[-1])

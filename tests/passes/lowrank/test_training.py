@@ -59,7 +59,7 @@ SHORT = {"steps": 20, "holdout": 0.0}
 
 
 @pytest.mark.parametrize("recovery", [Distill(**SHORT), Distill(**SHORT, mode="blockwise"), Finetune(**SHORT)])
-@pytest.mark.parametrize("method", ["svd", "tucker", "spatial", "cp"])
+@pytest.mark.parametrize("method", ["svd", "tucker", "spatial", "cp", "monarch"])
 def test_every_factor_learns_and_stays_one(net, context, method, recovery):
     """Depthwise ones, those with a kernel along one axis, and those of groups as well."""
     decomposed = clone(net)
@@ -74,7 +74,7 @@ def test_every_factor_learns_and_stays_one(net, context, method, recovery):
     assert [weight.shape for weight in factors(delivered)] == [weight.shape for weight in before]
 
 
-@pytest.mark.parametrize("method", ["svd", "tucker", "spatial", "cp"])
+@pytest.mark.parametrize("method", ["svd", "tucker", "spatial", "cp", "monarch"])
 def test_distillation_repairs_what_the_ranks_took(net, context, method):
     model = clone(net)
     LowRank(method=method, rank=0.1, multiple=1).run(model, context)
