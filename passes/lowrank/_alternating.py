@@ -75,20 +75,18 @@ def decompose(form: Form, problem: LayerProblem, ranks: Ranks, patience: Patienc
 
 
 def balanced(form: Form, factors: LayerFactors, problem: LayerProblem) -> LayerFactors:
-    """The same product with what goes through it, x T, as large as what the layer reads.
+    """The same product with what goes through it, x T, about as large as what the layer reads.
 
     Else one factor carries all of the scale: what it computes overflows in half precision, and training hardly moves
-    it. The rows of B are those of the last axis of a part, and of what T has behind that.
+    it. Columns of T have norm one in the mean, as features vary by one in the mean.
     """
-    basis = form.basis(factors.parts, problem)
-    place = max(place for place in range(len(factors.parts)) if _Part(form, [], place, problem).is_free)
-    part, blocks = factors.parts[place], len(basis)
-    power = np.einsum("bfq,bfq->bq", basis, problem.weighed(basis)).reshape(blocks, part.shape[-1], -1).mean(axis=2)
+    parts, (blocks, inner, _) = list(factors.parts), factors.last.shape
+    place = max(place for place in range(len(parts)) if _Part(form, [], place, problem).is_free)
+    basis = parts[place] if form.has_costly_basis else form.basis(parts, form.view(problem))
+    power = np.square(basis).reshape(blocks, -1).sum(axis=1) / inner
     size = np.sqrt(np.where(power > 0, power, 1.0))
-    parts = list(factors.parts)
-    parts[place] = part / size.reshape(blocks, *(1,) * (part.ndim - 2), -1)
-    rows = np.repeat(size, factors.last.shape[1] // part.shape[-1], axis=1)
-    return LayerFactors(tuple(parts), factors.last * rows[:, :, None])
+    parts[place] = parts[place] / size.reshape(-1, *(1,) * (parts[place].ndim - 1))
+    return LayerFactors(tuple(parts), factors.last * size[:, None, None])
 
 
 def refine(form: Form, factors: LayerFactors, problem: LayerProblem, patience: Patience = FULL) -> LayerFactors:
