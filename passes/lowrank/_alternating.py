@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,8 +64,15 @@ JUDGING = Patience(4, 0.03, 4e10)
 def decompose(form: Form, problem: LayerProblem, ranks: Ranks, patience: Patience = FULL) -> LayerFactors:
     """The factors of a layer in the data's norm, at these ranks.
 
-    The alternation begins in the norm of the weights, where a round is cheap and gains more.
+    The alternation begins in the norm of the weights, where a round is cheap and gains more. Where outputs do not
+    matter alike, Ŵ is that of W S^½ times S^-½, which its last factor takes on; forms without one take outputs for
+    alike.
     """
+    if problem.output_root is not None:
+        if not form.spans_outputs:
+            return decompose(form, replace(problem, output_root=None), ranks, patience)
+        factors = decompose(form, problem.with_equal_outputs, ranks, patience)
+        return replace(factors, last=factors.last @ np.linalg.inv(problem.output_root))
     factors = form.start(problem, ranks)
     if form.alternates:
         if problem.covariance is not None:

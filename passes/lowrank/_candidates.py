@@ -16,7 +16,7 @@ from graphpress.ir.values import with_subgraphs
 from graphpress.passes.lowrank._chain import ChainCost, Places
 from graphpress.passes.lowrank._form import ChainStage, Form
 from graphpress.passes.lowrank._forms import FORMS, fitting
-from graphpress.passes.lowrank._problem import shape_of_problem
+from graphpress.passes.lowrank._problem import LayerProblem, shape_of_problem
 from graphpress.passes.lowrank._tables import TABLE, gather_of, heads_of
 from graphpress.passes.lowrank._write import has_rows, in_copy, is_factor
 
@@ -35,6 +35,7 @@ class DecomposableLayer:
         head_rows: rows that are multiplied by the transposed table, by all heads that are tied to it.
         is_seen: whether data can show what it reads; not inside of a subgraph.
         twins: the other layers of its weight, which become the same chain.
+        output_root: square root of how much its outputs matter, ``[blocks, outputs, outputs]``; None for all alike.
     """
 
     op: LinearOp
@@ -43,6 +44,7 @@ class DecomposableLayer:
     head_rows: int = 0
     is_seen: bool = True
     twins: tuple[DecomposableLayer, ...] = ()
+    output_root: np.ndarray | None = None
 
     @property
     def members(self) -> tuple[DecomposableLayer, ...]:
@@ -77,6 +79,10 @@ class DecomposableLayer:
             size = math.prod(static_shape(self.table) or ())
             return ChainCost(size, size * self.head_rows)
         return ChainCost(parameters, parameters * sum(member.places.visited for member in self.members))
+
+    def weighted(self, problem: LayerProblem) -> LayerProblem:
+        """Its problem with what its outputs matter."""
+        return replace(problem, output_root=self.output_root)
 
     def forms(self, names: Sequence[str]) -> list[Form]:
         """Those of these forms that fit it; the first factor of others could not be multiplied into a table."""

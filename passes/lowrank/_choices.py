@@ -63,7 +63,7 @@ def cost_at(layer: DecomposableLayer, problem: LayerProblem, form: Form, ranks: 
 
 def error_at(problem: LayerProblem, form: Form, ranks: Ranks) -> float:
     """The relative error at these ranks, up to what more rounds would gain."""
-    known = form.known_error(problem, ranks)
+    known = form.known_error(problem.with_equal_outputs, ranks)
     return problem.error(form.matrix(decompose(form, problem, ranks, JUDGING), problem)) if known is None else known
 
 

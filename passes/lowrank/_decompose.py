@@ -162,7 +162,7 @@ class _Writer:
             )
             return
         _, form, ranks = self._chosen[layer.name]
-        factors = decompose(form, problem, ranks)
+        factors = decompose(form, layer.weighted(problem), ranks)
         matrix = form.matrix(factors, problem)
         write_twins(self._edit, layer.ops, form.stages(factors, problem))
         self.done.errors[layer.name] = problem.error(matrix)
@@ -199,8 +199,8 @@ class _Writer:
             What the layer computes as a chain.
         """
         name = label(op.result)
-        _, form, ranks = self._chosen[name]
-        factors = decompose(form, problem, ranks)
+        layer, form, ranks = self._chosen[name]
+        factors = decompose(form, layer.weighted(problem), ranks)
         matrix = form.matrix(factors, problem)
         self._record(name, problem, matrix)
         shift = problem.shift(matrix)
@@ -210,8 +210,8 @@ class _Writer:
 
     def _record(self, name: str, problem: LayerProblem, matrix: np.ndarray) -> None:
         """What the ranks of a layer keep."""
-        _, form, ranks = self._chosen[name]
-        lost = form.known_error(problem, ranks)
+        layer, form, ranks = self._chosen[name]
+        lost = None if layer.output_root is not None else form.known_error(problem, ranks)
         self.done.full_ranks[name] = form.full_ranks(problem)
         self.done.energies[name] = 1 - (problem.error(matrix) if lost is None else lost)
 

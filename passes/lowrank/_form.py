@@ -94,6 +94,7 @@ class Form(ABC):
         alternates: whether the start is not the optimum yet.
         saves_parameters_alone: whether it may multiply more often than the whole weight; ``auto`` does not take it.
         fits_last: whether B is a factor; else it is the identity, and T the whole weight.
+        spans_outputs: whether B stays of the form times any matrix of the outputs.
         has_costly_basis: whether T is so much larger than its factors that it is made only where a round follows.
     """
 
@@ -102,6 +103,7 @@ class Form(ABC):
     alternates: ClassVar[bool] = True
     saves_parameters_alone: ClassVar[bool] = False
     fits_last: ClassVar[bool] = True
+    spans_outputs: ClassVar[bool] = True
     has_costly_basis: ClassVar[bool] = False
 
     def fits(self, kernel: Sequence[int]) -> bool:

@@ -187,6 +187,7 @@ class RankPlanner:
     ) -> LayerChoices:
         if problem is None:
             return LayerChoices(layer.whole, (), why=NOT_FINITE)
+        problem = layer.weighted(problem)
         options = choices(layer, problem, layer.forms(self.forms), self.multiple)
         return LayerChoices(layer.whole, options, sensitivity.curve(layer, problem, options))
 

@@ -35,6 +35,8 @@ class LayerProblem:
             features]``, where there are too many to see how they vary together; None to weigh all weights alike.
         mean: of the features where the bias makes up for it, ``[blocks, features]``; None where it cannot.
         rows: of data that the covariance was taken of; 0 without data.
+        output_root: S^½, symmetric, ``[blocks, outputs, outputs]``, where errors of outputs do not matter alike: the
+            error is tr S (W − Ŵ)ᵀ C (W − Ŵ) then.
     """
 
     matrix: np.ndarray
@@ -42,6 +44,7 @@ class LayerProblem:
     covariance: np.ndarray | None = None
     mean: np.ndarray | None = None
     rows: int = 0
+    output_root: np.ndarray | None = None
     _known: dict[str, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -95,6 +98,13 @@ class LayerProblem:
         return self.weighed(self.matrix)
 
     @cached_property
+    def with_equal_outputs(self) -> LayerProblem:
+        """The same problem over outputs that matter alike: that of W S^½."""
+        if self.output_root is None:
+            return self
+        return LayerProblem(self.matrix @ self.output_root, self.kernel, self.covariance, rows=self.rows)
+
+    @cached_property
     def own_energy(self) -> float:
         """That of the layer as it is, never zero."""
         return max(self.energy(self.matrix), np.finfo(float).tiny)
@@ -106,7 +116,8 @@ class LayerProblem:
         return cast("Known", self._known[key])
 
     def energy(self, matrix: np.ndarray) -> float:
-        """The power of what the layer would compute with this matrix, less its mean: tr Mᵀ C M."""
+        """The power of what the layer would compute with this matrix, less its mean: tr S Mᵀ C M."""
+        matrix = matrix if self.output_root is None else matrix @ self.output_root
         return max(float(np.einsum("bfo,bfo->", matrix, self.weighed(matrix))), 0.0)
 
     def shift(self, matrix: np.ndarray) -> np.ndarray | None:

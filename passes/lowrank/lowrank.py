@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
 
@@ -42,6 +42,7 @@ from graphpress.passes.lowrank._problem import shape_of_problem
 from graphpress.passes.lowrank._survey import RankSurveyor
 from graphpress.passes.lowrank._tables import ExposedTable, absorb_tables, expose_tables, tables
 from graphpress.passes.lowrank._told import scarcity, summary, told_layers, wide_layers
+from graphpress.passes.lowrank._weighting import weighted
 from graphpress.passes.prune.prune import Prune
 
 POSITIONS = 128
@@ -86,6 +87,8 @@ class LowRank(Pass):
         vbmf: every layer keeps the ranks that its weight has above noise, whatever they are multiples of.
         norm: what errors are measured in: the data's, that is the layer's output, or the weights'. Without data, the
             weights'.
+        weighting: whether errors of all outputs of a layer count alike (none), or as the model's answers depend on them
+            (fisher), which takes data, PyTorch and a chain whose last layer is free (not tt or monarch).
         layers: only layers whose name matches this regular expression.
         multiple: ranks come in multiples of this; None leaves it to the target.
         samples: calibration samples that are looked at, at most.
@@ -105,6 +108,7 @@ class LowRank(Pass):
     energy: float | None = None
     vbmf: bool = False
     norm: Literal["data", "weights"] = "data"
+    weighting: Literal["none", "fisher"] = "none"
     layers: str = ""
     multiple: int | None = None
     samples: int = 512
@@ -123,6 +127,12 @@ class LowRank(Pass):
         if min(self.samples, self.positions, 1 if self.multiple is None else self.multiple) < 1:
             raise UsageError(
                 "samples, positions and multiple must be at least 1", where=self.name, fix="leave them out"
+            )
+        if self.weighting == "fisher" and self.method != "auto" and not FORMS[self.method].spans_outputs:
+            raise UsageError(
+                f"{self.method} has no factor of its own for outputs that fisher could weigh",
+                where=f"{self.name}{{weighting}}",
+                fix="leave weighting out, or take another method",
             )
         for check in (self._goal, self._pattern):
             check()
@@ -148,6 +158,7 @@ class LowRank(Pass):
         cost, data = model_cost(model, shapes), self._data(model, context)
         exposed, whole = self._tables(model, shapes)
         layers, refusals = candidates(model, shapes, lambda node: self._left_alone(node, context))
+        layers = self._weighted(model, layers, context)
         multiple = self.multiple or context.target.channel_multiple
         forms = AUTOMATIC if self.method == "auto" else (self.method,)
         planner = RankPlanner(model, shapes, layers, forms, multiple, data, self.positions, context)
@@ -162,8 +173,9 @@ class LowRank(Pass):
         nodes = {name: layer.node for name, layer in layers.items()}
         told = told_layers(nodes, plan.chosen, done)
         count = sum(len(layers[name].members) for name in done.errors)
+        notes = self._notes_on_weighting(layers.values())
         blind = len(done.errors.keys() - done.rows.keys() - done.wide.keys())
-        notes = [summary(told, (cost, model_cost(model)), count, blind), *plan.notes]
+        notes = [summary(told, (cost, model_cost(model)), count, blind), *notes, *plan.notes]
         notes += [*wide_layers(nodes, done.wide), *scarcity(nodes, done.rows, samples)]
         return Outcome(len(told), refusals, notes, told)
 
@@ -210,6 +222,11 @@ class LowRank(Pass):
         if context.calibration is None or self.norm == "weights":
             return None
         return Pieces.of(model, context.calibration, self.samples)
+
+    def _weighted(
+        self, model: Model, layers: dict[str, DecomposableLayer], context: Context
+    ) -> dict[str, DecomposableLayer]:
+        return layers if self.weighting == "none" else weighted(model, layers, self.samples, context)
 
     def _tables(self, model: Model, shapes: dict[str, Dims]) -> tuple[list[ExposedTable], list[Refusal]]:
         """Tables are layers where parameters are what is to be saved: reading them costs nothing else."""
@@ -268,6 +285,13 @@ class LowRank(Pass):
         return RankPlan(dict(decision.chosen), missing + whole, ["ranks as recorded"])
 
     # -- telling ----------------------------------------------------------------------------------------------
+
+    def _notes_on_weighting(self, layers: Iterable[DecomposableLayer]) -> list[str]:
+        """Layers that have no gradient are not weighed, though that was asked for."""
+        alike = [label(layer.node) for layer in layers if layer.output_root is None]
+        if self.weighting == "none" or not alike:
+            return []
+        return [f"outputs of {', '.join(alike)} count alike: no gradient reaches the weight"]
 
     def _nothing_done(self, refusals: Sequence[Refusal]) -> list[Refusal]:
         """The refusals, that of the pass itself first: what is missing of a goal, or what keeps most layers whole."""

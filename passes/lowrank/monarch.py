@@ -28,6 +28,7 @@ class Monarch(Form):
     name: ClassVar[str] = "monarch"
     expression: ClassVar[str] = "gjir,jl->gjilr"
     has_costly_basis: ClassVar[bool] = True
+    spans_outputs: ClassVar[bool] = False
 
     def fits(self, kernel: Sequence[int]) -> bool:
         """Any kernel: only channels are grouped."""

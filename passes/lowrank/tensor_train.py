@@ -28,6 +28,7 @@ class TensorTrain(Form):
     expression: ClassVar[str] = "gaxr,grbys,gscz->gabcxyz"
     saves_parameters_alone: ClassVar[bool] = True
     fits_last: ClassVar[bool] = False
+    spans_outputs: ClassVar[bool] = False
 
     def fits(self, kernel: Sequence[int]) -> bool:
         """Products alone: no kernel slides."""
