@@ -5,13 +5,12 @@ The weight of a form is a product of two matrices, block by block,
     Ŵ = T(a₁, …, aₙ) · B        T ``[features, q]`` linear in each aₖ by itself,   B ``[q, outputs]``
 
 so that one alternating least squares (``_alternating``) serves all forms; where no factor spans all outputs, T is the
-whole and B the identity. A form says how T is made of its factors, as
-an ``einsum``, where it starts, and which layers its factors become.
+whole and B the identity. A form says how T is made of its factors, as an ``einsum``, where it starts, and which layers
+its factors become.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,19 +28,6 @@ Ranks = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class ChannelFold:
-    """How a product reads its channels as a tensor.
-
-    Args:
-        sizes: the axes that the channels are folded into.
-        order: those axes as the product reads them; the last ones, as many as its inputs, are multiplied.
-    """
-
-    sizes: tuple[int, ...]
-    order: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class ChainStage:
     """One layer of a chain.
 
@@ -49,27 +35,21 @@ class ChainStage:
         kernel: ``[blocks, inputs, outputs, *kernel]``, as that of ``LinearOp.as_kernel``; a kernel axis that the stage
             does not slide along has one position.
         axes: the spatial axes that it slides along: it takes stride, padding and dilation of these.
-        fold: of a product that multiplies some axes of its folded channels, and leaves the others before its outputs;
-            None for one that multiplies them all.
         before: what regroups the features that it reads.
         after: what regroups those that it makes, of the last stage of a product.
+        repeats: how often it is multiplied for a row of the layer's data.
     """
 
     kernel: np.ndarray
     axes: tuple[int, ...] = ()
-    fold: ChannelFold | None = None
     before: Regrouping = NOTHING
     after: Regrouping = NOTHING
+    repeats: int = 1
 
     @property
     def parameters(self) -> int:
         """Elements of its weight."""
         return int(self.kernel.size)
-
-    @property
-    def repeats(self) -> int:
-        """How often it is multiplied for a row: once for all positions of the axes that stay."""
-        return 1 if self.fold is None else math.prod(self.fold.sizes) // int(self.kernel.shape[1])
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ class Regrouping:
     """Split, permute, merge. Of a product the last axis but one takes part, for blocks go in front of it.
 
     Args:
-        split: sizes of the axes that rows and features of a product become, of those in order; 0 keeps a size. Of a
-            convolution the sizes that its channels become.
+        split: sizes of the axes that rows and features of a product become, of those in order; 0 keeps a size and -1
+            takes what is left. Of a convolution the sizes that its channels become.
         order: of these axes, by what is first; empty to leave them.
-        merged: sizes of the axes that they become in the end, 0 keeps a size; of a convolution, all channels.
+        merged: sizes of the axes that they become in the end, 0 and -1 likewise; of a convolution, all channels.
     """
 
     split: tuple[int, ...] = ()

@@ -19,7 +19,6 @@ from graphpress.ir import Editor, Model, Node, Value, int_attribute, ints_attrib
 from graphpress.ir.factors import FACTOR_KEY
 from graphpress.ir.meta import texts
 from graphpress.ir.values import with_subgraphs
-from graphpress.passes.lowrank._folded import write_folded_chain
 from graphpress.passes.lowrank._form import ChainStage
 from graphpress.passes.lowrank._regrouping import NOTHING, Regrouping
 
@@ -36,11 +35,6 @@ def write_chain(edit: Editor, op: LinearOp, stages: Sequence[ChainStage], bias: 
     Returns:
         The nodes that multiply, in the order in which they run.
     """
-    if stages[0].fold is not None:
-        products = write_folded_chain(edit, op, _as_rows(edit, op), stages, bias)
-        for product in products:
-            mark_factor(product)
-        return products
     if bias is not None:
         write_bias(edit, op, bias)
     node, weights = op.node, [stored(op, stage).astype(op.stored_weight().dtype) for stage in stages]

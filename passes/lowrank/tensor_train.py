@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
-from graphpress.passes.lowrank._form import ChainStage, ChannelFold, Form, LayerFactors, Ranks
+from graphpress.passes.lowrank._form import ChainStage, Form, LayerFactors, Ranks
 from graphpress.passes.lowrank._problem import LayerProblem
+from graphpress.passes.lowrank._regrouping import Regrouping
 
 Sizes = tuple[int, int, int]
 
@@ -33,6 +35,10 @@ class TensorTrain(Form):
     def fits(self, kernel: Sequence[int]) -> bool:
         """Products alone: no kernel slides."""
         return not kernel
+
+    def splits(self, problem: LayerProblem) -> bool:
+        """More than one core has numbers of its own: of two primes, say, a single one would be the whole weight."""
+        return sum(math.prod(pair) > 1 for pair in _pairs(problem)) > 1
 
     def full_ranks(self, problem: LayerProblem) -> Ranks:
         """Those of the two unfoldings between cores."""
@@ -66,10 +72,20 @@ class TensorTrain(Form):
         (a, x), (b, y), (c, z) = _pairs(problem)
         blocks, r, s = len(first), first.shape[-1], last.shape[1]
         return [
-            ChainStage(first.reshape(blocks, a, x * r), fold=ChannelFold((a, b * c), (1, 0))),
-            ChainStage(middle.reshape(blocks, r * b, y * s), fold=ChannelFold((b, c, x, r), (1, 2, 3, 0))),
-            ChainStage(last.reshape(blocks, s * c, z), fold=ChannelFold((c, x, y, s), (1, 2, 3, 0))),
+            _stage(first.reshape(blocks, a, x * r), (a, b * c), (1, 0)),
+            _stage(middle.reshape(blocks, r * b, y * s), (b, c, x, r), (1, 2, 3, 0)),
+            replace(
+                _stage(last.reshape(blocks, s * c, z), (c, x, y, s), (1, 2, 3, 0)),
+                after=Regrouping(merged=(-1, problem.outputs)),
+            ),
         ]
+
+
+def _stage(core: np.ndarray, sizes: tuple[int, ...], order: tuple[int, ...]) -> ChainStage:
+    """A product with the last of some axes in another order; positions of the others are rows."""
+    inputs = core.shape[1]
+    fold = Regrouping((-1, *sizes), (0, *(1 + axis for axis in order)), (-1, inputs))
+    return ChainStage(core, before=fold, repeats=math.prod(sizes) // inputs)
 
 
 def _pairs(problem: LayerProblem) -> list[tuple[int, int]]:

@@ -84,3 +84,11 @@ def test_a_convolution_becomes_a_singular_value_decomposition():
     changed, outcome = decomposed(model)
     assert outcome.changes == 1
     assert [node.op_type for node in changed.graph] == ["Conv", "Conv"]
+
+
+def test_sizes_that_do_not_divide_become_a_singular_value_decomposition():
+    weight = RANDOM.normal(size=(13, 17)).astype(np.float32)
+    model = model_of("(float[N,13] x) => (float[N,17] y) { y = MatMul(x, w) }", w=weight)
+    changed, outcome = decomposed(model)
+    assert outcome.changes == 1
+    assert [node.op_type for node in changed.graph] == ["MatMul", "MatMul"]
