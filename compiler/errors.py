@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 MAX_LISTED = 3
 """Names that an error lists of many."""
+MOST_WORDS = 60
+"""Words that are listed all where none is near to the one that was given: more than there are passes or metrics."""
 
 
 TERMINATED = 143
@@ -248,14 +250,16 @@ def resource_faults() -> Iterator[None]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint that names the nearest known word, or lists all of them.
+    """A hint that names the nearest known word, or lists them, of very many the first few.
 
     >>> did_you_mean("quantise", ["prune", "quantize"])
     "did you mean 'quantize'?"
     """
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(choices)}"
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"choose one of: {', '.join(choices) if len(choices) <= MOST_WORDS else listed(choices)}"
 
 
 def listed(names: Sequence[str]) -> str:

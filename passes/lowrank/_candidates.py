@@ -11,6 +11,7 @@ import numpy as np
 from graphpress.analysis.linear import LinearOp, changeable_linear_op, linear_op_of
 from graphpress.ir import Dims, Model, Node, Refusal, Value, ints_attribute, label, static_shape
 from graphpress.ir.encoding import read_encoding
+from graphpress.ir.factors import is_factor
 from graphpress.ir.sparsity import sparsity_of
 from graphpress.ir.values import with_subgraphs
 from graphpress.passes.lowrank._chain import ChainCost, Places
@@ -18,7 +19,7 @@ from graphpress.passes.lowrank._form import ChainStage, Form
 from graphpress.passes.lowrank._forms import FORMS, fitting
 from graphpress.passes.lowrank._problem import LayerProblem, shape_of_problem
 from graphpress.passes.lowrank._tables import TABLE, gather_of, heads_of
-from graphpress.passes.lowrank._write import has_rows, in_copy, is_factor
+from graphpress.passes.lowrank._write import has_rows, in_copy
 
 MIN_SIZE = 2
 """A block with fewer inputs or outputs is of rank one as it is."""

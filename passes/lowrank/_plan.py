@@ -27,6 +27,7 @@ from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._observed import problem_of, problems
 from graphpress.passes.lowrank._problem import LayerProblem, shape_of_problem
 from graphpress.passes.lowrank._sensitivity import LayerSensitivity
+from graphpress.passes.lowrank._slower import TimedAllocation, allocate_faster
 from graphpress.passes.lowrank._speed import SpeedPlanner
 from graphpress.passes.lowrank._vbmf import bayesian_rank
 
@@ -81,9 +82,17 @@ class RankPlanner:
         survey, notes = self._judged(cost)
         if goal.kind == "speedup":
             return self._of_speedup(goal, survey, notes)
-        best, shortfall = allocate(survey, goal, float(getattr(cost, goal.resource)))
-        missing = [] if shortfall is None else [shortfall]
-        return RankPlan(best, missing + self._whole(survey, best, NOT_CHOSEN), notes)
+        whole = float(getattr(cost, goal.resource))
+        if goal.kind == "macs_kept" and self.context.target.this_machine:
+            speed = SpeedPlanner(self.model, self.shapes, self.layers, self.context)
+            chosen = allocate_faster(survey, goal, whole, speed.slower)
+        else:
+            chosen = TimedAllocation(*allocate(survey, goal, whole))
+        missing = [] if chosen.shortfall is None else [chosen.shortfall]
+        faster = {name: layer for name, layer in survey.items() if name not in chosen.given_up}
+        slower = {name: survey[name] for name in chosen.given_up}
+        left = self._whole(faster, chosen.choices, NOT_CHOSEN) + self._whole(slower, chosen.choices, NOT_FASTER)
+        return RankPlan(chosen.choices, missing + left, notes + chosen.notes)
 
     def of_budget(self, budget: AccuracyBudget, cost: ModelCost) -> RankPlan:
         """The fastest choices that keep the accuracy budget; where no time can be had, those of the fewest MACs."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 from graphpress.allocation import Goal, LatencyBench, match_ratio
 from graphpress.allocation.node_model import can_run_alone, node_model, signature
@@ -80,12 +80,24 @@ class SpeedPlanner:
         if self.context.target.this_machine:
             feed, session = probe_feed(self.model, self.context), Session(self.model, threads=self.context.threads)
             whole = undisturbed_latency(lambda: session.run(feed)) / 1e3
-            bench = LatencyBench(self.context.threads, self.context.cache, model_cost(self.model).bytes)
-            return Frontier(self._priced(options, bench.seconds), "seconds", whole)
+            return Frontier(self._priced(options, self._bench.seconds), "seconds", whole)
         modelled = self._roofline_seconds
         if modelled is None:
             return None
         return Frontier(self._priced(options, lambda _, build: modelled(build())), "seconds", modelled(self.model))
+
+    def slower(self, choices: Mapping[str, RankChoice]) -> set[str]:
+        """The layers that can be timed here, and are not faster as these chains."""
+        timed = {name: choice for name, choice in choices.items() if self.can_time(name)}
+        return {
+            name
+            for name, choice in self.context.progress.track(timed.items(), "timing chains", len(timed))
+            if self._time(self._bench.seconds, name, choice) >= self._time(self._bench.seconds, name)
+        }
+
+    @cached_property
+    def _bench(self) -> LatencyBench:
+        return LatencyBench(self.context.threads, self.context.cache, model_cost(self.model).bytes)
 
     @property
     def _roofline_seconds(self) -> Callable[[Model], float] | None:

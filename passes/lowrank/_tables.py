@@ -43,10 +43,10 @@ from graphpress.ir import (
     static_shape,
 )
 from graphpress.ir.encoding import read_encoding
+from graphpress.ir.factors import is_factor, mark_factor
 from graphpress.ir.meta import texts
 from graphpress.ir.sparsity import sparsity_of
 from graphpress.observation import Moments
-from graphpress.passes.lowrank._write import is_factor, mark_factor
 
 TABLE = 0
 """Index of the table among the inputs of a Gather."""

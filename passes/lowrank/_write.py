@@ -16,8 +16,7 @@ import numpy as np
 from graphpress.analysis.linear import LinearOp, write_bias
 from graphpress.analysis.linear.op import DATA
 from graphpress.ir import Editor, Model, Node, Value, int_attribute, ints_attribute, label, string_attribute
-from graphpress.ir.factors import FACTOR_KEY
-from graphpress.ir.meta import texts
+from graphpress.ir.factors import mark_factor
 from graphpress.ir.values import with_subgraphs
 from graphpress.passes.lowrank._form import ChainStage
 from graphpress.passes.lowrank._regrouping import NOTHING, Regrouping
@@ -157,16 +156,6 @@ def in_copy(ops: Iterable[LinearOp], copy: Model) -> list[LinearOp]:
     """The same layers of a copy of the model."""
     twins = {label(node.outputs[0]): node for graph in with_subgraphs(copy.graph) for node in graph if node.outputs}
     return [replace(op, node=twins[label(op.result)]) for op in ops]
-
-
-def is_factor(node: Node) -> bool:
-    """Whether the node is one of a chain."""
-    return FACTOR_KEY in texts(node)
-
-
-def mark_factor(node: Node) -> None:
-    """Remember that the node is one of a chain: the graph alone cannot tell a separable convolution from one."""
-    node.metadata_props[FACTOR_KEY] = "1"
 
 
 def stored(op: LinearOp, stage: ChainStage) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from graphpress.analysis.linear import LinearOp, as_read, changeable_linear_op
 from graphpress.coupling.kept import Kept
 from graphpress.ir import Model, Node, Refusal, Value, label
+from graphpress.ir.factors import is_factor
 from graphpress.manager.contract import Context
 from graphpress.observation import LayerPiece, LayerWalk, Pieces, Wanted, can_wait, waves_of
 from graphpress.passes.recovery._damage import damaged
@@ -70,6 +71,8 @@ def _damaged_layers(model: Model, start: Model, context: Context) -> tuple[dict[
         op = changeable_linear_op(node)
         if isinstance(op, Refusal):
             refusals.append(op)
+        elif op is not None and is_factor(node) and label(node.outputs[0]) not in known:
+            continue  # what it computes is new; the last factor of its chain makes up for it
         elif op is not None and label(node.outputs[0]) not in known:
             refusals.append(Refusal.at(node, "the model at the start of the transaction has no such layer"))
         elif op is not None:

@@ -10,6 +10,7 @@ from graphpress.errors import (
     ModelError,
     ResourceError,
     UsageError,
+    did_you_mean,
     reraise_resource_fault,
     resource_fault,
     resource_faults,
@@ -112,3 +113,8 @@ def test_the_place_is_what_the_caller_knows_else_the_file():
     assert resource_fault(error).where == "/a/.out-x1y2"
     assert resource_fault(error, "/a/out").where == "/a/out"
     assert resource_fault(OSError(errno.ENOSPC, "No space left on device")).where == "while writing"
+
+
+def test_of_very_many_words_the_first_few_are_listed():
+    hint = did_you_mean("?", [f"node_{number:04}" for number in range(5000)])
+    assert hint == "choose one of: node_0000, node_0001, node_0002 and 4997 more"

@@ -9,9 +9,11 @@ from graphpress.analysis.linear import linear_op_of
 from graphpress.errors import UsageError
 from graphpress.ir import clone, constant, load, save, verify
 from graphpress.manager.contract import Context
+from graphpress.manager.transaction import Transaction
 from graphpress.passes.lowrank._forms import FORMS
 from graphpress.passes.lowrank._regrouping import even_factors
 from graphpress.passes.lowrank.lowrank import LowRank
+from graphpress.passes.recovery.reconstruct import Reconstruct
 from graphpress.runtime import Session
 from graphpress.targets import load_target
 
@@ -442,3 +444,10 @@ def test_what_goes_through_a_chain_in_half_precision_does_not_overflow():
     assert np.abs(feed["x"].astype(float) @ thin.astype(float)).max() < 100
     whole = outputs(model, feed)
     np.testing.assert_allclose(outputs(changed, feed), whole, rtol=0.02, atol=0.02 * np.abs(whole).max())
+
+
+def test_new_factors_are_no_layers_that_least_squares_has_to_refuse(net, feeds):
+    changed, _ = apply(LowRank(macs_kept=0.6), net, feeds)
+    context = Context(target=load_target("cpu"), original=net, calibration=feeds, transaction=Transaction(net))
+    outcome = Reconstruct().run(changed, context)
+    assert not [refusal for refusal in outcome.refusals if "no such layer" in refusal.why]

@@ -6,12 +6,12 @@ from text_models import model_of
 
 from graphpress.data.feeds import FeedSamples
 from graphpress.ir import clone, constant
+from graphpress.ir.factors import is_factor
 from graphpress.manager.contract import Context
 from graphpress.manager.evaluator import NoEvaluator
 from graphpress.manager.manager import Manager
 from graphpress.manager.recipe import from_name
 from graphpress.manager.transaction import Transaction
-from graphpress.passes.lowrank._write import is_factor
 from graphpress.passes.lowrank.lowrank import LowRank
 from graphpress.passes.training.distill import Distill
 from graphpress.passes.training.finetune import Finetune
