@@ -20,6 +20,7 @@ from graphpress.ir import (
     Node,
     TensorType,
     Value,
+    float_attribute,
     graphs,
     input_of,
     int_attribute,
@@ -60,9 +61,8 @@ class _Product(NamedTuple):
 
 
 def _match(node: Node) -> _Product | None:
-    decoded = producer(input_of(node, 0), "DequantizeLinear")
-    quantize = None if decoded is None else producer(decoded.inputs[0], "DynamicQuantizeLinear")
-    if decoded is None or quantize is None or list(decoded.inputs) != list(quantize.outputs):
+    quantize = dynamic_quantizer(node)
+    if quantize is None or not _is_plain(node):
         return None
     turn = producer(input_of(node, 1), "Transpose")
     decoder = producer(input_of(node, 1) if turn is None else turn.inputs[0], "DequantizeLinear")
@@ -74,6 +74,20 @@ def _match(node: Node) -> _Product | None:
     if not isinstance(encoding, AffineEncoding) or encoding.block or np.any(encoding.zero_point):
         return None
     return _Product(quantize, codes, order, encoding.scale) if encoding.axis in (None, order[-1]) else None
+
+
+def dynamic_quantizer(node: Node) -> Node | None:
+    """What finds the range of the data that the node reads, and nothing else quantized."""
+    decoded = producer(input_of(node, 0), "DequantizeLinear")
+    quantize = None if decoded is None else producer(decoded.inputs[0], "DynamicQuantizeLinear")
+    same = decoded is not None and quantize is not None and list(decoded.inputs) == list(quantize.outputs)
+    return quantize if same else None
+
+
+def _is_plain(node: Node) -> bool:
+    """Whether it multiplies, and adds, without factors, and reads its data as it is."""
+    unit = all(float_attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
+    return node.op_type == "MatMul" or (unit and not int_attribute(node, "transA", 0))
 
 
 def _order(node: Node, turn: Node | None, rank: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from graphpress.backends.onnxruntime.spell_dynamic import remove_unread
+from graphpress.backends.onnxruntime.spell_dynamic import dynamic_quantizer, remove_unread
 from graphpress.ir import (
     Editor,
     Model,
@@ -21,6 +21,7 @@ from graphpress.ir import (
     constant,
     graphs,
     input_of,
+    int_attribute,
     is_standard,
     producer,
 )
@@ -44,10 +45,10 @@ def spell_dynamic_lstms(model: Model) -> int:
     """
     edit, count = Editor(model), 0
     for graph in graphs(model):
-        for node in [node for node in graph if is_standard(node, "LSTM")]:
-            data, weights = _float_data(node), [_weight(input_of(node, index)) for index in WEIGHTS]
-            if data is not None and None not in weights:
-                _spell(node, data, [weight for weight in weights if weight is not None], edit)
+        for node in [node for node in graph if is_standard(node, "LSTM") and not int_attribute(node, "layout", 0)]:
+            quantize, weights = dynamic_quantizer(node), [_weight(input_of(node, index)) for index in WEIGHTS]
+            if quantize is not None and quantize.inputs[0] is not None and None not in weights:
+                _spell(node, quantize.inputs[0], [weight for weight in weights if weight is not None], edit)
                 count += 1
     if count:
         model.opset_imports.setdefault(DOMAIN, 1)
@@ -58,13 +59,6 @@ class _Weight(NamedTuple):
     decoder: Node
     codes: np.ndarray
     scale: np.ndarray
-
-
-def _float_data(node: Node) -> Value | None:
-    """What is quantized dynamically for the node, as floats; None where it reads something else."""
-    decoder = producer(node.inputs[0], "DequantizeLinear")
-    quantize = None if decoder is None else producer(decoder.inputs[0], "DynamicQuantizeLinear")
-    return None if quantize is None else quantize.inputs[0]
 
 
 def _weight(value: Value | None) -> _Weight | None:
@@ -94,14 +88,13 @@ def _spell(node: Node, data: Value, weights: list[_Weight], edit: Editor) -> Non
     for index, weight in zip(WEIGHTS, weights, strict=True):
         stem = weight.decoder.outputs[0].name or name
         inputs[index] = edit.add_constant_for(node, weight.codes, f"{stem}_turned")
-        zeros = np.zeros(weight.scale.shape, np.int8)
+        zeros = np.zeros(weight.scale.shape, weight.codes.dtype)
         inputs += [
             edit.add_constant_for(node, weight.scale, f"{stem}_scale"),
             edit.add_constant_for(node, zeros, f"{stem}_zero_point"),
         ]
-    made = edit.add_node(
-        OPERATOR, inputs, dict(node.attributes), before=node, domain=DOMAIN, outputs=len(node.outputs), name=name
-    )
+    attributes = {key: attribute for key, attribute in node.attributes.items() if key != "layout"}
+    made = edit.add_node(OPERATOR, inputs, attributes, before=node, domain=DOMAIN, outputs=len(node.outputs), name=name)
     for old, new in zip(node.outputs, made.outputs, strict=True):
         edit.copy_type(old, new)
         edit.replace(old, new)

@@ -25,7 +25,7 @@ from graphpress.observation import LayerPiece, LayerWalk, Moments, Pieces, Wante
 from graphpress.observation.gram import has_gram, in_portions, pieces_of
 from graphpress.observation.least_squares import Summary, fit
 from graphpress.passes.lowrank._alternating import decompose
-from graphpress.passes.lowrank._candidates import DecomposableLayer
+from graphpress.passes.lowrank._candidates import DecomposableLayer, layers_in
 from graphpress.passes.lowrank._form import Form, Ranks
 from graphpress.passes.lowrank._observed import ROOM, problem_of, problems
 from graphpress.passes.lowrank._problem import LayerProblem
@@ -87,8 +87,9 @@ def decompose_layers(
     writer, reference = _Writer(Editor(model), chosen), clone(model)
     layers = [layer for layer, *_ in chosen.values()]
     at_once = [layer for layer in layers if data is None or layer.twins or not layer.is_seen]
-    for layer, problem in problems(model, at_once, data, context, positions):
-        writer.at_once(layer, problem)
+    unchanged = layers_in(reference, {layer.name: layer for layer in at_once})
+    for layer, problem in problems(reference, unchanged.values(), data, context, positions):
+        writer.at_once(chosen[layer.name][0], problem)
     ops = {layer.op.node: layer.op for layer in layers if layer not in at_once}
     if data is None or not ops:
         return writer.done
@@ -154,7 +155,9 @@ class _Writer:
         if problem is None:
             self.done.refusals.append(Refusal.at(layer.node, NOT_FINITE))
             return
-        if problem.rows:
+        if problem.rows and not has_gram(layer.op):
+            self.done.wide[layer.name] = problem.matrix.shape[1]
+        elif problem.rows:
             self.done.rows[layer.name] = SeenRows(problem.rows, layer.op.matrix_shape[1])
         if not layer.twins:
             self.done.errors[layer.name] = problem.error(

@@ -1,7 +1,8 @@
 """Chains that are slower than their layer, though they multiply less often, give way where the goal allows that.
 
 A goal in multiply-accumulates says nothing of time, and a chain of thin layers may well take longer than the layer.
-What was chosen is timed on this machine; chains that are not faster are given up, and what is left is allocated anew.
+What was chosen is timed on this machine; chains that are not faster are given up, and what is left is allocated anew,
+as long as that does not double the damage.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from graphpress.passes.lowrank._choices import RankChoice
 ROUNDS = 4
 """Allocations whose chains are timed, at most."""
 
+WORSE = 2.0
+"""How many times the damage an allocation without slower chains may do."""
+
 Slower = Callable[[Mapping[str, RankChoice]], set[str]]
 """The layers whose chosen chains are not faster than they are, by name."""
 
 
 @dataclass
 class TimedAllocation:
-    """Choices within a goal, none slower than its layer as far as the goal can be reached so.
+    """Choices within a goal, none slower than its layer as far as the goal can be reached so without much damage.
 
     Args:
         choices: by layer.
@@ -41,8 +45,8 @@ class TimedAllocation:
     @property
     def notes(self) -> list[str]:
         """For the report."""
-        names = listed(sorted(self.slower))
-        return [f"slower as a chain than whole, but the goal needs it: {names}"] if self.slower else []
+        why = "slower as a chain than whole, but without it the goal is missed or the damage doubled"
+        return [f"{why}: {listed(sorted(self.slower))}"] if self.slower else []
 
 
 def allocate_faster(layers: dict[str, LayerChoices], goal: Goal, whole: float, slower: Slower) -> TimedAllocation:
@@ -61,12 +65,16 @@ def allocate_faster(layers: dict[str, LayerChoices], goal: Goal, whole: float, s
             break
         layers = layers | {name: _without(layers[name], result.choices[name]) for name in result.slower}
         choices, shortfall = allocate(layers, goal, whole)
-        if shortfall is not None:
+        if shortfall is not None or _damage(layers, choices) > WORSE * _damage(layers, result.choices):
             break
         result = TimedAllocation(choices, None, result.given_up | result.slower)
     else:
         result.slower = slower(result.choices)
     return result
+
+
+def _damage(layers: Mapping[str, LayerChoices], choices: Mapping[str, RankChoice]) -> float:
+    return sum(layers[name].curve.at(choice.error) for name, choice in choices.items())
 
 
 def _without(layer: LayerChoices, slow: RankChoice) -> LayerChoices:

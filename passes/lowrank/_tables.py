@@ -135,7 +135,8 @@ def approximate_heads(copy: Model, gather: Node, matrix: np.ndarray) -> None:
     for twin in list(tables(copy)):
         if label(twin.outputs[0]) == label(gather.outputs[0]):
             for head in heads_of(twin):
-                _multiply_data(edit, head, matrix.T.astype(_array_of(twin).dtype))
+                factor = edit.add_constant(matrix.T.astype(_array_of(twin).dtype), f"{label(head)}_factor")
+                _multiply_data(edit, head, factor)
 
 
 def gather_of(op: LinearOp) -> Node | None:
@@ -234,16 +235,18 @@ def _array_of(gather: Node) -> np.ndarray:
 def _narrow(edit: Editor, heads: Sequence[Node], last: np.ndarray | None) -> None:
     """Let heads multiply what they read by Bᵀ first; their weight is the thin table from now on."""
     assert last is not None
+    if not heads:
+        return
+    factor = edit.add_constant(np.ascontiguousarray(last.T), f"{label(heads[0])}_factor")
     for head in heads:
-        mark_factor(_multiply_data(edit, head, np.ascontiguousarray(last.T)))
+        mark_factor(_multiply_data(edit, head, factor))
         turned = head.inputs[1]
         assert turned is not None
         turned.shape = None
 
 
-def _multiply_data(edit: Editor, head: Node, matrix: np.ndarray) -> Node:
+def _multiply_data(edit: Editor, head: Node, factor: Value) -> Node:
     """A product by a matrix in front of a head."""
-    factor = edit.add_constant(matrix, f"{label(head)}_factor")
     made = edit.add_node("MatMul", [head.inputs[0], factor], before=head, name=f"{label(head)}_narrow")
     made.outputs[0].type = head.outputs[0].type
     edit.set_input(head, 0, made.outputs[0])

@@ -60,7 +60,7 @@ def summary(told: Sequence[DecomposedLayer], costs: tuple[ModelCost, ModelCost],
         blind: how many of the records are of layers whose data was not seen.
     """
     before, after = costs
-    forms = ", ".join(f"{count} {form}" for form, count in Counter(layer.form for layer in told).most_common())
+    forms = ", ".join(f"{number} {form}" for form, number in Counter(layer.form for layer in told).most_common())
     worst = max(told, key=lambda layer: layer.error)
     norm = "the variance of their outputs on the data" if blind < len(told) else "the energy of their weights"
     unseen = f"; {blind} in the norm of their weights" if 0 < blind < len(told) else ""
@@ -69,11 +69,12 @@ def summary(told: Sequence[DecomposedLayer], costs: tuple[ModelCost, ModelCost],
         if before.macs
         else f"{after.macs:,} multiply-accumulates are new"
     )
+    shared = f" of {len(told)} weight{'s' * (len(told) > 1)}" if count != len(told) else ""
     median = np.median([layer.error for layer in told])
+    head = f"{count} layer{'s' * (count > 1)}{shared} decomposed ({forms})"
     return (
-        f"{count} layer{'s' * (count > 1)} decomposed ({forms}); {after.parameters / max(before.parameters, 1):.1%} of "
-        f"the parameters stay, {macs}; of {norm} {median:.2%} is lost at the median, {worst.error:.2%} at most "
-        f"({worst.name}){unseen}"
+        f"{head}; {after.parameters / max(before.parameters, 1):.1%} of the parameters stay, {macs}; of {norm} "
+        f"{median:.2%} is lost at the median, {worst.error:.2%} at most ({worst.name}){unseen}"
     )
 
 

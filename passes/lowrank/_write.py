@@ -15,7 +15,7 @@ import numpy as np
 
 from graphpress.analysis.linear import LinearOp, write_bias
 from graphpress.analysis.linear.op import DATA
-from graphpress.ir import Editor, Model, Node, Value, int_attribute, ints_attribute, label, string_attribute
+from graphpress.ir import Editor, Model, Node, Value, int_attribute, ints_attribute, label, rank_of, string_attribute
 from graphpress.ir.factors import mark_factor
 from graphpress.ir.values import with_subgraphs
 from graphpress.passes.lowrank._form import ChainStage
@@ -128,8 +128,11 @@ def _leading(op: LinearOp) -> int:
 
 
 def has_rows(op: LinearOp) -> bool:
-    """Whether features can be regrouped: in front of those of a product there are rows, known how deep."""
-    return op.is_convolution or (op.data.shape is not None and len(op.data.shape) > 1)
+    """Whether features can be regrouped: in front of those of a product there are rows, known how deep, and a stack of
+    weights adds no axes.
+    """
+    data, result = rank_of(op.data), rank_of(op.result)
+    return op.is_convolution or (data is not None and data > 1 and data == result)
 
 
 def write_twins(edit: Editor, ops: Sequence[LinearOp], stages: Sequence[ChainStage]) -> None:

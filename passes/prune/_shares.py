@@ -54,7 +54,7 @@ class ShareDecision:
 
 @dataclass(frozen=True)
 class _Share:
-    """One that was tried; smaller is better.
+    """One that was tried; smaller is better. Of those that miss the goal the one that prunes most: it is nearest to it.
 
     Args:
         missed: whether the goal was.
@@ -68,7 +68,7 @@ class _Share:
 
     @property
     def order(self) -> tuple[bool, float]:
-        return self.missed, self.damage
+        return self.missed, -self.at if self.missed else self.damage
 
 
 @dataclass

@@ -56,3 +56,9 @@ def test_weights_with_a_zero_point_stay_as_they_are():
 
 def test_data_that_is_decoded_otherwise_stays_as_it_is():
     assert spell_dynamic_products(product(*PRODUCTS["MatMul"], data="q, s")) == 0
+
+
+@pytest.mark.parametrize("attributes", ["alpha=0.5", "beta=2.0", "alpha=1.0, transA=1"])
+def test_a_gemm_that_does_more_than_multiply_stays_as_it_is(attributes):
+    text = f"t = Transpose <perm=[1,0]> (d) y = Gemm <{attributes}> ({'t' if 'transA' in attributes else 'd'}, w, bias)"
+    assert spell_dynamic_products(product(1, text)) == 0

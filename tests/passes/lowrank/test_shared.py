@@ -61,7 +61,7 @@ def test_layers_of_one_weight_share_its_factors(name, with_data):
     feed = feed_of(model)
     changed, outcome = apply(LowRank(rank=0.2, multiple=1, method="svd"), model, [feed] if with_data else None)
     assert outcome.changes == 1, outcome.refusals
-    assert outcome.notes[0].startswith("2 layers decomposed")
+    assert outcome.notes[0].startswith("2 layers of 1 weight decomposed")
     np.testing.assert_allclose(outputs(changed, feed), outputs(model, feed), atol=1e-4)
     assert model_cost(changed).parameters == parameters
     factors = [node for node in changed.graph if node.op_type in ("MatMul", "Gemm", "Conv")]

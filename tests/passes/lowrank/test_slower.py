@@ -46,7 +46,7 @@ def test_what_the_goal_needs_is_kept_and_said():
     result = allocate_faster(layers("a"), Goal("macs_kept", 0.5, "lowrank"), 100.0, slow_forms(a=["cp", "spatial"]))
     assert set(result.choices) == {"a"}
     assert result.slower == {"a"}
-    assert "the goal needs it: a" in result.notes[0]
+    assert "the damage doubled: a" in result.notes[0]
 
 
 @pytest.mark.parametrize("names", [("a",), ("a", "b", "c")])

@@ -92,3 +92,17 @@ def test_sizes_that_do_not_divide_become_a_singular_value_decomposition():
     changed, outcome = decomposed(model)
     assert outcome.changes == 1
     assert [node.op_type for node in changed.graph] == ["MatMul", "MatMul"]
+
+
+@pytest.mark.parametrize("method", ["tt", "monarch"])
+@pytest.mark.parametrize(("data", "stack"), [((6, 24), (5,)), ((6, 24), (1,)), ((5, 6, 24), (2, 1))])
+def test_data_of_fewer_axes_than_a_stack_of_weights_is_not_regrouped(method, data, stack):
+    weight = RANDOM.normal(size=(*stack, 24, 30)).astype(np.float32)
+    size = ",".join(map(str, data))
+    model = model_of(f"(float[{size}] x) => (float y) {{ y = MatMul(x, w) }}", w=weight)
+    changed = clone(model)
+    context = Context(target=load_target("cpu"), original=model)
+    LowRank(method=method, rank=1.0, multiple=1).run(changed, context)
+    LowRank(method=method, rank=0.3, multiple=1).run(changed, context)
+    feed = {"x": RANDOM.normal(size=data).astype(np.float32)}
+    assert Session(changed).run(feed)["y"].shape == Session(model).run(feed)["y"].shape

@@ -34,6 +34,11 @@ def test_an_lstm_multiplies_integers(build, weights, quantize, tmp_path, directi
     assert read_encoding(done.node("y"), 1).axis == axis
 
 
+def test_a_layout_that_is_stated_is_the_usual_one(build, weights, quantize, tmp_path):
+    done = quantize(recurrent(build, weights, attributes=", layout=0"), one=QuantizeDynamic())
+    assert "DynamicQuantizeLSTM" in done.kernels(tmp_path)
+
+
 def test_what_was_quantized_is_not_again(build, weights, quantize):
     done = quantize(recurrent(build, weights), one=QuantizeDynamic())
     assert quantize(done.model, one=QuantizeDynamic(), feeds=[]).outcome.changes == 0
