@@ -23,8 +23,7 @@ def decomposed_summary(report: Report) -> str:
     macs, parameters = (_share_of(layers, cost) for cost in ("macs", "parameters"))
     return (
         f"{plural(len(layers), 'layer')} of low rank, {macs} of the multiply-accumulates and {parameters} of the "
-        f"parameters of these; {worst.name} loses most, {percent(worst.error)} of the variance of its output; "
-        "report.html has all"
+        f"parameters of these; {worst.name} has the largest error, {percent(worst.error)}; report.html has all"
     )
 
 

@@ -4,8 +4,8 @@
 
 Factors of a layer that do not pay: of a rank that is no less than half of the full one, or made to be trained
 (over-parameterized layers; Arora et al., arXiv 1802.06509). A longer run is tried before a shorter one. Refuses where
-an intermediate result is read elsewhere or quantized, a weight is shared or quantized, and where the border of a padded
-convolution would differ (``graphpress.analysis.linear.composition``). Factors that save something stay apart.
+an intermediate result is read elsewhere or quantized, a weight is shared, quantized or sparse, and where the border of
+a padded convolution would differ (``graphpress.analysis.linear.composition``). Factors that save something stay apart.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from graphpress.analysis.linear import LinearOp
 from graphpress.analysis.linear.composition import Composition, composed
 from graphpress.ir import Editor, Match, Node, Refusal, Value, only_reader, producer
 from graphpress.ir.encoding import is_encoded, is_overridden
+from graphpress.ir.sparsity import sparsity_of
 from graphpress.manager.contract import RewritePass
 from graphpress.passes.fusion._linear import foldable
 
@@ -38,7 +39,8 @@ class MergeLinear(RewritePass):
         for start in range(len(run) - 1):
             ops = run[start:]
             whole = composed(ops) if _is_small(ops) else None
-            if isinstance(whole, Composition) and whole.size <= sum(op.stored_weight().size for op in ops):
+            is_smaller = isinstance(whole, Composition) and whole.size <= sum(op.stored_weight().size for op in ops)
+            if isinstance(whole, Composition) and is_smaller and _is_finite(whole, ops[-1].stored_weight().dtype):
                 return Match(ops=ops, whole=whole)
             refusal = refusal or (whole if isinstance(whole, Refusal) else None)
         return refusal
@@ -69,7 +71,11 @@ def _run(node: Node) -> list[LinearOp]:
 
 
 def _fits(op: LinearOp, run: list[LinearOp]) -> bool:
-    """Whether the operator is of the kind of those behind it, and one that computes what it is merged into can."""
+    """Whether the operator is of the kind of those behind it, and one that computes what it is merged into can; zeros
+    that were made on purpose are kept apart.
+    """
+    if sparsity_of(op.weight) is not None:
+        return False
     return not run or (op.is_convolution == run[0].is_convolution and len(op.weight_shape) == len(run[0].weight_shape))
 
 
@@ -87,6 +93,12 @@ def _is_small(ops: list[LinearOp]) -> bool:
     positions = int(np.prod([op.matrix_shape[1] // op.kernel_shape[1] for op in ops]))
     product = ops[0].channels_in * ops[-1].channels_out * positions // blocks
     return product <= sum(op.stored_weight().size for op in ops)
+
+
+def _is_finite(whole: Composition, dtype: np.dtype) -> bool:
+    """Whether the product is one in the type of the weights: in half precision it may overflow."""
+    largest = np.finfo(dtype).max
+    return bool(np.abs(whole.kernel).max(initial=0) <= largest and np.abs(whole.bias).max(initial=0) <= largest)
 
 
 def _kind(last: LinearOp, whole: Composition) -> str:

@@ -121,9 +121,7 @@ class Prune(Pass):
             return Outcome(0, notes=[chosen.note])
         outcome = self._prune_and_repair(model, context, self._goal().towards(chosen.left))
         outcome.notes.insert(0, chosen.note)
-        own = {
-            refusal for refusal in outcome.refusals if refusal.where == self.name
-        }  # its partner goes on
+        own = {refusal for refusal in outcome.refusals if refusal.where == self.name}  # its partner goes on
         outcome.refusals = [refusal for refusal in outcome.refusals if refusal not in own]
         return outcome
 

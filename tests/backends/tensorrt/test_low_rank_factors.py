@@ -32,7 +32,7 @@ def test_every_factor_is_found_again_in_the_engine(method, rtx, tmp_path):
     outcome = LowRank(method=method, rank=0.25, multiple=1).run(model, Context(load_target("jetson"), model))
     assert outcome.changes == 2
     factors = [label(node) for node in model.graph if linear_op_of(node) is not None]
-    assert len(factors) == 2 + {"svd": 2, "tucker": 3, "spatial": 2, "cp": 4}[method]
+    assert len(factors) == 2 + {"svd": 2, "tucker": 3, "spatial": 2, "cp": 4, "tt": 3, "monarch": 2}[method]
     save(model, tmp_path / "net.onnx")
     asked = dict.fromkeys(factors, "float32")
     findings = check_ahead_of_time(BuildRequest(tmp_path / "net.onnx"), Platform("10.3", proxies=("8.6",)), asked, rtx)

@@ -216,7 +216,7 @@ def test_layers_of_low_rank_have_a_table_of_their_own(full_report):
     assert from_json(to_json(report)) == report
     summary = decomposed_summary(report)
     assert "2 layers of low rank, 40% of the multiply-accumulates" in summary
-    assert "last loses most, 25.4%" in summary
+    assert "last has the largest error, 25.4%" in summary
     dropped = replace(report, passes=(replace(record, status="rolled_back"),))
     assert 'id="decomposed"' not in render_html(dropped)
     assert decomposed_summary(dropped) == ""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from graphpress.analysis.cost import model_cost
+from graphpress.ir.sparsity import Sparsity, set_sparsity
 from graphpress.passes.fusion.merge_linear import MergeLinear
 
 GENERATOR = np.random.default_rng(7)
@@ -96,3 +97,16 @@ def test_what_others_read_stays(build, fuse):
     assert fuse(MergeLinear(), build(text, v=normal(6, 9), w=normal(9, 5))).ops == ["MatMul", "MatMul"]
     text = "(float[4,6] x) => (float y) { h = MatMul(x, v)  i = Relu(h)  j = MatMul(h, w)  y = Add(i, j) }"
     assert "Relu" in fuse(MergeLinear(), build(text, v=normal(6, 9), w=normal(9, 9))).ops
+
+
+def test_a_product_that_overflows_in_half_precision_is_not_made(build, refusals):
+    large = {name: np.full(shape, 300, np.float16) for name, shape in {"v": (8, 4), "w": (4, 4)}.items()}
+    text = "(float16[2,8] x) => (float16[2,4] y) { h = MatMul(x, v)  y = MatMul(h, w) }"
+    assert refusals(MergeLinear(), build(text, **large)) == []
+
+
+def test_sparse_weights_stay_apart(build, refusals):
+    weights = {"v": normal(4, 9), "w": normal(9, 4)}
+    model = build("(float[2,4] x) => (float[2,4] y) { h = MatMul(x, v)  y = MatMul(h, w) }", **weights)
+    set_sparsity(model.graph.initializers["v"], Sparsity("2:4", 0, 0.5))
+    assert refusals(MergeLinear(), model) == []
