@@ -1,10 +1,11 @@
-"""Where a type has kernels, or a runtime reads an operator set, that this target lacks: remedies that refusals name."""
+"""What a target, its runtime or a model lacks, a type's kernels or an operator set: remedies that refusals name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from graphpress.errors import UsageError
+from graphpress.ir import Model, Refusal
 from graphpress.targets import Target, load_target, options_of, target_summaries
 
 
@@ -18,6 +19,21 @@ def targets_with(dtype: str) -> str:
         choice for name, _, _ in target_summaries() for choice in _choices(name, lambda target: dtype in target.kernels)
     ]
     return f"quantize in another way, or for one of the targets that have them: {', '.join(names)}"
+
+
+def lacking_opset(name: str, model: Model, needed: int) -> Refusal | None:
+    """Why a pass cannot run in the operator set of a model; None where it can.
+
+    Args:
+        name: of the pass.
+        model: to be changed.
+        needed: the oldest operator set that expresses what the pass makes.
+    """
+    opset = model.graph.opset_imports.get("", 0)
+    if opset >= needed:
+        return None
+    fix = f"run raise_opset{{to={needed}}} first; where that refuses, export with opset {needed}"
+    return Refusal(name, f"needs opset {needed}, the model has {opset}", fix)
 
 
 def choices_with_opset(target: Target, opset: int, otherwise: str) -> str:

@@ -79,5 +79,4 @@ def _decode_behind(gather: Node, decoder: Node, scales: np.ndarray, edit: Editor
     result.type = codes.type
     cast = edit.add_node("Cast", [result], {"to": int(DataType.FLOAT)}, after=gather, name=f"{stem}_cast")
     edit.set_input(rows, 0, cast.outputs[0])
-    if not decoder.outputs[0].uses() and not decoder.outputs[0].is_graph_output():
-        edit.remove(decoder)
+    edit.remove_unread(decoder, "DequantizeLinear")

@@ -112,21 +112,15 @@ def _spell(node: Node, product: _Product, edit: Editor) -> None:
         real = edit.add_node("Add", [real, bias], before=node, name=f"{name}_bias").outputs[0]
     edit.copy_type(result, real)
     edit.replace(result, real)
-    decoders = [producer(value) for value in node.inputs[:2]]
+    remove_with_decoders(node, edit)
+
+
+def remove_with_decoders(node: Node, edit: Editor) -> None:
+    """Remove a node whose results others compute now, with what quantized and decoded its inputs for it alone."""
+    decoders = dict.fromkeys(producer(value) for value in node.inputs)
     edit.remove(node)
     for decoder in decoders:
-        remove_unread(decoder, edit)
-
-
-def remove_unread(node: Node | None, edit: Editor) -> None:
-    """Remove what quantizes or decodes for nobody any more: a DequantizeLinear, what is before and behind it."""
-    if node is None or not is_standard(node, "DequantizeLinear", "DynamicQuantizeLinear", "Transpose"):
-        return
-    if any(value.uses() or value.is_graph_output() for value in node.outputs):
-        return
-    before = producer(node.inputs[0])
-    edit.remove(node)
-    remove_unread(before, edit)
+        edit.remove_unread(decoder, "DequantizeLinear", "DynamicQuantizeLinear", "Transpose")
 
 
 def _as_multiplied(node: Node, product: _Product, edit: Editor) -> Value:

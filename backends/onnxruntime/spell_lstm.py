@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from graphpress.backends.onnxruntime.spell_dynamic import dynamic_quantizer, remove_unread
+from graphpress.backends.onnxruntime.spell_dynamic import dynamic_quantizer, remove_with_decoders
 from graphpress.ir import (
     Editor,
     Model,
@@ -98,7 +98,4 @@ def _spell(node: Node, data: Value, weights: list[_Weight], edit: Editor) -> Non
     for old, new in zip(node.outputs, made.outputs, strict=True):
         edit.copy_type(old, new)
         edit.replace(old, new)
-    read = [producer(value) for value in node.inputs[:3]]
-    edit.remove(node)
-    for decoder in read:
-        remove_unread(decoder, edit)
+    remove_with_decoders(node, edit)

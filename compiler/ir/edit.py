@@ -27,7 +27,7 @@ from graphpress.ir.meta import texts
 from graphpress.ir.opaque import opaque_nodes
 from graphpress.ir.sparsity import set_sparsity
 from graphpress.ir.types import Function, Graph, Model, Node, Shape, Tensor, TensorProtocol, Value
-from graphpress.ir.values import graphs, has_one_use, is_constant
+from graphpress.ir.values import graphs, has_one_use, input_of, is_constant, is_standard, producer
 
 
 class Editor:
@@ -231,6 +231,15 @@ class Editor:
             _owner(node).remove(node, safe=True)
             for value in inputs:
                 self.drop_if_unused(value)
+
+    def remove_unread(self, node: Node | None, *op_types: str) -> None:
+        """Remove a node of one of these operators whose results nobody reads any more, and those before it likewise."""
+        while node is not None and is_standard(node, *op_types):
+            if any(value.uses() or value.is_graph_output() for value in node.outputs):
+                return
+            before = producer(input_of(node, 0))
+            self.remove(node)
+            node = before
 
     def drop_if_unused(self, value: Value | None) -> None:
         """Drop an initializer that has no reader left; public inputs and outputs stay."""

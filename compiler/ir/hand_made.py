@@ -109,13 +109,4 @@ def _spell(node: Node, made: _Dequantization, edit: Editor) -> None:
     edit.replace(node.outputs[0], spelled.outputs[0])
     edit.remove(node)
     for maker in before:
-        _drop_unread(maker, edit)
-
-
-def _drop_unread(node: Node | None, edit: Editor) -> None:
-    """Remove a Sub or Cast that nobody reads any more, and the Cast before it."""
-    if node is None or node.outputs[0].uses() or node.outputs[0].is_graph_output():
-        return
-    before = producer(node.inputs[0], "Cast")
-    edit.remove(node)
-    _drop_unread(before, edit)
+        edit.remove_unread(maker, "Sub", "Cast")

@@ -29,7 +29,9 @@ def encode_recurrent(
     """
     count, refusals = 0, list[Refusal]()
     for node in graph:
-        if not is_standard(node, *policy.dynamic_recurrences) or read_encoding(node, WEIGHTS[0]) is not None:
+        if node.op_type not in policy.dynamic_recurrences or not is_standard(node):
+            continue
+        if read_encoding(node, WEIGHTS[0]) is not None:
             continue
         refusal = context.exclusion(node) or _refusal(node, policy)
         if refusal is not None:

@@ -24,7 +24,7 @@ from graphpress.errors import DataError, UsageError
 from graphpress.ir import Editor, Model, Node, Refusal, Value, label
 from graphpress.ir.encoding import FLOAT8, request_compute
 from graphpress.manager.contract import Context, Outcome, Pass
-from graphpress.passes._kernels import targets_with
+from graphpress.passes._kernels import lacking_opset, targets_with
 from graphpress.passes.quantize._bodies import encode_bodies
 from graphpress.passes.quantize._calibrate import Calibration, Method
 from graphpress.passes.quantize._encode import encode_activations, encode_bias, encode_constants
@@ -74,16 +74,9 @@ class Quantize(Pass):
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
         """Needs data, kernels of the type, and an operator set that can express it."""
-        opset, needed = model.graph.opset_imports.get("", 0), SMALLEST_OPSET[self.dtype]
         if self.dtype not in context.target.kernels:
             return Refusal(self.name, f"this target has no {self.dtype} kernels", targets_with(self.dtype))
-        if opset < needed:
-            return Refusal(
-                self.name,
-                f"needs opset {needed}, the model has {opset}",
-                f"run raise_opset{{to={needed}}} first; where that refuses, export with opset {needed}",
-            )
-        return super().refuse(model, context)
+        return lacking_opset(self.name, model, SMALLEST_OPSET[self.dtype]) or super().refuse(model, context)
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Place, observe, encode."""

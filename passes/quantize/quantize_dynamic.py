@@ -19,6 +19,7 @@ from typing import ClassVar
 from graphpress.ir import Model, Node, Refusal
 from graphpress.ir.encoding import dynamic_encoding, override_use, request_compute
 from graphpress.manager.contract import Context, Outcome, Pass
+from graphpress.passes._kernels import lacking_opset
 from graphpress.passes.quantize._bodies import encode_bodies
 from graphpress.passes.quantize._encode import encode_constants
 from graphpress.passes.quantize._left_float import left_float
@@ -46,16 +47,9 @@ class QuantizeDynamic(Pass):
 
     def refuse(self, model: Model, context: Context) -> Refusal | None:
         """Needs kernels that find ranges, and an operator set that can express the weights."""
-        target, opset = context.target, model.graph.opset_imports.get("", 0)
-        if not target.quantization.dynamic_ops:
+        if not context.target.quantization.dynamic_ops:
             return Refusal(self.name, "this target has no kernels that find ranges at run time", "use quantize")
-        if opset < SMALLEST_OPSET:
-            return Refusal(
-                self.name,
-                f"needs opset {SMALLEST_OPSET}, the model has {opset}",
-                f"run raise_opset{{to={SMALLEST_OPSET}}} first; where that refuses, export with that opset",
-            )
-        return super().refuse(model, context)
+        return lacking_opset(self.name, model, SMALLEST_OPSET) or super().refuse(model, context)
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Place, encode, and say what stays float."""

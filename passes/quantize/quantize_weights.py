@@ -30,7 +30,7 @@ from graphpress.ir.encoding import (
 )
 from graphpress.manager.contract import Context, Outcome, Pass
 from graphpress.ops import lookup
-from graphpress.passes._kernels import choices_with_opset, targets_with
+from graphpress.passes._kernels import choices_with_opset, lacking_opset, targets_with
 from graphpress.passes.quantize._blocks import block_encoding
 from graphpress.passes.quantize._encode import encode_use
 from graphpress.passes.quantize._left_float import left_float
@@ -78,19 +78,12 @@ class QuantizeWeights(Pass):
     def refuse(self, model: Model, context: Context) -> Refusal | None:
         """Needs kernels of the type, and an operator set that can express its blocks."""
         target, needed = context.target, SMALLEST_OPSET[self.dtype]
-        opset = model.graph.opset_imports.get("", 0)
         if self.dtype not in target.kernels:
             return Refusal(self.name, f"this target has no {self.dtype} kernels", targets_with(self.dtype))
         if target.opset_max < needed:
             why = f"{self.dtype} weights need opset {needed}, and this target reads at most {target.opset_max}"
             return Refusal(self.name, why, choices_with_opset(target, needed, "quantize in another way"))
-        if opset < needed:
-            return Refusal(
-                self.name,
-                f"needs opset {needed}, the model has {opset}",
-                f"run raise_opset{{to={needed}}} first; where that refuses, export with opset {needed}",
-            )
-        return super().refuse(model, context)
+        return lacking_opset(self.name, model, needed) or super().refuse(model, context)
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Encode the weight of every matrix product that has kernels for it."""

@@ -39,6 +39,13 @@ def test_a_layout_that_is_stated_is_the_usual_one(build, weights, quantize, tmp_
     assert "DynamicQuantizeLSTM" in done.kernels(tmp_path)
 
 
+def test_one_constant_may_be_both_weights(build, weights, quantize, tmp_path):
+    text = f"(float[T,2,{HIDDEN}] x) => (float[T,1,2,{HIDDEN}] y) {{ y = LSTM <hidden_size={HIDDEN}> (x, w, w) }}"
+    done = quantize(build(text, w=weights.of(1, 4 * HIDDEN, HIDDEN)), one=QuantizeDynamic())
+    assert "DynamicQuantizeLSTM" in done.kernels(tmp_path)
+    assert done.sqnr()["y"] > 30
+
+
 def test_what_was_quantized_is_not_again(build, weights, quantize):
     done = quantize(recurrent(build, weights), one=QuantizeDynamic())
     assert quantize(done.model, one=QuantizeDynamic(), feeds=[]).outcome.changes == 0
@@ -67,3 +74,13 @@ def test_the_numbers_of_an_unseen_range(build, weights, quantize):
     feed = {"x": 8 * np.random.default_rng(3).normal(size=(5, 2, 16)).astype(np.float32)}
     expected, result = (Session(model).run(feed)["y"] for model in (done.before, done.legal()))
     assert np.linalg.norm(expected - result) < 0.05 * np.linalg.norm(expected)
+
+
+def test_a_target_without_such_kernels_has_no_recurrent_layers(build, weights, quantize):
+    done = quantize(recurrent(build, weights), one=QuantizeDynamic(), dynamic_recurrences=())
+    assert done.outcome.changes == 0
+    assert list(done.refused.values()) == ["no kernel of this target finds the range of what LSTM reads at run time"]
+    text = "(float[4,8] x) => (float[4,8] y) { h = Relu (x) m = MatMul (h, w) y = Tanh (m) }"
+    plain = quantize(build(text, w=weights.of(8, 8)), one=QuantizeDynamic(), dynamic_recurrences=())
+    assert plain.outcome.changes == 1
+    assert not plain.refused
