@@ -52,6 +52,9 @@ FLOAT_RESULTS = frozenset(
 )
 """Operators that read integers and return something else than quantized values."""
 
+PRODUCTS = (*LAYERS, "MatMulInteger")
+"""Operators of which it matters that the kernel which they are fused into computes in integers."""
+
 INTEGER_TYPES = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 
 SUFFIX = re.compile(r"(_token_\d+|_nchwc)+$")
@@ -112,7 +115,7 @@ def arithmetic_of_fused(given: onnx.GraphProto, running: onnx.GraphProto, became
     fused = {}
     for node in given.node:
         kernel = None if node.name in became else kernel_behind(node, kernels, readers)
-        if kernel is not None and (became[kernel] != "int8" or node.op_type in LAYERS):
+        if kernel is not None and (became[kernel] != "int8" or node.op_type in PRODUCTS):
             fused[node.name] = became[kernel]
     return fused
 

@@ -99,9 +99,9 @@ def _order(node: Node, turn: Node | None, rank: int) -> tuple[int, ...]:
 def _spell(node: Node, product: _Product, edit: Editor) -> None:
     name, result = node.name or node.op_type, node.outputs[0]
     data, scale, zero_point = product.quantize.outputs
-    integers = edit.add_node(
-        "MatMulInteger", [data, _as_multiplied(node, product, edit), zero_point], before=node, name=name
-    ).outputs[0]
+    operands = [data, _as_multiplied(node, product, edit), zero_point]
+    multiplied = edit.add_node("MatMulInteger", operands, before=node, name=name)
+    integers = multiplied.outputs[0]
     integers.shape, integers.type = result.shape, TensorType(DataType.INT32)
     cast = edit.add_node("Cast", [integers], {"to": int(DataType.FLOAT)}, before=node, name=f"{name}_cast")
     weight_scale = edit.add_constant_for(node, product.scale, f"{name}_scale")
@@ -113,6 +113,7 @@ def _spell(node: Node, product: _Product, edit: Editor) -> None:
     edit.copy_type(result, real)
     edit.replace(result, real)
     remove_with_decoders(node, edit)
+    multiplied.name = node.name  # by which it is asked what became of the product
 
 
 def remove_with_decoders(node: Node, edit: Editor) -> None:

@@ -99,3 +99,4 @@ def _spell(node: Node, data: Value, weights: list[_Weight], edit: Editor) -> Non
         edit.copy_type(old, new)
         edit.replace(old, new)
     remove_with_decoders(node, edit)
+    made.name = node.name

@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from graphpress.backend import CompileOptions
+from graphpress.backends.onnxruntime.backend import OnnxRuntimeBackend
 from graphpress.ir import clone
-from graphpress.ir.encoding import dynamic_encoding, encoding_of, read_encoding
+from graphpress.ir.encoding import compute_requests, dynamic_encoding, encoding_of, read_encoding
 from graphpress.manager.contract import Context
 from graphpress.passes.quantize.quantize_dynamic import QuantizeDynamic
 from graphpress.runtime import Session
@@ -106,3 +108,12 @@ def test_a_target_without_such_kernels_refuses(build, weights):
     refusal = QuantizeDynamic().refuse(model, Context(target=none, original=model))
     assert refusal is not None
     assert "no kernels that find ranges" in refusal.why
+
+
+@pytest.mark.parametrize("body", [BODIES["of tokens"], BODIES["Gemm"]], ids=["of tokens", "Gemm"])
+def test_what_became_of_a_product_is_told_by_its_name(build, weights, quantize, tmp_path, body):
+    done = quantize(made(build, weights, *body), one=QuantizeDynamic())
+    (asked,) = compute_requests(done.model)
+    backend, target = OnnxRuntimeBackend(), load_target("cpu")
+    artifact = backend.compile(backend.prepare(done.model, target), CompileOptions(target=target), tmp_path)
+    assert artifact.findings().became[asked] == "int8"
